@@ -1,0 +1,35 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Instants as the collection writes them: UTC, ISO 8601, milliseconds, C(Z)."""
+
+from __future__ import annotations
+
+import datetime
+import time
+
+
+def iso(seconds: float) -> str:
+    """Return the instant C(seconds) (float seconds since the epoch) as C(2026-03-02T01:02:03.456Z)."""
+    moment = datetime.datetime.fromtimestamp(seconds, tz=datetime.timezone.utc)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+def now() -> str:
+    """Return the present instant in the same form."""
+    return iso(time.time())
+
+
+def epoch(text: str) -> float:
+    """Return seconds since the epoch of an instant written by M(iso).
+
+    Raises ValueError where C(text) has another form.
+    """
+    moment = datetime.datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.replace(tzinfo=datetime.timezone.utc).timestamp()
+
+
+def compact(seconds: float) -> str:
+    """Return the instant for use in file names: C(20260302T010203Z)."""
+    return datetime.datetime.fromtimestamp(seconds, tz=datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")

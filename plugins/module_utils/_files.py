@@ -1,0 +1,45 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Writing files so that a power cut leaves either the old or the new content."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+
+
+def fsync_folder(path: str) -> None:
+    """Flush a folder's entries to disk, so that a file created or renamed in it stays."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def private_folder(path: str) -> None:
+    """Create C(path) and its parents where missing; C(path) itself gets mode 0700. Raises OSError."""
+    if not os.path.isdir(path):
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        os.mkdir(path, 0o700)
+
+
+def write_atomically(path: str, data: bytes, *, mode: int = 0o600) -> None:
+    """Write C(data) to C(path): temporary file beside it, fsync, rename, fsync of the folder. Raises OSError."""
+    folder = os.path.dirname(os.path.abspath(path))
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", dir=folder)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            os.fchmod(stream.fileno(), mode)
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    fsync_folder(folder)
