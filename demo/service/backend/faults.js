@@ -1,0 +1,30 @@
+'use strict';
+
+const express = require('express');
+
+const log = require('./log');
+
+const LEAK_MIB = 16;
+const DOUBLES_PER_MIB = (1024 * 1024) / 8;
+
+/** What can't be broken from outside. Mounted only when NEXUS_DEMO_FAULTS says so. */
+module.exports = function faults() {
+  const router = express.Router();
+  const kept = [];
+
+  // Plain arrays live in V8's heap, so --max-old-space-size bounds them; a Buffer would not count.
+  router.post('/leak', (request, response) => {
+    kept.push(new Array(LEAK_MIB * DOUBLES_PER_MIB).fill(Math.random()));
+    log.error(`Leaking: ${kept.length * LEAK_MIB} MiB kept`);
+    response.json({ kept_mib: kept.length * LEAK_MIB });
+  });
+
+  router.post('/rejection', (request, response) => {
+    response.on('finish', () => {
+      Promise.reject(new Error('Background job failed: NEXUS_DEMO_FAULTS asked for it'));
+    });
+    response.status(202).json({ status: 'accepted' });
+  });
+
+  return router;
+};

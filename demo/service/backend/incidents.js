@@ -1,0 +1,38 @@
+'use strict';
+
+const express = require('express');
+
+const PAGE = 50;
+const PRIORITIES = ['low', 'medium', 'high', 'critical'];
+
+/** Incidents may be reported and listed without a login: whoever can't log in must still be able to say so. */
+module.exports = function incidents(knex) {
+  const router = express.Router();
+
+  router.get('/', async (request, response) => {
+    const [{ total }] = await knex('incidents').count({ total: '*' });
+    response.json({ total, incidents: await knex('incidents').orderBy('id', 'desc').limit(PAGE) });
+  });
+
+  router.post('/', async (request, response) => {
+    const { title, description = '', priority = 'medium' } = request.body ?? {};
+    if (
+      typeof title !== 'string' ||
+      !title.trim() ||
+      typeof description !== 'string' ||
+      !PRIORITIES.includes(priority)
+    ) {
+      response.status(400).json({ error: `title is required; priority is one of ${PRIORITIES.join(', ')}` });
+      return;
+    }
+    const created_at = new Date().toISOString();
+    const id = await knex.transaction(async (transaction) => {
+      const [incident] = await transaction('incidents').insert({ title, description, priority, created_at });
+      await transaction('audit_logs').insert({ action: 'create', entity: 'incident', entity_id: incident, created_at });
+      return incident;
+    });
+    response.status(201).json({ id, title, priority, status: 'open', created_at });
+  });
+
+  return router;
+};

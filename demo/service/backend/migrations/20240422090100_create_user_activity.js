@@ -1,0 +1,9 @@
+exports.up = (knex) =>
+  knex.schema.createTable('user_activity', (table) => {
+    table.increments('id');
+    table.integer('user_id').notNullable().references('id').inTable('users');
+    table.string('activity', 64).notNullable();
+    table.string('created_at', 24).notNullable();
+  });
+
+exports.down = (knex) => knex.schema.dropTable('user_activity');

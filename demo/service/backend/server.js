@@ -1,0 +1,109 @@
+'use strict';
+
+const fs = require('node:fs');
+const http = require('node:http');
+const https = require('node:https');
+const path = require('node:path');
+const express = require('express');
+const createKnex = require('knex');
+
+const auth = require('./auth');
+const faults = require('./faults');
+const health = require('./health');
+const incidents = require('./incidents');
+const log = require('./log');
+const { seedEmptyTables } = require('./seeds');
+const knexfile = require('../knexfile');
+
+const ROOT = path.resolve(__dirname, '..');
+
+const settings = {
+  host: process.env.HOST || undefined,
+  httpPort: Number(process.env.PORT || 8080),
+  httpsPort: Number(process.env.HTTPS_PORT || 6443),
+  enableHttps: process.env.ENABLE_HTTPS === 'true',
+  certificate: path.resolve(ROOT, process.env.SSL_CERT_PATH || 'backend/ssl/server.crt'),
+  key: path.resolve(ROOT, process.env.SSL_KEY_PATH || 'backend/ssl/server.key'),
+  jwtSecret: process.env.JWT_SECRET,
+  // off | on (the routes below /api/v1/faults) | start (the start itself fails)
+  faults: process.env.NEXUS_DEMO_FAULTS || 'off',
+};
+
+function accessLog(request, response, next) {
+  const started = process.hrtime.bigint();
+  response.on('finish', () => {
+    const milliseconds = Number((process.hrtime.bigint() - started) / 1000000n);
+    log.info(`${request.method} ${request.originalUrl} ${response.statusCode} ${milliseconds} ms`);
+  });
+  next();
+}
+
+function createApp(knex) {
+  const app = express();
+  app.disable('x-powered-by');
+  app.use(accessLog);
+  app.use(express.json());
+  app.use('/api/v1/health', health(knex));
+  app.use('/api/v1/auth', auth(knex, settings.jwtSecret));
+  app.use('/api/v1/incidents', incidents(knex));
+  if (settings.faults === 'on') {
+    app.use('/api/v1/faults', faults());
+  }
+  app.use((request, response) => {
+    response.status(404).json({ error: 'Not found' });
+  });
+  app.use((error, request, response, next) => {
+    if (response.headersSent) {
+      next(error);
+      return;
+    }
+    const status = error.status ?? 500;
+    if (status >= 500) {
+      log.error(`${request.method} ${request.originalUrl}: ${error.stack}`);
+    }
+    response.status(status).json({ error: status >= 500 ? 'Internal server error' : error.message });
+  });
+  return app;
+}
+
+function listen(server, port, scheme) {
+  server.on('error', (error) => {
+    log.error(`Cannot serve ${scheme} on port ${port}: ${error.message}`);
+    process.exit(1);
+  });
+  server.listen(port, settings.host, () => log.info(`Serving ${scheme} on port ${port}`));
+}
+
+function serve(app) {
+  if (settings.enableHttps) {
+    try {
+      const credentials = { cert: fs.readFileSync(settings.certificate), key: fs.readFileSync(settings.key) };
+      listen(https.createServer(credentials, app), settings.httpsPort, 'HTTPS');
+    } catch {
+      // Like the real service: no certificate, no HTTPS, and the process stays up and says nothing of the reason.
+      log.info('HTTPS is not available, continuing with HTTP');
+    }
+  }
+  listen(http.createServer(app), settings.httpPort, 'HTTP');
+}
+
+async function main() {
+  if (!settings.jwtSecret) {
+    throw new Error('JWT_SECRET is not set: refusing to start');
+  }
+  if (settings.faults === 'start') {
+    throw new Error('NEXUS_DEMO_FAULTS=start: the start fails');
+  }
+  // Always this section: the knex command without NODE_ENV looks at another database than the service uses.
+  const knex = createKnex(knexfile.production);
+  const [, applied] = await knex.migrate.latest();
+  log.info(`Database ${knex.client.config.connection.filename}: ${applied.length} migrations applied`);
+  await seedEmptyTables(knex);
+  serve(createApp(knex));
+}
+
+// There is no handler for SIGTERM, as in the real service: the WAL stays behind whenever the process is stopped.
+main().catch((error) => {
+  log.error(error.stack);
+  process.exit(1);
+});

@@ -1,0 +1,30 @@
+'use strict';
+
+const path = require('node:path');
+
+function section(filename) {
+  return {
+    client: 'better-sqlite3',
+    connection: { filename: path.resolve(__dirname, filename) },
+    useNullAsDefault: true,
+    migrations: { directory: path.join(__dirname, 'backend', 'migrations') },
+    pool: {
+      // One connection: SQLite has one writer, and the service must hold its database from start to end.
+      min: 1,
+      max: 1,
+      afterCreate(connection, done) {
+        connection.pragma('journal_mode = WAL');
+        // An answered request is on the disk, not merely handed to the kernel.
+        connection.pragma('synchronous = FULL');
+        connection.pragma('foreign_keys = ON');
+        done(null, connection);
+      },
+    },
+  };
+}
+
+module.exports = {
+  // What the knex command uses without NODE_ENV: not the database that the service uses.
+  development: section('backend/itsm_dev.db'),
+  production: section(process.env.DATABASE_PATH || 'backend/itsm_nexus.db'),
+};
