@@ -1,0 +1,196 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Reading application logs: when each line was written, exceptions with their stack, known troubles, requests answered.
+
+The log's form is not ours to choose, so times are looked for in the forms Node applications write: ISO 8601 near the
+beginning of a line, milliseconds since the epoch under "time" (pino), and Apache's form (morgan).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+import re
+from typing import Any, Dict, List, Optional, Pattern, Sequence, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock
+
+_LONGEST_LINE = 2000
+_LONGEST_STACK = 12
+_MOST_EXCEPTIONS = 5
+
+# What an application says when a known thing is wrong with it; the name is what rules ask for.
+SIGNATURES: Dict[str, Pattern[str]] = {
+    "heap_oom": re.compile(
+        r"JavaScript heap out of memory|Reached heap limit|Ineffective mark-compacts near heap limit"
+    ),
+    "disk_full": re.compile(r"\bENOSPC\b|SQLITE_FULL|database or disk is full|No space left on device"),
+    "port_taken": re.compile(r"\bEADDRINUSE\b"),
+    "tls": re.compile(
+        r"CERT_HAS_EXPIRED|certificate has expired|ERR_OSSL_|ERR_SSL_|key values mismatch|KEY_VALUES_MISMATCH|"
+        r"(?i:(?:ssl|tls|https|certificate)[^\n]{0,80}(?:EACCES|ENOENT|falling back|fall back|fallback))"
+    ),
+    "db_locked": re.compile(r"SQLITE_BUSY|SQLITE_LOCKED|database is locked|database table is locked"),
+    "db_corrupt": re.compile(r"SQLITE_CORRUPT|SQLITE_NOTADB|database disk image is malformed|file is not a database"),
+    "module_missing": re.compile(
+        r"MODULE_NOT_FOUND|ERR_MODULE_NOT_FOUND|Cannot find module|ERR_DLOPEN_FAILED|invalid ELF header|"
+        r"NODE_MODULE_VERSION|Could not locate the bindings file"
+    ),
+    "migration_locked": re.compile(r"Migration table is already locked|MigrationLocked"),
+    "migration_missing": re.compile(r"SQLITE_ERROR: no such (?:table|column)|no such table: "),
+}
+
+_ERROR = re.compile(r"^(?:Uncaught )?\[?((?:[A-Z]\w*)?(?:Error|Exception|Rejection))\b(?: \[\w+\])?:? ?(.*)$")
+_FRAME = re.compile(r"^\s+at .+")
+_CARET = re.compile(r"^\s*\^+\s*$")
+# Node says its version last when it ends because of an exception (17 and later).
+_NODE_ENDED = re.compile(r"^Node\.js v\d+\.")
+
+_ISO = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d{1,6})\d*)?\s?(Z|[+-]\d\d:?\d\d)?")
+_PINO = re.compile(r'"time":\s*(\d{13})\b')
+_APACHE = re.compile(r"\[(\d\d)/([A-Z][a-z]{2})/(\d{4}):(\d\d:\d\d:\d\d) ([+-]\d{4})\]")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+_SUCCESS = re.compile(
+    r"""\b(?:GET|POST|PUT|PATCH|DELETE|HEAD)\b[\s"']+\S+(?:\s+HTTP/[\d.]+)?["']?\s+(?:-\s+)?(?:\x1b\[\d+m)?[23]\d\d\b|"""
+    r""""(?:status|statusCode|status_code)":\s*[23]\d\d\b"""
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """One line and when it was written (seconds since the epoch), as far as it or a line before it says."""
+
+    text: str
+    at: Optional[float]
+    # Whether the line bears the time itself.
+    dated: bool
+
+
+def instant(text: str) -> Optional[float]:
+    """Return the instant a log line bears, in seconds since the epoch; without a zone it is this host's local time."""
+    head = text[:200]
+    match = _ISO.search(head)
+    if match:
+        day, clock, fraction, zone = match.groups()
+        zone = "" if zone is None else "+0000" if zone == "Z" else zone.replace(":", "")
+        try:
+            moment = datetime.datetime.strptime(f"{day} {clock}{zone}", "%Y-%m-%d %H:%M:%S" + ("%z" if zone else ""))
+        except ValueError:
+            return None
+        return moment.timestamp() + float(f"0.{fraction or 0}")
+    match = _PINO.search(head)
+    if match:
+        return int(match.group(1)) / 1000
+    match = _APACHE.search(head)
+    if match and match.group(2) in _MONTHS:
+        day, month, year, clock, zone = match.groups()
+        number = _MONTHS.index(month) + 1
+        try:
+            return datetime.datetime.strptime(
+                f"{year}-{number:02d}-{day} {clock}{zone}", "%Y-%m-%d %H:%M:%S%z"
+            ).timestamp()
+        except ValueError:
+            return None
+    return None
+
+
+def tail(path: str, *, limit: int) -> Tuple[str, bool]:
+    """Return the last C(limit) bytes of a file as text, and whether something was left out before them.
+
+    A first line that is cut is left out too: half a line may be a secret without the name that gives it away.
+    Raises OSError.
+    """
+    with open(path, "rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        cut = size > limit
+        if cut:
+            stream.seek(size - limit)
+        data = stream.read(limit)
+    if cut:
+        data = data.partition(b"\n")[2]
+    return data.decode("utf-8", "replace"), cut
+
+
+def dated(texts: Sequence[str]) -> List[Line]:
+    """Return lines with their instants; a line that bears none (a stack) has that of the line before it."""
+    lines = []
+    last: Optional[float] = None
+    for text in texts:
+        own = instant(text)
+        last = own if own is not None else last
+        lines.append(Line(text=text[:_LONGEST_LINE], at=last, dated=own is not None))
+    return lines
+
+
+def _exceptions(lines: Sequence[Line]) -> List[Dict[str, Any]]:
+    """Return the exceptions with a stack, or that ended the process, in the order of the log."""
+    found = []
+    for number, line in enumerate(lines):
+        match = _ERROR.match(line.text)
+        if not match:
+            continue
+        stack = []
+        for following in lines[number + 1 : number + 1 + _LONGEST_STACK]:
+            if not _FRAME.match(following.text):
+                break
+            stack.append(following.text.strip())
+        end = number + 1 + len(stack)
+        # An error object is printed with its properties after the stack, then an empty line, then Node's version.
+        fatal = any(_NODE_ENDED.match(after.text) for after in lines[end : end + 25]) or any(
+            _CARET.match(before.text) for before in lines[max(0, number - 3) : number]
+        )
+        if stack or fatal:
+            found.append({"line": number, "message": line.text.strip(), "stack": stack, "fatal": fatal, "at": line.at})
+    return found
+
+
+def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] = None) -> Dict[str, Any]:
+    """Return what is worth knowing in C(lines).
+
+    C(exceptions) and C(signatures) hold only what happened after C(since); where the log bears no times that is what
+    stands near its end, provided it was written to (C(written_at)) after C(since). C(last_success_at) is the last
+    request answered well.
+    """
+    fresh = written_at is not None and written_at >= since
+    successes = [number for number, line in enumerate(lines) if _SUCCESS.search(line.text)]
+
+    def recent(number: int, at: Optional[float]) -> bool:
+        if at is not None and at >= since:
+            return True
+        # Nothing dated stands after it, and no request was answered since: it is how the log ends.
+        return (
+            fresh
+            and len(lines) - number <= 80
+            and not any(line.dated for line in lines[number:])
+            and (not successes or successes[-1] < number)
+        )
+
+    exceptions = [item for item in _exceptions(lines) if recent(item["line"], item["at"])]
+    signatures: Dict[str, Dict[str, Any]] = {}
+    for number, line in enumerate(lines):
+        for name, pattern in SIGNATURES.items():
+            if pattern.search(line.text) and recent(number, line.at):
+                known = signatures.setdefault(name, {"count": 0, "text": line.text.strip(), "at": _iso(line.at)})
+                known["count"] += 1
+    success: Optional[float] = None
+    if successes:
+        last = lines[successes[-1]]
+        ends_with_it = successes[-1] == len(lines) - 1
+        success = last.at if last.dated else (written_at if ends_with_it else last.at)
+    return {
+        # The last ones: an exception that ended the process is at the end, and fatal ones are never crowded out.
+        "exceptions": [
+            {"message": item["message"], "stack": item["stack"], "fatal": item["fatal"], "at": _iso(item["at"])}
+            for item in ([item for item in exceptions if item["fatal"]] or exceptions)[-_MOST_EXCEPTIONS:]
+        ],
+        "signatures": signatures,
+        "last_success_at": _iso(success),
+    }
+
+
+def _iso(at: Optional[float]) -> Optional[str]:
+    return None if at is None else _clock.iso(at)

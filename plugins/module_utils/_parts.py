@@ -1,0 +1,135 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Running questions side by side, each in a process of its own with its own deadline.
+
+Processes and not threads: a question that hangs in the kernel (a dead mount) cannot be ended in a thread and would keep
+the whole module from exiting; and what a child crashes on (a mapped file on a failing disk) costs that answer alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import selectors
+import signal
+import time
+from typing import Any, Callable, Dict, Mapping, NoReturn, Optional
+
+TIMED_OUT = "timed out"
+
+_CHUNK = 1 << 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What one question gave: its C(value) (as JSON knows it), or C(error); C(seconds) it took."""
+
+    seconds: float
+    value: Any = None
+    error: Optional[str] = None
+
+    @property
+    def report(self) -> Any:
+        """Seconds where it was answered, else why it was not."""
+        return round(self.seconds, 3) if self.error is None else self.error
+
+
+@dataclasses.dataclass
+class _Child:
+    name: str
+    pid: int
+    pipe: int
+    started: float
+    until: float
+    data: bytearray = dataclasses.field(default_factory=bytearray)
+
+
+def _answer_and_exit(question: Callable[[], Any], pipe: int) -> NoReturn:
+    try:
+        os.setsid()
+        null = os.open(os.devnull, os.O_RDWR)
+        # Whoever reads our output waits until the last holder of it is gone: a child that hangs must not hold it.
+        for standard in (0, 1, 2):
+            os.dup2(null, standard)
+        for name in os.listdir("/proc/self/fd"):
+            if int(name) > 2 and int(name) != pipe:
+                with contextlib.suppress(OSError):
+                    os.close(int(name))
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        try:
+            answer = {"value": question()}
+        except Exception as error:  # whatever breaks one question, the others are still to be answered
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        data = json.dumps(answer, default=str).encode("utf-8", "replace")
+        while data:
+            data = data[os.write(pipe, data) :]
+    finally:
+        os._exit(0)
+
+
+def _ask(name: str, question: Callable[[], Any], *, timeout: float) -> _Child:
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _answer_and_exit(question, writing)
+    os.close(writing)
+    started = time.monotonic()
+    return _Child(name=name, pid=pid, pipe=reading, started=started, until=started + timeout)
+
+
+def _finish(child: _Child) -> Answer:
+    seconds = time.monotonic() - child.started
+    os.waitpid(child.pid, 0)
+    try:
+        answer = json.loads(bytes(child.data).decode("utf-8"))
+    except ValueError:
+        return Answer(seconds=seconds, error="ended without an answer")
+    return Answer(seconds=seconds, value=answer.get("value"), error=answer.get("error"))
+
+
+def _give_up(child: _Child) -> Answer:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(child.pid, signal.SIGKILL)
+    # One that hangs in the kernel dies when the kernel lets go of it, and is then nobody's but init's: not waited for.
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(child.pid, os.WNOHANG)
+    return Answer(seconds=time.monotonic() - child.started, error=TIMED_OUT)
+
+
+def ask(questions: Mapping[str, Callable[[], Any]], *, timeout: float) -> Dict[str, Answer]:
+    """Ask all C(questions) at once, each for at most C(timeout) seconds; return their answers by name.
+
+    To be called where no other threads run: a question is a copy of this process (fork).
+    """
+    answers: Dict[str, Answer] = {}
+    with selectors.DefaultSelector() as selector:
+        waiting: Dict[str, _Child] = {}
+        for name, question in questions.items():
+            child = _ask(name, question, timeout=timeout)
+            waiting[name] = child
+            selector.register(child.pipe, selectors.EVENT_READ, child)
+        while waiting:
+            remaining = min(child.until for child in waiting.values()) - time.monotonic()
+            ended = []
+            for key, _events in selector.select(max(0.0, remaining)):
+                child = key.data
+                chunk = os.read(child.pipe, _CHUNK)
+                child.data += chunk
+                if not chunk:
+                    answers[child.name] = _finish(child)
+                    ended.append(child)
+            moment = time.monotonic()
+            for child in waiting.values():
+                if child not in ended and child.until <= moment:
+                    answers[child.name] = _give_up(child)
+                    ended.append(child)
+            for child in ended:
+                selector.unregister(child.pipe)
+                os.close(child.pipe)
+                del waiting[child.name]
+    return {name: answers[name] for name in questions}

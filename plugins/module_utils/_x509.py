@@ -1,0 +1,103 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""When a certificate ends and whom it names, read from its bytes: the standard library verifies but does not tell.
+
+Structure: RFC 5280 section 4.1; encoding: X.690 (DER).
+"""
+
+from __future__ import annotations
+
+import datetime
+import ssl
+from typing import Dict, Iterator, Tuple
+
+_BEGIN = "-----BEGIN CERTIFICATE-----"
+_END = "-----END CERTIFICATE-----"
+
+_UTC_TIME = 0x17
+_CONTEXT_0 = 0xA0
+_STRING_16_BIT = 0x1E
+
+# Attribute types of a subject (RFC 4519), as their DER bytes.
+_ATTRIBUTES: Dict[bytes, str] = {
+    b"\x55\x04\x03": "CN",
+    b"\x55\x04\x0a": "O",
+    b"\x55\x04\x0b": "OU",
+    b"\x55\x04\x06": "C",
+}
+
+
+class CertificateError(Exception):
+    """The bytes are not a certificate."""
+
+
+def _elements(data: bytes) -> Iterator[Tuple[int, bytes]]:
+    """Walk the elements that stand beside each other in C(data): (tag, content)."""
+    at = 0
+    while at < len(data):
+        tag, length, at = data[at], data[at + 1], at + 2
+        if length & 0x80:
+            count = length & 0x7F
+            length = int.from_bytes(data[at : at + count], "big")
+            at += count
+        if at + length > len(data):
+            raise ValueError("an element reaches beyond the end")
+        yield tag, data[at : at + length]
+        at += length
+
+
+def _time(tag: int, content: bytes) -> float:
+    text = content.decode("ascii")
+    if tag == _UTC_TIME:  # two digits of the year; RFC 5280: 50-99 are of the last century
+        text = ("19" if int(text[:2]) >= 50 else "20") + text
+    moment = datetime.datetime.strptime(text, "%Y%m%d%H%M%SZ")
+    return moment.replace(tzinfo=datetime.timezone.utc).timestamp()
+
+
+def _name(content: bytes) -> str:
+    parts = []
+    for _set, relative in _elements(content):
+        for _sequence, pair in _elements(relative):
+            (_oid, kind), (tag, value) = list(_elements(pair))[:2]
+            if kind in _ATTRIBUTES:
+                text = value.decode("utf-16-be" if tag == _STRING_16_BIT else "utf-8", "replace")
+                parts.append(f"{_ATTRIBUTES[kind]}={text}")
+    return ", ".join(parts)
+
+
+def describe(der: bytes) -> Dict[str, object]:
+    """Return C(not_before) and C(not_after) (seconds since the epoch), C(subject) and C(issuer) of a DER certificate.
+
+    Raises CertificateError.
+    """
+    try:
+        ((_tag, certificate),) = list(_elements(der))[:1]
+        body = next(_elements(certificate))[1]
+        fields = [field for field in _elements(body) if field[0] != _CONTEXT_0]  # [0] is the version
+        (_serial, _algorithm, issuer, validity, subject) = fields[:5]
+        begin, end = list(_elements(validity[1]))[:2]
+        return {
+            "not_before": _time(*begin),
+            "not_after": _time(*end),
+            "subject": _name(subject[1]),
+            "issuer": _name(issuer[1]),
+        }
+    except (ValueError, IndexError, StopIteration) as error:
+        raise CertificateError(f"not an X.509 certificate: {error}") from error
+
+
+def from_pem(text: str) -> bytes:
+    """Return the first certificate of a PEM file (the server's own; those after it are its issuers) as DER.
+
+    Raises CertificateError.
+    """
+    begin = text.find(_BEGIN)
+    end = text.find(_END, begin)
+    if begin < 0 or end < 0:
+        raise CertificateError("no certificate in PEM form in it")
+    try:
+        return ssl.PEM_cert_to_DER_cert(text[begin : end + len(_END)])
+    except ValueError as error:
+        raise CertificateError(f"not a certificate in PEM form: {error}") from error
