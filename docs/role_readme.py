@@ -1,0 +1,87 @@
+#!/usr/bin/env python3
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Write every role's README.md from its argument specification: C(make docs).
+
+What stands in C(meta/argument_specs.yml) is the truth; with C(--check) nothing is written and stale files are an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def plain(text: str) -> str:
+    """Turn Ansible's documentation markup (C(), O(), V(), M(), RV()) into Markdown code spans."""
+    return re.sub(r"\b(?:RV|[COMV])\((?:ignore:)?([^)]*)\)", r"`\1`", text)
+
+
+def paragraphs(value: str | list[str]) -> list[str]:
+    """Return a description, which is one string or a list of them, as Markdown paragraphs."""
+    return [plain(value)] if isinstance(value, str) else [plain(part) for part in value]
+
+
+def cell(option: dict[str, Any]) -> str:
+    """Return the default of an option, or that it has to be given."""
+    if option.get("required"):
+        return "required"
+    return f"`{json.dumps(option['default'], ensure_ascii=False)}`" if "default" in option else ""
+
+
+def kind(option: dict[str, Any]) -> str:
+    """Return the type of an option, its choices with it."""
+    name = f"list of {option['elements']}" if "elements" in option else option["type"]
+    return " or ".join(f"`{choice}`" for choice in option["choices"]) if "choices" in option else name
+
+
+def render(role: str, specs: dict[str, Any]) -> str:
+    """Return the README of a role."""
+    lines = [f"# Role `itsm_nexus.runbook.{role}`", ""]
+    for entry, spec in specs.items():
+        title = plain(spec["short_description"])
+        lines += [title if entry == "main" else f"## Entry point `{entry}`: {title}", ""]
+        for part in paragraphs(spec.get("description", [])):
+            lines += [part, ""]
+        if spec["options"]:
+            lines += ["| variable | type | default | meaning |", "|---|---|---|---|"]
+            for name, option in spec["options"].items():
+                meaning = " ".join(paragraphs(option["description"]))
+                lines.append(f"| `{name}` | {kind(option)} | {cell(option)} | {meaning} |")
+            lines.append("")
+    lines += ["This page is written from `meta/argument_specs.yml` by `make docs`.", ""]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Write the pages, or with C(--check) name those that are not up to date; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing, fail when a page is stale")
+    check = parser.parse_args().check
+    stale = []
+    for path in sorted(ROOT.glob("roles/*/meta/argument_specs.yml")):
+        role = path.parent.parent
+        text = render(role.name, yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"])
+        page = role / "README.md"
+        if not page.exists() or page.read_text(encoding="utf-8") != text:
+            stale.append(str(page.relative_to(ROOT)))
+            if not check:
+                page.write_text(text, encoding="utf-8")
+    if check and stale:
+        print("Not up to date, run `make docs`: " + ", ".join(stale), file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
