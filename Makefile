@@ -1,0 +1,55 @@
+# Everything that is done with this project. `make demo` and `make test` each do all their own set-up.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+# Ansible needs a UTF-8 locale; C.UTF-8 is on every Debian.
+export LC_ALL := C.UTF-8
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+PYTHON ?= python3
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+COLLECTION := collections/ansible_collections/itsm_nexus/runbook
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | sort | expand -t 14
+
+demo: $(VENV)/demo.stamp ## Break and recover the stand-in service on this machine
+	PATH="$(BIN):$$PATH" demo/run
+
+test: lint unit integration molecule ## Everything
+
+lint: $(VENV)/test.stamp ## Style and types
+	$(BIN)/yamllint --strict .
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(COLLECTION)/plugins/module_utils $(COLLECTION)/plugins/plugin_utils
+	$(BIN)/shellcheck $$(git ls-files | xargs -r grep -lE '^#!/bin/(ba)?sh' --)
+	$(BIN)/python docs/role_readme.py --check
+	PATH="$(BIN):$$PATH" $(BIN)/ansible-lint
+
+unit: $(VENV)/test.stamp ## Tests of the logic, seconds
+	$(BIN)/pytest tests/unit
+
+integration: $(VENV)/test.stamp ## Playbooks against the stand-in service on this machine
+	PATH="$(BIN):$$PATH" $(BIN)/pytest tests/integration
+
+molecule: $(VENV)/test.stamp ## Drills on real systemd hosts; SCENARIO=name for one
+	molecule/hosts/install
+	PATH="$(BIN):$$PATH" molecule/run $(SCENARIO)
+
+docs: $(VENV)/test.stamp ## Write the pages that are made from the code
+	$(BIN)/python docs/role_readme.py
+
+clean: ## Remove what these targets made here
+	rm -rf $(VENV) .demo build .mypy_cache .ruff_cache .pytest_cache .ansible
+
+# Ready once its requirements are in; a changed list is installed again.
+$(VENV)/%.stamp: requirements-%.txt
+	@demo/install
+	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+.PHONY: help demo test lint unit integration molecule docs clean
