@@ -1,0 +1,170 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Environment files (C(KEY=VALUE) lines) as systemd's C(EnvironmentFile=) reads them.
+
+Rules: systemd.exec(5), and C(parse_env_file_internal) in systemd's C(src/basic/env-file.c), of version 254 and later.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from typing import Callable, Dict, List
+
+_NEWLINES = "\n\r"
+_BLANKS = " \t\n\r"
+# What a backslash protects within double quotes; before anything else it stands for itself.
+_ESCAPED_IN_QUOTES = '"\\`$'
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_LARGEST = 1024 * 1024
+
+
+class EnvironmentFileError(Exception):
+    """An environment file could not be read, or is none."""
+
+
+class _Parser:
+    """The states of systemd's parser, a method each: takes one character, returns the next state."""
+
+    def __init__(self) -> None:
+        self.values: Dict[str, str] = {}
+        self._key: List[str] = []
+        self._value: List[str] = []
+        # How much of the value trailing blanks are not stripped from: what was quoted or escaped.
+        self._kept = 0
+
+    def assign(self) -> None:
+        name = "".join(self._key).rstrip(_BLANKS)
+        if _NAME.match(name):
+            value = "".join(self._value)
+            self.values[name] = value[: self._kept] + value[self._kept :].rstrip(_BLANKS)
+
+    def keep(self) -> None:
+        self._kept = len(self._value)
+
+    def before_key(self, char: str) -> str:
+        if char in "#;":
+            return "comment"
+        if char in _BLANKS:
+            return "before_key"
+        self._key, self._value, self._kept = [char], [], 0
+        return "key"
+
+    def comment(self, char: str) -> str:
+        return "before_key" if char in _NEWLINES else "comment"
+
+    def key(self, char: str) -> str:
+        if char in _NEWLINES:
+            return "before_key"
+        if char == "=":
+            return "before_value"
+        self._key.append(char)
+        return "key"
+
+    def before_value(self, char: str) -> str:
+        if char == "'":
+            return "single"
+        if char == '"':
+            return "double"
+        if char in _BLANKS and char not in _NEWLINES:
+            return "before_value"
+        return self.value(char)
+
+    def value(self, char: str) -> str:
+        if char in _NEWLINES:
+            self.assign()
+            return "before_key"
+        if char == "\\":
+            return "escape"
+        self._value.append(char)
+        return "value"
+
+    def escape(self, char: str) -> str:
+        if char not in _NEWLINES:
+            self._value.append(char)
+        self.keep()
+        return "value"
+
+    def single(self, char: str) -> str:
+        if char == "'":
+            self.keep()
+            return "before_value"
+        self._value.append(char)
+        return "single"
+
+    def double(self, char: str) -> str:
+        if char == '"':
+            self.keep()
+            return "before_value"
+        if char == "\\":
+            return "double_escape"
+        self._value.append(char)
+        return "double"
+
+    def double_escape(self, char: str) -> str:
+        if char in _ESCAPED_IN_QUOTES:
+            self._value.append(char)
+        elif char != "\n":
+            self._value.extend(("\\", char))
+        return "double"
+
+
+def parse_environment(text: str) -> Dict[str, str]:
+    """Return the variables that C(text) sets, the last assignment of a name counting.
+
+    Comments start with C(#) or C(;). A backslash at the end of a line joins the next one. Nothing is expanded. Lines
+    without C(=) and names that are none (C(export X=1)) are passed over, as systemd does.
+    """
+    parser = _Parser()
+    states: Dict[str, Callable[[str], str]] = {
+        "before_key": parser.before_key,
+        "comment": parser.comment,
+        "key": parser.key,
+        "before_value": parser.before_value,
+        "value": parser.value,
+        "escape": parser.escape,
+        "single": parser.single,
+        "double": parser.double,
+        "double_escape": parser.double_escape,
+    }
+    state = "before_key"
+    for char in text:
+        state = states[state](char)
+    if state in ("single", "double", "double_escape"):
+        parser.keep()
+    if state not in ("before_key", "comment", "key"):
+        parser.assign()
+    return parser.values
+
+
+def read_environment_file(path: str) -> Dict[str, str]:
+    """Return the variables that the file C(path) sets.
+
+    Raises EnvironmentFileError, in one line and without a word of the content, where it cannot be read or is no text.
+    """
+    try:
+        # Not to hang on a pipe put in its place.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as stream:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise EnvironmentFileError(f"Cannot read the environment file {path}: it is not a regular file")
+            if status.st_size > _LARGEST:
+                raise EnvironmentFileError(
+                    f"Cannot read the environment file {path}: {status.st_size} bytes, more than {_LARGEST}"
+                )
+            data = stream.read()
+    except OSError as error:
+        raise EnvironmentFileError(f"Cannot read the environment file {path}: {error.strerror}") from error
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise EnvironmentFileError(
+            f"Cannot read the environment file {path}: byte {error.start} is not UTF-8"
+        ) from error
+    if "\0" in text:
+        raise EnvironmentFileError(f"Cannot read the environment file {path}: it contains a NUL byte")
+    return parse_environment(text)
