@@ -27,6 +27,7 @@ lint: $(VENV)/test.stamp ## Style and types
 	$(BIN)/mypy $(COLLECTION)/plugins/module_utils $(COLLECTION)/plugins/plugin_utils
 	$(BIN)/shellcheck $$(git ls-files | xargs -r grep -lE '^#!/bin/(ba)?sh' --)
 	$(BIN)/python docs/role_readme.py --check
+	$(BIN)/antsibull-changelog lint
 	PATH="$(BIN):$$PATH" $(BIN)/ansible-lint
 
 unit: $(VENV)/test.stamp ## Tests of the logic, seconds

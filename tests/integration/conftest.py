@@ -1,0 +1,210 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The stand-in service on this machine, started by hand, and the project's playbooks run against it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any, Iterator
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclasses.dataclass
+class Run:
+    """A finished run of a playbook, seen as its user sees it."""
+
+    rc: int
+    screen: str
+    postmortems: Path
+
+    def documents(self, suffix: str) -> list[Path]:
+        return sorted(self.postmortems.glob(f"*{suffix}"))
+
+    def recap(self) -> dict[str, int]:
+        line = next(line for line in self.screen.splitlines() if "unreachable=" in line)
+        return {key: int(value) for key, value in (pair.split("=") for pair in line.split(":", 1)[1].split())}
+
+
+@dataclasses.dataclass
+class Service:
+    """The stand-in service laid in a folder of the test's own."""
+
+    folder: Path
+    https_port: int = dataclasses.field(default_factory=free_port)
+    http_port: int = dataclasses.field(default_factory=free_port)
+
+    @property
+    def app(self) -> Path:
+        return self.folder / "app"
+
+    @property
+    def environment_file(self) -> Path:
+        return self.folder / "itsm.env"
+
+    @property
+    def database(self) -> Path:
+        return self.app / "backend" / "itsm.db"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log" / "server.log"
+
+    @property
+    def state(self) -> Path:
+        return self.folder / "state"
+
+    def install(self) -> None:
+        self.folder.mkdir(exist_ok=True)
+        self.log.parent.mkdir()
+        subprocess.run(
+            [
+                ROOT / "demo" / "install-service",
+                self.app,
+                self.environment_file,
+                f"HTTPS_PORT={self.https_port}",
+                f"PORT={self.http_port}",
+                "HOST=127.0.0.1",
+            ],
+            check=True,
+            timeout=300,
+        )
+
+    def environment(self) -> dict[str, str]:
+        lines = self.environment_file.read_text(encoding="utf-8").splitlines()
+        return dict(line.split("=", 1) for line in lines if "=" in line)
+
+    def start(self) -> None:
+        """Start it as the runbook does by hand, and wait until it answers."""
+        with self.log.open("ab") as log:
+            subprocess.Popen(
+                ["node", "backend/server.js"],
+                cwd=self.app,
+                env={**self.environment(), "PATH": os.environ["PATH"]},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + 30
+        while not self.healthy():
+            assert time.monotonic() < deadline, self.log.read_text(encoding="utf-8")
+            time.sleep(0.1)
+
+    def pids(self) -> list[int]:
+        """Processes whose working directory is the application's folder, zombies apart."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError):
+                    if os.readlink(entry / "cwd") == str(self.app):
+                        found.append(int(entry.name))
+        return found
+
+    def signal(self, number: signal.Signals) -> None:
+        for pid in self.pids():
+            os.kill(pid, number)
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+        deadline = time.monotonic() + 10
+        while self.pids():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def request(self, path: str, body: Any = None) -> Any:
+        context = ssl._create_unverified_context()
+        request = urllib.request.Request(
+            f"https://127.0.0.1:{self.https_port}/api/v1{path}",
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=3, context=context) as answer:
+            return json.load(answer)
+
+    def healthy(self) -> bool:
+        try:
+            return self.request("/health")["status"].lower() == "ok"
+        except (OSError, urllib.error.URLError):
+            return False
+
+    def write(self, title: str) -> None:
+        self.request("/incidents", {"title": title})
+
+    def variables(self) -> dict[str, Any]:
+        return {
+            "nexus_manager": "process",
+            "nexus_user": os.environ.get("USER") or "root",
+            "nexus_app_dir": str(self.app),
+            "nexus_environment_file": str(self.environment_file),
+            "nexus_log_file": str(self.log),
+            "nexus_state_dir": str(self.state),
+            "nexus_https_port": self.https_port,
+            "nexus_http_port": self.http_port,
+            "nexus_login_password": self.environment()["ADMIN_PASSWORD"],
+            "detection_interval": 0.2,
+            "detection_timeout": 1.0,
+            "verification_stability_count": 2,
+            "verification_stability_interval": 0.5,
+        }
+
+    def play(self, playbook: str, *arguments: str, project: Path = ROOT, **changes: Any) -> Run:
+        """Run a playbook against it; C(changes) are variables that replace those of the service."""
+        variables = self.folder / "variables.yml"
+        variables.touch(mode=0o600)
+        variables.write_text(yaml.safe_dump({**self.variables(), **changes}), encoding="utf-8")
+        postmortems = self.folder / "postmortems"
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+        done = subprocess.run(
+            ["ansible-playbook", "-i", ROOT / "inventories" / "demo", playbook, "-e", f"@{variables}", *arguments],
+            cwd=project,
+            env={**environment, "LC_ALL": "C.UTF-8", "ITSM_NEXUS_POSTMORTEM_DIR": str(postmortems)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        print(done.stdout)
+        return Run(rc=done.returncode, screen=done.stdout, postmortems=postmortems)
+
+
+@pytest.fixture
+def laid(tmp_path: Path) -> Iterator[Service]:
+    """The service laid, not started."""
+    service = Service(tmp_path)
+    service.install()
+    yield service
+    service.kill()
+
+
+@pytest.fixture
+def service(laid: Service) -> Service:
+    """The service running, three rows written to it."""
+    laid.start()
+    for number in range(3):
+        laid.write(f"row {number}")
+    return laid

@@ -1,0 +1,71 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Bad input ends a run with one line that names the variable, before anything is touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+
+from .conftest import Service
+
+Breaking = Callable[[Service, Path], "dict[str, Any]"]
+
+
+def loose_environment_file(service: Service, folder: Path) -> dict[str, Any]:
+    path = folder / "loose.env"
+    path.write_text("JWT_SECRET=hunter2\n", encoding="utf-8")
+    path.chmod(0o644)
+    return {"nexus_environment_file": str(path)}
+
+
+def folder_as_database(service: Service, folder: Path) -> dict[str, Any]:
+    (folder / "db").mkdir()
+    return {"nexus_db_path": str(folder / "db")}
+
+
+def no_node(service: Service, folder: Path) -> dict[str, Any]:
+    return {"nexus_command": ["node-that-is-not-there", "backend/server.js"]}
+
+
+CASES: dict[str, tuple[str, str, Breaking]] = {
+    "unknown manager": ("nexus_manager", "upstart", lambda *_: {"nexus_manager": "upstart"}),
+    "relative app dir": ("nexus_app_dir", "srv/app", lambda *_: {"nexus_app_dir": "srv/app"}),
+    "missing app dir": ("nexus_app_dir", "/nowhere/app", lambda *_: {"nexus_app_dir": "/nowhere/app"}),
+    "port out of range": ("nexus_https_port", "70000", lambda *_: {"nexus_https_port": 70000}),
+    "no port at all": ("nexus_https_port", "0", lambda *_: {"nexus_https_port": 0, "nexus_http_port": 0}),
+    "thresholds": (
+        "detection_critical_after",
+        "2",
+        lambda *_: {"detection_warning_after": 3, "detection_critical_after": 2},
+    ),
+    "no interval": ("detection_interval", "-1", lambda *_: {"detection_interval": -1}),
+    "missing environment file": (
+        "nexus_environment_file",
+        "/nowhere/itsm.env",
+        lambda *_: {"nexus_environment_file": "/nowhere/itsm.env"},
+    ),
+    "environment file open to all": ("nexus_environment_file", "loose.env", loose_environment_file),
+    "no node": ("nexus_command", "node-that-is-not-there", no_node),
+    "folder as database": ("nexus_db_path", "/db", folder_as_database),
+    "unknown user": ("nexus_user", "nobody-of-this-name", lambda *_: {"nexus_user": "nobody-of-this-name"}),
+    "unknown rung": ("outage_recover_rungs", "reboot", lambda *_: {"outage_recover_rungs": ["reboot"]}),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_input_is_named_before_anything_is_touched(laid: Service, tmp_path: Path, name: str) -> None:
+    variable, value, breaking = CASES[name]
+    run = laid.play("playbooks/outage_recover.yml", **breaking(laid, tmp_path))
+    assert run.rc != 0
+    named = [line for line in run.screen.splitlines() if variable in line and value in line]
+    assert named, f"no line names {variable} and {value}"
+    assert not laid.state.exists()
+    assert not laid.pids()
+    assert not laid.database.exists()
+    assert "Traceback" not in run.screen
+    assert "hunter2" not in run.screen

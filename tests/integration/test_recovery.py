@@ -1,0 +1,162 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The main playbook against a service started by hand, run from a checkout and from the built collection."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from .conftest import ROOT, Service
+
+def tree(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return size and modification time of everything below a folder."""
+    return {
+        str(path.relative_to(folder)): (path.lstat().st_size, path.lstat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if "postmortems" not in path.parts and path.name != "variables.yml"
+    }
+
+
+def checkout(target: Path) -> Path:
+    """Lay what is committed, and what will be, in a folder of another name, as a clone would."""
+    files = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, stdout=subprocess.PIPE, check=True
+    ).stdout
+    target.mkdir()
+    subprocess.run(
+        ["tar", "--create", "--null", "--files-from=-", "--file", target / "tree.tar"], cwd=ROOT, input=files, check=True
+    )
+    subprocess.run(["tar", "--extract", "--file", "tree.tar"], cwd=target, check=True)
+    (target / "tree.tar").unlink()
+    return target
+
+
+def installed(target: Path) -> Path:
+    """Build the collection's tarball from a clean tree and install it into an empty folder."""
+    source = checkout(target.parent / "source")
+    subprocess.run(["ansible-galaxy", "collection", "build", "--output-path", target], cwd=source, check=True)
+    (tarball,) = target.glob("itsm_nexus-runbook-*.tar.gz")
+    environment = {key: value for key, value in os.environ.items() if key != "ANSIBLE_CONFIG"}
+    subprocess.run(
+        ["ansible-galaxy", "collection", "install", "--offline", "--collections-path", target / "collections", tarball],
+        cwd=target,
+        env=environment,
+        check=True,
+    )
+    (target / "ansible.cfg").write_text(
+        "[defaults]\ncollections_path = collections\ncallbacks_enabled = itsm_nexus.runbook.postmortem\n", encoding="utf-8"
+    )
+    return target
+
+
+@pytest.mark.parametrize("origin", ["checkout", "tarball"])
+def test_a_killed_service_comes_back_with_every_row(service: Service, tmp_path: Path, origin: str) -> None:
+    if origin == "checkout":
+        project, playbook = checkout(tmp_path / "some other name"), "playbooks/outage_recover.yml"
+    else:
+        project, playbook = installed(tmp_path / "prefix"), "itsm_nexus.runbook.outage_recover"
+    (before,) = service.pids()
+    rows = service.request("/incidents")["total"]
+    service.kill()
+
+    run = service.play(playbook, project=project)
+
+    assert run.rc == 0
+    assert service.healthy()
+    (after,) = service.pids()
+    assert after != before
+    assert service.request("/incidents")["total"] == rows
+    (document,) = run.documents(".json")
+    told = json.loads(document.read_text(encoding="utf-8"))
+    assert told["outcome"]["rung"] == "restart"
+    assert told["outcome"]["severity"] == "emergency"
+    assert told["outcome"]["cause"] == "killed"
+    assert told["outcome"]["data_loss"] == "none"
+    assert told["outcome"]["rows_after"]["incidents"] == rows
+    assert 0 < told["outcome"]["outage_seconds"] < 60
+    assert str(document.with_suffix(".md")) in run.screen
+
+
+def test_a_healthy_service_is_left_alone(service: Service) -> None:
+    pids = service.pids()
+    for _ in range(2):
+        run = service.play("playbooks/outage_recover.yml")
+        assert run.rc == 0
+        assert run.recap()["changed"] == 0
+    assert service.pids() == pids
+    assert not service.state.exists()
+    assert not run.documents("")
+
+
+def test_a_healthy_service_costs_at_most_three_round_trips(service: Service) -> None:
+    run = service.play("playbooks/outage_recover.yml", "-vv")
+    assert run.rc == 0
+    # At -vv every task says which file it stands in; what ran on the host are the modules named in those lines.
+    names = re.findall(r"^TASK \[(.*?)\]", run.screen, flags=re.MULTILINE)
+    modules = [name for name in names if not re.search(r"Validating arguments|Refuse|End here|Detection", name)]
+    assert len(modules) <= 3, names
+
+
+def test_check_mode_changes_nothing_and_says_what_it_would_do(service: Service) -> None:
+    service.kill()
+    before = tree(service.folder)
+    run = service.play("playbooks/outage_recover.yml", "--check")
+    assert run.rc == 0
+    assert tree(service.folder) == before
+    assert not service.pids()
+    assert "would" in run.screen
+    assert re.search(r"restart", run.screen)
+
+
+def test_a_hung_service_is_restarted_after_five_failed_probes(service: Service) -> None:
+    (before,) = service.pids()
+    service.signal(signal.SIGSTOP)
+    run = service.play("playbooks/outage_recover.yml", nexus_stop_timeout=5)
+    assert run.rc == 0
+    assert service.pids() != [before]
+    (document,) = run.documents(".json")
+    told = json.loads(document.read_text(encoding="utf-8"))
+    assert told["outcome"]["severity"] == "critical"
+    assert told["outcome"]["cause"] == "hung"
+
+
+def test_what_cannot_be_recovered_ends_with_an_error_that_says_everything(service: Service) -> None:
+    service.kill()
+    with service.environment_file.open("a", encoding="utf-8") as stream:
+        stream.write("NEXUS_DEMO_FAULTS=start\n")
+    run = service.play(
+        "playbooks/outage_recover.yml",
+        outage_recover_rungs=["restart", "standard_recovery"],
+        verification_deadline=3.0,
+    )
+    assert run.rc != 0
+    end = run.screen[run.screen.index("PLAY RECAP") :]
+    assert "not recovered" in end
+    assert "restart" in end
+    assert "standard_recovery" in end
+    assert "project leader" in end or "whole team" in end
+    (document,) = run.documents(".json")
+    told = json.loads(document.read_text(encoding="utf-8"))
+    assert [rung["held"] for rung in told["outcome"]["rungs_tried"]] == [False, False]
+    assert told["outcome"]["escalation"]["to"]
+
+
+def test_a_database_that_is_not_sound_is_never_started_on(service: Service) -> None:
+    service.kill()
+    service.database.with_name("itsm.db-wal").unlink(missing_ok=True)
+    service.database.write_bytes(os.urandom(8192))
+    before = service.database.read_bytes()
+    run = service.play("playbooks/outage_recover.yml")
+    assert run.rc != 0
+    assert not service.pids()
+    assert service.database.read_bytes() == before
+    assert "DBA" in run.screen[run.screen.index("PLAY RECAP") :]
