@@ -1,0 +1,115 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The folder of the postmortems on the controller: C(<run>.jsonl) timelines, C(<incident>.md) and C(.json) documents.
+
+Nothing is written outside of it, whatever an incident's id says: ids come from the managed hosts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import re
+from typing import Iterable, List, Optional
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _files
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import render_markdown, timeline
+
+SUFFIX = ".jsonl"
+
+# How far (seconds) the clocks of controller and host may differ before an earlier run of an incident is overlooked.
+_CLOCK_SKEW = 86400.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Document:
+    """A file of a postmortem: where it belongs and what it holds."""
+
+    path: str
+    text: str
+
+    def current(self) -> bool:
+        """Say whether the file holds this text already."""
+        try:
+            with open(self.path, "rb") as stream:
+                return stream.read() == self.text.encode("utf-8", "replace")
+        except OSError:
+            return False
+
+    def write(self) -> None:
+        """Write the file, readable by its owner alone. Raises OSError."""
+        _files.write_atomically(self.path, self.text.encode("utf-8", "replace"))
+
+
+def safe_name(identity: str) -> str:
+    """Return C(identity) where it can be a file's name, else a name made of it that no other identity gets."""
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}", identity):
+        return identity
+    digest = hashlib.sha256(identity.encode("utf-8", "replace")).hexdigest()[:8]
+    return f"{re.sub(r'[^A-Za-z0-9-]+', '_', identity)[:100].strip('_-') or 'incident'}-{digest}"
+
+
+def documents(folder: str, incident: timeline.Incident) -> List[Document]:
+    """Return the documents of an incident, the Markdown first."""
+    base = os.path.join(folder, safe_name(incident.incident))
+    return [
+        Document(path=f"{base}.md", text=render_markdown.markdown(incident)),
+        Document(path=f"{base}.json", text=timeline.to_json(incident)),
+    ]
+
+
+def read(
+    folder: str, *, incidents: Optional[Iterable[str]] = None, since: Optional[str] = None
+) -> List[timeline.Event]:
+    """Return the events of all timelines in C(folder), or of those that mention one of C(incidents).
+
+    C(since): an instant; timelines last written a day or more before it are not opened. Raises OSError.
+    """
+    wanted = None if incidents is None else [identity.encode() for identity in incidents]
+    oldest = _oldest(since)
+    events: List[timeline.Event] = []
+    for name in sorted(os.listdir(folder)):
+        path = os.path.join(folder, name)
+        if not name.endswith(SUFFIX) or os.stat(path).st_mtime < oldest:
+            continue
+        with open(path, "rb") as stream:
+            data = stream.read()
+        if wanted is None or any(identity in data for identity in wanted):
+            events += timeline.decode(data)
+    return events
+
+
+def _oldest(since: Optional[str]) -> float:
+    try:
+        return _clock.epoch(since) - _CLOCK_SKEW if since else 0.0
+    except ValueError:
+        return 0.0
+
+
+class Recorder:
+    """Appends to the timeline of a run, whole lines only."""
+
+    def __init__(self, folder: str, run: str) -> None:
+        """Create the file, and the folder where it is missing. Raises OSError."""
+        _files.private_folder(folder)
+        self.path = os.path.join(folder, run + SUFFIX)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._descriptor = os.open(self.path, flags, 0o600)
+        _files.fsync_folder(folder)
+
+    def append(self, data: bytes, *, durable: bool) -> None:
+        """Write C(data) at once; C(durable) waits until it is on disk. Raises OSError."""
+        while data:
+            data = data[os.write(self._descriptor, data) :]
+        if durable:
+            os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        """Bring the rest to disk and close the file. Raises OSError."""
+        try:
+            os.fsync(self._descriptor)
+        finally:
+            os.close(self._descriptor)

@@ -1,0 +1,209 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The postmortem of an incident as GitHub-flavoured Markdown: the runbook's seven fields (7.1), the details folded."""
+
+from __future__ import annotations
+
+import re
+from typing import Iterable, List, Optional, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import prose, timeline
+
+_ACTIVE = re.compile(r"[\\`*\[\]~|$]")
+_UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
+_REFERENCE = re.compile(r"(?<!\w)([@#])(?=\w)")
+
+
+def escape(text: object) -> str:
+    """Return text of a host as inert Markdown on one line: markup, HTML, mentions and references have no effect."""
+    line = " ".join(str(text).split())
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    line = _ACTIVE.sub(lambda found: "\\" + found.group(), line)
+    line = _UNDERSCORE.sub(r"\\_", line)
+    return _REFERENCE.sub(lambda found: f"&#{ord(found.group(1))};", line)
+
+
+def code(text: object) -> str:
+    """Return text of a host as a code span on one line, also within a table."""
+    line = " ".join(str(text).split()).replace("|", "\\|")
+    fence = "`" * (max((len(run) for run in re.findall(r"`+", line)), default=0) + 1)
+    pad = " " if line.startswith("`") or line.endswith("`") else ""
+    return f"{fence}{pad}{line}{pad}{fence}" if line else ""
+
+
+def markdown(incident: timeline.Incident) -> str:
+    """Return the postmortem document."""
+    sections = [
+        _head(incident),
+        _section("1. When", _when(incident)),
+        _section("2. How it was detected", [f"{escape(prose.detection(incident))}."]),
+        _section("3. Impact", _impact(incident)),
+        _section("4. Root cause", _root_cause(incident)),
+        _section("5. Recovery steps actually done", _recovery(incident)),
+        _section("6. Prevention", _prevention(incident)),
+        _section("7. Timeline", _timeline(incident)),
+        _section("Who is to be told", [f"{escape(prose.told(incident))}."]),
+        _section("Evidence", _evidence(incident)),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _section(title: str, lines: Iterable[str]) -> str:
+    return "\n".join([f"## {title}", "", *lines])
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> List[str]:
+    lines = [header, ["---"] * len(header), *rows]
+    return [f"| {' | '.join(cells)} |" for cells in lines]
+
+
+def _head(incident: timeline.Incident) -> str:
+    lines = [
+        f"# Postmortem: {escape(incident.host)}, incident {escape(incident.incident)}",
+        "",
+        f"**{prose.OUTCOMES.get(incident.outcome, escape(incident.outcome))}**, "
+        f"outage {prose.duration(incident.durations.outage)}, severity {escape(incident.severity or 'unknown')}.",
+        f"Cause: {escape(prose.cause(incident))}.",
+        f"Ladder: {escape(prose.ladder(incident))}. Data loss: {escape(prose.data_loss(incident))}.",
+    ]
+    if incident.source == "events":
+        lines += ["", "> No verdict of the last run is on record; this is concluded from its timeline."]
+    for run in incident.runs:
+        if not run.complete:
+            lines += [
+                "",
+                f"> Run {code(run.run)} was cut short; its last sign is of {run.last_event_at}"
+                + (f", at {code(run.last_task)}." if run.last_task else "."),
+            ]
+    if incident.error:
+        lines += ["", f"> The recovery was stopped by an error: {escape(incident.error)}"]
+    if incident.next_step:
+        lines += ["", f"**Next step:** {escape(incident.next_step)}"]
+    return "\n".join(lines)
+
+
+def _when(incident: timeline.Incident) -> List[str]:
+    times, spans = incident.times, incident.durations
+    rows = [
+        ("Last good sign", times.last_good_at, None),
+        ("Outage began", times.started_at, None),
+        ("Detected", times.detected_at, spans.detect),
+        ("First good answer", times.mitigated_at, spans.mitigate),
+        ("Closed", times.resolved_at, spans.resolve),
+    ]
+    return _table(
+        ["", "UTC", "after the begin"],
+        [(name, at or "unknown", "" if seconds is None else prose.duration(seconds)) for name, at, seconds in rows],
+    )
+
+
+def _impact(incident: timeline.Incident) -> List[str]:
+    lines = [
+        f"- Outage: {prose.duration(incident.durations.outage)}"
+        + (f" ({incident.durations.outage:.1f} seconds)" if (incident.durations.outage or 0) >= 10 else ""),
+        "- Affected users: unknown",
+        f"- Rows: {escape(prose.rows(incident))}",
+        f"- Data loss: {escape(prose.data_loss(incident))}",
+    ]
+    if incident.rows_before:
+        tables = list(dict.fromkeys([*incident.rows_before, *incident.rows_after]))
+        lines += [
+            "",
+            "<details><summary>Rows by table</summary>",
+            "",
+            *_table(
+                ["table", "before", "after"],
+                [
+                    (code(name), _count(incident.rows_before.get(name)), _count(incident.rows_after.get(name)))
+                    for name in tables
+                ],
+            ),
+            "",
+            "</details>",
+        ]
+    return lines
+
+
+def _count(value: Optional[float]) -> str:
+    return "not counted" if value is None else prose.number(value)
+
+
+def _root_cause(incident: timeline.Incident) -> List[str]:
+    if not incident.findings:
+        return [f"{escape(prose.cause(incident))}."]
+    lines: List[str] = []
+    for finding in incident.findings:
+        sure = finding.get("confidence")
+        lines.append(
+            f"- **{escape(finding.get('cause') or 'unknown')}**"
+            + ("" if sure is None else f" ({sure:.0%} sure)")
+            + f": {escape(finding.get('summary') or '')}"
+        )
+        for item in finding.get("evidence") or []:
+            if isinstance(item, dict):
+                source, said = item.get("source") or item.get("where"), item.get("said") or item.get("text")
+                lines.append("  - " + ": ".join(code(part) for part in (source, said) if part))
+            else:
+                lines.append(f"  - {code(item)}")
+    return lines
+
+
+def _recovery(incident: timeline.Incident) -> List[str]:
+    lines = [
+        f"{position}. **{escape(rung.rung)}** {prose.held(rung)}"
+        + (f", {prose.duration(rung.seconds)}" if rung.seconds is not None else "")
+        + (f": {escape(rung.reason)}" if rung.reason else "")
+        for position, rung in enumerate(incident.rungs_tried, start=1)
+    ]
+    changes = [step for step in incident.steps if step.weight == timeline.CHANGE]
+    if lines and changes:
+        lines.append("")
+    lines += [f"- {escape(prose.happened(step))}" for step in changes]
+    return lines or ["Nothing was changed."]
+
+
+def _prevention(incident: timeline.Incident) -> List[str]:
+    return [
+        f"- [{' ' if action.wanted else 'x'}] {escape(action.title)}: {escape(action.why)}"
+        for action in prose.actions(incident)
+    ]
+
+
+def _timeline(incident: timeline.Incident) -> List[str]:
+    told = [step for step in incident.steps if step.weight != timeline.DETAIL]
+    lines = _steps(told)
+    if len(told) < len(incident.steps):
+        lines += [
+            "",
+            f"<details><summary>All {len(incident.steps)} steps</summary>",
+            "",
+            *_steps(incident.steps),
+            "",
+            "</details>",
+        ]
+    return lines
+
+
+def _steps(steps: Sequence[timeline.Step]) -> List[str]:
+    return _table(
+        ["UTC", "part", "what", "took"],
+        [
+            (
+                step.at,
+                escape(step.role or ""),
+                escape(prose.happened(step)),
+                "" if step.seconds is None else prose.duration(step.seconds),
+            )
+            for step in steps
+        ],
+    )
+
+
+def _evidence(incident: timeline.Incident) -> List[str]:
+    lines = [f"- Bundle on the host: {code(incident.evidence)}" if incident.evidence else "- No bundle was saved."]
+    if incident.backup_file:
+        lines.append(f"- Backup of the database on the host: {code(incident.backup_file)}")
+    lines += [f"- Timeline of the run: {code(run.run + '.jsonl')}" for run in incident.runs]
+    return lines

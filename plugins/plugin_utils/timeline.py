@@ -1,0 +1,428 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+r"""The timeline of a run: its events, and the model of an incident that is made of them.
+
+A timeline is a file of JSON objects, one a line, appended as things happen. Keys of every event: C(v) (version of this
+format), C(at) (UTC instant), C(run), C(kind). Kinds and their further keys:
+
+- C(run_start): C(playbook), C(check) (check mode), C(core) (version of ansible-core)
+- C(play_start): C(name)
+- C(started): C(host), C(task), C(role), C(action): a task of one of our modules begins
+- C(task): C(host), C(task) (its name as it stands in the playbook, not filled in), C(role), C(action), C(status)
+  (C(ok) C(changed) C(failed) C(ignored)), C(start), C(duration) (seconds); C(data) (whitelisted keys of the result) and
+  C(msg) (why it failed) where they may be told; C(hidden) where the task has C(no_log)
+- C(retry): C(host), C(task), C(role), C(action), C(attempts)
+- C(unreachable): as C(task), without data
+- C(outcome): C(host), C(data): the verdict of the run, see M(whitelist)
+- C(stats): C(hosts) {name: {ok, changed, failures, unreachable, rescued, ignored}}: the run came to its end
+
+The model (also the schema of the JSON document) is M(Incident).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import whitelist
+
+VERSION = 1
+
+Event = Dict[str, Any]
+
+RUNGS = ("restart", "standard_recovery", "clean_start_recovery")
+_LOOKS = ("detection", "verification")
+
+# Why a step stands in the short timeline.
+CHANGE, FAILURE, DECISION, DETAIL = "change", "failure", "decision", "detail"
+
+
+@dataclasses.dataclass
+class Step:
+    """Something that was done; C(weight): whether it changed something, failed, decided something or is a detail."""
+
+    at: str
+    run: str
+    kind: str
+    weight: str
+    role: Optional[str]
+    action: Optional[str]
+    task: Optional[str]
+    status: Optional[str]
+    seconds: Optional[float]
+    data: Dict[str, Any]
+    message: Optional[str]
+
+
+@dataclasses.dataclass
+class Rung:
+    """A rung of the ladder that was tried; C(held) is C(None) where nothing says whether the service stayed up."""
+
+    rung: str
+    held: Optional[bool]
+    halted: Optional[bool]
+    reason: Optional[str]
+    started_at: Optional[str]
+    seconds: Optional[float]
+    run: str
+
+
+@dataclasses.dataclass
+class Run:
+    """One run of a playbook on this incident; C(complete) is false where it was killed before its end."""
+
+    run: str
+    playbook: Optional[str]
+    core: Optional[str]
+    started_at: str
+    last_event_at: str
+    complete: bool
+    last_task: Optional[str]
+
+
+@dataclasses.dataclass
+class Times:
+    """Instants (UTC), C(None) where unknown. The outage began between C(last_good_at) and C(started_at)."""
+
+    last_good_at: Optional[str]
+    started_at: Optional[str]
+    detected_at: Optional[str]
+    mitigated_at: Optional[str]
+    resolved_at: Optional[str]
+
+
+@dataclasses.dataclass
+class Durations:
+    """Seconds, C(None) where unknown.
+
+    C(outage): begin of the outage to the service's first good answer. C(detect), C(mitigate), C(resolve): from the
+    begin of the outage to its detection, to the first good answer, and to the end of the verification.
+    """
+
+    outage: Optional[float]
+    detect: Optional[float]
+    mitigate: Optional[float]
+    resolve: Optional[float]
+
+
+@dataclasses.dataclass
+class Incident:
+    """Everything that the documents tell of one incident on one host.
+
+    C(outcome): C(recovered), C(not_recovered), C(warning), C(healthy), C(would_recover) or C(unfinished).
+    C(source): C(verdict) where a run published its verdict, C(events) where the rest is concluded from its events.
+    C(data_loss): C(none), C(suspected), C(unknown). C(findings), C(probe), C(database): as the modules C(triage_info),
+    C(health_probe) and C(sqlite_check) returned them, whitelisted.
+    """
+
+    schema: int
+    incident: str
+    host: str
+    outcome: str
+    source: str
+    severity: Optional[str]
+    cause: Optional[str]
+    cause_summary: Optional[str]
+    rung: Optional[str]
+    rungs_tried: List[Rung]
+    times: Times
+    durations: Durations
+    data_loss: str
+    rows_before: Dict[str, float]
+    rows_after: Dict[str, float]
+    backup_file: Optional[str]
+    escalation: Dict[str, Any]
+    evidence: Optional[str]
+    error: Optional[str]
+    next_step: Optional[str]
+    findings: List[Dict[str, Any]]
+    probe: Dict[str, Any]
+    database: Dict[str, Any]
+    runs: List[Run]
+    steps: List[Step]
+
+    def rows_lost(self) -> Dict[str, Tuple[float, float]]:
+        """Return table -> (before, after) for tables with fewer rows than before; a table that is gone counts as 0."""
+        return {
+            table: (count, self.rows_after.get(table, 0))
+            for table, count in self.rows_before.items()
+            if self.rows_after and self.rows_after.get(table, 0) < count
+        }
+
+
+def encode(event: Mapping[str, Any]) -> bytes:
+    """Return C(event) as one line of a timeline."""
+    return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"
+
+
+def decode(data: bytes) -> List[Event]:
+    """Return the events of a timeline; a line that is torn, or of another version, is left out."""
+    events: List[Event] = []
+    for line in data.split(b"\n"):
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and event.get("v") == VERSION and event.get("run") and event.get("at"):
+            events.append(event)
+    return events
+
+
+def to_json(incident: Incident) -> str:
+    """Return the JSON document of an incident: the fields of M(Incident), and nothing else."""
+    return json.dumps(dataclasses.asdict(incident), ensure_ascii=False, indent=2) + "\n"
+
+
+def incidents(events: Iterable[Event]) -> List[Incident]:
+    """Return the incidents that C(events), of any number of runs, tell of: one for each incident and host."""
+    runs: Dict[str, List[Event]] = {}
+    for event in events:
+        runs.setdefault(event["run"], []).append(event)
+    ordered = sorted(runs.values(), key=lambda run: str(run[0]["at"]))
+    found: Dict[Tuple[str, str], List[List[Event]]] = {}
+    for run in ordered:
+        for host, incident in opened(run).items():
+            found.setdefault((incident, host), []).append([each for each in run if each.get("host") in (None, host)])
+    return [model(incident, host, told) for (incident, host), told in found.items()]
+
+
+def opened(events: Iterable[Event]) -> Dict[str, str]:
+    """Return host -> id of the incident that C(events) of one run opened or continued there."""
+    return {str(event["host"]): str(event["data"]["id"]) for event in events if opens(event)}
+
+
+def opens(event: Event) -> bool:
+    """Say whether C(event) is a result of the incident module that names an incident."""
+    return event["kind"] == "task" and _module(event) == "incident" and bool(event.get("data", {}).get("id"))
+
+
+def without_incident(events: Iterable[Event]) -> Dict[str, List[Event]]:
+    """Return host -> events of hosts that were looked at in this run and have no incident."""
+    told = list(events)
+    with_incident = opened(told)
+    looked_at = [
+        event["host"]
+        for event in told
+        if event["kind"] == "outcome" or (event["kind"] == "task" and _module(event) == "health_probe")
+    ]
+    return {
+        host: [event for event in told if event.get("host") == host]
+        for host in dict.fromkeys(looked_at)
+        if host not in with_incident
+    }
+
+
+def seconds_between(earlier: Optional[str], later: Optional[str]) -> Optional[float]:
+    """Return the seconds between two instants, C(None) where one is unknown or the order is reversed."""
+    if not earlier or not later:
+        return None
+    try:
+        seconds = _clock.epoch(later) - _clock.epoch(earlier)
+    except ValueError:
+        return None
+    return round(seconds, 3) if seconds >= 0 else None
+
+
+def _module(event: Mapping[str, Any]) -> Optional[str]:
+    return whitelist.own_module(str(event.get("action") or ""))
+
+
+def _results(events: Sequence[Event], module: str) -> Iterator[Dict[str, Any]]:
+    for event in events:
+        if event["kind"] == "task" and _module(event) == module and event.get("data"):
+            yield event["data"]
+
+
+def _first(*values: Any) -> Any:
+    return next((value for value in values if value not in (None, "", [], {})), None)
+
+
+def _last_of(results: Iterable[Mapping[str, Any]], key: str) -> Any:
+    return _first(*reversed([result.get(key) for result in results]))
+
+
+def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident:
+    """Return the model of C(incident) on C(host) from the events of its runs, oldest first."""
+    events = [event for run in runs for event in run]
+    outcomes = [event["data"] for event in events if event["kind"] == "outcome"]
+    verdict: Dict[str, Any] = outcomes[-1] if outcomes else {}
+    # A verdict of an earlier run says nothing about a later one that was killed.
+    if verdict and not any(event["kind"] == "outcome" for event in runs[-1]):
+        verdict = {}
+    records = list(_results(events, "incident"))
+    probes = list(_results(events, "health_probe"))
+    checks = list(_results(events, "sqlite_check"))
+    failing = [probe for probe in probes if not probe.get("healthy")]
+    triages = [result["findings"] for result in _results(events, "triage_info") if result.get("findings")]
+    findings: List[Dict[str, Any]] = triages[0] if triages else []
+    tried = [rung for run in runs for rung in _rungs(run)]
+    looks = [*_results(events, "triage_info"), *checks]
+    counts = [look["row_counts"] for look in looks if look.get("row_counts")]
+    rows_before = _first(*(each.get("rows_before") for each in outcomes), counts[0] if counts else None) or {}
+    rows_after = _first(verdict.get("rows_after"), counts[-1] if len(counts) > 1 else None) or {}
+    times = _times(verdict, records, events, probes, failing)
+    told = Incident(
+        schema=VERSION,
+        incident=incident,
+        host=host,
+        outcome=verdict.get("outcome") or _derived_outcome(runs[-1], probes, tried),
+        source="verdict" if verdict else "events",
+        severity=_first(verdict.get("severity"), *(probe.get("severity") for probe in failing)),
+        cause=_first(verdict.get("cause"), findings[0].get("cause") if findings else None),
+        cause_summary=_first(verdict.get("cause_summary"), findings[0].get("summary") if findings else None),
+        rung=verdict.get("rung") if verdict else next((each.rung for each in reversed(tried) if each.held), None),
+        rungs_tried=tried,
+        times=times,
+        durations=_durations(verdict, records, times),
+        data_loss=verdict.get("data_loss")
+        or ("suspected" if any(look.get("data_loss_suspected") for look in looks) else "unknown"),
+        rows_before=rows_before,
+        rows_after=rows_after,
+        backup_file=_first(verdict.get("backup_file"), _last_of(_results(events, "sqlite_backup"), "backup_file")),
+        escalation=verdict.get("escalation") or {},
+        evidence=_first(verdict.get("evidence"), _last_of(_results(events, "triage_info"), "bundle")),
+        error=verdict.get("error"),
+        next_step=verdict.get("next_step"),
+        findings=findings,
+        probe=failing[0] if failing else {},
+        database=checks[-1] if checks else {},
+        runs=[_run(run) for run in runs],
+        steps=[step for step in map(_step, events) if step],
+    )
+    if not verdict and told.rows_lost():
+        told.data_loss = "suspected"
+    return told
+
+
+def _times(
+    verdict: Mapping[str, Any],
+    records: Sequence[Mapping[str, Any]],
+    events: Sequence[Event],
+    probes: Sequence[Mapping[str, Any]],
+    failing: Sequence[Mapping[str, Any]],
+) -> Times:
+    opening = next((event["at"] for event in events if opens(event)), None)
+    started = _first(
+        verdict.get("outage_started_at"),
+        _last_of(records, "outage_started_at"),
+        failing[0].get("first_failure_at") if failing else None,
+    )
+    first_good = None
+    if failing:
+        later = probes[probes.index(failing[-1]) + 1 :]
+        first_good = _first(*(probe.get("first_healthy_at") for probe in later))
+    return Times(
+        last_good_at=failing[0].get("last_success_at") if failing else None,
+        started_at=started,
+        detected_at=_first(verdict.get("detected_at"), _last_of(records, "detected_at"), opening),
+        mitigated_at=_first(verdict.get("mitigated_at"), _last_of(records, "mitigated_at"), first_good),
+        resolved_at=_first(
+            verdict.get("resolved_at"), _last_of(records, "resolved_at"), _last_of(records, "closed_at")
+        ),
+    )
+
+
+def _durations(verdict: Mapping[str, Any], records: Sequence[Mapping[str, Any]], times: Times) -> Durations:
+    mitigate = seconds_between(times.started_at, times.mitigated_at)
+    return Durations(
+        outage=_first(verdict.get("outage_seconds"), _last_of(records, "outage_seconds"), mitigate),
+        detect=seconds_between(times.started_at, times.detected_at),
+        mitigate=mitigate,
+        resolve=seconds_between(times.started_at, times.resolved_at),
+    )
+
+
+def _derived_outcome(last_run: Sequence[Event], probes: Sequence[Mapping[str, Any]], tried: Sequence[Rung]) -> str:
+    if not any(event["kind"] == "stats" for event in last_run):
+        return "unfinished"
+    if not probes:
+        return "unfinished"
+    if not probes[-1].get("healthy"):
+        return "not_recovered" if tried else "warning" if probes[-1].get("severity") == "warning" else "not_recovered"
+    return "recovered" if tried else "healthy"
+
+
+def _rungs(run: Sequence[Event]) -> List[Rung]:
+    """Return the rungs of one run: as its verdict tells them, else concluded from the roles its tasks belong to."""
+    identity = str(run[0]["run"])
+    for event in reversed(run):
+        if event["kind"] == "outcome":
+            return [
+                Rung(
+                    rung=str(each.get("rung") or ""),
+                    held=each.get("held"),
+                    halted=each.get("halted"),
+                    reason=each.get("reason"),
+                    started_at=each.get("started_at"),
+                    seconds=each.get("seconds"),
+                    run=identity,
+                )
+                for each in event["data"].get("rungs_tried") or []
+            ]
+    tried: List[Rung] = []
+    for event in run:
+        if event["kind"] not in ("task", "started"):
+            continue
+        role = event.get("role")
+        if role in RUNGS and (not tried or tried[-1].rung != role):
+            begun = str(event.get("start") or event["at"])
+            tried.append(
+                Rung(rung=role, held=None, halted=None, reason=None, started_at=begun, seconds=None, run=identity)
+            )
+        if not tried or role not in (*RUNGS, *_LOOKS):
+            continue
+        tried[-1].seconds = seconds_between(tried[-1].started_at, event["at"])
+        if event.get("status") == "failed":
+            tried[-1].held, tried[-1].reason = False, event.get("msg") or event.get("task")
+        elif event["kind"] == "task" and _module(event) == "health_probe" and event.get("data"):
+            tried[-1].held = bool(event["data"].get("healthy"))
+    return tried
+
+
+def _run(events: Sequence[Event]) -> Run:
+    first = events[0]
+    tasks = [event for event in events if event["kind"] in ("task", "started", "unreachable")]
+    return Run(
+        run=str(first["run"]),
+        playbook=first.get("playbook"),
+        core=first.get("core"),
+        started_at=str(first["at"]),
+        last_event_at=str(events[-1]["at"]),
+        complete=any(event["kind"] == "stats" for event in events),
+        last_task=_first(tasks[-1].get("task"), tasks[-1].get("action")) if tasks else None,
+    )
+
+
+def _step(event: Event) -> Optional[Step]:
+    if event["kind"] in ("started", "stats", "play_start"):
+        return None
+    return Step(
+        at=str(event.get("start") or event["at"]),
+        run=str(event["run"]),
+        kind=str(event["kind"]),
+        weight=_weight(event),
+        role=event.get("role"),
+        action=event.get("action"),
+        task=event.get("task") or event.get("playbook"),
+        status=event.get("status"),
+        seconds=event.get("duration"),
+        data=event.get("data") or {},
+        message=event.get("msg"),
+    )
+
+
+def _weight(event: Event) -> str:
+    module = _module(event)
+    if event.get("status") == "failed" or event["kind"] == "unreachable":
+        return FAILURE
+    if event["kind"] in ("outcome", "run_start"):
+        return DECISION
+    if module in ("triage_info", "health_probe") and event.get("data"):
+        return DECISION
+    if module == "sqlite_check" and event.get("data", {}).get("healthy") is False:
+        return DECISION
+    return CHANGE if module and event.get("status") == "changed" else DETAIL

@@ -1,0 +1,275 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What may be recorded of a task's result: named keys of this collection's own modules, each of its kind, nothing else.
+
+A key that no table names is dropped, and so is a value of another type than its table says. Texts are cut to a length,
+lose their control characters, and credentials that modules should have masked already are masked once more.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from typing import Any, Dict, Mapping, Optional, Tuple, Union
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _redact
+
+COLLECTION = "itsm_nexus.runbook"
+
+TEXT_LIMIT = 1000
+LIST_LIMIT = 50
+COUNT_LIMIT = 500
+
+# Kinds of scalars.
+TEXT = "text"
+NUMBER = "number"
+FLAG = "flag"
+PROGRAM = "program"  # a command line of which only the program's name is kept: its arguments may hold secrets
+
+
+@dataclasses.dataclass(frozen=True)
+class Each:
+    """A list whose members all have the kind C(of)."""
+
+    of: Any
+    limit: int = LIST_LIMIT
+
+
+@dataclasses.dataclass(frozen=True)
+class Named:
+    """A mapping from any name (of a table, of a check) to the kind C(of)."""
+
+    of: Any
+    limit: int = COUNT_LIMIT
+
+
+Kind = Union[str, Each, Named, Mapping[str, Any], Tuple[Any, ...]]
+
+_ROWS = Named(NUMBER)
+_PROBLEMS = Each({"code": TEXT, "message": TEXT})
+_HOLDERS = Each({"pid": NUMBER, "command": PROGRAM, "role": TEXT})
+
+RESULTS: Mapping[str, Mapping[str, Any]] = {
+    "health_probe": {
+        "healthy": FLAG,
+        "severity": TEXT,
+        "consecutive_failures": NUMBER,
+        "max_consecutive_failures": NUMBER,
+        "process": {"state": TEXT, "pids": Each(NUMBER), "started_at": TEXT, "restarts": NUMBER},
+        "endpoints": Each(
+            {
+                "name": TEXT,
+                "url": TEXT,
+                "required": FLAG,
+                "ok": FLAG,
+                "status": (NUMBER, TEXT),
+                "latency_ms": NUMBER,
+                "error": TEXT,
+                "certificate": {"not_after": TEXT, "expired": FLAG},
+            }
+        ),
+        "first_failure_at": TEXT,
+        "last_success_at": TEXT,
+        "first_healthy_at": TEXT,
+        "attempts": NUMBER,
+        "duration": NUMBER,
+        "login": {"ok": FLAG, "status": (NUMBER, TEXT), "error": TEXT},
+    },
+    "triage_info": {
+        "findings": Each(
+            {
+                "cause": TEXT,
+                "confidence": NUMBER,
+                "summary": TEXT,
+                "evidence": Each((TEXT, {"source": TEXT, "where": TEXT, "said": TEXT, "text": TEXT}), limit=10),
+                "remedy": TEXT,
+                "blocks_start": FLAG,
+            }
+        ),
+        "bundle": TEXT,
+        "row_counts": _ROWS,
+        "data_loss_suspected": FLAG,
+        "duration": NUMBER,
+    },
+    "sqlite_check": {
+        "healthy": FLAG,
+        "problems": _PROBLEMS,
+        "database": {"path": TEXT, "size": NUMBER, "journal_mode": TEXT, "sqlite_version": TEXT},
+        "wal": {
+            "exists": FLAG,
+            "size": NUMBER,
+            "frames_total": NUMBER,
+            "frames_valid": NUMBER,
+            "frames_committed": NUMBER,
+            "pages_pending": NUMBER,
+            "torn": FLAG,
+        },
+        "holders": _HOLDERS,
+        "row_counts": _ROWS,
+        "checks": Named(TEXT),
+        "data_loss_suspected": FLAG,
+        "duration": NUMBER,
+    },
+    "sqlite_backup": {
+        "backup_file": TEXT,
+        "sha256": TEXT,
+        "size": NUMBER,
+        "row_counts": _ROWS,
+        "integrity": TEXT,
+        "evidence_dir": TEXT,
+        "removed": Each(TEXT),
+    },
+    "sqlite_wal": {
+        "checkpointed": (FLAG, NUMBER),
+        "frames_before": NUMBER,
+        "frames_committed": NUMBER,
+        "holders": _HOLDERS,
+        "removed": Each(TEXT),
+    },
+    "node_process": {
+        "state": TEXT,
+        "pids_before": Each(NUMBER),
+        "pids_after": Each(NUMBER),
+        "stopped": Each({"pid": NUMBER, "signal": TEXT, "seconds": NUMBER}),
+        "foreign": Each({"pid": NUMBER, "port": NUMBER, "command": PROGRAM, "user": TEXT}),
+        "started_at": TEXT,
+        "duration": NUMBER,
+    },
+    "npm_ci": {
+        "needed": FLAG,
+        "reasons": Each(TEXT),
+        "installed": (FLAG, NUMBER),
+        "swapped": FLAG,
+        "previous": TEXT,
+        "duration": NUMBER,
+    },
+    "knex_migrate": {"pending": Each(TEXT), "applied": Each(TEXT), "batch": NUMBER, "duration": NUMBER},
+    "incident": {
+        "id": TEXT,
+        "state": TEXT,
+        "severity": TEXT,
+        "opened_at": TEXT,
+        "outage_started_at": TEXT,
+        "detected_at": TEXT,
+        "mitigated_at": TEXT,
+        "resolved_at": TEXT,
+        "closed_at": TEXT,
+        "outage_seconds": NUMBER,
+        "restarts_in_window": NUMBER,
+    },
+    "service_preflight": {
+        "ok": FLAG,
+        "problems": Each({"variable": TEXT, "message": TEXT}),
+        "resolved": {"node": {"version": TEXT}, "database_path": TEXT},
+    },
+}
+
+# The verdict that the postmortem role publishes with set_stats under OUTCOME_KEY.
+OUTCOME_KEY = "outage_recover"
+OUTCOME: Mapping[str, Any] = {
+    "incident": TEXT,
+    "host": TEXT,
+    "severity": TEXT,
+    "outcome": TEXT,
+    "cause": TEXT,
+    "cause_summary": TEXT,
+    "rung": TEXT,
+    "rungs_tried": Each(
+        {"rung": TEXT, "held": FLAG, "halted": FLAG, "reason": TEXT, "started_at": TEXT, "seconds": NUMBER}
+    ),
+    "outage_seconds": NUMBER,
+    "outage_started_at": TEXT,
+    "detected_at": TEXT,
+    "mitigated_at": TEXT,
+    "resolved_at": TEXT,
+    "data_loss": TEXT,
+    "rows_before": _ROWS,
+    "rows_after": _ROWS,
+    "escalation": {"level": TEXT, "to": Each(TEXT), "told": Each(TEXT), "reason": TEXT},
+    "evidence": TEXT,
+    "backup_file": TEXT,
+    "error": TEXT,
+    "next_step": TEXT,
+}
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
+_REDACTOR = _redact.Redactor()
+
+_DROPPED = object()
+
+
+def text(value: str, *, limit: int = TEXT_LIMIT) -> str:
+    """Return C(value) on its way to a file: no control characters, credentials masked, at most C(limit) characters."""
+    cleaned = _REDACTOR.text(_CONTROL.sub(" ", str(value)))
+    return cleaned if len(cleaned) <= limit else cleaned[: limit - 1] + "…"
+
+
+def static(template: object) -> Optional[str]:
+    """Return the part of a name or message that stands in the playbook itself; what is filled in becomes C(…).
+
+    C(None) where nothing readable is left: values that were filled in at run time may be secrets.
+    """
+    if not isinstance(template, str):
+        return None
+    kept = _TEMPLATE.sub("…", template)
+    return text(kept) if re.search(r"\w", kept) else None
+
+
+def pick(kind: Kind, value: object) -> Any:
+    """Return what of C(value) the kind allows; mappings come back with the allowed keys only. See RESULTS for kinds."""
+    picked = _pick(kind, value)
+    return None if picked is _DROPPED else picked
+
+
+def of_result(action: str, result: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return what may be recorded of a result of C(action) (its full name); empty for modules of others."""
+    table = RESULTS.get(own_module(action) or "")
+    return pick(table, result) if table else {}
+
+
+def own_module(action: str) -> Optional[str]:
+    """Return the short name of C(action) where it is a module of this collection, else C(None)."""
+    prefix = COLLECTION + "."
+    return action[len(prefix) :] if action.startswith(prefix) else None
+
+
+def _pick(kind: Kind, value: object) -> Any:
+    if value is None:
+        return None
+    if isinstance(kind, str):
+        return _scalar(kind, value)
+    if isinstance(kind, tuple):
+        return next((found for found in (_pick(each, value) for each in kind) if found is not _DROPPED), _DROPPED)
+    if isinstance(kind, Each):
+        if not isinstance(value, (list, tuple)):
+            return _DROPPED
+        members = (_pick(kind.of, member) for member in value[: kind.limit])
+        return [member for member in members if member is not _DROPPED]
+    return _mapping(kind, value) if isinstance(value, Mapping) else _DROPPED
+
+
+def _mapping(kind: Union[Named, Mapping[str, Any]], value: Mapping[Any, Any]) -> Dict[str, Any]:
+    if isinstance(kind, Named):
+        pairs = [(text(str(name), limit=200), _pick(kind.of, value[name])) for name in list(value)[: kind.limit]]
+    else:
+        pairs = [(name, _pick(kind[name], value[name])) for name in kind if name in value]
+    return {name: member for name, member in pairs if member is not _DROPPED}
+
+
+def _scalar(kind: str, value: object) -> Any:
+    if kind == FLAG:
+        return bool(value) if isinstance(value, bool) else _DROPPED
+    if kind == NUMBER:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            return _DROPPED
+        return value
+    if not isinstance(value, str):
+        return _DROPPED
+    if kind == PROGRAM:
+        words = value.split()
+        return text(words[0].rsplit("/", 1)[-1], limit=100) if words else ""
+    return text(value)
