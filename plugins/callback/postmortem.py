@@ -1,0 +1,338 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: postmortem
+type: aggregate
+short_description: Writes the postmortem of an outage while it happens
+version_added: 0.1.0
+author:
+  - The itsm_nexus.runbook contributors !UNKNOWN
+description:
+  - Records what a run does on a host from the moment M(itsm_nexus.runbook.incident) opens an incident there, and what
+    led to it, as one JSON object a line in C(<dir>/<run>.jsonl). The file can be read at any time, also after the
+    controller was killed.
+  - At the end of the run the postmortem is written to C(<dir>/<incident>.md) and C(<dir>/<incident>.json), and a
+    summary is shown on screen. All runs on the same incident are told in one document.
+  - A run that opens no incident writes no file. In check mode nothing is written.
+  - Of results, only named keys of this collection's own modules are recorded; of tasks with C(no_log), only the name as
+    it stands in the playbook, the status and the time. Arguments, loop items and filled-in names are never recorded.
+requirements:
+  - enabled in the configuration (C(callbacks_enabled))
+options:
+  dir:
+    description:
+      - Folder on the controller for timelines and postmortems. It is created, readable by its owner alone, when it is
+        first needed.
+    type: path
+    default: ~/.local/state/itsm-runbook/postmortems
+    env:
+      - name: ITSM_NEXUS_POSTMORTEM_DIR
+    ini:
+      - section: callback_postmortem
+        key: dir
+"""
+
+import functools
+import os
+import secrets
+import threading
+import time
+import traceback
+from typing import Any, Callable, Dict, List, Optional, Tuple, TypeVar
+
+from ansible import constants, context
+from ansible.plugins.callback import CallbackBase
+from ansible.release import __version__ as ansible_version
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import folder, render_screen, timeline, whitelist
+
+_Method = TypeVar("_Method", bound=Callable[..., None])
+
+# Events kept of a run that has not opened an incident (yet).
+_BACKLOG = 2000
+
+_STATIC_MESSAGES = {
+    "ansible.builtin.fail": "msg",
+    "ansible.builtin.assert": "fail_msg",
+}
+_COLORS = {
+    render_screen.GOOD: constants.COLOR_OK,
+    render_screen.ATTENTION: constants.COLOR_WARN,
+    render_screen.BAD: constants.COLOR_ERROR,
+}
+
+
+def _guarded(method: _Method) -> _Method:
+    """Keep an error of ours from being overlooked; one event at a time, as retries arrive on another thread."""
+
+    @functools.wraps(method)
+    def guarded(self: CallbackModule, *args: Any, **kwargs: Any) -> None:
+        with self.lock:
+            try:
+                method(self, *args, **kwargs)
+            # The recovery must go on whatever is wrong here: this is the outermost place.
+            except Exception as error:
+                place = traceback.extract_tb(error.__traceback__)[-1]
+                # The text of other errors may quote a result.
+                reason = str(error) if isinstance(error, OSError) else type(error).__name__
+                where = f"{method.__name__} failed in {place.name}, line {place.lineno}"
+                self._display.warning(f"The postmortem misses something: {where}: {reason}")
+
+    return guarded  # type: ignore[return-value]
+
+
+class CallbackModule(CallbackBase):  # type: ignore[misc]
+    """Events in, file out."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "aggregate"
+    CALLBACK_NAME = "itsm_nexus.runbook.postmortem"
+    CALLBACK_NEEDS_ENABLED = True
+
+    def __init__(self, display: Any = None) -> None:
+        super().__init__(display=display)
+        self.lock = threading.RLock()
+        self._run: Optional[str] = None
+        self._lines: List[bytes] = []
+        self._open = False
+        self._recorder: Optional[folder.Recorder] = None
+        self._started: Dict[Tuple[str, str], Tuple[float, float]] = {}
+
+    @_guarded
+    def v2_playbook_on_start(self, playbook: Any) -> None:
+        self._close()
+        self._run = f"{_clock.compact(time.time())}-{secrets.token_hex(3)}"
+        self._lines, self._open, self._started = [], False, {}
+        self._record(
+            kind="run_start",
+            playbook=os.path.basename(str(playbook._file_name)),
+            check=bool(context.CLIARGS.get("check")),
+            core=ansible_version,
+        )
+
+    @_guarded
+    def v2_playbook_on_play_start(self, play: Any) -> None:
+        source = play.get_ds()
+        self._record(kind="play_start", name=whitelist.static(source.get("name") if isinstance(source, dict) else None))
+
+    @_guarded
+    def v2_runner_on_start(self, host: Any, task: Any) -> None:
+        self._started[(host.get_name(), str(task._uuid))] = (time.time(), time.monotonic())
+        if whitelist.own_module(_action(task)):
+            self._record(kind="started", host=host.get_name(), **_identity(task))
+
+    @_guarded
+    def v2_runner_on_ok(self, result: Any) -> None:
+        host, task, fields = _parts(result)
+        verdict = _verdict(task, fields)
+        if verdict is not None:
+            self._record(kind="outcome", host=host, data=verdict)
+        else:
+            self._task(host, task, fields, "changed" if fields.get("changed") else "ok")
+
+    @_guarded
+    def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
+        host, task, fields = _parts(result)
+        self._task(host, task, fields, "ignored" if ignore_errors else "failed")
+
+    @_guarded
+    def v2_runner_on_skipped(self, result: Any) -> None:
+        host, task, _fields = _parts(result)
+        self._started.pop((host, str(task._uuid)), None)
+
+    @_guarded
+    def v2_runner_on_unreachable(self, result: Any) -> None:
+        host, task, _fields = _parts(result)
+        self._record(kind="unreachable", host=host, **_identity(task), **self._clocked(host, task))
+
+    @_guarded
+    def v2_runner_retry(self, result: Any) -> None:
+        host, task, fields = _parts(result)
+        self._record(
+            kind="retry",
+            host=host,
+            **_identity(task),
+            attempts=whitelist.pick(whitelist.NUMBER, fields.get("attempts")),
+        )
+
+    @_guarded
+    def v2_playbook_on_stats(self, stats: Any) -> None:
+        if self._run is None:
+            return
+        self._record(kind="stats", hosts={str(host): stats.summarize(host) for host in stats.processed})
+        try:
+            self._conclude()
+        finally:
+            self._close()
+            self._run, self._lines, self._open = None, [], False
+
+    def _task(self, host: str, task: Any, fields: Dict[str, Any], status: str) -> None:
+        event: Dict[str, Any] = {"host": host, **_identity(task), "status": status, **self._clocked(host, task)}
+        action = str(event["action"])
+        if _hidden(task, fields):
+            event["hidden"] = True
+        else:
+            data = whitelist.of_result(action, fields)
+            if data:
+                event["data"] = data
+            if status in ("failed", "ignored"):
+                event["msg"] = _reason(task, action, fields)
+        self._record(kind="task", **event)
+
+    def _clocked(self, host: str, task: Any) -> Dict[str, Any]:
+        began = self._started.pop((host, str(task._uuid)), None)
+        if began is None:
+            return {}
+        return {"start": _clock.iso(began[0]), "duration": round(time.monotonic() - began[1], 3)}
+
+    def _record(self, *, kind: str, **keys: Any) -> None:
+        if self._run is None:
+            return
+        event: timeline.Event = {"v": timeline.VERSION, "at": _clock.now(), "run": self._run, "kind": kind, **keys}
+        line = timeline.encode(event)
+        self._lines.append(line)
+        if self._recorder:
+            self._append(line, durable=kind in ("outcome", "stats") or timeline.opens(event))
+        elif timeline.opens(event) and not self._open:
+            self._open = True
+            if not context.CLIARGS.get("check"):
+                self._recorder = folder.Recorder(self.get_option("dir"), self._run)
+                self._append(b"".join(self._lines), durable=True)
+        elif not self._open and len(self._lines) > _BACKLOG:
+            # The first line says what run this is.
+            del self._lines[1 : _BACKLOG // 2]
+
+    def _append(self, data: bytes, *, durable: bool) -> None:
+        recorder = self._recorder
+        if recorder is None:
+            return
+        try:
+            recorder.append(data, durable=durable)
+        except OSError:
+            # Said once; the summary and the documents are made from memory.
+            self._recorder = None
+            raise
+
+    def _close(self) -> None:
+        recorder, self._recorder = self._recorder, None
+        if recorder:
+            recorder.close()
+
+    def _conclude(self) -> None:
+        events = timeline.decode(b"".join(self._lines))
+        told = self._incidents(events)
+        shown = False
+        for incident in told:
+            shown = self._show(incident, self._write(incident), first=not shown)
+        for host, of_host in timeline.without_incident(events).items():
+            if any(event["kind"] == "outcome" for event in of_host):
+                shown = self._show(timeline.model("", host, [of_host]), None, first=not shown)
+                continue
+            probes = [event["data"] for event in of_host if event.get("data", {}).get("healthy") is not None]
+            if probes and probes[-1]["healthy"]:
+                changed = [str(event.get("task")) for event in of_host if event.get("status") == "changed"]
+                self._display.display("" if shown else "\n", log_only=shown)
+                self._display.display(render_screen.healthy(host, changed), color=_COLORS[render_screen.GOOD])
+                shown = True
+
+    def _incidents(self, events: List[timeline.Event]) -> List[timeline.Incident]:
+        """Return this run's incidents, with what earlier runs on them left in the folder."""
+        mine = timeline.opened(events)
+        if not mine:
+            return []
+        records = [event["data"] for event in events if timeline.opens(event)]
+        opened_at = [record["opened_at"] for record in records if record.get("opened_at")]
+        earlier: List[timeline.Event] = []
+        if not context.CLIARGS.get("check") and os.path.isdir(self.get_option("dir")):
+            earlier = folder.read(
+                self.get_option("dir"), incidents=mine.values(), since=min(opened_at) if opened_at else None
+            )
+        told = timeline.incidents([*(event for event in earlier if event["run"] != self._run), *events])
+        return [incident for incident in told if mine.get(incident.host) == incident.incident]
+
+    def _write(self, incident: timeline.Incident) -> Optional[str]:
+        if context.CLIARGS.get("check"):
+            return None
+        documents = folder.documents(self.get_option("dir"), incident)
+        try:
+            for document in documents:
+                document.write()
+        except OSError as error:
+            self._display.warning(f"Cannot write the postmortem to {self.get_option('dir')}: {error}")
+            return None
+        return documents[0].path
+
+    def _show(self, incident: timeline.Incident, document: Optional[str], *, first: bool) -> bool:
+        if first:
+            self._display.banner("OUTAGE SUMMARY")
+        head, *fields = render_screen.summary(incident, document=document)
+        self._display.display(head, color=_COLORS[render_screen.tone(incident)])
+        for line in fields:
+            self._display.display(line)
+        return True
+
+
+def _parts(result: Any) -> Tuple[str, Any, Dict[str, Any]]:
+    """Return host name, task and result fields; ansible-core 2.19 made the names public, 2.23 drops the old ones."""
+    if hasattr(result, "host"):
+        return str(result.host.get_name()), result.task, result.result
+    return str(result._host.get_name()), result._task, result._result
+
+
+def _action(task: Any) -> str:
+    return str(task.resolved_action or task.action)
+
+
+def _identity(task: Any) -> Dict[str, Any]:
+    """Return what a task is, without anything that was filled in at run time."""
+    source = task.get_ds()
+    return {
+        "task": whitelist.static(source.get("name") if isinstance(source, dict) else None),
+        "role": _role(task),
+        "action": _action(task),
+    }
+
+
+def _role(task: Any) -> Optional[str]:
+    """Return the outermost role that a task runs in: the step of the runbook it belongs to."""
+    outermost: Optional[str] = None
+    part = task
+    while part is not None:
+        role = getattr(part, "_role", None)
+        if role is not None:
+            outermost = str(role.get_name())
+        part = getattr(part, "_parent", None)
+    prefix = whitelist.COLLECTION + "."
+    return outermost[len(prefix) :] if outermost and outermost.startswith(prefix) else outermost
+
+
+def _hidden(task: Any, fields: Dict[str, Any]) -> bool:
+    """Say whether no_log holds; a no_log that was not resolved for the whole task counts."""
+    items = fields.get("results")
+    parts = [fields, *(item for item in (items if isinstance(items, list) else []) if isinstance(item, dict))]
+    return bool(task.no_log) or any(part.get("_ansible_no_log") or "censored" in part for part in parts)
+
+
+def _verdict(task: Any, fields: Dict[str, Any]) -> Optional[Dict[str, Any]]:
+    if _action(task) not in ("ansible.builtin.set_stats", "set_stats") or _hidden(task, fields):
+        return None
+    published = (fields.get("ansible_stats") or {}).get("data") or {}
+    verdict = published.get(whitelist.OUTCOME_KEY)
+    return whitelist.pick(whitelist.OUTCOME, verdict) if isinstance(verdict, dict) else None
+
+
+def _reason(task: Any, action: str, fields: Dict[str, Any]) -> Optional[str]:
+    """Return why a task failed, where that may be told: what a module of ours says, or constant words of a playbook."""
+    if whitelist.own_module(action):
+        # Without C(invocation) it is not the module that speaks, and the text may quote an argument.
+        return whitelist.pick(whitelist.TEXT, fields.get("msg")) if "invocation" in fields else None
+    source, key = task.get_ds(), _STATIC_MESSAGES.get(action)
+    if key is None or not isinstance(source, dict):
+        return None
+    arguments = source.get(action) or source.get(action.rsplit(".", 1)[-1])
+    return whitelist.static(arguments.get(key)) if isinstance(arguments, dict) else None

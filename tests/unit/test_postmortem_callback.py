@@ -1,0 +1,359 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The callback in real runs of ansible-playbook, beside modules that answer what a test tells them to."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+ANSIBLE = os.environ.get("ITSM_NEXUS_TEST_ANSIBLE_PLAYBOOK") or str(
+    pathlib.Path(sys.executable).parent / "ansible-playbook"
+)
+
+# Answers C(answer) as its result: what the module of that name would have found.
+ANSWERING_MODULE = """\
+from ansible.module_utils.basic import AnsibleModule
+import time
+module = AnsibleModule(
+    argument_spec=dict(answer=dict(type="dict", default={}), fail=dict(type="str"), sleep=dict(type="float", default=0),
+                       secret=dict(type="str", no_log=True), plain=dict(type="str")),
+    supports_check_mode=True,
+)
+time.sleep(module.params["sleep"])
+if module.params["fail"]:
+    module.fail_json(msg=module.params["fail"], **module.params["answer"])
+module.exit_json(**module.params["answer"])
+"""
+
+DOWN = {
+    "healthy": False,
+    "severity": "emergency",
+    "consecutive_failures": 1,
+    "process": {"state": "gone", "pids": []},
+    "endpoints": [{"name": "https", "ok": False, "error": "connection refused"}],
+    "first_failure_at": "2026-03-02T01:00:10.000Z",
+    "last_success_at": "2026-03-02T01:00:00.000Z",
+}
+UP = {"healthy": True, "severity": "none", "attempts": 2, "first_healthy_at": "2026-03-02T01:00:20.000Z"}
+FINDINGS = {
+    "findings": [
+        {
+            "cause": "killed",
+            "confidence": 0.9,
+            "summary": "The process was killed with signal 9.",
+            "evidence": [{"source": "systemctl", "text": "Result=signal"}],
+            "remedy": "Find out who sent the signal",
+        }
+    ],
+    "bundle": "/var/lib/itsm-runbook/evidence/INC-1",
+    "row_counts": {"users": 3},
+}
+OUTCOME = {
+    "incident": "INC-1",
+    "host": "node1",
+    "severity": "emergency",
+    "outcome": "recovered",
+    "cause": "killed",
+    "cause_summary": "The process was killed with signal 9.",
+    "rung": "restart",
+    "rungs_tried": [{"rung": "restart", "held": True, "halted": False, "reason": "", "seconds": 2.5}],
+    "outage_seconds": 10.0,
+    "outage_started_at": "2026-03-02T01:00:10.000Z",
+    "detected_at": "2026-03-02T01:00:12.000Z",
+    "mitigated_at": "2026-03-02T01:00:20.000Z",
+    "resolved_at": "2026-03-02T01:00:30.000Z",
+    "data_loss": "none",
+    "rows_before": {"users": 3},
+    "rows_after": {"users": 3},
+    "escalation": {"level": "log", "to": [], "told": [], "reason": "a restart was enough"},
+    "evidence": "/var/lib/itsm-runbook/evidence/INC-1",
+}
+
+
+def own(module, answer=None, **options):
+    return {f"itsm_nexus.runbook.{module}": {"answer": answer or {}, **options}}
+
+
+def publish(outcome):
+    return {"ansible.builtin.set_stats": {"per_host": True, "aggregate": False, "data": {"outage_recover": outcome}}}
+
+
+OPEN = {"name": "Open the incident", **own("incident", {"id": "INC-1", "opened_at": "2026-03-02T01:00:12.000Z"})}
+LOOK = {"name": "Probe", **own("health_probe", DOWN)}
+RECOVERY = [
+    LOOK,
+    OPEN,
+    {"name": "Triage", **own("triage_info", FINDINGS)},
+    {"ansible.builtin.include_role": {"name": "itsm_nexus.runbook.restart"}},
+    {"name": "Publish", **publish(OUTCOME)},
+]
+
+
+@pytest.fixture(scope="session")
+def collection(tmp_path_factory):
+    """A collection of the same name that holds the callback itself and answering modules."""
+    root = tmp_path_factory.mktemp("collections")
+    target = root / "ansible_collections" / "itsm_nexus" / "runbook"
+    target.mkdir(parents=True)
+    shutil.copy(ROOT / "galaxy.yml", target)
+    for part in ("callback", "plugin_utils", "module_utils"):
+        shutil.copytree(
+            ROOT / "plugins" / part, target / "plugins" / part, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    modules = target / "plugins" / "modules"
+    modules.mkdir()
+    for name in ("health_probe", "incident", "triage_info", "node_process", "npm_ci"):
+        (modules / f"{name}.py").write_text(ANSWERING_MODULE)
+    inner = {"ansible.builtin.include_role": {"name": "itsm_nexus.runbook.nexus", "tasks_from": "process"}}
+    roles = {
+        ("restart", "main"): [inner],
+        ("nexus", "process"): [
+            {
+                "name": "Restart the process",
+                **own("node_process", {"changed": True, "pids_before": [], "pids_after": [4321], "state": "restarted"}),
+            }
+        ],
+    }
+    for (role, file), tasks in roles.items():
+        folder = target / "roles" / role / "tasks"
+        folder.mkdir(parents=True)
+        (folder / f"{file}.yml").write_text(yaml.safe_dump(tasks))
+    return root
+
+
+class Controller:
+    """Runs playbooks in a folder of its own."""
+
+    def __init__(self, folder, collections):
+        self.folder = folder
+        self.postmortems = folder / "state" / "postmortems"
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "LC_ALL": "C.UTF-8",
+            "ANSIBLE_COLLECTIONS_PATH": str(collections),
+            "ANSIBLE_CALLBACKS_ENABLED": "itsm_nexus.runbook.postmortem",
+            "ANSIBLE_LOCALHOST_WARNING": "0",
+            "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
+            "ITSM_NEXUS_POSTMORTEM_DIR": str(self.postmortems),
+        }
+        (folder / "hosts.yml").write_text("all: {hosts: {node1: {ansible_connection: local}}}\n")
+        (folder / "ansible.cfg").write_text("[defaults]\n")
+
+    def playbook(self, name, tasks, **keys):
+        play = {"name": "Recover", "hosts": "all", "gather_facts": False, "tasks": tasks, **keys}
+        (self.folder / name).write_text(yaml.safe_dump([play], sort_keys=False))
+        return name
+
+    def start(self, *arguments):
+        return subprocess.Popen(
+            [ANSIBLE, "-i", "hosts.yml", *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *arguments):
+        process = self.start(*arguments)
+        output, _ = process.communicate(timeout=60)
+        return process.returncode, output
+
+    def files(self, pattern="*"):
+        return sorted(self.postmortems.glob(pattern))
+
+    def events(self):
+        return [json.loads(line) for path in self.files("*.jsonl") for line in path.read_text().splitlines()]
+
+    def everything(self):
+        return "".join(path.read_text() for path in self.files())
+
+
+@pytest.fixture
+def controller(tmp_path, collection):
+    return Controller(tmp_path, collection)
+
+
+def test_recovery_is_recorded_and_told(controller):
+    rc, output = controller.run(controller.playbook("recover.yml", RECOVERY))
+    assert rc == 0, output
+    assert "misses something" not in output
+    assert {path.name for path in controller.files()} >= {"INC-1.md", "INC-1.json"}
+    assert [stat.S_IMODE(path.stat().st_mode) for path in controller.files()] == [0o600] * 3
+    assert stat.S_IMODE(controller.postmortems.stat().st_mode) == 0o700
+
+    events = controller.events()
+    assert [event["kind"] for event in events if event["kind"] != "started"] == [
+        "run_start",
+        "play_start",
+        *["task"] * 6,
+        "outcome",
+        "stats",
+    ]
+    process = next(event for event in events if event.get("task") == "Restart the process" and event["kind"] == "task")
+    assert (process["role"], process["action"]) == ("restart", "itsm_nexus.runbook.node_process")
+    assert process["status"] == "changed"
+    assert process["data"]["pids_after"] == [4321]
+    assert 0 < process["duration"] < 30
+
+    document = (controller.postmortems / "INC-1.md").read_text()
+    for part in ("RECOVERED", "killed", "restart", "10 s", "Result=signal", "4321"):
+        assert part in document
+    model = json.loads((controller.postmortems / "INC-1.json").read_text())
+    assert (model["outcome"], model["source"], model["rung"]) == ("recovered", "verdict", "restart")
+    summary = output[output.index("OUTAGE SUMMARY") :]
+    assert output.index("PLAY RECAP") < output.index("OUTAGE SUMMARY")
+    for part in ("RECOVERED: node1", "killed", "restart held", "10 s", "3 in 1 table before", "INC-1.md"):
+        assert part in summary
+
+
+def test_a_healthy_run_and_a_foreign_one_leave_nothing(controller):
+    healthy = controller.playbook("healthy.yml", [{"name": "Probe", **own("health_probe", UP)}])
+    foreign = controller.playbook("foreign.yml", [{"ansible.builtin.ping": None}])
+    rc, output = controller.run(healthy, foreign)
+    assert rc == 0, output
+    assert not controller.postmortems.exists()
+    assert output.count("HEALTHY: node1, nothing changed") == 1
+    assert "OUTAGE" not in output
+
+
+def test_check_mode_writes_nothing_and_tells(controller):
+    would = {**OUTCOME, "outcome": "would_recover"}
+    rc, output = controller.run("--check", controller.playbook("recover.yml", [*RECOVERY[:-1], publish(would)]))
+    assert rc == 0, output
+    assert not controller.postmortems.exists()
+    assert "WOULD RECOVER" in output
+
+
+def test_secrets_of_every_kind_stay_out(controller):
+    secret = {key: f"CANARY{number}" for number, key in enumerate("abcdefgh")}
+    tasks = [
+        {"name": "Probe {{ secret.a }}", **own("health_probe", DOWN, secret="{{ secret.b }}", plain="{{ secret.c }}")},
+        OPEN,
+        {
+            "name": "Answer {{ secret.a }}",
+            **own("triage_info", {**FINDINGS, "facts": "{{ secret.d }}", "extra": "{{ secret.d }}"}),
+        },
+        {"name": "Hidden", "no_log": True, **own("npm_ci", {"reasons": ["{{ secret.b }}"], "needed": True})},
+        {
+            "name": "Hidden by template",
+            "no_log": "{{ hide }}",
+            "loop": ["{{ secret.e }}"],
+            **own("npm_ci", {"reasons": ["{{ item }}"]}),
+        },
+        {
+            "name": "Loop {{ item | default('') }}",
+            "loop": ["{{ secret.e }}", "x"],
+            "ansible.builtin.command": "echo {{ item }}",
+        },
+        {
+            "block": [
+                {"name": "Fail with it", "ansible.builtin.fail": {"msg": "Constant words, and {{ secret.f }}"}},
+            ],
+            "rescue": [
+                {
+                    "ansible.builtin.assert": {"that": ["secret.f == 'x'"], "fail_msg": "{{ secret.f }}"},
+                    "ignore_errors": True,
+                },
+                {
+                    "name": "Fail without running",
+                    "ignore_errors": True,
+                    **own("npm_ci", {}, sleep="{{ secret.g }}"),
+                },
+                {
+                    "name": "Hidden failure",
+                    "no_log": True,
+                    "ignore_errors": True,
+                    **own("npm_ci", {"reasons": ["{{ secret.b }}"]}, fail="{{ secret.b }}"),
+                },
+                {
+                    "name": "Logged password",
+                    "ignore_errors": True,
+                    **own("npm_ci", fail="npm said: DB_PASSWORD={{ secret.h }} is wrong"),
+                },
+            ],
+        },
+        {"name": "Publish", **publish({**OUTCOME, "surplus": "{{ secret.d }}"})},
+    ]
+    playbook = controller.playbook("recover.yml", tasks, vars={"secret": secret, "hide": True})
+    rc, output = controller.run(playbook)
+    assert rc == 0, output
+    assert "misses something" not in output
+    assert "CANARY" not in controller.everything()
+    assert "CANARY" not in output[output.index("OUTAGE SUMMARY") :]
+    events = {event.get("task"): event for event in controller.events() if event["kind"] == "task"}
+    assert events["Fail with it"]["msg"] == "Constant words, and …"
+    assert "npm said" in events["Logged password"]["msg"]
+    assert events["Hidden"]["hidden"] and "data" not in events["Hidden"]
+    assert "Probe …" in events
+
+
+def test_a_killed_controller_leaves_a_timeline_and_the_next_run_tells_both(controller):
+    hang = {"name": "Rebuild the modules", **own("npm_ci", {}, sleep=30)}
+    process = controller.start(controller.playbook("killed.yml", [*RECOVERY[:3], hang]))
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and "Rebuild the modules" not in controller.everything():
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    with open(controller.files("*.jsonl")[0], "a") as torn:
+        torn.write('{"v":1,"at":"2026-')
+    assert not controller.files("*.md")
+
+    rc, output = controller.run(controller.playbook("recover.yml", RECOVERY))
+    assert rc == 0, output
+    assert "misses something" not in output
+    model = json.loads((controller.postmortems / "INC-1.json").read_text())
+    assert [run["complete"] for run in model["runs"]] == [False, True]
+    assert model["runs"][0]["last_task"] == "Rebuild the modules"
+    assert "was cut short" in (controller.postmortems / "INC-1.md").read_text()
+
+
+def test_free_strategy_many_hosts_and_an_unreachable_one(controller):
+    hosts = {f"node{number}": {"ansible_connection": "local"} for number in range(4)}
+    hosts["gone"] = {"ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_ssh_common_args": "-o BatchMode=yes"}
+    (controller.folder / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": hosts}}))
+    opening = {"name": "Open", **own("incident", {"id": "INC-{{ inventory_hostname }}"})}
+    outcome = {
+        **OUTCOME,
+        "outcome": "not_recovered",
+        "next_step": "Call the DBA",
+        "data_loss": "suspected",
+        "rung": None,
+    }
+    tasks = [LOOK, opening, {"name": "Publish", **publish(outcome)}]
+    rc, output = controller.run("-f", "10", controller.playbook("recover.yml", tasks, strategy="free"))
+    assert rc == 4, output
+    assert len(controller.files("INC-node?.md")) == 4
+    assert "misses something" not in output
+    for number in range(4):
+        assert f"NOT RECOVERED: node{number}" in output
+    assert output.count("Call the DBA") == 4
+    assert {event["host"] for event in controller.events() if event["kind"] == "unreachable"} <= {"gone"}
+
+
+def test_a_folder_that_cannot_be_written_is_said_and_does_not_stop_the_run(controller):
+    controller.postmortems.parent.mkdir()
+    controller.postmortems.write_text("a file in the way")
+    rc, output = controller.run(controller.playbook("recover.yml", RECOVERY))
+    assert rc == 0, output
+    assert "The postmortem misses something" in output
+    assert "Cannot write the postmortem" in " ".join(output.split())
+    assert "RECOVERED: node1" in output
+    assert "not written" in output
