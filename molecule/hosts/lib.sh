@@ -1,0 +1,21 @@
+# shellcheck shell=bash disable=SC2034
+# What the scripts beside it share: sourced, never run.
+
+cache_dir=${XDG_CACHE_HOME:-$HOME/.cache}/itsm-nexus-runbook
+image_repository=localhost/itsm-nexus-runbook-host
+
+say() {
+    printf '%s: %s\n' "${0##*/}" "$*"
+}
+
+die() {
+    say "$*" >&2
+    exit 1
+}
+
+# The name of the image belongs to what it is made of: another list or recipe is another image.
+image_name() {
+    local hosts=$1 hash
+    hash=$(cat "$hosts"/packages.txt "$hosts"/finish "$hosts"/build-image | sha256sum)
+    printf '%s:%s' "$image_repository" "${hash:0:12}"
+}
