@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import ipaddress
 import os
+import re
 import shutil
 import sys
 import time
@@ -28,6 +29,9 @@ _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _LISTEN = "0A"
 _DELETED = " (deleted)"
 _SYSTEMCTL_TIMEOUT = 15.0
+# Units of systemd.time(7), as systemd itself prints them.
+_TIME_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_TIMESPAN = re.compile(r"([0-9.]+)(us|ms|min|s|h|d|w)\b")
 
 
 class ProcfsError(Exception):
@@ -59,18 +63,23 @@ class Process:
 
     @property
     def command(self) -> str:
-        """The command line for messages; the kernel's name of the program where there is none."""
-        return " ".join(self.argv) or self.exe or "unknown"
+        """The program, and the script it runs where that is a file: other arguments may be secrets and stay out."""
+        if not self.argv:
+            return self.exe or "unknown"
+        script = self.argv[1] if len(self.argv) > 1 else ""
+        is_file = bool(script) and os.path.isfile(os.path.join(self.cwd or "/", script))
+        return f"{self.argv[0]} {script}" if is_file else self.argv[0]
 
 
 @dataclasses.dataclass(frozen=True)
 class Listener:
-    """One listening TCP socket and the processes that hold it (as far as this user may see)."""
+    """One listening TCP socket, the processes that hold it (as far as this user may see), the user that made it."""
 
     port: int
     address: str
     inode: int
     pids: List[int]
+    uid: int = -1
 
 
 def _read(path: str) -> bytes:
@@ -159,6 +168,15 @@ def environment(pid: int, *, proc_root: str = "/proc") -> Optional[Dict[str, str
     return {_text(name): _text(value) for name, equals, value in (pair.partition(b"=") for pair in pairs) if equals}
 
 
+def control_groups(pid: int, *, proc_root: str = "/proc") -> List[str]:
+    """Return the control groups C(pid) is in, as systemd's C(ControlGroup) names them; empty where it has ended."""
+    try:
+        lines = _text(_read(os.path.join(proc_root, str(pid), "cgroup"))).splitlines()
+    except OSError:
+        return []
+    return [line.split(":", 2)[2] for line in lines if line.count(":") >= 2]
+
+
 def find_program(name: str, *, app_dir: str, path: str = STANDARD_PATH) -> Optional[str]:
     """Return the absolute path of the program C(name) as seen from C(app_dir), C(None) if there is none."""
     if "/" in name:
@@ -230,7 +248,9 @@ def _sockets(wanted: Set[int], *, proc_root: str) -> Iterator[Listener]:
                 continue
             address, _, port = fields[1].partition(":")
             if int(port, 16) in wanted:
-                yield Listener(port=int(port, 16), address=_address(address), inode=int(fields[9]), pids=[])
+                yield Listener(
+                    port=int(port, 16), address=_address(address), inode=int(fields[9]), pids=[], uid=int(fields[7])
+                )
 
 
 def _holders(inodes: Set[int], *, proc_root: str) -> Dict[int, List[int]]:
@@ -265,6 +285,14 @@ def listeners(ports: Iterable[int], *, proc_root: str = "/proc") -> List[Listene
         return []
     held = _holders({listener.inode for listener in found}, proc_root=proc_root)
     return [dataclasses.replace(listener, pids=held[listener.inode]) for listener in found]
+
+
+def timespan(text: str) -> Optional[float]:
+    """Return the seconds of a time span as C(systemctl show) writes it (C(1min 30s)), C(None) for C(infinity)."""
+    parts = _TIMESPAN.findall(text)
+    if not parts:
+        return None
+    return sum(float(number) * _TIME_UNITS[unit] for number, unit in parts)
 
 
 def unit_properties(unit: str, names: Sequence[str], *, run: _command.Runner) -> Dict[str, str]:

@@ -1,0 +1,200 @@
+#!/usr/bin/python
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: node_process
+short_description: Start, stop or restart the service, under systemd or as a plain process
+version_added: 0.1.0
+description:
+  - Sees to it that the service runs, does not run, or runs anew, whichever manager it has, and returns as soon as its
+    process or unit is up. Whether it answers is for M(itsm_nexus.runbook.health_probe) to say.
+  - Signals go only to processes that are proved to be the service. They run the executable of O(command) in O(app_dir),
+    and either O(pid_file) names them by pid and start time, or all their arguments are those of O(command) and they
+    listen on one of O(ports) or belong to O(user). A stopped process (C(SIGSTOP)) is continued so that it can end.
+  - Another process that listens on one of O(ports) is left alone, is named in RV(foreign), and keeps the service from
+    being started.
+  - With O(manager=process) the service becomes a daemon of its own that appends to O(log_file). Its environment is
+    a short standard one (E(PATH), E(HOME), E(LANG)) and what O(environment_file) sets.
+extends_documentation_fragment:
+  - itsm_nexus.runbook.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: partial
+    details: With O(state=restarted) every run restarts the service.
+author:
+  - The itsm_nexus.runbook contributors !UNKNOWN
+options:
+  state:
+    description: What the service shall be when the module returns.
+    type: str
+    required: true
+    choices: [started, stopped, restarted]
+  manager:
+    description: Who starts and stops the service on this host.
+    type: str
+    default: systemd
+    choices: [systemd, process]
+  unit:
+    description:
+      - The systemd unit. Required with O(manager=systemd).
+      - Processes of the service that were started by hand beside the unit are ended before it is started or restarted,
+        and after it is stopped.
+    type: str
+  app_dir:
+    description: The service's folder, its working directory.
+    type: path
+    required: true
+  user:
+    description: The user the service runs as. Without it, the user who runs the module.
+    type: str
+    default: ""
+  command:
+    description:
+      - The command that starts the service, one item per argument. A program without C(/) is searched in the E(PATH)
+        that O(environment_file) sets, else in the standard one.
+    type: list
+    elements: str
+    required: true
+  environment_file:
+    description:
+      - File with C(KEY=VALUE) lines, in the format of systemd's C(EnvironmentFile=).
+      - Neither group nor others may read it.
+      - Used with O(manager=process) only.
+    type: path
+    default: ""
+  log_file:
+    description: File that the service's output is appended to. Required with O(manager=process), used with no other.
+    type: path
+  pid_file:
+    description:
+      - File with the pid (first line) and the start time in clock ticks since boot (second line) of the service.
+      - Required with O(manager=process), used with no other.
+    type: path
+  ports:
+    description: The TCP ports that the service listens on. V(0) stands for none.
+    type: list
+    elements: int
+    default: []
+  stop_timeout:
+    description:
+      - Seconds after which a process that did not end on C(SIGTERM) gets C(SIGKILL).
+      - A unit's main process is ended by systemd after the unit's own C(TimeoutStopSec).
+    type: float
+    default: 30.0
+seealso:
+  - module: itsm_nexus.runbook.health_probe
+"""
+
+EXAMPLES = r"""
+- name: Restart the unit
+  itsm_nexus.runbook.node_process:
+    state: restarted
+    manager: systemd
+    unit: itsm-system
+    app_dir: /mnt/LinuxHDD/ITSM-System
+    user: itsm
+    command: [node, backend/server.js]
+    ports: [6443, 8080]
+
+- name: Start the service where there is no unit
+  itsm_nexus.runbook.node_process:
+    state: started
+    manager: process
+    app_dir: /mnt/LinuxHDD/ITSM-System
+    user: itsm
+    command: [node, backend/server.js]
+    environment_file: /etc/itsm/server.env
+    log_file: /var/log/itsm/server.log
+    pid_file: /var/lib/itsm-runbook/itsm-system.pid
+    ports: [6443, 8080]
+"""
+
+RETURN = r"""
+state:
+  description: What the service is now, or would be in check mode.
+  returned: success
+  type: str
+  sample: started
+pids_before:
+  description: The service's processes as they were found.
+  returned: success
+  type: list
+  elements: int
+  sample: [812]
+pids_after:
+  description: The service's processes now; empty in check mode where something would change.
+  returned: success
+  type: list
+  elements: int
+  sample: [9034]
+stopped:
+  description:
+    - What was ended. C(signal) is the last signal that was sent (V(TERM) or V(KILL)), or V(systemd) for a unit's main
+      process. C(seconds) is the time it took.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{"pid": 812, "signal": "TERM", "seconds": 0.041}]
+foreign:
+  description:
+    - Other processes that listen on the service's ports. C(command) is their program and script, without further
+      arguments. C(pid) is V(null) where this user may not see it.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{"pid": 4711, "port": 8080, "command": "/usr/sbin/nginx", "user": "www-data"}]
+started_at:
+  description: When the service was started, V(null) where it does not run.
+  returned: success
+  type: str
+  sample: "2026-03-02T01:02:03.450Z"
+duration:
+  description: Seconds that the module took.
+  returned: success
+  type: float
+  sample: 0.312
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _node_process
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"type": "str", "required": True, "choices": ["started", "stopped", "restarted"]},
+            "manager": {"type": "str", "default": "systemd", "choices": ["systemd", "process"]},
+            "unit": {"type": "str"},
+            "app_dir": {"type": "path", "required": True},
+            "user": {"type": "str", "default": ""},
+            "command": {"type": "list", "elements": "str", "required": True},
+            "environment_file": {"type": "path", "default": ""},
+            "log_file": {"type": "path"},
+            "pid_file": {"type": "path"},
+            "ports": {"type": "list", "elements": "int", "default": []},
+            "stop_timeout": {"type": "float", "default": 30.0},
+        },
+        required_if=[("manager", "systemd", ["unit"]), ("manager", "process", ["log_file", "pid_file"])],
+        supports_check_mode=True,
+    )
+    values = dict(module.params)
+    state, stop_timeout = values.pop("state"), values.pop("stop_timeout")
+    service = _node_process.Service(**{name: value for name, value in values.items() if value is not None})
+    try:
+        result = _node_process.ensure(service, state=state, stop_timeout=stop_timeout, check_mode=module.check_mode)
+    except _node_process.NodeProcessError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
