@@ -112,6 +112,11 @@ def read_pid_file(path: str) -> Optional[Tuple[int, int]]:
     return pid, start_ticks
 
 
+def is_hidden(service: Service) -> bool:
+    """Whether this user may not see what the service's processes run: then none found does not mean none there."""
+    return os.geteuid() not in (0, _account(service.user).pw_uid)
+
+
 def find(service: Service, *, proc_root: str = "/proc") -> List[_procfs.Process]:
     """Return the processes proved to be the service (see the top of this file), oldest first.
 
@@ -169,16 +174,20 @@ def _in_group(pid: int, group: str, *, proc_root: str) -> bool:
     )
 
 
-def unit_state(service: Service, *, run: _command.Runner) -> Dict[str, str]:
-    """Return UNIT_PROPERTIES of the service's unit. Raises NodeProcessError where it is not loaded."""
-    try:
-        properties = _procfs.unit_properties(service.unit, UNIT_PROPERTIES, run=run)
-    except _procfs.ProcfsError as error:
-        raise NodeProcessError(str(error)) from error
+def require_loaded(service: Service, properties: Mapping[str, str]) -> None:
+    """Raise NodeProcessError where the unit that has these properties cannot be started."""
     load_state = properties.get("LoadState", "")
     if load_state != "loaded":
         what = "there is no such unit on this host" if load_state == "not-found" else f"it is {load_state or 'unknown'}"
         raise NodeProcessError(f"unit: {service.unit!r} must be a loaded unit; {what}")
+
+
+def _unit_state(service: Service, *, run: _command.Runner) -> Dict[str, str]:
+    try:
+        properties = _procfs.unit_properties(service.unit, UNIT_PROPERTIES, run=run)
+    except _procfs.ProcfsError as error:
+        raise NodeProcessError(str(error)) from error
+    require_loaded(service, properties)
     return properties
 
 
@@ -200,7 +209,7 @@ def _look(service: Service, *, run: _command.Runner, proc_root: str) -> _Look:
     strays: List[_procfs.Process] = []
     group = ""
     if service.manager == "systemd":
-        properties = unit_state(service, run=run)
+        properties = _unit_state(service, run=run)
         group = properties.get("ControlGroup", "")
         process = _procfs.read_process(main_pid(properties), proc_root=proc_root)
         main = [process] if process is not None and process.alive else []
@@ -454,7 +463,7 @@ def _systemctl(verb: str, service: Service, *, run: _command.Runner, timeout: fl
 
 
 def _unit_error(verb: str, service: Service, what: str, *, run: _command.Runner) -> NodeProcessError:
-    state = unit_state(service, run=run)
+    state = _unit_state(service, run=run)
     details = " ".join(f"{name}={state.get(name, '')}" for name in ("ActiveState", "Result", "ExecMainStatus"))
     return NodeProcessError(f"Cannot {verb} unit {service.unit}: {what} ({details}); see journalctl -u {service.unit}")
 
@@ -473,7 +482,7 @@ def _act_systemd(
     _systemctl("reset-failed", service, run=run, timeout=_MARGIN)
     verb = "restart" if state == "restarted" else "start"
     stopped += _unit_stopped(service, look, verb, run=run, timeout=stop + start + _MARGIN)
-    after = unit_state(service, run=run)
+    after = _unit_state(service, run=run)
     if after.get("ActiveState") in ("failed", "inactive") or waits_for_restart(after):
         raise _unit_error(verb, service, "it did not stay up", run=run)
     return stopped

@@ -1,0 +1,528 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whether the service answers: its endpoints over HTTP and HTTPS, and its process, asked until a verdict stands.
+
+Proxies of the environment are not used: the question is whether this service answers, not whether a proxy does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import http.client
+import ipaddress
+import json
+import os
+import socket
+import ssl
+import threading
+import time
+import urllib.parse
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _clock,
+    _command,
+    _node_process,
+    _procfs,
+    _x509,
+)
+
+_BODY_LIMIT = 64 * 1024
+_TOO_MANY_REQUESTS = 429  # rate limiting: whoever says so is alive
+_AGENT = "itsm_nexus.runbook"
+# How long a unit may be without a process beyond its RestartSec, and how often it may start anew, before we give up.
+_RESTART_GRACE = 3.0
+_RESTARTS_ALLOWED = 3
+
+
+class HealthError(Exception):
+    """A parameter makes no sense; the message names it. A service that does not answer is no error."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """One URL and how its server is proved. C(ca_path) is a file of certificates to trust, C("") the system's."""
+
+    name: str
+    url: str
+    required: bool = True
+    validate_certs: bool = False
+    ca_path: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Login:
+    """A log-in that must succeed for the service to be healthy."""
+
+    target: Target
+    username: str
+    password: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How to ask, and when a verdict stands. Times in seconds; C(interval) from the start of a probe to the next."""
+
+    mode: str = "watch"
+    ok_statuses: Sequence[str] = ("ok",)
+    timeout: float = 5.0
+    interval: float = 1.0
+    warning_after: int = 3
+    critical_after: int = 5
+    deadline: float = 60.0
+    count: int = 6
+
+
+# Parameters
+
+
+def _check_target(target: Target, *, parameter: str) -> None:
+    parts = urllib.parse.urlsplit(target.url)
+    try:
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none
+        usable = False
+    if not usable:
+        raise HealthError(f"{parameter}: {target.url!r} must be an http:// or https:// URL with a host")
+    if parts.username is not None or parts.password is not None:
+        raise HealthError(f"{parameter}: the URL of {target.name!r} must not hold a user or password")
+    if target.ca_path and not os.access(target.ca_path, os.R_OK):
+        raise HealthError(f"{parameter}: ca_path {target.ca_path!r} must be a readable file of certificates")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def check(targets: Sequence[Target], plan: Plan, *, login: Optional[Login] = None) -> None:
+    """Raise HealthError where the parameters make no sense together."""
+    if not any(target.required for target in targets):
+        raise HealthError("endpoints: at least one endpoint must be required")
+    for target in targets:
+        _check_target(target, parameter="endpoints")
+    if not 1 <= plan.warning_after <= plan.critical_after:
+        raise HealthError(
+            f"warning_after {plan.warning_after} and critical_after {plan.critical_after} must be "
+            "1 <= warning_after <= critical_after"
+        )
+    for name in ("timeout", "deadline"):
+        if not getattr(plan, name) > 0:
+            raise HealthError(f"{name}: {getattr(plan, name)} must be more than 0 seconds")
+    if not plan.interval >= 0:
+        raise HealthError(f"interval: {plan.interval} must not be less than 0 seconds")
+    if plan.count < 1:
+        raise HealthError(f"count: {plan.count} must be at least 1")
+    if not plan.ok_statuses:
+        raise HealthError("ok_statuses: at least one word must be good")
+    if login is not None:
+        _check_login(login, plan)
+
+
+def _check_login(login: Login, plan: Plan) -> None:
+    if plan.mode == "watch":
+        raise HealthError("login: can be tried with mode=await or mode=hold, not with mode=watch")
+    _check_target(login.target, parameter="login")
+    parts = urllib.parse.urlsplit(login.target.url)
+    proved = parts.scheme == "https" and login.target.validate_certs
+    if not proved and not _is_loopback(parts.hostname or ""):
+        raise HealthError(
+            f"login: a password goes to {parts.hostname} only over https with validate_certs=true; "
+            "without it, only to a loopback address"
+        )
+
+
+# One request
+
+
+def _context(target: Target) -> ssl.SSLContext:
+    if target.validate_certs:
+        return ssl.create_default_context(cafile=target.ca_path or None)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _reason(error: Exception, *, timeout: float) -> str:
+    """Say in a few words why there was no answer."""
+    said = getattr(error, "strerror", None) or type(error).__name__
+    kinds: Tuple[Tuple[Any, str], ...] = (
+        ((socket.timeout, TimeoutError), f"no answer within {timeout:g} s"),
+        (ssl.SSLCertVerificationError, f"certificate not trusted: {getattr(error, 'verify_message', '')}"),
+        (ssl.SSLError, f"TLS error: {getattr(error, 'reason', None) or said}"),
+        (ConnectionRefusedError, "connection refused: nothing listens there"),
+        (ConnectionError, f"connection lost: {said}"),
+        ((http.client.HTTPException, ValueError), f"answer is not HTTP: {said}"),
+    )
+    return next((text for kind, text in kinds if isinstance(error, kind)), f"cannot connect: {said}")
+
+
+def _certificate(der: Optional[bytes]) -> Optional[Dict[str, Any]]:
+    try:
+        described = _x509.describe(der or b"")
+    except _x509.CertificateError:
+        return None
+    not_after = float(str(described["not_after"]))
+    return {
+        "not_after": _clock.iso(not_after),
+        "subject": described["subject"],
+        "expired": not_after < time.time(),
+    }
+
+
+class _Request:
+    """One request in a thread of its own, with an end to all of it: name, connection, handshake, headers and body.
+
+    A time-out of a socket starts anew with each byte, so a server that drips would never meet it; here the socket is
+    shut when the time is over.
+    """
+
+    def __init__(self, target: Target, *, timeout: float, body: Optional[bytes] = None) -> None:
+        self.target = target
+        self.status: Optional[int] = None
+        self.answer = b""
+        self.error: Optional[str] = None
+        self.certificate: Optional[Dict[str, Any]] = None
+        self.latency = 0.0
+        self._timeout = timeout
+        self._body = body
+        self._sockets: List[socket.socket] = []
+        self._over = False
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._begun = time.monotonic()
+        self._thread.start()
+
+    def result(self) -> _Request:
+        """Wait for the answer, at most for the rest of the time."""
+        self._thread.join(max(0.0, self._begun + self._timeout - time.monotonic()))
+        with self._lock:
+            if self._thread.is_alive() and not self._over:
+                self._over = True
+                self.status, self.answer = None, b""
+                self.error = self.error or f"no answer within {self._timeout:g} s"
+                self.latency = time.monotonic() - self._begun
+            for each in self._sockets:
+                with contextlib.suppress(OSError):
+                    socket.socket.shutdown(each, socket.SHUT_RDWR)  # not TLS's own, which the thread may be using
+        return self
+
+    def _run(self) -> None:
+        status: Optional[int] = None
+        answer, error = b"", None
+        try:
+            status, answer = self._ask()
+        except (OSError, http.client.HTTPException, ValueError) as problem:
+            error = self.error = _reason(problem, timeout=self._timeout)
+            if isinstance(problem, ssl.SSLCertVerificationError):
+                self._look_at_certificate()
+        with self._lock:
+            if not self._over:
+                self._over = True
+                self.status, self.answer, self.error = status, answer, error
+                self.latency = time.monotonic() - self._begun
+
+    def _connect(self, parts: urllib.parse.SplitResult) -> socket.socket:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        connected = socket.create_connection((parts.hostname or "", port), timeout=self._timeout)
+        with self._lock:
+            self._sockets.append(connected)
+            if self._over:
+                raise socket.timeout
+        return connected
+
+    def _wrap(self, connected: socket.socket, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
+        wrapped = context.wrap_socket(connected, server_hostname=host, do_handshake_on_connect=False)
+        with self._lock:  # wrapping moves the descriptor: the old object would shut nothing
+            self._sockets[-1] = wrapped
+            if self._over:
+                raise socket.timeout
+        wrapped.do_handshake()
+        return wrapped
+
+    def _ask(self) -> Tuple[int, bytes]:
+        parts = urllib.parse.urlsplit(self.target.url)
+        host = parts.hostname or ""
+        connection = http.client.HTTPConnection(host, parts.port, timeout=self._timeout)
+        connected = self._connect(parts)
+        try:
+            if parts.scheme == "https":
+                connected = self._wrap(connected, _context(self.target), host)
+                self.certificate = _certificate(connected.getpeercert(binary_form=True))
+            connection.sock = connected
+            headers = {"Host": parts.netloc, "Accept": "application/json", "User-Agent": _AGENT, "Connection": "close"}
+            if self._body is not None:
+                headers["Content-Type"] = "application/json"
+            path = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
+            connection.request("GET" if self._body is None else "POST", path, body=self._body, headers=headers)
+            response = connection.getresponse()
+            return response.status, response.read(_BODY_LIMIT)
+        finally:
+            connected.close()
+
+    def _look_at_certificate(self) -> None:
+        """Fetch the certificate that was not trusted: which one it is, and when it ended, is what must be known."""
+        parts = urllib.parse.urlsplit(self.target.url)
+        with contextlib.suppress(OSError, ValueError):
+            connected = self._connect(parts)
+            try:
+                unproved = dataclasses.replace(self.target, validate_certs=False)
+                connected = self._wrap(connected, _context(unproved), parts.hostname or "")
+                self.certificate = _certificate(connected.getpeercert(binary_form=True))
+            finally:
+                connected.close()
+
+
+def _judge_body(answer: bytes, ok_statuses: Sequence[str]) -> Optional[str]:
+    try:
+        body = json.loads(answer.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return "answered 200 with a body that is not JSON"
+    word = body.get("status") if isinstance(body, dict) else None
+    if not isinstance(word, str):
+        return 'answered 200 with JSON that has no "status"'
+    if word.casefold() not in {good.casefold() for good in ok_statuses}:
+        return f"answered 200 with status {word[:40]!r} instead of {' or '.join(ok_statuses)}"
+    return None
+
+
+def _judge(request: _Request, ok_statuses: Sequence[str]) -> Optional[str]:
+    """Return what is wrong with an answer, C(None) where it is good."""
+    if request.error is not None or request.status == _TOO_MANY_REQUESTS:
+        return request.error
+    if request.status != http.client.OK:
+        return f"answered {request.status} instead of 200"
+    return _judge_body(request.answer, ok_statuses)
+
+
+def probe(targets: Sequence[Target], *, timeout: float, ok_statuses: Sequence[str]) -> List[Dict[str, Any]]:
+    """Ask all targets at once and return what each said; takes at most C(timeout) seconds."""
+    requests = [_Request(target, timeout=timeout) for target in targets]
+    answers = []
+    for request in requests:
+        request.result()
+        error = _judge(request, ok_statuses)
+        answers.append(
+            {
+                "name": request.target.name,
+                "url": request.target.url,
+                "required": request.target.required,
+                "ok": error is None,
+                "status": request.status,
+                "latency_ms": round(request.latency * 1000, 1),
+                "error": error,
+                "certificate": request.certificate,
+            }
+        )
+    return answers
+
+
+def log_in(login: Login, *, timeout: float) -> Dict[str, Any]:
+    """Try the log-in; what the service answers, a token, is thrown away."""
+    body = json.dumps({"username": login.username, "password": login.password}).encode()
+    request = _Request(login.target, timeout=timeout, body=body).result()
+    error = request.error
+    good = request.status is not None and (200 <= request.status < 300 or request.status == _TOO_MANY_REQUESTS)
+    if error is None and not good:
+        error = f"answered {request.status}"
+    elif request.status == _TOO_MANY_REQUESTS:
+        error = "rate limited (429): the service lives, the password was not tried"
+    return {"ok": good, "status": request.status, "error": error}
+
+
+# The process
+
+
+def _process(state: str, found: Sequence[_procfs.Process], properties: Mapping[str, str]) -> Dict[str, Any]:
+    restarts = properties.get("NRestarts", "")
+    return {
+        "state": state,
+        "pids": [process.pid for process in found],
+        "started_at": found[0].started_at if found else None,
+        "restarts": int(restarts) if restarts.isdigit() else None,
+    }
+
+
+def look_at_process(
+    service: _node_process.Service, *, run: _command.Runner = _command.run, proc_root: str = "/proc"
+) -> Tuple[Dict[str, Any], Mapping[str, str]]:
+    """Return the service's process (C(running), C(gone) or C(unknown)) and the properties of its unit.
+
+    Raises HealthError where there is no such unit or user.
+    """
+    properties: Mapping[str, str] = {}
+    found: List[_procfs.Process] = []
+    try:
+        if service.manager == "systemd":
+            properties = _procfs.unit_properties(service.unit, _node_process.UNIT_PROPERTIES, run=run)
+            _node_process.require_loaded(service, properties)
+            main = _procfs.read_process(_node_process.main_pid(properties), proc_root=proc_root)
+            found = [main] if main is not None and main.alive else []
+        # Without a unit's process, one that was started by hand may still be serving.
+        found = found or _node_process.find(service, proc_root=proc_root)
+        hidden = not found and _node_process.is_hidden(service)
+    except _procfs.ProcfsError:
+        return _process("unknown", [], {}), {}
+    except _node_process.NodeProcessError as error:
+        raise HealthError(str(error)) from error
+    state = "running" if found else "unknown" if hidden else "gone"
+    return _process(state, found, properties), properties
+
+
+# The verdict
+
+
+class _Watch:
+    """One run of probes: what was seen so far, and what it means."""
+
+    def __init__(
+        self,
+        service: _node_process.Service,
+        targets: Sequence[Target],
+        plan: Plan,
+        *,
+        run: _command.Runner,
+        proc_root: str,
+    ) -> None:
+        self.service = service
+        self.targets = targets
+        self.plan = plan
+        self.endpoints: List[Dict[str, Any]] = []
+        self.process: Dict[str, Any] = _process("unknown", [], {})
+        self.properties: Mapping[str, str] = {}
+        self.good = False
+        self.attempts = 0
+        self.failures = 0
+        self.most_failures = 0
+        self.first_failure_at: Optional[str] = None
+        self.last_success_at: Optional[str] = None
+        self.first_healthy_at: Optional[str] = None
+        self._begun = self._probe_begun = time.monotonic()
+        self._run = run
+        self._proc_root = proc_root
+
+    @property
+    def gone(self) -> bool:
+        return bool(self.process["state"] == "gone")
+
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self._begun
+
+    def probe(self) -> bool:
+        """Ask once, and see to the process; return whether every required endpoint is good."""
+        timeout = self.plan.timeout
+        if self.plan.mode == "await":
+            timeout = max(0.1, min(timeout, self.plan.deadline - self.elapsed))
+        began_at = _clock.now()
+        self._probe_begun = time.monotonic()
+        self.endpoints = probe(self.targets, timeout=timeout, ok_statuses=self.plan.ok_statuses)
+        self.process, self.properties = look_at_process(self.service, run=self._run, proc_root=self._proc_root)
+        self.attempts += 1
+        self.good = all(endpoint["ok"] for endpoint in self.endpoints if endpoint["required"])
+        if self.good:
+            self.failures = 0
+            self.last_success_at = _clock.now()
+            self.first_healthy_at = self.first_healthy_at or self.last_success_at
+        else:
+            self.failures += 1
+            self.most_failures = max(self.failures, self.most_failures)
+            self.first_failure_at = self.first_failure_at or began_at
+        return self.good
+
+    def pause(self) -> None:
+        """Wait for the next probe's turn."""
+        time.sleep(max(0.0, self._probe_begun + self.plan.interval - time.monotonic()))
+
+    def severity(self, *, healthy: bool) -> str:
+        """Return the severity of what was seen; an unhealthy service is worth a warning at least."""
+        if healthy:
+            return "none"
+        if self.gone and not self.good:
+            return "emergency"
+        return "critical" if self.failures >= self.plan.critical_after else "warning"
+
+    # Each way to ask returns whether the service is healthy.
+
+    def watch(self) -> bool:
+        """Ask until the first good answer, the threshold of failures, or the end of the process."""
+        while not self.probe():
+            if self.gone or self.failures >= self.plan.critical_after:
+                return False
+            self.pause()
+        return True
+
+    def wait(self) -> bool:
+        """Ask until all is good, the deadline, or the process is gone for good."""
+        gone_since: Optional[float] = None
+        restarts_at_first: Optional[int] = None
+        while not self.probe():
+            restarts = self.process["restarts"]
+            restarts_at_first = restarts if restarts_at_first is None else restarts_at_first
+            if restarts is not None and restarts - (restarts_at_first or 0) >= _RESTARTS_ALLOWED:
+                return False  # a crash loop: each time it is back only to end again
+            if not self.gone:
+                gone_since = None
+            elif gone_since is None:
+                gone_since = self.elapsed
+            elif self.elapsed - gone_since >= self._grace():
+                return False
+            if self.elapsed + self.plan.interval >= self.plan.deadline:
+                return False
+            self.pause()
+        return True
+
+    def _grace(self) -> float:
+        """How long the process may be away: nothing, unless systemd is about to start it again."""
+        if not _node_process.waits_for_restart(self.properties):
+            return 0.0
+        return (_procfs.timespan(self.properties.get("RestartUSec", "")) or 0.0) + _RESTART_GRACE
+
+    def hold(self) -> bool:
+        """Ask C(count) times; one bad answer or another process, and it did not hold."""
+        pids: Optional[List[int]] = None
+        while self.probe():
+            pids = self.process["pids"] if pids is None else pids
+            if self.process["pids"] != pids:
+                return False
+            if self.attempts >= self.plan.count:
+                return True
+            self.pause()
+        return False
+
+
+def ask(
+    service: _node_process.Service,
+    targets: Sequence[Target],
+    plan: Plan,
+    *,
+    login: Optional[Login] = None,
+    run: _command.Runner = _command.run,
+    proc_root: str = "/proc",
+) -> Dict[str, Any]:
+    """Ask the service how it is, in the plan's mode, and return what the module returns. Raises HealthError."""
+    check(targets, plan, login=login)
+    watch = _Watch(service, targets, plan, run=run, proc_root=proc_root)
+    healthy = {"watch": watch.watch, "await": watch.wait, "hold": watch.hold}[plan.mode]()
+    logged_in = log_in(login, timeout=plan.timeout) if login is not None and healthy else None
+    healthy = healthy and (logged_in is None or logged_in["ok"])
+    return {
+        "healthy": healthy,
+        "severity": watch.severity(healthy=healthy),
+        "consecutive_failures": watch.failures,
+        "max_consecutive_failures": watch.most_failures,
+        "process": watch.process,
+        "endpoints": watch.endpoints,
+        "first_failure_at": watch.first_failure_at,
+        "last_success_at": watch.last_success_at,
+        "first_healthy_at": watch.first_healthy_at,
+        "attempts": watch.attempts,
+        "duration": round(watch.elapsed, 3),
+        "login": logged_in,
+    }

@@ -1,0 +1,323 @@
+#!/usr/bin/python
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: health_probe
+short_description: Tell whether the service answers, and how bad it is if not
+version_added: 0.1.0
+description:
+  - Asks all endpoints of the service at once, looks at its process, and goes on until a verdict stands. An unhealthy
+    service is a result, not a failure of the module.
+  - An endpoint is good when it answers 200 with a JSON body whose C(status) is one of O(ok_statuses), or 429 (who limits
+    the rate is alive). Each request ends after O(timeout), also when the server accepts and stays silent or sends single
+    bytes. Proxies of the environment are not used.
+extends_documentation_fragment:
+  - itsm_nexus.runbook.attributes.info_module
+author:
+  - The itsm_nexus.runbook contributors !UNKNOWN
+options:
+  endpoints:
+    description: What is asked. The service is healthy when every required endpoint is good.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: A short name for messages and results.
+        type: str
+        required: true
+      url:
+        description: The URL, V(http://) or V(https://), without user and password.
+        type: str
+        required: true
+      required:
+        description: Whether the service is unhealthy when this endpoint is not good.
+        type: bool
+        default: true
+      validate_certs:
+        description: Whether a certificate that is not trusted, expired, or of another name makes the endpoint bad.
+        type: bool
+        default: false
+      ca_path:
+        description: File of certificates to trust. Without it, those that the host trusts.
+        type: path
+        default: ""
+  mode:
+    description:
+      - V(watch) ends healthy at the first good answer; V(critical) after O(critical_after) failures in a row;
+        V(emergency) as soon as a bad answer coincides with a process that is gone.
+      - V(await) is for after a start. It asks until all is good, for O(deadline) seconds at most. It ends early when the
+        process is gone and nothing is about to start it again, or when systemd has restarted it three times meanwhile.
+      - V(hold) asks O(count) times; the first bad answer, or other pids than at first, end it unhealthy.
+    type: str
+    default: watch
+    choices: [watch, await, hold]
+  ok_statuses:
+    description: The words for C(status) in the answer that are good, compared without case.
+    type: list
+    elements: str
+    default: [ok]
+  timeout:
+    description: Seconds after which a request is over, whatever came.
+    type: float
+    default: 5.0
+  interval:
+    description: Seconds from the start of one probe to the start of the next.
+    type: float
+    default: 1.0
+  warning_after:
+    description: Failures in a row that make a warning.
+    type: int
+    default: 3
+  critical_after:
+    description: Failures in a row that are critical. Not less than O(warning_after).
+    type: int
+    default: 5
+  deadline:
+    description: Seconds that O(mode=await) takes at most.
+    type: float
+    default: 60.0
+  count:
+    description: How many good answers in a row O(mode=hold) wants.
+    type: int
+    default: 6
+  login:
+    description:
+      - A log-in to try once, after all is good, with O(mode=await) and O(mode=hold). Fails it, the service is unhealthy.
+        What it answers is thrown away.
+      - The password is sent only to a loopback address, or over HTTPS with O(login.validate_certs=true).
+    type: dict
+    suboptions:
+      url:
+        description: Where a JSON object with C(username) and C(password) is posted.
+        type: str
+        required: true
+      username:
+        description: Who logs in.
+        type: str
+        required: true
+      password:
+        description: The password.
+        type: str
+        required: true
+      validate_certs:
+        description: As for O(endpoints[].validate_certs).
+        type: bool
+        default: false
+      ca_path:
+        description: As for O(endpoints[].ca_path).
+        type: path
+        default: ""
+  manager:
+    description: Who starts and stops the service on this host.
+    type: str
+    default: systemd
+    choices: [systemd, process]
+  unit:
+    description: The systemd unit. Required with O(manager=systemd).
+    type: str
+  app_dir:
+    description: The service's folder, its working directory.
+    type: path
+    required: true
+  user:
+    description: The user the service runs as. Without it, the user who runs the module.
+    type: str
+    default: ""
+  command:
+    description: The command that starts the service, one item per argument.
+    type: list
+    elements: str
+    required: true
+  pid_file:
+    description: The pid file of M(itsm_nexus.runbook.node_process).
+    type: path
+  ports:
+    description: The TCP ports the service listens on. They help to find its process when another user started it.
+    type: list
+    elements: int
+    default: []
+seealso:
+  - module: itsm_nexus.runbook.node_process
+"""
+
+EXAMPLES = r"""
+- name: Ask until a verdict stands
+  itsm_nexus.runbook.health_probe:
+    app_dir: /mnt/LinuxHDD/ITSM-System
+    user: itsm
+    command: [node, backend/server.js]
+    unit: itsm-system
+    endpoints:
+      - name: https
+        url: https://localhost:6443/api/v1/health
+      - name: http
+        url: http://localhost:8080/api/v1/health
+        required: false
+
+- name: Wait until the service answers after a start, then log in
+  itsm_nexus.runbook.health_probe:
+    mode: await
+    deadline: 60
+    interval: 0.25
+    app_dir: /mnt/LinuxHDD/ITSM-System
+    user: itsm
+    command: [node, backend/server.js]
+    unit: itsm-system
+    endpoints:
+      - name: https
+        url: https://localhost:6443/api/v1/health
+    login:
+      url: https://localhost:6443/api/v1/auth/login
+      username: admin
+      password: "{{ nexus_login_password }}"
+"""
+
+RETURN = r"""
+healthy:
+  description: Whether the service is healthy by the rules of O(mode), the log-in included.
+  returned: success
+  type: bool
+  sample: false
+severity:
+  description: V(none) for a healthy service, else V(warning), V(critical) or V(emergency) (the process is gone).
+  returned: success
+  type: str
+  sample: emergency
+consecutive_failures:
+  description: Failures in a row at the end.
+  returned: success
+  type: int
+  sample: 1
+max_consecutive_failures:
+  description: The most failures in a row that were seen.
+  returned: success
+  type: int
+  sample: 1
+process:
+  description:
+    - The service's process. C(state) is V(running), V(gone) or V(unknown) (this user may not see it). C(restarts) is
+      systemd's count of automatic restarts, V(null) for another manager.
+  returned: success
+  type: dict
+  sample: {"state": "running", "pids": [812], "started_at": "2026-03-02T01:02:03.450Z", "restarts": 0}
+endpoints:
+  description: What each endpoint said last. C(certificate) is V(null) where no handshake took place.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - name: https
+      url: https://localhost:6443/api/v1/health
+      required: true
+      ok: true
+      status: 200
+      latency_ms: 7.4
+      error: null
+      certificate: {"not_after": "2027-03-02T01:02:03.000Z", "subject": "CN=localhost", "expired": false}
+first_failure_at:
+  description: When the first probe that failed was begun, V(null) where none failed.
+  returned: success
+  type: str
+  sample: "2026-03-02T01:02:03.456Z"
+last_success_at:
+  description: When the last good answer was complete, V(null) where none came.
+  returned: success
+  type: str
+  sample: null
+first_healthy_at:
+  description: When the first good answer was complete, V(null) where none came.
+  returned: success
+  type: str
+  sample: null
+attempts:
+  description: How many times the endpoints were asked.
+  returned: success
+  type: int
+  sample: 1
+duration:
+  description: Seconds that the module took.
+  returned: success
+  type: float
+  sample: 0.021
+login:
+  description: What became of the log-in, V(null) where none was tried.
+  returned: success
+  type: dict
+  sample: {"ok": true, "status": 200, "error": null}
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _health, _node_process
+
+_PROOF = {"validate_certs": {"type": "bool", "default": False}, "ca_path": {"type": "path", "default": ""}}
+_SERVICE = {
+    "manager": {"type": "str", "default": "systemd", "choices": ["systemd", "process"]},
+    "unit": {"type": "str"},
+    "app_dir": {"type": "path", "required": True},
+    "user": {"type": "str", "default": ""},
+    "command": {"type": "list", "elements": "str", "required": True},
+    "pid_file": {"type": "path"},
+    "ports": {"type": "list", "elements": "int", "default": []},
+}
+_PLAN = {
+    "mode": {"type": "str", "default": "watch", "choices": ["watch", "await", "hold"]},
+    "ok_statuses": {"type": "list", "elements": "str", "default": ["ok"]},
+    "timeout": {"type": "float", "default": 5.0},
+    "interval": {"type": "float", "default": 1.0},
+    "warning_after": {"type": "int", "default": 3},
+    "critical_after": {"type": "int", "default": 5},
+    "deadline": {"type": "float", "default": 60.0},
+    "count": {"type": "int", "default": 6},
+}
+_ENDPOINT = {
+    "name": {"type": "str", "required": True},
+    "url": {"type": "str", "required": True},
+    "required": {"type": "bool", "default": True},
+    **_PROOF,
+}
+_LOGIN = {
+    "url": {"type": "str", "required": True},
+    "username": {"type": "str", "required": True},
+    "password": {"type": "str", "required": True, "no_log": True},
+    **_PROOF,
+}
+
+
+def _login(values: dict) -> _health.Login:
+    proof = {name: values[name] for name in _PROOF}
+    target = _health.Target(name="login", url=values["url"], **proof)
+    return _health.Login(target=target, username=values["username"], password=values["password"])
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **_SERVICE,
+            **_PLAN,
+            "endpoints": {"type": "list", "elements": "dict", "required": True, "options": _ENDPOINT},
+            "login": {"type": "dict", "options": _LOGIN},
+        },
+        required_if=[("manager", "systemd", ["unit"])],
+        supports_check_mode=True,
+    )
+    values = module.params
+    try:
+        result = _health.ask(
+            _node_process.Service(**{name: values[name] for name in _SERVICE if values[name] is not None}),
+            [_health.Target(**endpoint) for endpoint in values["endpoints"]],
+            _health.Plan(**{name: values[name] for name in _PLAN}),
+            login=_login(values["login"]) if values["login"] else None,
+        )
+    except _health.HealthError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=False, **result)
+
+
+if __name__ == "__main__":
+    main()
