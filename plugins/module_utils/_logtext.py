@@ -21,6 +21,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock
 _LONGEST_LINE = 2000
 _LONGEST_STACK = 12
 _MOST_EXCEPTIONS = 5
+# An exception followed by no more lines than these is how the log ends.
+_AFTER_THE_LAST = 3
 
 # What an application says when a known thing is wrong with it; the name is what rules ask for.
 SIGNATURES: Dict[str, Pattern[str]] = {
@@ -31,7 +33,7 @@ SIGNATURES: Dict[str, Pattern[str]] = {
     "port_taken": re.compile(r"\bEADDRINUSE\b"),
     "tls": re.compile(
         r"CERT_HAS_EXPIRED|certificate has expired|ERR_OSSL_|ERR_SSL_|key values mismatch|KEY_VALUES_MISMATCH|"
-        r"(?i:(?:ssl|tls|https|certificate)[^\n]{0,80}(?:EACCES|ENOENT|falling back|fall back|fallback))"
+        r"(?i:(?:ssl|tls|https|certificate)[^\n]{0,80}(?:EACCES|ENOENT|not available|fall(?:ing)? ?back))"
     ),
     "db_locked": re.compile(r"SQLITE_BUSY|SQLITE_LOCKED|database is locked|database table is locked"),
     "db_corrupt": re.compile(r"SQLITE_CORRUPT|SQLITE_NOTADB|database disk image is malformed|file is not a database"),
@@ -43,7 +45,8 @@ SIGNATURES: Dict[str, Pattern[str]] = {
     "migration_missing": re.compile(r"SQLITE_ERROR: no such (?:table|column)|no such table: "),
 }
 
-_ERROR = re.compile(r"^(?:Uncaught )?\[?((?:[A-Z]\w*)?(?:Error|Exception|Rejection))\b(?: \[\w+\])?:? ?(.*)$")
+# At the beginning of the line, or behind what a logger puts there (time, level).
+_ERROR = re.compile(r"(?:^|[\s\[(])(?:[A-Z]\w*)?(?:Error|Exception|Rejection)\b(?: \[\w+\])?(?::|\s*$)")
 _FRAME = re.compile(r"^\s+at .+")
 _CARET = re.compile(r"^\s*\^+\s*$")
 # Node says its version last when it ends because of an exception (17 and later).
@@ -130,8 +133,7 @@ def _exceptions(lines: Sequence[Line]) -> List[Dict[str, Any]]:
     """Return the exceptions with a stack, or that ended the process, in the order of the log."""
     found = []
     for number, line in enumerate(lines):
-        match = _ERROR.match(line.text)
-        if not match:
+        if not _ERROR.search(line.text):
             continue
         stack = []
         for following in lines[number + 1 : number + 1 + _LONGEST_STACK]:
@@ -144,7 +146,17 @@ def _exceptions(lines: Sequence[Line]) -> List[Dict[str, Any]]:
             _CARET.match(before.text) for before in lines[max(0, number - 3) : number]
         )
         if stack or fatal:
-            found.append({"line": number, "message": line.text.strip(), "stack": stack, "fatal": fatal, "at": line.at})
+            last = len(lines) - end <= _AFTER_THE_LAST
+            found.append(
+                {
+                    "line": number,
+                    "message": line.text.strip(),
+                    "stack": stack,
+                    "fatal": fatal,
+                    "last": last,
+                    "at": line.at,
+                }
+            )
     return found
 
 
@@ -184,7 +196,7 @@ def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] 
     return {
         # The last ones: an exception that ended the process is at the end, and fatal ones are never crowded out.
         "exceptions": [
-            {"message": item["message"], "stack": item["stack"], "fatal": item["fatal"], "at": _iso(item["at"])}
+            {**{name: item[name] for name in ("message", "stack", "fatal", "last")}, "at": _iso(item["at"])}
             for item in ([item for item in exceptions if item["fatal"]] or exceptions)[-_MOST_EXCEPTIONS:]
         ],
         "signatures": signatures,

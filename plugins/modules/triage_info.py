@@ -1,0 +1,267 @@
+#!/usr/bin/python
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: triage_info
+short_description: Find out why the service is down, and save the evidence
+version_added: 0.1.0
+description:
+  - Looks at everything a person would look at during an outage, all at once. Process, unit, ports and whether they
+    answer, disk, memory, the kernel's out-of-memory lines, log file, journal, certificate, database, core dumps, Node,
+    and the names of the environment's variables. Each part has its own deadline; what was not reached is said in
+    RV(parts).
+  - Names the causes in RV(findings), the one to deal with first at the front. On a host where nothing is wrong there
+    are none.
+  - With O(incident) it saves what it saw as the evidence bundle of that incident, in a folder that only its owner
+    reads. Nothing else on the host is changed.
+  - Passwords, tokens, keys and the values of the service's secret variables are taken out of everything it returns
+    and saves.
+extends_documentation_fragment:
+  - itsm_nexus.runbook.attributes.info_module
+attributes:
+  check_mode:
+    support: full
+    details: The bundle is not written; RV(bundle) says where it would be.
+author:
+  - The itsm_nexus.runbook contributors !UNKNOWN
+options:
+  app_dir:
+    description: The service's folder. Other relative paths are seen from there.
+    type: path
+    required: true
+  command:
+    description: The command line the service runs as.
+    type: list
+    elements: str
+    default: [node, backend/server.js]
+  manager:
+    description: Who starts and stops the service on this host.
+    type: str
+    default: systemd
+    choices: [systemd, process]
+  unit:
+    description: The systemd unit.
+    type: str
+    default: itsm-system
+  user:
+    description: The user the service runs as.
+    type: str
+    default: ""
+  db_path:
+    description:
+      - The database. Where the running process has another one open, or E(DATABASE_PATH) names another one, that
+        one is checked and the difference is a finding.
+    type: str
+    default: backend/itsm.db
+  log_file:
+    description: The service's log file.
+    type: path
+    default: /var/log/itsm/server.log
+  environment_file:
+    description: The service's environment file. Its values are never returned or saved.
+    type: str
+    default: ""
+  pid_file:
+    description: The pid file of a service with O(manager=process).
+    type: str
+    default: ""
+  tls_cert_path:
+    description: The service's certificate; empty when it is not known.
+    type: str
+    default: ""
+  https_port:
+    description: The port it serves HTTPS on; V(0) where it does not.
+    type: int
+    default: 6443
+  http_port:
+    description: The port it serves HTTP on; V(0) where it does not.
+    type: int
+    default: 8080
+  state_dir:
+    description: The folder below which evidence is kept.
+    type: path
+    default: /var/lib/itsm-runbook
+  incident:
+    description: The incident whose evidence this is; empty to save none.
+    type: str
+    default: ""
+  deadline:
+    description: Seconds for the whole pass.
+    type: float
+    default: 10.0
+  part_timeout:
+    description: Seconds for each part.
+    type: float
+    default: 5.0
+  window:
+    description: How many seconds before the end of the service (or before now) logs are read from.
+    type: int
+    default: 600
+  log_lines:
+    description: How many of the last lines of log file and journal are returned.
+    type: int
+    default: 100
+  kernel_log_command:
+    description: Prints the kernel's log. Empty for C(journalctl -k), else C(dmesg).
+    type: list
+    elements: str
+    default: []
+"""
+
+EXAMPLES = r"""
+- name: Find out why the service is down
+  itsm_nexus.runbook.triage_info:
+    app_dir: /mnt/LinuxHDD/ITSM-System
+    user: itsm
+    incident: INC-20260302T010203Z-1f3a
+  register: triage
+
+- name: Start nothing where rows may be lost
+  ansible.builtin.assert:
+    that: not triage.blocks_start
+    fail_msg: "{{ triage.findings[0].summary }} {{ triage.findings[0].remedy }}"
+"""
+
+RETURN = r"""
+findings:
+  description: The causes found, the one to deal with first at the front.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    cause:
+      description: >-
+        V(disk_full), V(oom_kill), V(heap_oom), V(db_corrupt), V(config_mismatch), V(port_conflict), V(modules_broken),
+        V(db_locked), V(migration_pending), V(tls_expired), V(hung), V(unhandled_exception), V(killed), V(crash_loop),
+        V(stopped), V(wal_pending) or V(unknown).
+      type: str
+    confidence:
+      description: From 0 to 1.
+      type: float
+    summary:
+      description: The cause in a sentence.
+      type: str
+    evidence:
+      description: What says so, as C(source) and C(text).
+      type: list
+      elements: dict
+    remedy:
+      description: What to do about it.
+      type: str
+    blocks_start:
+      description: Whether starting the service now would do harm.
+      type: bool
+    explained_by:
+      description: The cause whose consequence this one is.
+      type: str
+  sample:
+    - cause: killed
+      confidence: 0.9
+      summary: The process was ended by signal KILL.
+      evidence:
+        - source: systemctl show itsm-system
+          text: failed (failed), Result=signal, main process killed, status KILL
+      remedy: Restart it, and find out who sent the signal.
+      blocks_start: false
+      explained_by: null
+blocks_start:
+  description: Whether any finding says that nothing may be started.
+  returned: always
+  type: bool
+facts:
+  description: Everything collected, by part.
+  returned: always
+  type: dict
+bundle:
+  description: The folder with the evidence; V(null) without O(incident).
+  returned: always
+  type: str
+  sample: /var/lib/itsm-runbook/evidence/INC-20260302T010203Z-1f3a
+warnings:
+  description: Where the evidence could not be saved in its place, why and where it is instead.
+  returned: when there are any
+  type: list
+  elements: str
+parts:
+  description: For each part the seconds it took, or V(timed out), or what went wrong.
+  returned: always
+  type: dict
+  sample: {unit: 0.02, log: 0.01, "disk:log": timed out}
+signs:
+  description: Instants that say when the service was last well (V(good)) and when it no longer was (V(bad)).
+  returned: always
+  type: list
+  elements: dict
+  sample:
+    - at: "2026-03-02T01:02:03.456Z"
+      kind: bad
+      source: "unit itsm-system: main process ended"
+row_counts:
+  description: Rows of each table of the database, as far as they could be counted.
+  returned: always
+  type: dict
+data_loss_suspected:
+  description: Whether the database says that rows may be lost.
+  returned: always
+  type: bool
+duration:
+  description: Seconds the pass took.
+  returned: always
+  type: float
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _command, _triage
+
+SERVICE = {
+    "app_dir": {"type": "path", "required": True},
+    "command": {"type": "list", "elements": "str", "default": ["node", "backend/server.js"]},
+    "manager": {"type": "str", "default": "systemd", "choices": ["systemd", "process"]},
+    "unit": {"type": "str", "default": "itsm-system"},
+    "user": {"type": "str", "default": ""},
+    "db_path": {"type": "str", "default": "backend/itsm.db"},
+    "log_file": {"type": "path", "default": "/var/log/itsm/server.log"},
+    "environment_file": {"type": "str", "default": ""},
+    "pid_file": {"type": "str", "default": ""},
+    "tls_cert_path": {"type": "str", "default": ""},
+    "https_port": {"type": "int", "default": 6443},
+    "http_port": {"type": "int", "default": 8080},
+    "state_dir": {"type": "path", "default": "/var/lib/itsm-runbook"},
+}
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **SERVICE,
+            "incident": {"type": "str", "default": ""},
+            "deadline": {"type": "float", "default": 10.0},
+            "part_timeout": {"type": "float", "default": 5.0},
+            "window": {"type": "int", "default": 600},
+            "log_lines": {"type": "int", "default": 100},
+            "kernel_log_command": {"type": "list", "elements": "str", "default": []},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    try:
+        result = _triage.triage(
+            service=_triage.Service(**{name: params[name] for name in SERVICE}),
+            run=_command.run,
+            save=not module.check_mode,
+            **{name: params[name] for name in params if name not in SERVICE},
+        )
+    except _triage.TriageError as error:
+        module.fail_json(msg=str(error))
+    for warning in result.pop("warnings"):
+        module.warn(warning)
+    module.exit_json(changed=False, **result)
+
+
+if __name__ == "__main__":
+    main()
