@@ -1,8 +1,8 @@
 #!/usr/bin/python3
-# Copyright (c) The itsm_nexus.runbook contributors
+# Copyright: The itsm_nexus.runbook contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Says as JSON what state the service of a drill is in.
+"""Usage: observe.py [DATABASE]. Says as JSON what state the service of a drill is in, or what rows DATABASE holds.
 
 It is the drills' second opinion, so it shares nothing with the collection: the rows come from the sqlite3 shell on a
 copy, the unit from systemctl, the processes from /proc.
@@ -15,6 +15,7 @@ import pwd
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 
 APP_DIR = "/mnt/LinuxHDD/ITSM-System"
@@ -42,7 +43,8 @@ def rows(database, *, with_wal):
         tables = output(
             "sqlite3", copy, "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
         )
-        return {table: int(output("sqlite3", copy, f'SELECT count(*) FROM "{table}"')) for table in tables.split()}
+        count = 'SELECT count(*) FROM "{}"'
+        return {table: int(output("sqlite3", copy, count.format(table))) for table in tables.split()}
 
 
 def processes():
@@ -90,14 +92,14 @@ def unit():
     return dict(line.split("=", 1) for line in output("systemctl", "show", "-p", names, "itsm-system").splitlines())
 
 
-print(
-    json.dumps(
-        {
-            "rows": rows(DATABASE, with_wal=True),
-            "rows_without_wal": rows(DATABASE, with_wal=False),
-            "processes": processes(),
-            "unit": unit(),
-            "files": files(),
-        }
-    )
-)
+def everything():
+    return {
+        "rows": rows(DATABASE, with_wal=True),
+        "rows_without_wal": rows(DATABASE, with_wal=False),
+        "processes": processes(),
+        "unit": unit(),
+        "files": files(),
+    }
+
+
+print(json.dumps(rows(sys.argv[1], with_wal=False) if sys.argv[1:] else everything()))

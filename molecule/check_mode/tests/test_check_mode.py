@@ -1,0 +1,28 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A dry run on a dead host says what it would do and does nothing."""
+
+from __future__ import annotations
+
+from drills import Drill
+
+
+def test_host_is_as_it_was(drill: Drill) -> None:
+    broken, after = drill.observation("broken"), drill.now()
+    assert broken["processes"] == []
+    assert after == broken
+
+
+def test_screen_says_what_would_be_done(drill: Drill) -> None:
+    screen = drill.screen()
+    assert "would" in screen[-2500:]
+    for word in ("emergency", "restart", "itsm-system"):
+        assert word in screen
+    recap = drill.recap()
+    assert (recap["failed"], recap["unreachable"]) == (0, 0)
+
+
+def test_no_document_is_written(drill: Drill) -> None:
+    assert drill.documents() == []

@@ -1,0 +1,59 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A clean start while every committed row is in the WAL alone: none may be lost."""
+
+from __future__ import annotations
+
+import json
+
+from drills import Drill
+
+APP = "/mnt/LinuxHDD/ITSM-System"
+DATABASE = f"{APP}/backend/itsm.db"
+
+
+def test_the_runbook_by_hand_would_have_lost_everything(drill: Drill) -> None:
+    broken = drill.observation("broken")
+    assert broken["processes"] == []
+    assert broken["rows"] == drill.observation("sound")["rows"]
+    assert broken["rows_without_wal"] == {}
+
+
+def test_clean_start_brings_the_service_back(drill: Drill) -> None:
+    told = drill.assert_recovered(severity="emergency", cause="killed", rung="clean_start_recovery")
+    assert told["backup_file"].startswith(f"{DATABASE}.backup_")
+
+
+def test_backup_is_complete_by_itself(drill: Drill) -> None:
+    backup = drill.postmortem()["backup_file"]
+    assert drill.rows_of(backup) == drill.observation("sound")["rows"]
+    file = drill.host.file(backup)
+    assert (file.user, file.mode & 0o077) == ("itsm", 0)
+
+
+def test_evidence_is_what_was_found(drill: Drill) -> None:
+    was = drill.observation("broken")["files"]
+    found = drill.host.check_output("find /var/lib/itsm-runbook/evidence -name 'itsm.db*' -exec sha256sum {} +")
+    copies = {line.rpartition("/")[2]: line.split()[0] for line in found.splitlines()}
+    for name in ("itsm.db", "itsm.db-wal"):
+        assert copies[name] == was[f"{APP}/backend/{name}"][-1], name
+
+
+def test_rows_moved_from_the_wal_into_the_database(drill: Drill) -> None:
+    assert drill.now()["rows_without_wal"] == drill.observation("sound")["rows"]
+
+
+def test_modules_were_rebuilt_beside_the_old_ones(drill: Drill) -> None:
+    before = drill.observation("sound")["files"]
+    assert f"{APP}/node_modules.previous" not in before
+    for folder in ("node_modules", "node_modules.previous"):
+        listing = drill.host.file(f"{APP}/{folder}")
+        assert (listing.is_directory, listing.user) == (True, "itsm")
+        installed = json.loads(drill.host.file(f"{APP}/{folder}/.package-lock.json").content_string)
+        assert "node_modules/better-sqlite3" in installed["packages"]
+
+
+def test_nothing_in_the_application_belongs_to_root(drill: Drill) -> None:
+    assert drill.host.check_output(f"find {APP} ! -user itsm") == ""

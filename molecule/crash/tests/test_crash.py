@@ -1,0 +1,33 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The main process was killed: the unit is started again, over OpenSSH and sudo."""
+
+from __future__ import annotations
+
+from drills import Drill
+
+
+def test_restart_brings_the_service_back(drill: Drill) -> None:
+    told = drill.assert_recovered(severity="emergency", cause="killed", rung="restart")
+    assert told["probe"]["process"]["state"] == "gone"
+
+
+def test_unit_runs_one_new_process(drill: Drill) -> None:
+    before, after = drill.observation("sound"), drill.now()
+    assert (after["unit"]["ActiveState"], after["unit"]["SubState"]) == ("active", "running")
+    assert [str(process["pid"]) for process in after["processes"]] == [after["unit"]["MainPID"]]
+    assert after["unit"]["MainPID"] != before["unit"]["MainPID"]
+    assert after["processes"][0]["user"] == "itsm"
+
+
+def test_recovery_came_over_openssh(drill: Drill) -> None:
+    assert "Accepted publickey for oncall" in drill.host.check_output("journalctl --unit ssh --no-pager")
+
+
+def test_incident_is_closed(drill: Drill) -> None:
+    told = drill.postmortem()
+    assert told["times"]["resolved_at"]
+    assert told["escalation"]["to"] == []
+    assert drill.host.file(told["evidence"]).exists

@@ -1,0 +1,24 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The process is there and does not answer: five failed probes in a row, then a restart."""
+
+from __future__ import annotations
+
+from drills import Drill
+
+
+def test_restart_brings_the_service_back(drill: Drill) -> None:
+    told = drill.assert_recovered(severity="critical", cause="hung", rung="restart")
+    assert told["probe"]["process"]["state"] == "running"
+    assert told["probe"]["consecutive_failures"] == 5
+    assert told["probe"]["attempts"] == 5
+
+
+def test_stopped_process_is_gone(drill: Drill) -> None:
+    before, after = drill.observation("sound"), drill.now()
+    assert after["unit"]["ActiveState"] == "active"
+    assert [str(process["pid"]) for process in after["processes"]] == [after["unit"]["MainPID"]]
+    assert not drill.host.file(f"/proc/{before['unit']['MainPID']}").exists
+    assert after["processes"][0]["state"] != "T"

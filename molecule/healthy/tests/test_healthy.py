@@ -1,0 +1,38 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Nothing is wrong: nothing is done, however often the playbook is run."""
+
+from __future__ import annotations
+
+import pytest
+from drills import Drill
+
+
+@pytest.mark.parametrize("run", ["first", "second"])
+def test_nothing_is_changed(drill: Drill, run: str) -> None:
+    recap = drill.recap(run)
+    assert {key: recap[key] for key in ("changed", "failed", "unreachable", "rescued")} == {
+        "changed": 0,
+        "failed": 0,
+        "unreachable": 0,
+        "rescued": 0,
+    }
+    assert "HEALTHY: healthy, nothing changed" in drill.screen(run)
+    assert drill.documents(run) == []
+
+
+def test_host_is_as_it_was(drill: Drill) -> None:
+    before, after = drill.observation("sound"), drill.now()
+    assert after["unit"] == before["unit"]
+    assert after["processes"] == before["processes"]
+    assert after["rows"] == before["rows"]
+    # The service writes into these on every request.
+    written = ("/var/log/itsm/server.log", "/mnt/LinuxHDD/ITSM-System/backend/itsm.db-shm")
+    same = [{path: entry for path, entry in seen["files"].items() if path not in written} for seen in (before, after)]
+    assert same[0] == same[1]
+
+
+def test_service_serves(drill: Drill) -> None:
+    drill.assert_serves()

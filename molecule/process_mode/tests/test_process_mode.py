@@ -1,0 +1,46 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""No unit: the process started by hand was killed and is started by hand again."""
+
+from __future__ import annotations
+
+from drills import Drill
+
+APP = "/mnt/LinuxHDD/ITSM-System"
+LOG = "/var/log/itsm/server.log"
+
+
+def test_restart_brings_the_service_back(drill: Drill) -> None:
+    drill.assert_recovered(severity="emergency", cause="unknown", rung="restart")
+
+
+def test_process_is_as_it_was(drill: Drill) -> None:
+    before, after = drill.observation("sound"), drill.now()
+    assert after["unit"]["ActiveState"] == "inactive"
+    assert [(process["user"], process["cwd"]) for process in after["processes"]] == [("itsm", APP)]
+    assert after["processes"][0]["start_ticks"] > before["processes"][0]["start_ticks"]
+
+
+def test_pid_file_names_it(drill: Drill) -> None:
+    (process,) = drill.now()["processes"]
+    assert str(process["pid"]) in drill.host.file("/var/lib/itsm-runbook/itsm-system.pid").content_string.split()
+
+
+def test_it_has_left_the_login_that_started_it(drill: Drill) -> None:
+    (process,) = drill.now()["processes"]
+    session, parent = drill.host.check_output(f"ps -o sid=,ppid= -p {process['pid']}").split()
+    assert (session, parent) == (str(process["pid"]), "1")
+
+
+def test_log_goes_on(drill: Drill) -> None:
+    # One line of each start: the log of what happened before the outage is not lost.
+    assert drill.host.check_output(f"grep -c 'Serving HTTPS' {LOG}") == "2"
+
+
+def test_no_secret_on_the_command_line_or_screen(drill: Drill) -> None:
+    secrets = drill.host.check_output("grep -E '^(JWT_SECRET|ADMIN_PASSWORD)=' /etc/itsm/itsm.env | cut -d= -f2")
+    told = drill.screen() + "".join(path.read_text(encoding="utf-8") for path in drill.documents())
+    for secret in secrets.split():
+        assert secret not in told

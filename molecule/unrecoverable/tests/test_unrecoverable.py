@@ -1,0 +1,40 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Every start fails: the ladder is climbed to its end, nothing is lost, the right people are named."""
+
+from __future__ import annotations
+
+from drills import Drill
+
+
+def test_ladder_was_climbed_to_its_end(drill: Drill) -> None:
+    told = drill.postmortem()
+    assert (told["outcome"], told["severity"], told["rung"]) == ("not_recovered", "emergency", None)
+    assert [(tried["rung"], tried["held"]) for tried in told["rungs_tried"]] == [
+        ("restart", False),
+        ("standard_recovery", False),
+        ("clean_start_recovery", False),
+    ]
+    assert all(tried["reason"] for tried in told["rungs_tried"])
+
+
+def test_screen_ends_with_why_what_and_whom(drill: Drill) -> None:
+    told, closing = drill.postmortem(), drill.screen()[-4000:]
+    assert told["escalation"]["to"]
+    assert told["escalation"]["reason"]
+    for text in ("restart", "standard_recovery", "clean_start_recovery", "next step", *told["escalation"]["told"]):
+        assert text in closing, closing
+
+
+def test_nothing_serves_and_no_row_is_lost(drill: Drill) -> None:
+    assert drill.ask("https://host:6443/api/v1/health") == (0, None)
+    assert drill.now()["rows"] == drill.observation("sound")["rows"]
+    assert drill.postmortem()["data_loss"] == "none"
+
+
+def test_another_run_is_not_locked_out(drill: Drill) -> None:
+    assert drill.recap("again")["failed"] == 1
+    (told,) = {drill.postmortem("recover")["incident"], drill.postmortem("again")["incident"]}
+    assert told
