@@ -41,6 +41,8 @@ UNIT_PROPERTIES = (
     "TimeoutStartUSec",
     "TimeoutStopUSec",
 )
+# Permissions that a file with secrets must not have: reading and writing by group and others.
+OPEN_TO_OTHERS = 0o066
 _UP = ("active", "reloading", "refreshing")
 _AUTO_RESTART = "auto-restart"
 _POLL = 0.02
@@ -324,7 +326,7 @@ def read_environment(path: str) -> Dict[str, str]:
         raise NodeProcessError(f"environment_file: {error}") from error
     except OSError as error:
         raise NodeProcessError(f"environment_file: cannot read {path}: {error.strerror}") from error
-    if mode & 0o066:
+    if mode & OPEN_TO_OTHERS:
         raise NodeProcessError(
             f"environment_file: {path} has mode {mode:04o}; it holds secrets, "
             "so neither group nor others may read or write it (0600)"

@@ -12,9 +12,9 @@ version_added: 0.1.0
 description:
   - Asks all endpoints of the service at once, looks at its process, and goes on until a verdict stands. An unhealthy
     service is a result, not a failure of the module.
-  - An endpoint is good when it answers 200 with a JSON body whose C(status) is one of O(ok_statuses), or 429 (who limits
-    the rate is alive). Each request ends after O(timeout), also when the server accepts and stays silent or sends single
-    bytes. Proxies of the environment are not used.
+  - An endpoint is good when it answers 200 with a JSON body whose C(status) is one of O(ok_statuses), or 429 (who
+    limits the rate is alive). Each request ends after O(timeout), also when the server accepts and stays silent or
+    sends single bytes. Proxies of the environment are not used.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes.info_module
 author:
@@ -50,8 +50,9 @@ options:
     description:
       - V(watch) ends healthy at the first good answer; V(critical) after O(critical_after) failures in a row;
         V(emergency) as soon as a bad answer coincides with a process that is gone.
-      - V(await) is for after a start. It asks until all is good, for O(deadline) seconds at most. It ends early when the
-        process is gone and nothing is about to start it again, or when systemd has restarted it three times meanwhile.
+      - V(await) is for after a start. It asks until all is good, for O(deadline) seconds at most. It ends early when
+        the process is gone and nothing is about to start it again, or when systemd has restarted it three times
+        meanwhile.
       - V(hold) asks O(count) times; the first bad answer, or other pids than at first, end it unhealthy.
     type: str
     default: watch
@@ -87,8 +88,8 @@ options:
     default: 6
   login:
     description:
-      - A log-in to try once, after all is good, with O(mode=await) and O(mode=hold). Fails it, the service is unhealthy.
-        What it answers is thrown away.
+      - A log-in to try once, after all is good, with O(mode=await) and O(mode=hold). Fails it, the service is
+        unhealthy. What it answers is thrown away.
       - The password is sent only to a loopback address, or over HTTPS with O(login.validate_certs=true).
     type: dict
     suboptions:

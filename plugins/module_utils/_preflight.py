@@ -1,0 +1,381 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whether what the inventory says of the service is true on this host, found out before anything is touched.
+
+What cannot be is a problem. Where the service itself uses something else than the inventory says (another database,
+another command), that is a mismatch: what the service uses is believed, and told.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import os
+import pwd
+import re
+import shlex
+import stat
+import threading
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _command,
+    _environment,
+    _node_process,
+    _procfs,
+)
+
+MANAGERS = ("systemd", "process")
+_UNIT_PROPERTIES = ("LoadState", "User", "WorkingDirectory", "ExecStart", "MainPID", "Environment", "EnvironmentFiles")
+_NODE = ("node", "nodejs")
+_NODE_TIMEOUT = 10.0
+_ARGV = re.compile(r"argv\[\]=(.*?) ; ignore_errors=")
+_FILE = re.compile(r"(.*) \(ignore_errors=(?:yes|no)\)\Z")
+_NUMBER = re.compile(r"[0-9]{1,5}\Z")
+_EXPORT = re.compile(r"^[ \t]*export[ \t]+([A-Za-z_]\w*)=", re.MULTILINE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The inventory's words on the service, unchecked: each field is the variable of that name after C(nexus_)."""
+
+    app_dir: str
+    user: str
+    manager: str
+    unit: str
+    command: Any
+    environment_file: str
+    db_path: str
+    log_file: str
+    state_dir: str
+    pid_file: str
+    https_port: Any
+    http_port: Any
+
+
+class _Thread(threading.Thread):
+    """Asks systemd about the unit while other questions are being asked."""
+
+    def __init__(self, unit: str, *, run: _command.Runner) -> None:
+        super().__init__(daemon=True)
+        self.properties: Dict[str, str] = {}
+        self.error: Optional[str] = None
+        self._unit = unit
+        self._ask = run
+
+    def run(self) -> None:
+        try:
+            self.properties = _procfs.unit_properties(self._unit, _UNIT_PROPERTIES, run=self._ask)
+        except _procfs.ProcfsError as error:
+            self.error = str(error)
+
+
+def _absolute(path: str, *, app_dir: str) -> str:
+    return os.path.normpath(os.path.join(app_dir, path))
+
+
+def _usable_command(command: Any) -> bool:
+    return isinstance(command, list) and bool(command) and all(isinstance(word, str) and word for word in command)
+
+
+class _Preflight:
+    """One look at the host: collects problems, mismatches and what was resolved."""
+
+    def __init__(self, config: Config, *, run: _command.Runner, proc_root: str) -> None:
+        self.config = config
+        self.problems: List[Dict[str, Any]] = []
+        self.mismatches: List[Dict[str, Any]] = []
+        self.node: Optional[Dict[str, Any]] = None
+        self.account: Optional[pwd.struct_passwd] = None
+        self.environment: Dict[str, str] = {}
+        self._main_pid = 0
+        self._run = run
+        self._proc_root = proc_root
+
+    def problem(self, name: str, message: str) -> None:
+        value = getattr(self.config, name)
+        self.problems.append({"variable": f"nexus_{name}", "value": value, "message": message})
+
+    def mismatch(self, name: str, found: Any, message: str) -> None:
+        value = getattr(self.config, name)
+        self.mismatches.append({"variable": f"nexus_{name}", "value": value, "found": found, "message": message})
+
+    # What the inventory says, on its own
+
+    def check_user(self) -> None:
+        try:
+            self.account = pwd.getpwnam(self.config.user)
+        except (KeyError, ValueError):
+            self.problem("user", "must be a user of this host; there is none of that name")
+            return
+        if os.geteuid() not in (0, self.account.pw_uid):
+            me = _node_process.user_name(os.geteuid())
+            self.problem("user", f"must be the user this runs as ({me}), or this must run as root (ansible_become)")
+
+    def check_app_dir(self) -> bool:
+        path = self.config.app_dir
+        if not os.path.isabs(path):
+            self.problem("app_dir", "must be an absolute path")
+        elif not os.path.isdir(path):
+            self.problem("app_dir", "must be a folder on this host; it does not exist or is none")
+        else:
+            return True
+        return False
+
+    def check_ports(self) -> None:
+        good = []
+        for name in ("https_port", "http_port"):
+            text = str(getattr(self.config, name))
+            if not _NUMBER.match(text) or int(text) > 65535:
+                self.problem(name, "must be a port, a whole number from 1 to 65535, or 0 for none")
+            else:
+                good.append(int(text))
+        if good == [0, 0]:
+            self.problem("https_port", "must be a port, since nexus_http_port is 0 as well")
+        elif len(good) == 2 and good[0] == good[1]:
+            self.problem("http_port", f"must not be the port of nexus_https_port ({good[0]})")
+
+    def check_files(self) -> None:
+        if self.config.manager != "process":  # the unit says where output goes; the log is only read where it is there
+            self.compare_log_file()
+            return
+        for name in ("log_file", "pid_file"):
+            path = getattr(self.config, name)
+            if not os.path.isabs(path) or os.path.isdir(path):
+                self.problem(name, "must be the absolute path of a file")
+        folder = os.path.dirname(self.config.log_file)
+        if os.path.isabs(folder) and not os.path.isdir(folder):
+            self.problem("log_file", f"must be in a folder that exists; {folder} does not")
+
+    def compare_log_file(self) -> None:
+        path = self.config.log_file
+        if path and (not os.path.isabs(path) or os.path.isdir(path)):
+            self.problem("log_file", "must be the absolute path of a file, or empty for none")
+        elif path and not os.path.exists(path):
+            self.mismatch(
+                "log_file", None, "there is no such file; the unit's output is in the journal alone, it seems"
+            )
+
+    def check_state_dir(self) -> None:
+        path = self.config.state_dir
+        if not os.path.isabs(path):
+            self.problem("state_dir", "must be an absolute path")
+            return
+        nearest = os.path.normpath(path)
+        while not os.path.lexists(nearest):
+            nearest = os.path.dirname(nearest)
+        if not os.path.isdir(nearest):
+            self.problem("state_dir", f"must be a folder, or one that can be created; {nearest} is none")
+        elif not os.access(nearest, os.W_OK | os.X_OK):
+            me = _node_process.user_name(os.geteuid())
+            self.problem("state_dir", f"must be a folder that {me} may write to; {nearest} is not")
+
+    def check_environment_file(self) -> None:
+        path = self.config.environment_file
+        if not path:
+            return
+        if not os.path.isabs(path):
+            self.problem("environment_file", "must be an absolute path, or empty for none")
+            return
+        try:
+            self.environment = _environment.read_environment_file(path)
+            with open(path, encoding="utf-8") as stream:
+                exported = _EXPORT.findall(stream.read())
+        except (_environment.EnvironmentFileError, OSError) as error:
+            self.problem("environment_file", f"must be a readable file of KEY=VALUE lines: {error}")
+            return
+        mode = stat.S_IMODE(os.stat(path).st_mode)
+        if mode & _node_process.OPEN_TO_OTHERS and self.config.manager == "process":
+            self.problem(
+                "environment_file",
+                f"must not be readable or writable by group or others, since it holds secrets (0600); it is {mode:04o}",
+            )
+        lost = sorted(set(exported) - set(self.environment))
+        if lost:
+            self.mismatch(
+                "environment_file",
+                lost,
+                "lines that begin with \"export\" set nothing: this is systemd's format, not a shell's",
+            )
+
+    def check_command(self, *, app_dir: bool) -> None:
+        command = self.config.command
+        if not _usable_command(command):
+            self.problem(
+                "command", "must be a list of the program and its arguments, such as [node, backend/server.js]"
+            )
+            return
+        is_node = os.path.basename(command[0]) in _NODE
+        path = self.environment.get("PATH", _procfs.STANDARD_PATH)
+        program = _procfs.find_program(command[0], app_dir=self.config.app_dir, path=path)
+        if program is None:
+            self.problem("command", f"must begin with a program of this host; there is no {command[0]!r} in {path}")
+        node = program if is_node else _procfs.find_program("node", app_dir=self.config.app_dir, path=path)
+        if node is not None:
+            self.ask_node(node, path=path)
+        elif program is not None:
+            self.problem("command", f"needs Node.js; there is no 'node' in {path}")
+        if app_dir and is_node and not any(self._is_script(word) for word in command[1:]):
+            self.problem("command", f"must name a script that exists in {self.config.app_dir}")
+
+    def _is_script(self, word: str) -> bool:
+        return os.path.isfile(_absolute(word, app_dir=self.config.app_dir))
+
+    def ask_node(self, node: str, *, path: str) -> None:
+        # As the service's user: the program may be one that this user can write.
+        user = self.config.user if self.account is not None and os.geteuid() == 0 else None
+        try:
+            done = self._run([node, "--version"], timeout=_NODE_TIMEOUT, env={"PATH": path}, user=user)
+        except _command.CommandError as error:
+            self.problem("command", f"must begin with a Node.js that runs: {error}")
+            return
+        if not done.ok or not done.stdout.startswith("v"):
+            said = (done.stderr.strip().splitlines() or ["no version"])[0]
+            self.problem("command", f"must begin with a Node.js that runs; {node} --version said: {said}")
+            return
+        self.node = {"path": node, "version": done.stdout.strip().lstrip("v")}
+
+    # What the unit says of the same
+
+    def check_unit(self, asked: _Thread) -> None:
+        asked.join()
+        if asked.error is not None:
+            self.problem("manager", f"systemd must answer on this host, or the manager be process: {asked.error}")
+            return
+        properties = asked.properties
+        if properties.get("LoadState") != "loaded":
+            self.problem("unit", f"must be a loaded unit of this host; it is {properties.get('LoadState', 'unknown')}")
+            return
+        self.compare_unit(properties)
+        self._main_pid = _node_process.main_pid(properties)
+        self.environment.update(_unit_environment(properties))
+
+    def compare_unit(self, properties: Mapping[str, str]) -> None:
+        folder = properties.get("WorkingDirectory", "").lstrip("!-")
+        if os.path.realpath(folder) != os.path.realpath(self.config.app_dir):
+            self.mismatch("app_dir", folder, "the unit has another WorkingDirectory")
+        user = properties.get("User", "") or "root"
+        if user not in (self.config.user, str(self.account.pw_uid) if self.account else ""):
+            self.mismatch("user", user, "the unit runs as another User")
+        argv = _ARGV.search(properties.get("ExecStart", ""))
+        if argv and _usable_command(self.config.command):
+            words = argv.group(1).split(" ")
+            wanted = list(self.config.command)
+            same = os.path.basename(words[0]) == os.path.basename(wanted[0]) and " ".join(words[1:]) == " ".join(
+                wanted[1:]
+            )
+            if not same:
+                self.mismatch("command", words[0], "the unit's ExecStart is another command")
+        files = [name for line in properties.get("EnvironmentFiles", "").splitlines() for name in _files_of(line)]
+        mine = self.config.environment_file
+        if mine and files and mine not in files:
+            self.mismatch("environment_file", files, "the unit reads other environment files")
+
+    # What the service really uses
+
+    def database_path(self) -> Optional[str]:
+        """Return the database's absolute path by the running process, else by the configuration, else by the inventory."""
+        wanted = self.config.db_path
+        if not wanted or "\0" in wanted:
+            self.problem("db_path", "must be the path of the database file")
+            return None
+        environment = self.running_environment()
+        wanted = _absolute(wanted, app_dir=self.config.app_dir)
+        used = wanted
+        if environment.get("DATABASE_PATH"):
+            used = _absolute(environment["DATABASE_PATH"], app_dir=self.config.app_dir)
+        if os.path.realpath(used) != os.path.realpath(wanted):
+            self.mismatch("db_path", used, "the service uses another database, by DATABASE_PATH in its environment")
+        if "NODE_ENV" not in environment:
+            self.mismatch(
+                "environment_file", None, "NODE_ENV is not set for the service: knex takes it for development"
+            )
+        if os.path.isdir(used):
+            self.problem("db_path", f"must be the path of a file; {used} is a folder")
+        return used
+
+    def running_environment(self) -> Mapping[str, str]:
+        """Return the environment of the service's process, where one runs and may be read, else what it would get."""
+        for pid in self._running():
+            environment = _procfs.environment(pid, proc_root=self._proc_root)
+            if environment:
+                return environment
+        return self.environment
+
+    def _running(self) -> List[int]:
+        if self._main_pid or self.account is None or not _usable_command(self.config.command):
+            return [self._main_pid] if self._main_pid else []
+        service = _node_process.Service(
+            app_dir=self.config.app_dir,
+            command=self.config.command,
+            user=self.config.user,
+            pid_file=self.config.pid_file,
+        )
+        try:
+            return [process.pid for process in _node_process.find(service, proc_root=self._proc_root)]
+        except _node_process.NodeProcessError:
+            return []
+
+
+def _files_of(line: str) -> List[str]:
+    """Return the files of one line of C(EnvironmentFiles), whose patterns systemd expands at each start."""
+    found = _FILE.match(line)
+    return sorted(glob.glob(found.group(1))) or [found.group(1)] if found else []
+
+
+def _unit_environment(properties: Mapping[str, str]) -> Dict[str, str]:
+    """Return what a unit sets for its process: C(Environment), and over it C(EnvironmentFiles) in their order."""
+    environment: Dict[str, str] = {}
+    try:
+        words: Sequence[str] = shlex.split(properties.get("Environment", ""))
+    except ValueError:
+        words = ()
+    for word in words:
+        name, equals, value = word.partition("=")
+        if equals:
+            environment[name] = value
+    for line in properties.get("EnvironmentFiles", "").splitlines():
+        for path in _files_of(line):
+            try:
+                environment.update(_environment.read_environment_file(path))
+            except _environment.EnvironmentFileError:
+                continue  # systemd's business: it says so itself when the unit starts
+    return environment
+
+
+def examine(config: Config, *, run: _command.Runner = _command.run, proc_root: str = "/proc") -> Dict[str, Any]:
+    """Compare the inventory with this host, change nothing, and return what the module returns."""
+    look = _Preflight(config, run=run, proc_root=proc_root)
+    asked: Optional[_Thread] = None
+    if config.manager not in MANAGERS:
+        look.problem("manager", f"must be one of {', '.join(MANAGERS)}")
+    elif config.manager == "systemd":
+        if config.unit:
+            asked = _Thread(config.unit, run=run)
+            asked.start()
+        else:
+            look.problem("unit", "must be the name of a unit with nexus_manager=systemd")
+    app_dir = look.check_app_dir()
+    look.check_user()
+    look.check_environment_file()
+    look.check_command(app_dir=app_dir)
+    look.check_files()
+    look.check_state_dir()
+    look.check_ports()
+    if asked is not None:
+        look.check_unit(asked)
+    database_path = look.database_path() if app_dir else None
+    return {
+        "ok": not look.problems,
+        "problems": look.problems,
+        "mismatches": look.mismatches,
+        "resolved": {
+            "node": look.node,
+            "database_path": database_path,
+            "uid": look.account.pw_uid if look.account else None,
+            "gid": look.account.pw_gid if look.account else None,
+            "environment_names": sorted(look.environment),
+        },
+    }

@@ -1,0 +1,172 @@
+#!/usr/bin/python
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: service_preflight
+short_description: Tell whether what the inventory says of the service is true on this host
+version_added: 0.1.0
+description:
+  - Compares the variables of role P(itsm_nexus.runbook.nexus#role) with the host, in one round trip, before anything is
+    touched. Each parameter is the variable of the same name after C(nexus_).
+  - A value that cannot be right is a result, RV(problems), not a failure of the module; parameters are therefore taken
+    as they come.
+extends_documentation_fragment:
+  - itsm_nexus.runbook.attributes.info_module
+author:
+  - The itsm_nexus.runbook contributors !UNKNOWN
+options:
+  app_dir:
+    description: The service's folder. Must be an absolute path, and exist.
+    type: str
+    required: true
+  user:
+    description: The user the service runs as. Must exist, and be the user of this run unless that is root.
+    type: str
+    required: true
+  manager:
+    description: Who starts and stops the service, V(systemd) or V(process).
+    type: str
+    required: true
+  unit:
+    description: The systemd unit. Must be loaded, with O(manager=systemd).
+    type: str
+    default: ""
+  command:
+    description: The command that starts the service, a list. Its program must be found, and its script exist.
+    type: raw
+    required: true
+  environment_file:
+    description: File with C(KEY=VALUE) lines, or V("") for none. Must be readable, and with O(manager=process) private.
+    type: str
+    default: ""
+  db_path:
+    description: The database, relative to O(app_dir) or absolute. Must not be a folder.
+    type: str
+    required: true
+  log_file:
+    description: The service's log. Must be an absolute path, with O(manager=process) in a folder that exists.
+    type: str
+    required: true
+  state_dir:
+    description: Where the collection keeps its state. Must be an absolute path that can be written, or created.
+    type: str
+    required: true
+  pid_file:
+    description: The pid file. Must be an absolute path, with O(manager=process).
+    type: str
+    default: ""
+  https_port:
+    description: The HTTPS port, V(0) for none.
+    type: raw
+    required: true
+  http_port:
+    description: The HTTP port, V(0) for none.
+    type: raw
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: See whether the inventory is true
+  itsm_nexus.runbook.service_preflight:
+    app_dir: "{{ nexus_app_dir }}"
+    user: "{{ nexus_user }}"
+    manager: "{{ nexus_manager }}"
+    unit: "{{ nexus_unit }}"
+    command: "{{ nexus_command }}"
+    environment_file: "{{ nexus_environment_file }}"
+    db_path: "{{ nexus_db_path }}"
+    log_file: "{{ nexus_log_file }}"
+    state_dir: "{{ nexus_state_dir }}"
+    pid_file: "{{ nexus_pid_file }}"
+    https_port: "{{ nexus_https_port }}"
+    http_port: "{{ nexus_http_port }}"
+  register: _preflight
+"""
+
+RETURN = r"""
+ok:
+  description: Whether there is no problem.
+  returned: success
+  type: bool
+  sample: false
+problems:
+  description: What cannot be right, each in a line that says what is allowed.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - variable: nexus_app_dir
+      value: ITSM-System
+      message: must be an absolute path
+mismatches:
+  description:
+    - Where the service itself uses something else (C(found)) than the inventory says. The database, for example, that
+      C(DATABASE_PATH) in its environment names.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - variable: nexus_db_path
+      value: backend/itsm.db
+      found: /srv/itsm/data/itsm.db
+      message: the service uses another database, by DATABASE_PATH in its environment
+resolved:
+  description: What was found.
+  returned: success
+  type: dict
+  contains:
+    node:
+      description: C(path) and C(version) of Node.js, V(null) where there is none.
+      type: dict
+      sample: {"path": "/usr/bin/node", "version": "20.19.2"}
+    database_path:
+      description: The absolute path of the database that the service really uses.
+      type: str
+      sample: /srv/itsm/data/itsm.db
+    uid:
+      description: The number of the service's user.
+      type: int
+      sample: 990
+    gid:
+      description: The number of that user's group.
+      type: int
+      sample: 990
+    environment_names:
+      description: The names of the variables that the environment file and the unit set, without their values.
+      type: list
+      elements: str
+      sample: [JWT_SECRET, NODE_ENV]
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _preflight
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "app_dir": {"type": "str", "required": True},
+            "user": {"type": "str", "required": True},
+            "manager": {"type": "str", "required": True},
+            "unit": {"type": "str", "default": ""},
+            "command": {"type": "raw", "required": True},
+            "environment_file": {"type": "str", "default": ""},
+            "db_path": {"type": "str", "required": True},
+            "log_file": {"type": "str", "required": True},
+            "state_dir": {"type": "str", "required": True},
+            "pid_file": {"type": "str", "default": ""},
+            "https_port": {"type": "raw", "required": True},
+            "http_port": {"type": "raw", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    module.exit_json(changed=False, **_preflight.examine(_preflight.Config(**module.params)))
+
+
+if __name__ == "__main__":
+    main()
