@@ -1,0 +1,199 @@
+#!/usr/bin/python
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: npm_ci
+short_description: Make C(node_modules) agree with the lock file, never without a working one in place
+version_added: 0.1.0
+description:
+  - Says whether the installed modules agree with the lock file and whether the native drivers load, and installs them
+    anew where they do not.
+  - C(npm ci) deletes C(node_modules) before it downloads. This module lets it work in a temporary folder below
+    O(app_dir), loads the native drivers from there, and then swaps the new tree in with a rename. Whatever fails, the
+    tree that was there is in place afterwards.
+  - The tree that was replaced stays as C(node_modules.previous), one of them.
+  - What a killed run left behind is mended and cleared away by the next one.
+author:
+  - The itsm_nexus.runbook contributors !UNKNOWN
+extends_documentation_fragment:
+  - itsm_nexus.runbook.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: partial
+    details: With O(mode=always) every run installs.
+options:
+  app_dir:
+    description: Folder of the application, with C(package.json) and C(package-lock.json). An absolute path.
+    type: path
+    required: true
+  user:
+    description:
+      - Account that npm, the scripts of packages, and node run as. Only root may name another account than its own.
+      - Without it, root acts as the owner of O(app_dir), and everybody else as themselves.
+    type: str
+  mode:
+    description:
+      - V(auto) installs where RV(needed) is true.
+      - V(always) installs every time.
+    type: str
+    choices: [auto, always]
+    default: auto
+  omit_dev:
+    description: Whether to leave out development dependencies. That they are there is no reason to install.
+    type: bool
+    default: true
+  offline:
+    description: Whether npm may only use its cache. By default it uses the cache first, and the registry for the rest.
+    type: bool
+    default: false
+  cache:
+    description:
+      - npm's cache, an absolute path that O(user) can write to.
+      - By default the one in the home of O(user), or a temporary one where there is no such home.
+    type: path
+  load_test:
+    description:
+      - Packages that node must be able to load before and after the swap. They must be in the lock file.
+      - By default those of C(better-sqlite3), C(sqlite3) and C(bcrypt) that are in it.
+    type: list
+    elements: str
+  timeout:
+    description: Seconds after which C(npm ci) is ended.
+    type: float
+    default: 600
+  node:
+    description: The node that the service runs with; a name looked up on the path, or an absolute path.
+    type: str
+    default: node
+  npm:
+    description: The npm to install with; a name looked up on the path, or an absolute path.
+    type: str
+    default: npm
+notes:
+  - Applications whose lock file links folders of their own (workspaces, C(file:) folders) are looked at, but not
+    installed, since C(npm ci) would change these folders in place.
+  - The files of the application are visible to the scripts of its own C(package.json) through links.
+seealso:
+  - module: itsm_nexus.runbook.knex_migrate
+"""
+
+EXAMPLES = r"""
+- name: Install the modules where they are incomplete
+  itsm_nexus.runbook.npm_ci:
+    app_dir: /mnt/LinuxHDD/ITSM-System
+    user: itsm
+
+- name: Install them anew from a cache, without the registry
+  itsm_nexus.runbook.npm_ci:
+    app_dir: /mnt/LinuxHDD/ITSM-System
+    user: itsm
+    mode: always
+    offline: true
+    cache: /var/cache/itsm-npm
+"""
+
+RETURN = r"""
+needed:
+  description: Whether something was wrong with the modules that were there.
+  returned: success
+  type: bool
+  sample: true
+reasons:
+  description: What was wrong, a line each, at most twenty and one that says how many more there are.
+  returned: success
+  type: list
+  elements: str
+  sample:
+    - "express: node_modules/express/package.json is missing or unreadable"
+    - "better-sqlite3 does not load: Could not locate the bindings file."
+installed:
+  description: How many packages the tree that was built has; 0 where none was.
+  returned: success
+  type: int
+  sample: 429
+swapped:
+  description: Whether a new tree was put in place.
+  returned: success
+  type: bool
+  sample: true
+previous:
+  description: The tree that is kept from before the last swap.
+  returned: success
+  type: str
+  sample: /mnt/LinuxHDD/ITSM-System/node_modules.previous
+mended:
+  description: What was put right (in check mode, would be) because an earlier run was killed midway.
+  returned: success
+  type: list
+  elements: str
+  sample: ["put node_modules.previous back as node_modules"]
+leftovers:
+  description: Remains of earlier runs that could not be removed.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+duration:
+  description: Seconds it took.
+  returned: success
+  type: float
+  sample: 57.2
+"""
+
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _npm
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "app_dir": {"type": "path", "required": True},
+            "user": {"type": "str"},
+            "mode": {"type": "str", "choices": ["auto", "always"], "default": "auto"},
+            "omit_dev": {"type": "bool", "default": True},
+            "offline": {"type": "bool", "default": False},
+            "cache": {"type": "path"},
+            "load_test": {"type": "list", "elements": "str"},
+            "timeout": {"type": "float", "default": 600},
+            "node": {"type": "str", "default": "node"},
+            "npm": {"type": "str", "default": "npm"},
+        },
+        supports_check_mode=True,
+    )
+    parameters = module.params
+    started = time.monotonic()
+    try:
+        application = _npm.Application(
+            app_dir=parameters["app_dir"],
+            user=parameters["user"],
+            node=parameters["node"],
+            npm=parameters["npm"],
+            omit_dev=parameters["omit_dev"],
+            load_test=parameters["load_test"],
+        )
+        result = _npm.npm_ci(
+            application,
+            always=parameters["mode"] == "always",
+            offline=parameters["offline"],
+            cache=parameters["cache"],
+            timeout=parameters["timeout"],
+            check_mode=module.check_mode,
+        )
+    except _npm.NpmError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**result, duration=round(time.monotonic() - started, 3))
+
+
+if __name__ == "__main__":
+    main()
