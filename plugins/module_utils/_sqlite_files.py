@@ -1,0 +1,315 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A database file and the files beside it, looked at as bytes, before SQLite is allowed near them.
+
+Merely opening a database of zero bytes deletes its WAL, and opening a missing one creates it: so sizes, kinds and
+headers come first. Format: "Database File Format" (https://www.sqlite.org/fileformat2.html), section 1.3.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import stat
+import struct
+from typing import Any, Dict, List, Optional, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _sqlite_wal
+
+MAGIC = b"SQLite format 3\0"
+_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
+SUFFIXES = {"database": "", "wal": "-wal", "shm": "-shm", "journal": "-journal"}
+
+
+class SqliteError(Exception):
+    """A database could not be looked at, copied or checkpointed; the message says which, what was tried and why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong. C(level): C(error) makes the database unhealthy, C(warning) is worth knowing."""
+
+    code: str
+    message: str
+    level: str = "error"
+    loss: bool = False
+
+    def as_dict(self) -> Dict[str, str]:
+        """Return it as modules return it."""
+        return {"code": self.code, "message": self.message, "level": self.level}
+
+
+@dataclasses.dataclass(frozen=True)
+class FileFacts:
+    """What C(lstat) says of one of the files."""
+
+    path: str
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    uid: int
+    gid: int
+    mode: int
+    regular: bool
+
+    @property
+    def stamp(self) -> Tuple[int, int, int, int]:
+        """What changes when somebody writes to the file or puts another in its place."""
+        return (self.device, self.inode, self.size, self.mtime_ns)
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """The fields of the 100-byte database header that decide something here."""
+
+    page_size: int
+    write_version: int
+    read_version: int
+    change_counter: int
+    page_count: int
+    freelist_count: int
+    schema_format: int
+    user_version: int
+    valid_for: int
+    writer_version: int
+
+    @property
+    def wal_mode(self) -> bool:
+        """Whether connections use a WAL."""
+        return self.read_version == 2
+
+
+@dataclasses.dataclass
+class Look:
+    """Everything that the bytes alone tell about a database."""
+
+    given: str
+    path: str
+    files: Dict[str, FileFacts] = dataclasses.field(default_factory=dict)
+    header: Optional[Header] = None
+    wal: _sqlite_wal.Wal = dataclasses.field(default_factory=_sqlite_wal.Wal)
+    backfilled: int = 0
+    hot_journal: bool = False
+    problems: List[Problem] = dataclasses.field(default_factory=list)
+
+    @property
+    def openable(self) -> bool:
+        """Whether SQLite may open it: a regular file that has content and a SQLite header."""
+        return self.header is not None
+
+    @property
+    def stamps(self) -> Dict[str, Tuple[int, int, int, int]]:
+        """Stamps of the files whose content decides what a reader sees."""
+        return {name: facts.stamp for name, facts in self.files.items() if name != "shm"}
+
+    @property
+    def newest_header(self) -> Optional[Header]:
+        """The header as the last commit left it, which may lie in the WAL."""
+        return parse_header(self.wal.page_one) or self.header
+
+
+def printable(path: str) -> str:
+    """Return C(path) for messages and results: bytes that are not UTF-8 are replaced."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+def parse_header(data: bytes) -> Optional[Header]:
+    """Return the fields of a database header; C(None) where C(data) does not begin with one."""
+    if len(data) < 100 or not data.startswith(MAGIC):
+        return None
+    page_size, write_version, read_version = struct.unpack_from(">HBB", data, 16)
+    change_counter, page_count = struct.unpack_from(">II", data, 24)
+    freelist_count, _cookie, schema_format = struct.unpack_from(">III", data, 36)
+    (user_version,) = struct.unpack_from(">i", data, 60)
+    valid_for, writer_version = struct.unpack_from(">II", data, 92)
+    return Header(
+        page_size=65536 if page_size == 1 else page_size,
+        write_version=write_version,
+        read_version=read_version,
+        change_counter=change_counter,
+        page_count=page_count,
+        freelist_count=freelist_count,
+        schema_format=schema_format,
+        user_version=user_version,
+        valid_for=valid_for,
+        writer_version=writer_version,
+    )
+
+
+def version_text(number: int) -> str:
+    """Return C(3046001) as C(3.46.1), the empty string for zero."""
+    return f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}" if number else ""
+
+
+def open_regular(path: str) -> int:
+    """Open a regular file for reading, following no link, waiting for nothing. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(0, "not a regular file")
+    return descriptor
+
+
+def facts_of(path: str) -> Optional[FileFacts]:
+    """Return what C(lstat) says of C(path), C(None) where there is nothing. Raises OSError where we may not look."""
+    try:
+        found = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return FileFacts(
+        path=path,
+        device=found.st_dev,
+        inode=found.st_ino,
+        size=found.st_size,
+        mtime_ns=found.st_mtime_ns,
+        uid=found.st_uid,
+        gid=found.st_gid,
+        mode=stat.S_IMODE(found.st_mode),
+        regular=stat.S_ISREG(found.st_mode),
+    )
+
+
+def kind_of(path: str) -> str:
+    """Return in a word what a thing is that is not a regular file."""
+    mode = os.lstat(path).st_mode
+    for test, word in (
+        (stat.S_ISDIR, "a folder"),
+        (stat.S_ISLNK, "a symbolic link"),
+        (stat.S_ISFIFO, "a FIFO"),
+        (stat.S_ISSOCK, "a socket"),
+    ):
+        if test(mode):
+            return word
+    return "a device"
+
+
+def free_bytes(folder: str) -> int:
+    """Return how many bytes may still be written to the filesystem of C(folder). Raises OSError."""
+    room = os.statvfs(folder)
+    return room.f_bavail * room.f_frsize
+
+
+def look(path: str, *, deadline: Optional[float] = None) -> Look:
+    """Look at the database C(path) (absolute) and the files beside it without SQLite.
+
+    What is wrong with them is in C(problems). Raises SqliteError for a path that names nothing that could be looked at.
+    """
+    if not os.path.isabs(path) or "\0" in path:
+        raise SqliteError(f"path must be an absolute path, not {printable(path)!r}")
+    try:
+        # SQLite follows links too, and keeps the WAL beside the file that the link leads to.
+        real = "/" + os.path.realpath(path).lstrip("/")
+        found = Look(given=path, path=real)
+        for name, suffix in SUFFIXES.items():
+            facts = facts_of(real + suffix)
+            if facts is not None:
+                found.files[name] = facts
+    except OSError as error:
+        found = Look(given=path, path=path)
+        found.problems.append(Problem("unreadable", f"Cannot look at {printable(path)}: {error.strerror}"))
+        return found
+    _look_at_database(found)
+    _look_at_side_files(found, deadline=deadline)
+    return found
+
+
+def _look_at_database(found: Look) -> None:
+    shown = printable(found.path)
+    facts = found.files.get("database")
+    side = found.files.get("wal")
+    beside = side.size if side is not None else 0
+    if facts is None:
+        message = f"There is no database {shown}"
+        if beside:
+            message += f", but a WAL of {beside} bytes is beside its place: keep it"
+        found.problems.append(Problem("missing", message, loss=True))
+    elif not facts.regular:
+        found.problems.append(Problem("not_a_file", f"{shown} is {kind_of(found.path)}, not a database file"))
+    elif facts.size == 0 and beside:
+        found.problems.append(
+            Problem(
+                "empty_beside_wal",
+                f"{shown} has 0 bytes beside a WAL of {beside} bytes: opening it with SQLite, or starting the service, "
+                "would delete that WAL and every row in it",
+                loss=True,
+            )
+        )
+    elif facts.size == 0:
+        found.problems.append(Problem("empty", f"{shown} has 0 bytes", loss=True))
+    else:
+        try:
+            data = _head(found.path, 100)
+        except OSError as error:
+            found.problems.append(Problem("unreadable", f"Cannot read {shown}: {error.strerror}"))
+            return
+        found.header = parse_header(data)
+        if found.header is None:
+            found.problems.append(
+                Problem(
+                    "not_a_database",
+                    f"{shown} does not begin as a SQLite database does: it is damaged, encrypted, or another kind of "
+                    "file",
+                    loss=True,
+                )
+            )
+
+
+def _look_at_side_files(found: Look, *, deadline: Optional[float]) -> None:
+    for name in ("wal", "shm", "journal"):
+        facts = found.files.get(name)
+        if facts is not None and not facts.regular:
+            found.problems.append(
+                Problem("not_a_file", f"{printable(facts.path)} is {kind_of(facts.path)}, not a file that SQLite made")
+            )
+            found.header = None  # SQLite would follow it or stumble over it
+            return
+    try:
+        if "wal" in found.files:
+            descriptor = open_regular(found.files["wal"].path)
+            try:
+                found.wal = _sqlite_wal.read_wal(descriptor, deadline=deadline)
+            finally:
+                os.close(descriptor)
+        if "shm" in found.files and found.wal.header_valid:
+            index = _sqlite_wal.parse_index(_head(found.files["shm"].path, 136))
+            if index is not None and index.initialised and index.salts == found.wal.salts:
+                found.backfilled = min(index.backfilled, found.wal.frames_committed)
+        if "journal" in found.files:
+            found.hot_journal = _head(found.files["journal"].path, 8) == _JOURNAL_MAGIC
+    except OSError as error:
+        found.header = None
+        found.problems.append(
+            Problem("unreadable", f"Cannot read the files beside {printable(found.path)}: {error.strerror or error}")
+        )
+
+
+def _head(path: str, length: int) -> bytes:
+    descriptor = open_regular(path)
+    try:
+        return os.pread(descriptor, length, 0)
+    finally:
+        os.close(descriptor)
+
+
+def wal_as_dict(found: Look) -> Dict[str, Any]:
+    """Return the WAL part of a look as modules return it."""
+    wal = found.wal
+    return {
+        "exists": wal.exists,
+        "size": wal.size,
+        "page_size": wal.page_size,
+        "frames_total": wal.frames_total,
+        "frames_valid": wal.frames_valid,
+        "frames_committed": wal.frames_committed,
+        "frames_lost": wal.frames_lost,
+        "frames_backfilled": found.backfilled,
+        "pages_pending": wal.pages_pending(found.backfilled),
+        "database_pages": wal.database_pages,
+        "torn": wal.torn,
+        "damaged": wal.damaged or wal.foreign,
+        "checkpoint_sequence": wal.checkpoint_sequence,
+        "complete": wal.complete,
+    }

@@ -1,0 +1,273 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Reading a database through SQLite without leaving a trace beside it.
+
+Every reading happens in a child process, for three reasons: a mapped page that the disk cannot give ends the child, not
+us; the child gives up the right to write before it opens anything; and it ends without closing its connection, so that
+SQLite's clean-up at the last close (checkpoint, removal of the WAL) never runs.
+
+Which way leads in depends on who else is there:
+
+- C(alone): no WAL content, nobody in it: C(immutable=1), neither locks nor files beside it.
+- C(still): a crashed service left a WAL: C(vfs=unix-none) with C(locking_mode=EXCLUSIVE) keeps the WAL index in the
+  child's memory (https://www.sqlite.org/wal.html#use_of_wal_without_shared_memory), so nothing is created, copied or
+  locked. The caller compares the files' stamps afterwards, since nothing holds off a service that starts meanwhile.
+- C(live): a service is in it: an ordinary reader, its index mapped read-only.
+- C(locked): rollback journal and somebody there: an ordinary reader, which locks for as long as it reads.
+- C(copy): a hot rollback journal: only writing can undo it, so that happens on a private copy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import resource
+import select
+import shutil
+import signal
+import sqlite3
+import tempfile
+import threading
+import time
+import urllib.parse
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Union
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _sqlite_files, _sqlite_holders
+
+Message = Dict[str, Any]
+Emit = Callable[[Message], None]
+
+_CAP_DAC_OVERRIDE = 1
+_CAP_DAC_READ_SEARCH = 2
+_CAPABILITY_VERSION_3 = 0x20080522
+_PR_SET_PDEATHSIG = 1
+_GRACE = 2.0  # seconds a child gets beyond its deadline to say that it was interrupted
+
+
+def uri_of(path: str, query: str) -> str:
+    """Return the SQLite URI of an absolute path, whatever bytes it is made of."""
+    return f"file://{urllib.parse.quote(os.fsencode(path))}?{query}"
+
+
+def choose_way(found: _sqlite_files.Look, holders: _sqlite_holders.Holders) -> str:
+    """Return the way in (see above) for a database that may be opened."""
+    header = found.header
+    if holders.of_index:
+        return "live"
+    if header is not None and not header.wal_mode and not found.wal.size:
+        if holders.found:
+            return "locked"
+        return "copy" if found.hot_journal else "alone"
+    if found.hot_journal:
+        return "copy"
+    return "still" if found.wal.size else "alone"
+
+
+def connect(path: str, *, way: str, busy_timeout: float) -> sqlite3.Connection:
+    """Open C(path) for reading the given C(way). Raises sqlite3.Error."""
+    query = {
+        "alone": "mode=ro&immutable=1",
+        "still": "mode=ro&vfs=unix-none",
+        "live": "mode=ro&readonly_shm=1",
+        "locked": "mode=ro",
+        "copy": "mode=rw",
+    }[way]
+    connection = sqlite3.connect(uri_of(path, query), uri=True, timeout=busy_timeout, isolation_level=None)
+    connection.text_factory = lambda data: data.decode("utf-8", "replace")
+    if way == "still":
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+    # The schema belongs to whoever wrote the file: it may not call functions with side effects.
+    connection.execute("PRAGMA trusted_schema=OFF")
+    return connection
+
+
+def give_up_writing() -> None:
+    """Leave this process, where it is root, only the right to read everything.
+
+    SQLite as root would open the WAL for writing and hand it to the database's owner; without these capabilities the
+    kernel refuses both.
+    """
+    if os.geteuid() != 0:
+        return
+    library = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    data = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable, for capabilities 0-31 and then 32-63
+    with contextlib.suppress(AttributeError):
+        if library.capget(header, data) != 0:
+            return
+        wanted = 1 << _CAP_DAC_READ_SEARCH
+        if not data[1] & wanted:  # as in most containers
+            wanted = data[1] & (1 << _CAP_DAC_OVERRIDE)
+        kept = (ctypes.c_uint32 * 6)(wanted, wanted, 0, 0, 0, 0)
+        library.capset(header, kept)
+
+
+def in_child(work: Callable[[Emit], None], *, deadline: float, read_only: bool = True) -> List[Message]:
+    """Run C(work) in a child process and return the messages it emitted, the last one C({"event": "end", ...}).
+
+    C(end) has C(error) (text) where an exception ended the work, C(signal) where a signal did, C(timeout) where it was
+    ended at C(deadline) (C(time.monotonic) seconds) plus a short grace. Raises SqliteError where no child can be made.
+    """
+    reading, writing = os.pipe()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        os.close(reading)
+        os.close(writing)
+        raise _sqlite_files.SqliteError(f"Cannot start a process to read the database in: {error.strerror}") from error
+    if pid == 0:
+        _child(work, reading=reading, writing=writing, read_only=read_only)
+    os.close(writing)
+    try:
+        return _listen(reading, pid=pid, deadline=deadline)
+    finally:
+        os.close(reading)
+
+
+def _child(work: Callable[[Emit], None], *, reading: int, writing: int, read_only: bool) -> None:
+    """Be the child: never return, never run anything of the parent's clean-up."""
+    status = 1
+    try:
+        os.close(reading)
+        parent = os.getppid()
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if read_only:
+            with contextlib.suppress(OSError):
+                give_up_writing()
+
+        def emit(message: Message) -> None:
+            data = json.dumps(message).encode() + b"\n"
+            while data:
+                data = data[os.write(writing, data) :]
+
+        try:
+            work(emit)
+            emit({"event": "end"})
+            status = 0
+        except (sqlite3.Error, sqlite3.Warning, OSError, ValueError, MemoryError, _sqlite_files.SqliteError) as error:
+            emit({"event": "end", "error": str(error) or type(error).__name__})
+    finally:
+        os._exit(status)
+
+
+def _listen(reading: int, *, pid: int, deadline: float) -> List[Message]:
+    buffer = b""
+    timeout = False
+    try:
+        while True:
+            left = deadline + _GRACE - time.monotonic()
+            ready = select.select([reading], [], [], max(left, 0))[0]
+            if not ready:
+                timeout = True
+                os.kill(pid, signal.SIGKILL)
+                break
+            chunk = os.read(reading, 65536)
+            if not chunk:
+                break
+            buffer += chunk
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)
+        raise
+    finally:
+        status = _reap(pid)
+    messages: List[Message] = [json.loads(line) for line in buffer.split(b"\n")[:-1]]
+    if not messages or messages[-1]["event"] != "end":
+        end: Message = {"event": "end"}
+        if timeout:
+            end["timeout"] = True
+        elif os.WIFSIGNALED(status):
+            end["signal"] = signal.Signals(os.WTERMSIG(status)).name
+        else:
+            end["error"] = "the reading process ended without a word"
+        messages.append(end)
+    return messages
+
+
+def _reap(pid: int) -> int:
+    """Wait for the child; a child that hangs in the kernel on a dead disk is left behind after a moment."""
+    until = time.monotonic() + _GRACE
+    while time.monotonic() < until:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return status
+        time.sleep(0.002)
+    return int(signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def interrupted_at(connection: sqlite3.Connection, deadline: float) -> Iterator[None]:
+    """Interrupt at C(deadline) whatever C(connection) runs inside the block: C(OperationalError: interrupted)."""
+    # A timer rather than a progress handler: older libraries do not call that one inside a check of the b-trees.
+    timer = threading.Timer(max(deadline - time.monotonic(), 0), connection.interrupt)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@contextlib.contextmanager
+def private_copy(found: _sqlite_files.Look) -> Iterator[str]:
+    """Copy the database with its journal and WAL into a private folder; yield the copy's path. Raises SqliteError."""
+    needed = sum(facts.size for name, facts in found.files.items() if name != "shm")
+    folder = tempfile.mkdtemp(prefix="itsm-nexus-")
+    try:
+        if _sqlite_files.free_bytes(folder) < needed + (16 << 20):
+            raise _sqlite_files.SqliteError(
+                f"Cannot copy {_sqlite_files.printable(found.path)} to {folder}: {needed} bytes do not fit there"
+            )
+        target = f"{folder}/copy.db"
+        for name in ("database", "wal", "journal"):
+            if name in found.files:
+                source = _sqlite_files.open_regular(found.files[name].path)
+                with open(source, "rb") as reader, open(target + _sqlite_files.SUFFIXES[name], "wb") as writer:
+                    shutil.copyfileobj(reader, writer, 1 << 20)
+        yield target
+    except OSError as error:
+        raise _sqlite_files.SqliteError(
+            f"Cannot copy {_sqlite_files.printable(found.path)} to {folder}: {error.strerror or error}"
+        ) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def quoted(name: str) -> str:
+    """Return a table's name as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def tables_of(connection: sqlite3.Connection) -> List[str]:
+    """Return the ordinary tables of the database, those of SQLite itself left out. Raises sqlite3.Error."""
+    rows = connection.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' "
+        "AND sql NOT LIKE 'CREATE VIRTUAL%' ORDER BY name"
+    )
+    return [str(row[0]) for row in rows]
+
+
+def count_rows(
+    connection: sqlite3.Connection, *, tables: Union[bool, Sequence[str]] = True
+) -> Dict[str, Optional[int]]:
+    """Return the exact number of rows of all tables, or of the named ones, C(None) for a name that is no table.
+
+    Raises sqlite3.Error.
+    """
+    present = tables_of(connection)
+    wanted = present if isinstance(tables, bool) else list(tables)
+    counts: Dict[str, Optional[int]] = {}
+    for table in wanted:
+        if table in present:
+            # The name comes out of the schema and is quoted as an identifier.
+            counts[table] = int(connection.execute(f"SELECT count(*) FROM {quoted(table)}").fetchone()[0])  # noqa: S608
+        else:
+            counts[table] = None
+    return counts

@@ -1,0 +1,236 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a write-ahead log and its index hold, read from their bytes alone.
+
+Formats: "WAL-mode File Format" (https://www.sqlite.org/walformat.html) and section 4 of "Database File Format"
+(https://www.sqlite.org/fileformat2.html#walformat). Nothing here opens a database or takes a lock.
+"""
+
+from __future__ import annotations
+
+import array
+import dataclasses
+import os
+import struct
+import sys
+import time
+from typing import Dict, Optional, Tuple
+
+HEADER_SIZE = 32
+FRAME_HEADER_SIZE = 24
+_MAGIC = 0x377F0682  # the lowest bit says that checksums take big-endian words
+_VERSION = 3007000
+_MASK = 0xFFFFFFFF
+
+
+@dataclasses.dataclass(frozen=True)
+class Wal:
+    """The content of a C(-wal) file.
+
+    C(frames_valid) is the prefix that SQLite accepts (salts and checksums), C(frames_committed) the part of it that
+    ends with a commit: what SQLite would recover. C(torn): behind that prefix lies one unfinished write, as a killed
+    writer or a power cut leaves it. C(damaged): behind it lie frames of the same generation, C(frames_lost) of them,
+    that SQLite silently ignores. C(foreign): whole frames that belong to another header. C(complete) is false where the
+    deadline ended the reading.
+    """
+
+    exists: bool = False
+    size: int = 0
+    header_valid: bool = False
+    page_size: int = 0
+    checkpoint_sequence: int = 0
+    salts: Tuple[int, int] = (0, 0)
+    frames_total: int = 0
+    frames_valid: int = 0
+    frames_committed: int = 0
+    frames_lost: int = 0
+    commits_lost: int = 0
+    database_pages: int = 0
+    last_frame_of_page: Dict[int, int] = dataclasses.field(default_factory=dict)
+    page_one: bytes = b""
+    torn: bool = False
+    torn_commit: bool = False
+    damaged: bool = False
+    foreign: bool = False
+    complete: bool = True
+
+    def pages_pending(self, backfilled: int) -> int:
+        """Return how many distinct pages a checkpoint has yet to copy once the first C(backfilled) frames are."""
+        return sum(1 for frame in self.last_frame_of_page.values() if frame >= backfilled)
+
+
+@dataclasses.dataclass(frozen=True)
+class WalIndex:
+    """The head of a C(-shm) file: frames it knows, frames already copied into the database, salts of its WAL."""
+
+    initialised: bool
+    max_frame: int
+    backfilled: int
+    salts: Tuple[int, int]
+
+
+def checksum(data: bytes, seed: Tuple[int, int], *, big_endian: bool) -> Tuple[int, int]:
+    """Return the cumulative WAL checksum of C(data), whose length is a multiple of eight, from C(seed) on."""
+    words = array.array("I")
+    words.frombytes(data)
+    if big_endian != (sys.byteorder == "big"):
+        words.byteswap()
+    first, second = seed
+    values = iter(words)
+    for one, two in zip(values, values):
+        first = (first + second + one) & _MASK
+        second = (second + first + two) & _MASK
+    return first, second
+
+
+def parse_index(data: bytes) -> Optional[WalIndex]:
+    """Return what the first 136 bytes of a C(-shm) file say; C(None) where its two header copies disagree."""
+    if len(data) < 136 or data[:48] != data[48:96]:
+        return None
+    version, _unused, _change, initialised, _endian, _page, max_frame = struct.unpack_from("=IIIBBHI", data, 0)
+    if version != _VERSION:
+        return None
+    salts = struct.unpack_from(">II", data, 32)  # copied from the WAL header as they stand, unlike the rest
+    (backfilled,) = struct.unpack_from("=I", data, 96)
+    return WalIndex(
+        initialised=bool(initialised), max_frame=max_frame, backfilled=backfilled, salts=(salts[0], salts[1])
+    )
+
+
+def read_wal(descriptor: int, *, deadline: Optional[float] = None) -> Wal:
+    """Read the WAL behind an open C(descriptor), until C(deadline) (C(time.monotonic) seconds). Raises OSError."""
+    size = os.fstat(descriptor).st_size
+    if size < HEADER_SIZE:
+        return Wal(exists=True, size=size, torn=size > 0)
+    header = os.pread(descriptor, HEADER_SIZE, 0)
+    magic, version, page_size, sequence, salt1, salt2, sum1, sum2 = struct.unpack(">8I", header)
+    big_endian = bool(magic & 1)
+    sound = (
+        magic & ~1 == _MAGIC
+        and version == _VERSION
+        and 512 <= page_size <= 65536
+        and page_size & (page_size - 1) == 0
+        and checksum(header[:24], (0, 0), big_endian=big_endian) == (sum1, sum2)
+    )
+    if not sound:
+        # A header is written in one piece before its first frame, so a killed writer does not leave this.
+        whole = (size - HEADER_SIZE) // (FRAME_HEADER_SIZE + page_size) if 512 <= page_size <= 65536 else 0
+        beyond = size > HEADER_SIZE
+        return Wal(exists=True, size=size, frames_total=whole, frames_lost=whole, damaged=beyond, torn=not beyond)
+
+    scan = _Scan(descriptor=descriptor, size=size, page_size=page_size, salts=(salt1, salt2), big_endian=big_endian)
+    complete = scan.prefix(seed=(sum1, sum2), deadline=deadline)
+    if complete:
+        complete = scan.tail(deadline=deadline)
+    return Wal(
+        exists=True,
+        size=size,
+        header_valid=True,
+        page_size=page_size,
+        checkpoint_sequence=sequence,
+        salts=(salt1, salt2),
+        frames_total=scan.total,
+        frames_valid=scan.valid,
+        frames_committed=scan.committed,
+        frames_lost=scan.lost,
+        commits_lost=scan.commits_lost,
+        database_pages=scan.database_pages,
+        last_frame_of_page=scan.last_frame_of_page,
+        page_one=scan.page_one,
+        torn=scan.torn,
+        torn_commit=scan.torn_commit,
+        damaged=scan.damaged,
+        foreign=scan.foreign,
+        complete=complete,
+    )
+
+
+class _Scan:
+    """One pass over the frames behind a sound header."""
+
+    def __init__(self, *, descriptor: int, size: int, page_size: int, salts: Tuple[int, int], big_endian: bool) -> None:
+        self.descriptor = descriptor
+        self.salts = salts
+        self.big_endian = big_endian
+        self.frame_size = FRAME_HEADER_SIZE + page_size
+        self.total, self.rest = divmod(size - HEADER_SIZE, self.frame_size)
+        self.valid = self.committed = self.lost = self.commits_lost = self.database_pages = 0
+        self.last_frame_of_page: Dict[int, int] = {}
+        self.page_one = b""
+        self.torn = self.torn_commit = self.damaged = self.foreign = False
+        self.running: Tuple[int, int] = (0, 0)
+
+    def _frame_at(self, index: int, length: int) -> bytes:
+        return os.pread(self.descriptor, length, HEADER_SIZE + index * self.frame_size)
+
+    def _sum(self, frame: bytes) -> Tuple[int, int]:
+        after = checksum(frame[:8], self.running, big_endian=self.big_endian)
+        return checksum(frame[FRAME_HEADER_SIZE:], after, big_endian=self.big_endian)
+
+    def prefix(self, *, seed: Tuple[int, int], deadline: Optional[float]) -> bool:
+        """Follow the frames that SQLite would accept; return whether the end of them was reached in time."""
+        self.running = seed
+        pending: Dict[int, int] = {}
+        pending_page_one = b""
+        for index in range(self.total):
+            if deadline is not None and index % 64 == 0 and time.monotonic() > deadline:
+                return False
+            frame = self._frame_at(index, self.frame_size)
+            if len(frame) < self.frame_size:  # the file was cut meanwhile
+                self.total = index
+                break
+            page, commit, salt1, salt2, sum1, sum2 = struct.unpack_from(">6I", frame)
+            if (salt1, salt2) != self.salts or page == 0:
+                break
+            running = self._sum(frame)
+            if running != (sum1, sum2):
+                break
+            self.running = running
+            self.valid = index + 1
+            pending[page] = index
+            if page == 1:
+                pending_page_one = frame[FRAME_HEADER_SIZE : FRAME_HEADER_SIZE + 100]
+            if commit:
+                self.committed = index + 1
+                self.database_pages = commit
+                self.last_frame_of_page.update(pending)
+                pending.clear()
+                self.page_one = pending_page_one
+        return True
+
+    def tail(self, *, deadline: Optional[float]) -> bool:
+        """Judge what lies behind the valid prefix; return whether all of it was looked at in time."""
+        if self.valid == self.total:
+            self.torn = self.rest > 0
+            return True
+        frame = self._frame_at(self.valid, self.frame_size)
+        if len(frame) < self.frame_size:
+            self.torn = True
+            return True
+        _page, commit, salt1, salt2, sum1, sum2 = struct.unpack_from(">6I", frame)
+        ours = (salt1, salt2) == self.salts
+        # Checksums do not cover the salts: a frame that continues the chain under other salts had its salts damaged.
+        chained = not ours and self._sum(frame) == (sum1, sum2)
+        for index in range(self.valid + 1, self.total):
+            if deadline is not None and index % 1024 == 0 and time.monotonic() > deadline:
+                return False
+            head = self._frame_at(index, FRAME_HEADER_SIZE)
+            if len(head) == FRAME_HEADER_SIZE:
+                _page, later_commit, later1, later2 = struct.unpack_from(">4I", head)
+                if (later1, later2) == self.salts:
+                    self.lost += 1
+                    self.commits_lost += bool(later_commit)
+        if self.lost or chained:
+            self.damaged = True
+            self.lost += 1
+            self.commits_lost += bool(commit)
+        elif ours:
+            self.torn = True
+            self.torn_commit = bool(commit)
+        elif self.valid == 0 and salt1 != (self.salts[0] - 1) & _MASK:
+            # A restarted log has a salt one higher than the finished generation it overwrites.
+            self.foreign = True
+            self.lost = self.total
+        return True
