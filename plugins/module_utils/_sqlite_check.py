@@ -1,0 +1,480 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Is the database sound, is everything there, who is in it: answered without changing anything."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import time
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _sqlite_files, _sqlite_holders, _sqlite_view
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import (
+    Look,
+    Problem,
+    SqliteError,
+    printable,
+)
+
+CHECKS = ("quick", "foreign_keys", "integrity")
+_ATTEMPTS = 3
+_SHOWN = 10  # lines of a check's answer that a message carries
+_MAP = 1 << 40  # SQLite takes as much of it as it was built for
+SKIPPED = "skipped: time budget"
+
+
+def check(
+    *,
+    path: str,
+    checks: Sequence[str] = ("quick",),
+    row_counts: Union[bool, Sequence[str]] = True,
+    time_budget: float = 30.0,
+    busy_timeout: float = 5.0,
+    baseline: Optional[Mapping[str, int]] = None,
+    proc_root: str = "/proc",
+) -> Dict[str, Any]:
+    """Check the database C(path) within C(time_budget) seconds and return the result of the module C(sqlite_check).
+
+    What is wrong with the database is in the result. Raises SqliteError for parameters that make no sense.
+    """
+    for name in checks:
+        if name not in CHECKS:
+            raise SqliteError(f"checks must be among {', '.join(CHECKS)}, not {name!r}")
+    for parameter, value in (("time_budget", time_budget), ("busy_timeout", busy_timeout)):
+        if not 0 < value <= 86400:
+            raise SqliteError(f"{parameter} must be above 0 and at most 86400 seconds, not {value}")
+    started = time.monotonic()
+    deadline = started + time_budget
+    result: Dict[str, Any] = {}
+    for attempt in range(_ATTEMPTS):
+        result, steady = _attempt(
+            path=path,
+            checks=checks,
+            row_counts=row_counts,
+            deadline=deadline,
+            busy_timeout=min(busy_timeout, time_budget),
+            baseline=baseline or {},
+            proc_root=proc_root,
+        )
+        if steady or time.monotonic() > deadline:
+            break
+        time.sleep(0.1 * (attempt + 1))
+    result["duration"] = round(time.monotonic() - started, 3)
+    return result
+
+
+class _Examination:
+    """What the reading process is asked, and what it answered."""
+
+    def __init__(self) -> None:
+        self.basics: Dict[str, Any] = {}
+        self.checks: Dict[str, str] = {}
+        self.row_counts: Dict[str, int] = {}
+        self.problems: List[Problem] = []
+        self.steady = True
+
+
+def _attempt(
+    *,
+    path: str,
+    checks: Sequence[str],
+    row_counts: Union[bool, Sequence[str]],
+    deadline: float,
+    busy_timeout: float,
+    baseline: Mapping[str, int],
+    proc_root: str,
+) -> Tuple[Dict[str, Any], bool]:
+    found = _sqlite_files.look(path, deadline=deadline)
+    wal_mode = found.header is not None and (found.header.wal_mode or found.wal.size > 0)
+    holders = _sqlite_holders.find_holders(found.files, wal_mode=wal_mode, proc_root=proc_root)
+    if holders.of_index and (found.wal.torn or found.wal.damaged or found.wal.foreign):
+        found = _settled(found, deadline=deadline)
+    done = _Examination()
+    asked = [name for name in CHECKS if name in checks]
+    if found.openable:
+        way = _sqlite_view.choose_way(found, holders)
+        try:
+            with contextlib.ExitStack() as stack:
+                target = found.path
+                if way == "copy":
+                    target = stack.enter_context(_sqlite_view.private_copy(found))
+                _examine(
+                    done,
+                    found=found,
+                    target=target,
+                    way=way,
+                    checks=asked,
+                    row_counts=row_counts,
+                    deadline=deadline,
+                    busy_timeout=busy_timeout,
+                    holders=holders,
+                )
+        except SqliteError as error:
+            done.problems.append(Problem("unreadable", str(error)))
+        if way in ("alone", "still", "copy"):
+            done.steady = _stamps(found.path) == found.stamps
+    for name in asked:
+        done.checks.setdefault(name, "skipped: the database cannot be opened" if not done.basics else SKIPPED)
+    problems = [*found.problems, *_side_problems(found, holders, checked=done), *done.problems]
+    problems += _losses(done.row_counts, baseline, counted=done.checks.get("row_counts") == "ok")
+    if not done.steady:
+        problems.append(
+            Problem("changing", f"{printable(found.path)} was written to while it was read", level="warning")
+        )
+    losses = [problem.message for problem in problems if problem.loss]
+    result = {
+        "healthy": not any(problem.level == "error" for problem in problems),
+        "problems": [problem.as_dict() for problem in problems],
+        "database": _database(found, done),
+        "wal": _sqlite_files.wal_as_dict(found),
+        "holders": [holder.as_dict() for holder in holders.found],
+        "holders_complete": holders.complete,
+        "row_counts": done.row_counts,
+        "checks": done.checks,
+        "data_loss_suspected": bool(losses),
+        "data_loss_reasons": losses,
+    }
+    return result, done.steady
+
+
+def _stamps(path: str) -> Dict[str, Any]:
+    stamps = {}
+    for name, suffix in _sqlite_files.SUFFIXES.items():
+        facts = _sqlite_files.facts_of(path + suffix)
+        if facts is not None and name != "shm":
+            stamps[name] = facts.stamp
+    return stamps
+
+
+def _settled(found: Look, *, deadline: float) -> Look:
+    """Look again at a WAL that somebody writes to: a frame that is half there will be whole in a moment."""
+    for _ in range(4):
+        time.sleep(0.05)
+        again = _sqlite_files.look(found.given, deadline=deadline)
+        if not (again.wal.torn or again.wal.damaged or again.wal.foreign):
+            return again
+        found = again
+    return found
+
+
+def _examine(
+    done: _Examination,
+    *,
+    found: Look,
+    target: str,
+    way: str,
+    checks: Sequence[str],
+    row_counts: Union[bool, Sequence[str]],
+    deadline: float,
+    busy_timeout: float,
+    holders: _sqlite_holders.Holders,
+) -> None:
+    """Let a child process read the database and take over what it says."""
+    shown = printable(found.path)
+
+    def work(emit: _sqlite_view.Emit) -> None:
+        connection = _sqlite_view.connect(target, way=way, busy_timeout=busy_timeout)
+        _answer(connection, emit, checks=checks, row_counts=row_counts, deadline=deadline)
+
+    messages = _sqlite_view.in_child(work, deadline=deadline, read_only=way != "copy")
+    for message in messages:
+        event = message["event"]
+        if event == "basics":
+            done.basics = message["basics"]
+        elif event == "check":
+            _take_check(done, message, shown=shown)
+        elif event == "counts":
+            done.row_counts = {name: count for name, count in message["counts"].items() if count is not None}
+            missing = [name for name, count in message["counts"].items() if count is None]
+            done.checks["row_counts"] = "ok"
+            if missing:
+                done.problems.append(Problem("no_such_table", f"{shown} has no table {', '.join(missing)}", loss=True))
+    end = messages[-1]
+    if end.get("timeout"):
+        return
+    if "signal" in end:
+        done.problems.append(
+            Problem("unreadable", f"Reading {shown} was ended by {end['signal']}: the disk does not give all of it")
+        )
+    elif end.get("error", "").startswith("interrupt"):
+        return
+    elif "error" in end:
+        problem = problem_of_error(end["error"], found=found, holders=holders)
+        if problem.code == "changing":
+            done.steady = False
+        else:
+            done.problems.append(problem)
+    elif done.basics and not done.basics["tables"]:
+        done.problems.append(Problem("no_tables", f"{shown} holds no table at all", loss=True))
+
+
+def _answer(
+    connection: sqlite3.Connection,
+    emit: _sqlite_view.Emit,
+    *,
+    checks: Sequence[str],
+    row_counts: Union[bool, Sequence[str]],
+    deadline: float,
+) -> None:
+    """Run in the child: one snapshot, the quick answers first."""
+    with _sqlite_view.interrupted_at(connection, deadline):
+        connection.execute("BEGIN")
+        basics = {
+            name: connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_size", "page_count", "freelist_count", "user_version", "journal_mode")
+        }
+        basics["tables"] = len(_sqlite_view.tables_of(connection))
+        emit({"event": "basics", "basics": basics})
+        connection.execute(f"PRAGMA mmap_size={_MAP}")
+        for name in checks:
+            if name == "integrity":
+                continue
+            emit(_run_check(connection, name))
+        if row_counts:
+            try:
+                emit({"event": "counts", "counts": _sqlite_view.count_rows(connection, tables=row_counts)})
+            except sqlite3.Error as error:
+                emit({"event": "check", "name": "row_counts", "lines": [], "error": str(error)})
+    if "integrity" not in checks:
+        return
+    # Where there is time for only part of it, the quick check still gives an answer: keep a quarter for that.
+    left = deadline - time.monotonic()
+    reserve = 0.0 if "quick" in checks else left / 4
+    with _sqlite_view.interrupted_at(connection, deadline - reserve):
+        message = _run_check(connection, "integrity")
+    emit(message)
+    if reserve and message.get("error", "").startswith("interrupt"):
+        with _sqlite_view.interrupted_at(connection, deadline):
+            emit(_run_check(connection, "quick"))
+
+
+def _run_check(connection: sqlite3.Connection, name: str) -> _sqlite_view.Message:
+    pragma = {"quick": "quick_check", "integrity": "integrity_check", "foreign_keys": "foreign_key_check"}[name]
+    lines: List[str] = []
+    message: _sqlite_view.Message = {"event": "check", "name": name, "lines": lines}
+    started = time.monotonic()
+    try:
+        for row in connection.execute(f"PRAGMA {pragma}"):
+            if name == "foreign_keys":
+                lines.append(f"row {row[1]} of {row[0]} refers to a row of {row[2]} that is not there")
+            else:
+                lines.extend(str(row[0]).splitlines())
+            if len(lines) >= 1000:
+                break
+    except sqlite3.Error as error:
+        message["error"] = str(error)
+    if name != "foreign_keys" and lines == ["ok"]:
+        lines.clear()
+    message["seconds"] = round(time.monotonic() - started, 3)
+    return message
+
+
+def _take_check(done: _Examination, message: _sqlite_view.Message, *, shown: str) -> None:
+    name, lines, error = message["name"], message["lines"], message.get("error", "")
+    if error.startswith("interrupt"):
+        done.checks[name] = SKIPPED
+        if not lines:
+            return
+    elif "no such " in error or "unknown function" in error or "unsafe use" in error:
+        # Tables may use modules, functions and collations that the application brings with it.
+        done.checks[name] = f"skipped: {error}"
+        return
+    elif error:
+        lines = [*lines, error]
+    if not lines:
+        done.checks[name] = "ok"
+        return
+    if name == "row_counts":
+        done.checks[name] = f"failed: {error}"
+    elif name not in done.checks:
+        done.checks[name] = f"{len(lines)} problem{'s' if len(lines) > 1 else ''}"
+    code = "foreign_keys" if name == "foreign_keys" else "corrupt"
+    more = f" (and {len(lines) - _SHOWN} more)" if len(lines) > _SHOWN else ""
+    text = f"{name} check of {shown}: " + "; ".join(lines[:_SHOWN]) + more
+    if error and not error.startswith("interrupt"):
+        code = _code_of(error)
+    # Rows without their parent are a fault of the application, not of the file.
+    done.problems.append(
+        Problem(
+            code,
+            text,
+            level="warning" if code == "foreign_keys" else "error",
+            loss=code in ("corrupt", "not_a_database"),
+        )
+    )
+
+
+def _code_of(text: str) -> str:
+    for words, code in (
+        ("not a database", "not_a_database"),
+        ("encrypted", "not_a_database"),
+        ("unsupported file format", "schema_too_new"),
+        ("malformed", "corrupt"),
+        ("locked", "locked"),
+        ("busy", "locked"),
+        ("readonly", "changing"),
+        ("read-only", "changing"),
+    ):
+        if words in text:
+            return code
+    return "unreadable"
+
+
+def problem_of_error(text: str, *, found: Look, holders: _sqlite_holders.Holders) -> Problem:
+    """Return the problem that an error message of SQLite stands for."""
+    shown = printable(found.path)
+    code = _code_of(text)
+    header = found.newest_header
+    writer = header.writer_version if header is not None else 0
+    if code == "corrupt" and text.startswith("malformed database schema") and writer > library_number():
+        code = "schema_too_new"
+    if header is not None and (header.read_version > 2 or header.schema_format > 4):
+        code = "schema_too_new"
+    if code == "schema_too_new":
+        return Problem(
+            code,
+            f"{shown} was written by SQLite {_sqlite_files.version_text(writer)}, this host's Python has "
+            f"{sqlite3.sqlite_version} and cannot read its schema ({text}): not a sign of damage",
+        )
+    message = f"Cannot read {shown}: {text}"
+    if code == "locked" and holders.found:
+        message += f"; it is open in {holders.named()}"
+    return Problem(code, message, loss=code in ("corrupt", "not_a_database"))
+
+
+def tables_wanted(value: Any) -> Union[bool, List[str]]:
+    """Return the parameter C(row_counts), which is a boolean or a list of names. Raises SqliteError."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        return value
+    word = str(value).lower()
+    if word in ("true", "yes", "on", "1", "false", "no", "off", "0"):
+        return word in ("true", "yes", "on", "1")
+    raise SqliteError(f"row_counts must be true, false or a list of table names, not {value!r}")
+
+
+def baseline_of(value: Optional[Mapping[str, Any]]) -> Dict[str, int]:
+    """Return the parameter C(baseline) with whole numbers. Raises SqliteError."""
+    counts = {}
+    for table, rows in (value or {}).items():
+        try:
+            counts[str(table)] = int(rows)
+        except (TypeError, ValueError):
+            raise SqliteError(f"baseline must give a number of rows for table {table}, not {rows!r}") from None
+    return counts
+
+
+def library_number() -> int:
+    """Return the version of the SQLite library in use as it stands in headers: C(3046001)."""
+    major, minor, patch = sqlite3.sqlite_version_info[:3]
+    return int(major * 1000000 + minor * 1000 + patch)
+
+
+def _side_problems(found: Look, holders: _sqlite_holders.Holders, *, checked: _Examination) -> List[Problem]:
+    """Return what the WAL, the journal and the open descriptors say."""
+    problems: List[Problem] = []
+    wal, shown = found.wal, printable(found.path)
+    live = holders.of_index
+    if wal.damaged:
+        what = f"frame {wal.frames_valid + 1} of {wal.frames_total}" if wal.header_valid else "the header"
+        problems.append(
+            Problem(
+                "wal_damaged",
+                f"The WAL of {shown} is damaged at {what}: SQLite silently ignores the {wal.frames_lost} frames from "
+                f"there on, {wal.commits_lost} of which end a transaction",
+                loss=True,
+            )
+        )
+    elif wal.foreign:
+        problems.append(
+            Problem(
+                "wal_foreign",
+                f"The {wal.frames_total} frames in the WAL of {shown} bear other salts than its header: "
+                "SQLite ignores them",
+                loss=True,
+            )
+        )
+    elif wal.torn and not live:
+        problems.append(
+            Problem(
+                "wal_torn",
+                f"The WAL of {shown} ends in an unfinished write, as after a kill or a power cut: "
+                f"{wal.frames_committed} frames of finished transactions are kept",
+                level="warning",
+                loss=wal.torn_commit,
+            )
+        )
+    if found.header is not None and wal.header_valid and wal.frames_total and wal.page_size != found.header.page_size:
+        problems.append(
+            Problem(
+                "wal_foreign",
+                f"The WAL of {shown} has pages of {wal.page_size} bytes, the database of {found.header.page_size}: "
+                "it belongs to another database",
+                loss=True,
+            )
+        )
+    if found.hot_journal and not holders.found:
+        problems.append(
+            Problem(
+                "hot_journal",
+                f"{shown} has a rollback journal of an unfinished transaction: SQLite will undo that at the next "
+                "start; checked as it will be then",
+                level="warning",
+            )
+        )
+    if holders.deleted:
+        names = ", ".join(f"pid {holder.pid} ({holder.command})" for holder in holders.deleted)
+        problems.append(
+            Problem(
+                "open_deleted",
+                f"{names} still has a file of {shown} open that was removed or replaced: what it writes there is gone "
+                "when it ends",
+                loss=True,
+            )
+        )
+    return problems
+
+
+def _losses(counts: Mapping[str, int], baseline: Mapping[str, int], *, counted: bool) -> List[Problem]:
+    if not counted:
+        return []
+    lost = []
+    for table, before in sorted(baseline.items()):
+        now = counts.get(table)
+        if now is None:
+            lost.append(f"{table} is not there any more ({before} rows)")
+        elif now < before:
+            lost.append(f"{table} has {now} rows, {before - now} fewer than the {before} before")
+    return [Problem("row_loss", "; ".join(lost), loss=True)] if lost else []
+
+
+def _database(found: Look, done: _Examination) -> Dict[str, Any]:
+    facts = found.files.get("database")
+    header = found.newest_header
+    database: Dict[str, Any] = {
+        "path": printable(found.given),
+        "real_path": printable(found.path),
+        "exists": facts is not None,
+        "size": facts.size if facts is not None else 0,
+        "inode": facts.inode if facts is not None else None,
+        "uid": facts.uid if facts is not None else None,
+        "gid": facts.gid if facts is not None else None,
+        "mode": f"{facts.mode:04o}" if facts is not None else None,
+        "page_size": header.page_size if header is not None else None,
+        "page_count": header.page_count if header is not None else None,
+        "freelist_count": header.freelist_count if header is not None else None,
+        "user_version": header.user_version if header is not None else None,
+        "journal_mode": None,
+        "sqlite_version": _sqlite_files.version_text(header.writer_version) if header is not None else None,
+        "library_version": sqlite3.sqlite_version,
+    }
+    if header is not None:
+        database["journal_mode"] = "wal" if header.wal_mode else "rollback"
+    for name in ("page_size", "page_count", "freelist_count", "user_version"):
+        if name in done.basics:
+            database[name] = done.basics[name]
+    return database

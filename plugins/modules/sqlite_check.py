@@ -1,0 +1,333 @@
+#!/usr/bin/python
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: sqlite_check
+short_description: Tell whether a SQLite database is sound and complete, without touching it
+version_added: 0.1.0
+description:
+  - Looks at the database and the files beside it as bytes first, and only then through SQLite, in a process that can
+    not write. Nothing is created, opened for writing, locked for longer than the look or left behind in the
+    database's folder.
+  - A missing or empty file, or one that is no database, is never opened through SQLite. Opening an empty one beside a
+    WAL would delete that WAL.
+  - A crashed database is read together with its WAL, a database in use as any other reader would read it.
+  - What is wrong is reported in RV(problems) with RV(healthy=false). The module fails only where its parameters make
+    no sense.
+options:
+  path:
+    description: Absolute path of the database file. A symbolic link is followed, as SQLite would.
+    type: path
+    required: true
+  checks:
+    description:
+      - Which of SQLite's own checks to run.
+      - V(quick) looks at the structure of every page, V(integrity) also at the content of indexes and at UNIQUE, in
+        about eight times the time. V(foreign_keys) looks for rows whose parent is missing, a fault of the application
+        that is reported as a warning.
+      - Where V(integrity) alone is asked for and RV(checks) says that there was no time for it, V(quick) was run
+        instead.
+    type: list
+    elements: str
+    choices: [quick, integrity, foreign_keys]
+    default: [quick]
+  row_counts:
+    description: Whether to count the rows of all tables (V(true), V(false)), or the names of the tables to count.
+    type: raw
+    default: true
+  baseline:
+    description:
+      - Earlier row counts, table to rows, for example RV(row_counts) of an earlier run or of a backup.
+      - A table that is missing now, or has fewer rows, is reported as V(row_loss).
+    type: dict
+  time_budget:
+    description: Seconds that the whole look may take. What does not fit is skipped, and RV(checks) says so.
+    type: float
+    default: 30.0
+  busy_timeout:
+    description: Seconds to wait for a database that another process has locked.
+    type: float
+    default: 5.0
+extends_documentation_fragment:
+  - itsm_nexus.runbook.attributes
+  - itsm_nexus.runbook.attributes.info_module
+author:
+  - The itsm_nexus.runbook contributors !UNKNOWN
+seealso:
+  - module: itsm_nexus.runbook.sqlite_backup
+  - module: itsm_nexus.runbook.sqlite_wal
+"""
+
+EXAMPLES = r"""
+- name: Look at the database of the stopped service
+  itsm_nexus.runbook.sqlite_check:
+    path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
+  register: database
+
+- name: Check everything, and that no row is missing since then
+  itsm_nexus.runbook.sqlite_check:
+    path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
+    checks: [quick, integrity, foreign_keys]
+    baseline: "{{ database.row_counts }}"
+    time_budget: 120
+  register: after
+  failed_when: not after.healthy
+"""
+
+RETURN = r"""
+healthy:
+  description: Whether RV(problems) holds nothing of level V(error).
+  returned: always
+  type: bool
+  sample: true
+problems:
+  description: What is wrong, the files themselves first.
+  returned: always
+  type: list
+  elements: dict
+  sample: []
+  contains:
+    code:
+      description:
+        - Files. V(missing), V(not_a_file), V(empty), V(empty_beside_wal), V(not_a_database), V(unreadable),
+          V(no_tables).
+        - WAL. V(wal_torn) (a warning, the usual trace of a kill), V(wal_damaged), V(wal_foreign).
+        - Content. V(corrupt), V(schema_too_new), V(foreign_keys) (a warning), V(row_loss), V(no_such_table).
+        - Others in it. V(locked), V(open_deleted), V(changing) (a warning), V(hot_journal) (a warning).
+      type: str
+      sample: wal_damaged
+    message:
+      description: The same in a sentence.
+      type: str
+      sample: There is no database /mnt/LinuxHDD/ITSM-System/backend/itsm.db
+    level:
+      description: V(error) or V(warning).
+      type: str
+      sample: error
+database:
+  description: What the database is. Numbers that could not be read are null.
+  returned: always
+  type: dict
+  contains:
+    path:
+      description: The path as given.
+      type: str
+      sample: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
+    real_path:
+      description: The path with all symbolic links resolved.
+      type: str
+      sample: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
+    exists:
+      description: Whether there is anything at the path.
+      type: bool
+      sample: true
+    size:
+      description: Bytes.
+      type: int
+      sample: 1048576
+    inode:
+      description: Inode number, another one after the file was replaced.
+      type: int
+      sample: 3407874
+    uid:
+      description: Owner.
+      type: int
+      sample: 998
+    gid:
+      description: Group.
+      type: int
+      sample: 998
+    mode:
+      description: Permissions, octal.
+      type: str
+      sample: "0640"
+    page_size:
+      description: Bytes of a page.
+      type: int
+      sample: 4096
+    page_count:
+      description: Pages, those in the WAL included.
+      type: int
+      sample: 256
+    freelist_count:
+      description: Unused pages.
+      type: int
+      sample: 0
+    user_version:
+      description: The application's own version number.
+      type: int
+      sample: 0
+    journal_mode:
+      description: V(wal) or V(rollback).
+      type: str
+      sample: wal
+    sqlite_version:
+      description: Version of the library that wrote to it last.
+      type: str
+      sample: 3.44.2
+    library_version:
+      description: Version of the library that the check used.
+      type: str
+      sample: 3.46.1
+wal:
+  description: What the write-ahead log holds, read from its bytes.
+  returned: always
+  type: dict
+  contains:
+    exists:
+      description: Whether there is one.
+      type: bool
+      sample: true
+    size:
+      description: Bytes.
+      type: int
+      sample: 3184792
+    page_size:
+      description: Bytes of a page.
+      type: int
+      sample: 4096
+    frames_total:
+      description: Whole frames in the file, those of earlier generations included.
+      type: int
+      sample: 773
+    frames_valid:
+      description: Frames that SQLite accepts, by salt and checksum.
+      type: int
+      sample: 773
+    frames_committed:
+      description: Frames of finished transactions, what SQLite would recover.
+      type: int
+      sample: 773
+    frames_lost:
+      description: Frames behind a damage, which SQLite silently ignores.
+      type: int
+      sample: 0
+    frames_backfilled:
+      description: Committed frames that are known to be in the database already.
+      type: int
+      sample: 0
+    pages_pending:
+      description: Distinct pages that a checkpoint has yet to write.
+      type: int
+      sample: 302
+    database_pages:
+      description: Pages of the database after the last commit.
+      type: int
+      sample: 310
+    torn:
+      description: Whether it ends in an unfinished write.
+      type: bool
+      sample: false
+    damaged:
+      description: Whether frames of finished transactions may be lost in it.
+      type: bool
+      sample: false
+    checkpoint_sequence:
+      description: How often it has been started over.
+      type: int
+      sample: 0
+    complete:
+      description: Whether it was read to its end within O(time_budget).
+      type: bool
+      sample: true
+holders:
+  description: Processes that have the database or a file beside it open.
+  returned: always
+  type: list
+  elements: dict
+  sample: []
+  contains:
+    pid:
+      description: Process id, 0 for a process in another PID namespace.
+      type: int
+      sample: 4711
+    command:
+      description: Program and script, no further arguments.
+      type: str
+      sample: node backend/server.js
+    role:
+      description: V(writer), V(checkpointer), V(recovering), V(reader), or V(open) for one that does nothing now.
+      type: str
+      sample: open
+    files:
+      description: Which of V(database), V(wal), V(shm), V(journal) it has open.
+      type: list
+      elements: str
+      sample: [database, shm, wal]
+holders_complete:
+  description: Whether all processes could be looked into, as root can.
+  returned: always
+  type: bool
+  sample: true
+row_counts:
+  description: Rows of each table, exact. Virtual tables and SQLite's own tables are left out.
+  returned: always
+  type: dict
+  sample: {users: 12, incidents: 340}
+checks:
+  description:
+    - For each check asked for, and V(row_counts), V(ok), the number of problems, or C(skipped) and why.
+  returned: always
+  type: dict
+  sample: {quick: ok, row_counts: ok, integrity: "skipped: time budget"}
+data_loss_suspected:
+  description: Whether something points to lost rows.
+  returned: always
+  type: bool
+  sample: false
+data_loss_reasons:
+  description: What points to it.
+  returned: always
+  type: list
+  elements: str
+  sample: []
+duration:
+  description: Seconds the look took.
+  returned: always
+  type: float
+  sample: 0.041
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _sqlite_check
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import SqliteError
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "checks": {
+                "type": "list",
+                "elements": "str",
+                "choices": ["quick", "integrity", "foreign_keys"],
+                "default": ["quick"],
+            },
+            "row_counts": {"type": "raw", "default": True},
+            "baseline": {"type": "dict"},
+            "time_budget": {"type": "float", "default": 30.0},
+            "busy_timeout": {"type": "float", "default": 5.0},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = _sqlite_check.check(
+            path=module.params["path"],
+            checks=module.params["checks"],
+            row_counts=_sqlite_check.tables_wanted(module.params["row_counts"]),
+            baseline=_sqlite_check.baseline_of(module.params["baseline"]),
+            time_budget=module.params["time_budget"],
+            busy_timeout=module.params["busy_timeout"],
+        )
+    except SqliteError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=False, **result)
+
+
+if __name__ == "__main__":
+    main()
