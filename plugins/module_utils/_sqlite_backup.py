@@ -1,0 +1,411 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Copies of a database: a consistent, verified one of a live or crashed database, or all its files byte for byte.
+
+A backup appears under its name only once it is complete, reopened, found sound, has every row of its source, and is on
+disk. Whatever a killed run leaves lies in a folder of its own, which the next run takes away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import sqlite3
+import stat
+import tempfile
+import threading
+import time
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _clock,
+    _files,
+    _sqlite_files,
+    _sqlite_holders,
+    _sqlite_view,
+)
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import Look, SqliteError, printable
+
+_ATTEMPTS = 3
+_PARTIAL = ".itsm-nexus-partial-"
+_MARGIN = 8 << 20  # bytes left free on the destination
+_PAGES = 4096  # copied between two looks at the clock
+_CHUNK = 1 << 20
+
+
+def backup(
+    *,
+    path: str,
+    dest: Optional[str] = None,
+    dest_dir: Optional[str] = None,
+    prefix: Optional[str] = None,
+    evidence: bool = False,
+    keep: int = 0,
+    busy_timeout: float = 5.0,
+    timeout: float = 600.0,
+    check_mode: bool = False,
+    proc_root: str = "/proc",
+) -> Dict[str, Any]:
+    """Copy the database C(path) and return the result of the module C(sqlite_backup).
+
+    C(dest) is the whole file name; otherwise the name is C(prefix) and the present instant, in C(dest_dir). Raises
+    SqliteError where no good copy could be made; then there is none under that name.
+    """
+    started = time.monotonic()
+    folder, prefix, name = _names(path=path, dest=dest, dest_dir=dest_dir, prefix=prefix, evidence=evidence, keep=keep)
+    if timeout <= 0 or busy_timeout < 0:
+        raise SqliteError(f"timeout must be above 0 and busy_timeout not below, not {timeout} and {busy_timeout}")
+    found = _sqlite_files.look(path)
+    holders = _sqlite_holders.find_holders(found.files, wal_mode=found.wal.size > 0, proc_root=proc_root)
+    if evidence:
+        _may_copy_bytes(found, holders)
+    else:
+        _may_back_up(found)
+    result: Dict[str, Any] = {
+        "changed": True,
+        "backup_file": None,
+        "evidence_dir": None,
+        "sha256": None,
+        "size": None,
+        "integrity": None,
+        "row_counts": {},
+        "files": [],
+        "removed": [],
+    }
+    target = f"{folder}/{name}"
+    result["evidence_dir" if evidence else "backup_file"] = printable(target)
+    _room(found, folder)
+    if check_mode:
+        result["removed"] = [printable(old) for old in _surplus(folder, prefix, keep=keep - 1)] if keep else []
+    else:
+        try:
+            _files.private_folder(folder)
+            with _partial(folder) as partial:
+                if evidence:
+                    result["files"] = _copy_bytes(found, partial, target, proc_root=proc_root)
+                else:
+                    made = _copy(
+                        found,
+                        f"{partial}/database",
+                        busy_timeout=busy_timeout,
+                        deadline=started + timeout,
+                        proc_root=proc_root,
+                    )
+                    result.update(made)
+                    target = _publish(f"{partial}/database", target, exact=dest is not None)
+                    result["backup_file"] = printable(target)
+            if keep:
+                result["removed"] = _prune(folder, prefix, keep=keep)
+        except OSError as error:
+            raise SqliteError(
+                f"Cannot copy {printable(found.path)} to {printable(target)}: {error.strerror or error}"
+            ) from error
+    result["diff"] = {
+        "before": {"present": result["removed"]},
+        "after": {"present": [printable(target)]},
+    }
+    result["duration"] = round(time.monotonic() - started, 3)
+    return result
+
+
+def _names(
+    *,
+    path: str,
+    dest: Optional[str],
+    dest_dir: Optional[str],
+    prefix: Optional[str],
+    evidence: bool,
+    keep: int,
+) -> Tuple[str, str, str]:
+    """Return folder, prefix and name of the copy. Raises SqliteError for parameters that make no sense together."""
+    if (dest is None) == (dest_dir is None):
+        raise SqliteError("Give either dest or dest_dir")
+    if keep < 0:
+        raise SqliteError(f"keep must be 0 (keep all) or more, not {keep}")
+    if dest is not None and (evidence or keep or prefix is not None):
+        raise SqliteError("dest names one backup file: evidence, keep and prefix go with dest_dir")
+    if evidence and keep:
+        raise SqliteError("keep applies to backups: evidence is never removed")
+    given = dest if dest is not None else dest_dir
+    if given is None or not os.path.isabs(given) or "\0" in given:
+        raise SqliteError(f"{'dest' if dest else 'dest_dir'} must be an absolute path, not {given!r}")
+    if dest is not None:
+        if dest.endswith("/") or os.path.lexists(dest):
+            raise SqliteError(f"dest {printable(dest)} is there already: a backup never replaces another file")
+        return os.path.dirname(dest), "", os.path.basename(dest)
+    if prefix is None:
+        prefix = os.path.basename(path) + (".evidence_" if evidence else ".backup_")
+    if not prefix or "/" in prefix or prefix.startswith("."):
+        raise SqliteError(f"prefix must be the beginning of a file name, with no / and no leading dot, not {prefix!r}")
+    return given.rstrip("/") or "/", prefix, prefix + _clock.compact(time.time())
+
+
+def _may_back_up(found: Look) -> None:
+    shown = printable(found.path)
+    for problem in found.problems:
+        raise SqliteError(f"Refusing to back up {shown}: {problem.message}")
+    if found.wal.damaged or found.wal.foreign:
+        raise SqliteError(
+            f"Refusing to back up {shown}: {found.wal.frames_lost} frames of its WAL cannot be read, so the backup "
+            "would lack them; save its files with evidence instead"
+        )
+
+
+def _may_copy_bytes(found: Look, holders: _sqlite_holders.Holders) -> None:
+    shown = printable(found.path)
+    if holders.found:
+        raise SqliteError(
+            f"Refusing to copy the files of {shown}: it is open in {holders.named()}, so they would not fit together"
+        )
+    if not found.files:
+        raise SqliteError(f"There are no files of {shown} to copy")
+    for facts in found.files.values():
+        if not facts.regular:
+            raise SqliteError(f"Cannot copy {printable(facts.path)}: it is {_sqlite_files.kind_of(facts.path)}")
+
+
+def _room(found: Look, folder: str) -> None:
+    there = folder
+    while not os.path.isdir(there):
+        there = os.path.dirname(there)
+    needed = sum(facts.size for facts in found.files.values())
+    if found.header is not None:
+        pages = max(found.wal.database_pages, 0) * found.wal.page_size
+        needed = max(needed, pages)
+    try:
+        free = _sqlite_files.free_bytes(there)
+    except OSError as error:
+        raise SqliteError(f"Cannot tell the free space of {printable(there)}: {error.strerror}") from error
+    if free < needed + _MARGIN:
+        raise SqliteError(
+            f"Cannot copy {printable(found.path)} to {printable(folder)}: it takes {needed} bytes, {free} are free"
+        )
+
+
+@contextlib.contextmanager
+def _partial(folder: str) -> Iterator[str]:
+    """Make a private folder inside C(folder) to build a copy in; take away those that killed runs left."""
+    for name in os.listdir(folder):
+        if name.startswith(_PARTIAL):
+            with contextlib.suppress(OSError):
+                descriptor = os.open(f"{folder}/{name}", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(f"{folder}/{name}", ignore_errors=True)
+                finally:
+                    os.close(descriptor)
+    made = tempfile.mkdtemp(prefix=_PARTIAL, dir=folder)
+    descriptor = os.open(made, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _copy(found: Look, target: str, *, busy_timeout: float, deadline: float, proc_root: str) -> Dict[str, Any]:
+    """Make C(target), verify it, and return what is known of it. Raises OSError, SqliteError."""
+    shown = printable(found.path)
+    for _ in range(_ATTEMPTS):
+        holders = _sqlite_holders.find_holders(
+            found.files, wal_mode=found.header is not None and found.header.wal_mode, proc_root=proc_root
+        )
+        way = _sqlite_view.choose_way(found, holders)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(target)
+        with contextlib.ExitStack() as stack:
+            source = found.path
+            if way == "copy":
+                source = stack.enter_context(_sqlite_view.private_copy(found))
+            messages = _sqlite_view.in_child(
+                lambda emit, source=source, way=way: _copy_pages(  # type: ignore[misc]
+                    source, target, emit, way=way, busy_timeout=busy_timeout, deadline=deadline
+                ),
+                deadline=deadline,
+                read_only=way != "copy",
+            )
+        again = _sqlite_files.look(found.given)
+        end = messages[-1]
+        # An index that cannot be read any more: the service ended between the look and the connection.
+        vanished = "readonly" in end.get("error", "")
+        if not vanished and (way in ("live", "locked") or again.stamps == found.stamps):
+            break
+        found = again
+        _may_back_up(found)
+    else:
+        raise SqliteError(
+            f"Cannot back up {shown}: it was written to, or its service came and went, during every attempt"
+        )
+    _expect_end(end, f"Cannot back up {shown}")
+    counts = next(message["counts"] for message in messages if message["event"] == "counts")
+    facts = found.files["database"]
+    descriptor = os.open(target, os.O_RDONLY)
+    try:
+        if os.geteuid() == 0:
+            os.fchown(descriptor, facts.uid, facts.gid)
+        os.fchmod(descriptor, 0o600)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    verified = verify(target, deadline=deadline)
+    if verified["integrity"] != "ok":
+        raise SqliteError(f"{shown} is not sound, so neither is its backup: {verified['integrity']}")
+    if verified["row_counts"] != counts:
+        raise SqliteError(f"The backup of {shown} has row counts {verified['row_counts']}, the database {counts}")
+    return verified
+
+
+def _copy_pages(
+    source: str, target: str, emit: _sqlite_view.Emit, *, way: str, busy_timeout: float, deadline: float
+) -> None:
+    """Run in the child: count and copy within one snapshot."""
+    connection = _sqlite_view.connect(source, way=way, busy_timeout=busy_timeout)
+    copy = sqlite3.connect(target, isolation_level=None)
+    copy.execute("PRAGMA journal_mode=OFF")
+    copy.execute("PRAGMA synchronous=OFF")  # flushed as a whole at the end
+
+    def progress(_status: int, remaining: int, _total: int) -> None:
+        if remaining and time.monotonic() > deadline:
+            raise SqliteError("timeout is over")
+
+    with _sqlite_view.interrupted_at(connection, deadline):
+        connection.execute("BEGIN")
+        emit({"event": "counts", "counts": _sqlite_view.count_rows(connection)})
+        connection.backup(copy, pages=_PAGES, progress=progress)
+    copy.close()
+
+
+def verify(path: str, *, deadline: float) -> Dict[str, Any]:
+    """Reopen a finished copy: whether it is sound, its rows, its size and its SHA-256. Raises SqliteError."""
+
+    def work(emit: _sqlite_view.Emit) -> None:
+        digest = hashlib.sha256()
+
+        def read() -> None:
+            with open(path, "rb") as stream:
+                for chunk in iter(lambda: stream.read(_CHUNK), b""):
+                    digest.update(chunk)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        connection = _sqlite_view.connect(path, way="alone", busy_timeout=1)
+        with _sqlite_view.interrupted_at(connection, deadline):
+            connection.execute(f"PRAGMA mmap_size={1 << 40}")
+            lines = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(10)")]
+            counts = _sqlite_view.count_rows(connection)
+        reader.join()
+        emit({"event": "verified", "integrity": "; ".join(lines), "row_counts": counts, "sha256": digest.hexdigest()})
+
+    messages = _sqlite_view.in_child(work, deadline=deadline)
+    _expect_end(messages[-1], f"Cannot verify the backup {printable(path)}")
+    verified = messages[0]
+    return {
+        "integrity": verified["integrity"],
+        "row_counts": verified["row_counts"],
+        "sha256": verified["sha256"],
+        "size": os.stat(path).st_size,
+    }
+
+
+def _expect_end(end: Dict[str, Any], what: str) -> None:
+    if end.get("timeout"):
+        raise SqliteError(f"{what}: timeout is over")
+    if "signal" in end:
+        raise SqliteError(f"{what}: reading was ended by {end['signal']}, the disk does not give all of the file")
+    if "error" in end:
+        raise SqliteError(f"{what}: {end['error']}")
+
+
+def _publish(made: str, target: str, *, exact: bool) -> str:
+    """Give the finished file its name, never that of a file that is there; return the name. Raises OSError."""
+    names = [target] if exact else [target, *(f"{target}-{number}" for number in range(2, 100))]
+    for name in names:
+        try:
+            os.link(made, name)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            # Filesystems without hard links.
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+                raise
+            if os.path.lexists(name):
+                continue
+            os.rename(made, name)
+        _files.fsync_folder(os.path.dirname(name))
+        return name
+    raise SqliteError(f"Cannot name the backup {printable(target)}: that file is there already")
+
+
+def _copy_bytes(found: Look, partial: str, target: str, *, proc_root: str) -> List[Dict[str, Any]]:
+    """Copy the files as they are into the new folder C(target). Raises OSError, SqliteError."""
+    made = f"{partial}/evidence"
+    os.mkdir(made, 0o700)
+    files: List[Dict[str, Any]] = []
+    for name in _sqlite_files.SUFFIXES:
+        if name not in found.files:
+            continue
+        facts = found.files[name]
+        copy = f"{made}/{os.path.basename(facts.path)}"
+        digest = hashlib.sha256()
+        with open(_sqlite_files.open_regular(facts.path), "rb") as reader, open(copy, "xb") as writer:
+            os.fchmod(writer.fileno(), 0o600)
+            for chunk in iter(lambda reader=reader: reader.read(_CHUNK), b""):  # type: ignore[misc]
+                digest.update(chunk)
+                writer.write(chunk)
+            writer.flush()
+            os.utime(writer.fileno(), ns=(facts.mtime_ns, facts.mtime_ns))
+            os.fsync(writer.fileno())
+        files.append(
+            {
+                "name": name,
+                "path": printable(f"{target}/{os.path.basename(facts.path)}"),
+                "size": os.stat(copy).st_size,
+                "sha256": digest.hexdigest(),
+            }
+        )
+    again = _sqlite_files.look(found.given)
+    holders = _sqlite_holders.find_holders(again.files, wal_mode=True, proc_root=proc_root)
+    if again.stamps != found.stamps or holders.found:
+        raise SqliteError(
+            f"The files of {printable(found.path)} were opened or written to while they were copied: "
+            "stop what uses them first"
+        )
+    _files.fsync_folder(made)
+    os.rename(made, target)
+    _files.fsync_folder(os.path.dirname(target))
+    return files
+
+
+def _surplus(folder: str, prefix: str, *, keep: int) -> List[str]:
+    """Return the backups of this C(prefix) beyond the newest C(keep), oldest first."""
+    pattern = re.compile(re.escape(prefix) + r"(\d{8}T\d{6}Z)(?:-(\d+))?")
+    backups = []
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    for name in names:
+        match = pattern.fullmatch(name)
+        if match and stat.S_ISREG(os.lstat(f"{folder}/{name}").st_mode):
+            backups.append((match.group(1), int(match.group(2) or 1), f"{folder}/{name}"))
+    backups.sort()
+    return [path for _instant, _number, path in backups[: max(len(backups) - keep, 0)]]
+
+
+def _prune(folder: str, prefix: str, *, keep: int) -> List[str]:
+    """Remove old backups, once a newer one has been proved good. Raises OSError."""
+    removed = []
+    for path in _surplus(folder, prefix, keep=keep):
+        os.unlink(path)
+        removed.append(printable(path))
+    if removed:
+        _files.fsync_folder(folder)
+    return removed

@@ -1,0 +1,192 @@
+#!/usr/bin/python
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: sqlite_backup
+short_description: Make a verified backup of a SQLite database, live or crashed, with all that is in its WAL
+version_added: 0.1.0
+description:
+  - Copies the database through SQLite's backup interface, in one snapshot, content of the WAL included. The copy is
+    then opened again, checked (C(integrity_check)), its row counts are compared with those of the snapshot, and it is
+    written through to disk. Only then does it get its name. An existing file is never replaced.
+  - The database itself is only read, by a process that can not write to it, and nothing is left beside it.
+  - With O(evidence=true) the database, its WAL, its index and its journal are copied byte for byte instead, whatever
+    state they are in. That is refused while a process has them open, since they would not fit together.
+  - Refuses, with nothing left at the destination, where the database is not sound, cannot be opened, or its WAL has
+    lost frames.
+options:
+  path:
+    description: Absolute path of the database file.
+    type: path
+    required: true
+  dest:
+    description:
+      - Absolute file name of the backup. Its folder is made where missing (mode 0700).
+      - Exactly one of O(dest) and O(dest_dir) is required.
+    type: path
+  dest_dir:
+    description:
+      - Absolute path of the folder for the backup, or for the folder of O(evidence). Made where missing (mode 0700).
+    type: path
+  prefix:
+    description:
+      - With O(dest_dir), the name begins with this and ends with the present instant, as in
+        C(itsm.db.backup_20260302T010203Z).
+      - Default is the database's own name and V(.backup_), or V(.evidence_) with O(evidence=true).
+    type: str
+  evidence:
+    description: Copy the files as they are, byte for byte, into a folder of their own.
+    type: bool
+    default: false
+  keep:
+    description:
+      - With O(dest_dir), how many backups with this O(prefix) to keep, the new one included. V(0) keeps all.
+      - Old ones are removed only after the new one has been proved good.
+    type: int
+    default: 0
+  busy_timeout:
+    description: Seconds to wait for a database that another process has locked.
+    type: float
+    default: 5.0
+  timeout:
+    description: Seconds that the copy and its verification may take.
+    type: float
+    default: 600.0
+notes:
+  - Not idempotent by nature. Every run makes one more backup.
+  - The backup belongs to the database's owner, with mode 0600. Evidence belongs to the user that the module runs as.
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: none
+    details: Every run makes one more copy.
+extends_documentation_fragment:
+  - itsm_nexus.runbook.attributes
+author:
+  - The itsm_nexus.runbook contributors !UNKNOWN
+seealso:
+  - module: itsm_nexus.runbook.sqlite_check
+  - module: itsm_nexus.runbook.sqlite_wal
+"""
+
+EXAMPLES = r"""
+- name: Back up the database, keeping the last seven
+  itsm_nexus.runbook.sqlite_backup:
+    path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
+    dest_dir: /var/lib/itsm-runbook/backups
+    prefix: itsm.db.backup_
+    keep: 7
+  register: backup
+
+- name: Save the files of a damaged database as they are
+  itsm_nexus.runbook.sqlite_backup:
+    path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
+    dest_dir: /var/lib/itsm-runbook/evidence
+    evidence: true
+"""
+
+RETURN = r"""
+backup_file:
+  description: The backup, in check mode the name it would get now. Null with O(evidence=true).
+  returned: success
+  type: str
+  sample: /var/lib/itsm-runbook/backups/itsm.db.backup_20260302T010203Z
+sha256:
+  description: SHA-256 of the backup, taken while it was verified.
+  returned: success
+  type: str
+  sample: 5b8991a5f9ee33367057d676263f0f53e52fa128f1c4c9f1b8d8d887045fde9b
+size:
+  description: Bytes of the backup.
+  returned: success
+  type: int
+  sample: 1048576
+integrity:
+  description: Answer of C(integrity_check) on the backup, always V(ok) where there is a backup.
+  returned: success
+  type: str
+  sample: ok
+row_counts:
+  description: Rows of each table, equal in the database and the backup.
+  returned: success
+  type: dict
+  sample: {users: 12, incidents: 340}
+evidence_dir:
+  description: The folder with the copied files. Null without O(evidence=true).
+  returned: success
+  type: str
+  sample: /var/lib/itsm-runbook/evidence/itsm.db.evidence_20260302T010203Z
+files:
+  description: The files copied with O(evidence=true).
+  returned: success
+  type: list
+  elements: dict
+  sample: []
+  contains:
+    name:
+      description: V(database), V(wal), V(shm) or V(journal).
+      type: str
+      sample: wal
+    path:
+      description: The copy.
+      type: str
+      sample: /var/lib/itsm-runbook/evidence/itsm.db.evidence_20260302T010203Z/itsm.db-wal
+    size:
+      description: Bytes.
+      type: int
+      sample: 3184792
+    sha256:
+      description: SHA-256 of the bytes copied.
+      type: str
+      sample: 22e8fab747417d385c3213ee381d1764d1d45ec127327001b0d11a068cfbeaa0
+removed:
+  description: Old backups removed, in check mode those that would be.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+duration:
+  description: Seconds it took.
+  returned: success
+  type: float
+  sample: 0.31
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _sqlite_backup
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import SqliteError
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "dest": {"type": "path"},
+            "dest_dir": {"type": "path"},
+            "prefix": {"type": "str"},
+            "evidence": {"type": "bool", "default": False},
+            "keep": {"type": "int", "default": 0},
+            "busy_timeout": {"type": "float", "default": 5.0},
+            "timeout": {"type": "float", "default": 600.0},
+        },
+        mutually_exclusive=[("dest", "dest_dir")],
+        required_one_of=[("dest", "dest_dir")],
+        supports_check_mode=True,
+    )
+    try:
+        result = _sqlite_backup.backup(**module.params, check_mode=module.check_mode)
+    except SqliteError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
