@@ -1,0 +1,151 @@
+#!/usr/bin/python
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: sqlite_wal
+short_description: Bring what the WAL of a SQLite database holds into the database, losing nothing
+version_added: 0.1.0
+description:
+  - Lets SQLite checkpoint the database (C(TRUNCATE)) while nobody else is in it, and compares the row counts before
+    and after. Neither the WAL nor its index is ever removed by this module. SQLite does that itself, once everything
+    is in the database and on disk.
+  - Refuses, changing nothing, while a process has the database open (it is named), where the database is missing,
+    empty or not sound, and where frames of the WAL cannot be read.
+  - It may be killed at any instant. The WAL is then still there, and the next run does the rest.
+options:
+  path:
+    description: Absolute path of the database file.
+    type: path
+    required: true
+  state:
+    description: V(checkpointed) is the only state. Everything is in the database and there is no WAL.
+    type: str
+    choices: [checkpointed]
+    default: checkpointed
+  busy_timeout:
+    description: Seconds to wait for a lock that another process gives up in that time.
+    type: float
+    default: 5.0
+  time_budget:
+    description: Seconds that each check, and all of it up to the checkpoint's end, may take.
+    type: float
+    default: 120.0
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+extends_documentation_fragment:
+  - itsm_nexus.runbook.attributes
+author:
+  - The itsm_nexus.runbook contributors !UNKNOWN
+seealso:
+  - module: itsm_nexus.runbook.sqlite_check
+  - module: itsm_nexus.runbook.sqlite_backup
+"""
+
+EXAMPLES = r"""
+- name: Empty the WAL of the stopped service
+  itsm_nexus.runbook.sqlite_wal:
+    path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
+    state: checkpointed
+  register: wal
+"""
+
+RETURN = r"""
+checkpointed:
+  description:
+    - Whether the database now holds everything and the WAL is empty. V(false) in check mode where there is work.
+  returned: success
+  type: bool
+  sample: true
+frames_before:
+  description: Whole frames that were in the WAL.
+  returned: success
+  type: int
+  sample: 773
+frames_committed:
+  description: Frames of finished transactions, all of them kept.
+  returned: success
+  type: int
+  sample: 773
+pages_written:
+  description: Distinct pages that had to be written into the database.
+  returned: success
+  type: int
+  sample: 302
+torn:
+  description: Whether the WAL ended in an unfinished write, which was dropped as SQLite does.
+  returned: success
+  type: bool
+  sample: false
+removed:
+  description: Files that SQLite removed at its last close.
+  returned: success
+  type: list
+  elements: str
+  sample: [/mnt/LinuxHDD/ITSM-System/backend/itsm.db-wal, /mnt/LinuxHDD/ITSM-System/backend/itsm.db-shm]
+holders:
+  description: Processes that have the database open, empty on success since others are refused.
+  returned: success
+  type: list
+  elements: dict
+  sample: []
+row_counts:
+  description: Rows of each table, equal before and after.
+  returned: success
+  type: dict
+  sample: {users: 12, incidents: 340}
+wal_size_before:
+  description: Bytes of the WAL before.
+  returned: success
+  type: int
+  sample: 3184792
+wal_size_after:
+  description: Bytes of the WAL after.
+  returned: success
+  type: int
+  sample: 0
+duration:
+  description: Seconds it took.
+  returned: success
+  type: float
+  sample: 0.06
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _sqlite_checkpoint
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import SqliteError
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "state": {"type": "str", "choices": ["checkpointed"], "default": "checkpointed"},
+            "busy_timeout": {"type": "float", "default": 5.0},
+            "time_budget": {"type": "float", "default": 120.0},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = _sqlite_checkpoint.checkpoint(
+            path=module.params["path"],
+            busy_timeout=module.params["busy_timeout"],
+            time_budget=module.params["time_budget"],
+            check_mode=module.check_mode,
+        )
+    except SqliteError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
