@@ -53,6 +53,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import folder, 
 
 _Method = TypeVar("_Method", bound=Callable[..., None])
 
+_CORE = tuple(int(part) for part in ansible_version.split(".")[:2])
+
 # Events kept of a run that has not opened an incident (yet).
 _BACKLOG = 2000
 
@@ -233,12 +235,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             if any(event["kind"] == "outcome" for event in of_host):
                 shown = self._show(timeline.model("", host, [of_host]), None, first=not shown)
                 continue
-            probes = [event["data"] for event in of_host if event.get("data", {}).get("healthy") is not None]
-            if probes and probes[-1]["healthy"]:
-                changed = [str(event.get("task")) for event in of_host if event.get("status") == "changed"]
-                self._display.display("" if shown else "\n", log_only=shown)
-                self._display.display(render_screen.healthy(host, changed), color=_COLORS[render_screen.GOOD])
-                shown = True
+            line = render_screen.without_incident(host, of_host)
+            if line:
+                self._display.display(line[1], color=_COLORS[line[0]])
 
     def _incidents(self, events: List[timeline.Event]) -> List[timeline.Incident]:
         """Return this run's incidents, with what earlier runs on them left in the folder."""
@@ -329,10 +328,17 @@ def _verdict(task: Any, fields: Dict[str, Any]) -> Optional[Dict[str, Any]]:
 def _reason(task: Any, action: str, fields: Dict[str, Any]) -> Optional[str]:
     """Return why a task failed, where that may be told: what a module of ours says, or constant words of a playbook."""
     if whitelist.own_module(action):
-        # Without C(invocation) it is not the module that speaks, and the text may quote an argument.
-        return whitelist.pick(whitelist.TEXT, fields.get("msg")) if "invocation" in fields else None
+        return whitelist.pick(whitelist.TEXT, fields.get("msg")) if _module_speaks(fields) else None
     source, key = task.get_ds(), _STATIC_MESSAGES.get(action)
     if key is None or not isinstance(source, dict):
         return None
     arguments = source.get(action) or source.get(action.rsplit(".", 1)[-1])
     return whitelist.static(arguments.get(key)) if isinstance(arguments, dict) else None
+
+
+def _module_speaks(fields: Dict[str, Any]) -> bool:
+    """Say whether a failure's text is the module's own; that of ansible-core may quote arguments and exceptions.
+
+    ansible-core 2.19+ begins its own texts alike; before, its results lack what a module adds to each of its own.
+    """
+    return not str(fields.get("msg")).startswith("Task failed:") if _CORE >= (2, 19) else "invocation" in fields

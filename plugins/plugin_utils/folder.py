@@ -31,13 +31,13 @@ class Document:
     path: str
     text: str
 
-    def current(self) -> bool:
-        """Say whether the file holds this text already."""
+    def before(self) -> Optional[str]:
+        """Return what the file holds now, C(None) where there is none. Raises OSError."""
         try:
             with open(self.path, "rb") as stream:
-                return stream.read() == self.text.encode("utf-8", "replace")
-        except OSError:
-            return False
+                return stream.read().decode("utf-8", "replace")
+        except FileNotFoundError:
+            return None
 
     def write(self) -> None:
         """Write the file, readable by its owner alone. Raises OSError."""

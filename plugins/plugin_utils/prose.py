@@ -239,6 +239,16 @@ def happened(step: timeline.Step) -> str:
     return f"{name}: {told_of}" if told_of else name
 
 
+def probed(step: timeline.Step) -> bool:
+    """Say whether a step is a look at the service's health that gave an answer."""
+    return whitelist.own_module(step.action or "") == "health_probe" and "healthy" in step.data
+
+
+def refused(step: timeline.Step) -> str:
+    """Return what a step found wrong with the configuration, empty for other steps."""
+    return _tell_preflight(step.data) if whitelist.own_module(step.action or "") == "service_preflight" else ""
+
+
 def _tell_probe(data: Mapping[str, Any]) -> str:
     if data.get("healthy"):
         return f"healthy after {counted(int(data.get('attempts') or 1), 'probe')}"

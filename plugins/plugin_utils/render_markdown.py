@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from typing import Iterable, List, Optional, Sequence
+from typing import Iterable, List, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import prose, timeline
 
@@ -38,24 +38,31 @@ def markdown(incident: timeline.Incident) -> str:
     sections = [
         _head(incident),
         _section("1. When", _when(incident)),
-        _section("2. How it was detected", [f"{escape(prose.detection(incident))}."]),
+        _section("2. How it was detected", [_sentence(prose.detection(incident))]),
         _section("3. Impact", _impact(incident)),
         _section("4. Root cause", _root_cause(incident)),
         _section("5. Recovery steps actually done", _recovery(incident)),
         _section("6. Prevention", _prevention(incident)),
         _section("7. Timeline", _timeline(incident)),
-        _section("Who is to be told", [f"{escape(prose.told(incident))}."]),
+        _section("Who is to be told", [_sentence(prose.told(incident))]),
         _section("Evidence", _evidence(incident)),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _sentence(text: str) -> str:
+    return f"{escape(text[:1].upper() + text[1:])}."
 
 
 def _section(title: str, lines: Iterable[str]) -> str:
     return "\n".join([f"## {title}", "", *lines])
 
 
+_COLUMNS = ("UTC", "part", "what", "took")
+
+
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> List[str]:
-    lines = [header, ["---"] * len(header), *rows]
+    lines: List[Sequence[str]] = [header, ["---"] * len(header), *rows]
     return [f"| {' | '.join(cells)} |" for cells in lines]
 
 
@@ -84,25 +91,27 @@ def _head(incident: timeline.Incident) -> str:
     return "\n".join(lines)
 
 
-def _when(incident: timeline.Incident) -> List[str]:
-    times, spans = incident.times, incident.durations
-    rows = [
-        ("Last good sign", times.last_good_at, None),
-        ("Outage began", times.started_at, None),
-        ("Detected", times.detected_at, spans.detect),
-        ("First good answer", times.mitigated_at, spans.mitigate),
-        ("Closed", times.resolved_at, spans.resolve),
+def _marks(times: timeline.Times) -> List[Tuple[str, Optional[str]]]:
+    return [
+        ("Last good sign", times.last_good_at),
+        ("Outage began", times.started_at),
+        ("Detected", times.detected_at),
+        ("First good answer", times.mitigated_at),
+        ("Closed", times.resolved_at),
     ]
-    return _table(
-        ["", "UTC", "after the begin"],
-        [(name, at or "unknown", "" if seconds is None else prose.duration(seconds)) for name, at, seconds in rows],
-    )
+
+
+def _when(incident: timeline.Incident) -> List[str]:
+    rows = []
+    for name, at in _marks(incident.times):
+        seconds = timeline.seconds_between(incident.times.started_at, at) if name != "Outage began" else None
+        rows.append((name, escape(at or "unknown"), "" if seconds is None else prose.duration(seconds)))
+    return _table(["", "UTC", "after the begin"], rows)
 
 
 def _impact(incident: timeline.Incident) -> List[str]:
     lines = [
-        f"- Outage: {prose.duration(incident.durations.outage)}"
-        + (f" ({incident.durations.outage:.1f} seconds)" if (incident.durations.outage or 0) >= 10 else ""),
+        f"- Outage: {_exactly(incident.durations.outage)}",
         "- Affected users: unknown",
         f"- Rows: {escape(prose.rows(incident))}",
         f"- Data loss: {escape(prose.data_loss(incident))}",
@@ -126,13 +135,19 @@ def _impact(incident: timeline.Incident) -> List[str]:
     return lines
 
 
+def _exactly(seconds: Optional[float]) -> str:
+    if seconds is None or seconds < 60:
+        return "unknown" if seconds is None else f"{seconds:.1f} seconds"
+    return f"{seconds:.1f} seconds ({prose.duration(seconds)})"
+
+
 def _count(value: Optional[float]) -> str:
     return "not counted" if value is None else prose.number(value)
 
 
 def _root_cause(incident: timeline.Incident) -> List[str]:
     if not incident.findings:
-        return [f"{escape(prose.cause(incident))}."]
+        return [_sentence(prose.cause(incident))]
     lines: List[str] = []
     for finding in incident.findings:
         sure = finding.get("confidence")
@@ -142,11 +157,8 @@ def _root_cause(incident: timeline.Incident) -> List[str]:
             + f": {escape(finding.get('summary') or '')}"
         )
         for item in finding.get("evidence") or []:
-            if isinstance(item, dict):
-                source, said = item.get("source") or item.get("where"), item.get("said") or item.get("text")
-                lines.append("  - " + ": ".join(code(part) for part in (source, said) if part))
-            else:
-                lines.append(f"  - {code(item)}")
+            said = [code(item[part]) for part in ("source", "text") if item.get(part)]
+            lines.append(f"  - {': '.join(said)}")
     return lines
 
 
@@ -173,32 +185,23 @@ def _prevention(incident: timeline.Incident) -> List[str]:
 
 def _timeline(incident: timeline.Incident) -> List[str]:
     told = [step for step in incident.steps if step.weight != timeline.DETAIL]
-    lines = _steps(told)
+    marks = [(at, "", f"**{name}**", "") for name, at in _marks(incident.times) if at]
+    lines = _table(_COLUMNS, sorted([*marks, *map(_row, told)], key=lambda row: row[0]))
     if len(told) < len(incident.steps):
         lines += [
             "",
             f"<details><summary>All {len(incident.steps)} steps</summary>",
             "",
-            *_steps(incident.steps),
+            *_table(_COLUMNS, map(_row, incident.steps)),
             "",
             "</details>",
         ]
     return lines
 
 
-def _steps(steps: Sequence[timeline.Step]) -> List[str]:
-    return _table(
-        ["UTC", "part", "what", "took"],
-        [
-            (
-                step.at,
-                escape(step.role or ""),
-                escape(prose.happened(step)),
-                "" if step.seconds is None else prose.duration(step.seconds),
-            )
-            for step in steps
-        ],
-    )
+def _row(step: timeline.Step) -> Tuple[str, str, str, str]:
+    took = "" if step.seconds is None else prose.duration(step.seconds)
+    return step.at, escape(step.role or ""), escape(prose.happened(step)), took
 
 
 def _evidence(incident: timeline.Incident) -> List[str]:

@@ -50,9 +50,17 @@ def summary(incident: timeline.Incident, *, document: Optional[str]) -> List[str
     return [f"{outcome}: {incident.host}, incident {incident.incident or 'none'}", *_aligned(fields)]
 
 
-def healthy(host: str, changed: Sequence[str]) -> str:
-    """Return the one line for a host without an incident; C(changed): what was changed all the same."""
-    return f"HEALTHY: {host}, " + (f"changed: {prose.listed(changed)}" if changed else "nothing changed")
+def without_incident(host: str, events: Sequence[timeline.Event]) -> Optional[Tuple[str, str]]:
+    """Return tone and line for a host without an incident, C(None) where there is nothing to say."""
+    steps = [each for each in map(timeline.step, events) if each]
+    changed = [prose.happened(each) for each in steps if each.status == "changed"]
+    touched = f"changed: {prose.listed(changed)}" if changed else "nothing changed"
+    stopped = [each for each in steps if each.weight == timeline.FAILURE]
+    if stopped:
+        problems = [prose.refused(each) for each in steps if prose.refused(each)]
+        return BAD, f"STOPPED: {host}, {problems[-1] if problems else prose.happened(stopped[-1])}; {touched}"
+    looks = [each.data["healthy"] for each in steps if prose.probed(each)]
+    return (GOOD, f"HEALTHY: {host}, {touched}") if looks and looks[-1] else None
 
 
 def _rung(incident: timeline.Incident) -> str:

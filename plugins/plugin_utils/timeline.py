@@ -201,19 +201,32 @@ def opens(event: Event) -> bool:
 
 
 def without_incident(events: Iterable[Event]) -> Dict[str, List[Event]]:
-    """Return host -> events of hosts that were looked at in this run and have no incident."""
+    """Return host -> events of hosts that a module of ours was run on, or was to be, and that have no incident."""
     told = list(events)
     with_incident = opened(told)
-    looked_at = [
-        event["host"]
-        for event in told
-        if event["kind"] == "outcome" or (event["kind"] == "task" and _module(event) == "health_probe")
-    ]
-    return {
-        host: [event for event in told if event.get("host") == host]
-        for host in dict.fromkeys(looked_at)
-        if host not in with_incident
-    }
+    hosts = dict.fromkeys(event["host"] for event in told if event["kind"] == "outcome" or _module(event))
+    return {host: [event for event in told if event.get("host") == host] for host in hosts if host not in with_incident}
+
+
+def step(event: Event) -> Optional[Step]:
+    """Return what an event tells, C(None) for one that only frames others."""
+    if event["kind"] in ("started", "stats", "play_start"):
+        return None
+    if str(event.get("action")).rsplit(".", 1)[-1].startswith(("include_", "import_")) and event["kind"] == "task":
+        return None
+    return Step(
+        at=str(event.get("start") or event["at"]),
+        run=str(event["run"]),
+        kind=str(event["kind"]),
+        weight=_weight(event),
+        role=event.get("role"),
+        action=event.get("action"),
+        task=event.get("task") or event.get("playbook"),
+        status=event.get("status"),
+        seconds=event.get("duration"),
+        data=event.get("data") or {},
+        message=event.get("msg"),
+    )
 
 
 def seconds_between(earlier: Optional[str], later: Optional[str]) -> Optional[float]:
@@ -291,7 +304,7 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
         probe=failing[0] if failing else {},
         database=checks[-1] if checks else {},
         runs=[_run(run) for run in runs],
-        steps=[step for step in map(_step, events) if step],
+        steps=[each for each in map(step, events) if each],
     )
     if not verdict and told.rows_lost():
         told.data_loss = "suspected"
@@ -397,24 +410,6 @@ def _run(events: Sequence[Event]) -> Run:
     )
 
 
-def _step(event: Event) -> Optional[Step]:
-    if event["kind"] in ("started", "stats", "play_start"):
-        return None
-    return Step(
-        at=str(event.get("start") or event["at"]),
-        run=str(event["run"]),
-        kind=str(event["kind"]),
-        weight=_weight(event),
-        role=event.get("role"),
-        action=event.get("action"),
-        task=event.get("task") or event.get("playbook"),
-        status=event.get("status"),
-        seconds=event.get("duration"),
-        data=event.get("data") or {},
-        message=event.get("msg"),
-    )
-
-
 def _weight(event: Event) -> str:
     module = _module(event)
     if event.get("status") == "failed" or event["kind"] == "unreachable":
@@ -425,4 +420,7 @@ def _weight(event: Event) -> str:
         return DECISION
     if module == "sqlite_check" and event.get("data", {}).get("healthy") is False:
         return DECISION
+    # What the record of the incident says stands in the document itself.
+    if module == "incident":
+        return DETAIL
     return CHANGE if module and event.get("status") == "changed" else DETAIL

@@ -84,9 +84,10 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
                 "cause": TEXT,
                 "confidence": NUMBER,
                 "summary": TEXT,
-                "evidence": Each((TEXT, {"source": TEXT, "where": TEXT, "said": TEXT, "text": TEXT}), limit=10),
+                "evidence": Each({"source": TEXT, "text": TEXT}, limit=10),
                 "remedy": TEXT,
                 "blocks_start": FLAG,
+                "explained_by": TEXT,
             }
         ),
         "bundle": TEXT,

@@ -30,10 +30,12 @@ from ansible.module_utils.basic import AnsibleModule
 import time
 module = AnsibleModule(
     argument_spec=dict(answer=dict(type="dict", default={}), fail=dict(type="str"), sleep=dict(type="float", default=0),
-                       secret=dict(type="str", no_log=True), plain=dict(type="str")),
+                       secret=dict(type="str", no_log=True), plain=dict(type="str"), crash=dict(type="str")),
     supports_check_mode=True,
 )
 time.sleep(module.params["sleep"])
+if module.params["crash"]:
+    raise ValueError(module.params["crash"])
 if module.params["fail"]:
     module.fail_json(msg=module.params["fail"], **module.params["answer"])
 module.exit_json(**module.params["answer"])
@@ -110,12 +112,13 @@ def collection(tmp_path_factory):
     target = root / "ansible_collections" / "itsm_nexus" / "runbook"
     target.mkdir(parents=True)
     shutil.copy(ROOT / "galaxy.yml", target)
-    for part in ("callback", "plugin_utils", "module_utils"):
+    for part in ("action", "callback", "doc_fragments", "plugin_utils", "module_utils"):
         shutil.copytree(
             ROOT / "plugins" / part, target / "plugins" / part, ignore=shutil.ignore_patterns("__pycache__")
         )
     modules = target / "plugins" / "modules"
     modules.mkdir()
+    shutil.copy(ROOT / "plugins" / "modules" / "postmortem_render.py", modules)
     for name in ("health_probe", "incident", "triage_info", "node_process", "npm_ci"):
         (modules / f"{name}.py").write_text(ANSWERING_MODULE)
     inner = {"ansible.builtin.include_role": {"name": "itsm_nexus.runbook.nexus", "tasks_from": "process"}}
@@ -272,10 +275,13 @@ def test_secrets_of_every_kind_stay_out(controller):
                     "ignore_errors": True,
                 },
                 {
-                    "name": "Fail without running",
+                    "name": "Not even begun",
                     "ignore_errors": True,
-                    **own("npm_ci", {}, sleep="{{ secret.g }}"),
+                    **own(
+                        "npm_ci", {}, plain="{{ secret.g | mandatory(secret.g) | extract({}) | mandatory(secret.g) }}"
+                    ),
                 },
+                {"name": "Crash", "ignore_errors": True, **own("npm_ci", {}, crash="{{ secret.g }}")},
                 {
                     "name": "Hidden failure",
                     "no_log": True,
@@ -300,6 +306,8 @@ def test_secrets_of_every_kind_stay_out(controller):
     events = {event.get("task"): event for event in controller.events() if event["kind"] == "task"}
     assert events["Fail with it"]["msg"] == "Constant words, and …"
     assert "npm said" in events["Logged password"]["msg"]
+    assert events["Not even begun"]["msg"] is None
+    assert events["Crash"]["msg"] is None
     assert events["Hidden"]["hidden"] and "data" not in events["Hidden"]
     assert "Probe …" in events
 
@@ -316,6 +324,15 @@ def test_a_killed_controller_leaves_a_timeline_and_the_next_run_tells_both(contr
         torn.write('{"v":1,"at":"2026-')
     assert not controller.files("*.md")
 
+    render = str(ROOT / "playbooks" / "outage_postmortem.yml")
+    rc, output = controller.run("--check", render)
+    assert rc == 0, output
+    assert not controller.files("*.md")
+    rc, output = controller.run(render)
+    assert rc == 0, output
+    assert "changed=1" in output
+    assert json.loads((controller.postmortems / "INC-1.json").read_text())["outcome"] == "unfinished"
+
     rc, output = controller.run(controller.playbook("recover.yml", RECOVERY))
     assert rc == 0, output
     assert "misses something" not in output
@@ -323,6 +340,13 @@ def test_a_killed_controller_leaves_a_timeline_and_the_next_run_tells_both(contr
     assert [run["complete"] for run in model["runs"]] == [False, True]
     assert model["runs"][0]["last_task"] == "Rebuild the modules"
     assert "was cut short" in (controller.postmortems / "INC-1.md").read_text()
+
+    rc, output = controller.run(render, "-e", "postmortem_incident=INC-1")
+    assert rc == 0, output
+    assert "changed=0" in output
+    rc, output = controller.run(render, "-e", "postmortem_incident=INC-2")
+    assert rc == 2
+    assert "No timeline in" in output and "INC-2" in output
 
 
 def test_free_strategy_many_hosts_and_an_unreachable_one(controller):
@@ -345,7 +369,8 @@ def test_free_strategy_many_hosts_and_an_unreachable_one(controller):
     for number in range(4):
         assert f"NOT RECOVERED: node{number}" in output
     assert output.count("Call the DBA") == 4
-    assert {event["host"] for event in controller.events() if event["kind"] == "unreachable"} <= {"gone"}
+    assert {event["host"] for event in controller.events() if event["kind"] == "unreachable"} == {"gone"}
+    assert "STOPPED: gone, Host unreachable: Probe; nothing changed" in output
 
 
 def test_a_folder_that_cannot_be_written_is_said_and_does_not_stop_the_run(controller):

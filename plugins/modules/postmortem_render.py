@@ -1,0 +1,79 @@
+#!/usr/bin/python
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: postmortem_render
+short_description: Writes postmortem documents from recorded timelines
+version_added: 0.1.0
+author:
+  - The itsm_nexus.runbook contributors !UNKNOWN
+description:
+  - Reads the timelines that the callback P(itsm_nexus.runbook.postmortem#callback) left in a folder on the controller,
+    also those of runs that were killed, and writes the Markdown and JSON documents of their incidents beside them.
+  - Runs on the controller and writes nothing outside of that folder.
+extends_documentation_fragment:
+  - itsm_nexus.runbook.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  dir:
+    description:
+      - Folder of the timelines. Without it, the folder that the callback is configured to use.
+    type: path
+  incident:
+    description:
+      - Id of the incident whose documents are written again. Without it, those of every incident that has a timeline in
+        the folder and lacks a document.
+    type: str
+    default: ""
+"""
+
+EXAMPLES = r"""
+- name: Write what is missing
+  itsm_nexus.runbook.postmortem_render:
+
+- name: Write the documents of one incident again
+  itsm_nexus.runbook.postmortem_render:
+    incident: 20260302T010203Z-1a2b3c
+"""
+
+RETURN = r"""
+dir:
+  description: The folder that was looked at.
+  returned: success
+  type: str
+  sample: /home/ops/.local/state/itsm-runbook/postmortems
+documents:
+  description: The incidents whose documents were rendered.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    incident:
+      description: Id of the incident.
+      type: str
+    host:
+      description: The host it happened on.
+      type: str
+    outcome:
+      description: What it came to; V(unfinished) where the last run on it was killed.
+      type: str
+    markdown:
+      description: Path of the Markdown document.
+      type: str
+    json:
+      description: Path of the JSON document.
+      type: str
+    changed:
+      description: Whether a document was written, or would be in check mode.
+      type: bool
+"""
