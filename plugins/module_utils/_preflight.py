@@ -276,7 +276,7 @@ class _Preflight:
     # What the service really uses
 
     def database_path(self) -> Optional[str]:
-        """Return the database's absolute path by the running process, else by the configuration, else by the inventory."""
+        """Return the database's absolute path by the running process, else its configuration, else the inventory."""
         wanted = self.config.db_path
         if not wanted or "\0" in wanted:
             self.problem("db_path", "must be the path of the database file")

@@ -291,7 +291,7 @@ def timespan(text: str) -> Optional[float]:
     """Return the seconds of a time span as C(systemctl show) writes it (C(1min 30s)), C(None) for C(infinity)."""
     parts = _TIMESPAN.findall(text)
     if not parts:
-        return None
+        return 0.0 if text == "0" else None
     return sum(float(number) * _TIME_UNITS[unit] for number, unit in parts)
 
 
