@@ -24,7 +24,11 @@ def private_folder(path: str) -> None:
     """Create C(path) and its parents where missing; C(path) itself gets mode 0700. Raises OSError."""
     if not os.path.isdir(path):
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        os.mkdir(path, 0o700)
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:  # another run was faster by a moment
+            if not os.path.isdir(path):
+                raise
 
 
 def write_atomically(path: str, data: bytes, *, mode: int = 0o600) -> None:
