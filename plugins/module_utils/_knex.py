@@ -1,0 +1,363 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The schema's migrations: which are applied, which are pending, and applying them, with the service's own knex.
+
+Opening a database is not looking at it: knex creates a missing one, creates its tables in an empty one, and when it
+closes, SQLite writes the WAL into it. To look, knex is therefore given a stand-in: a temporary database with nothing
+but the rows of its own tables, which were read without leaving a trace. Only to apply migrations it opens the real one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import re
+import shutil
+import sqlite3
+import tempfile
+import time
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _command,
+    _environment,
+    _identity,
+    _procfs,
+    _redact,
+    _sqlite_files,
+    _sqlite_holders,
+    _sqlite_view,
+)
+
+_KNEX = "node_modules/.bin/knex"
+_READ_SECONDS = 30.0
+_BUSY_SECONDS = 5.0
+_READ_ATTEMPTS = 5
+_MOST_ERROR_TEXT = 600
+
+# knex's tables may have any name (migrations.tableName), but always these columns.
+_MIGRATIONS_COLUMNS = {"id", "name", "batch", "migration_time"}
+_LOCK_COLUMNS = {"index", "is_locked"}
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_HEADING = re.compile(r"(?i)(?:found (?P<count>\d+)|no) (?P<kind>completed|pending) migration files?\b")
+_LOCKED = re.compile(r"(?i)migration table is already locked|MigrationLocked")
+
+
+class KnexError(Exception):
+    """The migrations could not be looked at or applied.
+
+    C(locked) where the reason is the migration lock; C(applied) are those that were applied nevertheless.
+    """
+
+    def __init__(self, message: str, *, locked: bool = False, applied: Sequence[str] = ()) -> None:
+        """Take the one-line message, and what else is known."""
+        super().__init__(message)
+        self.locked = locked
+        self.applied = list(applied)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tables:
+    """What knex's own tables hold: for each its name, the statement that made it, and its rows."""
+
+    tables: Sequence[Tuple[str, str, Sequence[Sequence[Any]]]]
+    batch: Optional[int]
+    locked: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """The names of completed and pending migrations, the number of the last batch, whether the lock is taken."""
+
+    completed: List[str]
+    pending: List[str]
+    batch: Optional[int]
+    locked: bool
+
+
+@contextlib.contextmanager
+def _explained(action: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, _command.CommandError, _identity.IdentityError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise KnexError(f"Cannot {action}: {reason}") from error
+
+
+def parse_list(output: str) -> Tuple[List[str], List[str]]:
+    """Return the completed and the pending migrations that C(knex migrate:list) or C(migrate:status) (2.x, 3.x) names.
+
+    Raises KnexError where the output is not of that form, or names another number of files than it announces.
+    """
+    names: Dict[str, List[str]] = {}
+    announced: Dict[str, int] = {}
+    current = ""
+    for line in _ANSI.sub("", output).splitlines():
+        heading = _HEADING.match(line.strip())
+        if heading is not None:
+            current = heading.group("kind").lower()
+            announced[current] = int(heading.group("count") or 0)
+            names[current] = []
+        elif line.strip() and current and len(names[current]) < announced[current]:
+            names[current].append(line.strip())
+    if set(names) != {"completed", "pending"} or any(len(names[kind]) != announced[kind] for kind in names):
+        raise KnexError("the output of knex migrate:list is not of the form that knex 2 and 3 write")
+    return names["completed"], names["pending"]
+
+
+def _columns(connection: sqlite3.Connection, table: str) -> Set[str]:
+    return {str(row[1]) for row in connection.execute(f"PRAGMA table_info({_sqlite_view.quoted(table)})")}
+
+
+def _emit_tables(connection: sqlite3.Connection, emit: _sqlite_view.Emit) -> None:
+    """Run in the reading child: one snapshot of knex's own tables."""
+    connection.execute("BEGIN")
+    for table in _sqlite_view.tables_of(connection):
+        columns = _columns(connection, table)
+        if columns not in (_MIGRATIONS_COLUMNS, _LOCK_COLUMNS):
+            continue
+        name = _sqlite_view.quoted(table)
+        sql = connection.execute(
+            "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?", (table,)
+        ).fetchone()[0]
+        rows = connection.execute(f"SELECT * FROM {name}").fetchall()  # noqa: S608 - quoted as an identifier
+        emit({"event": "table", "name": table, "sql": sql, "rows": rows, "lock": columns == _LOCK_COLUMNS})
+        if columns == _LOCK_COLUMNS:
+            taken = connection.execute(f"SELECT count(*) FROM {name} WHERE is_locked = 1").fetchone()[0]  # noqa: S608
+            emit({"event": "lock", "taken": taken})
+        else:
+            emit({"event": "batch", "batch": connection.execute(f"SELECT max(batch) FROM {name}").fetchone()[0]})  # noqa: S608
+
+
+def _look_at_files(db_path: str) -> Tuple[_sqlite_files.Look, _sqlite_holders.Holders]:
+    try:
+        found = _sqlite_files.look(db_path)
+    except _sqlite_files.SqliteError as error:
+        raise KnexError(f"db_path: {error}") from error
+    if not found.openable:
+        why = found.problems[0].message if found.problems else f"{db_path} cannot be opened"
+        raise KnexError(f"db_path: {why}; knex is not run, since it would open or create it")
+    wal_mode = found.header is not None and (found.header.wal_mode or found.wal.size > 0)
+    return found, _sqlite_holders.find_holders(found.files, wal_mode=wal_mode)
+
+
+def read_tables(db_path: str) -> Tables:
+    """Return what knex's tables in the database C(db_path) hold, without leaving a trace beside it.
+
+    Raises KnexError where there is no database there, or it cannot be read.
+    """
+    for attempt in range(_READ_ATTEMPTS):
+        found, holders = _look_at_files(db_path)
+        way = _sqlite_view.choose_way(found, holders)
+        with contextlib.ExitStack() as stack:
+            try:
+                target = stack.enter_context(_sqlite_view.private_copy(found)) if way == "copy" else found.path
+                messages = _sqlite_view.in_child(
+                    lambda emit, target=target, way=way: _emit_tables(  # type: ignore[misc]
+                        _sqlite_view.connect(target, way=way, busy_timeout=_BUSY_SECONDS), emit
+                    ),
+                    deadline=time.monotonic() + _READ_SECONDS,
+                    read_only=way != "copy",
+                )
+            except _sqlite_files.SqliteError as error:
+                raise KnexError(f"Cannot read the migrations in {db_path}: {error}") from error
+        end = messages[-1]
+        # Without locks nobody is held off: what was read counts only where the files are still the same.
+        steady = way in ("live", "locked") or _sqlite_files.look(db_path).stamps == found.stamps
+        if steady and set(end) == {"event"}:
+            break
+        time.sleep(0.1 * (attempt + 1))
+    else:
+        why = end.get("error") or end.get("signal") or ("it took too long" if "timeout" in end else "it keeps changing")
+        raise KnexError(f"Cannot read the migrations in {db_path}: {why}")
+    batches = [message["batch"] for message in messages if message["event"] == "batch" and message["batch"] is not None]
+    return Tables(
+        tables=[(item["name"], item["sql"], item["rows"]) for item in messages if item["event"] == "table"],
+        batch=max(batches, default=None),
+        locked=any(message["taken"] for message in messages if message["event"] == "lock"),
+    )
+
+
+class Migrator:
+    """Runs the application's own knex as the service user. Raises KnexError where it cannot."""
+
+    def __init__(
+        self,
+        *,
+        app_dir: str,
+        db_path: str,
+        user: Optional[str] = None,
+        node: str = "node",
+        node_env: Optional[str] = None,
+        environment_file: Optional[str] = None,
+        timeout: float = 120.0,
+        run: _command.Runner = _command.run,
+    ) -> None:
+        """C(db_path) may be relative to C(app_dir). C(node_env) counts before the environment file's NODE_ENV."""
+        if not os.path.isabs(app_dir) or not os.path.isdir(app_dir):
+            raise KnexError(f"app_dir is {app_dir!r}: must be the absolute path of an existing folder")
+        if timeout <= 0:
+            raise KnexError(f"timeout is {timeout:g}: must be more than 0 seconds")
+        self.app_dir = app_dir
+        self.db_path = os.path.join(app_dir, db_path)
+        self._timeout = timeout
+        self._run = run
+        with _explained(f"act as user {user!r} in {app_dir}"):
+            self.account = _identity.resolve(user, folder=app_dir)
+        self._knex = os.path.join(app_dir, _KNEX)
+        if not os.path.isfile(self._knex):
+            raise KnexError(
+                f"There is no {_KNEX} in {app_dir}: install the modules first (npx might download another knex)"
+            )
+        own = self._read_environment(environment_file)
+        self._environment = self._child_environment(own, node=node, node_env=node_env)
+        # Paths are no secrets, and messages are about them.
+        secrets = [
+            value for value in own.values() if not value.startswith("/") and value != self._environment["NODE_ENV"]
+        ]
+        self._redactor = _redact.Redactor([*secrets, *_redact.secret_values(own)])
+
+    @staticmethod
+    def _read_environment(path: Optional[str]) -> Dict[str, str]:
+        if not path:
+            return {}
+        try:
+            return _environment.read_environment_file(path)
+        except _environment.EnvironmentFileError as error:
+            raise KnexError(f"environment_file: {error}") from error
+
+    def _child_environment(self, own: Mapping[str, str], *, node: str, node_env: Optional[str]) -> Dict[str, str]:
+        search = f"{os.environ.get('PATH', '')}:{_procfs.STANDARD_PATH}"
+        program = shutil.which(node, path=search)
+        if program is None:
+            raise KnexError(f"Cannot find the program {node!r} on this host (looked in {search})")
+        environment = {"HOME": self.account.pw_dir, "USER": self.account.pw_name, "LANG": "C.UTF-8", **own}
+        environment["NODE_ENV"] = node_env or own.get("NODE_ENV") or "production"
+        environment["NO_COLOR"] = "1"
+        # knex is a node script: the first node on the path runs it.
+        environment["PATH"] = f"{os.path.dirname(os.path.abspath(program))}:{own.get('PATH') or _procfs.STANDARD_PATH}"
+        return environment
+
+    def _run_knex(self, command: str, *, database: str) -> _command.Completed:
+        # The database is named here, so that it is the one that was looked at, whatever the knexfile says.
+        with _explained(f"run knex {command} in {self.app_dir}"):
+            return self._run(
+                [self._knex, command, "--connection", database],
+                timeout=self._timeout,
+                cwd=self.app_dir,
+                env=self._environment,
+                user=self.account.pw_name,
+            )
+
+    def _failure(self, command: str, done: _command.Completed) -> str:
+        if done.timed_out:
+            return f"knex {command} in {self.app_dir} did not end within {self._timeout:g} s and was ended"
+        said = [line.strip() for line in _ANSI.sub("", f"{done.stdout}\n{done.stderr}").splitlines()]
+        said = [line for line in said if line and not re.match(r"(at |Using environment|Working directory)", line)]
+        # Node repeats the message in the stack trace; the lines of code around it are noise.
+        told = [
+            line for line in dict.fromkeys(said) if re.search(r"(?i)error|fail|corrupt|cannot|locked|missing", line)
+        ]
+        message = self._redactor.text("; ".join((told or said)[:3]) or "it said nothing")
+        if len(message) > _MOST_ERROR_TEXT:
+            message = message[:_MOST_ERROR_TEXT] + "..."
+        return f"knex {command} in {self.app_dir} failed (code {done.rc}): {message}"
+
+    @contextlib.contextmanager
+    def _stand_in(self, tables: Tables) -> Iterator[str]:
+        """Make a database with knex's own tables only; it is the user's, and gone afterwards."""
+        with _explained("make a temporary database"), _identity.acting_as(self.account):
+            folder = tempfile.mkdtemp(prefix="itsm-nexus-")
+        try:
+            path = os.path.join(folder, "migrations.db")
+            try:
+                with _explained(f"make {path}"), _identity.acting_as(self.account):
+                    self._fill(path, tables)
+            except sqlite3.Error as error:
+                raise KnexError(f"Cannot make {path}: {error}") from error
+            yield path
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @staticmethod
+    def _fill(path: str, tables: Tables) -> None:
+        with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+            for name, sql, rows in tables.tables:
+                connection.execute(sql)
+                for row in rows:
+                    marks = ", ".join("?" * len(row))
+                    connection.execute(f"INSERT INTO {_sqlite_view.quoted(name)} VALUES ({marks})", row)  # noqa: S608
+
+    def look(self) -> Status:
+        """Return which migrations are completed and pending. The database is not opened for it."""
+        tables = read_tables(self.db_path)
+        with self._stand_in(tables) as database:
+            done = self._run_knex("migrate:list", database=database)
+        if not done.ok:
+            raise KnexError(self._failure("migrate:list", done))
+        try:
+            completed, pending = parse_list(done.stdout)
+        except KnexError as error:
+            raise KnexError(f"Cannot tell the pending migrations of {self.app_dir}: {error}") from error
+        return Status(completed=completed, pending=pending, batch=tables.batch, locked=tables.locked)
+
+    def _refuse(self, status: Status) -> None:
+        if status.locked:
+            raise KnexError(
+                f"Cannot migrate {self.db_path}: the migration lock is taken, by a migration that runs or "
+                "one that was killed",
+                locked=True,
+            )
+        _found, holders = _look_at_files(self.db_path)
+        if holders.found:
+            raise KnexError(f"Cannot migrate {self.db_path}: it is in use by {holders.named()}")
+
+    def latest(self, before: Status) -> Status:
+        """Apply the pending migrations of C(before) and return how it is then."""
+        self._refuse(before)
+        done = self._run_knex("migrate:latest", database=self.db_path)
+        if done.ok:
+            return self.look()
+        applied: List[str] = []
+        with contextlib.suppress(KnexError):
+            applied = newly(before, self.look())
+        raise KnexError(
+            self._failure("migrate:latest", done),
+            locked=_LOCKED.search(f"{done.stdout}\n{done.stderr}") is not None,
+            applied=applied,
+        )
+
+
+def newly(before: Status, after: Status) -> List[str]:
+    """Return the migrations completed since C(before), in their order."""
+    return [name for name in after.completed if name not in set(before.completed)]
+
+
+def migrate(migrator: Migrator, *, latest: bool, check_mode: bool = False) -> Dict[str, Any]:
+    """Look at the migrations, or apply them; return the result as the module C(knex_migrate) documents it.
+
+    Raises KnexError.
+    """
+    before = after = migrator.look()
+    if latest and before.pending and not check_mode:
+        after = migrator.latest(before)
+    applied = newly(before, after)
+    expected = before.pending if latest and check_mode else applied
+    return {
+        "changed": bool(expected),
+        "completed": after.completed,
+        "pending": after.pending,
+        "applied": applied,
+        "batch": after.batch,
+        "locked": after.locked,
+        "diff": {
+            "before_header": migrator.db_path,
+            "after_header": migrator.db_path,
+            "before": "".join(f"{name}\n" for name in before.completed),
+            "after": "".join(f"{name}\n" for name in [*before.completed, *expected]),
+        },
+    }

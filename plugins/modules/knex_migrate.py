@@ -1,0 +1,173 @@
+#!/usr/bin/python
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: knex_migrate
+short_description: Look at the migrations of the service's schema, or apply them
+version_added: 0.1.0
+description:
+  - Tells which migrations are completed and which are pending, and applies the pending ones.
+  - Runs C(node_modules/.bin/knex) of the application only, so that no other knex is downloaded.
+  - Looking does not open the database for writing. What was read of knex's own tables is put into a temporary database,
+    and knex looks at that. Files beside the database stay as they are.
+  - A missing, empty or foreign file at O(db_path) is refused, because knex would create a database there.
+author:
+  - The itsm_nexus.runbook contributors !UNKNOWN
+extends_documentation_fragment:
+  - itsm_nexus.runbook.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  app_dir:
+    description: Folder of the application, with its knexfile and C(node_modules). An absolute path.
+    type: path
+    required: true
+  db_path:
+    description:
+      - The database, absolute or relative to O(app_dir).
+      - knex is told to use it, whatever the knexfile says.
+    type: path
+    required: true
+  user:
+    description:
+      - Account that knex runs as. Only root may name another account than its own.
+      - Without it, root acts as the owner of O(app_dir), and everybody else as themselves.
+    type: str
+  state:
+    description:
+      - V(status) only looks.
+      - V(latest) applies what is pending. It refuses while another process has the database open.
+    type: str
+    choices: [status, latest]
+    default: status
+  node_env:
+    description: Section of the knexfile. By default the C(NODE_ENV) of O(environment_file), else V(production).
+    type: str
+  environment_file:
+    description:
+      - File with C(KEY=VALUE) lines, read as systemd reads an C(EnvironmentFile), on the host.
+      - Its values are handed to knex in its environment, and taken out of what knex says.
+    type: path
+  timeout:
+    description: Seconds after which a run of knex is ended.
+    type: float
+    default: 120
+  node:
+    description: The node that the service runs with; a name looked up on the path, or an absolute path.
+    type: str
+    default: node
+notes:
+  - A migration that is killed leaves knex's migration lock taken. The module reports that and never takes it away.
+seealso:
+  - module: itsm_nexus.runbook.npm_ci
+"""
+
+EXAMPLES = r"""
+- name: Look whether migrations are pending
+  itsm_nexus.runbook.knex_migrate:
+    app_dir: /mnt/LinuxHDD/ITSM-System
+    db_path: backend/itsm.db
+    user: itsm
+    environment_file: /etc/itsm/itsm.env
+
+- name: Bring the schema up to date
+  itsm_nexus.runbook.knex_migrate:
+    app_dir: /mnt/LinuxHDD/ITSM-System
+    db_path: backend/itsm.db
+    user: itsm
+    environment_file: /etc/itsm/itsm.env
+    state: latest
+"""
+
+RETURN = r"""
+completed:
+  description: Names of the migrations that are applied, those applied by this run included.
+  returned: success
+  type: list
+  elements: str
+  sample: [20240401090000_create_users.js]
+pending:
+  description: Names of the migrations that are not applied.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+applied:
+  description:
+    - Names of the migrations that this run applied, empty in check mode.
+    - Where a migration failed, those before it that were applied nevertheless.
+  returned: always
+  type: list
+  elements: str
+  sample: [20240506090000_link_incidents_to_assets.js]
+batch:
+  description: Number of the last batch of migrations in the database.
+  returned: success
+  type: int
+  sample: 3
+locked:
+  description: Whether knex's migration lock is taken. With O(state=latest) and something pending, that is a failure.
+  returned: always
+  type: bool
+  sample: false
+duration:
+  description: Seconds it took.
+  returned: always
+  type: float
+  sample: 0.41
+"""
+
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _knex
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "app_dir": {"type": "path", "required": True},
+            "db_path": {"type": "path", "required": True},
+            "user": {"type": "str"},
+            "state": {"type": "str", "choices": ["status", "latest"], "default": "status"},
+            "node_env": {"type": "str"},
+            "environment_file": {"type": "path"},
+            "timeout": {"type": "float", "default": 120},
+            "node": {"type": "str", "default": "node"},
+        },
+        supports_check_mode=True,
+    )
+    parameters = module.params
+    started = time.monotonic()
+
+    def duration() -> float:
+        return round(time.monotonic() - started, 3)
+
+    try:
+        migrator = _knex.Migrator(
+            app_dir=parameters["app_dir"],
+            db_path=parameters["db_path"],
+            user=parameters["user"],
+            node=parameters["node"],
+            node_env=parameters["node_env"],
+            environment_file=parameters["environment_file"],
+            timeout=parameters["timeout"],
+        )
+        result = _knex.migrate(migrator, latest=parameters["state"] == "latest", check_mode=module.check_mode)
+    except _knex.KnexError as error:
+        module.fail_json(msg=str(error), locked=error.locked, applied=error.applied, duration=duration())
+    module.exit_json(**result, duration=duration())
+
+
+if __name__ == "__main__":
+    main()
