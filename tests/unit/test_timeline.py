@@ -1,0 +1,193 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Events to model."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import timeline
+
+OUTCOME = {
+    "incident": "INC-1",
+    "severity": "critical",
+    "outcome": "recovered",
+    "cause": "hung",
+    "rung": "restart",
+    "rungs_tried": [{"rung": "restart", "held": True, "halted": False, "reason": "", "seconds": 3.0}],
+    "outage_seconds": 12.5,
+    "data_loss": "none",
+    "rows_before": {"users": 3},
+    "rows_after": {"users": 3},
+}
+
+
+class Recording:
+    """Makes the events of runs, a second apart."""
+
+    def __init__(self, run="run1", host="node1"):
+        self.run, self.host, self.second, self.events = run, host, 0, []
+
+    def add(self, kind, **keys):
+        self.second += 1
+        at = f"2026-03-02T01:00:{self.second:02d}.000Z"
+        self.events.append({"v": 1, "at": at, "run": self.run, "kind": kind, **keys})
+        return self
+
+    def task(self, module, data=None, status="ok", role=None, **keys):
+        return self.add(
+            "task",
+            host=keys.pop("host", self.host),
+            task=keys.pop("task", module),
+            role=role,
+            action=f"itsm_nexus.runbook.{module}",
+            status=status,
+            **({"data": data} if data else {}),
+            **keys,
+        )
+
+    def down(self):
+        data = {"healthy": False, "severity": "emergency", "first_failure_at": "2026-03-02T01:00:00.000Z"}
+        return self.task("health_probe", data, role="detection")
+
+    def opened(self, identity="INC-1", **keys):
+        return self.task("incident", {"id": identity, **keys})
+
+    def verified(self, healthy=True):
+        at = f"2026-03-02T01:00:{self.second + 1:02d}.000Z"
+        return self.task(
+            "health_probe", {"healthy": healthy, "first_healthy_at": at if healthy else None}, role="verification"
+        )
+
+    def ended(self):
+        return self.add("stats", hosts={})
+
+
+def only(recording):
+    (incident,) = timeline.incidents(recording.events)
+    return incident
+
+
+def test_what_a_verdict_says_is_taken_over():
+    incident = only(Recording().down().opened().add("outcome", host="node1", data=OUTCOME).ended())
+    assert (incident.source, incident.outcome, incident.rung) == ("verdict", "recovered", "restart")
+    assert (incident.severity, incident.durations.outage, incident.data_loss) == ("critical", 12.5, "none")
+    assert [(rung.rung, rung.held) for rung in incident.rungs_tried] == [("restart", True)]
+
+
+def test_without_a_verdict_the_ladder_is_concluded_from_roles():
+    recording = Recording().down().opened()
+    recording.task("node_process", {"state": "restarted"}, "changed", "restart").verified(healthy=False)
+    recording.task("npm_ci", {"needed": False}, role="standard_recovery").verified().ended()
+    incident = only(recording)
+    assert incident.source == "events"
+    assert [(rung.rung, rung.held, rung.seconds) for rung in incident.rungs_tried] == [
+        ("restart", False, 1.0),
+        ("standard_recovery", True, 1.0),
+    ]
+    assert (incident.outcome, incident.rung, incident.severity) == ("recovered", "standard_recovery", "emergency")
+    assert incident.times.mitigated_at == "2026-03-02T01:00:06.000Z"
+    assert incident.durations.outage == 6.0
+
+
+@pytest.mark.parametrize(
+    ("finish", "outcome"),
+    [
+        pytest.param(lambda each: each, "unfinished", id="killed"),
+        pytest.param(lambda each: each.ended(), "not_recovered", id="ended while down"),
+        pytest.param(
+            lambda each: each.task("node_process", role="restart").verified().ended(), "recovered", id="restarted"
+        ),
+        pytest.param(lambda each: each.verified().ended(), "healthy", id="came back by itself"),
+    ],
+)
+def test_outcome_without_a_verdict(finish, outcome):
+    assert only(finish(Recording().down().opened())).outcome == outcome
+
+
+def test_a_failed_rung_says_why():
+    recording = Recording().down().opened()
+    recording.task("npm_ci", status="failed", role="standard_recovery", msg="registry does not answer").ended()
+    (rung,) = only(recording).rungs_tried
+    assert (rung.held, rung.reason) == (False, "registry does not answer")
+
+
+def test_two_runs_of_an_incident_are_one():
+    first = Recording("run1").add("run_start", playbook="outage_recover.yml").down().opened()
+    first.add("started", host="node1", task="Rebuild", role="standard_recovery", action="itsm_nexus.runbook.npm_ci")
+    second = Recording("run2")
+    second.second = 30
+    second.add("run_start", playbook="outage_recover.yml").down().opened()
+    second.add("outcome", host="node1", data=OUTCOME).ended()
+    (incident,) = timeline.incidents([*second.events, *first.events])
+    assert [(run.run, run.complete, run.last_task) for run in incident.runs] == [
+        ("run1", False, "Rebuild"),
+        ("run2", True, "incident"),
+    ]
+    assert [(rung.rung, rung.run) for rung in incident.rungs_tried] == [
+        ("standard_recovery", "run1"),
+        ("restart", "run2"),
+    ]
+
+
+def test_a_verdict_does_not_outlive_a_later_run_that_was_killed():
+    first = Recording("run1").down().opened().add("outcome", host="node1", data=OUTCOME).ended()
+    second = Recording("run2")
+    second.second = 30
+    second.down().opened()
+    (incident,) = timeline.incidents([*first.events, *second.events])
+    assert (incident.outcome, incident.source, incident.rows_before) == ("unfinished", "events", {"users": 3})
+
+
+def test_hosts_are_told_apart():
+    recording = Recording().down().opened()
+    recording.host = "node2"
+    recording.down().opened("INC-2").verified()
+    recording.host = "node3"
+    recording.verified()
+    incidents = {incident.host: incident for incident in timeline.incidents(recording.events)}
+    assert {host: incident.incident for host, incident in incidents.items()} == {"node1": "INC-1", "node2": "INC-2"}
+    assert len(incidents["node1"].steps) == 2
+    assert list(timeline.without_incident(recording.events)) == ["node3"]
+
+
+def test_rows_that_are_gone_raise_the_suspicion_by_themselves():
+    recording = Recording().down().opened()
+    recording.task("triage_info", {"findings": [{"cause": "killed"}], "row_counts": {"users": 3, "assets": 2}})
+    recording.task("sqlite_check", {"healthy": True, "row_counts": {"users": 3}})
+    incident = only(recording)
+    assert incident.rows_lost() == {"assets": (2, 0)}
+    assert incident.data_loss == "suspected"
+
+
+def test_lines_that_are_torn_or_foreign_are_left_out():
+    good = timeline.encode(Recording().down().events[0])
+    data = good + b"not json\n" + b'{"v":99,"run":"r","at":"x"}\n' + b"[]\n" + b"\xff\xfe\n" + good[:-10]
+    assert len(timeline.decode(data)) == 1
+
+
+@pytest.mark.parametrize("cut", [1, 20, 80])
+def test_a_timeline_can_be_read_however_it_ends(cut):
+    recording = Recording().add("run_start", playbook="x.yml").down().opened()
+    recording.add("outcome", host="node1", data=OUTCOME).ended()
+    data = b"".join(map(timeline.encode, recording.events))
+    for end in range(0, len(data), cut):
+        for incident in timeline.incidents(timeline.decode(data[:end])):
+            json.loads(timeline.to_json(incident))
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "seconds"),
+    [
+        ("2026-03-02T01:00:00.000Z", "2026-03-02T01:00:01.250Z", 1.25),
+        ("2026-03-02T01:00:01.000Z", "2026-03-02T01:00:00.000Z", None),
+        (None, "2026-03-02T01:00:00.000Z", None),
+        ("yesterday", "2026-03-02T01:00:00.000Z", None),
+    ],
+)
+def test_seconds_between(earlier, later, seconds):
+    assert timeline.seconds_between(earlier, later) == seconds
