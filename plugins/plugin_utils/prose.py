@@ -158,7 +158,11 @@ def actions(incident: timeline.Incident) -> List[Action]:
     """Return the checklist of the runbook's 7.2, each item argued from this incident, and the findings' remedies."""
     causes = [str(each.get("cause")) for each in incident.findings] or [incident.cause or "unknown"]
     remedies = [
-        Action(title=str(each["remedy"]), wanted=True, why=f"remedy of the finding {each.get('cause') or 'unknown'}")
+        Action(
+            title=str(each["remedy"]).rstrip(". "),
+            wanted=True,
+            why=f"remedy of the finding {each.get('cause') or 'unknown'}",
+        )
         for each in incident.findings
         if each.get("remedy")
     ]

@@ -106,7 +106,10 @@ def _when(incident: timeline.Incident) -> List[str]:
     for name, at in _marks(incident.times):
         seconds = timeline.seconds_between(incident.times.started_at, at) if name != "Outage began" else None
         rows.append((name, escape(at or "unknown"), "" if seconds is None else prose.duration(seconds)))
-    return _table(["", "UTC", "after the begin"], rows)
+    lines = _table(["", "UTC", "after the begin"], rows)
+    if incident.times.started_from:
+        lines += ["", f"The begin was read from: {escape(incident.times.started_from)}."]
+    return lines
 
 
 def _impact(incident: timeline.Incident) -> List[str]:

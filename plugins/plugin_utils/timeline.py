@@ -37,6 +37,12 @@ Event = Dict[str, Any]
 RUNGS = ("restart", "standard_recovery", "clean_start_recovery")
 _LOOKS = ("detection", "verification")
 
+# Actions that are no step of anybody's work as long as they succeed.
+_PLUMBING = (
+    *("include_role", "include_tasks", "import_role", "import_tasks", "validate_argument_spec"),
+    *("assert", "set_fact", "set_stats", "debug", "meta"),
+)
+
 # Why a step stands in the short timeline.
 CHANGE, FAILURE, DECISION, DETAIL = "change", "failure", "decision", "detail"
 
@@ -86,10 +92,14 @@ class Run:
 
 @dataclasses.dataclass
 class Times:
-    """Instants (UTC), C(None) where unknown. The outage began between C(last_good_at) and C(started_at)."""
+    """Instants (UTC), C(None) where unknown. The outage began between C(last_good_at) and C(started_at).
+
+    C(started_from): what the begin was read from.
+    """
 
     last_good_at: Optional[str]
     started_at: Optional[str]
+    started_from: Optional[str]
     detected_at: Optional[str]
     mitigated_at: Optional[str]
     resolved_at: Optional[str]
@@ -212,7 +222,7 @@ def step(event: Event) -> Optional[Step]:
     """Return what an event tells, C(None) for one that only frames others."""
     if event["kind"] in ("started", "stats", "play_start"):
         return None
-    if str(event.get("action")).rsplit(".", 1)[-1].startswith(("include_", "import_")) and event["kind"] == "task":
+    if event.get("status") == "ok" and str(event.get("action")).rsplit(".", 1)[-1] in _PLUMBING:
         return None
     return Step(
         at=str(event.get("start") or event["at"]),
@@ -324,18 +334,18 @@ def _times(
         _last_of(records, "outage_started_at"),
         failing[0].get("first_failure_at") if failing else None,
     )
+    begun = _last_of(records, "outage_started") or {}
     first_good = None
     if failing:
         later = probes[probes.index(failing[-1]) + 1 :]
         first_good = _first(*(probe.get("first_healthy_at") for probe in later))
     return Times(
-        last_good_at=failing[0].get("last_success_at") if failing else None,
+        last_good_at=_first(begun.get("earliest"), failing[0].get("last_success_at") if failing else None),
         started_at=started,
+        started_from=begun.get("source"),
         detected_at=_first(verdict.get("detected_at"), _last_of(records, "detected_at"), opening),
         mitigated_at=_first(verdict.get("mitigated_at"), _last_of(records, "mitigated_at"), first_good),
-        resolved_at=_first(
-            verdict.get("resolved_at"), _last_of(records, "resolved_at"), _last_of(records, "closed_at")
-        ),
+        resolved_at=_first(verdict.get("resolved_at"), _last_of(records, "closed_at")),
     )
 
 

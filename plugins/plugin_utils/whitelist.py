@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _redact
 
 COLLECTION = "itsm_nexus.runbook"
 
-TEXT_LIMIT = 1000
+TEXT_LIMIT = 600
 LIST_LIMIT = 50
 COUNT_LIMIT = 500
 
@@ -150,13 +150,13 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
     "knex_migrate": {"pending": Each(TEXT), "applied": Each(TEXT), "batch": NUMBER, "duration": NUMBER},
     "incident": {
         "id": TEXT,
-        "state": TEXT,
+        "run": TEXT,
         "severity": TEXT,
         "opened_at": TEXT,
         "outage_started_at": TEXT,
+        "outage_started": {"earliest": TEXT, "latest": TEXT, "source": TEXT},
         "detected_at": TEXT,
         "mitigated_at": TEXT,
-        "resolved_at": TEXT,
         "closed_at": TEXT,
         "outage_seconds": NUMBER,
         "restarts_in_window": NUMBER,
@@ -205,8 +205,9 @@ _DROPPED = object()
 
 def text(value: str, *, limit: int = TEXT_LIMIT) -> str:
     """Return C(value) on its way to a file: no control characters, credentials masked, at most C(limit) characters."""
-    cleaned = _REDACTOR.text(_CONTROL.sub(" ", str(value)))
-    return cleaned if len(cleaned) <= limit else cleaned[: limit - 1] + "…"
+    # Cut first: the patterns' time grows faster than the text, and a secret that was cut is masked all the same.
+    cleaned = _REDACTOR.text(_CONTROL.sub(" ", str(value[:limit])))
+    return cleaned[:limit] if len(value) <= limit else cleaned[: limit - 1] + "…"
 
 
 def static(template: object) -> Optional[str]:

@@ -164,6 +164,13 @@ def test_rows_that_are_gone_raise_the_suspicion_by_themselves():
     assert incident.data_loss == "suspected"
 
 
+def test_plumbing_is_no_step_unless_it_fails():
+    recording = Recording().down().opened()
+    for status in ("ok", "failed"):
+        recording.add("task", host="node1", task=status, role=None, action="ansible.builtin.assert", status=status)
+    assert [step.task for step in only(recording).steps] == ["health_probe", "incident", "failed"]
+
+
 def test_lines_that_are_torn_or_foreign_are_left_out():
     good = timeline.encode(Recording().down().events[0])
     data = good + b"not json\n" + b'{"v":99,"run":"r","at":"x"}\n' + b"[]\n" + b"\xff\xfe\n" + good[:-10]

@@ -136,7 +136,7 @@ def test_the_seven_fields_and_what_else_is_asked_for_are_there():
             id="disk",
         ),
         pytest.param(
-            {"findings": [{"cause": "hung", "remedy": "Read the stacks"}]},
+            {"findings": [{"cause": "hung", "remedy": "Read the stacks."}]},
             {"Consider more memory or disk": False, "Read the stacks": True},
             id="neither",
         ),

@@ -41,7 +41,7 @@ def test_of_result(action, result, recorded):
 
 
 def test_lists_and_texts_are_bounded():
-    findings = [{"cause": "x" * 5000}] * 500
+    findings = [{"cause": "a word " * 1000}] * 500
     kept = whitelist.of_result("itsm_nexus.runbook.triage_info", {"findings": findings})["findings"]
     assert len(kept) == whitelist.LIST_LIMIT
     assert {len(each["cause"]) for each in kept} == {whitelist.TEXT_LIMIT}
