@@ -18,45 +18,59 @@ MASK = "[redacted]"
 # A shorter "secret" is a word like "admin": taking it out everywhere would make the evidence unreadable.
 _SHORTEST_KNOWN = 6
 
-# Names under which secrets go: DB_PASSWORD, clientSecret, x-api-key, JWT_SECRET, SESSION_KEY, privateKey.
-_NAME = (
-    r"(?:[\w.-]*(?:(?i:passw(?:or)?d|passphrase|passwd|secret|token|credential|api_?key|authorization|cookie|session_?id)|"
-    r"(?i:pwd)\b)[\w.-]*|[\w.-]*(?i:[_-]key)|[a-z][a-zA-Z]*Key|(?i:\bpass\b))"
+# Names under which secrets go, from the word that tells on: DB_PASSWORD, clientSecret, x-api-key, SESSION_KEY.
+_TELLING = (
+    r"(?:(?i:passw(?:or)?d|passphrase|secret|token|credential|api_?key|authorization|cookie|session_?id)[\w.-]{0,40}|"
+    r"(?:[_-](?i:key|pwd)|[a-z](?:Key|Pwd)|\b(?:pass|pwd))(?![\w-]))"
 )
-_SECRET_NAME = re.compile(_NAME + r"\Z")
+_SECRET_NAME = re.compile(r"[\w.-]*?" + _TELLING + r"\Z")
+# Variables about a secret that are none themselves; their values are ordinary words and paths.
+_ABOUT = re.compile(
+    r"(?i:_(?:file|path|dir|directory|url|uri|ttl|name|domain|host|port|age|length|rounds|algorithm|issuer))\Z"
+)
+_ABOUT_TIME = re.compile(r"(?i:expir|lifetime)")
 
+# All repetitions are bounded or begin at one place only: the text comes from anyone, and must not take for ever.
 # Quotes may be escaped: JSON inside a JSON log line.
-_QUOTED = r"""\\*"(?:[^"\\]|\\[^"])*\\*"|\\*'(?:[^'\\]|\\[^'])*\\*'"""
+_QUOTED = "|".join(
+    rf"(?:{mark}(?:[^{mark}\\\n]|\\.)*(?:{mark}|$)|\\{{1,8}}{mark}(?:[^{mark}\\\n]|\\[^{mark}])*(?:\\{{1,8}}{mark}|$))"
+    for mark in ('"', "'")
+)
+_QUOTE = r"""\\{0,8}["']?"""
+_VALUE = _QUOTED + r"""|(?!\[redacted\])[^\s,;&}\]"'\\]+"""
 
 _RULES: Tuple[Tuple[Pattern[str], str], ...] = (
-    # Private keys, whole, cut off at the end, or cut off at the beginning.
     (
-        re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL),
+        re.compile(
+            r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,30}PRIVATE KEY-----|\Z)", re.DOTALL
+        ),
         MASK,
     ),
-    (re.compile(r"(?:[A-Za-z0-9+/=]{16,}\s+)+-----END [A-Z ]*PRIVATE KEY-----"), MASK),
     # JSON Web Tokens: three base64url parts, the first of which begins with {" .
-    (re.compile(r"\beyJ[\w-]{5,}\.[\w-]{2,}(?:\.[\w-]*)?"), MASK),
+    (re.compile(r"(?<![\w-])eyJ[\w-]{5,2000}\.[\w-]{2,20000}(?:\.[\w-]*)?"), MASK),
     # HTTP: Authorization with its scheme, cookies with all their pairs.
     (
         re.compile(
-            r"""(?i)((?:proxy-)?authorization\\*["']?\s*[:=]\s*\\*["']?)(?:(?:bearer|basic|digest|token|negotiate)\s+)?"""
-            r"""[^\s"'\\,]+"""
+            r"(?i)(authorization" + _QUOTE + r"\s{0,4}[:=]\s{0,4}" + _QUOTE + r")"
+            r"""(?:(?:bearer|basic|digest|token|negotiate)\s{1,4})?[^\s"'\\,]+"""
         ),
         r"\1" + MASK,
     ),
-    (re.compile(r"(?i)\b(bearer|basic)(\s+)[\w.~+/-]{8,}=*"), r"\1\2" + MASK),
-    (re.compile(r"""(?i)((?:set-)?cookie\\*["']?\s*:\s*\\*["']?)[^"'\r\n]+"""), r"\1" + MASK),
+    (re.compile(r"(?i)\b(bearer|basic)(\s{1,4})[\w.~+/-]{8,}=*"), r"\1\2" + MASK),
+    (re.compile(r"""(?i)(cookie""" + _QUOTE + r"""\s{0,4}:\s{0,4}""" + _QUOTE + r""")[^"'\r\n]+"""), r"\1" + MASK),
     # URLs with credentials.
-    (re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://[^\s/:@\"']*):[^\s/@\"']+@"), r"\1:" + MASK + "@"),
+    (re.compile(r"(?i)\b([a-z][a-z0-9+.-]{1,20}://[^\s/:@\"']{0,200}):[^\s/@\"']{1,1000}@"), r"\1:" + MASK + "@"),
     # NAME=value, "name": "value", name: value, --name value.
     (
+        re.compile(r"(" + _TELLING + _QUOTE + r"\s{0,4}(?:=>|[:=])\s{0,4})(?:" + _VALUE + r")", re.MULTILINE),
+        r"\1" + MASK,
+    ),
+    (
         re.compile(
-            r"(\\*[\"']?" + _NAME + r"\\*[\"']?\s*(?:=>|[:=])\s*)(?:" + _QUOTED + r"|(?!\[redacted\])[^\s,;&}\]\"'\\]+)"
+            r"((?<![\w-])--?[\w-]{0,40}?" + _TELLING + r"\s{1,4})(?:" + _QUOTED + r"|(?!\[redacted\])[^\s-]\S*)"
         ),
         r"\1" + MASK,
     ),
-    (re.compile(r"(--?" + _NAME + r"\s+)(?:" + _QUOTED + r"|(?!\[redacted\])[^\s-][^\s]*)"), r"\1" + MASK),
     # Tokens that give themselves away, and bcrypt hashes.
     (
         re.compile(
@@ -68,6 +82,21 @@ _RULES: Tuple[Tuple[Pattern[str], str], ...] = (
     (re.compile(r"\$2[abxy]?\$\d\d\$[./A-Za-z0-9]{53}"), MASK),
 )
 
+_END_OF_KEY = re.compile(r"-----END [A-Z ]{0,30}PRIVATE KEY-----")
+_LINE_OF_KEY = re.compile(r"[A-Za-z0-9+/=\s]*\Z")
+
+
+def _without_beheaded_keys(text: str) -> str:
+    """Take out private keys of which only the end is there: the lines in base64 before the END."""
+    pieces = _END_OF_KEY.split(text)
+    clean = []
+    for piece in pieces[:-1]:
+        lines = piece.splitlines(keepends=True)
+        while lines and _LINE_OF_KEY.match(lines[-1]):
+            lines.pop()
+        clean.append("".join(lines))
+    return MASK.join([*clean, pieces[-1]])
+
 
 def is_secret_name(name: str) -> bool:
     """Whether a variable, header or key of this name holds a secret."""
@@ -76,7 +105,11 @@ def is_secret_name(name: str) -> bool:
 
 def secret_values(environment: Mapping[str, str]) -> List[str]:
     """Return the values that must appear nowhere: those of secret names, and passwords within URLs."""
-    values = [value for name, value in environment.items() if is_secret_name(name)]
+    values = [
+        value
+        for name, value in environment.items()
+        if is_secret_name(name) and not _ABOUT.search(name) and not _ABOUT_TIME.search(name)
+    ]
     for value in environment.values():
         values.extend(re.findall(r"://[^\s/:@]*:([^\s/@]+)@", value))
     return sorted({value for value in values if len(value) >= _SHORTEST_KNOWN})
@@ -96,7 +129,7 @@ class Redactor:
             text = self._known.sub(MASK, text)
         for pattern, replacement in _RULES:
             text = pattern.sub(replacement, text)
-        return text
+        return _without_beheaded_keys(text)
 
     def argv(self, arguments: List[str]) -> List[str]:
         """Return a command line without secrets; C(--password x) is two arguments but one secret."""

@@ -40,7 +40,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _x509,
 )
 
-_LOG_BYTES = 1024 * 1024
+_LOG_BYTES = 512 * 1024
 _JOURNAL_LINES = 2000
 _MOST_FILES = 500
 
