@@ -96,7 +96,9 @@ class _Preflight:
 
     def problem(self, name: str, message: str) -> None:
         value = getattr(self.config, name)
-        self.problems.append({"variable": f"nexus_{name}", "value": value, "message": message})
+        self.problems.append(
+            {"variable": f"nexus_{name}", "value": value, "message": f"nexus_{name} is {value!r}: {message}"}
+        )
 
     def mismatch(self, name: str, found: Any, message: str) -> None:
         value = getattr(self.config, name)
