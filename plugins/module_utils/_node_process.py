@@ -567,8 +567,8 @@ def ensure(
     }[state]
     launch: Optional[_Launch] = None
     if changed and state != "stopped":
-        _refuse_foreign(before)
         launch = _prepare(service) if service.manager == "process" else None
+        _refuse_foreign(before)
     stopped: List[Dict[str, Any]] = []
     after = before
     if changed and not check_mode:

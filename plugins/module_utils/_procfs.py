@@ -219,10 +219,16 @@ def runs_command(process: Process, *, app_dir: str, command: Sequence[str]) -> b
 
 def service_processes(*, app_dir: str, command: Sequence[str], proc_root: str = "/proc") -> List[Process]:
     """Return the running processes that are the service by L(runs_command), oldest first. Raises ProcfsError."""
-    ours = (
-        process for process in processes(proc_root=proc_root) if runs_command(process, app_dir=app_dir, command=command)
-    )
-    return sorted(ours, key=lambda process: (process.start_ticks, process.pid))
+    folder = os.path.realpath(app_dir)
+    found = []
+    for pid in pids(proc_root=proc_root):
+        # Most processes are elsewhere, and one link is read in a tenth of the time of all the rest.
+        if _link(os.path.join(proc_root, str(pid), "cwd")) != folder:
+            continue
+        process = read_process(pid, proc_root=proc_root)
+        if process is not None and runs_command(process, app_dir=folder, command=command):
+            found.append(process)
+    return sorted(found, key=lambda process: (process.start_ticks, process.pid))
 
 
 def _address(text: str) -> str:
