@@ -576,21 +576,20 @@ CAUSES: Dict[str, Cause] = {
     "killed": Cause(killed, ("crash_loop", "wal_pending")),
     "crash_loop": Cause(crash_loop, ("wal_pending",)),
     "stopped": Cause(stopped, ("wal_pending",)),
+    "unknown": Cause(unknown, ("wal_pending",)),
     "wal_pending": Cause(wal_pending),
 }
 
 
 def _ranked(found: Mapping[str, Finding]) -> List[Finding]:
     """Order by confidence, except that no finding comes before one that explains it."""
-    explained_by = {
-        name: [other for other in found if name in CAUSES[other].explains] for name in found if name in CAUSES
-    }
+    explained_by = {name: [other for other in found if name in CAUSES[other].explains] for name in found}
     ranked: List[Finding] = []
     waiting = sorted(found, key=lambda name: -found[name].confidence)
     while waiting:
-        name = next(name for name in waiting if not any(other in waiting for other in explained_by.get(name, ())))
+        name = next(name for name in waiting if not any(other in waiting for other in explained_by[name]))
         waiting.remove(name)
-        by = [item.cause for item in ranked if item.cause in explained_by.get(name, ())]
+        by = [item.cause for item in ranked if item.cause in explained_by[name]]
         ranked.append(dataclasses.replace(found[name], cause=name, explained_by=by[0] if by else None))
     return ranked
 
@@ -603,8 +602,6 @@ def evaluate(facts: Mapping[str, Any]) -> List[Finding]:
         finding = cause.rule(view)
         if finding is not None:
             found[name] = finding
-    if not set(found) - {"wal_pending"}:
-        finding = unknown(view)
-        if finding is not None:
-            found["unknown"] = finding
+    if set(found) - {"unknown", "wal_pending"}:
+        found.pop("unknown", None)
     return _ranked(found)
