@@ -9,36 +9,38 @@ export LC_ALL := C.UTF-8
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 PYTHON ?= python3
 VENV := .venv
-BIN := $(CURDIR)/$(VENV)/bin
+BIN := $(VENV)/bin
+# Programs that call others of the environment find them on the PATH.
+WITH_PATH := PATH="$(CURDIR)/$(BIN):$$PATH"
 COLLECTION := collections/ansible_collections/itsm_nexus/runbook
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | sort | expand -t 14
 
 demo: $(VENV)/demo.stamp ## Break and recover the stand-in service on this machine
-	PATH="$(BIN):$$PATH" demo/run
+	$(WITH_PATH) demo/run
 
 test: lint unit integration molecule ## Everything
 
 lint: $(VENV)/test.stamp ## Style and types
 	$(BIN)/yamllint --strict .
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff check . demo/run
+	$(BIN)/ruff format --check . demo/run
 	$(BIN)/mypy $(COLLECTION)/plugins/module_utils $(COLLECTION)/plugins/plugin_utils
 	$(BIN)/shellcheck $$(git ls-files | xargs -r grep -lE '^#!/bin/(ba)?sh' --)
 	$(BIN)/python docs/role_readme.py --check
 	$(BIN)/antsibull-changelog lint
-	PATH="$(BIN):$$PATH" $(BIN)/ansible-lint
+	$(WITH_PATH) $(BIN)/ansible-lint
 
 unit: $(VENV)/test.stamp ## Tests of the logic, seconds
 	$(BIN)/pytest tests/unit
 
 integration: $(VENV)/test.stamp ## Playbooks against the stand-in service on this machine
-	PATH="$(BIN):$$PATH" $(BIN)/pytest tests/integration
+	$(WITH_PATH) $(BIN)/pytest tests/integration
 
 molecule: $(VENV)/test.stamp ## Drills on real systemd hosts; SCENARIO=name for one
 	molecule/hosts/install
-	PATH="$(BIN):$$PATH" molecule/run $(SCENARIO)
+	$(WITH_PATH) molecule/run $(SCENARIO)
 
 docs: $(VENV)/test.stamp ## Write the pages that are made from the code
 	$(BIN)/python docs/role_readme.py

@@ -294,8 +294,10 @@ class _Preflight:
             self.mismatch(
                 "environment_file", None, "NODE_ENV is not set for the service: knex takes it for development"
             )
-        if os.path.isdir(used):
-            self.problem("db_path", f"must be the path of a file; {used} is a folder")
+        for path in (wanted, used):
+            if os.path.isdir(path):
+                self.problem("db_path", f"must be the path of a file; {path} is a folder")
+                break
         return used
 
     def running_environment(self) -> Mapping[str, str]:
