@@ -441,12 +441,22 @@ class _Watch:
         time.sleep(max(0.0, self._probe_begun + self.plan.interval - time.monotonic()))
 
     def severity(self, *, healthy: bool) -> str:
-        """Return the severity of what was seen; an unhealthy service is worth a warning at least."""
+        """Return the severity of what was seen; an unhealthy service is worth a warning at least.
+
+        One that answers again after so many failures that they are a warning is looked into all the same.
+        """
         if healthy:
-            return "none"
+            return "warning" if self.most_failures >= self.plan.warning_after and self.plan.mode == "watch" else "none"
         if self.gone and not self.good:
             return "emergency"
         return "critical" if self.failures >= self.plan.critical_after else "warning"
+
+    def summary(self) -> str:
+        """Return one line on what is wrong, or that nothing is."""
+        wrong = [f"{end['name']}: {end['error']}" for end in self.endpoints if end["required"] and not end["ok"]]
+        if self.gone:
+            wrong.append("the process is gone")
+        return "; ".join(wrong) or "answers"
 
     # Each way to ask returns whether the service is healthy.
 
@@ -512,8 +522,14 @@ def ask(
     healthy = {"watch": watch.watch, "await": watch.wait, "hold": watch.hold}[plan.mode]()
     logged_in = log_in(login, timeout=plan.timeout) if login is not None and healthy else None
     healthy = healthy and (logged_in is None or logged_in["ok"])
+    summary = watch.summary()
+    if logged_in is not None and not logged_in["ok"]:
+        summary = f"login: {logged_in['error']}"
+    elif not healthy and watch.good:
+        summary = "another process answers than at first"
     return {
         "healthy": healthy,
+        "summary": summary,
         "severity": watch.severity(healthy=healthy),
         "consecutive_failures": watch.failures,
         "max_consecutive_failures": watch.most_failures,

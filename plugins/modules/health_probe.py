@@ -184,8 +184,15 @@ healthy:
   returned: success
   type: bool
   sample: false
+summary:
+  description: What is wrong, in a line; V(answers) where nothing is.
+  returned: success
+  type: str
+  sample: "https: connection refused: nothing listens there; the process is gone"
 severity:
-  description: V(none) for a healthy service, else V(warning), V(critical) or V(emergency) (the process is gone).
+  description:
+    - V(none) for a healthy service, else V(warning), V(critical) or V(emergency) (the process is gone).
+    - With O(mode=watch) also V(warning) for a service that answers again after O(warning_after) or more failures in a row.
   returned: success
   type: str
   sample: emergency
