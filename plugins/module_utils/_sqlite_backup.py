@@ -63,7 +63,7 @@ def backup(
     if timeout <= 0 or busy_timeout < 0:
         raise SqliteError(f"timeout must be above 0 and busy_timeout not below, not {timeout} and {busy_timeout}")
     found = _sqlite_files.look(path)
-    holders = _sqlite_holders.find_holders(found.files, wal_mode=found.wal.size > 0, proc_root=proc_root)
+    holders = _sqlite_holders.find_holders(found, proc_root=proc_root)
     if evidence:
         _may_copy_bytes(found, holders)
     else:
@@ -215,9 +215,7 @@ def _copy(found: Look, target: str, *, busy_timeout: float, deadline: float, pro
     """Make C(target), verify it, and return what is known of it. Raises OSError, SqliteError."""
     shown = printable(found.path)
     for _ in range(_ATTEMPTS):
-        holders = _sqlite_holders.find_holders(
-            found.files, wal_mode=found.header is not None and found.header.wal_mode, proc_root=proc_root
-        )
+        holders = _sqlite_holders.find_holders(found, proc_root=proc_root)
         way = _sqlite_view.choose_way(found, holders)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(target)
@@ -230,7 +228,7 @@ def _copy(found: Look, target: str, *, busy_timeout: float, deadline: float, pro
                     source, target, emit, way=way, busy_timeout=busy_timeout, deadline=deadline
                 ),
                 deadline=deadline,
-                read_only=way != "copy",
+                read_only=False,  # until the copy is open
             )
         again = _sqlite_files.look(found.given)
         end = messages[-1]
@@ -267,10 +265,12 @@ def _copy_pages(
     source: str, target: str, emit: _sqlite_view.Emit, *, way: str, busy_timeout: float, deadline: float
 ) -> None:
     """Run in the child: count and copy within one snapshot."""
-    connection = _sqlite_view.connect(source, way=way, busy_timeout=busy_timeout)
     copy = sqlite3.connect(target, isolation_level=None)
     copy.execute("PRAGMA journal_mode=OFF")
     copy.execute("PRAGMA synchronous=OFF")  # flushed as a whole at the end
+    if way != "copy":
+        _sqlite_view.give_up_writing()
+    connection = _sqlite_view.connect(source, way=way, busy_timeout=busy_timeout)
 
     def progress(_status: int, remaining: int, _total: int) -> None:
         if remaining and time.monotonic() > deadline:
@@ -372,7 +372,7 @@ def _copy_bytes(found: Look, partial: str, target: str, *, proc_root: str) -> Li
             }
         )
     again = _sqlite_files.look(found.given)
-    holders = _sqlite_holders.find_holders(again.files, wal_mode=True, proc_root=proc_root)
+    holders = _sqlite_holders.find_holders(again, proc_root=proc_root)
     if again.stamps != found.stamps or holders.found:
         raise SqliteError(
             f"The files of {printable(found.path)} were opened or written to while they were copied: "

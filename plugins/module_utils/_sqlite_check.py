@@ -88,8 +88,7 @@ def _attempt(
     proc_root: str,
 ) -> Tuple[Dict[str, Any], bool]:
     found = _sqlite_files.look(path, deadline=deadline)
-    wal_mode = found.header is not None and (found.header.wal_mode or found.wal.size > 0)
-    holders = _sqlite_holders.find_holders(found.files, wal_mode=wal_mode, proc_root=proc_root)
+    holders = _sqlite_holders.find_holders(found, proc_root=proc_root)
     if holders.of_index and (found.wal.torn or found.wal.damaged or found.wal.foreign):
         found = _settled(found, deadline=deadline)
     done = _Examination()
@@ -408,15 +407,9 @@ def _side_problems(found: Look, holders: _sqlite_holders.Holders, *, checked: _E
                 loss=wal.torn_commit,
             )
         )
-    if found.header is not None and wal.header_valid and wal.frames_total and wal.page_size != found.header.page_size:
-        problems.append(
-            Problem(
-                "wal_foreign",
-                f"The WAL of {shown} has pages of {wal.page_size} bytes, the database of {found.header.page_size}: "
-                "it belongs to another database",
-                loss=True,
-            )
-        )
+    why = _sqlite_files.why_foreign(found)
+    if why:
+        problems.append(Problem("wal_foreign", f"The WAL of {shown} does not belong to it: {why}", loss=True))
     if found.hot_journal and not holders.found:
         problems.append(
             Problem(

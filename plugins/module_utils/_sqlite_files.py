@@ -294,6 +294,25 @@ def _head(path: str, length: int) -> bytes:
         os.close(descriptor)
 
 
+def why_foreign(found: Look) -> str:
+    """Return why the WAL cannot belong to the database, the empty string where nothing speaks against it.
+
+    A WAL left from before a restore, or copied beside the wrong file, has sound checksums, and SQLite believes it.
+    """
+    header, wal = found.header, found.wal
+    if header is None or not wal.frames_committed:
+        return ""
+    if wal.page_size != header.page_size:
+        return f"its pages have {wal.page_size} bytes, those of the database {header.page_size}"
+    first, last = parse_header(wal.first_page_one), parse_header(wal.page_one)
+    # The first page counts changes: each WAL goes on where the database was, by one at most, and the database never
+    # gets ahead of its WAL.
+    if first is None or last is None or first.change_counter - 1 <= header.change_counter <= last.change_counter:
+        return ""
+    counted = f"changes {first.change_counter} to {last.change_counter}"
+    return f"it holds {counted}, the database is at change {header.change_counter}"
+
+
 def wal_as_dict(found: Look) -> Dict[str, Any]:
     """Return the WAL part of a look as modules return it."""
     wal = found.wal

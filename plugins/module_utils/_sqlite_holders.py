@@ -58,17 +58,17 @@ class Holders:
         return ", ".join(f"pid {holder.pid} ({holder.command})" for holder in self.found)
 
 
-def find_holders(
-    files: Mapping[str, _sqlite_files.FileFacts], *, wal_mode: bool, proc_root: str = "/proc", skip: Sequence[int] = ()
-) -> Holders:
-    """Return who holds C(files) (see C(Look.files)), this process and those in C(skip) left out."""
+def find_holders(found: _sqlite_files.Look, *, proc_root: str = "/proc") -> Holders:
+    """Return who has the files of a database open, this process left out."""
+    files = found.files
+    wal_mode = found.wal.size > 0 or (found.header is not None and found.header.wal_mode)
     by_identity = {(facts.device, facts.inode): name for name, facts in files.items()}
-    gone = {os.fsencode(facts.path) + b" (deleted)" for facts in files.values()}
+    gone = {os.fsencode(found.path + suffix) + b" (deleted)" for suffix in _sqlite_files.SUFFIXES.values()}
     holders: Dict[int, Holder] = {}
     deleted: Dict[int, Holder] = {}
     complete = True
     for entry in os.listdir(proc_root):
-        if not entry.isdigit() or int(entry) == os.getpid() or int(entry) in skip:
+        if not entry.isdigit() or int(entry) == os.getpid():
             continue
         folder = f"{proc_root}/{entry}/fd"
         try:

@@ -45,6 +45,7 @@ _CAP_DAC_OVERRIDE = 1
 _CAP_DAC_READ_SEARCH = 2
 _CAPABILITY_VERSION_3 = 0x20080522
 _PR_SET_PDEATHSIG = 1
+_NOBODY = 65534
 _GRACE = 2.0  # seconds a child gets beyond its deadline to say that it was interrupted
 
 
@@ -88,17 +89,18 @@ def connect(path: str, *, way: str, busy_timeout: float) -> sqlite3.Connection:
 def give_up_writing() -> None:
     """Leave this process, where it is root, only the right to read everything.
 
-    SQLite as root would open the WAL for writing and hand it to the database's owner; without these capabilities the
-    kernel refuses both.
+    SQLite as root would open the WAL for writing and hand it to the database's owner; as somebody who owns no file, and
+    without these capabilities, the kernel refuses both.
     """
     if os.geteuid() != 0:
         return
-    library = ctypes.CDLL(None, use_errno=True)
-    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    data = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable, for capabilities 0-31 and then 32-63
-    with contextlib.suppress(AttributeError):
+    with contextlib.suppress(OSError, AttributeError):  # a C library without these calls
+        library = ctypes.CDLL(None)
+        header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+        data = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable, for capabilities 0-31 and then 32-63
         if library.capget(header, data) != 0:
             return
+        library.setfsuid(_NOBODY)
         wanted = 1 << _CAP_DAC_READ_SEARCH
         if not data[1] & wanted:  # as in most containers
             wanted = data[1] & (1 << _CAP_DAC_OVERRIDE)
@@ -140,8 +142,7 @@ def _child(work: Callable[[Emit], None], *, reading: int, writing: int, read_onl
             os._exit(1)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if read_only:
-            with contextlib.suppress(OSError):
-                give_up_writing()
+            give_up_writing()
 
         def emit(message: Message) -> None:
             data = json.dumps(message).encode() + b"\n"
@@ -205,14 +206,23 @@ def _reap(pid: int) -> int:
 @contextlib.contextmanager
 def interrupted_at(connection: sqlite3.Connection, deadline: float) -> Iterator[None]:
     """Interrupt at C(deadline) whatever C(connection) runs inside the block: C(OperationalError: interrupted)."""
-    # A timer rather than a progress handler: older libraries do not call that one inside a check of the b-trees.
-    timer = threading.Timer(max(deadline - time.monotonic(), 0), connection.interrupt)
-    timer.daemon = True
-    timer.start()
+    done = threading.Event()
+
+    def interrupt() -> None:
+        # A thread rather than a progress handler: older libraries do not call that one inside a check of the b-trees.
+        # Again and again, since a statement that begins just now forgets an earlier interruption.
+        wait = max(deadline - time.monotonic(), 0)
+        while not done.wait(wait):
+            connection.interrupt()
+            wait = 0.01
+
+    thread = threading.Thread(target=interrupt, daemon=True)
+    thread.start()
     try:
         yield
     finally:
-        timer.cancel()
+        done.set()
+        thread.join()
 
 
 @contextlib.contextmanager

@@ -49,6 +49,7 @@ class Wal:
     commits_lost: int = 0
     database_pages: int = 0
     last_frame_of_page: Dict[int, int] = dataclasses.field(default_factory=dict)
+    first_page_one: bytes = b""
     page_one: bytes = b""
     torn: bool = False
     torn_commit: bool = False
@@ -138,6 +139,7 @@ def read_wal(descriptor: int, *, deadline: Optional[float] = None) -> Wal:
         commits_lost=scan.commits_lost,
         database_pages=scan.database_pages,
         last_frame_of_page=scan.last_frame_of_page,
+        first_page_one=scan.first_page_one,
         page_one=scan.page_one,
         torn=scan.torn,
         torn_commit=scan.torn_commit,
@@ -158,7 +160,7 @@ class _Scan:
         self.total, self.rest = divmod(size - HEADER_SIZE, self.frame_size)
         self.valid = self.committed = self.lost = self.commits_lost = self.database_pages = 0
         self.last_frame_of_page: Dict[int, int] = {}
-        self.page_one = b""
+        self.first_page_one = self.page_one = b""
         self.torn = self.torn_commit = self.damaged = self.foreign = False
         self.running: Tuple[int, int] = (0, 0)
 
@@ -198,6 +200,7 @@ class _Scan:
                 self.last_frame_of_page.update(pending)
                 pending.clear()
                 self.page_one = pending_page_one
+                self.first_page_one = self.first_page_one or pending_page_one
         return True
 
     def tail(self, *, deadline: Optional[float]) -> bool:

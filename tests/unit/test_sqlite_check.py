@@ -1,0 +1,617 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sqlite3
+import struct
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Set
+
+import pytest
+from sqlite_samples import (
+    INSERTER,
+    OPEN,
+    WRITER,
+    Process,
+    closed,
+    codes,
+    crashed,
+    flip,
+    frame_offset,
+    new_salts,
+    patch,
+    shell,
+    snapshot,
+)
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _sqlite_check, _sqlite_view
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import SqliteError
+
+CHECKS = ["quick", "integrity", "foreign_keys"]
+
+
+def check(path: str, **arguments: Any) -> Dict[str, Any]:
+    return _sqlite_check.check(path=path, **arguments)
+
+
+# --- the table of damaged inputs -------------------------------------------------------------------------------------
+
+
+def _truncated(path: str) -> None:
+    closed(path)
+    os.truncate(path, os.path.getsize(path) // 2)
+
+
+def _cut_header(path: str) -> None:
+    closed(path)
+    os.truncate(path, 50)
+
+
+def _empty(path: str) -> None:
+    Path(path).touch()
+
+
+def _empty_beside_wal(path: str) -> None:
+    crashed(path)
+    os.truncate(path, 0)
+
+
+def _random(path: str) -> None:
+    Path(path).write_bytes(bytes(pow(3, n, 65537) & 255 for n in range(40960)))
+
+
+def _text(path: str) -> None:
+    Path(path).write_text("-- a dump, not a database\n" * 200, encoding="utf-8")
+
+
+def _patched(offset: int, data: bytes) -> Callable[[str], None]:
+    def make(path: str) -> None:
+        closed(path)
+        patch(path, offset, data)
+
+    return make
+
+
+def _root_of(path: str, name: str) -> int:
+    connection = sqlite3.connect(path)
+    page = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (name,)).fetchone()[0]
+    connection.close()
+    return int(page)
+
+
+def _page_lost(path: str) -> None:
+    closed(path)
+    patch(path, (_root_of(path, "incidents") - 1) * 4096, b"\xa5" * 4096)
+
+
+def _index_entry_changed(path: str) -> None:
+    closed(path)
+    data = Path(path).read_bytes()
+    # The second place of the title is the one in the index.
+    first = data.index(b"title 000003")
+    offset = data.index(b"title 000003", first + 1)
+    patch(path, offset + 6, b"9")
+
+
+def _freelist_count(path: str) -> None:
+    closed(path)
+    patch(path, 36, struct.pack(">I", 7))
+
+
+def _wal(change: Callable[[str], None]) -> Callable[[str], None]:
+    def make(path: str) -> None:
+        crashed(path)
+        change(f"{path}-wal")
+
+    return make
+
+
+def _cut(amount: int) -> Callable[[str], None]:
+    return lambda path: os.truncate(path, os.path.getsize(path) - amount)
+
+
+def _wal_of_other_page_size(path: str) -> None:
+    crashed(path)
+    crashed(f"{path}.other", page_size=1024)
+    os.replace(f"{path}.other-wal", f"{path}-wal")
+    os.unlink(f"{path}.other")
+
+
+def _wal_of_another_database(path: str) -> None:
+    """The WAL replaces every page it has: SQLite finds another, sound database."""
+    crashed(f"{path}.other")
+    closed(path, mode="DELETE")
+    connection = sqlite3.connect(path, isolation_level=None)
+    for number in range(20):
+        connection.execute(f"PRAGMA user_version={number}")
+    connection.close()
+    os.replace(f"{path}.other-wal", f"{path}-wal")
+    os.unlink(f"{path}.other")
+
+
+def _restored_beside_a_newer_wal(path: str) -> None:
+    """An old backup copied over the database, the WAL of the newer one left where it was."""
+    closed(path)
+    shutil.copy(path, f"{path}.backup")
+    for number in range(5):
+        connection = sqlite3.connect(path, isolation_level=None)
+        connection.execute(f"PRAGMA user_version={number + 1}")
+        if number == 4:
+            shutil.copy(f"{path}-wal", f"{path}.wal")
+        connection.close()
+    os.replace(f"{path}.backup", path)
+    os.replace(f"{path}.wal", f"{path}-wal")
+
+
+def _wal_lost(path: str) -> None:
+    connection = sqlite3.connect(f"{path}.work", isolation_level=None)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("CREATE TABLE t (a)")
+    shutil.copy(f"{path}.work", path)
+    connection.close()
+    os.unlink(f"{path}.work")
+
+
+def _wal_is(make_it: Callable[[str], None]) -> Callable[[str], None]:
+    def make(path: str) -> None:
+        closed(path)
+        make_it(f"{path}-wal")
+
+    return make
+
+
+def _link(path: str) -> None:
+    closed(f"{path}.real")
+    os.symlink(f"{path}.real", path)
+
+
+def _socket(path: str) -> None:
+    place = socket.socket(socket.AF_UNIX)
+    place.bind(path)
+    place.close()
+
+
+def _too_new(path: str) -> None:
+    closed(path)
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA writable_schema=ON")
+    connection.execute("UPDATE sqlite_master SET sql = 'CREATE TABLE users (id, name) FUTURE' WHERE name = 'users'")
+    connection.close()
+    patch(path, 96, struct.pack(">I", 3999001))
+
+
+def _malformed_schema(path: str) -> None:
+    closed(path)
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA writable_schema=ON")
+    connection.execute("UPDATE sqlite_master SET sql = 'CREATE TABLE users (id, name) FUTURE' WHERE name = 'users'")
+    connection.close()
+
+
+def _hot_journal(path: str) -> None:
+    """A rollback-mode database killed in the middle of a transaction that has already reached the file."""
+    closed(path, mode="DELETE")
+    body = """
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA cache_size=1")
+    connection.execute("BEGIN")
+    connection.execute("UPDATE incidents SET body = 'half'")
+    """
+    Process(path, body).kill()
+    assert os.path.getsize(f"{path}-journal") > 0
+
+
+def _missing_beside_wal(path: str) -> None:
+    crashed(path)
+    os.unlink(path)
+
+
+def _below_a_file(path: str) -> None:
+    closed(os.path.dirname(path) + "/file")
+
+
+def _loop(path: str) -> None:
+    os.symlink(path, path)
+
+
+def _garbage_index(path: str) -> None:
+    crashed(path)
+    Path(f"{path}-shm").write_bytes(b"\xff" * 32768)
+
+
+def _orphan_row(path: str) -> None:
+    closed(path)
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("CREATE TABLE child (id INTEGER PRIMARY KEY, user INTEGER REFERENCES users (id))")
+    connection.execute("INSERT INTO child VALUES (1, 99)")
+    connection.close()
+
+
+NOTHING: Set[str] = set()
+# name, how it is made, codes of the problems, healthy, data loss suspected
+CASES: List[Any] = [
+    ("closed", closed, NOTHING, True, False),
+    ("crashed", crashed, NOTHING, True, False),
+    ("rollback mode", lambda path: closed(path, mode="DELETE"), NOTHING, True, False),
+    ("persistent journal", lambda path: closed(path, mode="PERSIST"), NOTHING, True, False),
+    ("page size 512", lambda path: crashed(path, page_size=512), NOTHING, True, False),
+    ("page size 65536", lambda path: crashed(path, page_size=65536), NOTHING, True, False),
+    ("crashed, index left", lambda path: crashed(path, shm=True), NOTHING, True, False),
+    ("index of garbage", _garbage_index, NOTHING, True, False),
+    ("empty WAL", _wal_is(lambda wal: Path(wal).touch()), NOTHING, True, False),
+    ("link", _link, NOTHING, True, False),
+    ("rows without parent", _orphan_row, {"foreign_keys"}, True, False),
+    ("missing", lambda path: None, {"missing"}, False, True),
+    ("missing beside WAL", _missing_beside_wal, {"missing"}, False, True),
+    ("zero bytes", _empty, {"empty"}, False, True),
+    ("zero bytes beside WAL", _empty_beside_wal, {"empty_beside_wal"}, False, True),
+    ("truncated", _truncated, {"corrupt"}, False, True),
+    ("cut in its header", _cut_header, {"not_a_database"}, False, True),
+    ("random bytes", _random, {"not_a_database"}, False, True),
+    ("text", _text, {"not_a_database"}, False, True),
+    ("flipped byte in magic", _patched(3, b"x"), {"not_a_database"}, False, True),
+    ("impossible page size", _patched(16, b"\x00\x03"), {"not_a_database"}, False, True),
+    ("huge page count", _patched(28, b"\x7f\xff\xff\xff"), {"corrupt"}, False, True),
+    ("freelist count", _freelist_count, {"corrupt"}, False, True),
+    ("b-tree page overwritten", _page_lost, {"corrupt"}, False, True),
+    ("index entry changed", _index_entry_changed, {"corrupt"}, False, True),
+    ("schema format 9", _patched(44, b"\0\0\0\x09"), {"schema_too_new"}, False, False),
+    ("read version 3", _patched(18, b"\x03\x03"), {"schema_too_new"}, False, False),
+    ("schema too new", _too_new, {"schema_too_new"}, False, False),
+    ("malformed schema", _malformed_schema, {"corrupt"}, False, True),
+    ("WAL header magic", _wal(lambda wal: flip(wal, 0)), {"wal_damaged"}, False, True),
+    ("WAL header salts", _wal(lambda wal: flip(wal, 17)), {"wal_damaged"}, False, True),
+    ("WAL frame", _wal(lambda wal: flip(wal, frame_offset(9) + 500)), {"wal_damaged"}, False, True),
+    ("WAL frame checksum", _wal(lambda wal: flip(wal, frame_offset(9) + 17)), {"wal_damaged"}, False, True),
+    ("WAL frame salt", _wal(lambda wal: flip(wal, frame_offset(9) + 9)), {"wal_damaged"}, False, True),
+    ("WAL last frame", _wal(lambda wal: flip(wal, -10)), {"wal_torn"}, True, True),
+    ("WAL cut in a frame", _wal(_cut(100)), {"wal_torn"}, True, False),
+    ("WAL cut in its header", _wal(lambda wal: os.truncate(wal, 20)), {"wal_torn"}, True, False),
+    ("WAL with swapped salts", _wal(new_salts), {"wal_foreign"}, False, True),
+    ("WAL of random bytes", _wal_is(_random), {"wal_damaged"}, False, True),
+    ("WAL of other page size", _wal_of_other_page_size, {"wal_foreign", "corrupt"}, False, True),
+    ("WAL of another database", _wal_of_another_database, {"wal_foreign"}, False, True),
+    ("restored beside a newer WAL", _restored_beside_a_newer_wal, {"wal_foreign"}, False, True),
+    ("WAL lost, no table left", _wal_lost, {"no_tables"}, False, True),
+    ("hot journal", _hot_journal, {"hot_journal"}, True, False),
+    ("folder", os.mkdir, {"not_a_file"}, False, False),
+    ("FIFO", os.mkfifo, {"not_a_file"}, False, False),
+    ("socket", _socket, {"not_a_file"}, False, False),
+    ("dangling link", lambda path: os.symlink("nowhere", path), {"missing"}, False, True),
+    ("link to itself", _loop, {"not_a_file"}, False, False),
+    ("WAL is a FIFO", _wal_is(os.mkfifo), {"not_a_file"}, False, False),
+    ("WAL is a folder", _wal_is(os.mkdir), {"not_a_file"}, False, False),
+    ("WAL is a link", _wal_is(lambda wal: os.symlink("/etc/passwd", wal)), {"not_a_file"}, False, False),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case[0] for case in CASES])
+def test_damaged_inputs(case: Any, tmp_path: Path) -> None:
+    _name, make, expected, healthy, loss = case
+    folder = tmp_path / "app"
+    folder.mkdir()
+    path = str(folder / "itsm.db")
+    make(path)
+    before = snapshot(str(folder))
+    started = time.monotonic()
+    result = check(path, checks=CHECKS)
+    assert time.monotonic() - started < 5
+    assert set(codes(result)) == expected, result["problems"]
+    assert (result["healthy"], result["data_loss_suspected"]) == (healthy, loss)
+    assert bool(result["data_loss_reasons"]) is loss
+    assert all("\n" not in problem["message"] and problem["message"] for problem in result["problems"])
+    assert snapshot(str(folder)) == before
+
+
+@pytest.mark.skipif(shutil.which("sqlite3") is None, reason="there is no sqlite3 shell to ask")
+@pytest.mark.parametrize(
+    ("name", "make", "expected"),
+    [case[:3] for case in CASES if not case[2] & {"not_a_file", "missing", "empty", "empty_beside_wal"}],
+    ids=[case[0] for case in CASES if not case[2] & {"not_a_file", "missing", "empty", "empty_beside_wal"}],
+)
+def test_the_shell_agrees(name: str, make: Callable[[str], None], expected: Set[str], tmp_path: Path) -> None:
+    path = str(tmp_path / "itsm.db")
+    make(path)
+    shell_is_content = shell(path, "PRAGMA integrity_check") == "ok"
+    assert shell_is_content is not bool(expected & {"corrupt", "not_a_database", "schema_too_new"})
+
+
+# --- what a look may not do ------------------------------------------------------------------------------------------
+
+AWKWARD = ["it's.db", 'a"b.db', "what?.db", "a#b.db", "100%41.db", "a b.db", "日本.db", "a&mode=rwc.db", b"\xff\xfe.db"]
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+def test_awkward_names(name: str | bytes, tmp_path: Path) -> None:
+    path = f"{tmp_path}/" + os.fsdecode(name)
+    crashed(path)
+    before = snapshot(str(tmp_path))
+    result = check(path)
+    assert result["healthy"], result["problems"]
+    assert result["row_counts"] == {"incidents": 260, "users": 2}
+    assert snapshot(str(tmp_path)) == before
+
+
+@pytest.mark.parametrize("path", ["itsm.db", "./itsm.db", "", "/tmp/a\0b"])
+def test_paths_that_cannot_be_meant(path: str) -> None:
+    with pytest.raises(SqliteError, match="path must be an absolute path"):
+        check(path)
+
+
+def _as_nobody(work: Callable[[], Dict[str, Any]]) -> Dict[str, Any]:
+    """Run C(work) as a user without rights, where we are root; as ourselves where we are not."""
+    if os.geteuid() != 0:
+        return work()
+    answers: List[Dict[str, Any]] = []
+
+    def child(emit: _sqlite_view.Emit) -> None:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        emit({"event": "result", "result": work()})
+
+    answers = _sqlite_view.in_child(child, deadline=time.monotonic() + 20, read_only=False)
+    assert answers[0]["event"] == "result", answers
+    return dict(answers[0]["result"])
+
+
+@pytest.fixture
+def public_folder() -> Any:
+    """Yield a folder that everybody may enter, unlike C(tmp_path)."""
+    folder = tempfile.mkdtemp()
+    Path(folder).chmod(0o711)
+    yield folder
+    Path(folder).chmod(0o700)
+    shutil.rmtree(folder)
+
+
+def test_no_permission(public_folder: str) -> None:
+    path = f"{public_folder}/itsm.db"
+    crashed(path)
+    os.chmod(path, 0)
+    result = _as_nobody(lambda: check(path))
+    assert codes(result) == ["unreadable"]
+    assert "Permission denied" in result["problems"][0]["message"]
+
+
+def test_no_permission_for_the_wal(public_folder: str) -> None:
+    path = f"{public_folder}/itsm.db"
+    crashed(path)
+    os.chmod(f"{path}-wal", 0)
+    result = _as_nobody(lambda: check(path))
+    assert codes(result) == ["unreadable"]
+    assert result["row_counts"] == {}
+
+
+def test_read_only_folder(public_folder: str) -> None:
+    path = f"{public_folder}/itsm.db"
+    crashed(path)
+    Path(public_folder).chmod(0o511)
+    before = snapshot(public_folder)
+    result = _as_nobody(lambda: check(path))
+    assert result["healthy"]
+    assert result["row_counts"]["incidents"] == 260
+    assert snapshot(public_folder) == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root owns files of others")
+def test_root_leaves_the_owners_alone(tmp_path: Path) -> None:
+    """SQLite run by root hands a WAL to the database's owner; a look must not."""
+    path = str(tmp_path / "itsm.db")
+    crashed(path)
+    os.chown(path, 12345, 12345)
+    os.chown(f"{path}-wal", 23456, 23456)
+    before = snapshot(str(tmp_path))
+    assert check(path)["healthy"]
+    assert snapshot(str(tmp_path)) == before
+
+
+# --- live databases --------------------------------------------------------------------------------------------------
+
+
+def test_a_live_database(tmp_path: Path) -> None:
+    path = str(tmp_path / "itsm.db")
+    crashed(path)
+    with Process(path, OPEN) as process:
+        names = sorted(os.listdir(tmp_path))
+        result = check(path)
+        assert result["healthy"], result["problems"]
+        assert [holder["pid"] for holder in result["holders"]] == [process.pid]
+        assert result["row_counts"]["incidents"] == 260
+        assert sorted(os.listdir(tmp_path)) == names
+
+
+def test_a_live_writer_is_not_disturbed(tmp_path: Path) -> None:
+    path = str(tmp_path / "itsm.db")
+    closed(path)
+    with Process(path, WRITER):
+        result = check(path, checks=CHECKS)
+        assert result["healthy"], result["problems"]
+        assert result["holders"][0]["role"] == "writer"
+        assert result["row_counts"]["users"] == 2  # the third one is not committed
+
+
+def test_a_live_rollback_database_that_is_locked(tmp_path: Path) -> None:
+    path = str(tmp_path / "itsm.db")
+    closed(path, mode="DELETE")
+    with Process(path, OPEN + 'connection.execute("BEGIN EXCLUSIVE")\n') as process:
+        result = check(path, busy_timeout=0.1)
+        assert codes(result) == ["locked"]
+        assert str(process.pid) in result["problems"][0]["message"]
+        assert not result["data_loss_suspected"]
+    assert check(path)["healthy"]
+
+
+def test_removed_while_open(tmp_path: Path) -> None:
+    path = str(tmp_path / "itsm.db")
+    closed(path)
+    with Process(path, INSERTER) as process:
+        os.unlink(f"{path}-wal")
+        result = check(path)
+        assert "open_deleted" in codes(result)
+        assert str(process.pid) in result["data_loss_reasons"][0]
+
+
+def test_a_service_that_starts_meanwhile_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(tmp_path / "itsm.db")
+    crashed(path)
+    in_child = _sqlite_view.in_child
+    writes = []
+
+    def and_somebody_writes(*arguments: Any, **named: Any) -> Any:
+        messages = in_child(*arguments, **named)
+        if len(writes) < 2:
+            writes.append(shell(path, "INSERT INTO users (name) VALUES (hex(randomblob(8)))"))
+        return messages
+
+    monkeypatch.setattr(_sqlite_view, "in_child", and_somebody_writes)
+    result = check(path)
+    assert writes == ["", ""]
+    assert result["healthy"]
+    assert result["row_counts"]["users"] == 4
+    writes.pop()
+    monkeypatch.setattr(_sqlite_check, "_ATTEMPTS", 1)
+    assert codes(check(path)) == ["changing"]
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+
+def test_rows_in_the_wal_count(tmp_path: Path) -> None:
+    path = str(tmp_path / "itsm.db")
+    crashed(path, in_database=10, in_wal=7)
+    result = check(path)
+    assert result["row_counts"] == {"incidents": 17, "users": 2}
+    assert result["wal"]["frames_committed"] == result["wal"]["frames_total"] >= 7
+    assert result["database"]["page_count"] == result["wal"]["database_pages"]
+
+
+def test_named_tables(tmp_path: Path) -> None:
+    path = str(tmp_path / "itsm.db")
+    closed(path)
+    assert check(path, row_counts=["users"])["row_counts"] == {"users": 2}
+    assert check(path, row_counts=False)["row_counts"] == {}
+    result = check(path, row_counts=["users", "nothing"])
+    assert codes(result) == ["no_such_table"]
+
+
+def test_table_names_are_quoted_and_sqlites_own_left_out(tmp_path: Path) -> None:
+    path = str(tmp_path / "itsm.db")
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute('CREATE TABLE "a""b; DROP TABLE c" (x)')
+    connection.execute("CREATE TABLE sqliteish (x INTEGER PRIMARY KEY AUTOINCREMENT)")
+    connection.execute("CREATE VIEW seen AS SELECT 1")
+    connection.execute("INSERT INTO sqliteish VALUES (NULL)")
+    connection.close()
+    assert check(path)["row_counts"] == {'a"b; DROP TABLE c': 0, "sqliteish": 1}
+
+
+@pytest.mark.parametrize(
+    ("baseline", "words"),
+    [
+        ({"users": 2, "incidents": 200}, ""),
+        ({"users": 1}, ""),
+        ({"users": 3}, "users has 2 rows, 1 fewer than the 3 before"),
+        ({"gone": 5}, "gone is not there any more"),
+    ],
+)
+def test_baseline(tmp_path: Path, baseline: Dict[str, int], words: str) -> None:
+    path = str(tmp_path / "itsm.db")
+    closed(path)
+    result = check(path, baseline=baseline)
+    assert (result["data_loss_suspected"], result["healthy"]) == (bool(words), not words)
+    assert words in "".join(problem["message"] for problem in result["problems"])
+
+
+def test_integrity_sees_what_quick_does_not(tmp_path: Path) -> None:
+    path = str(tmp_path / "itsm.db")
+    _index_entry_changed(path)
+    assert check(path, checks=["quick"])["healthy"]
+    result = check(path, checks=["integrity"])
+    assert not result["healthy"]
+    assert "problem" in result["checks"]["integrity"]
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = str(tmp_path_factory.mktemp("large") / "itsm.db")
+    closed(path, rows=200)
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA synchronous=OFF")
+    connection.execute(
+        "INSERT INTO incidents SELECT NULL, 'title ' || hex(randomblob(8)), hex(randomblob(30)) FROM incidents a, "
+        "incidents b, (SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4 UNION SELECT 5)"
+    )
+    connection.close()
+    return path
+
+
+def test_time_budget(large: str) -> None:
+    started = time.monotonic()
+    result = check(large, checks=CHECKS, time_budget=0.03)
+    assert time.monotonic() - started < 2
+    assert result["checks"]["integrity"] == "skipped: time budget"
+    assert result["healthy"]
+
+
+def test_quick_answers_where_integrity_has_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(tmp_path / "itsm.db")
+    closed(path)
+    run_check = _sqlite_check._run_check
+
+    def endless(connection: sqlite3.Connection, name: str) -> Any:
+        if name == "integrity":
+            try:
+                connection.execute(
+                    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+                ).fetchone()
+            except sqlite3.OperationalError as error:
+                return {"event": "check", "name": name, "lines": [], "error": str(error)}
+        return run_check(connection, name)
+
+    monkeypatch.setattr(_sqlite_check, "_run_check", endless)
+    result = check(path, checks=["integrity"], time_budget=2)
+    assert result["checks"] == {"integrity": "skipped: time budget", "quick": "ok", "row_counts": "ok"}
+    assert result["duration"] < 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"checks": ["all"]}, "checks must be among quick, foreign_keys, integrity, not 'all'"),
+        ({"time_budget": 0}, "time_budget must be above 0"),
+        ({"busy_timeout": -1}, "busy_timeout must be above 0"),
+    ],
+)
+def test_parameters(tmp_path: Path, arguments: Dict[str, Any], words: str) -> None:
+    with pytest.raises(SqliteError, match=words):
+        check(str(tmp_path / "itsm.db"), **arguments)
+
+
+@pytest.mark.parametrize(("value", "expected"), [(True, True), ("no", False), (["a"], ["a"]), ("True", True)])
+def test_row_counts_parameter(value: Any, expected: Any) -> None:
+    assert _sqlite_check.tables_wanted(value) == expected
+
+
+def test_row_counts_parameter_refused() -> None:
+    with pytest.raises(SqliteError, match="row_counts must be true, false or a list"):
+        _sqlite_check.tables_wanted("users")
+    with pytest.raises(SqliteError, match="baseline must give a number of rows for table users"):
+        _sqlite_check.baseline_of({"users": "many"})
+
+
+def test_a_reader_that_dies_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mapped page that the disk cannot give raises SIGBUS in the reading process."""
+    path = str(tmp_path / "itsm.db")
+    closed(path)
+    monkeypatch.setattr(_sqlite_check, "_run_check", lambda *_: os.kill(os.getpid(), 7))
+    result = check(path)
+    assert codes(result) == ["unreadable"]
+    assert "SIGBUS" in result["problems"][0]["message"]

@@ -1,0 +1,206 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import struct
+import time
+from pathlib import Path
+
+import pytest
+from sqlite_samples import closed, crashed, flip, frame_offset, new_salts, patch
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _sqlite_files, _sqlite_wal
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_wal import Wal
+
+
+def read(path: str) -> Wal:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return _sqlite_wal.read_wal(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize("page_size", [512, 1024, 2048, 4096, 8192, 16384, 32768, 65536])
+def test_a_whole_wal_of_every_page_size(tmp_path: Path, page_size: int) -> None:
+    path = str(tmp_path / "db")
+    crashed(path, page_size=page_size)
+    wal = read(f"{path}-wal")
+    assert wal.header_valid
+    assert wal.page_size == page_size
+    assert wal.frames_total == wal.frames_valid == wal.frames_committed > 0
+    assert not (wal.torn or wal.damaged or wal.foreign)
+    # SQLite's own numbers: frames and pages.
+    connection = sqlite3.connect(path)
+    assert connection.execute("PRAGMA page_count").fetchone()[0] == wal.database_pages
+    _busy, frames, _copied = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    connection.close()
+    assert frames == wal.frames_committed
+
+
+@pytest.mark.parametrize(
+    ("where", "part", "expected"),
+    [
+        # (frame, offset in it): what SQLite keeps, whether it is torn, damaged
+        (5, 24 + 100, (5, False, True)),
+        (5, 16, (5, False, True)),
+        (5, 8, (5, False, True)),
+        (5, 0, (5, False, True)),
+        (0, 24, (0, False, True)),
+        (-1, 24 + 100, (-1, True, False)),
+        (-1, 12, (-1, False, True)),
+    ],
+)
+def test_a_flipped_byte(tmp_path: Path, where: int, part: int, expected: tuple[int, bool, bool]) -> None:
+    path = str(tmp_path / "db-wal")
+    crashed(str(tmp_path / "db"))
+    total = read(path).frames_total
+    flip(path, frame_offset(where % total) + part)
+    wal = read(path)
+    kept, torn, damaged = expected
+    assert (wal.frames_valid, wal.torn, wal.damaged) == (kept % total, torn, damaged)
+    assert wal.frames_lost == (total - wal.frames_valid if damaged else 0)
+    # The recovery of SQLite itself stops at the same frame.
+    connection = sqlite3.connect(str(tmp_path / "db"))
+    connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    assert connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1] == wal.frames_committed
+    connection.close()
+
+
+def test_an_unfinished_transaction_does_not_count(tmp_path: Path) -> None:
+    path = str(tmp_path / "db")
+    connection = sqlite3.connect(f"{path}.live", isolation_level=None)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA cache_size=5")
+    connection.execute("CREATE TABLE t (a)")
+    connection.execute("BEGIN")
+    connection.executemany("INSERT INTO t VALUES (?)", [("x" * 2000,)] * 200)  # more than the cache holds
+    shutil.copy(f"{path}.live-wal", path)
+    connection.execute("ROLLBACK")
+    connection.close()
+    wal = read(path)
+    assert wal.frames_committed == 2
+    assert wal.frames_valid == wal.frames_total > wal.frames_committed
+    assert not (wal.torn or wal.damaged)
+
+
+def test_the_rest_of_an_older_generation_is_no_damage(tmp_path: Path) -> None:
+    path = str(tmp_path / "db")
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("CREATE TABLE t (a)")
+    for _ in range(20):
+        connection.execute("INSERT INTO t VALUES (randomblob(3000))")
+    connection.execute("PRAGMA wal_checkpoint(RESTART)")
+    connection.execute("INSERT INTO t VALUES (1)")
+    found = _sqlite_files.look(path)
+    wal = found.wal
+    connection.close()
+    assert wal.checkpoint_sequence == 1
+    assert 0 < wal.frames_valid == wal.frames_committed < wal.frames_total
+    assert not (wal.torn or wal.damaged or wal.foreign)
+
+
+def test_a_restarted_header_without_a_frame_is_no_damage(tmp_path: Path) -> None:
+    """A writer killed between the new header and its first frame: all older frames are in the database already."""
+    path = str(tmp_path / "db-wal")
+    crashed(str(tmp_path / "db"))
+    with open(path, "r+b") as stream:
+        header = stream.read(24)
+        salt1, _salt2 = struct.unpack_from(">II", header, 16)
+        header = header[:16] + struct.pack(">II", (salt1 + 1) & 0xFFFFFFFF, 99)
+        sums = _sqlite_wal.checksum(header, (0, 0), big_endian=bool(header[3] & 1))
+        stream.seek(0)
+        stream.write(header + struct.pack(">II", *sums))
+    wal = read(path)
+    assert wal.header_valid
+    assert wal.frames_valid == 0
+    assert not (wal.torn or wal.damaged or wal.foreign)
+
+
+def test_other_salts_in_the_header(tmp_path: Path) -> None:
+    path = str(tmp_path / "db-wal")
+    crashed(str(tmp_path / "db"))
+    new_salts(path)
+    wal = read(path)
+    assert wal.foreign
+    assert wal.frames_lost == wal.frames_total > 0
+
+
+@pytest.mark.parametrize("offset", [0, 4, 8, 16, 20, 24, 28])
+def test_a_damaged_header(tmp_path: Path, offset: int) -> None:
+    path = str(tmp_path / "db-wal")
+    crashed(str(tmp_path / "db"))
+    flip(path, offset)
+    wal = read(path)
+    assert not wal.header_valid
+    assert wal.damaged
+    assert wal.frames_committed == 0
+
+
+@pytest.mark.parametrize(("cut", "torn"), [(1, True), (4096, True), (24 + 4096, False), (10 * (24 + 4096), False)])
+def test_a_cut_wal(tmp_path: Path, cut: int, torn: bool) -> None:
+    path = str(tmp_path / "db-wal")
+    crashed(str(tmp_path / "db"))
+    os.truncate(path, os.path.getsize(path) - cut)
+    wal = read(path)
+    assert wal.torn is torn
+    assert not wal.damaged
+
+
+def test_less_than_a_header(tmp_path: Path) -> None:
+    path = tmp_path / "db-wal"
+    path.write_bytes(b"\x37\x7f")
+    assert read(str(path)).torn
+    path.write_bytes(b"")
+    assert read(str(path)) == Wal(exists=True)
+
+
+def test_the_index_tells_what_is_copied_already(tmp_path: Path) -> None:
+    path = str(tmp_path / "db")
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("CREATE TABLE t (a)")
+    connection.execute("INSERT INTO t VALUES (1)")
+    before = _sqlite_files.wal_as_dict(_sqlite_files.look(path))
+    connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+    after = _sqlite_files.wal_as_dict(_sqlite_files.look(path))
+    connection.close()
+    assert (before["frames_backfilled"], before["pages_pending"]) == (0, 2)
+    assert (after["frames_backfilled"], after["pages_pending"]) == (3, 0)
+    assert after["size"] > 0  # big, and yet nothing in it is unsaved
+
+
+def test_an_index_of_another_wal_is_not_believed(tmp_path: Path) -> None:
+    path = str(tmp_path / "db")
+    crashed(path, shm=True)
+    patch(f"{path}-shm", 96, struct.pack("=I", 9))
+    assert _sqlite_files.look(path).backfilled == 9
+    for copy in (32, 80):
+        patch(f"{path}-shm", copy, b"\0\0\0\1")
+    assert _sqlite_files.look(path).backfilled == 0
+
+
+def test_the_newest_header_lies_in_the_wal(tmp_path: Path) -> None:
+    path = str(tmp_path / "db")
+    closed(path)
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA user_version=42")
+    header = _sqlite_files.look(path).newest_header
+    connection.close()
+    assert header is not None
+    assert header.user_version == 42
+
+
+def test_the_deadline_ends_the_reading(tmp_path: Path) -> None:
+    path = str(tmp_path / "db-wal")
+    crashed(str(tmp_path / "db"))
+    descriptor = os.open(path, os.O_RDONLY)
+    wal = _sqlite_wal.read_wal(descriptor, deadline=time.monotonic() - 1)
+    os.close(descriptor)
+    assert not wal.complete
