@@ -141,8 +141,7 @@ def _look_at_files(db_path: str) -> Tuple[_sqlite_files.Look, _sqlite_holders.Ho
     if not found.openable:
         why = found.problems[0].message if found.problems else f"{db_path} cannot be opened"
         raise KnexError(f"db_path: {why}; knex is not run, since it would open or create it")
-    wal_mode = found.header is not None and (found.header.wal_mode or found.wal.size > 0)
-    return found, _sqlite_holders.find_holders(found.files, wal_mode=wal_mode)
+    return found, _sqlite_holders.find_holders(found)
 
 
 def read_tables(db_path: str) -> Tables:
