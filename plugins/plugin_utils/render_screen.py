@@ -27,6 +27,9 @@ def tone(incident: timeline.Incident) -> str:
 
 def summary(incident: timeline.Incident, *, document: Optional[str]) -> List[str]:
     """Return the lines for one incident; C(document) is where its postmortem was written, C(None) where it was not."""
+    outcome = prose.OUTCOMES.get(incident.outcome, incident.outcome)
+    if incident.outcome == "would_recover":
+        return [f"{outcome}: {incident.host}", *_aligned(_rehearsal(incident))]
     spans, times = incident.durations, incident.times
     since = f", since {times.started_at}" if times.started_at else ""
     still = "" if times.mitigated_at or incident.outcome in ("warning", "recovered") else ", still down"
@@ -46,8 +49,18 @@ def summary(incident: timeline.Incident, *, document: Optional[str]) -> List[str
     if incident.evidence:
         fields.append(("evidence", f"{incident.evidence} (on the host)"))
     fields.append(("postmortem", document or "not written"))
-    outcome = prose.OUTCOMES.get(incident.outcome, incident.outcome)
     return [f"{outcome}: {incident.host}, incident {incident.incident or 'none'}", *_aligned(fields)]
+
+
+def _rehearsal(incident: timeline.Incident) -> List[Tuple[str, str]]:
+    """Return the fields of a run in check mode: only what was looked at is known, the rest is what would be done."""
+    return [
+        ("severity", incident.severity or "unknown"),
+        ("cause", prose.cause(incident)),
+        ("would climb", ", ".join(each.rung for each in incident.rungs_tried) or "no rung"),
+        ("would do", _done(incident)),
+        ("next step", incident.next_step or ""),
+    ]
 
 
 def without_incident(host: str, events: Sequence[timeline.Event]) -> Optional[Tuple[str, str]]:
@@ -74,7 +87,7 @@ def _why(incident: timeline.Incident) -> str:
         return incident.error
     reasons = [f"{each.rung}: {each.reason}" for each in incident.rungs_tried if each.reason]
     if reasons:
-        return reasons[-1]
+        return "; ".join(reasons)
     if incident.outcome == "unfinished":
         return "the run ended before its verdict"
     failures = [step for step in incident.steps if step.weight == timeline.FAILURE]

@@ -113,8 +113,10 @@ def test_check_mode_changes_nothing_and_says_what_it_would_do(service: Service) 
     assert run.rc == 0
     assert tree(service.folder) == before
     assert not service.pids()
-    assert "would" in run.screen
-    assert re.search(r"restart", run.screen)
+    assert "WOULD RECOVER" in run.screen
+    end = run.screen[run.screen.index("WOULD RECOVER") :]
+    assert re.search(r"would climb +restart\n", end)
+    assert "Bring the service's process to the state asked for" in end
 
 
 def test_a_hung_service_is_restarted_after_five_failed_probes(service: Service) -> None:
@@ -140,7 +142,7 @@ def test_what_cannot_be_recovered_ends_with_an_error_that_says_everything(servic
     )
     assert run.rc != 0
     end = run.screen[run.screen.index("PLAY RECAP") :]
-    assert "not recovered" in end
+    assert "NOT RECOVERED" in end
     assert "restart" in end
     assert "standard_recovery" in end
     assert "project leader" in end or "whole team" in end
