@@ -7,11 +7,21 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import grp
+import os
+import pwd
 import sqlite3
+import stat
 import time
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _sqlite_files, _sqlite_holders, _sqlite_view
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _clock,
+    _sqlite_files,
+    _sqlite_holders,
+    _sqlite_view,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import (
     Look,
     Problem,
@@ -34,6 +44,7 @@ def check(
     time_budget: float = 30.0,
     busy_timeout: float = 5.0,
     baseline: Optional[Mapping[str, int]] = None,
+    owner: Optional[str] = None,
     proc_root: str = "/proc",
 ) -> Dict[str, Any]:
     """Check the database C(path) within C(time_budget) seconds and return the result of the module C(sqlite_check).
@@ -46,6 +57,7 @@ def check(
     for parameter, value in (("time_budget", time_budget), ("busy_timeout", busy_timeout)):
         if not 0 < value <= 86400:
             raise SqliteError(f"{parameter} must be above 0 and at most 86400 seconds, not {value}")
+    user = _user(owner)
     started = time.monotonic()
     deadline = started + time_budget
     result: Dict[str, Any] = {}
@@ -57,6 +69,7 @@ def check(
             deadline=deadline,
             busy_timeout=min(busy_timeout, time_budget),
             baseline=baseline or {},
+            user=user,
             proc_root=proc_root,
         )
         if steady or time.monotonic() > deadline:
@@ -64,6 +77,25 @@ def check(
         time.sleep(0.1 * (attempt + 1))
     result["duration"] = round(time.monotonic() - started, 3)
     return result
+
+
+@dataclasses.dataclass(frozen=True)
+class _User:
+    """The service user, who has to be able to write to the database."""
+
+    name: str
+    uid: int
+    groups: Sequence[int]
+
+
+def _user(name: Optional[str]) -> Optional[_User]:
+    if not name:
+        return None
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        raise SqliteError(f"owner must be a user of this host, not {name!r}") from None
+    return _User(name=name, uid=entry.pw_uid, groups=os.getgrouplist(name, entry.pw_gid))
 
 
 class _Examination:
@@ -85,6 +117,7 @@ def _attempt(
     deadline: float,
     busy_timeout: float,
     baseline: Mapping[str, int],
+    user: Optional[_User],
     proc_root: str,
 ) -> Tuple[Dict[str, Any], bool]:
     found = _sqlite_files.look(path, deadline=deadline)
@@ -118,6 +151,8 @@ def _attempt(
     for name in asked:
         done.checks.setdefault(name, "skipped: the database cannot be opened" if not done.basics else SKIPPED)
     problems = [*found.problems, *_side_problems(found, holders, checked=done), *done.problems]
+    if user is not None:
+        problems += _ownership(found, user)
     problems += _losses(done.row_counts, baseline, counted=done.checks.get("row_counts") == "ok")
     if not done.steady:
         problems.append(
@@ -129,6 +164,7 @@ def _attempt(
         "problems": [problem.as_dict() for problem in problems],
         "database": _database(found, done),
         "wal": _sqlite_files.wal_as_dict(found),
+        "files": [_file(name, facts) for name, facts in found.files.items()],
         "holders": [holder.as_dict() for holder in holders.found],
         "holders_complete": holders.complete,
         "row_counts": done.row_counts,
@@ -432,6 +468,63 @@ def _side_problems(found: Look, holders: _sqlite_holders.Holders, *, checked: _E
     return problems
 
 
+def _may_write(user: _User, facts: _sqlite_files.FileFacts) -> bool:
+    if user.uid == 0:
+        return True
+    if facts.uid == user.uid:
+        wanted = stat.S_IWUSR
+    elif facts.gid in user.groups:
+        wanted = stat.S_IWGRP
+    else:
+        wanted = stat.S_IWOTH
+    return bool(facts.mode & wanted)
+
+
+def _ownership(found: Look, user: _User) -> List[Problem]:
+    """Return what keeps the service from writing, as after somebody ran it as root by mistake."""
+    looked_at = dict(found.files)
+    with contextlib.suppress(OSError):
+        folder = _sqlite_files.facts_of(os.path.dirname(found.path))
+        if folder is not None:
+            looked_at["folder"] = folder
+    return [
+        Problem(
+            "ownership",
+            f"{printable(facts.path)} belongs to {_name_of_user(facts.uid)}, mode {facts.mode:04o}: "
+            f"user {user.name} cannot write to it",
+            level="warning",
+        )
+        for facts in looked_at.values()
+        if not _may_write(user, facts)
+    ]
+
+
+def _name_of_user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _name_of_group(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
+
+
+def _file(name: str, facts: _sqlite_files.FileFacts) -> Dict[str, Any]:
+    return {
+        "name": name,
+        "path": printable(facts.path),
+        "size": facts.size,
+        "owner": _name_of_user(facts.uid),
+        "group": _name_of_group(facts.gid),
+        "mode": f"{facts.mode:04o}",
+        "modified_at": _clock.iso(facts.mtime_ns / 1e9),
+    }
+
+
 def _losses(counts: Mapping[str, int], baseline: Mapping[str, int], *, counted: bool) -> List[Problem]:
     if not counted:
         return []
@@ -464,6 +557,9 @@ def _database(found: Look, done: _Examination) -> Dict[str, Any]:
         "journal_mode": None,
         "sqlite_version": _sqlite_files.version_text(header.writer_version) if header is not None else None,
         "library_version": sqlite3.sqlite_version,
+        "wal_reset_bug": header is not None
+        and header.wal_mode
+        and _sqlite_files.has_wal_reset_bug(header.writer_version),
     }
     if header is not None:
         database["journal_mode"] = "wal" if header.wal_mode else "rollback"

@@ -144,6 +144,15 @@ def version_text(number: int) -> str:
     return f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}" if number else ""
 
 
+def has_wal_reset_bug(version: int) -> bool:
+    """Whether a SQLite library may lose pages when two connections write and checkpoint at the same instant.
+
+    Versions: https://www.sqlite.org/wal.html#walresetbug
+    """
+    backported = 3044006 <= version < 3045000 or 3050007 <= version < 3051000
+    return 3007000 <= version <= 3051002 and not backported
+
+
 def open_regular(path: str) -> int:
     """Open a regular file for reading, following no link, waiting for nothing. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)

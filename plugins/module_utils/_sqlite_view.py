@@ -106,6 +106,13 @@ def give_up_writing() -> None:
             wanted = data[1] & (1 << _CAP_DAC_OVERRIDE)
         kept = (ctypes.c_uint32 * 6)(wanted, wanted, 0, 0, 0, 0)
         library.capset(header, kept)
+    die_with_parent()  # the kernel forgets that when a process changes its identity
+
+
+def die_with_parent() -> None:
+    """Have the kernel end this process when the one that started it ends."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
 def in_child(work: Callable[[Emit], None], *, deadline: float, read_only: bool = True) -> List[Message]:
@@ -115,6 +122,7 @@ def in_child(work: Callable[[Emit], None], *, deadline: float, read_only: bool =
     ended at C(deadline) (C(time.monotonic) seconds) plus a short grace. Raises SqliteError where no child can be made.
     """
     reading, writing = os.pipe()
+    parent = os.getpid()
     try:
         pid = os.fork()
     except OSError as error:
@@ -122,7 +130,7 @@ def in_child(work: Callable[[Emit], None], *, deadline: float, read_only: bool =
         os.close(writing)
         raise _sqlite_files.SqliteError(f"Cannot start a process to read the database in: {error.strerror}") from error
     if pid == 0:
-        _child(work, reading=reading, writing=writing, read_only=read_only)
+        _child(work, reading=reading, writing=writing, parent=parent, read_only=read_only)
     os.close(writing)
     try:
         return _listen(reading, pid=pid, deadline=deadline)
@@ -130,19 +138,17 @@ def in_child(work: Callable[[Emit], None], *, deadline: float, read_only: bool =
         os.close(reading)
 
 
-def _child(work: Callable[[Emit], None], *, reading: int, writing: int, read_only: bool) -> None:
+def _child(work: Callable[[Emit], None], *, reading: int, writing: int, parent: int, read_only: bool) -> None:
     """Be the child: never return, never run anything of the parent's clean-up."""
     status = 1
     try:
         os.close(reading)
-        parent = os.getppid()
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(1)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if read_only:
             give_up_writing()
+        die_with_parent()
+        if os.getppid() != parent:  # it ended before we asked
+            os._exit(1)
 
         def emit(message: Message) -> None:
             data = json.dumps(message).encode() + b"\n"

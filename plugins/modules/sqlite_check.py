@@ -44,6 +44,11 @@ options:
       - Earlier row counts, table to rows, for example RV(row_counts) of an earlier run or of a backup.
       - A table that is missing now, or has fewer rows, is reported as V(row_loss).
     type: dict
+  owner:
+    description:
+      - The user that the service runs as. Files, or a folder, that this user cannot write to are reported as
+        V(ownership), a warning. Access control lists are not looked at.
+    type: str
   time_budget:
     description: Seconds that the whole look may take. What does not fit is skipped, and RV(checks) says so.
     type: float
@@ -97,7 +102,8 @@ problems:
           V(no_tables).
         - WAL. V(wal_torn) (a warning, the usual trace of a kill), V(wal_damaged), V(wal_foreign).
         - Content. V(corrupt), V(schema_too_new), V(foreign_keys) (a warning), V(row_loss), V(no_such_table).
-        - Others in it. V(locked), V(open_deleted), V(changing) (a warning), V(hot_journal) (a warning).
+        - Others in it. V(locked), V(open_deleted), V(changing) (a warning), V(hot_journal) (a warning), V(ownership)
+          (a warning).
       type: str
       sample: wal_damaged
     message:
@@ -173,6 +179,47 @@ database:
       description: Version of the library that the check used.
       type: str
       sample: 3.46.1
+    wal_reset_bug:
+      description:
+        - Whether it is in WAL mode and was last written by a library with the WAL-reset bug, versions 3.7.0 to 3.51.2
+          save 3.44.6 and 3.50.7. Such a database may lose pages when a second process checkpoints it while it is in
+          use.
+      type: bool
+      sample: true
+files:
+  description: The database and the files beside it that are there.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: V(database), V(wal), V(shm) or V(journal).
+      type: str
+      sample: database
+    path:
+      description: The file.
+      type: str
+      sample: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
+    size:
+      description: Bytes.
+      type: int
+      sample: 1048576
+    owner:
+      description: Owner's name, or number where it has none.
+      type: str
+      sample: itsm
+    group:
+      description: Group's name, or number where it has none.
+      type: str
+      sample: itsm
+    mode:
+      description: Permissions, octal.
+      type: str
+      sample: "0640"
+    modified_at:
+      description: When it was last written to.
+      type: str
+      sample: "2026-03-02T01:02:03.456Z"
 wal:
   description: What the write-ahead log holds, read from its bytes.
   returned: always
@@ -310,6 +357,7 @@ def main() -> None:
             },
             "row_counts": {"type": "raw", "default": True},
             "baseline": {"type": "dict"},
+            "owner": {"type": "str"},
             "time_budget": {"type": "float", "default": 30.0},
             "busy_timeout": {"type": "float", "default": 5.0},
         },
@@ -321,6 +369,7 @@ def main() -> None:
             checks=module.params["checks"],
             row_counts=_sqlite_check.tables_wanted(module.params["row_counts"]),
             baseline=_sqlite_check.baseline_of(module.params["baseline"]),
+            owner=module.params["owner"],
             time_budget=module.params["time_budget"],
             busy_timeout=module.params["busy_timeout"],
         )

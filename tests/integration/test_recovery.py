@@ -150,6 +150,9 @@ def test_what_cannot_be_recovered_ends_with_an_error_that_says_everything(servic
     told = json.loads(document.read_text(encoding="utf-8"))
     assert [rung["held"] for rung in told["rungs_tried"]] == [False, False]
     assert told["escalation"]["to"]
+    # The first look could not know why the service would not start; the look after the rungs does.
+    assert told["cause"] == "unhandled_exception"
+    assert told["rows_before"]["incidents"] > 0
 
 
 def test_a_database_that_is_not_sound_is_never_started_on(service: Service) -> None:

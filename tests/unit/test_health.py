@@ -388,6 +388,27 @@ def test_recovery_by_itself_is_healthy_and_its_failures_are_remembered(service, 
     assert result["first_failure_at"] < result["first_healthy_at"]
 
 
+def test_service_that_flaps_is_a_warning_from_the_threshold_on(service, running):
+    for failures, severity in ((2, "none"), (3, "warning")):
+        with Server(*[BAD] * failures, GOOD) as server:
+            result = ask(service, [server.target()])
+        assert (result["healthy"], result["severity"], result["max_consecutive_failures"]) == (True, severity, failures)
+    with Server(*[BAD] * 4, GOOD) as server:
+        assert ask(service, [server.target()], mode="await")["severity"] == "none"  # it was only starting
+
+
+def test_summary_is_a_line_on_what_is_wrong(service, running):
+    with Server(BAD) as server:
+        targets = [server.target(), server.target("two"), server.target("three", required=False)]
+        summary = ask(service, targets, warning_after=1, critical_after=1)["summary"]
+        assert summary == "one: answered 503 instead of 200; two: answered 503 instead of 200"
+        running.kill()
+        running.wait()
+        assert ask(service, targets[:1])["summary"] == "one: answered 503 instead of 200; the process is gone"
+    with Server() as server:
+        assert ask(service, [server.target()])["summary"] == "answers"
+
+
 def test_process_gone_is_an_emergency_at_once(service):
     with Server(BAD) as server:
         result = ask(service, [server.target()])
@@ -546,6 +567,7 @@ def test_hold_ends_when_the_process_is_another(unit_service, running):
         finally:
             other.kill()
     assert (result["healthy"], result["severity"], result["attempts"]) == (False, "warning", 3)
+    assert result["summary"] == "another process answers than at first"
 
 
 # Logging in
@@ -575,6 +597,7 @@ def test_login(service, running, *, mode, answer, good, error):
     assert json.loads(body) == {"username": "admin", "password": "hunter2"}
     assert result["healthy"] is good
     assert result["severity"] == ("none" if good else "warning")
+    assert result["summary"] == ("answers" if good else f"login: {error}")
     assert result["login"] == {"ok": good, "status": answer[0], "error": error}
     assert "eyJsecret" not in str(result) and "hunter2" not in str(result)
 

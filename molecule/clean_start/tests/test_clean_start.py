@@ -35,7 +35,7 @@ def test_backup_is_complete_by_itself(drill: Drill) -> None:
 
 def test_evidence_is_what_was_found(drill: Drill) -> None:
     was = drill.observation("broken")["files"]
-    found = drill.host.check_output("find /var/lib/itsm-runbook/evidence -name 'itsm.db*' -exec sha256sum {} +")
+    found = drill.host.check_output("find /var/lib/itsm-runbook/evidence -type f -name 'itsm.db*' -exec sha256sum {} +")
     copies = {line.rpartition("/")[2]: line.split()[0] for line in found.splitlines()}
     for name in ("itsm.db", "itsm.db-wal"):
         assert copies[name] == was[f"{APP}/backend/{name}"][-1], name
