@@ -192,6 +192,7 @@ class _Request:
         self.latency = 0.0
         self._timeout = timeout
         self._body = body
+        self._problem: Optional[str] = None  # what went wrong, while more is being found out about it
         self._sockets: List[socket.socket] = []
         self._over = False
         self._lock = threading.Lock()
@@ -206,7 +207,7 @@ class _Request:
             if self._thread.is_alive() and not self._over:
                 self._over = True
                 self.status, self.answer = None, b""
-                self.error = self.error or f"no answer within {self._timeout:g} s"
+                self.error = self._problem or f"no answer within {self._timeout:g} s"
                 self.latency = time.monotonic() - self._begun
             for each in self._sockets:
                 with contextlib.suppress(OSError):
@@ -219,7 +220,7 @@ class _Request:
         try:
             status, answer = self._ask()
         except (OSError, http.client.HTTPException, ValueError) as problem:
-            error = self.error = _reason(problem, timeout=self._timeout)
+            error = self._problem = _reason(problem, timeout=self._timeout)
             if isinstance(problem, ssl.SSLCertVerificationError):
                 self._look_at_certificate()
         with self._lock:

@@ -398,6 +398,8 @@ def test_service_that_flaps_is_a_warning_from_the_threshold_on(service, running)
 
 
 def test_summary_is_a_line_on_what_is_wrong(service, running):
+    with Server() as server:
+        assert ask(service, [server.target()])["summary"] == "answers"
     with Server(BAD) as server:
         targets = [server.target(), server.target("two"), server.target("three", required=False)]
         summary = ask(service, targets, warning_after=1, critical_after=1)["summary"]
@@ -405,8 +407,6 @@ def test_summary_is_a_line_on_what_is_wrong(service, running):
         running.kill()
         running.wait()
         assert ask(service, targets[:1])["summary"] == "one: answered 503 instead of 200; the process is gone"
-    with Server() as server:
-        assert ask(service, [server.target()])["summary"] == "answers"
 
 
 def test_process_gone_is_an_emergency_at_once(service):
