@@ -4,12 +4,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
 import sqlite3
 import struct
+import subprocess
+import sys
 import tempfile
+import textwrap
 import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Set
@@ -31,7 +35,13 @@ from sqlite_samples import (
     snapshot,
 )
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _sqlite_check, _sqlite_view
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _sqlite_backup,
+    _sqlite_check,
+    _sqlite_checkpoint,
+    _sqlite_files,
+    _sqlite_view,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import SqliteError
 
 CHECKS = ["quick", "integrity", "foreign_keys"]
@@ -615,3 +625,174 @@ def test_a_reader_that_dies_is_reported(tmp_path: Path, monkeypatch: pytest.Monk
     result = check(path)
     assert codes(result) == ["unreadable"]
     assert "SIGBUS" in result["problems"][0]["message"]
+
+
+# --- around the database ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize(
+    ("owners", "mode", "named"),
+    [
+        ({}, 0o644, []),
+        ({"-wal": 0}, 0o644, ["-wal"]),
+        ({"": 0, "-wal": 0}, 0o644, ["", "-wal"]),
+        ({"-wal": 0}, 0o666, []),
+        ({}, 0o444, ["", "-wal"]),
+    ],
+)
+def test_ownership(tmp_path: Path, owners: Dict[str, int], mode: int, named: List[str]) -> None:
+    folder = tmp_path / "app"
+    folder.mkdir()
+    os.chown(folder, 65534, 65534)
+    path = str(folder / "itsm.db")
+    crashed(path)
+    for suffix in ("", "-wal"):
+        os.chmod(path + suffix, mode)
+        os.chown(path + suffix, owners.get(suffix, 65534), 0)
+    result = check(path, owner="nobody")
+    messages = [problem["message"] for problem in result["problems"] if problem["code"] == "ownership"]
+    assert len(messages) == len(named)
+    for message, suffix in zip(messages, named):
+        assert message.startswith(f"{path}{suffix} belongs to ")
+        assert "user nobody cannot write to it" in message
+    assert result["healthy"]
+    assert {entry["name"] for entry in result["files"]} == {"database", "wal"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_folder_that_the_service_cannot_write_to(tmp_path: Path) -> None:
+    path = str(tmp_path / "itsm.db")
+    closed(path)
+    os.chown(path, 65534, 65534)
+    assert codes(check(path, owner="nobody")) == ["ownership"]
+
+
+def test_an_owner_who_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(SqliteError, match="owner must be a user of this host, not 'nobody-such'"):
+        check(str(tmp_path / "itsm.db"), owner="nobody-such")
+
+
+@pytest.mark.parametrize(
+    ("version", "affected"),
+    [
+        (3006023, False),
+        (3007000, True),
+        (3044002, True),
+        (3044006, False),
+        (3045000, True),
+        (3050006, True),
+        (3050007, False),
+        (3051002, True),
+        (3051003, False),
+        (3053000, False),
+    ],
+)
+def test_wal_reset_bug(tmp_path: Path, version: int, affected: bool) -> None:
+    path = str(tmp_path / "itsm.db")
+    closed(path)
+    patch(path, 96, struct.pack(">I", version))
+    assert check(path)["database"]["wal_reset_bug"] is affected
+    patch(path, 18, b"\x01\x01")
+    assert check(path)["database"]["wal_reset_bug"] is False
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Any:
+    """Yield the folder of a filesystem of 2 MiB of our own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip("mounting is not allowed here")
+    yield str(folder)
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def _fill_up(folder: str) -> None:
+    with contextlib.suppress(OSError), open(f"{folder}/filler", "wb", buffering=0) as stream:
+        while True:
+            stream.write(b"x" * 4096)
+
+
+def test_full_disk(small_disk: str, tmp_path: Path) -> None:
+    path = f"{small_disk}/itsm.db"
+    crashed(path)
+    _fill_up(small_disk)
+    before = snapshot(small_disk)
+    result = check(path, checks=CHECKS)
+    assert result["healthy"], result["problems"]
+    assert result["row_counts"]["incidents"] == 260
+    # The checkpoint has to grow the database, and the backup has no room beside it.
+    with pytest.raises(SqliteError, match="free other space first"):
+        _sqlite_checkpoint.checkpoint(path=path)
+    with pytest.raises(SqliteError, match="0 are free"):
+        _sqlite_backup.backup(path=path, dest_dir=f"{small_disk}/backups")
+    assert snapshot(small_disk) == before
+    assert _sqlite_backup.backup(path=path, dest_dir=str(tmp_path / "elsewhere"))["row_counts"]["incidents"] == 260
+
+
+def test_a_disk_that_fills_up_during_the_checkpoint(small_disk: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = f"{small_disk}/itsm.db"
+    crashed(path)
+    _fill_up(small_disk)
+    monkeypatch.setattr(_sqlite_files, "free_bytes", lambda _folder: 1 << 30)
+    with pytest.raises(SqliteError, match="disk is full; the WAL is kept"):
+        _sqlite_checkpoint.checkpoint(path=path)
+    os.unlink(f"{small_disk}/filler")
+    assert check(path)["row_counts"]["incidents"] == 260
+    assert _sqlite_checkpoint.checkpoint(path=path)["checkpointed"]
+    assert check(path)["row_counts"]["incidents"] == 260
+
+
+@pytest.mark.parametrize(
+    "make", [crashed, closed, lambda path: crashed(path, shm=True)], ids=["crashed", "closed", "shm"]
+)
+def test_read_only_mount(small_disk: str, make: Callable[[str], None]) -> None:
+    path = f"{small_disk}/itsm.db"
+    make(path)
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    before = snapshot(small_disk)
+    result = check(path, checks=CHECKS)
+    assert result["healthy"], result["problems"]
+    assert result["row_counts"]["users"] == 2
+    assert snapshot(small_disk) == before
+
+
+def test_a_killed_look_leaves_no_process(tmp_path: Path) -> None:
+    """The reading process ends with the one that started it, root or not, before and after it gives up its rights."""
+    path = str(tmp_path / "itsm.db")
+    closed(path)
+    code = textwrap.dedent(
+        """
+        import os, sys, time
+        from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _sqlite_check
+        def wait(*_arguments, **_named):
+            print(os.getpid(), flush=True)
+            time.sleep(60)
+        _sqlite_check._answer = wait
+        _sqlite_check.check(path=sys.argv[1])
+        """
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    look = subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE, text=True, env=environment)
+    assert look.stdout is not None
+    child = int(look.stdout.readline())
+    assert os.path.exists(f"/proc/{child}")
+    look.kill()
+    look.wait()
+    look.stdout.close()
+    until = time.monotonic() + 5
+    while _runs(child) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not _runs(child)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stream:
+            return stream.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
