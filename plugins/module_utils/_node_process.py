@@ -480,8 +480,10 @@ def _act_systemd(
         stopped = _unit_stopped(service, look, "stop", run=run, timeout=stop + _MARGIN)
         return stopped + stop_processes(look.strays, timeout=stop_timeout, proc_root=proc_root)
     stopped = stop_processes(look.strays, timeout=stop_timeout, proc_root=proc_root)
-    # Starts by hand count against the unit's start limit as well, so the count is cleared before each.
-    _systemctl("reset-failed", service, run=run, timeout=_MARGIN)
+    # Starts by hand count against the unit's start limit as well, so the count is cleared before each. Whether this
+    # works is not asked: systemd refuses it for a stopped unit that it has dropped from memory, and with it the count.
+    with contextlib.suppress(_command.CommandError):
+        run(["systemctl", "--no-ask-password", "reset-failed", "--", service.unit], timeout=_MARGIN)
     verb = "restart" if state == "restarted" else "start"
     stopped += _unit_stopped(service, look, verb, run=run, timeout=stop + start + _MARGIN)
     after = _unit_state(service, run=run)

@@ -528,6 +528,12 @@ def test_unit(managed, state, before, after, calls):
     assert result["state"] == ("stopped" if state == "stopped" else "started")
 
 
+def test_unit_that_systemd_has_dropped_from_memory_starts_all_the_same(managed):
+    systemd = Systemd(DEAD, unit(), fails={"reset-failed": {"rc": 1, "stderr": "Unit itsm-system.service not loaded."}})
+    assert ensure(managed, "started", run=systemd)["changed"]
+    assert systemd.calls == ["reset-failed", "start"]
+
+
 def test_unit_in_check_mode_is_only_looked_at(managed):
     systemd = Systemd(unit())
     ensure(managed, "restarted", check_mode=True, run=systemd)
