@@ -33,9 +33,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
 _BODY_LIMIT = 64 * 1024
 _TOO_MANY_REQUESTS = 429  # rate limiting: whoever says so is alive
 _AGENT = "itsm_nexus.runbook"
-# How long a unit may be without a process beyond its RestartSec, and how often it may start anew, before we give up.
+# How long a unit may be without a process beyond its RestartSec, and how often it may end after a start, before we give
+# up: the second time is allowed to systemd's own restart, which may find what the first one lacked.
 _RESTART_GRACE = 3.0
-_RESTARTS_ALLOWED = 3
+_ENDS_ALLOWED = 1
 
 
 class HealthError(Exception):
@@ -474,10 +475,10 @@ class _Watch:
         gone_since: Optional[float] = None
         restarts_at_first: Optional[int] = None
         while not self.probe():
-            restarts = self.process["restarts"]
+            restarts = self.process["restarts"] or 0
             restarts_at_first = restarts if restarts_at_first is None else restarts_at_first
-            if restarts is not None and restarts - (restarts_at_first or 0) >= _RESTARTS_ALLOWED:
-                return False  # a crash loop: each time it is back only to end again
+            if restarts - restarts_at_first + int(self.gone) > _ENDS_ALLOWED:
+                return False  # each time it is back only to end again
             if not self.gone:
                 gone_since = None
             elif gone_since is None:

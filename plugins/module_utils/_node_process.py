@@ -461,13 +461,12 @@ def _systemctl(verb: str, service: Service, *, run: _command.Runner, timeout: fl
     if not done.ok:
         said = done.stderr.strip().splitlines()
         what = f"not done within {timeout:.0f} s" if done.timed_out else (said[0] if said else f"rc {done.rc}")
-        raise _unit_error(verb, service, what, run=run)
+        raise _unit_error(verb, service, what, _unit_state(service, run=run))
 
 
-def _unit_error(verb: str, service: Service, what: str, *, run: _command.Runner) -> NodeProcessError:
-    state = _unit_state(service, run=run)
-    details = " ".join(f"{name}={state.get(name, '')}" for name in ("ActiveState", "Result", "ExecMainStatus"))
-    return NodeProcessError(f"Cannot {verb} unit {service.unit}: {what} ({details}); see journalctl -u {service.unit}")
+def _unit_error(verb: str, service: Service, what: str, properties: Mapping[str, str]) -> NodeProcessError:
+    state = " ".join(f"{name}={properties.get(name, '')}" for name in ("ActiveState", "Result", "ExecMainStatus"))
+    return NodeProcessError(f"Cannot {verb} unit {service.unit}: {what} ({state}); see journalctl -u {service.unit}")
 
 
 def _act_systemd(
@@ -486,10 +485,14 @@ def _act_systemd(
         run(["systemctl", "--no-ask-password", "reset-failed", "--", service.unit], timeout=_MARGIN)
     verb = "restart" if state == "restarted" else "start"
     stopped += _unit_stopped(service, look, verb, run=run, timeout=stop + start + _MARGIN)
-    after = _unit_state(service, run=run)
-    if after.get("ActiveState") in ("failed", "inactive") or waits_for_restart(after):
-        raise _unit_error(verb, service, "it did not stay up", run=run)
     return stopped
+
+
+def _require_up(service: Service, look: _Look) -> None:
+    """Raise NodeProcessError where the unit that was started a moment ago has ended already."""
+    ended = look.properties.get("ActiveState") in ("failed", "inactive") or waits_for_restart(look.properties)
+    if ended or (main_pid(look.properties) and not look.main):
+        raise _unit_error("keep up", service, "it ended at once", look.properties)
 
 
 def _unit_stopped(
@@ -583,6 +586,8 @@ def ensure(
                 service, before, launch=launch, state=state, stop_timeout=stop_timeout, proc_root=proc_root
             )
         after = _look(service, run=run, proc_root=proc_root)
+        if service.manager == "systemd" and state != "stopped":
+            _require_up(service, after)
     would = check_mode and changed
     final = "stopped" if state == "stopped" else "started"
     return {

@@ -51,8 +51,8 @@ options:
       - V(watch) ends healthy at the first good answer; V(critical) after O(critical_after) failures in a row;
         V(emergency) as soon as a bad answer coincides with a process that is gone.
       - V(await) is for after a start. It asks until all is good, for O(deadline) seconds at most. It ends early when
-        the process is gone and nothing is about to start it again, or when systemd has restarted it three times
-        meanwhile.
+        the process is gone and nothing is about to start it again, or when it has ended once more after systemd
+        restarted it.
       - V(hold) asks O(count) times; the first bad answer, or other pids than at first, end it unhealthy.
     type: str
     default: watch
@@ -192,7 +192,8 @@ summary:
 severity:
   description:
     - V(none) for a healthy service, else V(warning), V(critical) or V(emergency) (the process is gone).
-    - With O(mode=watch) also V(warning) for a service that answers again after O(warning_after) or more failures in a row.
+    - With O(mode=watch) also V(warning) for a service that answers again after O(warning_after) or more failures in a
+      row.
   returned: success
   type: str
   sample: emergency

@@ -518,11 +518,19 @@ def test_await_gives_up_when_systemd_does_not_start_it_again(unit_service, monke
     assert result["severity"] == "emergency" and 0.3 <= result["duration"] < 1
 
 
-def test_await_ends_early_in_a_crash_loop(unit_service, running):
-    states = [up(running.pid, restarts=count) for count in (2, 3, 4, 5, 6)]
+@pytest.mark.parametrize(
+    ("restarts", "attempts"), [((2, 3, 4, 5), 3), ((0, None, 1, None, 2), 4), ((None, 1, None), 3)]
+)
+def test_await_ends_early_in_a_crash_loop(unit_service, running, restarts, attempts):
+    # None: at that look the unit waits for its next restart, the count being that of before.
+    count, states = 0, []
+    for each in restarts:
+        count = count if each is None else each
+        states.append(waiting(count, seconds="10s") if each is None else up(running.pid, restarts=count))
     with Server(BAD) as server:
         result = ask(unit_service, [server.target()], mode="await", run=Unit(*states))
-    assert (result["healthy"], result["attempts"], result["process"]["restarts"]) == (False, 4, 5)
+    assert (result["healthy"], result["attempts"]) == (False, attempts)
+    assert result["severity"] == ("emergency" if restarts[attempts - 1] is None else "warning")
 
 
 def test_process_started_by_hand_beside_a_dead_unit_is_seen(service, running):

@@ -615,9 +615,12 @@ def test_start_job_that_fails_says_why_and_where_to_look(managed):
     )
 
 
-@pytest.mark.parametrize("after", [unit("failed", "failed", Result="exit-code", ExecMainStatus="1"), WAITING, DEAD])
+@pytest.mark.parametrize(
+    "after",
+    [unit("failed", "failed", Result="exit-code", ExecMainStatus="1"), WAITING, DEAD, unit(pid=2**22 + 1)],
+)
 def test_unit_that_does_not_stay_up_is_an_error(managed, after):
-    with pytest.raises(NodeProcessError, match=r"^Cannot start unit itsm-system: it did not stay up \(ActiveState="):
+    with pytest.raises(NodeProcessError, match=r"^Cannot keep up unit itsm-system: it ended at once \(ActiveState="):
         ensure(managed, "started", run=Systemd(DEAD, after))
 
 
