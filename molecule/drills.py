@@ -73,8 +73,7 @@ class Drill:
 
     def ask(self, url: str) -> tuple[int, Any]:
         """Ask the service as a client on another machine does: (HTTP status or 0, JSON body or None)."""
-        inspected = json.loads(subprocess.check_output(["podman", "container", "inspect", self.container]))
-        address = inspected[0]["NetworkSettings"]["Networks"]["podman"]["IPAddress"]
+        address = (self.output / "address").read_text(encoding="utf-8")
         asked = subprocess.run(
             ["curl", "-sk", "--max-time", "5", "-w", "\n%{http_code}", url.replace("//host", f"//{address}")],
             check=False,

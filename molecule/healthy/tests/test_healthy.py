@@ -23,6 +23,12 @@ def test_nothing_is_changed(drill: Drill, run: str) -> None:
     assert drill.documents(run) == []
 
 
+def test_a_run_costs_three_round_trips_at_most(drill: Drill) -> None:
+    # Only the recovery uses sudo, once a module.
+    calls = drill.host.check_output("journalctl --no-pager SYSLOG_IDENTIFIER=sudo | grep -c COMMAND=")
+    assert int(calls) <= 2 * 3
+
+
 def test_host_is_as_it_was(drill: Drill) -> None:
     before, after = drill.observation("sound"), drill.now()
     assert after["unit"] == before["unit"]
