@@ -27,7 +27,7 @@ lint: $(VENV)/test.stamp ## Style and types
 	$(BIN)/ruff check . demo/run
 	$(BIN)/ruff format --check . demo/run
 	$(BIN)/mypy $(COLLECTION)/plugins/module_utils $(COLLECTION)/plugins/plugin_utils
-	$(BIN)/shellcheck $$(git ls-files | xargs -r grep -lE '^#!/bin/(ba)?sh' --)
+	$(BIN)/shellcheck --external-sources $$(git ls-files | xargs -r grep --no-messages -lE '^#!/bin/(ba)?sh' --)
 	$(BIN)/python docs/role_readme.py --check
 	$(BIN)/antsibull-changelog lint
 	$(WITH_PATH) $(BIN)/ansible-lint

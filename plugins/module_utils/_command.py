@@ -80,7 +80,8 @@ def run(
 ) -> Completed:
     """Run C(argv) (never through a shell) for at most C(timeout) seconds and return what it did.
 
-    C(env) is the whole environment of the child; C(None) hands on ours. Output is decoded as UTF-8, other bytes replaced.
+    C(env) is the whole environment of the child; C(None) hands on ours. Output is decoded as UTF-8, bytes that are
+    not are replaced.
     Raises CommandError where the command cannot be started.
     """
     started = time.monotonic()

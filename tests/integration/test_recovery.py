@@ -17,6 +17,7 @@ import pytest
 
 from .conftest import ROOT, Service
 
+
 def tree(folder: Path) -> dict[str, tuple[int, int]]:
     """Return size and modification time of everything below a folder."""
     return {
@@ -29,11 +30,17 @@ def tree(folder: Path) -> dict[str, tuple[int, int]]:
 def checkout(target: Path) -> Path:
     """Lay what is committed, and what will be, in a folder of another name, as a clone would."""
     files = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, stdout=subprocess.PIPE, check=True
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        check=True,
     ).stdout
     target.mkdir()
     subprocess.run(
-        ["tar", "--create", "--null", "--files-from=-", "--file", target / "tree.tar"], cwd=ROOT, input=files, check=True
+        ["tar", "--create", "--null", "--files-from=-", "--file", target / "tree.tar"],
+        cwd=ROOT,
+        input=files,
+        check=True,
     )
     subprocess.run(["tar", "--extract", "--file", "tree.tar"], cwd=target, check=True)
     (target / "tree.tar").unlink()
@@ -53,7 +60,8 @@ def installed(target: Path) -> Path:
         check=True,
     )
     (target / "ansible.cfg").write_text(
-        "[defaults]\ncollections_path = collections\ncallbacks_enabled = itsm_nexus.runbook.postmortem\n", encoding="utf-8"
+        "[defaults]\ncollections_path = collections\ncallbacks_enabled = itsm_nexus.runbook.postmortem\n",
+        encoding="utf-8",
     )
     return target
 
