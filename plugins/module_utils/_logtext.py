@@ -52,13 +52,15 @@ _CARET = re.compile(r"^\s*\^+\s*$")
 # Node says its version last when it ends because of an exception (17 and later).
 _NODE_ENDED = re.compile(r"^Node\.js v\d+\.")
 
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
+
 _ISO = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d{1,6})\d*)?\s?(Z|[+-]\d\d:?\d\d)?")
 _PINO = re.compile(r'"time":\s*(\d{13})\b')
 _APACHE = re.compile(r"\[(\d\d)/([A-Z][a-z]{2})/(\d{4}):(\d\d:\d\d:\d\d) ([+-]\d{4})\]")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 _SUCCESS = re.compile(
-    r"""\b(?:GET|POST|PUT|PATCH|DELETE|HEAD)\b[\s"']+\S+(?:\s+HTTP/[\d.]+)?["']?\s+(?:-\s+)?(?:\x1b\[\d+m)?[23]\d\d\b|"""
+    r"""\b(?:GET|POST|PUT|PATCH|DELETE|HEAD)\b[\s"']+\S+(?:\s+HTTP/[\d.]+)?["']?\s+(?:-\s+)?[23]\d\d\b|"""
     r""""(?:status|statusCode|status_code)":\s*[23]\d\d\b"""
 )
 
@@ -122,7 +124,8 @@ def dated(texts: Sequence[str]) -> List[Line]:
     """Return lines with their instants; a line that bears none (a stack) has that of the line before it."""
     lines = []
     last: Optional[float] = None
-    for text in texts:
+    for coloured in texts:
+        text = _COLOUR.sub("", coloured)
         own = instant(text)
         last = own if own is not None else last
         lines.append(Line(text=text[:_LONGEST_LINE], at=last, dated=own is not None))

@@ -1,0 +1,547 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One pass over a service that really runs, hangs or is gone, and the parts the pass is made of."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _clock,
+    _command,
+    _logtext,
+    _parts,
+    _triage,
+    _x509,
+)
+
+CANARY = "Kanarienvogel-4711"
+
+# Listens, answers, holds a database in WAL mode and logs more than it should.
+SERVER = """
+import http.server, os, sqlite3, sys, threading, time
+database = sqlite3.connect("itsm.db", isolation_level=None, check_same_thread=False)
+database.execute("PRAGMA journal_mode=WAL")
+database.execute("CREATE TABLE IF NOT EXISTS users (id INTEGER PRIMARY KEY, name TEXT)")
+database.execute("INSERT INTO users (name) VALUES ('a')")
+secret = os.environ.get("JWT_SECRET", "")
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"status":"ok"}')
+    do_HEAD = do_GET
+    def log_message(self, *arguments):
+        now = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime())
+        print(f"{now} INFO {self.command} {self.path} 200 1 ms secret={secret} bare {secret}", flush=True)
+server = http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler)
+print("ready", flush=True)
+server.serve_forever()
+"""
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def service(tmp_path):
+    """The service's description, with C(start()) and the process it started."""
+    app = tmp_path / "app"
+    app.mkdir()
+    (app / "server.py").write_text(SERVER)
+    (app / "service.env").write_text(f"JWT_SECRET={CANARY}\nNODE_ENV=production\n")
+    port = free_port()
+
+    class Running:
+        described = _triage.Service(
+            app_dir=str(app),
+            command=[sys.executable, "server.py", str(port)],
+            manager="process",
+            unit="itsm-system",
+            user="",
+            db_path="itsm.db",
+            log_file=str(tmp_path / "server.log"),
+            environment_file="service.env",
+            pid_file=str(tmp_path / "service.pid"),
+            tls_cert_path="",
+            https_port=0,
+            http_port=port,
+            state_dir=str(tmp_path / "state"),
+        )
+        process = None
+
+        def start(self):
+            with open(self.described.log_file, "ab") as log:
+                self.process = subprocess.Popen(
+                    self.described.command,
+                    cwd=app,
+                    env={"PATH": os.environ["PATH"], "JWT_SECRET": CANARY},
+                    stdout=log,
+                    stderr=log,
+                )
+            (tmp_path / "service.pid").write_text(str(self.process.pid))
+            for _ in range(200):
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                time.sleep(0.02)
+            with socket.create_connection(("127.0.0.1", port)) as link:
+                link.sendall(b"GET /api/v1/health HTTP/1.0\r\n\r\n")
+                while link.recv(4096):
+                    pass
+
+        def end(self, number=signal.SIGKILL):
+            self.process.send_signal(number)
+            self.process.wait()
+
+    running = Running()
+    yield running
+    if running.process is not None and running.process.poll() is None:
+        running.end()
+
+
+def look(service, **parameters):
+    defaults = {"deadline": 10.0, "part_timeout": 5.0, "window": 600, "log_lines": 50, "kernel_log_command": ["true"]}
+    return _triage.triage(service=service.described, run=_command.run, **{**defaults, **parameters})
+
+
+def causes(result):
+    return [finding["cause"] for finding in result["findings"]]
+
+
+def test_on_a_healthy_service_nothing_is_found_and_everything_is_known(service):
+    service.start()
+    result = look(service)
+    assert causes(result) == []
+    facts = result["facts"]
+    assert [item["pid"] for item in facts["process"]["processes"]] == [service.process.pid]
+    assert facts["ports"][0]["owners"][0]["ours"] is True
+    assert (facts["answer"]["http"]["answered"], facts["answer"]["http"]["status"]) == (True, 200)
+    assert facts["database"]["source"] == "open in the running process"
+    assert result["row_counts"] == {"users": 1}
+    assert facts["environment"]["names"] == ["JWT_SECRET", "NODE_ENV", "PATH"]
+    assert result["bundle"] is None
+    assert [item["kind"] for item in result["signs"]] == ["good"]
+    assert all(isinstance(seconds, float) for seconds in result["parts"].values()), result["parts"]
+
+
+def test_no_secret_of_the_service_leaves_the_host(service, tmp_path):
+    service.start()
+    result = look(service, incident="INC-1")
+    assert "bare [redacted]" in "\n".join(result["facts"]["log"]["lines"])
+    assert CANARY not in json.dumps(result)
+    saved = [os.path.join(folder, name) for folder, _folders, names in os.walk(tmp_path / "state") for name in names]
+    assert {os.path.basename(path) for path in saved} >= {"manifest.json", "triage.json", "server.log", "files.txt"}
+    for path in saved:
+        with open(path, encoding="utf-8") as stream:
+            assert CANARY not in stream.read(), path
+
+
+def test_a_killed_service(service):
+    service.start()
+    service.end()
+    result = look(service)
+    assert causes(result)[0] == "killed"
+    assert not result["blocks_start"] and not result["data_loss_suspected"]
+    # Rows that stand in the WAL alone are counted.
+    assert result["row_counts"] == {"users": 1}
+    assert causes(result)[-1] == "wal_pending"
+
+
+def test_a_stopped_process_is_hung(service):
+    service.start()
+    service.process.send_signal(signal.SIGSTOP)
+    result = look(service, part_timeout=1.0)
+    assert causes(result)[0] == "hung"
+    assert result["facts"]["answer"]["http"]["answered"] is False
+
+
+def test_a_damaged_database_blocks_the_start(service, tmp_path):
+    service.start()
+    service.end()
+    for name in ("itsm.db-wal", "itsm.db-shm"):
+        (tmp_path / "app" / name).unlink()
+    (tmp_path / "app" / "itsm.db").write_bytes(b"")
+    result = look(service)
+    assert causes(result)[0] == "db_corrupt"
+    assert result["blocks_start"] and result["data_loss_suspected"]
+
+
+def test_another_database_than_the_configured_one(service, tmp_path):
+    service.start()
+    service.end()
+    (tmp_path / "app" / "service.env").write_text("DATABASE_PATH=other.db\n")
+    (tmp_path / "app" / "itsm.db").rename(tmp_path / "app" / "other.db")
+    (tmp_path / "app" / "itsm.db-wal").rename(tmp_path / "app" / "other.db-wal")
+    result = look(service)
+    assert causes(result)[0] == "config_mismatch"
+    assert result["facts"]["database"]["path"] == str(tmp_path / "app" / "other.db")
+    assert result["row_counts"] == {"users": 1}
+
+
+def test_a_stranger_on_the_port(service):
+    server = f"import socket, time; s = socket.create_server(('127.0.0.1', {service.described.http_port}))"
+    stranger = subprocess.Popen(
+        [sys.executable, "-c", f"{server}; print(1, flush=True); time.sleep(60)"], stdout=subprocess.PIPE
+    )
+    try:
+        stranger.stdout.readline()
+        result = look(service, part_timeout=1.0)
+    finally:
+        stranger.kill()
+        stranger.communicate()
+    assert "port_conflict" in causes(result)
+    (owner,) = result["facts"]["ports"][0]["owners"]
+    assert (owner["pid"], owner["ours"]) == (stranger.pid, False)
+
+
+def test_check_mode_says_where_the_bundle_would_be(service, tmp_path):
+    result = look(service, incident="INC-1", save=False)
+    assert result["bundle"] == str(tmp_path / "state" / "evidence" / "INC-1")
+    assert not (tmp_path / "state").exists()
+
+
+def test_what_hangs_costs_its_part_and_not_the_pass(service, tmp_path):
+    service.start()
+    log = tmp_path / "pipe.log"
+    os.mkfifo(log)  # whoever opens it waits for a writer that never comes
+    service.described = dataclasses.replace(service.described, log_file=str(log))
+    started = time.monotonic()
+    result = look(service, part_timeout=0.8, kernel_log_command=["sleep", "60"])
+    assert time.monotonic() - started < 3
+    assert result["parts"]["log"] == _parts.TIMED_OUT
+    assert "no answer in time" in result["facts"]["kernel"]["errors"][0]
+    assert result["facts"]["process"]["state"] == "running"
+    assert causes(result) == []
+
+
+def test_the_deadline_holds_for_the_whole_pass(service, tmp_path):
+    log = tmp_path / "pipe.log"
+    os.mkfifo(log)
+    service.described = dataclasses.replace(service.described, log_file=str(log))
+    started = time.monotonic()
+    result = look(service, deadline=1.0, part_timeout=30.0)
+    assert time.monotonic() - started < 1.5
+    assert result["parts"]["log"] == _parts.TIMED_OUT
+
+
+# Parts of systemd's and the journal's making, answered by functions in their place.
+
+
+def asked(answers):
+    def run(argv, **_parameters):
+        for words, text in answers.items():
+            if words in " ".join(argv):
+                return _command.Completed(argv=argv, rc=0, stdout=text, stderr="", duration=0.0)
+        return _command.Completed(argv=argv, rc=1, stdout="", stderr="not asked for", duration=0.0)
+
+    return run
+
+
+def question(service, answers, **values):
+    values = {"since": time.time() - 600, "kernel_log_command": (), **values}
+    return _triage.Question(
+        service=service.described, run=asked(answers), budget=5.0, log_lines=50, keep=False, **values
+    )
+
+
+def test_the_unit_tells_how_its_process_ended(service):
+    uptime = time.clock_gettime(time.CLOCK_MONOTONIC)
+    text = (
+        "LoadState=loaded\nActiveState=failed\nSubState=failed\nResult=signal\nExecMainPID=77\nExecMainCode=2\n"
+        "ExecMainStatus=9\nNRestarts=1\nMemoryMax=infinity\n"
+        f"ExecMainExitTimestampMonotonic={int((uptime - 30) * 1e6)}\nActiveEnterTimestampMonotonic=0\n"
+    )
+    facts = _triage.unit(question(service, {"systemctl show": text}))["facts"]
+    assert (facts["result"], facts["exit_code"], facts["exit_status"], facts["last_pid"]) == ("signal", "killed", 9, 77)
+    assert abs(_clock.epoch(facts["exited_at"]) - (time.time() - 30)) < 1
+    assert facts["active_enter_at"] is None and facts["memory_max"] is None
+    signs = _triage.signs({"unit": facts})
+    assert signs == [{"at": facts["exited_at"], "kind": "bad", "source": "unit itsm-system: main process ended"}]
+
+
+def test_the_journal_tells_apart_what_systemd_and_the_service_say(service):
+    now = time.time()
+    lines = [
+        f"{now - 50:.6f} host node[77]: {_clock.iso(now - 50)} INFO GET /api/v1/health 200 3 ms",
+        f"{now - 40:.6f} host node[77]: Error: boom",
+        f"{now - 40:.6f} host node[77]:     at main (server.js:1:2)",
+        f"{now - 40:.6f} host node[77]: ",
+        f"{now - 40:.6f} host node[77]: Node.js v20.20.2",
+        f"{now - 39:.6f} host systemd[1]: itsm-system.service: Main process exited, code=exited, status=1/FAILURE",
+        f"{now - 38:.6f} host systemd[1]: Stopped itsm-system.service - ITSM.",
+    ]
+    facts = _triage.journal(question(service, {"-u itsm-system": "\n".join(lines)}))["facts"]
+    assert [item["at"] for item in facts["exits"]] == [_clock.iso(now - 39)]
+    assert len(facts["stops"]) == 1
+    (exception,) = facts["exceptions"]
+    assert (exception["message"], exception["fatal"], exception["stack"]) == (
+        "Error: boom",
+        True,
+        ["at main (server.js:1:2)"],
+    )
+    assert abs(_clock.epoch(facts["last_success_at"]) - (now - 50)) < 0.01
+    kinds = [item["kind"] for item in _triage.signs({"journal": facts})]
+    assert kinds == ["good", "bad", "bad"]
+
+
+@pytest.mark.parametrize(
+    ("line", "counts"),
+    [
+        ("{recent:.6f} host kernel: Out of memory: Killed process 77 (node) total-vm:1kB", 1),
+        ("{old:.6f} host kernel: Out of memory: Killed process 77 (node) total-vm:1kB", 0),
+        ("[{recent_boot:.6f}] Memory cgroup out of memory: Killed process 77 (node) total-vm:1kB", 1),
+        ("[    0.000001] Out of memory: Killed process 77 (node) total-vm:1kB", 0),
+        ("[{recent_boot:.6f}] EXT4-fs (vda): mounted filesystem", 0),
+    ],
+)
+def test_the_kernel_log_within_the_window(service, line, counts):
+    uptime = time.clock_gettime(time.CLOCK_MONOTONIC)
+    text = line.format(recent=time.time() - 60, old=time.time() - 7200, recent_boot=uptime - 1)
+    window = min(600, uptime / 2)
+    facts = _triage.kernel(question(service, {"journalctl -k": text}, since=time.time() - window))["facts"]
+    assert [(item["pid"], item["name"]) for item in facts["out_of_memory"]] == [(77, "node")] * counts
+
+
+def test_the_kernel_log_by_another_command(service):
+    answers = {"cat /tmp/kernel": "Out of memory: Killed process 5 (node) total-vm:1kB"}
+    facts = _triage.kernel(question(service, answers, kernel_log_command=["cat", "/tmp/kernel"]))["facts"]
+    assert (facts["source"], len(facts["out_of_memory"])) == ("cat /tmp/kernel", 1)
+
+
+def test_the_window_begins_before_the_end_of_the_unit():
+    ended = {"active_state": "failed", "exited_at": _clock.iso(1000000.0)}
+    assert _triage._since({"unit": ended}, window=600) == 999400.0
+    running = {"active_state": "active", "exited_at": _clock.iso(1000000.0)}
+    assert _triage._since({"unit": running}, window=600) == pytest.approx(time.time() - 600, abs=5)
+
+
+# Asking side by side.
+
+
+def test_each_question_is_answered_on_its_own():
+    def hang():
+        time.sleep(60)
+
+    def crash():
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+    def fail():
+        raise ValueError("no such thing")
+
+    started = time.monotonic()
+    answers = _parts.ask(
+        {"good": lambda: {"a": 1}, "long": lambda: "x" * 5_000_000, "hang": hang, "crash": crash, "fail": fail},
+        timeout=1.5,
+    )
+    assert time.monotonic() - started < 3
+    assert list(answers) == ["good", "long", "hang", "crash", "fail"]
+    assert answers["good"].value == {"a": 1} and isinstance(answers["good"].report, float)
+    assert len(answers["long"].value) == 5_000_000
+    assert answers["hang"].report == "timed out"
+    assert answers["crash"].report == "ended without an answer"
+    assert answers["fail"].report == "ValueError: no such thing"
+
+
+def test_a_question_does_not_write_to_our_output(capfd):
+    _parts.ask({"loud": lambda: os.write(1, b"loud") and print("loud", file=sys.stderr)}, timeout=5)
+    captured = capfd.readouterr()
+    assert captured.out == captured.err == ""
+
+
+def test_no_questions_are_no_answers():
+    assert _parts.ask({}, timeout=1) == {}
+
+
+# Logs.
+
+BOOM = """/srv/app/server.js:12
+    throw new Error('boom');
+    ^
+
+Error: boom
+    at main (/srv/app/server.js:12:11)
+    at node:internal/main/run_main_module:28:49 {
+  code: 'E_BOOM'
+}
+
+Node.js v20.20.2
+"""
+HANDLED = "2026-03-02T01:02:03.000Z ERROR Error: handled\n    at save (/srv/app/save.js:1:1)\n"
+ACCESS = "2026-03-02T01:02:0{}.500Z INFO GET /api/v1/health 200 3 ms\n"
+AT = _clock.epoch("2026-03-02T01:02:03.000Z")
+
+
+def analyse(text, *, since=AT - 600, written_at=AT + 10):
+    return _logtext.analyse(_logtext.dated(text.splitlines()), since=since, written_at=written_at)
+
+
+def test_an_exception_that_ended_node():
+    found = analyse(ACCESS.format(1) + BOOM)
+    (exception,) = found["exceptions"]
+    assert (exception["message"], exception["fatal"], exception["last"]) == ("Error: boom", True, False)
+    assert exception["stack"][0] == "at main (/srv/app/server.js:12:11)"
+    assert exception["at"] == found["last_success_at"] == "2026-03-02T01:02:01.500Z"
+
+
+def test_an_exception_of_long_ago_in_a_log_without_times():
+    assert analyse(BOOM, written_at=AT - 7200)["exceptions"] == []
+    assert len(analyse(BOOM)["exceptions"]) == 1
+    # It served after that.
+    assert analyse(BOOM + "GET /api/v1/health 200 3 ms\n")["exceptions"] == []
+
+
+def test_an_exception_of_long_ago_in_a_log_with_times():
+    text = HANDLED + "".join(ACCESS.format(number) for number in range(4, 9))
+    assert analyse(text, since=AT + 2)["exceptions"] == []
+    assert [item["fatal"] for item in analyse(text)["exceptions"]] == [False]
+
+
+def test_a_fatal_exception_is_not_crowded_out_by_handled_ones():
+    found = analyse(ACCESS.format(1) + BOOM + HANDLED * 20)
+    assert [item["message"] for item in found["exceptions"]] == ["Error: boom"]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("FATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory", "heap_oom"),
+        ("Error: ENOSPC: no space left on device, write", "disk_full"),
+        ("SqliteError: database or disk is full", "disk_full"),
+        ("Error: listen EADDRINUSE: address already in use :::6443", "port_taken"),
+        ("HTTPS is not available, continuing with HTTP", "tls"),
+        ("Error: EACCES: permission denied, open 'server.key' - SSL falling back to HTTP", "tls"),
+        ("SqliteError: database is locked", "db_locked"),
+        ("SqliteError: database disk image is malformed", "db_corrupt"),
+        ("Error: Cannot find module 'express'", "module_missing"),
+        ("Error: /srv/app/node_modules/x.node: invalid ELF header", "module_missing"),
+        ("MigrationLocked: Migration table is already locked", "migration_locked"),
+    ],
+)
+def test_known_troubles(text, name):
+    found = analyse(f"2026-03-02T01:02:03.000Z ERROR {text}\n")
+    assert list(found["signatures"]) == [name]
+    assert found["signatures"][name]["count"] == 1
+    assert analyse(f"2026-03-02T01:02:03.000Z ERROR {text}\n", since=AT + 1)["signatures"] == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("2026-03-02T01:02:03.456Z INFO x", AT + 0.456),
+        ("[2026-03-02T10:02:03+09:00] x", AT),
+        ("2026-03-02 01:02:03,456 +0000 x", AT + 0.456),
+        ('{"level":30,"time":1772413323456,"msg":"x"}', 1772413323.456),
+        ('::1 - - [02/Mar/2026:10:02:03 +0900] "GET / HTTP/1.1" 200 5', AT),
+        ("no time here", None),
+        ("2026-13-45T99:99:99Z", None),
+        ("[02/Xyz/2026:10:02:03 +0900]", None),
+    ],
+)
+def test_instants_of_log_lines(line, expected):
+    found = _logtext.instant(line)
+    assert found == (None if expected is None else pytest.approx(expected))
+
+
+@pytest.mark.parametrize(
+    ("line", "success"),
+    [
+        ('::1 - - [02/Mar/2026:01:02:03 +0000] "GET / HTTP/1.1" 200 5', True),
+        ("2026-03-02T01:02:03.000Z GET /api/v1/health 304 1.2 ms - -", True),
+        ("2026-03-02T01:02:03.000Z \x1b[0mGET / \x1b[32m200\x1b[0m 1 ms", True),
+        ('{"time":1772413323000,"req":{"method":"GET"},"res":{"statusCode":201}}', True),
+        ("2026-03-02T01:02:03.000Z GET /api/v1/health 503 1.2 ms", False),
+        ("2026-03-02T01:02:03.000Z INFO waited 200 ms", False),
+    ],
+)
+def test_requests_answered_well(line, success):
+    assert (analyse(line + "\n")["last_success_at"] == "2026-03-02T01:02:03.000Z") == success
+
+
+def test_the_end_of_a_long_log_begins_with_a_whole_line(tmp_path):
+    path = tmp_path / "long.log"
+    path.write_text("".join(f"PASSWORD=geheim-{number:04d}\n" for number in range(100)))
+    text, cut = _logtext.tail(str(path), limit=105)
+    assert cut and text.splitlines()[0].startswith("PASSWORD=") and text.endswith("0099\n")
+    assert _logtext.tail(str(path), limit=10**6)[1] is False
+
+
+# Certificates: made by openssl, one with UTCTime, one with GeneralizedTime.
+
+EXPIRED = """-----BEGIN CERTIFICATE-----
+MIIBuTCCAV+gAwIBAgIUTRM2lomRDvDYjNOhc7BSaKW4AbMwCgYIKoZIzj0EAwIw
+MjELMAkGA1UEBhMCSlAxDDAKBgNVBAoMA09wczEVMBMGA1UEAwwMaXRzbS5leGFt
+cGxlMB4XDTI0MDEwMTAwMDAwMFoXDTI1MDEwMTEyMDAwMFowMjELMAkGA1UEBhMC
+SlAxDDAKBgNVBAoMA09wczEVMBMGA1UEAwwMaXRzbS5leGFtcGxlMFkwEwYHKoZI
+zj0CAQYIKoZIzj0DAQcDQgAEVh9bAFZ9sjY2E1+IQSFo1BSlTPIXHIuroFA1DAcj
+bycmqox6S7KjJCLu1VCTuD+KotwMzLHPxxKdJXGRmLQa86NTMFEwHQYDVR0OBBYE
+FFYZ3Hjl0wFW2odLYyrPTP2jX4d8MB8GA1UdIwQYMBaAFFYZ3Hjl0wFW2odLYyrP
+TP2jX4d8MA8GA1UdEwEB/wQFMAMBAf8wCgYIKoZIzj0EAwIDSAAwRQIhALkJvKO7
+AOFaS6SW4kNlA51dgJz9yHtJh98wwJEcCN1vAiAtVEKcJF16nqt1lavI3qDGKgF0
+ZAV/3DsntCUQuZe0Sw==
+-----END CERTIFICATE-----
+"""
+FAR = """-----BEGIN CERTIFICATE-----
+MIIBhjCCASugAwIBAgIUKye+m86s4mkve5MAHbWBAKEefYswCgYIKoZIzj0EAwIw
+FzEVMBMGA1UEAwwMaXRzbS5leGFtcGxlMCAXDTI0MDEwMTAwMDAwMFoYDzIwNjAw
+MTAxMTIwMDAwWjAXMRUwEwYDVQQDDAxpdHNtLmV4YW1wbGUwWTATBgcqhkjOPQIB
+BggqhkjOPQMBBwNCAAQTtybaxw+EY9Snh14+bbG+Lsb7a9BuLtvKtLBeOvr4sGt5
+srKasVVTHjpuIn+tCDNqYf0hZeWrrg6QBsCXQS0Eo1MwUTAdBgNVHQ4EFgQUySoE
+RoE7rGYjOhTKz4mfwCFpZ7EwHwYDVR0jBBgwFoAUySoERoE7rGYjOhTKz4mfwCFp
+Z7EwDwYDVR0TAQH/BAUwAwEB/zAKBggqhkjOPQQDAgNJADBGAiEA9FH8st7ZwVL0
+mMzqMxN3Kd/r6VF+zIpolsWTSizwWXICIQClb/1+IFAHjdL91Ngld3J91udcPfYR
+nPCSGJekZfmouA==
+-----END CERTIFICATE-----
+"""
+
+
+@pytest.mark.parametrize(
+    ("pem", "subject", "ends"),
+    [
+        (EXPIRED, "C=JP, O=Ops, CN=itsm.example", "2025-01-01T12:00:00.000Z"),
+        (FAR, "CN=itsm.example", "2060-01-01T12:00:00.000Z"),
+        # Text before it, the issuer's after it.
+        ("Certificate:\n" + FAR + EXPIRED, "CN=itsm.example", "2060-01-01T12:00:00.000Z"),
+    ],
+)
+def test_a_certificate_tells_whom_it_names_and_when_it_ends(pem, subject, ends):
+    facts = _x509.describe(_x509.from_pem(pem))
+    assert (facts["subject"], _clock.iso(facts["not_after"])) == (subject, ends)
+    assert _clock.iso(facts["not_before"]) == "2024-01-01T00:00:00.000Z"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "-----BEGIN CERTIFICATE-----", FAR.replace("MII", "MI!"), FAR.replace("MII", "AAA")]
+)
+def test_what_is_no_certificate_is_said_to_be_none(text):
+    with pytest.raises(_x509.CertificateError):
+        _x509.describe(_x509.from_pem(text))
+
+
+def test_a_certificate_cut_off_anywhere_is_none():
+    der = _x509.from_pem(FAR)
+    for length in range(len(der)):
+        with pytest.raises(_x509.CertificateError):
+            _x509.describe(der[:length])
+
+
+def test_the_certificate_file(service, tmp_path):
+    (tmp_path / "app" / "server.crt").write_text(EXPIRED)
+    service.described = dataclasses.replace(service.described, tls_cert_path="server.crt")
+    result = look(service)
+    assert result["facts"]["certificate"]["expired"] is True
+    assert "tls_expired" in causes(result)
