@@ -33,7 +33,7 @@ lint: $(VENV)/test.stamp ## Style and types
 	$(WITH_PATH) $(BIN)/ansible-lint
 
 unit: $(VENV)/test.stamp ## Tests of the logic, seconds
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest --numprocesses=auto tests/unit
 
 integration: $(VENV)/test.stamp ## Playbooks against the stand-in service on this machine
 	$(WITH_PATH) $(BIN)/pytest tests/integration
