@@ -62,12 +62,11 @@ def backup(
     folder, prefix, name = _names(path=path, dest=dest, dest_dir=dest_dir, prefix=prefix, evidence=evidence, keep=keep)
     if timeout <= 0 or busy_timeout < 0:
         raise SqliteError(f"timeout must be above 0 and busy_timeout not below, not {timeout} and {busy_timeout}")
-    found = _sqlite_files.look(path)
-    holders = _sqlite_holders.find_holders(found, proc_root=proc_root)
     if evidence:
+        found, holders = _sqlite_holders.survey(path, proc_root=proc_root)
         _may_copy_bytes(found, holders)
     else:
-        _may_back_up(found)
+        found, holders = _survey(path, proc_root=proc_root)
     result: Dict[str, Any] = {
         "changed": True,
         "backup_file": None,
@@ -89,10 +88,15 @@ def backup(
             _files.private_folder(folder)
             with _partial(folder) as partial:
                 if evidence:
-                    result["files"] = _copy_bytes(found, partial, target, proc_root=proc_root)
+                    result["files"] = _copy_bytes(found, f"{partial}/evidence", proc_root=proc_root)
+                    target = _publish(f"{partial}/evidence", target, exact=False)
+                    result["evidence_dir"] = printable(target)
+                    for entry in result["files"]:
+                        entry["path"] = f"{printable(target)}/{entry['path']}"
                 else:
                     made = _copy(
                         found,
+                        holders,
                         f"{partial}/database",
                         busy_timeout=busy_timeout,
                         deadline=started + timeout,
@@ -211,11 +215,32 @@ def _partial(folder: str) -> Iterator[str]:
         os.close(descriptor)
 
 
-def _copy(found: Look, target: str, *, busy_timeout: float, deadline: float, proc_root: str) -> Dict[str, Any]:
+def _survey(path: str, *, proc_root: str) -> Tuple[Look, _sqlite_holders.Holders]:
+    """Look at a database that may be backed up. Raises SqliteError where it may not."""
+    for attempt in range(_ATTEMPTS):
+        found, holders = _sqlite_holders.survey(path, proc_root=proc_root)
+        try:
+            _may_back_up(found)
+            break
+        except SqliteError:
+            # A service that started during the look makes its WAL seem damaged.
+            if attempt == _ATTEMPTS - 1 or _sqlite_files.stamps_of(found.path) == found.stamps:
+                raise
+    return found, holders
+
+
+def _copy(
+    found: Look,
+    holders: _sqlite_holders.Holders,
+    target: str,
+    *,
+    busy_timeout: float,
+    deadline: float,
+    proc_root: str,
+) -> Dict[str, Any]:
     """Make C(target), verify it, and return what is known of it. Raises OSError, SqliteError."""
     shown = printable(found.path)
     for _ in range(_ATTEMPTS):
-        holders = _sqlite_holders.find_holders(found, proc_root=proc_root)
         way = _sqlite_view.choose_way(found, holders)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(target)
@@ -230,14 +255,12 @@ def _copy(found: Look, target: str, *, busy_timeout: float, deadline: float, pro
                 deadline=deadline,
                 read_only=False,  # until the copy is open
             )
-        again = _sqlite_files.look(found.given)
         end = messages[-1]
         # An index that cannot be read any more: the service ended between the look and the connection.
         vanished = "readonly" in end.get("error", "")
-        if not vanished and (way in ("live", "locked") or again.stamps == found.stamps):
+        if not vanished and (way in ("live", "locked") or _sqlite_files.stamps_of(found.path) == found.stamps):
             break
-        found = again
-        _may_back_up(found)
+        found, holders = _survey(found.given, proc_root=proc_root)
     else:
         raise SqliteError(
             f"Cannot back up {shown}: it was written to, or its service came and went, during every attempt"
@@ -325,7 +348,7 @@ def _expect_end(end: Dict[str, Any], what: str) -> None:
 
 
 def _publish(made: str, target: str, *, exact: bool) -> str:
-    """Give the finished file its name, never that of a file that is there; return the name. Raises OSError."""
+    """Give the finished file or folder its name, never one that is taken; return the name. Raises OSError."""
     names = [target] if exact else [target, *(f"{target}-{number}" for number in range(2, 100))]
     for name in names:
         try:
@@ -333,7 +356,7 @@ def _publish(made: str, target: str, *, exact: bool) -> str:
         except FileExistsError:
             continue
         except OSError as error:
-            # Filesystems without hard links.
+            # A folder, or a filesystem without hard links.
             if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
                 raise
             if os.path.lexists(name):
@@ -341,12 +364,11 @@ def _publish(made: str, target: str, *, exact: bool) -> str:
             os.rename(made, name)
         _files.fsync_folder(os.path.dirname(name))
         return name
-    raise SqliteError(f"Cannot name the backup {printable(target)}: that file is there already")
+    raise SqliteError(f"Cannot name the copy {printable(target)}: that is there already")
 
 
-def _copy_bytes(found: Look, partial: str, target: str, *, proc_root: str) -> List[Dict[str, Any]]:
-    """Copy the files as they are into the new folder C(target). Raises OSError, SqliteError."""
-    made = f"{partial}/evidence"
+def _copy_bytes(found: Look, made: str, *, proc_root: str) -> List[Dict[str, Any]]:
+    """Copy the files as they are into the new folder C(made). Raises OSError, SqliteError."""
     os.mkdir(made, 0o700)
     files: List[Dict[str, Any]] = []
     for name in _sqlite_files.SUFFIXES:
@@ -366,21 +388,18 @@ def _copy_bytes(found: Look, partial: str, target: str, *, proc_root: str) -> Li
         files.append(
             {
                 "name": name,
-                "path": printable(f"{target}/{os.path.basename(facts.path)}"),
+                "path": printable(os.path.basename(facts.path)),
                 "size": os.stat(copy).st_size,
                 "sha256": digest.hexdigest(),
             }
         )
-    again = _sqlite_files.look(found.given)
-    holders = _sqlite_holders.find_holders(again, proc_root=proc_root)
-    if again.stamps != found.stamps or holders.found:
+    holders = _sqlite_holders.find_holders(found, proc_root=proc_root)
+    if _sqlite_files.stamps_of(found.path) != found.stamps or holders.found:
         raise SqliteError(
             f"The files of {printable(found.path)} were opened or written to while they were copied: "
             "stop what uses them first"
         )
     _files.fsync_folder(made)
-    os.rename(made, target)
-    _files.fsync_folder(os.path.dirname(target))
     return files
 
 

@@ -98,15 +98,15 @@ def _user(name: Optional[str]) -> Optional[_User]:
     return _User(name=name, uid=entry.pw_uid, groups=os.getgrouplist(name, entry.pw_gid))
 
 
+@dataclasses.dataclass
 class _Examination:
-    """What the reading process is asked, and what it answered."""
+    """What the reading process answered, and whether nothing changed while it read."""
 
-    def __init__(self) -> None:
-        self.basics: Dict[str, Any] = {}
-        self.checks: Dict[str, str] = {}
-        self.row_counts: Dict[str, int] = {}
-        self.problems: List[Problem] = []
-        self.steady = True
+    basics: Dict[str, Any] = dataclasses.field(default_factory=dict)
+    checks: Dict[str, str] = dataclasses.field(default_factory=dict)
+    row_counts: Dict[str, int] = dataclasses.field(default_factory=dict)
+    problems: List[Problem] = dataclasses.field(default_factory=list)
+    steady: bool = True
 
 
 def _attempt(
@@ -120,10 +120,7 @@ def _attempt(
     user: Optional[_User],
     proc_root: str,
 ) -> Tuple[Dict[str, Any], bool]:
-    found = _sqlite_files.look(path, deadline=deadline)
-    holders = _sqlite_holders.find_holders(found, proc_root=proc_root)
-    if holders.of_index and (found.wal.torn or found.wal.damaged or found.wal.foreign):
-        found = _settled(found, deadline=deadline)
+    found, holders = _sqlite_holders.survey(path, deadline=deadline, proc_root=proc_root)
     done = _Examination()
     asked = [name for name in CHECKS if name in checks]
     if found.openable:
@@ -147,17 +144,21 @@ def _attempt(
         except SqliteError as error:
             done.problems.append(Problem("unreadable", str(error)))
         if way in ("alone", "still", "copy"):
-            done.steady = _stamps(found.path) == found.stamps
+            done.steady = _sqlite_files.stamps_of(found.path) == found.stamps
     for name in asked:
         done.checks.setdefault(name, "skipped: the database cannot be opened" if not done.basics else SKIPPED)
-    problems = [*found.problems, *_side_problems(found, holders, checked=done), *done.problems]
+    problems = [*found.problems, *_holder_problems(found, holders)]
+    if done.steady or holders.deleted:
+        problems += [*_side_problems(found, holders), *done.problems]
+        problems += _losses(done.row_counts, baseline, counted=done.checks.get("row_counts") == "ok")
+    else:
+        # Nothing that was read at such a moment can be believed.
+        message = f"{printable(found.path)} was written to, or its service came or went, while it was read"
+        problems.append(Problem("changing", message))
+        done = _Examination(steady=False)
+        done.checks = dict.fromkeys([*asked, "row_counts"], "skipped: written to meanwhile")
     if user is not None:
         problems += _ownership(found, user)
-    problems += _losses(done.row_counts, baseline, counted=done.checks.get("row_counts") == "ok")
-    if not done.steady:
-        problems.append(
-            Problem("changing", f"{printable(found.path)} was written to while it was read", level="warning")
-        )
     losses = [problem.message for problem in problems if problem.loss]
     result = {
         "healthy": not any(problem.level == "error" for problem in problems),
@@ -173,26 +174,6 @@ def _attempt(
         "data_loss_reasons": losses,
     }
     return result, done.steady
-
-
-def _stamps(path: str) -> Dict[str, Any]:
-    stamps = {}
-    for name, suffix in _sqlite_files.SUFFIXES.items():
-        facts = _sqlite_files.facts_of(path + suffix)
-        if facts is not None and name != "shm":
-            stamps[name] = facts.stamp
-    return stamps
-
-
-def _settled(found: Look, *, deadline: float) -> Look:
-    """Look again at a WAL that somebody writes to: a frame that is half there will be whole in a moment."""
-    for _ in range(4):
-        time.sleep(0.05)
-        again = _sqlite_files.look(found.given, deadline=deadline)
-        if not (again.wal.torn or again.wal.damaged or again.wal.foreign):
-            return again
-        found = again
-    return found
 
 
 def _examine(
@@ -409,7 +390,7 @@ def library_number() -> int:
     return int(major * 1000000 + minor * 1000 + patch)
 
 
-def _side_problems(found: Look, holders: _sqlite_holders.Holders, *, checked: _Examination) -> List[Problem]:
+def _side_problems(found: Look, holders: _sqlite_holders.Holders) -> List[Problem]:
     """Return what the WAL, the journal and the open descriptors say."""
     problems: List[Problem] = []
     wal, shown = found.wal, printable(found.path)
@@ -455,13 +436,18 @@ def _side_problems(found: Look, holders: _sqlite_holders.Holders, *, checked: _E
                 level="warning",
             )
         )
+    return problems
+
+
+def _holder_problems(found: Look, holders: _sqlite_holders.Holders) -> List[Problem]:
+    problems = []
     if holders.deleted:
         names = ", ".join(f"pid {holder.pid} ({holder.command})" for holder in holders.deleted)
         problems.append(
             Problem(
                 "open_deleted",
-                f"{names} still has a file of {shown} open that was removed or replaced: what it writes there is gone "
-                "when it ends",
+                f"{names} still has a file of {printable(found.path)} open that was removed or replaced: what it writes "
+                "there is gone when it ends",
                 loss=True,
             )
         )

@@ -10,16 +10,19 @@ headers come first. Format: "Database File Format" (https://www.sqlite.org/filef
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import stat
 import struct
-from typing import Any, Dict, List, Optional, Tuple
+import time
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _sqlite_wal
 
 MAGIC = b"SQLite format 3\0"
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
+_LOOKS = 5  # at files that change under the eyes
 SUFFIXES = {"database": "", "wal": "-wal", "shm": "-shm", "journal": "-journal"}
 
 
@@ -181,6 +184,12 @@ def facts_of(path: str) -> Optional[FileFacts]:
     )
 
 
+def stamps_of(path: str) -> Dict[str, Tuple[int, int, int, int]]:
+    """Return the present stamps of the files of the database C(path), see C(Look.stamps). Raises OSError."""
+    facts = {name: facts_of(path + suffix) for name, suffix in SUFFIXES.items() if name != "shm"}
+    return {name: found.stamp for name, found in facts.items() if found is not None}
+
+
 def kind_of(path: str) -> str:
     """Return in a word what a thing is that is not a regular file."""
     mode = os.lstat(path).st_mode
@@ -201,10 +210,11 @@ def free_bytes(folder: str) -> int:
     return room.f_bavail * room.f_frsize
 
 
-def look(path: str, *, deadline: Optional[float] = None) -> Look:
-    """Look at the database C(path) (absolute) and the files beside it without SQLite.
+def look(path: str) -> Look:
+    """Look at the database C(path) (absolute) and the files beside it without SQLite; the WAL is left to M(read_wal).
 
-    What is wrong with them is in C(problems). Raises SqliteError for a path that names nothing that could be looked at.
+    What is wrong with them is in C(problems). Raises SqliteError for a path that names nothing that could be looked at,
+    FileNotFoundError where SQLite removed a file between two glances.
     """
     if not os.path.isabs(path) or "\0" in path:
         raise SqliteError(f"path must be an absolute path, not {printable(path)!r}")
@@ -221,7 +231,7 @@ def look(path: str, *, deadline: Optional[float] = None) -> Look:
         found.problems.append(Problem("unreadable", f"Cannot look at {printable(path)}: {error.strerror}"))
         return found
     _look_at_database(found)
-    _look_at_side_files(found, deadline=deadline)
+    _look_at_side_files(found)
     return found
 
 
@@ -251,8 +261,10 @@ def _look_at_database(found: Look) -> None:
     else:
         try:
             data = _head(found.path, 100)
+        except FileNotFoundError:
+            raise
         except OSError as error:
-            found.problems.append(Problem("unreadable", f"Cannot read {shown}: {error.strerror}"))
+            found.problems.append(Problem("unreadable", f"Cannot read {shown}: {error.strerror or error}"))
             return
         found.header = parse_header(data)
         if found.header is None:
@@ -266,7 +278,7 @@ def _look_at_database(found: Look) -> None:
             )
 
 
-def _look_at_side_files(found: Look, *, deadline: Optional[float]) -> None:
+def _look_at_side_files(found: Look) -> None:
     for name in ("wal", "shm", "journal"):
         facts = found.files.get(name)
         if facts is not None and not facts.regular:
@@ -275,24 +287,79 @@ def _look_at_side_files(found: Look, *, deadline: Optional[float]) -> None:
             )
             found.header = None  # SQLite would follow it or stumble over it
             return
-    try:
-        if "wal" in found.files:
-            descriptor = open_regular(found.files["wal"].path)
-            try:
-                found.wal = _sqlite_wal.read_wal(descriptor, deadline=deadline)
-            finally:
-                os.close(descriptor)
-        if "shm" in found.files and found.wal.header_valid:
-            index = _sqlite_wal.parse_index(_head(found.files["shm"].path, 136))
-            if index is not None and index.initialised and index.salts == found.wal.salts:
-                found.backfilled = min(index.backfilled, found.wal.frames_committed)
-        if "journal" in found.files:
+    if "journal" in found.files:
+        with _reported(found):
             found.hot_journal = _head(found.files["journal"].path, 8) == _JOURNAL_MAGIC
+
+
+@contextlib.contextmanager
+def _reported(found: Look) -> Iterator[None]:
+    """Make a problem of a file that cannot be read; one that is gone is for the caller to look again."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
     except OSError as error:
         found.header = None
-        found.problems.append(
-            Problem("unreadable", f"Cannot read the files beside {printable(found.path)}: {error.strerror or error}")
-        )
+        message = f"Cannot read the files beside {printable(found.path)}: {error.strerror or error}"
+        found.problems.append(Problem("unreadable", message))
+
+
+def read_wal(found: Look, *, live: bool, deadline: Optional[float] = None) -> None:
+    """Read the WAL of C(found) into it. Raises FileNotFoundError where SQLite removed it meanwhile.
+
+    A C(live) WAL is written to while it is read: there the index says how far it reaches, and whether it was started
+    over meanwhile.
+    """
+    side = found.files.get("wal")
+    if side is None or not side.regular:
+        return
+    with _reported(found):
+        if live:
+            for _ in range(_LOOKS):
+                if _read_live(found, side.path, deadline=deadline):
+                    return
+                time.sleep(0.02)
+            found.wal = _sqlite_wal.Wal(exists=True, size=side.size, complete=False)
+        else:
+            found.wal = _wal_at(side.path, deadline=deadline)
+            index = _index_of(found)
+            if index is not None and index.salts == found.wal.salts:
+                found.backfilled = min(index.backfilled, found.wal.frames_committed)
+
+
+def _read_live(found: Look, path: str, *, deadline: Optional[float]) -> bool:
+    """Read database header and WAL; return whether both are of the same moment."""
+    before = _index_of(found)
+    header = parse_header(_head(found.path, 100))
+    index = _index_of(found)
+    if before is None or index is None or header is None:
+        return False
+    wal = _wal_at(path, deadline=deadline, limit=index.max_frame)
+    after = _index_of(found)
+    if after is None or not before.salts == index.salts == after.salts:
+        return False  # started over, or another file, meanwhile
+    if wal.header_valid and wal.salts != index.salts and index.max_frame:
+        return False
+    found.header, found.wal = header, wal
+    found.backfilled = min(after.backfilled, wal.frames_committed)
+    return True
+
+
+def _wal_at(path: str, *, deadline: Optional[float], limit: Optional[int] = None) -> _sqlite_wal.Wal:
+    descriptor = open_regular(path)
+    try:
+        return _sqlite_wal.read_wal(descriptor, deadline=deadline, limit=limit)
+    finally:
+        os.close(descriptor)
+
+
+def _index_of(found: Look) -> Optional[_sqlite_wal.WalIndex]:
+    facts = found.files.get("shm")
+    if facts is None or not facts.regular:
+        return None
+    index = _sqlite_wal.parse_index(_head(facts.path, 136))
+    return index if index is not None and index.initialised else None
 
 
 def _head(path: str, length: int) -> bytes:

@@ -10,6 +10,7 @@ C(PENDING_BYTE) and its neighbours in SQLite's C(os.h) for the database.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fcntl
 import os
@@ -18,6 +19,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _sqlite_files
 
+_LOOKS = 5
 _PENDING = 1 << 30
 _RESERVED = _PENDING + 1
 _SHARED_FIRST = _PENDING + 2
@@ -58,10 +60,25 @@ class Holders:
         return ", ".join(f"pid {holder.pid} ({holder.command})" for holder in self.found)
 
 
+def survey(
+    path: str, *, deadline: Optional[float] = None, proc_root: str = "/proc"
+) -> Tuple[_sqlite_files.Look, Holders]:
+    """Look at a database, at who is in it, and at its WAL. Raises SqliteError."""
+    for _ in range(_LOOKS):
+        with contextlib.suppress(FileNotFoundError):
+            found = _sqlite_files.look(path)
+            holders = find_holders(found, proc_root=proc_root)
+            _sqlite_files.read_wal(found, live=holders.of_index, deadline=deadline)
+            return found, holders
+    raise _sqlite_files.SqliteError(
+        f"Cannot look at {_sqlite_files.printable(path)}: files beside it came and went during each of {_LOOKS} looks"
+    )
+
+
 def find_holders(found: _sqlite_files.Look, *, proc_root: str = "/proc") -> Holders:
     """Return who has the files of a database open, this process left out."""
     files = found.files
-    wal_mode = found.wal.size > 0 or (found.header is not None and found.header.wal_mode)
+    wal_mode = "shm" in files or (found.header is not None and found.header.wal_mode)
     by_identity = {(facts.device, facts.inode): name for name, facts in files.items()}
     gone = {os.fsencode(found.path + suffix) + b" (deleted)" for suffix in _sqlite_files.SUFFIXES.values()}
     holders: Dict[int, Holder] = {}

@@ -30,10 +30,10 @@ class Wal:
     """The content of a C(-wal) file.
 
     C(frames_valid) is the prefix that SQLite accepts (salts and checksums), C(frames_committed) the part of it that
-    ends with a commit: what SQLite would recover. C(torn): behind that prefix lies one unfinished write, as a killed
-    writer or a power cut leaves it. C(damaged): behind it lie frames of the same generation, C(frames_lost) of them,
-    that SQLite silently ignores. C(foreign): whole frames that belong to another header. C(complete) is false where the
-    deadline ended the reading.
+    ends with a commit: what SQLite would recover. C(torn): behind that prefix lies an unfinished transaction or write,
+    as a killed writer or a power cut leaves it; C(torn_commit) where it claims to be finished. C(damaged): behind it
+    lie finished transactions in C(frames_lost) frames, which SQLite silently ignores. C(foreign): whole frames that
+    belong to another header. C(complete) is false where the deadline ended the reading.
     """
 
     exists: bool = False
@@ -100,8 +100,11 @@ def parse_index(data: bytes) -> Optional[WalIndex]:
     )
 
 
-def read_wal(descriptor: int, *, deadline: Optional[float] = None) -> Wal:
-    """Read the WAL behind an open C(descriptor), until C(deadline) (C(time.monotonic) seconds). Raises OSError."""
+def read_wal(descriptor: int, *, deadline: Optional[float] = None, limit: Optional[int] = None) -> Wal:
+    """Read the WAL behind an open C(descriptor), until C(deadline) (C(time.monotonic) seconds). Raises OSError.
+
+    C(limit) is the number of frames that are known to be finished, where somebody may be writing behind them.
+    """
     size = os.fstat(descriptor).st_size
     if size < HEADER_SIZE:
         return Wal(exists=True, size=size, torn=size > 0)
@@ -122,9 +125,15 @@ def read_wal(descriptor: int, *, deadline: Optional[float] = None) -> Wal:
         return Wal(exists=True, size=size, frames_total=whole, frames_lost=whole, damaged=beyond, torn=not beyond)
 
     scan = _Scan(descriptor=descriptor, size=size, page_size=page_size, salts=(salt1, salt2), big_endian=big_endian)
+    whole = scan.total
+    if limit is not None:
+        scan.total, scan.rest = min(whole, limit), 0
     complete = scan.prefix(seed=(sum1, sum2), deadline=deadline)
-    if complete:
+    if complete and limit is None:
         complete = scan.tail(deadline=deadline)
+    elif complete and scan.valid < scan.total:
+        scan.damaged = True
+        scan.lost = scan.total - scan.valid
     return Wal(
         exists=True,
         size=size,
@@ -132,7 +141,7 @@ def read_wal(descriptor: int, *, deadline: Optional[float] = None) -> Wal:
         page_size=page_size,
         checkpoint_sequence=sequence,
         salts=(salt1, salt2),
-        frames_total=scan.total,
+        frames_total=whole,
         frames_valid=scan.valid,
         frames_committed=scan.committed,
         frames_lost=scan.lost,
@@ -181,7 +190,6 @@ class _Scan:
                 return False
             frame = self._frame_at(index, self.frame_size)
             if len(frame) < self.frame_size:  # the file was cut meanwhile
-                self.total = index
                 break
             page, commit, salt1, salt2, sum1, sum2 = struct.unpack_from(">6I", frame)
             if (salt1, salt2) != self.salts or page == 0:
@@ -216,6 +224,8 @@ class _Scan:
         ours = (salt1, salt2) == self.salts
         # Checksums do not cover the salts: a frame that continues the chain under other salts had its salts damaged.
         chained = not ours and self._sum(frame) == (sum1, sum2)
+        commits = int(bool(commit) and (ours or chained))
+        frames, last_is_commit = 1, bool(commits)
         for index in range(self.valid + 1, self.total):
             if deadline is not None and index % 1024 == 0 and time.monotonic() > deadline:
                 return False
@@ -223,15 +233,17 @@ class _Scan:
             if len(head) == FRAME_HEADER_SIZE:
                 _page, later_commit, later1, later2 = struct.unpack_from(">4I", head)
                 if (later1, later2) == self.salts:
-                    self.lost += 1
-                    self.commits_lost += bool(later_commit)
-        if self.lost or chained:
+                    frames += 1
+                    commits += bool(later_commit)
+                    last_is_commit = bool(later_commit)
+        # A transaction that outgrew the cache rewrites frames in place and mends their checksums once its last frame
+        # is written. Killed before that, it leaves frames that do not verify, with at most one commit, at their end.
+        if chained or commits > 1 or (commits == 1 and not last_is_commit):
             self.damaged = True
-            self.lost += 1
-            self.commits_lost += bool(commit)
-        elif ours:
+            self.lost, self.commits_lost = frames, commits
+        elif ours or frames > 1:
             self.torn = True
-            self.torn_commit = bool(commit)
+            self.torn_commit = commits > 0
         elif self.valid == 0 and salt1 != (self.salts[0] - 1) & _MASK:
             # A restarted log has a salt one higher than the finished generation it overwrites.
             self.foreign = True

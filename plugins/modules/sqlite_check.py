@@ -102,7 +102,7 @@ problems:
           V(no_tables).
         - WAL. V(wal_torn) (a warning, the usual trace of a kill), V(wal_damaged), V(wal_foreign).
         - Content. V(corrupt), V(schema_too_new), V(foreign_keys) (a warning), V(row_loss), V(no_such_table).
-        - Others in it. V(locked), V(open_deleted), V(changing) (a warning), V(hot_journal) (a warning), V(ownership)
+        - Others in it. V(locked), V(open_deleted), V(changing), V(hot_journal) (a warning), V(ownership)
           (a warning).
       type: str
       sample: wal_damaged

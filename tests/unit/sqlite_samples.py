@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import hashlib
 import os
 import shutil
@@ -177,6 +178,12 @@ WRITER = "\n".join(
 READER = "\n".join(
     [OPEN, "connection.execute('BEGIN')", "rows = connection.execute('SELECT * FROM incidents')", "rows.fetchone()"]
 )
+
+
+def die(number: int) -> None:
+    """End this process by a signal, without a report of it on the screen."""
+    faulthandler.disable()
+    os.kill(os.getpid(), number)
 
 
 def codes(result: Dict[str, Any]) -> List[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List
 
 import pytest
-from sqlite_samples import OPEN, READER, WRITER, Process, closed, crashed, flip, frame_offset, shell, snapshot
+from sqlite_samples import OPEN, READER, WRITER, Process, closed, crashed, die, flip, frame_offset, shell, snapshot
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _clock,
@@ -289,7 +289,7 @@ def test_a_run_at_the_same_time_is_left_alone(app: str, dest: str) -> None:
 
 def test_a_child_that_dies(app: str, dest: str, monkeypatch: pytest.MonkeyPatch) -> None:
     crashed(app)
-    monkeypatch.setattr(_sqlite_view, "count_rows", lambda *_: os.kill(os.getpid(), 7))
+    monkeypatch.setattr(_sqlite_view, "count_rows", lambda *_: die(7))
     with pytest.raises(SqliteError, match="SIGBUS"):
         backup(app, dest_dir=dest)
     assert os.listdir(dest) == []
@@ -320,6 +320,15 @@ def test_evidence(app: str, dest: str, make: Callable[[str], None]) -> None:
         assert stat.S_IMODE(copy.stat().st_mode) == 0o600
         assert copy.stat().st_mtime_ns == original.stat().st_mtime_ns
     assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
+
+
+def test_evidence_twice_in_one_second(app: str, dest: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    crashed(app)
+    monkeypatch.setattr(_clock, "compact", lambda _seconds: "20260302T010203Z")
+    first, second = (backup(app, dest_dir=dest, evidence=True) for _ in range(2))
+    assert second["evidence_dir"] == f"{first['evidence_dir']}-2"
+    assert [os.path.exists(entry["path"]) for entry in second["files"]] == [True, True]
+    assert sorted(os.listdir(dest)) == ["itsm.db.evidence_20260302T010203Z", "itsm.db.evidence_20260302T010203Z-2"]
 
 
 def test_no_evidence_of_a_live_database(app: str, dest: str) -> None:

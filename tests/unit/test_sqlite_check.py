@@ -27,6 +27,7 @@ from sqlite_samples import (
     closed,
     codes,
     crashed,
+    die,
     flip,
     frame_offset,
     new_salts,
@@ -621,7 +622,7 @@ def test_a_reader_that_dies_is_reported(tmp_path: Path, monkeypatch: pytest.Monk
     """A mapped page that the disk cannot give raises SIGBUS in the reading process."""
     path = str(tmp_path / "itsm.db")
     closed(path)
-    monkeypatch.setattr(_sqlite_check, "_run_check", lambda *_: os.kill(os.getpid(), 7))
+    monkeypatch.setattr(_sqlite_check, "_run_check", lambda *_: die(7))
     result = check(path)
     assert codes(result) == ["unreadable"]
     assert "SIGBUS" in result["problems"][0]["message"]

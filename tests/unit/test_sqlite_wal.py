@@ -26,6 +26,12 @@ def read(path: str) -> Wal:
         os.close(descriptor)
 
 
+def look(path: str) -> _sqlite_files.Look:
+    found = _sqlite_files.look(path)
+    _sqlite_files.read_wal(found, live=False)
+    return found
+
+
 @pytest.mark.parametrize("page_size", [512, 1024, 2048, 4096, 8192, 16384, 32768, 65536])
 def test_a_whole_wal_of_every_page_size(tmp_path: Path, page_size: int) -> None:
     path = str(tmp_path / "db")
@@ -98,7 +104,7 @@ def test_the_rest_of_an_older_generation_is_no_damage(tmp_path: Path) -> None:
         connection.execute("INSERT INTO t VALUES (randomblob(3000))")
     connection.execute("PRAGMA wal_checkpoint(RESTART)")
     connection.execute("INSERT INTO t VALUES (1)")
-    found = _sqlite_files.look(path)
+    found = look(path)
     wal = found.wal
     connection.close()
     assert wal.checkpoint_sequence == 1
@@ -167,9 +173,9 @@ def test_the_index_tells_what_is_copied_already(tmp_path: Path) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("CREATE TABLE t (a)")
     connection.execute("INSERT INTO t VALUES (1)")
-    before = _sqlite_files.wal_as_dict(_sqlite_files.look(path))
+    before = _sqlite_files.wal_as_dict(look(path))
     connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-    after = _sqlite_files.wal_as_dict(_sqlite_files.look(path))
+    after = _sqlite_files.wal_as_dict(look(path))
     connection.close()
     assert (before["frames_backfilled"], before["pages_pending"]) == (0, 2)
     assert (after["frames_backfilled"], after["pages_pending"]) == (3, 0)
@@ -180,10 +186,10 @@ def test_an_index_of_another_wal_is_not_believed(tmp_path: Path) -> None:
     path = str(tmp_path / "db")
     crashed(path, shm=True)
     patch(f"{path}-shm", 96, struct.pack("=I", 9))
-    assert _sqlite_files.look(path).backfilled == 9
+    assert look(path).backfilled == 9
     for copy in (32, 80):
         patch(f"{path}-shm", copy, b"\0\0\0\1")
-    assert _sqlite_files.look(path).backfilled == 0
+    assert look(path).backfilled == 0
 
 
 def test_the_newest_header_lies_in_the_wal(tmp_path: Path) -> None:
@@ -191,7 +197,7 @@ def test_the_newest_header_lies_in_the_wal(tmp_path: Path) -> None:
     closed(path)
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA user_version=42")
-    header = _sqlite_files.look(path).newest_header
+    header = look(path).newest_header
     connection.close()
     assert header is not None
     assert header.user_version == 42
