@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -35,6 +36,21 @@ print("listening", os.environ.get("SECRET"), flush=True)
 while True:
     time.sleep(60)
 """
+
+# On TERM it starts itself once more, then ends.
+HANDS_OVER = SERVER.replace(
+    "server = socket",
+    """
+def hand_over(*_arguments):
+    import subprocess
+    server.close()
+    subprocess.Popen([sys.executable, "-IS", *sys.argv], env={"LAST": "1"})
+    os._exit(0)
+if "LAST" not in os.environ:
+    signal.signal(signal.SIGTERM, hand_over)
+server = socket""",
+    1,
+)
 
 
 def eventually(condition, *, seconds=5.0):
@@ -319,6 +335,46 @@ def test_process_started_by_hand_is_found_by_its_port(service):
     with by_hand(service) as child:
         assert ensure(service, "started")["changed"] is False
         assert ensure(service, "stopped")["stopped"][0]["pid"] == child.pid
+
+
+def test_process_that_hands_over_while_it_ends_is_followed(service, port):
+    with open(os.path.join(service.app_dir, "server.py"), "w") as stream:
+        stream.write(HANDS_OVER)
+    (first,) = ensure(service, "started")["pids_after"]
+    listening(port)
+    stopped = [entry["pid"] for entry in ensure(service, "stopped")["stopped"]]
+    assert len(stopped) == 2 and stopped[0] == first
+    assert not any(alive(pid) for pid in stopped)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+@pytest.mark.parametrize("serves", [False, True])
+def test_same_command_of_another_user_is_ours_only_on_our_port(service, sleeper, serves):
+    def become() -> None:
+        os.setuid(pwd.getpwnam("nobody").pw_uid)
+
+    asked = sleeper
+    arguments = list(sleeper.command)
+    inherited = ()
+    with socket.socket() as listener:
+        if serves:
+            listener.bind(("127.0.0.1", service.ports[0]))
+            listener.listen()
+            asked = dataclasses.replace(sleeper, ports=service.ports)
+            inherited = (listener.fileno(),)
+        other = subprocess.Popen(  # user= came with Python 3.9
+            arguments,
+            cwd=sleeper.app_dir,
+            pass_fds=inherited,
+            preexec_fn=become,  # noqa: PLW1509
+        )
+    try:
+        eventually(lambda: _procfs.read_process(other.pid).argv == arguments)
+        stopped = ensure(asked, "stopped")["stopped"]
+        assert [entry["pid"] for entry in stopped] == ([other.pid] if serves else [])
+    finally:
+        other.kill()
+        other.wait()
 
 
 def test_pid_file_proves_a_process_that_changed_its_title(service):
