@@ -303,7 +303,7 @@ def tls_expired(view: View) -> Optional[Finding]:
     if fallen_back:
         evidence.append(_says("listening sockets", "HTTP is served, nobody listens on the HTTPS port"))
         if file.get("error"):
-            evidence.append(_says(str(file["path"]), file["error"]))
+            evidence.append(_says(str(file.get("path", "certificate")), file["error"]))
         elif file.get("readable_by_service") is False:
             evidence.append(_says(str(file["path"]), "the service's user may not read it"))
     if not outdated and not fallen_back and not said:
@@ -409,13 +409,13 @@ def unhandled_exception(view: View) -> Optional[Finding]:
     found = view.exceptions()
     if not found or not view.troubled:
         return None
-    # The first one that ended the process; what follows it may only be its consequence.
-    source, first = next(((path, item) for path, item in found if item["fatal"]), found[-1])
+    # The latest: where starts failed since, why they fail is what must be dealt with.
+    source, latest = sorted(found, key=lambda pair: pair[1]["at"] or "")[-1]
     exited = view.part("unit").get("exit_code") == "exited" and view.part("unit").get("exit_status") != 0
     return Finding(
-        confidence=0.88 if first["fatal"] else 0.75 if exited else 0.65,
-        summary=f"An exception that nobody caught ended the service: {first['message'][:200]}",
-        evidence=[_says(source, "\n".join([first["message"], *first["stack"][:4]]))]
+        confidence=0.88 if latest["fatal"] else 0.75 if exited else 0.65,
+        summary=f"An exception that nobody caught ended the service: {latest['message'][:200]}",
+        evidence=[_says(source, "\n".join([latest["message"], *latest["stack"][:4]]))]
         + (view.unit_ending() if exited else []),
         remedy="Restart it; if it comes back, mend the code or go back to the release before.",
     )

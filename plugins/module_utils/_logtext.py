@@ -45,6 +45,10 @@ SIGNATURES: Dict[str, Pattern[str]] = {
     "migration_missing": re.compile(r"SQLITE_ERROR: no such (?:table|column)|no such table: "),
 }
 
+# Troubles that requests answered well may go along with for a while (a health check need not touch the database).
+_LASTING = ("disk_full", "db_locked", "db_corrupt", "migration_missing")
+_LASTING_SECONDS = 30.0
+
 # At the beginning of the line, or behind what a logger puts there (time, level).
 _ERROR = re.compile(r"(?:^|[\s\[(])(?:[A-Z]\w*)?(?:Error|Exception|Rejection)\b(?: \[\w+\])?(?::|\s*$)")
 _FRAME = re.compile(r"^\s+at .+")
@@ -167,43 +171,45 @@ def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] 
     """Return what is worth knowing in C(lines).
 
     C(exceptions) and C(signatures) hold only what happened after C(since); where the log bears no times that is what
-    stands near its end, provided it was written to (C(written_at)) after C(since). C(last_success_at) is the last
-    request answered well.
+    stands near its end, provided it was written to (C(written_at)) after C(since). What ends a process counts only
+    after the last request answered well (C(last_success_at)): a process that served after it was another one.
     """
     fresh = written_at is not None and written_at >= since
-    successes = [number for number, line in enumerate(lines) if _SUCCESS.search(line.text)]
+    success = max((number for number, line in enumerate(lines) if _SUCCESS.search(line.text)), default=-1)
+    served = lines[success].at if success >= 0 else None
 
     def recent(number: int, at: Optional[float]) -> bool:
         if at is not None and at >= since:
             return True
         # Nothing dated stands after it, and no request was answered since: it is how the log ends.
         return (
-            fresh
-            and len(lines) - number <= 80
-            and not any(line.dated for line in lines[number:])
-            and (not successes or successes[-1] < number)
+            fresh and len(lines) - number <= 80 and not any(line.dated for line in lines[number:]) and success < number
         )
 
-    exceptions = [item for item in _exceptions(lines) if recent(item["line"], item["at"])]
+    def still_counts(name: str, number: int, at: Optional[float]) -> bool:
+        if number > success or (served is None and name in _LASTING):
+            return True
+        return name in _LASTING and at is not None and served is not None and at >= served - _LASTING_SECONDS
+
+    exceptions = [item for item in _exceptions(lines) if recent(item["line"], item["at"]) and (item["line"] > success)]
     signatures: Dict[str, Dict[str, Any]] = {}
     for number, line in enumerate(lines):
         for name, pattern in SIGNATURES.items():
-            if pattern.search(line.text) and recent(number, line.at):
+            if pattern.search(line.text) and recent(number, line.at) and still_counts(name, number, line.at):
                 known = signatures.setdefault(name, {"count": 0, "text": line.text.strip(), "at": _iso(line.at)})
                 known["count"] += 1
-    success: Optional[float] = None
-    if successes:
-        last = lines[successes[-1]]
-        ends_with_it = successes[-1] == len(lines) - 1
-        success = last.at if last.dated else (written_at if ends_with_it else last.at)
+    if success >= 0 and not lines[success].dated and success == len(lines) - 1:
+        served = written_at
     return {
-        # The last ones: an exception that ended the process is at the end, and fatal ones are never crowded out.
+        # Those that ended a process, or the log, are never crowded out by those that were only logged.
         "exceptions": [
             {**{name: item[name] for name in ("message", "stack", "fatal", "last")}, "at": _iso(item["at"])}
-            for item in ([item for item in exceptions if item["fatal"]] or exceptions)[-_MOST_EXCEPTIONS:]
+            for item in ([item for item in exceptions if item["fatal"] or item["last"]] or exceptions)[
+                -_MOST_EXCEPTIONS:
+            ]
         ],
         "signatures": signatures,
-        "last_success_at": _iso(success),
+        "last_success_at": _iso(served),
     }
 
 

@@ -23,6 +23,7 @@ import shutil
 import socket
 import ssl
 import stat
+import threading
 import time
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
@@ -211,6 +212,19 @@ def unit(question: Question) -> Dict[str, Any]:
     )
 
 
+def _unit_environment(question: Question) -> Tuple[List[Tuple[str, Mapping[str, str]]], List[str]]:
+    """Return the variables that the unit sets itself, and the files it has more of them in."""
+    unit_name = question.service.unit
+    try:
+        raw = _procfs.unit_properties(unit_name, ["Environment", "EnvironmentFiles"], run=question.command)
+        words = shlex.split(raw.get("Environment", ""))
+    except (_procfs.ProcfsError, ValueError):  # part "unit" says what is wrong with systemd
+        return [], []
+    files = [re.sub(r" \(ignore_errors=\w+\)$", "", line) for line in raw.get("EnvironmentFiles", "").splitlines()]
+    pairs = [word.partition("=") for word in words]
+    return [(f"unit {unit_name}", {name: value for name, _equals, value in pairs})], [path for path in files if path]
+
+
 def environment(question: Question) -> Dict[str, Any]:
     """Read which variables the service has: their names only, and the path of its database."""
     service = question.service
@@ -222,15 +236,9 @@ def environment(question: Question) -> Dict[str, Any]:
             sources.append((f"environment of process {process.pid}", values))
     files = [service.path(service.environment_file)] if service.environment_file else []
     if service.manager == "systemd":
-        names = ["Environment", "EnvironmentFiles"]
-        raw = _procfs.unit_properties(service.unit, names, run=question.command)
-        with contextlib.suppress(ValueError):
-            pairs = [word.partition("=") for word in shlex.split(raw.get("Environment", ""))]
-            sources.append((f"unit {service.unit}", {name: value for name, _equals, value in pairs}))
-        for line in raw.get("EnvironmentFiles", "").splitlines():
-            path = re.sub(r" \(ignore_errors=\w+\)$", "", line)
-            if path and path not in files:
-                files.append(path)
+        unit_sources, unit_files = _unit_environment(question)
+        sources.extend(unit_sources)
+        files.extend(path for path in unit_files if path not in files)
     for path in files:
         try:
             sources.append((path, _environment.read_environment_file(path)))
@@ -354,16 +362,22 @@ def _ask_port(address: str, port: int, *, tls: bool, timeout: float) -> Dict[str
 def answer(question: Question) -> Dict[str, Any]:
     """See whether the ports that are listened on give an answer."""
     service = question.service
+    ports_asked = {name: port for name, port in (("https", service.https_port), ("http", service.http_port)) if port}
     facts: Dict[str, Any] = {}
-    for name, port in (("https", service.https_port), ("http", service.http_port)):
-        if not port:
-            continue
+
+    def look(name: str, port: int) -> None:
         listening = _procfs.listeners([port])
-        facts[name] = {"port": port, "listening": bool(listening)}
+        seen: Dict[str, Any] = {"port": port, "listening": bool(listening)}
         if listening:
-            facts[name].update(
-                _ask_port(listening[0].address, port, tls=name == "https", timeout=question.budget * 0.5)
-            )
+            address = listening[0].address
+            seen.update(_ask_port(address, port, tls=name == "https", timeout=question.budget * 0.5))
+        facts[name] = seen
+
+    threads = [threading.Thread(target=look, args=asked) for asked in ports_asked.items()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     return _found(facts)
 
 

@@ -94,7 +94,7 @@ def changed(facts, changes):
     """Return the facts with the changes laid over them, in depth; lists are replaced."""
     result = copy.deepcopy(facts)
     for name, value in changes.items():
-        both = isinstance(value, dict) and isinstance(result.get(name), dict)
+        both = isinstance(value, dict) and isinstance(result.get(name), dict) and value != {"error": "timed out"}
         result[name] = changed(result[name], value) if both else copy.deepcopy(value)
     return result
 
@@ -177,6 +177,15 @@ CASES = [
     ("unhandled_exception", [GONE, exception(), {"unit": {"exit_status": 1}}], "Error: boom"),
     ("unhandled_exception", [GONE, exception(fatal=False), {"unit": {"exit_status": 1}}], "Error: boom"),
     ("unhandled_exception", [GONE, PROCESS, exception()], "Error: boom"),
+    (
+        "unhandled_exception",
+        [
+            GONE,
+            exception(at="2026-03-02T01:00:00.000Z", message="first"),
+            {"journal": exception(at="2026-03-02T01:01:00.000Z")["log"]},
+        ],
+        "Error: boom",
+    ),
     ("crash_loop", [GONE, {"unit": {"result": "start-limit-hit", "restarts": 5, "exit_status": 1}}], "given up"),
     ("crash_loop", [GONE, {"unit": {"sub_state": "auto-restart", "restarts": 4}}], "4 times"),
     ("crash_loop", [GONE, exits(3)], "3 times"),
@@ -347,6 +356,13 @@ def test_rows_in_the_wal_alone_are_told_and_are_not_the_cause():
 def test_nothing_at_all_was_reached():
     assert _findings.evaluate({}) == []
     assert _findings.evaluate({"process": {"error": "timed out"}, "database": {"path": "x", "configured": "x"}}) == []
+
+
+@pytest.mark.parametrize("part", [*HEALTHY, "everything"])
+@pytest.mark.parametrize("lost", [{"error": "timed out"}, None])
+def test_a_part_that_was_not_reached_costs_no_rule(part, lost):
+    for _cause, changes, _words in CASES:
+        evaluate(*changes, {name: lost for name in HEALTHY if part in (name, "everything")})
 
 
 def test_no_two_causes_explain_each_other():

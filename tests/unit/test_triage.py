@@ -274,6 +274,22 @@ def test_the_unit_tells_how_its_process_ended(service):
     assert signs == [{"at": facts["exited_at"], "kind": "bad", "source": "unit itsm-system: main process ended"}]
 
 
+def test_the_environment_of_a_unit_and_its_files(service, tmp_path):
+    (tmp_path / "unit.env").write_text("DATABASE_PATH=data/real.db\nADMIN_PASSWORD=geheim-4711\n")
+    shown = 'Environment=NODE_ENV=production "JWT_SECRET=two words"\n'
+    shown += f"EnvironmentFiles={tmp_path}/unit.env (ignore_errors=no)\n"
+    service.described = dataclasses.replace(service.described, manager="systemd")
+    found = _triage.environment(question(service, {"systemctl show": shown}))
+    facts = found["facts"]
+    assert facts["names"] == ["ADMIN_PASSWORD", "DATABASE_PATH", "JWT_SECRET", "NODE_ENV"]
+    assert facts["database_path"] == str(tmp_path / "app" / "data" / "real.db")
+    assert facts["database_path_source"] == str(tmp_path / "unit.env")
+    assert sorted(found["secrets"]) == sorted([CANARY, "geheim-4711", "two words"])
+    assert "geheim" not in json.dumps(facts)
+    # Without an answer of systemd the file we know of is still read.
+    assert _triage.environment(question(service, {}))["facts"]["names"] == ["JWT_SECRET", "NODE_ENV"]
+
+
 def test_the_journal_tells_apart_what_systemd_and_the_service_say(service):
     now = time.time()
     lines = [
@@ -406,13 +422,23 @@ def test_an_exception_of_long_ago_in_a_log_without_times():
 
 
 def test_an_exception_of_long_ago_in_a_log_with_times():
-    text = HANDLED + "".join(ACCESS.format(number) for number in range(4, 9))
-    assert analyse(text, since=AT + 2)["exceptions"] == []
-    assert [item["fatal"] for item in analyse(text)["exceptions"]] == [False]
+    later = "".join(f"2026-03-02T01:02:0{number}.500Z INFO tick\n" for number in range(4, 9))
+    assert analyse(HANDLED + later, since=AT + 2)["exceptions"] == []
+    assert [item["fatal"] for item in analyse(HANDLED + later)["exceptions"]] == [False]
 
 
-def test_a_fatal_exception_is_not_crowded_out_by_handled_ones():
-    found = analyse(ACCESS.format(1) + BOOM + HANDLED * 20)
+def test_what_ended_an_earlier_process_is_over_once_requests_are_answered_again():
+    for text in (BOOM, "FATAL ERROR: Reached heap limit\n", "Error: Cannot find module 'x'\n"):
+        found = analyse(ACCESS.format(1) + text + ACCESS.format(5))
+        assert (found["exceptions"], found["signatures"]) == ([], {}), text
+    # A health check may be answered well while the database is locked; a while later that is over too.
+    locked = "2026-03-02T01:02:03.000Z ERROR SqliteError: database is locked\n"
+    assert list(analyse(locked + ACCESS.format(5))["signatures"]) == ["db_locked"]
+    assert analyse(locked + "2026-03-02T01:03:03.000Z GET /api/v1/health 200 1 ms\n")["signatures"] == {}
+
+
+def test_an_exception_that_ended_node_is_not_crowded_out_by_handled_ones():
+    found = analyse(ACCESS.format(1) + BOOM + HANDLED * 20 + "2026-03-02T01:02:04.000Z INFO tick\n" * 9)
     assert [item["message"] for item in found["exceptions"]] == ["Error: boom"]
 
 
