@@ -15,7 +15,13 @@ import time
 
 import pytest
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _command, _health, _node_process
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _clock,
+    _command,
+    _health,
+    _node_process,
+    _procfs,
+)
 
 HealthError = _health.HealthError
 Plan, Target = _health.Plan, _health.Target
@@ -342,6 +348,8 @@ def service(tmp_path):
 @pytest.fixture
 def running(service):
     with subprocess.Popen(list(service.command), cwd=service.app_dir) as child:
+        while not _procfs.environment(child.pid):  # its arguments come a moment after the program itself
+            time.sleep(0.001)
         yield child
         child.kill()
 

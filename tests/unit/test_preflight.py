@@ -9,10 +9,11 @@ import getpass
 import os
 import pwd
 import subprocess
+import time
 
 import pytest
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _command, _preflight
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _command, _preflight, _procfs
 
 
 def answer(argv, *, rc=0, stdout="", stderr=""):
@@ -34,6 +35,13 @@ class Host:
             out = "".join(f"{name}={line}\n" for name, value in self.unit.items() for line in value.split("\n"))
             return answer(argv, **(self.systemd or {"stdout": out}))
         return answer(argv, **self.node)
+
+
+def settled(child):
+    """Wait until a child's arguments and environment can be read: they come a moment after the program itself."""
+    while not _procfs.environment(child.pid):
+        time.sleep(0.001)
+    return child
 
 
 @pytest.fixture
@@ -272,6 +280,7 @@ def test_running_process_is_believed_over_the_files(config):
     sleeping = dataclasses.replace(config, command=["sleep", "60"])
     environment = {"DATABASE_PATH": "/from/the/process.db", "NODE_ENV": "production"}
     with subprocess.Popen(["sleep", "60"], cwd=config.app_dir, env=environment) as child:
+        settled(child)
         try:
             assert examine(sleeping)["resolved"]["database_path"] == "/from/the/process.db"
         finally:
@@ -362,6 +371,7 @@ def test_database_path_of_the_unit(managed, tmp_path):
 
 def test_units_running_process_is_believed(managed):
     with subprocess.Popen(["sleep", "60"], env={"DATABASE_PATH": "/from/the/process.db", "NODE_ENV": "x"}) as child:
+        settled(child)
         try:
             result = examine(managed, host=Host(unit=unit(managed, MainPID=str(child.pid))))
         finally:

@@ -47,6 +47,13 @@ class FakeProc:
         (self.root / "net" / name).write_text(head + "".join(rows))
 
 
+def settled(child):
+    """Wait until a child's arguments and environment can be read: they come a moment after the program itself."""
+    while not _procfs.environment(child.pid):
+        time.sleep(0.001)
+    return child
+
+
 @pytest.fixture
 def proc(tmp_path):
     return FakeProc(tmp_path / "proc")
@@ -191,8 +198,8 @@ def test_command_for_messages_holds_no_arguments_but_the_script(proc, tmp_path):
     assert [read(proc, pid).command for pid in (7, 8, 9)] == ["node server.js", "mysql", "/usr/bin/node"]
 
 
-def test_environment(proc, sleeper, tmp_path):
-    child = subprocess.Popen(["sleep", "60"], env={"A": "1=2", "B": ""})
+def test_environment():
+    child = settled(subprocess.Popen(["sleep", "60"], env={"A": "1=2", "B": ""}))
     try:
         assert _procfs.environment(child.pid) == {"A": "1=2", "B": ""}
     finally:
