@@ -135,13 +135,13 @@ def _emit_tables(connection: sqlite3.Connection, emit: _sqlite_view.Emit) -> Non
 
 def _look_at_files(db_path: str) -> Tuple[_sqlite_files.Look, _sqlite_holders.Holders]:
     try:
-        found = _sqlite_files.look(db_path)
+        found, holders = _sqlite_holders.survey(db_path)
     except _sqlite_files.SqliteError as error:
         raise KnexError(f"db_path: {error}") from error
     if not found.openable:
         why = found.problems[0].message if found.problems else f"{db_path} cannot be opened"
         raise KnexError(f"db_path: {why}; knex is not run, since it would open or create it")
-    return found, _sqlite_holders.find_holders(found)
+    return found, holders
 
 
 def _read(found: _sqlite_files.Look, *, way: str) -> List[_sqlite_view.Message]:
@@ -170,7 +170,7 @@ def read_tables(db_path: str) -> Tables:
             raise KnexError(f"Cannot read the migrations in {db_path}: {error}") from error
         end = messages[-1]
         # Without locks nobody is held off: what was read counts only where the files are still the same.
-        steady = way in ("live", "locked") or _sqlite_files.look(db_path).stamps == found.stamps
+        steady = way in ("live", "locked") or _sqlite_files.stamps_of(found.path) == found.stamps
         if steady and set(end) == {"event"}:
             break
         time.sleep(0.1 * (attempt + 1))
