@@ -295,7 +295,7 @@ def _tell_process(data: Mapping[str, Any]) -> str:
         f"port {each.get('port')} is held by {each.get('command')} (pid {each.get('pid')})"
         for each in data.get("foreign") or []
     ]
-    return "; ".join(parts)
+    return "; ".join(parts) or str(data.get("state") or "")
 
 
 def _tell_backup(data: Mapping[str, Any]) -> str:
@@ -309,16 +309,18 @@ def _tell_wal(data: Mapping[str, Any]) -> str:
 
 
 def _tell_npm(data: Mapping[str, Any]) -> str:
-    if not data.get("needed"):
-        return "not needed"
-    return f"rebuilt: {listed([str(each) for each in data.get('reasons') or []], limit=3) or 'asked for'}"
+    why = listed([str(each) for each in data.get("reasons") or []], limit=3) or "asked for"
+    if data.get("swapped"):
+        return f"rebuilt: {why}"
+    return f"to be rebuilt: {why}" if data.get("needed") else "not needed"
 
 
 def _tell_knex(data: Mapping[str, Any]) -> str:
     applied, pending = data.get("applied") or [], data.get("pending") or []
     if applied:
         return f"applied {listed([str(each) for each in applied], limit=3)}"
-    return f"{len(pending)} pending" if pending else "nothing pending"
+    held = "; another migration holds the lock, or died with it" if data.get("locked") else ""
+    return (f"{len(pending)} pending" if pending else "nothing pending") + held
 
 
 def _tell_incident(data: Mapping[str, Any]) -> str:

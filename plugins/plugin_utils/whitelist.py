@@ -145,9 +145,16 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
         "installed": (FLAG, NUMBER),
         "swapped": FLAG,
         "previous": TEXT,
+        "mended": Each(TEXT),
         "duration": NUMBER,
     },
-    "knex_migrate": {"pending": Each(TEXT), "applied": Each(TEXT), "batch": NUMBER, "duration": NUMBER},
+    "knex_migrate": {
+        "pending": Each(TEXT),
+        "applied": Each(TEXT),
+        "batch": NUMBER,
+        "locked": FLAG,
+        "duration": NUMBER,
+    },
     "incident": {
         "id": TEXT,
         "run": TEXT,
