@@ -568,7 +568,7 @@ CAUSES: Dict[str, Cause] = {
     "config_mismatch": Cause(config_mismatch, ("modules_broken", *_FALLS)),
     "port_conflict": Cause(port_conflict, _FALLS),
     "modules_broken": Cause(modules_broken, _FALLS),
-    "db_locked": Cause(db_locked, ("hung", *_FALLS)),
+    "db_locked": Cause(db_locked, ("hung", "migration_pending", *_FALLS)),
     "migration_pending": Cause(migration_pending, _FALLS),
     "tls_expired": Cause(tls_expired, _FALLS),
     "hung": Cause(hung, ("wal_pending",)),

@@ -323,9 +323,8 @@ def ports(question: Question) -> Dict[str, Any]:
         for pid in listener.pids:
             owner = _procfs.read_process(pid)
             if owner is not None:
-                owners.append(
-                    {"pid": pid, "command": owner.command, "user": _user_name(owner.uid), "ours": pid in ours}
-                )
+                line = " ".join(_redact.Redactor().argv(owner.argv))[:300] or owner.command
+                owners.append({"pid": pid, "command": line, "user": _user_name(owner.uid), "ours": pid in ours})
         facts.append({"port": listener.port, "address": listener.address, "owners": owners})
     return _found(facts)
 

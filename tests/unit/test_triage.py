@@ -196,7 +196,8 @@ def test_another_database_than_the_configured_one(service, tmp_path):
 def test_a_stranger_on_the_port(service):
     server = f"import socket, time; s = socket.create_server(('127.0.0.1', {service.described.http_port}))"
     stranger = subprocess.Popen(
-        [sys.executable, "-c", f"{server}; print(1, flush=True); time.sleep(60)"], stdout=subprocess.PIPE
+        [sys.executable, "-c", f"{server}; print(1, flush=True); time.sleep(60)", "--password", "geheim-4711"],
+        stdout=subprocess.PIPE,
     )
     try:
         stranger.stdout.readline()
@@ -207,6 +208,8 @@ def test_a_stranger_on_the_port(service):
     assert "port_conflict" in causes(result)
     (owner,) = result["facts"]["ports"][0]["owners"]
     assert (owner["pid"], owner["ours"]) == (stranger.pid, False)
+    assert owner["command"].startswith(f"{sys.executable} -c import socket")
+    assert owner["command"].endswith("--password [redacted]") and "geheim" not in json.dumps(result)
 
 
 def test_check_mode_says_where_the_bundle_would_be(service, tmp_path):
