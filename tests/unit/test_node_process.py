@@ -109,11 +109,22 @@ def listening(port):
     return eventually(lambda: _procfs.listeners([port]))
 
 
-def by_hand(service, **more):
-    """Start the service as somebody would, beside all management."""
-    child = subprocess.Popen(list(service.command), cwd=service.app_dir, **more)
-    listening(service.ports[0])
-    return child
+@contextlib.contextmanager
+def started(arguments, **more):
+    """A child that is ended at the latest when the test is, however the test ends."""
+    with subprocess.Popen(arguments, **more) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
+@contextlib.contextmanager
+def by_hand(service):
+    """The service as somebody would start it, beside all management."""
+    with started(list(service.command), cwd=service.app_dir) as child:
+        listening(service.ports[0])
+        yield child
 
 
 def ensure(service, state, **more):
@@ -393,19 +404,16 @@ def test_process_that_a_stale_pid_file_names_is_never_signalled(sleeper, tmp_pat
     folder = str(tmp_path) if case == "another folder" else sleeper.app_dir
     program = "tail" if case == "another program" else "sleep"
     arguments = ["-f", "/dev/null"] if case == "another program" else ["61"]
-    with subprocess.Popen([program, *arguments], cwd=folder) as innocent:
+    with started([program, *arguments], cwd=folder) as innocent:
         ticks = _procfs.read_process(innocent.pid).start_ticks + (case == "reused pid")
         content = {"no start": f"{innocent.pid}\n", "nonsense": "pid\nstart\n"}.get(case, f"{innocent.pid}\n{ticks}\n")
         os.makedirs(os.path.dirname(sleeper.pid_file))
         with open(sleeper.pid_file, "w") as stream:
             stream.write(content)
-        try:
-            assert ensure(sleeper, "stopped")["changed"] is False
-            assert ensure(sleeper, "started")["pids_before"] == []
-            assert ensure(sleeper, "stopped")["changed"]
-            assert innocent.poll() is None
-        finally:
-            innocent.kill()
+        assert ensure(sleeper, "stopped")["changed"] is False
+        assert ensure(sleeper, "started")["pids_before"] == []
+        assert ensure(sleeper, "stopped")["changed"]
+        assert innocent.poll() is None
 
 
 def test_client_of_the_port_is_left_alone(service, port):
@@ -414,13 +422,10 @@ def test_client_of_the_port_is_left_alone(service, port):
     script = (
         f"import socket, time; s = socket.create_connection(('127.0.0.1', {port})); print(flush=True); time.sleep(60)"
     )
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=service.app_dir) as client:
+    with started([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=service.app_dir) as client:
         client.stdout.readline()
-        try:
-            result = ensure(service, "stopped")
-            assert result["changed"] and result["foreign"] == [] and client.poll() is None
-        finally:
-            client.kill()
+        result = ensure(service, "stopped")
+        assert result["changed"] and result["foreign"] == [] and client.poll() is None
 
 
 def test_foreign_listener_is_named_left_alone_and_keeps_us_from_starting(service, port):
@@ -429,21 +434,18 @@ def test_foreign_listener_is_named_left_alone_and_keeps_us_from_starting(service
         f"s.bind(('127.0.0.1', {port})); s.listen(); print(flush=True); time.sleep(60)"
     )
     arguments = [sys.executable, "-c", script]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, cwd=service.app_dir) as other:
+    with started(arguments, stdout=subprocess.PIPE, cwd=service.app_dir) as other:
         other.stdout.readline()
-        try:
-            result = ensure(service, "stopped")
-            assert (result["changed"], result["stopped"]) == (False, [])
-            me = _node_process.user_name(os.geteuid())
-            assert result["foreign"] == [{"pid": other.pid, "port": port, "command": sys.executable, "user": me}]
-            for state in ("started", "restarted"):
-                with pytest.raises(
-                    NodeProcessError, match=rf"port {port} by pid {other.pid} \({sys.executable}, user {me}\)"
-                ):
-                    ensure(service, state)
-            assert other.poll() is None and not os.path.exists(service.log_file)
-        finally:
-            other.kill()
+        result = ensure(service, "stopped")
+        assert (result["changed"], result["stopped"]) == (False, [])
+        me = _node_process.user_name(os.geteuid())
+        assert result["foreign"] == [{"pid": other.pid, "port": port, "command": sys.executable, "user": me}]
+        for state in ("started", "restarted"):
+            with pytest.raises(
+                NodeProcessError, match=rf"port {port} by pid {other.pid} \({sys.executable}, user {me}\)"
+            ):
+                ensure(service, state)
+        assert other.poll() is None and not os.path.exists(service.log_file)
 
 
 def test_child_that_shares_our_port_is_not_foreign(service, tmp_path, port):
@@ -461,16 +463,11 @@ def test_child_that_shares_our_port_is_not_foreign(service, tmp_path, port):
 
 def test_process_that_something_restarts_is_given_up_by_name(service, port):
     keeper = "import subprocess, sys\nwhile True: subprocess.run(sys.argv[1:])"
-    with subprocess.Popen([sys.executable, "-c", keeper, *service.command], cwd=service.app_dir) as supervisor:
-        try:
-            listening(port)
-            with pytest.raises(
-                NodeProcessError, match=rf"came back 3 times.* pid {supervisor.pid}, seems to restart it"
-            ):
-                for _ in range(20):  # it may be between two of its children when we look
-                    ensure(service, "stopped")
-        finally:
-            supervisor.kill()
+    with started([sys.executable, "-c", keeper, *service.command], cwd=service.app_dir) as supervisor:
+        listening(port)
+        with pytest.raises(NodeProcessError, match=rf"came back 3 times.* pid {supervisor.pid}, seems to restart it"):
+            for _ in range(20):  # it may be between two of its children when we look
+                ensure(service, "stopped")
 
 
 def test_signal_without_permission_is_told(sleeper, monkeypatch):
@@ -494,12 +491,11 @@ def test_without_pidfd_the_signal_still_arrives(sleeper, monkeypatch):
 
 
 def test_process_that_ended_meanwhile_is_not_signalled_under_its_pid(monkeypatch):
-    with subprocess.Popen(["sleep", "60"]) as child:
+    with started(["sleep", "60"]) as child:
         process = _procfs.read_process(child.pid)
         stale = dataclasses.replace(process, start_ticks=process.start_ticks - 1)
         assert _node_process.stop_processes([stale], timeout=0.1)[0]["signal"] == "TERM"
         assert child.poll() is None
-        child.kill()
 
 
 # Under systemd, in whose place a function answers
@@ -597,16 +593,12 @@ def test_unit_in_check_mode_is_only_looked_at(managed):
 
 
 def test_units_main_process_is_told(managed):
-    with subprocess.Popen(["sleep", "60"]) as old, subprocess.Popen(["sleep", "60"]) as new:
-        try:
-            result = ensure(managed, "restarted", run=Systemd(unit(pid=old.pid), unit(pid=new.pid)))
-            assert (result["pids_before"], result["pids_after"]) == ([old.pid], [new.pid])
-            assert [(entry["pid"], entry["signal"]) for entry in result["stopped"]] == [(old.pid, "systemd")]
-            assert result["started_at"] == _procfs.read_process(new.pid).started_at
-            assert old.poll() is None  # systemd's to end, not ours
-        finally:
-            old.kill()
-            new.kill()
+    with started(["sleep", "60"]) as old, started(["sleep", "60"]) as new:
+        result = ensure(managed, "restarted", run=Systemd(unit(pid=old.pid), unit(pid=new.pid)))
+        assert (result["pids_before"], result["pids_after"]) == ([old.pid], [new.pid])
+        assert [(entry["pid"], entry["signal"]) for entry in result["stopped"]] == [(old.pid, "systemd")]
+        assert result["started_at"] == _procfs.read_process(new.pid).started_at
+        assert old.poll() is None  # systemd's to end, not ours
 
 
 def test_time_outs_follow_the_units_own(managed):
@@ -639,13 +631,10 @@ def test_process_beside_the_unit_is_ended(managed, state, verb):
 
 def test_workers_of_the_unit_are_not_beside_it(managed):
     with by_hand(managed) as worker:
-        try:
-            group = _procfs.control_groups(worker.pid)[0].rpartition("/")[0]
-            group = group or _procfs.control_groups(worker.pid)[0]
-            result = ensure(managed, "restarted", run=Systemd(unit(ControlGroup=group)))
-            assert (result["stopped"], result["foreign"], worker.poll()) == ([], [], None)
-        finally:
-            worker.kill()
+        group = _procfs.control_groups(worker.pid)[0].rpartition("/")[0]
+        group = group or _procfs.control_groups(worker.pid)[0]
+        result = ensure(managed, "restarted", run=Systemd(unit(ControlGroup=group)))
+        assert (result["stopped"], result["foreign"], worker.poll()) == ([], [], None)
 
 
 @pytest.mark.parametrize(
