@@ -212,6 +212,13 @@ def test_a_stranger_on_the_port(service):
     assert owner["command"].endswith("--password [redacted]") and "geheim" not in json.dumps(result)
 
 
+def test_what_the_log_says_counts_within_the_window(service):
+    with open(service.described.log_file, "w", encoding="utf-8") as log:
+        log.write(f"{_clock.iso(time.time() - 1200)} ERROR Error: Cannot find module 'express'\n")
+    assert "modules_broken" not in causes(look(service, window=600))
+    assert "modules_broken" in causes(look(service, window=1800))
+
+
 def test_check_mode_says_where_the_bundle_would_be(service, tmp_path):
     result = look(service, incident="INC-1", save=False)
     assert result["bundle"] == str(tmp_path / "state" / "evidence" / "INC-1")
@@ -504,7 +511,7 @@ def test_requests_answered_well(line, success):
 def test_the_end_of_a_long_log_begins_with_a_whole_line(tmp_path):
     path = tmp_path / "long.log"
     path.write_text("".join(f"PASSWORD=geheim-{number:04d}\n" for number in range(100)))
-    text, cut = _logtext.tail(str(path), limit=105)
+    text, cut = _logtext.tail(str(path), limit=100)
     assert cut and text.splitlines()[0].startswith("PASSWORD=") and text.endswith("0099\n")
     assert _logtext.tail(str(path), limit=10**6)[1] is False
 
