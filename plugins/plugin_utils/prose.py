@@ -20,6 +20,8 @@ OUTCOMES: Mapping[str, str] = {
     "unfinished": "UNFINISHED, the run ended before its verdict",
 }
 
+_LIKELY = 0.5
+
 _RESOURCE_CAUSES = {"oom_kill": "memory", "heap_oom": "memory", "disk_full": "disk"}
 
 
@@ -164,7 +166,8 @@ def actions(incident: timeline.Incident) -> List[Action]:
             why=f"remedy of the finding {each.get('cause') or 'unknown'}",
         )
         for each in incident.findings
-        if each.get("remedy")
+        # What is merely possible, or follows from another finding, is no item to settle.
+        if each.get("remedy") and float(each.get("confidence") or 0) >= _LIKELY
     ]
     return [
         _thresholds(incident),

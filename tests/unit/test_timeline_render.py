@@ -136,7 +136,7 @@ def test_the_seven_fields_and_what_else_is_asked_for_are_there():
             id="disk",
         ),
         pytest.param(
-            {"findings": [{"cause": "hung", "remedy": "Read the stacks."}]},
+            {"findings": [{"cause": "hung", "confidence": 0.9, "remedy": "Read the stacks."}]},
             {"Consider more memory or disk": False, "Read the stacks": True},
             id="neither",
         ),
@@ -158,6 +158,11 @@ def test_the_checklist_is_argued_from_the_incident(changes, wanted):
     ]
     assert {action.title: action.wanted for action in actions if action.title in wanted} == wanted
     assert all(action.why for action in actions)
+
+
+def test_what_is_merely_possible_is_no_item_to_settle():
+    finding = {"cause": "wal_pending", "confidence": 0.2, "remedy": "Leave the WAL alone."}
+    assert all("WAL" not in action.title for action in prose.actions(incident(findings=[finding])))
 
 
 @pytest.mark.parametrize(
