@@ -13,8 +13,9 @@ import os
 import pwd
 import sqlite3
 import stat
+import struct
 import time
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _clock,
@@ -32,8 +33,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files i
 CHECKS = ("quick", "foreign_keys", "integrity")
 _ATTEMPTS = 3
 _SHOWN = 10  # lines of a check's answer that a message carries
+_PROCESSES = 4  # at most, for one check
+_LARGE = 32 << 20  # bytes from which on a second process is worth its start
 _MAP = 1 << 40  # SQLite takes as much of it as it was built for
 SKIPPED = "skipped: time budget"
+UNREAD = "skipped: the database cannot be read"
 
 
 def check(
@@ -146,7 +150,7 @@ def _attempt(
         if way in ("alone", "still", "copy"):
             done.steady = _sqlite_files.stamps_of(found.path) == found.stamps
     for name in asked:
-        done.checks.setdefault(name, "skipped: the database cannot be opened" if not done.basics else SKIPPED)
+        done.checks.setdefault(name, UNREAD if done.problems or not found.openable else SKIPPED)
     problems = [*found.problems, *_holder_problems(found, holders)]
     if done.steady or holders.deleted:
         problems += [*_side_problems(found, holders), *done.problems]
@@ -208,23 +212,94 @@ def _examine(
             done.checks["row_counts"] = "ok"
             if missing:
                 done.problems.append(Problem("no_such_table", f"{shown} has no table {', '.join(missing)}", loss=True))
-    end = messages[-1]
-    if end.get("timeout"):
+    _take_end(done, messages[-1], found=found, holders=holders)
+    if len(messages[-1]) > 1 or not done.basics:
         return
+    if not done.basics["tables"]:
+        done.problems.append(Problem("no_tables", f"{shown} holds no table at all", loss=True))
+    if "integrity" in checks:
+        quick = done.checks.get("quick", "")
+        if quick == "ok":
+            _check_tables(
+                done,
+                found=found,
+                connect=lambda: _sqlite_view.connect(target, way=way, busy_timeout=busy_timeout),
+                read_only=way != "copy",
+                deadline=deadline,
+                holders=holders,
+            )
+        else:
+            done.checks["integrity"] = quick  # which is part of it
+    if "quick" not in checks and done.checks.get("integrity") != SKIPPED:
+        done.checks.pop("quick", None)
+
+
+def _take_end(done: _Examination, end: _sqlite_view.Message, *, found: Look, holders: _sqlite_holders.Holders) -> None:
+    """Make a problem of a reading process that did not end well."""
+    shown = printable(found.path)
     if "signal" in end:
         done.problems.append(
             Problem("unreadable", f"Reading {shown} was ended by {end['signal']}: the disk does not give all of it")
         )
-    elif end.get("error", "").startswith("interrupt"):
-        return
-    elif "error" in end:
+    elif "error" in end and not end["error"].startswith("interrupt"):
         problem = problem_of_error(end["error"], found=found, holders=holders)
         if problem.code == "changing":
             done.steady = False
         else:
             done.problems.append(problem)
-    elif done.basics and not done.basics["tables"]:
-        done.problems.append(Problem("no_tables", f"{shown} holds no table at all", loss=True))
+
+
+def _check_tables(
+    done: _Examination,
+    *,
+    found: Look,
+    connect: Callable[[], sqlite3.Connection],
+    read_only: bool,
+    deadline: float,
+    holders: _sqlite_holders.Holders,
+) -> None:
+    """Do what integrity_check does beyond quick_check (indexes and UNIQUE), table by table on all processors.
+
+    One after the other in one process it takes as long as integrity_check; threads of one process take longer.
+    """
+    counts = done.row_counts
+    # The largest first, so that all are done at about the same time.
+    names: List[str] = sorted(done.basics["all_tables"], key=lambda name: -counts.get(name, 0))
+    # Older libraries cannot check a single one; more numbers than these do not fit into a pipe.
+    single = sqlite3.sqlite_version_info >= (3, 33) and len(names) < 10000
+    tables: Sequence[Optional[str]] = names if single else [None]
+    large = found.files["database"].size >= _LARGE
+    processes = min(len(os.sched_getaffinity(0)), _PROCESSES, len(tables)) if large else 1
+    turn, turns = os.pipe()  # each process takes the number of the next table out of it
+    os.write(turns, b"".join(struct.pack("=I", number) for number in range(len(tables))))
+    os.close(turns)
+
+    def work(emit: _sqlite_view.Emit) -> None:
+        connection = connect()
+        with _sqlite_view.interrupted_at(connection, deadline):
+            connection.execute(f"PRAGMA mmap_size={_MAP}")
+            while True:
+                number = os.read(turn, 4)
+                if not number:
+                    return
+                emit(_run_check(connection, "integrity", table=tables[struct.unpack("=I", number)[0]]))
+
+    try:
+        answers = _sqlite_view.in_children([work] * processes, deadline=deadline, read_only=read_only)
+    finally:
+        os.close(turn)
+    whole: _sqlite_view.Message = {"event": "check", "name": "integrity", "lines": []}
+    for messages in answers:
+        for message in messages:
+            if message["event"] == "check" and "no such module" not in message.get("error", ""):
+                whole["lines"] += message["lines"]
+                if "error" in message:
+                    whole["error"] = message["error"]
+        if messages[-1].get("timeout"):
+            whole["error"] = "interrupted"
+        _take_end(done, messages[-1], found=found, holders=holders)
+    if all(len(messages[-1]) == 1 or "timeout" in messages[-1] for messages in answers):
+        _take_check(done, whole, shown=printable(found.path))
 
 
 def _answer(
@@ -243,32 +318,25 @@ def _answer(
             for name in ("page_size", "page_count", "freelist_count", "user_version", "journal_mode")
         }
         basics["tables"] = len(_sqlite_view.tables_of(connection))
+        names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        basics["all_tables"] = [row[0] for row in names]
         emit({"event": "basics", "basics": basics})
         connection.execute(f"PRAGMA mmap_size={_MAP}")
-        for name in checks:
-            if name == "integrity":
-                continue
-            emit(_run_check(connection, name))
+        for name in ("quick", "foreign_keys"):
+            # The quick check is part of the whole one, and an answer where there is no time for that.
+            if name in checks or (name == "quick" and "integrity" in checks):
+                emit(_run_check(connection, name))
         if row_counts:
             try:
                 emit({"event": "counts", "counts": _sqlite_view.count_rows(connection, tables=row_counts)})
             except sqlite3.Error as error:
                 emit({"event": "check", "name": "row_counts", "lines": [], "error": str(error)})
-    if "integrity" not in checks:
-        return
-    # Where there is time for only part of it, the quick check still gives an answer: keep a quarter for that.
-    left = deadline - time.monotonic()
-    reserve = 0.0 if "quick" in checks else left / 4
-    with _sqlite_view.interrupted_at(connection, deadline - reserve):
-        message = _run_check(connection, "integrity")
-    emit(message)
-    if reserve and message.get("error", "").startswith("interrupt"):
-        with _sqlite_view.interrupted_at(connection, deadline):
-            emit(_run_check(connection, "quick"))
 
 
-def _run_check(connection: sqlite3.Connection, name: str) -> _sqlite_view.Message:
+def _run_check(connection: sqlite3.Connection, name: str, *, table: Optional[str] = None) -> _sqlite_view.Message:
     pragma = {"quick": "quick_check", "integrity": "integrity_check", "foreign_keys": "foreign_key_check"}[name]
+    if table is not None:
+        pragma += f"({_sqlite_view.quoted(table)})"
     lines: List[str] = []
     message: _sqlite_view.Message = {"event": "check", "name": name, "lines": lines}
     started = time.monotonic()
@@ -446,8 +514,8 @@ def _holder_problems(found: Look, holders: _sqlite_holders.Holders) -> List[Prob
         problems.append(
             Problem(
                 "open_deleted",
-                f"{names} still has a file of {printable(found.path)} open that was removed or replaced: what it writes "
-                "there is gone when it ends",
+                f"{names} still has a file of {printable(found.path)} open that was removed or replaced: what it "
+                "writes there is gone when it ends",
                 loss=True,
             )
         )

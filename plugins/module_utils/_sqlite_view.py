@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import json
 import os
 import resource
@@ -115,12 +116,60 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
+@dataclasses.dataclass
+class _Child:
+    """A reading process and what it has said so far."""
+
+    pid: int
+    pipe: int
+    said: bytes = b""
+    ended: bool = False
+    timeout: bool = False
+    status: int = 0
+
+    def messages(self) -> List[Message]:
+        """Return its messages, the last one C({"event": "end", ...})."""
+        messages: List[Message] = [json.loads(line) for line in self.said.split(b"\n")[:-1]]
+        if not messages or messages[-1]["event"] != "end":
+            end: Message = {"event": "end"}
+            if self.timeout:
+                end["timeout"] = True
+            elif os.WIFSIGNALED(self.status):
+                end["signal"] = signal.Signals(os.WTERMSIG(self.status)).name
+            else:
+                end["error"] = "the reading process ended without a word"
+            messages.append(end)
+        return messages
+
+
 def in_child(work: Callable[[Emit], None], *, deadline: float, read_only: bool = True) -> List[Message]:
     """Run C(work) in a child process and return the messages it emitted, the last one C({"event": "end", ...}).
 
     C(end) has C(error) (text) where an exception ended the work, C(signal) where a signal did, C(timeout) where it was
     ended at C(deadline) (C(time.monotonic) seconds) plus a short grace. Raises SqliteError where no child can be made.
     """
+    return in_children([work], deadline=deadline, read_only=read_only)[0]
+
+
+def in_children(
+    works: Sequence[Callable[[Emit], None]], *, deadline: float, read_only: bool = True
+) -> List[List[Message]]:
+    """Run each of C(works) in a child process of its own, all at once; see M(in_child)."""
+    children: List[_Child] = []
+    try:
+        for work in works:
+            children.append(_start(work, read_only=read_only))
+        _listen(children, deadline=deadline)
+    finally:
+        for child in children:
+            if not child.ended:
+                os.kill(child.pid, signal.SIGKILL)
+            child.status = _reap(child.pid)
+            os.close(child.pipe)
+    return [child.messages() for child in children]
+
+
+def _start(work: Callable[[Emit], None], *, read_only: bool) -> _Child:
     reading, writing = os.pipe()
     parent = os.getpid()
     try:
@@ -132,10 +181,7 @@ def in_child(work: Callable[[Emit], None], *, deadline: float, read_only: bool =
     if pid == 0:
         _child(work, reading=reading, writing=writing, parent=parent, read_only=read_only)
     os.close(writing)
-    try:
-        return _listen(reading, pid=pid, deadline=deadline)
-    finally:
-        os.close(reading)
+    return _Child(pid=pid, pipe=reading)
 
 
 def _child(work: Callable[[Emit], None], *, reading: int, writing: int, parent: int, read_only: bool) -> None:
@@ -165,37 +211,22 @@ def _child(work: Callable[[Emit], None], *, reading: int, writing: int, parent: 
         os._exit(status)
 
 
-def _listen(reading: int, *, pid: int, deadline: float) -> List[Message]:
-    buffer = b""
-    timeout = False
-    try:
-        while True:
-            left = deadline + _GRACE - time.monotonic()
-            ready = select.select([reading], [], [], max(left, 0))[0]
-            if not ready:
-                timeout = True
-                os.kill(pid, signal.SIGKILL)
-                break
-            chunk = os.read(reading, 65536)
-            if not chunk:
-                break
-            buffer += chunk
-    except BaseException:
-        os.kill(pid, signal.SIGKILL)
-        raise
-    finally:
-        status = _reap(pid)
-    messages: List[Message] = [json.loads(line) for line in buffer.split(b"\n")[:-1]]
-    if not messages or messages[-1]["event"] != "end":
-        end: Message = {"event": "end"}
-        if timeout:
-            end["timeout"] = True
-        elif os.WIFSIGNALED(status):
-            end["signal"] = signal.Signals(os.WTERMSIG(status)).name
-        else:
-            end["error"] = "the reading process ended without a word"
-        messages.append(end)
-    return messages
+def _listen(children: Sequence[_Child], *, deadline: float) -> None:
+    """Take in what the children say until all have ended, or the deadline is over."""
+    while True:
+        speaking = {child.pipe: child for child in children if not child.ended}
+        if not speaking:
+            return
+        left = deadline + _GRACE - time.monotonic()
+        ready = select.select(list(speaking), [], [], max(left, 0))[0]
+        if not ready:
+            for child in speaking.values():
+                child.timeout = True
+            return
+        for pipe in ready:
+            chunk = os.read(pipe, 65536)
+            speaking[pipe].said += chunk
+            speaking[pipe].ended = not chunk
 
 
 def _reap(pid: int) -> int:

@@ -577,7 +577,7 @@ def test_quick_answers_where_integrity_has_no_time(tmp_path: Path, monkeypatch: 
     closed(path)
     run_check = _sqlite_check._run_check
 
-    def endless(connection: sqlite3.Connection, name: str) -> Any:
+    def endless(connection: sqlite3.Connection, name: str, **named: Any) -> Any:
         if name == "integrity":
             try:
                 connection.execute(
@@ -585,12 +585,12 @@ def test_quick_answers_where_integrity_has_no_time(tmp_path: Path, monkeypatch: 
                 ).fetchone()
             except sqlite3.OperationalError as error:
                 return {"event": "check", "name": name, "lines": [], "error": str(error)}
-        return run_check(connection, name)
+        return run_check(connection, name, **named)
 
     monkeypatch.setattr(_sqlite_check, "_run_check", endless)
     result = check(path, checks=["integrity"], time_budget=2)
     assert result["checks"] == {"integrity": "skipped: time budget", "quick": "ok", "row_counts": "ok"}
-    assert result["duration"] < 2
+    assert 2 <= result["duration"] < 4
 
 
 @pytest.mark.parametrize(
@@ -797,3 +797,50 @@ def _runs(pid: int) -> bool:
             return stream.read().rsplit(")", 1)[1].split()[0] not in "ZX"
     except FileNotFoundError:
         return False
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (crashed, NOTHING),
+        (_index_entry_changed, {"corrupt"}),
+        (_page_lost, {"corrupt"}),
+        (_freelist_count, {"corrupt"}),
+    ],
+    ids=["crashed", "index entry changed", "b-tree page overwritten", "freelist count"],
+)
+def test_integrity_in_several_processes(
+    make: Callable[[str], None], expected: Set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(tmp_path / "itsm.db")
+    make(path)
+    monkeypatch.setattr(_sqlite_check, "_LARGE", 0)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
+    before = snapshot(str(tmp_path))
+    result = check(path, checks=["integrity"])
+    assert set(codes(result)) == expected
+    assert set(result["checks"]) - {"quick"} == {"integrity", "row_counts"}
+    assert ("problem" in result["checks"]["integrity"]) is bool(expected)
+    assert snapshot(str(tmp_path)) == before
+
+
+def test_a_process_of_several_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(tmp_path / "itsm.db")
+    closed(path)
+    run_check = _sqlite_check._run_check
+
+    def fragile(connection: sqlite3.Connection, name: str, **named: Any) -> Any:
+        return die(7) if named.get("table") == "users" else run_check(connection, name, **named)
+
+    monkeypatch.setattr(_sqlite_check, "_run_check", fragile)
+    monkeypatch.setattr(_sqlite_check, "_LARGE", 0)
+    result = check(path, checks=["integrity"])
+    assert codes(result) == ["unreadable"]
+    assert result["checks"]["integrity"] == "skipped: the database cannot be read"
+
+
+def test_a_library_that_cannot_check_one_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(tmp_path / "itsm.db")
+    _index_entry_changed(path)
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 26, 0))
+    assert codes(check(path, checks=["integrity"])) == ["corrupt"]
