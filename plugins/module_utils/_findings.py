@@ -13,6 +13,7 @@ A rule speaks only of what is so now or was so within the window, and never on a
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock
@@ -115,6 +116,17 @@ class View:
         return self.down or self.restarted
 
     @property
+    def served_at(self) -> str:
+        """When a request was answered well for the last time; empty where nothing tells."""
+        return max(self.part(source).get("last_success_at") or "" for source in ("log", "journal"))
+
+    @property
+    def last_fall(self) -> str:
+        """What the journal says of the latest end of the main process, where systemd has started it again."""
+        exits = self.part("journal").get("exits") or ()
+        return str(exits[-1]["text"]) if exits and self.restarted else ""
+
+    @property
     def age(self) -> float:
         """Seconds since the oldest process of the service started; 0 where there is none."""
         until = self.part("window").get("until")
@@ -184,6 +196,9 @@ def oom_kill(view: View) -> Optional[Finding]:
         return None
     unit = view.part("unit")
     by_unit = view.unit_ending() if unit.get("result") == "oom-kill" else []
+    results = view.part("journal").get("results") or ()
+    if view.restarted and results and "'oom-kill'" in results[-1]["text"]:
+        by_unit = [_says("journal", results[-1]["text"])]
     pids = {unit.get("last_pid")} - {None, 0}
     lines: List[Dict[str, str]] = []
     others: List[Dict[str, str]] = []
@@ -455,17 +470,23 @@ def hung(view: View) -> Optional[Finding]:
 def crash_loop(view: View) -> Optional[Finding]:
     """It falls again and again."""
     unit, journal = view.part("unit"), view.part("journal")
-    exits = journal.get("exits") or ()
-    limit = unit.get("result") == "start-limit-hit" or bool(journal.get("start_limit"))
-    again = unit.get("sub_state") == "auto-restart" and (unit.get("restarts") or 0) >= _LOOP_FALLS
+    # Falls it has recovered from are over; systemd counts anew whenever somebody starts it.
+    served = view.served_at
+    exits = [item for item in journal.get("exits") or () if item["at"] > served]
+    limit = unit.get("result") == "start-limit-hit" or any(
+        item["at"] > served for item in journal.get("start_limit") or ()
+    )
+    restarts = unit.get("restarts") or 0
+    blind = not journal.get("lines")
+    again = restarts >= _LOOP_FALLS and (blind or len(journal.get("exits") or ()) >= _LOOP_FALLS)
     if not view.troubled or not (limit or again or len(exits) >= _LOOP_FALLS):
         return None
-    falls = max(len(exits), unit.get("restarts") or 0)
+    falls = max(len(exits), restarts)
     return Finding(
         confidence=0.93,
         summary=f"The service falls again and again ({falls} times)"
         + (", and systemd has given up starting it." if limit else "."),
-        evidence=view.unit_ending() + [_says("journal", item["text"]) for item in list(exits)[-3:]],
+        evidence=view.unit_ending() + [_says("journal", item["text"]) for item in exits[-3:]],
         remedy="A further restart will not help: deal with the cause, or go back to the release before.",
     )
 
@@ -484,6 +505,14 @@ def killed(view: View) -> Optional[Finding]:
             evidence=view.unit_ending()
             + [_says("journal", item["text"]) for item in (view.part("journal").get("exits") or ())[-1:]],
             remedy="Restart it, and find out who sent the signal.",
+        )
+    fall = re.search(r"code=(?:killed|dumped), status=\d+/(\w+)", view.last_fall)
+    if fall:
+        return Finding(
+            confidence=0.85,
+            summary=f"The process was ended by signal {fall.group(1)}; systemd has started it again.",
+            evidence=[_says("journal", view.last_fall)],
+            remedy="Find out who sent the signal.",
         )
     service = view.part("service")
     if service.get("manager") == "process" and view.gone and service.get("pid_file_exists") and not view.exceptions():

@@ -539,6 +539,7 @@ def journal(question: Question) -> Dict[str, Any]:
         "lines": shown[-question.log_lines :],
         "exits": [item for item in managed if "Main process exited" in item["text"]][-20:],
         "stops": [item for item in managed if re.match(r"(Stopping|Stopped) ", item["text"])][-20:],
+        "results": [item for item in managed if "Failed with result" in item["text"]][-20:],
         "start_limit": [item for item in managed if "Start request repeated too quickly" in item["text"]][-1:],
         **_logtext.analyse(lines, since=question.since),
     }
@@ -671,13 +672,19 @@ def signs(facts: Mapping[str, Any]) -> List[Dict[str, str]]:
         if at:
             found.append({"at": at, "kind": kind, "source": source})
 
-    unit_facts = facts.get("unit") or {}
-    if unit_facts.get("active_state") not in (None, "active", "reloading"):
+    unit_facts, journal_facts = facts.get("unit") or {}, facts.get("journal") or {}
+    state = unit_facts.get("active_state")
+    if state not in (None, "active", "reloading"):
         name = unit_facts["name"]
         sign(unit_facts.get("exited_at") or unit_facts.get("active_exit_at"), "bad", f"unit {name}: main process ended")
-    journal_facts = facts.get("journal") or {}
-    for item in journal_facts.get("exits", ())[:1]:
-        sign(item["at"], "bad", f"journal: {item['text'][:120]}")
+    if state == "inactive":
+        for item in journal_facts.get("stops", ())[-1:]:
+            sign(item["at"], "bad", f"journal: {item['text'][:120]}")
+    if state is not None:
+        # systemd counts restarts since somebody last started the unit: the falls of this outage, not of earlier ones.
+        falls = (unit_facts.get("restarts") or 0) + (state not in ("active", "reloading", "inactive"))
+        for item in journal_facts.get("exits", ())[-falls:][: 1 if falls else 0]:
+            sign(item["at"], "bad", f"journal: {item['text'][:120]}")
     for name in ("log", "journal"):
         part = facts.get(name) or {}
         sign(part.get("last_success_at"), "good", f"{name}: last request answered well")

@@ -189,6 +189,11 @@ CASES = [
     ("crash_loop", [GONE, {"unit": {"result": "start-limit-hit", "restarts": 5, "exit_status": 1}}], "given up"),
     ("crash_loop", [GONE, {"unit": {"sub_state": "auto-restart", "restarts": 4}}], "4 times"),
     ("crash_loop", [GONE, exits(3)], "3 times"),
+    (
+        "crash_loop",
+        [GONE, {"journal": {"start_limit": [{"at": "2026-03-02T01:00:00.000Z", "text": "too quickly"}]}}],
+        "given up",
+    ),
     ("disk_full", [FULL], "/var"),
     ("disk_full", [NO_INODES], "/var"),
     ("disk_full", [GONE, signature("disk_full", "SQLITE_FULL: database or disk is full")], "there is room again"),
@@ -291,6 +296,7 @@ def test_every_cause_has_a_case():
         [signature("module_missing", "Cannot find module 'optional'")],
         [signature("tls", "ERR_SSL_WRONG_VERSION_NUMBER")],
         [{"kernel": {"out_of_memory": [OOM_LINE]}}],
+        [exits(5)],
         [{"unit": {"restarts": 7}}],
         [problem("wal_torn", level="warning")],
         [{"database": {"error": "timed out", "problems": None, "holders": None, "wal": None}}],
@@ -346,6 +352,39 @@ def test_a_fall_that_systemd_has_already_mended_is_told():
         {"kernel": {"out_of_memory": [OOM_LINE]}},
     )
     assert [item.cause for item in found] == ["oom_kill"]
+
+
+def test_a_signal_that_systemd_has_already_mended_is_told():
+    text = "itsm-system.service: Main process exited, code=killed, status=9/KILL"
+    found = evaluate(
+        {"unit": {"restarts": 1, "started_at": "2026-03-02T01:02:00.000Z"}},
+        {"journal": {"exits": [{"at": "2026-03-02T01:01:50.000Z", "text": text}]}},
+    )
+    assert [(item.cause, "signal KILL; systemd has started it again" in item.summary) for item in found] == [
+        ("killed", True)
+    ]
+
+
+def test_an_oom_kill_that_systemd_has_already_mended_is_told():
+    found = evaluate(
+        {"unit": {"restarts": 1, "started_at": "2026-03-02T01:02:00.000Z"}},
+        {"journal": {"results": [{"at": "2026-03-02T01:01:50.000Z", "text": "Failed with result 'oom-kill'."}]}},
+    )
+    assert [item.cause for item in found] == ["oom_kill"]
+
+
+@pytest.mark.parametrize("last_success_at", ["2026-03-02T01:01:00.000Z", None])
+def test_falls_it_has_recovered_from_are_no_loop(last_success_at):
+    limit = {"journal": {"start_limit": [{"at": "2026-03-02T01:00:00.000Z", "text": "too quickly"}]}}
+    found = evaluate(GONE, exits(5), limit, {"log": {"last_success_at": last_success_at}})
+    assert ("crash_loop" in [item.cause for item in found]) == (last_success_at is None)
+
+
+def test_restarts_of_three_weeks_are_no_loop():
+    seen = {"journal": {"lines": ["x"]}}
+    found = evaluate(GONE, {"unit": {"restarts": 7}}, exits(1), seen)
+    assert [item.cause for item in found] == ["unknown"]
+    assert evaluate(GONE, {"unit": {"restarts": 7}}, exits(3), seen)[0].cause == "crash_loop"
 
 
 def test_rows_in_the_wal_alone_are_told_and_are_not_the_cause():

@@ -321,8 +321,28 @@ def test_the_journal_tells_apart_what_systemd_and_the_service_say(service):
         ["at main (server.js:1:2)"],
     )
     assert abs(_clock.epoch(facts["last_success_at"]) - (now - 50)) < 0.01
-    kinds = [item["kind"] for item in _triage.signs({"journal": facts})]
+    failed = {"name": "itsm-system", "active_state": "failed", "restarts": 0}
+    kinds = [item["kind"] for item in _triage.signs({"unit": failed, "journal": facts})]
     assert kinds == ["good", "bad", "bad"]
+
+
+@pytest.mark.parametrize(
+    ("state", "restarts", "expected"),
+    [
+        ("failed", 0, 4),
+        ("activating", 2, 2),
+        ("active", 2, 3),
+        ("active", 0, None),
+        ("inactive", 0, 9),
+        (None, 3, None),
+    ],
+)
+def test_the_falls_of_this_outage_are_told_from_earlier_ones(state, restarts, expected):
+    exits = [{"at": _clock.iso(number), "text": "Main process exited"} for number in range(5)]
+    stops = [{"at": _clock.iso(9), "text": "Stopping"}]
+    unit = {"name": "itsm-system", "active_state": state, "restarts": restarts}
+    found = _triage.signs({"unit": unit, "journal": {"exits": exits, "stops": stops}})
+    assert [item["at"] for item in found] == ([] if expected is None else [_clock.iso(expected)])
 
 
 @pytest.mark.parametrize(
