@@ -149,7 +149,7 @@ class View:
             (self.part(source).get("path", source), item)
             for source in ("log", "journal")
             for item in self.part(source).get("exceptions") or ()
-            if item["fatal"] or (item["last"] and self.gone)
+            if item["fatal"] or (item["last"] and (self.gone or self.restarted))
         ]
 
     def unit_ending(self) -> List[Dict[str, str]]:

@@ -678,7 +678,8 @@ def signs(facts: Mapping[str, Any]) -> List[Dict[str, str]]:
         name = unit_facts["name"]
         sign(unit_facts.get("exited_at") or unit_facts.get("active_exit_at"), "bad", f"unit {name}: main process ended")
     if state == "inactive":
-        for item in journal_facts.get("stops", ())[-1:]:
+        stops = journal_facts.get("stops", ())
+        for item in ([item for item in stops if item["text"].startswith("Stopping ")] or stops)[-1:]:
             sign(item["at"], "bad", f"journal: {item['text'][:120]}")
     if state is not None:
         # systemd counts restarts since somebody last started the unit: the falls of this outage, not of earlier ones.

@@ -365,6 +365,11 @@ def test_a_signal_that_systemd_has_already_mended_is_told():
     ]
 
 
+def test_the_exception_of_a_service_that_is_just_being_started_again():
+    starting = {"unit": {"restarts": 1, "started_at": "2026-03-02T01:02:00.000Z"}}
+    assert [item.cause for item in evaluate(starting, exception(fatal=False))] == ["unhandled_exception"]
+
+
 def test_an_oom_kill_that_systemd_has_already_mended_is_told():
     found = evaluate(
         {"unit": {"restarts": 1, "started_at": "2026-03-02T01:02:00.000Z"}},

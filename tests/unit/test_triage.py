@@ -339,7 +339,7 @@ def test_the_journal_tells_apart_what_systemd_and_the_service_say(service):
 )
 def test_the_falls_of_this_outage_are_told_from_earlier_ones(state, restarts, expected):
     exits = [{"at": _clock.iso(number), "text": "Main process exited"} for number in range(5)]
-    stops = [{"at": _clock.iso(9), "text": "Stopping"}]
+    stops = [{"at": _clock.iso(9), "text": "Stopping itsm"}, {"at": _clock.iso(10), "text": "Stopped itsm"}]
     unit = {"name": "itsm-system", "active_state": state, "restarts": restarts}
     found = _triage.signs({"unit": unit, "journal": {"exits": exits, "stops": stops}})
     assert [item["at"] for item in found] == ([] if expected is None else [_clock.iso(expected)])
