@@ -18,6 +18,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _clock,
     _sqlite_backup,
     _sqlite_files,
+    _sqlite_holders,
     _sqlite_view,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import SqliteError
@@ -84,6 +85,23 @@ def test_a_live_database(app: str, dest: str, body: str) -> None:
         result = backup(app, dest_dir=dest)
         assert sorted(os.listdir(os.path.dirname(app))) == names
     assert result["row_counts"] == {"incidents": 260, "users": 2}
+
+
+def test_rows_and_copy_are_of_one_snapshot(app: str, dest: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit between the count and the copy is in neither."""
+    crashed(app)
+    count_rows = _sqlite_view.count_rows
+
+    def and_then_somebody_commits(connection: sqlite3.Connection, **named: Any) -> Any:
+        counts = count_rows(connection, **named)
+        if os.path.exists(f"{app}-shm"):
+            shell(app, "INSERT INTO users (name) VALUES ('late')")
+        return counts
+
+    monkeypatch.setattr(_sqlite_view, "count_rows", and_then_somebody_commits)
+    with Process(app, OPEN):
+        assert backup(app, dest_dir=dest)["row_counts"]["users"] == 2
+    assert int(shell(app, "SELECT count(*) FROM users")) > 2
 
 
 def test_a_hot_journal_is_undone_in_the_backup_only(app: str, dest: str) -> None:
@@ -336,6 +354,24 @@ def test_no_evidence_of_a_live_database(app: str, dest: str) -> None:
     with Process(app, OPEN) as process, pytest.raises(SqliteError, match=f"pid {process.pid}"):
         backup(app, dest_dir=dest, evidence=True)
     assert not os.path.exists(dest)
+
+
+def test_evidence_is_dropped_when_somebody_opens_it_meanwhile(
+    app: str, dest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crashed(app)
+    find_holders = _sqlite_holders.find_holders
+    looks: List[Any] = []
+
+    def opened_later(*arguments: Any, **named: Any) -> Any:
+        looks.append(find_holders(*arguments, **named))
+        somebody = _sqlite_holders.Holder(pid=1, command="node backend/server.js")
+        return looks[0] if len(looks) == 1 else _sqlite_holders.Holders(found=[somebody], complete=True)
+
+    monkeypatch.setattr(_sqlite_holders, "find_holders", opened_later)
+    with pytest.raises(SqliteError, match="were opened or written to while they were copied"):
+        backup(app, dest_dir=dest, evidence=True)
+    assert os.listdir(dest) == []
 
 
 def test_no_evidence_of_nothing(app: str, dest: str) -> None:

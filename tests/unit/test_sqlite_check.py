@@ -762,23 +762,29 @@ def test_read_only_mount(small_disk: str, make: Callable[[str], None]) -> None:
     assert snapshot(small_disk) == before
 
 
-def test_a_killed_look_leaves_no_process(tmp_path: Path) -> None:
-    """The reading process ends with the one that started it, root or not, before and after it gives up its rights."""
+@pytest.mark.parametrize(
+    "call",
+    ["_sqlite_check.check(path=sys.argv[1])", "_sqlite_backup.backup(path=sys.argv[1], dest_dir=sys.argv[1] + '.d')"],
+    ids=["check", "backup"],
+)
+def test_a_killed_look_leaves_no_process(tmp_path: Path, call: str) -> None:
+    """The reading process ends with the one that started it, root or not, whenever it gives up its rights."""
     path = str(tmp_path / "itsm.db")
     closed(path)
     code = textwrap.dedent(
         """
         import os, sys, time
-        from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _sqlite_check
+        from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+            _sqlite_backup, _sqlite_check, _sqlite_view)
         def wait(*_arguments, **_named):
             print(os.getpid(), flush=True)
             time.sleep(60)
-        _sqlite_check._answer = wait
-        _sqlite_check.check(path=sys.argv[1])
+        _sqlite_view.count_rows = wait
         """
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    look = subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE, text=True, env=environment)
+    command = [sys.executable, "-c", code + call, path]
+    look = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     assert look.stdout is not None
     child = int(look.stdout.readline())
     assert os.path.exists(f"/proc/{child}")
