@@ -65,7 +65,10 @@ class Lost(Exception):
 
 
 def write_rows(path: str, pipe: int, *, seed: int, pause: float) -> None:
-    """Be the writer until killed; report each number once its COMMIT has returned, then wait C(pause) seconds."""
+    """Be the writer until killed; report each number once its COMMIT has returned, then wait C(pause) seconds.
+
+    With a pause the rows are short, so that the database stays small for as long as it is written to.
+    """
     chance = random.Random(seed)  # noqa: S311 - chance, not secrets
     connection = sqlite3.connect(path, isolation_level=None, timeout=30)
     connection.execute(f"PRAGMA page_size={chance.choice([512, 1024, 4096, 4096, 8192, 65536])}")
@@ -80,7 +83,7 @@ def write_rows(path: str, pipe: int, *, seed: int, pause: float) -> None:
         connection.execute("BEGIN IMMEDIATE")
         last = number + chance.choice([1, 1, 1, 5, 40]) - 1
         for value in range(number, last + 1):
-            text = f"{value}:" + "x" * chance.randrange(chance.choice([20, 600, 5000]))
+            text = f"{value}:" + "x" * chance.randrange(20 if pause else chance.choice([20, 600, 5000]))
             connection.execute("INSERT INTO numbered VALUES (?, ?)", (value, text))
         connection.execute("COMMIT")
         os.write(pipe, f"{last}\n".encode())
@@ -302,7 +305,7 @@ def live_backups(count: int, seed: int, where: Optional[str]) -> Dict[str, Any]:
     figures: Dict[str, Any] = {"live backups": 0, "rows in the last": 0, "written meanwhile": 0}
     with tempfile.TemporaryDirectory(dir=where) as folder:
         path = f"{folder}/itsm.db"
-        writer = Writer(path, seed=seed, pause=0.003)  # so that the database stays small
+        writer = Writer(path, seed=seed, pause=0.005)
         try:
             while writer.last() < 10:
                 time.sleep(0.001)
