@@ -1,0 +1,844 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A sound database in the place of a damaged one, by the method that loses least; what is lost is said beforehand.
+
+A new file takes the place of the old one like this, each step on disk before the next:
+
+1. the old files are copied as evidence; the new file is complete, checked and beside the database, in a work folder;
+2. the database also gets a second name, in the work folder;
+3. a guard is renamed over the database: a symbolic link into a folder that does not exist. SQLite follows it, finds
+   nothing, and refuses to open or create anything; since a WAL belongs to the file that a link leads to, the WAL
+   beside the guard is nobody's;
+4. the WAL, its index and the journal move into the work folder;
+5. the new file is renamed over the guard; the old files keep a folder of their own beside it.
+
+So at every instant SQLite sees the old database with its WAL, nothing at all, or the new database with no WAL. A run
+that finds the guard of a killed one puts the old files back, the database last, and starts afresh.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import fnmatch
+import os
+import pwd
+import shutil
+import stat
+import tempfile
+import time
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _clock,
+    _files,
+    _sqlite_backup,
+    _sqlite_check,
+    _sqlite_checkpoint,
+    _sqlite_files,
+    _sqlite_holders,
+    _sqlite_salvage,
+)
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import Look, SqliteError, printable
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_salvage import Owner
+
+METHODS = ("checkpoint", "salvage", "backup", "empty")
+_MARGIN = 8 << 20  # bytes left free
+_SIDE = ("wal", "shm", "journal")
+_MOST_BACKUPS = 20  # looked at, the newest first
+
+
+@dataclasses.dataclass
+class Way:
+    """A method, whether it can be taken, and what would come of it."""
+
+    method: str
+    possible: bool = False
+    reason: str = ""
+    rows: Dict[str, int] = dataclasses.field(default_factory=dict)
+    lost: Dict[str, int] = dataclasses.field(default_factory=dict)
+    statement: str = ""
+    source: Optional[str] = None
+    source_at: Optional[str] = None
+    age: Optional[float] = None
+    salvaged: Optional[_sqlite_salvage.Salvaged] = None
+
+    def as_dict(self) -> Dict[str, Any]:
+        """Return it as the module returns it."""
+        plain = {name: value for name, value in vars(self).items() if name != "salvaged"}
+        plain["tool"] = self.salvaged.tool if self.salvaged else None
+        plain["orphans"] = self.salvaged.orphans if self.salvaged else 0
+        plain["refused"] = self.salvaged.refused if self.salvaged else []
+        return plain
+
+
+@dataclasses.dataclass
+class _Case:
+    """The damaged database and all that is known of it."""
+
+    path: str
+    found: Look
+    holders: _sqlite_holders.Holders
+    check: Dict[str, Any]
+    owner: Owner
+    mode: int
+    rows: Dict[str, int]
+    uncounted: List[str]
+    schema_unreadable: bool
+    deadline: float
+
+    @property
+    def wal_mode(self) -> bool:
+        header = self.found.newest_header
+        return header is None or header.wal_mode
+
+
+def restore(
+    *,
+    path: str,
+    evidence_dir: str,
+    act: bool,
+    check_mode: bool = False,
+    method: str = "auto",
+    confirm_empty: bool = False,
+    backup_dirs: Sequence[str] = (),
+    backup_patterns: Sequence[str] = (),
+    expected: Optional[Mapping[str, int]] = None,
+    owner: Optional[str] = None,
+    shell: str = "sqlite3",
+    time_budget: float = 300.0,
+    timeout: float = 1800.0,
+    proc_root: str = "/proc",
+) -> Dict[str, Any]:
+    """Work out the ways to a sound database at C(path), take one where C(act), and return what the module returns.
+
+    Without C(act), and in check mode, nothing beside the database is changed, and every method is looked at. Raises
+    SqliteError where the way to take cannot be taken.
+    """
+    started = time.monotonic()
+    _check_parameters(path=path, method=method, evidence_dir=evidence_dir, time_budget=time_budget, timeout=timeout)
+    place = _locate(path)
+    working = act and not check_mode
+    with contextlib.ExitStack() as stack:
+        if working:
+            _refuse_holders(place, proc_root=proc_root)
+            work = stack.enter_context(_work_folder(place))
+            put_back, subject = _settle(place, work), place
+            scratch = f"{work}/scratch"
+            os.mkdir(scratch, 0o711)
+        else:
+            scratch = stack.enter_context(_scratch_elsewhere(place))
+            put_back, subject = False, _as_it_was(place, scratch)
+        case = _examine(
+            subject,
+            scratch=scratch,
+            expected=expected or {},
+            owner=owner,
+            time_budget=time_budget,
+            deadline=started + timeout,
+            proc_root=proc_root,
+        )
+        ways = _ways(
+            case,
+            wanted=(method,) if working and method != "auto" else METHODS,
+            every=not working,
+            scratch=scratch,
+            shell=shell,
+            confirm_empty=confirm_empty,
+            backups=_backups(place, dirs=backup_dirs, patterns=backup_patterns),
+            time_budget=time_budget,
+        )
+        chosen, why = _choose(ways, method=method)
+        if act and chosen is None:
+            raise SqliteError(f"Cannot recover {printable(place)}: {why}")
+        result = _result(case, ways, chosen=chosen, why=why, put_back=put_back)
+        if working and chosen is not None and result["needed"]:
+            _take(case, chosen, result, work=work, evidence_dir=evidence_dir, proc_root=proc_root)
+    result["changed"] = act and (result["needed"] or put_back)
+    result["diff"] = _diff(case, result)
+    result["duration"] = round(time.monotonic() - started, 3)
+    return result
+
+
+def _check_parameters(*, path: str, method: str, evidence_dir: str, time_budget: float, timeout: float) -> None:
+    for name, value in (("path", path), ("evidence_dir", evidence_dir)):
+        if not os.path.isabs(value) or "\0" in value:
+            raise SqliteError(f"{name} must be an absolute path, not {printable(value)!r}")
+    if method != "auto" and method not in METHODS:
+        raise SqliteError(f"method must be auto or one of {', '.join(METHODS)}, not {method!r}")
+    for name, seconds in (("time_budget", time_budget), ("timeout", timeout)):
+        if not 0 < seconds <= 86400:
+            raise SqliteError(f"{name} must be above 0 and at most 86400 seconds, not {seconds}")
+
+
+# Where things are, and the traces of a run that was killed.
+
+
+def _work_of(place: str) -> str:
+    return f"{os.path.dirname(place)}/.{os.path.basename(place)}.restore"
+
+
+def _guard_of(place: str) -> str:
+    """Return where the guard leads: into a folder that is never made."""
+    return f"{_work_of(place)}/unfinished/{os.path.basename(place)}"
+
+
+def _guarded(place: str) -> bool:
+    return os.path.islink(place) and os.readlink(place) == _guard_of(place)
+
+
+def _locate(path: str) -> str:
+    """Follow links from C(path) to where the database is, as SQLite does, but not through a guard."""
+    current = path
+    for _ in range(40):
+        folder = "/" + os.path.realpath(os.path.dirname(current)).lstrip("/")
+        current = f"{folder.rstrip('/')}/{os.path.basename(current)}"
+        if not os.path.islink(current) or _guarded(current):
+            if not os.path.isdir(folder):
+                raise SqliteError(f"path {printable(path)}: there is no folder {printable(folder)}")
+            return current
+        current = os.path.join(folder, os.readlink(current))
+    raise SqliteError(f"path {printable(path)} leads through too many symbolic links")
+
+
+@contextlib.contextmanager
+def _work_folder(place: str) -> Iterator[str]:
+    """Have the work folder beside the database to ourselves. Raises SqliteError where another run has it."""
+    work = _work_of(place)
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(work, 0o700)
+        descriptor = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError as error:
+        raise SqliteError(f"Cannot make the folder {printable(work)}: {error.strerror}") from error
+    try:
+        if os.fstat(descriptor).st_uid != os.geteuid():
+            raise SqliteError(f"{printable(work)} was not made by a run of this user: look what is in it and remove it")
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SqliteError(f"Another recovery of {printable(place)} is at work") from None
+        os.fchmod(descriptor, 0o711)  # the owner of the database works in a folder below
+        yield work
+        # Reached only where nothing of the old database is in it any more; it stays as it is after an error in a swap.
+        if not _guarded(place) and not os.path.lexists(f"{work}/old"):
+            shutil.rmtree(work, ignore_errors=True)
+    except BaseException:
+        if not _guarded(place) and not os.path.lexists(f"{work}/old"):
+            shutil.rmtree(work, ignore_errors=True)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def _settle(place: str, work: str) -> bool:
+    """Undo or finish what a killed run began; return whether the old database was put back."""
+    put_back = False
+    with _disk(f"clear up after a recovery of {printable(place)} that was cut off"):
+        if _guarded(place):
+            _put_back(place, work)
+            put_back = True
+        elif _holds_another(place, f"{work}/old"):
+            _finish(place, work, owner=_owner_of(place, None))
+        for name in os.listdir(work):
+            entry = f"{work}/{name}"
+            (shutil.rmtree if os.path.isdir(entry) and not os.path.islink(entry) else os.unlink)(entry)
+    return put_back
+
+
+def _holds_another(place: str, old: str) -> bool:
+    """Whether C(old) keeps files of a database that is no longer at C(place)."""
+    kept = f"{old}/{os.path.basename(place)}"
+    if not os.path.lexists(kept):
+        return os.path.isdir(old) and bool(os.listdir(old))
+    return not os.path.exists(place) or not _same(kept, place)
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two names are of one file, or of two with the same content (made where there are no hard links)."""
+    if os.path.samefile(one, other):
+        return True
+    first, second = os.stat(one), os.stat(other)
+    return (first.st_size, first.st_mtime_ns) == (second.st_size, second.st_mtime_ns)
+
+
+def _put_back(place: str, work: str) -> None:
+    """Take the guard away: first what lies beside the database goes back, then the database. Raises OSError."""
+    folder, name = os.path.split(place)
+    old = f"{work}/old"
+    for kind in _SIDE:
+        kept = f"{old}/{name}{_sqlite_files.SUFFIXES[kind]}"
+        if os.path.lexists(kept):
+            os.rename(kept, f"{place}{_sqlite_files.SUFFIXES[kind]}")
+    _files.fsync_folder(folder)
+    if os.path.lexists(f"{old}/{name}"):
+        os.rename(f"{old}/{name}", place)
+    else:  # there was none
+        os.unlink(place)
+    _files.fsync_folder(folder)
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(old)
+
+
+def _finish(place: str, work: str, *, owner: Owner) -> str:
+    """Give the old files a folder of their own beside the new database; return it. Raises OSError."""
+    target = f"{place}.damaged_{_clock.compact(time.time())}"
+    number = 1
+    while os.path.lexists(target):
+        number += 1
+        target = f"{place}.damaged_{_clock.compact(time.time())}-{number}"
+    os.chown(f"{work}/old", owner.uid, owner.gid)
+    os.rename(f"{work}/old", target)
+    _files.fsync_folder(os.path.dirname(place))
+    return target
+
+
+@contextlib.contextmanager
+def _scratch_elsewhere(place: str) -> Iterator[str]:
+    """Make a folder for trying things out, away from the database."""
+    needed = _size_of(place) * 2 + _MARGIN
+    for parent in dict.fromkeys([tempfile.gettempdir(), "/var/tmp"]):  # noqa: S108 - mkdtemp makes it private
+        with contextlib.suppress(OSError):
+            if _sqlite_files.free_bytes(parent) >= needed:
+                break
+    else:
+        raise SqliteError(f"Cannot try a recovery of {printable(place)} out: it takes {needed} bytes in /var/tmp")
+    folder = tempfile.mkdtemp(prefix="itsm-nexus-", dir=parent)
+    try:
+        os.chmod(folder, 0o711)  # noqa: S103 - the owner of the database works in a folder below
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _size_of(place: str) -> int:
+    names = [place, f"{place}-wal", f"{_work_of(place)}/old/{os.path.basename(place)}"]
+    facts = [_sqlite_files.facts_of(name) for name in names]
+    return sum(each.size for each in facts if each is not None and each.regular)
+
+
+def _as_it_was(place: str, scratch: str) -> str:
+    """Return the path of the damaged database: C(place), or a copy where a killed run has moved files away."""
+    if not _guarded(place):
+        return place
+    name, old = os.path.basename(place), f"{_work_of(place)}/old"
+    with _disk(f"copy the files of {printable(place)}"):
+        os.mkdir(f"{scratch}/was", 0o700)
+        for suffix in _sqlite_files.SUFFIXES.values():
+            for source in (f"{old}/{name}{suffix}", f"{place}{suffix}"):
+                if os.path.isfile(source) and not os.path.islink(source):
+                    shutil.copy2(source, f"{scratch}/was/{name}{suffix}")
+                    break
+    return f"{scratch}/was/{name}"
+
+
+@contextlib.contextmanager
+def _disk(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SqliteError(f"Cannot {what}: {error.strerror or error}") from error
+
+
+# What is known of the damaged database.
+
+
+def _owner_of(place: str, user: Optional[str]) -> Owner:
+    """Return whom a database at C(place) belongs to: its owner, else C(user), else the owner of its folder."""
+    facts = _sqlite_files.facts_of(place)
+    if facts is not None and facts.regular:
+        return Owner(facts.uid, facts.gid)
+    if user:
+        try:
+            entry = pwd.getpwnam(user)
+        except KeyError:
+            raise SqliteError(f"owner must be a user of this host, not {user!r}") from None
+        return Owner(entry.pw_uid, entry.pw_gid)
+    folder = os.stat(os.path.dirname(place))
+    return Owner(folder.st_uid, folder.st_gid)
+
+
+def _examine(
+    path: str,
+    *,
+    scratch: str,
+    expected: Mapping[str, int],
+    owner: Optional[str],
+    time_budget: float,
+    deadline: float,
+    proc_root: str,
+) -> _Case:
+    check = _sqlite_check.check(
+        path=path,
+        checks=["quick", "integrity", "foreign_keys"],
+        time_budget=time_budget,
+        baseline=expected,
+        proc_root=proc_root,
+    )
+    found, holders = _sqlite_holders.survey(path, proc_root=proc_root)
+    for facts in found.files.values():
+        if not facts.regular:
+            raise SqliteError(f"{printable(facts.path)} is {_sqlite_files.kind_of(facts.path)}: move it away first")
+    facts_or_none = found.files.get("database")
+    case = _Case(
+        path=path,
+        found=found,
+        holders=holders,
+        check=check,
+        owner=_owner_of(path, owner),
+        mode=facts_or_none.mode & 0o777 if facts_or_none is not None else 0o600,
+        rows=dict(check["row_counts"]),
+        uncounted=[],
+        schema_unreadable=False,
+        deadline=deadline,
+    )
+    if not (check["healthy"] and check["checks"].get("row_counts") == "ok"):
+        _count(case, scratch)
+    for table, rows in expected.items():
+        # What was counted before the damage is at least what there was.
+        case.rows[table] = max(case.rows.get(table, 0), rows)
+        if table in case.uncounted:
+            case.uncounted.remove(table)
+    case.schema_unreadable = case.schema_unreadable and not expected
+    return case
+
+
+def _count(case: _Case, scratch: str) -> None:
+    """Count in an image of the damaged database what can be counted."""
+    if not case.found.files.get("database") and not case.found.wal.frames_committed:
+        case.schema_unreadable = True
+        return
+    _room(case, os.path.dirname(scratch))
+    _own_folder(f"{scratch}/count", case.owner)
+    with _disk(f"copy {printable(case.path)} to {printable(scratch)}"):
+        _sqlite_salvage.make_image(case.found, f"{scratch}/count/image.db", owner=case.owner)
+    rows, case.uncounted = _sqlite_salvage.count_what_is_there(
+        f"{scratch}/count/image.db", owner=case.owner, deadline=case.deadline
+    )
+    case.rows = {**case.rows, **rows}
+    case.schema_unreadable = not rows and not case.uncounted
+    shutil.rmtree(f"{scratch}/count", ignore_errors=True)
+
+
+def _own_folder(path: str, owner: Owner) -> None:
+    with _disk(f"make the folder {printable(path)}"):
+        os.mkdir(path, 0o700)
+        os.chown(path, owner.uid, owner.gid)
+
+
+def _room(case: _Case, folder: str) -> None:
+    """See that an image and a new database fit. Raises SqliteError."""
+    wal = case.found.wal
+    size = sum(facts.size for name, facts in case.found.files.items() if name != "shm")
+    needed = 2 * max(size, wal.database_pages * wal.page_size) + _MARGIN
+    with _disk(f"tell the free space of {printable(folder)}"):
+        free = _sqlite_files.free_bytes(folder)
+    if free < needed:
+        raise SqliteError(
+            f"Cannot recover {printable(case.path)}: it takes {needed} bytes in {printable(folder)}, {free} are free"
+        )
+
+
+def _refuse_holders(place: str, *, proc_root: str) -> None:
+    if _guarded(place):
+        return  # nobody can have it open
+    found, holders = _sqlite_holders.survey(place, deadline=time.monotonic(), proc_root=proc_root)
+    if holders.found:
+        raise SqliteError(
+            f"Refusing to recover {printable(found.path)}: it is open in {holders.named()}; stop that first"
+        )
+    if not holders.complete:
+        raise SqliteError(
+            f"Refusing to recover {printable(found.path)}: this user cannot see who has it open; run it as root"
+        )
+
+
+# The ways, and which one is taken.
+
+
+def _ways(
+    case: _Case,
+    *,
+    wanted: Sequence[str],
+    every: bool,
+    scratch: str,
+    shell: str,
+    confirm_empty: bool,
+    backups: Sequence[str],
+    time_budget: float,
+) -> List[Way]:
+    """Look at the C(wanted) methods in their order, as far as needed to choose, or at C(every) one of them."""
+    ways: List[Way] = []
+    enough = False
+    for method in wanted:
+        if enough and not every:
+            break
+        if method == "checkpoint":
+            way = _by_checkpoint(case)
+            enough = way.possible
+        elif method == "salvage":
+            way = _by_salvage(case, scratch, shell=shell)
+            # Only a backup that holds more is a reason to look further.
+            enough = way.possible and not way.lost and not case.uncounted and not case.schema_unreadable
+        elif method == "backup":
+            way = _by_backup(case, backups, time_budget=time_budget)
+            enough = way.possible or any(each.possible for each in ways)
+        else:
+            way = _by_empty(case, confirmed=confirm_empty)
+        if way.rows or way.possible:
+            way.lost = _lost(case.rows, way.rows)
+            way.statement = _statement(case, way)
+        ways.append(way)
+    return ways
+
+
+def _by_checkpoint(case: _Case) -> Way:
+    way = Way("checkpoint", rows=dict(case.check["row_counts"]))
+    checks = case.check["checks"]
+    if not case.check["healthy"]:
+        way.rows = {}
+        way.reason = "; ".join(problem["message"] for problem in case.check["problems"] if problem["level"] == "error")
+    elif any(checks.get(name) != "ok" for name in ("quick", "integrity", "row_counts")):
+        way.reason = f"it is not proved to be sound ({checks}); give it more time_budget"
+    elif not case.check["wal"]["complete"]:
+        way.reason = "its WAL could not be read to its end within time_budget"
+    else:
+        way.possible = True
+        frames = case.check["wal"]["frames_committed"]
+        way.reason = f"it is sound; {frames} frames of its WAL are moved into it" if frames else "it is sound"
+    return way
+
+
+def _by_salvage(case: _Case, scratch: str, *, shell: str) -> Way:
+    """Salvage for real: only then it is known what is lost."""
+    way = Way("salvage")
+    found = case.found
+    if not found.files.get("database") and not found.wal.frames_committed:
+        way.reason = "there is neither a database nor a WAL to salvage"
+        return way
+    tools = _sqlite_salvage.library_of(shell)
+    reasons = []
+    for beyond in (False, True) if found.wal.damaged and found.wal.header_valid else (False,):
+        folder = f"{scratch}/salvage{'-beyond' if beyond else ''}"
+        _own_folder(folder, case.owner)
+        try:
+            with _disk(f"copy {printable(case.path)} to {printable(folder)}"):
+                _sqlite_salvage.make_image(found, f"{folder}/image.db", owner=case.owner, beyond=beyond)
+            salvaged = _sqlite_salvage.salvage(
+                f"{folder}/image.db",
+                folder,
+                owner=case.owner,
+                shell=tools[0] if tools else None,
+                wal_mode=case.wal_mode,
+                deadline=case.deadline,
+            )
+            salvaged.beyond = beyond
+            check = _checked(salvaged.path, time_budget=case.deadline - time.monotonic())
+        except SqliteError as error:
+            reasons.append(str(error))
+            continue
+        if check:
+            reasons.append(f"what was saved is not sound: {check}")
+        elif way.salvaged is None or sum(salvaged.rows.values()) > sum(way.rows.values()):
+            way.salvaged, way.rows, way.possible = salvaged, dict(salvaged.rows), True
+    if way.salvaged is None:
+        way.reason = "; ".join(dict.fromkeys(reasons))
+    else:
+        how = "the sqlite3 shell's .recover" if way.salvaged.tool == "shell" else "a dump around the damage"
+        way.reason = f"{how} brings back {sum(way.rows.values())} rows in {len(way.rows)} tables"
+    return way
+
+
+def _checked(path: str, *, time_budget: float) -> str:
+    """Return what is wrong with a new database, the empty string where it is sound."""
+    check = _sqlite_check.check(path=path, checks=["quick", "integrity"], time_budget=max(time_budget, 1.0))
+    errors = [problem["message"] for problem in check["problems"] if problem["level"] == "error"]
+    errors += [
+        f"{name} check: {check['checks'].get(name)}"
+        for name in ("quick", "integrity")
+        if check["checks"].get(name) != "ok" and not errors
+    ]
+    return "; ".join(errors)
+
+
+def _backups(place: str, *, dirs: Sequence[str], patterns: Sequence[str]) -> List[str]:
+    """Return files beside the database and in C(dirs) whose names say that they are its backups, newest first."""
+    found: Dict[str, float] = {}
+    for folder in dict.fromkeys([os.path.dirname(place), *dirs]):
+        if not os.path.isabs(folder):
+            raise SqliteError(f"backup_dirs must be absolute paths, not {folder!r}")
+        with contextlib.suppress(FileNotFoundError), _disk(f"look for backups in {printable(folder)}"):
+            if not os.path.isdir(folder):
+                continue
+            for name in os.listdir(folder):
+                path = f"{folder.rstrip('/')}/{name}"
+                if not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
+                    continue
+                if path == place or name.endswith(("-wal", "-shm", "-journal")):
+                    continue
+                facts = os.lstat(path)
+                if stat.S_ISREG(facts.st_mode):
+                    found[path] = facts.st_mtime
+    return sorted(found, key=lambda path: (found[path], path), reverse=True)
+
+
+def _by_backup(case: _Case, backups: Sequence[str], *, time_budget: float) -> Way:
+    """Find the latest backup that is sound and holds tables."""
+    way = Way("backup")
+    refused = []
+    for path in backups[:_MOST_BACKUPS]:
+        check = _sqlite_check.check(path=path, checks=["quick", "integrity"], time_budget=time_budget)
+        checks = check["checks"]
+        if check["healthy"] and all(checks.get(name) == "ok" for name in ("quick", "integrity", "row_counts")):
+            made = os.stat(path).st_mtime
+            facts = [case.found.files[name].mtime_ns for name in ("database", "wal") if name in case.found.files]
+            newest = max(facts, default=time.time_ns()) / 1e9
+            way.possible, way.source, way.rows = True, printable(path), dict(check["row_counts"])
+            way.source_at, way.age = _clock.iso(made), round(max(newest - made, 0.0), 3)
+            way.reason = f"the latest good backup is {printable(path)}, {_span(way.age)} older than the last write"
+            break
+        messages = [problem["message"] for problem in check["problems"]] or [f"checks: {checks}"]
+        refused.append(f"{printable(path)} is no good ({messages[0]})")
+    else:
+        way.reason = "; ".join(refused) or "no backup was found"
+        return way
+    way.reason = "; ".join([way.reason, *refused])
+    return way
+
+
+def _span(seconds: float) -> str:
+    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+def _by_empty(case: _Case, *, confirmed: bool) -> Way:
+    way = Way("empty", possible=confirmed)
+    way.reason = "it was confirmed" if confirmed else "everything would be lost, so it has to be confirmed"
+    way.lost = dict(case.rows)
+    way.statement = _statement(case, way)
+    return way
+
+
+def _lost(before: Mapping[str, int], after: Mapping[str, int]) -> Dict[str, int]:
+    return {table: rows - after.get(table, 0) for table, rows in sorted(before.items()) if rows > after.get(table, 0)}
+
+
+def _statement(case: _Case, way: Way) -> str:
+    """Return in words what is lost by a method."""
+    parts = []
+    if way.method == "empty":
+        total = sum(case.rows.values())
+        parts.append(f"Everything: {total} rows that could be counted, in {len(case.rows)} tables")
+    elif way.lost:
+        tables = ", ".join(f"{table} {rows} of {case.rows[table]}" for table, rows in way.lost.items())
+        parts.append(f"{sum(way.lost.values())} rows: {tables}")
+    unknown = [table for table in case.uncounted if table not in way.lost]
+    if unknown:
+        there = ", ".join(f"{table} ({way.rows.get(table, 0)} rows now)" for table in unknown)
+        parts.append(f"an unknown number of rows, the damaged database cannot tell how many it had: {there}")
+    if case.schema_unreadable:
+        parts.append("an unknown number of rows, the damaged database tells nothing of its tables")
+    wal = case.found.wal
+    if way.method == "salvage" and wal.damaged and not (way.salvaged and way.salvaged.beyond):
+        parts.append(f"{wal.commits_lost} transactions in the damaged part of the WAL")
+    if way.method == "backup":
+        parts.append(f"changes to rows since {way.source_at}")
+    if way.salvaged and way.salvaged.orphans:
+        parts.append(f"{way.salvaged.orphans} rows belong to no table any more and are kept in a file of their own")
+    if way.salvaged and way.salvaged.refused:
+        parts.append(f"parts of the schema were refused: {'; '.join(way.salvaged.refused[:3])}")
+    return "; ".join(parts) if parts else "Nothing: every row that was counted is there"
+
+
+def _choose(ways: Sequence[Way], *, method: str) -> Tuple[Optional[Way], str]:
+    """Return the way to take and why."""
+    possible = {way.method: way for way in ways if way.possible}
+    refused = "; ".join(f"{way.method}: {way.reason}" for way in ways if not way.possible)
+    if method != "auto":
+        way = possible.get(method)
+        return way, f"it was asked for; {way.reason}" if way else refused
+    for name in METHODS:
+        if name not in possible:
+            continue
+        way, other = possible[name], possible.get("backup")
+        if name == "salvage" and other and sum(other.rows.values()) > sum(way.rows.values()):
+            saved, kept = sum(way.rows.values()), sum(other.rows.values())
+            return other, f"salvage brings back {saved} rows, the backup has {kept}; {other.reason}"
+        return way, way.reason
+    return None, refused
+
+
+def _result(case: _Case, ways: Sequence[Way], *, chosen: Optional[Way], why: str, put_back: bool) -> Dict[str, Any]:
+    sound = chosen is not None and chosen.method == "checkpoint" and not case.check["wal"]["size"]
+    lost = chosen.lost if chosen is not None else {}
+    unknown = bool(case.uncounted) or case.schema_unreadable
+    if chosen is not None and chosen.method == "salvage":
+        unknown = unknown or case.found.wal.damaged or case.found.wal.foreign
+    elif chosen is not None and chosen.method == "backup":
+        unknown = True  # rows may have been changed since
+    return {
+        "needed": not sound,
+        "healthy_before": case.check["healthy"],
+        "problems": case.check["problems"],
+        "holders": case.check["holders"],
+        "method": chosen.method if chosen is not None else None,
+        "reason": why,
+        "plan": [way.as_dict() for way in ways],
+        "rows_before": case.rows,
+        "rows_uncounted": case.uncounted,
+        "rows_after": dict(chosen.rows) if chosen is not None else {},
+        "rows_lost": lost,
+        "data_loss": "known" if lost else "unknown" if unknown and chosen is not None else "none",
+        "statement": chosen.statement if chosen is not None else "",
+        "source": chosen.source if chosen is not None else None,
+        "put_back": put_back,
+        "evidence_dir": None,
+        "evidence": [],
+        "kept": None,
+        "orphans_file": None,
+        "problems_after": [],
+    }
+
+
+def _diff(case: _Case, result: Mapping[str, Any]) -> Dict[str, Any]:
+    before = {"rows": case.rows, "healthy": case.check["healthy"]}
+    after = {"rows": result["rows_after"], "healthy": True, "method": result["method"]} if result["method"] else before
+    return {"before": before, "after": after if result["needed"] else before}
+
+
+# Taking it.
+
+
+def _take(case: _Case, way: Way, result: Dict[str, Any], *, work: str, evidence_dir: str, proc_root: str) -> None:
+    """Do what was chosen and complete the result. Raises SqliteError."""
+    place = case.path
+    left = case.deadline - time.monotonic()
+    if case.found.files:
+        kept = _sqlite_backup.backup(path=place, dest_dir=evidence_dir, evidence=True, proc_root=proc_root)
+        result["evidence_dir"], result["evidence"] = kept["evidence_dir"], kept["files"]
+    if way.method == "checkpoint":
+        done = _sqlite_checkpoint.checkpoint(path=place, time_budget=left, proc_root=proc_root)
+        result["rows_after"] = done["row_counts"]
+    else:
+        new = _make_new(case, way, work, proc_root=proc_root)
+        _expect(new, way, time_budget=left)
+        if way.salvaged is not None and way.salvaged.orphans_path:
+            with _disk(f"keep rows of no table in {printable(evidence_dir)}"):
+                folder = result["evidence_dir"] or evidence_dir
+                result["orphans_file"] = f"{folder}/orphans.db"
+                _copy_file(way.salvaged.orphans_path, f"{folder}/orphans.db")
+        with _disk(f"put the new database in the place of {printable(place)}"):
+            result["kept"] = printable(_swap(case, new, work, proc_root=proc_root) or "") or None
+    after = _sqlite_check.check(
+        path=place, checks=["quick", "foreign_keys"], time_budget=max(left, 1.0), proc_root=proc_root
+    )
+    result["problems_after"] = after["problems"]
+    result["rows_after"] = after["row_counts"]
+    result["rows_lost"] = _lost(case.rows, after["row_counts"])
+
+
+def _expect(new: str, way: Way, *, time_budget: float) -> None:
+    """See once more, before it takes the place of the old one, that the new database holds what was announced."""
+    check = _sqlite_check.check(path=new, checks=["quick"], time_budget=max(time_budget, 1.0))
+    codes = {problem["code"] for problem in check["problems"] if problem["level"] == "error"}
+    if codes - ({"no_tables"} if way.method == "empty" else set()) or check["checks"].get("quick") != "ok":
+        raise SqliteError(f"The new database {printable(new)} is not sound: {check['problems']}")
+    if check["row_counts"] != way.rows:
+        raise SqliteError(
+            f"The new database {printable(new)} has row counts {check['row_counts']}, announced were {way.rows}"
+        )
+
+
+def _make_new(case: _Case, way: Way, work: str, *, proc_root: str) -> str:
+    """Make the new database in the work folder, with the owner and the mode of the old one, on disk."""
+    new = f"{work}/new.db"
+    if way.salvaged is not None:
+        with _disk(f"move the new database to {printable(work)}"):
+            os.rename(way.salvaged.path, new)
+    elif way.method == "backup" and way.source is not None:
+        _sqlite_backup.backup(
+            path=way.source, dest=new, timeout=max(case.deadline - time.monotonic(), 1.0), proc_root=proc_root
+        )
+    else:
+        _own_folder(f"{work}/empty", case.owner)
+        made = f"{work}/empty/new.db"
+        _sqlite_salvage.make_empty(made, owner=case.owner, wal_mode=case.wal_mode, deadline=case.deadline)
+        os.rename(made, new)
+    with _disk(f"flush {printable(new)} to disk"):
+        for suffix in ("-wal", "-journal"):
+            if os.path.lexists(new + suffix):
+                raise SqliteError(f"The new database {printable(new)} was not closed properly")
+        descriptor = os.open(new, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            os.fchown(descriptor, case.owner.uid, case.owner.gid)
+            os.fchmod(descriptor, case.mode)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        _files.fsync_folder(work)
+    return new
+
+
+def _copy_file(source: str, target: str) -> None:
+    with open(source, "rb") as reader, open(target, "xb") as writer:
+        os.fchmod(writer.fileno(), 0o600)
+        shutil.copyfileobj(reader, writer, 1 << 20)
+        writer.flush()
+        os.utime(writer.fileno(), ns=(os.fstat(reader.fileno()).st_atime_ns, os.fstat(reader.fileno()).st_mtime_ns))
+        os.fsync(writer.fileno())
+
+
+def _swap(case: _Case, new: str, work: str, *, proc_root: str) -> Optional[str]:
+    """Put C(new) in the place of the old database, see above; return where the old files are kept. Raises OSError."""
+    place, old = case.path, f"{work}/old"
+    folder, name = os.path.split(place)
+    os.mkdir(old, 0o700)
+    if os.path.lexists(place):
+        try:
+            os.link(place, f"{old}/{name}")
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+                raise
+            _copy_file(place, f"{old}/{name}")
+            os.chown(f"{old}/{name}", case.owner.uid, case.owner.gid)
+            os.chmod(f"{old}/{name}", case.mode)
+    _files.fsync_folder(old)
+    _files.fsync_folder(work)
+    os.symlink(_guard_of(place), f"{work}/guard")
+    os.rename(f"{work}/guard", place)
+    _files.fsync_folder(folder)
+    try:
+        _behind_the_guard(case, new, old, proc_root=proc_root)
+    except OSError:
+        if _guarded(place):
+            _put_back(place, work)
+        raise
+    if not os.listdir(old):  # there was nothing
+        os.rmdir(old)
+        return None
+    return _finish(place, work, owner=case.owner)
+
+
+def _behind_the_guard(case: _Case, new: str, old: str, *, proc_root: str) -> None:
+    place, work = case.path, os.path.dirname(old)
+    folder, name = os.path.split(place)
+    # From here on nobody can come in any more. Whoever came in since the first look would write into the old files.
+    came = _sqlite_holders.find_holders(case.found, proc_root=proc_root)
+    if came.found or came.deleted:
+        _put_back(place, work)
+        who = came.named() or ", ".join(f"pid {holder.pid} ({holder.command})" for holder in came.deleted)
+        raise SqliteError(f"{printable(place)} was opened meanwhile by {who}; the old files are back in place")
+    for kind in _SIDE:
+        beside = f"{place}{_sqlite_files.SUFFIXES[kind]}"
+        if os.path.lexists(beside):
+            os.rename(beside, f"{old}/{name}{_sqlite_files.SUFFIXES[kind]}")
+    _files.fsync_folder(old)
+    _files.fsync_folder(folder)
+    os.rename(new, place)
+    _files.fsync_folder(folder)

@@ -1,0 +1,318 @@
+#!/usr/bin/python
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: sqlite_restore
+short_description: Put a sound database in the place of a damaged one, and say what that loses before it is done
+version_added: 0.2.0
+description:
+  - Looks at four methods, in this order. V(checkpoint) lets SQLite move the WAL of a sound database into it. V(salvage)
+    makes a new database of all rows that the damaged one still gives, by the C(.recover) of the sqlite3 shell or, where
+    that is missing, by a dump around the damage. V(backup) takes the latest backup that is sound. V(empty) makes a
+    database without any table, for the migrations to fill, and has to be confirmed.
+  - With O(method=auto) the first one that is possible is taken, and V(backup) instead of V(salvage) where the backup
+    holds more rows than can be saved.
+  - O(state=planned) and check mode change nothing. Salvage is done for real then, in a temporary folder, so that the
+    rows lost are counted and not guessed.
+  - Refuses while a process has the database open. Before anything is changed its files are copied to O(evidence_dir),
+    and the files themselves are kept, in a folder beside the new database.
+  - The new database is complete, checked (C(integrity_check)), counted and on disk before it is renamed into place,
+    with the owner and the mode of the old one. It never stands beside the WAL of the old one. A run that is killed
+    leaves the old database, the new one, or a link that nothing can open, from which the next run goes on.
+options:
+  path:
+    description: Absolute path of the database file.
+    type: path
+    required: true
+  state:
+    description:
+      - V(planned) says what each method would bring back and lose.
+      - V(recovered) takes one.
+    type: str
+    choices: [planned, recovered]
+    default: planned
+  method:
+    description: The method to take. Another one than V(auto) is taken even where the database is sound.
+    type: str
+    choices: [auto, checkpoint, salvage, backup, empty]
+    default: auto
+  confirm_empty:
+    description: That the loss of all rows is wanted, without which V(empty) is never taken.
+    type: bool
+    default: false
+  evidence_dir:
+    description: Absolute path of the folder that the damaged files are copied to. Made where missing (mode 0700).
+    type: path
+    required: true
+  backup_dirs:
+    description: Folders to look for backups in, beside the one of the database.
+    type: list
+    elements: path
+    default: []
+  backup_patterns:
+    description: File name patterns of backups. Default is the database's name, followed by V(.backup_*) or V(.bak*).
+    type: list
+    elements: str
+  expected:
+    description: Rows of each table that are known to have been there, by name, as counted before the damage.
+    type: dict
+    default: {}
+  owner:
+    description: User that a new database belongs to where the old one is missing. Default is the folder's owner.
+    type: str
+  shell:
+    description: The sqlite3 shell, a name looked for in the usual folders, or an absolute path.
+    type: str
+    default: sqlite3
+  time_budget:
+    description: Seconds that each check of a database may take.
+    type: float
+    default: 300.0
+  timeout:
+    description: Seconds that all of it may take.
+    type: float
+    default: 1800.0
+notes:
+  - Salvage runs as the owner of the database, never as root, since it runs statements that stand in the damaged file.
+  - Rows that no table claims any more are kept in a file of their own in the evidence.
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: partial
+    details: With O(method=auto) or O(method=checkpoint) a sound database without a WAL is left as it is.
+extends_documentation_fragment:
+  - itsm_nexus.runbook.attributes
+author:
+  - The itsm_nexus.runbook contributors !UNKNOWN
+seealso:
+  - module: itsm_nexus.runbook.sqlite_check
+  - module: itsm_nexus.runbook.sqlite_backup
+  - module: itsm_nexus.runbook.sqlite_wal
+"""
+
+EXAMPLES = r"""
+- name: Say what each method would lose
+  itsm_nexus.runbook.sqlite_restore:
+    path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
+    evidence_dir: /var/lib/itsm-runbook/evidence/manual
+  register: plan
+
+- name: Recover the database the way that was planned
+  itsm_nexus.runbook.sqlite_restore:
+    path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
+    evidence_dir: /var/lib/itsm-runbook/evidence/manual
+    state: recovered
+    method: "{{ plan.method }}"
+"""
+
+RETURN = r"""
+method:
+  description: The method taken, or to be taken; null where none is possible.
+  returned: success
+  type: str
+  sample: salvage
+reason:
+  description: Why it is this one, or why there is none.
+  returned: success
+  type: str
+  sample: "the sqlite3 shell's .recover brings back 328 rows in 2 tables"
+needed:
+  description: Whether there is anything to do. Not so where the database is sound and has no WAL.
+  returned: success
+  type: bool
+  sample: true
+healthy_before:
+  description: Whether the database was sound before.
+  returned: success
+  type: bool
+  sample: false
+problems:
+  description: What is wrong with it, see M(itsm_nexus.runbook.sqlite_check).
+  returned: success
+  type: list
+  elements: dict
+  sample: [{code: corrupt, message: "quick check of /srv/itsm.db: Tree 5 page 9: btreeInitPage() returns error code 11", level: error}]
+plan:
+  description: The methods that were looked at.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    method:
+      description: The method.
+      type: str
+      sample: backup
+    possible:
+      description: Whether it can be taken.
+      type: bool
+      sample: true
+    reason:
+      description: Why, or why not.
+      type: str
+      sample: the latest good backup is /srv/itsm.db.backup_20260302T010203Z, 3 hours older than the last write
+    rows:
+      description: Rows of each table afterwards.
+      type: dict
+      sample: {users: 12, incidents: 331}
+    lost:
+      description: Rows lost of each table that loses some, against RV(rows_before).
+      type: dict
+      sample: {incidents: 9}
+    statement:
+      description: What is lost, in words.
+      type: str
+      sample: "9 rows: incidents 9 of 340; changes to rows since 2026-03-02T01:02:03.000Z"
+    source:
+      description: The backup.
+      type: str
+      sample: /srv/itsm.db.backup_20260302T010203Z
+    source_at:
+      description: When it was made.
+      type: str
+      sample: "2026-03-02T01:02:03.000Z"
+    age:
+      description: Seconds from then to the last write to the database.
+      type: float
+      sample: 10800.0
+    tool:
+      description: What salvaged, V(shell) or V(dump).
+      type: str
+      sample: shell
+    orphans:
+      description: Salvaged rows that no table claims.
+      type: int
+      sample: 0
+    refused:
+      description: Statements of the salvage that failed, each with its reason.
+      type: list
+      elements: str
+      sample: []
+rows_before:
+  description: Rows of each table that could be counted in the damaged database, or were expected.
+  returned: success
+  type: dict
+  sample: {users: 12, incidents: 340}
+rows_uncounted:
+  description: Tables of the damaged database that cannot be counted.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+rows_after:
+  description: Rows of each table in the new database, counted once it is in place; before that, what is announced.
+  returned: success
+  type: dict
+  sample: {users: 12, incidents: 328}
+rows_lost:
+  description: Rows lost of each table that lost some.
+  returned: success
+  type: dict
+  sample: {incidents: 12}
+data_loss:
+  description: V(none), V(known) (the rows lost are counted) or V(unknown) (more may be lost than can be counted).
+  returned: success
+  type: str
+  sample: known
+statement:
+  description: What is lost, in words.
+  returned: success
+  type: str
+  sample: "12 rows: incidents 12 of 340"
+source:
+  description: The backup that was taken.
+  returned: success
+  type: str
+  sample: null
+evidence_dir:
+  description: The folder with copies of the damaged files.
+  returned: success
+  type: str
+  sample: /var/lib/itsm-runbook/evidence/manual/itsm.db.evidence_20260302T010203Z
+evidence:
+  description: These copies, with C(name), C(path), C(size) and C(sha256).
+  returned: success
+  type: list
+  elements: dict
+  sample: []
+kept:
+  description: The folder beside the new database that the damaged files were moved to.
+  returned: success
+  type: str
+  sample: /srv/itsm.db.damaged_20260302T010203Z
+orphans_file:
+  description: The database with the rows that no table claims.
+  returned: success
+  type: str
+  sample: null
+problems_after:
+  description: What is still to be said of the database in place, such as rows whose parent is lost.
+  returned: success
+  type: list
+  elements: dict
+  sample: []
+put_back:
+  description: Whether the files of a run that was killed were put back first.
+  returned: success
+  type: bool
+  sample: false
+holders:
+  description: Processes that have the database open; with O(state=recovered) that is refused.
+  returned: success
+  type: list
+  elements: dict
+  sample: []
+duration:
+  description: Seconds it took.
+  returned: success
+  type: float
+  sample: 0.42
+"""
+
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _sqlite_check, _sqlite_restore
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import SqliteError
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "state": {"type": "str", "choices": ["planned", "recovered"], "default": "planned"},
+            "method": {"type": "str", "choices": ["auto", *_sqlite_restore.METHODS], "default": "auto"},
+            "confirm_empty": {"type": "bool", "default": False},
+            "evidence_dir": {"type": "path", "required": True},
+            "backup_dirs": {"type": "list", "elements": "path", "default": []},
+            "backup_patterns": {"type": "list", "elements": "str"},
+            "expected": {"type": "dict", "default": {}},
+            "owner": {"type": "str"},
+            "shell": {"type": "str", "default": "sqlite3"},
+            "time_budget": {"type": "float", "default": 300.0},
+            "timeout": {"type": "float", "default": 1800.0},
+        },
+        supports_check_mode=True,
+    )
+    parameters = dict(module.params)
+    name = os.path.basename(parameters["path"])
+    if parameters["backup_patterns"] is None:
+        parameters["backup_patterns"] = [f"{name}.backup_*", f"{name}.bak*"]
+    try:
+        parameters["expected"] = _sqlite_check.baseline_of(parameters["expected"])
+        act = parameters.pop("state") == "recovered"
+        result = _sqlite_restore.restore(**parameters, act=act, check_mode=module.check_mode)
+    except SqliteError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
