@@ -288,6 +288,7 @@ def _by_dump(image: str, made: str, *, deadline: float) -> List[str]:
         }
     connection = sqlite3.connect(_sqlite_view.uri_of(made, "mode=rwc"), uri=True, isolation_level=None)
     connection.execute("PRAGMA synchronous=OFF")
+    connection.execute("PRAGMA journal_mode=MEMORY")
     for name, value in settings.items():
         connection.execute(f"PRAGMA {name}='{value}'")
     connection.execute("ATTACH ? AS damaged", (_sqlite_view.uri_of(image, "mode=ro&immutable=1"),))
@@ -303,7 +304,6 @@ def _by_dump(image: str, made: str, *, deadline: float) -> List[str]:
         return True
 
     with _sqlite_view.interrupted_at(connection, deadline):
-        connection.execute("BEGIN")
         for kind, name, sql in schema:
             if kind == "table" and run(sql) and not sql.upper().startswith("CREATE VIRTUAL"):
                 refused += _copy_table(connection, _sqlite_view.quoted(name))
@@ -313,7 +313,6 @@ def _by_dump(image: str, made: str, *, deadline: float) -> List[str]:
         for kind, _name, sql in schema:
             if kind != "table":
                 run(sql)
-        connection.execute("COMMIT")
     connection.close()
     return refused[:_SHOWN]
 

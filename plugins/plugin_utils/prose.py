@@ -89,6 +89,7 @@ def data_loss(incident: timeline.Incident) -> str:
     return {
         "none": "none: every row counted before is there",
         "suspected": "SUSPECTED: stop and hand over to the DBA",
+        "known": "KNOWN: the recovery of the database cost the rows named above",
     }.get(incident.data_loss, "unknown: rows were not counted before and after")
 
 
@@ -311,6 +312,12 @@ def _tell_wal(data: Mapping[str, Any]) -> str:
     return f"{counted(int(frames), 'frame')} moved into the database" if frames else ""
 
 
+def _tell_restore(data: Mapping[str, Any]) -> str:
+    if not data.get("method"):
+        return f"no method is possible: {data.get('reason') or ''}"
+    return f"{data['method']}: {data.get('reason') or ''}; lost: {data.get('statement') or ''}"
+
+
 def _tell_npm(data: Mapping[str, Any]) -> str:
     why = listed([str(each) for each in data.get("reasons") or []], limit=3) or "asked for"
     if data.get("swapped"):
@@ -340,6 +347,7 @@ _TELLERS: Dict[str, Callable[[Mapping[str, Any]], str]] = {
     "sqlite_check": _tell_check,
     "sqlite_backup": _tell_backup,
     "sqlite_wal": _tell_wal,
+    "sqlite_restore": _tell_restore,
     "node_process": _tell_process,
     "npm_ci": _tell_npm,
     "knex_migrate": _tell_knex,

@@ -34,7 +34,7 @@ VERSION = 1
 
 Event = Dict[str, Any]
 
-RUNGS = ("restart", "standard_recovery", "clean_start_recovery")
+RUNGS = ("restart", "standard_recovery", "clean_start_recovery", "database_recovery")
 _LOOKS = ("detection", "verification")
 
 # Actions that are no step of anybody's work as long as they succeed.
@@ -125,7 +125,7 @@ class Incident:
 
     C(outcome): C(recovered), C(not_recovered), C(warning), C(healthy), C(would_recover) or C(unfinished).
     C(source): C(verdict) where a run published its verdict, C(events) where the rest is concluded from its events.
-    C(data_loss): C(none), C(suspected), C(unknown). C(findings), C(probe), C(database): as the modules C(triage_info),
+    C(data_loss): C(none), C(suspected), C(known), C(unknown). C(findings), C(probe), C(database): as the modules C(triage_info),
     C(health_probe) and C(sqlite_check) returned them, whitelisted.
     """
 

@@ -1,0 +1,49 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A page of the database is overwritten: the ladder is not climbed, nothing is started, the DBA is called."""
+
+from __future__ import annotations
+
+from drills import Drill
+
+DATABASE = "/mnt/LinuxHDD/ITSM-System/backend/itsm.db"
+
+
+def test_ladder_stops_before_its_first_rung(drill: Drill) -> None:
+    told = drill.postmortem()
+    assert (told["outcome"], told["cause"], told["rung"]) == ("not_recovered", "db_corrupt", None)
+    assert [tried for tried in told["rungs_tried"] if tried["held"] or not tried["halted"]] == []
+    assert told["data_loss"] == "suspected"
+
+
+def test_nothing_was_started(drill: Drill) -> None:
+    broken, after = drill.observation("broken"), drill.now()
+    assert broken["rows"] is None
+    assert broken["processes"] == after["processes"] == []
+    # Not even tried: systemd saw no start after the first one.
+    assert after["unit"]["ActiveEnterTimestampMonotonic"] == broken["unit"]["ActiveEnterTimestampMonotonic"]
+    assert drill.ask("https://host:6443/api/v1/health") == (0, None)
+
+
+def test_database_is_as_it_was(drill: Drill) -> None:
+    before, after = drill.observation("broken")["files"], drill.now()["files"]
+    folder = DATABASE.rpartition("/")[0]
+    assert {path: entry for path, entry in after.items() if path.startswith(folder)} == {
+        path: entry for path, entry in before.items() if path.startswith(folder)
+    }
+
+
+def test_leader_and_dba_are_to_be_told(drill: Drill) -> None:
+    told, closing = drill.postmortem(), drill.screen()[-4000:]
+    assert told["escalation"]["level"] == "data_loss"
+    assert told["escalation"]["to"] == ["project leader", "DBA"]
+    for text in ("project leader", "DBA", "database corruption runbook", DATABASE):
+        assert text in closing, closing
+
+
+def test_evidence_is_there(drill: Drill) -> None:
+    evidence = drill.postmortem()["evidence"]
+    assert drill.host.file(evidence).is_directory
+    assert drill.host.check_output(f"grep -rlE 'btreeInitPage|malformed' {evidence}")

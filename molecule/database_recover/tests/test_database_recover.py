@@ -1,0 +1,123 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The database is damaged four times, each time worse, and each method accounts for every row."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from drills import Drill
+
+APP = "/mnt/LinuxHDD/ITSM-System"
+DATABASE = f"{APP}/backend/itsm.db"
+
+
+def held_before(drill: Drill, name: str) -> dict[str, int]:
+    """Rows of each table right before its damage."""
+    return json.loads((drill.output / f"{name}-rows.json").read_text(encoding="utf-8"))
+
+
+def lost(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
+    return {table: rows - after.get(table, 0) for table, rows in before.items() if rows > after.get(table, 0)}
+
+
+def assert_recovered(drill: Drill, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The service runs on a sound database of its own, and what the postmortem says of the rows is true."""
+    told, after = drill.postmortem(name), drill.observation(f"{name}-after")
+    assert (told["outcome"], told["rung"]) == ("recovered", f"database_recovery by {name}")
+    assert after["rows"] is not None
+    assert {table: told["rows_after"][table] for table in after["rows"]} == after["rows"]
+    assert after["unit"]["ActiveState"] == "active"
+    assert len(after["processes"]) == 1
+    assert drill.recap(name)["failed"] == 0
+    mode, uid, gid = after["files"][DATABASE][:3]
+    assert [mode, uid, gid] == drill.observation("sound")["files"][DATABASE][:3]
+    return told, after
+
+
+def test_checkpoint_loses_nothing_and_is_on_record_only(drill: Drill) -> None:
+    told, after = assert_recovered(drill, "checkpoint")
+    assert after["rows"] == drill.observation("sound")["rows"]
+    assert told["data_loss"] == "none"
+    assert told["escalation"]["to"] == []
+
+
+def test_rehearsal_says_what_would_be_lost_and_changes_nothing(drill: Drill) -> None:
+    screen = drill.screen("rehearsal")
+    assert "salvage (this one is taken)" in screen
+    assert "Lost: " in screen
+    assert drill.documents("rehearsal") == []
+    recap = drill.recap("rehearsal")
+    assert recap["failed"] == 0
+
+
+def test_salvage_saves_all_but_the_overwritten_page(drill: Drill) -> None:
+    told, after = assert_recovered(drill, "salvage")
+    before = held_before(drill, "salvage")
+    missing = lost(before, after["rows"])
+    assert set(missing) == {"incidents"}
+    assert 0 < missing["incidents"] < 30
+    assert lost(told["rows_before"], told["rows_after"]) == missing
+    assert told["data_loss"] == "known"
+    assert told["escalation"]["to"] == ["project leader"]
+    assert f"{missing['incidents']} rows: incidents {missing['incidents']} of {before['incidents']}" in drill.screen(
+        "salvage"
+    )
+
+
+def test_loss_is_said_before_anything_is_changed(drill: Drill) -> None:
+    screen = drill.screen("salvage")
+    assert screen.index("Say what each method would lose") < screen.index("Recover the database by the method")
+
+
+def test_backup_is_taken_where_it_holds_more(drill: Drill) -> None:
+    told, after = assert_recovered(drill, "backup")
+    before = held_before(drill, "backup")
+    assert told["backup_file"] == f"{DATABASE}.backup_drill"
+    # The nine incidents written after the backup.
+    assert lost(before, after["rows"])["incidents"] == 9
+    assert told["escalation"]["to"] == ["project leader"]
+    assert "Data-loss statement:" in told["escalation"]["reason"]
+
+
+def test_empty_database_needs_a_confirmation(drill: Drill) -> None:
+    told = drill.postmortem("refused")
+    assert told["outcome"] == "not_recovered"
+    assert told["escalation"]["to"] == ["project leader", "DBA"]
+    assert "database_recovery_confirm_empty" in drill.screen("refused")
+
+
+def test_empty_database_comes_with_its_schema_and_everyone_is_told(drill: Drill) -> None:
+    told, after = assert_recovered(drill, "empty")
+    assert set(after["rows"]) == set(drill.observation("sound")["rows"])
+    # What the service itself puts into empty tables.
+    assert after["rows"]["incidents"] == 3
+    assert told["escalation"]["to"] == ["the whole team"]
+    assert told["incident"] == drill.postmortem("refused")["incident"]
+
+
+@pytest.mark.parametrize("name", ["salvage", "backup", "empty"])
+def test_damaged_files_are_kept(drill: Drill, name: str) -> None:
+    was = drill.observation(f"{name}-broken")["files"][DATABASE][-1]
+    told = drill.postmortem(name)
+    copied = drill.host.check_output(f"sha256sum {told['evidence']}/itsm.db").split()[0]
+    assert copied == was
+    kept = [
+        path
+        for path, entry in drill.now()["files"].items()
+        if path.startswith(f"{DATABASE}.damaged_") and path.endswith("/itsm.db") and entry[-1] == was
+    ]
+    assert len(kept) == 1
+
+
+def test_service_serves(drill: Drill) -> None:
+    drill.assert_serves()
+
+
+def test_nothing_in_the_application_belongs_to_root(drill: Drill) -> None:
+    assert drill.host.check_output(f"find {APP} ! -user itsm") == ""
+    assert drill.host.check_output(f"find {APP}/backend -name '.*restore*'") == ""
