@@ -18,7 +18,7 @@ help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | sort | expand -t 14
 
 demo: $(VENV)/demo.stamp ## Break and recover the stand-in service on this machine
-	$(WITH_PATH) demo/run
+	@$(WITH_PATH) demo/run
 
 test: lint unit integration molecule ## Everything
 
@@ -32,13 +32,13 @@ lint: $(VENV)/test.stamp ## Style and types
 	$(BIN)/antsibull-changelog lint
 	$(WITH_PATH) $(BIN)/ansible-lint
 
-unit: $(VENV)/test.stamp ## Tests of the logic, seconds
+unit: $(VENV)/test.stamp ## Tests of the logic, a minute
 	$(BIN)/pytest --numprocesses=auto tests/unit
 
-integration: $(VENV)/test.stamp ## Playbooks against the stand-in service on this machine
+integration: $(VENV)/test.stamp ## Playbooks against the stand-in service on this machine, minutes
 	$(WITH_PATH) $(BIN)/pytest tests/integration
 
-molecule: $(VENV)/test.stamp ## Drills on real systemd hosts; SCENARIO=name for one
+molecule: $(VENV)/test.stamp ## Drills on real systemd hosts, minutes; SCENARIO=name for one
 	molecule/hosts/install
 	$(WITH_PATH) molecule/run $(SCENARIO)
 
@@ -51,6 +51,7 @@ clean: ## Remove what these targets made here
 # Ready once its requirements are in; a changed list is installed again.
 $(VENV)/%.stamp: requirements-%.txt
 	@demo/install
+	echo "Installing $(notdir $<) into $(VENV), a minute the first time"
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
