@@ -89,6 +89,7 @@ class _Case:
     rows: Dict[str, int]
     uncounted: List[str]
     schema_unreadable: bool
+    reading: str
     deadline: float
 
     @property
@@ -394,6 +395,7 @@ def _examine(
         rows=dict(check["row_counts"]),
         uncounted=[],
         schema_unreadable=False,
+        reading=_sqlite_salvage.COMMITTED,
         deadline=deadline,
     )
     if not (check["healthy"] and check["checks"].get("row_counts") == "ok"):
@@ -413,15 +415,36 @@ def _count(case: _Case, scratch: str) -> None:
         case.schema_unreadable = True
         return
     _room(case, os.path.dirname(scratch))
-    _own_folder(f"{scratch}/count", case.owner)
-    with _disk(f"copy {printable(case.path)} to {printable(scratch)}"):
-        _sqlite_salvage.make_image(case.found, f"{scratch}/count/image.db", owner=case.owner)
-    rows, case.uncounted = _sqlite_salvage.count_what_is_there(
-        f"{scratch}/count/image.db", owner=case.owner, deadline=case.deadline
-    )
-    case.rows = {**case.rows, **rows}
+    case.reading = _reading_of(case, scratch)
+    with _image(case, scratch, reading=case.reading) as image:
+        rows, case.uncounted = _sqlite_salvage.count_what_is_there(image, owner=case.owner, deadline=case.deadline)
+    case.rows = rows
     case.schema_unreadable = not rows and not case.uncounted
-    shutil.rmtree(f"{scratch}/count", ignore_errors=True)
+
+
+def _reading_of(case: _Case, scratch: str) -> str:
+    """Return whether the WAL counts: not where it is of another database, whose pages it would overwrite."""
+    if "database" not in case.found.files or not case.found.wal.frames_committed:
+        return _sqlite_salvage.COMMITTED
+    if _sqlite_files.why_foreign(case.found):
+        return _sqlite_salvage.ALONE
+    # Its own WAL cannot make a sound database unsound.
+    with _image(case, scratch, reading=_sqlite_salvage.ALONE) as image:
+        sound = not _checked(image, time_budget=case.deadline - time.monotonic())
+    return _sqlite_salvage.ALONE if sound and not case.found.wal.damaged else _sqlite_salvage.COMMITTED
+
+
+@contextlib.contextmanager
+def _image(case: _Case, scratch: str, *, reading: str) -> Iterator[str]:
+    """Have an image of the damaged database for a moment."""
+    folder = f"{scratch}/image"
+    _own_folder(folder, case.owner)
+    try:
+        with _disk(f"copy {printable(case.path)} to {printable(folder)}"):
+            _sqlite_salvage.make_image(case.found, f"{folder}/image.db", owner=case.owner, reading=reading)
+        yield f"{folder}/image.db"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _own_folder(path: str, owner: Owner) -> None:
@@ -522,12 +545,15 @@ def _by_salvage(case: _Case, scratch: str, *, shell: str) -> Way:
         return way
     tools = _sqlite_salvage.library_of(shell)
     reasons = []
-    for beyond in (False, True) if found.wal.damaged and found.wal.header_valid else (False,):
-        folder = f"{scratch}/salvage{'-beyond' if beyond else ''}"
+    readings = [case.reading]
+    if case.reading == _sqlite_salvage.COMMITTED and found.wal.damaged and found.wal.header_valid:
+        readings.append(_sqlite_salvage.BEYOND)
+    for reading in readings:
+        folder = f"{scratch}/salvage-{reading}"
         _own_folder(folder, case.owner)
         try:
             with _disk(f"copy {printable(case.path)} to {printable(folder)}"):
-                _sqlite_salvage.make_image(found, f"{folder}/image.db", owner=case.owner, beyond=beyond)
+                _sqlite_salvage.make_image(found, f"{folder}/image.db", owner=case.owner, reading=reading)
             salvaged = _sqlite_salvage.salvage(
                 f"{folder}/image.db",
                 folder,
@@ -536,7 +562,7 @@ def _by_salvage(case: _Case, scratch: str, *, shell: str) -> Way:
                 wal_mode=case.wal_mode,
                 deadline=case.deadline,
             )
-            salvaged.beyond = beyond
+            salvaged.reading = reading
             check = _checked(salvaged.path, time_budget=case.deadline - time.monotonic())
         except SqliteError as error:
             reasons.append(str(error))
@@ -645,8 +671,12 @@ def _statement(case: _Case, way: Way) -> str:
     if case.schema_unreadable:
         parts.append("an unknown number of rows, the damaged database tells nothing of its tables")
     wal = case.found.wal
-    if way.method == "salvage" and wal.damaged and not (way.salvaged and way.salvaged.beyond):
+    if way.salvaged is not None and wal.damaged and way.salvaged.reading != _sqlite_salvage.BEYOND:
         parts.append(f"{wal.commits_lost} transactions in the damaged part of the WAL")
+    elif way.salvaged is not None and wal.damaged:
+        parts.append(f"what stood in frame {wal.frames_valid + 1} of the WAL, all but the bytes that are not damaged")
+    elif way.salvaged is not None and way.salvaged.reading == _sqlite_salvage.ALONE:
+        parts.append(f"{wal.frames_committed} frames of the WAL, which belongs to another database")
     if way.method == "backup":
         parts.append(f"changes to rows since {way.source_at}")
     if way.salvaged and way.salvaged.orphans:
@@ -679,7 +709,7 @@ def _result(case: _Case, ways: Sequence[Way], *, chosen: Optional[Way], why: str
     lost = chosen.lost if chosen is not None else {}
     unknown = bool(case.uncounted) or case.schema_unreadable
     if chosen is not None and chosen.method == "salvage":
-        unknown = unknown or case.found.wal.damaged or case.found.wal.foreign
+        unknown = unknown or case.found.wal.damaged or case.reading == _sqlite_salvage.ALONE
     elif chosen is not None and chosen.method == "backup":
         unknown = True  # rows may have been changed since
     return {

@@ -23,6 +23,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _sqlite_files, _sqlite_view, _sqlite_wal
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import Look, SqliteError, printable
 
+COMMITTED, BEYOND, ALONE = "committed", "beyond", "alone"
 _CHUNK = 1 << 20
 _ORPHANS = "itsm_nexus_lost_and_found"
 _FAR = (1 << 63) - 1
@@ -48,21 +49,22 @@ class Salvaged:
     orphans: int = 0
     orphans_path: Optional[str] = None
     refused: List[str] = dataclasses.field(default_factory=list)
-    beyond: bool = False
+    reading: str = COMMITTED
 
 
-def make_image(found: Look, target: str, *, owner: Owner, beyond: bool = False) -> None:
-    """Write the database as its committed WAL makes it to C(target), with its hot journal beside. Raises OSError.
+def make_image(found: Look, target: str, *, owner: Owner, reading: str = COMMITTED) -> None:
+    """Write the database as its WAL makes it to C(target), with its hot journal beside. Raises OSError.
 
-    C(beyond): frames behind a damaged one count as well where their own checksums are right. SQLite would ignore them.
+    C(reading): what of the WAL counts. C(COMMITTED) is what SQLite reads; C(BEYOND) takes the frames behind a damaged
+    one as well, where their own checksums are right; C(ALONE) leaves the WAL out.
     """
     with open(target, "xb") as image:
         if "database" in found.files:
             with open(_sqlite_files.open_regular(found.files["database"].path), "rb") as reader:
                 shutil.copyfileobj(reader, image, _CHUNK)
             image.flush()
-        if found.wal.header_valid and not _sqlite_files.why_foreign(found):
-            _lay_over(image.fileno(), found, beyond=beyond)
+        if reading != ALONE and found.wal.header_valid:
+            _lay_over(image.fileno(), found, beyond=reading == BEYOND)
         os.fchown(image.fileno(), owner.uid, owner.gid)
         os.fchmod(image.fileno(), 0o600)
     if found.hot_journal:

@@ -30,7 +30,6 @@ def assert_recovered(drill: Drill, name: str) -> tuple[dict[str, Any], dict[str,
     told, after = drill.postmortem(name), drill.observation(f"{name}-after")
     assert (told["outcome"], told["rung"]) == ("recovered", f"database_recovery by {name}")
     assert after["rows"] is not None
-    assert {table: told["rows_after"][table] for table in after["rows"]} == after["rows"]
     assert after["unit"]["ActiveState"] == "active"
     assert len(after["processes"]) == 1
     assert drill.recap(name)["failed"] == 0
@@ -39,9 +38,14 @@ def assert_recovered(drill: Drill, name: str) -> tuple[dict[str, Any], dict[str,
     return told, after
 
 
+def assert_rows_are_told(told: dict[str, Any], after: dict[str, Any]) -> None:
+    assert {table: told["rows_after"][table] for table in after["rows"]} == after["rows"]
+
+
 def test_checkpoint_loses_nothing_and_is_on_record_only(drill: Drill) -> None:
     told, after = assert_recovered(drill, "checkpoint")
     assert after["rows"] == drill.observation("sound")["rows"]
+    assert_rows_are_told(told, after)
     assert told["data_loss"] == "none"
     assert told["escalation"]["to"] == []
 
@@ -58,6 +62,7 @@ def test_rehearsal_says_what_would_be_lost_and_changes_nothing(drill: Drill) -> 
 def test_salvage_saves_all_but_the_overwritten_page(drill: Drill) -> None:
     told, after = assert_recovered(drill, "salvage")
     before = held_before(drill, "salvage")
+    assert_rows_are_told(told, after)
     missing = lost(before, after["rows"])
     assert set(missing) == {"incidents"}
     assert 0 < missing["incidents"] < 30
@@ -78,6 +83,7 @@ def test_backup_is_taken_where_it_holds_more(drill: Drill) -> None:
     told, after = assert_recovered(drill, "backup")
     before = held_before(drill, "backup")
     assert told["backup_file"] == f"{DATABASE}.backup_drill"
+    assert_rows_are_told(told, after)
     # The nine incidents written after the backup.
     assert lost(before, after["rows"])["incidents"] == 9
     assert told["escalation"]["to"] == ["project leader"]
@@ -94,7 +100,9 @@ def test_empty_database_needs_a_confirmation(drill: Drill) -> None:
 def test_empty_database_comes_with_its_schema_and_everyone_is_told(drill: Drill) -> None:
     told, after = assert_recovered(drill, "empty")
     assert set(after["rows"]) == set(drill.observation("sound")["rows"])
-    # What the service itself puts into empty tables.
+    assert (told["rows_before"], told["data_loss"]) == ({}, "unknown")
+    # Nothing came back; what there is now, the service itself puts into empty tables.
+    assert told["rows_after"]["incidents"] == 0
     assert after["rows"]["incidents"] == 3
     assert told["escalation"]["to"] == ["the whole team"]
     assert told["incident"] == drill.postmortem("refused")["incident"]
