@@ -39,13 +39,17 @@ _NO_DAMAGE = ("locked", "schema_too_new")
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """A cause: how sure (0 to 1), in a sentence, what says so, what to do, and whether starting would do harm."""
+    """A cause: how sure (0 to 1), in a sentence, what says so, what to do.
+
+    C(blocks_start): starting the service would do harm. C(rungs_help): whether a rung of the ladder can mend it at all.
+    """
 
     confidence: float
     summary: str
     evidence: List[Dict[str, str]]
     remedy: str
     blocks_start: bool = False
+    rungs_help: bool = True
     cause: str = ""
     explained_by: Optional[str] = None
 
@@ -97,6 +101,13 @@ class View:
     def unserved(self) -> List[str]:
         """The schemes whose port nobody listens on."""
         return [name for name in ("https", "http") if self.part("answer").get(name, {}).get("listening") is False]
+
+    @property
+    def elsewhere(self) -> List[int]:
+        """The ports the service listens on, where none of them is a configured one."""
+        configured = {self.part("service").get("https_port"), self.part("service").get("http_port")}
+        ports = {item["port"] for item in self.items("ports") if any(owner["ours"] for owner in item["owners"])}
+        return [] if ports & configured else sorted(ports)
 
     @property
     def restarted(self) -> bool:
@@ -262,6 +273,22 @@ def db_corrupt(view: View) -> Optional[Finding]:
     )
 
 
+def db_unchecked(view: View) -> Optional[Finding]:
+    """Nobody could look through the database in time."""
+    database = view.part("database")
+    if not view.troubled or database.get("conclusive"):
+        return None
+    path = str(database.get("path", "the database"))
+    said = database.get("error") or ", ".join(f"{name} {text}" for name, text in (database.get("checks") or {}).items())
+    return Finding(
+        confidence=0.9,
+        summary=f"Whether the database {path} is sound could not be told in time.",
+        evidence=[_says(path, said or "not reached")],
+        remedy="Check it with sqlite_check and a larger time_budget, or give triage_database_timeout more seconds.",
+        blocks_start=True,
+    )
+
+
 def port_conflict(view: View) -> Optional[Finding]:
     """Somebody else listens on the service's port."""
     main = view.part("unit").get("main_pid")
@@ -298,7 +325,11 @@ def port_conflict(view: View) -> Optional[Finding]:
         summary = "The service could not start because its port was taken; it is free now."
         remedy = "Start it again, and find out who took the port."
     return Finding(
-        confidence=0.95 if strangers or stale else 0.5, summary=summary, evidence=evidence + said, remedy=remedy
+        confidence=0.95 if strangers or stale else 0.5,
+        summary=summary,
+        evidence=evidence + said,
+        remedy=remedy,
+        rungs_help=not strangers,
     )
 
 
@@ -334,6 +365,8 @@ def tls_expired(view: View) -> Optional[Finding]:
         summary=summary,
         evidence=evidence + said,
         remedy="Renew the certificate, see that the service's user can read it and its key, and restart.",
+        # A restart would take away the HTTP that is still served, and bring back no HTTPS.
+        rungs_help=not fallen_back,
     )
 
 
@@ -397,6 +430,10 @@ def config_mismatch(view: View) -> Optional[Finding]:
     """What is configured here is not what the service uses."""
     evidence = []
     service, database, node = view.part("service"), view.part("database"), view.part("node")
+    if view.elsewhere:
+        wanted = " and ".join(str(service[name]) for name in ("https_port", "http_port") if service.get(name))
+        found = " and ".join(map(str, view.elsewhere))
+        evidence.append(_says("ports", f"{wanted} configured, the service runs and listens on {found}"))
     if service.get("app_dir_exists") is False:
         evidence.append(_says("app_dir", f"{service['app_dir']} is not a folder"))
     if node.get("script_exists") is False:
@@ -412,10 +449,12 @@ def config_mismatch(view: View) -> Optional[Finding]:
     if not evidence:
         return None
     return Finding(
-        confidence=0.85 if view.down else 0.5,
+        confidence=0.95 if view.elsewhere else 0.85 if view.down else 0.5,
         summary=f"The configuration does not fit the host: {evidence[0]['source']}: {evidence[0]['text']}.",
         evidence=evidence,
         remedy="Correct the variables of this host, or the service's own configuration, whichever is wrong.",
+        # A service that answers elsewhere may be well: taking it down would be the outage.
+        blocks_start=bool(view.elsewhere),
     )
 
 
@@ -594,6 +633,7 @@ CAUSES: Dict[str, Cause] = {
     "oom_kill": Cause(oom_kill, ("heap_oom", *_FALLS)),
     "heap_oom": Cause(heap_oom, _FALLS),
     "db_corrupt": Cause(db_corrupt, ("migration_pending", "hung", *_FALLS)),
+    "db_unchecked": Cause(db_unchecked),
     "config_mismatch": Cause(config_mismatch, ("modules_broken", *_FALLS)),
     "port_conflict": Cause(port_conflict, _FALLS),
     "modules_broken": Cause(modules_broken, _FALLS),

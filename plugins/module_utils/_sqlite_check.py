@@ -164,8 +164,17 @@ def _attempt(
     if user is not None:
         problems += _ownership(found, user)
     losses = [problem.message for problem in problems if problem.loss]
+    sound = not any(problem.level == "error" for problem in problems)
+    # A look that ended early says nothing of what it did not reach: half a WAL, no page read, no row counted.
+    unread = [name for name in ("quick", "integrity") if name in asked]
+    reached = (
+        found.wal.complete
+        and (not unread or any(done.checks[name] == "ok" for name in unread))
+        and (not row_counts or done.checks.get("row_counts") == "ok")
+    )
     result = {
-        "healthy": not any(problem.level == "error" for problem in problems),
+        "healthy": sound,
+        "conclusive": reached or not sound,
         "problems": [problem.as_dict() for problem in problems],
         "database": _database(found, done),
         "wal": _sqlite_files.wal_as_dict(found),

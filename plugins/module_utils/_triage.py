@@ -314,11 +314,13 @@ def process(question: Question) -> Dict[str, Any]:
 
 
 def ports(question: Question) -> Dict[str, Any]:
-    """See who listens on the service's ports."""
-    service = question.service
+    """See who listens on the configured ports, and on which ports the service itself does."""
+    configured = (question.service.https_port, question.service.http_port)
     ours = {item.pid for item in _service_processes(question)}
     facts = []
-    for listener in _procfs.listeners([service.https_port, service.http_port]):
+    for listener in _procfs.listeners(range(1, 65536) if ours else configured):
+        if listener.port not in configured and not ours.intersection(listener.pids):
+            continue
         owners = []
         for pid in listener.pids:
             owner = _procfs.read_process(pid)
@@ -768,8 +770,12 @@ def triage(
     kernel_log_command: Sequence[str] = (),
     incident: str = "",
     save: bool = True,
+    database_timeout: float = 300.0,
 ) -> Dict[str, Any]:
     """Look at everything once and return what module triage_info returns.
+
+    The database alone is given longer, C(database_timeout) seconds, where it could not be judged by the deadline:
+    nothing may be started on one that nobody has looked through.
 
     With C(incident) the evidence is written below C(service.state_dir); C(save=False) only says where it would be.
     Raises TriageError where the evidence cannot be written anywhere.
@@ -813,6 +819,8 @@ def triage(
     left = deadline * (1 - _LAST_SHARE) - (time.monotonic() - started)
     late = max(0.1, min(part_timeout, left))
     ask(_late_parts(service, folder=os.path.dirname(path)), timeout=late, known=known)
+    if not done.facts["database"].get("conclusive"):
+        ask({"database": database}, timeout=database_timeout, known=known)
     done.facts.pop("files", None)
     facts = done.facts
     facts["database"] = {

@@ -89,6 +89,14 @@ healthy:
   returned: always
   type: bool
   sample: true
+conclusive:
+  description:
+    - Whether the verdict rests on everything that decides it, the whole WAL, a check of the pages where one was asked
+      for, and the row counts where they were. V(false) where the time was not enough. RV(healthy) then only says that no
+      damage was met as far as it was looked.
+  returned: success
+  type: bool
+  sample: true
 problems:
   description: What is wrong, the files themselves first.
   returned: always

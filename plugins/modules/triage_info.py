@@ -97,6 +97,12 @@ options:
     description: Seconds for each part.
     type: float
     default: 5.0
+  database_timeout:
+    description:
+      - Seconds that the database is given where O(deadline) was not enough to look through it.
+      - A database that could not be judged by then is the finding V(db_unchecked), on which nothing is started.
+    type: float
+    default: 300.0
   window:
     description: How many seconds before the end of the service (or before now) logs are read from.
     type: int
@@ -135,8 +141,8 @@ findings:
   contains:
     cause:
       description: >-
-        V(disk_full), V(oom_kill), V(heap_oom), V(db_corrupt), V(config_mismatch), V(port_conflict), V(modules_broken),
-        V(db_locked), V(migration_pending), V(tls_expired), V(hung), V(unhandled_exception), V(killed), V(crash_loop),
+        V(disk_full), V(oom_kill), V(heap_oom), V(db_corrupt), V(db_unchecked), V(config_mismatch), V(port_conflict),
+        V(modules_broken), V(db_locked), V(migration_pending), V(tls_expired), V(hung), V(unhandled_exception), V(killed), V(crash_loop),
         V(stopped), V(wal_pending) or V(unknown).
       type: str
     confidence:
@@ -154,6 +160,9 @@ findings:
       type: str
     blocks_start:
       description: Whether starting the service now would do harm.
+      type: bool
+    rungs_help:
+      description: Whether a restart or a recovery can mend it at all.
       type: bool
     explained_by:
       description: The cause whose consequence this one is.
@@ -242,6 +251,7 @@ def main() -> None:
             "incident": {"type": "str", "default": ""},
             "deadline": {"type": "float", "default": 10.0},
             "part_timeout": {"type": "float", "default": 5.0},
+            "database_timeout": {"type": "float", "default": 300.0},
             "window": {"type": "int", "default": 600},
             "log_lines": {"type": "int", "default": 100},
             "kernel_log_command": {"type": "list", "elements": "str", "default": []},

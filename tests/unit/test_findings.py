@@ -79,6 +79,7 @@ HEALTHY = {
         "holders": [{"pid": 100, "command": "node", "role": "writer"}],
         "wal": {"pages_pending": 50, "frames_committed": 60},
         "data_loss_suspected": False,
+        "conclusive": True,
     },
     "node": {
         "path": "/usr/bin/node",
@@ -111,6 +112,12 @@ GONE = {
         "result": "exit-code",
         "exit_code": "exited",
     },
+}
+ELSEWHERE = {
+    "ports": [
+        {"port": 26443, "address": "::", "owners": [{"pid": 100, "command": "node", "user": "itsm", "ours": True}]}
+    ],
+    "answer": {"https": {"listening": False, "answered": None}, "http": {"listening": False, "answered": None}},
 }
 SILENT = {
     "answer": {"https": {"answered": False, "error": "timed out"}, "http": {"answered": False, "error": "timed out"}}
@@ -252,6 +259,13 @@ CASES = [
     ("migration_pending", [GONE, signature("migration_locked", "Migration table is already locked")], "lock"),
     ("config_mismatch", [GONE, {"node": {"script_exists": False}}], "server.js does not exist"),
     ("config_mismatch", [{"database": {"path": "/srv/other.db"}}], "/srv/other.db"),
+    ("config_mismatch", [ELSEWHERE], "listens on 26443"),
+    (
+        "db_unchecked",
+        [GONE, {"database": {"conclusive": False, "checks": {"quick": "skipped: time budget"}}}],
+        "in time",
+    ),
+    ("db_unchecked", [GONE, {"database": {"conclusive": None, "error": "timed out"}}], "in time"),
     (
         "config_mismatch",
         [GONE, {"unit": {"load_state": "not-found", "result": "success", "exit_code": None}}],
@@ -276,7 +290,7 @@ def test_the_right_cause_comes_first(cause, changes, words):
     assert words in found[0].summary
     assert 0 < found[0].confidence <= 1
     assert found[0].remedy.endswith(".")
-    assert found[0].blocks_start == (cause == "db_corrupt")
+    assert found[0].blocks_start == (cause in ("db_corrupt", "db_unchecked") or ELSEWHERE in changes)
     assert cause == "unknown" or all(item["source"] and item["text"] for item in found[0].evidence)
     assert cause == "unknown" or found[0].evidence
 
@@ -418,3 +432,14 @@ def test_no_two_causes_explain_each_other():
 
     for name in _findings.CAUSES:
         reached(name)
+
+
+def test_a_service_that_listens_elsewhere_is_not_restarted():
+    first = _findings.evaluate(changed(HEALTHY, ELSEWHERE))[0]
+    assert (first.cause, first.blocks_start) == ("config_mismatch", True)
+
+
+def test_no_rung_is_climbed_against_a_stranger_on_the_port():
+    owner = {"pid": 7, "command": "nginx", "user": "www-data", "ours": False}
+    found = evaluate(GONE, {"ports": [{"port": 6443, "address": "::", "owners": [owner]}]})
+    assert (found[0].cause, found[0].rungs_help) == ("port_conflict", False)
