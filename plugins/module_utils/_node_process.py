@@ -69,6 +69,7 @@ class Service:
     log_file: str = ""
     pid_file: str = ""
     ports: Sequence[int] = ()
+    db_path: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,6 +243,29 @@ def _refuse_foreign(look: _Look) -> None:
 
 
 # Stopping
+
+
+def _refuse_lost_database(service: Service) -> None:
+    """Raise NodeProcessError where the service would throw away what only the WAL of its database holds.
+
+    Opening an empty or new database file through SQLite deletes the WAL beside it, and services do that at their start.
+    """
+    if not service.db_path:
+        return
+    path = os.path.realpath(os.path.join(service.app_dir, service.db_path))
+    sizes = []
+    for name in (path, f"{path}-wal"):
+        try:
+            sizes.append(os.stat(name).st_size)
+        except FileNotFoundError:
+            sizes.append(0)
+        except OSError as error:
+            raise NodeProcessError(f"Cannot look at the database before the start: {error}") from error
+    if sizes[0] == 0 and sizes[1] > 0:
+        raise NodeProcessError(
+            f"The service is not started: its database {path} is missing or empty, and the {sizes[1]} bytes in the -wal "
+            "beside it would be lost"
+        )
 
 
 def _send(process: _procfs.Process, number: signal.Signals, *, proc_root: str) -> None:
@@ -574,6 +598,7 @@ def ensure(
     if changed and state != "stopped":
         launch = _prepare(service) if service.manager == "process" else None
         _refuse_foreign(before)
+        _refuse_lost_database(service)
     stopped: List[Dict[str, Any]] = []
     after = before
     if changed and not check_mode:

@@ -83,6 +83,12 @@ options:
     type: list
     elements: int
     default: []
+  db_path:
+    description:
+      - The SQLite database of the service, absolute or relative to O(app_dir). Where it is missing or empty beside a
+        C(-wal) that is not, nothing is started, since the start would delete that C(-wal).
+    type: str
+    default: ""
   stop_timeout:
     description:
       - Seconds after which a process that did not end on C(SIGTERM) gets C(SIGKILL).
@@ -111,7 +117,7 @@ EXAMPLES = r"""
     app_dir: /mnt/LinuxHDD/ITSM-System
     user: itsm
     command: [node, backend/server.js]
-    environment_file: /etc/itsm/server.env
+    environment_file: /etc/itsm/itsm.env
     log_file: /var/log/itsm/server.log
     pid_file: /var/lib/itsm-runbook/itsm-system.pid
     ports: [6443, 8080]
@@ -181,6 +187,7 @@ def main() -> None:
             "log_file": {"type": "path"},
             "pid_file": {"type": "path"},
             "ports": {"type": "list", "elements": "int", "default": []},
+            "db_path": {"type": "str", "default": ""},
             "stop_timeout": {"type": "float", "default": 30.0},
         },
         required_if=[("manager", "systemd", ["unit"]), ("manager", "process", ["log_file", "pid_file"])],

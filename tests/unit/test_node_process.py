@@ -686,3 +686,20 @@ def test_systemd_that_does_not_answer_is_an_error(managed):
 def test_log_is_not_readable_by_others(sleeper):
     ensure(sleeper, "started")
     assert stat.S_IMODE(os.stat(sleeper.log_file).st_mode) == 0o640
+
+
+@pytest.mark.parametrize("exists", [True, False], ids=["empty", "missing"])
+def test_nothing_is_started_on_a_database_that_only_its_wal_remembers(tmp_path, exists):
+    (tmp_path / "itsm.db-wal").write_bytes(b"rows")
+    if exists:
+        (tmp_path / "itsm.db").touch()
+    service = _node_process.Service(
+        app_dir=str(tmp_path),
+        command=["node", "server.js"],
+        db_path="itsm.db",
+        log_file=str(tmp_path / "log"),
+        pid_file=str(tmp_path / "pid"),
+    )
+    for state in ("started", "restarted"):
+        with pytest.raises(_node_process.NodeProcessError, match="not started"):
+            _node_process.ensure(service, state=state)
