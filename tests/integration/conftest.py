@@ -130,9 +130,17 @@ class Service:
     def kill(self) -> None:
         self.signal(signal.SIGKILL)
         deadline = time.monotonic() + 10
-        while self.pids():
+        # The kernel closes a killed process's sockets a moment after it is gone from /proc.
+        while self.pids() or self.listens():
             assert time.monotonic() < deadline
             time.sleep(0.02)
+
+    def listens(self) -> bool:
+        for port in (self.https_port, self.http_port):
+            with socket.socket() as client:
+                if client.connect_ex(("127.0.0.1", port)) == 0:
+                    return True
+        return False
 
     def request(self, path: str, body: Any = None) -> Any:
         context = ssl._create_unverified_context()

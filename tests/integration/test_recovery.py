@@ -10,6 +10,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
@@ -124,7 +125,7 @@ def test_check_mode_changes_nothing_and_says_what_it_would_do(service: Service) 
     assert "WOULD RECOVER" in run.screen
     end = run.screen[run.screen.index("WOULD RECOVER") :]
     assert re.search(r"would climb +restart\n", end)
-    assert "Bring the service's process to the state asked for" in end
+    assert "restart: would be started" in end
 
 
 def test_a_hung_service_is_restarted_after_five_failed_probes(service: Service) -> None:
@@ -173,3 +174,61 @@ def test_a_database_that_is_not_sound_is_never_started_on(service: Service) -> N
     assert not service.pids()
     assert service.database.read_bytes() == before
     assert "DBA" in run.screen[run.screen.index("PLAY RECAP") :]
+
+
+def test_a_wrong_login_password_sends_no_healthy_service_up_the_ladder(service: Service) -> None:
+    service.kill()
+    run = service.play("playbooks/outage_recover.yml", nexus_login_password="wrong")
+    assert run.rc != 0
+    assert service.healthy()
+    (document,) = run.documents(".json")
+    told = json.loads(document.read_text(encoding="utf-8"))
+    assert [rung["rung"] for rung in told["rungs_tried"]] == ["restart"]
+    assert "nexus_login_password" in run.screen[run.screen.index("PLAY RECAP") :]
+
+
+def test_a_wrong_port_takes_no_healthy_service_down(service: Service) -> None:
+    pids = service.pids()
+    run = service.play("playbooks/outage_recover.yml", nexus_https_port=1, nexus_http_port=2)
+    assert run.rc != 0
+    assert service.pids() == pids
+    (document,) = run.documents(".json")
+    told = json.loads(document.read_text(encoding="utf-8"))
+    assert (told["cause"], told["rungs_tried"]) == ("config_mismatch", [])
+
+
+def test_another_process_on_the_port_is_left_alone_and_no_rung_is_climbed(service: Service) -> None:
+    service.kill()
+    with socket.create_server(("127.0.0.1", service.https_port)):
+        run = service.play("playbooks/outage_recover.yml")
+    assert run.rc != 0
+    assert not service.pids()
+    (document,) = run.documents(".json")
+    told = json.loads(document.read_text(encoding="utf-8"))
+    assert (told["cause"], told["rungs_tried"]) == ("port_conflict", [])
+
+
+@pytest.mark.parametrize("playbook", ["outage_recover", "outage_restart", "outage_clean_start"])
+def test_an_empty_database_beside_a_wal_is_never_opened(service: Service, playbook: str) -> None:
+    service.kill()
+    wal = service.database.with_name("itsm.db-wal")
+    rows = wal.read_bytes()
+    assert rows
+    service.database.write_bytes(b"")
+    run = service.play(f"playbooks/{playbook}.yml")
+    assert run.rc != 0
+    assert not service.pids()
+    assert service.database.read_bytes() == b""
+    assert wal.read_bytes() == rows
+
+
+@pytest.mark.parametrize("rungs", ["restart", "['restart']"])
+def test_rungs_may_be_given_as_on_a_command_line(service: Service, rungs: str) -> None:
+    service.kill()
+    run = service.play(
+        "playbooks/outage_recover.yml",
+        "-e",
+        f"outage_recover_rungs={rungs}" if rungs[0] != "[" else f'outage_recover_rungs="{rungs}"',
+    )
+    assert run.rc == 0
+    assert service.healthy()
