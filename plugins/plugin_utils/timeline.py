@@ -285,7 +285,8 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
     tried = [rung for run in runs for rung in _rungs(run)]
     looks = [*_results(events, "triage_info"), *checks]
     counts = [look["row_counts"] for look in looks if look.get("row_counts")]
-    rows_before = _first(*(each.get("rows_before") for each in outcomes), counts[0] if counts else None) or {}
+    # Where a verdict has no rows from before, none could be counted: later looks are no substitute.
+    rows_before = _first(*(each.get("rows_before") for each in outcomes), *([] if outcomes else counts[:1])) or {}
     rows_after = _first(verdict.get("rows_after"), counts[-1] if len(counts) > 1 else None) or {}
     times = _times(verdict, records, events, probes, failing)
     told = Incident(
