@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 from pathlib import Path
 
@@ -232,3 +233,15 @@ def test_rungs_may_be_given_as_on_a_command_line(service: Service, rungs: str) -
     )
     assert run.rc == 0
     assert service.healthy()
+
+
+def test_a_clean_start_stops_nothing_while_a_stranger_is_in_the_database(service: Service) -> None:
+    pids = service.pids()
+    with sqlite3.connect(service.database) as stranger:
+        stranger.execute("SELECT count(*) FROM incidents").fetchone()
+        run = service.play(
+            "playbooks/outage_clean_start.yml", outage_recover_act_on=["none", "warning", "critical", "emergency"]
+        )
+    assert run.rc != 0
+    assert service.pids() == pids
+    assert "was left as it is" in run.screen
