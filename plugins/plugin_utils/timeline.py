@@ -125,13 +125,17 @@ class Incident:
 
     C(outcome): C(recovered), C(not_recovered), C(warning), C(healthy), C(would_recover) or C(unfinished).
     C(source): C(verdict) where a run published its verdict, C(events) where the rest is concluded from its events.
-    C(data_loss): C(none), C(suspected), C(known), C(unknown). C(findings), C(probe), C(database): as the modules C(triage_info),
-    C(health_probe) and C(sqlite_check) returned them, whitelisted.
+    C(service): what the host runs, C(None) where no verdict names it. C(data_loss): C(none), C(suspected), C(known),
+    C(unknown). C(login): C(checked), C(failed) (C(login_error) says why), C(no_password), C(no_answer), C(None) where
+    nothing was verified. C(database_kept), C(modules_kept): where on the host what was replaced is kept.
+    C(findings), C(probe), C(database): as the modules C(triage_info), C(health_probe) and C(sqlite_check) returned
+    them, whitelisted.
     """
 
     schema: int
     incident: str
     host: str
+    service: Optional[str]
     outcome: str
     source: str
     severity: Optional[str]
@@ -144,7 +148,11 @@ class Incident:
     data_loss: str
     rows_before: Dict[str, float]
     rows_after: Dict[str, float]
+    login: Optional[str]
+    login_error: Optional[str]
     backup_file: Optional[str]
+    database_kept: Optional[str]
+    modules_kept: Optional[str]
     escalation: Dict[str, Any]
     evidence: Optional[str]
     error: Optional[str]
@@ -218,6 +226,24 @@ def without_incident(events: Iterable[Event]) -> Dict[str, List[Event]]:
     return {host: [event for event in told if event.get("host") == host] for host in hosts if host not in with_incident}
 
 
+def login(events: Sequence[Event]) -> Tuple[Optional[str], Optional[str]]:
+    """Return what the last verification of a run says of the login, and why it failed: see M(Incident)."""
+    probes: List[Dict[str, Any]] = []
+    for event in reversed(events):
+        if event["kind"] == "task" and event.get("role") in RUNGS:
+            break
+        if event.get("role") == "verification":
+            probes += _results([event], "health_probe")
+    if not probes:
+        return None, None
+    tried = next((probe["login"] for probe in probes if probe.get("login")), None)
+    if tried is None:
+        return "no_password" if any(probe.get("healthy") for probe in probes) else "no_answer", None
+    if tried.get("ok"):
+        return "checked", None
+    return "failed", _first(tried.get("error"), tried.get("status") and f"status {tried['status']}")
+
+
 def step(event: Event) -> Optional[Step]:
     """Return what an event tells, C(None) for one that only frames others."""
     if event["kind"] in ("started", "stats", "play_start"):
@@ -248,6 +274,18 @@ def seconds_between(earlier: Optional[str], later: Optional[str]) -> Optional[fl
     except ValueError:
         return None
     return round(seconds, 3) if seconds >= 0 else None
+
+
+def _steps(run: Sequence[Event]) -> Iterator[Step]:
+    """Return the steps of one run; what a playbook fails with after its verdict only repeats that verdict."""
+    decided = False
+    for event in run:
+        told = step(event)
+        decided = decided or event["kind"] == "outcome"
+        if told and decided and told.kind == "task" and told.weight == FAILURE and not _module(event):
+            told.weight, told.message = DETAIL, None
+        if told:
+            yield told
 
 
 def _module(event: Mapping[str, Any]) -> Optional[str]:
@@ -281,7 +319,9 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
     checks = list(_results(events, "sqlite_check"))
     failing = [probe for probe in probes if not probe.get("healthy")]
     triages = [result["findings"] for result in _results(events, "triage_info") if result.get("findings")]
-    findings: List[Dict[str, Any]] = triages[0] if triages else []
+    # The first look saw what nobody had touched yet; where the verdict rests on a later one, that one is told.
+    agreeing = [each for each in triages if each[0].get("cause") == verdict.get("cause")]
+    findings: List[Dict[str, Any]] = _first(*agreeing, *triages) or []
     tried = [rung for run in runs for rung in _rungs(run)]
     looks = [*_results(events, "triage_info"), *checks]
     counts = [look["row_counts"] for look in looks if look.get("row_counts")]
@@ -289,10 +329,13 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
     rows_before = _first(*(each.get("rows_before") for each in outcomes), *([] if outcomes else counts[:1])) or {}
     rows_after = _first(verdict.get("rows_after"), counts[-1] if len(counts) > 1 else None) or {}
     times = _times(verdict, records, events, probes, failing)
+    swaps = [result for result in _results(events, "npm_ci") if result.get("swapped")]
+    logged_in, login_error = login(runs[-1])
     told = Incident(
         schema=VERSION,
         incident=incident,
         host=host,
+        service=_last_of(outcomes, "service"),
         outcome=verdict.get("outcome") or _derived_outcome(runs[-1], probes, tried),
         source="verdict" if verdict else "events",
         severity=_first(verdict.get("severity"), *(probe.get("severity") for probe in failing)),
@@ -306,7 +349,11 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
         or ("suspected" if any(look.get("data_loss_suspected") for look in looks) else "unknown"),
         rows_before=rows_before,
         rows_after=rows_after,
+        login=logged_in,
+        login_error=login_error,
         backup_file=_first(verdict.get("backup_file"), _last_of(_results(events, "sqlite_backup"), "backup_file")),
+        database_kept=_last_of(_results(events, "sqlite_restore"), "kept"),
+        modules_kept=_last_of(swaps, "previous"),
         escalation=verdict.get("escalation") or {},
         evidence=_first(verdict.get("evidence"), _last_of(_results(events, "triage_info"), "bundle")),
         error=verdict.get("error"),
@@ -315,7 +362,7 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
         probe=failing[0] if failing else {},
         database=checks[-1] if checks else {},
         runs=[_run(run) for run in runs],
-        steps=[each for each in map(step, events) if each],
+        steps=[each for run in runs for each in _steps(run)],
     )
     if not verdict and told.rows_lost():
         told.data_loss = "suspected"

@@ -55,6 +55,7 @@ _HOLDERS = Each({"pid": NUMBER, "command": PROGRAM, "role": TEXT})
 RESULTS: Mapping[str, Mapping[str, Any]] = {
     "health_probe": {
         "healthy": FLAG,
+        "summary": TEXT,
         "severity": TEXT,
         "consecutive_failures": NUMBER,
         "max_consecutive_failures": NUMBER,
@@ -199,6 +200,7 @@ OUTCOME_KEY = "outage_recover"
 OUTCOME: Mapping[str, Any] = {
     "incident": TEXT,
     "host": TEXT,
+    "service": TEXT,
     "severity": TEXT,
     "outcome": TEXT,
     "cause": TEXT,

@@ -164,6 +164,84 @@ def test_rows_that_are_gone_raise_the_suspicion_by_themselves():
     assert incident.data_loss == "suspected"
 
 
+def rung_of(login, healthy=True):
+    def add(recording):
+        recording.task("node_process", {"state": "restarted"}, "changed", "restart")
+        recording.task("health_probe", {"healthy": healthy, "login": login}, role="verification")
+        # The stability watch never logs in.
+        return recording.verified() if healthy else recording
+
+    return add
+
+
+@pytest.mark.parametrize(
+    ("rungs", "told"),
+    [
+        pytest.param([], (None, None), id="nothing verified"),
+        pytest.param([rung_of(None)], ("no_password", None), id="no password"),
+        pytest.param([rung_of(None, healthy=False)], ("no_answer", None), id="no answer"),
+        pytest.param([rung_of({"ok": True, "status": 200})], ("checked", None), id="checked"),
+        pytest.param(
+            [rung_of({"ok": False, "status": 401}, healthy=False)], ("failed", "status 401"), id="failed by status"
+        ),
+        pytest.param(
+            [rung_of({"ok": False, "error": "wrong password"}, healthy=False)],
+            ("failed", "wrong password"),
+            id="failed",
+        ),
+        pytest.param(
+            [rung_of({"ok": False, "error": "x"}, healthy=False), rung_of({"ok": True})],
+            ("checked", None),
+            id="at last",
+        ),
+        pytest.param(
+            [rung_of({"ok": True}), rung_of(None, healthy=False)], ("no_answer", None), id="an earlier one is no proof"
+        ),
+    ],
+)
+def test_login_is_that_of_the_last_verification(rungs, told):
+    recording = Recording().down().opened()
+    for add in rungs:
+        add(recording)
+    incident = only(recording.ended())
+    assert (incident.login, incident.login_error) == told
+
+
+def test_what_was_kept_and_which_service_it_is():
+    recording = Recording().down().opened()
+    recording.task("npm_ci", {"swapped": True, "previous": "/app/node_modules.previous"}, "changed", "restart")
+    recording.task("npm_ci", {"swapped": False, "previous": "/app/of-another-time"}, role="standard_recovery")
+    recording.task("sqlite_restore", {"kept": "/app/itsm.db.damaged"}, "changed", "database_recovery")
+    recording.add("outcome", host="node1", data={**OUTCOME, "service": "itsm-system"}).ended()
+    incident = only(recording)
+    assert (incident.modules_kept, incident.database_kept) == ("/app/node_modules.previous", "/app/itsm.db.damaged")
+    assert incident.service == "itsm-system"
+    assert only(Recording().down().opened()).service is None
+
+
+def test_a_swap_of_another_time_is_not_kept_by_this_recovery():
+    data = {"swapped": False, "previous": "/app/node_modules.previous"}
+    assert only(Recording().down().opened().task("npm_ci", data)).modules_kept is None
+
+
+def test_what_fails_after_the_verdict_only_repeats_it():
+    failure = {"host": "node1", "task": "End", "action": "ansible.builtin.fail", "status": "failed", "msg": "… on …"}
+    recording = Recording().down().opened().add("task", **failure)
+    recording.add("outcome", host="node1", data=OUTCOME).add("task", **failure)
+    before, after = [step for step in only(recording).steps if step.status == "failed"]
+    assert (before.weight, before.message) == (timeline.FAILURE, "… on …")
+    assert (after.weight, after.message) == (timeline.DETAIL, None)
+
+
+def test_findings_are_those_that_the_verdict_rests_on():
+    recording = Recording().down().opened()
+    for cause in ("stopped", "hung", "stopped"):
+        recording.task("triage_info", {"findings": [{"cause": cause, "summary": str(recording.second)}]})
+    assert only(recording).findings[0]["cause"] == "stopped"
+    recording.add("outcome", host="node1", data=OUTCOME)
+    assert only(recording).findings[0]["cause"] == "hung"
+
+
 def test_plumbing_is_no_step_unless_it_fails():
     recording = Recording().down().opened()
     for status in ("ok", "failed"):

@@ -25,6 +25,7 @@ PROBE = "itsm_nexus.runbook.health_probe"
             {"process": {"state": "gone", "pids": [1]}},
         ),
         (PROBE, {"endpoints": {"name": "CANARY"}}, {}),
+        (PROBE, {"summary": "the process is gone", "login": None}, {"summary": "the process is gone", "login": None}),
         (
             "itsm_nexus.runbook.node_process",
             {"foreign": [{"pid": 1, "command": "/usr/bin/mysqld --password CANARY"}]},
