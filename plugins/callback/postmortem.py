@@ -235,9 +235,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             if any(event["kind"] == "outcome" for event in of_host):
                 shown = self._show(timeline.model("", host, [of_host]), None, first=not shown)
                 continue
-            line = render_screen.without_incident(host, of_host)
-            if line:
-                self._display.display(line[1], color=_COLORS[line[0]])
+            tone, lines = render_screen.without_incident(host, of_host)
+            for line in lines:
+                self._display.display(line, color=_COLORS[tone])
 
     def _incidents(self, events: List[timeline.Event]) -> List[timeline.Incident]:
         """Return this run's incidents, with what earlier runs on them left in the folder."""

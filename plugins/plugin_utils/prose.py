@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+import posixpath
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import timeline, whitelist
 
@@ -18,6 +19,13 @@ OUTCOMES: Mapping[str, str] = {
     "healthy": "HEALTHY",
     "would_recover": "WOULD RECOVER (check mode, nothing changed)",
     "unfinished": "UNFINISHED, the run ended before its verdict",
+}
+
+LOGINS: Mapping[str, str] = {
+    "checked": "checked",
+    "no_password": "not checked: no password was given",
+    "no_answer": "not checked: the service did not answer",
+    "failed": "failed",
 }
 
 _LIKELY = 0.5
@@ -32,6 +40,24 @@ class Action:
     title: str
     wanted: bool
     why: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Climb:
+    """What was changed on one rung, in plain facts; C(rung) is C(None) for what was changed on none."""
+
+    rung: Optional[timeline.Rung]
+    facts: List[str]
+
+
+def bare(text: object) -> str:
+    """Return C(text) on one line, without the punctuation at its end: for a place that puts its own there."""
+    return " ".join(str(text or "").split()).rstrip(" .;")
+
+
+def subject(incident: timeline.Incident) -> str:
+    """Return which service on which host."""
+    return f"{incident.service} on {incident.host}" if incident.service else incident.host
 
 
 def duration(seconds: Optional[float]) -> str:
@@ -77,7 +103,9 @@ def rows(incident: timeline.Incident) -> str:
     if not after:
         return f"{told}, not counted after"
     lost = incident.rows_lost()
-    told = f"{told}, {number(sum(after.values()))} after"
+    grown = {table: count - before.get(table, 0) for table, count in after.items() if count > before.get(table, 0)}
+    more = listed([f"{table} +{number(count)}" for table, count in grown.items()], limit=3)
+    told = f"{told}, {number(sum(after.values()))} after" + (f" ({more})" if more else "")
     if not lost:
         return f"{told}; no table has fewer rows"
     tables = [f"{table} {number(was)} -> {number(now)}" for table, (was, now) in lost.items()]
@@ -99,7 +127,7 @@ def told(incident: timeline.Incident) -> str:
     if not escalation:
         return "not decided: the run ended before escalation"
     to, done = escalation.get("to") or [], escalation.get("told") or []
-    reason = f" ({escalation['reason']})" if escalation.get("reason") else ""
+    reason = f" ({bare(escalation['reason'])})" if escalation.get("reason") else ""
     if not to and not done:
         return f"nobody, on record only{reason}"
     missing = [name for name in to if name not in done]
@@ -112,16 +140,86 @@ def cause(incident: timeline.Incident) -> str:
     """Return the cause and its summary in one line."""
     if not incident.cause:
         return "unknown: triage did not get to name one"
-    summary = (incident.cause_summary or "").rstrip(". ")
+    summary = bare(incident.cause_summary)
     return f"{incident.cause}: {summary}" if summary else incident.cause
 
 
 def ladder(incident: timeline.Incident) -> str:
-    """Return which rungs were tried and which one held."""
+    """Return which rungs were tried and which one held, run by run where there were several."""
     if not incident.rungs_tried:
-        return "none tried"
-    verdicts = [f"{each.rung} {held(each)}" for each in incident.rungs_tried]
-    return ", then ".join(verdicts)
+        return f"{incident.rung} held" if incident.rung else "none tried"
+    names = run_names(incident)
+    if not names:
+        return _climbed(incident.rungs_tried)
+    return "; ".join(
+        f"{name}: {_climbed([each for each in incident.rungs_tried if each.run == run])}" for run, name in names.items()
+    )
+
+
+def _climbed(rungs: Sequence[timeline.Rung]) -> str:
+    return ", then ".join(f"{each.rung} {held(each)}" for each in rungs) or "none tried"
+
+
+def run_names(incident: timeline.Incident) -> Dict[str, str]:
+    """Return run -> C(run 1), C(run 2); nothing where there was only one, which needs no name."""
+    runs = [each.run for each in incident.runs]
+    return {run: f"run {position}" for position, run in enumerate(runs, start=1)} if len(runs) > 1 else {}
+
+
+def rung_name(incident: timeline.Incident, rung: timeline.Rung) -> str:
+    """Return the rung's name, with the run it was tried in where there were several."""
+    run = run_names(incident).get(rung.run)
+    return f"{run}, {rung.rung}" if run else rung.rung
+
+
+def climbs(incident: timeline.Incident, *, run: Optional[str] = None) -> List[Climb]:
+    """Return what was changed on each rung, in the order in which they were tried, then what was changed on none.
+
+    C(run): only of this run.
+    """
+    told = [Climb(rung, []) for rung in incident.rungs_tried if run in (None, rung.run)]
+    other = Climb(None, [])
+    for step in incident.steps:
+        if step.weight != timeline.CHANGE or run not in (None, step.run):
+            continue
+        # A rung may say more than the role's name: how it was done.
+        of_role = [
+            each
+            for each in told
+            if each.rung and each.rung.run == step.run and each.rung.rung.partition(" ")[0] == step.role
+        ]
+        begun = [each for each in of_role if each.rung and (each.rung.started_at or "") <= step.at]
+        (begun or of_role[:1] or [other])[-1].facts.append(deed(step))
+    return [*told, other] if other.facts else told
+
+
+def kept(incident: timeline.Incident) -> List[Tuple[str, str]]:
+    """Return what the recovery left on the host for a person to look at or to remove: name and path."""
+    places = [
+        ("evidence", incident.evidence),
+        ("database backup", incident.backup_file),
+        ("damaged database", incident.database_kept),
+        ("old node_modules", incident.modules_kept),
+    ]
+    return [(name, path) for name, path in places if path]
+
+
+def login(state: Optional[str], error: Optional[str]) -> str:
+    """Return what became of the login of the last verification, empty where none was made; see timeline.login."""
+    told = LOGINS.get(state or "", "")
+    return f"{told}: {bare(error)}" if told and error else told
+
+
+def likely(finding: Mapping[str, Any]) -> bool:
+    """Say whether a finding is a root cause: as likely as not, and not the consequence of another one."""
+    return float(finding.get("confidence") or 0) >= _LIKELY and not finding.get("explained_by")
+
+
+def sure(finding: Mapping[str, Any]) -> str:
+    """Return how sure a finding is, and what explains it: C(90% sure, explained by disk_full); empty if unknown."""
+    confidence, by = finding.get("confidence"), finding.get("explained_by")
+    parts = [f"{confidence:.0%} sure"] if confidence is not None else []
+    return ", ".join([*parts, f"explained by {by}"] if by else parts)
 
 
 def held(rung: timeline.Rung) -> str:
@@ -162,13 +260,13 @@ def actions(incident: timeline.Incident) -> List[Action]:
     causes = [str(each.get("cause")) for each in incident.findings] or [incident.cause or "unknown"]
     remedies = [
         Action(
-            title=str(each["remedy"]).rstrip(". "),
+            title=bare(each["remedy"]),
             wanted=True,
             why=f"remedy of the finding {each.get('cause') or 'unknown'}",
         )
         for each in incident.findings
         # What is merely possible, or follows from another finding, is no item to settle.
-        if each.get("remedy") and float(each.get("confidence") or 0) >= _LIKELY
+        if each.get("remedy") and likely(each)
     ]
     return [
         _thresholds(incident),
@@ -213,7 +311,7 @@ def _rotation(incident: timeline.Incident, causes: Sequence[str]) -> Action:
         return Action(title, True, "a file system was full: see what grew, and that logs are rotated and compressed")
     if not incident.findings:
         return Action(title, True, "triage has no findings on record, so the disk was not shown to have room")
-    return Action(title, False, f"triage found {listed(causes)}, and no full file system among it")
+    return Action(title, False, "no full file system was found")
 
 
 def _resources(incident: timeline.Incident, causes: Sequence[str]) -> Action:
@@ -225,26 +323,48 @@ def _resources(incident: timeline.Incident, causes: Sequence[str]) -> Action:
         )
     if not incident.findings:
         return Action(title, True, "triage has no findings on record, so memory and disk were not shown to suffice")
-    return Action(title, False, f"triage found {listed(causes)}, and neither memory nor disk short")
+    return Action(title, False, "neither memory nor disk was found short")
 
 
 def happened(step: timeline.Step) -> str:
-    """Return what a step did, in one line; what failed says why."""
+    """Return what a step did, in one line: of a change the plain fact, else its name and what came of it."""
     if step.kind == "run_start":
         return f"Run begins: {step.task or 'playbook'}"
     if step.kind == "outcome":
         return f"Verdict: {OUTCOMES.get(str(step.data.get('outcome')), str(step.data.get('outcome')))}"
-    name = (step.task or step.action or "task").strip()
+    name = _name(step)
     if step.kind == "unreachable":
         return f"Host unreachable: {name}"
     if step.kind == "retry":
         return f"Tried again: {name}"
-    module = whitelist.own_module(step.action or "")
-    teller = _TELLERS.get(module or "")
-    told_of = teller(step.data) if teller and step.data and step.status not in ("failed", "ignored") else ""
+    came = _came(step)
+    of_process = whitelist.own_module(step.action or "") == "node_process" and step.weight == timeline.DETAIL
+    # The name of the task that starts and stops is the same for both.
+    if came and (step.weight == timeline.CHANGE or of_process):
+        return came[:1].upper() + came[1:]
+    return f"{name}: {came}" if came else name
+
+
+def deed(step: timeline.Step) -> str:
+    """Return what a step changed: the plain fact, or its name where nothing says more."""
+    return bare(_came(step)) or _name(step)
+
+
+def _name(step: timeline.Step) -> str:
+    return (step.task or step.action or "task").strip()
+
+
+def _came(step: timeline.Step) -> str:
+    """Return what came of a step: what its result says, or why it failed."""
     if step.status in ("failed", "ignored"):
-        told_of = f"{step.status}: {step.message}" if step.message else str(step.status)
-    return f"{name}: {told_of}" if told_of else name
+        return f"{step.status}: {bare(step.message)}" if step.message else str(step.status)
+    teller = _TELLERS.get(whitelist.own_module(step.action or "") or "")
+    return teller({**step.data, "changed": step.status == "changed"}) if teller and step.data else ""
+
+
+def recorded(step: timeline.Step) -> bool:
+    """Say whether a step only wrote to the incident's record, which the document tells as a whole."""
+    return whitelist.own_module(step.action or "") == "incident" and step.weight == timeline.DETAIL
 
 
 def probed(step: timeline.Step) -> bool:
@@ -252,9 +372,28 @@ def probed(step: timeline.Step) -> bool:
     return whitelist.own_module(step.action or "") == "health_probe" and "healthy" in step.data
 
 
-def refused(step: timeline.Step) -> str:
-    """Return what a step found wrong with the configuration, empty for other steps."""
-    return _tell_preflight(step.data) if whitelist.own_module(step.action or "") == "service_preflight" else ""
+def seen(look: Mapping[str, Any]) -> str:
+    """Return how bad it is and what is wrong, of a look that did not find the service healthy."""
+    failing = [endpoint(each) for each in look.get("endpoints") or [] if each.get("ok") is False]
+    wrong = bare(look.get("summary") or listed(failing))
+    severity = str(look.get("severity") or "unknown")
+    return f"{severity}: {wrong}" if wrong else severity
+
+
+def broken(step: timeline.Step) -> bool:
+    """Say whether a step failed because something could not be done, not because its playbook says so."""
+    return step.kind == "unreachable" or str(step.action).rsplit(".", 1)[-1] not in ("fail", "assert")
+
+
+def triaged(step: timeline.Step) -> bool:
+    """Say whether a step is a triage that came to its end."""
+    return whitelist.own_module(step.action or "") == "triage_info" and "findings" in step.data
+
+
+def refused(step: timeline.Step) -> List[str]:
+    """Return what a step found wrong with the configuration, nothing for other steps."""
+    checked = whitelist.own_module(step.action or "") == "service_preflight"
+    return [bare(each.get("message")) for each in step.data.get("problems") or []] if checked else []
 
 
 def _tell_probe(data: Mapping[str, Any]) -> str:
@@ -276,7 +415,7 @@ def _tell_triage(data: Mapping[str, Any]) -> str:
         return "no cause found"
     first = findings[0]
     more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
-    return f"{first.get('cause') or 'unknown'}: {first.get('summary') or ''}{more}"
+    return f"{first.get('cause') or 'unknown'}: {bare(first.get('summary'))}{more}"
 
 
 def _tell_check(data: Mapping[str, Any]) -> str:
@@ -288,49 +427,66 @@ def _tell_check(data: Mapping[str, Any]) -> str:
 
 
 def _tell_process(data: Mapping[str, Any]) -> str:
+    before = [str(pid) for pid in data.get("pids_before") or []]
     parts = [
-        f"stopped pid {each.get('pid')} with {each.get('signal')} in {duration(each.get('seconds'))}"
+        f"stopped pid {each.get('pid')}"
+        + (f" with KILL after {duration(each.get('seconds'))}" if each.get("signal") == "KILL" else "")
         for each in data.get("stopped") or []
     ]
-    begun = [str(pid) for pid in data.get("pids_after") or [] if pid not in (data.get("pids_before") or [])]
+    begun = [str(pid) for pid in data.get("pids_after") or [] if str(pid) not in before]
     if begun:
         parts.append(f"started pid {listed(begun)}")
+    if not parts:
+        state = str(data.get("state") or "")
+        if not data["changed"]:
+            state = f"already {state}"
+        # In check mode the result tells only what the service was and what it would be. Without a process, stopping
+        # it called off a restart that its manager was about to make.
+        elif before or state != "stopped":
+            state = (
+                f"would be restarted (pid {listed(before)})" if before and state == "started" else f"would be {state}"
+            )
+        parts = [state]
     parts += [
         f"port {each.get('port')} is held by {each.get('command')} (pid {each.get('pid')})"
         for each in data.get("foreign") or []
     ]
-    return "; ".join(parts) or str(data.get("state") or "")
+    return ", ".join(parts)
 
 
 def _tell_backup(data: Mapping[str, Any]) -> str:
-    where = data.get("backup_file") or data.get("evidence_dir")
-    return f"kept as {where}" if where else ""
+    # The names alone: whole paths stand where it is told what was kept.
+    if data.get("backup_file"):
+        return f"database backed up as {posixpath.basename(data['backup_file'])}"
+    return f"database files copied as {posixpath.basename(data['evidence_dir'])}" if data.get("evidence_dir") else ""
 
 
 def _tell_wal(data: Mapping[str, Any]) -> str:
     frames = data.get("frames_committed", data.get("frames_before"))
-    return f"{counted(int(frames), 'frame')} moved into the database" if frames else ""
+    return f"{counted(int(frames), 'frame')} of the WAL moved into the database" if frames else ""
 
 
 def _tell_restore(data: Mapping[str, Any]) -> str:
     if not data.get("method"):
-        return f"no method is possible: {data.get('reason') or ''}"
-    return f"{data['method']}: {data.get('reason') or ''}; lost: {data.get('statement') or ''}"
+        return f"no method is possible: {bare(data.get('reason'))}"
+    return f"{data['method']}: {bare(data.get('reason'))}; lost: {bare(data.get('statement'))}"
 
 
 def _tell_npm(data: Mapping[str, Any]) -> str:
     why = listed([str(each) for each in data.get("reasons") or []], limit=3) or "asked for"
     if data.get("swapped"):
-        return f"rebuilt: {why}"
-    return f"to be rebuilt: {why}" if data.get("needed") else "not needed"
+        return f"dependencies rebuilt: {why}"
+    if data.get("needed"):
+        return f"dependencies to be rebuilt: {why}"
+    return "" if data["changed"] else "not needed"
 
 
 def _tell_knex(data: Mapping[str, Any]) -> str:
     applied, pending = data.get("applied") or [], data.get("pending") or []
     if applied:
-        return f"applied {listed([str(each) for each in applied], limit=3)}"
+        return f"migrations applied: {listed([str(each) for each in applied], limit=3)}"
     held = "; another migration holds the lock, or died with it" if data.get("locked") else ""
-    return (f"{len(pending)} pending" if pending else "nothing pending") + held
+    return (f"{counted(len(pending), 'migration')} pending" if pending else "no migration pending") + held
 
 
 def _tell_incident(data: Mapping[str, Any]) -> str:
@@ -338,7 +494,7 @@ def _tell_incident(data: Mapping[str, Any]) -> str:
 
 
 def _tell_preflight(data: Mapping[str, Any]) -> str:
-    return listed([str(each.get("message")) for each in data.get("problems") or []], limit=3)
+    return "; ".join(bare(each.get("message")) for each in data.get("problems") or [])
 
 
 _TELLERS: Dict[str, Callable[[Mapping[str, Any]], str]] = {

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from typing import Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import prose, timeline
 
@@ -51,7 +51,7 @@ def markdown(incident: timeline.Incident) -> str:
 
 
 def _sentence(text: str) -> str:
-    return f"{escape(text[:1].upper() + text[1:])}."
+    return f"{escape(prose.bare(text[:1].upper() + text[1:]))}."
 
 
 def _section(title: str, lines: Iterable[str]) -> str:
@@ -68,7 +68,7 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> List[str]:
 
 def _head(incident: timeline.Incident) -> str:
     lines = [
-        f"# Postmortem: {escape(incident.host)}, incident {escape(incident.incident)}",
+        f"# Postmortem: {escape(prose.subject(incident))}, incident {escape(incident.incident)}",
         "",
         f"**{prose.OUTCOMES.get(incident.outcome, escape(incident.outcome))}**, "
         f"outage {prose.duration(incident.durations.outage)}, severity {escape(incident.severity or 'unknown')}.",
@@ -151,12 +151,19 @@ def _count(value: Optional[float]) -> str:
 def _root_cause(incident: timeline.Incident) -> List[str]:
     if not incident.findings:
         return [_sentence(prose.cause(incident))]
+    causes = [finding for finding in incident.findings if prose.likely(finding)]
+    noted = [finding for finding in incident.findings if not prose.likely(finding)]
+    lines = _findings(causes) or ["Not established: nothing that was found is as likely as not."]
+    return [*lines, "", "Also noted:", "", *_findings(noted)] if noted else lines
+
+
+def _findings(findings: Iterable[Mapping[str, Any]]) -> List[str]:
     lines: List[str] = []
-    for finding in incident.findings:
-        sure = finding.get("confidence")
+    for finding in findings:
+        sure = prose.sure(finding)
         lines.append(
             f"- **{escape(finding.get('cause') or 'unknown')}**"
-            + ("" if sure is None else f" ({sure:.0%} sure)")
+            + (f" ({escape(sure)})" if sure else "")
             + f": {escape(finding.get('summary') or '')}"
         )
         for item in finding.get("evidence") or []:
@@ -166,36 +173,45 @@ def _root_cause(incident: timeline.Incident) -> List[str]:
 
 
 def _recovery(incident: timeline.Incident) -> List[str]:
-    lines = [
-        f"{position}. **{escape(rung.rung)}** {prose.held(rung)}"
-        + (f", {prose.duration(rung.seconds)}" if rung.seconds is not None else "")
-        + (f": {escape(rung.reason)}" if rung.reason else "")
-        for position, rung in enumerate(incident.rungs_tried, start=1)
-    ]
-    changes = [step for step in incident.steps if step.weight == timeline.CHANGE]
-    if lines and changes:
-        lines.append("")
-    lines += [f"- {escape(prose.happened(step))}" for step in changes]
-    return lines or ["Nothing was changed."]
+    lines: List[str] = []
+    for position, climb in enumerate(prose.climbs(incident), start=1):
+        rung = climb.rung
+        if rung:
+            lines.append(
+                f"{position}. **{escape(prose.rung_name(incident, rung))}** {prose.held(rung)}"
+                + (f", {prose.duration(rung.seconds)}" if rung.seconds is not None else "")
+                + (f": {escape(rung.reason)}" if rung.reason else "")
+            )
+        else:
+            lines.append(f"{position}. On no rung")
+        lines += [f"   - {escape(fact)}" for fact in climb.facts]
+    login = prose.login(incident.login, incident.login_error)
+    lines = lines or ["Nothing was changed."]
+    return [*lines, "", f"Login: {escape(login)}."] if login else lines
 
 
 def _prevention(incident: timeline.Incident) -> List[str]:
+    # A tick would say that somebody has done it.
+    actions = sorted(prose.actions(incident), key=lambda action: not action.wanted)
     return [
-        f"- [{' ' if action.wanted else 'x'}] {escape(action.title)}: {escape(action.why)}"
-        for action in prose.actions(incident)
+        f"- {'[ ]' if action.wanted else 'Not needed:'} {escape(action.title)}: {escape(action.why)}"
+        for action in actions
     ]
 
 
 def _timeline(incident: timeline.Incident) -> List[str]:
-    told = [step for step in incident.steps if step.weight != timeline.DETAIL]
+    steps = [step for step in incident.steps if not prose.recorded(step)]
+    told = [step for step in steps if step.weight != timeline.DETAIL]
     marks = [(at, "", f"**{name}**", "") for name, at in _marks(incident.times) if at]
-    lines = _table(_COLUMNS, sorted([*marks, *map(_row, told)], key=lambda row: row[0]))
-    if len(told) < len(incident.steps):
+    # A second table is worth its room where most of it is new.
+    folded = len(steps) > 2 * len(told)
+    lines = _table(_COLUMNS, sorted([*marks, *map(_row, told if folded else steps)], key=lambda row: row[0]))
+    if folded:
         lines += [
             "",
-            f"<details><summary>All {len(incident.steps)} steps</summary>",
+            f"<details><summary>All {len(steps)} steps</summary>",
             "",
-            *_table(_COLUMNS, map(_row, incident.steps)),
+            *_table(_COLUMNS, map(_row, steps)),
             "",
             "</details>",
         ]
@@ -208,8 +224,7 @@ def _row(step: timeline.Step) -> Tuple[str, str, str, str]:
 
 
 def _evidence(incident: timeline.Incident) -> List[str]:
-    lines = [f"- Bundle on the host: {code(incident.evidence)}" if incident.evidence else "- No bundle was saved."]
-    if incident.backup_file:
-        lines.append(f"- Backup of the database on the host: {code(incident.backup_file)}")
+    lines = [] if incident.evidence else ["- No evidence was saved."]
+    lines += [f"- {name[:1].upper() + name[1:]} on the host: {code(path)}" for name, path in prose.kept(incident)]
     lines += [f"- Timeline of the run: {code(run.run + '.jsonl')}" for run in incident.runs]
     return lines

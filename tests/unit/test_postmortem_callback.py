@@ -236,6 +236,18 @@ def test_a_healthy_run_and_a_foreign_one_leave_nothing(controller):
     assert "OUTAGE" not in output
 
 
+def test_a_look_alone_ends_with_what_was_seen(controller):
+    tasks = [LOOK, {"name": "End", "ansible.builtin.fail": {"msg": "{{ 1 }}"}}]
+    rc, output = controller.run(
+        controller.playbook("triage.yml", [{"name": "Triage", **own("triage_info", FINDINGS)}]),
+        controller.playbook("detect.yml", tasks),
+    )
+    assert rc == 2, output
+    assert "CAUSE: node1, killed (90% sure): The process was killed with signal 9; evidence on the host: /" in output
+    assert "DOWN: node1, emergency: https: connection refused; nothing changed" in output
+    assert not controller.postmortems.exists()
+
+
 def test_check_mode_writes_nothing_and_tells(controller):
     would = {**OUTCOME, "outcome": "would_recover"}
     rc, output = controller.run("--check", controller.playbook("recover.yml", [*RECOVERY[:-1], publish(would)]))

@@ -46,6 +46,33 @@ def rung(name="restart", **changes):
     )
 
 
+def step(module="node_process", data=None, **changes):
+    return timeline.Step(
+        **{
+            "at": "2026-03-02T01:00:05.000Z",
+            "run": "r",
+            "kind": "task",
+            "weight": timeline.CHANGE,
+            "role": "restart",
+            "action": f"itsm_nexus.runbook.{module}",
+            "task": f"Use {module}",
+            "status": "changed",
+            "seconds": 1.0,
+            "data": data or {},
+            "message": None,
+            **changes,
+        }
+    )
+
+
+def runs(*names):
+    return [timeline.Run(name, "outage_recover.yml", None, "", "", True, None) for name in names]
+
+
+def section(document, title):
+    return document[document.index(f"## {title}") :].split("\n## ")[0]
+
+
 def durations(**seconds):
     return timeline.Durations(**{"outage": None, "detect": None, "mitigate": None, "resolve": None, **seconds})
 
@@ -72,19 +99,8 @@ def test_code(text, span):
 
 
 def test_text_of_hosts_stays_inert_everywhere():
-    step = timeline.Step(
-        at="2026-03-02T01:00:00.000Z",
-        run="r",
-        kind="task",
-        weight=timeline.FAILURE,
-        role="restart",
-        action="itsm_nexus.runbook.npm_ci",
-        task=HOSTILE,
-        status="failed",
-        seconds=1.0,
-        data={},
-        message=HOSTILE,
-    )
+    failed = step("npm_ci", weight=timeline.FAILURE, task=HOSTILE, status="failed", message=HOSTILE)
+    changed = step("npm_ci", {"swapped": True, "reasons": [HOSTILE]})
     finding = {"cause": HOSTILE, "confidence": 0.5, "summary": HOSTILE, "remedy": HOSTILE}
     finding["evidence"] = [{"source": HOSTILE, "text": HOSTILE}]
     document = render_markdown.markdown(
@@ -99,7 +115,11 @@ def test_text_of_hosts_stays_inert_everywhere():
             next_step=HOSTILE,
             evidence=HOSTILE,
             findings=[finding],
-            steps=[step],
+            service=HOSTILE,
+            login="failed",
+            login_error=HOSTILE,
+            modules_kept=HOSTILE,
+            steps=[failed, changed],
             rungs_tried=[rung(HOSTILE, reason=HOSTILE)],
             rows_before={HOSTILE: 1},
             escalation={"to": [HOSTILE], "told": [], "reason": HOSTILE},
@@ -186,7 +206,12 @@ def test_duration(seconds, words):
     [
         ({}, {}, "not counted"),
         ({"a": 1200}, {}, "1,200 in 1 table before, not counted after"),
-        ({"a": 2, "b": 1}, {"a": 3, "b": 1}, "3 in 2 tables before, 4 after; no table has fewer rows"),
+        ({"a": 2, "b": 1}, {"a": 3, "b": 1}, "3 in 2 tables before, 4 after (a +1); no table has fewer rows"),
+        (
+            {"a": 2},
+            {"a": 3, "b": 1, "c": 1, "d": 1},
+            "2 in 1 table before, 6 after (a +1, b +1, c +1 and 1 more); no table has fewer rows",
+        ),
         ({"a": 2, "b": 1}, {"a": 1}, "3 in 2 tables before, 1 after; FEWER IN a 2 -> 1 and b 1 -> 0"),
     ],
 )
@@ -202,6 +227,38 @@ def test_rows(before, after, words):
             render_screen.GOOD,
             ["RECOVERED: node1", "restart held", "/d/INC-1.md"],
             id="recovered",
+        ),
+        pytest.param(
+            {
+                "outcome": "recovered",
+                "service": "itsm-system",
+                "rungs_tried": [rung()],
+                "steps": [step(data={"stopped": [{"pid": 2308, "signal": "TERM"}], "pids_after": [6994]})],
+                "login": "no_password",
+                "evidence": "/var/evidence",
+                "backup_file": "/app/itsm.db.backup",
+                "database_kept": "/app/itsm.db.damaged",
+                "modules_kept": "/app/node_modules.previous",
+                "escalation": {"to": ["Lead"], "told": [], "reason": "It fell often."},
+            },
+            render_screen.GOOD,
+            [
+                "RECOVERED: itsm-system on node1, incident INC-1",
+                "done        restart: stopped pid 2308, started pid 6994\n",
+                "login       not checked: no password was given\n",
+                "kept        evidence on the host: /var/evidence\n",
+                "database backup on the host: /app/itsm.db.backup\n",
+                "damaged database on the host: /app/itsm.db.damaged\n",
+                "old node_modules on the host: /app/node_modules.previous\n",
+                "(It fell often)",
+            ],
+            id="recovered, with all that there is to tell",
+        ),
+        pytest.param(
+            {"outcome": "would_recover", "rungs_tried": [rung()], "service": "itsm-system"},
+            render_screen.ATTENTION,
+            ["nothing changed): itsm-system on node1", "would climb restart", "would do    nothing"],
+            id="rehearsed",
         ),
         pytest.param(
             {"outcome": "recovered", "rungs_tried": [rung()], "data_loss": "suspected", "next_step": "Call the DBA"},
@@ -241,6 +298,206 @@ def test_summary(changes, tone, words):
         assert part in "\n".join(lines)
     assert all(len(line) <= render_screen.WIDTH for line in lines)
     assert all(line[14] != " " for line in lines[1:])
+
+
+def test_of_several_runs_each_rung_says_whose_it_is():
+    model = incident(
+        runs=runs("r1", "r2", "r3"),
+        outcome="recovered",
+        rungs_tried=[rung(held=False, reason="no answer", run="r1"), rung(run="r3")],
+        steps=[step(data={"pids_after": [1]}, run="r1"), step(data={"pids_after": [3]}, run="r3")],
+    )
+    screen = "\n".join(render_screen.summary(model, document=None))
+    assert "rung        run 1: restart did not hold; run 2: none tried; run 3: restart held\n" in screen
+    assert "done        run 3, restart: started pid 3\n" in screen
+    assert "pid 1" not in screen
+    told = section(render_markdown.markdown(model), "5.")
+    assert "1. **run 1, restart** did not hold, 2.0 s: no answer\n   - started pid 1\n2. **run 3, restart**" in told
+    assert told.endswith("   - started pid 3\n")
+
+
+def test_changes_are_told_under_the_rung_that_made_them():
+    model = incident(
+        rungs_tried=[
+            rung(held=False, started_at="2026-03-02T01:00:01.000Z"),
+            rung(started_at="2026-03-02T01:00:04.000Z"),
+            rung("database_recovery by salvage"),
+        ],
+        steps=[
+            step(data={"pids_after": [1]}, at="2026-03-02T01:00:02.000Z"),
+            step(data={"pids_after": [2]}),
+            step(data={"pids_after": [3]}, role="database_recovery"),
+            step(data={"pids_after": [4]}, role=None),
+            step(weight=timeline.DETAIL),
+        ],
+    )
+    assert [(climb.rung and climb.rung.rung, climb.facts) for climb in prose.climbs(model)] == [
+        ("restart", ["started pid 1"]),
+        ("restart", ["started pid 2"]),
+        ("database_recovery by salvage", ["started pid 3"]),
+        (None, ["started pid 4"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("module", "data", "words"),
+    [
+        ("node_process", {"stopped": [{"pid": 1, "signal": "systemd"}], "pids_before": [1]}, "stopped pid 1"),
+        (
+            "node_process",
+            {"stopped": [{"pid": 1, "signal": "KILL", "seconds": 30.0}], "pids_before": [1], "pids_after": [2]},
+            "stopped pid 1 with KILL after 30 s, started pid 2",
+        ),
+        ("node_process", {"state": "started", "pids_before": [7]}, "would be restarted (pid 7)"),
+        ("node_process", {"state": "started", "pids_before": []}, "would be started"),
+        ("node_process", {"state": "stopped", "pids_before": [7]}, "would be stopped"),
+        ("node_process", {"state": "stopped", "pids_before": []}, "stopped"),
+        ("npm_ci", {"swapped": True, "reasons": ["express is missing."]}, "dependencies rebuilt: express is missing"),
+        ("npm_ci", {"needed": False}, "Use npm_ci"),
+        ("knex_migrate", {"applied": ["1.js", "2.js"]}, "migrations applied: 1.js and 2.js"),
+        ("sqlite_backup", {"backup_file": "/app/itsm.db.backup_1"}, "database backed up as itsm.db.backup_1"),
+        (
+            "sqlite_backup",
+            {"evidence_dir": "/e/INC-1/itsm.db.evidence_1"},
+            "database files copied as itsm.db.evidence_1",
+        ),
+        ("sqlite_wal", {"frames_committed": 2}, "2 frames of the WAL moved into the database"),
+        ("sqlite_wal", {"frames_committed": 0}, "Use sqlite_wal"),
+    ],
+)
+def test_a_change_is_told_as_the_plain_fact(module, data, words):
+    assert prose.deed(step(module, data)) == words
+
+
+def test_what_was_there_already_is_no_riddle():
+    done = step(data={"state": "stopped"}, status="ok", weight=timeline.DETAIL, task="Bring it to the state asked for")
+    assert prose.happened(done) == "Already stopped"
+
+
+def test_nobody_ticked_what_needs_nothing():
+    model = incident(
+        durations=durations(detect=5.0), findings=[{"cause": "hung", "confidence": 0.9, "remedy": "Read."}]
+    )
+    lines = section(render_markdown.markdown(model), "6.").splitlines()[2:-1]
+    assert "[x]" not in "".join(lines)
+    assert "- [ ] Read: remedy of the finding hung" in lines
+    assert "- Not needed: Check log rotation: no full file system was found" in lines
+    assert lines == sorted(lines, key=lambda line: not line.startswith("- [ ] "))
+
+
+def test_only_what_is_likely_and_explained_by_nothing_is_a_root_cause():
+    full = {"cause": "disk_full", "confidence": 0.9, "summary": "The disk is full."}
+    killed = {"cause": "killed", "confidence": 0.9, "summary": "Killed.", "explained_by": "disk_full", "remedy": "Ask."}
+    maybe = {"cause": "wal_pending", "confidence": 0.2, "summary": "Pending."}
+    causes, noted = section(render_markdown.markdown(incident(findings=[full, killed, maybe])), "4.").split(
+        "Also noted"
+    )
+    assert re.findall(r"^- \*\*(\w+)", causes, re.MULTILINE) == ["disk_full"]
+    assert "- **killed** (90% sure, explained by disk_full): Killed." in noted
+    assert "- **wal_pending** (20% sure): Pending." in noted
+    assert all(action.title != "Ask" for action in prose.actions(incident(findings=[full, killed])))
+    assert "Not established" in section(render_markdown.markdown(incident(findings=[maybe])), "4.")
+
+
+@pytest.mark.parametrize(("details", "folded"), [(1, False), (2, True)])
+def test_all_steps_are_told_once_more_only_where_most_of_them_are_new(details, folded):
+    detail = step("sqlite_check", {"healthy": True}, status="ok", weight=timeline.DETAIL)
+    record = step("incident", {"id": "INC-1"}, weight=timeline.DETAIL, task="Put it on record")
+    told = section(render_markdown.markdown(incident(steps=[step(), *[detail] * details, *[record] * 5])), "7.")
+    assert ("<details>" in told) is folded
+    assert told.count("Use sqlite_check: sound") == details
+    assert "Put it on record" not in told
+
+
+LOOK = {"healthy": False, "severity": "emergency", "summary": "https: connection refused; the process is gone"}
+
+
+def event(module="health_probe", data=None, role="detection", status="ok", **keys):
+    return {
+        **{"v": 1, "at": "2026-03-02T01:00:00.000Z", "run": "r", "kind": "task", "host": "node1", "role": role},
+        **{"action": f"itsm_nexus.runbook.{module}", "task": f"Use {module}", "status": status, "data": data or {}},
+        **keys,
+    }
+
+
+END = event(status="failed", action="ansible.builtin.fail", task="End with an error")
+
+
+@pytest.mark.parametrize(
+    ("events", "tone", "lines"),
+    [
+        pytest.param(
+            [event(data=LOOK), END],
+            render_screen.BAD,
+            ["DOWN: node1, emergency: https: connection refused; the process is gone; nothing changed"],
+            id="down",
+        ),
+        pytest.param(
+            [event(data={**LOOK, "severity": "warning", "summary": "another process answers"}), END],
+            render_screen.BAD,
+            ["NOT HEALTHY: node1, warning: another process answers; nothing changed"],
+            id="not healthy",
+        ),
+        pytest.param(
+            [event(data=LOOK), event("incident", status="failed", msg="Another run holds the lock.")],
+            render_screen.BAD,
+            ["STOPPED: node1, Use incident: failed: Another run holds the lock; nothing changed"],
+            id="down and locked",
+        ),
+        pytest.param(
+            [event("service_preflight", {"problems": [{"message": "Can't operate."}]}), END],
+            render_screen.BAD,
+            ["STOPPED: node1, Can't operate; nothing changed"],
+            id="one problem",
+        ),
+        pytest.param(
+            [event(data=LOOK), event("service_preflight", {"problems": [{"message": "No folder."}]}), END],
+            render_screen.BAD,
+            ["STOPPED: node1, No folder; nothing changed"],
+            id="down, and then a problem",
+        ),
+        pytest.param(
+            [event("service_preflight", {"problems": [{"message": "No folder."}, {"message": "No\nuser."}]}), END],
+            render_screen.BAD,
+            ["STOPPED: node1, 2 problems; nothing changed", "  - No folder", "  - No user"],
+            id="several problems",
+        ),
+        pytest.param([event(data={"healthy": True})], render_screen.GOOD, ["HEALTHY: node1, nothing changed"], id="up"),
+        pytest.param(
+            [event(data={"healthy": True, "login": None}, role="verification")],
+            render_screen.GOOD,
+            ["HEALTHY: node1, login not checked: no password was given; nothing changed"],
+            id="verified",
+        ),
+        pytest.param(
+            [event("triage_info", {"findings": []}, "triage")],
+            render_screen.GOOD,
+            ["NOTHING WRONG FOUND: node1"],
+            id="nothing found",
+        ),
+        pytest.param(
+            [
+                event(
+                    "triage_info",
+                    {
+                        "findings": [
+                            {"cause": "stopped", "confidence": 0.5, "summary": "It was stopped."},
+                            {"cause": "wal_pending", "confidence": 0.2},
+                        ],
+                        "bundle": "/e/INC-1",
+                    },
+                    "triage",
+                )
+            ],
+            render_screen.ATTENTION,
+            ["CAUSE: node1, stopped (50% sure): It was stopped; evidence on the host: /e/INC-1"],
+            id="cause",
+        ),
+        pytest.param([event("sqlite_check", {"healthy": True})], render_screen.GOOD, [], id="nothing to say"),
+    ],
+)
+def test_closing_line_without_an_incident(events, tone, lines):
+    assert render_screen.without_incident("node1", events) == (tone, lines)
 
 
 def test_a_long_path_is_not_broken():
