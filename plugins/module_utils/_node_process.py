@@ -263,8 +263,8 @@ def _refuse_lost_database(service: Service) -> None:
             raise NodeProcessError(f"Cannot look at the database before the start: {error}") from error
     if sizes[0] == 0 and sizes[1] > 0:
         raise NodeProcessError(
-            f"The service is not started: its database {path} is missing or empty, and the {sizes[1]} bytes in the -wal "
-            "beside it would be lost"
+            f"The service is not started: its database {path} is missing or empty, and the {sizes[1]} bytes in the "
+            "-wal beside it would be lost"
         )
 
 

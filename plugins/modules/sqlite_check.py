@@ -92,8 +92,8 @@ healthy:
 conclusive:
   description:
     - Whether the verdict rests on everything that decides it, the whole WAL, a check of the pages where one was asked
-      for, and the row counts where they were. V(false) where the time was not enough. RV(healthy) then only says that no
-      damage was met as far as it was looked.
+      for, and the row counts where they were. V(false) where the time was not enough. RV(healthy) then only says that
+      no damage was met as far as it was looked.
   returned: success
   type: bool
   sample: true

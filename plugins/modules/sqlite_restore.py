@@ -138,7 +138,10 @@ problems:
   returned: success
   type: list
   elements: dict
-  sample: [{code: corrupt, message: "quick check of /srv/itsm.db: Tree 5 page 9: btreeInitPage() returns error code 11", level: error}]
+  sample:
+    - code: corrupt
+      message: "quick check of /srv/itsm.db: Tree 5 page 9: btreeInitPage() returns error code 11"
+      level: error
 plan:
   description: The methods that were looked at.
   returned: success

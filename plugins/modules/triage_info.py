@@ -142,8 +142,8 @@ findings:
     cause:
       description: >-
         V(disk_full), V(oom_kill), V(heap_oom), V(db_corrupt), V(db_unchecked), V(config_mismatch), V(port_conflict),
-        V(modules_broken), V(db_locked), V(migration_pending), V(tls_expired), V(hung), V(unhandled_exception), V(killed), V(crash_loop),
-        V(stopped), V(wal_pending) or V(unknown).
+        V(modules_broken), V(db_locked), V(migration_pending), V(tls_expired), V(hung), V(unhandled_exception),
+        V(killed), V(crash_loop), V(stopped), V(wal_pending) or V(unknown).
       type: str
     confidence:
       description: From 0 to 1.
