@@ -543,7 +543,6 @@ def _by_salvage(case: _Case, scratch: str, *, shell: str) -> Way:
     if not found.files.get("database") and not found.wal.frames_committed:
         way.reason = "there is neither a database nor a WAL to salvage"
         return way
-    tools = _sqlite_salvage.library_of(shell)
     reasons = []
     readings = [case.reading]
     if case.reading == _sqlite_salvage.COMMITTED and found.wal.damaged and found.wal.header_valid:
@@ -558,7 +557,7 @@ def _by_salvage(case: _Case, scratch: str, *, shell: str) -> Way:
                 f"{folder}/image.db",
                 folder,
                 owner=case.owner,
-                shell=tools[0] if tools else None,
+                shell=_sqlite_salvage.find_shell(shell),
                 wal_mode=case.wal_mode,
                 deadline=case.deadline,
             )

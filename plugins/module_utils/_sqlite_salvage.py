@@ -5,8 +5,8 @@
 """Getting the rows of a damaged database into a new file; the damaged files are only read.
 
 First an image is made: the bytes of the database with the frames of its WAL laid over them. Whoever wrote these bytes
-wrote the schema too, and salvage means running statements made of it, so everything that reads an image runs in a child
-process that is the owner of the database, never root, and that may not attach other files.
+wrote the schema too, and salvage means running statements made of it (the sqlite3 shell runs them even where it only
+reads). So everything that reads an image runs in a child process that has no other rights than the database's owner.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ import shutil
 import sqlite3
 import struct
 import subprocess
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _sqlite_files, _sqlite_view, _sqlite_wal
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import Look, SqliteError, printable
 
 COMMITTED, BEYOND, ALONE = "committed", "beyond", "alone"
 _CHUNK = 1 << 20
+_PATH = "/usr/local/bin:/usr/bin:/bin"
 _ORPHANS = "itsm_nexus_lost_and_found"
 _FAR = (1 << 63) - 1
 _RANGE = 1000  # rows copied in one statement
@@ -130,7 +131,7 @@ def _frames_beyond(descriptor: int, wal: _sqlite_wal.Wal) -> Tuple[Dict[int, int
     return found, pages
 
 
-def as_owner(work: Any, *, owner: Owner, deadline: float) -> List[_sqlite_view.Message]:
+def as_owner(work: Callable[[_sqlite_view.Emit], None], *, owner: Owner, deadline: float) -> List[_sqlite_view.Message]:
     """Run C(work) as M(_sqlite_view.in_child) does, in a process that has taken on the owner's identity."""
 
     def become(emit: _sqlite_view.Emit) -> None:
@@ -225,22 +226,16 @@ def salvage(
     raise SqliteError(f"nothing can be saved out of {printable(image)}: {'; '.join(dict.fromkeys(reasons))}")
 
 
-def _guarded(path: str) -> sqlite3.Connection:
-    """Open the new database for statements that come out of the damaged one."""
-    connection = sqlite3.connect(path, isolation_level=None)
+def _make_new(path: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(_sqlite_view.uri_of(path, "mode=rwc"), uri=True, isolation_level=None)
     connection.execute("PRAGMA synchronous=OFF")  # flushed as a whole at the end
     connection.execute("PRAGMA journal_mode=MEMORY")
     return connection
 
 
-def _no_attach(action: int, *_details: Optional[str]) -> int:
-    return sqlite3.SQLITE_DENY if action == sqlite3.SQLITE_ATTACH else sqlite3.SQLITE_OK
-
-
 def _by_shell(shell: str, image: str, made: str, *, folder: str) -> List[str]:
     """Run what C(.recover) says, statement by statement; return those that were refused. Raises OSError."""
-    connection = _guarded(made)
-    connection.set_authorizer(_no_attach)
+    connection = _make_new(made)
     refused: List[str] = []
     # Rows on pages that were given back are deleted ones.
     argv = [shell, "-batch", image, f".recover --ignore-freelist --lost-and-found {_ORPHANS}"]
@@ -248,7 +243,7 @@ def _by_shell(shell: str, image: str, made: str, *, folder: str) -> List[str]:
         argv,
         cwd=folder,
         # Where it finds no settings of anybody.
-        env={"HOME": folder, "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
+        env={"HOME": folder, "PATH": _PATH, "LANG": "C.UTF-8"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=errors,
@@ -288,13 +283,10 @@ def _by_dump(image: str, made: str, *, deadline: float) -> List[str]:
             name: damaged.execute(f"PRAGMA {name}").fetchone()[0]
             for name in ("page_size", "encoding", "user_version", "application_id")
         }
-    connection = sqlite3.connect(_sqlite_view.uri_of(made, "mode=rwc"), uri=True, isolation_level=None)
-    connection.execute("PRAGMA synchronous=OFF")
-    connection.execute("PRAGMA journal_mode=MEMORY")
+    connection = _make_new(made)
     for name, value in settings.items():
         connection.execute(f"PRAGMA {name}='{value}'")
     connection.execute("ATTACH ? AS damaged", (_sqlite_view.uri_of(image, "mode=ro&immutable=1"),))
-    connection.set_authorizer(_no_attach)
     refused: List[str] = []
 
     def run(sql: str) -> bool:
@@ -449,8 +441,6 @@ def make_empty(path: str, *, owner: Owner, wal_mode: bool, deadline: float) -> N
         raise SqliteError(f"Cannot make the empty database {printable(path)}: {end}")
 
 
-def library_of(shell: str) -> Sequence[str]:
-    """Return where the program C(shell) is, the empty sequence where there is none."""
-    folders = ["/usr/local/bin", "/usr/bin", "/bin"]
-    names = [shell] if os.path.isabs(shell) else [f"{folder}/{shell}" for folder in folders]
-    return [name for name in names if os.access(name, os.X_OK)][:1]
+def find_shell(shell: str) -> Optional[str]:
+    """Return where the program C(shell) is, C(None) where there is none."""
+    return shutil.which(shell, path=_PATH)

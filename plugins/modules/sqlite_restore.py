@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: sqlite_restore
 short_description: Put a sound database in the place of a damaged one, and say what that loses before it is done
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Looks at four methods, in this order. V(checkpoint) lets SQLite move the WAL of a sound database into it. V(salvage)
     makes a new database of all rows that the damaged one still gives, by the C(.recover) of the sqlite3 shell or, where
