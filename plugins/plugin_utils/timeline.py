@@ -325,9 +325,9 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
     tried = [rung for run in runs for rung in _rungs(run)]
     looks = [*_results(events, "triage_info"), *checks]
     counts = [look["row_counts"] for look in looks if look.get("row_counts")]
-    # Where a verdict has no rows from before, none could be counted: later looks are no substitute.
+    # Where a verdict has no rows from before or after, none could be counted: other looks are no substitute.
     rows_before = _first(*(each.get("rows_before") for each in outcomes), *([] if outcomes else counts[:1])) or {}
-    rows_after = _first(verdict.get("rows_after"), counts[-1] if len(counts) > 1 else None) or {}
+    rows_after = verdict.get("rows_after") or ({} if verdict or len(counts) < 2 else counts[-1])
     times = _times(verdict, records, events, probes, failing)
     swaps = [result for result in _results(events, "npm_ci") if result.get("swapped")]
     logged_in, login_error = login(runs[-1])

@@ -224,6 +224,15 @@ def test_a_swap_of_another_time_is_not_kept_by_this_recovery():
     assert only(Recording().down().opened().task("npm_ci", data)).modules_kept is None
 
 
+def test_looks_count_no_rows_that_the_verdict_does_not_have():
+    recording = Recording().down().opened()
+    for _ in range(2):
+        recording.task("triage_info", {"findings": [{"cause": "killed"}], "row_counts": {"users": 3}})
+    assert only(recording).rows_after == {"users": 3}
+    recording.add("outcome", host="node1", data={**OUTCOME, "data_loss": "unknown", "rows_after": {}})
+    assert only(recording).rows_after == {}
+
+
 def test_what_fails_after_the_verdict_only_repeats_it():
     failure = {"host": "node1", "task": "End", "action": "ansible.builtin.fail", "status": "failed", "msg": "… on …"}
     recording = Recording().down().opened().add("task", **failure)
