@@ -658,8 +658,8 @@ def _statement(case: _Case, way: Way) -> str:
     """Return in words what is lost by a method."""
     parts = []
     if way.method == "empty":
-        total = sum(case.rows.values())
-        parts.append(f"Everything: {total} rows that could be counted, in {len(case.rows)} tables")
+        counted = f": {sum(case.rows.values())} rows that could be counted, in {len(case.rows)} tables"
+        parts.append(f"Everything{counted if case.rows else ''}")
     elif way.lost:
         tables = ", ".join(f"{table} {rows} of {case.rows[table]}" for table, rows in way.lost.items())
         parts.append(f"{sum(way.lost.values())} rows: {tables}")
@@ -681,7 +681,7 @@ def _statement(case: _Case, way: Way) -> str:
     if way.salvaged and way.salvaged.orphans:
         parts.append(f"{way.salvaged.orphans} rows belong to no table any more and are kept in a file of their own")
     if way.salvaged and way.salvaged.refused:
-        parts.append(f"parts of the schema were refused: {'; '.join(way.salvaged.refused[:3])}")
+        parts.append(f"not all could be taken over as it was: {'; '.join(way.salvaged.refused[:3])}")
     return "; ".join(parts) if parts else "Nothing: every row that was counted is there"
 
 
@@ -691,7 +691,7 @@ def _choose(ways: Sequence[Way], *, method: str) -> Tuple[Optional[Way], str]:
     refused = "; ".join(f"{way.method}: {way.reason}" for way in ways if not way.possible)
     if method != "auto":
         way = possible.get(method)
-        return way, f"it was asked for; {way.reason}" if way else refused
+        return way, way.reason if way else refused
     for name in METHODS:
         if name not in possible:
             continue

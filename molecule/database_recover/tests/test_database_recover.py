@@ -122,6 +122,12 @@ def test_damaged_files_are_kept(drill: Drill, name: str) -> None:
     assert len(kept) == 1
 
 
+def test_nothing_is_done_where_nothing_is_wrong(drill: Drill) -> None:
+    assert "HEALTHY" in drill.screen("again")
+    assert drill.recap("again")["changed"] == 0
+    assert drill.documents("again") == []
+
+
 def test_service_serves(drill: Drill) -> None:
     drill.assert_serves()
 
