@@ -18,7 +18,7 @@ def test_host_is_as_it_was(drill: Drill) -> None:
 def test_screen_says_what_would_be_done(drill: Drill) -> None:
     screen = drill.screen()
     closing = screen[screen.index("PLAY RECAP") :]
-    assert "WOULD RECOVER (check mode, nothing changed): check_mode" in closing
+    assert "WOULD RECOVER (check mode, nothing changed): itsm-system on check_mode" in closing
     for text in ("emergency", "killed", "restart"):
         assert text in closing
     recap = drill.recap()
