@@ -42,6 +42,9 @@ molecule: $(VENV)/test.stamp ## Drills on real systemd hosts, minutes; SCENARIO=
 	molecule/hosts/install
 	$(WITH_PATH) molecule/run $(SCENARIO)
 
+torture: ## Kill writers and recoveries at random instants, count the rows that were lost; minutes
+	$(PYTHON) tests/torture/sqlite_torture.py
+
 docs: $(VENV)/test.stamp ## Write the pages that are made from the code
 	$(BIN)/python docs/role_readme.py
 
@@ -56,4 +59,4 @@ $(VENV)/%.stamp: requirements-%.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
-.PHONY: help demo test lint unit integration molecule docs clean
+.PHONY: help demo test lint unit integration molecule torture docs clean
