@@ -39,7 +39,7 @@ def test_leader_and_dba_are_to_be_told(drill: Drill) -> None:
     told, closing = drill.postmortem(), drill.screen()[-4000:]
     assert told["escalation"]["level"] == "data_loss"
     assert told["escalation"]["to"] == ["project leader", "DBA"]
-    for text in ("project leader", "DBA", "database corruption runbook", DATABASE):
+    for text in ("project leader", "DBA", "database_recover.yml", DATABASE):
         assert text in closing, closing
 
 
