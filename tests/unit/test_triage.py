@@ -181,6 +181,36 @@ def test_a_damaged_database_blocks_the_start(service, tmp_path):
     assert result["blocks_start"] and result["data_loss_suspected"]
 
 
+def slow_check(monkeypatch, seconds):
+    """Let a look at the database take so long, unless it is given that much time."""
+    check = _triage._sqlite_check.check
+
+    def slowly(*, time_budget, **options):
+        time.sleep(min(seconds, time_budget))
+        return {**check(time_budget=5.0, **options), "conclusive": time_budget > seconds}
+
+    monkeypatch.setattr(_triage._sqlite_check, "check", slowly)
+
+
+def test_a_database_that_takes_longer_is_given_longer(service, monkeypatch):
+    service.start()
+    service.end()
+    slow_check(monkeypatch, 0.5)
+    result = look(service, part_timeout=0.4, database_timeout=20.0)
+    assert "db_unchecked" not in causes(result)
+    assert not result["blocks_start"]
+    assert result["row_counts"] == {"users": 1}
+
+
+def test_nothing_is_started_on_a_database_that_nobody_looked_through(service, monkeypatch):
+    service.start()
+    service.end()
+    slow_check(monkeypatch, 30.0)
+    result = look(service, part_timeout=0.4, database_timeout=0.5)
+    assert "db_unchecked" in causes(result)
+    assert result["blocks_start"]
+
+
 def test_another_database_than_the_configured_one(service, tmp_path):
     service.start()
     service.end()
