@@ -44,9 +44,13 @@ class Action:
 
 @dataclasses.dataclass(frozen=True)
 class Climb:
-    """What was changed on one rung, in plain facts; C(rung) is C(None) for what was changed on none."""
+    """What was changed on one rung, in plain facts; C(rung) is C(None) for what was changed on none.
+
+    C(name): of the rung, or of the part of the recovery that is none.
+    """
 
     rung: Optional[timeline.Rung]
+    name: str
     facts: List[str]
 
 
@@ -146,18 +150,25 @@ def cause(incident: timeline.Incident) -> str:
 
 def ladder(incident: timeline.Incident) -> str:
     """Return which rungs were tried and which one held, run by run where there were several."""
-    if not incident.rungs_tried:
+    if not incident.rungs_tried and not incident.rungs_skipped:
         return f"{incident.rung} held" if incident.rung else "none tried"
     names = run_names(incident)
     if not names:
-        return _climbed(incident.rungs_tried)
-    return "; ".join(
-        f"{name}: {_climbed([each for each in incident.rungs_tried if each.run == run])}" for run, name in names.items()
-    )
+        return _climbed(incident)
+    return "; ".join(f"{name}: {_climbed(incident, run=run)}" for run, name in names.items())
 
 
-def _climbed(rungs: Sequence[timeline.Rung]) -> str:
-    return ", then ".join(f"{each.rung} {held(each)}" for each in rungs) or "none tried"
+def _climbed(incident: timeline.Incident, *, run: Optional[str] = None) -> str:
+    tried = [
+        (each.started_at or "", f"{each.rung} {held(each)}") for each in incident.rungs_tried if run in (None, each.run)
+    ]
+    skipped = [(each.at or "", f"{each.rung} skipped") for each in incident.rungs_skipped if run in (None, each.run)]
+    return ", then ".join(text for _at, text in sorted(tried + skipped, key=lambda pair: pair[0])) or "none tried"
+
+
+def skips(incident: timeline.Incident, *, run: Optional[str] = None) -> List[str]:
+    """Return which rungs were not climbed, and why."""
+    return [f"{each.rung} skipped: {bare(each.reason)}" for each in incident.rungs_skipped if run in (None, each.run)]
 
 
 def run_names(incident: timeline.Incident) -> Dict[str, str]:
@@ -177,9 +188,13 @@ def climbs(incident: timeline.Incident, *, run: Optional[str] = None) -> List[Cl
 
     C(run): only of this run.
     """
-    told = [Climb(rung, []) for rung in incident.rungs_tried if run in (None, rung.run)]
-    other = Climb(None, [])
+    told = [Climb(rung, rung_name(incident, rung), []) for rung in incident.rungs_tried if run in (None, rung.run)]
+    mended = Climb(None, "remediation", remedies(incident, run=run))
+    other = Climb(None, "", [])
     for step in incident.steps:
+        # What the remedies themselves tell of is not told twice.
+        if step.role == "remediation" and mended.facts:
+            continue
         if step.weight != timeline.CHANGE or run not in (None, step.run):
             continue
         # A rung may say more than the role's name: how it was done.
@@ -190,7 +205,23 @@ def climbs(incident: timeline.Incident, *, run: Optional[str] = None) -> List[Cl
         ]
         begun = [each for each in of_role if each.rung and (each.rung.started_at or "") <= step.at]
         (begun or of_role[:1] or [other])[-1].facts.append(deed(step))
-    return [*told, other] if other.facts else told
+    return [*([mended] if mended.facts else []), *told, *([other] if other.facts else [])]
+
+
+def remedies(incident: timeline.Incident, *, run: Optional[str] = None) -> List[str]:
+    """Return what was done about the causes before the ladder, and what was not allowed; C(run): in this run."""
+    facts = []
+    for each in incident.remedies:
+        if run not in (None, each.run):
+            continue
+        if each.failed:
+            facts.append(f"{each.cause}: {bare(each.action)}: FAILED: {listed([bare(text) for text in each.detail])}")
+        elif each.changed:
+            detail = listed([bare(text) for text in each.detail])
+            facts.append(f"{each.cause}: {bare(each.action)}" + (f" ({detail})" if detail else ""))
+        elif each.reason:
+            facts.append(f"{each.cause}: left alone: {bare(each.reason)}")
+    return facts
 
 
 def kept(incident: timeline.Incident) -> List[Tuple[str, str]]:
@@ -256,24 +287,28 @@ def endpoint(each: Mapping[str, Any]) -> str:
 
 
 def actions(incident: timeline.Incident) -> List[Action]:
-    """Return the checklist of the runbook's 7.2, each item argued from this incident, and the findings' remedies."""
+    """Return the checklist of the runbook's 7.2, each item argued from this incident, and what the findings ask for."""
     causes = [str(each.get("cause")) for each in incident.findings] or [incident.cause or "unknown"]
-    remedies = [
-        Action(
-            title=bare(each["remedy"]),
-            wanted=True,
-            why=f"remedy of the finding {each.get('cause') or 'unknown'}",
-        )
-        for each in incident.findings
-        # What is merely possible, or follows from another finding, is no item to settle.
-        if each.get("remedy") and likely(each)
+    # What is merely possible, or follows from another finding, is no item to settle.
+    settled = [each for each in incident.findings if likely(each)]
+    to_do = [
+        Action(bare(each["remedy"]), True, f"remedy of the finding {each.get('cause') or 'unknown'}")
+        for each in settled
+        # On a service that is back the remedy was applied.
+        if each.get("remedy") and incident.outcome != "recovered"
+    ]
+    to_prevent = [
+        Action(bare(each["prevention"]), True, f"so that {each.get('cause') or 'unknown'} does not come back")
+        for each in settled
+        if each.get("prevention")
     ]
     return [
         _thresholds(incident),
         _automation(incident),
         _rotation(incident, causes),
         _resources(incident, causes),
-        *remedies,
+        *to_do,
+        *to_prevent,
     ]
 
 

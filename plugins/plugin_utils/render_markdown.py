@@ -178,15 +178,17 @@ def _recovery(incident: timeline.Incident) -> List[str]:
         rung = climb.rung
         if rung:
             lines.append(
-                f"{position}. **{escape(prose.rung_name(incident, rung))}** {prose.held(rung)}"
+                f"{position}. **{escape(climb.name)}** {prose.held(rung)}"
                 + (f", {prose.duration(rung.seconds)}" if rung.seconds is not None else "")
                 + (f": {escape(rung.reason)}" if rung.reason else "")
             )
         else:
-            lines.append(f"{position}. On no rung")
+            lines.append(f"{position}. **{climb.name.capitalize()}**" if climb.name else f"{position}. On no rung")
         lines += [f"   - {escape(fact)}" for fact in climb.facts]
     login = prose.login(incident.login, incident.login_error)
     lines = lines or ["Nothing was changed."]
+    skipped = prose.skips(incident)
+    lines += ["", *(f"- {escape(each[:1].upper() + each[1:])}." for each in skipped)] if skipped else []
     return [*lines, "", f"Login: {escape(login)}."] if login else lines
 
 

@@ -39,7 +39,7 @@ def summary(incident: timeline.Incident, *, document: Optional[str]) -> List[str
     fields: List[_Field] = [
         ("severity", incident.severity or "unknown"),
         ("cause", prose.cause(incident)),
-        ("rung", prose.ladder(incident)),
+        ("rung", [prose.ladder(incident), *prose.skips(incident, run=incident.runs[-1].run)]),
         ("done", _done(incident) or f"nothing was changed{_in_last_run(incident)}"),
         ("outage", prose.duration(spans.outage) + since + still),
         ("login", prose.login(incident.login, incident.login_error)),
@@ -49,7 +49,7 @@ def summary(incident: timeline.Incident, *, document: Optional[str]) -> List[str
     ]
     if incident.outcome != "recovered":
         fields.append(("why", _why(incident)))
-    if incident.next_step and (incident.outcome != "recovered" or incident.data_loss == "suspected"):
+    if incident.next_step and (incident.outcome != "recovered" or incident.data_loss in ("suspected", "known")):
         fields.append(("next step", incident.next_step))
     fields.append(("kept", [f"{name} on the host: {path}" for name, path in prose.kept(incident)]))
     fields.append(("postmortem", document or "not written"))
@@ -61,7 +61,7 @@ def _rehearsal(incident: timeline.Incident) -> List[_Field]:
     return [
         ("severity", incident.severity or "unknown"),
         ("cause", prose.cause(incident)),
-        ("would climb", ", ".join(each.rung for each in incident.rungs_tried) or "no rung"),
+        ("would climb", [", ".join(each.rung for each in incident.rungs_tried) or "no rung", *prose.skips(incident)]),
         ("would do", _done(incident) or "nothing"),
         ("next step", incident.next_step or ""),
     ]
@@ -130,7 +130,7 @@ def _done(incident: timeline.Incident) -> List[str]:
     """Return what was changed, a line a rung; of earlier runs the document tells."""
     last = incident.runs[-1].run
     return [
-        (f"{prose.rung_name(incident, climb.rung)}: " if climb.rung else "") + "; ".join(climb.facts)
+        (f"{climb.name}: " if climb.name else "") + "; ".join(climb.facts)
         for climb in prose.climbs(incident, run=last)
         if climb.facts
     ]

@@ -78,6 +78,33 @@ class Rung:
 
 
 @dataclasses.dataclass
+class Skip:
+    """A rung that was not climbed, and why it could not have helped."""
+
+    rung: str
+    reason: Optional[str]
+    at: Optional[str]
+    run: str
+
+
+@dataclasses.dataclass
+class Remedy:
+    """What was done about a cause before the ladder, or why nothing was.
+
+    C(action): what was done, C(None) where nothing was allowed to be; C(detail): in particular; C(reason): why not.
+    """
+
+    cause: str
+    action: Optional[str]
+    changed: bool
+    failed: bool
+    detail: List[str]
+    reason: Optional[str]
+    seconds: Optional[float]
+    run: str
+
+
+@dataclasses.dataclass
 class Run:
     """One run of a playbook on this incident; C(complete) is false where it was killed before its end."""
 
@@ -143,6 +170,8 @@ class Incident:
     cause_summary: Optional[str]
     rung: Optional[str]
     rungs_tried: List[Rung]
+    rungs_skipped: List[Skip]
+    remedies: List[Remedy]
     times: Times
     durations: Durations
     data_loss: str
@@ -343,6 +372,8 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
         cause_summary=_first(verdict.get("cause_summary"), findings[0].get("summary") if findings else None),
         rung=verdict.get("rung") if verdict else next((each.rung for each in reversed(tried) if each.held), None),
         rungs_tried=tried,
+        rungs_skipped=[skip for run in runs for skip in _skips(run)],
+        remedies=[remedy for run in runs for remedy in _remedies(run)],
         times=times,
         durations=_durations(verdict, records, times),
         data_loss=verdict.get("data_loss")
@@ -420,20 +451,20 @@ def _derived_outcome(last_run: Sequence[Event], probes: Sequence[Mapping[str, An
 def _rungs(run: Sequence[Event]) -> List[Rung]:
     """Return the rungs of one run: as its verdict tells them, else concluded from the roles its tasks belong to."""
     identity = str(run[0]["run"])
-    for event in reversed(run):
-        if event["kind"] == "outcome":
-            return [
-                Rung(
-                    rung=str(each.get("rung") or ""),
-                    held=each.get("held"),
-                    halted=each.get("halted"),
-                    reason=each.get("reason"),
-                    started_at=each.get("started_at"),
-                    seconds=each.get("seconds"),
-                    run=identity,
-                )
-                for each in event["data"].get("rungs_tried") or []
-            ]
+    verdict = _verdict(run)
+    if verdict:
+        return [
+            Rung(
+                rung=str(each.get("rung") or ""),
+                held=each.get("held"),
+                halted=each.get("halted"),
+                reason=each.get("reason"),
+                started_at=each.get("started_at"),
+                seconds=each.get("seconds"),
+                run=identity,
+            )
+            for each in verdict.get("rungs_tried") or []
+        ]
     tried: List[Rung] = []
     for event in run:
         if event["kind"] not in ("task", "started"):
@@ -452,6 +483,36 @@ def _rungs(run: Sequence[Event]) -> List[Rung]:
         elif event["kind"] == "task" and _module(event) == "health_probe" and event.get("data"):
             tried[-1].held = bool(event["data"].get("healthy"))
     return tried
+
+
+def _verdict(run: Sequence[Event]) -> Dict[str, Any]:
+    """Return the verdict of one run, empty where it has none."""
+    return next((dict(event["data"]) for event in reversed(run) if event["kind"] == "outcome"), {})
+
+
+def _skips(run: Sequence[Event]) -> List[Skip]:
+    identity = str(run[0]["run"])
+    return [
+        Skip(rung=str(each.get("rung") or ""), reason=each.get("reason"), at=each.get("at"), run=identity)
+        for each in _verdict(run).get("rungs_skipped") or []
+    ]
+
+
+def _remedies(run: Sequence[Event]) -> List[Remedy]:
+    told = _verdict(run).get("remediation") or {}
+    return [
+        Remedy(
+            cause=str(each.get("cause") or "unknown"),
+            action=each.get("action"),
+            changed=bool(each.get("changed")),
+            failed=bool(each.get("failed")),
+            detail=each.get("detail") or [],
+            reason=each.get("reason"),
+            seconds=each.get("seconds"),
+            run=str(run[0]["run"]),
+        )
+        for each in [*(told.get("applied") or []), *(told.get("refused") or [])]
+    ]
 
 
 def _run(events: Sequence[Event]) -> Run:

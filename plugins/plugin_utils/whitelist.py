@@ -87,7 +87,10 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
                 "summary": TEXT,
                 "evidence": Each({"source": TEXT, "text": TEXT}, limit=10),
                 "remedy": TEXT,
+                "prevention": TEXT,
                 "blocks_start": FLAG,
+                "rungs_help": FLAG,
+                "useless_rungs": Each(TEXT),
                 "explained_by": TEXT,
             }
         ),
@@ -209,6 +212,13 @@ OUTCOME: Mapping[str, Any] = {
     "rungs_tried": Each(
         {"rung": TEXT, "held": FLAG, "halted": FLAG, "reason": TEXT, "started_at": TEXT, "seconds": NUMBER}
     ),
+    "rungs_skipped": Each({"rung": TEXT, "reason": TEXT, "at": TEXT}),
+    "remediation": {
+        "applied": Each(
+            {"cause": TEXT, "action": TEXT, "changed": FLAG, "failed": FLAG, "detail": Each(TEXT), "seconds": NUMBER}
+        ),
+        "refused": Each({"cause": TEXT, "reason": TEXT}),
+    },
     "outage_seconds": NUMBER,
     "outage_started_at": TEXT,
     "detected_at": TEXT,

@@ -77,6 +77,26 @@ def durations(**seconds):
     return timeline.Durations(**{"outage": None, "detect": None, "mitigate": None, "resolve": None, **seconds})
 
 
+def skip(**changes):
+    return timeline.Skip(**{"rung": "restart", "reason": "A package is missing.", "at": None, "run": "r", **changes})
+
+
+def remedy(**changes):
+    return timeline.Remedy(
+        **{
+            "cause": "disk_full",
+            "action": "removed old logs",
+            "changed": True,
+            "failed": False,
+            "detail": ["/var/log/itsm/server.log.1"],
+            "reason": None,
+            "seconds": 0.5,
+            "run": "r",
+            **changes,
+        }
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "escaped"),
     [
@@ -531,3 +551,48 @@ def test_recorder_creates_private_files_and_reads_what_it_wrote(tmp_path):
     recorder.close()
     with pytest.raises(FileExistsError):
         folder.Recorder(place, "run1")
+
+
+def test_a_rung_that_could_not_help_is_told_with_its_reason():
+    told = incident(
+        outcome="recovered",
+        rungs_tried=[rung("standard_recovery", started_at="2026-03-02T01:00:02.000Z")],
+        rungs_skipped=[skip(at="2026-03-02T01:00:01.000Z")],
+        runs=runs("r"),
+    )
+    lines = "\n".join(render_screen.summary(told, document=None))
+    assert "restart skipped, then standard_recovery held" in lines
+    assert "restart skipped: A package is missing" in lines
+    assert "- Restart skipped: A package is missing." in section(render_markdown.markdown(told), "5. Recovery steps")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "remediation: disk_full: removed old logs (/var/log/itsm/server.log.1)"),
+        (
+            {"failed": True, "detail": ["rm: no"]},
+            "remediation: disk_full: removed old logs: FAILED: rm: no",
+        ),
+        (
+            {"changed": False, "action": None, "detail": [], "reason": "not in remediation_allowed"},
+            "remediation: disk_full: left alone: not in remediation_allowed",
+        ),
+    ],
+)
+def test_remedies_are_told_before_the_rungs(changes, words):
+    told = incident(
+        outcome="recovered", remedies=[remedy(**changes)], rungs_tried=[rung()], steps=[step()], runs=runs("r")
+    )
+    lines = "\n".join(render_screen.summary(told, document=None))
+    assert words in lines
+    document = section(render_markdown.markdown(told), "5. Recovery steps")
+    assert document.index("1. **Remediation**") < document.index("2. **restart**")
+
+
+@pytest.mark.parametrize(("outcome", "wanted"), [("recovered", False), ("not_recovered", True)])
+def test_the_remedy_is_no_item_once_the_service_is_back(outcome, wanted):
+    finding = {"cause": "killed", "confidence": 0.9, "remedy": "Restart it.", "prevention": "Find out who killed it."}
+    titles = [each.title for each in prose.actions(incident(outcome=outcome, findings=[finding]))]
+    assert ("Restart it" in titles) is wanted
+    assert "Find out who killed it" in titles
