@@ -23,11 +23,21 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock
 _FULL_SHARE = 0.01
 _FULL_BYTES = 8 * 1024 * 1024
 _FULL_INODES = 16
+# Room with which it is out of danger again; the service calls itself ready only with a tenth of its disk free.
+_ROOM_SHARE = 0.1
+_ROOM_BYTES = 1024**3
+_ROOM_INODES = 10000
+
+# Of the host's memory for the service, and of the service's for V8's old space: the rest of it is outside the heap.
+_SERVICE_SHARE = 0.6
+_HEAP_SHARE = 0.75
 
 # A process this young may still be starting.
 _START_SECONDS = 20.0
 
 _LOOP_FALLS = 3
+
+RUNGS = ("restart", "standard_recovery", "clean_start_recovery")
 
 _SIGNALS = {1: "HUP", 2: "INT", 3: "QUIT", 4: "ILL", 6: "ABRT", 7: "BUS", 9: "KILL", 11: "SEGV", 15: "TERM"}
 # Exit codes of processes that shells and Node end by a signal: 128 + number.
@@ -41,21 +51,33 @@ _NO_DAMAGE = ("locked", "schema_too_new")
 class Finding:
     """A cause: how sure (0 to 1), in a sentence, what says so, what to do.
 
-    C(blocks_start): starting the service would do harm. C(rungs_help): whether a rung of the ladder can mend it at all.
+    C(remedy): what to do now; C(prevention): what to do against the next time. C(blocks_start): starting the service
+    would do harm. C(useless_rungs): the rungs of the ladder that cannot mend it. C(details): for those who act on it.
     """
 
     confidence: float
     summary: str
     evidence: List[Dict[str, str]]
     remedy: str
+    prevention: str = ""
     blocks_start: bool = False
-    rungs_help: bool = True
+    useless_rungs: Sequence[str] = ()
+    details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     cause: str = ""
     explained_by: Optional[str] = None
 
+    @property
+    def rungs_help(self) -> bool:
+        """Whether a rung of the ladder can mend it at all."""
+        return set(self.useless_rungs) != set(RUNGS)
+
     def as_dict(self) -> Dict[str, Any]:
         """Return it as the module returns it."""
-        return dataclasses.asdict(self)
+        return {
+            **dataclasses.asdict(self),
+            "useless_rungs": list(self.useless_rungs),
+            "rungs_help": self.rungs_help,
+        }
 
 
 def _says(source: str, text: Any) -> Dict[str, str]:
@@ -138,6 +160,12 @@ class View:
         return str(exits[-1]["text"]) if exits and self.restarted else ""
 
     @property
+    def falls(self) -> int:
+        """How often the service fell since it last served."""
+        exits = [item for item in self.part("journal").get("exits") or () if item["at"] > self.served_at]
+        return max(len(exits), self.part("unit").get("restarts") or 0)
+
+    @property
     def age(self) -> float:
         """Seconds since the oldest process of the service started; 0 where there is none."""
         until = self.part("window").get("until")
@@ -198,7 +226,24 @@ def disk_full(view: View) -> Optional[Finding]:
         else "Writes failed for want of room; there is room again.",
         evidence=[_says(f"{mount['mount']} ({mount['use']})", text) for mount, text in full] + said,
         remedy=f"Make room on {where}: rotated logs, the npm cache, old backups. Never the database, its -wal or -shm.",
+        useless_rungs=RUNGS if full else (),
+        details={"mounts": [_mount_details(mount) for mount, _text in full]},
     )
+
+
+def _mount_details(mount: Mapping[str, Any]) -> Dict[str, Any]:
+    """What there is on a file system without room, and how much must go so that it has some for a while."""
+    what = "bytes" if mount["available"] < min(mount["size"] * _FULL_SHARE, _FULL_BYTES) else "inodes"
+    wanted = (
+        min(mount["size"] * _ROOM_SHARE, _ROOM_BYTES) - mount["available"]
+        if what == "bytes"
+        else min(mount["inodes"] * _ROOM_SHARE, _ROOM_INODES) - mount["inodes_available"]
+    )
+    return {
+        **{name: mount.get(name) for name in ("mount", "path", "available", "size", "inodes_available", "inodes")},
+        "what": what,
+        "wanted": max(0, int(wanted)),
+    }
 
 
 def oom_kill(view: View) -> Optional[Finding]:
@@ -225,7 +270,29 @@ def oom_kill(view: View) -> Optional[Finding]:
         summary="The kernel ran out of memory and killed the service.",
         evidence=by_unit + lines[-3:] + others[-1:],
         remedy="Restart it, then give the host more memory or bound the service (MemoryMax=, --max-old-space-size).",
+        details=_memory_details(view),
     )
+
+
+def _memory_details(view: View) -> Dict[str, Any]:
+    """What memory there is, and the sizes that would let both the service and the host live."""
+    memory = view.part("memory")
+    total = memory.get("total") or 0
+    limit = view.part("unit").get("memory_max")
+    memory_max = int(total * _SERVICE_SHARE) if total else None
+    bound = min(filter(None, (limit, memory_max)), default=None)
+    return {
+        "measured": {
+            "total": total or None,
+            "available": memory.get("available"),
+            "memory_max": limit,
+            "peak": memory.get("control_group", {}).get("peak"),
+        },
+        "proposal": {
+            "memory_max": memory_max,
+            "max_old_space_size": int(bound * _HEAP_SHARE / 2**20) if bound else None,
+        },
+    }
 
 
 def heap_oom(view: View) -> Optional[Finding]:
@@ -239,6 +306,7 @@ def heap_oom(view: View) -> Optional[Finding]:
         summary="Node reached the limit of its own heap and aborted; the host's memory was not the limit.",
         evidence=said + (view.unit_ending() if aborted else []),
         remedy="Restart it, then look for the leak; raise --max-old-space-size only if the load explains the need.",
+        details=_memory_details(view),
     )
 
 
@@ -270,6 +338,7 @@ def db_corrupt(view: View) -> Optional[Finding]:
         + said,
         remedy="Start nothing and change nothing: keep database, -wal and -shm as they are and call the DBA.",
         blocks_start=True,
+        useless_rungs=RUNGS,
     )
 
 
@@ -286,6 +355,7 @@ def db_unchecked(view: View) -> Optional[Finding]:
         evidence=[_says(path, said or "not reached")],
         remedy="Check it with sqlite_check and a larger time_budget, or give triage_database_timeout more seconds.",
         blocks_start=True,
+        useless_rungs=RUNGS,
     )
 
 
@@ -329,8 +399,18 @@ def port_conflict(view: View) -> Optional[Finding]:
         summary=summary,
         evidence=evidence + said,
         remedy=remedy,
-        rungs_help=not strangers,
+        # One of its own is ended by each rung before it starts the service.
+        useless_rungs=RUNGS if strangers else (),
+        details={"processes": [_owner_details(port, owner) for port, owner in strangers + stale]},
     )
+
+
+def _owner_details(port: int, owner: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
+    return {
+        "port": port,
+        **{name: (owner or {}).get(name) for name in ("pid", "start_ticks", "user", "command", "exe")},
+        "ours": bool(owner and owner["ours"]),
+    }
 
 
 def tls_expired(view: View) -> Optional[Finding]:
@@ -366,7 +446,18 @@ def tls_expired(view: View) -> Optional[Finding]:
         evidence=evidence + said,
         remedy="Renew the certificate, see that the service's user can read it and its key, and restart.",
         # A restart would take away the HTTP that is still served, and bring back no HTTPS.
-        rungs_help=not fallen_back,
+        useless_rungs=RUNGS if fallen_back else (),
+        details={
+            "reason": "expired"
+            if any(facts.get("expired") for facts in outdated)
+            else "not_yet_valid"
+            if outdated
+            else "unreadable"
+            if file.get("readable_by_service") is False or file.get("error")
+            else "not_served",
+            "path": file.get("path"),
+            "not_after": file.get("not_after"),
+        },
     )
 
 
@@ -389,6 +480,16 @@ def db_locked(view: View) -> Optional[Finding]:
         + [_says("locks", f"pid {item['pid']} holds the write lock: {item.get('command')}") for item in writers]
         + said,
         remedy="Let that process finish or stop it, then restart the service.",
+        useless_rungs=RUNGS if writers else (),
+        details={
+            "holders": [
+                {
+                    **{name: item.get(name) for name in ("pid", "start_ticks", "user", "command", "exe", "role")},
+                    "ours": False,
+                }
+                for item in writers
+            ]
+        },
     )
 
 
@@ -405,6 +506,8 @@ def modules_broken(view: View) -> Optional[Finding]:
         summary="The service's dependencies are missing or cannot be loaded.",
         evidence=absent + said,
         remedy="Rebuild node_modules from the lock file beside the present ones, and swap (module npm_ci).",
+        useless_rungs=("restart",),
+        details={"packages": [], "reason": "node_modules is not there" if missing else said[0]["text"]},
     )
 
 
@@ -423,6 +526,9 @@ def migration_pending(view: View) -> Optional[Finding]:
         ),
         evidence=locked + missing,
         remedy="Back the database up, look at the migrations' status, release a stale lock, migrate to the latest.",
+        # The rungs migrate at most, and not past the lock.
+        useless_rungs=RUNGS if locked else ("restart", "standard_recovery"),
+        details={"pending": view.part("migrations").get("pending") or [], "lock_held": bool(locked)},
     )
 
 
@@ -472,6 +578,7 @@ def unhandled_exception(view: View) -> Optional[Finding]:
         evidence=[_says(source, "\n".join([latest["message"], *latest["stack"][:4]]))]
         + (view.unit_ending() if exited else []),
         remedy="Restart it; if it comes back, mend the code or go back to the release before.",
+        details={"falls": view.falls, "exception": latest["message"]},
     )
 
 
@@ -527,6 +634,7 @@ def crash_loop(view: View) -> Optional[Finding]:
         + (", and systemd has given up starting it." if limit else "."),
         evidence=view.unit_ending() + [_says("journal", item["text"]) for item in exits[-3:]],
         remedy="A further restart will not help: deal with the cause, or go back to the release before.",
+        details={"falls": falls, "exception": ""},
     )
 
 

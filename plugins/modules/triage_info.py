@@ -156,7 +156,10 @@ findings:
       type: list
       elements: dict
     remedy:
-      description: What to do about it.
+      description: What to do about it now.
+      type: str
+    prevention:
+      description: What to do so that it does not come back.
       type: str
     blocks_start:
       description: Whether starting the service now would do harm.
@@ -164,6 +167,13 @@ findings:
     rungs_help:
       description: Whether a restart or a recovery can mend it at all.
       type: bool
+    useless_rungs:
+      description: Those of V(restart), V(standard_recovery) and V(clean_start_recovery) that cannot mend it.
+      type: list
+      elements: str
+    details:
+      description: What a remedy needs to know, by cause.
+      type: dict
     explained_by:
       description: The cause whose consequence this one is.
       type: str
