@@ -1,0 +1,206 @@
+#!/usr/bin/python
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: disk_reclaim
+short_description: Make room on a full file system, with no more files than needed
+version_added: 0.2.0
+description:
+  - Removes files that O(globs) name, the oldest first, until the file systems of O(targets) have the room that was
+    asked for. Files on other file systems are left alone.
+  - A file that a process has open is truncated, since removing it would free nothing and lose its place.
+  - Symbolic links are never followed, neither as files nor as folders on the way; files with several names (hard links)
+    are left alone.
+  - Databases are never touched while they are in use, nor their C(-wal), C(-shm) and C(-journal). Of copies of a
+    database that a glob names, the newest one always stays.
+  - Fails only for bad parameters. What could not be freed is told.
+extends_documentation_fragment:
+  - itsm_nexus.runbook.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  targets:
+    description: The file systems that need room.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      path:
+        description: An absolute path on the file system.
+        type: path
+        required: true
+      available:
+        description: Bytes that shall be available there.
+        type: int
+        default: 0
+      inodes:
+        description: Inodes that shall be available there. Without meaning on a file system that has no fixed number.
+        type: int
+        default: 0
+  globs:
+    description: The files that may go.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      glob:
+        description:
+          - An absolute pattern of files. C(*), C(?) and C([...]) match within one name, names with a leading dot only
+            where the pattern has one. C(**) stands for any number of folders.
+        type: str
+        required: true
+      keep:
+        description: How many of its files stay, the newest ones.
+        type: int
+        default: 0
+  protect:
+    description:
+      - Absolute paths that are never touched. Databases, with the files beside them, or folders with all that is in
+        them.
+    type: list
+    elements: path
+    default: []
+  truncate_only:
+    description: Files that are truncated and never removed, since a service opens them by name and with its own rights.
+    type: list
+    elements: path
+    default: []
+  state_dir:
+    description: Folder of the incidents and their evidence. Nothing in it is ever touched.
+    type: path
+    default: /var/lib/itsm-runbook
+author:
+  - The itsm_nexus.runbook contributors !UNKNOWN
+seealso:
+  - module: itsm_nexus.runbook.triage_info
+"""
+
+EXAMPLES = r"""
+- name: See to it that 100 MiB can be written to the log's file system
+  itsm_nexus.runbook.disk_reclaim:
+    targets:
+      - path: /var/log/itsm
+        available: 104857600
+    globs:
+      - glob: /var/log/itsm/server.log*
+      - glob: /mnt/LinuxHDD/ITSM-System/backend/itsm.db.backup_*
+        keep: 3
+    protect: [/mnt/LinuxHDD/ITSM-System/backend/itsm.db]
+    truncate_only: [/var/log/itsm/server.log]
+"""
+
+RETURN = r"""
+removed:
+  description: Files that were removed, or would be in check mode, in that order.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{"path": "/var/log/itsm/server.log.3", "size": 52428800, "modified": "2026-02-27T03:00:00.000Z"}]
+truncated:
+  description: Files that were, or would be, truncated, with the size they had.
+  returned: success
+  type: list
+  elements: dict
+  sample: []
+skipped:
+  description: What a glob names and was left alone, and why; at most fifty.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{"path": "/var/log/itsm/old", "reason": "it is a symbolic link"}]
+skipped_count:
+  description: How many there were.
+  returned: success
+  type: int
+  sample: 1
+freed:
+  description: Bytes that were freed, counted in the blocks of the files.
+  returned: success
+  type: int
+  sample: 52428800
+enough:
+  description: Whether all O(targets) have the room they shall have.
+  returned: success
+  type: bool
+  sample: true
+targets:
+  description:
+    - The file systems. C(wanted) and C(wanted_inodes) that shall be available, C(available_before) bytes, C(freed)
+      bytes and C(inodes_freed), C(enough).
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - path: /var/log/itsm
+      wanted: 104857600
+      wanted_inodes: 0
+      available_before: 61440
+      freed: 104861696
+      inodes_freed: 3
+      enough: true
+duration:
+  description: Seconds it took.
+  returned: success
+  type: float
+  sample: 0.08
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _disk_reclaim
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "targets": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "path": {"type": "path", "required": True},
+                    "available": {"type": "int", "default": 0},
+                    "inodes": {"type": "int", "default": 0},
+                },
+            },
+            "globs": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "glob": {"type": "str", "required": True},
+                    "keep": {"type": "int", "default": 0},
+                },
+            },
+            "protect": {"type": "list", "elements": "path", "default": []},
+            "truncate_only": {"type": "list", "elements": "path", "default": []},
+            "state_dir": {"type": "path", "default": "/var/lib/itsm-runbook"},
+        },
+        supports_check_mode=True,
+    )
+    parameters = module.params
+    try:
+        result = _disk_reclaim.reclaim(
+            rules=[_disk_reclaim.Rule(pattern=rule["glob"], keep=rule["keep"]) for rule in parameters["globs"]],
+            targets=[_disk_reclaim.Target(**target) for target in parameters["targets"]],
+            protect=parameters["protect"],
+            truncate_only=parameters["truncate_only"],
+            state_dir=parameters["state_dir"],
+            check_mode=module.check_mode,
+        )
+    except _disk_reclaim.DiskReclaimError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
