@@ -192,9 +192,112 @@ blocks_start:
   returned: always
   type: bool
 facts:
-  description: Everything collected, by part.
+  description:
+    - Everything collected, by part. A part that was not reached holds C(error) and nothing else of its own.
+    - A value that could not be told is V(null), which is neither V(true) nor V(false).
   returned: always
   type: dict
+  contains:
+    process:
+      description: >-
+        C(state) (V(running), V(gone)) and C(processes), each with C(pid), C(start_ticks), C(ppid), C(exe), C(cwd),
+        C(argv), C(user), C(state), C(started_at), C(rss), C(rss_peak), C(swap), C(threads), C(open_files),
+        C(open_files_max), C(core_max), C(wait_channel), C(oom_score), C(open_databases), C(open_logs) and
+        C(deleted_files) (C(path), C(size)): files that are removed, still open, and still take room.
+      type: dict
+    unit:
+      description: >-
+        What systemd says. C(name), C(load_state), C(active_state), C(sub_state), C(result), C(exit_code),
+        C(exit_status), C(main_pid), C(last_pid), C(restarts), C(restart), C(restart_delay), C(start_limit_burst),
+        C(start_limit_interval), C(stop_timeout), C(memory_max), C(memory_high), C(memory_peak), C(tasks_max),
+        C(open_files_max), C(control_group), C(working_directory), C(file), C(user), and the instants
+        C(active_enter_at), C(active_exit_at), C(inactive_enter_at), C(started_at), C(exited_at).
+      type: dict
+    ports:
+      description: >-
+        The sockets that listen on the configured ports, and those of the service. C(port), C(address) and C(owners),
+        each with C(pid), C(start_ticks), C(command), C(exe), C(user), C(ours).
+      type: list
+      elements: dict
+    answer:
+      description: >-
+        For C(https) and C(http) C(port), C(listening), C(answered), C(status), C(error), C(seconds), and what
+        C(certificate) is served, with the fields of the part C(certificate).
+      type: dict
+    disk:
+      description: >-
+        For each place that matters C(use), C(path), C(mount), C(device), C(type), C(size), C(available),
+        C(used_percent), C(inodes), C(inodes_available), C(read_only).
+      type: list
+      elements: dict
+    memory:
+      description: >-
+        C(total), C(available), C(swap_total), C(swap_free); C(pressure) with C(cpu), C(memory) and C(io), each with
+        C(some) and C(full) (C(avg10), C(avg60), C(avg300)); the unit's C(control_group) with C(max), C(high),
+        C(swap_max), C(current), C(peak), C(oom), C(oom_kill), C(pressure).
+      type: dict
+    kernel:
+      description: C(source) and the lines C(out_of_memory), each with C(at), C(text), C(pid), C(name).
+      type: dict
+    log:
+      description: >-
+        The log file. C(path), C(size), C(written_at), C(lines), C(exceptions) (C(message), C(stack), C(fatal),
+        C(last), C(at)), C(signatures) by name (C(count), C(text), C(at)), C(last_success_at).
+      type: dict
+    journal:
+      description: As C(log), and what systemd wrote there as C(exits), C(stops), C(results), C(start_limit).
+      type: dict
+    certificate:
+      description: >-
+        The certificate's file. C(path), C(source) of the path, C(exists), C(readable_by_service), C(error),
+        C(subject), C(issuer), C(names), C(not_before), C(not_after), C(expired), C(not_yet_valid), C(fingerprint)
+        (SHA-256), and C(key) with C(path), C(source), C(exists), C(readable) (by the service's user), C(matches)
+        (the certificate), C(error).
+      type: dict
+    database:
+      description: >-
+        What M(itsm_nexus.runbook.sqlite_check) returns of the database in use, with C(path), C(source) and
+        C(configured); each of its C(holders) with C(pid), C(start_ticks), C(role), C(command), C(exe), C(user),
+        C(ours), C(files).
+      type: dict
+    migrations:
+      description: >-
+        C(completed) and C(pending) migrations, C(batch), C(lock_held), C(lock_stale) (held, and nobody is there who
+        could be migrating), C(migrators) (C(pid), C(start_ticks), C(command), C(user)), C(error).
+      type: dict
+    dependencies:
+      description: >-
+        C(ok), and the names of the packages that are C(missing), C(invalid) (another version or content than the lock
+        file's) or C(unloadable) (Node cannot load them), the C(reasons) as text, and C(npm_ls) (C(ok), C(problems),
+        C(error)) where C(npm ls) was asked: where the files alone do not tell, or tell that something is wrong.
+      type: dict
+    node:
+      description: >-
+        C(path), C(version), what C(engines) asks for, whether C(engines_ok); C(script), C(script_exists),
+        C(modules_exist), the number of C(dependencies).
+      type: dict
+    environment:
+      description: >-
+        The C(names) of the service's variables and their C(sources), the C(required_missing) ones,
+        C(database_path) and C(database_path_source), C(max_old_space_size) in MiB, C(problems).
+      type: dict
+    paths:
+      description: >-
+        What is configured against what is used. C(what) (V(database), V(log), V(working directory)), C(configured),
+        C(effective), the C(source) of that, whether they are the C(same).
+      type: list
+      elements: dict
+    cores:
+      description: Core dumps of the window. C(path), C(size), C(at), C(pid), C(signal), C(exe), C(source).
+      type: list
+      elements: dict
+    service:
+      description: >-
+        C(app_dir), C(app_dir_exists), C(manager), C(unit), C(pid_file_exists), C(https_port), C(http_port).
+      type: dict
+    window:
+      description: The instants C(since) and C(until) of the logs that were read.
+      type: dict
 bundle:
   description: The folder with the evidence; V(null) without O(incident).
   returned: always
