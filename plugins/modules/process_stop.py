@@ -1,0 +1,230 @@
+#!/usr/bin/python
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: process_stop
+short_description: Stop processes that stand in the service's way, where they are the application's or policy names them
+version_added: 0.2.0
+description:
+  - Stops processes that were found to hold a port of the service, or the lock of its database. Each is named by its pid
+    and by when it was started, and is left alone where another process has that pid now.
+  - It is stopped only if it is proved to be of this application, or a row of O(policy) names it. It is of this
+    application where it runs the executable of O(command) in O(app_dir) as O(user).
+  - It is also left alone where it no longer does what it was to be stopped for, where it is the service itself, and
+    where it is part of the connection that this runs over.
+  - It gets C(SIGTERM) and C(SIGCONT), since one that is stopped must run to see it, and C(SIGKILL) after O(timeout).
+extends_documentation_fragment:
+  - itsm_nexus.runbook.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  processes:
+    description: The processes to stop.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      pid:
+        description: Its pid.
+        type: int
+        required: true
+      start_ticks:
+        description: When it was started, in clock ticks since boot, field 22 of C(/proc/PID/stat).
+        type: int
+        required: true
+      port:
+        description: The TCP port that it listens on. Without it, this is not looked at.
+        type: int
+  db_path:
+    description: The database that they lock, an absolute path. Without it, this is not looked at.
+    type: path
+  policy:
+    description: Processes of others that may be stopped.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      user:
+        description: The user it runs as.
+        type: str
+        required: true
+      command:
+        description: A regular expression that its whole command line matches, the arguments joined by single spaces.
+        type: str
+        required: true
+      port:
+        description: Only where it is to be stopped for this port.
+        type: int
+  app_dir:
+    description: The service's folder, its working directory.
+    type: path
+    required: true
+  user:
+    description: The user the service runs as. Without it, the user who runs the module.
+    type: str
+    default: ""
+  command:
+    description: The command that starts the service, one item per argument.
+    type: list
+    elements: str
+    required: true
+  manager:
+    description: Who starts and stops the service on this host.
+    type: str
+    default: systemd
+    choices: [systemd, process]
+  unit:
+    description: The systemd unit. Required with O(manager=systemd). What runs in it is the service itself.
+    type: str
+  pid_file:
+    description: The file that names the service itself with O(manager=process).
+    type: path
+    default: ""
+  ports:
+    description: The TCP ports that the service listens on. V(0) stands for none.
+    type: list
+    elements: int
+    default: []
+  timeout:
+    description: Seconds after which a process that did not end on C(SIGTERM) gets C(SIGKILL).
+    type: float
+    default: 10.0
+author:
+  - The itsm_nexus.runbook contributors !UNKNOWN
+seealso:
+  - module: itsm_nexus.runbook.node_process
+  - module: itsm_nexus.runbook.triage_info
+"""
+
+EXAMPLES = r"""
+- name: Stop an older process of the service, or a proxy that policy names, on the service's port
+  itsm_nexus.runbook.process_stop:
+    processes:
+      - pid: 4711
+        start_ticks: 1234567
+        port: 6443
+    policy:
+      - user: www-data
+        command: "nginx: worker process"
+        port: 6443
+    app_dir: /mnt/LinuxHDD/ITSM-System
+    user: itsm
+    command: [node, backend/server.js]
+    unit: itsm-system
+"""
+
+RETURN = r"""
+stopped:
+  description:
+    - What was stopped, or would be in check mode. C(signal) is the last one that was sent (V(TERM) or V(KILL)), V(null)
+      in check mode. C(seconds) is the time it took. C(command) is program and script, without further arguments.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{"pid": 4711, "user": "itsm", "command": "node backend/server.js", "signal": "TERM", "seconds": 0.04}]
+left:
+  description: What was left alone, and why.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - pid: 812
+      user: www-data
+      command: /usr/sbin/nginx
+      port: 6443
+      reason: it is not of this application, and no policy names it
+gone:
+  description: Pids of processes that had ended already.
+  returned: success
+  type: list
+  elements: int
+  sample: []
+remaining:
+  description: Who listens on the ports, or locks the database (C(port) is V(null)), afterwards.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{"pid": 812, "user": "www-data", "command": "/usr/sbin/nginx", "port": 6443}]
+duration:
+  description: Seconds it took.
+  returned: success
+  type: float
+  sample: 0.09
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _node_process, _process_stop
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "processes": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "pid": {"type": "int", "required": True},
+                    "start_ticks": {"type": "int", "required": True},
+                    "port": {"type": "int"},
+                },
+            },
+            "db_path": {"type": "path"},
+            "policy": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "user": {"type": "str", "required": True},
+                    "command": {"type": "str", "required": True},
+                    "port": {"type": "int"},
+                },
+            },
+            "app_dir": {"type": "path", "required": True},
+            "user": {"type": "str", "default": ""},
+            "command": {"type": "list", "elements": "str", "required": True},
+            "manager": {"type": "str", "default": "systemd", "choices": ["systemd", "process"]},
+            "unit": {"type": "str"},
+            "pid_file": {"type": "path", "default": ""},
+            "ports": {"type": "list", "elements": "int", "default": []},
+            "timeout": {"type": "float", "default": 10.0},
+        },
+        required_if=[("manager", "systemd", ["unit"])],
+        supports_check_mode=True,
+    )
+    parameters = module.params
+    service = _node_process.Service(
+        app_dir=parameters["app_dir"],
+        command=parameters["command"],
+        manager=parameters["manager"],
+        unit=parameters["unit"] or "",
+        user=parameters["user"],
+        pid_file=parameters["pid_file"],
+        ports=parameters["ports"],
+    )
+    try:
+        result = _process_stop.stop(
+            service,
+            processes=[_process_stop.Wanted(**process) for process in parameters["processes"]],
+            policies=[_process_stop.Policy(**row) for row in parameters["policy"]],
+            db_path=parameters["db_path"],
+            timeout=parameters["timeout"],
+            check_mode=module.check_mode,
+        )
+    except _process_stop.ProcessStopError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
