@@ -15,7 +15,7 @@ import os
 import pwd
 import re
 import time
-from typing import Any, Dict, List, Optional, Pattern, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, List, Optional, Pattern, Sequence, Set, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _command,
@@ -134,7 +134,7 @@ class _Judge:
     def why_not(self, process: _procfs.Process, wanted: Wanted) -> Optional[str]:
         """Return why this process is left alone, C(None) where it may be stopped."""
         port = wanted.port
-        checks = (
+        checks: Sequence[Tuple[Callable[[], bool], str]] = (
             (lambda: process.start_ticks != wanted.start_ticks, "another process has its pid now"),
             (
                 lambda: process.pid in self._untouchable or not process.argv,  # threads of the kernel have none
