@@ -44,6 +44,7 @@ _LOCK_COLUMNS = {"index", "is_locked"}
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _HEADING = re.compile(r"(?i)(?:found (?P<count>\d+)|no) (?P<kind>completed|pending) migration files?\b")
+_KNEX_NAMES = ("knex", "knex.js")
 _LOCKED = re.compile(r"(?i)migration table is already locked|MigrationLocked")
 
 
@@ -83,7 +84,7 @@ class Status:
 def _explained(action: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, _command.CommandError, _identity.IdentityError) as error:
+    except (OSError, _command.CommandError, _identity.IdentityError, _procfs.ProcfsError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise KnexError(f"Cannot {action}: {reason}") from error
 
@@ -334,24 +335,73 @@ class Migrator:
             applied=applied,
         )
 
+    def migrators(self) -> List[_procfs.Process]:
+        """Return the processes of this application that run knex, whatever they have open."""
+        folder = os.path.realpath(self.app_dir)
+
+        def runs_knex(process: _procfs.Process) -> bool:
+            scripts = [word for word in process.argv[:4] if os.path.basename(word) in _KNEX_NAMES]
+            if not scripts or not process.alive:
+                return False
+            if process.cwd is None:  # hidden from this user: taken for one of ours
+                return True
+            places = [process.cwd, *(os.path.realpath(os.path.join(process.cwd, word)) for word in scripts)]
+            return any(place == folder or place.startswith(f"{folder}/") for place in places)
+
+        with _explained("look for running migrations"):
+            return [process for process in _procfs.processes() if runs_knex(process)]
+
+    def unlock(self) -> Status:
+        """Release the migration lock where nobody can be migrating any more, and return how it is then."""
+        running = self.migrators()
+        if running:
+            who = ", ".join(f"pid {process.pid} ({process.command})" for process in running)
+            raise KnexError(
+                f"Cannot release the migration lock of {self.db_path}: knex is running as {who}", locked=True
+            )
+        _found, holders = _look_at_files(self.db_path)
+        if holders.found:
+            raise KnexError(
+                f"Cannot release the migration lock of {self.db_path}: it is in use by {holders.named()}", locked=True
+            )
+        if not holders.complete:
+            raise KnexError(
+                f"Cannot release the migration lock of {self.db_path}: whether somebody is in it cannot be seen by "
+                "this user",
+                locked=True,
+            )
+        done = self._run_knex("migrate:unlock", database=self.db_path)
+        if not done.ok:
+            raise KnexError(self._failure("migrate:unlock", done), locked=True)
+        after = self.look()
+        if after.locked:
+            raise KnexError(
+                f"knex migrate:unlock ended well, but the lock of {self.db_path} is still taken", locked=True
+            )
+        return after
+
 
 def newly(before: Status, after: Status) -> List[str]:
     """Return the migrations completed since C(before), in their order."""
     return [name for name in after.completed if name not in set(before.completed)]
 
 
-def migrate(migrator: Migrator, *, latest: bool, check_mode: bool = False) -> Dict[str, Any]:
-    """Look at the migrations, or apply them; return the result as the module C(knex_migrate) documents it.
+def migrate(migrator: Migrator, *, state: str, check_mode: bool = False) -> Dict[str, Any]:
+    """Look at the migrations, apply them (C(latest)) or release their lock (C(unlocked)).
 
-    Raises KnexError.
+    Returns the result as the module C(knex_migrate) documents it. Raises KnexError.
     """
     before = after = migrator.look()
+    latest = state == "latest"
+    unlocked = state == "unlocked" and before.locked
     if latest and before.pending and not check_mode:
         after = migrator.latest(before)
+    elif unlocked and not check_mode:
+        after = migrator.unlock()
     applied = newly(before, after)
     expected = before.pending if latest and check_mode else applied
     return {
-        "changed": bool(expected),
+        "changed": bool(expected) or unlocked,
         "completed": after.completed,
         "pending": after.pending,
         "applied": applied,
@@ -360,7 +410,8 @@ def migrate(migrator: Migrator, *, latest: bool, check_mode: bool = False) -> Di
         "diff": {
             "before_header": migrator.db_path,
             "after_header": migrator.db_path,
-            "before": "".join(f"{name}\n" for name in before.completed),
-            "after": "".join(f"{name}\n" for name in [*before.completed, *expected]),
+            "before": "".join(f"{name}\n" for name in before.completed) + ("locked\n" if before.locked else ""),
+            "after": "".join(f"{name}\n" for name in [*before.completed, *expected])
+            + ("locked\n" if after.locked and not unlocked else ""),
         },
     }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: knex_migrate
-short_description: Look at the migrations of the service's schema, or apply them
+short_description: Look at the migrations of the service's schema, apply them, or release their stale lock
 version_added: 0.1.0
 description:
   - Tells which migrations are completed and which are pending, and applies the pending ones.
@@ -46,8 +46,10 @@ options:
     description:
       - V(status) only looks.
       - V(latest) applies what is pending. It refuses while another process has the database open.
+      - V(unlocked) releases the migration lock that a killed migration left. It refuses while a process of the
+        application runs knex, or any process has the database open. Back the database up before.
     type: str
-    choices: [status, latest]
+    choices: [status, latest, unlocked]
     default: status
   node_env:
     description: Section of the knexfile. By default the C(NODE_ENV) of O(environment_file), else V(production).
@@ -66,7 +68,8 @@ options:
     type: str
     default: node
 notes:
-  - A migration that is killed leaves knex's migration lock taken. The module reports that and never takes it away.
+  - A migration that is killed leaves knex's migration lock taken. The module reports that, and takes it away only with
+    O(state=unlocked), which was added in 0.2.0.
 seealso:
   - module: itsm_nexus.runbook.npm_ci
 """
@@ -86,6 +89,14 @@ EXAMPLES = r"""
     user: itsm
     environment_file: /etc/itsm/itsm.env
     state: latest
+
+- name: Release the lock that a killed migration left
+  itsm_nexus.runbook.knex_migrate:
+    app_dir: /mnt/LinuxHDD/ITSM-System
+    db_path: backend/itsm.db
+    user: itsm
+    environment_file: /etc/itsm/itsm.env
+    state: unlocked
 """
 
 RETURN = r"""
@@ -115,7 +126,9 @@ batch:
   type: int
   sample: 3
 locked:
-  description: Whether knex's migration lock is taken. With O(state=latest) and something pending, that is a failure.
+  description:
+    - Whether knex's migration lock is taken. With O(state=latest) and something pending, that is a failure.
+    - In check mode with O(state=unlocked), how it is found.
   returned: always
   type: bool
   sample: false
@@ -139,7 +152,7 @@ def main() -> None:
             "app_dir": {"type": "path", "required": True},
             "db_path": {"type": "path", "required": True},
             "user": {"type": "str"},
-            "state": {"type": "str", "choices": ["status", "latest"], "default": "status"},
+            "state": {"type": "str", "choices": ["status", "latest", "unlocked"], "default": "status"},
             "node_env": {"type": "str"},
             "environment_file": {"type": "path"},
             "timeout": {"type": "float", "default": 120},
@@ -163,7 +176,7 @@ def main() -> None:
             environment_file=parameters["environment_file"],
             timeout=parameters["timeout"],
         )
-        result = _knex.migrate(migrator, latest=parameters["state"] == "latest", check_mode=module.check_mode)
+        result = _knex.migrate(migrator, state=parameters["state"], check_mode=module.check_mode)
     except _knex.KnexError as error:
         module.fail_json(msg=str(error), locked=error.locked, applied=error.applied, duration=duration())
     module.exit_json(**result, duration=duration())

@@ -16,6 +16,7 @@ import os
 import pwd
 import shutil
 import sqlite3
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -54,6 +55,11 @@ if command == "migrate:list":
             print(f"No {kind} Migration files Found.")
     print()
     sys.exit(0)
+if command == "migrate:unlock":
+    if "FAKE_UNLOCK" not in os.environ:
+        connection.execute(f"UPDATE {table}_lock SET is_locked = 0")
+    print("Succesfully unlocked the migrations lock table")
+    sys.exit(int(os.environ.get("FAKE_UNLOCK", 0)))
 if "FAKE_SLEEP" in os.environ:
     time.sleep(float(os.environ["FAKE_SLEEP"]))
 if "FAKE_RACE" in os.environ:
@@ -133,7 +139,11 @@ class Site:
         return _knex.Migrator(app_dir=str(self.app), **options)
 
     def migrate(self, *, latest: bool = False, check_mode: bool = False, **options) -> dict:
-        return _knex.migrate(self.migrator(**options), latest=latest, check_mode=check_mode)
+        state = "latest" if latest else "status"
+        return _knex.migrate(self.migrator(**options), state=state, check_mode=check_mode)
+
+    def unlock(self, **more) -> dict:
+        return _knex.migrate(self.migrator(), state="unlocked", **more)
 
     def calls(self) -> list[dict]:
         return [json.loads(line) for line in self.log.read_text().splitlines()] if self.log.exists() else []
@@ -383,6 +393,93 @@ def test_a_migration_that_takes_too_long_is_ended(site):
     site.set_environment(FAKE_SLEEP="30")
     with pytest.raises(_knex.KnexError, match=r"migrate:latest in .* did not end within 1 s"):
         site.migrate(latest=True, timeout=1)
+
+
+# Releasing the lock
+
+
+def test_a_stale_lock_is_released_once(site):
+    site.make(lock=1)
+    told = site.unlock(check_mode=True)
+    assert (told["changed"], told["locked"], site.commands()) == (True, True, ["migrate:list"])
+    assert (told["diff"]["before"], told["diff"]["after"]) == ("1_users.js\nlocked\n", "1_users.js\n")
+    result = site.unlock()
+    assert (result["changed"], result["locked"], result["applied"]) == (True, False, [])
+    assert result["diff"] == told["diff"]
+    assert site.commands()[1:] == ["migrate:list", "migrate:unlock", "migrate:list"]
+    with contextlib.closing(sqlite3.connect(site.db)) as connection:
+        assert connection.execute("SELECT is_locked FROM knex_migrations_lock").fetchall() == [(0,)]
+        assert connection.execute("SELECT count(*) FROM users").fetchone() == (1,)
+    again = site.unlock()
+    assert (again["changed"], again["locked"]) == (False, False)
+    assert site.migrate(latest=True)["applied"] == ["2_incidents.js", "3_changes.js"]
+
+
+def test_the_lock_of_one_who_is_in_the_database_is_not_released(site):
+    site.make(lock=1)
+    with subprocess.Popen(["sleep", "60"], stdin=site.db.open("rb")) as child:
+        try:
+            with pytest.raises(_knex.KnexError, match=rf"it is in use by pid {child.pid} ") as caught:
+                site.unlock()
+        finally:
+            child.kill()
+    assert caught.value.locked is True
+    assert "migrate:unlock" not in site.commands()
+    assert site.migrate()["locked"] is True
+
+
+@pytest.mark.parametrize(
+    ("script", "ours"),
+    [("node_modules/.bin/knex", True), ("node_modules/knex/bin/knex.js", True), ("node_modules/other.js", False)],
+)
+@pytest.mark.parametrize("inside", [True, False])
+def test_the_lock_of_a_running_knex_is_not_released(site, script, ours, inside):
+    site.make(lock=1)
+    path = site.app / script
+    path.parent.mkdir(parents=True, exist_ok=True)
+    other = site.base / "sleep.py"
+    other.write_text("import time; print(flush=True); time.sleep(60)")
+    # Another file than knex itself, under its name: started from the application's folder or from elsewhere.
+    keep = path.read_bytes() if path.exists() else b""
+    path.write_bytes(other.read_bytes())
+    command = [sys.executable, script if inside else str(path), "migrate:latest"]
+    cwd = site.app if inside else site.base
+    with subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE) as child:
+        try:
+            child.stdout.readline()
+            path.write_bytes(keep)
+            if ours:
+                with pytest.raises(_knex.KnexError, match=rf"knex is running as pid {child.pid} "):
+                    site.unlock()
+                assert "migrate:unlock" not in site.commands()
+            else:
+                assert site.unlock()["changed"]
+        finally:
+            child.kill()
+
+
+def test_knex_of_another_application_is_none_of_ours(site, tmp_path):
+    site.make(lock=1)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "knex").write_text("import time; print(flush=True); time.sleep(60)")
+    with subprocess.Popen([sys.executable, "knex"], cwd=elsewhere, stdout=subprocess.PIPE) as child:
+        try:
+            child.stdout.readline()
+            assert site.unlock()["changed"]
+        finally:
+            child.kill()
+
+
+@pytest.mark.parametrize(
+    ("code", "message"), [("0", "ended well, but the lock of .* is still taken"), ("1", "unlock in .* failed")]
+)
+def test_an_unlock_that_did_nothing_is_told(site, code, message):
+    site.make(lock=1)
+    site.set_environment(FAKE_UNLOCK=code)
+    with pytest.raises(_knex.KnexError, match=message) as caught:
+        site.unlock()
+    assert caught.value.locked is True
 
 
 # What knex is given
