@@ -17,6 +17,7 @@ description:
     sends single bytes. Proxies of the environment are not used.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes.info_module
+  - itsm_nexus.runbook.lease
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 options:
@@ -262,7 +263,7 @@ login:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _health, _node_process
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _health, _lease, _node_process
 
 _PROOF = {"validate_certs": {"type": "bool", "default": False}, "ca_path": {"type": "path", "default": ""}}
 _SERVICE = {
@@ -309,6 +310,7 @@ def main() -> None:
         argument_spec={
             **_SERVICE,
             **_PLAN,
+            **_lease.ARGUMENTS,
             "endpoints": {"type": "list", "elements": "dict", "required": True, "options": _ENDPOINT},
             "login": {"type": "dict", "options": _LOGIN},
         },
@@ -317,12 +319,13 @@ def main() -> None:
     )
     values = module.params
     try:
-        result = _health.ask(
-            _node_process.Service(**{name: values[name] for name in _SERVICE if values[name] is not None}),
-            [_health.Target(**endpoint) for endpoint in values["endpoints"]],
-            _health.Plan(**{name: values[name] for name in _PLAN}),
-            login=_login(values["login"]) if values["login"] else None,
-        )
+        with _lease.held(run=values["run"], state_dir=values["state_dir"], warn=module.warn, fail=module.fail_json):
+            result = _health.ask(
+                _node_process.Service(**{name: values[name] for name in _SERVICE if values[name] is not None}),
+                [_health.Target(**endpoint) for endpoint in values["endpoints"]],
+                _health.Plan(**{name: values[name] for name in _PLAN}),
+                login=_login(values["login"]) if values["login"] else None,
+            )
     except _health.HealthError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, **result)

@@ -19,6 +19,7 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
+  - itsm_nexus.runbook.lease
 attributes:
   check_mode:
     support: full
@@ -143,12 +144,13 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _knex
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _knex, _lease
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            **_lease.ARGUMENTS,
             "app_dir": {"type": "path", "required": True},
             "db_path": {"type": "path", "required": True},
             "user": {"type": "str"},
@@ -176,7 +178,10 @@ def main() -> None:
             environment_file=parameters["environment_file"],
             timeout=parameters["timeout"],
         )
-        result = _knex.migrate(migrator, state=parameters["state"], check_mode=module.check_mode)
+        with _lease.held(
+            run=parameters["run"], state_dir=parameters["state_dir"], warn=module.warn, fail=module.fail_json
+        ):
+            result = _knex.migrate(migrator, state=parameters["state"], check_mode=module.check_mode)
     except _knex.KnexError as error:
         module.fail_json(msg=str(error), locked=error.locked, applied=error.applied, duration=duration())
     module.exit_json(**result, duration=duration())

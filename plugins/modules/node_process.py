@@ -21,6 +21,7 @@ description:
     a short standard one (E(PATH), E(HOME), E(LANG)) and what O(environment_file) sets.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
+  - itsm_nexus.runbook.lease
 attributes:
   check_mode:
     support: full
@@ -171,12 +172,13 @@ duration:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _node_process
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _node_process
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            **_lease.ARGUMENTS,
             "state": {"type": "str", "required": True, "choices": ["started", "stopped", "restarted"]},
             "manager": {"type": "str", "default": "systemd", "choices": ["systemd", "process"]},
             "unit": {"type": "str"},
@@ -194,10 +196,12 @@ def main() -> None:
         supports_check_mode=True,
     )
     values = dict(module.params)
+    lease = {name: values.pop(name) for name in _lease.ARGUMENTS}
     state, stop_timeout = values.pop("state"), values.pop("stop_timeout")
     service = _node_process.Service(**{name: value for name, value in values.items() if value is not None})
     try:
-        result = _node_process.ensure(service, state=state, stop_timeout=stop_timeout, check_mode=module.check_mode)
+        with _lease.held(**lease, warn=module.warn, fail=module.fail_json):
+            result = _node_process.ensure(service, state=state, stop_timeout=stop_timeout, check_mode=module.check_mode)
     except _node_process.NodeProcessError as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)

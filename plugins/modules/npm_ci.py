@@ -21,6 +21,7 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
+  - itsm_nexus.runbook.lease
 attributes:
   check_mode:
     support: full
@@ -152,12 +153,13 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _npm
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _npm
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            **_lease.ARGUMENTS,
             "app_dir": {"type": "path", "required": True},
             "user": {"type": "str"},
             "mode": {"type": "str", "choices": ["auto", "always"], "default": "auto"},
@@ -182,14 +184,17 @@ def main() -> None:
             omit_dev=parameters["omit_dev"],
             load_test=parameters["load_test"],
         )
-        result = _npm.npm_ci(
-            application,
-            always=parameters["mode"] == "always",
-            offline=parameters["offline"],
-            cache=parameters["cache"],
-            timeout=parameters["timeout"],
-            check_mode=module.check_mode,
-        )
+        with _lease.held(
+            run=parameters["run"], state_dir=parameters["state_dir"], warn=module.warn, fail=module.fail_json
+        ):
+            result = _npm.npm_ci(
+                application,
+                always=parameters["mode"] == "always",
+                offline=parameters["offline"],
+                cache=parameters["cache"],
+                timeout=parameters["timeout"],
+                check_mode=module.check_mode,
+            )
     except _npm.NpmError as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result, duration=round(time.monotonic() - started, 3))

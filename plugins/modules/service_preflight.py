@@ -16,6 +16,7 @@ description:
     as they come.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes.info_module
+  - itsm_nexus.runbook.lease
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 options:
@@ -144,12 +145,13 @@ resolved:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _preflight
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _preflight
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            **_lease.ARGUMENTS,
             "app_dir": {"type": "str", "required": True},
             "user": {"type": "str", "required": True},
             "manager": {"type": "str", "required": True},
@@ -165,7 +167,11 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    module.exit_json(changed=False, **_preflight.examine(_preflight.Config(**module.params)))
+    values = dict(module.params)
+    run = values.pop("run")
+    with _lease.held(run=run, state_dir=values["state_dir"], warn=module.warn, fail=module.fail_json):
+        result = _preflight.examine(_preflight.Config(**values))
+    module.exit_json(changed=False, **result)
 
 
 if __name__ == "__main__":

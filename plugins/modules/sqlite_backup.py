@@ -69,6 +69,7 @@ attributes:
     details: Every run makes one more copy.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
+  - itsm_nexus.runbook.lease
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 seealso:
@@ -161,13 +162,14 @@ duration:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _sqlite_backup
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _sqlite_backup
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import SqliteError
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            **_lease.ARGUMENTS,
             "path": {"type": "path", "required": True},
             "dest": {"type": "path"},
             "dest_dir": {"type": "path"},
@@ -181,8 +183,11 @@ def main() -> None:
         required_one_of=[("dest", "dest_dir")],
         supports_check_mode=True,
     )
+    parameters = dict(module.params)
+    lease = {name: parameters.pop(name) for name in _lease.ARGUMENTS}
     try:
-        result = _sqlite_backup.backup(**module.params, check_mode=module.check_mode)
+        with _lease.held(**lease, warn=module.warn, fail=module.fail_json):
+            result = _sqlite_backup.backup(**parameters, check_mode=module.check_mode)
     except SqliteError as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)

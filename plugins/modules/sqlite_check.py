@@ -59,6 +59,7 @@ options:
     default: 5.0
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
+  - itsm_nexus.runbook.lease
   - itsm_nexus.runbook.attributes.info_module
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
@@ -349,13 +350,14 @@ duration:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _sqlite_check
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _sqlite_check
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import SqliteError
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            **_lease.ARGUMENTS,
             "path": {"type": "path", "required": True},
             "checks": {
                 "type": "list",
@@ -371,16 +373,18 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    params = module.params
     try:
-        result = _sqlite_check.check(
-            path=module.params["path"],
-            checks=module.params["checks"],
-            row_counts=_sqlite_check.tables_wanted(module.params["row_counts"]),
-            baseline=_sqlite_check.baseline_of(module.params["baseline"]),
-            owner=module.params["owner"],
-            time_budget=module.params["time_budget"],
-            busy_timeout=module.params["busy_timeout"],
-        )
+        with _lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
+            result = _sqlite_check.check(
+                path=params["path"],
+                checks=params["checks"],
+                row_counts=_sqlite_check.tables_wanted(params["row_counts"]),
+                baseline=_sqlite_check.baseline_of(params["baseline"]),
+                owner=params["owner"],
+                time_budget=params["time_budget"],
+                busy_timeout=params["busy_timeout"],
+            )
     except SqliteError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, **result)

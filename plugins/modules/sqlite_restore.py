@@ -89,6 +89,7 @@ attributes:
     details: With O(method=auto) or O(method=checkpoint) a sound database without a WAL is left as it is.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
+  - itsm_nexus.runbook.lease
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 seealso:
@@ -282,13 +283,14 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _sqlite_check, _sqlite_restore
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _sqlite_check, _sqlite_restore
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import SqliteError
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            **_lease.ARGUMENTS,
             "path": {"type": "path", "required": True},
             "state": {"type": "str", "choices": ["planned", "recovered"], "default": "planned"},
             "method": {"type": "str", "choices": ["auto", *_sqlite_restore.METHODS], "default": "auto"},
@@ -305,13 +307,15 @@ def main() -> None:
         supports_check_mode=True,
     )
     parameters = dict(module.params)
+    lease = {name: parameters.pop(name) for name in _lease.ARGUMENTS}
     name = os.path.basename(parameters["path"])
     if parameters["backup_patterns"] is None:
         parameters["backup_patterns"] = [f"{name}.backup_*", f"{name}.bak*"]
     try:
         parameters["expected"] = _sqlite_check.baseline_of(parameters["expected"])
         act = parameters.pop("state") == "recovered"
-        result = _sqlite_restore.restore(**parameters, act=act, check_mode=module.check_mode)
+        with _lease.held(**lease, warn=module.warn, fail=module.fail_json):
+            result = _sqlite_restore.restore(**parameters, act=act, check_mode=module.check_mode)
     except SqliteError as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)

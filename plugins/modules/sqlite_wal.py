@@ -43,6 +43,7 @@ attributes:
     support: full
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
+  - itsm_nexus.runbook.lease
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 seealso:
@@ -121,13 +122,14 @@ duration:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _sqlite_checkpoint
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _sqlite_checkpoint
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import SqliteError
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            **_lease.ARGUMENTS,
             "path": {"type": "path", "required": True},
             "state": {"type": "str", "choices": ["checkpointed"], "default": "checkpointed"},
             "busy_timeout": {"type": "float", "default": 5.0},
@@ -135,13 +137,15 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    params = module.params
     try:
-        result = _sqlite_checkpoint.checkpoint(
-            path=module.params["path"],
-            busy_timeout=module.params["busy_timeout"],
-            time_budget=module.params["time_budget"],
-            check_mode=module.check_mode,
-        )
+        with _lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
+            result = _sqlite_checkpoint.checkpoint(
+                path=params["path"],
+                busy_timeout=params["busy_timeout"],
+                time_budget=params["time_budget"],
+                check_mode=module.check_mode,
+            )
     except SqliteError as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)

@@ -22,6 +22,7 @@ description:
     and saves.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes.info_module
+  - itsm_nexus.runbook.lease
 attributes:
   check_mode:
     support: full
@@ -338,7 +339,7 @@ duration:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _command, _triage
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _command, _lease, _triage
 
 SERVICE = {
     "app_dir": {"type": "path", "required": True},
@@ -360,6 +361,7 @@ SERVICE = {
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            **_lease.ARGUMENTS,
             **SERVICE,
             "incident": {"type": "str", "default": ""},
             "deadline": {"type": "float", "default": 10.0},
@@ -373,12 +375,13 @@ def main() -> None:
     )
     params = module.params
     try:
-        result = _triage.triage(
-            service=_triage.Service(**{name: params[name] for name in SERVICE}),
-            run=_command.run,
-            save=not module.check_mode,
-            **{name: params[name] for name in params if name not in SERVICE},
-        )
+        with _lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
+            result = _triage.triage(
+                service=_triage.Service(**{name: params[name] for name in SERVICE}),
+                run=_command.run,
+                save=not module.check_mode,
+                **{name: params[name] for name in params if name not in (*SERVICE, "run")},
+            )
     except _triage.TriageError as error:
         module.fail_json(msg=str(error))
     for warning in result.pop("warnings"):
