@@ -6,84 +6,156 @@
 
 Two nets: patterns (what looks like a secret) and known values (what the service's own environment calls one). The
 second catches what no pattern can, such as a password an application logged bare.
+
+The text comes from anyone, so every pattern takes time in proportion to its length: a repetition is bounded, or what
+follows it cannot fail, or the pattern begins at one place only of a run of characters that it would repeat over.
 """
 
 from __future__ import annotations
 
+import base64
+import dataclasses
+import json
 import re
-from typing import Any, Dict, Iterable, List, Mapping, Pattern, Tuple
+import urllib.parse
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Match, Pattern, Sequence, Set, Tuple, Union
 
 MASK = "[redacted]"
 
 # A shorter "secret" is a word like "admin": taking it out everywhere would make the evidence unreadable.
 _SHORTEST_KNOWN = 6
+# Of a value in several lines (a key), each line that is at least this long is a secret of its own.
+_SHORTEST_LINE = 16
 
 # Names under which secrets go, from the word that tells on: DB_PASSWORD, clientSecret, x-api-key, SESSION_KEY.
 _TELLING = (
-    r"(?:(?i:passw(?:or)?d|passphrase|secret|token|credential|api_?key|authorization|cookie|session_?id)[\w.-]{0,40}|"
-    r"(?:[_-](?i:key|pwd)|[a-z](?:Key|Pwd)|\b(?:pass|pwd))(?![\w-]))"
+    r"(?:(?i:passw(?:or)?d|passphrase|secret|token|credential|api_?key|authorization|cookie|session_?id|signature)"
+    r"[\w.-]{0,40}|(?:[_-](?i:key|pwd|auth)|[a-z](?:Key|Pwd)|\b(?:pass|[pP]wd|connect\.sid))(?![\w-]))"
 )
-_SECRET_NAME = re.compile(r"[\w.-]*?" + _TELLING + r"\Z")
+_SECRET_NAME = re.compile(_TELLING + r"\Z")
+# No word that tells stands further from the end of a name than this.
+_END_OF_NAME = 64
 # Variables about a secret that are none themselves; their values are ordinary words and paths.
 _ABOUT = re.compile(
-    r"(?i:_(?:file|path|dir|directory|url|uri|ttl|name|domain|host|port|age|length|rounds|algorithm|issuer))\Z"
+    r"(?i:_(?:file|path|dir|directory|url|uri|ttl|name|domain|host|port|age|length|rounds|algorithm|issuer|type|secure|"
+    r"samesite|same_site|enabled|mode|store|header|prefix|version|audience|provider))\Z"
 )
 _ABOUT_TIME = re.compile(r"(?i:expir|lifetime)")
+_PATH_OF_KEY = re.compile(r"/[\w./-]+\.(?:key|pem|p12|pfx|json|txt)\Z")
 
-# All repetitions are bounded or begin at one place only: the text comes from anyone, and must not take for ever.
-# Quotes may be escaped: JSON inside a JSON log line.
+# Quoted values end at their quote or with the line. Quotes may be escaped: JSON inside a JSON log line.
 _QUOTED = "|".join(
-    rf"(?:{mark}(?:[^{mark}\\\n]|\\.)*(?:{mark}|$)|\\{{1,8}}{mark}(?:[^{mark}\\\n]|\\[^{mark}])*(?:\\{{1,8}}{mark}|$))"
+    rf"{mark}(?:[^{mark}\\\n]|\\.)*(?:{mark}|\\?(?=\n|\Z))"
+    rf"|\\{{1,8}}{mark}(?:[^{mark}\\\n]|\\(?!\\{{0,7}}{mark}))*(?:\\{{1,8}}{mark}|{mark}|(?=\n|\Z))"
     for mark in ('"', "'")
 )
 _QUOTE = r"""\\{0,8}["']?"""
 _VALUE = _QUOTED + r"""|(?!\[redacted\])[^\s,;&}\]"'\\]+"""
+_SEPARATOR = r"\s{0,4}(?:=>|[:=])\s{0,4}"
 
-_RULES: Tuple[Tuple[Pattern[str], str], ...] = (
-    (
-        re.compile(
-            r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,30}PRIVATE KEY-----|\Z)", re.DOTALL
-        ),
-        MASK,
-    ),
-    # JSON Web Tokens: three base64url parts, the first of which begins with {" .
-    (re.compile(r"(?<![\w-])eyJ[\w-]{5,2000}\.[\w-]{2,20000}(?:\.[\w-]*)?"), MASK),
-    # HTTP: Authorization with its scheme, cookies with all their pairs.
-    (
+_KEY = r"[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+# A key ends with its END; where that was cut off, what may be left of the key goes.
+_WHOLE_KEY = re.compile(rf"-----BEGIN {_KEY}(?:.{{0,20000}}?-----END {_KEY}|.{{0,20000}})", re.DOTALL)
+_END_OF_KEY = re.compile(rf"-----END {_KEY}")
+_LINE_OF_KEY = re.compile(r"[A-Za-z0-9+/=\s]*\Z")
+
+# A line that ends with a separator goes on: long values are printed on a line of their own.
+_LINES = re.compile(r"(?<![:=\n])\n")
+
+
+def _token(match: Match[str]) -> str:
+    """Take out a JSON Web Token: parts in base64url, the first of which begins with {" ."""
+    before, begin, _token_itself = match.group().partition("eyJ")
+    return before + MASK if begin else before
+
+
+def _inserted(match: Match[str]) -> str:
+    """Take out the values of an SQL statement (knex prints them in its errors) where a column's name tells."""
+    columns = re.findall(r"\w{1,64}", match.group("columns"))
+    return match.group("before") + (MASK if any(map(is_secret_name, columns)) else match.group("values"))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rule:
+    """A pattern, what replaces what it finds, and words (in lower case) without one of which it finds nothing."""
+
+    words: Sequence[str]
+    pattern: Pattern[str]
+    replacement: Union[str, Callable[[Match[str]], str]]
+
+
+_NAME_WORDS = (
+    *("passwd", "password", "passphrase", "secret", "token", "credential", "apikey", "api_key", "authorization"),
+    *("cookie", "sessionid", "session_id", "signature", "key", "pwd", "pass", "_auth", "-auth", "connect.sid"),
+)
+
+_RULES: Tuple[_Rule, ...] = (
+    _Rule(("eyj",), re.compile(r"(?<![\w-])[\w-]{8,}\.[\w-]{2,}(?:\.[\w-]*)?"), _token),
+    # HTTP: Authorization with its scheme, cookies with all their pairs, and both as Node's raw headers.
+    _Rule(
+        ("authorization",),
         re.compile(
             r"(?i)(authorization" + _QUOTE + r"\s{0,4}[:=]\s{0,4}" + _QUOTE + r")"
-            r"""(?:(?:bearer|basic|digest|token|negotiate)\s{1,4})?[^\s"'\\,]+"""
+            r"""(?:[a-z][\w-]{2,20}\s{1,4})?[^\s"'\\,]+"""
         ),
         r"\1" + MASK,
     ),
-    (re.compile(r"(?i)\b(bearer|basic)(\s{1,4})[\w.~+/-]{8,}=*"), r"\1\2" + MASK),
-    (re.compile(r"""(?i)(cookie""" + _QUOTE + r"""\s{0,4}:\s{0,4}""" + _QUOTE + r""")[^"'\r\n]+"""), r"\1" + MASK),
-    # URLs with credentials.
-    (re.compile(r"(?i)\b([a-z][a-z0-9+.-]{1,20}://[^\s/:@\"']{0,200}):[^\s/@\"']{1,1000}@"), r"\1:" + MASK + "@"),
-    # NAME=value, "name": "value", name: value, --name value.
-    (
-        re.compile(r"(" + _TELLING + _QUOTE + r"\s{0,4}(?:=>|[:=])\s{0,4})(?:" + _VALUE + r")", re.MULTILINE),
+    _Rule(("bearer", "basic"), re.compile(r"(?i)\b(bearer|basic)(\s{1,4})[\w.~+/-]{8,}=*"), r"\1\2" + MASK),
+    _Rule(
+        ("cookie",),
+        re.compile(r"""(?i)(cookie""" + _QUOTE + r"""\s{0,4}:\s{0,4}""" + _QUOTE + r""")[^"'\r\n]+"""),
         r"\1" + MASK,
     ),
-    (
+    _Rule(
+        ("authorization", "cookie", "key", "token"),
         re.compile(
-            r"((?<![\w-])--?[\w-]{0,40}?" + _TELLING + r"\s{1,4})(?:" + _QUOTED + r"|(?!\[redacted\])[^\s-]\S*)"
+            r"""(?i)((?:authorization|cookie|api-key|-token)\\{0,8}["'],\s{0,4})(?:""" + _QUOTED + r")", re.MULTILINE
         ),
         r"\1" + MASK,
     ),
-    # Tokens that give themselves away, and bcrypt hashes.
-    (
+    # URLs with credentials: the password, or the whole of what stands there without one.
+    _Rule(("://",), re.compile(r"""(://[^\s/:@"'?#]{0,200}:)(?!\[redacted\])[^\s/@"']{1,1000}@"""), r"\1" + MASK + "@"),
+    _Rule(("://",), re.compile(r"""(://)(?!\[redacted\]@)[^\s/:@"'?#]{1,1000}@"""), r"\1" + MASK + "@"),
+    _Rule(
+        ("insert into", "replace into"),
+        re.compile(
+            r"(?i)(?P<before>(?:insert|replace) into [^()\n]{1,200}"
+            r"\((?P<columns>[^()\n]{1,4000})\)\s{1,4}values\s{0,4})(?P<values>\([^\n]{0,20000})"
+        ),
+        _inserted,
+    ),
+    # A line of an environment file: nothing but a blank ends its value.
+    _Rule(
+        _NAME_WORDS,
+        re.compile(r"""(?m)^([ \t]{0,8}(?:export[ \t])?\w{0,80}?""" + _TELLING + r"""=)(?!["'\\]|\[redacted\])\S+"""),
+        r"\1" + MASK,
+    ),
+    # NAME=value, "name": "value", name: value, --name value.
+    _Rule(
+        _NAME_WORDS,
+        re.compile(r"(" + _TELLING + _QUOTE + _SEPARATOR + r")(?:" + _VALUE + r")"),
+        r"\1" + MASK,
+    ),
+    _Rule(
+        _NAME_WORDS,
+        re.compile(
+            r"((?<![\w-])--?[\w-]{0,40}?" + _TELLING + r"\s{1,4})"
+            r"(?:" + _QUOTED + r"|(?!\[redacted\])[^\s-]\S*)"
+        ),
+        r"\1" + MASK,
+    ),
+    # Tokens that give themselves away, and hashes of passwords.
+    _Rule(
+        ("akia", "gh", "glpat", "xox", "k_", "npm_"),
         re.compile(
             r"\b(?:AKIA[0-9A-Z]{16}|gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|xox[abprs]-[\w-]{10,}|"
             r"[sr]k_(?:live|test)_\w{10,}|npm_\w{30,})"
         ),
         MASK,
     ),
-    (re.compile(r"\$2[abxy]?\$\d\d\$[./A-Za-z0-9]{53}"), MASK),
+    _Rule(("$2",), re.compile(r"\$2[abxy]?\$\d\d\$[./A-Za-z0-9]{53}"), MASK),
+    _Rule(("$argon2", "$scrypt"), re.compile(r"\$(?:argon2\w{0,2}|scrypt)\$[\w$./+=,-]{20,500}"), MASK),
 )
-
-_END_OF_KEY = re.compile(r"-----END [A-Z ]{0,30}PRIVATE KEY-----")
-_LINE_OF_KEY = re.compile(r"[A-Za-z0-9+/=\s]*\Z")
 
 
 def _without_beheaded_keys(text: str) -> str:
@@ -100,7 +172,7 @@ def _without_beheaded_keys(text: str) -> str:
 
 def is_secret_name(name: str) -> bool:
     """Whether a variable, header or key of this name holds a secret."""
-    return _SECRET_NAME.match(name) is not None
+    return _SECRET_NAME.search(name[-_END_OF_NAME:]) is not None
 
 
 def secret_values(environment: Mapping[str, str]) -> List[str]:
@@ -108,35 +180,82 @@ def secret_values(environment: Mapping[str, str]) -> List[str]:
     values = [
         value
         for name, value in environment.items()
-        if is_secret_name(name) and not _ABOUT.search(name) and not _ABOUT_TIME.search(name)
+        if is_secret_name(name)
+        and not _ABOUT.search(name)
+        and not _ABOUT_TIME.search(name)
+        and not _PATH_OF_KEY.match(value)
     ]
     for value in environment.values():
-        values.extend(re.findall(r"://[^\s/:@]*:([^\s/@]+)@", value))
+        for password in re.findall(r"://[^\s/:@]{0,200}:([^\s/@]{1,1000})@", value):
+            values.extend((password, urllib.parse.unquote(password)))
     return sorted({value for value in values if len(value) >= _SHORTEST_KNOWN})
+
+
+def secret_arguments(arguments: Sequence[str]) -> List[str]:
+    """Return the values on a command line that must appear nowhere: those of options with secret names."""
+    found: Dict[str, str] = {}
+    for number, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if equals and is_secret_name(name):
+            found[name.lstrip("-")] = value
+        elif number and _hides_next(arguments[number - 1]) and not argument.startswith("-"):
+            found[arguments[number - 1].lstrip("-")] = argument
+    return secret_values(found)
+
+
+def _hides_next(argument: str) -> bool:
+    return argument.startswith("-") and "=" not in argument and is_secret_name(argument.lstrip("-"))
+
+
+def _spellings(value: str) -> Set[str]:
+    """Return the forms in which a known value may stand in a text."""
+    forms = {value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
+    forms.update((urllib.parse.quote(value, safe=""), urllib.parse.quote_plus(value)))
+    forms.add(base64.b64encode(value.encode("utf-8", "surrogatepass")).decode("ascii").rstrip("="))
+    forms.update(line.strip() for line in value.splitlines() if len(line.strip()) >= _SHORTEST_LINE)
+    return {form for form in forms if len(form) >= _SHORTEST_KNOWN}
 
 
 class Redactor:
     """Takes secrets out; C(known) are values to remove wherever they stand."""
 
     def __init__(self, known: Iterable[str] = ()) -> None:
-        """Compile the known values, longest first, so that a value that contains another goes as a whole."""
-        values = sorted({value for value in known if len(value) >= _SHORTEST_KNOWN}, key=len, reverse=True)
-        self._known = re.compile("|".join(re.escape(value) for value in values)) if values else None
+        """Take the known values, longest first, so that a value that contains another goes as a whole."""
+        forms: Set[str] = set()
+        for value in known:
+            if len(value) >= _SHORTEST_KNOWN:
+                forms |= _spellings(value)
+        self._known = sorted(forms, key=lambda form: (-len(form), form))
 
     def text(self, text: str) -> str:
         """Return C(text) without secrets."""
-        if self._known is not None:
-            text = self._known.sub(MASK, text)
-        for pattern, replacement in _RULES:
-            text = pattern.sub(replacement, text)
-        return _without_beheaded_keys(text)
+        for form in self._known:
+            if form in text:
+                text = text.replace(form, MASK)
+        if "PRIVATE KEY" in text:
+            text = _without_beheaded_keys(_WHOLE_KEY.sub(MASK, text))
+        lowered = text.lower()
+        rules = [rule for rule in _RULES if any(word in lowered for word in rule.words)]
+        if not rules:
+            return text
+        # Most lines of a log hold no such word, and to see that is much quicker than to try the patterns.
+        return "\n".join(self._line(line, rules) for line in _LINES.split(text))
+
+    @staticmethod
+    def _line(line: str, rules: Sequence[_Rule]) -> str:
+        lowered = line.lower()
+        for rule in rules:
+            for word in rule.words:
+                if word in lowered:
+                    line = rule.pattern.sub(rule.replacement, line)
+                    break
+        return line
 
     def argv(self, arguments: List[str]) -> List[str]:
         """Return a command line without secrets; C(--password x) is two arguments but one secret."""
         clean: List[str] = []
         for number, argument in enumerate(arguments):
-            before = arguments[number - 1] if number else ""
-            hidden = before.startswith("-") and "=" not in before and is_secret_name(before.lstrip("-"))
+            hidden = number > 0 and _hides_next(arguments[number - 1])
             clean.append(MASK if hidden and not argument.startswith("-") else self.text(argument))
         return clean
 
