@@ -77,11 +77,12 @@ def run(
     cwd: Optional[str] = None,
     env: Optional[Mapping[str, str]] = None,
     user: Optional[str] = None,
+    stdin: Optional[bytes] = None,
 ) -> Completed:
     """Run C(argv) (never through a shell) for at most C(timeout) seconds and return what it did.
 
-    C(env) is the whole environment of the child; C(None) hands on ours. Output is decoded as UTF-8, bytes that are
-    not are replaced.
+    C(env) is the whole environment of the child; C(None) hands on ours. C(stdin) is what the child reads, nothing by
+    default. Output is decoded as UTF-8, bytes that are not are replaced.
     Raises CommandError where the command cannot be started.
     """
     started = time.monotonic()
@@ -91,7 +92,7 @@ def run(
             list(argv),
             cwd=cwd,
             env=None if env is None else dict(env),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
@@ -101,7 +102,7 @@ def run(
         raise CommandError(f"Cannot run {argv[0]!r}: {error}") from error
     rc: Optional[int]
     try:
-        stdout, stderr = process.communicate(timeout=timeout)
+        stdout, stderr = process.communicate(input=stdin, timeout=timeout)
         rc = process.returncode
     except subprocess.TimeoutExpired:
         with contextlib.suppress(ProcessLookupError):

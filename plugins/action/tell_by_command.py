@@ -1,0 +1,26 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from typing import Any, Callable, ClassVar, Mapping
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import delivery, telling
+
+
+class ActionModule(telling.Telling):
+    """Runs a command of the controller; the documentation is that of the module of the same name."""
+
+    # The command is ended at its time-out by delivery.command itself.
+    _grace = 5.0
+    options: ClassVar[Mapping[str, Any]] = {
+        "argv": {"type": "list", "elements": "str", "required": True},
+        "stdin": {"type": "str", "default": ""},
+    }
+
+    def sender(self, options: Mapping[str, Any]) -> Callable[[], None]:
+        """Return what runs it once."""
+        return lambda: delivery.command(
+            options["argv"], stdin=options["stdin"].encode("utf-8", "replace"), timeout=options["timeout"]
+        )

@@ -1,0 +1,28 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from typing import Any, Callable, ClassVar, Mapping
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import delivery, telling
+
+
+class ActionModule(telling.Telling):
+    """Posts JSON; the documentation is that of the module of the same name."""
+
+    options: ClassVar[Mapping[str, Any]] = {
+        "url": {"type": "str", "required": True, "no_log": True},
+        "body": {"type": "dict", "required": True, "no_log": True},
+        "secret": {"type": "str", "no_log": True},
+        "message_id": {"type": "str", "default": ""},
+        "ca_path": {"type": "path"},
+    }
+
+    def sender(self, options: Mapping[str, Any]) -> Callable[[], None]:
+        """Return what posts once."""
+        return lambda: delivery.post(
+            timeout=options["timeout"],
+            **{name: options[name] for name in ("url", "body", "secret", "message_id", "ca_path")},
+        )
