@@ -16,13 +16,15 @@ import os
 import struct
 import sys
 import time
-from typing import Dict, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 HEADER_SIZE = 32
 FRAME_HEADER_SIZE = 24
 _MAGIC = 0x377F0682  # the lowest bit says that checksums take big-endian words
 _VERSION = 3007000
 _MASK = 0xFFFFFFFF
+_BLOCK = 2 << 20  # bytes of frames whose checksums are computed at once
+_PAIRS = 20  # of words until 64 bits might overflow: each makes the sums at most 2.62 times as large
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +86,46 @@ def checksum(data: bytes, seed: Tuple[int, int], *, big_endian: bool) -> Tuple[i
         first = (first + second + one) & _MASK
         second = (second + first + two) & _MASK
     return first, second
+
+
+def frame_checksums(block: bytes, seed: Tuple[int, int], *, frame_size: int, big_endian: bool) -> List[Tuple[int, int]]:
+    """Return for each frame of C(block) the checksum that it has to bear, if the one before bears the right one.
+
+    C(seed) is the checksum before the first frame. Since every frame holds the link to the next, all can be computed
+    side by side: each in 64 bits of one long number, which is an order of magnitude faster than one word at a time.
+    """
+    count = len(block) // frame_size
+    starts = range(0, count * frame_size, frame_size)
+    found = [struct.unpack_from(">II", block, start + 16) for start in starts]
+    seeds = [seed, *found[:-1]]
+    words = array.array("I")
+    words.frombytes(block)
+    if big_endian != (sys.byteorder == "big"):
+        words.byteswap()
+    stride = frame_size // words.itemsize
+    lanes = bytearray(8 * count)
+    # The lower half of each 64 bits; the other half stays zero.
+    lower = memoryview(lanes).cast("I")[sys.byteorder == "big" :: 2]
+
+    def number(values: memoryview) -> int:
+        lower[:] = values
+        return int.from_bytes(lanes, sys.byteorder)
+
+    view = memoryview(words)
+    mask = number(memoryview(array.array("I", [_MASK] * count)))
+    first, second = (number(memoryview(array.array("I", each))) for each in zip(*seeds))
+    # What is summed up: the first eight bytes of the frame's header, and its page.
+    pairs = [0, *range(FRAME_HEADER_SIZE // words.itemsize, stride, 2)]
+    for done, word in enumerate(pairs, 1):
+        first += second + number(view[word::stride])
+        second += first + number(view[word + 1 :: stride])
+        if done % _PAIRS == 0:
+            first, second = first & mask, second & mask
+    lists = []
+    for sums in (first & mask, second & mask):
+        lanes[:] = sums.to_bytes(8 * count, sys.byteorder)
+        lists.append(lower.tolist())
+    return list(zip(*lists))
 
 
 def parse_index(data: bytes) -> Optional[WalIndex]:
@@ -185,30 +227,33 @@ class _Scan:
         self.running = seed
         pending: Dict[int, int] = {}
         pending_page_one = b""
-        for index in range(self.total):
-            if deadline is not None and index % 64 == 0 and time.monotonic() > deadline:
+        at_once = max(_BLOCK // self.frame_size, 1)
+        for start in range(0, self.total, at_once):
+            if deadline is not None and time.monotonic() > deadline:
                 return False
-            frame = self._frame_at(index, self.frame_size)
-            if len(frame) < self.frame_size:  # the file was cut meanwhile
+            length = min(at_once, self.total - start) * self.frame_size
+            block = self._frame_at(start, length)
+            block = block[: len(block) // self.frame_size * self.frame_size]
+            if not block:  # the file was cut meanwhile
                 break
-            page, commit, salt1, salt2, sum1, sum2 = struct.unpack_from(">6I", frame)
-            if (salt1, salt2) != self.salts or page == 0:
-                break
-            running = self._sum(frame)
-            if running != (sum1, sum2):
-                break
-            self.running = running
-            self.valid = index + 1
-            pending[page] = index
-            if page == 1:
-                pending_page_one = frame[FRAME_HEADER_SIZE : FRAME_HEADER_SIZE + 100]
-            if commit:
-                self.committed = index + 1
-                self.database_pages = commit
-                self.last_frame_of_page.update(pending)
-                pending.clear()
-                self.page_one = pending_page_one
-                self.first_page_one = self.first_page_one or pending_page_one
+            sums = frame_checksums(block, self.running, frame_size=self.frame_size, big_endian=self.big_endian)
+            for index, running in enumerate(sums, start):
+                at = (index - start) * self.frame_size
+                page, commit, salt1, salt2, sum1, sum2 = struct.unpack_from(">6I", block, at)
+                if (salt1, salt2) != self.salts or page == 0 or running != (sum1, sum2):
+                    return True
+                self.running = running
+                self.valid = index + 1
+                pending[page] = index
+                if page == 1:
+                    pending_page_one = block[at + FRAME_HEADER_SIZE : at + FRAME_HEADER_SIZE + 100]
+                if commit:
+                    self.committed = index + 1
+                    self.database_pages = commit
+                    self.last_frame_of_page.update(pending)
+                    pending.clear()
+                    self.page_one = pending_page_one
+                    self.first_page_one = self.first_page_one or pending_page_one
         return True
 
     def tail(self, *, deadline: Optional[float]) -> bool:

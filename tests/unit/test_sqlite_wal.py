@@ -78,6 +78,53 @@ def test_a_flipped_byte(tmp_path: Path, where: int, part: int, expected: tuple[i
     connection.close()
 
 
+def _swap_checksums(path: str) -> None:
+    """Write the WAL as a machine of the other byte order would have."""
+    data = bytearray(Path(path).read_bytes())
+    data[3] ^= 1
+    big_endian = bool(data[3] & 1)
+    size = 24 + struct.unpack_from(">I", data, 8)[0]
+    sums = _sqlite_wal.checksum(bytes(data[:24]), (0, 0), big_endian=big_endian)
+    struct.pack_into(">II", data, 24, *sums)
+    for start in range(32, len(data), size):
+        sums = _sqlite_wal.checksum(bytes(data[start : start + 8]), sums, big_endian=big_endian)
+        sums = _sqlite_wal.checksum(bytes(data[start + 24 : start + size]), sums, big_endian=big_endian)
+        struct.pack_into(">II", data, start + 16, *sums)
+    Path(path).write_bytes(data)
+
+
+@pytest.mark.parametrize("page_size", [512, 4096, 65536])
+def test_checksums_of_the_other_byte_order(tmp_path: Path, page_size: int) -> None:
+    path = str(tmp_path / "db")
+    crashed(path, page_size=page_size)
+    total = read(f"{path}-wal").frames_total
+    _swap_checksums(f"{path}-wal")
+    wal = read(f"{path}-wal")
+    assert wal.frames_total == wal.frames_valid == wal.frames_committed == total
+    flip(f"{path}-wal", frame_offset(5, page_size=page_size) + 24 + 100)
+    assert read(f"{path}-wal").frames_valid == 5
+
+
+@pytest.mark.parametrize("at", [0, 1, 510, 511, 512, 700])
+def test_a_flipped_byte_in_a_long_wal(tmp_path: Path, at: int) -> None:
+    """Frames are summed up many at once: wherever one is damaged, all before it count and none from it on."""
+    path = str(tmp_path / "db-wal")
+    crashed(str(tmp_path / "db"), in_wal=900, page_size=4096)
+    flip(path, frame_offset(at) + 24 + 4000)
+    assert read(path).frames_valid == at
+
+
+@pytest.mark.parametrize("big_endian", [False, True])
+@pytest.mark.parametrize("page_size", [512, 65536])
+def test_largest_words_do_not_overflow(page_size: int, big_endian: bool) -> None:
+    frame = b"\xff" * (24 + page_size)
+    seed = (0xFFFFFFFF, 0xFFFFFFFF)
+    one = _sqlite_wal.checksum(frame[:8], seed, big_endian=big_endian)
+    one = _sqlite_wal.checksum(frame[24:], one, big_endian=big_endian)
+    sums = _sqlite_wal.frame_checksums(frame * 3, seed, frame_size=len(frame), big_endian=big_endian)
+    assert sums == [one] * 3  # every frame bears the sum that is the seed
+
+
 def test_an_unfinished_transaction_does_not_count(tmp_path: Path) -> None:
     path = str(tmp_path / "db")
     connection = sqlite3.connect(f"{path}.live", isolation_level=None)
