@@ -63,11 +63,15 @@ class KnexError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Tables:
-    """What knex's own tables hold: for each its name, the statement that made it, and its rows."""
+    """What knex's own tables hold: for each its name, the statement that made it, and its rows.
+
+    C(names): the migrations that were applied.
+    """
 
     tables: Sequence[Tuple[str, str, Sequence[Sequence[Any]]]]
     batch: Optional[int]
     locked: bool
+    names: Sequence[str] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +135,9 @@ def _emit_tables(connection: sqlite3.Connection, emit: _sqlite_view.Emit) -> Non
             taken = connection.execute(f"SELECT count(*) FROM {name} WHERE is_locked = 1").fetchone()[0]  # noqa: S608
             emit({"event": "lock", "taken": taken})
         else:
-            emit({"event": "batch", "batch": connection.execute(f"SELECT max(batch) FROM {name}").fetchone()[0]})  # noqa: S608
+            applied = connection.execute(f"SELECT name, batch FROM {name} ORDER BY id").fetchall()  # noqa: S608
+            batches = [batch for _name, batch in applied if batch is not None]
+            emit({"event": "applied", "names": [row[0] for row in applied], "batch": max(batches, default=None)})
 
 
 def _look_at_files(db_path: str) -> Tuple[_sqlite_files.Look, _sqlite_holders.Holders]:
@@ -178,11 +184,12 @@ def read_tables(db_path: str) -> Tables:
     else:
         why = end.get("error") or end.get("signal") or ("it took too long" if "timeout" in end else "it keeps changing")
         raise KnexError(f"Cannot read the migrations in {db_path}: {why}")
-    batches = [message["batch"] for message in messages if message["event"] == "batch" and message["batch"] is not None]
+    applied = [message for message in messages if message["event"] == "applied"]
     return Tables(
         tables=[(item["name"], item["sql"], item["rows"]) for item in messages if item["event"] == "table"],
-        batch=max(batches, default=None),
+        batch=max((item["batch"] for item in applied if item["batch"] is not None), default=None),
         locked=any(message["taken"] for message in messages if message["event"] == "lock"),
+        names=[str(name) for item in applied for name in item["names"]],
     )
 
 

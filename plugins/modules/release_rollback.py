@@ -1,0 +1,148 @@
+#!/usr/bin/python
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: release_rollback
+short_description: Go back to an earlier release of the application, where its schema still fits
+version_added: 0.2.0
+description:
+  - Goes to the release before the present one, or to O(release), which may be a later one as well.
+  - With O(strategy=symlink), O(app_dir) is a symbolic link to one of several folders, and is replaced in one rename.
+    With O(strategy=git), O(app_dir) is a git repository, and the tag before the present commit is checked out.
+  - Does nothing, and says so in RV(refused), where the database has migrations that the other release does not have,
+    where the database or a file of O(protect) belongs to a release, and where files of the repository were changed by
+    hand.
+  - A release that was gone back to is left for a still older one only where O(release) names that.
+  - Stop the service and back up its database before, and see to the modules (M(itsm_nexus.runbook.npm_ci)) afterwards.
+extends_documentation_fragment:
+  - itsm_nexus.runbook.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  strategy:
+    description: How releases are kept on this host.
+    type: str
+    choices: [symlink, git]
+    required: true
+  app_dir:
+    description: The application's folder, or the link to it. An absolute path.
+    type: path
+    required: true
+  release:
+    description:
+      - The folder's name, or a tag, branch or commit. Empty for the one before the present one.
+      - Folders are ordered by name, numbers in them as numbers.
+    type: str
+    default: ""
+  releases_dir:
+    description: Folder of the releases, with O(strategy=symlink). By default the one that the present release is in.
+    type: path
+    default: ""
+  migrations_dir:
+    description: Folder of the migrations within a release.
+    type: str
+    default: backend/migrations
+  db_path:
+    description: The database, an absolute path.
+    type: path
+    required: true
+  protect:
+    description: Other files that must survive, such as the environment file. Absolute paths.
+    type: list
+    elements: path
+    default: []
+  timeout:
+    description: Seconds that one call of git may take.
+    type: float
+    default: 60.0
+  state_dir:
+    description: Folder in which it is noted what was done.
+    type: path
+    default: /var/lib/itsm-runbook
+author:
+  - The itsm_nexus.runbook contributors !UNKNOWN
+notes:
+  - git runs as the owner of O(app_dir), without the hooks of the repository.
+seealso:
+  - module: itsm_nexus.runbook.npm_ci
+  - module: itsm_nexus.runbook.sqlite_backup
+"""
+
+EXAMPLES = r"""
+- name: Go back to the release before
+  itsm_nexus.runbook.release_rollback:
+    strategy: symlink
+    app_dir: /srv/itsm/current
+    db_path: /srv/itsm/shared/itsm.db
+
+- name: Go back to a tag
+  itsm_nexus.runbook.release_rollback:
+    strategy: git
+    app_dir: /mnt/LinuxHDD/ITSM-System
+    release: v1.4.2
+    db_path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
+"""
+
+RETURN = r"""
+from:
+  description: The release that was found, by folder, branch, tag or commit. Null where it could not be told.
+  returned: success
+  type: str
+  sample: v1.5.0
+to:
+  description: The release that was gone to, or would be.
+  returned: success
+  type: str
+  sample: v1.4.2
+refused:
+  description: Why it was not done, empty where nothing spoke against it.
+  returned: success
+  type: str
+  sample: ""
+duration:
+  description: Seconds it took.
+  returned: success
+  type: float
+  sample: 0.2
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _release
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "strategy": {"type": "str", "choices": ["symlink", "git"], "required": True},
+            "app_dir": {"type": "path", "required": True},
+            "release": {"type": "str", "default": ""},
+            "releases_dir": {"type": "path", "default": ""},
+            "migrations_dir": {"type": "str", "default": "backend/migrations"},
+            "db_path": {"type": "path", "required": True},
+            "protect": {"type": "list", "elements": "path", "default": []},
+            "timeout": {"type": "float", "default": 60.0},
+            "state_dir": {"type": "path", "default": "/var/lib/itsm-runbook"},
+        },
+        supports_check_mode=True,
+    )
+    values = dict(module.params)
+    strategy = values.pop("strategy")
+    try:
+        result = _release.roll_back(_release.Releases(**values), strategy=strategy, check_mode=module.check_mode)
+    except _release.ReleaseError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
