@@ -252,7 +252,7 @@ class _Preflight:
             return
         self.compare_unit(properties)
         self._main_pid = _node_process.main_pid(properties)
-        self.environment.update(_unit_environment(properties))
+        self.environment.update(unit_environment(properties))
 
     def compare_unit(self, properties: Mapping[str, str]) -> None:
         folder = properties.get("WorkingDirectory", "").lstrip("!-")
@@ -329,7 +329,7 @@ def _files_of(line: str) -> List[str]:
     return sorted(glob.glob(found.group(1))) or [found.group(1)] if found else []
 
 
-def _unit_environment(properties: Mapping[str, str]) -> Dict[str, str]:
+def unit_environment(properties: Mapping[str, str]) -> Dict[str, str]:
     """Return what a unit sets for its process: C(Environment), and over it C(EnvironmentFiles) in their order."""
     environment: Dict[str, str] = {}
     try:
