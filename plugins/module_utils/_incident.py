@@ -2,16 +2,15 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The incident's record on the host, and the lease within it that lets one run at a time work on the host.
+"""The incident's record on the host.
 
-Files below the state folder: C(lock) (locked with flock(2) for the length of one call, never removed), C(incident.json)
-(the open incident) and C(incidents/<id>.json) (those that are over). A record is replaced as a whole, so that a power
-cut leaves the old or the new one; one that cannot be read is set aside and never stands in the way.
+Files below the state folder: C(incident.json) (the open incident), C(incidents/<id>.json) (those that are over) and
+C(last_healthy) (empty; its time of change is when the service was last found healthy). A record is replaced as a
+whole, so that a power cut leaves the old or the new one; one that cannot be read is set aside and never stands in the
+way. Where the state folder cannot be written to (a full disk, say), records are kept in the folder of the lease until
+it can.
 
-No process of a run lives from its first task to its last, so the lock for the whole run is a lease: the record names
-the run that works and until when. Every call of that run renews it; when the run dies it ends by itself. It is
-measured on the kernel's clock since boot (a step of the wall clock neither frees nor extends it) and is void after a
-reboot.
+Who may write is the run that has the lease of the host; every call here takes or renews it.
 """
 
 from __future__ import annotations
@@ -19,28 +18,22 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-import fcntl
 import json
 import os
 import re
 import secrets
-import time
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _files
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _files, _lease, _maintenance
 
 # Outcomes after which the service still does not serve: the incident stays open, and the next run goes on with it.
 UNFINISHED = ("not_recovered",)
 
-# Rungs that are no restart of the service.
-_NO_RESTART = ("remediation",)
+# What it came to where no run of ours brought the service back.
+BY_HAND = "mended_by_hand"
 
 _ID = re.compile(r"INC-\d{8}T\d{6}Z-[0-9a-f]{4}\Z")
 _POLL = 0.1
-# How long one call may hold the kernel lock is a matter of milliseconds; longer means that the disk hangs.
-_LOCK_TIMEOUT = 10.0
-# However a record came to be, it never keeps other runs out for longer than this.
-LONGEST_LEASE = 3600.0
 
 _EMPTY: Dict[str, Any] = {
     "closed_at": None,
@@ -49,12 +42,14 @@ _EMPTY: Dict[str, Any] = {
     "detected_by": None,
     "signs": [],
     "attempts": [],
+    "starts": [],
     "cause": None,
     "mitigated_at": None,
     "outcome": None,
     "told": [],
     "runs": [],
-    "lease": None,
+    # How many times it was written: of two copies the higher one is the newer.
+    "revision": 0,
 }
 
 
@@ -66,26 +61,8 @@ class _HeldError(IncidentError):
     """Another run holds the lease."""
 
 
-def _boot_id() -> str:
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
-            return stream.read().strip()
-    except OSError:
-        return ""
-
-
 # What of a record the module returns as it is.
-_RETURNED = ("id", "opened_at", *(name for name in _EMPTY if name not in ("runs", "lease")))
-
-
-@dataclasses.dataclass(frozen=True)
-class Clock:
-    """The clocks used: of the wall for the record, since boot for the lease, and which boot this is."""
-
-    wall: Callable[[], float] = time.time
-    boot: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
-    boot_id: Callable[[], str] = _boot_id
-    sleep: Callable[[float], None] = time.sleep
+_RETURNED = ("id", "opened_at", *(name for name in _EMPTY if name not in ("runs", "revision")))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,15 +80,7 @@ class Update:
     told: Sequence[Mapping[str, Any]] = ()
 
 
-# Where the files are.
-
-
-def _paths(state_dir: str) -> Tuple[str, str, str]:
-    return (
-        os.path.join(state_dir, "lock"),
-        os.path.join(state_dir, "incident.json"),
-        os.path.join(state_dir, "incidents"),
-    )
+# The records.
 
 
 def _encode(record: Mapping[str, Any]) -> bytes:
@@ -124,176 +93,171 @@ def _decode(data: bytes) -> Dict[str, Any]:
     if not isinstance(read, dict) or not _ID.match(str(read.get("id"))):
         raise ValueError("it is no incident")
     record = {**copy.deepcopy(_EMPTY), **read}
-    for name, kind in (("signs", dict), ("attempts", dict), ("told", dict), ("runs", str)):
+    for name, kind in (("signs", dict), ("attempts", dict), ("starts", dict), ("told", dict), ("runs", str)):
         if not isinstance(record[name], list) or not all(isinstance(item, kind) for item in record[name]):
             raise ValueError(f"its {name} are of another kind")
+    if isinstance(record["revision"], bool) or not isinstance(record["revision"], int):
+        raise ValueError("its revision is no number")
     instants = [record.get("opened_at")]
     instants += [record[name] for name in ("detected_at", "mitigated_at", "closed_at") if record[name] is not None]
+    instants += [item.get("at") for item in (*record["signs"], *record["starts"])]
+    instants += [item.get("started_at") for item in record["attempts"]]
     for sign in record["signs"]:
-        instants.append(sign.get("at"))
         if not isinstance(sign.get("kind"), str) or not isinstance(sign.get("source"), str):
             raise ValueError("a sign has no kind or no source")
     for attempt in record["attempts"]:
-        instants.append(attempt.get("started_at"))
         if not isinstance(attempt.get("rung"), str):
             raise ValueError("an attempt names no rung")
     for at in instants:
         _clock.epoch(str(at))
-    if record["lease"] is not None:
-        _check_lease(record["lease"])
     return record
 
 
-def _check_lease(lease: Any) -> None:
-    if not isinstance(lease, dict):
-        raise ValueError("its lease is of another kind")
-    for name in ("run", "since", "step", "until", "boot_id"):
-        if not isinstance(lease.get(name), str):
-            raise ValueError(f"its lease has no {name}")
-    for name in ("renewed", "ends"):
-        if isinstance(lease.get(name), bool) or not isinstance(lease.get(name), (int, float)):
-            raise ValueError(f"its lease has no {name}")
+_CURRENT = "incident.json"
+_HISTORY = "incidents"
 
 
 @dataclasses.dataclass
 class _Store:
-    """The records below one state folder. To be used under the lock; without C(writing) it changes nothing."""
+    """The records of one state folder. Without C(writing) it changes nothing."""
 
-    state_dir: str
-    clock: Clock
+    # The state folder, and where records are kept while it cannot be written to.
+    home: str
+    spare: str
+    clock: _lease.Clock
     writing: bool
     warnings: List[str] = dataclasses.field(default_factory=list)
 
-    @property
-    def current(self) -> str:
-        return _paths(self.state_dir)[1]
-
-    @property
-    def history(self) -> str:
-        return _paths(self.state_dir)[2]
-
-    def read(self, path: str) -> Optional[Dict[str, Any]]:
+    def _read(self, path: str) -> Optional[Dict[str, Any]]:
         """Return the record in C(path); one that is damaged is set aside and counts as none."""
         try:
             with open(path, "rb") as stream:
                 return _decode(stream.read())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        except (ValueError, RecursionError) as error:
-            aside = f"{path}.damaged-{_clock.compact(self.clock.wall())}"
+        except (OSError, ValueError, RecursionError) as error:
+            kept = ""
             if self.writing:
-                os.replace(path, aside)
-                self.warnings.append(f"The record {path} was damaged ({error}); it is kept as {aside}")
-            else:
-                self.warnings.append(f"The record {path} is damaged ({error})")
+                aside = f"{path}.damaged-{_clock.compact(self.clock.wall())}-{secrets.token_hex(2)}"
+                with contextlib.suppress(OSError):
+                    os.replace(path, aside)
+                    kept = f"; it is kept as {aside}"
+            self.warnings.append(f"The record {path} is damaged ({error}){kept}")
             return None
 
-    def write(self, record: Mapping[str, Any]) -> None:
-        _files.write_atomically(self.current, _encode(record))
+    def write(self, record: Dict[str, Any]) -> str:
+        """Write the open record and return the folder it is in now. Raises OSError where it can be kept nowhere."""
+        record["revision"] += 1
+        for folder in (self.home, self.spare):
+            try:
+                _files.private_folder(folder)
+                _files.write_atomically(os.path.join(folder, _CURRENT), _encode(record))
+            except OSError as error:
+                if folder == self.spare:
+                    raise
+                self.warnings.append(
+                    f"The incident's record cannot be kept in {self.home} ({error.strerror}). Until it can, it is kept "
+                    f"in {self.spare}, where a reboot loses it"
+                )
+            else:
+                break
+        if folder == self.home:
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(self.spare, _CURRENT))
+        return folder
 
-    def file_away(self, record: Mapping[str, Any]) -> None:
+    def file_away(self, record: Dict[str, Any]) -> None:
         """Move the open record to those that are over."""
-        _files.private_folder(self.history)
-        self.write(record)
-        os.replace(self.current, os.path.join(self.history, f"{record['id']}.json"))
-        _files.fsync_folder(self.history)
-        _files.fsync_folder(self.state_dir)
+        folder = self.write(record)
+        for home in dict.fromkeys((folder, self.spare)):
+            path = os.path.join(home, _HISTORY, f"{record['id']}.json")
+            # Where the move does not succeed, the next call finds the open record closed and moves it.
+            with contextlib.suppress(OSError):
+                _files.private_folder(os.path.dirname(path))
+                if home == folder:
+                    os.replace(os.path.join(folder, _CURRENT), path)
+                else:
+                    _files.write_atomically(path, _encode(record))
+                    os.unlink(os.path.join(folder, _CURRENT))
+                _files.fsync_folder(os.path.dirname(path))
+                _files.fsync_folder(folder)
+                break
+
+    def rewrite(self, record: Dict[str, Any]) -> None:
+        """Write a record that is over."""
+        record["revision"] += 1
+        name = f"{record['id']}.json"
+        for home in (self.home, self.spare):
+            path = os.path.join(home, _HISTORY, name)
+            if os.path.exists(path):
+                try:
+                    _files.write_atomically(path, _encode(record))
+                except OSError as error:
+                    self.warnings.append(f"The record {path} cannot be written: {error.strerror}")
 
     def past(self, *, since: float) -> List[Dict[str, Any]]:
         """Return the records that are over and were written to after C(since), the newest first."""
-        found = []
-        with contextlib.suppress(FileNotFoundError), os.scandir(self.history) as entries:
-            for entry in entries:
-                if entry.name.endswith(".json") and entry.stat().st_mtime >= since:
-                    record = self.read(entry.path)
-                    if record is not None:
-                        found.append(record)
-        return sorted(found, key=lambda record: str(record["id"]), reverse=True)
+        found: Dict[str, Dict[str, Any]] = {}
+        for home in (self.home, self.spare):
+            for path in _json_files(os.path.join(home, _HISTORY), since=since):
+                record = self._read(path)
+                if record is not None:
+                    found[record["id"]] = record
+        return sorted(found.values(), key=lambda record: str(record["id"]), reverse=True)
 
     def open_incident(self) -> Optional[Dict[str, Any]]:
         """Return the open incident. One that a dying run closed but no longer moved is moved now."""
-        record = self.read(self.current)
-        if record is not None and record.get("closed_at"):
+        found = [self._read(os.path.join(home, _CURRENT)) for home in (self.home, self.spare)]
+        known = sorted((item for item in found if item), key=lambda item: (item["opened_at"], item["revision"]))
+        if not known:
+            return None
+        record = known[-1]
+        if self._is_over(record):
+            if self.writing:
+                for home in (self.home, self.spare):
+                    with contextlib.suppress(OSError):
+                        os.unlink(os.path.join(home, _CURRENT))
+            return None
+        if record["closed_at"]:
             if self.writing:
                 self.file_away(record)
             return None
         return record
 
+    def _is_over(self, record: Mapping[str, Any]) -> bool:
+        """Whether the record is a copy left behind of one that was filed away where there was room."""
+        name = f"{record['id']}.json"
+        return any(os.path.exists(os.path.join(home, _HISTORY, name)) for home in (self.home, self.spare))
+
     def tidy(self) -> None:
-        """Remove what writes that were cut off left behind."""
-        prefix = f".{os.path.basename(self.current)}."
-        for name in os.listdir(self.state_dir):
-            if name.startswith(prefix):
-                os.unlink(os.path.join(self.state_dir, name))
+        """Bring home what had to be kept elsewhere, and remove what writes that were cut off left behind."""
+        for home in (self.home, self.spare):
+            for folder in (home, os.path.join(home, _HISTORY)):
+                with contextlib.suppress(OSError):
+                    for name in os.listdir(folder):
+                        if name.startswith((f".{_CURRENT}.", ".INC-")):
+                            os.unlink(os.path.join(folder, name))
+        for path in _json_files(os.path.join(self.spare, _HISTORY), since=0):
+            with contextlib.suppress(OSError), open(path, "rb") as stream:
+                _files.private_folder(os.path.join(self.home, _HISTORY))
+                _files.write_atomically(os.path.join(self.home, _HISTORY, os.path.basename(path)), stream.read())
+                os.unlink(path)
 
 
-@contextlib.contextmanager
-def _locked(state_dir: str, *, clock: Clock) -> Iterator[None]:
-    """Hold the kernel lock of the state folder. Raises IncidentError where it is not to be had."""
-    path = _paths(state_dir)[0]
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+def _json_files(folder: str, *, since: float) -> List[str]:
+    """Return the records in C(folder) that were written to after C(since)."""
     try:
-        give_up = time.monotonic() + _LOCK_TIMEOUT
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > give_up:
-                    raise IncidentError(
-                        f"Cannot lock {path}: another call has held it for {_LOCK_TIMEOUT:.0f} s"
-                    ) from None
-                clock.sleep(0.01)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-# The lease.
-
-
-def lease_of(record: Optional[Mapping[str, Any]], *, clock: Clock) -> Optional[Dict[str, Any]]:
-    """Return who works on the incident: C(run), C(since), C(step), C(until); C(None) where nobody (any more) does."""
-    lease = (record or {}).get("lease")
-    if lease is None or lease["boot_id"] != clock.boot_id():
-        return None
-    if not lease["renewed"] <= clock.boot() < min(lease["ends"], lease["renewed"] + LONGEST_LEASE):
-        return None
-    return {name: lease[name] for name in ("run", "since", "step", "until")}
-
-
-def _take_lease(record: Dict[str, Any], *, run: str, step: str, seconds: float, clock: Clock) -> None:
-    """Give the lease to C(run), or renew it: it is never made shorter by a call that asks for less."""
-    wall, boot = clock.wall(), clock.boot()
-    held = lease_of(record, clock=clock)
-    mine = held is not None and held["run"] == run
-    old = record["lease"] if mine else None
-    ends = boot + seconds
-    if old is not None and old["step"] == step:
-        ends = max(ends, old["ends"])
-    record["lease"] = {
-        "run": run,
-        "since": old["since"] if old is not None else _clock.iso(wall),
-        "step": step,
-        "until": _clock.iso(wall + ends - boot),
-        "boot_id": clock.boot_id(),
-        "renewed": boot,
-        "ends": ends,
-    }
-
-
-def _refusal(held: Mapping[str, Any], *, state_dir: str) -> str:
-    return (
-        f"Another run works on this host: {held['run']}, since {held['since']}, at step {held['step']!r}, "
-        f"its lease in {state_dir} ends {held['until']} unless renewed"
-    )
+        with os.scandir(folder) as entries:
+            return [item.path for item in entries if item.name.endswith(".json") and item.stat().st_mtime >= since]
+    except OSError:
+        return []
 
 
 # What the instants say.
 
 
 def outage_start(record: Mapping[str, Any]) -> Dict[str, str]:
-    """Return when the outage began: the range C(earliest) to C(latest), and whose word C(latest) is (C(source)).
+    """Return when the outage began: the range C(earliest) to C(latest), each with whose word it is.
 
     The earliest is the last good sign, the latest the first bad sign after it; later than the incident's opening no
     sign says anything about its beginning. The best single instant is the latest: something had failed by then.
@@ -303,10 +267,11 @@ def outage_start(record: Mapping[str, Any]) -> Dict[str, str]:
     detected = record.get("detected_at")
     if detected and detected <= opened:
         signs.append({"at": detected, "kind": "bad", "source": f"detection: {record.get('detected_by') or 'unknown'}"})
-    good = max((item["at"] for item in signs if item["kind"] == "good"), default=None)
-    bad = sorted((item["at"], item["source"]) for item in signs if item["kind"] == "bad" and item["at"] >= (good or ""))
-    at, source = bad[0] if bad else (opened, "incident opened")
-    return {"earliest": good or at, "latest": at, "source": source}
+    good = max(((item["at"], item["source"]) for item in signs if item["kind"] == "good"), default=("", ""))
+    bad = sorted((item["at"], item["source"]) for item in signs if item["kind"] == "bad" and item["at"] >= good[0])
+    latest = bad[0] if bad else (opened, "incident opened")
+    earliest = good if good[0] else latest
+    return {"earliest": earliest[0], "earliest_source": earliest[1], "latest": latest[0], "source": latest[1]}
 
 
 def _between(earlier: str, later: str) -> float:
@@ -314,20 +279,34 @@ def _between(earlier: str, later: str) -> float:
 
 
 def _restarts(records: Sequence[Mapping[str, Any]], *, since: float) -> int:
-    return sum(
-        1
-        for record in records
-        for attempt in record["attempts"]
-        if attempt["rung"] not in _NO_RESTART
-        and not attempt.get("halted")
-        and _clock.epoch(attempt["started_at"]) >= since
-    )
+    """Return how many times runs started the service after C(since)."""
+    return sum(1 for record in records for start in record["starts"] if _clock.epoch(start["at"]) >= since)
+
+
+def _result_of(attempt: Mapping[str, Any]) -> str:
+    if attempt.get("halted"):
+        return "halted"
+    return {None: "under way", True: "held"}.get(attempt.get("held"), "did not hold")
 
 
 # What a call does.
 
 
-def _new_record(*, clock: Clock) -> Dict[str, Any]:
+@dataclasses.dataclass
+class _Call:
+    """One call: who makes it, and with what."""
+
+    state: str
+    run: str
+    step: str
+    lease: float
+    update: Update
+    window: float
+    restart_limit: int
+    maintenance: Optional[Dict[str, str]]
+
+
+def _new_record(*, clock: _lease.Clock) -> Dict[str, Any]:
     wall = clock.wall()
     return {
         **copy.deepcopy(_EMPTY),
@@ -350,16 +329,17 @@ def _apply(record: Dict[str, Any], update: Update, *, run: str) -> None:
             if dict(item) not in record[name]:
                 record[name].append(dict(item))
     for item in update.attempts:
-        attempt = {"held": None, "halted": False, "reason": "", "seconds": None, **item, "run": run}
-        same = [
-            number
-            for number, known in enumerate(record["attempts"])
-            if (known["rung"], known["started_at"]) == (attempt["rung"], attempt["started_at"])
-        ]
-        if same:
-            record["attempts"][same[0]] = {**attempt, "run": record["attempts"][same[0]].get("run", run)}
-        else:
+        attempt = {"held": None, "halted": False, "reason": "", "seconds": None, "started": False, **item, "run": run}
+        known = _attempt(record, attempt["rung"], attempt["started_at"])
+        if known is None:
             record["attempts"].append(attempt)
+        else:
+            known.update({**attempt, **{name: known[name] for name in ("run", "started") if name in known}})
+
+
+def _attempt(record: Mapping[str, Any], rung: str, started_at: str) -> Optional[Dict[str, Any]]:
+    same = [item for item in record["attempts"] if (item["rung"], item["started_at"]) == (rung, started_at)]
+    return same[0] if same else None
 
 
 def _checked(update: Update) -> None:
@@ -380,21 +360,34 @@ def _checked(update: Update) -> None:
         instant("signs[].at", item.get("at"))
     for item in update.attempts:
         instant("attempts[].started_at", item.get("started_at"))
+    for item in update.told:
+        instant("told[].at", item.get("at"))
+        for name in ("level", "contact", "channel"):
+            if not isinstance(item.get(name), str):
+                raise IncidentError(f"told[].{name} is {item.get(name)!r}: allowed is a word")
 
 
-def _step(record: Mapping[str, Any], step: str, *, run: str, state: str) -> str:
+def _under_way(record: Mapping[str, Any], *, run: str) -> Optional[Dict[str, Any]]:
+    """Return the attempt that C(run) has begun and not ended."""
+    begun = [item for item in record["attempts"] if item.get("run") == run and item.get("held") is None]
+    return begun[-1] if begun else None
+
+
+def _step(record: Mapping[str, Any], call: _Call) -> str:
     """Return the name of the step a run is at: the one it says, the attempt it has begun, or the kind of call."""
-    begun = [item["rung"] for item in record["attempts"] if item.get("run") == run and item.get("held") is None]
-    return step or (begun[-1] if begun else state)
+    begun = _under_way(record, run=call.run)
+    return call.step or (begun["rung"] if begun else call.state)
 
 
 def _result(
-    record: Optional[Mapping[str, Any]], *, store: _Store, run: Optional[str], window: float, continued: bool
+    record: Optional[Mapping[str, Any]], call: _Call, *, store: _Store, seat: _lease.Seat, continued: bool = False
 ) -> Dict[str, Any]:
-    since = store.clock.wall() - window
-    restarts = _restarts(store.past(since=since), since=since)
+    since = store.clock.wall() - call.window
+    records = store.past(since=since)
     result: Dict[str, Any] = {name: copy.deepcopy((record or _EMPTY).get(name)) for name in _RETURNED}
     result.update(outage_started_at=None, outage_started=None, outage_seconds=None)
+    for attempt in result["attempts"]:
+        attempt["result"] = _result_of(attempt)
     if record is not None:
         start, mitigated = outage_start(record), record["mitigated_at"]
         result.update(
@@ -402,21 +395,31 @@ def _result(
             outage_started=start,
             outage_seconds=_between(start["latest"], mitigated) if mitigated else None,
         )
-        if not record["closed_at"]:
-            restarts += _restarts([record], since=since)
+        if record["id"] not in [item["id"] for item in records]:
+            records.append(dict(record))
+    restarts = _restarts(records, since=since)
+    holder = seat.holder()
     result.update(
-        run=run,
+        run=call.run or None,
         restarts_in_window=restarts,
-        locked_by=lease_of(record, clock=store.clock),
+        blind_restarts_left=max(0, call.restart_limit - restarts),
+        crash_loop={
+            "looping": restarts >= call.restart_limit,
+            "restarts": restarts,
+            "limit": call.restart_limit,
+            "window": call.window,
+        },
+        locked_by=holder,
+        maintenance=call.maintenance,
         continued=continued,
-        warnings=store.warnings,
+        warnings=list(dict.fromkeys(store.warnings + seat.warnings)),
     )
     return result
 
 
 def _public(record: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
-    """Return what counts as a change: all but the lease."""
-    return {name: value for name, value in (record or {}).items() if name != "lease"}
+    """Return what counts as a change."""
+    return {name: value for name, value in (record or {}).items() if name != "revision"}
 
 
 def _succeed(store: _Store, record: Dict[str, Any], *, run: str) -> Optional[Dict[str, Any]]:
@@ -425,7 +428,6 @@ def _succeed(store: _Store, record: Dict[str, Any], *, run: str) -> Optional[Dic
         return record
     record["outcome"] = record["outcome"] or "recovered"
     record["closed_at"] = _clock.iso(store.clock.wall())
-    record["lease"] = None
     if store.writing:
         store.file_away(record)
         store.warnings.append(
@@ -434,71 +436,153 @@ def _succeed(store: _Store, record: Dict[str, Any], *, run: str) -> Optional[Dic
     return None
 
 
-def _transact(
-    store: _Store, *, state: str, run: str, step: str, lease: float, update: Update, window: float
-) -> Tuple[Dict[str, Any], Dict[str, Any], Dict[str, Any]]:
-    """Do one call under the lock. Return (result, before, after)."""
-    clock, writing = store.clock, store.writing
+def _before_opening(record: Dict[str, Any], update: Update, *, store: _Store) -> Update:
+    """Add what is known without being told: it is detected by now, and when the service was last found healthy."""
+    signs = list(update.signs)
+    healthy = _last_healthy(store.home)
+    if healthy is not None and healthy <= record["opened_at"]:
+        signs.append({"at": healthy, "kind": "good", "source": "last healthy run"})
+    return dataclasses.replace(update, detected_at=update.detected_at or record["opened_at"], signs=signs)
+
+
+_Outcome = Tuple[Dict[str, Any], Dict[str, Any], Dict[str, Any]]
+
+
+def _transact(call: _Call, *, store: _Store, seat: _lease.Seat) -> _Outcome:
+    """Do one call, under the lock of the lease where it writes. Return (result, before, after)."""
+    clock, run, writing = store.clock, call.run, store.writing
     if writing:
         store.tidy()
     record = store.open_incident()
-    held = lease_of(record, clock=clock)
-    if held is not None and held["run"] != run and state != "present" and writing:
-        raise _HeldError(_refusal(held, state_dir=store.state_dir))
+    if call.state == "present":
+        # A look renews the lease of the run that has it, and does nothing else.
+        last = seat.last() if writing else None
+        if last is not None and last["run"] == run and not last["released"]:
+            seat.take(run=run, step=call.step, seconds=call.lease)
+        before = _public(record)
+        return _result(record, call, store=store, seat=seat), before, before
+
+    held = seat.holder() if writing else None
+    if held is not None and held["run"] != run:
+        raise _HeldError(_lease.refusal(held, state_dir=store.home))
     before = copy.deepcopy(_public(record))
 
-    if state == "present":
-        # A look renews the lease of the run that has it, and does nothing else.
-        last = (record or {}).get("lease")
-        if record is not None and last is not None and last["run"] == run and writing:
-            _take_lease(record, run=run, step=step or last["step"], seconds=lease, clock=clock)
-            store.write(record)
-        return _result(record, store=store, run=run or None, window=window, continued=False), before, before
-
-    continued = False
-    if state == "open":
+    continued, update = False, call.update
+    if call.state == "open":
         record = _succeed(store, record, run=run) if record is not None else None
         before = copy.deepcopy(_public(record))
         continued = record is not None and run not in record["runs"]
         record = record or _new_record(clock=clock)
         record["runs"] += [] if run in record["runs"] else [run]
-        # Whoever opens an incident has detected the outage, at the latest by now.
-        update = dataclasses.replace(update, detected_at=update.detected_at or record["opened_at"])
+        update = _before_opening(record, update, store=store)
     if record is None or run not in record["runs"]:
-        return _absent(store, record, state=state, run=run, window=window)
+        return _absent(record, call, store=store, seat=seat)
+    if writing and call.state != "open":
+        seat.require(run=run)
 
     _apply(record, update, run=run)
-    if state == "closed":
+    if writing and call.state != "closed":
+        seat.take(run=run, step=_step(record, call), seconds=call.lease)
+    if call.state == "closed":
         _close(store, record)
-    elif writing:
-        _take_lease(record, run=run, step=_step(record, step, run=run, state=state), seconds=lease, clock=clock)
+    if writing and call.state == "closed":
+        seat.release(run=run)
+    elif writing and (_public(record) != before or not _is_kept(store)):
         store.write(record)
     after = copy.deepcopy(_public(record))
-    return _result(record, store=store, run=run, window=window, continued=continued), before, after
+    return _result(record, call, store=store, seat=seat, continued=continued), before, after
+
+
+def _is_kept(store: _Store) -> bool:
+    """Whether the open record is where it belongs."""
+    return not os.path.exists(os.path.join(store.spare, _CURRENT))
 
 
 def _close(store: _Store, record: Dict[str, Any]) -> None:
-    """Free the lease; file the record away unless the outage goes on."""
-    record["lease"] = None
+    """File the record away unless the outage goes on."""
     over = record["outcome"] not in UNFINISHED
     if over:
         record["closed_at"] = _clock.iso(store.clock.wall())
     if store.writing:
-        (store.file_away if over else store.write)(record)
+        if over:
+            store.file_away(record)
+        else:
+            store.write(record)
 
 
-def _absent(
-    store: _Store, record: Optional[Mapping[str, Any]], *, state: str, run: str, window: float
-) -> Tuple[Dict[str, Any], Dict[str, Any], Dict[str, Any]]:
-    """Answer a call of a run that has no open incident: already closed is well, anything else is an error."""
+def _absent(record: Optional[Dict[str, Any]], call: _Call, *, store: _Store, seat: _lease.Seat) -> _Outcome:
+    """Answer a call of a run that has no open incident.
+
+    To close it again is well, and who was told of its end can still be put on record; anything else is an error.
+    """
     if not store.writing:
-        return _result(record, store=store, run=run or None, window=window, continued=False), {}, {}
-    mine = [item for item in store.past(since=0) if run in item["runs"]]
-    if state == "closed" and mine:
-        before = _public(mine[0])
-        return _result(mine[0], store=store, run=run, window=window, continued=False), before, before
+        return _result(record, call, store=store, seat=seat), {}, {}
+    mine = [item for item in store.past(since=0) if call.run in item["runs"]]
+    only_told = not any(
+        getattr(call.update, field.name) for field in dataclasses.fields(Update) if field.name != "told"
+    )
+    if mine and (call.state == "closed" or (call.update.told and only_told)):
+        before = copy.deepcopy(_public(mine[0]))
+        _apply(mine[0], Update(told=call.update.told), run=call.run)
+        if _public(mine[0]) != before:
+            store.rewrite(mine[0])
+        return _result(mine[0], call, store=store, seat=seat), before, _public(mine[0])
     where = f"incident {record['id']} is of other runs" if record is not None else "no incident is open"
-    raise IncidentError(f"Cannot record {state} for run {run!r} in {store.state_dir}: {where}; open one first")
+    raise IncidentError(f"Cannot record {call.state} for run {call.run!r} in {store.home}: {where}; open one first")
+
+
+def _close_by_hand(call: _Call, *, store: _Store, seat: _lease.Seat) -> _Outcome:
+    """Close the incident that is open although the service is well, unless a run is at work on it."""
+    if store.writing:
+        store.tidy()
+    record = store.open_incident()
+    before = copy.deepcopy(_public(record))
+    if record is None or seat.holder() is not None:
+        return _result(record, call, store=store, seat=seat), before, before
+    run = call.run = _new_run(store.clock) if store.writing else ""
+    record["runs"] += [run] if run else []
+    outcome = "recovered" if record["mitigated_at"] else BY_HAND
+    mitigated = record["mitigated_at"] or call.update.mitigated_at or _clock.iso(store.clock.wall())
+    _apply(record, dataclasses.replace(call.update, outcome=outcome, mitigated_at=mitigated), run=run)
+    _close(store, record)
+    return _result(record, call, store=store, seat=seat), before, copy.deepcopy(_public(record))
+
+
+def _new_run(clock: _lease.Clock) -> str:
+    return f"run-{_clock.compact(clock.wall())}-{secrets.token_hex(4)}"
+
+
+@contextlib.contextmanager
+def _lock(seat: _lease.Seat, *, writing: bool) -> Iterator[None]:
+    if not writing:
+        yield
+        return
+    try:
+        seat.prepare()
+        with seat.locked():
+            yield
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+        raise IncidentError(
+            f"Cannot keep the incident of {seat.state_dir}, neither there nor in {seat.folder}: {what}"
+        ) from error
+
+
+def _pair(state_dir: str, *, clock: _lease.Clock, memory: Optional[str], writing: bool) -> Tuple[_Store, _lease.Seat]:
+    seat = _lease.Seat(state_dir=state_dir, clock=clock, memory=memory)
+    return _Store(home=state_dir, spare=seat.folder, clock=clock, writing=writing), seat
+
+
+def _check_numbers(*, lease: float, wait: float, window: float, restart_limit: int) -> None:
+    """Raise IncidentError where a number is none that is allowed."""
+    for name, value, fits, allowed in (
+        ("lease", lease, 0 < lease <= _lease.LONGEST, f"seconds above 0 and at most {_lease.LONGEST:g}"),
+        ("wait", wait, wait >= 0, "seconds, 0 or more"),
+        ("window", window, window > 0, "seconds above 0"),
+        ("restart_limit", restart_limit, restart_limit >= 0, "0 or more"),
+    ):
+        if not fits:
+            raise IncidentError(f"{name} is {value:g}, allowed are {allowed}")
 
 
 def call(
@@ -507,57 +591,126 @@ def call(
     state: str,
     run: str = "",
     step: str = "",
-    lease: float = 60.0,
+    lease: float = _lease.SECONDS,
     wait: float = 0.0,
     window: float = 3600.0,
+    restart_limit: int = 3,
+    maintenance_until: str = "",
+    maintenance_reason: str = "",
     update: Optional[Update] = None,
     check_mode: bool = False,
-    clock: Optional[Clock] = None,
+    clock: Optional[_lease.Clock] = None,
+    memory: Optional[str] = None,
 ) -> Dict[str, Any]:
     """Open, go on with, close or look at the incident of this host; return what module incident returns.
 
     C(wait) is for C(state=open): how many seconds to wait for another run's lease. In check mode nothing is written or
-    locked. Raises IncidentError.
+    locked. C(memory) is the folder of the leases, by default that of this account. Raises IncidentError.
     """
-    clock, update = clock or Clock(), update or Update()
-    if state in ("attempt", "closed") and not run and not check_mode:
-        raise IncidentError(f"run is empty: state {state!r} is for the run that opened the incident")
-    for name, value, fits, allowed in (
-        ("lease", lease, 0 < lease <= LONGEST_LEASE, f"above 0 and at most {LONGEST_LEASE:g}"),
-        ("wait", wait, wait >= 0, "0 or more"),
-        ("window", window, window > 0, "above 0"),
-    ):
-        if not fits:
-            raise IncidentError(f"{name} is {value:g}, allowed are seconds {allowed}")
+    clock, update = clock or _lease.Clock(), update or Update()
+    if state == "attempt" and not run and not check_mode:
+        raise IncidentError("run is empty: state 'attempt' is for the run that opened the incident")
+    _check_numbers(lease=lease, wait=wait, window=window, restart_limit=restart_limit)
     _checked(update)
-    writing = not check_mode and (state != "present" or bool(run))
-    if state == "open" and not run and writing:
-        run = f"run-{_clock.compact(clock.wall())}-{secrets.token_hex(4)}"
-    give_up = clock.boot() + wait
     try:
-        if writing:
-            _files.private_folder(state_dir)
-        while True:
-            try:
-                with _locked(state_dir, clock=clock) if writing else contextlib.nullcontext():
-                    result, before, after = _transact(
-                        _Store(state_dir=state_dir, clock=clock, writing=writing),
-                        state=state,
-                        run=run,
-                        step=step,
-                        lease=lease,
-                        update=update,
-                        window=window,
-                    )
-                break
-            except _HeldError:
-                if state != "open" or clock.boot() >= give_up:
-                    raise
-            clock.sleep(_POLL)
-    except OSError as error:
-        raise IncidentError(f"Cannot keep the incident's record in {state_dir}: {error.strerror}") from error
+        if state in ("maintenance_begun", "maintenance_ended"):
+            kept = _maintenance.keep(
+                state_dir=state_dir,
+                now=clock.wall(),
+                begin=state == "maintenance_begun",
+                until=maintenance_until,
+                reason=maintenance_reason,
+                check_mode=check_mode,
+            )
+            maintenance_until = maintenance_reason = ""  # it is in the file now
+        maintenance, warnings = _maintenance.current(
+            state_dir=state_dir, now=clock.wall(), until=maintenance_until, reason=maintenance_reason
+        )
+    except _maintenance.MaintenanceError as error:
+        raise IncidentError(str(error)) from error
+    plan = _Call(
+        state=state,
+        run=run,
+        step=step,
+        lease=lease,
+        update=update,
+        window=window,
+        restart_limit=restart_limit,
+        maintenance=maintenance,
+    )
+    if state.startswith("maintenance_") or (state == "open" and maintenance):
+        plan.state, plan.run = "present", ""
+    writing = not check_mode and (plan.state != "present" or bool(plan.run))
+    if plan.state == "open" and not run and writing:
+        plan.run = _new_run(clock)
+    act = _close_by_hand if plan.state == "closed" and not run else _transact
+    give_up = clock.boot() + wait
+    while True:
+        store, seat = _pair(state_dir, clock=clock, memory=memory, writing=writing)
+        store.warnings += warnings
+        try:
+            with _lock(seat, writing=writing):
+                result, before, after = act(plan, store=store, seat=seat)
+            break
+        except _HeldError:
+            if plan.state != "open" or clock.boot() >= give_up:
+                raise
+        except _lease.LeaseError as error:
+            raise IncidentError(str(error)) from error
+        clock.sleep(_POLL)
     if check_mode and not before:
         result["id"] = result["run"] = None  # what would be opened has no name yet
     result["changed"] = before != after
     result["diff"] = {"before": _encode(before).decode(), "after": _encode(after).decode()}
+    if state.startswith("maintenance_"):
+        result.update(kept)
     return result
+
+
+# What other modules put on record, or look up.
+
+
+def note_start(
+    *,
+    state_dir: str,
+    run: str,
+    at: Optional[str] = None,
+    clock: Optional[_lease.Clock] = None,
+    memory: Optional[str] = None,
+) -> Optional[str]:
+    """Put on record that C(run) (re)started the service; return what kept it from being recorded."""
+    clock = clock or _lease.Clock()
+    store, seat = _pair(state_dir, clock=clock, memory=memory, writing=True)
+    try:
+        with _lock(seat, writing=True):
+            record = store.open_incident()
+            if record is not None and run in record["runs"]:
+                record["starts"].append({"at": at or _clock.iso(clock.wall()), "run": run})
+                attempt = _under_way(record, run=run)
+                if attempt is not None:
+                    attempt["started"] = True
+                store.write(record)
+    except (IncidentError, _lease.LeaseError) as error:
+        return f"The start is not on record: {error}"
+    return None
+
+
+def is_open(state_dir: str, *, memory: Optional[str] = None) -> bool:
+    """Tell whether an incident is open; a cheap look that changes nothing."""
+    return _pair(state_dir, clock=_lease.Clock(), memory=memory, writing=False)[0].open_incident() is not None
+
+
+def note_healthy(state_dir: str, *, at: str) -> None:
+    """Remember that the service was healthy C(at). Where that is not possible it is not worth a word."""
+    with contextlib.suppress(OSError):
+        _files.private_folder(state_dir)
+        path = os.path.join(state_dir, "last_healthy")
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        os.utime(path, (_clock.epoch(at), _clock.epoch(at)), follow_symlinks=False)
+
+
+def _last_healthy(state_dir: str) -> Optional[str]:
+    try:
+        return _clock.iso(os.lstat(os.path.join(state_dir, "last_healthy")).st_mtime)
+    except (OSError, ValueError, OverflowError):
+        return None

@@ -12,10 +12,12 @@ version_added: 0.1.0
 description:
   - Keeps when the outage began, was detected and ended, what was tried, and who was told. An incident that is open is
     gone on with by the next run, and its beginning stays what it was.
-  - Holds the lock of the host for the whole run as a lease in the record. O(state=open) takes it, every call with the
-    O(run) that has it renews it for O(lease) seconds, O(state=closed) frees it, and so does time where the run has
-    died. A second run is refused, or waits with O(wait).
-  - A record that cannot be read is set aside and reported as a warning; it never stands in the way.
+  - Holds the host for the whole run by a lease. O(state=open) takes it, O(state=closed) frees it. Every module of the
+    collection that is called with its O(run) keeps it for as long as the module works and renews it at the end. Where
+    the run has died it is over O(lease) seconds after that. A second run is refused, or waits with O(wait).
+  - A record that cannot be read is set aside, and one that cannot be written where it belongs (a full disk) is kept in
+    memory until it can. Both are reported as warnings and never stand in the way.
+  - Keeps the maintenance of the host, during which O(state=open) opens nothing and takes no lease.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
 attributes:
@@ -33,12 +35,17 @@ options:
   state:
     description:
       - V(open) opens an incident, or goes on with the open one, and takes the lease.
-      - V(attempt) records what was tried and learnt, and renews the lease.
+      - V(attempt) records what was tried and learnt and who was told, and renews the lease. When the incident is closed
+        already, only O(told) can still be recorded, by one of its runs.
       - V(closed) records the rest and frees the lease. With O(outcome=not_recovered) the incident itself stays open,
         for the outage goes on, and the next run goes on with it.
+      - V(closed) without O(run) is for a service that was found healthy. The incident that is still open, because a
+        person mended it, is closed with RV(outcome) V(mended_by_hand), unless a run is at work on it.
       - V(present) looks, and with O(run) renews the lease.
+      - V(maintenance_begun) and V(maintenance_ended) set and remove the maintenance of the host. A run at work is not
+        touched by it.
     type: str
-    choices: [open, attempt, closed, present]
+    choices: [open, attempt, closed, present, maintenance_begun, maintenance_ended]
     default: present
   state_dir:
     description: The folder that holds the records. It is made with mode V(0700) where it is missing.
@@ -55,7 +62,8 @@ options:
   lease:
     description:
       - Seconds after which other runs may take over unless this one calls again, at most 3600.
-      - A step that takes longer announces it here.
+      - What works on the host for longer under O(run) keeps it by itself. More is needed only where the controller is
+        at work between two calls.
     type: float
     default: 60.0
   wait:
@@ -66,6 +74,25 @@ options:
     description: Seconds back from now within which RV(restarts_in_window) counts.
     type: float
     default: 3600.0
+  restart_limit:
+    description: Starts within O(window) from which on RV(crash_loop) says that one more is no remedy.
+    type: int
+    default: 3
+    version_added: 0.2.0
+  maintenance_until:
+    description:
+      - When the maintenance ends, with its time zone, like V(2026-03-02T04:00:00Z) or V(2026-03-02 13:00+09:00). Then
+        it is void by itself.
+      - Required with O(state=maintenance_begun), where it may also be a time from now, like V(+2h) or V(+1d12h).
+      - With O(state=open) it is a maintenance of this call alone, as an inventory may say it.
+    type: str
+    default: ""
+    version_added: 0.2.0
+  maintenance_reason:
+    description: What the maintenance is for.
+    type: str
+    default: ""
+    version_added: 0.2.0
   severity:
     description: How severe it is.
     type: str
@@ -134,10 +161,35 @@ options:
     type: str
     choices: [recovered, not_recovered, warning]
   told:
-    description: Who was told what and when, as dictionaries.
+    description: Who was told what and when, as role P(itsm_nexus.runbook.escalation#role) hands it on.
     type: list
     elements: dict
     default: []
+    suboptions:
+      level:
+        description: The level of escalation.
+        type: str
+        required: true
+      contact:
+        description: Who.
+        type: str
+        required: true
+      channel:
+        description: By which way.
+        type: str
+        required: true
+      at:
+        description: When.
+        type: str
+        required: true
+      ok:
+        description: Whether it went out.
+        type: bool
+        default: true
+      error:
+        description: Why it did not.
+        type: str
+        default: ""
 """
 
 EXAMPLES = r"""
@@ -149,11 +201,10 @@ EXAMPLES = r"""
     wait: 30
   register: incident
 
-- name: Announce a long step
+- name: Begin a step
   itsm_nexus.runbook.incident:
     state: attempt
     run: "{{ incident.run }}"
-    lease: 660
     attempts:
       - rung: standard_recovery
         started_at: "2026-03-02T01:03:10.000Z"
@@ -164,6 +215,17 @@ EXAMPLES = r"""
     run: "{{ incident.run }}"
     outcome: recovered
     mitigated_at: "2026-03-02T01:04:00.500Z"
+
+- name: Close the incident that a person has mended
+  itsm_nexus.runbook.incident:
+    state: closed
+  when: detection.healthy and detection.open_incident
+
+- name: Let nothing act for two hours
+  itsm_nexus.runbook.incident:
+    state: maintenance_begun
+    maintenance_until: +2h
+    maintenance_reason: Release 4.2
 """
 
 RETURN = r"""
@@ -194,7 +256,9 @@ outage_started_at:
   returned: always
   type: str
 outage_started:
-  description: The range in which it began, C(earliest) to C(latest), and the C(source) of the latter.
+  description:
+    - The range in which it began, C(earliest) (last good sign) to C(latest) (first bad sign), and the sources of both,
+      C(earliest_source) and C(source).
   returned: always
   type: dict
 outage_seconds:
@@ -222,7 +286,7 @@ cause:
   returned: always
   type: str
 outcome:
-  description: What it came to.
+  description: What it came to; V(mended_by_hand) where it ended without a run of ours.
   returned: always
   type: str
 signs:
@@ -231,7 +295,14 @@ signs:
   type: list
   elements: dict
 attempts:
-  description: All attempts of all runs on this incident, each with its C(run).
+  description:
+    - All attempts of all runs on this incident, as given, each with its C(run), whether a start of the service is on
+      record within it (C(started)), and in a word its C(result), V(under way), V(held), V(did not hold) or V(halted).
+  returned: always
+  type: list
+  elements: dict
+starts:
+  description: Every start of the service by a run on this incident, C(at) and C(run).
   returned: always
   type: list
   elements: dict
@@ -241,15 +312,37 @@ told:
   type: list
   elements: dict
 restarts_in_window:
-  description: Attempts that restarted the service within O(window), those of earlier incidents included.
+  description: How often runs started the service within O(window), those on earlier incidents included.
   returned: always
   type: int
+blind_restarts_left:
+  description: How many more starts O(restart_limit) leaves within O(window).
+  returned: always
+  type: int
+crash_loop:
+  description:
+    - Whether so many starts have not helped that one more is no remedy (C(looping)), with C(restarts), C(limit) and
+      C(window).
+  returned: always
+  type: dict
+  sample: {"looping": true, "restarts": 3, "limit": 3, "window": 3600.0}
+maintenance:
+  description:
+    - The maintenance that is on, C(until), C(reason) and C(source) (V(variable), or the file it stands in); V(null)
+      where there is none. While there is one, O(state=open) opens nothing, and RV(run) is V(null).
+  returned: always
+  type: dict
+  sample: {"until": "2026-03-02T04:00:00.000Z", "reason": "Release 4.2", "source": "variable"}
 locked_by:
-  description: The run that has the lease (C(run), C(since), C(step), C(until)); V(null) where none has.
+  description:
+    - The run that has the host, C(run), C(since), C(step), C(until), and C(pid) of a process of it that is at work,
+      V(null) where none is. V(null) where no run has it.
   returned: always
   type: dict
 warnings:
-  description: Records that were damaged and set aside, and incidents that an earlier run had left unclosed.
+  description:
+    - Records that were damaged and set aside or could not be kept where they belong, and incidents that an earlier run
+      had left unclosed.
   returned: when there are any
   type: list
   elements: str
@@ -257,7 +350,7 @@ warnings:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _incident
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _incident, _lease
 
 UPDATE = {
     "severity": {"type": "str", "choices": ["warning", "critical", "emergency"]},
@@ -289,21 +382,36 @@ UPDATE = {
     "cause": {"type": "str"},
     "mitigated_at": {"type": "str"},
     "outcome": {"type": "str", "choices": ["recovered", "not_recovered", "warning"]},
-    "told": {"type": "list", "elements": "dict", "default": []},
+    "told": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "level": {"type": "str", "required": True},
+            "contact": {"type": "str", "required": True},
+            "channel": {"type": "str", "required": True},
+            "at": {"type": "str", "required": True},
+            "ok": {"type": "bool", "default": True},
+            "error": {"type": "str", "default": ""},
+        },
+    },
 }
+STATES = ["open", "attempt", "closed", "present", "maintenance_begun", "maintenance_ended"]
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            **_lease.ARGUMENTS,
             **UPDATE,
-            "state": {"type": "str", "default": "present", "choices": ["open", "attempt", "closed", "present"]},
-            "state_dir": {"type": "path", "default": "/var/lib/itsm-runbook"},
-            "run": {"type": "str", "default": ""},
+            "state": {"type": "str", "default": "present", "choices": STATES},
             "step": {"type": "str", "default": ""},
             "lease": {"type": "float", "default": 60.0},
             "wait": {"type": "float", "default": 0.0},
             "window": {"type": "float", "default": 3600.0},
+            "restart_limit": {"type": "int", "default": 3},
+            "maintenance_until": {"type": "str", "default": ""},
+            "maintenance_reason": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )

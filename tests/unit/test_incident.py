@@ -2,18 +2,20 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The incident's record and the lease of the run that works on it."""
+"""The incident's record, and the lease as the calls for it take, renew and free it."""
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
+import shutil
 import stat
 
 import pytest
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _incident
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _incident, _lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import IncidentError, Update
 
 START = _clock.epoch("2026-03-02T01:02:03.000Z")
@@ -27,8 +29,8 @@ class Time:
         self.step = 0.0
         self.boot_id = "first boot"
 
-    def clock(self) -> _incident.Clock:
-        return _incident.Clock(
+    def clock(self) -> _lease.Clock:
+        return _lease.Clock(
             wall=lambda: START + self.passed + self.step,
             boot=lambda: 1000 + self.passed,
             boot_id=lambda: self.boot_id,
@@ -52,10 +54,29 @@ def call(tmp_path, time):
     def call(state, **parameters):
         update = parameters.pop("update", {})
         return _incident.call(
-            state_dir=str(tmp_path / "state"), state=state, clock=time.clock(), update=Update(**update), **parameters
+            state_dir=str(tmp_path / "state"),
+            memory=str(tmp_path / "memory"),
+            state=state,
+            clock=time.clock(),
+            update=Update(**update),
+            **parameters,
         )
 
     return call
+
+
+@pytest.fixture
+def note_start(tmp_path, time):
+    def note_start(run):
+        return _incident.note_start(
+            state_dir=str(tmp_path / "state"), memory=str(tmp_path / "memory"), run=run, clock=time.clock()
+        )
+
+    return note_start
+
+
+def told(time, level="leader", at=0, **values):
+    return {"level": level, "contact": "a", "channel": "mail", "at": time.at(at), "ok": True, "error": "", **values}
 
 
 def sign(time, seconds, kind="bad", source="test"):
@@ -66,18 +87,24 @@ def attempt(time, began, **values):
     return {"rung": "restart", "started_at": time.at(began), **values}
 
 
-def test_a_run_from_opening_to_closing(call, time, tmp_path):
+def test_a_run_from_opening_to_closing(call, note_start, time, tmp_path):
     opened = call("open", update={"severity": "critical", "signs": [sign(time, -30), sign(time, -40, "good")]})
     assert opened["changed"] and not opened["continued"]
     assert opened["id"].startswith("INC-20260302T010203Z-")
     assert opened["locked_by"]["run"] == opened["run"]
     assert opened["detected_at"] == opened["opened_at"] == time.at(0)
-    assert opened["outage_started"] == {"earliest": time.at(-40), "latest": time.at(-30), "source": "test"}
+    assert opened["outage_started"] == {
+        "earliest": time.at(-40),
+        "earliest_source": "test",
+        "latest": time.at(-30),
+        "source": "test",
+    }
 
     time.advance(5)
     tried = call("attempt", run=opened["run"], update={"attempts": [attempt(time, 5)]})
     assert tried["changed"] and tried["locked_by"]["step"] == "restart"
-    assert tried["attempts"][0]["held"] is None
+    assert (tried["attempts"][0]["held"], tried["attempts"][0]["result"]) == (None, "under way")
+    note_start(opened["run"])
 
     time.advance(5)
     update = {
@@ -89,7 +116,9 @@ def test_a_run_from_opening_to_closing(call, time, tmp_path):
     assert closed["outage_seconds"] == 39.0
     assert closed["closed_at"] == time.at(10)
     assert closed["locked_by"] is None
-    assert [item["held"] for item in closed["attempts"]] == [True]
+    (tried,) = closed["attempts"]
+    assert (tried["held"], tried["result"], tried["started"], tried["seconds"]) == (True, "held", True, 5.0)
+    assert closed["starts"] == [{"at": time.at(5), "run": opened["run"]}]
     assert closed["restarts_in_window"] == 1
 
     assert os.listdir(tmp_path / "state" / "incidents") == [f"{opened['id']}.json"]
@@ -102,7 +131,7 @@ def test_a_run_from_opening_to_closing(call, time, tmp_path):
 def test_everything_is_for_root_alone(call, tmp_path):
     run = call("open")["run"]
     call("closed", run=run, update={"outcome": "recovered"})
-    for folder, _folders, names in os.walk(tmp_path / "state"):
+    for folder, _folders, names in [*os.walk(tmp_path / "state"), *os.walk(tmp_path / "memory")]:
         assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
         for name in names:
             assert stat.S_IMODE(os.stat(os.path.join(folder, name)).st_mode) == 0o600
@@ -168,9 +197,20 @@ def test_a_reboot_frees_the_lease(call, time):
     assert call("open")["continued"]
 
 
+def test_a_run_that_lost_its_lease_records_nothing_more(call, time):
+    first = call("open")
+    time.advance(61)
+    second = call("open")
+    call("closed", run=second["run"], update={"outcome": "not_recovered"})
+    for state in ("attempt", "closed"):
+        with pytest.raises(IncidentError, match=f"Run {first['run']} has lost the lease"):
+            call(state, run=first["run"], update={"cause": "killed"})
+    assert call("present", run=first["run"])["locked_by"] is None
+
+
 def test_a_look_takes_no_lease_and_changes_nothing(call, time, tmp_path):
     assert call("present")["id"] is None
-    assert not (tmp_path / "state").exists()
+    assert not (tmp_path / "state").exists() and not (tmp_path / "memory").exists()
     run = call("open")["run"]
     before = (tmp_path / "state" / "incident.json").read_bytes()
     time.advance(10)
@@ -185,7 +225,7 @@ def test_check_mode_touches_nothing(call, tmp_path):
     assert "critical" in planned["diff"]["after"] and "critical" not in planned["diff"]["before"]
     assert call("attempt", check_mode=True)["id"] is None
     assert call("closed", check_mode=True)["id"] is None
-    assert not (tmp_path / "state").exists()
+    assert not (tmp_path / "state").exists() and not (tmp_path / "memory").exists()
     opened = call("open")
     before = (tmp_path / "state" / "incident.json").read_bytes()
     planned = call("open", check_mode=True)
@@ -195,7 +235,7 @@ def test_check_mode_touches_nothing(call, tmp_path):
 
 
 def test_an_outage_that_goes_on_is_one_incident(call, time):
-    first = call("open", update={"signs": [sign(time, -100)], "told": [{"level": "leader"}]})
+    first = call("open", update={"signs": [sign(time, -100)], "told": [told(time)]})
     ended = call("closed", run=first["run"], update={"outcome": "not_recovered"})
     assert ended["closed_at"] is None and ended["locked_by"] is None
     time.advance(1800)
@@ -203,7 +243,7 @@ def test_an_outage_that_goes_on_is_one_incident(call, time):
     second = call("open", update={"signs": [sign(time, 1700), sign(time, 1650, "good")]})
     assert second["continued"] and second["changed"]
     assert second["outage_started_at"] == time.at(-100)
-    assert second["told"] == [{"level": "leader"}]
+    assert second["told"] == [told(time)]
     assert second["detected_at"] == time.at(0)
 
 
@@ -241,15 +281,40 @@ def test_when_the_outage_began(call, time, signs, expected):
         assert start["source"] == expected[2]
 
 
-def test_restarts_are_counted_over_incidents_within_the_window(call, time):
+def test_starts_are_counted_over_incidents_within_the_window(call, note_start, time):
     for begin in (0, 1000, 2000):
         time.passed = begin
         run = call("open")["run"]
-        tried = [attempt(time, begin, held=True), {"rung": "remediation", "started_at": time.at(begin)}]
-        tried.append(attempt(time, begin + 1, halted=True, held=False))
+        call("attempt", run=run, update={"attempts": [attempt(time, begin)]})
+        assert note_start(run) is None
+        # Neither a rung that was halted, nor one that failed before it started anything, is a restart.
+        tried = [
+            attempt(time, begin, held=True),
+            {"rung": "standard_recovery", "started_at": time.at(begin + 1), "halted": True, "held": False},
+            {"rung": "clean_start_recovery", "started_at": time.at(begin + 2), "held": False, "reason": "npm"},
+        ]
         last = call("closed", run=run, update={"attempts": tried, "outcome": "recovered"})
-    assert last["restarts_in_window"] == 3
-    assert call("present", window=1500)["restarts_in_window"] == 2
+    assert [item["started"] for item in last["attempts"]] == [True, False, False]
+    assert [item["result"] for item in last["attempts"]] == ["held", "halted", "did not hold"]
+    assert (last["restarts_in_window"], last["blind_restarts_left"]) == (3, 0)
+    assert last["crash_loop"] == {"looping": True, "restarts": 3, "limit": 3, "window": 3600.0}
+    fewer = call("present", window=1500)
+    assert (fewer["restarts_in_window"], fewer["blind_restarts_left"], fewer["crash_loop"]["looping"]) == (2, 1, False)
+    assert call("present", restart_limit=5)["blind_restarts_left"] == 2
+    # They count for the next incident, before and while it is open, and no longer than the window lasts.
+    assert call("open", run="next")["blind_restarts_left"] == 0
+    assert note_start("next") is None
+    assert call("present")["restarts_in_window"] == 4
+    time.passed = 2000 + 3600
+    assert call("present")["restarts_in_window"] == 2
+
+
+def test_a_start_without_an_incident_is_on_no_record(call, note_start, tmp_path):
+    assert note_start("run-x") is None
+    assert call("present")["id"] is None
+    (tmp_path / "file").write_text("")
+    said = _incident.note_start(state_dir="/x", run="run-x", memory=str(tmp_path / "file"))
+    assert said.startswith("The start is not on record: Cannot keep the incident of /x")
 
 
 def test_the_same_twice_is_no_change(call, time):
@@ -257,7 +322,7 @@ def test_the_same_twice_is_no_change(call, time):
     update = {
         "attempts": [attempt(time, 1, held=True)],
         "signs": [sign(time, -1)],
-        "told": [{"level": "leader", "to": "a"}],
+        "told": [told(time)],
         "cause": "killed",
     }
     assert call("attempt", run=run, update=update)["changed"]
@@ -276,11 +341,59 @@ def test_a_record_cut_off_anywhere_is_set_aside_and_never_fatal(call, time, tmp_
         assert looked["id"] in (None, first["id"])
         if looked["id"] is None:
             assert "damaged" in looked["warnings"][0]
+    time.advance(61)
     path.write_bytes(whole[: len(whole) // 2])
     second = call("open")
     assert second["id"] != first["id"] and "is kept as" in second["warnings"][0]
     (aside,) = tmp_path.glob("state/incident.json.damaged-*")
     assert aside.read_bytes() == whole[: len(whole) // 2]
+
+
+def test_a_record_with_any_bit_flipped_is_gone_on_with_or_set_aside(call, note_start, time, tmp_path):
+    path = tmp_path / "state" / "incident.json"
+    run = call("open", update={"signs": [sign(time, -1)], "told": [told(time)], "cause": "killed"})["run"]
+    call("attempt", run=run, update={"attempts": [attempt(time, 0)]})
+    note_start(run)
+    whole = path.read_bytes()
+    for at in range(len(whole)):
+        broken = whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :]
+        path.write_bytes(broken)
+        call("open", check_mode=True)
+        if at % 16 == 0:  # and in a call that writes
+            time.advance(61)
+            again = call("open", update={"attempts": [attempt(time, 0, held=False)]})
+            note_start(again["run"])
+            call("closed", run=again["run"], update={"outcome": "recovered"})
+            shutil.rmtree(tmp_path / "state" / "incidents")
+
+
+def test_a_record_in_the_history_that_is_damaged_is_set_aside(call, tmp_path):
+    closed = call("closed", run=call("open")["run"], update={"outcome": "recovered"})
+    path = tmp_path / "state" / "incidents" / f"{closed['id']}.json"
+    path.write_bytes(path.read_bytes()[:50])
+    assert "is kept as" in call("open")["warnings"][0]
+    assert not path.exists()
+
+
+def test_a_folder_in_the_place_of_the_record_is_set_aside(call, tmp_path):
+    (tmp_path / "state" / "incident.json" / "sub").mkdir(parents=True)
+    opened = call("open")
+    assert "is kept as" in opened["warnings"][0] and opened["id"]
+    assert (tmp_path / "state" / "incident.json").is_file()
+
+
+@pytest.mark.parametrize("whole", ["old", "new"])
+def test_power_lost_while_it_is_written_leaves_the_old_or_the_new_one(call, time, tmp_path, whole):
+    path = tmp_path / "state" / "incident.json"
+    run = call("open")["run"]
+    old = path.read_bytes()
+    call("attempt", run=run, update={"cause": "killed"})
+    new = path.read_bytes()
+    for length in range(0, len(new), 7):
+        path.write_bytes(old if whole == "old" else new)
+        (tmp_path / "state" / ".incident.json.cut").write_bytes(new[:length])
+        assert call("attempt", run=run)["cause"] == (None if whole == "old" else "killed")
+        assert not (tmp_path / "state" / ".incident.json.cut").exists()
 
 
 @pytest.mark.parametrize(
@@ -293,37 +406,211 @@ def test_a_record_cut_off_anywhere_is_set_aside_and_never_fatal(call, time, tmp_
         {"attempts": "none"},
         {"runs": [1]},
         {"opened_at": None},
-        {"lease": {"run": "x"}},
-        {"lease": 5},
+        {"starts": [{"run": "x"}]},
+        {"revision": "x"},
     ],
 )
-def test_a_record_that_is_json_but_no_record_is_set_aside(call, tmp_path, change):
+def test_a_record_that_is_json_but_no_record_is_set_aside(call, time, tmp_path, change):
     call("open")
+    time.advance(61)
     path = tmp_path / "state" / "incident.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     assert "damaged" in call("open")["warnings"][0]
 
 
-def test_no_record_keeps_others_out_for_ever(call, tmp_path, time):
-    call("open")
-    path = tmp_path / "state" / "incident.json"
-    record = json.loads(path.read_text())
-    record["lease"]["ends"] = 1e12
-    path.write_text(json.dumps(record))
-    time.advance(_incident.LONGEST_LEASE)
-    assert call("open")["continued"]
-
-
 def test_a_run_that_died_between_closing_and_filing_away(call, tmp_path, time):
     first = call("open")
     path = tmp_path / "state" / "incident.json"
-    record = {**json.loads(path.read_text()), "closed_at": time.at(1), "lease": None}
+    record = {**json.loads(path.read_text()), "closed_at": time.at(1)}
     path.write_text(json.dumps(record))
-    (tmp_path / "state" / ".incident.json.cut-off").write_text("{")
+    time.advance(61)
     second = call("open")
     assert second["id"] != first["id"] and not second["continued"]
     assert (tmp_path / "state" / "incidents" / f"{first['id']}.json").exists()
-    assert not (tmp_path / "state" / ".incident.json.cut-off").exists()
+
+
+class Disk:
+    """The disk of the state folder, which can be full."""
+
+    def __init__(self, folder, monkeypatch):
+        self.folder, self.full = str(folder), False
+        for name in ("write_atomically", "private_folder"):
+            monkeypatch.setattr(_incident._files, name, self._failing(getattr(_incident._files, name)))
+
+    def _failing(self, real):
+        def write(path, *rest, **more):
+            if self.full and path.startswith(self.folder) and not os.path.isdir(path):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+            return real(path, *rest, **more)
+
+        return write
+
+
+@pytest.fixture
+def disk(tmp_path, monkeypatch):
+    return Disk(tmp_path / "state", monkeypatch)
+
+
+@pytest.mark.parametrize("folder", ["missing", "there"])
+def test_a_full_disk_keeps_the_record_elsewhere_until_there_is_room(call, tmp_path, disk, folder):
+    if folder == "there":
+        (tmp_path / "state").mkdir(mode=0o700)
+    disk.full = True
+    opened = call("open", update={"severity": "critical"})
+    assert "No space left on device" in opened["warnings"][0] and "a reboot loses it" in opened["warnings"][0]
+    with pytest.raises(IncidentError, match=opened["run"]):
+        call("open")
+    assert call("present")["id"] == opened["id"]
+    disk.full = False
+    # With room again it comes home, even when the call has nothing new to say.
+    again = call("attempt", run=opened["run"])
+    assert (again["id"], again["severity"], again["warnings"]) == (opened["id"], "critical", [])
+    assert json.loads((tmp_path / "state" / "incident.json").read_text())["id"] == opened["id"]
+    assert not list(tmp_path.glob("memory/*/incident.json"))
+
+
+def test_a_disk_that_fills_up_while_an_incident_is_open(call, note_start, time, tmp_path, disk):
+    opened = call("open", update={"signs": [sign(time, -60)]})
+    disk.full = True
+    call("attempt", run=opened["run"], update={"attempts": [attempt(time, 0)]})
+    note_start(opened["run"])
+    time.advance(61)
+    second = call("open")
+    assert second["continued"] and second["outage_started_at"] == time.at(-60)
+    assert second["restarts_in_window"] == 1
+    closed = call("closed", run=second["run"], update={"outcome": "recovered"})
+    assert closed["closed_at"]
+    # What the full disk still holds is an open record, and no longer true.
+    assert json.loads((tmp_path / "state" / "incident.json").read_text())["closed_at"] is None
+    assert call("present")["id"] is None
+    third = call("open")
+    assert third["id"] != opened["id"] and not third["continued"] and third["restarts_in_window"] == 1
+    disk.full = False
+    closed = call("closed", run=third["run"], update={"outcome": "recovered"})
+    assert closed["restarts_in_window"] == 1
+    call("present", run=third["run"])
+    names = sorted(path.name for path in (tmp_path / "state" / "incidents").iterdir())
+    assert names == sorted(f"{item['id']}.json" for item in (opened, third))
+    assert not list(tmp_path.glob("memory/*/incidents/*"))
+
+
+def test_of_two_copies_the_newer_one_counts(call, tmp_path):
+    run = call("open")["run"]
+    old = (tmp_path / "state" / "incident.json").read_bytes()
+    call("attempt", run=run, update={"cause": "killed"})
+    (spare,) = (tmp_path / "memory").iterdir()
+    (spare / "incident.json").write_bytes(old)
+    assert call("attempt", run=run)["cause"] == "killed"
+    assert not (spare / "incident.json").exists()
+
+
+def test_where_neither_place_can_be_used_it_is_one_line(tmp_path):
+    (tmp_path / "state").write_text("a file")
+    kept = _incident.call(state_dir=str(tmp_path / "state"), memory=str(tmp_path / "memory"), state="open")
+    assert "cannot be kept" in kept["warnings"][0]
+    with pytest.raises(IncidentError, match=r"Cannot keep the incident of .*, neither there nor in .*: ") as failed:
+        _incident.call(state_dir=str(tmp_path / "state"), memory=str(tmp_path / "state"), state="open")
+    assert "\n" not in str(failed.value)
+
+
+def test_who_was_told_can_still_be_recorded_when_it_is_over(call, time):
+    run = call("open", update={"told": [told(time)]})["run"]
+    call("closed", run=run, update={"outcome": "recovered"})
+    late = call("attempt", run=run, update={"told": [told(time, "resolved", at=5)]})
+    assert late["changed"] and late["locked_by"] is None
+    assert [item["level"] for item in late["told"]] == ["leader", "resolved"]
+    assert not call("attempt", run=run, update={"told": [told(time, "resolved", at=5)]})["changed"]
+    with pytest.raises(IncidentError, match="no incident is open"):
+        call("attempt", run=run, update={"told": [told(time)], "cause": "killed"})
+
+
+def test_what_a_person_mended_is_closed_by_a_healthy_run(call, time):
+    opened = call("open", update={"signs": [sign(time, -10)]})
+    call("closed", run=opened["run"], update={"outcome": "not_recovered", "told": [told(time)]})
+    time.advance(600)
+    planned = call("closed", check_mode=True)
+    assert planned["changed"] and call("present")["id"] == opened["id"]
+    closed = call("closed", update={"mitigated_at": time.at(590)})
+    assert closed["changed"] and closed["id"] == opened["id"]
+    assert (closed["outcome"], closed["outage_seconds"]) == ("mended_by_hand", 600.0)
+    assert closed["told"] == [told(time)] and closed["locked_by"] is None
+    # The run it names may record whom it told of the end.
+    assert call("attempt", run=closed["run"], update={"told": [told(time, "resolved")]})["changed"]
+    again = call("closed")
+    assert (again["changed"], again["id"]) == (False, None)
+
+
+def test_what_a_killed_run_had_mended_is_closed_as_recovered(call, time):
+    run = call("open")["run"]
+    call("attempt", run=run, update={"mitigated_at": time.at(5)})
+    time.advance(3600)
+    closed = call("closed", update={"mitigated_at": time.at(3600)})
+    assert (closed["outcome"], closed["mitigated_at"]) == ("recovered", time.at(5))
+
+
+def test_a_healthy_run_leaves_an_incident_alone_that_is_worked_on(call, time):
+    opened = call("open")
+    left = call("closed")
+    assert (left["changed"], left["id"], left["locked_by"]["run"]) == (False, opened["id"], opened["run"])
+    assert call("closed", run=opened["run"], update={"outcome": "recovered"})["outcome"] == "recovered"
+
+
+def test_whether_an_incident_is_open_is_a_cheap_look(call, tmp_path, disk):
+    folders = {"state_dir": str(tmp_path / "state"), "memory": str(tmp_path / "memory")}
+    assert not _incident.is_open(**folders)
+    disk.full = True
+    run = call("open")["run"]
+    assert _incident.is_open(**folders)
+    disk.full = False
+    call("attempt", run=run)
+    assert _incident.is_open(**folders)
+    call("closed", run=run, update={"outcome": "recovered"})
+    assert not _incident.is_open(**folders)
+
+
+def test_the_last_healthy_run_is_the_last_good_sign(call, time, tmp_path):
+    state = tmp_path / "state"
+    _incident.note_healthy(str(state), at=time.at(-300))
+    _incident.note_healthy(str(state), at=time.at(-60))
+    assert stat.S_IMODE((state / "last_healthy").stat().st_mode) == 0o600
+    start = call("open", update={"signs": [sign(time, -20)]})["outage_started"]
+    assert (start["earliest"], start["earliest_source"]) == (time.at(-60), "last healthy run")
+    (tmp_path / "file").write_text("")
+    _incident.note_healthy(str(tmp_path / "file"), at=time.at(0))  # nowhere to note it is no error
+
+
+def test_during_a_maintenance_nothing_is_opened(call, time, tmp_path):
+    begun = call("maintenance_begun", maintenance_until="+2h", maintenance_reason="Release 4.2")
+    until = {"until": time.at(7200), "reason": "Release 4.2", "source": str(tmp_path / "state" / "maintenance.json")}
+    assert begun["changed"] and begun["maintenance"] == until
+    for run in ("", "run-x"):
+        held = call("open", run=run)
+        assert (held["maintenance"], held["id"], held["run"], held["changed"]) == (until, None, None, False)
+    assert held["locked_by"] is None
+    time.advance(7200)
+    opened = call("open")
+    assert opened["maintenance"] is None and opened["id"]
+
+
+def test_a_maintenance_leaves_the_run_at_work_alone(call, time):
+    run = call("open")["run"]
+    assert call("maintenance_begun", maintenance_until="+2h")["locked_by"]["run"] == run
+    assert call("attempt", run=run, update={"cause": "killed"})["changed"]
+    held = call("open")
+    assert held["maintenance"] and held["id"] and held["run"] is None
+    ended = call("maintenance_ended")
+    assert ended["changed"] and ended["maintenance"] is None
+    assert not call("maintenance_ended")["changed"]
+
+
+def test_a_maintenance_of_a_variable(call, time):
+    held = call("open", maintenance_until="2026-03-02T11:00:00+09:00", maintenance_reason="power")
+    assert held["maintenance"] == {"until": "2026-03-02T02:00:00.000Z", "reason": "power", "source": "variable"}
+    # The later end of the two counts; one that is over is none.
+    call("maintenance_begun", maintenance_until="+2h")
+    assert call("open", maintenance_until=time.at(60))["maintenance"]["until"] == time.at(7200)
+    call("maintenance_ended")
+    assert call("open", maintenance_until=time.at(-1))["maintenance"] is None
 
 
 @pytest.mark.parametrize(
@@ -331,6 +618,9 @@ def test_a_run_that_died_between_closing_and_filing_away(call, tmp_path, time):
     [
         ({"state": "attempt"}, "run is empty"),
         ({"state": "closed", "run": "run-x"}, "no incident is open"),
+        ({"state": "open", "restart_limit": -1}, "restart_limit is -1"),
+        ({"state": "open", "maintenance_reason": "x"}, "a maintenance must have an end"),
+        ({"state": "open", "update": {"told": [{"at": "2026-03-02T01:02:03.000Z"}]}}, r"told\[\].level is None"),
         ({"state": "open", "lease": 0}, "lease is 0"),
         ({"state": "open", "lease": 4000}, "at most 3600"),
         ({"state": "open", "wait": -1}, "wait is -1"),
@@ -344,24 +634,18 @@ def test_bad_parameters(call, parameters, words):
         call(**parameters)
 
 
-def test_a_folder_that_cannot_be_used_is_one_line(tmp_path):
-    (tmp_path / "state").write_text("a file")
-    with pytest.raises(IncidentError, match=r"Cannot keep the incident's record in .*: "):
-        _incident.call(state_dir=str(tmp_path / "state"), state="open")
-
-
-def _open(state_dir, barrier, results):
+def _open(folder, barrier, results):
     barrier.wait()
     try:
-        results.put(_incident.call(state_dir=state_dir, state="open")["run"])
+        results.put(_incident.call(state_dir=f"{folder}/state", memory=f"{folder}/memory", state="open")["run"])
     except IncidentError as error:
         results.put(str(error))
 
 
 def test_of_runs_that_start_at_once_exactly_one_wins(tmp_path):
     context = multiprocessing.get_context("fork")
-    barrier, results = context.Barrier(6), context.Queue()
-    runs = [context.Process(target=_open, args=(str(tmp_path / "state"), barrier, results)) for _ in range(6)]
+    barrier, results = context.Barrier(12), context.Queue()
+    runs = [context.Process(target=_open, args=(str(tmp_path), barrier, results)) for _ in range(12)]
     for run in runs:
         run.start()
     answers = [results.get(timeout=20) for _ in runs]
