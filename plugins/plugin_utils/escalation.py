@@ -166,7 +166,7 @@ def facts(values: Mapping[str, Any]) -> Dict[str, Any]:
 
 def _fit(value: Any) -> Any:
     if isinstance(value, str):
-        return whitelist.text(" ".join(value.split()))
+        return " ".join(whitelist.text(value).split())
     if isinstance(value, Mapping):
         return {str(name): _fit(each) for name, each in value.items()}
     if isinstance(value, (list, tuple)):
