@@ -15,11 +15,13 @@ description:
   - A file that a process has open is truncated, since removing it would free nothing and lose its place.
   - Symbolic links are never followed, neither as files nor as folders on the way; files with several names (hard links)
     are left alone.
+  - Nothing in O(state_dir) is ever touched, since it holds the evidence.
   - Databases are never touched while they are in use, nor their C(-wal), C(-shm) and C(-journal). Of copies of a
     database that a glob names, the newest one always stays.
   - Fails only for bad parameters. What could not be freed is told.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
+  - itsm_nexus.runbook.lease
 attributes:
   check_mode:
     support: full
@@ -74,10 +76,6 @@ options:
     type: list
     elements: path
     default: []
-  state_dir:
-    description: Folder of the incidents and their evidence. Nothing in it is ever touched.
-    type: path
-    default: /var/lib/itsm-runbook
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 seealso:
@@ -156,12 +154,13 @@ duration:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _disk_reclaim
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _disk_reclaim, _lease
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            **_lease.ARGUMENTS,
             "targets": {
                 "type": "list",
                 "elements": "dict",
@@ -183,20 +182,20 @@ def main() -> None:
             },
             "protect": {"type": "list", "elements": "path", "default": []},
             "truncate_only": {"type": "list", "elements": "path", "default": []},
-            "state_dir": {"type": "path", "default": "/var/lib/itsm-runbook"},
         },
         supports_check_mode=True,
     )
-    parameters = module.params
+    params = module.params
     try:
-        result = _disk_reclaim.reclaim(
-            rules=[_disk_reclaim.Rule(pattern=rule["glob"], keep=rule["keep"]) for rule in parameters["globs"]],
-            targets=[_disk_reclaim.Target(**target) for target in parameters["targets"]],
-            protect=parameters["protect"],
-            truncate_only=parameters["truncate_only"],
-            state_dir=parameters["state_dir"],
-            check_mode=module.check_mode,
-        )
+        with _lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
+            result = _disk_reclaim.reclaim(
+                rules=[_disk_reclaim.Rule(pattern=rule["glob"], keep=rule["keep"]) for rule in params["globs"]],
+                targets=[_disk_reclaim.Target(**target) for target in params["targets"]],
+                protect=params["protect"],
+                truncate_only=params["truncate_only"],
+                state_dir=params["state_dir"],
+                check_mode=module.check_mode,
+            )
     except _disk_reclaim.DiskReclaimError as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)

@@ -19,6 +19,7 @@ description:
   - It gets C(SIGTERM) and C(SIGCONT), since one that is stopped must run to see it, and C(SIGKILL) after O(timeout).
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
+  - itsm_nexus.runbook.lease
 attributes:
   check_mode:
     support: full
@@ -163,12 +164,13 @@ duration:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _node_process, _process_stop
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _node_process, _process_stop
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            **_lease.ARGUMENTS,
             "processes": {
                 "type": "list",
                 "elements": "dict",
@@ -202,25 +204,26 @@ def main() -> None:
         required_if=[("manager", "systemd", ["unit"])],
         supports_check_mode=True,
     )
-    parameters = module.params
+    params = module.params
     service = _node_process.Service(
-        app_dir=parameters["app_dir"],
-        command=parameters["command"],
-        manager=parameters["manager"],
-        unit=parameters["unit"] or "",
-        user=parameters["user"],
-        pid_file=parameters["pid_file"],
-        ports=parameters["ports"],
+        app_dir=params["app_dir"],
+        command=params["command"],
+        manager=params["manager"],
+        unit=params["unit"] or "",
+        user=params["user"],
+        pid_file=params["pid_file"],
+        ports=params["ports"],
     )
     try:
-        result = _process_stop.stop(
-            service,
-            processes=[_process_stop.Wanted(**process) for process in parameters["processes"]],
-            policies=[_process_stop.Policy(**row) for row in parameters["policy"]],
-            db_path=parameters["db_path"],
-            timeout=parameters["timeout"],
-            check_mode=module.check_mode,
-        )
+        with _lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
+            result = _process_stop.stop(
+                service,
+                processes=[_process_stop.Wanted(**process) for process in params["processes"]],
+                policies=[_process_stop.Policy(**row) for row in params["policy"]],
+                db_path=params["db_path"],
+                timeout=params["timeout"],
+                check_mode=module.check_mode,
+            )
     except _process_stop.ProcessStopError as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)

@@ -17,9 +17,11 @@ description:
     where the database or a file of O(protect) belongs to a release, and where files of the repository were changed by
     hand.
   - A release that was gone back to is left for a still older one only where O(release) names that.
+  - What was done is noted in O(state_dir).
   - Stop the service and back up its database before, and see to the modules (M(itsm_nexus.runbook.npm_ci)) afterwards.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
+  - itsm_nexus.runbook.lease
 attributes:
   check_mode:
     support: full
@@ -64,10 +66,6 @@ options:
     description: Seconds that one call of git may take.
     type: float
     default: 60.0
-  state_dir:
-    description: Folder in which it is noted what was done.
-    type: path
-    default: /var/lib/itsm-runbook
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 notes:
@@ -117,12 +115,13 @@ duration:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _release
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _release
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            **_lease.ARGUMENTS,
             "strategy": {"type": "str", "choices": ["symlink", "git"], "required": True},
             "app_dir": {"type": "path", "required": True},
             "release": {"type": "str", "default": ""},
@@ -131,14 +130,23 @@ def main() -> None:
             "db_path": {"type": "path", "required": True},
             "protect": {"type": "list", "elements": "path", "default": []},
             "timeout": {"type": "float", "default": 60.0},
-            "state_dir": {"type": "path", "default": "/var/lib/itsm-runbook"},
         },
         supports_check_mode=True,
     )
-    values = dict(module.params)
-    strategy = values.pop("strategy")
+    params = module.params
+    releases = _release.Releases(
+        app_dir=params["app_dir"],
+        db_path=params["db_path"],
+        state_dir=params["state_dir"],
+        release=params["release"],
+        releases_dir=params["releases_dir"],
+        migrations_dir=params["migrations_dir"],
+        protect=params["protect"],
+        timeout=params["timeout"],
+    )
     try:
-        result = _release.roll_back(_release.Releases(**values), strategy=strategy, check_mode=module.check_mode)
+        with _lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
+            result = _release.roll_back(releases, strategy=params["strategy"], check_mode=module.check_mode)
     except _release.ReleaseError as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)

@@ -1,0 +1,170 @@
+#!/usr/bin/python
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: tls_certificate
+short_description: Prove that the service can serve with its certificate and key, and renew them where it cannot
+version_added: 0.2.0
+description:
+  - Looks whether the certificate is valid now, its key belongs to it, and the service's user may read both.
+  - Where that is not so, gives the key the permissions that are named, and then runs O(command), if it is still not so.
+    Then looks again. Where nothing is wrong, nothing is done.
+  - That the certificate is still not good is no failure but RV(valid) and RV(problems).
+extends_documentation_fragment:
+  - itsm_nexus.runbook.attributes
+  - itsm_nexus.runbook.lease
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  cert_path:
+    description: The certificate, a PEM file. An absolute path.
+    type: path
+    required: true
+  key_path:
+    description: Its key, a PEM file. Without it, the key is not looked at.
+    type: path
+    default: ""
+  user:
+    description: The user the service runs as. Without it, the user who runs the module.
+    type: str
+    default: ""
+  command:
+    description: The command that renews it, one item per argument, run as it is given, without a shell.
+    type: list
+    elements: str
+    default: []
+  timeout:
+    description: Seconds after which the command is ended.
+    type: float
+    default: 120.0
+  key_owner:
+    description: The user that the key shall belong to.
+    type: str
+    default: ""
+  key_group:
+    description: The group that the key shall belong to.
+    type: str
+    default: ""
+  key_mode:
+    description: The mode that the key shall have, in octal, such as V(0640). It may give nothing to others.
+    type: str
+    default: ""
+author:
+  - The itsm_nexus.runbook contributors !UNKNOWN
+seealso:
+  - module: itsm_nexus.runbook.triage_info
+"""
+
+EXAMPLES = r"""
+- name: Renew the certificate where it is not valid
+  itsm_nexus.runbook.tls_certificate:
+    cert_path: /etc/itsm/tls/server.crt
+    key_path: /etc/itsm/tls/server.key
+    user: itsm
+    command: [certbot, renew, --non-interactive, --cert-name, itsm.example.org]
+  register: certificate
+  failed_when: not certificate.valid
+"""
+
+RETURN = r"""
+valid:
+  description: Whether the service can serve with it now.
+  returned: success
+  type: bool
+  sample: true
+problems:
+  description: What is still wrong, a sentence each.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+subject:
+  description: Whom the certificate names.
+  returned: success
+  type: str
+  sample: CN=itsm.example.org
+not_before:
+  description: From when on it is valid.
+  returned: success
+  type: str
+  sample: "2026-03-02T00:00:00.000Z"
+not_after:
+  description: Until when it is valid.
+  returned: success
+  type: str
+  sample: "2026-05-31T00:00:00.000Z"
+mended:
+  description: Whether the permissions of the key were changed, or would be.
+  returned: success
+  type: bool
+  sample: false
+renewed:
+  description: Whether the command made a difference; in check mode, whether it would be run.
+  returned: success
+  type: bool
+  sample: true
+rc:
+  description: Exit code of the command. Null where it was not run, or was ended at its time-out.
+  returned: success
+  type: int
+  sample: 0
+output:
+  description: The last of what the command said, without secrets.
+  returned: success
+  type: str
+  sample: "Congratulations, all renewals succeeded"
+duration:
+  description: Seconds it took.
+  returned: success
+  type: float
+  sample: 4.2
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _certificate, _lease
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **_lease.ARGUMENTS,
+            "cert_path": {"type": "path", "required": True},
+            "key_path": {"type": "path", "default": "", "no_log": False},
+            "user": {"type": "str", "default": ""},
+            "command": {"type": "list", "elements": "str", "default": []},
+            "timeout": {"type": "float", "default": 120.0},
+            "key_owner": {"type": "str", "default": "", "no_log": False},
+            "key_group": {"type": "str", "default": "", "no_log": False},
+            "key_mode": {"type": "str", "default": "", "no_log": False},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    try:
+        with _lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
+            result = _certificate.ensure(
+                _certificate.Pair(certificate=params["cert_path"], key=params["key_path"], user=params["user"]),
+                command=params["command"],
+                permissions=_certificate.Permissions(
+                    owner=params["key_owner"], group=params["key_group"], mode=params["key_mode"]
+                ),
+                timeout=params["timeout"],
+                check_mode=module.check_mode,
+            )
+    except _certificate.CertificateError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+#!/usr/bin/python
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: unit_dropin
+short_description: Give the service's unit a memory limit, a heap size or variables, for good or until an instant
+version_added: 0.2.0
+description:
+  - Writes a drop-in for a systemd unit, with a name of its own, lets systemd read it, and asks systemd whether the unit
+    has it now. Where another drop-in or the unit's command overrides it, the module fails and says so.
+  - The service is not restarted. It has what it was given from its next start on.
+  - With O(until), a timer takes the drop-in away at that instant, and restarts the service if it runs, so that it has
+    what it had before. The timer outlives a reboot.
+extends_documentation_fragment:
+  - itsm_nexus.runbook.attributes
+  - itsm_nexus.runbook.lease
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  unit:
+    description: The service's unit.
+    type: str
+    required: true
+  name:
+    description: What the drop-in is for, a word that becomes part of its file name.
+    type: str
+    required: true
+  state:
+    description: Whether it shall be there.
+    type: str
+    choices: [present, absent]
+    default: present
+  memory_max:
+    description: Bytes for the unit's C(MemoryMax=); V(0) for none.
+    type: int
+    default: 0
+  max_old_space_size:
+    description:
+      - MiB of old space in V8's heap, V(0) for none. It reaches the process in E(NODE_OPTIONS), whose other options
+        stay as the unit sets them.
+    type: int
+    default: 0
+  environment:
+    description: Variables for the service, none of them a secret. They win over those of the unit.
+    type: dict
+    default: {}
+  until:
+    description: When it ends, an instant in UTC such as V(2026-03-02T05:00:00Z). Empty for never.
+    type: str
+    default: ""
+author:
+  - The itsm_nexus.runbook contributors !UNKNOWN
+seealso:
+  - module: itsm_nexus.runbook.node_process
+"""
+
+EXAMPLES = r"""
+- name: Bound the service's memory and its heap
+  itsm_nexus.runbook.unit_dropin:
+    unit: itsm-system
+    name: memory
+    memory_max: 1073741824
+    max_old_space_size: 768
+
+- name: Serve plain HTTP until the certificate is renewed, at the latest until five o'clock
+  itsm_nexus.runbook.unit_dropin:
+    unit: itsm-system
+    name: https
+    environment:
+      ENABLE_HTTPS: "false"
+    until: "2026-03-02T05:00:00Z"
+"""
+
+RETURN = r"""
+files:
+  description: The files of the drop-in, and of its timer where it has an end. Empty where it is absent.
+  returned: success
+  type: list
+  elements: str
+  sample: [/etc/systemd/system/itsm-system.service.d/90-itsm-nexus-memory.conf]
+memory_max:
+  description: The unit's C(MemoryMax) in bytes, in check mode as it was found. Null for no limit.
+  returned: success
+  type: int
+  sample: 1073741824
+variables:
+  description: The variables that it sets.
+  returned: success
+  type: dict
+  sample: {NODE_OPTIONS: "--enable-source-maps --max-old-space-size=768"}
+until:
+  description: When it ends. Null for never.
+  returned: success
+  type: str
+  sample: "2026-03-02T05:00:00.000Z"
+duration:
+  description: Seconds it took.
+  returned: success
+  type: float
+  sample: 0.4
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _unit_dropin
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **_lease.ARGUMENTS,
+            "unit": {"type": "str", "required": True},
+            "name": {"type": "str", "required": True},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "memory_max": {"type": "int", "default": 0},
+            "max_old_space_size": {"type": "int", "default": 0},
+            "environment": {"type": "dict", "default": {}},
+            "until": {"type": "str", "default": ""},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    dropin = _unit_dropin.Dropin(
+        unit=params["unit"],
+        name=params["name"],
+        memory_max=params["memory_max"],
+        max_old_space_size=params["max_old_space_size"],
+        environment={name: str(value) for name, value in params["environment"].items()},
+        until=params["until"],
+    )
+    try:
+        with _lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
+            result = _unit_dropin.ensure(dropin, state=params["state"], check_mode=module.check_mode)
+    except _unit_dropin.UnitDropinError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
