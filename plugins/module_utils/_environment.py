@@ -9,10 +9,12 @@ Rules: systemd.exec(5), and C(parse_env_file_internal) in systemd's C(src/basic/
 
 from __future__ import annotations
 
+import glob
 import os
 import re
+import shlex
 import stat
-from typing import Callable, Dict, List
+from typing import Callable, Dict, List, Mapping, Sequence
 
 _NEWLINES = "\n\r"
 _BLANKS = " \t\n\r"
@@ -20,6 +22,8 @@ _BLANKS = " \t\n\r"
 _ESCAPED_IN_QUOTES = '"\\`$'
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _LARGEST = 1024 * 1024
+# A line of the property EnvironmentFiles, as C(systemctl show) writes it.
+_FILE = re.compile(r"(.*) \(ignore_errors=(?:yes|no)\)\Z")
 
 
 class EnvironmentFileError(Exception):
@@ -168,3 +172,29 @@ def read_environment_file(path: str) -> Dict[str, str]:
     if "\0" in text:
         raise EnvironmentFileError(f"Cannot read the environment file {path}: it contains a NUL byte")
     return parse_environment(text)
+
+
+def files_of(line: str) -> List[str]:
+    """Return the files of one line of C(EnvironmentFiles), whose patterns systemd expands at each start."""
+    found = _FILE.match(line)
+    return sorted(glob.glob(found.group(1))) or [found.group(1)] if found else []
+
+
+def unit_environment(properties: Mapping[str, str]) -> Dict[str, str]:
+    """Return what a unit sets for its process: C(Environment), and over it C(EnvironmentFiles) in their order."""
+    environment: Dict[str, str] = {}
+    try:
+        words: Sequence[str] = shlex.split(properties.get("Environment", ""))
+    except ValueError:
+        words = ()
+    for word in words:
+        name, equals, value = word.partition("=")
+        if equals:
+            environment[name] = value
+    for line in properties.get("EnvironmentFiles", "").splitlines():
+        for path in files_of(line):
+            try:
+                environment.update(read_environment_file(path))
+            except EnvironmentFileError:
+                continue  # systemd's business: it says so itself when the unit starts
+    return environment

@@ -11,20 +11,19 @@ another command), that is a mismatch: what the service uses is believed, and tol
 from __future__ import annotations
 
 import dataclasses
-import glob
 import os
 import pwd
 import re
-import shlex
 import stat
 import threading
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _command,
     _environment,
     _node_process,
     _procfs,
+    _unit_dropin,
 )
 
 MANAGERS = ("systemd", "process")
@@ -32,7 +31,6 @@ _UNIT_PROPERTIES = ("LoadState", "User", "WorkingDirectory", "ExecStart", "MainP
 _NODE = ("node", "nodejs")
 _NODE_TIMEOUT = 10.0
 _ARGV = re.compile(r"argv\[\]=(.*?) ; ignore_errors=")
-_FILE = re.compile(r"(.*) \(ignore_errors=(?:yes|no)\)\Z")
 _NUMBER = re.compile(r"[0-9]{1,5}\Z")
 _EXPORT = re.compile(r"^[ \t]*export[ \t]+([A-Za-z_]\w*)=", re.MULTILINE)
 
@@ -252,7 +250,7 @@ class _Preflight:
             return
         self.compare_unit(properties)
         self._main_pid = _node_process.main_pid(properties)
-        self.environment.update(unit_environment(properties))
+        self.environment.update(_environment.unit_environment(properties))
 
     def compare_unit(self, properties: Mapping[str, str]) -> None:
         folder = properties.get("WorkingDirectory", "").lstrip("!-")
@@ -270,7 +268,8 @@ class _Preflight:
             )
             if not same:
                 self.mismatch("command", words[0], "the unit's ExecStart is another command")
-        files = [name for line in properties.get("EnvironmentFiles", "").splitlines() for name in _files_of(line)]
+        lines = properties.get("EnvironmentFiles", "").splitlines()
+        files = [name for line in lines for name in _environment.files_of(line)]
         mine = self.config.environment_file
         if mine and files and mine not in files:
             self.mismatch("environment_file", files, "the unit reads other environment files")
@@ -323,32 +322,6 @@ class _Preflight:
             return []
 
 
-def _files_of(line: str) -> List[str]:
-    """Return the files of one line of C(EnvironmentFiles), whose patterns systemd expands at each start."""
-    found = _FILE.match(line)
-    return sorted(glob.glob(found.group(1))) or [found.group(1)] if found else []
-
-
-def unit_environment(properties: Mapping[str, str]) -> Dict[str, str]:
-    """Return what a unit sets for its process: C(Environment), and over it C(EnvironmentFiles) in their order."""
-    environment: Dict[str, str] = {}
-    try:
-        words: Sequence[str] = shlex.split(properties.get("Environment", ""))
-    except ValueError:
-        words = ()
-    for word in words:
-        name, equals, value = word.partition("=")
-        if equals:
-            environment[name] = value
-    for line in properties.get("EnvironmentFiles", "").splitlines():
-        for path in _files_of(line):
-            try:
-                environment.update(_environment.read_environment_file(path))
-            except _environment.EnvironmentFileError:
-                continue  # systemd's business: it says so itself when the unit starts
-    return environment
-
-
 def examine(config: Config, *, run: _command.Runner = _command.run, proc_root: str = "/proc") -> Dict[str, Any]:
     """Compare the inventory with this host, change nothing, and return what the module returns."""
     look = _Preflight(config, run=run, proc_root=proc_root)
@@ -381,5 +354,6 @@ def examine(config: Config, *, run: _command.Runner = _command.run, proc_root: s
             "uid": look.account.pw_uid if look.account else None,
             "gid": look.account.pw_gid if look.account else None,
             "environment_names": sorted(look.environment),
+            "https_suspended": config.manager == "systemd" and _unit_dropin.is_there(config.unit, _unit_dropin.HTTPS),
         },
     }

@@ -23,12 +23,14 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _clock,
     _command,
+    _environment,
     _files,
-    _preflight,
     _procfs,
 )
 
 FOLDER = "/etc/systemd/system"
+# The name of the drop-in that switches HTTPS off for a time.
+HTTPS = "https"
 _PREFIX = "90-itsm-nexus"
 _TIMER_PREFIX = "itsm-nexus-expiry"
 _PROPERTIES = ("LoadState", "ExecStart", "MemoryMax", "Environment", "EnvironmentFiles")
@@ -153,7 +155,7 @@ def _variables(dropin: Dropin, properties: Mapping[str, str], paths: _Paths) -> 
                 f"max_old_space_size: the command of {dropin.service} sets --max-old-space-size itself, and wins over "
                 "NODE_OPTIONS; change it there"
             )
-        present = _preflight.unit_environment(_without(properties, paths.variables)).get("NODE_OPTIONS", "")
+        present = _environment.unit_environment(_without(properties, paths.variables)).get("NODE_OPTIONS", "")
         kept = _HEAP.sub("", present).strip()
         wanted["NODE_OPTIONS"] = f"{kept} --max-old-space-size={dropin.max_old_space_size}".strip()
     return wanted
@@ -237,7 +239,7 @@ def _prove(dropin: Dropin, variables: Mapping[str, str], properties: Mapping[str
         page = os.sysconf("SC_PAGE_SIZE")
         if not found.isdigit() or int(found) // page != dropin.memory_max // page:
             wrong.append(f"MemoryMax is {found}, not {dropin.memory_max}")
-    present = _preflight.unit_environment(properties)
+    present = _environment.unit_environment(properties)
     wrong += [
         f"{name} is {present.get(name)!r}, not {value!r}"
         for name, value in variables.items()
@@ -247,6 +249,11 @@ def _prove(dropin: Dropin, variables: Mapping[str, str], properties: Mapping[str
         raise UnitDropinError(
             f"The drop-in of {dropin.service} has no effect, another one comes after it: {'; '.join(wrong)}"
         )
+
+
+def is_there(unit: str, name: str, *, folder: str = FOLDER) -> bool:
+    """Whether the unit has the drop-in of that name."""
+    return os.path.exists(_Paths(Dropin(unit=unit, name=name), folder=folder).conf)
 
 
 def ensure(

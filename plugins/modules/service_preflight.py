@@ -141,6 +141,11 @@ resolved:
       type: list
       elements: str
       sample: [JWT_SECRET, NODE_ENV]
+    https_suspended:
+      description: Whether HTTPS is switched off for a time, by consent, with a drop-in of this collection.
+      type: bool
+      sample: false
+      version_added: 0.2.0
 """
 
 from ansible.module_utils.basic import AnsibleModule

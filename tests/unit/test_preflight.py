@@ -96,6 +96,7 @@ def test_true_configuration(config, tmp_path):
             "uid": account.pw_uid,
             "gid": account.pw_gid,
             "environment_names": ["JWT_SECRET", "NODE_ENV", "PATH"],
+            "https_suspended": False,
         },
     }
     assert sorted(tmp_path.rglob("*")) == before

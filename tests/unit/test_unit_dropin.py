@@ -103,6 +103,14 @@ def test_a_limit_is_given_once_and_taken_away(systemd):
     assert ensure(systemd, state="absent")["changed"] is False
 
 
+def test_whether_it_is_there_can_be_asked(systemd):
+    folder = str(systemd.folder)
+    assert not _unit_dropin.is_there("itsm", "test", folder=folder)
+    ensure(systemd, memory_max=4096)
+    assert _unit_dropin.is_there("itsm.service", "test", folder=folder)
+    assert not _unit_dropin.is_there("itsm", "other", folder=folder)
+
+
 def test_the_heap_size_joins_the_options_that_the_unit_sets(systemd, tmp_path):
     result = ensure(systemd, max_old_space_size=512, unit="itsm.service")
     assert result["variables"] == {"NODE_OPTIONS": "--from-unit --max-old-space-size=512"}
