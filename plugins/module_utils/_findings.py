@@ -7,7 +7,9 @@
 One cause is one function and one row of the table at the end. A rule gets a L(View) of the facts and returns a
 L(Finding), or nothing. To add a cause, write its rule, put it into the table, and give it a test.
 
-A rule speaks only of what is so now or was so within the window, and never on a host where nothing is wrong.
+A rule speaks only of what is so now or was so within the window, and never on a host where nothing is wrong. It calls a
+rung of the ladder useless only where facts, not words alone, say that the cause is still there: what was mended since
+is not to hold the recovery up.
 """
 
 from __future__ import annotations
@@ -16,53 +18,67 @@ import dataclasses
 import re
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _triage_misfits
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage_view import SIGNALS, View, says
 
-# Room below which writes are about to fail: of bytes the smaller one of a share and an amount, so that neither a small
-# nor a large file system raises a false alarm.
-_FULL_SHARE = 0.01
-_FULL_BYTES = 8 * 1024 * 1024
-_FULL_INODES = 16
-# Room with which it is out of danger again; the service calls itself ready only with a tenth of its disk free.
-_ROOM_SHARE = 0.1
-_ROOM_BYTES = 1024**3
-_ROOM_INODES = 10000
+RUNGS = ("restart", "standard_recovery", "clean_start_recovery")
 
-# Of the host's memory for the service, and of the service's for V8's old space: the rest of it is outside the heap.
-_SERVICE_SHARE = 0.6
-_HEAP_SHARE = 0.75
+# What the service writes to; without room elsewhere it may go on.
+_WRITTEN_TO = ("application", "database", "log")
 
 # A process this young may still be starting.
 _START_SECONDS = 20.0
 
 _LOOP_FALLS = 3
 
-RUNGS = ("restart", "standard_recovery", "clean_start_recovery")
-
-_SIGNALS = {1: "HUP", 2: "INT", 3: "QUIT", 4: "ILL", 6: "ABRT", 7: "BUS", 9: "KILL", 11: "SEGV", 15: "TERM"}
 # Exit codes of processes that shells and Node end by a signal: 128 + number.
 _ABORTED = (6, 134)
 
-# Problems of the database that have causes of their own, or are no damage.
-_NO_DAMAGE = ("locked", "schema_too_new")
+# Codes of problems of the database, in words.
+_UNSOUND = {
+    "missing": "it is not there",
+    "empty": "it has 0 bytes",
+    "empty_beside_wal": "it has 0 bytes beside a WAL",
+    "no_tables": "it holds no table",
+    "not_a_database": "it does not begin as a database does",
+    "not_a_file": "something else is in its place",
+    "corrupt": "its pages are damaged",
+    "wal_damaged": "its WAL is damaged",
+    "wal_foreign": "its WAL belongs to another database",
+    "row_loss": "rows are missing",
+    "open_deleted": "its file was removed while it was open",
+    "unreadable": "it cannot be read",
+}
+_BLOCKING_ROLES = ("writer", "checkpointer", "recovering")
+
+_KILLED_RSS = re.compile(r"anon-rss:(\d+)kB")
+_OF_CGROUP = re.compile(r"task_memcg=([^,\s]+).*?\bpid=(\d+)")
+# What V8 says of its heap at the last collections: "Mark-Compact 2046.3 (2083.1) -> 2045.4 (2083.1) MB".
+_HEAP = re.compile(r"(?:Mark-[Cc]ompact|Mark-sweep|Scavenge)[^\d\n]*(\d+)(?:\.\d+)? \(\d+")
+
+# As likely as not. What is less likely is worth a note, and explains nothing.
+_LIKELY = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
     """A cause: how sure (0 to 1), in a sentence, what says so, what to do.
 
-    C(remedy): what to do now; C(prevention): what to do against the next time. C(blocks_start): starting the service
-    would do harm. C(useless_rungs): the rungs of the ladder that cannot mend it. C(details): for those who act on it.
+    C(confidence): from a half on it is a likely cause, below that it is worth a note. C(remedy): what to do now;
+    C(prevention): what to do against the next time. C(blocks_start): starting the service would do harm.
+    C(useless_rungs): the rungs of the ladder that cannot mend it. C(details): for those who act on it. C(explains):
+    which of the consequences in the table it has here, all of them for C(None).
     """
 
     confidence: float
     summary: str
     evidence: List[Dict[str, str]]
     remedy: str
-    prevention: str = ""
+    prevention: str
     blocks_start: bool = False
     useless_rungs: Sequence[str] = ()
     details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    explains: Optional[Sequence[str]] = None
     cause: str = ""
     explained_by: Optional[str] = None
 
@@ -73,287 +89,181 @@ class Finding:
 
     def as_dict(self) -> Dict[str, Any]:
         """Return it as the module returns it."""
-        return {
-            **dataclasses.asdict(self),
-            "useless_rungs": list(self.useless_rungs),
-            "rungs_help": self.rungs_help,
-        }
-
-
-def _says(source: str, text: Any) -> Dict[str, str]:
-    return {"source": source, "text": str(text)[:500]}
-
-
-class View:
-    """The facts as rules ask for them; a part that was not reached is empty."""
-
-    def __init__(self, facts: Mapping[str, Any]) -> None:
-        """Wrap the facts of a pass."""
-        self._facts = facts
-
-    def part(self, name: str) -> Mapping[str, Any]:
-        """Return a part's facts."""
-        found = self._facts.get(name)
-        return found if isinstance(found, Mapping) else {}
-
-    def items(self, name: str) -> Sequence[Mapping[str, Any]]:
-        """Return the facts of a part that is a list."""
-        found = self._facts.get(name)
-        return found if isinstance(found, list) else []
-
-    @property
-    def gone(self) -> bool:
-        """Whether the service has no process."""
-        return self.part("process").get("state") == "gone"
-
-    @property
-    def processes(self) -> Sequence[Mapping[str, Any]]:
-        """The service's processes."""
-        found: Sequence[Mapping[str, Any]] = self.part("process").get("processes") or []
-        return found
-
-    @property
-    def silent(self) -> bool:
-        """Whether the process is there and a port that matters gives no answer."""
-        return not self.gone and any(
-            not self.part("answer").get(name, {}).get("answered", True) for name in ("https", "http")
-        )
-
-    @property
-    def unserved(self) -> List[str]:
-        """The schemes whose port nobody listens on."""
-        return [name for name in ("https", "http") if self.part("answer").get(name, {}).get("listening") is False]
-
-    @property
-    def elsewhere(self) -> List[int]:
-        """The ports the service listens on, where none of them is a configured one."""
-        configured = {self.part("service").get("https_port"), self.part("service").get("http_port")}
-        ports = {item["port"] for item in self.items("ports") if any(owner["ours"] for owner in item["owners"])}
-        return [] if ports & configured else sorted(ports)
-
-    @property
-    def restarted(self) -> bool:
-        """Whether systemd restarted the service within the window."""
-        unit = self.part("unit")
-        started = unit.get("started_at")
-        return bool(unit.get("restarts")) and bool(started) and started >= self.part("window").get("since", "")
-
-    @property
-    def down(self) -> bool:
-        """Whether the service does not serve."""
-        return self.gone or self.silent or bool(self.unserved)
-
-    @property
-    def troubled(self) -> bool:
-        """Whether the service does not serve, or fell within the window."""
-        return self.down or self.restarted
-
-    @property
-    def served_at(self) -> str:
-        """When a request was answered well for the last time; empty where nothing tells."""
-        return max(self.part(source).get("last_success_at") or "" for source in ("log", "journal"))
-
-    @property
-    def last_fall(self) -> str:
-        """What the journal says of the latest end of the main process, where systemd has started it again."""
-        exits = self.part("journal").get("exits") or ()
-        return str(exits[-1]["text"]) if exits and self.restarted else ""
-
-    @property
-    def falls(self) -> int:
-        """How often the service fell since it last served."""
-        exits = [item for item in self.part("journal").get("exits") or () if item["at"] > self.served_at]
-        return max(len(exits), self.part("unit").get("restarts") or 0)
-
-    @property
-    def age(self) -> float:
-        """Seconds since the oldest process of the service started; 0 where there is none."""
-        until = self.part("window").get("until")
-        started = [item["started_at"] for item in self.processes]
-        return _clock.epoch(until) - _clock.epoch(min(started)) if started and until else 0.0
-
-    def signature(self, name: str) -> List[Dict[str, str]]:
-        """Return the evidence that log and journal hold of a known trouble."""
-        found = []
-        for source in ("log", "journal"):
-            hit = (self.part(source).get("signatures") or {}).get(name)
-            if hit:
-                times = f"{hit['count']} times, first: " if hit["count"] > 1 else ""
-                found.append(_says(self.part(source).get("path", source), times + hit["text"]))
-        return found
-
-    def exceptions(self) -> List[Tuple[str, Mapping[str, Any]]]:
-        """Return (source, exception) of those that ended the process, or with which the log ends."""
-        return [
-            (self.part(source).get("path", source), item)
-            for source in ("log", "journal")
-            for item in self.part(source).get("exceptions") or ()
-            if item["fatal"] or (item["last"] and (self.gone or self.restarted))
-        ]
-
-    def unit_ending(self) -> List[Dict[str, str]]:
-        """Return what systemd says of how the unit's process ended."""
-        unit = self.part("unit")
-        if unit.get("result") is None:
-            return []
-        text = f"{unit.get('active_state')} ({unit.get('sub_state')}), Result={unit['result']}"
-        if unit.get("exit_code"):
-            status = unit.get("exit_status")
-            name = _SIGNALS.get(status or 0, status) if unit["exit_code"] != "exited" else status
-            text += f", main process {unit['exit_code']}, status {name}"
-        return [_says(f"systemctl show {unit.get('name')}", text)]
+        found = dataclasses.asdict(self)
+        del found["explains"]
+        return {**found, "useless_rungs": list(self.useless_rungs), "rungs_help": self.rungs_help}
 
 
 def disk_full(view: View) -> Optional[Finding]:
     """A file system without room."""
-    full = []
-    for mount in view.items("disk"):
-        if "size" not in mount or not mount["size"]:
-            continue
-        if mount["available"] < min(mount["size"] * _FULL_SHARE, _FULL_BYTES):
-            full.append((mount, f"{mount['available']} of {mount['size']} bytes free"))
-        elif mount["inodes"] and mount["inodes_available"] < min(mount["inodes"] * _FULL_SHARE, _FULL_INODES):
-            full.append((mount, f"{mount['inodes_available']} of {mount['inodes']} inodes free"))
-    said = view.signature("disk_full") if view.troubled or full else []
-    if not full and not said:
+    full = view.short_of_room()
+    words = view.signature("disk_full") if view.troubled or full else []
+    if not full and not words:
         return None
-    points = sorted({str(mount["mount"]) for mount, _text in full})
-    where = ", ".join(points) if points else "a file system"
+    prevention = "Rotate and compress the logs, and have somebody told before a file system is full."
+    if not full:
+        return Finding(
+            confidence=0.6,
+            summary="Writes failed for want of room; there is room again.",
+            evidence=words,
+            remedy="Start the service, and see what took the room.",
+            prevention=prevention,
+            details={"mounts": []},
+        )
+    evidence = []
+    for room in full:
+        free = "{available} of {size}" if room["what"] == "bytes" else "{inodes_available} of {inodes}"
+        where = f"{room['mount']} ({', '.join(room['uses'])})"
+        evidence.append(says(where, f"{free.format(**room)} {room['what']} free"))
+        if room["held"]:
+            evidence.append(says(where, f"the service holds {room['held']} bytes of removed files open"))
+    matters = bool(words) or any(set(room["uses"]).intersection(_WRITTEN_TO) for room in full)
+    # A removed file takes its room until it is closed.
+    freed_by_restart = all(room["what"] == "bytes" and room["held"] >= room["wanted"] for room in full)
+    where = ", ".join(sorted(room["mount"] for room in full))
     return Finding(
-        confidence=0.97 if full and said else 0.9 if full else 0.6,
-        summary=f"There is no room left on {where}."
-        if full
-        else "Writes failed for want of room; there is room again.",
-        evidence=[_says(f"{mount['mount']} ({mount['use']})", text) for mount, text in full] + said,
-        remedy=f"Make room on {where}: rotated logs, the npm cache, old backups. Never the database, its -wal or -shm.",
-        useless_rungs=RUNGS if full else (),
-        details={"mounts": [_mount_details(mount) for mount, _text in full]},
+        confidence=0.97 if words else 0.9 if matters else 0.4,
+        summary=f"There is no room left on {where}.",
+        evidence=evidence + words,
+        remedy="Restart the service: it holds removed files open, which take the room until then."
+        if freed_by_restart
+        else f"Make room on {where}: rotated logs, the npm cache, old backups. Never the database, its -wal or -shm.",
+        prevention=prevention,
+        useless_rungs=RUNGS if matters and not freed_by_restart else (),
+        details={"mounts": [{name: room[name] for name in room if name not in ("uses", "held")} for room in full]},
     )
 
 
-def _mount_details(mount: Mapping[str, Any]) -> Dict[str, Any]:
-    """What there is on a file system without room, and how much must go so that it has some for a while."""
-    what = "bytes" if mount["available"] < min(mount["size"] * _FULL_SHARE, _FULL_BYTES) else "inodes"
-    wanted = (
-        min(mount["size"] * _ROOM_SHARE, _ROOM_BYTES) - mount["available"]
-        if what == "bytes"
-        else min(mount["inodes"] * _ROOM_SHARE, _ROOM_INODES) - mount["inodes_available"]
+def disk_read_only(view: View) -> Optional[Finding]:
+    """A file system that the service must write to lets nobody write."""
+    closed = [item for item in view.items("disk") if item.get("read_only") and item.get("use") in ("database", "log")]
+    if not closed or not view.troubled:
+        return None
+    where = " and ".join(sorted({str(item["mount"]) for item in closed}))
+    return Finding(
+        confidence=0.9,
+        summary=f"The file system {where} is read-only.",
+        evidence=[
+            says(f"{item['mount']} ({item['use']})", f"{item.get('device')} is mounted read-only") for item in closed
+        ],
+        remedy="Read the kernel's log for errors of that disk, and mount it writable once it is known to be well.",
+        prevention="Watch the disk's health, and have somebody told when a file system becomes read-only.",
+        useless_rungs=RUNGS if any(item["use"] == "database" for item in closed) else (),
     )
-    return {
-        **{name: mount.get(name) for name in ("mount", "path", "available", "size", "inodes_available", "inodes")},
-        "what": what,
-        "wanted": max(0, int(wanted)),
-    }
 
 
 def oom_kill(view: View) -> Optional[Finding]:
     """The kernel's out-of-memory killer took the process."""
     if not view.troubled:
         return None
-    unit = view.part("unit")
+    unit, kernel = view.part("unit"), view.part("kernel")
     by_unit = view.unit_ending() if unit.get("result") == "oom-kill" else []
     results = view.part("journal").get("results") or ()
     if view.restarted and results and "'oom-kill'" in results[-1]["text"]:
-        by_unit = [_says("journal", results[-1]["text"])]
+        by_unit = [says("journal", results[-1]["text"])]
+    seen = kernel.get("out_of_memory") or ()
+    groups = {int(pid): group for line in seen for group, pid in _OF_CGROUP.findall(line["text"])}
     pids = {unit.get("last_pid")} - {None, 0}
-    lines: List[Dict[str, str]] = []
-    others: List[Dict[str, str]] = []
-    for line in view.part("kernel").get("out_of_memory") or ():
+    sure, perhaps, others = [], [], []
+    for line in seen:
         if line["pid"] is None:
             continue
-        ours = line["pid"] in pids or (line["name"] or "").startswith(("node", "MainThread"))
-        (lines if ours else others).append(_says(view.part("kernel").get("source", "kernel log"), line["text"]))
-    if not by_unit and not lines:
+        group = groups.get(line["pid"], "")
+        if line["pid"] in pids or (unit.get("name") and f"/{unit['name']}.service" in group):
+            sure.append(line)
+        elif not group and (line["name"] or "").startswith(("node", "MainThread")):
+            perhaps.append(line)
+        else:
+            others.append(line)
+    killed = sure or perhaps
+    if not by_unit and not killed:
         return None
+    rss = [int(size) * 1024 for line in killed for size in _KILLED_RSS.findall(line["text"])]
+    bounded = any("emory cgroup out of memory" in line["text"] for line in killed)
+    sizes = view.memory_sizes(rss=max(rss, default=None), bounded=bounded)
     return Finding(
-        confidence=0.97 if by_unit else 0.9,
-        summary="The kernel ran out of memory and killed the service.",
-        evidence=by_unit + lines[-3:] + others[-1:],
-        remedy="Restart it, then give the host more memory or bound the service (MemoryMax=, --max-old-space-size).",
-        details=_memory_details(view),
+        confidence=0.97 if by_unit else 0.9 if sure else 0.75,
+        summary="The service reached its own memory limit, and the kernel killed it."
+        if bounded
+        else "The kernel ran out of memory and killed the service.",
+        evidence=by_unit
+        + [says(kernel.get("source") or "kernel log", line["text"]) for line in [*killed[-3:], *others[-1:]]],
+        remedy="Restart the service; where it falls again, give it the sizes proposed, or the host more memory.",
+        prevention="Bound the service (MemoryMax=, --max-old-space-size) below what the host has, and look for a leak.",
+        details=sizes,
     )
-
-
-def _memory_details(view: View) -> Dict[str, Any]:
-    """What memory there is, and the sizes that would let both the service and the host live."""
-    memory = view.part("memory")
-    total = memory.get("total") or 0
-    limit = view.part("unit").get("memory_max")
-    memory_max = int(total * _SERVICE_SHARE) if total else None
-    bound = min(filter(None, (limit, memory_max)), default=None)
-    return {
-        "measured": {
-            "total": total or None,
-            "available": memory.get("available"),
-            "memory_max": limit,
-            "peak": memory.get("control_group", {}).get("peak"),
-        },
-        "proposal": {
-            "memory_max": memory_max,
-            "max_old_space_size": int(bound * _HEAP_SHARE / 2**20) if bound else None,
-        },
-    }
 
 
 def heap_oom(view: View) -> Optional[Finding]:
     """V8's own limit, not the kernel's."""
-    said = view.signature("heap_oom")
-    if not said or not view.troubled:
+    words = view.signature("heap_oom")
+    if not words or not view.troubled:
         return None
     aborted = view.part("unit").get("exit_status") in _ABORTED
+    lines = [line for source in ("log", "journal") for line in view.part(source).get("lines") or ()]
+    heaps = [int(size) << 20 for line in lines for size in _HEAP.findall(line)]
+    heaps += [size << 20 for size in (view.part("environment").get("max_old_space_size"),) if size]
     return Finding(
         confidence=0.97 if aborted else 0.93,
         summary="Node reached the limit of its own heap and aborted; the host's memory was not the limit.",
-        evidence=said + (view.unit_ending() if aborted else []),
-        remedy="Restart it, then look for the leak; raise --max-old-space-size only if the load explains the need.",
-        details=_memory_details(view),
+        evidence=words + (view.unit_ending() if aborted else []),
+        remedy="Restart the service; where the load explains the need, give it the heap proposed.",
+        prevention="Look for the leak; raise --max-old-space-size only if the load explains the need.",
+        details=view.memory_sizes(heap=max(heaps, default=None)),
     )
 
 
 def db_corrupt(view: View) -> Optional[Finding]:
     """The database is damaged, missing, or has lost rows."""
     database = view.part("database")
-    problems = [
-        item
-        for item in database.get("problems") or ()
-        if item.get("level", "error") == "error" and item["code"] not in _NO_DAMAGE
-    ]
+    problems, _unread = view.database_problems()
     messages = [item["message"] for item in problems]
     lost = bool(database.get("data_loss_suspected"))
-    said = view.signature("db_corrupt") if view.troubled else []
-    if not problems and not lost and not said:
+    words = view.signature("db_corrupt") if view.troubled else []
+    if not problems and not lost and not words:
         return None
     path = str(database.get("path", "the database"))
+    why = [_UNSOUND.get(code, code) for code in dict.fromkeys(item["code"] for item in problems)]
     return Finding(
         confidence=0.98 if problems or lost else 0.6,
         summary=(
-            f"The database {path} is not sound: {problems[0]['message'].rstrip('.')}."
+            f"The database {path} is not sound: {', '.join(why)}."
             if problems
             else f"Rows of the database {path} may be lost."
             if lost
             else f"The service reported a damaged database; {path} itself could be read."
         ),
-        evidence=[_says(path, f"{item['code']}: {item['message']}") for item in problems]
-        + [_says(path, text) for text in database.get("data_loss_reasons") or () if text not in messages]
-        + said,
+        evidence=[says(path, f"{item['code']}: {item['message']}") for item in problems]
+        + [says(path, text) for text in database.get("data_loss_reasons") or () if text not in messages]
+        + words,
         remedy="Start nothing and change nothing: keep database, -wal and -shm as they are and call the DBA.",
+        prevention="Back the database up often and read the backups back; find out what damaged it.",
         blocks_start=True,
         useless_rungs=RUNGS,
     )
 
 
 def db_unchecked(view: View) -> Optional[Finding]:
-    """Nobody could look through the database in time."""
+    """Nobody could look through the database."""
     database = view.part("database")
-    if not view.troubled or database.get("conclusive"):
+    _damages, refused = view.database_problems()
+    unread = [item["message"] for item in refused]
+    if not view.troubled or (database.get("conclusive") and not unread):
         return None
     path = str(database.get("path", "the database"))
     said = database.get("error") or ", ".join(f"{name} {text}" for name, text in (database.get("checks") or {}).items())
     return Finding(
         confidence=0.9,
-        summary=f"Whether the database {path} is sound could not be told in time.",
-        evidence=[_says(path, said or "not reached")],
-        remedy="Check it with sqlite_check and a larger time_budget, or give triage_database_timeout more seconds.",
+        summary=f"Whether the database {path} is sound could not be told: it may not be read."
+        if unread
+        else f"Whether the database {path} is sound could not be told in time.",
+        evidence=[says(path, text) for text in unread or [said or "not reached"]],
+        remedy="Look again as root; give database, -wal and -shm back to the service's user where they are another's."
+        if unread
+        else "Check it with sqlite_check and a larger time_budget, or give triage_database_timeout more seconds.",
+        prevention="Let nobody but the service's user open its database for writing."
+        if unread
+        else "Give triage_database_timeout the seconds that a look through this database takes.",
         blocks_start=True,
         useless_rungs=RUNGS,
     )
@@ -361,24 +271,25 @@ def db_unchecked(view: View) -> Optional[Finding]:
 
 def port_conflict(view: View) -> Optional[Finding]:
     """Somebody else listens on the service's port."""
-    main = view.part("unit").get("main_pid")
-    running = {item["pid"] for item in view.processes}
+    unit = view.part("unit")
     evidence, strangers, stale = [], [], []
     for listener in view.items("ports"):
         where = f"{listener['address']} port {listener['port']}"
-        for owner in listener["owners"]:
+        ours = [owner for owner in listener["owners"] if owner["ours"]]
+        # A socket that the service has too was handed to it.
+        for owner in ours or listener["owners"]:
             text = f"pid {owner['pid']}, user {owner['user']}: {owner['command']}"
             if not owner["ours"]:
                 strangers.append((listener["port"], owner))
-                evidence.append(_says(where, text))
-            elif view.part("unit").get("active_state") in ("activating", "failed") and owner["pid"] != main:
+                evidence.append(says(where, text))
+            elif unit.get("active_state") in ("activating", "failed") and owner["pid"] != unit.get("main_pid"):
                 stale.append((listener["port"], owner))
-                evidence.append(_says(where, f"{text} (of this service, started beside the unit)"))
+                evidence.append(says(where, f"{text} (of this service, started beside the unit)"))
         if not listener["owners"] and view.gone:
-            strangers.append((listener["port"], None))
-            evidence.append(_says(where, "listened on by a process this user may not see"))
-    said = view.signature("port_taken") if view.troubled else []
-    if not strangers and not stale and not (said and not running):
+            strangers.append((listener["port"], {}))
+            evidence.append(says(where, "listened on by a process this user may not see"))
+    words = view.signature("port_taken") if view.troubled else []
+    if not strangers and not stale and not (words and not view.processes):
         return None
     if strangers:
         port, owner = strangers[0]
@@ -393,71 +304,101 @@ def port_conflict(view: View) -> Optional[Finding]:
         remedy = "Stop the older process, then start the unit."
     else:
         summary = "The service could not start because its port was taken; it is free now."
-        remedy = "Start it again, and find out who took the port."
+        remedy = "Start the service, and find out who took the port."
     return Finding(
         confidence=0.95 if strangers or stale else 0.5,
         summary=summary,
-        evidence=evidence + said,
+        evidence=evidence + words,
         remedy=remedy,
-        # One of its own is ended by each rung before it starts the service.
+        prevention="Start the service through its unit only, never by hand beside it."
+        if stale
+        else "Reserve the port for the service, and give the other program one of its own.",
+        # An older process of its own is ended by every rung before it starts the service.
         useless_rungs=RUNGS if strangers else (),
-        details={"processes": [_owner_details(port, owner) for port, owner in strangers + stale]},
+        details={"processes": [_process_details(owner, port=port) for port, owner in strangers + stale]},
+        # One of its own that hangs holds the port as well; a stranger has nothing to do with how the service answers.
+        explains=(*_FALLS, "hung") if stale else _FALLS,
     )
 
 
-def _owner_details(port: int, owner: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
-    return {
-        "port": port,
-        **{name: (owner or {}).get(name) for name in ("pid", "start_ticks", "user", "command", "exe")},
-        "ours": bool(owner and owner["ours"]),
-    }
+def _process_details(process: Mapping[str, Any], **more: Any) -> Dict[str, Any]:
+    known = {name: process.get(name) for name in ("pid", "start_ticks", "user", "command", "exe")}
+    return {**more, **known, "ours": bool(process.get("ours"))}
+
+
+_TLS_REASONS = {
+    "missing": "there is no certificate at its path",
+    "unreadable": "the service cannot read its certificate",
+    "key_missing": "there is no key at its path",
+    "key_unreadable": "the service's user may not read the key",
+    "key_mismatch": "the key does not belong to the certificate",
+    "expired": "the certificate has expired",
+    "not_yet_valid": "the certificate is not valid yet",
+}
 
 
 def tls_expired(view: View) -> Optional[Finding]:
     """The certificate has run out, or is why HTTPS is not offered."""
     file = view.part("certificate")
+    key = file.get("key") or {}
     served = view.part("answer").get("https", {}).get("certificate") or {}
-    evidence, outdated = [], []
-    for source, facts in ((str(file.get("path", "certificate")), file), ("served on the HTTPS port", served)):
-        if facts.get("expired") or facts.get("not_yet_valid"):
-            outdated.append(facts)
-            evidence.append(
-                _says(source, f"{facts['subject']}: valid from {facts['not_before']} to {facts['not_after']}")
-            )
-    fallen_back = not view.gone and view.unserved == ["https"] and view.age > _START_SECONDS
-    said = view.signature("tls") if view.down else []
-    if fallen_back:
-        evidence.append(_says("listening sockets", "HTTP is served, nobody listens on the HTTPS port"))
-        if file.get("error"):
-            evidence.append(_says(str(file.get("path", "certificate")), file["error"]))
-        elif file.get("readable_by_service") is False:
-            evidence.append(_says(str(file["path"]), "the service's user may not read it"))
-    if not outdated and not fallen_back and not said:
+    fault = view.tls_fault()
+    outdated = [facts for facts in (file, served) if facts.get("expired") or facts.get("not_yet_valid")]
+    serving = not view.gone and not view.silent and view.unserved in ([], ["https"])
+    fallen_back = serving and bool(view.unserved) and view.age > _START_SECONDS
+    words = view.signature("tls") if view.down else []
+    if not (outdated or fallen_back or words or (fault and view.gone)):
         return None
-    if outdated:
-        late = bool(outdated[0].get("expired"))
-        when = outdated[0]["not_after" if late else "not_before"]
-        summary = f"The TLS certificate {'expired' if late else 'is not valid before'} {'on ' if late else ''}{when}."
+    evidence = [
+        says(source, f"{facts.get('subject')}: valid from {facts.get('not_before')} to {facts.get('not_after')}")
+        for source, facts in ((str(file.get("path", "certificate")), file), ("served on the HTTPS port", served))
+        if facts in outdated
+    ]
+    if fallen_back:
+        evidence.append(says("listening sockets", "HTTP is served, nobody listens on the HTTPS port"))
+    if fault in _TLS_REASONS and fault not in ("expired", "not_yet_valid"):
+        of = key if fault.startswith("key_") else file
+        evidence.append(says(str(of.get("path") or "certificate"), of.get("error") or _TLS_REASONS[fault]))
+    reason = fault or ("served_expired" if outdated else "not_served")
+    # Whether all of it was looked at and is well: then the service has only to read it again.
+    well = not fault and file.get("readable_by_service") is True and key.get("matches") is True
+    if reason in ("expired", "not_yet_valid", "served_expired"):
+        late = any(facts.get("expired") for facts in outdated)
+        when = outdated[0].get("not_after" if late else "not_before")
+        told = "The TLS certificate " + (f"expired on {when}" if late else f"is not valid before {when}")
+        summary = (
+            f"{told}; a newer one is there, which the service has not read."
+            if reason == "served_expired"
+            else f"{told}."
+        )
     else:
-        summary = "The service does not offer HTTPS: it could not use its certificate or key."
-    return Finding(
-        confidence=0.95 if outdated else 0.8 if fallen_back else 0.6,
-        summary=summary,
-        evidence=evidence + said,
-        remedy="Renew the certificate, see that the service's user can read it and its key, and restart.",
+        why = "it has not read its certificate and key" if well else "it could not use its certificate or key"
+        told = "would not" if view.gone else "does not"
+        summary = f"The service {told} offer HTTPS: {_TLS_REASONS.get(fault, why)}."
+    if serving:
+        confidence = 0.95 if fault or outdated else 0.6 if well else 0.8
+    elif words:
+        confidence = 0.9 if fault else 0.6
+    else:
+        # Not why it is down, but what would be missed once it is up.
+        confidence = 0.45
+    useless: Sequence[str] = ()
+    if serving and (well or reason == "served_expired"):
+        useless = RUNGS[1:]  # which do no more for it than a restart
+    elif serving or (fault and words and view.gone):
         # A restart would take away the HTTP that is still served, and bring back no HTTPS.
-        useless_rungs=RUNGS if fallen_back else (),
-        details={
-            "reason": "expired"
-            if any(facts.get("expired") for facts in outdated)
-            else "not_yet_valid"
-            if outdated
-            else "unreadable"
-            if file.get("readable_by_service") is False or file.get("error")
-            else "not_served",
-            "path": file.get("path"),
-            "not_after": file.get("not_after"),
-        },
+        useless = RUNGS
+    return Finding(
+        confidence=confidence,
+        summary=summary,
+        evidence=evidence + words,
+        remedy="Restart the service, so that it reads the certificate and key that are there."
+        if well or reason == "served_expired"
+        else "Renew the certificate, see that the service's user can read it and its key, and restart.",
+        prevention="Let the certificate renew itself, restart the service after it, and watch the days that are left.",
+        useless_rungs=useless,
+        details={"reason": reason, "path": file.get("path"), "not_after": (outdated or [file])[0].get("not_after")},
+        explains=_FALLS if words else (),
     )
 
 
@@ -465,151 +406,263 @@ def db_locked(view: View) -> Optional[Finding]:
     """Another process holds the database's lock."""
     database = view.part("database")
     problems = [item for item in database.get("problems") or () if item["code"] == "locked"]
-    said = view.signature("db_locked") if view.troubled else []
+    words = view.signature("db_locked") if view.troubled else []
+    main = view.part("unit").get("main_pid")
     ours = {item["pid"] for item in view.processes}
-    writers = [
-        item for item in database.get("holders") or () if item.get("role") == "writer" and item.get("pid") not in ours
-    ]
-    if not problems and not said and not (writers and view.troubled):
+    blocking = [item for item in database.get("holders") or () if item.get("role") in _BLOCKING_ROLES]
+    strangers = [item for item in blocking if not (item.get("ours") or item["pid"] in ours)]
+    # Under systemd one of the service's beside its main process is left over from an earlier start.
+    stale = [item for item in blocking if item not in strangers and main is not None and item["pid"] != main]
+    holders = strangers + stale
+    if not view.troubled or not (words or holders or (problems and not blocking)):
         return None
-    who = f" by process {writers[0]['pid']} ({writers[0].get('command')})" if writers else ""
+    silent = not view.gone and view.down
+    if strangers or (problems and not blocking):
+        remedy = "Let that process finish or stop it, then restart the service."
+    else:
+        remedy = "Restart the service" + (", which ends the older process first." if stale else ".")
+    if holders:
+        # Somebody may write at the instant of the look without having done any harm.
+        confidence = 0.93 if words else 0.9 if silent else 0.45
+        summary = f"The database is locked by process {holders[0]['pid']} ({holders[0].get('command')})."
+    elif problems:
+        confidence, summary = 0.75, "The database is locked."
+    else:
+        confidence, summary = 0.6, "The service found its database locked; no other process holds the lock now."
     return Finding(
-        confidence=0.9 if writers else 0.75 if problems else 0.6,
-        summary=f"The database is locked{who}.",
-        evidence=[_says(str(database.get("path")), item["message"]) for item in problems]
-        + [_says("locks", f"pid {item['pid']} holds the write lock: {item.get('command')}") for item in writers]
-        + said,
-        remedy="Let that process finish or stop it, then restart the service.",
-        useless_rungs=RUNGS if writers else (),
+        confidence=confidence,
+        summary=summary,
+        evidence=[says(str(database.get("path")), item["message"]) for item in problems]
+        + [
+            says("locks", f"pid {item['pid']} ({item['role']}) holds the lock: {item.get('command')}")
+            for item in holders
+        ]
+        + words,
+        remedy=remedy,
+        prevention="Let backups and reports read a copy of the database, and set a busy timeout in the service.",
+        useless_rungs=RUNGS if strangers and (words or silent) else (),
         details={
-            "holders": [
-                {
-                    **{name: item.get(name) for name in ("pid", "start_ticks", "user", "command", "exe", "role")},
-                    "ours": False,
-                }
-                for item in writers
-            ]
+            "holders": [{**_process_details(item), "role": item["role"], "ours": item in stale} for item in holders]
         },
+        explains=("hung", "migration_pending", *_FALLS) if words else ("hung",),
     )
 
 
 def modules_broken(view: View) -> Optional[Finding]:
     """Dependencies are missing or do not load."""
-    node = view.part("node")
-    missing = node.get("modules_exist") is False and bool(node.get("dependencies"))
-    said = view.signature("module_missing") if view.troubled else []
-    if not missing and not said:
+    if not view.troubled:
         return None
-    absent = [_says("node_modules", "is not there")] if missing else []
+    facts, node = view.part("dependencies"), view.part("node")
+    missing, unloadable = list(facts.get("missing") or ()), list(facts.get("unloadable") or ())
+    nothing_there = node.get("modules_exist") is False and bool(node.get("dependencies"))
+    broken = bool(missing or unloadable or nothing_there)
+    named, of_packages = view.modules_missed()
+    words = view.signature("module_missing") if of_packages else []
+    # What is merely another version than the lock file's may well run.
+    if not broken and not words and not facts.get("invalid"):
+        return None
+    mended = facts.get("ok") is True and not broken
+    evidence = [says("node_modules", "is not there")] if nothing_there else []
+    evidence += [says("node_modules", text) for text in (facts.get("reasons") or missing + unloadable)[:5]]
+    reason = "missing" if missing or nothing_there else "unloadable" if unloadable else "invalid"
+    if not broken and words:
+        reason = "mended" if mended else "not loaded"
+    if mended:
+        summary = "The service could not load a dependency; all of them are in order now."
+    elif nothing_there:
+        summary = "The service's dependencies are missing: there is no node_modules."
+    else:
+        packages = ", ".join((missing + unloadable or sorted(named) or list(facts.get("invalid") or ()))[:3])
+        what = {
+            "missing": "missing",
+            "unloadable": "there but cannot be loaded",
+            "invalid": "not those of the lock file",
+        }
+        state = what.get(reason, "missing or cannot be loaded")
+        summary = f"The service's dependencies are {state}: {packages or 'see the log'}."
+    if words:
+        confidence = 0.97 if broken else 0.5 if mended else 0.9
+    else:
+        confidence = 0.45 if not broken else 0.9 if view.exited else 0.7
     return Finding(
-        confidence=0.95 if missing else 0.9,
-        summary="The service's dependencies are missing or cannot be loaded.",
-        evidence=absent + said,
-        remedy="Rebuild node_modules from the lock file beside the present ones, and swap (module npm_ci).",
-        useless_rungs=("restart",),
-        details={"packages": [], "reason": "node_modules is not there" if missing else said[0]["text"]},
+        confidence=confidence,
+        summary=summary,
+        evidence=evidence + words,
+        remedy="Start the service."
+        if mended
+        else "Rebuild node_modules from the lock file beside the present ones, and swap (module npm_ci).",
+        prevention="Install with npm ci only, as the service's user, and again after each change of Node's version.",
+        useless_rungs=("restart",) if broken or (words and not mended) else (),
+        details={"packages": sorted({*missing, *unloadable, *named}), "reason": reason},
+        explains=_FALLS if words or view.exited else (),
     )
 
 
 def migration_pending(view: View) -> Optional[Finding]:
     """The schema is not what the code expects."""
-    locked = view.signature("migration_locked") if view.troubled else []
-    missing = view.signature("migration_missing") if view.troubled else []
-    if not locked and not missing:
+    if not view.down:
         return None
+    facts = view.part("migrations")
+    pending, held = list(facts.get("pending") or ()), facts.get("lock_held")
+    locked, missing = view.signature("migration_locked"), view.signature("migration_missing")
+    ahead = "migration directory is corrupt" in view.complaints()
+    ours = {item["pid"] for item in view.processes}
+    # The service itself migrates only before it listens.
+    starting = bool(view.unserved) and not view.gone and not view.waiting
+    migrators = [item for item in facts.get("migrators") or () if starting or item["pid"] not in ours]
+    evidence = [says("knex", f"the migration lock is set; migrating: {_names(migrators) or 'nobody'}")] if held else []
+    evidence += [says("knex", f"pending: {', '.join(pending[:5])}")] if pending else []
+    details = {"pending": pending, "lock_held": bool(held if held is not None else locked)}
+    prevention = "Migrate as a step of the release, with a backup before it, and let nobody kill a migration."
+    common: Dict[str, Any] = {"prevention": prevention, "details": details}
+    if held and migrators:
+        return Finding(
+            confidence=0.9,
+            summary=f"A migration is running: {_names(migrators)}.",
+            evidence=evidence + locked,
+            remedy="Wait for it. Ended midway it leaves its lock behind, and the service does not start.",
+            useless_rungs=RUNGS,
+            **common,
+        )
+    if ahead:
+        return Finding(
+            confidence=0.93,
+            summary="The database has migrations that the code does not know: the code is older than its database.",
+            evidence=[*evidence, says("log", view.complaints())],
+            remedy="Put the release in place that has these migrations; do not migrate.",
+            useless_rungs=RUNGS,
+            **common,
+        )
+    if (held and view.gone) or locked:
+        stands = held is not False
+        # Without a word the service may well start beside the lock; only what migrates cannot.
+        useless = RUNGS if locked else ("clean_start_recovery",)
+        return Finding(
+            confidence=(0.95 if held else 0.9 if stands else 0.5) if locked else 0.6,
+            summary="A migration was interrupted and its lock is still set."
+            if stands
+            else "The service found the migration lock set; it is free now.",
+            evidence=evidence + locked + missing,
+            remedy="Back the database up, release the stale lock, migrate to the latest."
+            if stands
+            else "Start the service.",
+            useless_rungs=useless if stands else (),
+            explains=_FALLS if locked else (),
+            **common,
+        )
+    if not missing:
+        return None
+    known = facts.get("pending") is not None
     return Finding(
-        confidence=0.9 if locked else 0.6,
-        summary=(
-            "A migration was interrupted and its lock is still set."
-            if locked
-            else "The service asks for tables or columns that the database does not have."
-        ),
-        evidence=locked + missing,
-        remedy="Back the database up, look at the migrations' status, release a stale lock, migrate to the latest.",
-        # The rungs migrate at most, and not past the lock.
-        useless_rungs=RUNGS if locked else ("restart", "standard_recovery"),
-        details={"pending": view.part("migrations").get("pending") or [], "lock_held": bool(locked)},
+        confidence=0.9 if pending else 0.5 if known else 0.6,
+        summary=f"The service asks for tables or columns that {len(pending)} pending migrations would bring."
+        if pending
+        else "The service asks for tables or columns that the database does not have.",
+        evidence=evidence + missing,
+        remedy="Back the database up and migrate to the latest."
+        if pending
+        else "Compare the release with the migrations' status; see whether it is the right database.",
+        # Only the clean start migrates.
+        useless_rungs=() if known and not pending else ("restart", "standard_recovery"),
+        **common,
     )
 
 
+def _names(processes: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(f"pid {item['pid']} ({item.get('command')})" for item in processes)
+
+
 def config_mismatch(view: View) -> Optional[Finding]:
-    """What is configured here is not what the service uses."""
-    evidence = []
-    service, database, node = view.part("service"), view.part("database"), view.part("node")
-    if view.elsewhere:
-        wanted = " and ".join(str(service[name]) for name in ("https_port", "http_port") if service.get(name))
-        found = " and ".join(map(str, view.elsewhere))
-        evidence.append(_says("ports", f"{wanted} configured, the service runs and listens on {found}"))
-    if service.get("app_dir_exists") is False:
-        evidence.append(_says("app_dir", f"{service['app_dir']} is not a folder"))
-    if node.get("script_exists") is False:
-        evidence.append(_says("command", f"{node['script']} does not exist"))
-    if service.get("manager") == "systemd" and view.part("unit").get("load_state") == "not-found":
-        evidence.append(_says("unit", f"systemd knows no unit {service['unit']}"))
-    if database.get("path") and database.get("configured") and database["path"] != database["configured"]:
-        text = f"{database['configured']} is configured, the service uses {database['path']} ({database['source']})"
-        evidence.append(_says("db_path", text))
-    if node.get("path") is None and "script" in node:
-        evidence.append(_says("command", "its program is not found on this host"))
-    evidence += [_says("environment_file", text) for text in view.part("environment").get("problems") or ()]
-    if not evidence:
+    """What is configured is not what is there, or not what the service uses."""
+    found = _triage_misfits.misfits(view)
+    if not found:
         return None
     return Finding(
-        confidence=0.95 if view.elsewhere else 0.85 if view.down else 0.5,
-        summary=f"The configuration does not fit the host: {evidence[0]['source']}: {evidence[0]['text']}.",
-        evidence=evidence,
+        confidence=found[0].confidence,
+        summary=f"The configuration does not fit the host: {found[0].what}: {found[0].text}.",
+        evidence=[says(item.what, item.text) for item in found],
         remedy="Correct the variables of this host, or the service's own configuration, whichever is wrong.",
+        prevention="Keep the service's configuration and this inventory in one place, and change both together.",
         # A service that answers elsewhere may be well: taking it down would be the outage.
         blocks_start=bool(view.elsewhere),
+        useless_rungs=RUNGS if view.elsewhere or any(item.hinders for item in found) else (),
+        details={
+            "items": [{"what": item.what, "configured": item.configured, "effective": item.effective} for item in found]
+        },
+        explains=[cause for item in found for reach in item.explains for cause in _OF_MISFITS[reach]],
     )
 
 
 def unhandled_exception(view: View) -> Optional[Finding]:
-    """An exception nobody caught ended the process."""
-    found = view.exceptions()
-    if not found or not view.troubled:
+    """An exception nobody caught ended the process, or it ended itself over an error."""
+    if not view.troubled:
         return None
-    # The latest: where starts failed since, why they fail is what must be dealt with.
-    source, latest = sorted(found, key=lambda pair: pair[1]["at"] or "")[-1]
-    exited = view.part("unit").get("exit_code") == "exited" and view.part("unit").get("exit_status") != 0
+    found = view.exceptions()
+    gone = view.gone or view.restarted
+    word = None if found or not gone else view.last_word()
+    by_hand = view.part("service").get("manager") == "process" and view.gone
+    if not found and not (word and (view.exited or by_hand)):
+        return None
+    if found:
+        # The latest: where starts failed since, why they fail is what must be dealt with.
+        source, latest = sorted(found, key=lambda pair: pair[1]["at"] or "")[-1]
+        text = str(latest["message"])
+        summary = f"An exception that nobody caught ended the service: {text[:200]}"
+        evidence = [says(source, "\n".join([text, *latest["stack"][:4]]))]
+        confidence = 0.88 if latest["fatal"] else 0.75 if view.exited else 0.65
+    else:
+        source, text = word or ("", "")
+        summary = f"The service ended itself over an error: {text[:200]}"
+        evidence = [says(source, text)]
+        confidence = 0.7 if view.exited else 0.55
     return Finding(
-        confidence=0.88 if latest["fatal"] else 0.75 if exited else 0.65,
-        summary=f"An exception that nobody caught ended the service: {latest['message'][:200]}",
-        evidence=[_says(source, "\n".join([latest["message"], *latest["stack"][:4]]))]
-        + (view.unit_ending() if exited else []),
-        remedy="Restart it; if it comes back, mend the code or go back to the release before.",
-        details={"falls": view.falls, "exception": latest["message"]},
+        confidence=confidence,
+        summary=summary,
+        evidence=evidence + (view.unit_ending() if view.exited else []),
+        remedy="Start it again; where it falls again, go back to the release before.",
+        prevention="Mend the code that throws it, and test it with what it was thrown at.",
+        useless_rungs=_useless_in_a_loop(view),
+        details={"falls": view.falls, "exception": text},
     )
+
+
+def _useless_in_a_loop(view: View) -> Sequence[str]:
+    """A restart is what systemd has tried since the service last served, again and again."""
+    return ("restart",) if view.gone and view.falls >= _LOOP_FALLS else ()
 
 
 def hung(view: View) -> Optional[Finding]:
     """The process is there and does not answer."""
-    stopped = [item for item in view.processes if item["state"] in ("T", "t")]
+    stopped_ones = [item for item in view.processes if item["state"] in ("T", "t")]
     dead = [item for item in view.processes if item["state"] == "D"]
-    waiting = [
-        facts
-        for name, facts in view.part("answer").items()
-        if name in ("https", "http") and facts.get("listening") and not facts.get("answered", True)
-    ]
-    if view.gone or not (stopped or waiting):
+    waiting = [facts for facts in view.waiting if facts.get("listening")]
+    if view.gone or not (stopped_ones or waiting):
         return None
     evidence = [
-        _says(f"/proc/{item['pid']}/status", f"state {item['state']}, waits in {item.get('wait_channel') or 'nothing'}")
-        for item in [*stopped, *dead]
+        says(f"/proc/{item['pid']}/status", f"state {item['state']}, waits in {item.get('wait_channel') or 'nothing'}")
+        for item in [*stopped_ones, *dead]
     ]
     evidence += [
-        _says(f"port {facts['port']}", f"listened on, no answer: {facts.get('error') or 'closed without a word'}")
+        says(f"port {facts['port']}", f"listened on, no answer: {facts.get('error') or 'closed without a word'}")
         for facts in waiting
     ]
+    pressure = view.part("memory").get("pressure")
+    for name, values in (pressure if isinstance(pressure, dict) else {}).items():
+        stalled = ((values or {}).get("full") or {}).get("avg10") or 0
+        if stalled >= 20:
+            evidence.append(says(f"/proc/pressure/{name}", f"everything waited for {name} {stalled} % of the time"))
     return Finding(
-        confidence=0.97 if stopped else 0.85,
+        confidence=0.97 if stopped_ones else 0.85,
         summary=(
-            f"The process {stopped[0]['pid']} was stopped (SIGSTOP) and does nothing."
-            if stopped
+            f"The process {stopped_ones[0]['pid']} was stopped (SIGSTOP) and does nothing."
+            if stopped_ones
             else "The process is there but does not answer."
         ),
         evidence=evidence,
-        remedy="Restart it.",
+        remedy="Restart the service.",
+        prevention="Find out who sent SIGSTOP."
+        if stopped_ones
+        else "Find out what it waited for: a loop in the code, a lock, a disk or a service that does not answer.",
     )
 
 
@@ -617,24 +670,20 @@ def crash_loop(view: View) -> Optional[Finding]:
     """It falls again and again."""
     unit, journal = view.part("unit"), view.part("journal")
     # Falls it has recovered from are over; systemd counts anew whenever somebody starts it.
-    served = view.served_at
-    exits = [item for item in journal.get("exits") or () if item["at"] > served]
     limit = unit.get("result") == "start-limit-hit" or any(
-        item["at"] > served for item in journal.get("start_limit") or ()
+        item["at"] > view.served_at for item in journal.get("start_limit") or ()
     )
-    restarts = unit.get("restarts") or 0
-    blind = not journal.get("lines")
-    again = restarts >= _LOOP_FALLS and (blind or len(journal.get("exits") or ()) >= _LOOP_FALLS)
-    if not view.troubled or not (limit or again or len(exits) >= _LOOP_FALLS):
+    if not view.troubled or not (limit or view.falls >= _LOOP_FALLS):
         return None
-    falls = max(len(exits), restarts)
     return Finding(
         confidence=0.93,
-        summary=f"The service falls again and again ({falls} times)"
+        summary=f"The service falls again and again ({view.falls} times)"
         + (", and systemd has given up starting it." if limit else "."),
-        evidence=view.unit_ending() + [_says("journal", item["text"]) for item in exits[-3:]],
-        remedy="A further restart will not help: deal with the cause, or go back to the release before.",
-        details={"falls": falls, "exception": ""},
+        evidence=view.unit_ending() + [says("journal", item["text"]) for item in view.exits[-3:]],
+        remedy="Deal with what makes it fall, or go back to the release before; one more restart does nothing new.",
+        prevention="Deal with what made it fall, and have somebody told when systemd restarts it.",
+        useless_rungs=("restart",) if view.gone else (),
+        details={"falls": view.falls, "exception": view.complaints()[:500]},
     )
 
 
@@ -643,33 +692,60 @@ def killed(view: View) -> Optional[Finding]:
     unit = view.part("unit")
     if not view.troubled:
         return None
-    if unit.get("result") in ("signal", "core-dump", "watchdog", "timeout"):
-        name = _SIGNALS.get(unit.get("exit_status") or 0, str(unit.get("exit_status")))
-        hard = unit.get("exit_code") in ("killed", "dumped")
+    result, hard = unit.get("result"), unit.get("exit_code") in ("killed", "dumped")
+    name = SIGNALS.get(unit.get("exit_status") or 0, str(unit.get("exit_status")))
+    ended = says("journal", view.exits[-1]["text"]) if view.exits else None
+    # TERM is an end in order for systemd, also where it was not systemd that sent it.
+    sent = view.gone and hard and result == "success" and ended is not None and not view.asked
+    if result in ("signal", "core-dump", "watchdog") or (result == "timeout" and not view.asked) or sent:
         return Finding(
-            confidence=0.9,
-            summary=f"The process was ended by signal {name}." if hard else f"systemd ended it: {unit['result']}.",
-            evidence=view.unit_ending()
-            + [_says("journal", item["text"]) for item in (view.part("journal").get("exits") or ())[-1:]],
-            remedy="Restart it, and find out who sent the signal.",
+            confidence=0.85 if sent else 0.9,
+            summary=f"The process was ended by signal {name}." if hard else f"systemd ended it: {result}.",
+            evidence=view.unit_ending() + ([ended] if ended else []),
+            remedy="Start the service.",
+            prevention="Find out why it did not answer systemd in time."
+            if result in ("watchdog", "timeout")
+            else "Find out who or what sent the signal.",
         )
     fall = re.search(r"code=(?:killed|dumped), status=\d+/(\w+)", view.last_fall)
     if fall:
         return Finding(
             confidence=0.85,
             summary=f"The process was ended by signal {fall.group(1)}; systemd has started it again.",
-            evidence=[_says("journal", view.last_fall)],
-            remedy="Find out who sent the signal.",
+            evidence=[says("journal", view.last_fall)],
+            remedy="See whether it holds.",
+            prevention="Find out who or what sent the signal.",
         )
-    service = view.part("service")
-    if service.get("manager") == "process" and view.gone and service.get("pid_file_exists") and not view.exceptions():
+    return _gone_without_a_word(view)
+
+
+def _gone_without_a_word(view: View) -> Optional[Finding]:
+    """Say what can be said of a plain process, of whose end nobody keeps a record."""
+    service, log = view.part("service"), view.part("log")
+    if service.get("manager") != "process" or not view.gone or view.exceptions() or view.last_word():
+        return None
+    if service.get("pid_file_exists"):
         return Finding(
             confidence=0.7,
             summary="The process is gone without a last word: it was killed, or the host went down.",
-            evidence=[_says("pid file", "it is there, the process is not, and the log ends without an exception")],
-            remedy="Restart it, and find out what ended it.",
+            evidence=[says("pid file", "it is there, the process is not, and the log ends without an error")],
+            remedy="Start the service.",
+            prevention="Find out what ended it.",
+        )
+    if service.get("pid_file_exists") is False and _lived(view):
+        return Finding(
+            confidence=0.5,
+            summary="The process is gone without a last word or a pid file: it was killed, or stopped by hand.",
+            evidence=[says(str(log.get("path")), f"written to until {log.get('written_at')}")],
+            remedy="Ask whether it was meant to be stopped; if not, start it.",
+            prevention="Start it through a unit, or by the module node_process, so that its end is on record.",
         )
     return None
+
+
+def _lived(view: View) -> bool:
+    """Whether the log says that the service ran within the window."""
+    return bool(view.since) and (view.part("log").get("written_at") or "") >= view.since
 
 
 def stopped(view: View) -> Optional[Finding]:
@@ -677,24 +753,51 @@ def stopped(view: View) -> Optional[Finding]:
     unit, service = view.part("unit"), view.part("service")
     if not view.gone:
         return None
-    if unit.get("active_state") == "inactive" and unit.get("result") == "success":
-        stops = view.part("journal").get("stops") or ()
-        asked = [item for item in stops if item["text"].startswith("Stopping ")]
+    remedy = "Ask whether it was meant to be stopped; if not, start it."
+    prevention = "Announce maintenance before a stop, so that nobody is called and nothing acts."
+    if view.asked and (unit.get("active_state"), unit.get("result")) in (
+        ("inactive", "success"),
+        ("failed", "timeout"),
+    ):
+        late = unit.get("result") == "timeout"
         return Finding(
-            confidence=0.9 if asked else 0.7,
-            summary="The service was stopped in order."
-            if asked
-            else "The service ended by itself, or was never started.",
+            confidence=0.9,
+            summary="The service was stopped by somebody, did not end in time, and was killed."
+            if late
+            else "The service was stopped in order.",
             evidence=view.unit_ending()
-            + [_says("journal", f"{item['at']} {item['text']}") for item in list(stops)[-2:]],
-            remedy="Ask whether it was meant to be stopped; if not, start it.",
+            + [says("journal", f"{item['at']} {item['text']}") for item in list(view.part("journal")["stops"])[-2:]],
+            remedy=remedy,
+            prevention=prevention,
+            details={"by_operator": True, "at": view.asked[-1]["at"]},
         )
-    if service.get("manager") == "process" and service.get("pid_file_exists") is False and not view.exceptions():
+    if (unit.get("active_state"), unit.get("result")) == ("inactive", "success") and not killed(view):
+        never = "started_at" in unit and not unit["started_at"]
+        if never:
+            summary = "The service has not been started since the host booted, or was stopped long ago."
+        elif view.blind:
+            summary = "The service ended in order; the journal does not tell whether somebody stopped it."
+        else:
+            summary = "The service ended by itself, in order: nobody stopped it."
+        return Finding(
+            confidence=0.7,
+            summary=summary,
+            evidence=view.unit_ending(),
+            remedy=remedy if view.blind or never else "Start it.",
+            prevention="Enable the unit, so that it starts with the host."
+            if never
+            else "Let systemd restart it whenever it ends (Restart=always).",
+            details={"by_operator": None if view.blind or never else False, "at": unit.get("exited_at")},
+        )
+    by_hand = service.get("manager") == "process" and service.get("pid_file_exists") is False
+    if by_hand and not _lived(view) and not view.exceptions():
         return Finding(
             confidence=0.5,
             summary="The service is not running and left no pid file: it was stopped, or never started this way.",
-            evidence=[_says("pid file", "is not there")],
-            remedy="Ask whether it was meant to be stopped; if not, start it.",
+            evidence=[says("pid file", "is not there")],
+            remedy=remedy,
+            prevention=prevention,
+            details={"by_operator": None, "at": None},
         )
     return None
 
@@ -708,8 +811,9 @@ def wal_pending(view: View) -> Optional[Finding]:
     return Finding(
         confidence=0.2,
         summary=f"{pending} committed pages of the database stand in its -wal file alone.",
-        evidence=[_says(f"{view.part('database').get('path')}-wal", f"{wal.get('frames_committed')} committed frames")],
+        evidence=[says(f"{view.part('database').get('path')}-wal", f"{wal.get('frames_committed')} committed frames")],
         remedy="Do not delete the -wal. Starting the service, or a checkpoint (module sqlite_wal), brings them home.",
+        prevention="Let the service close its database when it is stopped (a handler for SIGTERM).",
     )
 
 
@@ -717,57 +821,90 @@ def unknown(view: View) -> Optional[Finding]:
     """It is down and nothing says why. Taken only where no other rule speaks."""
     if not view.down:
         return None
-    what = "has no process" if view.gone else "does not serve " + (" and ".join(view.unserved) or "every port")
+    if view.gone and view.exited:
+        what = f"ended with exit code {view.part('unit').get('exit_status')}"
+    else:
+        what = "has no process" if view.gone else "does not serve " + (" and ".join(view.unserved) or "every port")
     return Finding(
         confidence=0.1,
         summary=f"The service {what}, and nothing that was looked at says why.",
         evidence=view.unit_ending(),
         remedy="Read the evidence; restart it if nothing speaks against it.",
+        prevention="Let the service log why it ends, so that the next time something says why.",
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class Cause:
-    """A row of the table: the rule, and the causes that are its consequences where both are found."""
+    """A row of the table: the rule, and the causes that are its consequences where both are found.
+
+    C(symptom): its word on rungs counts only where nothing else explains it, since it goes with what does.
+    """
 
     rule: Callable[[View], Optional[Finding]]
     explains: Tuple[str, ...] = ()
+    symptom: bool = False
 
 
 _FALLS = ("unhandled_exception", "crash_loop", "stopped", "killed", "wal_pending")
+# By what a misfit reaches, see L(_triage_misfits).
+_OF_MISFITS: Dict[str, Tuple[str, ...]] = {
+    _triage_misfits.START: _FALLS,
+    _triage_misfits.MODULES: ("modules_broken",),
+    _triage_misfits.DATABASE: ("db_corrupt", "db_unchecked", "migration_pending"),
+    _triage_misfits.HTTPS: ("tls_expired",),
+}
 
 CAUSES: Dict[str, Cause] = {
     "disk_full": Cause(disk_full, ("db_locked", "tls_expired", "migration_pending", "hung", *_FALLS)),
+    "disk_read_only": Cause(disk_read_only, ("db_locked", "migration_pending", "hung", *_FALLS)),
     "oom_kill": Cause(oom_kill, ("heap_oom", *_FALLS)),
     "heap_oom": Cause(heap_oom, _FALLS),
+    "config_mismatch": Cause(
+        config_mismatch, tuple(dict.fromkeys(cause for row in _OF_MISFITS.values() for cause in row))
+    ),
     "db_corrupt": Cause(db_corrupt, ("migration_pending", "hung", *_FALLS)),
     "db_unchecked": Cause(db_unchecked),
-    "config_mismatch": Cause(config_mismatch, ("modules_broken", *_FALLS)),
-    "port_conflict": Cause(port_conflict, _FALLS),
+    "port_conflict": Cause(port_conflict, ("hung", *_FALLS)),
     "modules_broken": Cause(modules_broken, _FALLS),
     "db_locked": Cause(db_locked, ("hung", "migration_pending", *_FALLS)),
     "migration_pending": Cause(migration_pending, _FALLS),
     "tls_expired": Cause(tls_expired, _FALLS),
     "hung": Cause(hung, ("wal_pending",)),
-    "unhandled_exception": Cause(unhandled_exception, ("crash_loop", "stopped", "killed", "wal_pending")),
+    "unhandled_exception": Cause(unhandled_exception, ("crash_loop", "stopped", "killed", "wal_pending"), symptom=True),
     "killed": Cause(killed, ("crash_loop", "wal_pending")),
-    "crash_loop": Cause(crash_loop, ("wal_pending",)),
+    "crash_loop": Cause(crash_loop, ("stopped", "wal_pending"), symptom=True),
     "stopped": Cause(stopped, ("wal_pending",)),
-    "unknown": Cause(unknown, ("wal_pending",)),
+    "unknown": Cause(unknown),
     "wal_pending": Cause(wal_pending),
 }
 
 
+def _explains(name: str, finding: Finding, other: str) -> bool:
+    """Whether a finding of the cause C(name) explains one of the cause C(other)."""
+    if other not in CAUSES[name].explains or finding.confidence < _LIKELY:
+        return False
+    return finding.explains is None or other in finding.explains
+
+
 def _ranked(found: Mapping[str, Finding]) -> List[Finding]:
-    """Order by confidence, except that no finding comes before one that explains it."""
-    explained_by = {name: [other for other in found if name in CAUSES[other].explains] for name in found}
+    """Order by confidence, except that no finding comes before one that explains it.
+
+    That nothing says why comes before what is worth a note, and explains nothing.
+    """
+    explained_by = {name: [other for other in found if _explains(other, found[other], name)] for name in found}
     ranked: List[Finding] = []
-    waiting = sorted(found, key=lambda name: -found[name].confidence)
+    waiting = sorted(
+        found, key=lambda name: (found[name].confidence < _LIKELY and name != "unknown", -found[name].confidence)
+    )
     while waiting:
         name = next(name for name in waiting if not any(other in waiting for other in explained_by[name]))
         waiting.remove(name)
         by = [item.cause for item in ranked if item.cause in explained_by[name]]
-        ranked.append(dataclasses.replace(found[name], cause=name, explained_by=by[0] if by else None))
+        finding = dataclasses.replace(found[name], cause=name, explained_by=by[0] if by else None)
+        if by and CAUSES[name].symptom:
+            finding = dataclasses.replace(finding, useless_rungs=())
+        ranked.append(finding)
     return ranked
 
 
@@ -779,6 +916,6 @@ def evaluate(facts: Mapping[str, Any]) -> List[Finding]:
         finding = cause.rule(view)
         if finding is not None:
             found[name] = finding
-    if set(found) - {"unknown", "wal_pending"}:
+    if any(finding.confidence >= _LIKELY for finding in found.values()):
         found.pop("unknown", None)
     return _ranked(found)

@@ -12,8 +12,22 @@ import pytest
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _findings
 
-NODE = {"pid": 100, "command": "node backend/server.js", "user": "itsm", "ours": True}
-STRANGER = {"pid": 666, "command": "nginx -g daemon off;", "user": "www-data", "ours": False}
+NODE = {
+    "pid": 100,
+    "start_ticks": 5000,
+    "command": "node backend/server.js",
+    "exe": "/usr/bin/node",
+    "user": "itsm",
+    "ours": True,
+}
+STRANGER = {
+    "pid": 666,
+    "start_ticks": 7000,
+    "command": "nginx -g daemon off;",
+    "exe": "/usr/sbin/nginx",
+    "user": "www-data",
+    "ours": False,
+}
 
 HEALTHY = {
     "service": {
@@ -37,11 +51,20 @@ HEALTHY = {
         "main_pid": 100,
         "last_pid": 100,
         "restarts": 0,
+        "memory_max": None,
         "started_at": "2026-02-01T00:00:00.000Z",
     },
     "process": {
         "state": "running",
-        "processes": [{"pid": 100, "state": "S", "started_at": "2026-02-01T00:00:00.000Z", "wait_channel": "ep_poll"}],
+        "processes": [
+            {
+                "pid": 100,
+                "state": "S",
+                "started_at": "2026-02-01T00:00:00.000Z",
+                "wait_channel": "ep_poll",
+                "rss": 2 * 10**8,
+            }
+        ],
     },
     "ports": [
         {"port": 6443, "address": "::", "owners": [NODE]},
@@ -66,17 +89,35 @@ HEALTHY = {
         {"use": "state", "mount": "/", "size": 10**11, "available": 10**10, "inodes": 0, "inodes_available": 0},
         {"use": "application", "error": "timed out"},
     ],
-    "memory": {"total": 10**10, "available": 10**8},
+    "memory": {"total": 10**10, "available": 8 * 10**9, "pressure": None, "control_group": {"peak": 3 * 10**8}},
     "kernel": {"source": "journalctl -k", "out_of_memory": []},
     "log": {"path": "/var/log/itsm/server.log", "exceptions": [], "signatures": {}},
-    "journal": {"exits": [], "stops": [], "start_limit": [], "exceptions": [], "signatures": {}},
-    "certificate": {"path": "/srv/itsm/server.crt", "error": None, "expired": False, "not_yet_valid": False},
+    "journal": {
+        "lines": ["2026-03-02T01:00:00.000Z node: served"],
+        "exits": [],
+        "stops": [],
+        "start_limit": [],
+        "exceptions": [],
+        "signatures": {},
+    },
+    "certificate": {
+        "path": "/srv/itsm/server.crt",
+        "exists": True,
+        "readable_by_service": True,
+        "error": None,
+        "subject": "CN=itsm",
+        "not_before": "2026-01-01T00:00:00.000Z",
+        "not_after": "2026-12-31T00:00:00.000Z",
+        "expired": False,
+        "not_yet_valid": False,
+        "key": {"path": "/srv/itsm/server.key", "exists": True, "readable": True, "matches": True, "error": None},
+    },
     "database": {
         "path": "/srv/itsm/backend/itsm.db",
         "configured": "/srv/itsm/backend/itsm.db",
         "source": "db_path",
         "problems": [],
-        "holders": [{"pid": 100, "command": "node", "role": "writer"}],
+        "holders": [{"pid": 100, "command": "node", "role": "writer", "ours": True}],
         "wal": {"pages_pending": 50, "frames_committed": 60},
         "data_loss_suspected": False,
         "conclusive": True,
@@ -86,8 +127,17 @@ HEALTHY = {
         "script": "/srv/itsm/backend/server.js",
         "script_exists": True,
         "modules_exist": True,
+        "dependencies": 5,
+        "engines": ">=20",
+        "engines_ok": True,
     },
-    "environment": {"names": ["JWT_SECRET"], "problems": []},
+    "dependencies": {"ok": True, "missing": [], "unloadable": [], "invalid": [], "reasons": []},
+    "migrations": {"pending": [], "lock_held": False, "lock_stale": False, "migrators": []},
+    "environment": {"names": ["JWT_SECRET"], "required_missing": [], "problems": []},
+    "paths": [
+        {"what": what, "configured": "x", "effective": "x", "source": "systemd", "same": same}
+        for what, same in (("database", True), ("log", None), ("working directory", True))
+    ],
 }
 
 
@@ -154,27 +204,104 @@ def problem(code, level="error", lost=False):
     }
 
 
+def log(*lines, written_at="2026-03-02T01:00:00.000Z"):
+    return {"log": {"lines": lines, "written_at": written_at}}
+
+
+def holders(*found):
+    return {"database": {"holders": list(found)}}
+
+
+NOW = "2026-03-02T01:00:00.000Z"
+BLIND = {"journal": {"lines": []}}
+UNASKED = {"dependencies": {"error": "timed out"}}
+EXIT_1 = {"unit": {"exit_status": 1}}
+IN_ORDER = {"unit": {"active_state": "inactive", "result": "success", "exit_status": 0}}
+BY_TERM = {"unit": {"exit_code": "killed", "exit_status": 15}}
+STOPPING = {
+    "journal": {"stops": [{"at": "2026-03-02T00:59:59.000Z", "text": "Stopping itsm-system.service - ITSM..."}]}
+}
+NO_PID_FILE = {"service": {"pid_file_exists": False}}
+ROOM = HEALTHY["disk"][0]
+FULL_TMP = {"disk": [{**ROOM, "use": "temporary files", "mount": "/tmp", "available": 0}]}
+MISSING_SECRET = {"environment": {"required_missing": ["JWT_SECRET", "MAIL_PASSWORD"]}}
+MISSING_EXPRESS = signature("module_missing", "Error: Cannot find module 'express'")
+NATIVE = signature(
+    "module_missing",
+    "Error: The module '/srv/itsm/node_modules/better-sqlite3/build/Release/better_sqlite3.node' was compiled against "
+    "a different Node.js version using NODE_MODULE_VERSION 108.",
+)
+OLD_NODE = {"node": {"version": "v18.1.0", "engines_ok": False}}
+LOCKED = signature("migration_locked", "MigrationLocked: Migration table is already locked")
+NO_TABLE = signature("migration_missing", "SQLITE_ERROR: no such table: changes")
+HELD = {"migrations": {"lock_held": True, "lock_stale": True}}
+PENDING = {"migrations": {"pending": ["20260302_changes.js"]}}
+OTHER_DATABASE = {
+    "paths": [
+        {
+            "what": "database",
+            "configured": "/srv/itsm/backend/itsm.db",
+            "effective": "/srv/other.db",
+            "source": "DATABASE_PATH",
+            "same": False,
+        }
+    ]
+}
+UNHEARD = {"ports": [], "answer": {"https": {"listening": False}, "http": {"listening": False}}}
+FALLEN_BACK = {"answer": {"https": {"listening": False, "answered": None}}}
+EXPIRED = {
+    "expired": True,
+    "subject": "CN=itsm",
+    "not_before": "2025-03-01T00:00:00.000Z",
+    "not_after": "2026-03-01T00:00:00.000Z",
+}
+WRONG_KEY = {"key": {"matches": False}}
+WRITER = {"pid": 7, "start_ticks": 70, "command": "sqlite3", "user": "root", "role": "writer", "ours": False}
+STALE_WRITER = {
+    "process": {
+        "processes": [{"pid": pid, "state": "S", "started_at": "2026-02-01T00:00:00.000Z"} for pid in (90, 100)]
+    },
+    "database": {"holders": [{**NODE, "pid": 90, "role": "writer"}]},
+}
 FULL = {"disk": [{"use": "log", "mount": "/var", "size": 10**9, "available": 0, "inodes": 100, "inodes_available": 50}]}
 NO_INODES = {
     "disk": [{"use": "log", "mount": "/var", "size": 10**9, "available": 10**8, "inodes": 10**6, "inodes_available": 0}]
 }
 OOM_LINE = {"at": None, "text": "Out of memory: Killed process 100 (node)", "pid": 100, "name": "node"}
+MEMCG_LINE = {
+    "at": None,
+    "text": "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,oom_memcg=/system.slice,"
+    "task_memcg=/system.slice/itsm-system.service,task=MainThread,pid=41,uid=998",
+    "pid": None,
+    "name": None,
+}
+LIMIT_LINE = {
+    "at": None,
+    "text": "Memory cgroup out of memory: Killed process 41 (MainThread) total-vm:9kB, anon-rss:262144kB, file-rss:0kB",
+    "pid": 41,
+    "name": "MainThread",
+}
 OTHER_OOM = {"at": None, "text": "Out of memory: Killed process 7 (java)", "pid": 7, "name": "java"}
 
 CASES = [
     ("killed", [GONE, {"unit": {"result": "signal", "exit_code": "killed", "exit_status": 9}}], "signal KILL"),
-    ("killed", [GONE, PROCESS], "without a last word"),
-    ("stopped", [GONE, {"unit": {"active_state": "inactive", "result": "success", "exit_status": 0}}], "by itself"),
+    ("killed", [GONE, {"unit": {"result": "watchdog", "exit_code": "killed", "exit_status": 6}}], "signal ABRT"),
+    # Whom nobody asked systemd to stop was sent its TERM by somebody else.
+    ("killed", [GONE, IN_ORDER, BY_TERM, exits(1)], "signal TERM"),
+    ("killed", [GONE, PROCESS], "without a last word: it was killed"),
+    ("killed", [GONE, PROCESS, NO_PID_FILE, log("INFO GET / 200")], "killed, or stopped by hand"),
+    ("stopped", [GONE, IN_ORDER], "nobody stopped it"),
+    ("stopped", [GONE, IN_ORDER, BLIND], "does not tell"),
+    ("stopped", [GONE, IN_ORDER, {"unit": {"started_at": None}}], "since the host booted"),
+    # The stop before the last start is another one's.
     (
         "stopped",
-        [
-            GONE,
-            {"unit": {"active_state": "inactive", "result": "success"}},
-            {"journal": {"stops": [{"at": "2026-03-02T01:00:00.000Z", "text": "Stopping itsm-system.service"}]}},
-        ],
-        "stopped in order",
+        [GONE, IN_ORDER, STOPPING, {"unit": {"started_at": "2026-03-02T01:01:00.000Z"}}],
+        "nobody stopped it",
     ),
-    ("stopped", [GONE, PROCESS, {"service": {"pid_file_exists": False}}], "no pid file"),
+    ("stopped", [GONE, IN_ORDER, BY_TERM, STOPPING, exits(1)], "was stopped in order"),
+    ("stopped", [GONE, {"unit": {"result": "timeout", "exit_code": "killed", "exit_status": 9}}, STOPPING], "in time"),
+    ("stopped", [GONE, PROCESS, NO_PID_FILE], "no pid file"),
     (
         "hung",
         [{"process": {"processes": [{"pid": 100, "state": "T", "started_at": "2026-02-01T00:00:00.000Z"}]}}, SILENT],
@@ -184,6 +311,25 @@ CASES = [
     ("unhandled_exception", [GONE, exception(), {"unit": {"exit_status": 1}}], "Error: boom"),
     ("unhandled_exception", [GONE, exception(fatal=False), {"unit": {"exit_status": 1}}], "Error: boom"),
     ("unhandled_exception", [GONE, PROCESS, exception()], "Error: boom"),
+    # One that ends itself need not throw anything.
+    (
+        "unhandled_exception",
+        [GONE, PROCESS, log("ERROR Cannot serve HTTPS on port 6443: EACCES")],
+        "Cannot serve HTTPS",
+    ),
+    ("unhandled_exception", [GONE, PROCESS, NO_PID_FILE, log('{"level":60,"msg":"bye"}')], "bye"),
+    ("unhandled_exception", [GONE, EXIT_1, log("2026-03-02T01:00:00.000Z FATAL no licence")], "no licence"),
+    (
+        "unhandled_exception",
+        [GONE, EXIT_1, {"journal": {"lines": [f"{NOW} node: fatal: no licence", f"{NOW} systemd: Failed."]}}],
+        "no licence",
+    ),
+    # A file of its own is no dependency.
+    (
+        "unhandled_exception",
+        [GONE, EXIT_1, signature("module_missing", "Error: Cannot find module './routes'"), exception()],
+        "Error: boom",
+    ),
     (
         "unhandled_exception",
         [
@@ -194,7 +340,7 @@ CASES = [
         "Error: boom",
     ),
     ("crash_loop", [GONE, {"unit": {"result": "start-limit-hit", "restarts": 5, "exit_status": 1}}], "given up"),
-    ("crash_loop", [GONE, {"unit": {"sub_state": "auto-restart", "restarts": 4}}], "4 times"),
+    ("crash_loop", [GONE, BLIND, {"unit": {"sub_state": "auto-restart", "restarts": 4}}], "4 times"),
     ("crash_loop", [GONE, exits(3)], "3 times"),
     (
         "crash_loop",
@@ -203,6 +349,7 @@ CASES = [
     ),
     ("disk_full", [FULL], "/var"),
     ("disk_full", [NO_INODES], "/var"),
+    ("disk_full", [FULL_TMP], "/tmp"),
     ("disk_full", [GONE, signature("disk_full", "SQLITE_FULL: database or disk is full")], "there is room again"),
     (
         "port_conflict",
@@ -215,7 +362,17 @@ CASES = [
         [{"unit": {"active_state": "activating", "sub_state": "auto-restart", "main_pid": 0}}],
         "older process of the service (pid 100)",
     ),
-    ("port_conflict", [GONE, signature("port_taken", "listen EADDRINUSE :::6443")], "free now"),
+    (
+        "port_conflict",
+        [
+            SILENT,
+            {"process": {"processes": [{"pid": 90, "state": "T", "started_at": "2026-02-01T00:00:00.000Z"}]}},
+            {"ports": [{"port": 6443, "address": "::", "owners": [{**NODE, "pid": 90}]}]},
+            {"unit": {"active_state": "failed", "main_pid": 0, "result": "start-limit-hit"}},
+        ],
+        "older process of the service (pid 90)",
+    ),
+    ("port_conflict", [GONE, signature("port_taken", "listen EADDRINUSE :::6443"), EXIT_1], "free now"),
     (
         "tls_expired",
         [{"certificate": {"expired": True, "subject": "CN=a", "not_before": "2025", "not_after": "2026-03-01"}}],
@@ -227,10 +384,33 @@ CASES = [
             {"answer": {"https": {"listening": False, "answered": None}}},
             {"certificate": {"readable_by_service": False}},
         ],
-        "does not offer HTTPS",
+        "cannot read its certificate",
+    ),
+    *(
+        ("tls_expired", [FALLEN_BACK, {"certificate": changes}], words)
+        for changes, words in (
+            ({"exists": False, "error": "No such file or directory"}, "no certificate"),
+            ({"error": "no PEM block in it"}, "cannot read its certificate"),
+            ({"key": {"exists": False}}, "no key at its path"),
+            ({"key": {"readable": False}}, "may not read the key"),
+            ({"key": {"matches": False}}, "does not belong"),
+            ({}, "has not read its certificate and key"),
+            ({"readable_by_service": None, "key": None}, "could not use"),
+        )
+    ),
+    (
+        "tls_expired",
+        [{"answer": {"https": {"certificate": {**EXPIRED, "not_after": "2026-03-01"}}}}],
+        "expired on 2026-03-01; a newer one is there",
+    ),
+    (
+        "tls_expired",
+        [GONE, EXIT_1, signature("tls", "Error: key values mismatch"), exception(), {"certificate": WRONG_KEY}],
+        "would not offer HTTPS",
     ),
     ("db_corrupt", [GONE, problem("corrupt", lost=True)], "not sound"),
-    ("db_corrupt", [problem("missing", lost=True)], "not sound"),
+    ("db_corrupt", [problem("missing", lost=True)], "it is not there"),
+    ("db_corrupt", [GONE, problem("unreadable")], "it cannot be read"),
     (
         "db_corrupt",
         [{"database": {"data_loss_suspected": True, "data_loss_reasons": ["users has 2 rows fewer"]}}],
@@ -239,11 +419,17 @@ CASES = [
     ("db_corrupt", [GONE, signature("db_corrupt", "SQLITE_CORRUPT")], "itself could be read"),
     (
         "db_locked",
-        [SILENT, problem("locked"), {"database": {"holders": [{"pid": 7, "command": "sqlite3", "role": "writer"}]}}],
+        [SILENT, problem("locked"), holders(WRITER)],
         "process 7",
     ),
-    ("db_locked", [GONE, signature("db_locked", "SQLITE_BUSY")], "locked"),
+    ("db_locked", [SILENT, holders({**WRITER, "role": "checkpointer"})], "process 7"),
+    ("db_locked", [GONE, exception(), signature("db_locked", "SQLITE_BUSY"), holders(WRITER)], "process 7"),
+    ("db_locked", [SILENT, signature("db_locked", "SQLITE_BUSY"), holders({**NODE, "role": "writer"})], "no other"),
+    ("db_locked", [SILENT, STALE_WRITER], "process 90"),
+    ("db_locked", [GONE, problem("locked")], "is locked"),
+    ("db_locked", [GONE, signature("db_locked", "SQLITE_BUSY")], "no other process holds"),
     ("oom_kill", [GONE, {"unit": {"result": "oom-kill", "exit_code": "killed", "exit_status": 9}}], "out of memory"),
+    ("oom_kill", [GONE, {"kernel": {"out_of_memory": [MEMCG_LINE, LIMIT_LINE]}}], "its own memory limit"),
     ("oom_kill", [GONE, PROCESS, {"kernel": {"out_of_memory": [OOM_LINE]}}], "out of memory"),
     (
         "heap_oom",
@@ -254,11 +440,74 @@ CASES = [
         ],
         "its own heap",
     ),
-    ("modules_broken", [GONE, signature("module_missing", "Error: Cannot find module 'express'")], "dependencies"),
-    ("modules_broken", [GONE, {"node": {"modules_exist": False, "dependencies": 5}}], "dependencies"),
-    ("migration_pending", [GONE, signature("migration_locked", "Migration table is already locked")], "lock"),
+    ("modules_broken", [GONE, UNASKED, signature("module_missing", "Error: Cannot find module 'express'")], "express"),
+    ("modules_broken", [GONE, {"node": {"modules_exist": False}}, EXIT_1], "no node_modules"),
+    ("modules_broken", [GONE, EXIT_1, {"dependencies": {"ok": False, "missing": ["express"]}}], "missing: express"),
+    (
+        "modules_broken",
+        [GONE, NATIVE, EXIT_1, {"dependencies": {"ok": False, "unloadable": ["better-sqlite3"]}}],
+        "cannot be loaded: better-sqlite3",
+    ),
+    ("modules_broken", [GONE, NATIVE, exception(), {"dependencies": None}], "better-sqlite3"),
+    ("modules_broken", [GONE, MISSING_EXPRESS, exception()], "in order now"),
+    ("migration_pending", [GONE, LOCKED, exception(), {"migrations": None}], "lock is still set"),
+    ("migration_pending", [GONE, LOCKED, exception(), HELD], "lock is still set"),
+    ("migration_pending", [GONE, LOCKED, exception()], "it is free now"),
+    ("migration_pending", [GONE, HELD], "lock is still set"),
+    (
+        "migration_pending",
+        [GONE, HELD, {"migrations": {"migrators": [{"pid": 9, "command": "knex migrate:latest"}]}}],
+        "is running: pid 9",
+    ),
+    ("migration_pending", [UNHEARD, HELD, {"migrations": {"migrators": [NODE]}}], "is running: pid 100"),
+    ("migration_pending", [GONE, NO_TABLE, exception(), PENDING], "1 pending migrations"),
+    ("migration_pending", [GONE, NO_TABLE, {"migrations": None}], "does not have"),
+    (
+        "migration_pending",
+        [GONE, EXIT_1, exception(message="Error: The migration directory is corrupt, these files are missing: 7.js")],
+        "older than its database",
+    ),
     ("config_mismatch", [GONE, {"node": {"script_exists": False}}], "server.js does not exist"),
-    ("config_mismatch", [{"database": {"path": "/srv/other.db"}}], "/srv/other.db"),
+    (
+        "config_mismatch",
+        [
+            GONE,
+            EXIT_1,
+            {"node": {"script_exists": False}},
+            signature("module_missing", "Error: Cannot find module '/srv/itsm/backend/server.js'"),
+            exception(message="Error: Cannot find module '/srv/itsm/backend/server.js'"),
+        ],
+        "server.js does not exist",
+    ),
+    ("config_mismatch", [GONE, {"service": {"app_dir_exists": False}}, problem("missing", lost=True)], "mounted?"),
+    ("config_mismatch", [OTHER_DATABASE], "/srv/other.db"),
+    ("config_mismatch", [GONE, OTHER_DATABASE, problem("missing", lost=True), exception()], "/srv/other.db"),
+    ("config_mismatch", [GONE, PROCESS, {"environment": {"problems": ["no /srv/itsm/.env"]}}], "no /srv/itsm/.env"),
+    (
+        "config_mismatch",
+        [GONE, {"unit": {"result": "resources"}, "environment": {"problems": ["no /srv/itsm/.env"]}}],
+        "no /srv/itsm/.env",
+    ),
+    (
+        "config_mismatch",
+        [GONE, EXIT_1, MISSING_SECRET, exception(message="Error: JWT_SECRET is not set: refusing to start")],
+        "JWT_SECRET not set",
+    ),
+    ("config_mismatch", [GONE, EXIT_1, MISSING_SECRET], "JWT_SECRET and MAIL_PASSWORD not set"),
+    ("config_mismatch", [GONE, {"node": {"path": None}}, {"unit": {"exit_status": 203}}], "not found"),
+    ("config_mismatch", [GONE, PROCESS, {"node": {"path": None}}], "not found"),
+    ("config_mismatch", [GONE, {"unit": {"exit_status": 200}}], "working directory cannot be entered"),
+    ("config_mismatch", [GONE, EXIT_1, NATIVE, OLD_NODE, exception()], "Node v18.1.0"),
+    (
+        "config_mismatch",
+        [
+            GONE,
+            EXIT_1,
+            exception(message="SqliteError: SQLITE_READONLY: attempt to write a readonly database"),
+            problem("ownership", level="warning"),
+        ],
+        "It is ownership",
+    ),
     ("config_mismatch", [ELSEWHERE], "listens on 26443"),
     (
         "db_unchecked",
@@ -266,12 +515,23 @@ CASES = [
         "in time",
     ),
     ("db_unchecked", [GONE, {"database": {"conclusive": None, "error": "timed out"}}], "in time"),
+    ("db_unchecked", [GONE, problem("changing")], "may not be read"),
+    (
+        "db_unchecked",
+        [GONE, {"database": {"problems": [{"code": "unreadable", "message": "Cannot read x: Permission denied"}]}}],
+        "may not be read",
+    ),
     (
         "config_mismatch",
         [GONE, {"unit": {"load_state": "not-found", "result": "success", "exit_code": None}}],
         "no unit",
     ),
+    ("disk_read_only", [GONE, {"disk": [{**ROOM, "use": "database", "read_only": True}]}], "/srv is read-only"),
     ("unknown", [GONE], "has no process"),
+    ("unknown", [GONE, EXIT_1], "exit code 1"),
+    # Worth a note, and not why.
+    ("unknown", [GONE, {"certificate": {"key": {"readable": False}}}], "has no process"),
+    ("unknown", [GONE, OTHER_DATABASE, MISSING_SECRET, {"unit": {"exit_code": "killed"}}, FULL_TMP], "has no process"),
     ("unknown", [GONE, {"kernel": {"out_of_memory": [OTHER_OOM]}}], "has no process"),
 ]
 
@@ -289,8 +549,9 @@ def test_the_right_cause_comes_first(cause, changes, words):
     assert found and found[0].cause == cause, [(item.cause, item.summary) for item in found]
     assert words in found[0].summary
     assert 0 < found[0].confidence <= 1
-    assert found[0].remedy.endswith(".")
+    assert found[0].remedy.endswith(".") and found[0].prevention.endswith(".")
     assert found[0].blocks_start == (cause in ("db_corrupt", "db_unchecked") or ELSEWHERE in changes)
+    assert found[0].explained_by is None
     assert cause == "unknown" or all(item["source"] and item["text"] for item in found[0].evidence)
     assert cause == "unknown" or found[0].evidence
 
@@ -313,6 +574,27 @@ def test_every_cause_has_a_case():
         [exits(5)],
         [{"unit": {"restarts": 7}}],
         [problem("wal_torn", level="warning")],
+        [problem("changing")],
+        [problem("locked"), holders({**NODE, "role": "writer"})],
+        [problem("ownership", level="warning")],
+        [holders(WRITER)],
+        [{"disk": [{**ROOM, "use": "application", "mount": "/image", "available": 0, "read_only": True}]}],
+        [{"database": {"problems": [{"code": "unreadable", "message": "Cannot read x: Permission denied"}]}}],
+        [PENDING],
+        [HELD],
+        [{"migrations": {"lock_held": True, "migrators": [{"pid": 9, "command": "knex migrate:latest"}]}}],
+        [{"dependencies": {"ok": False, "missing": ["optional"], "invalid": ["semver"]}}],
+        [{"node": {"modules_exist": False, "script_exists": False, "path": None, "version": None}}],
+        [OLD_NODE],
+        [MISSING_SECRET],
+        [{"environment": {"problems": ["Cannot read the environment file /etc/default/itsm: Permission denied"]}}],
+        [{"certificate": WRONG_KEY}],
+        [{"certificate": {"readable_by_service": None, "error": "Permission denied", "key": None}}],
+        [{"memory": {"available": 10**7, "pressure": {"memory": {"full": {"avg10": 60.0}}}}}],
+        [{"journal": {"stops": STOPPING["journal"]["stops"], "exits": exits(1)["journal"]["exits"]}}],
+        [log("ERROR GET /api/v1/reports: out of luck")],
+        # systemd hands the socket over.
+        [{"ports": [{"port": 6443, "address": "::", "owners": [{**STRANGER, "pid": 1}, NODE]}]}],
         [{"database": {"error": "timed out", "problems": None, "holders": None, "wal": None}}],
         [{"database": {"holders": [{"pid": 9, "command": "backup", "role": "reader"}]}}],
         [{name: {"error": "timed out"} for name in ("unit", "answer", "memory", "kernel", "log", "journal", "node")}],
@@ -443,3 +725,309 @@ def test_no_rung_is_climbed_against_a_stranger_on_the_port():
     owner = {"pid": 7, "command": "nginx", "user": "www-data", "ours": False}
     found = evaluate(GONE, {"ports": [{"port": 6443, "address": "::", "owners": [owner]}]})
     assert (found[0].cause, found[0].rungs_help) == ("port_conflict", False)
+
+
+RESTART, STANDARD, CLEAN = _findings.RUNGS
+ALL = [RESTART, STANDARD, CLEAN]
+FOREIGN_PORT = {"ports": [{"port": 6443, "address": "::", "owners": [STRANGER]}]}
+OWN_PORT = {
+    "unit": {"active_state": "failed", "sub_state": "failed", "main_pid": 0},
+    "ports": [{"port": 6443, "address": "::", "owners": [NODE]}],
+}
+DATABASE_FULL = {"disk": [{**ROOM, "use": "database", "mount": "/srv", "size": 2**26, "available": 4096}]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "useless"),
+    [
+        # No room, no start; but a removed log that the service still writes to gives its room back.
+        ([GONE, DATABASE_FULL], ALL),
+        ([FULL], ALL),
+        ([GONE, FULL_TMP], []),
+        ([GONE, FULL_TMP, signature("disk_full", "ENOSPC")], ALL),
+        ([GONE, signature("disk_full", "ENOSPC")], []),
+        ([GONE, {"disk": [{**ROOM, "use": "database", "read_only": True}]}], ALL),
+        ([GONE, {"disk": [{**ROOM, "use": "log", "read_only": True}]}], []),
+        ([GONE, {"unit": {"result": "oom-kill", "exit_code": "killed"}}], []),
+        ([GONE, signature("heap_oom", "JavaScript heap out of memory")], []),
+        ([GONE, problem("corrupt", lost=True)], ALL),
+        ([GONE, {"database": {"conclusive": False}}], ALL),
+        ([GONE, FOREIGN_PORT], ALL),
+        ([OWN_PORT], []),
+        ([GONE, signature("port_taken", "EADDRINUSE")], []),
+        # Who serves a bad certificate serves no better one after a restart, unless a better one is there.
+        ([{"certificate": EXPIRED, "answer": {"https": {"certificate": EXPIRED}}}], ALL),
+        ([{"answer": {"https": {"certificate": EXPIRED}}}], [STANDARD, CLEAN]),
+        ([FALLEN_BACK, {"certificate": WRONG_KEY}], ALL),
+        ([FALLEN_BACK, {"certificate": {"key": None}}], ALL),
+        ([FALLEN_BACK], [STANDARD, CLEAN]),
+        ([GONE, {"certificate": EXPIRED}], []),
+        ([SILENT, {"certificate": EXPIRED}], []),
+        ([GONE, signature("tls", "key values mismatch"), {"certificate": WRONG_KEY}], ALL),
+        ([GONE, signature("tls", "key values mismatch")], []),
+        ([SILENT, holders(WRITER)], ALL),
+        ([SILENT, STALE_WRITER], []),
+        ([GONE, holders(WRITER)], []),
+        ([GONE, signature("db_locked", "SQLITE_BUSY"), holders(WRITER)], ALL),
+        ([GONE, signature("db_locked", "SQLITE_BUSY")], []),
+        ([GONE, {"dependencies": {"ok": False, "missing": ["express"]}}], [RESTART]),
+        ([GONE, {"dependencies": {"ok": False, "unloadable": ["better-sqlite3"]}}], [RESTART]),
+        ([GONE, MISSING_EXPRESS, UNASKED], [RESTART]),
+        ([GONE, MISSING_EXPRESS], []),
+        ([GONE, {"dependencies": {"ok": False, "invalid": ["semver"]}}], []),
+        # Only the clean start migrates, and it does not get past the lock.
+        ([GONE, NO_TABLE, PENDING], [RESTART, STANDARD]),
+        ([GONE, NO_TABLE], []),
+        ([GONE, PENDING], []),
+        ([GONE, LOCKED, HELD], ALL),
+        ([GONE, LOCKED, {"migrations": None}], ALL),
+        ([GONE, LOCKED], []),
+        ([GONE, HELD], [CLEAN]),
+        ([SILENT, HELD, {"migrations": {"migrators": [NODE]}}], []),
+        ([UNHEARD, HELD, {"migrations": {"migrators": [NODE]}}], ALL),
+        ([GONE, exception(message="Error: The migration directory is corrupt")], ALL),
+        ([ELSEWHERE], ALL),
+        ([GONE, {"service": {"app_dir_exists": False}}], ALL),
+        ([GONE, {"unit": {"load_state": "not-found"}}], ALL),
+        ([GONE, {"unit": {"exit_status": 200}}], []),
+        ([GONE, {"node": {"path": None}}], []),
+        ([GONE, PROCESS, {"node": {"path": None}}], ALL),
+        ([GONE, OTHER_DATABASE], []),
+        ([GONE, EXIT_1, MISSING_SECRET], []),
+        ([GONE, MISSING_SECRET, exception(message="Error: JWT_SECRET is not set")], ALL),
+        ([GONE, EXIT_1, OLD_NODE, exception()], []),
+        # systemd has tried that.
+        ([GONE, EXIT_1, exception(), exits(3)], [RESTART]),
+        ([GONE, EXIT_1, exception(), exits(2)], []),
+        ([GONE, EXIT_1, exits(3)], [RESTART]),
+        # But not since the cause went away.
+        ([GONE, EXIT_1, exception(), exits(3), signature("port_taken", "EADDRINUSE")], []),
+        ([SILENT], []),
+        ([GONE, IN_ORDER], []),
+        ([GONE, {"unit": {"result": "signal", "exit_code": "killed", "exit_status": 9}}], []),
+        ([GONE], []),
+    ],
+)
+def test_a_rung_is_useless_only_where_it_cannot_help(changes, useless):
+    found = [item.as_dict() for item in evaluate(*changes)]
+    assert found
+    assert [rung for rung in ALL if any(rung in item["useless_rungs"] for item in found)] == useless
+    assert all(item["rungs_help"] == (item["useless_rungs"] != ALL) for item in found)
+
+
+def test_a_note_holds_no_recovery_up():
+    for _cause, changes, _words in CASES:
+        for item in evaluate(*changes):
+            assert item.confidence >= 0.5 or (item.rungs_help and not item.blocks_start), item
+
+
+def test_a_removed_file_gives_its_room_back_when_the_service_ends():
+    held = {"process": {"processes": [{**HEALTHY["process"]["processes"][0], "deleted_files": []}]}}
+    removed = held["process"]["processes"][0]["deleted_files"]
+    removed.append({"path": "/srv/itsm/server.log.1", "size": 10**7})
+    found = evaluate(held, DATABASE_FULL)[0]
+    assert (found.cause, found.useless_rungs) == ("disk_full", ())
+    assert "Restart" in found.remedy
+    # On another file system it is of no use, and neither is too little.
+    for item in ({"path": "/var/log/server.log.1", "size": 10**7}, {"path": "/srv/itsm/server.log.1", "size": 10**3}):
+        removed[:] = [item]
+        assert not evaluate(held, DATABASE_FULL)[0].rungs_help
+
+
+# Causes that have nothing to do with each other, each with what it takes to see it.
+INDEPENDENT = {
+    "disk_full": DATABASE_FULL,
+    "port_conflict": FOREIGN_PORT,
+    "oom_kill": {"unit": {"result": "oom-kill", "exit_code": "killed"}},
+    "tls_expired": {"certificate": EXPIRED},
+    "db_corrupt": problem("corrupt", lost=True),
+    "modules_broken": {"dependencies": {"ok": False, "missing": ["express"]}},
+    "migration_pending": HELD,
+    "config_mismatch": {"service": {"app_dir_exists": False}},
+}
+
+
+@pytest.mark.parametrize("one", INDEPENDENT)
+@pytest.mark.parametrize("other", INDEPENDENT)
+def test_of_two_faults_both_are_found(one, other):
+    found = {item.cause for item in evaluate(GONE, INDEPENDENT[one], INDEPENDENT[other])}
+    assert {one, other} <= found
+
+
+def test_what_is_worth_a_note_does_not_explain_why_it_was_killed():
+    by_signal = {"unit": {"result": "signal", "exit_code": "killed", "exit_status": 9}}
+    for note in ({"certificate": EXPIRED}, FULL_TMP, OTHER_DATABASE, HELD, holders(WRITER), MISSING_SECRET):
+        found = evaluate(GONE, by_signal, note)
+        assert (found[0].cause, found[0].explained_by) == ("killed", None), note
+        assert len(found) == 2
+
+
+def test_another_node_that_the_kernel_killed_is_not_the_service():
+    text = "oom-kill:constraint=CONSTRAINT_NONE,task_memcg=/system.slice/other.service,task=node,pid=41,uid=0"
+    other = {**MEMCG_LINE, "text": text}
+    found = evaluate(GONE, {"kernel": {"out_of_memory": [other, LIMIT_LINE]}})
+    assert [item.cause for item in found] == ["unknown"]
+
+
+def test_ends_that_systemd_was_asked_for_are_no_falls():
+    stops = [{"at": f"2026-03-02T01:00:0{n}.000Z", "text": "Stopping itsm-system.service..."} for n in (0, 2, 4)]
+    ends = [{"at": f"2026-03-02T01:00:0{n}.000Z", "text": "Main process exited, code=killed"} for n in (1, 3, 5)]
+    assert [item.cause for item in evaluate(GONE, {"journal": {"stops": stops, "exits": ends}})] == ["unknown"]
+    # Without its own stop each end is a fall.
+    assert [item.cause for item in evaluate(GONE, {"journal": {"stops": stops[:1], "exits": [ends[0], *ends]}})] == [
+        "crash_loop"
+    ]
+
+
+def test_a_port_that_answers_in_another_way_does_not_hang():
+    alert = "[SSL: TLSV1_ALERT_INTERNAL_ERROR] tlsv1 alert internal error (_ssl.c:1000)"
+    assert evaluate({"answer": {"https": {"answered": False, "error": alert}}}) == []
+    late = "_ssl.c:1000: The handshake operation timed out"
+    assert [item.cause for item in evaluate({"answer": {"https": {"answered": False, "error": late}}})] == ["hung"]
+
+
+def test_the_module_that_a_package_misses_is_that_packages():
+    lines = [
+        "Error: Cannot find module 'long-gone'",
+        "GET / 200",
+        "Error: Cannot find module './lib/router'",
+        "Require stack:",
+        "- /srv/itsm/node_modules/@scope/express/index.js",
+    ]
+    said = changed(signature("module_missing", lines[2]), {"log": {"lines": lines}})
+    found = evaluate(GONE, UNASKED, said)[0]
+    assert (found.cause, found.details["packages"]) == ("modules_broken", ["@scope/express"])
+
+
+def details(cause, *changes):
+    (found,) = [item for item in evaluate(*changes) if item.cause == cause]
+    return found.as_dict()["details"]
+
+
+def test_details_of_a_full_disk():
+    entry = {**ROOM, "use": "database", "path": "/srv/itsm/backend", "size": 10**9, "available": 0}
+    assert details("disk_full", {"disk": [entry, {**entry, "use": "log", "path": "/srv/log"}]}) == {
+        "mounts": [
+            {
+                "mount": "/srv",
+                "path": "/srv/itsm/backend",
+                "what": "bytes",
+                "available": 0,
+                "size": 10**9,
+                "inodes": 10**6,
+                "inodes_available": 10**5,
+                "wanted": 10**8,
+            }
+        ]
+    }
+    (mount,) = details("disk_full", NO_INODES)["mounts"]
+    assert (mount["what"], mount["wanted"]) == ("inodes", 10000)
+    # A large one is well with less.
+    (mount,) = details("disk_full", {"disk": [{**entry, "size": 10**12, "available": 2**20}]})["mounts"]
+    assert mount["wanted"] == 2**30 - 2**20
+
+
+def test_details_of_a_taken_port():
+    own = {**NODE, "port": 6443}
+    assert details("port_conflict", GONE, FOREIGN_PORT) == {"processes": [{**STRANGER, "port": 6443}]}
+    assert details("port_conflict", OWN_PORT) == {"processes": [own]}
+    (unseen,) = details("port_conflict", GONE, {"ports": [{"port": 6443, "address": "::", "owners": []}]})["processes"]
+    assert unseen == {**dict.fromkeys(STRANGER), "port": 6443, "ours": False}
+
+
+def test_details_of_a_locked_database():
+    reader = {**WRITER, "pid": 8, "role": "reader"}
+    (holder,) = details("db_locked", SILENT, holders(WRITER, reader))["holders"]
+    assert holder == {**WRITER, "exe": None}
+    (stale,) = details("db_locked", SILENT, STALE_WRITER)["holders"]
+    assert (stale["pid"], stale["start_ticks"], stale["ours"]) == (90, 5000, True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ([{"certificate": EXPIRED}], "expired"),
+        ([{"certificate": {"not_yet_valid": True}}], "not_yet_valid"),
+        ([{"answer": {"https": {"certificate": EXPIRED}}}], "served_expired"),
+        ([FALLEN_BACK, {"certificate": {"exists": False}}], "missing"),
+        ([FALLEN_BACK, {"certificate": {"readable_by_service": False}}], "unreadable"),
+        ([FALLEN_BACK, {"certificate": {"key": {"exists": False}}}], "key_missing"),
+        ([FALLEN_BACK, {"certificate": {"key": {"readable": False}}}], "key_unreadable"),
+        ([FALLEN_BACK, {"certificate": {**EXPIRED, **WRONG_KEY}}], "key_mismatch"),
+        ([FALLEN_BACK], "not_served"),
+    ],
+)
+def test_details_of_a_certificate(changes, reason):
+    told = details("tls_expired", *changes)
+    assert (told["reason"], told["path"]) == (reason, "/srv/itsm/server.crt")
+    assert told["not_after"] == (EXPIRED if "expired" in reason else HEALTHY["certificate"])["not_after"] or (
+        reason == "key_mismatch"
+    )
+
+
+def test_details_of_memory_that_ran_out():
+    killed = {"kernel": {"out_of_memory": [{**OOM_LINE, "text": OOM_LINE["text"] + ", anon-rss:4194304kB"}]}}
+    told = details("oom_kill", GONE, killed)
+    assert told["measured"]["peak"] == 2**32
+    # What the host has to give, of which others need some; the heap is the greater part of it.
+    assert told["proposal"] == {"memory_max": 72 * 10**8, "max_old_space_size": int(72 * 10**8 * 0.75) >> 20}
+    assert details("oom_kill", GONE, killed, {"memory": {"available": 10**8}})["proposal"]["memory_max"] is None
+    limited = {"kernel": {"out_of_memory": [MEMCG_LINE, LIMIT_LINE]}}
+    told = details("oom_kill", GONE, limited, {"unit": {"memory_max": 2**28}})
+    assert told["measured"] == {
+        "total": 10**10,
+        "available": 8 * 10**9,
+        "swap_free": None,
+        "memory_max": 2**28,
+        "peak": 3 * 10**8,
+        "heap": None,
+        "max_old_space_size": None,
+    }
+    assert told["proposal"] == {"memory_max": 3 * 2**27, "max_old_space_size": 288}
+    # Where the host cannot give more, the heap is kept below what there is.
+    small = {"memory": {"total": 2**28, "available": 2**27}}
+    told = details("oom_kill", GONE, limited, {"unit": {"memory_max": 2**28}}, small)
+    assert told["proposal"] == {"memory_max": None, "max_old_space_size": 192}
+
+
+def test_details_of_a_full_heap():
+    said = changed(
+        signature("heap_oom", "FATAL ERROR: Reached heap limit"),
+        log("[7:0x1]  9 ms: Mark-Compact 1024.3 (1083.1) -> 1023.4 (1083.1) MB, pooled: 0 MB"),
+    )
+    told = details("heap_oom", GONE, said)
+    assert (told["measured"]["heap"], told["proposal"]) == (2**30, {"memory_max": None, "max_old_space_size": 1536})
+    told = details("heap_oom", GONE, said, {"unit": {"memory_max": 2**30}})
+    assert told["proposal"]["max_old_space_size"] is None
+
+
+def test_details_of_the_rest():
+    assert details("modules_broken", GONE, NATIVE, {"dependencies": {"unloadable": ["better-sqlite3"]}}) == {
+        "packages": ["better-sqlite3"],
+        "reason": "unloadable",
+    }
+    assert details("migration_pending", GONE, NO_TABLE, PENDING) == {
+        "pending": ["20260302_changes.js"],
+        "lock_held": False,
+    }
+    assert details("migration_pending", GONE, HELD)["lock_held"] is True
+    assert details("unhandled_exception", GONE, exception(), exits(2)) == {"falls": 2, "exception": "Error: boom"}
+    assert details("crash_loop", GONE, exception(), exits(3)) == {"falls": 3, "exception": "Error: boom"}
+    assert details("config_mismatch", OTHER_DATABASE) == {
+        "items": [{"what": "database", "configured": "/srv/itsm/backend/itsm.db", "effective": "/srv/other.db"}]
+    }
+    assert details("stopped", GONE, IN_ORDER, STOPPING) == {"by_operator": True, "at": "2026-03-02T00:59:59.000Z"}
+    assert details("stopped", GONE, IN_ORDER)["by_operator"] is False
+    assert details("stopped", GONE, IN_ORDER, BLIND)["by_operator"] is None
+
+
+def test_a_damage_is_told_once():
+    found = evaluate(GONE, problem("corrupt", lost=True))[0]
+    assert found.summary == "The database /srv/itsm/backend/itsm.db is not sound: its pages are damaged."
+    assert [item["text"] for item in found.evidence] == ["corrupt: It is corrupt."]
+
+
+def test_pressure_tells_why_it_hangs():
+    pressure = {"io": {"some": {"avg10": 99.0}, "full": {"avg10": 80.5}}, "cpu": None, "memory": {"full": {"avg10": 1}}}
+    said = [item["text"] for item in evaluate(SILENT, {"memory": {"pressure": pressure}})[0].evidence]
+    assert [text for text in said if "waited for" in text] == ["everything waited for io 80.5 % of the time"]

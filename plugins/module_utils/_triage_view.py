@@ -1,0 +1,382 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The facts of a triage as the rules of L(_findings) ask for them.
+
+Facts say what is so now, words (of logs, of systemd) what was so: where they disagree, the facts are right.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _logtext
+
+# Room below which writes are about to fail: of bytes the smaller one of a share and an amount, so that neither a small
+# nor a large file system raises a false alarm.
+_FULL_SHARE = 0.01
+_FULL_BYTES = 8 * 1024 * 1024
+_FULL_INODES = 16
+# Room with which it is out of danger again; the service calls itself ready only with a tenth of its disk free.
+_ROOM_SHARE = 0.1
+_ROOM_BYTES = 1024**3
+_ROOM_INODES = 10000
+
+# Of the host's memory for the service, and of the service's for V8's old space: the rest of it is outside the heap.
+_SERVICE_SHARE = 0.75
+_HEAP_SHARE = 0.75
+_MORE = 1.5
+_LEAST_MEMORY = 128 * 1024 * 1024
+
+# Problems of the database that have causes of their own, or are no damage.
+_NO_DAMAGE = ("locked", "schema_too_new")
+# What keeps the one who looks, or anybody, from opening it, and says nothing of what is in it.
+_NOT_OPENED = ("Permission denied", "Operation not permitted", "unable to open database file", "Too many open files")
+
+SIGNALS = {1: "HUP", 2: "INT", 3: "QUIT", 4: "ILL", 6: "ABRT", 7: "BUS", 9: "KILL", 11: "SEGV", 15: "TERM"}
+
+# systemd shows so many of the unit's ends at most.
+_MOST_EXITS = 20
+
+_MODULE = re.compile(r"Cannot find (?:module|package) '([^']+)'(?:[^\n]*\nRequire stack:\n\s*- (\S+))?")
+_NATIVE = re.compile(r"ERR_DLOPEN_FAILED|invalid ELF header|NODE_MODULE_VERSION|Could not locate the bindings file")
+_PACKAGE = re.compile(r"node_modules/((?:@[^/\s]+/)?[^/\s]+)/")
+_NATIVE_PACKAGE = re.compile(_PACKAGE.pattern + r"[^\s']*\.node\b")
+_OF_MANAGER = re.compile(r"^\S+ systemd(?:\[\d+\])?: ")
+_LAST_WORD = re.compile(
+    r"\b(?:error|fatal|critical|panic|emerg|cannot|could not|failed|failure|refusing)\b|(?:Error|Exception)\b"
+    r'|"level":[56]0',
+    re.IGNORECASE,
+)
+# The other side of a TLS connection that answers with an alert, or in plain text, does answer.
+_TLS_ANSWER = re.compile(r"\[SSL: (?!UNEXPECTED_EOF)")
+
+
+def says(source: str, text: Any) -> Dict[str, str]:
+    """Return a piece of evidence: where it was read, what it said."""
+    return {"source": source, "text": str(text)[:500]}
+
+
+def _inside(path: str, folder: str) -> bool:
+    """Whether C(path) is C(folder) or below it."""
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+class View:
+    """The facts; a part that was not reached is empty."""
+
+    def __init__(self, facts: Mapping[str, Any]) -> None:
+        """Wrap the facts of a pass."""
+        self._facts = facts
+
+    def part(self, name: str) -> Mapping[str, Any]:
+        """Return a part's facts."""
+        found = self._facts.get(name)
+        return found if isinstance(found, Mapping) else {}
+
+    def items(self, name: str) -> Sequence[Mapping[str, Any]]:
+        """Return the facts of a part that is a list."""
+        found = self._facts.get(name)
+        return found if isinstance(found, list) else []
+
+    @property
+    def gone(self) -> bool:
+        """Whether the service has no process."""
+        return self.part("process").get("state") == "gone"
+
+    @property
+    def processes(self) -> Sequence[Mapping[str, Any]]:
+        """The service's processes."""
+        found: Sequence[Mapping[str, Any]] = self.part("process").get("processes") or []
+        return found
+
+    @property
+    def waiting(self) -> List[Mapping[str, Any]]:
+        """The ports that matter, are listened on, and give no answer."""
+        ports = [self.part("answer").get(name) or {} for name in ("https", "http")]
+        return [
+            facts
+            for facts in ports
+            if facts.get("listening", True)
+            and not facts.get("answered", True)
+            and not _TLS_ANSWER.search(facts.get("error") or "")
+        ]
+
+    @property
+    def silent(self) -> bool:
+        """Whether the process is there and a port that matters gives no answer."""
+        return not self.gone and bool(self.waiting)
+
+    @property
+    def unserved(self) -> List[str]:
+        """The schemes whose port nobody listens on."""
+        return [name for name in ("https", "http") if self.part("answer").get(name, {}).get("listening") is False]
+
+    @property
+    def elsewhere(self) -> List[int]:
+        """The ports the service listens on, where none of them is a configured one."""
+        configured = {self.part("service").get("https_port"), self.part("service").get("http_port")}
+        ports = {item["port"] for item in self.items("ports") if any(owner["ours"] for owner in item["owners"])}
+        return [] if ports & configured else sorted(ports)
+
+    @property
+    def restarted(self) -> bool:
+        """Whether systemd restarted the service within the window."""
+        unit = self.part("unit")
+        started = unit.get("started_at")
+        return bool(unit.get("restarts")) and bool(started) and str(started) >= self.since
+
+    @property
+    def down(self) -> bool:
+        """Whether the service does not serve."""
+        return self.gone or self.silent or bool(self.unserved)
+
+    @property
+    def troubled(self) -> bool:
+        """Whether the service does not serve, or fell within the window."""
+        return self.down or self.restarted
+
+    @property
+    def since(self) -> str:
+        """The instant from which on logs matter."""
+        return str(self.part("window").get("since") or "")
+
+    @property
+    def served_at(self) -> str:
+        """When a request was answered well for the last time; empty where nothing tells."""
+        return max(self.part(source).get("last_success_at") or "" for source in ("log", "journal"))
+
+    @property
+    def exits(self) -> Sequence[Mapping[str, Any]]:
+        """What systemd wrote of the main process's ends within the window, those left out that it was asked for."""
+        journal = self.part("journal")
+        asked = [item["at"] for item in journal.get("stops") or () if item["text"].startswith("Stopping ")]
+        found, before = [], ""
+        for item in journal.get("exits") or ():
+            if not any(before < at <= item["at"] for at in asked):
+                found.append(item)
+            before = item["at"]
+        return found
+
+    @property
+    def last_fall(self) -> str:
+        """What the journal says of the latest end of the main process, where systemd has started it again."""
+        return str(self.exits[-1]["text"]) if self.exits and self.restarted else ""
+
+    @property
+    def falls(self) -> int:
+        """How often the service fell since it last served."""
+        since = [item for item in self.exits if item["at"] > self.served_at]
+        counted: int = self.part("unit").get("restarts") or 0
+        # systemd counts since somebody last started the unit, which may be weeks ago: the journal tells better.
+        return max(len(since), counted) if self.blind or len(since) >= _MOST_EXITS else len(since)
+
+    @property
+    def blind(self) -> bool:
+        """Whether the journal has nothing to tell."""
+        journal = self.part("journal")
+        return not (journal.get("lines") or journal.get("exits") or journal.get("stops"))
+
+    @property
+    def exited(self) -> bool:
+        """Whether the unit's process ended itself, and not in order."""
+        unit = self.part("unit")
+        return unit.get("exit_code") == "exited" and unit.get("exit_status") != 0
+
+    @property
+    def asked(self) -> Sequence[Mapping[str, Any]]:
+        """What the journal says of somebody having had the unit stopped since it was last started."""
+        started = self.part("unit").get("started_at") or ""
+        stops = self.part("journal").get("stops") or ()
+        return [item for item in stops if item["text"].startswith("Stopping ") and item["at"] >= started]
+
+    @property
+    def age(self) -> float:
+        """Seconds since the oldest process of the service started; 0 where there is none."""
+        until = self.part("window").get("until")
+        started = [item["started_at"] for item in self.processes]
+        return _clock.epoch(until) - _clock.epoch(min(started)) if started and until else 0.0
+
+    def signature(self, name: str) -> List[Dict[str, str]]:
+        """Return the evidence that log and journal hold of a known trouble."""
+        found = []
+        for source in ("log", "journal"):
+            hit = (self.part(source).get("signatures") or {}).get(name)
+            if hit:
+                times = f"{hit['count']} times, first: " if hit["count"] > 1 else ""
+                found.append(says(self.part(source).get("path", source), times + hit["text"]))
+        return found
+
+    def exceptions(self) -> List[Tuple[str, Mapping[str, Any]]]:
+        """Return (source, exception) of those that ended the process, or with which the log ends."""
+        return [
+            (self.part(source).get("path", source), item)
+            for source in ("log", "journal")
+            for item in self.part(source).get("exceptions") or ()
+            if item["fatal"] or (item["last"] and (self.gone or self.restarted))
+        ]
+
+    def last_word(self) -> Optional[Tuple[str, str]]:
+        """Return (source, line) where the log of a service that is gone ends with a complaint."""
+        started = self.part("unit").get("started_at") or ""
+        for source in ("log", "journal"):
+            facts = self.part(source)
+            lines = [text for text in facts.get("lines") or () if text.strip() and not _OF_MANAGER.match(text)]
+            if not lines or (source == "log" and (facts.get("written_at") or "") < self.since):
+                continue
+            at = _logtext.instant(lines[-1])
+            if _LAST_WORD.search(lines[-1]) and (at is None or _clock.iso(at) >= max(started, self.since)):
+                return str(facts.get("path", source)), lines[-1].strip()
+        return None
+
+    def complaints(self) -> str:
+        """Return all that was said of why the service ended, for a rule to look for a word in."""
+        word = self.last_word()
+        return "\n".join([*(item["message"] for _source, item in self.exceptions()), *(word[1:] if word else ())])
+
+    def modules_missed(self) -> Tuple[Set[str], bool]:
+        """Return the packages that Node said it cannot find or load, and whether it was packages at all.
+
+        The second is false where only files of the application itself were not found.
+        """
+        packages: Set[str] = set()
+        native = own_file = False
+        for source in ("log", "journal"):
+            facts = self.part(source)
+            hit = (facts.get("signatures") or {}).get("module_missing")
+            if not hit:
+                continue
+            lines = list(facts.get("lines") or ())
+            # What stood in the log before it was of another start.
+            first = next((number for number, line in enumerate(lines) if hit["text"] in line), len(lines))
+            text = "\n".join([*lines[first:], hit["text"]])
+            native = native or bool(_NATIVE.search(text))
+            packages.update(_NATIVE_PACKAGE.findall(text) if native else ())
+            for name, asked_by in _MODULE.findall(text):
+                of_package = _PACKAGE.search(asked_by if name.startswith(".") else name)
+                if of_package:
+                    packages.add(of_package.group(1))
+                elif name.startswith((".", "/")):
+                    own_file = True
+                else:
+                    packages.add("/".join(name.split("/")[: 2 if name.startswith("@") else 1]))
+        return packages, native or bool(packages) or not own_file
+
+    def short_of_room(self) -> List[Dict[str, Any]]:
+        """Return the file systems without room, and how much must go from each so that it has some for a while.
+
+        C(what): C(bytes) or C(inodes); C(wanted): how many of them; C(uses): what it is for; C(held): bytes of removed
+        files that the service holds open there.
+        """
+        short: Dict[str, Dict[str, Any]] = {}
+        for mount in self.items("disk"):
+            # A read-only image (squashfs, ISO 9660) is always full.
+            if not mount.get("size") or mount.get("read_only"):
+                continue
+            size, free = mount["size"], mount["available"]
+            inodes, free_inodes = mount["inodes"], mount["inodes_available"]
+            if free < min(size * _FULL_SHARE, _FULL_BYTES):
+                what, wanted = "bytes", min(size * _ROOM_SHARE, _ROOM_BYTES) - free
+            elif inodes and free_inodes < min(inodes * _FULL_SHARE, _FULL_INODES):
+                what, wanted = "inodes", min(inodes * _ROOM_SHARE, _ROOM_INODES) - free_inodes
+            else:
+                continue
+            point = str(mount["mount"])
+            names = ("mount", "path", "available", "size", "inodes_available", "inodes")
+            known = {name: mount.get(name) for name in names}
+            new: Dict[str, Any] = {**known, "what": what, "wanted": int(wanted), "uses": [], "held": self._held(point)}
+            short.setdefault(point, new)["uses"].append(str(mount["use"]))
+        return list(short.values())
+
+    def _held(self, point: str) -> int:
+        """Return the bytes of removed files that the service holds open on the mount C(point)."""
+        points = {str(mount["mount"]) for mount in self.items("disk") if mount.get("mount")}
+        return sum(
+            item["size"]
+            for process in self.processes
+            for item in process.get("deleted_files") or ()
+            if max((each for each in points if _inside(item["path"], each)), key=len, default="") == point
+        )
+
+    def memory_sizes(
+        self, *, rss: Optional[int] = None, heap: Optional[int] = None, bounded: bool = False
+    ) -> Dict[str, Any]:
+        """Return what memory was measured, and sizes with which both the service and the host can live.
+
+        C(rss): bytes the process had when it was killed; C(heap): bytes of V8's heap when it was full; C(bounded):
+        whether the limit of the unit was reached, not the host's.
+        """
+        memory, unit = self.part("memory"), self.part("unit")
+        group = memory.get("control_group") or {}
+        total, limit = memory.get("total") or 0, unit.get("memory_max")
+        peaks = [size for size in (rss, group.get("peak"), unit.get("memory_peak")) if isinstance(size, int)]
+        used = sum(process.get("rss") or 0 for process in self.processes)
+        # What the others leave, now.
+        room = min(total * _SERVICE_SHARE, ((memory.get("available") or 0) + used) * 0.9)
+        memory_max: Optional[int] = None
+        if bounded and limit:
+            memory_max = int(limit * _MORE) if limit * _MORE <= room else None
+        elif heap is None and room >= _LEAST_MEMORY:
+            memory_max = int(min(room, limit or room))
+        old_space = int((memory_max or limit or room) * _HEAP_SHARE) >> 20
+        if heap is not None:
+            more = int(heap * _MORE) >> 20
+            old_space = more if more <= old_space else 0
+        return {
+            "measured": {
+                "total": total or None,
+                "available": memory.get("available"),
+                "swap_free": memory.get("swap_free"),
+                "memory_max": limit,
+                "peak": max(peaks, default=None),
+                "heap": heap,
+                "max_old_space_size": self.part("environment").get("max_old_space_size"),
+            },
+            "proposal": {"memory_max": memory_max, "max_old_space_size": old_space or None},
+        }
+
+    def tls_fault(self) -> str:
+        """Return what is wrong with certificate and key as they are on disk, empty where nothing is known to be."""
+        file = self.part("certificate")
+        key = file.get("key") or {}
+        refused = "Permission denied" in (file.get("error") or "")
+        faults = {
+            "missing": file.get("exists") is False,
+            # One that we may not read either says nothing of the service's user.
+            "unreadable": file.get("readable_by_service") is False or (bool(file.get("error")) and not refused),
+            "key_missing": key.get("exists") is False,
+            "key_unreadable": key.get("readable") is False,
+            "key_mismatch": key.get("matches") is False,
+            "expired": bool(file.get("expired")),
+            "not_yet_valid": bool(file.get("not_yet_valid")),
+        }
+        return next((name for name, so in faults.items() if so), "")
+
+    def database_problems(self) -> Tuple[List[Mapping[str, Any]], List[Mapping[str, Any]]]:
+        """Return (damages, reasons why it was not opened), of which the latter say nothing of what is in it."""
+        problems = [
+            item
+            for item in self.part("database").get("problems") or ()
+            if item.get("level", "error") == "error" and item["code"] not in _NO_DAMAGE
+        ]
+        unread = [
+            item
+            for item in problems
+            if item["code"] == "changing"
+            or (item["code"] == "unreadable" and any(words in item["message"] for words in _NOT_OPENED))
+        ]
+        return [item for item in problems if item not in unread], unread
+
+    def unit_ending(self) -> List[Dict[str, str]]:
+        """Return what systemd says of how the unit's process ended."""
+        unit = self.part("unit")
+        if unit.get("result") is None:
+            return []
+        text = f"{unit.get('active_state')} ({unit.get('sub_state')}), Result={unit['result']}"
+        if unit.get("exit_code"):
+            status = unit.get("exit_status")
+            name = SIGNALS.get(status or 0, status) if unit["exit_code"] != "exited" else status
+            text += f", main process {unit['exit_code']}, status {name}"
+        return [says(f"systemctl show {unit.get('name')}", text)]
