@@ -494,7 +494,14 @@ def _unit_error(verb: str, service: Service, what: str, properties: Mapping[str,
 
 
 def _act_systemd(
-    service: Service, look: _Look, *, state: str, stop_timeout: float, run: _command.Runner, proc_root: str
+    service: Service,
+    look: _Look,
+    *,
+    state: str,
+    stop_timeout: float,
+    on_start: Callable[[], None],
+    run: _command.Runner,
+    proc_root: str,
 ) -> List[Dict[str, Any]]:
     """Start, stop or restart the unit; the service's processes beside it are ended, before it starts."""
     stop = _procfs.timespan(look.properties.get("TimeoutStopUSec", "")) or stop_timeout
@@ -508,6 +515,7 @@ def _act_systemd(
     with contextlib.suppress(_command.CommandError):
         run(["systemctl", "--no-ask-password", "reset-failed", "--", service.unit], timeout=_MARGIN)
     verb = "restart" if state == "restarted" else "start"
+    on_start()
     stopped += _unit_stopped(service, look, verb, run=run, timeout=stop + start + _MARGIN)
     return stopped
 
@@ -551,6 +559,7 @@ def _act_process(
     launch: Optional[_Launch],
     state: str,
     stop_timeout: float,
+    on_start: Callable[[], None],
     proc_root: str,
 ) -> List[Dict[str, Any]]:
     stopped: List[Dict[str, Any]] = []
@@ -570,6 +579,7 @@ def _act_process(
         with contextlib.suppress(OSError):
             os.unlink(service.pid_file)
     if launch is not None:
+        on_start()
         _start(service, launch, proc_root=proc_root)
     return stopped
 
@@ -579,13 +589,15 @@ def ensure(
     *,
     state: str,
     stop_timeout: float = 30.0,
+    on_start: Callable[[], None] = lambda: None,
     check_mode: bool = False,
     run: _command.Runner = _command.run,
     proc_root: str = "/proc",
 ) -> Dict[str, Any]:
     """See to it that the service is C(started), C(stopped) or C(restarted), and return what the module returns.
 
-    Returns once the process or unit is up, without waiting for it to answer. Raises NodeProcessError.
+    Returns once the process or unit is up, without waiting for it to answer. C(on_start) is called when everything is
+    ready and the service is about to be started, whatever comes of it. Raises NodeProcessError.
     """
     begun = time.monotonic()
     before = _look(service, run=run, proc_root=proc_root)
@@ -604,11 +616,23 @@ def ensure(
     if changed and not check_mode:
         if service.manager == "systemd":
             stopped = _act_systemd(
-                service, before, state=state, stop_timeout=stop_timeout, run=run, proc_root=proc_root
+                service,
+                before,
+                state=state,
+                stop_timeout=stop_timeout,
+                on_start=on_start,
+                run=run,
+                proc_root=proc_root,
             )
         else:
             stopped = _act_process(
-                service, before, launch=launch, state=state, stop_timeout=stop_timeout, proc_root=proc_root
+                service,
+                before,
+                launch=launch,
+                state=state,
+                stop_timeout=stop_timeout,
+                on_start=on_start,
+                proc_root=proc_root,
             )
         after = _look(service, run=run, proc_root=proc_root)
         if service.manager == "systemd" and state != "stopped":

@@ -114,6 +114,14 @@ options:
         description: As for O(endpoints[].ca_path).
         type: path
         default: ""
+  remember:
+    description:
+      - Whether O(mode=watch) notes in O(state_dir) when it found the service healthy. M(itsm_nexus.runbook.incident)
+        takes it as the last good sign before an outage. Where it cannot be noted, nothing is said.
+      - Not noted in check mode.
+    type: bool
+    default: false
+    version_added: 0.2.0
   manager:
     description: Who starts and stops the service on this host.
     type: str
@@ -244,6 +252,11 @@ first_healthy_at:
   returned: success
   type: str
   sample: null
+open_incident:
+  description: Whether an incident is open in O(state_dir). Where the service is healthy, a person has mended it.
+  returned: success
+  type: bool
+  sample: false
 attempts:
   description: How many times the endpoints were asked.
   returned: success
@@ -263,7 +276,7 @@ login:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _health, _lease, _node_process
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _health, _incident, _lease, _node_process
 
 _PROOF = {"validate_certs": {"type": "bool", "default": False}, "ca_path": {"type": "path", "default": ""}}
 _SERVICE = {
@@ -313,6 +326,7 @@ def main() -> None:
             **_lease.ARGUMENTS,
             "endpoints": {"type": "list", "elements": "dict", "required": True, "options": _ENDPOINT},
             "login": {"type": "dict", "options": _LOGIN},
+            "remember": {"type": "bool", "default": False},
         },
         required_if=[("manager", "systemd", ["unit"])],
         supports_check_mode=True,
@@ -328,7 +342,9 @@ def main() -> None:
             )
     except _health.HealthError as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=False, **result)
+    if values["remember"] and values["mode"] == "watch" and result["severity"] == "none" and not module.check_mode:
+        _incident.note_healthy(values["state_dir"], at=result["last_success_at"])
+    module.exit_json(changed=False, open_incident=_incident.is_open(values["state_dir"]), **result)
 
 
 if __name__ == "__main__":

@@ -169,18 +169,18 @@ def main() -> None:
         return round(time.monotonic() - started, 3)
 
     try:
-        migrator = _knex.Migrator(
-            app_dir=parameters["app_dir"],
-            db_path=parameters["db_path"],
-            user=parameters["user"],
-            node=parameters["node"],
-            node_env=parameters["node_env"],
-            environment_file=parameters["environment_file"],
-            timeout=parameters["timeout"],
-        )
         with _lease.held(
             run=parameters["run"], state_dir=parameters["state_dir"], warn=module.warn, fail=module.fail_json
         ):
+            migrator = _knex.Migrator(
+                app_dir=parameters["app_dir"],
+                db_path=parameters["db_path"],
+                user=parameters["user"],
+                node=parameters["node"],
+                node_env=parameters["node_env"],
+                environment_file=parameters["environment_file"],
+                timeout=parameters["timeout"],
+            )
             result = _knex.migrate(migrator, state=parameters["state"], check_mode=module.check_mode)
     except _knex.KnexError as error:
         module.fail_json(msg=str(error), locked=error.locked, applied=error.applied, duration=duration())

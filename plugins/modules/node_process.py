@@ -17,6 +17,7 @@ description:
     listen on one of O(ports) or belong to O(user). A stopped process (C(SIGSTOP)) is continued so that it can end.
   - Another process that listens on one of O(ports) is left alone, is named in RV(foreign), and keeps the service from
     being started.
+  - With O(run) every start is put on the incident's record, where M(itsm_nexus.runbook.incident) counts them.
   - With O(manager=process) the service becomes a daemon of its own that appends to O(log_file). Its environment is
     a short standard one (E(PATH), E(HOME), E(LANG)) and what O(environment_file) sets.
 extends_documentation_fragment:
@@ -172,7 +173,7 @@ duration:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _node_process
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _incident, _lease, _node_process
 
 
 def main() -> None:
@@ -197,11 +198,19 @@ def main() -> None:
     )
     values = dict(module.params)
     lease = {name: values.pop(name) for name in _lease.ARGUMENTS}
+
+    def on_start() -> None:
+        problem = _incident.note_start(**lease) if lease["run"] else None
+        if problem:
+            module.warn(problem)
+
     state, stop_timeout = values.pop("state"), values.pop("stop_timeout")
     service = _node_process.Service(**{name: value for name, value in values.items() if value is not None})
     try:
         with _lease.held(**lease, warn=module.warn, fail=module.fail_json):
-            result = _node_process.ensure(service, state=state, stop_timeout=stop_timeout, check_mode=module.check_mode)
+            result = _node_process.ensure(
+                service, state=state, stop_timeout=stop_timeout, on_start=on_start, check_mode=module.check_mode
+            )
     except _node_process.NodeProcessError as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)

@@ -176,17 +176,17 @@ def main() -> None:
     parameters = module.params
     started = time.monotonic()
     try:
-        application = _npm.Application(
-            app_dir=parameters["app_dir"],
-            user=parameters["user"],
-            node=parameters["node"],
-            npm=parameters["npm"],
-            omit_dev=parameters["omit_dev"],
-            load_test=parameters["load_test"],
-        )
         with _lease.held(
             run=parameters["run"], state_dir=parameters["state_dir"], warn=module.warn, fail=module.fail_json
         ):
+            application = _npm.Application(
+                app_dir=parameters["app_dir"],
+                user=parameters["user"],
+                node=parameters["node"],
+                npm=parameters["npm"],
+                omit_dev=parameters["omit_dev"],
+                load_test=parameters["load_test"],
+            )
             result = _npm.npm_ci(
                 application,
                 always=parameters["mode"] == "always",

@@ -139,6 +139,27 @@ def alive(pid):
 # Starting
 
 
+def test_a_start_is_told_when_it_is_about_to_happen_and_not_otherwise(sleeper):
+    starts = []
+
+    def start(state, service=sleeper, **more):
+        return ensure(
+            service, state, on_start=lambda: starts.append([process.pid for process in _procfs.processes()]), **more
+        )
+
+    start("started", check_mode=True)
+    with pytest.raises(NodeProcessError):
+        start("started", service=dataclasses.replace(sleeper, command=["no-such-program"]))
+    assert starts == []
+    (pid,) = start("started")["pids_after"]
+    assert len(starts) == 1 and pid not in starts[0]
+    start("started")
+    start("stopped")
+    assert len(starts) == 1
+    start("restarted")
+    assert len(starts) == 2
+
+
 def test_start_then_start_again_then_stop_then_stop_again(sleeper):
     first = ensure(sleeper, "started")
     assert (first["changed"], first["state"], first["pids_before"], len(first["pids_after"])) == (
