@@ -6,27 +6,37 @@
 
 Everything goes through the redactor on its way in. A second pass on the same incident gets a folder of its own within
 the first one's: evidence is added to, never replaced.
+
+Old bundles are pruned file by file, by their manifests: what anybody else put into an incident's folder (the damaged
+database of a recovery) is not ours to throw away.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
 import re
 import stat
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+import time
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _files
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _files, _parts
 
 LIMIT = 20 * 1024 * 1024
 
 # Room that must remain free where the bundle goes: the recovery needs to write there too.
 _SPARE = 4 * 1024 * 1024
+# Less than this is not worth a bundle; so much is kept of one where no place has room for all of it.
+_LEAST = 256 * 1024
+# What the manifest itself may take, and an entry of it.
+_MANIFEST, _ENTRY = 1024, 512
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
+_MANIFEST_NAME = "manifest.json"
 
 # Where the bundle goes when there is no room in the state folder: anyone may write there, so ownership is checked.
 _ELSEWHERE = ("/var/tmp/itsm-runbook-evidence", "/tmp/itsm-runbook-evidence", "/dev/shm/itsm-runbook-evidence")  # noqa: S108
@@ -44,6 +54,14 @@ class Saved:
     warnings: List[str]
 
 
+@dataclasses.dataclass(frozen=True)
+class Keep:
+    """How much evidence of incidents that are over is kept: of so many at most, for so many days; 0 is without end."""
+
+    incidents: int = 0
+    days: float = 0.0
+
+
 def _existing(path: str) -> str:
     while not os.path.isdir(path):
         path = os.path.dirname(path)
@@ -52,6 +70,8 @@ def _existing(path: str) -> str:
 
 def _room(path: str) -> int:
     room = os.statvfs(_existing(path))
+    if room.f_files and not room.f_favail:
+        return 0
     return room.f_bavail * room.f_frsize
 
 
@@ -66,7 +86,7 @@ def _ours(path: str) -> bool:
 
 def _next_folder(path: str) -> str:
     """Return the folder this pass writes to: the incident's own, or the next one within it."""
-    if not os.path.exists(os.path.join(path, "manifest.json")):
+    if not os.path.exists(os.path.join(path, _MANIFEST_NAME)):
         return path
     number = 2
     while os.path.exists(os.path.join(path, f"pass-{number}")):
@@ -74,12 +94,36 @@ def _next_folder(path: str) -> str:
     return os.path.join(path, f"pass-{number}")
 
 
-def _size(path: str) -> int:
+def _manifest(folder: str) -> Dict[str, Any]:
+    """Return a bundle's manifest, empty where it has none that can be read."""
+    with contextlib.suppress(OSError, ValueError), open(os.path.join(folder, _MANIFEST_NAME), "rb") as stream:
+        found = json.loads(stream.read().decode("utf-8"))
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _folders(top: str) -> Iterator[str]:
+    """Return the folders of an incident that may hold a bundle: its own and those of further passes."""
+    yield top
+    with contextlib.suppress(OSError):
+        for name in sorted(os.listdir(top)):
+            if re.match(r"pass-\d+\Z", name):
+                yield os.path.join(top, name)
+
+
+def _written(folder: str) -> List[str]:
+    """Return the paths in a folder that a manifest says are ours, the manifest last."""
+    names = [str(item.get("file")) for item in _manifest(folder).get("files") or () if isinstance(item, dict)]
+    paths = [os.path.join(folder, name) for name in names if _NAME.match(name)]
+    return [path for path in (*paths, os.path.join(folder, _MANIFEST_NAME)) if os.path.lexists(path)]
+
+
+def _size(top: str) -> int:
+    """Return the bytes that the passes on an incident have written."""
     total = 0
-    for folder, _folders, names in os.walk(path):
-        for name in names:
-            with contextlib.suppress(OSError):
-                total += os.lstat(os.path.join(folder, name)).st_size
+    for path in (path for folder in _folders(top) for path in _written(folder)):
+        with contextlib.suppress(OSError):
+            total += os.lstat(path).st_size
     return total
 
 
@@ -90,27 +134,83 @@ def _shorten(data: bytes, *, limit: int) -> bytes:
     return data[len(data) - limit :].partition(b"\n")[2] if limit > 0 else b""
 
 
-def _write(folder: str, *, files: Sequence[Mapping[str, Any]], redact: Callable[[str], str], limit: int) -> None:
+# What a bundle consists of: (item, its redacted content, whole).
+_Content = List[Tuple[Mapping[str, Any], bytes]]
+
+
+def _write(folder: str, *, contents: _Content, about: Mapping[str, Any], limit: int) -> None:
     _files.private_folder(folder)
     entries: List[Dict[str, Any]] = []
-    for item in files:
-        whole = redact(str(item["text"])).encode("utf-8", "replace")
+    limit -= _MANIFEST + _ENTRY * len(contents)
+    for item, whole in contents:
         data = _shorten(whole, limit=limit)
         limit -= len(data)
         _files.write_atomically(os.path.join(folder, str(item["name"])), data)
         entries.append(
             {
                 "file": item["name"],
-                "source": redact(str(item["source"])),
-                "at": _clock.now(),
+                "source": item["source"],
+                "at": item["at"],
                 "size": len(data),
                 "sha256": hashlib.sha256(data).hexdigest(),
                 "truncated": bool(item["truncated"]) or len(data) < len(whole),
             }
         )
     # Last: a folder with a manifest is a whole one.
-    manifest = {"written_at": _clock.now(), "redacted": True, "files": entries}
-    _files.write_atomically(os.path.join(folder, "manifest.json"), json.dumps(manifest, indent=2).encode() + b"\n")
+    manifest = {**about, "written_at": _clock.now(), "redacted": True, "files": entries}
+    _files.write_atomically(os.path.join(folder, _MANIFEST_NAME), json.dumps(manifest, indent=1).encode() + b"\n")
+
+
+def _is_incident(top: str) -> bool:
+    return bool(_manifest(top)) and not os.path.islink(top)
+
+
+def _open_incidents(state_dir: str) -> Optional[List[str]]:
+    """Return the incidents that are not over, C(None) where that cannot be told (see L(_incident))."""
+    try:
+        with open(os.path.join(state_dir, "incident.json"), "rb") as stream:
+            return [str(json.loads(stream.read().decode("utf-8"))["id"])]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def prune(place: str, *, incident: str, state_dir: str, keep: Keep, now: Optional[float] = None) -> List[str]:
+    """Remove from C(place) the bundles of incidents beyond what C(keep) says; return the incidents they were of.
+
+    Never of C(incident), of an open one, or, where it cannot be told which those are, of any.
+    """
+    spared = _open_incidents(state_dir)
+    if spared is None or not os.path.isdir(place):
+        return []
+    moment = time.time() if now is None else now
+    tops = [os.path.join(place, name) for name in os.listdir(place) if _NAME.match(name)]
+    # The newest pass is as old as the incident's evidence is.
+    ages = {
+        top: max(
+            os.stat(os.path.join(folder, _MANIFEST_NAME)).st_mtime for folder in _folders(top) if _manifest(folder)
+        )
+        for top in tops
+        if _is_incident(top) and os.path.basename(top) not in (*spared, incident)
+    }
+    removed = []
+    # This incident's own is one of those that are kept.
+    for number, (top, written) in enumerate(sorted(ages.items(), key=lambda pair: -pair[1]), start=2):
+        old = bool(keep.days) and moment - written > keep.days * 86400
+        if old or (keep.incidents and number > keep.incidents):
+            _remove(top)
+            removed.append(os.path.basename(top))
+    return removed
+
+
+def _remove(top: str) -> None:
+    for folder in reversed(list(_folders(top))):
+        for path in _written(folder):
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+        with contextlib.suppress(OSError):  # not empty: something of somebody else is there
+            os.rmdir(folder)
 
 
 def save(
@@ -119,40 +219,78 @@ def save(
     incident: str,
     state_dir: str,
     redact: Callable[[str], str],
+    about: Optional[Mapping[str, Any]] = None,
+    keep: Keep = Keep(),
     limit: int = LIMIT,
     elsewhere: Sequence[str] = _ELSEWHERE,
+    timeout: float = 10.0,
     dry_run: bool = False,
 ) -> Saved:
-    """Write C(files) (C(name), C(source), C(text), C(truncated)) as the bundle of C(incident) and say where it is.
+    """Write C(files) (see L(_triage_question)) as the bundle of C(incident) and say where it is.
 
     All passes on one incident together stay below C(limit) bytes; the first files come first. Where C(state_dir) has no
-    room or cannot be written to, the next of C(elsewhere) that has is taken, with a warning. Raises EvidenceError.
+    room, cannot be written to, or does not answer within C(timeout) seconds, the next of C(elsewhere) that can is
+    taken; where none has room for all of it, the one with the most for a part; both with a warning and in the manifest.
+    C(about) is what the manifest says besides. Raises EvidenceError.
     """
     if not _NAME.match(incident):
         raise EvidenceError(
             f"incident is {incident!r}: it names a folder, allowed are letters, digits, '.', '_' and '-'"
         )
     home = os.path.join(state_dir, "evidence")
-    needed = min(limit, sum(len(str(item["text"])) for item in files)) + _SPARE
+    contents: _Content = [
+        ({**item, "source": redact(str(item["source"]))}, redact(str(item["text"])).encode("utf-8", "replace"))
+        for item in files
+    ]
+    needed = min(limit, _MANIFEST + sum(_ENTRY + len(data) for _item, data in contents)) + _SPARE
     reasons: List[str] = []
-    for place in (home, *elsewhere):
-        folder: Optional[str] = None
+
+    def attempt(place: str, *, limit: int, wanted: int) -> Dict[str, Any]:
+        """Write it to C(place); return C(path), or the C(reason) why not and how much C(room) there is."""
+        if place != home and not _ours(place):
+            return {"reason": f"{place} belongs to somebody else"}
+        if not dry_run:
+            with contextlib.suppress(OSError):  # a bundle too many is no reason to have none
+                prune(place, incident=incident, state_dir=state_dir, keep=keep)
+        room = _room(place)
+        if room < wanted:
+            return {"reason": f"{place} has {room} bytes free, {wanted} are needed", "room": room}
+        top = os.path.join(place, incident)
+        folder = _next_folder(top)
+        if dry_run:
+            return {"path": folder}
         try:
-            if place != home and not _ours(place):
-                reasons.append(f"{place} belongs to somebody else")
-                continue
-            room = _room(place)
-            if room < needed:
-                reasons.append(f"{place} has {room} bytes free, {needed} are needed")
-                continue
-            top = os.path.join(place, incident)
-            folder = _next_folder(top)
-            if not dry_run:
-                for parent in (*((state_dir,) if place == home else ()), place, top):
-                    _files.private_folder(parent)
-                _write(folder, files=files, redact=redact, limit=limit - _size(top))
+            for parent in (*((state_dir,) if place == home else ()), place, top):
+                _files.private_folder(parent)
+            said = {"incident": incident, **(about or {}), "not_in_its_place": reasons}
+            _write(folder, contents=contents, about=said, limit=limit - _size(top))
         except OSError as error:
-            reasons.append(f"{folder or place}: {error.strerror}")
-            continue
-        return Saved(path=folder, warnings=[f"The evidence is in {folder}: {'; '.join(reasons)}"] if reasons else [])
+            return {"reason": f"{folder}: {error.strerror}"}
+        return {"path": folder}
+
+    def ask(place: str, **how: int) -> Dict[str, Any]:
+        # In a process of its own: a state folder on a dead mount must not keep the run from going on.
+        answer = _parts.ask({place: functools.partial(attempt, place, **how)}, timeout=timeout)[place]
+        found: Dict[str, Any] = answer.value if answer.error is None else {"reason": f"{place}: {answer.error}"}
+        return found
+
+    rooms: Dict[str, int] = {}
+    for place in (home, *elsewhere):
+        found = ask(place, limit=limit, wanted=needed)
+        if "path" in found:
+            return Saved(path=found["path"], warnings=_warnings(found["path"], reasons))
+        reasons.append(found["reason"])
+        rooms[place] = found.get("room", 0)
+    place, room = max(rooms.items(), key=lambda item: item[1])
+    part = room - _SPARE
+    if part >= _LEAST:
+        reasons.append("nowhere is room for all of it: only a part is kept")
+        found = ask(place, limit=part, wanted=room)
+        if "path" in found:
+            return Saved(path=found["path"], warnings=_warnings(found["path"], reasons))
+        reasons.append(found["reason"])
     raise EvidenceError(f"Cannot save the evidence of {incident} anywhere: {'; '.join(reasons)}")
+
+
+def _warnings(path: str, reasons: Sequence[str]) -> List[str]:
+    return [f"The evidence is in {path}: {'; '.join(reasons)}"] if reasons else []

@@ -101,18 +101,32 @@ def _give_up(child: _Child) -> Answer:
     return Answer(seconds=time.monotonic() - child.started, error=TIMED_OUT)
 
 
-def ask(questions: Mapping[str, Callable[[], Any]], *, timeout: float) -> Dict[str, Answer]:
+def ask(
+    questions: Mapping[str, Callable[[], Any]],
+    *,
+    timeout: float,
+    after: Optional[Mapping[str, str]] = None,
+    until: float = float("inf"),
+) -> Dict[str, Answer]:
     """Ask all C(questions) at once, each for at most C(timeout) seconds; return their answers by name.
 
+    C(after) names for a question another one that must have been answered before it is asked; where that one is given
+    up, it is not asked. Its time begins with it, but none has more than until C(until) (C(time.monotonic) seconds).
     To be called where no other threads run: a question is a copy of this process (fork).
     """
+    later = dict(after or {})
     answers: Dict[str, Answer] = {}
     with selectors.DefaultSelector() as selector:
         waiting: Dict[str, _Child] = {}
-        for name, question in questions.items():
-            child = _ask(name, question, timeout=timeout)
-            waiting[name] = child
+
+        def begin(name: str) -> None:
+            left = min(timeout, until - time.monotonic())
+            waiting[name] = child = _ask(name, questions[name], timeout=left)
             selector.register(child.pipe, selectors.EVENT_READ, child)
+
+        for name in questions:
+            if name not in later:
+                begin(name)
         while waiting:
             remaining = min(child.until for child in waiting.values()) - time.monotonic()
             ended = []
@@ -132,4 +146,9 @@ def ask(questions: Mapping[str, Callable[[], Any]], *, timeout: float) -> Dict[s
                 selector.unregister(child.pipe)
                 os.close(child.pipe)
                 del waiting[child.name]
+                for name in [name for name, first in later.items() if first == child.name]:
+                    if answers[child.name].error == TIMED_OUT:
+                        answers[name] = Answer(seconds=0.0, error=f"not asked: {child.name} {TIMED_OUT}")
+                    else:
+                        begin(name)
     return {name: answers[name] for name in questions}

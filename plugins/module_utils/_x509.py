@@ -10,14 +10,17 @@ Structure: RFC 5280 section 4.1; encoding: X.690 (DER).
 from __future__ import annotations
 
 import datetime
+import ipaddress
 import ssl
-from typing import Dict, Iterator, Tuple
+from typing import Any, Dict, Iterator, List, Tuple
 
 _BEGIN = "-----BEGIN CERTIFICATE-----"
 _END = "-----END CERTIFICATE-----"
 
 _UTC_TIME = 0x17
 _CONTEXT_0 = 0xA0
+_CONTEXT_3 = 0xA3
+_OCTET_STRING = 0x04
 _STRING_16_BIT = 0x1E
 
 # Attribute types of a subject (RFC 4519), as their DER bytes.
@@ -27,6 +30,11 @@ _ATTRIBUTES: Dict[bytes, str] = {
     b"\x55\x04\x0b": "OU",
     b"\x55\x04\x06": "C",
 }
+
+# Extension subjectAltName (RFC 5280 section 4.2.1.6), and the two kinds of names in it that a server goes by.
+_ALTERNATIVE_NAMES = b"\x55\x1d\x11"
+_DNS_NAME = 0x82
+_IP_ADDRESS = 0x87
 
 
 class CertificateError(Exception):
@@ -67,10 +75,26 @@ def _name(content: bytes) -> str:
     return ", ".join(parts)
 
 
-def describe(der: bytes) -> Dict[str, object]:
-    """Return C(not_before) and C(not_after) (seconds since the epoch), C(subject) and C(issuer) of a DER certificate.
+def _alternative_names(extensions: bytes) -> List[str]:
+    """Return the names of hosts and the addresses that a certificate's extensions hold."""
+    names = []
+    for _sequence, extension in _elements(next(_elements(extensions))[1]):
+        fields = list(_elements(extension))
+        if fields[0][1] != _ALTERNATIVE_NAMES or fields[-1][0] != _OCTET_STRING:
+            continue
+        for kind, value in _elements(next(_elements(fields[-1][1]))[1]):
+            if kind == _DNS_NAME:
+                names.append(value.decode("ascii", "replace"))
+            elif kind == _IP_ADDRESS:
+                names.append(str(ipaddress.ip_address(value)))
+    return names
 
-    Raises CertificateError.
+
+def describe(der: bytes) -> Dict[str, Any]:
+    """Return what a DER certificate says of itself.
+
+    C(not_before) and C(not_after) in seconds since the epoch, C(subject), C(issuer), and C(names), the hosts and
+    addresses it is for, empty where it names none but its subject. Raises CertificateError.
     """
     try:
         ((_tag, certificate),) = list(_elements(der))[:1]
@@ -78,11 +102,13 @@ def describe(der: bytes) -> Dict[str, object]:
         fields = [field for field in _elements(body) if field[0] != _CONTEXT_0]  # [0] is the version
         (_serial, _algorithm, issuer, validity, subject) = fields[:5]
         begin, end = list(_elements(validity[1]))[:2]
+        extensions = next((content for tag, content in fields if tag == _CONTEXT_3), None)
         return {
             "not_before": _time(*begin),
             "not_after": _time(*end),
             "subject": _name(subject[1]),
             "issuer": _name(issuer[1]),
+            "names": [] if extensions is None else _alternative_names(extensions),
         }
     except (ValueError, IndexError, StopIteration) as error:
         raise CertificateError(f"not an X.509 certificate: {error}") from error

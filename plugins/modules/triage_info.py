@@ -71,7 +71,13 @@ options:
     type: str
     default: ""
   tls_cert_path:
-    description: The service's certificate; empty when it is not known.
+    description:
+      - The service's certificate. Empty to look for it where the service does, in its variables (E(SSL_CERT_PATH),
+        E(TLS_CERT_FILE) and the like); the same for O(tls_key_path).
+    type: str
+    default: ""
+  tls_key_path:
+    description: The key of that certificate. Where nothing names it, the file beside it that ends in C(.key).
     type: str
     default: ""
   https_port:
@@ -82,6 +88,11 @@ options:
     description: The port it serves HTTP on; V(0) where it does not.
     type: int
     default: 8080
+  required_environment:
+    description: Variables that the service cannot do without; those that are missing or empty are told.
+    type: list
+    elements: str
+    default: []
   state_dir:
     description: The folder below which evidence is kept.
     type: path
@@ -90,6 +101,20 @@ options:
     description: The incident whose evidence this is; empty to save none.
     type: str
     default: ""
+  evidence_limit:
+    description: Bytes that the evidence of one incident may take, all passes together.
+    type: int
+    default: 20971520
+  evidence_keep:
+    description:
+      - The evidence of how many incidents is kept, the newest; V(0) for all.
+      - That of O(incident) and of the open incident is never removed, nor is anything that others put beside it.
+    type: int
+    default: 50
+  evidence_keep_days:
+    description: For how many days the evidence of an incident is kept; V(0) for ever.
+    type: float
+    default: 365.0
   deadline:
     description: Seconds for the whole pass.
     type: float
@@ -142,12 +167,12 @@ findings:
   contains:
     cause:
       description: >-
-        V(disk_full), V(oom_kill), V(heap_oom), V(db_corrupt), V(db_unchecked), V(config_mismatch), V(port_conflict),
-        V(modules_broken), V(db_locked), V(migration_pending), V(tls_expired), V(hung), V(unhandled_exception),
-        V(killed), V(crash_loop), V(stopped), V(wal_pending) or V(unknown).
+        V(disk_full), V(disk_read_only), V(oom_kill), V(heap_oom), V(db_corrupt), V(db_unchecked), V(config_mismatch),
+        V(port_conflict), V(modules_broken), V(db_locked), V(migration_pending), V(tls_expired), V(hung),
+        V(unhandled_exception), V(killed), V(crash_loop), V(stopped), V(wal_pending) or V(unknown).
       type: str
     confidence:
-      description: From 0 to 1.
+      description: From 0 to 1. From 0.5 on it is a likely cause, below that it is worth a note.
       type: float
     summary:
       description: The cause in a sentence.
@@ -173,7 +198,32 @@ findings:
       type: list
       elements: str
     details:
-      description: What a remedy needs to know, by cause.
+      description:
+        - What a remedy needs to know, by cause. Causes that are not named here have none.
+        - >-
+          V(disk_full): C(mounts), each with C(mount), C(path), C(what) (V(bytes), V(inodes)), C(wanted) (how many of
+          them must go), C(available), C(size), C(inodes_available), C(inodes).
+        - >-
+          V(port_conflict): C(processes), each with C(port), C(pid) (V(null) where it may not be seen),
+          C(start_ticks), C(user), C(command), C(exe), C(ours).
+        - >-
+          V(db_locked): C(holders), those whose lock keeps the service out, each with C(pid), C(start_ticks), C(user),
+          C(command), C(exe), C(role), C(ours).
+        - >-
+          V(tls_expired): C(reason) (V(missing), V(unreadable), V(key_missing), V(key_unreadable), V(key_mismatch),
+          V(expired), V(not_yet_valid), V(served_expired), V(not_served)), C(path), C(not_after).
+        - >-
+          V(oom_kill), V(heap_oom): C(measured) (C(total), C(available), C(swap_free), C(memory_max), C(peak), C(heap)
+          in bytes, C(max_old_space_size) in MiB) and C(proposal) (C(memory_max) in bytes, C(max_old_space_size) in
+          MiB), each V(null) where nothing is known or to be proposed.
+        - >-
+          V(modules_broken): C(packages), as far as they are named, and C(reason) (V(missing), V(unloadable),
+          V(invalid), V(not loaded), V(mended)).
+        - "V(migration_pending): the C(pending) migrations, and C(lock_held)."
+        - "V(unhandled_exception), V(crash_loop): C(falls) since it last served, and the text of the C(exception)."
+        - "V(config_mismatch): C(items), each with C(what), C(configured), C(effective)."
+        - >-
+          V(stopped): C(by_operator), whether somebody had it stopped (V(null) where nothing tells), and C(at).
       type: dict
     explained_by:
       description: The cause whose consequence this one is.
@@ -185,8 +235,12 @@ findings:
       evidence:
         - source: systemctl show itsm-system
           text: failed (failed), Result=signal, main process killed, status KILL
-      remedy: Restart it, and find out who sent the signal.
+      remedy: Start the service.
+      prevention: Find out who or what sent the signal.
       blocks_start: false
+      useless_rungs: []
+      rungs_help: true
+      details: {}
       explained_by: null
 blocks_start:
   description: Whether any finding says that nothing may be started.
@@ -352,8 +406,10 @@ SERVICE = {
     "environment_file": {"type": "str", "default": ""},
     "pid_file": {"type": "str", "default": ""},
     "tls_cert_path": {"type": "str", "default": ""},
+    "tls_key_path": {"type": "str", "default": ""},
     "https_port": {"type": "int", "default": 6443},
     "http_port": {"type": "int", "default": 8080},
+    "required_environment": {"type": "list", "elements": "str", "default": []},
     "state_dir": {"type": "path", "default": "/var/lib/itsm-runbook"},
 }
 
@@ -364,6 +420,9 @@ def main() -> None:
             **_lease.ARGUMENTS,
             **SERVICE,
             "incident": {"type": "str", "default": ""},
+            "evidence_limit": {"type": "int", "default": 20971520},
+            "evidence_keep": {"type": "int", "default": 50},
+            "evidence_keep_days": {"type": "float", "default": 365.0},
             "deadline": {"type": "float", "default": 10.0},
             "part_timeout": {"type": "float", "default": 5.0},
             "database_timeout": {"type": "float", "default": 300.0},

@@ -1,0 +1,99 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whether a version satisfies a range, as npm's C(engines) and C(dependencies) give them.
+
+Grammar: https://github.com/npm/node-semver#ranges. Versions with a pre-release tag are compared without it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Dict, List, Optional, Tuple
+
+_Version = Tuple[int, ...]
+# From the first of the pair on, up to but without the second one; None is without end.
+_Range = Tuple[_Version, Optional[_Version]]
+
+_PART = r"(?:\d{1,9}|[xX*])"
+_PARTIAL = rf"v?{_PART}(?:\.{_PART}){{0,2}}(?:[-+][\w.+-]{{0,100}})?"
+_COMPARATOR = re.compile(rf"(?P<sign>>=|<=|>|<|=|\^|~>?)?\s{{0,4}}(?P<version>{_PARTIAL})(?=\s|\Z)")
+_HYPHEN = re.compile(rf"\s*(?P<low>{_PARTIAL})\s+-\s+(?P<high>{_PARTIAL})\s*\Z")
+_LONGEST = 500
+_NEVER: _Version = (1 << 31, 0, 0)
+
+
+def _numbers(text: str) -> List[int]:
+    """Return the numbers of a version up to the first that is left open."""
+    numbers: List[int] = []
+    for part in re.split(r"[-+]", text.lstrip("v="))[0].split("."):
+        if not part.isdigit():
+            break
+        numbers.append(int(part))
+    return numbers
+
+
+def _whole(numbers: List[int]) -> _Version:
+    return tuple([*numbers, 0, 0, 0][:3])
+
+
+def _after(numbers: List[int]) -> Optional[_Version]:
+    """Return the first version that is no longer one of C(20) or C(20.1) or C(20.1.2); nothing is after C(*)."""
+    return _whole([*numbers[:-1], numbers[-1] + 1]) if numbers else None
+
+
+def _caret(numbers: List[int]) -> Optional[_Version]:
+    """Return where C(^) ends: the leftmost number that is not 0 stays."""
+    for index, number in enumerate(numbers):
+        if number:
+            return _after(numbers[: index + 1])
+    return _after(numbers)
+
+
+def _of_comparator(sign: str, numbers: List[int]) -> _Range:
+    begin, after = _whole(numbers), _after(numbers)
+    ranges: Dict[str, _Range] = {
+        ">=": (begin, None),
+        # Nothing is more than "*"; more than 20 means from 21 on.
+        ">": (after or _NEVER, None),
+        "<": (_whole([]), begin),
+        "<=": (_whole([]), after),
+        "^": (begin, _caret(numbers)),
+        "~": (begin, _after(numbers[:2])),
+        "~>": (begin, _after(numbers[:2])),
+    }
+    return ranges.get(sign, (begin, after))
+
+
+def _alternative(text: str) -> Optional[List[_Range]]:
+    """Return the ranges that must all hold, C(None) where C(text) is no range."""
+    hyphen = _HYPHEN.match(text)
+    if hyphen:
+        return [
+            _of_comparator(">=", _numbers(hyphen.group("low"))),
+            _of_comparator("<=", _numbers(hyphen.group("high"))),
+        ]
+    ranges = []
+    text = text.strip()
+    while text:
+        match = _COMPARATOR.match(text)
+        if match is None:
+            return None
+        ranges.append(_of_comparator(match.group("sign") or "", _numbers(match.group("version"))))
+        text = text[match.end() :].strip()
+    return ranges
+
+
+def satisfies(version: Optional[str], wanted: Optional[str]) -> Optional[bool]:
+    """Return whether C(version) (C(v20.11.1)) is within the range C(wanted), C(None) where either cannot be told."""
+    numbers = _numbers(version or "")
+    if len(numbers) != 3 or not isinstance(wanted, str) or len(wanted) > _LONGEST:
+        return None
+    alternatives = [_alternative(text) for text in wanted.split("||")]
+    if any(ranges is None for ranges in alternatives):
+        return None
+    own = tuple(numbers)
+    return any(
+        all(begin <= own and (end is None or own < end) for begin, end in ranges or []) for ranges in alternatives
+    )

@@ -1,0 +1,282 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Triage of the application: its database, its migrations, its dependencies, the Node that is to run it, its files."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import platform
+import pwd
+import re
+import stat
+import tempfile
+from typing import Any, Dict, List, Mapping, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _clock,
+    _identity,
+    _knex,
+    _npm,
+    _parts,
+    _procfs,
+    _semver,
+    _sqlite_check,
+)
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage_question import (
+    Question,
+    file,
+    found,
+    identity,
+    program,
+    read,
+    user_name,
+    why,
+)
+
+_MOST_ENTRIES = 500
+_MOST_REASONS = 20
+
+_ARCHITECTURES = {"x86_64": "x64", "aarch64": "arm64", "armv7l": "arm", "i686": "ia32", "ppc64le": "ppc64"}
+_MIGRATOR = re.compile(r"(?:^|[\s/])knex(?:[\s.]|$)|\bmigrate[:\s]")
+
+
+def database(question: Question) -> Dict[str, Any]:
+    """Check the database the service really uses, the quick way, and count its rows."""
+    # A little less than this part has: what is found by then is an answer, a part given up is none.
+    budget = question.left * 0.9
+    owner = None
+    with contextlib.suppress(KeyError):
+        owner = pwd.getpwnam(question.service.user).pw_name if question.service.user else None
+    facts = _sqlite_check.check(
+        path=question.known["database"],
+        owner=owner,
+        checks=["quick"],
+        row_counts=True,
+        time_budget=budget,
+        busy_timeout=min(1.0, budget),
+    )
+    ours = {item["pid"] for item in question.known.get("processes", ())}
+    redactor = question.redactor
+    for holder in facts["holders"]:
+        process = _procfs.read_process(holder["pid"])
+        known: Dict[str, Any] = {"start_ticks": None, "exe": None, "user": None, "ours": holder["pid"] in ours}
+        if process is not None:
+            known = identity(process, ours=known["ours"], redactor=redactor)
+        holder.update({name: known[name] for name in ("start_ticks", "exe", "user", "ours")})
+    return found(facts)
+
+
+def _migrators(question: Question) -> List[Dict[str, Any]]:
+    """Return the processes in the service's folder that could be migrating, the service itself apart."""
+    folder = os.path.realpath(question.service.app_dir)
+    ours = {item["pid"] for item in question.known.get("processes", ())}
+    migrators = []
+    for pid in _procfs.pids():
+        with contextlib.suppress(OSError):
+            cwd = os.readlink(f"/proc/{pid}/cwd")
+            if pid in ours or not (cwd == folder or cwd.startswith(folder + "/")):
+                continue
+            process = _procfs.read_process(pid)
+            if process is not None and process.alive and _MIGRATOR.search(" ".join(process.argv)):
+                migrators.append(identity(process, ours=False, redactor=question.redactor))
+    return migrators
+
+
+def migrations(question: Question) -> Dict[str, Any]:
+    """See which migrations are completed and pending, and whether their lock is held by anybody who lives."""
+    service, path = question.service, question.known["database"]
+    facts: Dict[str, Any] = dict.fromkeys(("completed", "pending", "batch", "lock_held", "lock_stale", "error"))
+    facts["migrators"] = _migrators(question)
+    try:
+        status = _knex.Migrator(
+            app_dir=service.app_dir,
+            db_path=path,
+            user=service.user or None,
+            node=program(question) or service.command[0],
+            environment_file=service.path(service.environment_file) if service.environment_file else None,
+            timeout=question.left * 0.9,
+            run=question.run,
+        ).look()
+        facts.update(completed=status.completed, pending=status.pending, batch=status.batch, lock_held=status.locked)
+    except _knex.KnexError as error:
+        facts["error"] = str(error)
+        with contextlib.suppress(_knex.KnexError):  # without knex its tables still say this much
+            tables = _knex.read_tables(path)
+            facts.update(batch=tables.batch, lock_held=tables.locked)
+    if facts["lock_held"] is not None:
+        # A service that has the database open may be migrating itself: it does so at its start.
+        inside = [item for item in question.known.get("processes", ()) if path in item["open_databases"]]
+        facts["lock_stale"] = facts["lock_held"] and not facts["migrators"] and not inside
+    return found(facts)
+
+
+def node(question: Question) -> Dict[str, Any]:
+    """See which Node runs the service, and whether what it is to run is there."""
+    service = question.service
+    path = program(question)
+    facts: Dict[str, Any] = {
+        "path": path,
+        "version": None,
+        "engines": None,
+        "engines_ok": None,
+        "script": None,
+        "script_exists": None,
+        "modules_exist": os.path.isdir(service.path("node_modules")),
+        "dependencies": 0,
+    }
+    if path:
+        done = question.command([path, "--version"])
+        facts["version"] = done.stdout.strip()[:40] if done.ok else None
+    script = next((word for word in service.command[1:] if not word.startswith("-")), None)
+    if script:
+        facts["script"] = service.path(script)
+        facts["script_exists"] = os.path.isfile(service.path(script))
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        package = json.loads(read(service.path("package.json")))
+        facts["engines"] = (package.get("engines") or {}).get("node")
+        facts["dependencies"] = len(package.get("dependencies") or {})
+        facts["engines_ok"] = _semver.satisfies(facts["version"], facts["engines"])
+    return found(facts)
+
+
+def _native(wanted: Mapping[str, Dict[str, Any]]) -> List[str]:
+    """Return the packages with a part for one version of Node alone: the drivers, and what was built when installed."""
+    names = []
+    for folder, entry in wanted.items():
+        name = folder[len("node_modules/") :]
+        if "node_modules/" in name or entry.get("optional") or entry.get("devOptional"):
+            continue
+        if name in _npm.NATIVE_DRIVERS or entry.get("hasInstallScript"):
+            names.append(name)
+    return sorted(names)
+
+
+def _unloadable(question: Question, wanted: Mapping[str, Dict[str, Any]]) -> Tuple[Dict[str, str], str, str]:
+    """Return why which native package does not load, and the platform and architecture of the Node that tried."""
+    service = question.service
+    report = _npm.ask_node(
+        service.app_dir,
+        names=_native(wanted),
+        node=program(question) or service.command[0],
+        account=_identity.resolve(service.user or None, folder=service.app_dir),
+        run=question.run_as,
+    )
+    return dict(report.failures), report.platform, report.arch
+
+
+def _read_tree(question: Question) -> Dict[str, Any]:
+    """Compare node_modules with the lock file, and let Node load what has a native part."""
+    service = question.service
+    facts: Dict[str, Any] = {"ok": None, "missing": [], "invalid": [], "unloadable": [], "reasons": [], "error": None}
+    try:
+        wanted = _npm.installable(_npm.read_packages(_npm.lock_file(service.app_dir)), omit_dev=True)
+    except _npm.NpmError as error:
+        return {**facts, "error": str(error)}
+    system, arch = "linux", _ARCHITECTURES.get(platform.machine(), platform.machine())
+    failures: Dict[str, str] = {}
+    try:
+        failures, system, arch = _unloadable(question, wanted)
+    except (_npm.NpmError, _identity.IdentityError) as error:
+        facts["error"] = str(error)
+    differences = _npm.differences(service.app_dir, wanted=wanted, platform=system, arch=arch)
+    unfinished = [item for item in differences if item.path.endswith("/.package-lock.json")]
+    told = [item for item in differences if item not in unfinished]
+
+    def names(items: List[_npm.Difference]) -> List[str]:
+        return sorted({item.path.rpartition("node_modules/")[2] or item.path for item in items})
+
+    facts["missing"] = names([item for item in told if item.found is None])
+    facts["invalid"] = names([item for item in told if item.found is not None])
+    facts["unloadable"] = sorted(set(failures) - set(facts["missing"]))
+    reasons = [item.reason for item in differences] + [f"{name}: {failures[name]}" for name in facts["unloadable"]]
+    facts["reasons"] = reasons[:_MOST_REASONS]
+    # Without npm's own record nothing was compared: another program, or an older npm, may have installed it well.
+    broken = bool(told or facts["unloadable"])
+    facts["ok"] = False if broken else None if unfinished or facts["error"] else True
+    return facts
+
+
+def _npm_ls(question: Question) -> Dict[str, Any]:
+    """Ask C(npm ls), as the service's user, its cache and logs in a folder that is thrown away."""
+    service = question.service
+    account = _identity.resolve(service.user or None, folder=service.app_dir)
+    with tempfile.TemporaryDirectory(prefix="itsm-nexus-") as folder:
+        os.chown(folder, account.pw_uid, account.pw_gid)
+        own = program(question)
+        environment = {
+            "PATH": ":".join(([os.path.dirname(own)] if own else []) + [_procfs.STANDARD_PATH]),
+            "HOME": folder,
+            "USER": account.pw_name,
+            "LC_ALL": "C",
+            "NO_COLOR": "1",
+            "npm_config_cache": folder,
+            "npm_config_logs_max": "0",
+            "npm_config_update_notifier": "false",
+        }
+        done = question.run(
+            [_npm.find_program("npm"), "ls", "--omit=dev", "--json"],
+            timeout=question.left * 0.9,
+            cwd=service.app_dir,
+            env=environment,
+            user=account.pw_name,
+        )
+    if done.timed_out:
+        raise TimeoutError(_parts.TIMED_OUT)
+    try:
+        problems = json.loads(done.stdout).get("problems") or []
+    except (ValueError, AttributeError):
+        return {"ok": None, "problems": [], "error": why(done)}
+    return {
+        "ok": done.ok and not problems,
+        "problems": [str(text)[:300] for text in problems[:_MOST_REASONS]],
+        "error": None,
+    }
+
+
+def dependencies(question: Question) -> Dict[str, Any]:
+    """See whether the dependencies are there and load.
+
+    The files tell that in a fraction of the time that C(npm ls) takes, so that one is asked only where they do not
+    tell, or say that something is wrong; what it takes, hanging for ever included, costs its own answer alone.
+    """
+    if not os.path.exists(question.service.path("package.json")):
+        return found({"ok": None, "error": "There is no package.json", "npm_ls": None})
+    facts = _read_tree(question)
+    facts["npm_ls"] = None
+    reports: Dict[str, Any] = {}
+    if facts["ok"] is not True:
+        asked = question.begun_with(question.left * 0.8)
+        part = _parts.ask({"npm_ls": functools.partial(_npm_ls, asked)}, timeout=asked.budget)["npm_ls"]
+        late = part.error is not None and _parts.TIMED_OUT in part.error
+        reports["npm_ls"] = _parts.TIMED_OUT if late else part.report
+        facts["npm_ls"] = part.value or {"ok": None, "problems": [], "error": reports["npm_ls"]}
+        if facts["ok"] is None:
+            facts["ok"] = facts["npm_ls"]["ok"]
+    text = "\n".join([*facts["reasons"], *((facts["npm_ls"] or {}).get("problems") or ()), facts["error"] or "", ""])
+    kept = [file("dependencies.txt", "package-lock.json, node_modules, npm ls", text)] if question.keep else []
+    return found(facts, evidence=kept, reports=reports)
+
+
+def files(question: Question) -> Dict[str, Any]:
+    """List the folders of the application, its database and its log: names, sizes, owners, times. No content."""
+    service = question.service
+    folders = [service.app_dir, os.path.dirname(question.known["database"]), os.path.dirname(service.log_file)]
+    text = []
+    for folder in dict.fromkeys(folders):
+        text.append(f"{folder}:")
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            for entry in sorted(entries, key=lambda item: item.name)[:_MOST_ENTRIES]:
+                with contextlib.suppress(OSError):
+                    status = entry.stat(follow_symlinks=False)
+                    owner = user_name(status.st_uid)
+                    text.append(
+                        f"{stat.filemode(status.st_mode)} {owner:>12} {status.st_size:>12} "
+                        f"{_clock.iso(status.st_mtime)} {entry.name}"
+                    )
+        text.append("")
+    return found({}, evidence=[file("files.txt", ", ".join(dict.fromkeys(folders)), "\n".join(text))])
