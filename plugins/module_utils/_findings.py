@@ -322,15 +322,16 @@ def port_conflict(view: View) -> Optional[Finding]:
 
 
 def _process_details(process: Mapping[str, Any], **more: Any) -> Dict[str, Any]:
-    known = {name: process.get(name) for name in ("pid", "start_ticks", "user", "command", "exe")}
-    return {**more, **known, "ours": bool(process.get("ours"))}
+    known = {name: process.get(name) for name in ("start_ticks", "user", "command", "exe")}
+    # One in another PID namespace has the pid 0 here.
+    return {**more, "pid": process.get("pid") or None, **known, "ours": bool(process.get("ours"))}
 
 
 _TLS_REASONS = {
     "missing": "there is no certificate at its path",
     "unreadable": "the service cannot read its certificate",
     "key_missing": "there is no key at its path",
-    "key_unreadable": "the service's user may not read the key",
+    "key_unreadable": "the service cannot read its key",
     "key_mismatch": "the key does not belong to the certificate",
     "expired": "the certificate has expired",
     "not_yet_valid": "the certificate is not valid yet",
@@ -506,10 +507,10 @@ def migration_pending(view: View) -> Optional[Finding]:
     pending, held = list(facts.get("pending") or ()), facts.get("lock_held")
     locked, missing = view.signature("migration_locked"), view.signature("migration_missing")
     ahead = "migration directory is corrupt" in view.complaints()
-    ours = {item["pid"] for item in view.processes}
-    # The service itself migrates only before it listens.
-    starting = bool(view.unserved) and not view.gone and not view.waiting
-    migrators = [item for item in facts.get("migrators") or () if starting or item["pid"] not in ours]
+    migrators = list(facts.get("migrators") or ())
+    # The service itself migrates only before it listens, with its database open.
+    if view.unserved and not view.waiting and facts.get("lock_stale") is False:
+        migrators += view.processes
     evidence = [says("knex", f"the migration lock is set; migrating: {_names(migrators) or 'nobody'}")] if held else []
     evidence += [says("knex", f"pending: {', '.join(pending[:5])}")] if pending else []
     details = {"pending": pending, "lock_held": bool(held if held is not None else locked)}
@@ -569,7 +570,9 @@ def migration_pending(view: View) -> Optional[Finding]:
 
 
 def _names(processes: Sequence[Mapping[str, Any]]) -> str:
-    return ", ".join(f"pid {item['pid']} ({item.get('command')})" for item in processes)
+    return ", ".join(
+        f"pid {item['pid']} ({item.get('command') or ' '.join(item.get('argv') or ())[:80]})" for item in processes
+    )
 
 
 def config_mismatch(view: View) -> Optional[Finding]:

@@ -294,7 +294,7 @@ class View:
         """Return the bytes of removed files that the service holds open on the mount C(point)."""
         points = {str(mount["mount"]) for mount in self.items("disk") if mount.get("mount")}
         return sum(
-            item["size"]
+            item["size"] or 0
             for process in self.processes
             for item in process.get("deleted_files") or ()
             if max((each for each in points if _inside(item["path"], each)), key=len, default="") == point
@@ -341,13 +341,17 @@ class View:
         """Return what is wrong with certificate and key as they are on disk, empty where nothing is known to be."""
         file = self.part("certificate")
         key = file.get("key") or {}
-        refused = "Permission denied" in (file.get("error") or "")
+
+        def unusable(error: Optional[str]) -> bool:
+            # What we may not read, or cannot decrypt, the service's user may.
+            return bool(error) and not any(words in str(error) for words in ("Permission denied", "passphrase"))
+
         faults = {
             "missing": file.get("exists") is False,
-            # One that we may not read either says nothing of the service's user.
-            "unreadable": file.get("readable_by_service") is False or (bool(file.get("error")) and not refused),
+            "unreadable": file.get("readable_by_service") is False or unusable(file.get("error")),
             "key_missing": key.get("exists") is False,
-            "key_unreadable": key.get("readable") is False,
+            "key_unreadable": key.get("readable") is False
+            or (key.get("matches") is None and unusable(key.get("error"))),
             "key_mismatch": key.get("matches") is False,
             "expired": bool(file.get("expired")),
             "not_yet_valid": bool(file.get("not_yet_valid")),

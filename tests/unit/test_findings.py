@@ -392,7 +392,9 @@ CASES = [
             ({"exists": False, "error": "No such file or directory"}, "no certificate"),
             ({"error": "no PEM block in it"}, "cannot read its certificate"),
             ({"key": {"exists": False}}, "no key at its path"),
-            ({"key": {"readable": False}}, "may not read the key"),
+            ({"key": {"readable": False}}, "cannot read its key"),
+            ({"key": {"matches": None, "error": "Cannot use server.key: BAD_DECRYPT"}}, "cannot read its key"),
+            ({"key": {"matches": None, "error": "server.key needs a passphrase"}}, "could not use"),
             ({"key": {"matches": False}}, "does not belong"),
             ({}, "has not read its certificate and key"),
             ({"readable_by_service": None, "key": None}, "could not use"),
@@ -459,7 +461,7 @@ CASES = [
         [GONE, HELD, {"migrations": {"migrators": [{"pid": 9, "command": "knex migrate:latest"}]}}],
         "is running: pid 9",
     ),
-    ("migration_pending", [UNHEARD, HELD, {"migrations": {"migrators": [NODE]}}], "is running: pid 100"),
+    ("migration_pending", [UNHEARD, HELD, {"migrations": {"lock_stale": False}}], "is running: pid 100"),
     ("migration_pending", [GONE, NO_TABLE, exception(), PENDING], "1 pending migrations"),
     ("migration_pending", [GONE, NO_TABLE, {"migrations": None}], "does not have"),
     (
@@ -783,8 +785,10 @@ DATABASE_FULL = {"disk": [{**ROOM, "use": "database", "mount": "/srv", "size": 2
         ([GONE, LOCKED, {"migrations": None}], ALL),
         ([GONE, LOCKED], []),
         ([GONE, HELD], [CLEAN]),
-        ([SILENT, HELD, {"migrations": {"migrators": [NODE]}}], []),
-        ([UNHEARD, HELD, {"migrations": {"migrators": [NODE]}}], ALL),
+        ([SILENT, HELD, {"migrations": {"lock_stale": False}}], []),
+        ([UNHEARD, HELD, {"migrations": {"lock_stale": False}}], ALL),
+        ([UNHEARD, HELD], []),
+        ([SILENT, HELD, {"migrations": {"migrators": [{"pid": 9, "command": "knex migrate:latest"}]}}], ALL),
         ([GONE, exception(message="Error: The migration directory is corrupt")], ALL),
         ([ELSEWHERE], ALL),
         ([GONE, {"service": {"app_dir_exists": False}}], ALL),
@@ -824,7 +828,7 @@ def test_a_note_holds_no_recovery_up():
 def test_a_removed_file_gives_its_room_back_when_the_service_ends():
     held = {"process": {"processes": [{**HEALTHY["process"]["processes"][0], "deleted_files": []}]}}
     removed = held["process"]["processes"][0]["deleted_files"]
-    removed.append({"path": "/srv/itsm/server.log.1", "size": 10**7})
+    removed += [{"path": "/srv/itsm/server.log.1", "size": 10**7}, {"path": "/srv/dead", "size": None}]
     found = evaluate(held, DATABASE_FULL)[0]
     assert (found.cause, found.useless_rungs) == ("disk_full", ())
     assert "Restart" in found.remedy
