@@ -80,7 +80,7 @@ def _label(channel: Mapping[str, Any]) -> str:
         where = ", ".join(map(str, _listed(channel.get("to"))))
     elif kind == "command":
         where = os.path.basename(str((_listed(channel.get("argv")) or [""])[0]))
-    elif channel.get("url"):
+    elif channel.get("url") and kind != "pagerduty":
         where = delivery.host(str(channel["url"]))
     return f"{channel.get('shape') or kind} {where}".strip()
 
@@ -137,6 +137,7 @@ def plan(
         "rule": str(rule["name"]),
         "level": level,
         "to": [name_of(contacts, key) for key in rule["to"]],
+        "contacts": [str(key) for key in rule["to"]],
         "reason": str(rule["reason"]),
         "deliveries": [
             {

@@ -130,13 +130,23 @@ def told(incident: timeline.Incident) -> str:
     escalation = incident.escalation
     if not escalation:
         return "not decided: the run ended before escalation"
-    to, done = escalation.get("to") or [], escalation.get("told") or []
+    to = escalation.get("to") or []
+    names = dict(zip(escalation.get("contacts") or [], to))
+    entries = escalation.get("told") or []
+    reached: Dict[str, List[str]] = {}
+    for each in entries:
+        if each.get("ok"):
+            ways = reached.setdefault(str(names.get(each.get("contact"), each.get("contact"))), [])
+            if each.get("channel") not in ways:
+                ways.append(str(each.get("channel")))
     reason = f" ({bare(escalation['reason'])})" if escalation.get("reason") else ""
-    if not to and not done:
+    if not to and not reached:
         return f"nobody, on record only{reason}"
-    missing = [name for name in to if name not in done]
-    parts = [f"told: {listed(done)}"] if done else []
+    missing = [name for name in to if name not in reached]
+    failed = [f"{each.get('channel')}: {bare(each.get('error'))}" for each in entries if each.get("ok") is False]
+    parts = [f"told: {listed([f'{name} by {listed(ways)}' for name, ways in reached.items()])}"] if reached else []
     parts += [f"TO BE TOLD: {listed(missing)}"] if missing else []
+    parts += [f"NOT REACHED by {listed(failed)}"] if failed else []
     return "; ".join(parts) + reason
 
 

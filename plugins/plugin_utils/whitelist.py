@@ -190,6 +190,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
         "closed_at": TEXT,
         "outage_seconds": NUMBER,
         "restarts_in_window": NUMBER,
+        "maintenance": {"until": TEXT, "reason": TEXT, "source": TEXT},
     },
     "service_preflight": {
         "ok": FLAG,
@@ -227,7 +228,14 @@ OUTCOME: Mapping[str, Any] = {
     "data_loss": TEXT,
     "rows_before": _ROWS,
     "rows_after": _ROWS,
-    "escalation": {"level": TEXT, "to": Each(TEXT), "told": Each(TEXT), "reason": TEXT},
+    "escalation": {
+        "rule": TEXT,
+        "level": TEXT,
+        "to": Each(TEXT),
+        "contacts": Each(TEXT),
+        "told": Each({"level": TEXT, "contact": TEXT, "channel": TEXT, "at": TEXT, "ok": FLAG, "error": TEXT}),
+        "reason": TEXT,
+    },
     "evidence": TEXT,
     "backup_file": TEXT,
     "error": TEXT,
