@@ -20,12 +20,13 @@ help: ## Show this list
 demo: $(VENV)/demo.stamp ## Break and recover the stand-in service on this machine
 	@$(WITH_PATH) demo/run
 
-test: lint unit integration molecule ## Everything
+test: TORTURE := --rounds 30 --backups 10
+test: lint unit torture integration molecule ## Everything
 
 lint: $(VENV)/test.stamp ## Style and types
 	$(BIN)/yamllint --strict .
-	$(BIN)/ruff check . demo/run
-	$(BIN)/ruff format --check . demo/run
+	$(BIN)/ruff check . demo/run tests/bench/run
+	$(BIN)/ruff format --check . demo/run tests/bench/run
 	$(BIN)/mypy $(COLLECTION)/plugins/module_utils $(COLLECTION)/plugins/plugin_utils
 	$(BIN)/shellcheck --external-sources $$(git ls-files | xargs -r grep --no-messages -lE '^#!/bin/(ba)?sh' --)
 	$(BIN)/python docs/role_readme.py --check
@@ -33,6 +34,7 @@ lint: $(VENV)/test.stamp ## Style and types
 	$(WITH_PATH) $(BIN)/ansible-lint
 
 unit: $(VENV)/test.stamp ## Tests of the logic, a minute
+	tests/install sqlite3
 	$(BIN)/pytest --numprocesses=auto tests/unit
 
 integration: $(VENV)/test.stamp ## Playbooks against the stand-in service on this machine, minutes
@@ -42,8 +44,13 @@ molecule: $(VENV)/test.stamp ## Drills on real systemd hosts, minutes; SCENARIO=
 	molecule/hosts/install
 	$(WITH_PATH) molecule/run $(SCENARIO)
 
-torture: ## Kill writers and recoveries at random instants, count the rows that were lost; minutes
-	$(PYTHON) tests/torture/sqlite_torture.py
+torture: ## Kill writers and recoveries, count the rows that were lost; minutes
+	tests/install strace
+	$(PYTHON) tests/torture/sqlite_torture.py $(TORTURE)
+
+bench: $(VENV)/test.stamp $(VENV)/bench.stamp ## Measure against the goals, write docs/benchmarks.md; minutes
+	tests/install sqlite3
+	$(BIN)/python tests/bench/run $(ONLY)
 
 docs: $(VENV)/test.stamp ## Write the pages that are made from the code
 	$(BIN)/python docs/role_readme.py
@@ -59,4 +66,4 @@ $(VENV)/%.stamp: requirements-%.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
-.PHONY: help demo test lint unit integration molecule torture docs clean
+.PHONY: help demo test lint unit integration molecule torture bench docs clean

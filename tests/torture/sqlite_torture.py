@@ -7,9 +7,13 @@
 
 Each round: a writer commits numbered rows with C(synchronous=FULL) and reports each commit; SIGKILL at a random
 instant. Then the database steps of clean start (check, evidence, backup, checkpoint, check) run and are killed as
-well: at a random instant, at a call of theirs that changes files, or, where strace is installed, inside SQLite at the
-entry of a system call. Whatever is there then is judged, the steps run again and have to succeed, and every reported
-row has to be there.
+well. Whatever is there then is judged, the steps run again and have to succeed, and every reported row has to be there.
+
+The steps are killed in three ways, in turns: right before or right after a call of theirs, one boundary after the other
+until each has had its turn; inside SQLite, at the entry of a system call that touches the database or its WAL, likewise
+one after the other (needs strace); and at a random instant. Which boundaries there are is found out by a run that is
+not killed. By turns the whole of the steps dies there, or only the process that reads or writes the database, whose
+parent then has to cope.
 
 With --backups it takes live backups under a writer: each is reopened, sound, and a prefix of the commits.
 """
@@ -17,9 +21,13 @@ With --backups it takes live backups under a writer: each is reopened, sound, an
 from __future__ import annotations
 
 import argparse
+import collections
 import contextlib
+import itertools
+import mmap
 import os
 import random
+import re
 import select
 import shutil
 import signal
@@ -41,8 +49,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _sqlite_view,
 )
 
-SYSCALLS = "pwrite64,fsync,fdatasync,ftruncate,unlink,rename,link,close,mkdir,write"
-# Calls of the steps that change something; each may be the last thing a process does.
+SYSCALLS = "pwrite64,fsync,fdatasync,ftruncate,unlink,close"
+# Calls of the steps that change something or come before or after a change; each may be the last thing they do.
 POINTS: List[Tuple[Any, str]] = [
     (os, "mkdir"),
     (os, "link"),
@@ -51,13 +59,23 @@ POINTS: List[Tuple[Any, str]] = [
     (os, "fsync"),
     (os, "fchmod"),
     (os, "fork"),
-    (os, "waitpid"),
     (shutil, "rmtree"),
     (tempfile, "mkdtemp"),
-    (_sqlite_view, "connect"),
+    (_sqlite_backup, "_copy_bytes"),
+    (_sqlite_backup, "_copy"),
+    (_sqlite_backup, "verify"),
+    (_sqlite_backup, "_publish"),
+    (_sqlite_backup, "_prune"),
+    (_sqlite_checkpoint, "_run"),
+    (_sqlite_checkpoint, "_prove"),
     (_sqlite_view, "in_child"),
-    (sqlite3, "connect"),
 ]
+WAYS = ("boundary", "boundary", "system call", "instant")
+# Of the days before, so that retention has something to remove.
+OLD = ("backup_19990101T000000Z", "backup_19990102T000000Z")
+
+# A moment right before or right after a call, in words, and how often it was there before.
+Boundary = Tuple[str, int]
 
 
 class Lost(Exception):
@@ -131,14 +149,90 @@ class Writer:
         return last
 
 
-def steps(path: str, backups: str) -> Dict[str, Any]:
+class Boundaries:
+    """Where the steps can be killed: a word for each moment right before or right after one of their calls."""
+
+    def __init__(self) -> None:
+        # Shared by all processes of the steps: how long the text is, and the text, a line for each that was passed.
+        self._shared = mmap.mmap(-1, 1 << 18)
+        self._step = ""
+        self._wanted: Optional[Boundary] = None
+        self._alone = False
+        self._parent = 0
+
+    def enter(self, step: str) -> None:
+        """Say which step comes next."""
+        self._step = step
+
+    def seen(self) -> List[str]:
+        """Return what was passed, in its order."""
+        return self._shared[4 : 4 + int.from_bytes(self._shared[:4], "little")].decode().splitlines()
+
+    def watch(self, wanted: Optional[Boundary], *, alone: bool) -> None:
+        """Notice every boundary from now on, in this process and its children, and let them die at C(wanted).
+
+        C(alone): only the process that comes to it.
+        """
+        self._wanted, self._alone, self._parent = wanted, alone, os.getpid()
+        for owner, name in POINTS:
+            setattr(owner, name, self._around(getattr(owner, name), name.strip("_")))
+        watched = self
+
+        class Connection(sqlite3.Connection):
+            """A connection whose calls are boundaries too."""
+
+            def execute(self, sql: str, *parameters: Any) -> Any:
+                if "wal_checkpoint" not in sql:
+                    return super().execute(sql, *parameters)
+                return watched._around(super().execute, "PRAGMA wal_checkpoint")(sql, *parameters)
+
+            def backup(self, *arguments: Any, **named: Any) -> None:
+                watched._around(super().backup, "copy of the pages")(*arguments, **named)
+
+            def close(self) -> None:
+                watched._around(super().close, "close")()
+
+        connect = sqlite3.connect
+        sqlite3.connect = lambda *arguments, **named: connect(*arguments, **named, factory=Connection)  # type: ignore
+
+    def _around(self, call: Callable[..., Any], name: str) -> Callable[..., Any]:
+        def run(*arguments: Any, **named: Any) -> Any:
+            self._pass(f"{self._step}: before {name}")
+            result = call(*arguments, **named)
+            self._pass(f"{self._step}: after {name}")
+            return result
+
+        return run
+
+    def _pass(self, name: str) -> None:
+        wanted = self._wanted == (name, self.seen().count(name))
+        line, length = f"{name}\n".encode(), int.from_bytes(self._shared[:4], "little")
+        self._shared[4 + length : 4 + length + len(line)] = line
+        self._shared[:4] = (length + len(line)).to_bytes(4, "little")
+        if wanted and self._alone and os.getpid() != self._parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif wanted:
+            os.killpg(0, signal.SIGKILL)
+
+
+def steps(path: str, backups: str, boundaries: Optional[Boundaries] = None) -> Dict[str, Any]:
     """Do what clean start does to the database of the stopped service."""
+
+    def enter(step: str) -> None:
+        if boundaries is not None:
+            boundaries.enter(step)
+
+    enter("look")
     before = _sqlite_check.check(path=path)
     if not before["healthy"]:
         raise Lost(f"unhealthy: {before['problems']}")
+    enter("evidence")
     _sqlite_backup.backup(path=path, dest_dir=backups, evidence=True, prefix="evidence_")
-    _sqlite_backup.backup(path=path, dest_dir=backups, prefix="backup_", keep=3)
+    enter("backup")
+    _sqlite_backup.backup(path=path, dest_dir=backups, prefix="backup_", keep=2)
+    enter("checkpoint")
     _sqlite_checkpoint.checkpoint(path=path)
+    enter("last look")
     return _sqlite_check.check(path=path, checks=["quick", "integrity"], baseline=before["row_counts"])
 
 
@@ -161,56 +255,107 @@ def in_fork(work: Callable[[], Any]) -> int:
     return pid
 
 
-def kill_at_point(number: int) -> None:
-    """Let the process that makes call C(number) of POINTS die there: even numbers before the call, odd ones after."""
-    left = [number]
-
-    def wrapped(call: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*arguments: Any, **named: Any) -> Any:
-            left[0] -= 1
-            if left[0] < 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            result = call(*arguments, **named)
-            left[0] -= 1
-            if left[0] < 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return result
-
-        return run
-
-    for owner, name in POINTS:
-        setattr(owner, name, wrapped(getattr(owner, name)))
+def traced(path: str) -> List[str]:
+    """Return the strace command that sees the system calls on a database and its WAL, and no others."""
+    files = [option for suffix in ("", "-wal", "-shm") for option in ("-P", f"{path}{suffix}")]
+    return ["strace", "-f", "-qq", "-o", f"{path}.trace", *files, "-e", f"trace={SYSCALLS}"]
 
 
-def run_and_kill(chance: random.Random, path: str, backups: str) -> Tuple[str, bool]:
-    """Run the steps and kill them one way or another; return which way, and whether they were killed."""
-    ways = ["instant", "point", "point"]
-    if shutil.which("strace"):
-        ways.append("system call")
-    way = chance.choice(ways)
-    if way == "system call":
-        command = [sys.executable, __file__, "--steps", path, backups]
-        number = chance.randrange(1, 60)
-        inject = f"inject={SYSCALLS}:signal=KILL:when={number}"
-        # Only calls on the files of this round count.
-        trace = ["strace", "-f", "-qq", "-o", os.devnull, "-P", path, "-P", f"{path}-wal", "-P", f"{path}-shm"]
-        done = subprocess.run(
-            [*trace, "-e", f"trace={SYSCALLS}", "-e", inject, *command], capture_output=True, check=False, timeout=120
-        )
-        return way, done.returncode != 0
+def itself(path: str, backups: str) -> List[str]:
+    """Return the command that runs the steps in a new process."""
+    return [sys.executable, __file__, "--steps", path, backups]
 
-    def work() -> None:
-        if way == "point":
-            kill_at_point(chance.randrange(0, 110))
-        steps(path, backups)
 
-    pid = in_fork(work)
-    if way == "instant":
-        time.sleep(chance.random() * 0.12)
+def system_calls(path: str, backups: str) -> List[Boundary]:
+    """Run the steps and return which system calls a process of theirs makes, each as often as it does; none without
+    strace.
+    """
+    if shutil.which("strace") is None:
+        return []
+    done = subprocess.run([*traced(path), *itself(path, backups)], capture_output=True, check=False, timeout=120)
+    if done.returncode != 0:  # tracing is not allowed here
+        return []
+    lines = re.findall(r"(?m)^(\d+) +(\w+)\(", Path(f"{path}.trace").read_text(encoding="utf-8", errors="replace"))
+    most: Dict[str, int] = {}
+    for (_pid, name), count in collections.Counter(lines).items():
+        most[name] = max(most.get(name, 0), count)
+    return [(name, number) for name, count in most.items() for number in range(1, count + 1)]
+
+
+class Plan:
+    """Which way the steps are killed next, and where: every boundary has its turn before any has a second one."""
+
+    def __init__(self, seed: int, where: Optional[str]) -> None:
+        """Find out by runs that are not killed where the steps can be. Raises Lost."""
+        self.kills: Dict[str, int] = {}
+        self.steps: Dict[str, int] = {}
+        self._chance = random.Random(seed)  # noqa: S311 - chance, not secrets
+        self._ways = itertools.cycle(WAYS)
+        boundaries = Boundaries()
+        with tempfile.TemporaryDirectory(dir=where) as folder:
+            path, backups, _last = crashed(folder, seed)
+
+            def work() -> None:
+                boundaries.watch(None, alone=False)
+                steps(path, backups, boundaries)
+
+            if os.waitpid(in_fork(work), 0)[1] != 0:
+                raise Lost("the steps fail where nobody kills them")
+        with tempfile.TemporaryDirectory(dir=where) as folder:
+            path, backups, _last = crashed(folder, seed)
+            self._calls = system_calls(path, backups)
+        # A look changes nothing: killing it is left to chance.
+        names = [name for name in boundaries.seen() if "look: " not in name]
+        self._boundaries = [(name, names[:at].count(name)) for at, name in enumerate(names)]
+        for pairs in (self._boundaries, self._calls):
+            # The first time of each before any second time: a short run meets as many different ones as it can.
+            self._chance.shuffle(pairs)
+            pairs.sort(key=lambda pair: pair[1] > 1)
+        self.ahead = {"boundary": list(self._boundaries), "system call": list(self._calls)}
+
+    @property
+    def total(self) -> Dict[str, int]:
+        """How many there are to be killed at."""
+        return {"boundary": len(self._boundaries), "system call": len(self._calls)}
+
+    def run_and_kill(self, path: str, backups: str) -> None:
+        """Run the steps and kill them one way or another."""
+        way = next(self._ways)
+        ahead = self.ahead.get(way)
+        if way == "instant" or not ahead:
+            way = "instant"
+            killed = self._at_instant(path, backups)
+        else:
+            wanted = ahead.pop(0)
+            killed = (self._at_call if way == "system call" else self._at_boundary)(wanted, path, backups)
+            if not killed:
+                ahead.append(wanted)  # it is not there in a database like this one: perhaps in the next
+        self.kills[way] = self.kills.get(way, 0) + killed
+
+    def _at_instant(self, path: str, backups: str) -> bool:
+        pid = in_fork(lambda: steps(path, backups))
+        time.sleep(self._chance.random() * 0.12)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
-    _pid, status = os.waitpid(pid, 0)
-    return way, status != 0
+        return os.waitpid(pid, 0)[1] != 0
+
+    def _at_call(self, wanted: Boundary, path: str, backups: str) -> bool:
+        inject = f"inject={wanted[0]}:signal=KILL:when={wanted[1]}"
+        command = [*traced(path), "-e", inject, *itself(path, backups)]
+        return subprocess.run(command, capture_output=True, check=False, timeout=120).returncode != 0
+
+    def _at_boundary(self, wanted: Boundary, path: str, backups: str) -> bool:
+        boundaries, alone = Boundaries(), self._chance.random() < 0.5
+
+        def work() -> None:
+            boundaries.watch(wanted, alone=alone)
+            steps(path, backups, boundaries)
+
+        os.waitpid(in_fork(work), 0)
+        reached = boundaries.seen().count(wanted[0]) > wanted[1]
+        step = wanted[0].split(":")[0]
+        self.steps[step] = self.steps.get(step, 0) + reached
+        return reached
 
 
 def rows_of(path: str, *, immutable: bool) -> List[int]:
@@ -239,7 +384,7 @@ def judge_copies(backups: str, *, acknowledged: int) -> int:
     count = 0
     for name in sorted(os.listdir(backups)) if os.path.isdir(backups) else []:
         place = f"{backups}/{name}"
-        if name.startswith("backup_"):
+        if name.startswith("backup_") and name not in OLD:
             judge(rows_of(place, immutable=True), acknowledged=acknowledged, what=name)
             count += 1
         elif name.startswith("evidence_"):
@@ -250,21 +395,27 @@ def judge_copies(backups: str, *, acknowledged: int) -> int:
     return count
 
 
-def torture_round(seed: int, folder: str) -> Dict[str, Any]:
-    """Run one round in an empty C(folder). Raises Lost."""
-    chance = random.Random(seed)  # noqa: S311 - chance, not secrets
+def crashed(folder: str, seed: int) -> Tuple[str, str, int]:
+    """Let a writer be killed in an empty C(folder); return the database, the folder of backups, the last number."""
     path, backups = f"{folder}/app/itsm.db", f"{folder}/backups"
+    chance = random.Random(seed)  # noqa: S311 - chance, not secrets
     os.mkdir(f"{folder}/app")
+    os.mkdir(backups)
+    for name in OLD:
+        Path(backups, name).write_text("old", encoding="utf-8")
     writer = Writer(path, seed=seed)
     until = time.monotonic() + 10
     while not writer.last() and time.monotonic() < until:
         time.sleep(0.001)
     time.sleep(chance.random() * 0.06)
-    acknowledged = writer.kill()
-    kills: Dict[str, int] = {}
-    for _ in range(chance.choice([1, 1, 2])):
-        way, killed = run_and_kill(chance, path, backups)
-        kills[way] = kills.get(way, 0) + killed
+    return path, backups, writer.kill()
+
+
+def torture_round(seed: int, folder: str, plan: Plan) -> int:
+    """Run one round in an empty C(folder); return how many rows were reported. Raises Lost."""
+    path, backups, acknowledged = crashed(folder, seed)
+    for _ in range(1 + seed % 2):
+        plan.run_and_kill(path, backups)
         judge_copies(backups, acknowledged=acknowledged)
     after = steps(path, backups)
     if not after["healthy"] or after["data_loss_suspected"]:
@@ -276,27 +427,31 @@ def torture_round(seed: int, folder: str) -> Dict[str, Any]:
         raise Lost(f"left beside the backups: {leftovers}")
     if not judge_copies(backups, acknowledged=acknowledged):
         raise Lost("there is no backup")
-    numbers = rows_of(path, immutable=True)
-    judge(numbers, acknowledged=acknowledged, what="the database")
-    return {"rows": acknowledged, "kills": kills}
+    judge(rows_of(path, immutable=True), acknowledged=acknowledged, what="the database")
+    return acknowledged
 
 
 def torture(rounds: int, seed: int, where: Optional[str]) -> Dict[str, Any]:
     """Run C(rounds) rounds; return the figures. Raises Lost with the seed of the round that lost something."""
-    figures: Dict[str, Any] = {"rounds": 0, "writers killed": 0, "rows": 0, "rows lost": 0, "kills": {}}
+    plan = Plan(seed, where)
+    rows = 0
     for number in range(rounds):
         with tempfile.TemporaryDirectory(dir=where) as folder:
             try:
-                result = torture_round(seed + number, folder)
+                rows += torture_round(seed + number, folder, plan)
             except Exception as error:
                 raise Lost(f"round {number}, seed {seed + number}: {error}") from error
-        figures["rounds"] += 1
-        figures["writers killed"] += 1
-        figures["rows"] += result["rows"]
-        for way, count in result["kills"].items():
-            figures["kills"][way] = figures["kills"].get(way, 0) + count
-        if figures["rounds"] % 50 == 0:
-            print(f"round {figures['rounds']}, {figures['rows']} rows", flush=True)
+        if (number + 1) % 50 == 0:
+            print(f"round {number + 1}, {rows} rows", flush=True)
+    figures: Dict[str, Any] = {"rounds": rounds, "kills": rounds + sum(plan.kills.values()), "rows": rows}
+    figures["rows lost"] = 0  # or Lost was raised
+    figures["writers killed"] = rounds
+    for way, total in plan.total.items():
+        different = total - len(plan.ahead[way])
+        figures[f"steps killed at a {way}"] = f"{plan.kills.get(way, 0)} ({different} of {total} different ones)"
+    figures["steps killed at an instant"] = plan.kills.get("instant", 0)
+    for step, count in plan.steps.items():
+        figures[f"  at a boundary of {step}"] = count
     return figures
 
 
@@ -353,8 +508,7 @@ def main() -> int:
     except Lost as error:
         print(f"LOST: {error}", file=sys.stderr)
         return 1
-    kills = figures.pop("kills")
-    for name, value in {**figures, **{f"kills at {way}": count for way, count in sorted(kills.items())}}.items():
+    for name, value in figures.items():
         print(f"{name}: {value}")
     print(f"seconds: {time.monotonic() - started:.1f}")
     return 0

@@ -1,0 +1,253 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a measurement is, and how it is run: its contenders in turns, on the same machine in the same minutes."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[2]
+COLLECTION = "ansible_collections/itsm_nexus/runbook"
+MIB = 1 << 20
+_SAMPLE = 0.005  # seconds between two looks at the memory
+
+
+class BenchError(Exception):
+    """A contender did not do what it was to do, so that its time means nothing."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a figure may be at most.
+
+    C(against) names the rival that a ratio of seconds is taken of; without it the figure itself counts, in C(unit)
+    (seconds or MiB). Seconds say as much of the machine as of the program: missing such a goal is told, but only
+    ratios and memory decide on the exit code.
+    """
+
+    at_most: float
+    against: str | None = None
+    unit: str = "s"
+
+    @property
+    def decides(self) -> bool:
+        """Whether missing it is a failure."""
+        return self.against is not None or self.unit != "s"
+
+    @property
+    def text(self) -> str:
+        """Say it in a few words."""
+        return f"at most {self.at_most:g} x {self.against}" if self.against else f"at most {self.at_most:g} {self.unit}"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One entry of the benchmark: C(ours) against its rivals, each a function that does the work once.
+
+    C(prepare) makes what is worked on, outside of all times; its answer is what the functions get, with the path of an
+    empty folder for whatever they make. They return seconds, or MiB where that is the unit of the goal, and raise
+    BenchError where the work was not done. Of seconds the median counts, of memory the most of all runs.
+    """
+
+    name: str
+    what: str
+    how: str
+    prepare: Callable[[], Any]
+    ours: tuple[str, Callable[[Any, Path], float]]
+    goals: Sequence[Goal]
+    rivals: Mapping[str, Callable[[Any, Path], float]] = field(default_factory=dict)
+    rounds: int = 5
+
+
+@dataclass
+class Result:
+    """The figures of all rounds, contender by contender."""
+
+    measurement: Measurement
+    figures: dict[str, list[float]]
+
+    def figure(self, name: str) -> float:
+        """Return the figure that counts for a contender."""
+        figures = self.figures[name]
+        return max(figures) if self.measurement.goals[0].unit == "MiB" else statistics.median(figures)
+
+    def ratios(self, against: str) -> list[float]:
+        """Return our figure by the rival's of the same round, round by round."""
+        return [mine / other for mine, other in zip(self.figures[self.measurement.ours[0]], self.figures[against])]
+
+    def reached(self, goal: Goal) -> float:
+        """Return what is to be compared with the goal: the median ratio of the rounds, or our figure."""
+        return statistics.median(self.ratios(goal.against)) if goal.against else self.figure(self.measurement.ours[0])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return {
+            "name": self.measurement.name,
+            "what": self.measurement.what,
+            "how": self.measurement.how,
+            "rounds": self.figures,
+            "ours": self.measurement.ours[0],
+            "goals": [
+                {
+                    "goal": goal.text,
+                    "against": goal.against,
+                    "unit": goal.unit,
+                    "at_most": goal.at_most,
+                    "reached": self.reached(goal),
+                    "least": min(self.ratios(goal.against) if goal.against else self.figures[self.measurement.ours[0]]),
+                    "most": max(self.ratios(goal.against) if goal.against else self.figures[self.measurement.ours[0]]),
+                    "ours": self.figure(self.measurement.ours[0]),
+                    "rival": self.figure(goal.against) if goal.against else None,
+                    "decides": goal.decides,
+                    "met": self.reached(goal) <= goal.at_most,
+                }
+                for goal in self.measurement.goals
+            ],
+        }
+
+
+def run(measurement: Measurement, *, work: Path) -> Result:
+    """Run all contenders in turns, another one first in each round. Raises BenchError."""
+    subject = measurement.prepare()
+    contenders = [measurement.ours, *measurement.rivals.items()]
+    figures: dict[str, list[float]] = {name: [] for name, _function in contenders}
+    for number in range(measurement.rounds):
+        turn = number % len(contenders)
+        for name, function in [*contenders[turn:], *contenders[:turn]]:
+            folder = Path(tempfile.mkdtemp(dir=work))
+            os.sync()  # what the one before left to be written is not this one's
+            try:
+                figures[name].append(function(subject, folder))
+            except BenchError as error:
+                raise BenchError(f"{measurement.name}: {name}: {error}") from error
+            finally:
+                shutil.rmtree(folder)
+            print(f"  {name}: {figures[name][-1]:.3f}", file=sys.stderr, flush=True)
+    return Result(measurement, figures)
+
+
+def timed(argv: Sequence[str], *, expect: str, environment: Mapping[str, str] | None = None) -> float:
+    """Return the seconds that a command takes from its start to its end. Raises BenchError.
+
+    C(expect) is what it has to say on its standard output.
+    """
+    started = time.monotonic()
+    done = subprocess.run(argv, capture_output=True, check=False, text=True, env=environment)
+    seconds = time.monotonic() - started
+    _judge(done.returncode, done.stdout, done.stderr, expect=expect)
+    return seconds
+
+
+def _judge(code: int, said: str, errors: str, *, expect: str) -> None:
+    if code != 0 or said.strip() != expect:
+        told = (errors.strip() or said.strip()).splitlines()
+        raise BenchError(f"it ended with code {code}: {told[-1] if told else 'not a word'}")
+
+
+@functools.cache
+def _archive() -> str:
+    """Return the logic as a managed host gets it: a zip file, nothing of it compiled yet."""
+    folder = tempfile.mkdtemp(prefix="itsm-nexus-bench-")
+    path = f"{folder}/logic.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        place = ""
+        for part in [*COLLECTION.split("/"), "plugins", "module_utils"]:
+            place += f"{part}/"
+            archive.writestr(f"{place}__init__.py", "")
+        for file in (ROOT / "plugins" / "module_utils").glob("*.py"):
+            archive.write(file, f"{place}{file.name}")
+    return path
+
+
+def discard_archive() -> None:
+    """Remove what M(on_host) made."""
+    if _archive.cache_info().currsize:
+        shutil.rmtree(Path(_archive()).parent)
+
+
+def on_host(logic: str, call: str, **arguments: Any) -> tuple[list[str], dict[str, str]]:
+    """Return command and environment of a fresh Python process that does what a module does on a managed host.
+
+    C(call) is an expression in the name of the file C(logic) below plugins/module_utils and in C(arguments), a dict.
+    The process prints what it is.
+    """
+    code = (
+        "import json, sys\n"
+        f"from {COLLECTION.replace('/', '.')}.plugins.module_utils import {logic}\n"
+        f"arguments = json.loads(sys.argv[1])\nprint({call})\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": _archive(), "PYTHONDONTWRITEBYTECODE": "1"}
+    return [sys.executable, "-c", code, json.dumps(arguments)], environment
+
+
+def timed_on_host(logic: str, call: str, *, expect: str, **arguments: Any) -> float:
+    """Return the seconds that the process of M(on_host) takes; see M(timed)."""
+    argv, environment = on_host(logic, call, **arguments)
+    return timed(argv, expect=expect, environment=environment)
+
+
+def memory_on_host(logic: str, call: str, *, expect: str, limit: int, **arguments: Any) -> float:
+    """Return the most private memory, in MiB, that the process of M(on_host) and its children have at a time.
+
+    That is resident memory without pages of files (C(RssAnon)), of all of them together, looked at every few
+    milliseconds. Memory that a child still shares with its parent counts twice. In addition each process runs under
+    C(RLIMIT_DATA) of C(limit) bytes, so that none can have had more between two looks. Raises BenchError.
+    """
+    argv, environment = on_host(logic, call, **arguments)
+    process = psutil.Popen(
+        argv,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit)),
+    )
+    with _peak(process) as most:
+        said, errors = process.communicate()
+    _judge(process.returncode, said, errors, expect=expect)
+    return most[0] / MIB
+
+
+@contextmanager
+def _peak(process: psutil.Process) -> Iterator[list[int]]:
+    """Watch a process and its children inside the block; the list holds the most bytes they had."""
+    most, done = [0], threading.Event()
+
+    def private(one: psutil.Process) -> int:
+        with suppress(psutil.Error):
+            memory = one.memory_info()
+            return int(memory.rss - memory.shared)
+        return 0
+
+    def watch() -> None:
+        while not done.wait(_SAMPLE):
+            with suppress(psutil.Error):
+                most[0] = max(most[0], sum(private(one) for one in [process, *process.children(recursive=True)]))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield most
+    finally:
+        done.set()
+        watcher.join()

@@ -1,0 +1,111 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Check, backup and WAL of a SQLite database, against the sqlite3 shell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import databases
+import harness
+from harness import MIB, Goal, Measurement
+
+LARGE = databases.Recipe("large", incidents=775_000)
+WAL_100 = databases.Recipe("wal-100", incidents=20_000, wal_mib=100)
+WAL_4 = databases.Recipe("wal-4", incidents=20_000, wal_mib=4)
+SHELL = "sqlite3 shell"
+MEMORY = Goal(150, unit="MiB")
+
+CHECKED = "[r['checks']['integrity'], r['checks']['row_counts'], r['conclusive']]"
+INTEGRITY = (
+    "_sqlite_check",
+    f"(lambda r: {CHECKED})(_sqlite_check.check(**arguments, checks=['integrity'], time_budget=600))",
+)
+BACKUP = ("_sqlite_backup", "(lambda r: [r['integrity'], len(r['sha256'])])(_sqlite_backup.backup(**arguments))")
+ANALYSED = (
+    "_sqlite_check",
+    "(lambda w: [w['complete'], w['frames_total'] == w['frames_committed'] > 0])"
+    "(_sqlite_check.check(**arguments, checks=[], row_counts=False)['wal'])",
+)
+
+
+def shell_backup(database: Path, folder: Path) -> float:
+    """Back up, then check the copy."""
+    script = 'sqlite3 -batch "$1" ".backup \'$2\'" && exec sqlite3 -batch "$2" "PRAGMA integrity_check"'
+    return harness.timed(["sh", "-c", script, "sh", str(database), f"{folder}/copy.db"], expect="ok")
+
+
+def wal(name: str, recipe: databases.Recipe, goal: float) -> Measurement:
+    """Return the measurement of reading a WAL."""
+    return Measurement(
+        name=f"sqlite-{name}",
+        what=f"WAL of {recipe.wal_mib} MiB analysed",
+        how="sqlite_check with no check of the database: header, every frame by salt and checksum, what is pending, "
+        "torn or lost",
+        prepare=recipe.made,
+        ours=("sqlite_check", lambda path, _: harness.timed_on_host(*ANALYSED, expect="[True, True]", path=str(path))),
+        goals=[Goal(goal)],
+    )
+
+
+def memory(name: str, what: str, prepare: databases.Recipe, call: tuple[str, str], expect: str) -> Measurement:
+    """Return the measurement of the memory that something takes."""
+
+    def measure(path: Path, folder: Path) -> float:
+        place = {"dest": f"{folder}/copy.db"} if call is BACKUP else {}
+        limit = int(MEMORY.at_most * MIB)
+        return harness.memory_on_host(*call, expect=expect, limit=limit, path=str(path), **place)
+
+    return Measurement(
+        name=f"sqlite-{name}-memory",
+        what=f"Private memory of {what}",
+        how="most of three runs, of all processes together, the interpreter included, pages of mapped files apart; "
+        f"each process under RLIMIT_DATA of {MEMORY.at_most:g} MiB",
+        prepare=prepare.made,
+        ours=(name, measure),
+        goals=[MEMORY],
+        rounds=3,
+    )
+
+
+MEASUREMENTS = [
+    Measurement(
+        name="sqlite-integrity",
+        what="Full integrity check of a database of 0.9 GiB",
+        how="sqlite_check with integrity: quick_check, all tables and indexes, and every table's rows counted; the "
+        "shell: PRAGMA integrity_check",
+        prepare=LARGE.made,
+        ours=(
+            "sqlite_check",
+            lambda path, _: harness.timed_on_host(*INTEGRITY, expect="['ok', 'ok', True]", path=str(path)),
+        ),
+        rivals={
+            SHELL: lambda path, _: harness.timed(
+                ["sqlite3", "-batch", str(path), "PRAGMA integrity_check"], expect="ok"
+            )
+        },
+        goals=[Goal(0.7, against=SHELL)],
+    ),
+    Measurement(
+        name="sqlite-backup",
+        what="Backup of a database of 0.9 GiB, verified",
+        how="sqlite_backup: copied in one snapshot, flushed to disk, integrity, row counts compared, SHA-256; the "
+        "shell: .backup, then PRAGMA integrity_check of the copy",
+        prepare=LARGE.made,
+        ours=(
+            "sqlite_backup",
+            lambda path, folder: harness.timed_on_host(
+                *BACKUP, expect="['ok', 64]", path=str(path), dest=f"{folder}/copy.db"
+            ),
+        ),
+        rivals={SHELL: shell_backup},
+        goals=[Goal(1.3, against=SHELL)],
+    ),
+    wal("wal-large", WAL_100, 4),
+    wal("wal-small", WAL_4, 0.3),
+    memory("check", "the integrity check of 0.9 GiB", LARGE, INTEGRITY, "['ok', 'ok', True]"),
+    memory("backup", "the verified backup of 0.9 GiB", LARGE, BACKUP, "['ok', 64]"),
+    memory("wal", "the analysis of a WAL of 100 MiB", WAL_100, ANALYSED, "[True, True]"),
+]
