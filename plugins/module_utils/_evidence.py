@@ -24,7 +24,7 @@ import stat
 import time
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _files, _parts
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _files, _lease, _parts
 
 LIMIT = 20 * 1024 * 1024
 
@@ -167,13 +167,17 @@ def _is_incident(top: str) -> bool:
 
 def _open_incidents(state_dir: str) -> Optional[List[str]]:
     """Return the incidents that are not over, C(None) where that cannot be told (see L(_incident))."""
-    try:
-        with open(os.path.join(state_dir, "incident.json"), "rb") as stream:
-            return [str(json.loads(stream.read().decode("utf-8"))["id"])]
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    found = []
+    # Its record is in the lease's folder while the state folder cannot be written to.
+    for folder in (state_dir, _lease.Seat(state_dir=state_dir).folder):
+        try:
+            with open(os.path.join(folder, "incident.json"), "rb") as stream:
+                found.append(str(json.loads(stream.read().decode("utf-8"))["id"]))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+    return found
 
 
 def prune(place: str, *, incident: str, state_dir: str, keep: Keep, now: Optional[float] = None) -> List[str]:

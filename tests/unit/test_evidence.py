@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _evidence, _redact
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _evidence, _lease, _redact
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._evidence import EvidenceError, Keep
 
 INCIDENT = "INC-20260302T010203Z-1f3a"
@@ -224,16 +224,22 @@ def test_the_evidence_of_the_oldest_incidents_goes(save, tmp_path, keep, left):
     assert bundles(tmp_path) == [named(number) for number in left]
 
 
-def test_the_evidence_of_an_open_incident_stays(save, tmp_path):
+@pytest.mark.parametrize("place", ["state", "memory"])
+def test_the_evidence_of_an_open_incident_stays(save, tmp_path, monkeypatch, place):
     for number in (1, 2):
         save(evidence(), incident=named(number))
         age(tmp_path / "state" / "evidence" / named(number), 90)
-    record = tmp_path / "state" / "incident.json"
-    record.write_text(json.dumps({"id": named(1)}))
+    monkeypatch.setattr(_lease, "memory_folder", lambda: str(tmp_path / "memory"))
+    folder = tmp_path / "state" if place == "state" else _lease.Seat(state_dir=str(tmp_path / "state")).folder
+    os.makedirs(folder, exist_ok=True)
+    record = os.path.join(folder, "incident.json")
+    with open(record, "w", encoding="utf-8") as stream:
+        json.dump({"id": named(1)}, stream)
     save(evidence(), incident=named(3), keep=Keep(incidents=1, days=1))
     assert bundles(tmp_path) == [named(1), named(3)]
     # Where nobody can tell which one is open, all stay.
-    record.write_text("{")
+    with open(record, "w", encoding="utf-8") as stream:
+        stream.write("{")
     save(evidence(), incident=named(4), keep=Keep(incidents=1, days=1))
     assert bundles(tmp_path) == [named(1), named(3), named(4)]
 
