@@ -44,9 +44,8 @@ CREATE INDEX audit_log_entity ON audit_log (entity, entity_id);
 CREATE INDEX audit_log_user ON audit_log (user_id, created_at);
 """
 USERS, ASSETS = 2000, 50_000
-WORDS = (
-    "server network printer password reset slow mail certificate update disk memory request approved rejected".split()
-)
+WORDS = ["server", "network", "printer", "password", "reset", "slow", "mail", "certificate", "update", "disk"]
+WORDS += ["memory", "request", "approved", "rejected"]
 
 
 @dataclass(frozen=True)
