@@ -622,10 +622,11 @@ def call(
                 reason=maintenance_reason,
                 check_mode=check_mode,
             )
-            maintenance_until = maintenance_reason = ""  # it is in the file now
-        maintenance, warnings = _maintenance.current(
-            state_dir=state_dir, now=clock.wall(), until=maintenance_until, reason=maintenance_reason
-        )
+            maintenance, warnings = kept["maintenance"], []
+        else:
+            maintenance, warnings = _maintenance.current(
+                state_dir=state_dir, now=clock.wall(), until=maintenance_until, reason=maintenance_reason
+            )
     except _maintenance.MaintenanceError as error:
         raise IncidentError(str(error)) from error
     plan = _Call(

@@ -116,16 +116,17 @@ def _encode(maintenance: Optional[Dict[str, Any]]) -> str:
 def keep(
     *, state_dir: str, now: float, begin: bool, until: str = "", reason: str = "", check_mode: bool = False
 ) -> Dict[str, Any]:
-    """Begin (or change) the maintenance in the state folder, or end it; return C(changed) and C(diff).
+    """Begin (or change) the maintenance in the state folder, or end it; return C(changed), C(diff) and C(maintenance).
 
     Raises MaintenanceError.
     """
     path = _path(state_dir)
     before = _of_file(state_dir, now=now)[0]
-    after: Optional[Dict[str, Any]] = None
+    after: Optional[Dict[str, str]] = None
     if begin:
         after = {"until": _clock.iso(_end(until, now=now)), "reason": reason}
-    changed = os.path.lexists(path) if not begin else before != {**(after or {}), "source": path}
+    planned = {**after, "source": path} if after else None
+    changed = before != planned if begin else os.path.lexists(path)
     if changed and not check_mode:
         try:
             if begin:
@@ -138,4 +139,8 @@ def keep(
         except OSError as error:
             raise MaintenanceError(f"Cannot write {path}: {error.strerror}") from error
     known = {name: before[name] for name in ("until", "reason")} if before else None
-    return {"changed": changed, "diff": {"before": _encode(known), "after": _encode(after)}}
+    return {
+        "changed": changed,
+        "diff": {"before": _encode(known), "after": _encode(after)},
+        "maintenance": planned,
+    }

@@ -77,6 +77,7 @@ def test_beginning_changing_and_ending(tmp_path):
     until = "2026-03-02T04:00:00Z"
     planned = begin(state, until, reason="x", check_mode=True)
     assert planned["changed"] and "04:00" in planned["diff"]["after"] and not state.exists()
+    assert planned["maintenance"]["until"] == "2026-03-02T04:00:00.000Z"
     assert begin(state, until, reason="x")["changed"]
     assert not begin(state, until, reason="x")["changed"]
     changed = begin(state, until, reason="y")
