@@ -612,6 +612,7 @@ def call(
         raise IncidentError("run is empty: state 'attempt' is for the run that opened the incident")
     _check_numbers(lease=lease, wait=wait, window=window, restart_limit=restart_limit)
     _checked(update)
+    warnings: List[str] = []
     try:
         if state in ("maintenance_begun", "maintenance_ended"):
             kept = _maintenance.keep(
@@ -622,7 +623,7 @@ def call(
                 reason=maintenance_reason,
                 check_mode=check_mode,
             )
-            maintenance, warnings = kept["maintenance"], []
+            maintenance = kept["maintenance"]
         else:
             maintenance, warnings = _maintenance.current(
                 state_dir=state_dir, now=clock.wall(), until=maintenance_until, reason=maintenance_reason
