@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, List, Mapping, Sequence
 
 from ansible.errors import AnsibleFilterError
+from jinja2 import Undefined
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import escalation
 
@@ -18,6 +19,36 @@ def _body(message: Dict[str, Any], shape: str) -> Dict[str, Any]:
         raise AnsibleFilterError(f"There is no body of the shape {shape!r}") from error
 
 
+def _readable(value: Any) -> Any:
+    """Return a copy of plain data, C(UNREADABLE) in the place of what can not be evaluated.
+
+    ansible-core 2.19+ evaluates the parts of a variable when they are looked at. An error that came out of here would
+    be shown with the lines around its origin, in which secrets may stand.
+    """
+    if isinstance(value, Undefined):
+        return escalation.UNREADABLE
+    if isinstance(value, Mapping):
+        return {key: _part(value, key) for key in value}
+    if isinstance(value, (list, tuple)):
+        return [_part(value, number) for number in range(len(value))]
+    return value
+
+
+def _part(value: Any, key: Any) -> Any:
+    try:
+        return _readable(value[key])
+    except Exception:
+        return escalation.UNREADABLE
+
+
+def _plan(rules: Sequence[Mapping[str, Any]], *, contacts: Mapping[str, Any], **state: Any) -> Dict[str, Any]:
+    return escalation.plan(rules, contacts=_readable(contacts), **state)
+
+
+def _problems(contacts: Any, *, rules: Any, settings: Mapping[str, Any], **known: Any) -> List[str]:
+    return escalation.problems(_readable(contacts), rules=_readable(rules), settings=_readable(settings), **known)
+
+
 class FilterModule:
     """What role escalation asks of its rules, contacts and texts; each filter is documented beside this file."""
 
@@ -26,6 +57,6 @@ class FilterModule:
         return {
             "escalation_body": _body,
             "escalation_facts": escalation.facts,
-            "escalation_plan": escalation.plan,
-            "escalation_problems": escalation.problems,
+            "escalation_plan": _plan,
+            "escalation_problems": _problems,
         }

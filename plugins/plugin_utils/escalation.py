@@ -39,13 +39,22 @@ _SHORTEST_SECRET = 24
 _SECURITIES = ("none", "starttls", "tls")
 
 
+# What stands in the place of a value that could not be evaluated.
+UNREADABLE = object()
+_UNREADABLE = "can not be evaluated, look for a variable in it that is not defined"
+
+
 class Channel(NamedTuple):
-    """One way to reach a contact: whose, which of theirs, its type, and the name it goes by on screen and on record."""
+    """One way to reach a contact: whose, which of theirs, its type, and the name it goes by on screen and on record.
+
+    C(error): why it can not even be tried.
+    """
 
     contact: str
     number: int
     type: str
     label: str
+    error: str
 
 
 def name_of(contacts: Mapping[str, Any], key: str) -> str:
@@ -67,7 +76,12 @@ def channels(contacts: Mapping[str, Any], key: str) -> Iterator[Channel]:
             number=number,
             type=str(channel.get("type")),
             label=label if seen[label] == 1 else f"{label} #{seen[label]}",
+            error=next((f"its {name} {_UNREADABLE}" for name, value in channel.items() if _unreadable(value)), ""),
         )
+
+
+def _unreadable(value: Any) -> bool:
+    return value is UNREADABLE or (isinstance(value, (list, tuple)) and any(map(_unreadable, value)))
 
 
 def _label(channel: Mapping[str, Any]) -> str:
@@ -147,6 +161,7 @@ def plan(
                 "channel": each.label,
                 "type": each.type,
                 "number": each.number,
+                "error": each.error,
             }
             for name, each in due
         ],
@@ -265,6 +280,7 @@ def problems(
 
 
 def _kind(value: Any) -> str:
+    """Return what a value is, in words."""
     names = {bool: "a boolean", int: "a number", float: "a number", type(None): "empty"}
     return (
         "a text"
@@ -280,6 +296,8 @@ def _kind(value: Any) -> str:
 def _contact(where: str, contact: Any, *, types: Sequence[str]) -> List[str]:
     if isinstance(contact, str):
         return []
+    if _unreadable(contact):
+        return [f"{where} {_UNREADABLE}"]
     if not isinstance(contact, Mapping):
         return [f"{where} is {_kind(contact)}, allowed are a name or a dictionary with name and channels"]
     found = [
@@ -310,9 +328,10 @@ def _channel(where: str, channel: Any, *, types: Sequence[str]) -> List[str]:
         for key in channel
         if key not in ("type", "name", *needs, *may)
     ]
-    for key, judge in _JUDGES.items():
-        if channel.get(key) and key in (*needs, *may):
-            reason = judge(channel[key])
+    for key, value in channel.items():
+        judge = _JUDGES.get(key) if key in (*needs, *may) else None
+        if _unreadable(value) or (value and judge):
+            reason = _UNREADABLE if _unreadable(value) or not judge else judge(value)
             found += [f"{where}.{key} {reason}"] if reason else []
     return found
 
@@ -395,7 +414,9 @@ def _number(value: Any) -> Optional[float]:
 
 
 def _settings(settings: Mapping[str, Any], *, languages: Sequence[str]) -> List[str]:
-    found = []
+    found = [f"{name} {_UNREADABLE}" for name, value in settings.items() if _unreadable(value)]
+    if found:
+        return found
     language = settings["escalation_language"]
     if language not in languages:
         found.append(f"escalation_language is {language!r}, allowed are {', '.join(languages)}")

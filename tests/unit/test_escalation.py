@@ -82,6 +82,7 @@ def test_the_first_rule_that_applies_decides():
         "channel": PAGER,
         "type": "pagerduty",
         "number": 1,
+        "error": "",
     }
 
 
@@ -183,6 +184,22 @@ def test_channels_that_look_alike_are_told_apart():
 def test_a_channel_goes_by_what_is_no_secret(channel, label):
     (found,) = escalation.channels({"leader": {"channels": [channel]}}, "leader")
     assert found.label == label
+
+
+def test_a_channel_that_can_not_be_read_is_not_tried():
+    broken = {
+        "leader": {
+            "channels": [
+                {"type": "webhook", "shape": "slack", "url": escalation.UNREADABLE},
+                *CONTACTS["leader"]["channels"],
+            ]
+        }
+    }
+    assert [each["error"] for each in plan("down", contacts=broken)["deliveries"]] == [
+        "its url can not be evaluated, look for a variable in it that is not defined",
+        "",
+        "",
+    ]
 
 
 # What is told.
@@ -303,6 +320,10 @@ ALLOWED_TYPES = "command, http, mail, pagerduty, sms, webhook"
         ),
         ({"type": "webhook", "shape": "slack", "url": 7}, f"{WHERE}.url is no URL with a host"),
         ({"type": "pagerduty"}, f"{WHERE}.routing_key is missing, a channel of type pagerduty needs it"),
+        (
+            {"type": "pagerduty", "routing_key": escalation.UNREADABLE},
+            f"{WHERE}.routing_key can not be evaluated, look for a variable in it that is not defined",
+        ),
         ({"type": "pagerduty", "routing_key": 12}, f"{WHERE}.routing_key is a number, it must be a text"),
         ({"type": "mail", "to": "leader"}, f"{WHERE}.to is no mail address: 'leader'"),
         (
@@ -384,6 +405,11 @@ def test_a_wrong_rule_is_named(rows, problem):
         ("timeout", float("nan"), "escalation_timeout is nan, allowed are seconds, at least 0.1"),
         ("retries", "often", "escalation_retries is 'often', allowed are 0 or more"),
         ("retry_delay", -1, "escalation_retry_delay is -1, allowed are seconds, 0 or more"),
+        (
+            "smtp_password",
+            escalation.UNREADABLE,
+            "escalation_smtp_password can not be evaluated, look for a variable in it that is not defined",
+        ),
         ("ca_path", "/nonexistent/ca", "escalation_ca_path is '/nonexistent/ca', which does not exist on this machine"),
         ("smtp_security", "ssl", "escalation_smtp_security is 'ssl', allowed are none, starttls, tls"),
         ("smtp_port", 70000, "escalation_smtp_port is 70000, allowed are 1 to 65535"),

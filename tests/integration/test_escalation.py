@@ -1,0 +1,408 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Role escalation in real runs: every channel has a real receiver, one is down, and the inventory leads elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import hmac
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, Iterator
+
+import pytest
+import yaml
+from receivers import MailServer, Receiver, authority
+
+from .conftest import ROOT, free_port
+
+ANSIBLE = os.environ.get("ITSM_NEXUS_TEST_ANSIBLE_PLAYBOOK") or str(Path(sys.executable).parent / "ansible-playbook")
+
+# None of these may be seen anywhere but at its receiver.
+SECRETS = {
+    name: f"verysecret{name}0123456789" for name in ("slack", "teams", "mattermost", "pager", "http", "smtp", "dead")
+}
+
+# Said by the host: nothing in it may be evaluated, and none of it may forge a line, a header or a mention.
+HOSTILE = "{{ 7 * 7 }}{% raw %} <!channel> @all\nBcc: evil@example.com"
+
+PLAYBOOK = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - ansible.builtin.include_role:
+        name: itsm_nexus.runbook.escalation
+        tasks_from: validate
+    - block:
+        - ansible.builtin.command: {argv: [cat, "{{ said }}"]}
+          register: host
+          check_mode: false
+        - itsm_nexus.runbook.incident: {state: open, state_dir: "{{ state_dir }}", severity: critical}
+          register: incident
+      vars: &here
+        ansible_connection: local
+        ansible_become: false
+        ansible_python_interpreter: "{{ ansible_playbook_python }}"
+    - ansible.builtin.include_role:
+        name: itsm_nexus.runbook.escalation
+        # What is wrong was found at the start; here it must stop nothing.
+        rolespec_validate: false
+      vars:
+        escalation_incident: "{{ incident.id | default('', true) }}"
+        escalation_told: "{{ incident.told }}"
+        escalation_cause: hung
+        escalation_cause_summary: "{{ host.stdout }}"
+        escalation_severity: critical
+        escalation_outage_started_at: "2026-03-02T01:02:03.456Z"
+        escalation_rungs_tried: [{rung: restart, held: "{{ escalation_recovered }}", reason: no answer}]
+        escalation_evidence: /var/lib/itsm-runbook/evidence/INC
+    - itsm_nexus.runbook.incident:
+        state: closed
+        state_dir: "{{ state_dir }}"
+        run: "{{ incident.run | default('', true) }}"
+        outcome: "{{ 'recovered' if escalation_recovered else 'not_recovered' }}"
+        mitigated_at: "{{ '2026-03-02T01:32:03.456Z' if escalation_recovered else omit }}"
+        told: "{{ escalation_result.told_now }}"
+      vars: *here
+    - ansible.builtin.set_stats:
+        per_host: true
+        aggregate: false
+        data:
+          outage_recover:
+            incident: "{{ incident.id | default('', true) }}"
+            host: node1
+            escalation: "{{ escalation_result }}"
+"""
+
+INVENTORY = {
+    "all": {
+        "hosts": {"node1": {"ansible_host": "192.0.2.1"}},
+        "vars": {
+            "ansible_connection": "ssh",
+            "ansible_become": True,
+            "ansible_become_method": "su",
+            "ansible_python_interpreter": "/nonexistent/python",
+        },
+    }
+}
+
+
+@dataclasses.dataclass
+class Run:
+    rc: int
+    screen: str
+
+
+class Desk:
+    """Everybody who can be told, and the runs that tell them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.state, self.home = folder, folder / "state", folder / "home"
+        self.home.mkdir()
+        (folder / "said.txt").write_text(HOSTILE, encoding="utf-8")
+        (folder / "play.yml").write_text(PLAYBOOK, encoding="utf-8")
+        (folder / "inventory.yml").write_text(yaml.safe_dump(INVENTORY), encoding="utf-8")
+        context = authority(folder / "ca")
+        self.https = {name: Receiver(context=context) for name in ("slack", "teams", "mattermost", "pager", "http")}
+        self.smtp = MailServer(login=("runbook", SECRETS["smtp"]), context=context)
+        self.text, self.json = folder / "told.txt", folder / "told.json"
+        self.seen: set[str] = set()
+        self.screens: list[str] = []
+
+    def close(self) -> None:
+        for each in (*self.https.values(), self.smtp):
+            each.close()
+
+    def url(self, name: str) -> str:
+        return f"{self.https[name].url}/{SECRETS[name]}"
+
+    def variables(self) -> dict[str, Any]:
+        chat = [{"type": "webhook", "shape": name, "url": self.url(name)} for name in ("teams", "mattermost")]
+        return {
+            "said": str(self.folder / "said.txt"),
+            "state_dir": str(self.state),
+            "escalation_recovered": False,
+            "escalation_ca_path": str(self.folder / "ca" / "ca.pem"),
+            "escalation_retry_delay": 0,
+            "escalation_smtp_host": "127.0.0.1",
+            "escalation_smtp_port": self.smtp.port,
+            "escalation_smtp_security": "starttls",
+            "escalation_smtp_username": "runbook",
+            "escalation_smtp_password": SECRETS["smtp"],
+            "escalation_smtp_from": "runbook@example.com",
+            "escalation_contacts": {
+                "project_leader": {
+                    "name": "the leader",
+                    "channels": [
+                        {
+                            "type": "webhook",
+                            "shape": "slack",
+                            "url": f"https://127.0.0.1:{free_port()}/{SECRETS['dead']}",
+                        },
+                        {"type": "webhook", "shape": "slack", "url": self.url("slack"), "name": "slack"},
+                        {"type": "mail", "to": "leader@example.com"},
+                        {
+                            "type": "pagerduty",
+                            "routing_key": SECRETS["pager"],
+                            "url": f"{self.https['pager'].url}/v2/enqueue",
+                        },
+                        {"type": "http", "url": self.https["http"].url, "secret": SECRETS["http"]},
+                        {"type": "command", "argv": ["tee", "-a", str(self.text)]},
+                        {"type": "command", "argv": ["tee", "-a", str(self.json)], "input": "json", "name": "json"},
+                    ],
+                },
+                "dba": "the DBA",
+                "everyone": {"name": "the team", "channels": chat},
+            },
+        }
+
+    def play(self, *arguments: str, watch: bool = False, **changes: Any) -> Run:
+        variables = self.folder / "variables.yml"
+        variables.write_text(yaml.safe_dump({**self.variables(), **changes}), encoding="utf-8")
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+        process = subprocess.Popen(
+            [
+                ANSIBLE,
+                "-vvv",
+                "-i",
+                self.folder / "inventory.yml",
+                self.folder / "play.yml",
+                "-e",
+                f"@{variables}",
+                *arguments,
+            ],
+            cwd=ROOT,
+            env={
+                **environment,
+                "LC_ALL": "C.UTF-8",
+                "HOME": str(self.home),
+                "ANSIBLE_KEEP_REMOTE_FILES": "true",
+                "ANSIBLE_PIPELINING": "false",
+                "ITSM_NEXUS_POSTMORTEM_DIR": str(self.folder / "postmortems"),
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        if watch:
+            threading.Thread(target=self._watch, args=(process,), daemon=True).start()
+        screen, _nothing = process.communicate(timeout=300)
+        print(screen)
+        self.screens.append(screen)
+        return Run(process.returncode, screen)
+
+    def _watch(self, process: subprocess.Popen[str]) -> None:
+        """Look at the arguments of all processes as long as the run lasts."""
+        while process.poll() is None:
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                try:
+                    self.seen.add(path.read_text(encoding="utf-8", errors="replace"))
+                except OSError:
+                    continue
+            time.sleep(0.01)
+
+    def told(self) -> list[tuple[str, str, bool]]:
+        """What stands in the incident's record, wherever it is by now."""
+        records = [self.state / "incident.json", *(self.state / "incidents").glob("*.json")]
+        (record,) = [path for path in records if path.exists()]
+        return [
+            (each["level"], each["channel"], each["ok"])
+            for each in json.loads(record.read_text(encoding="utf-8"))["told"]
+        ]
+
+    def counts(self) -> dict[str, int]:
+        taken = {name: len(each.requests) for name, each in self.https.items()}
+        return {**taken, "mail": len(self.smtp.mails)}
+
+    def last(self, name: str) -> Any:
+        return json.loads(self.https[name].requests[-1].body)
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    found = Desk(tmp_path_factory.mktemp("desk"))
+    yield found
+    found.close()
+
+
+DEAD = "slack 127.0.0.1"
+LEADER = ["slack", "mail leader@example.com", "pagerduty", "http 127.0.0.1", "command tee", "json"]
+TEAM = ["teams 127.0.0.1", "mattermost 127.0.0.1"]
+
+
+# One incident, from its beginning to its end: the tests below stand in this order.
+
+
+def test_settings_are_refused_at_the_start(desk: Desk) -> None:
+    contacts = desk.variables()["escalation_contacts"]
+    contacts["everyone"]["channels"][0]["shape"] = "discord"
+    del contacts["dba"]
+    run = desk.play(escalation_contacts=contacts, escalation_language="fr")
+    assert run.rc != 0
+    for problem in (
+        "escalation_contacts.everyone.channels[0].shape is 'discord', allowed are mattermost, slack, teams",
+        "escalation_rules[0].to names 'dba', allowed are the keys of escalation_contacts: everyone, project_leader",
+        "escalation_language is 'fr', allowed are en, ja",
+    ):
+        assert problem in run.screen
+    assert not desk.state.exists()
+    assert "Traceback" not in run.screen
+
+
+def test_a_secret_that_is_missing_is_found_at_the_start(desk: Desk) -> None:
+    contacts = desk.variables()["escalation_contacts"]
+    contacts["project_leader"]["channels"][1]["url"] = desk.url("slack") + "{{ nowhere_defined }}"
+    run = desk.play(escalation_contacts=contacts)
+    assert run.rc != 0
+    # Before 2.19, ansible-core does not say which part of a variable it is.
+    assert any(
+        words in run.screen
+        for words in (
+            "escalation_contacts.project_leader.channels[1].url can not be evaluated",
+            "one of the escalation_* variables can not be evaluated",
+        )
+    )
+    assert not desk.state.exists()
+
+
+@pytest.mark.parametrize(("arguments", "changes"), [(["--check"], {}), ([], {"escalation_dry_run": True})])
+def test_a_dry_run_says_who_would_be_told_and_tells_nobody(
+    desk: Desk, arguments: list[str], changes: dict[str, Any]
+) -> None:
+    run = desk.play(*arguments, state_dir=str(desk.folder / "dry"), **changes)
+    assert run.rc == 0
+    for channel in (DEAD, *LEADER):
+        assert f"Would tell the leader by {channel}: DOWN: the service on node1 for 0 s" in run.screen
+    assert set(desk.counts().values()) == {0}
+    assert not desk.text.exists()
+
+
+def test_everybody_is_told_though_one_channel_is_down(desk: Desk) -> None:
+    run = desk.play(watch=True)
+    assert run.rc == 0
+    assert desk.told() == [("not_recovered", DEAD, False), *(("not_recovered", each, True) for each in LEADER)]
+    assert desk.counts() == {"slack": 1, "teams": 0, "mattermost": 0, "pager": 1, "http": 1, "mail": 1}
+    assert f"project_leader by {DEAD}: NOT TOLD, cannot be reached: Connection refused" in run.screen
+    for text in (desk.text.read_text(encoding="utf-8"), desk.smtp.mails[0].get_content().replace("\r", "")):
+        assert "Cause: hung: {{ 7 * 7 }}{% raw %} <!channel> @all Bcc: evil@example.com\n" in text
+        assert "Since: 2026-03-02 01:02:03 UTC (0 s)\n" in text
+        assert "Done: restart did not hold: no answer\n" in text
+        assert "Asked of you: Mend the cause, then run the playbook again.\n" in text
+        assert "Evidence: node1:/var/lib/itsm-runbook/evidence/INC\n" in text
+
+
+def test_the_mail_is_sent_by_who_logged_in(desk: Desk) -> None:
+    (mail,) = desk.smtp.mails
+    assert mail["Subject"] == "DOWN: the service on node1 for 0 s"
+    assert (mail["To"], mail["Bcc"]) == ("leader@example.com", None)
+    assert [login.login for login in desk.smtp.logins] == [b"runbook"]
+
+
+def test_slack_is_told_in_plain_text(desk: Desk) -> None:
+    body = desk.last("slack")
+    assert body["text"] == "DOWN: the service on node1 for 0 s"
+    assert {block["text"]["type"] for block in body["blocks"]} == {"plain_text"}
+    assert desk.https["slack"].requests[0].path == f"/{SECRETS['slack']}"
+
+
+def test_pagerduty_is_triggered_under_the_incidents_id(desk: Desk) -> None:
+    event = desk.last("pager")
+    assert event["event_action"] == "trigger"
+    assert event["dedup_key"].startswith("INC-")
+    assert event["routing_key"] == SECRETS["pager"]
+    payload = event["payload"]
+    assert (payload["source"], payload["severity"], payload["class"]) == ("node1", "error", "hung")
+    assert payload["summary"] == "DOWN: the service on node1 for 0 s"
+
+
+def test_the_signed_document_holds_and_is_fresh(desk: Desk) -> None:
+    (request,) = desk.https["http"].requests
+    moment, name = request.headers["webhook-timestamp"], request.headers["webhook-id"]
+    expected = hmac.new(SECRETS["http"].encode(), f"{name}.{moment}.".encode() + request.body, hashlib.sha256).digest()
+    assert request.headers["webhook-signature"] == "v1," + base64.b64encode(expected).decode()
+    assert abs(time.time() - int(moment)) < 300
+    document = json.loads(request.body)
+    assert document["id"] == name == f"{document['incident']}/not_recovered/project_leader"
+    assert (document["event"], document["level"], document["recovered"]) == ("raised", "not_recovered", False)
+    assert document["cause_summary"] == "{{ 7 * 7 }}{% raw %} <!channel> @all Bcc: evil@example.com"
+    by_command = json.loads(desk.json.read_text(encoding="utf-8"))
+    unlike = {name for name in document if document[name] != by_command[name]}
+    assert unlike <= {"sent_at"}
+
+
+def test_the_second_run_tells_nobody_again(desk: Desk) -> None:
+    before = desk.counts()
+    assert desk.play().rc == 0
+    assert desk.counts() == before
+    # What was down is tried again.
+    assert desk.told()[len(LEADER) + 1 :] == [("not_recovered", DEAD, False)]
+
+
+def test_a_higher_level_is_told_in_japanese(desk: Desk) -> None:
+    before = desk.counts()
+    assert desk.play(escalation_outage_seconds=1920, escalation_language="ja").rc == 0
+    assert desk.told()[-2:] == [("everyone", each, True) for each in TEAM]
+    assert desk.counts() == {**before, "teams": 1, "mattermost": 1}
+    card = desk.last("teams")["attachments"][0]["content"]
+    lines = [part["inlines"][0]["text"] for part in card["body"]]
+    assert lines[0] == "【停止】node1 の the service(32 分経過)"
+    assert "停止が 32 分 続いています。" in lines
+    assert "原因: 応答なし({{ 7 * 7 }}{% raw %} <!channel> @all Bcc: evil@example.com)" in lines
+    assert desk.last("mattermost")["text"].startswith("```text\n【停止】node1")
+
+
+def test_the_end_is_told_to_all_who_were_told(desk: Desk) -> None:
+    opened = desk.last("pager")
+    before, known = desk.counts(), len(desk.told())
+    assert desk.play(escalation_recovered=True, escalation_outage_seconds=1800).rc == 0
+    assert sorted(desk.told()[known:]) == sorted(("resolved", each, True) for each in (*LEADER, *TEAM))
+    assert desk.counts() == {name: count + 1 for name, count in before.items()}
+    closed = desk.last("pager")
+    assert (closed["event_action"], closed["dedup_key"]) == ("resolve", opened["dedup_key"])
+    assert desk.smtp.mails[-1]["Subject"] == "RESOLVED: the service on node1 is back after 30 min"
+    assert desk.smtp.mails[-1]["References"] == desk.smtp.mails[0]["References"]
+
+
+def test_a_wrong_channel_does_not_stop_the_end_of_a_recovery(desk: Desk) -> None:
+    (desk.folder / "play.yml").write_text(
+        PLAYBOOK.replace("tasks_from: validate", "tasks_from: validate\n      when: false"), encoding="utf-8"
+    )
+    contacts = desk.variables()["escalation_contacts"]
+    contacts["project_leader"]["channels"][1]["url"] = desk.url("slack") + "{{ nowhere_defined }}"
+    contacts["project_leader"]["channels"].append({"type": "fax"})
+    before = desk.counts()
+    run = desk.play(state_dir=str(desk.folder / "another"), escalation_contacts=contacts)
+    assert run.rc == 0
+    assert desk.counts()["slack"] == before["slack"]
+    if "Tell the leader: " in run.screen:
+        assert "project_leader by slack: NOT TOLD, its url can not be evaluated" in run.screen
+        assert "project_leader by fax: NOT TOLD, could not be tried, its settings are wrong" in run.screen
+        assert desk.counts() == {**before, **{name: before[name] + 1 for name in ("pager", "http", "mail")}}
+    else:
+        # Before 2.19, ansible-core evaluates a variable as a whole or not at all.
+        assert "Tell project_leader: " in run.screen
+
+
+def test_no_secret_is_seen_anywhere(desk: Desk) -> None:
+    places = {f"screen {number}": screen for number, screen in enumerate(desk.screens)}
+    places["arguments"] = "\n".join(desk.seen)
+    for top in ("state", "another", "dry", "postmortems", "home"):
+        for path in (desk.folder / top).rglob("*"):
+            if path.is_file():
+                places[str(path)] = path.read_bytes().decode("utf-8", "replace")
+    assert any(name.endswith(".jsonl") for name in places)
+    assert any("incidents" in name for name in places)
+    assert "ansible-playbook" in places["arguments"]
+    for place, text in places.items():
+        for name, secret in SECRETS.items():
+            assert secret not in text, f"{name} is seen in {place}"
