@@ -82,10 +82,13 @@ def backup(
     result["evidence_dir" if evidence else "backup_file"] = printable(target)
     _room(found, folder)
     if check_mode:
-        result["removed"] = [printable(old) for old in _surplus(folder, prefix, keep=keep - 1)] if keep else []
+        result["removed"] = [printable(old) for old in _surplus(folder, prefix, keep=keep)] if keep else []
     else:
         try:
+            is_new = not os.path.isdir(folder)
             _files.private_folder(folder)
+            if is_new:
+                _files.fsync_folder(os.path.dirname(folder))
             with _partial(folder) as partial:
                 if evidence:
                     result["files"] = _copy_bytes(found, f"{partial}/evidence", proc_root=proc_root)
@@ -106,7 +109,7 @@ def backup(
                     target = _publish(f"{partial}/database", target, exact=dest is not None)
                     result["backup_file"] = printable(target)
             if keep:
-                result["removed"] = _prune(folder, prefix, keep=keep)
+                result["removed"] = _prune(folder, prefix, keep=keep, new=target)
         except OSError as error:
             raise SqliteError(
                 f"Cannot copy {printable(found.path)} to {printable(target)}: {error.strerror or error}"
@@ -403,8 +406,12 @@ def _copy_bytes(found: Look, made: str, *, proc_root: str) -> List[Dict[str, Any
     return files
 
 
-def _surplus(folder: str, prefix: str, *, keep: int) -> List[str]:
-    """Return the backups of this C(prefix) beyond the newest C(keep), oldest first."""
+def _surplus(folder: str, prefix: str, *, keep: int, new: str = "") -> List[str]:
+    """Return the backups of this C(prefix) that are too many beside the C(new) one, oldest first.
+
+    The new one is the only one that has just been proved good: it stays whatever its name says of its age, which is
+    wrong where the clock was set back.
+    """
     pattern = re.compile(re.escape(prefix) + r"(\d{8}T\d{6}Z)(?:-(\d+))?")
     backups = []
     try:
@@ -412,17 +419,18 @@ def _surplus(folder: str, prefix: str, *, keep: int) -> List[str]:
     except FileNotFoundError:
         return []
     for name in names:
+        path = f"{folder}/{name}"
         match = pattern.fullmatch(name)
-        if match and stat.S_ISREG(os.lstat(f"{folder}/{name}").st_mode):
-            backups.append((match.group(1), int(match.group(2) or 1), f"{folder}/{name}"))
+        if match and path != new and stat.S_ISREG(os.lstat(path).st_mode):
+            backups.append((match.group(1), int(match.group(2) or 1), path))
     backups.sort()
-    return [path for _instant, _number, path in backups[: max(len(backups) - keep, 0)]]
+    return [path for _instant, _number, path in backups[: max(len(backups) - (keep - 1), 0)]]
 
 
-def _prune(folder: str, prefix: str, *, keep: int) -> List[str]:
-    """Remove old backups, once a newer one has been proved good. Raises OSError."""
+def _prune(folder: str, prefix: str, *, keep: int, new: str) -> List[str]:
+    """Remove old backups, once a C(new) one has been proved good. Raises OSError."""
     removed = []
-    for path in _surplus(folder, prefix, keep=keep):
+    for path in _surplus(folder, prefix, keep=keep, new=new):
         os.unlink(path)
         removed.append(printable(path))
     if removed:

@@ -191,6 +191,16 @@ def test_retention(app: str, dest: str, keep: int, removed: List[str]) -> None:
     assert set(os.listdir(dest)) == left
 
 
+def test_the_new_one_stays_where_the_clock_was_set_back(app: str, dest: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    crashed(app)
+    _old(dest, OLD)
+    monkeypatch.setattr(_clock, "compact", lambda _seconds: "20200101T000000Z")
+    result = backup(app, dest_dir=dest, prefix="b_", keep=2)
+    assert result["removed"] == [f"{dest}/{name}" for name in OLD[:2]]
+    assert sorted(os.listdir(dest)) == ["b_20200101T000000Z", OLD[2]]
+    assert rows(result["backup_file"]) == 260
+
+
 def test_a_failed_backup_removes_none(app: str, dest: str) -> None:
     crashed(app)
     flip(f"{app}-wal", frame_offset(9) + 500)
