@@ -498,7 +498,7 @@ def _side_problems(found: Look, holders: _sqlite_holders.Holders) -> List[Proble
                 f"The WAL of {shown} ends in an unfinished write, as after a kill or a power cut: "
                 f"{wal.frames_committed} frames of finished transactions are kept",
                 level="warning",
-                loss=wal.torn_commit,
+                loss=wal.torn_commit and found.acknowledged != wal.frames_committed,
             )
         )
     why = _sqlite_files.why_foreign(found)

@@ -87,7 +87,10 @@ class Header:
 
 @dataclasses.dataclass
 class Look:
-    """Everything that the bytes alone tell about a database."""
+    """Everything that the bytes alone tell about a database.
+
+    C(acknowledged): frames of the WAL whose transactions were acknowledged, C(None) where the index does not tell.
+    """
 
     given: str
     path: str
@@ -95,6 +98,7 @@ class Look:
     header: Optional[Header] = None
     wal: _sqlite_wal.Wal = dataclasses.field(default_factory=_sqlite_wal.Wal)
     backfilled: int = 0
+    acknowledged: Optional[int] = None
     hot_journal: bool = False
     problems: List[Problem] = dataclasses.field(default_factory=list)
 
@@ -326,6 +330,12 @@ def read_wal(found: Look, *, live: bool, deadline: Optional[float] = None) -> No
             index = _index_of(found)
             if index is not None and index.salts == found.wal.salts:
                 found.backfilled = min(index.backfilled, found.wal.frames_committed)
+                # A commit is entered here before it is acknowledged. An index that was built anew since (by whoever
+                # opened the database) knows only what it could read; one from before the host went down may be older
+                # than the WAL.
+                booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+                if index.commits and side.mtime_ns / 1e9 > booted:
+                    found.acknowledged = index.max_frame
 
 
 def _read_live(found: Look, path: str, *, deadline: Optional[float]) -> bool:

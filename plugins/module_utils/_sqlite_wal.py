@@ -66,9 +66,13 @@ class Wal:
 
 @dataclasses.dataclass(frozen=True)
 class WalIndex:
-    """The head of a C(-shm) file: frames it knows, frames already copied into the database, salts of its WAL."""
+    """The head of a C(-shm) file: frames it knows, frames already copied into the database, salts of its WAL.
+
+    C(commits): how many transactions were committed since it was built anew.
+    """
 
     initialised: bool
+    commits: int
     max_frame: int
     backfilled: int
     salts: Tuple[int, int]
@@ -132,13 +136,17 @@ def parse_index(data: bytes) -> Optional[WalIndex]:
     """Return what the first 136 bytes of a C(-shm) file say; C(None) where its two header copies disagree."""
     if len(data) < 136 or data[:48] != data[48:96]:
         return None
-    version, _unused, _change, initialised, _endian, _page, max_frame = struct.unpack_from("=IIIBBHI", data, 0)
+    version, _unused, commits, initialised, _endian, _page, max_frame = struct.unpack_from("=IIIBBHI", data, 0)
     if version != _VERSION:
         return None
     salts = struct.unpack_from(">II", data, 32)  # copied from the WAL header as they stand, unlike the rest
     (backfilled,) = struct.unpack_from("=I", data, 96)
     return WalIndex(
-        initialised=bool(initialised), max_frame=max_frame, backfilled=backfilled, salts=(salts[0], salts[1])
+        initialised=bool(initialised),
+        commits=commits,
+        max_frame=max_frame,
+        backfilled=backfilled,
+        salts=(salts[0], salts[1]),
     )
 
 

@@ -504,6 +504,75 @@ def test_rows_in_the_wal_count(tmp_path: Path) -> None:
     assert result["database"]["page_count"] == result["wal"]["database_pages"]
 
 
+def _unfinished_commit(path: str) -> None:
+    """Let a writer be killed between its last frame, which ends a transaction, and the checksums before it."""
+    crashed(path, shm=True)
+    with open(f"{path}-wal", "r+b") as stream:
+        salts = stream.read(24)[16:]
+        stream.seek(0, os.SEEK_END)
+        stream.write(struct.pack(">II", 2, 9) + salts + bytes(8) + bytes(4096))
+
+
+def _without_index(path: str) -> None:
+    _unfinished_commit(path)
+    os.unlink(f"{path}-shm")
+
+
+def _index_of_more(path: str) -> None:
+    _unfinished_commit(path)
+    _move_index(path, 1)
+
+
+def _index_of_less(path: str) -> None:
+    _unfinished_commit(path)
+    _move_index(path, -1)
+
+
+def _move_index(path: str, frames: int) -> None:
+    with open(f"{path}-shm", "rb") as stream:
+        stream.seek(16)
+        (known,) = struct.unpack("=I", stream.read(4))
+    for copy in (0, 48):
+        patch(f"{path}-shm", copy + 16, struct.pack("=I", known + frames))
+
+
+def _from_before_the_boot(path: str) -> None:
+    _unfinished_commit(path)
+    os.utime(f"{path}-wal", (1e9, 1e9))
+
+
+def _opened_since(path: str) -> None:
+    _unfinished_commit(path)
+    reader = (
+        "import os, signal, sqlite3, sys; "
+        "sqlite3.connect(sys.argv[1]).execute('SELECT count(*) FROM users').fetchone(); "
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", reader, path], check=False)
+    assert os.path.exists(f"{path}-shm")
+
+
+@pytest.mark.parametrize(
+    ("make", "loss"),
+    [
+        # The index says that the last transaction was never acknowledged ...
+        (_unfinished_commit, False),
+        # ... and where it does not, or cannot be believed, rows may be lost.
+        (_without_index, True),
+        (_index_of_more, True),
+        (_index_of_less, True),
+        (_from_before_the_boot, True),
+        (_opened_since, True),
+    ],
+)
+def test_an_unfinished_commit_was_acknowledged_or_not(tmp_path: Path, make: Callable[[str], None], loss: bool) -> None:
+    path = str(tmp_path / "itsm.db")
+    make(path)
+    result = check(path)
+    assert (codes(result), result["healthy"]) == (["wal_torn"], True)
+    assert (result["data_loss_suspected"], result["row_counts"]["incidents"]) == (loss, 260)
+
+
 def test_named_tables(tmp_path: Path) -> None:
     path = str(tmp_path / "itsm.db")
     closed(path)
