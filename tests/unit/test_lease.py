@@ -64,6 +64,7 @@ class Worker:
         started, report = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
+            signal.alarm(20)  # at the latest
             try:
                 with _lease.held(state_dir=seat.state_dir, run=run, memory=seat.memory, clock=seat.clock):
                     os.write(report, b"%d" % self._start(child))
@@ -76,9 +77,10 @@ class Worker:
 
     def _start(self, child):
         if child == "exec":
-            return subprocess.Popen(["sleep", "60"]).pid
+            return subprocess.Popen(["sleep", "20"]).pid
         pid = os.fork() if child == "fork" else -1
         if pid == 0:
+            signal.alarm(20)
             signal.pause()
         return pid
 
