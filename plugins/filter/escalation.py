@@ -42,7 +42,8 @@ def _part(value: Any, key: Any) -> Any:
 
 
 def _plan(rules: Sequence[Mapping[str, Any]], *, contacts: Mapping[str, Any], **state: Any) -> Dict[str, Any]:
-    return escalation.plan(rules, contacts=_readable(contacts), **state)
+    known = _readable(contacts)
+    return escalation.plan(rules, contacts=known if isinstance(known, Mapping) else {}, **state)
 
 
 def _problems(contacts: Any, *, rules: Any, settings: Mapping[str, Any], **known: Any) -> List[str]:

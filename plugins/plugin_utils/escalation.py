@@ -267,6 +267,8 @@ def problems(
 
     C(types): the channels there are. C(settings): the other variables, by their names.
     """
+    if _unreadable(contacts):
+        return [f"escalation_contacts {_UNREADABLE}"]
     if not isinstance(contacts, Mapping):
         return [f"escalation_contacts is {_kind(contacts)}, it must be a dictionary of contacts"]
     found: List[str] = []
@@ -381,6 +383,8 @@ _JUDGES = {
 
 
 def _rules(rules: Any, contacts: Mapping[str, Any]) -> List[str]:
+    if _unreadable(rules):
+        return [f"escalation_rules {_UNREADABLE}"]
     if not isinstance(rules, (list, tuple)) or not rules:
         return [f"escalation_rules is {_kind(rules)}, it must be a list of at least one rule"]
     found = []

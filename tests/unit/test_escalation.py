@@ -355,6 +355,10 @@ def test_a_wrong_channel_is_named(channel, problem):
 @pytest.mark.parametrize(
     ("contacts", "problem"),
     [
+        (
+            escalation.UNREADABLE,
+            "escalation_contacts can not be evaluated, look for a variable in it that is not defined",
+        ),
         (["leader"], "escalation_contacts is a list, it must be a dictionary of contacts"),
         (
             {**CONTACTS, "dba": 7},
@@ -381,6 +385,10 @@ ROW = {"name": "down", "when": True, "to": ["leader"], "reason": "x"}
     ("rows", "problem"),
     [
         ([], "escalation_rules is a list, it must be a list of at least one rule"),
+        (
+            escalation.UNREADABLE,
+            "escalation_rules can not be evaluated, look for a variable in it that is not defined",
+        ),
         (["down"], "escalation_rules[0] is a text, it must be a dictionary"),
         ([{"name": "down", "when": True, "to": []}], "escalation_rules[0].reason is missing"),
         ([{**ROW, "to": "leader"}], "escalation_rules[0].to is a text, it must be a list of contacts"),
