@@ -180,15 +180,11 @@ def _open_incidents(state_dir: str) -> Optional[List[str]]:
     return found
 
 
-def prune(place: str, *, incident: str, state_dir: str, keep: Keep, now: Optional[float] = None) -> List[str]:
-    """Remove from C(place) the bundles of incidents beyond what C(keep) says; return the incidents they were of.
-
-    Never of C(incident), of an open one, or, where it cannot be told which those are, of any.
-    """
-    spared = _open_incidents(state_dir)
-    if spared is None or not os.path.isdir(place):
-        return []
-    moment = time.time() if now is None else now
+def _prune(place: str, *, spared: Sequence[str], keep: Keep) -> None:
+    """Remove from C(place) the bundles of incidents beyond what C(keep) says, never those of C(spared)."""
+    if not os.path.isdir(place):
+        return
+    now = time.time()
     tops = [os.path.join(place, name) for name in os.listdir(place) if _NAME.match(name)]
     # The newest pass is as old as the incident's evidence is.
     ages = {
@@ -196,16 +192,12 @@ def prune(place: str, *, incident: str, state_dir: str, keep: Keep, now: Optiona
             os.stat(os.path.join(folder, _MANIFEST_NAME)).st_mtime for folder in _folders(top) if _manifest(folder)
         )
         for top in tops
-        if _is_incident(top) and os.path.basename(top) not in (*spared, incident)
+        if _is_incident(top) and os.path.basename(top) not in spared
     }
-    removed = []
     # This incident's own is one of those that are kept.
     for number, (top, written) in enumerate(sorted(ages.items(), key=lambda pair: -pair[1]), start=2):
-        old = bool(keep.days) and moment - written > keep.days * 86400
-        if old or (keep.incidents and number > keep.incidents):
+        if (keep.days and now - written > keep.days * 86400) or (keep.incidents and number > keep.incidents):
             _remove(top)
-            removed.append(os.path.basename(top))
-    return removed
 
 
 def _remove(top: str) -> None:
@@ -228,13 +220,15 @@ def save(
     limit: int = LIMIT,
     elsewhere: Sequence[str] = _ELSEWHERE,
     timeout: float = 10.0,
+    home_answers: bool = True,
     dry_run: bool = False,
 ) -> Saved:
     """Write C(files) (see L(_triage_question)) as the bundle of C(incident) and say where it is.
 
     All passes on one incident together stay below C(limit) bytes; the first files come first. Where C(state_dir) has no
-    room, cannot be written to, or does not answer within C(timeout) seconds, the next of C(elsewhere) that can is
-    taken; where none has room for all of it, the one with the most for a part; both with a warning and in the manifest.
+    room, cannot be written to, or does not answer within C(timeout) seconds (or, without C(home_answers), is known not
+    to), the next of C(elsewhere) that can is taken; where none has room for all of it, the one with the most for a
+    part; both with a warning and in the manifest.
     C(about) is what the manifest says besides. Raises EvidenceError.
     """
     if not _NAME.match(incident):
@@ -246,6 +240,12 @@ def save(
         ({**item, "source": redact(str(item["source"]))}, redact(str(item["text"])).encode("utf-8", "replace"))
         for item in files
     ]
+    # Where nobody can tell which incident is open, nothing is pruned.
+    spared: Optional[List[str]] = None
+    if home_answers:
+        # In a process of its own, as all below: a state folder on a dead mount must not keep the run from going on.
+        asked = _parts.ask({"open": functools.partial(_open_incidents, state_dir)}, timeout=timeout / 2)["open"]
+        spared = asked.value if asked.error is None else None
     needed = min(limit, _MANIFEST + sum(_ENTRY + len(data) for _item, data in contents)) + _SPARE
     reasons: List[str] = []
 
@@ -253,9 +253,9 @@ def save(
         """Write it to C(place); return C(path), or the C(reason) why not and how much C(room) there is."""
         if place != home and not _ours(place):
             return {"reason": f"{place} belongs to somebody else"}
-        if not dry_run:
+        if not dry_run and spared is not None:
             with contextlib.suppress(OSError):  # a bundle too many is no reason to have none
-                prune(place, incident=incident, state_dir=state_dir, keep=keep)
+                _prune(place, spared=[*spared, incident], keep=keep)
         room = _room(place)
         if room < wanted:
             return {"reason": f"{place} has {room} bytes free, {wanted} are needed", "room": room}
@@ -273,19 +273,22 @@ def save(
         return {"path": folder}
 
     def ask(place: str, **how: int) -> Dict[str, Any]:
-        # In a process of its own: a state folder on a dead mount must not keep the run from going on.
         answer = _parts.ask({place: functools.partial(attempt, place, **how)}, timeout=timeout)[place]
         found: Dict[str, Any] = answer.value if answer.error is None else {"reason": f"{place}: {answer.error}"}
         return found
 
     rooms: Dict[str, int] = {}
-    for place in (home, *elsewhere):
+    places = [home, *elsewhere]
+    if not home_answers:
+        places.remove(home)
+        reasons.append(f"{home} is on a disk that does not answer")
+    for place in places:
         found = ask(place, limit=limit, wanted=needed)
         if "path" in found:
             return Saved(path=found["path"], warnings=_warnings(found["path"], reasons))
         reasons.append(found["reason"])
         rooms[place] = found.get("room", 0)
-    place, room = max(rooms.items(), key=lambda item: item[1])
+    place, room = max(rooms.items(), key=lambda item: item[1], default=("", 0))
     part = room - _SPARE
     if part >= _LEAST:
         reasons.append("nowhere is room for all of it: only a part is kept")

@@ -38,10 +38,11 @@ Part = Callable[[Question], Dict[str, Any]]
 
 # The first questions tell the others where to look; they read only systemd, /proc and small files.
 _EARLY_SHARE = 0.15
+_PATHS = ("database", "log", "working directory")
 # What is kept back of the deadline for the findings and the bundle.
-_LAST_SHARE = 0.1
-# A place for the bundle that does not answer by then is passed over.
-_LEAST_FOR_BUNDLE = 1.0
+_LAST_SHARE = 0.15
+# Seconds that a place for the bundle is given at least: it is written to disk file by file.
+_LEAST_FOR_BUNDLE = 2.0
 # A file whose beginning is not read by then is on a disk that does not answer.
 _SIGN_OF_LIFE = 1.0
 
@@ -176,8 +177,6 @@ class _Triage:
         """Ask what tells the other parts where to look."""
         timeout = min(self._part_timeout, self._deadline * _EARLY_SHARE)
         parts: Dict[str, Part] = {"app_dir": _app_dir}
-        if self._service.pid_file:
-            parts["pid_file"] = _pid_file
         if self._service.manager == "systemd":
             parts["unit"] = _triage_service.unit
         self._ask(parts, timeout=timeout)
@@ -192,18 +191,21 @@ class _Triage:
         self._known["processes"] = self.done.of("process").get("processes", [])
         names = ("database_path", "database_path_source", "certificate", "key")
         self._known.update({name: environment.get(name) for name in names})
-        self._ask({"paths": _triage_service.paths}, timeout=timeout)
+        self._ask(
+            {f"paths:{what}": functools.partial(_triage_service.paths, what=what) for what in _PATHS}, timeout=timeout
+        )
         self._known["database"] = self._database()["path"]
 
     def _database(self) -> Dict[str, str]:
         """Return the database in use, how that is known, and the configured one."""
-        entries = self.done.facts["paths"]
-        if isinstance(entries, list):
-            entry = next(item for item in entries if item["what"] == "database")
-            return {"path": entry["effective"], "source": entry["source"], "configured": entry["configured"]}
-        # Links could not be followed: the disk does not answer.
+        for entry in self.done.facts["paths"]:
+            if entry.get("what") == "database" and "effective" in entry:
+                return {"path": entry["effective"], "source": entry["source"], "configured": entry["configured"]}
+        # Links could not be followed: its disk does not answer.
+        question = dataclasses.replace(self._base, known=self._known)
+        path, source = _triage_service.used_database(question, real=os.path.normpath)
         configured = os.path.normpath(self._service.path(self._service.db_path))
-        return {"path": configured, "source": "db_path", "configured": configured}
+        return {"path": path, "source": source, "configured": configured}
 
     def late(self) -> None:
         """Ask everything else."""
@@ -225,6 +227,8 @@ class _Triage:
             "cores": _triage_host.cores,
             "log": _triage_logs.log,
         }
+        if service.pid_file:
+            parts["pid_file"] = _pid_file
         if service.manager == "systemd":
             parts["journal"] = _triage_logs.journal
         if service.tls_cert_path or (self._known.get("certificate") or {}).get("path"):
@@ -263,6 +267,8 @@ class _Triage:
         facts.pop("files", None)
         for item in facts["disk"]:
             item.setdefault("path", self._places()[item["use"]])
+        for item in facts["paths"]:
+            item.setdefault("what", item.pop("use", None))
         facts["database"] = {**facts["database"], **self._database()}
         facts["service"] = {
             "app_dir": service.app_dir,
@@ -343,6 +349,7 @@ def triage(
                 keep=_evidence.Keep(incidents=evidence_keep, days=evidence_keep_days),
                 limit=evidence_limit,
                 timeout=max(_LEAST_FOR_BUNDLE, deadline - asking.elapsed),
+                home_answers=done.answered("disk:state"),
                 dry_run=not save,
             )
         except _evidence.EvidenceError as error:

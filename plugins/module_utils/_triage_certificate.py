@@ -20,13 +20,13 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage_questio
 
 _CERTIFICATE_NAME = re.compile(r"(?:\w+_)?(?:SSL|TLS|HTTPS)_(?:CERT|CRT|CERTIFICATE)_(?:PATH|FILE)")
 _KEY_NAME = re.compile(r"(?:\w+_)?(?:SSL|TLS|HTTPS)_(?:PRIVATE_?)?KEY_(?:PATH|FILE)")
-# What OpenSSL itself reads: those it trusts, not what it serves.
-_NOT_SERVED = ("SSL_CERT_FILE",)
+# What OpenSSL itself reads, under this and longer names: those it trusts, not what it serves.
+_TRUSTED = "SSL_CERT_FILE"
 
 
 def names_certificate(name: str) -> bool:
     """Whether a variable of this name holds the path of a certificate that is served."""
-    return _CERTIFICATE_NAME.fullmatch(name) is not None and name not in _NOT_SERVED
+    return _CERTIFICATE_NAME.fullmatch(name) is not None and not name.endswith(_TRUSTED)
 
 
 def names_key(name: str) -> bool:

@@ -16,7 +16,7 @@ import ssl
 import stat
 import threading
 import time
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _clock,
@@ -344,49 +344,61 @@ def process(question: Question) -> Dict[str, Any]:
     )
 
 
-def paths(question: Question) -> Dict[str, Any]:
-    """See which paths the service really uses, against what is configured here.
+def _opened(question: Question, kind: str, configured: str) -> Optional[str]:
+    """Return the configured one of the files that the service has open, else the first of that kind."""
+    names = [path for item in question.known.get("processes", ()) for path in item[kind]]
+    return configured if configured in names else (names or [None])[0]
 
-    What it has open beats what its variables say, and that what is configured.
+
+def used_database(question: Question, *, real: Callable[[str], str]) -> Tuple[str, str]:
+    """Return the database that the service really uses, and how that is known.
+
+    What it has open beats what its variables say, and that what is configured. C(real) makes a path comparable.
     """
     service, known = question.service, question.known
-    processes: Sequence[Mapping[str, Any]] = known.get("processes", ())
+    configured = real(service.path(service.db_path))
+    path = _opened(question, "open_databases", configured)
+    if path is not None:
+        return path, "open in the running process"
+    if known.get("database_path"):
+        return real(known["database_path"]), str(known.get("database_path_source"))
+    return configured, "db_path"
 
-    def compared(what: str, configured: str, effective: Optional[str], source: str) -> Dict[str, Any]:
-        real = os.path.realpath(configured)
-        return {
+
+def _used_log(question: Question) -> Tuple[Optional[str], str]:
+    return _opened(question, "open_logs", os.path.realpath(question.service.log_file)), "open in the running process"
+
+
+def _used_folder(question: Question) -> Tuple[Optional[str], str]:
+    processes = question.known.get("processes", ())
+    folder, source = question.known.get("working_directory"), "the unit"
+    if processes:
+        folder, source = processes[0]["cwd"], "the running process"
+    return (os.path.realpath(folder) if folder else None), source
+
+
+def paths(question: Question, *, what: str) -> Dict[str, Any]:
+    """See which path the service really uses, against the one that is configured here."""
+    service = question.service
+    if what == "database":
+        effective: Optional[str]
+        configured = service.path(service.db_path)
+        effective, source = used_database(question, real=os.path.realpath)
+    elif what == "log":
+        configured = service.log_file
+        effective, source = _used_log(question)
+    else:
+        configured = service.app_dir
+        effective, source = _used_folder(question)
+    configured = os.path.realpath(configured)
+    return found(
+        {
             "what": what,
-            "configured": real,
+            "configured": configured,
             "effective": effective,
             "source": source,
-            "same": None if effective is None else effective == real,
+            "same": None if effective is None else effective == configured,
         }
-
-    def opened(kind: str, configured: str) -> Optional[str]:
-        names = [path for item in processes for path in item[kind]]
-        return configured if configured in names else (names or [None])[0]
-
-    database = service.path(service.db_path)
-    path, source = opened("open_databases", os.path.realpath(database)), "open in the running process"
-    if path is None and known.get("database_path"):
-        path, source = os.path.realpath(known["database_path"]), str(known.get("database_path_source"))
-    if path is None:
-        path, source = os.path.realpath(database), "db_path"
-    if processes:
-        folder, of = processes[0]["cwd"], "the running process"
-    else:
-        folder, of = known.get("working_directory"), "the unit"
-    return found(
-        [
-            compared("database", database, path, source),
-            compared(
-                "log",
-                service.log_file,
-                opened("open_logs", os.path.realpath(service.log_file)),
-                "open in the running process",
-            ),
-            compared("working directory", service.app_dir, os.path.realpath(folder) if folder else None, of),
-        ]
     )
 
 
