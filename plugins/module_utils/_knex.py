@@ -151,18 +151,6 @@ def _look_at_files(db_path: str) -> Tuple[_sqlite_files.Look, _sqlite_holders.Ho
     return found, holders
 
 
-def _read(found: _sqlite_files.Look, *, way: str) -> List[_sqlite_view.Message]:
-    """Let a child read knex's own tables. Raises SqliteError."""
-    with contextlib.ExitStack() as stack:
-        target = stack.enter_context(_sqlite_view.private_copy(found)) if way == "copy" else found.path
-
-        def work(emit: _sqlite_view.Emit) -> None:
-            _emit_tables(_sqlite_view.connect(target, way=way, busy_timeout=_BUSY_SECONDS), emit)
-
-        deadline = time.monotonic() + _READ_SECONDS
-        return _sqlite_view.in_child(work, deadline=deadline, read_only=way != "copy")
-
-
 def read_tables(db_path: str) -> Tables:
     """Return what knex's tables in the database C(db_path) hold, without leaving a trace beside it.
 
@@ -170,14 +158,14 @@ def read_tables(db_path: str) -> Tables:
     """
     for attempt in range(_READ_ATTEMPTS):
         found, holders = _look_at_files(db_path)
-        way = _sqlite_view.choose_way(found, holders)
+        deadline = time.monotonic() + _READ_SECONDS
         try:
-            messages = _read(found, way=way)
+            with _sqlite_view.way_in(found, holders, busy_timeout=_BUSY_SECONDS, deadline=deadline) as way:
+                messages = way.read(_emit_tables, deadline=deadline)
+                steady = way.steady
         except _sqlite_files.SqliteError as error:
             raise KnexError(f"Cannot read the migrations in {db_path}: {error}") from error
         end = messages[-1]
-        # Without locks nobody is held off: what was read counts only where the files are still the same.
-        steady = way in ("live", "locked") or _sqlite_files.stamps_of(found.path) == found.stamps
         if steady and set(end) == {"event"}:
             break
         time.sleep(0.1 * (attempt + 1))

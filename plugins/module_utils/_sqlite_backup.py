@@ -244,24 +244,19 @@ def _copy(
     """Make C(target), verify it, and return what is known of it. Raises OSError, SqliteError."""
     shown = printable(found.path)
     for _ in range(_ATTEMPTS):
-        way = _sqlite_view.choose_way(found, holders)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(target)
-        with contextlib.ExitStack() as stack:
-            source = found.path
-            if way == "copy":
-                source = stack.enter_context(_sqlite_view.private_copy(found))
+        with _sqlite_view.way_in(found, holders, busy_timeout=busy_timeout, deadline=deadline) as way:
             messages = _sqlite_view.in_child(
-                lambda emit, source=source, way=way: _copy_pages(  # type: ignore[misc]
-                    source, target, emit, way=way, busy_timeout=busy_timeout, deadline=deadline
-                ),
+                lambda emit, way=way: _copy_pages(way, target, emit, deadline=deadline),  # type: ignore[misc]
                 deadline=deadline,
                 read_only=False,  # until the copy is open
             )
+            steady = way.steady
         end = messages[-1]
         # An index that cannot be read any more: the service ended between the look and the connection.
         vanished = "readonly" in end.get("error", "")
-        if not vanished and (way in ("live", "locked") or _sqlite_files.stamps_of(found.path) == found.stamps):
+        if steady and not vanished:
             break
         found, holders = _survey(found.given, proc_root=proc_root)
     else:
@@ -287,16 +282,14 @@ def _copy(
     return verified
 
 
-def _copy_pages(
-    source: str, target: str, emit: _sqlite_view.Emit, *, way: str, busy_timeout: float, deadline: float
-) -> None:
+def _copy_pages(way: _sqlite_view.WayIn, target: str, emit: _sqlite_view.Emit, *, deadline: float) -> None:
     """Run in the child: count and copy within one snapshot."""
     copy = sqlite3.connect(target, isolation_level=None)
     copy.execute("PRAGMA journal_mode=OFF")
     copy.execute("PRAGMA synchronous=OFF")  # flushed as a whole at the end
-    if way != "copy":
+    if way.read_only:
         _sqlite_view.give_up_writing()
-    connection = _sqlite_view.connect(source, way=way, busy_timeout=busy_timeout)
+    connection = way.connect()
 
     def progress(_status: int, remaining: int, _total: int) -> None:
         if remaining and time.monotonic() > deadline:

@@ -15,7 +15,7 @@ import sqlite3
 import stat
 import struct
 import time
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _clock,
@@ -128,27 +128,14 @@ def _attempt(
     done = _Examination()
     asked = [name for name in CHECKS if name in checks]
     if found.openable:
-        way = _sqlite_view.choose_way(found, holders)
         try:
-            with contextlib.ExitStack() as stack:
-                target = found.path
-                if way == "copy":
-                    target = stack.enter_context(_sqlite_view.private_copy(found))
-                _examine(
-                    done,
-                    found=found,
-                    target=target,
-                    way=way,
-                    checks=asked,
-                    row_counts=row_counts,
-                    deadline=deadline,
-                    busy_timeout=busy_timeout,
-                    holders=holders,
-                )
+            with _sqlite_view.way_in(found, holders, busy_timeout=busy_timeout, deadline=deadline) as way:
+                _examine(done, way, checks=asked, row_counts=row_counts, deadline=deadline, holders=holders)
+                done.steady = done.steady and way.steady
+        except _sqlite_view.OutOfTime:
+            pass  # nothing was read: every check was skipped
         except SqliteError as error:
             done.problems.append(Problem("unreadable", str(error)))
-        if way in ("alone", "still", "copy"):
-            done.steady = _sqlite_files.stamps_of(found.path) == found.stamps
     for name in asked:
         done.checks.setdefault(name, UNREAD if done.problems or not found.openable else SKIPPED)
     problems = [*found.problems, *_holder_problems(found, holders)]
@@ -191,24 +178,19 @@ def _attempt(
 
 def _examine(
     done: _Examination,
+    way: _sqlite_view.WayIn,
     *,
-    found: Look,
-    target: str,
-    way: str,
     checks: Sequence[str],
     row_counts: Union[bool, Sequence[str]],
     deadline: float,
-    busy_timeout: float,
     holders: _sqlite_holders.Holders,
 ) -> None:
     """Let a child process read the database and take over what it says."""
-    shown = printable(found.path)
-
-    def work(emit: _sqlite_view.Emit) -> None:
-        connection = _sqlite_view.connect(target, way=way, busy_timeout=busy_timeout)
-        _answer(connection, emit, checks=checks, row_counts=row_counts, deadline=deadline)
-
-    messages = _sqlite_view.in_child(work, deadline=deadline, read_only=way != "copy")
+    shown = printable(way.found.path)
+    messages = way.read(
+        lambda connection, emit: _answer(connection, emit, checks=checks, row_counts=row_counts, deadline=deadline),
+        deadline=deadline,
+    )
     for message in messages:
         event = message["event"]
         if event == "basics":
@@ -221,7 +203,7 @@ def _examine(
             done.checks["row_counts"] = "ok"
             if missing:
                 done.problems.append(Problem("no_such_table", f"{shown} has no table {', '.join(missing)}", loss=True))
-    _take_end(done, messages[-1], found=found, holders=holders)
+    _take_end(done, messages[-1], found=way.found, holders=holders)
     if len(messages[-1]) > 1 or not done.basics:
         return
     if not done.basics["tables"]:
@@ -229,14 +211,7 @@ def _examine(
     if "integrity" in checks:
         quick = done.checks.get("quick", "")
         if quick == "ok":
-            _check_tables(
-                done,
-                found=found,
-                connect=lambda: _sqlite_view.connect(target, way=way, busy_timeout=busy_timeout),
-                read_only=way != "copy",
-                deadline=deadline,
-                holders=holders,
-            )
+            _check_tables(done, way, deadline=deadline, holders=holders)
         else:
             done.checks["integrity"] = quick  # which is part of it
     if "quick" not in checks and done.checks.get("integrity") != SKIPPED:
@@ -259,13 +234,7 @@ def _take_end(done: _Examination, end: _sqlite_view.Message, *, found: Look, hol
 
 
 def _check_tables(
-    done: _Examination,
-    *,
-    found: Look,
-    connect: Callable[[], sqlite3.Connection],
-    read_only: bool,
-    deadline: float,
-    holders: _sqlite_holders.Holders,
+    done: _Examination, way: _sqlite_view.WayIn, *, deadline: float, holders: _sqlite_holders.Holders
 ) -> None:
     """Do what integrity_check does beyond quick_check (indexes and UNIQUE), table by table on all processors.
 
@@ -277,14 +246,14 @@ def _check_tables(
     # Older libraries cannot check a single one; more numbers than these do not fit into a pipe.
     single = sqlite3.sqlite_version_info >= (3, 33) and len(names) < 10000
     tables: Sequence[Optional[str]] = names if single else [None]
-    large = found.files["database"].size >= _LARGE
+    large = way.found.files["database"].size >= _LARGE
     processes = min(len(os.sched_getaffinity(0)), _PROCESSES, len(tables)) if large else 1
     turn, turns = os.pipe()  # each process takes the number of the next table out of it
     os.write(turns, b"".join(struct.pack("=I", number) for number in range(len(tables))))
     os.close(turns)
 
     def work(emit: _sqlite_view.Emit) -> None:
-        connection = connect()
+        connection = way.connect()
         with _sqlite_view.interrupted_at(connection, deadline):
             connection.execute(f"PRAGMA mmap_size={_MAP}")
             while True:
@@ -294,7 +263,7 @@ def _check_tables(
                 emit(_run_check(connection, "integrity", table=tables[struct.unpack("=I", number)[0]]))
 
     try:
-        answers = _sqlite_view.in_children([work] * processes, deadline=deadline, read_only=read_only)
+        answers = _sqlite_view.in_children([work] * processes, deadline=deadline, read_only=way.read_only)
     finally:
         os.close(turn)
     whole: _sqlite_view.Message = {"event": "check", "name": "integrity", "lines": []}
@@ -306,9 +275,9 @@ def _check_tables(
                     whole["error"] = message["error"]
         if messages[-1].get("timeout"):
             whole["error"] = "interrupted"
-        _take_end(done, messages[-1], found=found, holders=holders)
+        _take_end(done, messages[-1], found=way.found, holders=holders)
     if all(len(messages[-1]) == 1 or "timeout" in messages[-1] for messages in answers):
-        _take_check(done, whole, shown=printable(found.path))
+        _take_check(done, whole, shown=printable(way.found.path))
 
 
 def _answer(

@@ -69,6 +69,52 @@ def choose_way(found: _sqlite_files.Look, holders: _sqlite_holders.Holders) -> s
     return "still" if found.wal.size else "alone"
 
 
+class OutOfTime(_sqlite_files.SqliteError):
+    """The deadline came before the database could be read."""
+
+
+@dataclasses.dataclass(frozen=True)
+class WayIn:
+    """How the database C(found) is read: the C(way), see above, and the file that is opened, which may be a copy."""
+
+    found: _sqlite_files.Look
+    way: str
+    path: str
+    busy_timeout: float
+
+    def connect(self) -> sqlite3.Connection:
+        """Open it for reading; for child processes only. Raises sqlite3.Error."""
+        return connect(self.path, way=self.way, busy_timeout=self.busy_timeout)
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the right to write is given up for it."""
+        return self.way != "copy"
+
+    @property
+    def steady(self) -> bool:
+        """Whether everything that was read up to now is of the same content.
+
+        Without locks nobody is held off, so it is where the files still are what they were when they were looked at.
+        """
+        return self.way in ("live", "locked") or _sqlite_files.stamps_of(self.found.path) == self.found.stamps
+
+    def read(self, work: Callable[[sqlite3.Connection, Emit], None], *, deadline: float) -> List[Message]:
+        """Run C(work) on a connection in a child process, see M(in_child)."""
+        return in_child(lambda emit: work(self.connect(), emit), deadline=deadline, read_only=self.read_only)
+
+
+@contextlib.contextmanager
+def way_in(
+    found: _sqlite_files.Look, holders: _sqlite_holders.Holders, *, busy_timeout: float, deadline: float
+) -> Iterator[WayIn]:
+    """Choose the way into a database that may be opened. Raises SqliteError, OutOfTime."""
+    way = choose_way(found, holders)
+    with contextlib.ExitStack() as stack:
+        path = stack.enter_context(private_copy(found, deadline=deadline)) if way == "copy" else found.path
+        yield WayIn(found=found, way=way, path=path, busy_timeout=busy_timeout)
+
+
 def connect(path: str, *, way: str, busy_timeout: float) -> sqlite3.Connection:
     """Open C(path) for reading the given C(way). Raises sqlite3.Error."""
     query = {
@@ -263,26 +309,29 @@ def interrupted_at(connection: sqlite3.Connection, deadline: float) -> Iterator[
 
 
 @contextlib.contextmanager
-def private_copy(found: _sqlite_files.Look) -> Iterator[str]:
-    """Copy the database with its journal and WAL into a private folder; yield the copy's path. Raises SqliteError."""
+def private_copy(found: _sqlite_files.Look, *, deadline: float) -> Iterator[str]:
+    """Copy the database with its journal and WAL into a private folder; yield the copy's path.
+
+    Raises SqliteError, OutOfTime.
+    """
     needed = sum(facts.size for name, facts in found.files.items() if name != "shm")
     folder = tempfile.mkdtemp(prefix="itsm-nexus-")
+    what = f"Cannot copy {_sqlite_files.printable(found.path)} to {folder}"
     try:
         if _sqlite_files.free_bytes(folder) < needed + (16 << 20):
-            raise _sqlite_files.SqliteError(
-                f"Cannot copy {_sqlite_files.printable(found.path)} to {folder}: {needed} bytes do not fit there"
-            )
+            raise _sqlite_files.SqliteError(f"{what}: {needed} bytes do not fit there")
         target = f"{folder}/copy.db"
         for name in ("database", "wal", "journal"):
             if name in found.files:
                 source = _sqlite_files.open_regular(found.files[name].path)
                 with open(source, "rb") as reader, open(target + _sqlite_files.SUFFIXES[name], "wb") as writer:
-                    shutil.copyfileobj(reader, writer, 1 << 20)
+                    for chunk in iter(lambda reader=reader: reader.read(1 << 20), b""):  # type: ignore[misc]
+                        if time.monotonic() > deadline:
+                            raise OutOfTime(f"{what}: the time is over")
+                        writer.write(chunk)
         yield target
     except OSError as error:
-        raise _sqlite_files.SqliteError(
-            f"Cannot copy {_sqlite_files.printable(found.path)} to {folder}: {error.strerror or error}"
-        ) from error
+        raise _sqlite_files.SqliteError(f"{what}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

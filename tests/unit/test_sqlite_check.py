@@ -641,6 +641,14 @@ def test_time_budget(large: str) -> None:
     assert result["healthy"]
 
 
+def test_time_budget_of_the_copy_that_a_hot_journal_takes(tmp_path: Path) -> None:
+    path = str(tmp_path / "itsm.db")
+    _hot_journal(path)
+    result = check(path, checks=["quick", "integrity"], time_budget=0.000001)
+    assert set(result["checks"].values()) == {"skipped: time budget"}
+    assert (codes(result), result["healthy"], result["conclusive"]) == (["hot_journal"], True, False)
+
+
 def test_quick_answers_where_integrity_has_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(tmp_path / "itsm.db")
     closed(path)
