@@ -69,10 +69,11 @@ DOWN_TOLD = [told(*each) for each in DOWN]
 
 def test_the_first_rule_that_applies_decides():
     verdict = plan("down")
-    assert {name: verdict[name] for name in ("rule", "level", "to", "reason")} == {
+    assert {name: verdict[name] for name in ("rule", "level", "to", "contacts", "reason")} == {
         "rule": "down",
         "level": "down",
         "to": ["the leader"],
+        "contacts": ["leader"],
         "reason": "why down",
     }
     assert verdict["deliveries"][1] == {
