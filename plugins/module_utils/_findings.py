@@ -601,8 +601,7 @@ def unhandled_exception(view: View) -> Optional[Finding]:
     if not view.troubled:
         return None
     found = view.exceptions()
-    gone = view.gone or view.restarted
-    word = None if found or not gone else view.last_word()
+    word = view.last_word() if view.gone and not found else None
     by_hand = view.part("service").get("manager") == "process" and view.gone
     if not found and not (word and (view.exited or by_hand)):
         return None

@@ -279,7 +279,8 @@ class View:
             inodes, free_inodes = mount["inodes"], mount["inodes_available"]
             if free < min(size * _FULL_SHARE, _FULL_BYTES):
                 what, wanted = "bytes", min(size * _ROOM_SHARE, _ROOM_BYTES) - free
-            elif inodes and free_inodes < min(inodes * _FULL_SHARE, _FULL_INODES):
+            # Where inodes are not counted (btrfs), there are none of either.
+            elif free_inodes < min(inodes * _FULL_SHARE, _FULL_INODES):
                 what, wanted = "inodes", min(inodes * _ROOM_SHARE, _ROOM_INODES) - free_inodes
             else:
                 continue

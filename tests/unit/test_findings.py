@@ -289,6 +289,8 @@ CASES = [
     # Whom nobody asked systemd to stop was sent its TERM by somebody else.
     ("killed", [GONE, IN_ORDER, BY_TERM, exits(1)], "signal TERM"),
     ("killed", [GONE, PROCESS], "without a last word: it was killed"),
+    # What it complained of long ago is no last word.
+    ("killed", [GONE, PROCESS, log("ERROR out of luck", written_at="2026-02-01T00:00:00.000Z")], "without a last word"),
     ("killed", [GONE, PROCESS, NO_PID_FILE, log("INFO GET / 200")], "killed, or stopped by hand"),
     ("stopped", [GONE, IN_ORDER], "nobody stopped it"),
     ("stopped", [GONE, IN_ORDER, BLIND], "does not tell"),
@@ -324,6 +326,8 @@ CASES = [
         [GONE, EXIT_1, {"journal": {"lines": [f"{NOW} node: fatal: no licence", f"{NOW} systemd: Failed."]}}],
         "no licence",
     ),
+    # It misses a variable, but complains of something else.
+    ("unhandled_exception", [GONE, EXIT_1, MISSING_SECRET, exception()], "Error: boom"),
     # A file of its own is no dependency.
     (
         "unhandled_exception",
@@ -531,6 +535,8 @@ CASES = [
     ("disk_read_only", [GONE, {"disk": [{**ROOM, "use": "database", "read_only": True}]}], "/srv is read-only"),
     ("unknown", [GONE], "has no process"),
     ("unknown", [GONE, EXIT_1], "exit code 1"),
+    # A unit has no pid file; one that lies about says nothing.
+    ("unknown", [GONE, {"service": {"pid_file_exists": True}}], "has no process"),
     # Worth a note, and not why.
     ("unknown", [GONE, {"certificate": {"key": {"readable": False}}}], "has no process"),
     ("unknown", [GONE, OTHER_DATABASE, MISSING_SECRET, {"unit": {"exit_code": "killed"}}, FULL_TMP], "has no process"),
@@ -764,6 +770,7 @@ DATABASE_FULL = {"disk": [{**ROOM, "use": "database", "mount": "/srv", "size": 2
         ([FALLEN_BACK, {"certificate": {"key": None}}], ALL),
         ([FALLEN_BACK], [STANDARD, CLEAN]),
         ([GONE, {"certificate": EXPIRED}], []),
+        ([GONE, {"certificate": EXPIRED}, {"answer": {"error": "timed out"}}], []),
         ([SILENT, {"certificate": EXPIRED}], []),
         ([GONE, signature("tls", "key values mismatch"), {"certificate": WRONG_KEY}], ALL),
         ([GONE, signature("tls", "key values mismatch")], []),
@@ -873,6 +880,17 @@ def test_another_node_that_the_kernel_killed_is_not_the_service():
     assert [item.cause for item in found] == ["unknown"]
 
 
+def test_an_end_has_one_cause():
+    assert [item.cause for item in evaluate(GONE, IN_ORDER, BY_TERM, exits(1))] == ["killed"]
+    assert [item.cause for item in evaluate(GONE, IN_ORDER, BY_TERM, exits(1), STOPPING)] == ["stopped"]
+
+
+def test_a_stranger_on_one_port_is_not_why_the_other_one_hangs():
+    other = {"ports": [HEALTHY["ports"][0], {"port": 8080, "address": "::", "owners": [STRANGER]}]}
+    found = {item.cause: item.explained_by for item in evaluate(SILENT, other)}
+    assert found == {"port_conflict": None, "hung": None}
+
+
 def test_ends_that_systemd_was_asked_for_are_no_falls():
     stops = [{"at": f"2026-03-02T01:00:0{n}.000Z", "text": "Stopping itsm-system.service..."} for n in (0, 2, 4)]
     ends = [{"at": f"2026-03-02T01:00:0{n}.000Z", "text": "Main process exited, code=killed"} for n in (1, 3, 5)]
@@ -976,6 +994,9 @@ def test_details_of_memory_that_ran_out():
     # What the host has to give, of which others need some; the heap is the greater part of it.
     assert told["proposal"] == {"memory_max": 72 * 10**8, "max_old_space_size": int(72 * 10**8 * 0.75) >> 20}
     assert details("oom_kill", GONE, killed, {"memory": {"available": 10**8}})["proposal"]["memory_max"] is None
+    # A limit that was not reached is not raised.
+    told = details("oom_kill", GONE, killed, {"unit": {"memory_max": 2**32}})
+    assert told["proposal"] == {"memory_max": 2**32, "max_old_space_size": 3072}
     limited = {"kernel": {"out_of_memory": [MEMCG_LINE, LIMIT_LINE]}}
     told = details("oom_kill", GONE, limited, {"unit": {"memory_max": 2**28}})
     assert told["measured"] == {
