@@ -283,8 +283,21 @@ def test_a_write_that_was_cut_off_leaves_nothing(seat):
     assert sorted(os.listdir(seat.folder)) == ["lease.json"]
 
 
-def test_no_lease_keeps_others_out_for_ever(seat, time):
-    seat.take(run="a", seconds=1e12)
+def without_end(seat):
+    path = os.path.join(seat.folder, "lease.json")
+    with open(path, encoding="utf-8") as stream:
+        lease = json.load(stream)
+    with open(path, "w", encoding="utf-8") as stream:
+        json.dump({**lease, "ends": 1e300}, stream)
+
+
+@pytest.mark.parametrize("how", ["asked for", "found", "renewed"])
+def test_no_lease_keeps_others_out_for_ever(seat, time, how):
+    seat.take(run="a", seconds=1e12 if how == "asked for" else 60)
+    if how != "asked for":
+        without_end(seat)
+    if how == "renewed":
+        seat.take(run="a")
     time.advance(_lease.LONGEST - 1)
     assert seat.holder() is not None
     time.advance(1)
