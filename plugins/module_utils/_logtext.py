@@ -39,10 +39,14 @@ SIGNATURES: Dict[str, Pattern[str]] = {
     "db_corrupt": re.compile(r"SQLITE_CORRUPT|SQLITE_NOTADB|database disk image is malformed|file is not a database"),
     "module_missing": re.compile(
         r"MODULE_NOT_FOUND|ERR_MODULE_NOT_FOUND|Cannot find module|ERR_DLOPEN_FAILED|invalid ELF header|"
-        r"NODE_MODULE_VERSION|Could not locate the bindings file"
+        r"NODE_MODULE_VERSION|Could not locate the bindings file|"
+        # What the loader says of a native driver that was cut off, or built elsewhere.
+        r"file too short|wrong ELF class|undefined symbol: |cannot open shared object file"
     ),
     "migration_locked": re.compile(r"Migration table is already locked|MigrationLocked"),
-    "migration_missing": re.compile(r"SQLITE_ERROR: no such (?:table|column)|no such table: "),
+    "migration_missing": re.compile(
+        r"SQLITE_ERROR: no such (?:table|column)|no such (?:table|column): |table \S+ has no column named "
+    ),
 }
 
 # Troubles that requests answered well may go along with for a while (a health check need not touch the database).

@@ -523,6 +523,10 @@ def test_an_exception_that_ended_node_is_not_crowded_out_by_handled_ones():
         ("SqliteError: database disk image is malformed", "db_corrupt"),
         ("Error: Cannot find module 'express'", "module_missing"),
         ("Error: /srv/app/node_modules/x.node: invalid ELF header", "module_missing"),
+        ("Error: /srv/app/node_modules/x.node: file too short", "module_missing"),
+        ("Error: libstdc++.so.6: cannot open shared object file: No such file or directory", "module_missing"),
+        ("SqliteError: select `due_at` from `incidents` - no such column: due_at", "migration_missing"),
+        ("SqliteError: insert into `incidents` - table incidents has no column named due_at", "migration_missing"),
         ("MigrationLocked: Migration table is already locked", "migration_locked"),
     ],
 )
