@@ -199,7 +199,7 @@ def _renew(command: Sequence[str], *, timeout: float, run: _command.Runner) -> D
     except _command.CommandError as error:
         raise CertificateError(f"command: {error}") from error
     said = _redact.Redactor().text(f"{done.stdout}\n{done.stderr}".strip())
-    return {"rc": done.rc, "output": said[-_MOST_OUTPUT:]}
+    return {"command_rc": done.rc, "output": said[-_MOST_OUTPUT:]}
 
 
 def ensure(
@@ -223,7 +223,7 @@ def ensure(
         raise CertificateError(f"timeout is {timeout:g}: must be more than 0 seconds")
     before = after = look(pair, run=run)
     mended = renewed = False
-    done: Dict[str, Any] = {"rc": None, "output": ""}
+    done: Dict[str, Any] = {"command_rc": None, "output": ""}
     if before["problems"] and permissions is not None and permissions.wanted:
         if not pair.key:
             raise CertificateError("key_path: must be given where key_owner, key_group or key_mode is")

@@ -112,7 +112,7 @@ renewed:
   returned: success
   type: bool
   sample: true
-rc:
+command_rc:
   description: Exit code of the command. Null where it was not run, or was ended at its time-out.
   returned: success
   type: int

@@ -74,9 +74,9 @@ def test_one_out_of_its_time_is_told(made, name, said):
 def test_it_is_renewed_and_proved(pair, made):
     command = renewing(pair, made["valid"])
     told = _certificate.ensure(pair, command=command, check_mode=True)
-    assert (told["changed"], told["valid"], told["renewed"], told["rc"]) == (True, False, True, None)
+    assert (told["changed"], told["valid"], told["renewed"], told["command_rc"]) == (True, False, True, None)
     result = _certificate.ensure(pair, command=command)
-    assert (result["changed"], result["valid"], result["renewed"], result["rc"]) == (True, True, True, 0)
+    assert (result["changed"], result["valid"], result["renewed"], result["command_rc"]) == (True, True, True, 0)
     assert "problem: " in result["diff"]["before"]
     assert "problem: " not in result["diff"]["after"]
     assert _certificate.ensure(pair, command=command)["changed"] is False
@@ -92,7 +92,7 @@ def test_a_renewal_whose_key_is_another_one_is_not_good(pair, made):
 def test_a_command_that_renews_nothing(pair, command):
     result = _certificate.ensure(pair, command=command, timeout=0.2)
     assert (result["changed"], result["valid"], result["renewed"]) == (False, False, False)
-    assert result["rc"] == {"true": 0, "sh": 3, "sleep": None}[command[0]]
+    assert result["command_rc"] == {"true": 0, "sh": 3, "sleep": None}[command[0]]
 
 
 def test_what_the_command_says_is_bounded_and_holds_no_secret(pair):
@@ -161,7 +161,7 @@ def test_a_key_that_the_service_may_not_read_is_mended_only_where_asked(closed):
     assert (told["changed"], told["mended"], told["renewed"]) == (True, True, False)
     assert os.stat(closed.key).st_uid == 0
     result = _certificate.ensure(closed, permissions=wanted, command=["false"])
-    assert (result["mended"], result["valid"], result["rc"]) == (True, True, None)
+    assert (result["mended"], result["valid"], result["command_rc"]) == (True, True, None)
     status = os.stat(closed.key)
     assert (status.st_uid, status.st_mode & 0o777) == (pwd.getpwnam("nobody").pw_uid, 0o400)
     assert _certificate.ensure(closed, permissions=wanted)["changed"] is False

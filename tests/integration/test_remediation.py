@@ -1,0 +1,344 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Role remediation on the stand-in service: real faults, and what was found handed to it as triage would."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Iterator
+
+import pytest
+
+from .conftest import ROOT, Run, Service
+
+PLAY = """
+- hosts: itsm_nexus
+  gather_facts: false
+  tasks:
+    - ansible.builtin.include_role:
+        name: itsm_nexus.runbook.remediation
+    - ansible.builtin.copy:
+        content: "{{ remediation_result | to_json }}"
+        dest: RESULT
+        mode: "0600"
+      check_mode: false
+"""
+
+
+def remedy(service: Service, cause: str, *arguments: str, allowed: bool = True, **more: Any) -> tuple[Run, dict]:
+    """Let the role deal with one finding; C(more): its details, and variables of the role and the service."""
+    variables = {name: more.pop(name) for name in list(more) if name.startswith(("remediation_", "nexus_"))}
+    finding = {"cause": cause, "summary": "", "explained_by": None, "details": more}
+    return mend(service, [finding], *arguments, remediation_allowed=[cause] if allowed else ["none"], **variables)
+
+
+def mend(service: Service, findings: list[dict], *arguments: str, **variables: Any) -> tuple[Run, dict]:
+    """Let the role deal with findings."""
+    result = service.folder / "result.json"
+    playbook = service.folder / "remedy.yml"
+    playbook.write_text(PLAY.replace("RESULT", str(result)), encoding="utf-8")
+    run = service.play(str(playbook), *arguments, remediation_findings=findings, **variables)
+    assert run.rc == 0, "a remedy never ends the play"
+    return run, json.loads(result.read_text(encoding="utf-8"))
+
+
+def ticks(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
+
+
+def on_port(service: Service, pid: int, *, ours: bool) -> dict:
+    user, command = os.environ.get("USER") or "root", "node backend/server.js"
+    process = {"pid": pid, "start_ticks": ticks(pid), "user": user, "command": command, "exe": None, "ours": ours}
+    return {"processes": [{"port": port, **process} for port in (service.https_port, service.http_port)]}
+
+
+def only(result: dict) -> dict:
+    (applied,) = result["applied"]
+    return applied
+
+
+def test_what_policy_does_not_name_is_left_and_told(service: Service) -> None:
+    (pid,) = service.pids()
+    run, result = remedy(service, "port_conflict", allowed=False, **on_port(service, pid, ours=True))
+    assert result == {
+        "changed": False,
+        "applied": [],
+        "refused": [{"cause": "port_conflict", "reason": "remediation_allowed does not name it"}],
+    }
+    assert run.recap()["changed"] == 1  # the result's file
+    assert service.pids() == [pid]
+
+
+def test_proposed_sizes_are_told_without_permission_too(laid: Service) -> None:
+    proposal = {"memory_max": 1 << 30, "max_old_space_size": None}
+    _run, result = remedy(laid, "oom_kill", allowed=False, measured={}, proposal=proposal)
+    assert result["refused"][0]["reason"] == "remediation_allowed does not name it; proposed: memory_max=1073741824"
+    _run, result = remedy(laid, "heap_oom", measured={}, proposal=proposal)
+    assert result["refused"] == [{"cause": "heap_oom", "reason": "only a systemd unit can be given sizes"}]
+
+
+def test_a_stale_process_of_the_service_makes_way(service: Service) -> None:
+    (pid,) = service.pids()
+    found = on_port(service, pid, ours=True)
+    _run, told = remedy(service, "port_conflict", "--check", **found)
+    assert (only(told)["changed"], service.pids()) == (True, [pid])
+    run, result = remedy(service, "port_conflict", **found)
+    entry = only(result)
+    assert (entry["cause"], entry["changed"], entry["failed"], entry["detail"]) == (
+        "port_conflict",
+        True,
+        False,
+        [f"stopped pid {pid}"],
+    )
+    assert result["changed"] and result["refused"] == [] and entry["seconds"] > 0
+    assert not service.pids() and not service.listens()
+    assert f"Will be done about port_conflict: stop pid {pid} node backend/server.js" in run.screen
+    _run, again = remedy(service, "port_conflict", **found)
+    assert again["changed"] is False
+
+
+@contextlib.contextmanager
+def stranger(service: Service) -> Iterator[int]:
+    program = (
+        "import socket, time; s = socket.create_server(('127.0.0.1', int(__import__('sys').argv[1]))); time.sleep(99)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, str(service.http_port)], cwd="/") as child:
+        try:
+            while not service.listens():
+                assert child.poll() is None
+            yield child.pid
+        finally:
+            child.kill()
+
+
+def test_a_stranger_makes_way_only_where_policy_names_it(laid: Service) -> None:
+    with stranger(laid) as pid:
+        found = {
+            "processes": [
+                each for each in on_port(laid, pid, ours=False)["processes"] if each["port"] == laid.http_port
+            ]
+        }
+        _run, left = remedy(laid, "port_conflict", **found)
+        reason = f"{pid}: it is not of this application, and no policy names it"
+        assert left == {"changed": False, "applied": [], "refused": [{"cause": "port_conflict", "reason": reason}]}
+        row = {"user": os.environ.get("USER") or "root", "command": rf"\S+python\S* -c .* {laid.http_port}"}
+        _run, result = remedy(laid, "port_conflict", remediation_stop_policy=[row], **found)
+        assert only(result)["detail"] == [f"stopped pid {pid}"]
+        assert not laid.listens()
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path) -> Iterator[None]:
+    if (
+        os.geteuid() != 0
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder], check=False).returncode
+    ):
+        pytest.skip("no tmpfs can be mounted here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def fill(path: Path, *, size: int | None = None) -> None:
+    with contextlib.suppress(OSError), path.open("wb", buffering=0) as stream:
+        while size is None or stream.tell() < size:
+            stream.write(b"x" * 65536)
+
+
+def test_a_full_disk_gets_the_room_it_needs(laid: Service) -> None:
+    with small_disk(laid.log.parent):
+        for number in range(3):
+            fill(laid.log.parent / f"server.log.{number}", size=2 << 20)
+            os.utime(laid.log.parent / f"server.log.{number}", (1 << 30, (1 << 30) - number))
+        fill(laid.log)
+        mount = {
+            "mount": str(laid.log.parent),
+            "path": str(laid.log.parent),
+            "what": "bytes",
+            "available": 0,
+            "size": 8 << 20,
+            "inodes_available": 1000,
+            "inodes": 1000,
+            "wanted": 3 << 20,
+        }
+        _run, result = remedy(laid, "disk_full", mounts=[mount])
+        entry = only(result)
+        assert (entry["failed"], entry["detail"]) == (
+            False,
+            [f"{laid.log}.2 removed, bytes: {2 << 20}", f"{laid.log}.1 removed, bytes: {2 << 20}"],
+        )
+        assert sorted(path.name for path in laid.log.parent.iterdir()) == ["server.log", "server.log.0"]
+        fill(laid.log)
+        _run, result = remedy(laid, "disk_full", mounts=[{**mount, "wanted": 99 << 20}])
+        entry = only(result)
+        assert (entry["changed"], entry["failed"]) == (True, True)
+        assert f"There is still not room enough on {laid.log.parent}" in entry["detail"][-1]
+        assert [(path.name, path.stat().st_size) for path in laid.log.parent.iterdir()] == [("server.log", 0)]
+
+
+def test_the_writer_that_locks_the_database_is_stopped(laid: Service) -> None:
+    laid.start()
+    laid.kill()
+    program = "c.exec('BEGIN IMMEDIATE'); console.log('ready'); setTimeout(() => {}, 99000)"
+    script = f"const c = new (require('better-sqlite3'))({str(laid.database)!r}); {program}"
+    with subprocess.Popen(["node", "-e", script], cwd=laid.app, stdout=subprocess.PIPE) as writer:
+        try:
+            assert writer.stdout.readline() == b"ready\n"
+            holder = {"pid": writer.pid, "start_ticks": ticks(writer.pid), "user": "", "command": "node", "exe": None}
+            _run, result = remedy(laid, "db_locked", holders=[{**holder, "role": "writer", "ours": True}])
+            assert only(result)["detail"] == [f"stopped pid {writer.pid}"]
+        finally:
+            writer.kill()
+    laid.start()
+
+
+@pytest.fixture
+def cache(laid: Service) -> dict[str, Any]:
+    built = subprocess.run([ROOT / "demo" / "build"], check=True, capture_output=True, text=True).stdout.strip()
+    shutil.copytree(f"{built}/npm-cache", laid.folder / "npm-cache")
+    return {"nexus_npm_offline": True, "nexus_npm_cache": str(laid.folder / "npm-cache")}
+
+
+def test_broken_modules_are_rebuilt(laid: Service, cache: dict[str, Any]) -> None:
+    shutil.rmtree(laid.app / "node_modules" / "express")
+    _run, result = remedy(laid, "modules_broken", packages=["express"], reason="", **cache)
+    entry = only(result)
+    assert (entry["changed"], entry["failed"]) == (True, False)
+    assert "express" in entry["detail"][0]
+    laid.start()
+    _run, again = remedy(laid, "modules_broken", packages=[], reason="", **cache)
+    assert again["refused"][0]["reason"] == "the dependencies agree with the lock file and load"
+
+
+def test_a_remedy_that_fails_is_recorded(laid: Service) -> None:
+    shutil.rmtree(laid.app / "node_modules" / "express")
+    empty = {"nexus_npm_offline": True, "nexus_npm_cache": str(laid.folder / "empty")}
+    _run, result = remedy(laid, "modules_broken", packages=["express"], reason="", **empty)
+    entry = only(result)
+    assert (entry["changed"], entry["failed"], result["changed"]) == (False, True, False)
+    assert "the old node_modules is in place" in entry["detail"][-1]
+
+
+def query(service: Service, statement: str) -> list[tuple]:
+    with contextlib.closing(sqlite3.connect(service.database)) as connection, connection:
+        return connection.execute(statement).fetchall()
+
+
+def test_a_stale_lock_is_released_and_what_is_pending_applied(service: Service) -> None:
+    name = "20991231000000_add_note.js"
+    text = "exports.up = (k) => k.schema.table('incidents', (t) => t.text('note'));\nexports.down = async () => {};\n"
+    service.kill()
+    rows = query(service, "SELECT count(*) FROM incidents")
+    query(service, "UPDATE knex_migrations_lock SET is_locked = 1")
+    (service.app / "backend" / "migrations" / name).write_text(text, encoding="utf-8")
+    found = {"pending": [name], "lock_held": True}
+    _run, told = remedy(service, "migration_pending", "--check", **found)
+    assert only(told)["detail"][-1] == f"applied {name}"
+    assert query(service, "SELECT is_locked FROM knex_migrations_lock") == [(1,)]
+    _run, result = remedy(service, "migration_pending", **found)
+    entry = only(result)
+    assert (entry["changed"], entry["failed"], entry["detail"][1:]) == (True, False, [f"applied {name}"])
+    assert query(service, "SELECT is_locked FROM knex_migrations_lock") == [(0,)]
+    assert query(service, "SELECT count(note) FROM incidents") == [(0,)]
+    assert query(service, "SELECT count(*) FROM incidents") == rows
+    backup = entry["detail"][0].split(" ", 1)[1]
+    with contextlib.closing(sqlite3.connect(backup)) as connection:
+        assert connection.execute("SELECT is_locked FROM knex_migrations_lock").fetchall() == [(1,)]
+    service.start()
+
+
+@pytest.fixture
+def released(service: Service) -> Service:
+    """The service as a repository with two releases, the later one of which falls at its start."""
+
+    def git(*arguments: str) -> None:
+        identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+        subprocess.run(["git", *identity, *arguments], cwd=service.app, check=True, capture_output=True)
+
+    service.kill()
+    (service.app / ".gitignore").write_text("node_modules\n*.db*\nssl\n", encoding="utf-8")
+    git("init", "--quiet")
+    for name, line in (("v1", ""), ("v2", "throw new Error('broken release');\n")):
+        with (service.app / "backend" / "server.js").open("a", encoding="utf-8") as stream:
+            stream.write(line)
+        git("add", ".")
+        git("commit", "--quiet", "--allow-empty", "-m", name)
+        git("tag", name)
+    return service
+
+
+def test_a_release_that_falls_is_left_for_the_one_before(released: Service) -> None:
+    fell = {"falls": 5, "exception": "Error: broken release"}
+    _run, result = remedy(released, "crash_loop", **fell)
+    assert "nexus_release_strategy does not say" in result["refused"][0]["reason"]
+    _run, result = remedy(released, "crash_loop", nexus_release_strategy="git", falls=1, exception="")
+    assert result["refused"][0]["reason"] == "it fell 1 times, and policy goes back after 3"
+    _run, told = remedy(released, "crash_loop", "--check", nexus_release_strategy="git", **fell)
+    assert only(told)["failed"] is False
+    assert "broken release" in (released.app / "backend" / "server.js").read_text(encoding="utf-8")
+    rows = query(released, "SELECT count(*) FROM incidents")
+    _run, result = remedy(released, "crash_loop", nexus_release_strategy="git", **fell)
+    entry = only(result)
+    assert (entry["changed"], entry["failed"]) == (True, False)
+    assert entry["detail"][0].startswith("backup /")
+    assert entry["detail"][1:] in (
+        ["release master left for v1", "modules as they were"],
+        ["release main left for v1", "modules as they were"],
+    )
+    released.start()
+    assert query(released, "SELECT count(*) FROM incidents") == rows
+    _run, again = remedy(released, "crash_loop", nexus_release_strategy="git", **fell)
+    assert "the release was already taken back" in again["refused"][0]["reason"]
+    assert released.healthy()
+
+
+def test_a_release_whose_modules_cannot_be_had_is_not_kept(released: Service) -> None:
+    lock = released.app / "package-lock.json"
+    shutil.rmtree(released.app / "node_modules" / "express")
+    empty = {"nexus_npm_offline": True, "nexus_npm_cache": str(released.folder / "empty")}
+    _run, result = remedy(released, "crash_loop", nexus_release_strategy="git", falls=5, exception="", **empty)
+    entry = only(result)
+    assert (entry["changed"], entry["failed"], lock.exists()) == (True, True, True)
+    assert "was put back, since the modules of v1 could not be had" in entry["detail"][-1]
+    assert "broken release" in (released.app / "backend" / "server.js").read_text(encoding="utf-8")
+
+
+def test_an_expired_certificate_is_renewed_by_the_command_of_policy(laid: Service) -> None:
+    tls = laid.app / "backend" / "ssl"
+    subprocess.run([ROOT / "demo" / "certificate", tls, "3 days ago", "1 day ago"], check=True)
+    found = {"reason": "expired", "path": str(tls / "server.crt"), "not_after": "2026-01-01T00:00:00.000Z"}
+    key = {"nexus_tls_key_path": "backend/ssl/server.key"}
+    _run, result = remedy(laid, "tls_expired", **found, **key)
+    assert "policy names neither" in result["refused"][0]["reason"]
+    _run, result = remedy(laid, "tls_expired", remediation_tls_renew_command=["true"], **found, **key)
+    assert (only(result)["failed"], only(result)["changed"]) == (True, False)
+    assert "The service cannot serve HTTPS: the certificate" in only(result)["detail"][-1]
+    command = [str(ROOT / "demo" / "certificate"), str(tls)]
+    _run, told = remedy(laid, "tls_expired", "--check", remediation_tls_renew_command=command, **found, **key)
+    assert (only(told)["failed"], only(told)["changed"]) == (False, True)
+    run, result = remedy(laid, "tls_expired", remediation_tls_renew_command=command, **found, **key)
+    entry = only(result)
+    assert (entry["changed"], entry["failed"], entry["detail"][0]) == (True, False, "renewed")
+    assert entry["detail"][1].startswith("valid until 20")
+    assert "Will be done about tls_expired: run " in run.screen
+
+
+def test_what_follows_from_another_cause_is_not_mended_apart(service: Service) -> None:
+    (pid,) = service.pids()
+    conflict = {"cause": "port_conflict", "explained_by": "disk_full", "details": on_port(service, pid, ours=True)}
+    full = {"cause": "disk_full", "explained_by": None, "details": {"mounts": []}}
+    allowed = ["disk_full", "port_conflict"]
+    _run, result = mend(service, [full, conflict], remediation_allowed=allowed)
+    assert result["applied"] == []
+    assert result["refused"] == [{"cause": "disk_full", "reason": "no file system is full any more"}]
+    assert service.pids() == [pid]
