@@ -89,7 +89,7 @@ def test_a_killed_service_comes_back_with_every_row(service: Service, tmp_path: 
     told = json.loads(document.read_text(encoding="utf-8"))
     assert told["rung"] == "restart"
     assert told["severity"] == "emergency"
-    assert told["cause"] == "stopped"  # started by hand, without a pid file: how it ended left no trace
+    assert told["cause"] == "killed"  # started by hand, without a pid file: how it ended left no trace
     assert told["data_loss"] == "none"
     assert told["rows_after"]["incidents"] == rows
     assert 0 < told["durations"]["outage"] < 60
