@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import socket
 import sqlite3
@@ -332,6 +333,57 @@ def test_the_shell_agrees(name: str, make: Callable[[str], None], expected: Set[
     make(path)
     shell_is_content = shell(path, "PRAGMA integrity_check") == "ok"
     assert shell_is_content is not bool(expected & {"corrupt", "not_a_database", "schema_too_new"})
+
+
+def _damage_by_chance(path: str, chance: random.Random) -> None:
+    """Make a database of some kind and damage it, or its WAL, somehow somewhere."""
+    page_size = chance.choice([512, 1024, 4096, 65536])
+    mode = chance.choice(["crashed", "crashed", "WAL", "DELETE", "TRUNCATE", "PERSIST"])
+    if mode == "crashed":
+        crashed(path, page_size=page_size, shm=chance.random() < 0.3)
+        path = chance.choice([path, f"{path}-wal"])
+    else:
+        closed(path, page_size=page_size, mode=mode)
+    size = os.path.getsize(path)
+    at = chance.randrange(size if chance.random() < 0.7 else min(size, 200))
+    how = chance.choice(["flip", "flip", "zero", "noise", "cut", "longer", "moved"])
+    content = bytearray(Path(path).read_bytes())
+    length = min(chance.choice([1, 4, 100, page_size, 3 * page_size]), size - at)
+    if how == "flip":
+        content[at] ^= 1 << chance.randrange(8)
+    elif how == "cut":
+        del content[at:]
+    elif how == "moved":
+        one, other = (chance.randrange(size // page_size) * page_size for _ in range(2))
+        page = content[one : one + page_size]
+        content[one : one + page_size] = content[other : other + page_size]
+        content[other : other + page_size] = page
+    else:
+        noise = bytes(length) if how == "zero" else bytes(chance.randrange(256) for _ in range(length))
+        start = size if how == "longer" else at
+        content[start : start + length] = noise
+    Path(path).write_bytes(content)
+
+
+@pytest.mark.skipif(shutil.which("sqlite3") is None, reason="there is no sqlite3 shell to ask")
+@pytest.mark.parametrize("group", range(4))
+def test_the_shell_agrees_whatever_is_damaged(group: int, tmp_path: Path) -> None:
+    for seed in range(group * 12, group * 12 + 12):
+        folder, copy = tmp_path / f"{seed}", tmp_path / f"{seed}.copy"
+        folder.mkdir()
+        _damage_by_chance(str(folder / "itsm.db"), random.Random(seed))  # noqa: S311
+        before = snapshot(str(folder))
+        result = check(str(folder / "itsm.db"), checks=CHECKS)
+        assert snapshot(str(folder)) == before, seed
+        shutil.copytree(folder, copy)  # the shell writes
+        shell_is_content = shell(str(copy / "itsm.db"), "PRAGMA integrity_check") == "ok"
+        content = {"corrupt", "not_a_database", "schema_too_new", "unreadable"}
+        assert shell_is_content is not bool(content & set(codes(result))), (seed, codes(result))
+        if shell_is_content and result["row_counts"]:
+            counts = shell(
+                str(copy / "itsm.db"), "SELECT (SELECT count(*) FROM incidents), (SELECT count(*) FROM users)"
+            )
+            assert counts == "{incidents}|{users}".format(**result["row_counts"]), seed
 
 
 # --- what a look may not do ------------------------------------------------------------------------------------------
