@@ -5,13 +5,13 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import callback_loader
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import folder, timeline
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import folder, model, timeline, words
 
 _CALLBACK = "itsm_nexus.runbook.postmortem"
 
@@ -26,11 +26,17 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         """Render the documents and return the module's result."""
         result: Dict[str, Any] = super().run(tmp, task_vars)
         _spec, options = self.validate_argument_spec(
-            argument_spec={"dir": {"type": "path"}, "incident": {"type": "str", "default": ""}}
+            argument_spec={
+                "dir": {"type": "path"},
+                "incident": {"type": "str", "default": ""},
+                "host": {"type": "str", "default": ""},
+                "language": {"type": "str", "default": "", "choices": ["", *words.CATALOGUES]},
+                "timezone": {"type": "str", "default": ""},
+            }
         )
-        path = options["dir"] or _configured()
+        path = options["dir"] or _configured("dir")
         try:
-            rendered, diff = _render(path, options["incident"], dry=self._task.check_mode)
+            rendered, diff = _render(path, options, dry=self._task.check_mode)
         except OSError as error:
             raise AnsibleActionFail(f"Cannot render the postmortems in {path}: {error}") from error
         if options["incident"] and not rendered:
@@ -39,42 +45,58 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         return result
 
 
-def _configured() -> str:
+def _configured(option: str) -> str:
     callback = callback_loader.get(_CALLBACK)
     callback.set_options()
-    return str(callback.get_option("dir"))
+    return str(callback.get_option(option))
 
 
-def _render(path: str, incident: str, *, dry: bool) -> Tuple[List[Dict[str, Any]], List[Dict[str, str]]]:
+def _words(told: model.Incident, options: Mapping[str, str]) -> words.Words:
+    """Return the words that the task asks for, else those of the incident, else those of the configuration."""
+    language = options["language"] or told.language or _configured("language")
+    return words.of(language, options["timezone"] or told.timezone or _configured("timezone"))
+
+
+def _render(path: str, options: Mapping[str, str], *, dry: bool) -> Tuple[List[Dict[str, Any]], List[Dict[str, str]]]:
     """Return what was rendered and what differs; write it unless C(dry). Raises OSError."""
     rendered: List[Dict[str, Any]] = []
     diff: List[Dict[str, str]] = []
+    incident = options["incident"]
     events = folder.read(path, incidents=[incident] if incident else None) if os.path.isdir(path) else []
     for told in timeline.incidents(events):
-        documents = folder.documents(path, told)
+        documents = folder.documents(path, _words(told, options), told)
         before = {each.path: each.before() for each in documents}
+        if options["host"] not in ("", told.host):
+            continue
         if told.incident != incident if incident else None not in before.values():
             continue
         stale = [each for each in documents if before[each.path] != each.text]
         for document in stale:
-            diff.append(
-                {
-                    "before_header": document.path,
-                    "before": before[document.path] or "",
-                    "after_header": document.path,
-                    "after": document.text,
-                }
-            )
+            diff.append(_difference(document, before[document.path]))
             if not dry:
                 document.write()
+        paths = {os.path.splitext(each.path)[1]: each.path for each in documents}
         rendered.append(
             {
                 "incident": told.incident,
                 "host": told.host,
                 "outcome": told.outcome,
-                "markdown": documents[0].path,
-                "json": documents[1].path,
+                "opened_at": told.times.detected_at or told.runs[0].started_at,
+                "markdown": paths[".md"],
+                "json": paths[".json"],
+                "html": paths[".html"],
                 "changed": bool(stale),
             }
         )
+    if rendered and not dry:
+        folder.index(path, words.of(options["language"] or _configured("language"))).write()
     return rendered, diff
+
+
+def _difference(document: folder.Document, before: Optional[str]) -> Dict[str, str]:
+    return {
+        "before_header": document.path,
+        "before": before or "",
+        "after_header": document.path,
+        "after": document.text,
+    }

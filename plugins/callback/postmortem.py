@@ -15,8 +15,10 @@ description:
   - Records what a run does on a host from the moment M(itsm_nexus.runbook.incident) opens an incident there, and what
     led to it, as one JSON object a line in C(<dir>/<run>.jsonl). The file can be read at any time, also after the
     controller was killed.
-  - At the end of the run the postmortem is written to C(<dir>/<incident>.md) and C(<dir>/<incident>.json), and a
-    summary is shown on screen. All runs on the same incident are told in one document.
+  - At the end of the run the postmortem is written to C(<dir>/<incident>.md), C(.json) and C(.html), one of each for
+    every host, C(<dir>/index.html) names them all, and a summary is shown on screen. All runs on the same incident are
+    told in one document.
+  - While a task takes long, a line on the error output says so every O(progress) seconds.
   - A run that opens no incident writes no file. In check mode nothing is written.
   - Of results, only named keys of this collection's own modules are recorded; of tasks with C(no_log), only the name as
     it stands in the playbook, the status and the time. Arguments, loop items and filled-in names are never recorded.
@@ -34,6 +36,41 @@ options:
     ini:
       - section: callback_postmortem
         key: dir
+  language:
+    description:
+      - Language of the documents and of the summary, unless the playbook names one for its incident (variable
+        C(postmortem_language)).
+    type: str
+    choices: [en, ja]
+    default: en
+    version_added: 0.2.0
+    env:
+      - name: ITSM_NEXUS_POSTMORTEM_LANGUAGE
+    ini:
+      - section: callback_postmortem
+        key: language
+  timezone:
+    description:
+      - Time zone in which times are given beside UTC, for example V(Asia/Tokyo), unless the playbook names one for its
+        incident (variable C(postmortem_timezone)).
+    type: str
+    default: UTC
+    version_added: 0.2.0
+    env:
+      - name: ITSM_NEXUS_POSTMORTEM_TIMEZONE
+    ini:
+      - section: callback_postmortem
+        key: timezone
+  progress:
+    description: Seconds between two lines about a task that is not done yet; V(0) shows none.
+    type: float
+    default: 10
+    version_added: 0.2.0
+    env:
+      - name: ITSM_NEXUS_POSTMORTEM_PROGRESS
+    ini:
+      - section: callback_postmortem
+        key: progress
 """
 
 import functools
@@ -49,7 +86,15 @@ from ansible.plugins.callback import CallbackBase
 from ansible.release import __version__ as ansible_version
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import folder, render_screen, timeline, whitelist
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import (
+    folder,
+    model,
+    progress,
+    render_screen,
+    timeline,
+    whitelist,
+    words,
+)
 
 _Method = TypeVar("_Method", bound=Callable[..., None])
 
@@ -58,10 +103,15 @@ _CORE = tuple(int(part) for part in ansible_version.split(".")[:2])
 # Events kept of a run that has not opened an incident (yet).
 _BACKLOG = 2000
 
+# Tasks that ask somebody: a line in between would stand in the answer.
+_ASKING = ("ansible.builtin.pause", "pause")
+
 _STATIC_MESSAGES = {
     "ansible.builtin.fail": "msg",
     "ansible.builtin.assert": "fail_msg",
 }
+# Output that a program reads: nothing may stand between its lines.
+_MACHINE_OUTPUT = ("json", "jsonl", "junit")
 _COLORS = {
     render_screen.GOOD: constants.COLOR_OK,
     render_screen.ATTENTION: constants.COLOR_WARN,
@@ -104,12 +154,14 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._open = False
         self._recorder: Optional[folder.Recorder] = None
         self._started: Dict[Tuple[str, str], Tuple[float, float]] = {}
+        self._watch = progress.Watch(self._say_progress)
 
     @_guarded
     def v2_playbook_on_start(self, playbook: Any) -> None:
         self._close()
         self._run = f"{_clock.compact(time.time())}-{secrets.token_hex(3)}"
         self._lines, self._open, self._started = [], False, {}
+        self._watch.begin(float(self.get_option("progress")))
         self._record(
             kind="run_start",
             playbook=os.path.basename(str(playbook._file_name)),
@@ -124,7 +176,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
 
     @_guarded
     def v2_runner_on_start(self, host: Any, task: Any) -> None:
-        self._started[(host.get_name(), str(task._uuid))] = (time.time(), time.monotonic())
+        key = (host.get_name(), str(task._uuid))
+        self._started[key] = (time.time(), time.monotonic())
+        if _action(task) not in _ASKING:
+            self._watch.started(key, host.get_name(), _static_name(task))
         if whitelist.own_module(_action(task)):
             self._record(kind="started", host=host.get_name(), **_identity(task))
 
@@ -145,7 +200,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     @_guarded
     def v2_runner_on_skipped(self, result: Any) -> None:
         host, task, _fields = _parts(result)
-        self._started.pop((host, str(task._uuid)), None)
+        self._clocked(host, task)
 
     @_guarded
     def v2_runner_on_unreachable(self, result: Any) -> None:
@@ -164,6 +219,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
 
     @_guarded
     def v2_playbook_on_stats(self, stats: Any) -> None:
+        self._watch.end()
         if self._run is None:
             return
         self._record(kind="stats", hosts={str(host): stats.summarize(host) for host in stats.processed})
@@ -175,19 +231,25 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
 
     def _task(self, host: str, task: Any, fields: Dict[str, Any], status: str) -> None:
         event: Dict[str, Any] = {"host": host, **_identity(task), "status": status, **self._clocked(host, task)}
-        action = str(event["action"])
         if _hidden(task, fields):
-            event["hidden"] = True
-        else:
-            data = whitelist.of_result(action, fields)
+            self._record(kind="task", **event, hidden=True)
+            return
+        # Of a loop over a module of ours each turn is told: what it did stands nowhere else.
+        for turn in _turns(str(event["action"]), fields):
+            if turn.get("skipped"):
+                continue
+            told = dict(event) if turn is fields else {**event, "status": _status_of_turn(turn, status)}
+            data = whitelist.of_result(str(event["action"]), turn)
             if data:
-                event["data"] = data
-            if status in ("failed", "ignored"):
-                event["msg"] = _reason(task, action, fields)
-        self._record(kind="task", **event)
+                told["data"] = data
+            if told["status"] in ("failed", "ignored"):
+                told["msg"] = _reason(task, str(event["action"]), turn)
+            self._record(kind="task", **told)
+            event.pop("duration", None)
 
     def _clocked(self, host: str, task: Any) -> Dict[str, Any]:
         began = self._started.pop((host, str(task._uuid)), None)
+        self._watch.ended((host, str(task._uuid)))
         if began is None:
             return {}
         return {"start": _clock.iso(began[0]), "duration": round(time.monotonic() - began[1], 3)}
@@ -231,15 +293,23 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         shown = False
         for incident in told:
             shown = self._show(incident, self._write(incident), first=not shown)
+        if told and not context.CLIARGS.get("check"):
+            self._write_index()
         for host, of_host in timeline.without_incident(events).items():
             if any(event["kind"] == "outcome" for event in of_host):
                 shown = self._show(timeline.model("", host, [of_host]), None, first=not shown)
                 continue
-            tone, lines = render_screen.without_incident(host, of_host)
+            tone, lines = render_screen.without_incident(self._words(), host, of_host)
             for line in lines:
-                self._display.display(line, color=_COLORS[tone])
+                self._say(line, color=_COLORS[tone])
 
-    def _incidents(self, events: List[timeline.Event]) -> List[timeline.Incident]:
+    def _words(self, incident: Optional[model.Incident] = None) -> words.Words:
+        """Return the words that the playbook wants for its incident, else those of the configuration."""
+        language = incident.language if incident else None
+        timezone = incident.timezone if incident else None
+        return words.of(language or self.get_option("language"), timezone or self.get_option("timezone"))
+
+    def _incidents(self, events: List[timeline.Event]) -> List[model.Incident]:
         """Return this run's incidents, with what earlier runs on them left in the folder."""
         mine = timeline.opened(events)
         if not mine:
@@ -254,10 +324,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         told = timeline.incidents([*(event for event in earlier if event["run"] != self._run), *events])
         return [incident for incident in told if mine.get(incident.host) == incident.incident]
 
-    def _write(self, incident: timeline.Incident) -> Optional[str]:
+    def _write(self, incident: model.Incident) -> Optional[str]:
         if context.CLIARGS.get("check"):
             return None
-        documents = folder.documents(self.get_option("dir"), incident)
+        documents = folder.documents(self.get_option("dir"), self._words(incident), incident)
         try:
             for document in documents:
                 document.write()
@@ -266,14 +336,34 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             return None
         return documents[0].path
 
-    def _show(self, incident: timeline.Incident, document: Optional[str], *, first: bool) -> bool:
-        if first:
-            self._display.banner("OUTAGE SUMMARY")
-        head, *fields = render_screen.summary(incident, document=document)
-        self._display.display(head, color=_COLORS[render_screen.tone(incident)])
+    def _write_index(self) -> None:
+        try:
+            folder.index(self.get_option("dir"), self._words()).write()
+        except OSError as error:
+            self._display.warning(f"Cannot write the index of the postmortems: {error}")
+
+    def _show(self, incident: model.Incident, document: Optional[str], *, first: bool) -> bool:
+        spoken = self._words(incident)
+        if first and not _read_by_a_program():
+            self._display.banner(spoken.say("screen.title"))
+        head, *fields = render_screen.summary(spoken, incident, document=document)
+        self._say(head, color=_COLORS[render_screen.tone(incident)])
         for line in fields:
-            self._display.display(line)
+            self._say(line)
         return True
+
+    def _say(self, line: str, color: Optional[str] = None) -> None:
+        self._display.display(line, color=color, stderr=_read_by_a_program())
+
+    def _say_progress(self, task: str, hosts: List[str], seconds: float) -> None:
+        """Say what is still being done. On the error output: whatever reads the other one is not disturbed."""
+        spoken = self._words()
+        told = {"took": spoken.duration(seconds), "what": task, "hosts": spoken.listed(hosts, limit=3)}
+        self._display.display(spoken.say("screen.progress", **told), color=constants.COLOR_VERBOSE, stderr=True)
+
+
+def _read_by_a_program() -> bool:
+    return str(constants.config.get_config_value("DEFAULT_STDOUT_CALLBACK")).rsplit(".", 1)[-1] in _MACHINE_OUTPUT
 
 
 def _parts(result: Any) -> Tuple[str, Any, Dict[str, Any]]:
@@ -287,11 +377,29 @@ def _action(task: Any) -> str:
     return str(task.resolved_action or task.action)
 
 
+def _static_name(task: Any) -> Optional[str]:
+    source = task.get_ds()
+    return whitelist.static(source.get("name") if isinstance(source, dict) else None)
+
+
+def _turns(action: str, fields: Dict[str, Any]) -> List[Dict[str, Any]]:
+    """Return the results of a loop's turns, that of the task itself where it does not loop or is not ours."""
+    turns = fields.get("results")
+    if not whitelist.own_module(action) or not isinstance(turns, list) or not turns:
+        return [fields]
+    return [turn for turn in turns if isinstance(turn, dict)]
+
+
+def _status_of_turn(turn: Dict[str, Any], status: str) -> str:
+    if turn.get("failed"):
+        return status if status in ("failed", "ignored") else "failed"
+    return "changed" if turn.get("changed") else "ok"
+
+
 def _identity(task: Any) -> Dict[str, Any]:
     """Return what a task is, without anything that was filled in at run time."""
-    source = task.get_ds()
     return {
-        "task": whitelist.static(source.get("name") if isinstance(source, dict) else None),
+        "task": _static_name(task),
         "role": _role(task),
         "action": _action(task),
     }

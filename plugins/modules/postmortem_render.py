@@ -13,7 +13,8 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
   - Reads the timelines that the callback P(itsm_nexus.runbook.postmortem#callback) left in a folder on the controller,
-    also those of runs that were killed, and writes the Markdown and JSON documents of their incidents beside them.
+    also those of runs that were killed, and writes the Markdown, JSON and HTML documents of their incidents beside them,
+    and an index of them all.
   - Runs on the controller and writes nothing outside of that folder.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
@@ -35,6 +36,24 @@ options:
         the folder and lacks a document.
     type: str
     default: ""
+  host:
+    description: Only the documents of this host; empty for those of all.
+    type: str
+    default: ""
+    version_added: 0.2.0
+  language:
+    description: Language of the documents. Without it that of the incident, and else the one that the callback is configured to use.
+    type: str
+    choices: ["", en, ja]
+    default: ""
+    version_added: 0.2.0
+  timezone:
+    description:
+      - Time zone in which times are given beside UTC. Without it that of the incident, and else the one that the
+        callback is configured to use.
+    type: str
+    default: ""
+    version_added: 0.2.0
 """
 
 EXAMPLES = r"""
@@ -72,6 +91,12 @@ documents:
       type: str
     json:
       description: Path of the JSON document.
+      type: str
+    html:
+      description: Path of the HTML page.
+      type: str
+    opened_at:
+      description: When the outage was noticed.
       type: str
     changed:
       description: Whether a document was written, or would be in check mode.

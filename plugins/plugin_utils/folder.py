@@ -2,23 +2,32 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The folder of the postmortems on the controller: C(<run>.jsonl) timelines, C(<incident>.md) and C(.json) documents.
+"""The folder of the postmortems on the controller: C(<run>.jsonl) timelines; C(<incident>.md), C(.json) and C(.html)
+documents; C(index.html).
 
 Nothing is written outside of it, whatever an incident's id says: ids come from the managed hosts.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import json
 import os
 import re
 from typing import Iterable, List, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _files
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import render_markdown, timeline
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import model, render_html, render_markdown, timeline
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils.words import Words
 
 SUFFIX = ".jsonl"
+
+_INDEX = "index"
+
+# Postmortems that the index names, the latest ones.
+_LISTED = 200
 
 # How far (seconds) the clocks of controller and host may differ before an earlier run of an incident is overlooked.
 _CLOCK_SKEW = 86400.0
@@ -46,19 +55,37 @@ class Document:
 
 def safe_name(identity: str) -> str:
     """Return C(identity) where it can be a file's name, else a name made of it that no other identity gets."""
-    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}", identity):
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}", identity) and identity != _INDEX:
         return identity
     digest = hashlib.sha256(identity.encode("utf-8", "replace")).hexdigest()[:8]
     return f"{re.sub(r'[^A-Za-z0-9-]+', '_', identity)[:100].strip('_-') or 'incident'}-{digest}"
 
 
-def documents(folder: str, incident: timeline.Incident) -> List[Document]:
-    """Return the documents of an incident, the Markdown first."""
+def documents(folder: str, words: Words, incident: model.Incident) -> List[Document]:
+    """Return the documents of an incident: Markdown, JSON, HTML."""
     base = os.path.join(folder, safe_name(incident.incident))
     return [
-        Document(path=f"{base}.md", text=render_markdown.markdown(incident)),
-        Document(path=f"{base}.json", text=timeline.to_json(incident)),
+        Document(path=f"{base}.md", text=render_markdown.markdown(words, incident)),
+        Document(path=f"{base}.json", text=model.to_json(incident)),
+        Document(path=f"{base}.html", text=render_html.page(words, incident)),
     ]
+
+
+def index(folder: str, words: Words) -> Document:
+    """Return the page that names the postmortems in C(folder), the latest first. Raises OSError."""
+    found = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(".json") and os.path.exists(f"{entry.path[:-5]}.html"):
+                found.append((entry.stat().st_mtime, entry.path))
+    listed: List[render_html.Entry] = []
+    for _changed, path in sorted(found, reverse=True)[:_LISTED]:
+        # A file that is no document of ours, or not readable as one, is none.
+        with contextlib.suppress(ValueError), open(path, encoding="utf-8") as stream:
+            told = json.load(stream)
+            if isinstance(told, dict) and told.get("incident"):
+                listed.append(render_html.Entry(told, os.path.basename(path)[:-5] + ".html"))
+    return Document(path=os.path.join(folder, f"{_INDEX}.html"), text=render_html.index(words, listed))
 
 
 def read(

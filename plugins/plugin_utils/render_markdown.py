@@ -7,9 +7,17 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Iterable, List, Mapping, Optional, Sequence
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import prose, timeline
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import (
+    model,
+    prose,
+    prose_actions,
+    prose_steps,
+    render_gantt,
+    timeline,
+)
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils.words import Words
 
 _ACTIVE = re.compile(r"[\\`*\[\]~|$]")
 _UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
@@ -33,32 +41,33 @@ def code(text: object) -> str:
     return f"{fence}{pad}{line}{pad}{fence}" if line else ""
 
 
-def markdown(incident: timeline.Incident) -> str:
+def markdown(words: Words, incident: model.Incident) -> str:
     """Return the postmortem document."""
     sections = [
-        _head(incident),
-        _section("1. When", _when(incident)),
-        _section("2. How it was detected", [_sentence(prose.detection(incident))]),
-        _section("3. Impact", _impact(incident)),
-        _section("4. Root cause", _root_cause(incident)),
-        _section("5. Recovery steps actually done", _recovery(incident)),
-        _section("6. Prevention", _prevention(incident)),
-        _section("7. Timeline", _timeline(incident)),
-        _section("Who is to be told", [_sentence(prose.told(incident))]),
-        _section("Evidence", _evidence(incident)),
+        _head(words, incident),
+        _section(words.say("doc.when"), _when(words, incident)),
+        _section(words.say("doc.detection"), [_sentence(words, prose.detection(words, incident))]),
+        _section(words.say("doc.impact"), _impact(words, incident)),
+        _section(words.say("doc.cause"), _root_cause(words, incident)),
+        _section(words.say("doc.recovery"), _recovery(words, incident)),
+        _section(words.say("doc.prevention"), _prevention(words, incident)),
+        _section(words.say("doc.timeline"), _timeline(words, incident)),
+        _section(words.say("doc.told"), [_sentence(words, prose.told(words, incident))]),
+        _section(words.say("doc.evidence"), _evidence(words, incident)),
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def _sentence(text: str) -> str:
-    return f"{escape(prose.bare(text[:1].upper() + text[1:]))}."
+def _sentence(words: Words, text: str) -> str:
+    return escape(words.sentence(text))
+
+
+def _label(words: Words, key: str, text: str) -> str:
+    return words.say("label", name=words.say(key), text=text)
 
 
 def _section(title: str, lines: Iterable[str]) -> str:
     return "\n".join([f"## {title}", "", *lines])
-
-
-_COLUMNS = ("UTC", "part", "what", "took")
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> List[str]:
@@ -66,167 +75,175 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> List[str]:
     return [f"| {' | '.join(cells)} |" for cells in lines]
 
 
-def _head(incident: timeline.Incident) -> str:
+def _folded(title: str, lines: Sequence[str]) -> List[str]:
+    return ["", f"<details><summary>{title}</summary>", "", *lines, "", "</details>"]
+
+
+def _head(words: Words, incident: model.Incident) -> str:
+    title = words.say("doc.title", subject=escape(prose.subject(words, incident)), incident=escape(incident.incident))
+    severity = words.name("severity", incident.severity or "unknown")
     lines = [
-        f"# Postmortem: {escape(prose.subject(incident))}, incident {escape(incident.incident)}",
+        f"# {title}",
         "",
-        f"**{prose.OUTCOMES.get(incident.outcome, escape(incident.outcome))}**, "
-        f"outage {prose.duration(incident.durations.outage)}, severity {escape(incident.severity or 'unknown')}.",
-        f"Cause: {escape(prose.cause(incident))}.",
-        f"Ladder: {escape(prose.ladder(incident))}. Data loss: {escape(prose.data_loss(incident))}.",
+        f"**{escape(prose.outcome(words, incident))}**",
+        "",
+        *(
+            f"- {escape(_label(words, key, text))}"
+            for key, text in (
+                ("doc.outage", words.duration(incident.durations.outage)),
+                ("doc.severity", severity),
+                ("doc.cause_label", prose.cause(words, incident)),
+                ("doc.ladder", prose.ladder(words, incident)),
+                ("doc.data_loss", prose.data_loss(words, incident)),
+            )
+        ),
     ]
-    if incident.source == "events":
-        lines += ["", "> No verdict of the last run is on record; this is concluded from its timeline."]
-    for run in incident.runs:
-        if not run.complete:
-            lines += [
-                "",
-                f"> Run {code(run.run)} was cut short; its last sign is of {run.last_event_at}"
-                + (f", at {code(run.last_task)}." if run.last_task else "."),
-            ]
-    if incident.error:
-        lines += ["", f"> The recovery was stopped by an error: {escape(incident.error)}"]
-    if incident.next_step:
-        lines += ["", f"**Next step:** {escape(incident.next_step)}"]
-    return "\n".join(lines)
+    for note in prose.notes(words, incident):
+        lines += ["", f"> {escape(note)}"]
+    step = prose.next_step(words, incident)
+    if step:
+        lines += ["", words.say("label", name=f"**{words.say('doc.next')}**", text=escape(step))]
+    drawn = render_gantt.gantt(words, incident)
+    return "\n".join([*lines, *([""] if drawn else []), *drawn])
 
 
-def _marks(times: timeline.Times) -> List[Tuple[str, Optional[str]]]:
-    return [
-        ("Last good sign", times.last_good_at),
-        ("Outage began", times.started_at),
-        ("Detected", times.detected_at),
-        ("First good answer", times.mitigated_at),
-        ("Closed", times.resolved_at),
-    ]
+def _times_of(words: Words, at: Optional[str]) -> List[str]:
+    """Return the cells for an instant: UTC, and that of the service's zone where there is one."""
+    return [escape(at or words.say("unknown")), *([escape(words.local(at))] if words.zone else [])]
 
 
-def _when(incident: timeline.Incident) -> List[str]:
+def _time_columns(words: Words) -> List[str]:
+    return ["UTC", *([words.zone_name()] if words.zone else [])]
+
+
+def _when(words: Words, incident: model.Incident) -> List[str]:
     rows = []
-    for name, at in _marks(incident.times):
-        seconds = timeline.seconds_between(incident.times.started_at, at) if name != "Outage began" else None
-        rows.append((name, escape(at or "unknown"), "" if seconds is None else prose.duration(seconds)))
-    lines = _table(["", "UTC", "after the begin"], rows)
+    for name, at in prose.marks(words, incident.times):
+        after = timeline.seconds_between(incident.times.started_at, at) if at != incident.times.started_at else None
+        rows.append([name, *_times_of(words, at), "" if after is None else words.duration(after)])
+    lines = _table(["", *_time_columns(words), words.say("doc.after_begin")], rows)
+    lines += ["", *(f"- {_measured(words, each)}" for each in prose.measures(words, incident))]
     if incident.times.started_from:
-        lines += ["", f"The begin was read from: {escape(incident.times.started_from)}."]
+        source = words.name("source", incident.times.started_from)
+        lines += ["", escape(words.say("doc.begin_read_from", source=source))]
     return lines
 
 
-def _impact(incident: timeline.Incident) -> List[str]:
-    lines = [
-        f"- Outage: {_exactly(incident.durations.outage)}",
-        "- Affected users: unknown",
-        f"- Rows: {escape(prose.rows(incident))}",
-        f"- Data loss: {escape(prose.data_loss(incident))}",
+def _measured(words: Words, measure: prose.Measure) -> str:
+    return words.say("label", name=words.say("aside", text=measure.title, aside=measure.meaning), text=measure.value)
+
+
+def _impact(words: Words, incident: model.Incident) -> List[str]:
+    told = [
+        ("doc.outage", prose.outage(words, incident)),
+        ("doc.users", prose.users(words, incident)),
+        ("doc.requests", prose.requests(words, incident)),
+        ("doc.rows", prose.rows(words, incident)),
+        ("doc.data_loss", prose.data_loss(words, incident)),
     ]
+    lines = [f"- {escape(_label(words, key, text))}" for key, text in told]
     if incident.rows_before:
+        header = [words.say(f"doc.column.{name}") for name in ("table", "before", "after")]
         tables = list(dict.fromkeys([*incident.rows_before, *incident.rows_after]))
-        lines += [
-            "",
-            "<details><summary>Rows by table</summary>",
-            "",
-            *_table(
-                ["table", "before", "after"],
-                [
-                    (code(name), _count(incident.rows_before.get(name)), _count(incident.rows_after.get(name)))
-                    for name in tables
-                ],
-            ),
-            "",
-            "</details>",
+        rows = [
+            (
+                code(name),
+                _count(words, incident.rows_before.get(name)),
+                _count(words, incident.rows_after.get(name)),
+            )
+            for name in tables
         ]
+        lines += _folded(words.say("doc.rows_by_table"), _table(header, rows))
     return lines
 
 
-def _exactly(seconds: Optional[float]) -> str:
-    if seconds is None or seconds < 60:
-        return "unknown" if seconds is None else f"{seconds:.1f} seconds"
-    return f"{seconds:.1f} seconds ({prose.duration(seconds)})"
+def _count(words: Words, value: Optional[float]) -> str:
+    return words.say("not_counted") if value is None else words.number(value)
 
 
-def _count(value: Optional[float]) -> str:
-    return "not counted" if value is None else prose.number(value)
-
-
-def _root_cause(incident: timeline.Incident) -> List[str]:
+def _root_cause(words: Words, incident: model.Incident) -> List[str]:
     if not incident.findings:
-        return [_sentence(prose.cause(incident))]
+        return [_sentence(words, prose.cause(words, incident))]
     causes = [finding for finding in incident.findings if prose.likely(finding)]
     noted = [finding for finding in incident.findings if not prose.likely(finding)]
-    lines = _findings(causes) or ["Not established: nothing that was found is as likely as not."]
-    return [*lines, "", "Also noted:", "", *_findings(noted)] if noted else lines
+    lines = _findings(words, causes) or [words.say("doc.not_established")]
+    return [*lines, "", words.say("doc.also_noted"), "", *_findings(words, noted)] if noted else lines
 
 
-def _findings(findings: Iterable[Mapping[str, Any]]) -> List[str]:
+def _findings(words: Words, findings: Iterable[Mapping[str, Any]]) -> List[str]:
     lines: List[str] = []
     for finding in findings:
-        sure = prose.sure(finding)
-        lines.append(
-            f"- **{escape(finding.get('cause') or 'unknown')}**"
-            + (f" ({escape(sure)})" if sure else "")
-            + f": {escape(finding.get('summary') or '')}"
-        )
+        named, sure = str(finding.get("cause") or "unknown"), prose.sure(words, finding)
+        name = f"**{escape(words.name('cause', named))}**"
+        title = words.say("aside", text=name, aside=escape(sure)) if sure else name
+        summary = prose.summed_up(words, named, finding.get("summary"))
+        lines.append(f"- {words.say('label', name=title, text=escape(words.sentence(summary)))}")
+        # What a translated summary does not say in particular.
+        if words.knows("summary", named) and finding.get("summary"):
+            lines.append(f"  - {code(finding['summary'])}")
         for item in finding.get("evidence") or []:
             said = [code(item[part]) for part in ("source", "text") if item.get(part)]
             lines.append(f"  - {': '.join(said)}")
     return lines
 
 
-def _recovery(incident: timeline.Incident) -> List[str]:
+def _recovery(words: Words, incident: model.Incident) -> List[str]:
     lines: List[str] = []
-    for position, climb in enumerate(prose.climbs(incident), start=1):
+    for position, climb in enumerate(prose.climbs(words, incident), start=1):
         rung = climb.rung
         if rung:
+            came = words.say("ladder.rung", rung=f"**{escape(climb.name)}**", came=escape(prose.held(words, rung)))
+            parts = [came, *([words.duration(rung.seconds)] if rung.seconds is not None else [])]
+            told = words.say("list.comma").join(parts)
             lines.append(
-                f"{position}. **{escape(climb.name)}** {prose.held(rung)}"
-                + (f", {prose.duration(rung.seconds)}" if rung.seconds is not None else "")
-                + (f": {escape(rung.reason)}" if rung.reason else "")
+                f"{position}. " + (words.say("label", name=told, text=escape(rung.reason)) if rung.reason else told)
             )
         else:
-            lines.append(f"{position}. **{climb.name.capitalize()}**" if climb.name else f"{position}. On no rung")
+            name = f"**{climb.name[:1].upper()}{climb.name[1:]}**" if climb.name else words.say("doc.on_no_rung")
+            lines.append(f"{position}. {name}")
         lines += [f"   - {escape(fact)}" for fact in climb.facts]
-    login = prose.login(incident.login, incident.login_error)
-    lines = lines or ["Nothing was changed."]
-    skipped = prose.skips(incident)
-    lines += ["", *(f"- {escape(each[:1].upper() + each[1:])}." for each in skipped)] if skipped else []
-    return [*lines, "", f"Login: {escape(login)}."] if login else lines
+    login = prose.login(words, incident.login, incident.login_error)
+    lines = lines or [words.say("doc.nothing_changed")]
+    skipped = prose.skips(words, incident)
+    lines += ["", *(f"- {_sentence(words, each)}" for each in skipped)] if skipped else []
+    return [*lines, "", _sentence(words, _label(words, "doc.login", login))] if login else lines
 
 
-def _prevention(incident: timeline.Incident) -> List[str]:
+def _prevention(words: Words, incident: model.Incident) -> List[str]:
     # A tick would say that somebody has done it.
-    actions = sorted(prose.actions(incident), key=lambda action: not action.wanted)
-    return [
-        f"- {'[ ]' if action.wanted else 'Not needed:'} {escape(action.title)}: {escape(action.why)}"
-        for action in actions
-    ]
+    lines = []
+    for action in sorted(prose_actions.actions(words, incident), key=lambda action: not action.wanted):
+        title = action.title if action.wanted else words.say("action.not_needed", title=action.title)
+        told = escape(words.say("label", name=title, text=action.why))
+        lines.append(f"- [ ] {told}" if action.wanted else f"- {told}")
+    return lines
 
 
-def _timeline(incident: timeline.Incident) -> List[str]:
-    steps = [step for step in incident.steps if not prose.recorded(step)]
-    told = [step for step in steps if step.weight != timeline.DETAIL]
-    marks = [(at, "", f"**{name}**", "") for name, at in _marks(incident.times) if at]
+def _timeline(words: Words, incident: model.Incident) -> List[str]:
+    steps = [step for step in incident.steps if not prose_steps.recorded(step)]
+    told = [step for step in steps if step.weight != model.DETAIL]
+    columns = [*_time_columns(words), *(words.say(f"doc.column.{name}") for name in ("part", "what", "took"))]
+    rows = [(at, ["", f"**{name}**", ""]) for name, at in prose.marks(words, incident.times) if at]
     # A second table is worth its room where most of it is new.
     folded = len(steps) > 2 * len(told)
-    lines = _table(_COLUMNS, sorted([*marks, *map(_row, told if folded else steps)], key=lambda row: row[0]))
+    rows += [(step.at, _row(words, step)) for step in (told if folded else steps)]
+    ordered = [[*_times_of(words, at), *cells] for at, cells in sorted(rows, key=lambda row: row[0])]
+    lines = _table(columns, ordered)
     if folded:
-        lines += [
-            "",
-            f"<details><summary>All {len(steps)} steps</summary>",
-            "",
-            *_table(_COLUMNS, map(_row, steps)),
-            "",
-            "</details>",
-        ]
+        every = [[*_times_of(words, step.at), *_row(words, step)] for step in steps]
+        lines += _folded(words.say("doc.all_steps", number=len(steps)), _table(columns, every))
     return lines
 
 
-def _row(step: timeline.Step) -> Tuple[str, str, str, str]:
-    took = "" if step.seconds is None else prose.duration(step.seconds)
-    return step.at, escape(step.role or ""), escape(prose.happened(step)), took
+def _row(words: Words, step: model.Step) -> List[str]:
+    took = "" if step.seconds is None else words.duration(step.seconds)
+    return [escape(prose.part(words, step.role)), escape(prose_steps.happened(words, step)), took]
 
 
-def _evidence(incident: timeline.Incident) -> List[str]:
-    lines = [] if incident.evidence else ["- No evidence was saved."]
-    lines += [f"- {name[:1].upper() + name[1:]} on the host: {code(path)}" for name, path in prose.kept(incident)]
-    lines += [f"- Timeline of the run: {code(run.run + '.jsonl')}" for run in incident.runs]
-    return lines
+def _evidence(words: Words, incident: model.Incident) -> List[str]:
+    told = [
+        (words.say("doc.on_host", name=name[:1].upper() + name[1:]), path) for name, path in prose.kept(words, incident)
+    ]
+    told += [(words.say("doc.timeline_of_run"), f"{run.run}.jsonl") for run in incident.runs]
+    lines = [] if incident.evidence else [f"- {words.say('doc.no_evidence')}"]
+    return [*lines, *(f"- {words.say('label', name=name, text=code(path))}" for name, path in told)]

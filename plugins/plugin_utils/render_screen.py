@@ -7,145 +7,191 @@
 from __future__ import annotations
 
 import textwrap
+import unicodedata
 from typing import Any, List, Mapping, Optional, Sequence, Tuple, Union
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import prose, timeline
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import model, prose, prose_steps, timeline
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils.words import Words
 
 WIDTH = 100
 _LABEL = 14
 
 GOOD, ATTENTION, BAD = "good", "attention", "bad"
-# A label, and its value: a line, or several.
+# The end of the key of a label, and its value: a line, or several.
 _Field = Tuple[str, Union[str, List[str]]]
 
 _TONES: Mapping[str, str] = {"recovered": GOOD, "healthy": GOOD, "warning": ATTENTION, "would_recover": ATTENTION}
 
 
-def tone(incident: timeline.Incident) -> str:
+def tone(incident: model.Incident) -> str:
     """Return whether the summary is good news, wants attention, or is bad news."""
     if incident.data_loss == "suspected":
         return BAD
     return _TONES.get(incident.outcome, BAD)
 
 
-def summary(incident: timeline.Incident, *, document: Optional[str]) -> List[str]:
+def summary(words: Words, incident: model.Incident, *, document: Optional[str]) -> List[str]:
     """Return the lines for one incident; C(document) is where its postmortem was written, C(None) where it was not."""
-    outcome = prose.OUTCOMES.get(incident.outcome, incident.outcome)
+    outcome, subject = prose.outcome(words, incident), prose.subject(words, incident)
     if incident.outcome == "would_recover":
-        return [f"{outcome}: {prose.subject(incident)}", *_aligned(_rehearsal(incident))]
-    spans, times = incident.durations, incident.times
-    since = f", since {times.started_at}" if times.started_at else ""
-    still = "" if times.mitigated_at or incident.outcome in ("warning", "recovered") else ", still down"
+        head = words.say("screen.would", outcome=outcome, subject=subject)
+        return [head, *_aligned(words, _rehearsal(words, incident))]
     fields: List[_Field] = [
-        ("severity", incident.severity or "unknown"),
-        ("cause", prose.cause(incident)),
-        ("rung", [prose.ladder(incident), *prose.skips(incident, run=incident.runs[-1].run)]),
-        ("done", _done(incident) or f"nothing was changed{_in_last_run(incident)}"),
-        ("outage", prose.duration(spans.outage) + since + still),
-        ("login", prose.login(incident.login, incident.login_error)),
-        ("rows", prose.rows(incident)),
-        ("data loss", prose.data_loss(incident)),
-        ("escalation", prose.told(incident)),
+        ("severity", words.name("severity", incident.severity or "unknown")),
+        ("cause", prose.cause(words, incident)),
+        ("rung", [prose.ladder(words, incident), *prose.skips(words, incident, run=incident.runs[-1].run)]),
+        ("done", _done(words, incident) or _nothing_done(words, incident)),
+        ("outage", _outage(words, incident)),
+        ("login", prose.login(words, incident.login, incident.login_error)),
+        ("rows", prose.rows(words, incident)),
+        ("data_loss", prose.data_loss(words, incident)),
+        ("escalation", prose.told(words, incident)),
     ]
     if incident.outcome != "recovered":
-        fields.append(("why", _why(incident)))
-    if incident.next_step and (incident.outcome != "recovered" or incident.data_loss in ("suspected", "known")):
-        fields.append(("next step", incident.next_step))
-    fields.append(("kept", [f"{name} on the host: {path}" for name, path in prose.kept(incident)]))
-    fields.append(("postmortem", document or "not written"))
-    return [f"{outcome}: {prose.subject(incident)}, incident {incident.incident or 'none'}", *_aligned(fields)]
+        fields.append(("why", _why(words, incident)))
+    if incident.outcome != "recovered" or incident.data_loss in ("suspected", "known"):
+        fields.append(("next", prose.next_step(words, incident)))
+    kept = [words.say("screen.on_host", name=name, path=path) for name, path in prose.kept(words, incident)]
+    fields += [("kept", kept), ("postmortem", document or words.say("screen.not_written"))]
+    known = incident.incident or words.say("screen.none")
+    head = words.say("screen.head", outcome=outcome, subject=subject, incident=known)
+    return [head, *_aligned(words, fields)]
 
 
-def _rehearsal(incident: timeline.Incident) -> List[_Field]:
+def _outage(words: Words, incident: model.Incident) -> str:
+    told = words.duration(incident.durations.outage)
+    if incident.times.started_at:
+        told = words.say("screen.since", outage=told, at=incident.times.started_at)
+    over = incident.times.mitigated_at or incident.outcome in ("warning", "recovered")
+    return told if over else words.say("screen.still_down", outage=told)
+
+
+def _rehearsal(words: Words, incident: model.Incident) -> List[_Field]:
     """Return the fields of a run in check mode: only what was looked at is known, the rest is what would be done."""
+    rungs = words.say("list.comma").join(prose.part(words, each.rung) for each in incident.rungs_tried)
     return [
-        ("severity", incident.severity or "unknown"),
-        ("cause", prose.cause(incident)),
-        ("would climb", [", ".join(each.rung for each in incident.rungs_tried) or "no rung", *prose.skips(incident)]),
-        ("would do", _done(incident) or "nothing"),
-        ("next step", incident.next_step or ""),
+        ("severity", words.name("severity", incident.severity or "unknown")),
+        ("cause", prose.cause(words, incident)),
+        ("would_climb", [rungs or words.say("screen.no_rung"), *prose.skips(words, incident)]),
+        ("would_do", _done(words, incident) or words.say("screen.nothing")),
+        ("next", prose.next_step(words, incident)),
     ]
 
 
-def without_incident(host: str, events: Sequence[timeline.Event]) -> Tuple[str, List[str]]:
+def without_incident(words: Words, host: str, events: Sequence[timeline.Event]) -> Tuple[str, List[str]]:
     """Return tone and lines for a host without an incident: no lines where there is nothing to say."""
     steps = [each for each in map(timeline.step, events) if each]
-    changed = [prose.deed(each) for each in steps if each.status == "changed"]
-    touched = f"changed: {prose.listed(changed)}" if changed else "nothing changed"
-    stopped = [each for each in steps if each.weight == timeline.FAILURE]
-    looks = [each.data for each in steps if prose.probed(each)]
+    changed = [prose_steps.deed(words, each) for each in steps if each.status == "changed"]
+    touched = words.say("screen.changed", what=words.listed(changed)) if changed else words.say("screen.unchanged")
+    stopped = [each for each in steps if each.weight == model.FAILURE]
+    looks = [each.data for each in steps if prose_steps.probed(each)]
     if stopped:
-        problems = [problem for each in steps for problem in prose.refused(each)]
+        problems = [problem for each in steps for problem in prose_steps.refused(each)]
         if len(problems) > 1:
-            counted = prose.counted(len(problems), "problem")
-            return BAD, [f"STOPPED: {host}, {counted}; {touched}", *(f"  - {problem}" for problem in problems)]
+            counted = words.count("problems", len(problems))
+            head = words.say("screen.stopped_many", host=host, problems=counted, touched=touched)
+            return BAD, [head, *(f"  - {problem}" for problem in problems)]
         # A playbook that fails by itself after the service was found down says just that.
-        if looks and not looks[-1]["healthy"] and not problems and not prose.broken(stopped[-1]):
-            return BAD, [f"{_down(looks[-1])}: {host}, {prose.seen(looks[-1])}; {touched}"]
-        return BAD, [f"STOPPED: {host}, {problems[0] if problems else prose.happened(stopped[-1])}; {touched}"]
+        if looks and not looks[-1]["healthy"] and not problems and not prose_steps.broken(stopped[-1]):
+            seen = prose_steps.seen(words, looks[-1])
+            return BAD, [words.say(_down(looks[-1]), host=host, seen=seen, touched=touched)]
+        why = problems[0] if problems else prose_steps.happened(words, stopped[-1])
+        return BAD, [words.say("screen.stopped", host=host, why=why, touched=touched)]
     if looks and looks[-1]["healthy"]:
-        login = prose.login(*timeline.login(events))
-        return GOOD, [f"HEALTHY: {host}, {f'login {login}; ' if login else ''}{touched}"]
-    triages = [each.data for each in steps if prose.triaged(each)]
-    return _triage(host, triages[-1]) if triages else (GOOD, [])
+        login = prose.login(words, *timeline.login(events))
+        key = "screen.healthy_login" if login else "screen.healthy"
+        return GOOD, [words.say(key, host=host, login=login, touched=touched)]
+    triages = [each.data for each in steps if prose_steps.triaged(each)]
+    return _triage(words, host, triages[-1]) if triages else (GOOD, [])
 
 
 def _down(look: Mapping[str, Any]) -> str:
-    return "DOWN" if look.get("severity") in ("critical", "emergency") else "NOT HEALTHY"
+    return "screen.down" if look.get("severity") in ("critical", "emergency") else "screen.not_healthy"
 
 
-def _triage(host: str, data: Mapping[str, Any]) -> Tuple[str, List[str]]:
-    kept = f"; evidence on the host: {prose.bare(data['bundle'])}" if data.get("bundle") else ""
-    if not data["findings"]:
-        return GOOD, [f"NOTHING WRONG FOUND: {host}{kept}"]
-    first, *others = data["findings"]
-    likely = [finding for finding in others if prose.likely(finding)]
-    sure, more = prose.sure(first), f" (and {prose.counted(len(likely), 'cause')} more)" if likely else ""
-    cause = f"{first.get('cause') or 'unknown'}{f' ({sure})' if sure else ''}"
-    return ATTENTION, [f"CAUSE: {host}, {cause}: {prose.bare(first.get('summary'))}{more}{kept}"]
+def _triage(words: Words, host: str, data: Mapping[str, Any]) -> Tuple[str, List[str]]:
+    tone, found = GOOD, words.say("screen.nothing_wrong", host=host)
+    if data["findings"]:
+        first, *others = data["findings"]
+        named, sure = str(first.get("cause") or "unknown"), prose.sure(words, first)
+        cause = words.name("cause", named)
+        summary = prose.summed_up(words, named, first.get("summary"))
+        cause = words.say("aside", text=cause, aside=sure) if sure else cause
+        tone, found = ATTENTION, words.say("screen.found", host=host, cause=cause, summary=summary)
+        likely = [finding for finding in others if prose.likely(finding)]
+        if likely:
+            found = words.say("screen.and_more", found=found, causes=words.count("causes", len(likely)))
+    if data.get("bundle"):
+        found = words.say("screen.evidence", found=found, path=prose.bare(data["bundle"]))
+    return tone, [found]
 
 
-def _why(incident: timeline.Incident) -> Union[str, List[str]]:
+def _why(words: Words, incident: model.Incident) -> Union[str, List[str]]:
     if incident.error:
         return incident.error
     reasons = [
-        f"{prose.rung_name(incident, each)}: {each.reason}"
+        words.say("label", name=prose.rung_name(words, incident, each), text=each.reason)
         for each in incident.rungs_tried
         if each.reason and each.run == incident.runs[-1].run
     ]
     if reasons:
         return reasons
     if incident.outcome == "unfinished":
-        return "the run ended before its verdict"
-    failures = [step for step in incident.steps if step.weight == timeline.FAILURE]
-    return prose.happened(failures[-1]) if failures else prose.cause(incident)
+        return words.say("screen.unfinished")
+    failures = [step for step in incident.steps if step.weight == model.FAILURE]
+    return prose_steps.happened(words, failures[-1]) if failures else prose.cause(words, incident)
 
 
-def _in_last_run(incident: timeline.Incident) -> str:
-    name = prose.run_names(incident).get(incident.runs[-1].run)
-    return f" in {name}" if name else ""
+def _nothing_done(words: Words, incident: model.Incident) -> str:
+    name = prose.run_names(words, incident).get(incident.runs[-1].run)
+    return words.say("screen.nothing_changed_in", run=name) if name else words.say("screen.nothing_changed")
 
 
-def _done(incident: timeline.Incident) -> List[str]:
+def _done(words: Words, incident: model.Incident) -> List[str]:
     """Return what was changed, a line a rung; of earlier runs the document tells."""
-    last = incident.runs[-1].run
+    told = [climb for climb in prose.climbs(words, incident, run=incident.runs[-1].run) if climb.facts]
     return [
-        (f"{climb.name}: " if climb.name else "") + "; ".join(climb.facts)
-        for climb in prose.climbs(incident, run=last)
-        if climb.facts
+        words.say("label", name=climb.name, text=words.joined(climb.facts)) if climb.name else words.joined(climb.facts)
+        for climb in told
     ]
 
 
-def _aligned(fields: Sequence[_Field]) -> List[str]:
+def columns(text: str) -> int:
+    """Return how many columns a terminal gives to C(text): two for each wide character."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def _wrapped(text: str, width: int) -> List[str]:
+    """Return C(text) in lines of at most C(width) columns; a long word, as a path is, is not broken."""
+    # Paths are not broken: they are copied from the screen.
+    if columns(text) == len(text):
+        return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+    lines = [""]
+    for word in _words(text):
+        if lines[-1] and columns(lines[-1] + word.rstrip()) > width:
+            lines.append("")
+        lines[-1] += word if lines[-1] else word.lstrip()
+    return [line.rstrip() for line in lines if line.strip()]
+
+
+def _words(text: str) -> List[str]:
+    """Return the pieces between which a line may end: behind a space or wide character, and not before a stop."""
+    pieces = [""]
+    for character in text:
+        ends = pieces[-1] and (pieces[-1][-1] == " " or unicodedata.east_asian_width(pieces[-1][-1]) in "WF")
+        if ends and character not in " \u3001\u3002\u300d\uff09\uff1a":
+            pieces.append("")
+        pieces[-1] += character
+    return pieces
+
+
+def _aligned(words: Words, fields: Sequence[_Field]) -> List[str]:
     """Return the fields' lines; one without a value is left out."""
     lines: List[str] = []
-    for label, value in fields:
-        # Paths are not broken: they are copied from the screen.
-        wrapped = [
-            line
-            for part in ([value] if isinstance(value, str) else value)
-            for line in textwrap.wrap(part, WIDTH - _LABEL, break_long_words=False, break_on_hyphens=False)
-        ]
-        heads = [f"  {label:<{_LABEL - 2}}", *[" " * _LABEL] * len(wrapped)]
+    for key, value in fields:
+        label = words.say(f"screen.{key}")
+        parts = [value] if isinstance(value, str) else value
+        wrapped = [line for part in parts for line in _wrapped(part, WIDTH - _LABEL)]
+        heads = [f"  {label}{' ' * max(_LABEL - 2 - columns(label), 1)}", *[" " * _LABEL] * len(wrapped)]
         lines += [head + line for head, line in zip(heads, wrapped)]
     return lines

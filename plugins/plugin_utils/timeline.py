@@ -18,7 +18,7 @@ format), C(at) (UTC instant), C(run), C(kind). Kinds and their further keys:
 - C(outcome): C(host), C(data): the verdict of the run, see M(whitelist)
 - C(stats): C(hosts) {name: {ok, changed, failures, unreachable, rescued, ignored}}: the run came to its end
 
-The model (also the schema of the JSON document) is M(Incident).
+What it tells of an incident is M(model.Incident).
 """
 
 from __future__ import annotations
@@ -29,12 +29,28 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Seque
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import whitelist
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils.model import (
+    CHANGE,
+    DECISION,
+    DETAIL,
+    FAILURE,
+    RUNGS,
+    Durations,
+    Impact,
+    Incident,
+    Remedy,
+    Run,
+    Rung,
+    Skip,
+    Step,
+    Times,
+)
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils.model import VERSION as _MODEL_VERSION
 
 VERSION = 1
 
 Event = Dict[str, Any]
 
-RUNGS = ("restart", "standard_recovery", "clean_start_recovery", "database_recovery")
 _LOOKS = ("detection", "verification")
 
 # Actions that are no step of anybody's work as long as they succeed.
@@ -42,163 +58,6 @@ _PLUMBING = (
     *("include_role", "include_tasks", "import_role", "import_tasks", "validate_argument_spec"),
     *("assert", "set_fact", "set_stats", "debug", "meta"),
 )
-
-# Why a step stands in the short timeline.
-CHANGE, FAILURE, DECISION, DETAIL = "change", "failure", "decision", "detail"
-
-
-@dataclasses.dataclass
-class Step:
-    """Something that was done; C(weight): whether it changed something, failed, decided something or is a detail."""
-
-    at: str
-    run: str
-    kind: str
-    weight: str
-    role: Optional[str]
-    action: Optional[str]
-    task: Optional[str]
-    status: Optional[str]
-    seconds: Optional[float]
-    data: Dict[str, Any]
-    message: Optional[str]
-
-
-@dataclasses.dataclass
-class Rung:
-    """A rung of the ladder that was tried; C(held) is C(None) where nothing says whether the service stayed up."""
-
-    rung: str
-    held: Optional[bool]
-    halted: Optional[bool]
-    reason: Optional[str]
-    started_at: Optional[str]
-    seconds: Optional[float]
-    run: str
-
-
-@dataclasses.dataclass
-class Skip:
-    """A rung that was not climbed, and why it could not have helped."""
-
-    rung: str
-    reason: Optional[str]
-    at: Optional[str]
-    run: str
-
-
-@dataclasses.dataclass
-class Remedy:
-    """What was done about a cause before the ladder, or why nothing was.
-
-    C(action): what was done, C(None) where nothing was allowed to be; C(detail): in particular; C(reason): why not.
-    """
-
-    cause: str
-    action: Optional[str]
-    changed: bool
-    failed: bool
-    detail: List[str]
-    reason: Optional[str]
-    seconds: Optional[float]
-    run: str
-
-
-@dataclasses.dataclass
-class Run:
-    """One run of a playbook on this incident; C(complete) is false where it was killed before its end."""
-
-    run: str
-    playbook: Optional[str]
-    core: Optional[str]
-    started_at: str
-    last_event_at: str
-    complete: bool
-    last_task: Optional[str]
-
-
-@dataclasses.dataclass
-class Times:
-    """Instants (UTC), C(None) where unknown. The outage began between C(last_good_at) and C(started_at).
-
-    C(started_from): what the begin was read from.
-    """
-
-    last_good_at: Optional[str]
-    started_at: Optional[str]
-    started_from: Optional[str]
-    detected_at: Optional[str]
-    mitigated_at: Optional[str]
-    resolved_at: Optional[str]
-
-
-@dataclasses.dataclass
-class Durations:
-    """Seconds, C(None) where unknown.
-
-    C(outage): begin of the outage to the service's first good answer. C(detect), C(mitigate), C(resolve): from the
-    begin of the outage to its detection, to the first good answer, and to the end of the verification.
-    """
-
-    outage: Optional[float]
-    detect: Optional[float]
-    mitigate: Optional[float]
-    resolve: Optional[float]
-
-
-@dataclasses.dataclass
-class Incident:
-    """Everything that the documents tell of one incident on one host.
-
-    C(outcome): C(recovered), C(not_recovered), C(warning), C(healthy), C(would_recover) or C(unfinished).
-    C(source): C(verdict) where a run published its verdict, C(events) where the rest is concluded from its events.
-    C(service): what the host runs, C(None) where no verdict names it. C(data_loss): C(none), C(suspected), C(known),
-    C(unknown). C(login): C(checked), C(failed) (C(login_error) says why), C(no_password), C(no_answer), C(None) where
-    nothing was verified. C(database_kept), C(modules_kept): where on the host what was replaced is kept.
-    C(findings), C(probe), C(database): as the modules C(triage_info), C(health_probe) and C(sqlite_check) returned
-    them, whitelisted.
-    """
-
-    schema: int
-    incident: str
-    host: str
-    service: Optional[str]
-    outcome: str
-    source: str
-    severity: Optional[str]
-    cause: Optional[str]
-    cause_summary: Optional[str]
-    rung: Optional[str]
-    rungs_tried: List[Rung]
-    rungs_skipped: List[Skip]
-    remedies: List[Remedy]
-    times: Times
-    durations: Durations
-    data_loss: str
-    rows_before: Dict[str, float]
-    rows_after: Dict[str, float]
-    login: Optional[str]
-    login_error: Optional[str]
-    backup_file: Optional[str]
-    database_kept: Optional[str]
-    modules_kept: Optional[str]
-    escalation: Dict[str, Any]
-    evidence: Optional[str]
-    error: Optional[str]
-    next_step: Optional[str]
-    findings: List[Dict[str, Any]]
-    probe: Dict[str, Any]
-    database: Dict[str, Any]
-    runs: List[Run]
-    steps: List[Step]
-
-    def rows_lost(self) -> Dict[str, Tuple[float, float]]:
-        """Return table -> (before, after) for tables with fewer rows than before; a table that is gone counts as 0."""
-        return {
-            table: (count, self.rows_after.get(table, 0))
-            for table, count in self.rows_before.items()
-            if self.rows_after and self.rows_after.get(table, 0) < count
-        }
 
 
 def encode(event: Mapping[str, Any]) -> bytes:
@@ -217,11 +76,6 @@ def decode(data: bytes) -> List[Event]:
         if isinstance(event, dict) and event.get("v") == VERSION and event.get("run") and event.get("at"):
             events.append(event)
     return events
-
-
-def to_json(incident: Incident) -> str:
-    """Return the JSON document of an incident: the fields of M(Incident), and nothing else."""
-    return json.dumps(dataclasses.asdict(incident), ensure_ascii=False, indent=2) + "\n"
 
 
 def incidents(events: Iterable[Event]) -> List[Incident]:
@@ -306,11 +160,13 @@ def seconds_between(earlier: Optional[str], later: Optional[str]) -> Optional[fl
 
 
 def _steps(run: Sequence[Event]) -> Iterator[Step]:
-    """Return the steps of one run; what a playbook fails with after its verdict only repeats that verdict."""
+    """Return the steps of one run; what comes after its verdict hands it on, and what then fails only repeats it."""
     decided = False
     for event in run:
         told = step(event)
         decided = decided or event["kind"] == "outcome"
+        if decided and event.get("role") == "postmortem" and event.get("status") in ("ok", "changed"):
+            continue
         if told and decided and told.kind == "task" and told.weight == FAILURE and not _module(event):
             told.weight, told.message = DETAIL, None
         if told:
@@ -361,10 +217,12 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
     swaps = [result for result in _results(events, "npm_ci") if result.get("swapped")]
     logged_in, login_error = login(runs[-1])
     told = Incident(
-        schema=VERSION,
+        schema=_MODEL_VERSION,
         incident=incident,
         host=host,
         service=_last_of(outcomes, "service"),
+        language=_last_of(outcomes, "language"),
+        timezone=_last_of(outcomes, "timezone"),
         outcome=verdict.get("outcome") or _derived_outcome(runs[-1], probes, tried),
         source="verdict" if verdict else "events",
         severity=_first(verdict.get("severity"), *(probe.get("severity") for probe in failing)),
@@ -376,6 +234,7 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
         remedies=[remedy for run in runs for remedy in _remedies(run)],
         times=times,
         durations=_durations(verdict, records, times),
+        impact=_impact(outcomes),
         data_loss=verdict.get("data_loss")
         or ("suspected" if any(look.get("data_loss_suspected") for look in looks) else "unknown"),
         rows_before=rows_before,
@@ -435,7 +294,13 @@ def _durations(verdict: Mapping[str, Any], records: Sequence[Mapping[str, Any]],
         detect=seconds_between(times.started_at, times.detected_at),
         mitigate=mitigate,
         resolve=seconds_between(times.started_at, times.resolved_at),
+        uncertain=seconds_between(times.last_good_at, times.started_at),
     )
+
+
+def _impact(outcomes: Sequence[Mapping[str, Any]]) -> Impact:
+    told: Mapping[str, Any] = next((each["impact"] for each in reversed(outcomes) if each.get("impact")), {})
+    return Impact(**{field.name: told.get(field.name) for field in dataclasses.fields(Impact)})
 
 
 def _derived_outcome(last_run: Sequence[Event], probes: Sequence[Mapping[str, Any]], tried: Sequence[Rung]) -> str:
@@ -524,7 +389,8 @@ def _run(events: Sequence[Event]) -> Run:
         core=first.get("core"),
         started_at=str(first["at"]),
         last_event_at=str(events[-1]["at"]),
-        complete=any(event["kind"] == "stats" for event in events),
+        # What comes after the verdict only hands it on.
+        complete=any(event["kind"] in ("outcome", "stats") for event in events),
         last_task=_first(tasks[-1].get("task"), tasks[-1].get("action")) if tasks else None,
     )
 

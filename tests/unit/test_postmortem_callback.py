@@ -197,8 +197,8 @@ def test_recovery_is_recorded_and_told(controller):
     rc, output = controller.run(controller.playbook("recover.yml", RECOVERY))
     assert rc == 0, output
     assert "misses something" not in output
-    assert {path.name for path in controller.files()} >= {"INC-1.md", "INC-1.json"}
-    assert [stat.S_IMODE(path.stat().st_mode) for path in controller.files()] == [0o600] * 3
+    assert {path.name for path in controller.files()} >= {"INC-1.md", "INC-1.json", "INC-1.html", "index.html"}
+    assert [stat.S_IMODE(path.stat().st_mode) for path in controller.files()] == [0o600] * 5
     assert stat.S_IMODE(controller.postmortems.stat().st_mode) == 0o700
 
     events = controller.events()

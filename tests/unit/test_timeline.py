@@ -10,7 +10,7 @@ import json
 
 import pytest
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import timeline
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import model, timeline
 
 OUTCOME = {
     "incident": "INC-1",
@@ -238,8 +238,8 @@ def test_what_fails_after_the_verdict_only_repeats_it():
     recording = Recording().down().opened().add("task", **failure)
     recording.add("outcome", host="node1", data=OUTCOME).add("task", **failure)
     before, after = [step for step in only(recording).steps if step.status == "failed"]
-    assert (before.weight, before.message) == (timeline.FAILURE, "… on …")
-    assert (after.weight, after.message) == (timeline.DETAIL, None)
+    assert (before.weight, before.message) == (model.FAILURE, "… on …")
+    assert (after.weight, after.message) == (model.DETAIL, None)
 
 
 def test_findings_are_those_that_the_verdict_rests_on():
@@ -271,7 +271,7 @@ def test_a_timeline_can_be_read_however_it_ends(cut):
     data = b"".join(map(timeline.encode, recording.events))
     for end in range(0, len(data), cut):
         for incident in timeline.incidents(timeline.decode(data[:end])):
-            json.loads(timeline.to_json(incident))
+            json.loads(model.to_json(incident))
 
 
 @pytest.mark.parametrize(

@@ -12,27 +12,33 @@ import pytest
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import (
     folder,
+    model,
     prose,
+    prose_actions,
+    prose_steps,
     render_markdown,
     render_screen,
     timeline,
+    words,
 )
+
+EN = words.of("en")
 
 HOSTILE = "a|b`c\n# <script>x</script> [l](http://e) ![i](x) *b* _u_ $m$ @team #12 ~~s~~"
 
 
 def incident(**changes):
-    model = timeline.model(
+    told = timeline.model(
         "INC-1", "node1", [[{"v": 1, "at": "2026-03-02T01:00:00.000Z", "run": "r", "kind": "run_start"}]]
     )
-    model.times.started_at = "2026-03-02T01:00:00.000Z"
+    told.times.started_at = "2026-03-02T01:00:00.000Z"
     for name, value in changes.items():
-        setattr(model, name, value)
-    return model
+        setattr(told, name, value)
+    return told
 
 
 def rung(name="restart", **changes):
-    return timeline.Rung(
+    return model.Rung(
         **{
             "rung": name,
             "held": True,
@@ -47,12 +53,12 @@ def rung(name="restart", **changes):
 
 
 def step(module="node_process", data=None, **changes):
-    return timeline.Step(
+    return model.Step(
         **{
             "at": "2026-03-02T01:00:05.000Z",
             "run": "r",
             "kind": "task",
-            "weight": timeline.CHANGE,
+            "weight": model.CHANGE,
             "role": "restart",
             "action": f"itsm_nexus.runbook.{module}",
             "task": f"Use {module}",
@@ -66,7 +72,7 @@ def step(module="node_process", data=None, **changes):
 
 
 def runs(*names):
-    return [timeline.Run(name, "outage_recover.yml", None, "", "", True, None) for name in names]
+    return [model.Run(name, "outage_recover.yml", None, "", "", True, None) for name in names]
 
 
 def section(document, title):
@@ -74,15 +80,17 @@ def section(document, title):
 
 
 def durations(**seconds):
-    return timeline.Durations(**{"outage": None, "detect": None, "mitigate": None, "resolve": None, **seconds})
+    return model.Durations(
+        **{"outage": None, "detect": None, "mitigate": None, "resolve": None, "uncertain": None, **seconds}
+    )
 
 
 def skip(**changes):
-    return timeline.Skip(**{"rung": "restart", "reason": "A package is missing.", "at": None, "run": "r", **changes})
+    return model.Skip(**{"rung": "restart", "reason": "A package is missing.", "at": None, "run": "r", **changes})
 
 
 def remedy(**changes):
-    return timeline.Remedy(
+    return model.Remedy(
         **{
             "cause": "disk_full",
             "action": "removed old logs",
@@ -119,11 +127,12 @@ def test_code(text, span):
 
 
 def test_text_of_hosts_stays_inert_everywhere():
-    failed = step("npm_ci", weight=timeline.FAILURE, task=HOSTILE, status="failed", message=HOSTILE)
+    failed = step("npm_ci", weight=model.FAILURE, task=HOSTILE, status="failed", message=HOSTILE)
     changed = step("npm_ci", {"swapped": True, "reasons": [HOSTILE]})
     finding = {"cause": HOSTILE, "confidence": 0.5, "summary": HOSTILE, "remedy": HOSTILE}
     finding["evidence"] = [{"source": HOSTILE, "text": HOSTILE}]
     document = render_markdown.markdown(
+        EN,
         incident(
             host=HOSTILE,
             incident=HOSTILE,
@@ -143,7 +152,7 @@ def test_text_of_hosts_stays_inert_everywhere():
             rungs_tried=[rung(HOSTILE, reason=HOSTILE)],
             rows_before={HOSTILE: 1},
             escalation={"to": [HOSTILE], "told": [], "reason": HOSTILE},
-        )
+        ),
     )
     outside_code = re.sub(r"(`+)(?!`).*?(?<!`)\1(?!`)", "", document.replace("\\`", ""))
     for markup in ("<script", "[l](", "![i](", "@team", " #12"):
@@ -153,7 +162,7 @@ def test_text_of_hosts_stays_inert_everywhere():
 
 
 def test_the_seven_fields_and_what_else_is_asked_for_are_there():
-    document = render_markdown.markdown(incident())
+    document = render_markdown.markdown(EN, incident())
     titles = re.findall(r"^## (.*)$", document, re.MULTILINE)
     assert [title.split(". ")[0] for title in titles[:7]] == list("1234567")
     assert titles[7:] == ["Who is to be told", "Evidence"]
@@ -189,7 +198,7 @@ def test_the_seven_fields_and_what_else_is_asked_for_are_there():
     ],
 )
 def test_the_checklist_is_argued_from_the_incident(changes, wanted):
-    actions = prose.actions(incident(**changes))
+    actions = prose_actions.actions(EN, incident(**changes))
     assert [action.title for action in actions[:4]] == [
         "Review the alert thresholds",
         "Consider automatic recovery",
@@ -202,7 +211,7 @@ def test_the_checklist_is_argued_from_the_incident(changes, wanted):
 
 def test_what_is_merely_possible_is_no_item_to_settle():
     finding = {"cause": "wal_pending", "confidence": 0.2, "remedy": "Leave the WAL alone."}
-    assert all("WAL" not in action.title for action in prose.actions(incident(findings=[finding])))
+    assert all("WAL" not in action.title for action in prose_actions.actions(EN, incident(findings=[finding])))
 
 
 @pytest.mark.parametrize(
@@ -218,7 +227,7 @@ def test_what_is_merely_possible_is_no_item_to_settle():
     ],
 )
 def test_duration(seconds, words):
-    assert prose.duration(seconds) == words
+    assert EN.duration(seconds) == words
 
 
 @pytest.mark.parametrize(
@@ -236,7 +245,7 @@ def test_duration(seconds, words):
     ],
 )
 def test_rows(before, after, words):
-    assert prose.rows(incident(rows_before=before, rows_after=after)) == words
+    assert prose.rows(EN, incident(rows_before=before, rows_after=after)) == words
 
 
 @pytest.mark.parametrize(
@@ -319,9 +328,9 @@ def test_rows(before, after, words):
     ],
 )
 def test_summary(changes, tone, words):
-    model = incident(**changes)
-    assert render_screen.tone(model) == tone
-    lines = render_screen.summary(model, document="/d/INC-1.md")
+    told_of = incident(**changes)
+    assert render_screen.tone(told_of) == tone
+    lines = render_screen.summary(EN, told_of, document="/d/INC-1.md")
     for part in words:
         assert part in "\n".join(lines)
     assert all(len(line) <= render_screen.WIDTH for line in lines)
@@ -329,23 +338,23 @@ def test_summary(changes, tone, words):
 
 
 def test_of_several_runs_each_rung_says_whose_it_is():
-    model = incident(
+    told_of = incident(
         runs=runs("r1", "r2", "r3"),
         outcome="recovered",
         rungs_tried=[rung(held=False, reason="no answer", run="r1"), rung(run="r3")],
         steps=[step(data={"pids_after": [1]}, run="r1"), step(data={"pids_after": [3]}, run="r3")],
     )
-    screen = "\n".join(render_screen.summary(model, document=None))
+    screen = "\n".join(render_screen.summary(EN, told_of, document=None))
     assert "rung        run 1: restart did not hold; run 2: none tried; run 3: restart held\n" in screen
     assert "done        run 3, restart: started pid 3\n" in screen
     assert "pid 1" not in screen
-    told = section(render_markdown.markdown(model), "5.")
+    told = section(render_markdown.markdown(EN, told_of), "5.")
     assert "1. **run 1, restart** did not hold, 2.0 s: no answer\n   - started pid 1\n2. **run 3, restart**" in told
     assert told.endswith("   - started pid 3\n")
 
 
 def test_changes_are_told_under_the_rung_that_made_them():
-    model = incident(
+    told_of = incident(
         rungs_tried=[
             rung(held=False, started_at="2026-03-02T01:00:01.000Z"),
             rung(started_at="2026-03-02T01:00:04.000Z"),
@@ -356,10 +365,10 @@ def test_changes_are_told_under_the_rung_that_made_them():
             step(data={"pids_after": [2]}),
             step(data={"pids_after": [3]}, role="database_recovery"),
             step(data={"pids_after": [4]}, role=None),
-            step(weight=timeline.DETAIL),
+            step(weight=model.DETAIL),
         ],
     )
-    assert [(climb.rung and climb.rung.rung, climb.facts) for climb in prose.climbs(model)] == [
+    assert [(climb.rung and climb.rung.rung, climb.facts) for climb in prose.climbs(EN, told_of)] == [
         ("restart", ["started pid 1"]),
         ("restart", ["started pid 2"]),
         ("database_recovery by salvage", ["started pid 3"]),
@@ -394,19 +403,19 @@ def test_changes_are_told_under_the_rung_that_made_them():
     ],
 )
 def test_a_change_is_told_as_the_plain_fact(module, data, words):
-    assert prose.deed(step(module, data)) == words
+    assert prose_steps.deed(EN, step(module, data)) == words
 
 
 def test_what_was_there_already_is_no_riddle():
-    done = step(data={"state": "stopped"}, status="ok", weight=timeline.DETAIL, task="Bring it to the state asked for")
-    assert prose.happened(done) == "Already stopped"
+    done = step(data={"state": "stopped"}, status="ok", weight=model.DETAIL, task="Bring it to the state asked for")
+    assert prose_steps.happened(EN, done) == "Already stopped"
 
 
 def test_nobody_ticked_what_needs_nothing():
-    model = incident(
+    told_of = incident(
         durations=durations(detect=5.0), findings=[{"cause": "hung", "confidence": 0.9, "remedy": "Read."}]
     )
-    lines = section(render_markdown.markdown(model), "6.").splitlines()[2:-1]
+    lines = section(render_markdown.markdown(EN, told_of), "6.").splitlines()[2:-1]
     assert "[x]" not in "".join(lines)
     assert "- [ ] Read: remedy of the finding hung" in lines
     assert "- Not needed: Check log rotation: no full file system was found" in lines
@@ -417,21 +426,21 @@ def test_only_what_is_likely_and_explained_by_nothing_is_a_root_cause():
     full = {"cause": "disk_full", "confidence": 0.9, "summary": "The disk is full."}
     killed = {"cause": "killed", "confidence": 0.9, "summary": "Killed.", "explained_by": "disk_full", "remedy": "Ask."}
     maybe = {"cause": "wal_pending", "confidence": 0.2, "summary": "Pending."}
-    causes, noted = section(render_markdown.markdown(incident(findings=[full, killed, maybe])), "4.").split(
+    causes, noted = section(render_markdown.markdown(EN, incident(findings=[full, killed, maybe])), "4.").split(
         "Also noted"
     )
     assert re.findall(r"^- \*\*(\w+)", causes, re.MULTILINE) == ["disk_full"]
     assert "- **killed** (90% sure, explained by disk_full): Killed." in noted
     assert "- **wal_pending** (20% sure): Pending." in noted
-    assert all(action.title != "Ask" for action in prose.actions(incident(findings=[full, killed])))
-    assert "Not established" in section(render_markdown.markdown(incident(findings=[maybe])), "4.")
+    assert all(action.title != "Ask" for action in prose_actions.actions(EN, incident(findings=[full, killed])))
+    assert "Not established" in section(render_markdown.markdown(EN, incident(findings=[maybe])), "4.")
 
 
 @pytest.mark.parametrize(("details", "folded"), [(1, False), (2, True)])
 def test_all_steps_are_told_once_more_only_where_most_of_them_are_new(details, folded):
-    detail = step("sqlite_check", {"healthy": True}, status="ok", weight=timeline.DETAIL)
-    record = step("incident", {"id": "INC-1"}, weight=timeline.DETAIL, task="Put it on record")
-    told = section(render_markdown.markdown(incident(steps=[step(), *[detail] * details, *[record] * 5])), "7.")
+    detail = step("sqlite_check", {"healthy": True}, status="ok", weight=model.DETAIL)
+    record = step("incident", {"id": "INC-1"}, weight=model.DETAIL, task="Put it on record")
+    told = section(render_markdown.markdown(EN, incident(steps=[step(), *[detail] * details, *[record] * 5])), "7.")
     assert ("<details>" in told) is folded
     assert told.count("Use sqlite_check: sound") == details
     assert "Put it on record" not in told
@@ -525,22 +534,22 @@ END = event(status="failed", action="ansible.builtin.fail", task="End with an er
     ],
 )
 def test_closing_line_without_an_incident(events, tone, lines):
-    assert render_screen.without_incident("node1", events) == (tone, lines)
+    assert render_screen.without_incident(EN, "node1", events) == (tone, lines)
 
 
 def test_a_long_path_is_not_broken():
     path = "/a" * 80
-    assert f"  postmortem  {path}" in render_screen.summary(incident(), document=path)
+    assert f"  postmortem  {path}" in render_screen.summary(EN, incident(), document=path)
 
 
 @pytest.mark.parametrize(
-    "identity", ["../../etc/passwd", "/etc/x", ".hidden", "", "a/b", "a\x00b", "x" * 300, "..", "é"]
+    "identity", ["../../etc/passwd", "/etc/x", ".hidden", "", "a/b", "a\x00b", "x" * 300, "..", "é", "index"]
 )
 def test_documents_stay_within_the_folder(identity, tmp_path):
-    for document in folder.documents(str(tmp_path), incident(incident=identity)):
+    for document in folder.documents(str(tmp_path), EN, incident(incident=identity)):
         document.write()
-    assert len(list(tmp_path.iterdir())) == 2
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    assert len(list(tmp_path.iterdir())) == 3
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith((".", "index."))]
 
 
 def test_ids_that_differ_get_names_that_differ():
@@ -568,10 +577,12 @@ def test_a_rung_that_could_not_help_is_told_with_its_reason():
         rungs_skipped=[skip(at="2026-03-02T01:00:01.000Z")],
         runs=runs("r"),
     )
-    lines = "\n".join(render_screen.summary(told, document=None))
+    lines = "\n".join(render_screen.summary(EN, told, document=None))
     assert "restart skipped, then standard_recovery held" in lines
     assert "restart skipped: A package is missing" in lines
-    assert "- Restart skipped: A package is missing." in section(render_markdown.markdown(told), "5. Recovery steps")
+    assert "- Restart skipped: A package is missing." in section(
+        render_markdown.markdown(EN, told), "5. Recovery steps"
+    )
 
 
 @pytest.mark.parametrize(
@@ -592,15 +603,15 @@ def test_remedies_are_told_before_the_rungs(changes, words):
     told = incident(
         outcome="recovered", remedies=[remedy(**changes)], rungs_tried=[rung()], steps=[step()], runs=runs("r")
     )
-    lines = "\n".join(render_screen.summary(told, document=None))
+    lines = "\n".join(render_screen.summary(EN, told, document=None))
     assert words in lines
-    document = section(render_markdown.markdown(told), "5. Recovery steps")
+    document = section(render_markdown.markdown(EN, told), "5. Recovery steps")
     assert document.index("1. **Remediation**") < document.index("2. **restart**")
 
 
 @pytest.mark.parametrize(("outcome", "wanted"), [("recovered", False), ("not_recovered", True)])
 def test_the_remedy_is_no_item_once_the_service_is_back(outcome, wanted):
     finding = {"cause": "killed", "confidence": 0.9, "remedy": "Restart it.", "prevention": "Find out who killed it."}
-    titles = [each.title for each in prose.actions(incident(outcome=outcome, findings=[finding]))]
+    titles = [each.title for each in prose_actions.actions(EN, incident(outcome=outcome, findings=[finding]))]
     assert ("Restart it" in titles) is wanted
     assert "Find out who killed it" in titles

@@ -1,0 +1,81 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Says while tasks run what takes long: the controller itself hears nothing of a task before it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from typing import Callable, Dict, Hashable, List, Optional, Tuple
+
+# Called with a task's name, the hosts it still runs on and the seconds since the first of them began.
+Say = Callable[[str, List[str], float], None]
+
+
+class Watch:
+    """Knows which tasks run, and tells of those that have run for an interval; thread-safe."""
+
+    def __init__(self, say: Say) -> None:
+        """Make a watch that tells through C(say); nothing runs before M(begin) and the first task."""
+        self._say = say
+        self._interval = 0.0
+        self._lock = threading.Lock()
+        self._running: Dict[Hashable, Tuple[str, str, float]] = {}
+        self._done = threading.Event()
+        self._thread: Optional[threading.Thread] = None
+
+    def begin(self, interval: float) -> None:
+        """Watch from now on, and tell every C(interval) seconds; with 0 never."""
+        self.end()
+        self._interval = interval
+
+    def started(self, key: Hashable, host: str, task: Optional[str]) -> None:
+        """Note that a task begins on a host."""
+        if self._interval <= 0:
+            return
+        with self._lock:
+            self._running[key] = (task or "…", host, time.monotonic())
+        if self._thread is None:
+            self._done = threading.Event()
+            self._thread = threading.Thread(target=self._tell, args=(self._done,), daemon=True)
+            self._thread.start()
+
+    def ended(self, key: Hashable) -> None:
+        """Note that it ended there."""
+        with self._lock:
+            self._running.pop(key, None)
+
+    def end(self) -> None:
+        """Stop watching."""
+        with self._lock:
+            self._running.clear()
+        self._done.set()
+        self._thread = None
+
+    def _tell(self, done: threading.Event) -> None:
+        last = time.monotonic()
+        # Woken more often than it speaks, so that a task which begins late waits no longer than the others.
+        while not done.wait(self._interval / 10):
+            now = time.monotonic()
+            if now - last < self._interval:
+                continue
+            for task, (hosts, began) in self._long(now).items():
+                last = now
+                # Never the end of a run because a line could not be written.
+                with contextlib.suppress(Exception):
+                    self._say(task, hosts, now - began)
+
+    def _long(self, now: float) -> Dict[str, Tuple[List[str], float]]:
+        """Return task -> hosts, begin of those that have run for the interval."""
+        told: Dict[str, Tuple[List[str], float]] = {}
+        with self._lock:
+            running = list(self._running.values())
+        for task, host, began in running:
+            if now - began >= self._interval:
+                hosts, first = told.setdefault(task, ([], began))
+                hosts.append(host)
+                told[task] = (hosts, min(first, began))
+        return told

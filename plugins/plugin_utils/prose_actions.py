@@ -1,0 +1,112 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The checklist of the runbook's 7.2, each item argued from this incident, and what the findings ask for."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, List, Mapping, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import model, prose
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils.words import Words
+
+# An outage that went unnoticed for longer (seconds) was noticed late.
+_LATE = 60
+
+_RESOURCE_CAUSES = {"oom_kill": "memory", "heap_oom": "memory", "disk_full": "disk"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Action:
+    """An item of the runbook's checklist (7.2) or a remedy: whether there is something to do, and why."""
+
+    title: str
+    wanted: bool
+    why: str
+
+
+def actions(words: Words, incident: model.Incident) -> List[Action]:
+    """Return the items, those of the runbook first."""
+    causes = [str(each.get("cause")) for each in incident.findings] or [incident.cause or "unknown"]
+    # What is merely possible, or follows from another finding, is no item to settle.
+    settled = [each for each in incident.findings if prose.likely(each)]
+    to_do = [
+        Action(
+            _asked(words, "remedy", each),
+            True,
+            words.say("action.remedy", cause=words.name("cause", each.get("cause") or "unknown")),
+        )
+        for each in settled
+        # On a service that is back the remedy was applied.
+        if each.get("remedy") and incident.outcome != "recovered"
+    ]
+    to_prevent = [
+        Action(
+            _asked(words, "prevention", each),
+            True,
+            words.say("action.prevention", cause=words.name("cause", each.get("cause") or "unknown")),
+        )
+        for each in settled
+        if each.get("prevention")
+    ]
+    return [
+        _thresholds(words, incident),
+        _automation(words, incident),
+        _rotation(words, incident, causes),
+        _resources(words, incident, causes),
+        *to_do,
+        *to_prevent,
+    ]
+
+
+def _asked(words: Words, family: str, finding: Mapping[str, Any]) -> str:
+    """Return the C(remedy) or C(prevention) of a finding in this language."""
+    cause = str(finding.get("cause"))
+    return words.name(family, cause) if words.knows(family, cause) else prose.bare(finding[family])
+
+
+def _thresholds(words: Words, incident: model.Incident) -> Action:
+    title = words.say("action.thresholds")
+    detect, probe = incident.durations.detect, incident.probe
+    if detect is None:
+        return Action(title, True, words.say("action.thresholds.unknown"))
+    took = words.duration(detect)
+    if detect > _LATE:
+        return Action(title, True, words.say("action.thresholds.late", took=took))
+    gone = (probe.get("process") or {}).get("state") == "gone"
+    return Action(title, False, words.say("action.thresholds.gone" if gone else "action.thresholds.soon", took=took))
+
+
+def _automation(words: Words, incident: model.Incident) -> Action:
+    title = words.say("action.automation")
+    ladder = prose.ladder(words, incident)
+    if incident.outcome == "recovered":
+        late = incident.durations.detect is not None and incident.durations.detect > _LATE
+        key = "action.automation.late" if late else "action.automation.done"
+        return Action(title, late, words.say(key, ladder=ladder, took=words.duration(incident.durations.mitigate)))
+    if incident.outcome == "warning":
+        return Action(title, False, words.say("action.automation.warning"))
+    return Action(title, True, words.say("action.automation.failed", ladder=ladder))
+
+
+def _rotation(words: Words, incident: model.Incident, causes: Sequence[str]) -> Action:
+    title = words.say("action.rotation")
+    if "disk_full" in causes:
+        return Action(title, True, words.say("action.rotation.full"))
+    if not incident.findings:
+        return Action(title, True, words.say("action.rotation.unknown"))
+    return Action(title, False, words.say("action.rotation.fine"))
+
+
+def _resources(words: Words, incident: model.Incident, causes: Sequence[str]) -> Action:
+    title = words.say("action.resources")
+    short = sorted({_RESOURCE_CAUSES[each] for each in causes if each in _RESOURCE_CAUSES})
+    if short:
+        what = words.listed([words.name("resource", each) for each in short])
+        named = words.listed([words.name("cause", each) for each in causes if each in _RESOURCE_CAUSES])
+        return Action(title, True, words.say("action.resources.short", what=what, causes=named))
+    if not incident.findings:
+        return Action(title, True, words.say("action.resources.unknown"))
+    return Action(title, False, words.say("action.resources.fine"))

@@ -1,0 +1,55 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The recovery as a Mermaid gantt, which GitHub draws: names of parts and times only, no text of a host in it."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from typing import List
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import model, picture, prose
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils.words import Words
+
+_TAGS = {picture.GOOD: "done", picture.BAD: "crit", picture.WORK: "active"}
+# A recovery reads well as a gantt; hours of an outage that nobody had noticed would hide it.
+_BEFORE = 120.0
+
+
+def gantt(words: Words, incident: model.Incident) -> List[str]:
+    """Return the lines of the fenced block; none where there is nothing to draw."""
+    bars = picture.work(incident)
+    down = [bar for bar in picture.service(incident) if bar.tone == picture.BAD]
+    if not bars or len(incident.runs) > 1:
+        return []
+    first = min(bar.begin for bar in bars)
+    lines = [
+        "```mermaid",
+        "gantt",
+        f"    title {_inert(words.say('gantt.title'))}",
+        "    dateFormat YYYY-MM-DD HH:mm:ss.SSS",
+        "    axisFormat %H:%M:%S",
+    ]
+    if down:
+        lines.append(f"    section {_inert(words.say('gantt.service'))}")
+        begin = max(down[0].begin, first - _BEFORE)
+        lines.append(_bar(words.say("gantt.down"), "crit", begin, down[0].end))
+    lines.append(f"    section {_inert(words.say('gantt.recovery'))}")
+    lines += [_bar(prose.part(words, bar.lane), _TAGS[bar.tone], bar.begin, bar.end) for bar in bars]
+    return [*lines, "```"]
+
+
+def _bar(name: str, tag: str, begin: float, end: float) -> str:
+    return f"    {_inert(name)} :{tag}, {_time(begin)}, {_time(max(end, begin + 0.1))}"
+
+
+def _time(at: float) -> str:
+    # Without a zone: Mermaid shows what it reads.
+    moment = datetime.datetime.fromtimestamp(at, tz=datetime.timezone.utc)
+    return moment.strftime("%Y-%m-%d %H:%M:%S.") + f"{moment.microsecond // 1000:03d}"
+
+
+def _inert(text: str) -> str:
+    return re.sub(r"[^\w ()\uff08\uff09.-]", " ", text)

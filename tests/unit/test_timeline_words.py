@@ -1,0 +1,105 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The catalogues: complete, alike, used, and what they make of numbers and times."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import string
+
+import pytest
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _findings
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import words
+
+PLUGINS = pathlib.Path(__file__).resolve().parents[2] / "plugins"
+SPEAKING = [
+    *(PLUGINS / "plugin_utils").glob("prose*.py"),
+    *(PLUGINS / "plugin_utils").glob("render_*.py"),
+    *(PLUGINS / "plugin_utils").glob("html_*.py"),
+    PLUGINS / "plugin_utils" / "words.py",
+    *(PLUGINS / "callback").glob("*.py"),
+]
+EN, JA = words.of("en"), words.of("ja", "Asia/Tokyo")
+
+
+def optional(key):
+    return key.split(".")[0] in words.OPEN or key.endswith(".one")
+
+
+def places(template):
+    return {name for _text, name, _spec, _conversion in string.Formatter().parse(template) if name}
+
+
+def test_the_catalogues_say_the_same():
+    assert {key for key in EN.sentences if not optional(key)} == {key for key in JA.sentences if not optional(key)}
+    for key in set(EN.sentences) & set(JA.sentences):
+        assert places(EN.sentences[key]) == places(JA.sentences[key]), key
+
+
+def test_every_sentence_is_said_somewhere():
+    source = "\n".join(path.read_text(encoding="utf-8") for path in SPEAKING)
+    families = {"remedy", "prevention"}  # by way of a variable
+    families |= set(re.findall(r'words\.name\(\s*"(\w+)"', source)) | set(
+        re.findall(r'words\.knows\(\s*"(\w+)"', source)
+    )
+    said = set(re.findall(r'"([a-z_]+(?:\.[a-z_]+)*)"', source))
+    patterns = [
+        re.compile(re.sub(r"\\\{.*?\\\}", r"\\w+", re.escape(each)) + r"\Z")
+        for each in re.findall(r'f"([a-z_.]*\{[^"]*)"', source)
+    ]
+    for key in {*EN.sentences, *JA.sentences}:
+        plain = key[: -len(".one")] if key.endswith(".one") else key
+        used = plain in said or key.split(".")[0] in families or any(each.match(plain) for each in patterns)
+        assert used, f"{key} is in a catalogue, but nothing says it"
+
+
+def test_japanese_has_words_for_every_cause():
+    for cause in _findings.CAUSES:
+        for family in ("cause", "summary", "remedy", "prevention"):
+            assert JA.knows(family, cause), f"{family}.{cause}"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "english", "japanese"),
+    [
+        (None, "unknown", "不明"),
+        (0.44, "0.4 s", "0.4秒"),
+        (185, "3 min 5 s", "3分5秒"),
+        (7265, "2 h 1 min", "2時間1分"),
+    ],
+)
+def test_durations(seconds, english, japanese):
+    assert (EN.duration(seconds), JA.duration(seconds)) == (english, japanese)
+
+
+def test_lists_and_counts():
+    names = ["a", "b", "c"]
+    assert (EN.listed(names), JA.listed(names)) == ("a, b and c", "a、b、c")
+    assert (EN.listed(names, limit=2), JA.listed(names, limit=2)) == ("a, b and 1 more", "a、b、ほか1件")
+    assert [EN.count("tables", number) for number in (1, 2)] == ["1 table", "2 tables"]
+    assert [JA.count("tables", number) for number in (1, 2)] == ["1テーブル", "2テーブル"]
+
+
+def test_times_are_given_in_the_zone_of_the_service_and_in_utc():
+    at = "2026-03-02T15:30:00.500Z"
+    assert JA.when(at) == "2026-03-03 00:30:00 JST (2026-03-02 15:30:00 UTC)"
+    assert EN.when(at) == "2026-03-02 15:30:00 UTC"
+    assert (EN.local(at), JA.local("no instant"), JA.when(None)) == ("", "", "")
+
+
+@pytest.mark.parametrize("zone", ["", None, "UTC", "No/Such", "../../etc/passwd"])
+def test_a_zone_that_is_none_leaves_utc(zone):
+    assert words.of("ja", zone).zone is None
+
+
+@pytest.mark.parametrize("language", ["", None, "fr"])
+def test_an_unknown_language_is_english(language):
+    assert words.of(language).language == "en"
+
+
+def test_values_are_no_templates():
+    assert EN.say("label", name="{0}", text="{secret.__class__}") == "{0}: {secret.__class__}"
