@@ -142,7 +142,8 @@ class _Store:
                 with contextlib.suppress(OSError):
                     os.replace(path, aside)
                     kept = f"; it is kept as {aside}"
-            self.warnings.append(f"The record {path} is damaged ({error}){kept}")
+            what = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else f"is damaged ({error})"
+            self.warnings.append(f"The record {path} {what}{kept}")
             return None
 
     def write(self, record: Dict[str, Any]) -> str:

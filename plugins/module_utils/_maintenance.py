@@ -91,7 +91,8 @@ def _of_file(state_dir: str, *, now: float) -> Tuple[Optional[Dict[str, str]], L
     except (FileNotFoundError, NotADirectoryError):
         return None, []
     except (OSError, ValueError, OverflowError, RecursionError) as error:
-        return None, [f"The maintenance in {path} does not count: {error}"]
+        what = error.strerror if isinstance(error, OSError) else error
+        return None, [f"The maintenance in {path} does not count: {what}"]
     return {"until": until, "reason": reason, "source": path}, []
 
 
