@@ -201,41 +201,41 @@ def _read_tree(question: Question) -> Dict[str, Any]:
     return facts
 
 
-def _npm_ls(question: Question) -> Dict[str, Any]:
-    """Ask C(npm ls), as the service's user, its cache and logs in a folder that is thrown away."""
+def _npm_ls(question: Question, *, folder: str) -> Dict[str, Any]:
+    """Ask C(npm ls), as the service's user, its cache and logs in a C(folder) that is thrown away."""
     service = question.service
     account = _identity.resolve(service.user or None, folder=service.app_dir)
-    with tempfile.TemporaryDirectory(prefix="itsm-nexus-") as folder:
-        os.chown(folder, account.pw_uid, account.pw_gid)
-        own = program(question)
-        environment = {
-            "PATH": ":".join(([os.path.dirname(own)] if own else []) + [_procfs.STANDARD_PATH]),
-            "HOME": folder,
-            "USER": account.pw_name,
-            "LC_ALL": "C",
-            "NO_COLOR": "1",
-            "npm_config_cache": folder,
-            "npm_config_logs_max": "0",
-            "npm_config_update_notifier": "false",
-        }
-        done = question.run(
-            [_npm.find_program("npm"), "ls", "--omit=dev", "--json"],
-            timeout=question.left * 0.9,
-            cwd=service.app_dir,
-            env=environment,
-            user=account.pw_name,
-        )
+    os.chown(folder, account.pw_uid, account.pw_gid)
+    own = program(question)
+    environment = {
+        "PATH": ":".join(([os.path.dirname(own)] if own else []) + [_procfs.STANDARD_PATH]),
+        "HOME": folder,
+        "USER": account.pw_name,
+        "LC_ALL": "C",
+        "NO_COLOR": "1",
+        "npm_config_cache": folder,
+        "npm_config_logs_max": "0",
+        "npm_config_update_notifier": "false",
+    }
+    done = question.run(
+        [_npm.find_program("npm"), "ls", "--omit=dev", "--json"],
+        timeout=question.left * 0.9,
+        cwd=service.app_dir,
+        env=environment,
+        user=account.pw_name,
+    )
     if done.timed_out:
         raise TimeoutError(_parts.TIMED_OUT)
     try:
-        problems = json.loads(done.stdout).get("problems") or []
+        answer = json.loads(done.stdout)
+        said = [str(text)[:300] for text in answer.get("problems") or []]
     except (ValueError, AttributeError):
+        answer, said = {"error": True}, []
+    if "error" in answer and not said:
         return {"ok": None, "problems": [], "error": why(done)}
-    return {
-        "ok": done.ok and not problems,
-        "problems": [str(text)[:300] for text in problems[:_MOST_REASONS]],
-        "error": None,
-    }
+    # A package too many breaks nothing, and where one is missing, all that it brought along are too many.
+    problems = [text for text in said if not text.startswith("extraneous: ")]
+    return {"ok": done.ok or not problems, "problems": problems[:_MOST_REASONS], "error": None}
 
 
 def dependencies(question: Question) -> Dict[str, Any]:
@@ -251,7 +251,9 @@ def dependencies(question: Question) -> Dict[str, Any]:
     reports: Dict[str, Any] = {}
     if facts["ok"] is not True:
         asked = question.begun_with(question.left * 0.8)
-        part = _parts.ask({"npm_ls": functools.partial(_npm_ls, asked)}, timeout=asked.budget)["npm_ls"]
+        with tempfile.TemporaryDirectory(prefix="itsm-nexus-") as folder:
+            question_of_npm = functools.partial(_npm_ls, asked, folder=folder)
+            part = _parts.ask({"npm_ls": question_of_npm}, timeout=asked.budget)["npm_ls"]
         late = part.error is not None and _parts.TIMED_OUT in part.error
         reports["npm_ls"] = _parts.TIMED_OUT if late else part.report
         facts["npm_ls"] = part.value or {"ok": None, "problems": [], "error": reports["npm_ls"]}

@@ -38,6 +38,8 @@ _CORE_DUMP = re.compile(
     r"(?P<file>\S+)\s+(?P<exe>\S+)"
 )
 
+# Where control groups are, of version 2 and of version 1.
+_GROUP_ROOTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/memory")
 # In which file each version of control groups says what; the first that is there counts.
 _GROUP_FILES = {
     "max": ("memory.max", "memory.limit_in_bytes"),
@@ -118,7 +120,7 @@ def _control_group(group: Optional[str]) -> Dict[str, Any]:
     facts: Dict[str, Any] = dict.fromkeys((*_GROUP_FILES, "oom", "oom_kill", "pressure"))
     if not group:
         return facts
-    folders = list(filter(os.path.isdir, (f"/sys/fs/cgroup{group}", f"/sys/fs/cgroup/memory{group}")))
+    folders = [root + group for root in _GROUP_ROOTS if os.path.isdir(root + group)]
     for name, files in _GROUP_FILES.items():
         for path in (f"{folder}/{entry}" for folder in folders for entry in files):
             with contextlib.suppress(OSError):

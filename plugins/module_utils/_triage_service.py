@@ -80,6 +80,8 @@ _UNSET = (1 << 64) - 1
 _DATABASE_NAMES = (".db", ".sqlite", ".sqlite3")
 _DELETED = " (deleted)"
 
+_OWN_FILES = (".env", "backend/.env")
+
 _HEAP = re.compile(r"--max[-_]old[-_]space[-_]size[= ](\d{1,9})")
 
 
@@ -155,14 +157,25 @@ def _process_environments(question: Question) -> List[Tuple[str, Mapping[str, st
     return sources
 
 
-def _read_files(paths: Sequence[str], *, timeout: float) -> Tuple[List[Tuple[str, Mapping[str, str]]], List[str]]:
-    """Return the variables of environment files, and what was wrong with which; one on a dead mount costs itself."""
+def _read_files(
+    paths: Sequence[str], *, optional: Sequence[str], timeout: float
+) -> Tuple[List[Tuple[str, Mapping[str, str]]], List[str]]:
+    """Return the variables of environment files, and what was wrong with which; one on a dead mount costs itself.
+
+    Of the C(optional) ones, those that are not there are none.
+    """
+
+    def look(path: str) -> Dict[str, str]:
+        if path in optional and not os.path.exists(path):
+            return {}
+        return _environment.read_environment_file(path)
+
     sources: List[Tuple[str, Mapping[str, str]]] = []
     problems = []
-    questions = {path: functools.partial(_environment.read_environment_file, path) for path in paths}
+    questions = {path: functools.partial(look, path) for path in (*paths, *optional)}
     for path, part in _parts.ask(questions, timeout=timeout).items():
         if part.error is None:
-            sources.append((path, part.value))
+            sources += [(path, part.value)] if part.value or path in paths else []
         elif part.error == _parts.TIMED_OUT:
             problems.append(f"Cannot read the environment file {path}: no answer in time")
         else:
@@ -179,7 +192,9 @@ def environment(question: Question) -> Dict[str, Any]:
         unit_sources, unit_files = _unit_environment(question)
         sources = [*sources, *unit_sources]
         files.extend(path for path in unit_files if path not in files)
-    file_sources, problems = _read_files(files, timeout=question.left * 0.8)
+    # What many applications read by themselves (dotenv); what is set already counts before it.
+    own = [path for path in map(service.path, _OWN_FILES) if path not in files]
+    file_sources, problems = _read_files(files, optional=own, timeout=question.left * 0.8)
     sources = [*sources, *file_sources]
 
     def first(wanted: Any) -> Tuple[Optional[str], Optional[str]]:
