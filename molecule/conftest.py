@@ -5,11 +5,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from drills import Drill
 
 
 @pytest.fixture(scope="session")
-def drill(pytestconfig: pytest.Config) -> Drill:
-    return Drill(os.environ["MOLECULE_SCENARIO_NAME"], pytestconfig.rootpath)
+def drill(request: pytest.FixtureRequest) -> Iterator[Drill]:
+    drill = Drill(os.environ["MOLECULE_SCENARIO_NAME"], request.config.rootpath)
+    yield drill
+    drill.write_result(passed=request.session.testsfailed == 0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ SECTIONS = (
     "7. Timeline",
 )
 WRITTEN = {f"Written before the outage, number {number}" for number in range(1, 8)}
+STATE_DIR = "/var/lib/itsm-runbook"
+# What the service itself writes into while it runs.
+BUSY_FILES = ("/var/log/itsm/server.log", "/mnt/LinuxHDD/ITSM-System/backend/itsm.db-shm")
 
 
 class Drill:
@@ -34,10 +38,11 @@ class Drill:
         self.name = name
         self.output = project / ".molecule" / name
         self.container = f"itsm-nexus-{name.replace('_', '-')}"
+        self.cause: str | None = None
         self.host = testinfra.get_host(f"podman://{self.container}")
 
     def observation(self, name: str) -> dict[str, Any]:
-        """What the host was like while `sound` or `broken`."""
+        """What the host was like while `sound` or `broken`, or what it was like after a run: `<run>-after`."""
         return json.loads((self.output / f"{name}.json").read_text(encoding="utf-8"))
 
     def now(self) -> dict[str, Any]:
@@ -88,29 +93,117 @@ class Drill:
             status, body = self.ask(url)
             assert (status, body and body["status"]) == (200, "ok"), url
 
-    def assert_every_row_is_there(self) -> None:
-        """In the database's files and over HTTP, none lost; nothing added but by what the recovery does itself."""
+    def assert_every_row_is_there(self, *, migrations: int = 0) -> None:
+        """In the database's files and over HTTP, none lost, and none added but of so many migrations."""
         before, after = self.observation("sound")["rows"], self.now()["rows"]
         assert before["incidents"] >= len(WRITTEN)
-        assert after == before
+        assert after == {**before, "knex_migrations": before["knex_migrations"] + migrations}
         _, answer = self.ask("https://host:6443/api/v1/incidents")
         assert answer["total"] == before["incidents"]
         assert {incident["title"] for incident in answer["incidents"]} >= WRITTEN
 
-    def assert_recovered(self, *, severity: str, cause: str, rung: str) -> dict[str, Any]:
-        """The service is back and the postmortem says how; returns the postmortem."""
+    def assert_untouched(self, before: dict[str, Any], after: dict[str, Any]) -> None:
+        """Nothing changed between the two but the recovery's own records, and what a live service writes."""
+        assert after["processes"] == before["processes"]
+        assert after["unit"] == before["unit"]
+        assert after["rows"] == before["rows"]
+        busy = BUSY_FILES if before["processes"] else ()
+        same = [
+            {
+                path: entry
+                for path, entry in seen["files"].items()
+                if not path.startswith(STATE_DIR) and path not in busy
+            }
+            for seen in (before, after)
+        ]
+        assert same[0] == same[1]
+
+    def assert_left_alone(self, *, cause: str, run: str = "forbidden") -> dict[str, Any]:
+        """The cause is named, nothing was done about it, no rung was climbed that can't help, the leader is told."""
+        self.cause = cause
+        told = self.postmortem(run)
+        assert (told["outcome"], told["cause"], told["rung"]) == ("not_recovered", cause, None)
+        assert told["findings"][0]["cause"] == cause
+        assert told["rungs_tried"] == []
+        assert [each for each in told["remedies"] if each["changed"]] == []
+        assert told["escalation"]["to"] == ["project leader"]
+        closing = self.screen(run)[-4000:]
+        for word in (cause, "project leader", "next step"):
+            assert word in closing, closing
+        self.assert_untouched(self.observation("broken"), self.observation(f"{run}-after"))
+        return told
+
+    def assert_recovered(
+        self,
+        *,
+        severity: str,
+        cause: str,
+        rung: str,
+        run: str = "recover",
+        skipped: tuple[str, ...] = (),
+        migrations: int = 0,
+    ) -> dict[str, Any]:
+        """The service is back and the postmortem says how; returns the postmortem.
+
+        `skipped`: the rungs that can't help and were therefore not climbed. `migrations`: how many were applied.
+        """
+        self.cause = cause
         self.assert_serves()
-        self.assert_every_row_is_there()
-        told = self.postmortem()
+        self.assert_every_row_is_there(migrations=migrations)
+        told = self.postmortem(run)
         rows = self.observation("sound")["rows"]
         assert (told["outcome"], told["severity"], told["cause"], told["rung"]) == ("recovered", severity, cause, rung)
-        assert [(tried["rung"], tried["held"]) for tried in told["rungs_tried"]] == [(rung, True)]
+        assert [(each["rung"], each["held"]) for each in self.of_last_run(told, "rungs_tried")] == [(rung, True)]
+        assert [each["rung"] for each in self.of_last_run(told, "rungs_skipped")] == list(skipped)
         assert told["data_loss"] == "none"
         assert {table: told["rows_before"][table] for table in rows} == rows
+        rows = {**rows, "knex_migrations": rows["knex_migrations"] + migrations}
         assert {table: told["rows_after"][table] for table in rows} == rows
-        assert 0 < told["durations"]["outage"] < 60
-        closing = self.screen()[-2500:]
+        # The outage began after the service was sound.
+        assert 0 < told["durations"]["outage"] < time.time() - (self.output / "sound.json").stat().st_mtime
+        closing = self.screen(run)[-2500:]
         for word in (severity, cause, f"{rung} held"):
             assert word in closing, closing
-        assert self.recap()["failed"] == 0
+        assert self.recap(run)["failed"] == 0
         return told
+
+    def assert_remedied(
+        self,
+        *,
+        cause: str,
+        severity: str = "emergency",
+        run: str = "allowed",
+        also: tuple[str, ...] = (),
+        migrations: int = 0,
+    ) -> dict[str, Any]:
+        """Policy allowed the remedy of this cause (and of those `also`), and a restart was enough after it."""
+        told = self.assert_recovered(severity=severity, cause=cause, rung="restart", run=run, migrations=migrations)
+        applied = [each for each in self.of_last_run(told, "remedies") if each["changed"]]
+        assert [(each["cause"], each["failed"]) for each in applied] == [(each, False) for each in (cause, *also)]
+        assert all(each["action"] and each["detail"] for each in applied)
+        return told
+
+    @staticmethod
+    def of_last_run(told: dict[str, Any], what: str) -> list[dict[str, Any]]:
+        """Those of a postmortem's `rungs_tried`, `rungs_skipped` or `remedies` that the latest run brought."""
+        return [each for each in told[what] if each["run"] == told["runs"][-1]["run"]]
+
+    def write_result(self, *, passed: bool) -> None:
+        """Keep what the drill's own postmortems say, for the table of all drills; nothing where it has no cause."""
+        told = [json.loads(path.read_text(encoding="utf-8")) for path in self.output.glob("*/INC-*.json")]
+        told.sort(key=lambda each: each["runs"][-1]["started_at"])
+        if self.cause is None or not told:
+            return
+        last = told[-1]
+        mended = [each for each in self.of_last_run(last, "remedies") if each["changed"] and not each["failed"]]
+        result = {
+            "drill": self.name,
+            "passed": passed,
+            "cause": self.cause,
+            "found_first": told[0]["cause"] == self.cause,
+            "left_alone": told[0]["outcome"] == "not_recovered",
+            "recovered": last["outcome"] == "recovered",
+            "by": [*(f"remedy of {each['cause']}" for each in mended), *([last["rung"]] if last["rung"] else [])],
+            "outage_seconds": last["durations"]["outage"],
+        }
+        (self.output / "result.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

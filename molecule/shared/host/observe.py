@@ -19,7 +19,9 @@ import sys
 import tempfile
 
 APP_DIR = "/mnt/LinuxHDD/ITSM-System"
-DATABASE = f"{APP_DIR}/backend/itsm.db"
+# Where there are releases, the database is beside them.
+SHARED_DATABASE = "/mnt/LinuxHDD/shared/itsm.db"
+DATABASE = SHARED_DATABASE if os.path.exists(SHARED_DATABASE) else f"{APP_DIR}/backend/itsm.db"
 WATCHED = (APP_DIR, "/etc/itsm", "/etc/systemd/system", "/var/log/itsm", "/var/lib")
 # The journal's own and what a login or a timer touches say nothing about the recovery.
 UNWATCHED = ("/var/lib/systemd", "/var/lib/sudo", "/var/lib/dpkg", "/var/lib/apt")
@@ -47,6 +49,12 @@ def rows(database, *, with_wal):
         return {table: int(output("sqlite3", copy, count.format(table))) for table in tables.split()}
 
 
+def node_options(pid):
+    with open(f"/proc/{pid}/environ", "rb") as stream:
+        variables = dict(item.split("=", 1) for item in stream.read().decode().split("\0") if "=" in item)
+    return variables.get("NODE_OPTIONS", "")
+
+
 def processes():
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -64,6 +72,7 @@ def processes():
                     "start_ticks": int(fields[19]),
                     "user": pwd.getpwuid(os.stat(f"/proc/{pid}").st_uid).pw_name,
                     "cwd": os.readlink(f"/proc/{pid}/cwd"),
+                    "node_options": node_options(pid),
                 }
             )
         except (FileNotFoundError, ProcessLookupError):

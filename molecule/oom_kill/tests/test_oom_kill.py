@@ -1,0 +1,23 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The kernel kills the service for want of memory: a restart ends it, and policy may bound the service."""
+
+from __future__ import annotations
+
+from drills import Drill
+
+DROP_IN = "systemctl show --property=MemoryMax --value itsm-system"
+
+
+def test_restart_brings_it_back_as_it_was(drill: Drill) -> None:
+    told = drill.postmortem("forbidden")
+    assert (told["outcome"], told["cause"], told["rung"]) == ("recovered", "oom_kill", "restart")
+    assert "Killed process" in str(told["findings"][0]["evidence"])
+    assert "memory_max" in str(told["remedies"][0]["reason"])
+
+
+def test_service_is_bound_where_policy_allows_it(drill: Drill) -> None:
+    drill.assert_remedied(cause="oom_kill")
+    assert int(drill.host.check_output(DROP_IN)) > 2**26

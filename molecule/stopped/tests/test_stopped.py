@@ -1,0 +1,14 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""An operator stopped the unit: that is said, and it is started again."""
+
+from __future__ import annotations
+
+from drills import Drill
+
+
+def test_restart_brings_the_service_back(drill: Drill) -> None:
+    told = drill.assert_recovered(severity="emergency", cause="stopped", rung="restart")
+    assert told["cause_summary"] == "The service was stopped in order."
