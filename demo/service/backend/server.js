@@ -25,6 +25,8 @@ const settings = {
   certificate: path.resolve(ROOT, process.env.SSL_CERT_PATH || 'backend/ssl/server.crt'),
   key: path.resolve(ROOT, process.env.SSL_KEY_PATH || 'backend/ssl/server.key'),
   jwtSecret: process.env.JWT_SECRET,
+  // Where migrations are a step of the release, the start leaves them alone.
+  migrate: process.env.MIGRATE_ON_START !== 'false',
   // off | on (the routes below /api/v1/faults) | start (the start itself fails)
   faults: process.env.NEXUS_DEMO_FAULTS || 'off',
 };
@@ -96,7 +98,7 @@ async function main() {
   }
   // Always this section: the knex command without NODE_ENV looks at another database than the service uses.
   const knex = createKnex(knexfile.production);
-  const [, applied] = await knex.migrate.latest();
+  const [, applied] = settings.migrate ? await knex.migrate.latest() : [0, []];
   log.info(`Database ${knex.client.config.connection.filename}: ${applied.length} migrations applied`);
   await seedEmptyTables(knex);
   serve(createApp(knex));
