@@ -360,7 +360,10 @@ def tls_expired(view: View) -> Optional[Finding]:
     if fault in _TLS_REASONS and fault not in ("expired", "not_yet_valid"):
         of = key if fault.startswith("key_") else file
         evidence.append(says(str(of.get("path") or "certificate"), of.get("error") or _TLS_REASONS[fault]))
-    reason = fault or ("served_expired" if outdated else "not_served")
+    reason = fault or "not_served"
+    if outdated and not fault:
+        newer = file.get("expired") is False
+        reason = "served_expired" if newer else "expired" if served.get("expired") else "not_yet_valid"
     # Whether all of it was looked at and is well: then the service has only to read it again.
     well = not fault and file.get("readable_by_service") is True and key.get("matches") is True
     if reason in ("expired", "not_yet_valid", "served_expired"):
@@ -398,7 +401,11 @@ def tls_expired(view: View) -> Optional[Finding]:
         else "Renew the certificate, see that the service's user can read it and its key, and restart.",
         prevention="Let the certificate renew itself, restart the service after it, and watch the days that are left.",
         useless_rungs=useless,
-        details={"reason": reason, "path": file.get("path"), "not_after": (outdated or [file])[0].get("not_after")},
+        details={
+            "reason": reason,
+            "path": (key if reason.startswith("key_") else file).get("path"),
+            "not_after": (outdated or [file])[0].get("not_after"),
+        },
         explains=_FALLS if words else (),
     )
 
@@ -454,7 +461,8 @@ def modules_broken(view: View) -> Optional[Finding]:
     if not view.troubled:
         return None
     facts, node = view.part("dependencies"), view.part("node")
-    missing, unloadable = list(facts.get("missing") or ()), list(facts.get("unloadable") or ())
+    missing = [name for name in facts.get("missing") or () if name != "node_modules"]
+    unloadable = list(facts.get("unloadable") or ())
     nothing_there = node.get("modules_exist") is False and bool(node.get("dependencies"))
     broken = bool(missing or unloadable or nothing_there)
     named, of_packages = view.modules_missed()
@@ -465,6 +473,8 @@ def modules_broken(view: View) -> Optional[Finding]:
     mended = facts.get("ok") is True and not broken
     evidence = [says("node_modules", "is not there")] if nothing_there else []
     evidence += [says("node_modules", text) for text in (facts.get("reasons") or missing + unloadable)[:5]]
+    # The facts are exact; the log may still tell of an earlier start.
+    packages = missing + unloadable or sorted(named)
     reason = "missing" if missing or nothing_there else "unloadable" if unloadable else "invalid"
     if not broken and words:
         reason = "mended" if mended else "not loaded"
@@ -473,14 +483,14 @@ def modules_broken(view: View) -> Optional[Finding]:
     elif nothing_there:
         summary = "The service's dependencies are missing: there is no node_modules."
     else:
-        packages = ", ".join((missing + unloadable or sorted(named) or list(facts.get("invalid") or ()))[:3])
+        shown = ", ".join((packages or list(facts.get("invalid") or ()))[:3])
         what = {
             "missing": "missing",
             "unloadable": "there but cannot be loaded",
             "invalid": "not those of the lock file",
         }
         state = what.get(reason, "missing or cannot be loaded")
-        summary = f"The service's dependencies are {state}: {packages or 'see the log'}."
+        summary = f"The service's dependencies are {state}: {shown or 'see the log'}."
     if words:
         confidence = 0.97 if broken else 0.5 if mended else 0.9
     else:
@@ -494,7 +504,7 @@ def modules_broken(view: View) -> Optional[Finding]:
         else "Rebuild node_modules from the lock file beside the present ones, and swap (module npm_ci).",
         prevention="Install with npm ci only, as the service's user, and again after each change of Node's version.",
         useless_rungs=("restart",) if broken or (words and not mended) else (),
-        details={"packages": sorted({*missing, *unloadable, *named}), "reason": reason},
+        details={"packages": packages, "reason": reason},
         explains=_FALLS if words or view.exited else (),
     )
 

@@ -343,16 +343,16 @@ class View:
         file = self.part("certificate")
         key = file.get("key") or {}
 
-        def unusable(error: Optional[str]) -> bool:
+        def unusable(facts: Mapping[str, Any]) -> bool:
             # What we may not read, or cannot decrypt, the service's user may.
-            return bool(error) and not any(words in str(error) for words in ("Permission denied", "passphrase"))
+            error = facts.get("error") or "" if facts.get("exists") else ""
+            return bool(error) and not any(words in error for words in ("Permission denied", "passphrase"))
 
         faults = {
             "missing": file.get("exists") is False,
-            "unreadable": file.get("readable_by_service") is False or unusable(file.get("error")),
+            "unreadable": file.get("readable_by_service") is False or unusable(file),
             "key_missing": key.get("exists") is False,
-            "key_unreadable": key.get("readable") is False
-            or (key.get("matches") is None and unusable(key.get("error"))),
+            "key_unreadable": key.get("readable") is False or (key.get("matches") is None and unusable(key)),
             "key_mismatch": key.get("matches") is False,
             "expired": bool(file.get("expired")),
             "not_yet_valid": bool(file.get("not_yet_valid")),

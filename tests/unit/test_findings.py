@@ -766,6 +766,7 @@ DATABASE_FULL = {"disk": [{**ROOM, "use": "database", "mount": "/srv", "size": 2
         # Who serves a bad certificate serves no better one after a restart, unless a better one is there.
         ([{"certificate": EXPIRED, "answer": {"https": {"certificate": EXPIRED}}}], ALL),
         ([{"answer": {"https": {"certificate": EXPIRED}}}], [STANDARD, CLEAN]),
+        ([{"answer": {"https": {"certificate": EXPIRED}}}, {"certificate": {"error": "timed out"}}], ALL),
         ([FALLEN_BACK, {"certificate": WRONG_KEY}], ALL),
         ([FALLEN_BACK, {"certificate": {"key": None}}], ALL),
         ([FALLEN_BACK], [STANDARD, CLEAN]),
@@ -971,6 +972,8 @@ def test_details_of_a_locked_database():
         ([{"certificate": EXPIRED}], "expired"),
         ([{"certificate": {"not_yet_valid": True}}], "not_yet_valid"),
         ([{"answer": {"https": {"certificate": EXPIRED}}}], "served_expired"),
+        # Where the file is not known, nobody knows of a newer one either.
+        ([{"answer": {"https": {"certificate": EXPIRED}}}, {"certificate": {"error": "timed out"}}], "expired"),
         ([FALLEN_BACK, {"certificate": {"exists": False}}], "missing"),
         ([FALLEN_BACK, {"certificate": {"readable_by_service": False}}], "unreadable"),
         ([FALLEN_BACK, {"certificate": {"key": {"exists": False}}}], "key_missing"),
@@ -981,7 +984,8 @@ def test_details_of_a_locked_database():
 )
 def test_details_of_a_certificate(changes, reason):
     told = details("tls_expired", *changes)
-    assert (told["reason"], told["path"]) == (reason, "/srv/itsm/server.crt")
+    assert told["reason"] == reason
+    assert told["path"] in (f"/srv/itsm/server.{'key' if 'key' in reason else 'crt'}", None)
     assert told["not_after"] == (EXPIRED if "expired" in reason else HEALTHY["certificate"])["not_after"] or (
         reason == "key_mismatch"
     )
@@ -1027,10 +1031,14 @@ def test_details_of_a_full_heap():
 
 
 def test_details_of_the_rest():
-    assert details("modules_broken", GONE, NATIVE, {"dependencies": {"unloadable": ["better-sqlite3"]}}) == {
+    # The log may tell of an earlier start.
+    unloadable = {"dependencies": {"ok": False, "unloadable": ["better-sqlite3"]}}
+    assert details("modules_broken", GONE, MISSING_EXPRESS, unloadable) == {
         "packages": ["better-sqlite3"],
         "reason": "unloadable",
     }
+    nothing = {"node": {"modules_exist": False}, "dependencies": {"ok": False, "missing": ["express", "node_modules"]}}
+    assert details("modules_broken", GONE, nothing) == {"packages": ["express"], "reason": "missing"}
     assert details("migration_pending", GONE, NO_TABLE, PENDING) == {
         "pending": ["20260302_changes.js"],
         "lock_held": False,
