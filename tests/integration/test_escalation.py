@@ -344,6 +344,16 @@ def test_the_second_run_tells_nobody_again(desk: Desk) -> None:
     assert desk.told()[len(LEADER) + 1 :] == [("not_recovered", DEAD, False)]
 
 
+def test_somebody_who_is_at_work_stops_the_pager_alone(desk: Desk) -> None:
+    opened, before = desk.last("pager"), desk.counts()
+    assert desk.play(escalation_acknowledged_by="Tanaka").rc == 0
+    assert desk.told()[-1] == ("acknowledged", "pagerduty", True)
+    assert desk.counts() == {**before, "pager": 2}
+    event = desk.last("pager")
+    assert (event["event_action"], event["dedup_key"]) == ("acknowledge", opened["dedup_key"])
+    assert event["payload"]["summary"] == "ACKNOWLEDGED: Tanaka is at work on the service on node1"
+
+
 def test_a_higher_level_is_told_in_japanese(desk: Desk) -> None:
     before = desk.counts()
     assert desk.play(escalation_outage_seconds=1920, escalation_language="ja").rc == 0

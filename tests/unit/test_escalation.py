@@ -117,6 +117,18 @@ def test_a_level_is_told_once_and_again_when_it_rises(applies, before, expected)
     assert due(applies, before) == expected
 
 
+def test_the_first_rule_of_a_level_says_how_grave_it_is():
+    rows = [
+        {"name": "long", "level": "everyone", "when": False, "to": ["team"], "reason": ""},
+        {"name": "data", "when": False, "to": ["dba"], "reason": ""},
+        {"name": "unknown", "level": "everyone", "when": True, "to": ["team"], "reason": ""},
+    ]
+    verdict = escalation.plan(
+        rows, contacts=CONTACTS, told=[told("data", "dba", SLACK)], recovered=False, acknowledged=False
+    )
+    assert [each["channel"] for each in verdict["deliveries"]] == [ROOM]
+
+
 @pytest.mark.parametrize(
     ("applies", "before", "expected"),
     [
