@@ -27,5 +27,4 @@ options:
     description: The folder for the incident's record and the evidence; the lease is that of this folder.
     type: path
     default: /var/lib/itsm-runbook
-    version_added: 0.2.0
 """

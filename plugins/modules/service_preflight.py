@@ -55,7 +55,6 @@ options:
   state_dir:
     description: Where the collection keeps its state. Must be an absolute path that can be written, or created.
     type: str
-    required: true
   pid_file:
     description: The pid file. Must be an absolute path, with O(manager=process).
     type: str
@@ -165,7 +164,7 @@ def main() -> None:
             "environment_file": {"type": "str", "default": ""},
             "db_path": {"type": "str", "required": True},
             "log_file": {"type": "str", "required": True},
-            "state_dir": {"type": "str", "required": True},
+            "state_dir": {"type": "str", "default": "/var/lib/itsm-runbook"},
             "pid_file": {"type": "str", "default": ""},
             "https_port": {"type": "raw", "required": True},
             "http_port": {"type": "raw", "required": True},
