@@ -403,7 +403,8 @@ def tls_expired(view: View) -> Optional[Finding]:
         useless_rungs=useless,
         details={
             "reason": reason,
-            "path": (key if reason.startswith("key_") else file).get("path"),
+            "path": file.get("path"),
+            "key_path": key.get("path"),
             "not_after": (outdated or [file])[0].get("not_after"),
         },
         explains=_FALLS if words else (),
@@ -523,10 +524,12 @@ def migration_pending(view: View) -> Optional[Finding]:
         migrators += view.processes
     evidence = [says("knex", f"the migration lock is set; migrating: {_names(migrators) or 'nobody'}")] if held else []
     evidence += [says("knex", f"pending: {', '.join(pending[:5])}")] if pending else []
-    details = {"pending": pending, "lock_held": bool(held if held is not None else locked)}
+    left_behind = bool(held if held is not None else locked)
     prevention = "Migrate as a step of the release, with a backup before it, and let nobody kill a migration."
-    common: Dict[str, Any] = {"prevention": prevention, "details": details}
+    common: Dict[str, Any] = {"prevention": prevention, "details": {"pending": pending, "lock_held": left_behind}}
     if held and migrators:
+        # Nothing is to be done about it.
+        common["details"] = {"pending": [], "lock_held": False}
         return Finding(
             confidence=0.9,
             summary=f"A migration is running: {_names(migrators)}.",

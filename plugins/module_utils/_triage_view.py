@@ -44,6 +44,7 @@ _MODULE = re.compile(r"Cannot find (?:module|package) '([^']+)'(?:[^\n]*\nRequir
 _NATIVE = re.compile(r"ERR_DLOPEN_FAILED|invalid ELF header|NODE_MODULE_VERSION|Could not locate the bindings file")
 _PACKAGE = re.compile(r"node_modules/((?:@[^/\s]+/)?[^/\s]+)/")
 _NATIVE_PACKAGE = re.compile(_PACKAGE.pattern + r"[^\s']*\.node\b")
+_FRAME = re.compile(r"(?:\S+ \S+: )?\s+at .")
 _OF_MANAGER = re.compile(r"^\S+ systemd(?:\[\d+\])?: ")
 _LAST_WORD = re.compile(
     r"\b(?:error|fatal|critical|panic|emerg|cannot|could not|failed|failure|refusing)\b|(?:Error|Exception)\b"
@@ -223,7 +224,12 @@ class View:
         started = self.part("unit").get("started_at") or ""
         for source in ("log", "journal"):
             facts = self.part(source)
-            lines = [text for text in facts.get("lines") or () if text.strip() and not _OF_MANAGER.match(text)]
+            # The word is above its stack.
+            lines = [
+                text
+                for text in facts.get("lines") or ()
+                if text.strip() and not _OF_MANAGER.match(text) and not _FRAME.match(text)
+            ]
             if not lines or (source == "log" and (facts.get("written_at") or "") < self.since):
                 continue
             at = _logtext.instant(lines[-1])

@@ -211,7 +211,7 @@ findings:
           C(command), C(exe), C(role), C(ours).
         - >-
           V(tls_expired): C(reason) (V(missing), V(unreadable), V(key_missing), V(key_unreadable), V(key_mismatch),
-          V(expired), V(not_yet_valid), V(served_expired), V(not_served)), C(path), C(not_after).
+          V(expired), V(not_yet_valid), V(served_expired), V(not_served)), C(path), C(key_path), C(not_after).
         - >-
           V(oom_kill), V(heap_oom): C(measured) (C(total), C(available), C(swap_free), C(memory_max), C(peak), C(heap)
           in bytes, C(max_old_space_size) in MiB) and C(proposal) (C(memory_max) in bytes, C(max_old_space_size) in
@@ -219,7 +219,7 @@ findings:
         - >-
           V(modules_broken): C(packages), as far as they are named, and C(reason) (V(missing), V(unloadable),
           V(invalid), V(not loaded), V(mended)).
-        - "V(migration_pending): the C(pending) migrations, and C(lock_held)."
+        - "V(migration_pending): the C(pending) migrations, and C(lock_held), whether a lock was left behind."
         - "V(unhandled_exception), V(crash_loop): C(falls) since it last served, and the text of the C(exception)."
         - "V(config_mismatch): C(items), each with C(what), C(configured), C(effective)."
         - >-

@@ -326,6 +326,15 @@ CASES = [
         [GONE, EXIT_1, {"journal": {"lines": [f"{NOW} node: fatal: no licence", f"{NOW} systemd: Failed."]}}],
         "no licence",
     ),
+    (
+        "unhandled_exception",
+        [
+            GONE,
+            PROCESS,
+            log("ERROR NoLicence: none left", "    at check (licence.js:1:2)", "    at async main (a.js:1:2)"),
+        ],
+        "none left",
+    ),
     # It misses a variable, but complains of something else.
     ("unhandled_exception", [GONE, EXIT_1, MISSING_SECRET, exception()], "Error: boom"),
     # A file of its own is no dependency.
@@ -985,7 +994,7 @@ def test_details_of_a_locked_database():
 def test_details_of_a_certificate(changes, reason):
     told = details("tls_expired", *changes)
     assert told["reason"] == reason
-    assert told["path"] in (f"/srv/itsm/server.{'key' if 'key' in reason else 'crt'}", None)
+    assert (told["path"], told["key_path"]) in (("/srv/itsm/server.crt", "/srv/itsm/server.key"), (None, None))
     assert told["not_after"] == (EXPIRED if "expired" in reason else HEALTHY["certificate"])["not_after"] or (
         reason == "key_mismatch"
     )
@@ -1044,6 +1053,9 @@ def test_details_of_the_rest():
         "lock_held": False,
     }
     assert details("migration_pending", GONE, HELD)["lock_held"] is True
+    # One that runs is left alone.
+    running = {"migrations": {"migrators": [{"pid": 9, "command": "knex"}]}}
+    assert details("migration_pending", GONE, HELD, PENDING, running) == {"pending": [], "lock_held": False}
     assert details("unhandled_exception", GONE, exception(), exits(2)) == {"falls": 2, "exception": "Error: boom"}
     assert details("crash_loop", GONE, exception(), exits(3)) == {"falls": 3, "exception": "Error: boom"}
     assert details("config_mismatch", OTHER_DATABASE) == {
