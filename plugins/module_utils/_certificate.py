@@ -31,7 +31,10 @@ class CertificateError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """The files of a certificate and its key, and who must be able to read them."""
+    """The files of a certificate and its key, and who must be able to read them.
+
+    Without C(key) it is the file beside the certificate, C(server.key) beside C(server.crt), where there is one.
+    """
 
     certificate: str
     key: str = ""
@@ -221,6 +224,9 @@ def ensure(
             raise CertificateError(f"{name} is {path!r}: must be an absolute path")
     if timeout <= 0:
         raise CertificateError(f"timeout is {timeout:g}: must be more than 0 seconds")
+    beside = os.path.splitext(pair.certificate)[0] + ".key"
+    if not pair.key and os.path.isfile(beside):
+        pair = dataclasses.replace(pair, key=beside)
     before = after = look(pair, run=run)
     mended = renewed = False
     done: Dict[str, Any] = {"command_rc": None, "output": ""}

@@ -183,7 +183,7 @@ def _expiry(dropin: Dropin, paths: _Paths) -> Dict[str, str]:
     # One shell does it all: this very unit is gone for systemd once it reads its files anew.
     script = "; ".join(
         [
-            f"{systemctl} disable {paths.timer_name}",
+            f"{systemctl} disable --now {paths.timer_name}",
             f"rm -f {' '.join(paths.all())}",
             f"{systemctl} daemon-reload",
             f"{systemctl} try-restart --no-block {dropin.service}",

@@ -30,7 +30,9 @@ options:
     type: path
     required: true
   key_path:
-    description: Its key, a PEM file. Without it, the key is not looked at.
+    description:
+      - Its key, a PEM file. Without it, the one beside the certificate that is named alike (C(server.key) beside
+        C(server.crt)); where there is none, no key is looked at.
     type: path
     default: ""
   user:

@@ -37,7 +37,7 @@ PLAY = """
 def remedy(service: Service, cause: str, *arguments: str, allowed: bool = True, **more: Any) -> tuple[Run, dict]:
     """Let the role deal with one finding; C(more): its details, and variables of the role and the service."""
     variables = {name: more.pop(name) for name in list(more) if name.startswith(("remediation_", "nexus_"))}
-    finding = {"cause": cause, "summary": "", "explained_by": None, "details": more}
+    finding = {"cause": cause, "confidence": 0.9, "summary": "", "explained_by": None, "details": more}
     return mend(service, [finding], *arguments, remediation_allowed=[cause] if allowed else ["none"], **variables)
 
 
@@ -317,28 +317,29 @@ def test_an_expired_certificate_is_renewed_by_the_command_of_policy(laid: Servic
     tls = laid.app / "backend" / "ssl"
     subprocess.run([ROOT / "demo" / "certificate", tls, "3 days ago", "1 day ago"], check=True)
     found = {"reason": "expired", "path": str(tls / "server.crt"), "not_after": "2026-01-01T00:00:00.000Z"}
-    key = {"nexus_tls_key_path": "backend/ssl/server.key"}
-    _run, result = remedy(laid, "tls_expired", **found, **key)
+    _run, result = remedy(laid, "tls_expired", **found)
     assert "policy names neither" in result["refused"][0]["reason"]
-    _run, result = remedy(laid, "tls_expired", remediation_tls_renew_command=["true"], **found, **key)
+    _run, result = remedy(laid, "tls_expired", remediation_tls_renew_command=["true"], **found)
     assert (only(result)["failed"], only(result)["changed"]) == (True, False)
     assert "The service cannot serve HTTPS: the certificate" in only(result)["detail"][-1]
     command = [str(ROOT / "demo" / "certificate"), str(tls)]
-    _run, told = remedy(laid, "tls_expired", "--check", remediation_tls_renew_command=command, **found, **key)
+    _run, told = remedy(laid, "tls_expired", "--check", remediation_tls_renew_command=command, **found)
     assert (only(told)["failed"], only(told)["changed"]) == (False, True)
-    run, result = remedy(laid, "tls_expired", remediation_tls_renew_command=command, **found, **key)
+    run, result = remedy(laid, "tls_expired", remediation_tls_renew_command=command, **found)
     entry = only(result)
     assert (entry["changed"], entry["failed"], entry["detail"][0]) == (True, False, "renewed")
     assert entry["detail"][1].startswith("valid until 20")
     assert "Will be done about tls_expired: run " in run.screen
 
 
-def test_what_follows_from_another_cause_is_not_mended_apart(service: Service) -> None:
+def test_what_follows_from_another_cause_or_is_unlikely_is_not_mended(service: Service) -> None:
     (pid,) = service.pids()
-    conflict = {"cause": "port_conflict", "explained_by": "disk_full", "details": on_port(service, pid, ours=True)}
-    full = {"cause": "disk_full", "explained_by": None, "details": {"mounts": []}}
+    details = on_port(service, pid, ours=True)
+    conflict = {"cause": "port_conflict", "confidence": 0.9, "explained_by": "disk_full", "details": details}
+    full = {"cause": "disk_full", "confidence": 0.6, "explained_by": None, "details": {"mounts": []}}
+    unlikely = {**conflict, "confidence": 0.4, "explained_by": None}
     allowed = ["disk_full", "port_conflict"]
-    _run, result = mend(service, [full, conflict], remediation_allowed=allowed)
+    _run, result = mend(service, [full, conflict, unlikely], remediation_allowed=allowed)
     assert result["applied"] == []
     assert result["refused"] == [{"cause": "disk_full", "reason": "no file system is full any more"}]
     assert service.pids() == [pid]

@@ -215,6 +215,13 @@ def test_paths_are_absolute(wrong, message):
     assert message in str(caught.value)
 
 
+def test_the_key_beside_the_certificate_is_its_key(pair, made):
+    shutil.copy(made["valid"] / "server.crt", pair.certificate)
+    result = _certificate.ensure(Pair(certificate=pair.certificate))
+    assert result["problems"] == [f"the key {pair.key} does not belong to the certificate {pair.certificate}"]
+
+
 def test_permissions_need_a_key(pair):
+    os.unlink(pair.key)
     with pytest.raises(CertificateError, match="key_path: must be given"):
         _certificate.ensure(Pair(certificate=pair.certificate), permissions=Permissions(owner=ME))

@@ -194,7 +194,7 @@ def test_what_the_timer_runs_leaves_nothing_and_restarts_the_service(systemd, tm
     assert files(systemd) == []
     assert (tmp_path / "log").read_text().splitlines() == [
         "4",
-        "disable itsm-nexus-expiry-itsm-test.timer",
+        "disable --now itsm-nexus-expiry-itsm-test.timer",
         "0",
         "daemon-reload",
         "0",
