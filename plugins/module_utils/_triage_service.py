@@ -79,6 +79,8 @@ _UNSET = (1 << 64) - 1
 
 _DATABASE_NAMES = (".db", ".sqlite", ".sqlite3")
 _DELETED = " (deleted)"
+# Devices and the like, and temporary files that never had a name (open(2), O_TMPFILE).
+_NO_NAME = re.compile(r"/(?:dev|proc)/|/memfd:|.*/#\d+\Z")
 
 _OWN_FILES = (".env", "backend/.env")
 
@@ -267,7 +269,7 @@ def _kinds_of_files(pid: int, files: Sequence[Tuple[str, str]]) -> Dict[str, Any
     databases, logs, deleted = set(), set(), []
     for descriptor, target in files:
         path = target[: -len(_DELETED)] if target.endswith(_DELETED) else target
-        if not path.startswith("/") or path.startswith(("/dev/", "/proc/", "/memfd:")):
+        if not path.startswith("/") or _NO_NAME.match(path):
             continue
         if path.endswith(_DATABASE_NAMES):
             databases.add(path)
