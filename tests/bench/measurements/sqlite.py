@@ -12,7 +12,7 @@ import databases
 import harness
 from harness import MIB, Goal, Measurement
 
-LARGE = databases.Recipe("large", incidents=775_000)
+LARGE = databases.Recipe("large", incidents=797_000)
 WAL_100 = databases.Recipe("wal-100", incidents=20_000, wal_mib=100)
 WAL_4 = databases.Recipe("wal-4", incidents=20_000, wal_mib=4)
 SHELL = "sqlite3 shell"
