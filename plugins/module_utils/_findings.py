@@ -417,9 +417,8 @@ def db_locked(view: View) -> Optional[Finding]:
     problems = [item for item in database.get("problems") or () if item["code"] == "locked"]
     words = view.signature("db_locked") if view.troubled else []
     main = view.part("unit").get("main_pid")
-    ours = {item["pid"] for item in view.processes}
     blocking = [item for item in database.get("holders") or () if item.get("role") in _BLOCKING_ROLES]
-    strangers = [item for item in blocking if not (item.get("ours") or item["pid"] in ours)]
+    strangers = [item for item in blocking if not item.get("ours")]
     # Under systemd one of the service's beside its main process is left over from an earlier start.
     stale = [item for item in blocking if item not in strangers and main is not None and item["pid"] != main]
     holders = strangers + stale

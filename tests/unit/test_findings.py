@@ -424,6 +424,7 @@ CASES = [
         "would not offer HTTPS",
     ),
     ("db_corrupt", [GONE, problem("corrupt", lost=True)], "not sound"),
+    ("tls_expired", [GONE, {"certificate": None}, signature("tls", "key values mismatch")], "could not use"),
     ("db_corrupt", [problem("missing", lost=True)], "it is not there"),
     ("db_corrupt", [GONE, problem("unreadable")], "it cannot be read"),
     (
@@ -604,6 +605,9 @@ def test_every_cause_has_a_case():
         [{"node": {"modules_exist": False, "script_exists": False, "path": None, "version": None}}],
         [OLD_NODE],
         [MISSING_SECRET],
+        [{"disk": [{**ROOM, "use": "database", "read_only": True}]}],
+        [signature("heap_oom", "JavaScript heap out of memory")],
+        [{"unit": {"exit_code": "exited", "exit_status": 203}}],
         [{"environment": {"problems": ["Cannot read the environment file /etc/default/itsm: Permission denied"]}}],
         [{"certificate": WRONG_KEY}],
         [{"certificate": {"readable_by_service": None, "error": "Permission denied", "key": None}}],
@@ -681,6 +685,19 @@ def test_a_signal_that_systemd_has_already_mended_is_told():
 def test_the_exception_of_a_service_that_is_just_being_started_again():
     starting = {"unit": {"restarts": 1, "started_at": "2026-03-02T01:02:00.000Z"}}
     assert [item.cause for item in evaluate(starting, exception(fatal=False))] == ["unhandled_exception"]
+
+
+def test_another_end_that_systemd_has_already_mended_is_no_oom_kill():
+    found = evaluate(
+        {"unit": {"restarts": 1, "started_at": "2026-03-02T01:02:00.000Z"}},
+        {"journal": {"results": [{"at": "2026-03-02T01:01:50.000Z", "text": "Failed with result 'exit-code'."}]}},
+    )
+    assert found == []
+
+
+def test_an_exception_without_a_time_beside_one_with_a_time():
+    undated = exception(at=None)["log"]["exceptions"] + exception(at=NOW, message="Error: dated")["log"]["exceptions"]
+    assert evaluate(GONE, EXIT_1, {"log": {"exceptions": undated}})[0].details["exception"] == "Error: dated"
 
 
 def test_an_oom_kill_that_systemd_has_already_mended_is_told():
@@ -877,7 +894,7 @@ def test_of_two_faults_both_are_found(one, other):
 
 def test_what_is_worth_a_note_does_not_explain_why_it_was_killed():
     by_signal = {"unit": {"result": "signal", "exit_code": "killed", "exit_status": 9}}
-    for note in ({"certificate": EXPIRED}, FULL_TMP, OTHER_DATABASE, HELD, holders(WRITER), MISSING_SECRET):
+    for note in ({"certificate": EXPIRED}, FULL_TMP, OTHER_DATABASE, HELD, holders(WRITER), MISSING_SECRET, OLD_NODE):
         found = evaluate(GONE, by_signal, note)
         assert (found[0].cause, found[0].explained_by) == ("killed", None), note
         assert len(found) == 2
@@ -893,6 +910,8 @@ def test_another_node_that_the_kernel_killed_is_not_the_service():
 def test_an_end_has_one_cause():
     assert [item.cause for item in evaluate(GONE, IN_ORDER, BY_TERM, exits(1))] == ["killed"]
     assert [item.cause for item in evaluate(GONE, IN_ORDER, BY_TERM, exits(1), STOPPING)] == ["stopped"]
+    served = log("INFO GET / 200")
+    assert [item.cause for item in evaluate(GONE, PROCESS, NO_PID_FILE, served)] == ["killed"]
 
 
 def test_a_stranger_on_one_port_is_not_why_the_other_one_hangs():
@@ -1064,6 +1083,12 @@ def test_details_of_the_rest():
     assert details("stopped", GONE, IN_ORDER, STOPPING) == {"by_operator": True, "at": "2026-03-02T00:59:59.000Z"}
     assert details("stopped", GONE, IN_ORDER)["by_operator"] is False
     assert details("stopped", GONE, IN_ORDER, BLIND)["by_operator"] is None
+
+
+def test_a_certificate_that_is_there_has_only_to_be_read():
+    assert evaluate({"answer": {"https": {"certificate": EXPIRED}}})[0].remedy.startswith("Restart")
+    assert evaluate(FALLEN_BACK)[0].remedy.startswith("Restart")
+    assert evaluate({"certificate": EXPIRED})[0].remedy.startswith("Renew")
 
 
 def test_a_damage_is_told_once():
