@@ -43,7 +43,7 @@ _PATHS = ("database", "log", "working directory")
 _LAST_SHARE = 0.15
 # Seconds that a place for the bundle is given at least: it is written to disk file by file.
 _LEAST_FOR_BUNDLE = 2.0
-# A file whose beginning is not read by then is on a disk that does not answer.
+# A file of which nothing is heard by then is on a disk that does not answer.
 _SIGN_OF_LIFE = 1.0
 
 
@@ -132,9 +132,11 @@ def _pid_file(question: Question) -> Dict[str, Any]:
     return found(os.path.exists(question.service.pid_file))
 
 
-def _first_page(path: str) -> None:
-    """Read the beginning of a file, which waits for ever where its disk does not answer."""
-    with open(path, "rb") as stream:
+def _sign_of_life(path: str) -> None:
+    """Do to a file what does not come back where its disk does not answer."""
+    real = os.path.realpath(path)
+    os.statvfs(os.path.dirname(real))
+    with open(real, "rb") as stream:
         stream.read(4096)
 
 
@@ -254,7 +256,7 @@ class _Triage:
             return
         if not self.done.answered("database"):
             alive = _parts.ask(
-                {"alive": functools.partial(_first_page, self._known["database"])}, timeout=_SIGN_OF_LIFE
+                {"alive": functools.partial(_sign_of_life, self._known["database"])}, timeout=_SIGN_OF_LIFE
             )
             if alive["alive"].error is not None:
                 return

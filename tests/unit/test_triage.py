@@ -6,14 +6,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
+import urllib.parse
 
 import pytest
 
@@ -146,16 +151,85 @@ def test_on_a_healthy_service_nothing_is_found_and_everything_is_known(service):
     assert all(isinstance(seconds, float) for seconds in result["parts"].values()), result["parts"]
 
 
-def test_no_secret_of_the_service_leaves_the_host(service, tmp_path):
+CANARIES = {
+    "environment of the process": "Kanarienvogel-4711",
+    "environment file": 'Zeisig"4712/ü',
+    "own file of the application": "Stieglitz-4713",
+    "command line": "Gimpel-4714",
+    "log": "Girlitz-4715",
+    "journal": "Kernbeisser-4716",
+    "database": "Buchfink-4717",
+}
+
+
+def every_text(result, folder):
+    """Return (where, text) of all that a pass handed over or wrote."""
+    yield "result", json.dumps(result)
+    yield "result", json.dumps(result, ensure_ascii=False)
+    for place, _folders, names in os.walk(folder):
+        for name in names:
+            with open(os.path.join(place, name), encoding="utf-8") as stream:
+                yield name, stream.read()
+
+
+def test_no_secret_leaves_the_host_wherever_it_was(service, tmp_path):
+    app = tmp_path / "app"
+    of_file = CANARIES["environment file"]
+    (app / "service.env").write_text(f"ADMIN_PASSWORD='{of_file}'\n")
+    (app / ".env").write_text(f"SMTP_PASSWORD={CANARIES['own file of the application']}\n")
+    command = [*service.described.command, "--api-token", CANARIES["command line"]]
+    service.described = dataclasses.replace(service.described, command=command, manager="systemd")
     service.start()
-    result = look(service, incident="INC-1")
-    assert "bare [redacted]" in "\n".join(result["facts"]["log"]["lines"])
-    assert CANARY not in json.dumps(result)
-    saved = [os.path.join(folder, name) for folder, _folders, names in os.walk(tmp_path / "state") for name in names]
-    assert {os.path.basename(path) for path in saved} >= {"manifest.json", "triage.json", "server.log", "files.txt"}
-    for path in saved:
-        with open(path, encoding="utf-8") as stream:
-            assert CANARY not in stream.read(), path
+    with contextlib.closing(sqlite3.connect(app / "itsm.db")) as base, base:
+        base.execute("CREATE TABLE tokens (token TEXT)")
+        base.execute("INSERT INTO tokens VALUES (?)", (CANARIES["database"],))
+    now = _clock.now()
+    known = [CANARIES[name] for name in CANARIES if name not in ("log", "journal", "database")]
+    bare = "".join(
+        f"{now} ERROR Error: bare {form}\n"
+        for value in known
+        for form in (value, json.dumps(value), urllib.parse.quote(value, safe=""))
+    )
+    statement = "insert into `tokens` (`id`, `token`) values (1, 'X')".replace("X", CANARIES["database"])
+    told = (
+        f"{now} WARN login with password={CANARIES['log']} refused\n"
+        f"{now} ERROR Error: {statement} - SQLITE_FULL\n"
+        f"{now} INFO cookie: sid={CANARIES['log']}\n    at login (auth.js:1:1)\n"
+        + "x" * 1990
+        + CANARIES["command line"]
+    )
+    with open(service.described.log_file, "a", encoding="utf-8") as log:
+        log.write(bare + told + "\n")
+    stamp = f"{time.time():.6f} host"
+    answers = {
+        "systemctl show": f"LoadState=loaded\nActiveState=active\nMainPID={service.process.pid}\n",
+        "journalctl -q": f"{stamp} node[1]: Authorization: Bearer {CANARIES['journal']}\n"
+        f"{stamp} node[1]: bare {CANARIES['environment of the process']}\n"
+        f"{stamp} node[1]: " + "y" * 1990 + CANARIES["command line"] + "\n"
+        f"{stamp} systemd[1]: Stopping with --token {CANARIES['journal']}\n",
+        "true": f"Out of memory: Killed process 1 (node) token={CANARIES['journal']}\n",
+    }
+    # The server takes one argument; the command line's secret is one that it does not look at.
+    result = _triage.triage(
+        service=service.described,
+        run=asked(answers),
+        deadline=20.0,
+        part_timeout=10.0,
+        window=600,
+        log_lines=500,
+        kernel_log_command=["true"],
+        incident="INC-1",
+    )
+    found = list(every_text(result, tmp_path / "state"))
+    assert {"manifest.json", "triage.json", "server.log", "journal.txt", "kernel.txt"} <= {
+        name for name, _text in found
+    }
+    for where, text in found:
+        for source, canary in CANARIES.items():
+            for form in (canary, json.dumps(canary)[1:-1], urllib.parse.quote(canary, safe=""), canary[:9]):
+                assert form not in text, f"{source} in {where}"
+    lines = "\n".join(result["facts"]["log"]["lines"])
+    assert "bare [redacted]" in lines and "login with password=[redacted] refused" in lines
 
 
 def test_a_killed_service(service):
@@ -275,6 +349,71 @@ def test_what_hangs_costs_its_part_and_not_the_pass(service, tmp_path):
     assert result["facts"]["process"]["state"] == "running"
     # It does write to another log than to the pipe.
     assert causes(result) == ["config_mismatch"]
+
+
+@pytest.fixture
+def dead_mount(tmp_path):
+    """A mount whose file system never answers, as that of a server which is gone."""
+    place = tmp_path / "dead"
+    place.mkdir()
+    try:
+        device = os.open("/dev/fuse", os.O_RDWR)
+    except OSError:
+        pytest.skip("no /dev/fuse here")
+    library = ctypes.CDLL(None, use_errno=True)
+    options = f"fd={device},rootmode=40000,user_id=0,group_id=0"
+    if library.mount(b"dead", os.fsencode(place), b"fuse.dead", 0, options.encode()) != 0:
+        os.close(device)
+        pytest.skip(f"no mounting here: {os.strerror(ctypes.get_errno())}")
+    yield place
+    os.close(device)
+    library.umount2(os.fsencode(place), 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "reached"),
+    [
+        ({"log_file": "DEAD/server.log"}, {"database", "process", "disk:application", "paths:database"}),
+        ({"db_path": "DEAD/itsm.db"}, {"log", "process", "disk:log", "environment"}),
+        ({"state_dir": "DEAD/state"}, {"log", "database", "process", "disk:log"}),
+        ({"app_dir": "DEAD/app", "db_path": "DEAD/itsm.db"}, {"log", "process", "disk:log", "environment"}),
+    ],
+)
+def test_a_dead_mount_costs_what_is_on_it(service, dead_mount, options, reached):
+    service.start()
+    service.described = dataclasses.replace(
+        service.described, **{name: value.replace("DEAD", str(dead_mount)) for name, value in options.items()}
+    )
+    started = time.monotonic()
+    result = look(service, deadline=4.0, part_timeout=1.0, database_timeout=60.0, incident="INC-dead")
+    assert time.monotonic() - started < 15
+    assert _parts.TIMED_OUT in result["parts"].values()
+    assert {name for name in reached if not isinstance(result["parts"][name], float)} == set()
+    assert not str(result["bundle"]).startswith(str(dead_mount))
+    with open(os.path.join(result["bundle"], "manifest.json"), encoding="utf-8") as stream:
+        manifest = json.load(stream)
+    assert _parts.TIMED_OUT in manifest["not_reached"].values()
+    assert bool(manifest["not_in_its_place"]) == ("state_dir" in options)
+    if "state_dir" in options:
+        assert result["warnings"]
+        shutil.rmtree(result["bundle"])
+
+
+def test_the_service_is_found_where_its_folder_does_not_answer(service, monkeypatch):
+    service.start()
+    real = os.path.realpath
+
+    def hang(path, **options):
+        if str(path).startswith(service.described.app_dir):
+            time.sleep(60)
+        return real(path, **options)
+
+    monkeypatch.setattr(os.path, "realpath", hang)
+    monkeypatch.setattr(os.path, "isdir", hang)
+    result = look(service, deadline=4.0, part_timeout=0.7)
+    assert [item["pid"] for item in result["facts"]["process"]["processes"]] == [service.process.pid]
+    assert result["facts"]["service"]["app_dir_exists"] is None
+    assert result["facts"]["database"]["path"] == service.described.path("itsm.db")
 
 
 def test_the_deadline_holds_for_the_whole_pass(service, tmp_path):

@@ -234,7 +234,7 @@ def test_the_applications_own_file_counts_last(site):
     (site.folder / ".env").write_text(
         "NODE_ENV=x\nDATABASE_PATH=own.db\nSSL_KEY_PATH=own.key\nADMIN_TOKEN=geheim-4711\n"
     )
-    (site.folder / "unit.env").write_text("JWT_SECRET=x\nDATABASE_PATH=unit.db\n")
+    (site.folder / "unit.env").write_text("JWT_SECRET=x\nDATABASE_PATH=unit.db\nSSL_KEY_PATH=\n")
     answer = _triage_service.environment(site.question(service={"environment_file": "unit.env"}))
     facts = answer["facts"]
     assert facts["required_missing"] == []
@@ -281,6 +281,7 @@ WRITER = """
 import os, sqlite3, sys, time
 log, gone, base = open(sys.argv[1], "a"), open("gone.log", "w"), sqlite3.connect("itsm.db")
 base.execute("create table if not exists t (a)"); base.commit()
+read = open(os.devnull, "a") and open(sys.argv[1] + ".read.log", "w+") and open(sys.argv[1] + ".read.log")
 gone.write("x" * 5000); gone.flush(); os.unlink("gone.log")
 print("ready", flush=True); time.sleep(60)
 """
