@@ -118,17 +118,19 @@ class Drill:
         ]
         assert same[0] == same[1]
 
-    def assert_left_alone(self, *, cause: str, run: str = "forbidden") -> dict[str, Any]:
-        """The cause is named, nothing was done about it, no rung was climbed that can't help, the leader is told."""
+    def assert_left_alone(
+        self, *, cause: str, run: str = "forbidden", to: tuple[str, ...] = ("project leader",)
+    ) -> dict[str, Any]:
+        """The cause is named, nothing was done about it, no rung was climbed that can't help, people are told."""
         self.cause = cause
         told = self.postmortem(run)
         assert (told["outcome"], told["cause"], told["rung"]) == ("not_recovered", cause, None)
         assert told["findings"][0]["cause"] == cause
         assert told["rungs_tried"] == []
         assert [each for each in told["remedies"] if each["changed"]] == []
-        assert told["escalation"]["to"] == ["project leader"]
+        assert told["escalation"]["to"] == list(to)
         closing = self.screen(run)[-4000:]
-        for word in (cause, "project leader", "next step"):
+        for word in (cause, *to, "next step"):
             assert word in closing, closing
         self.assert_untouched(self.observation("broken"), self.observation(f"{run}-after"))
         return told
