@@ -44,6 +44,9 @@ molecule: $(VENV)/test.stamp ## Drills on real systemd hosts, minutes; SCENARIO=
 	molecule/hosts/install
 	$(WITH_PATH) molecule/run $(SCENARIO)
 
+matrix: $(VENV)/test.stamp ## Write docs/drills.md: what the drills of make molecule found
+	$(BIN)/python docs/drills.py
+
 torture: ## Kill writers and recoveries, count the rows that were lost; minutes
 	tests/install strace
 	$(PYTHON) tests/torture/sqlite_torture.py $(TORTURE)
@@ -66,4 +69,4 @@ $(VENV)/%.stamp: requirements-%.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
-.PHONY: help demo test lint unit integration molecule torture bench docs clean
+.PHONY: help demo test lint unit integration molecule matrix torture bench docs clean

@@ -1,0 +1,84 @@
+#!/usr/bin/env python3
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Write docs/drills.md from what the drills' own postmortems said: C(make matrix), after C(make molecule).
+
+With C(--check) nothing is read of the drills: it is an error when the page and the scenarios do not name the same ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "drills.md"
+HEAD = """# What the drills found
+
+Every row is a drill: a real fault on a real systemd host in a container, recovered by `outage_recover.yml` over
+OpenSSH, judged from outside. The table is made by `make matrix` from the postmortems that these very runs wrote. The
+seconds are those of the machine the drills ran on, two at once. The outage includes what the drill itself takes to
+break things and, where it ran twice, the time until policy allowed the remedy.
+
+| cause | drill | what happens | found first? | without leave of policy | recovered by | outage, s |
+|---|---|---|---|---|---|---|
+"""
+
+
+def with_cause() -> dict[str, str]:
+    """Return the drills whose tests name a cause, and what they are about."""
+    found = {}
+    for test in sorted(ROOT.glob("molecule/*/tests/test_*.py")):
+        text = test.read_text(encoding="utf-8")
+        if re.search(r"\bdrill\.(assert_recovered|assert_remedied|assert_left_alone|cause\b)", text):
+            found[test.parent.parent.name] = (ast.get_docstring(ast.parse(text)) or "").splitlines()[0].rstrip(".")
+    return found
+
+
+def row(result: dict[str, Any], about: str) -> str:
+    """Return the line of a drill."""
+    by = " and ".join(f"`{each}`" if " " not in each else each for each in result["by"])
+    cells = [
+        f"`{result['cause']}`",
+        f"`{result['drill']}`",
+        about,
+        "yes" if result["found_first"] else "**no**",
+        "left alone, escalated" if result["left_alone"] else "",
+        by if result["recovered"] else "not to be recovered" if result["passed"] else "**nothing**",
+        "lasts" if not result["recovered"] else f"{result['outage_seconds']:.0f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> int:
+    """Write or check the page; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="only say whether the page names every drill")
+    drills = with_cause()
+    if parser.parse_args().check:
+        named = set(re.findall(r"^\| `\w+` \| `(\w+)` \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
+        for name in sorted(named ^ set(drills)):
+            what = "is no drill" if name in named else "is missing"
+            print(f"{PAGE.relative_to(ROOT)}: {name} {what}: make molecule matrix")
+        return int(named != set(drills))
+    results = {path.parent.name: json.loads(path.read_text()) for path in ROOT.glob(".molecule/*/result.json")}
+    bad = [name for name in drills if not results.get(name, {}).get("passed")]
+    for name in bad:
+        print(f"drill {name} has {'failed' if name in results else 'not been run'}: make molecule SCENARIO={name}")
+    if bad:
+        return 1
+    rows = sorted(row(results[name], about) for name, about in drills.items())
+    PAGE.write_text(HEAD + "\n".join(rows) + "\n", encoding="utf-8")
+    print(PAGE.read_text(encoding="utf-8"), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
