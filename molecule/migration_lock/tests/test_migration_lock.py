@@ -1,0 +1,21 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A killed migration has left its lock: every start fails until it is released."""
+
+from __future__ import annotations
+
+from drills import Drill
+
+LOCK = "sqlite3 -readonly /mnt/LinuxHDD/ITSM-System/backend/itsm.db 'SELECT is_locked FROM knex_migrations_lock'"
+
+
+def test_lock_is_named_and_left_alone(drill: Drill) -> None:
+    assert "lock" in drill.assert_left_alone(cause="migration_pending")["cause_summary"]
+
+
+def test_lock_is_released_where_policy_allows_it(drill: Drill) -> None:
+    told = drill.assert_remedied(cause="migration_pending")
+    assert drill.host.check_output(LOCK) == "0"
+    assert "backup" in str(told["remedies"][-1]["detail"])
