@@ -53,7 +53,7 @@ torture: ## Kill writers and recoveries, count the rows that were lost; minutes
 
 bench: $(VENV)/test.stamp $(VENV)/bench.stamp ## Measure against the goals, write docs/benchmarks.md; minutes
 	tests/install sqlite3
-	$(BIN)/python tests/bench/run $(ONLY)
+	$(WITH_PATH) $(BIN)/python tests/bench/run $(ONLY)
 
 docs: $(VENV)/test.stamp ## Write the pages that are made from the code
 	$(BIN)/python docs/role_readme.py
