@@ -1,0 +1,18 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A package is gone: no restart is tried in vain, the modules are built anew from the lock file."""
+
+from __future__ import annotations
+
+from drills import Drill
+
+
+def test_modules_are_rebuilt(drill: Drill) -> None:
+    drill.assert_remedied(cause="modules_broken", run="recover")
+
+
+def test_package_is_back(drill: Drill) -> None:
+    folder = drill.host.file("/mnt/LinuxHDD/ITSM-System/node_modules/express")
+    assert (folder.is_directory, folder.user) == (True, "itsm")

@@ -1,0 +1,21 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A stranger listens on the port: it is named with its owner, and stopped only where policy names it."""
+
+from __future__ import annotations
+
+from drills import Drill
+
+
+def test_stranger_is_named_and_left_alone(drill: Drill) -> None:
+    told = drill.assert_left_alone(cause="port_conflict")
+    for word in ("6443", "nobody", "http.server"):
+        assert word in told["cause_summary"]
+    assert "no policy names it" in str(told["remedies"][0]["reason"])
+
+
+def test_stranger_is_stopped_where_policy_names_it(drill: Drill) -> None:
+    drill.assert_remedied(cause="port_conflict")
+    assert drill.host.run("systemctl is-active stranger").stdout.strip() == "inactive"
