@@ -1,0 +1,128 @@
+#!/usr/bin/python
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: postmortem_issue
+short_description: Publishes a postmortem as an issue of GitHub
+version_added: 0.2.0
+author:
+  - The itsm_nexus.runbook contributors !UNKNOWN
+description:
+  - Makes an issue of a postmortem, on GitHub or a GitHub Enterprise Server, through its REST API. The text carries
+    a hidden mark of the incident. Where an issue with that mark is there, it gets a comment; a document that has been
+    posted already is not posted again.
+  - Runs in the process of ansible-playbook on the controller, whatever host the task is for. The token goes into no
+    process, file or result. Redirects are not followed, certificates always verified.
+  - What can't be published is a warning and RV(reason), never a failure, since a recovery is not undone by a report
+    that nobody could send. The task fails only where the document can't be read.
+extends_documentation_fragment:
+  - itsm_nexus.runbook.attributes
+attributes:
+  check_mode:
+    support: full
+    details: Nothing is asked and nothing sent.
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+options:
+  repository:
+    description: The repository, V(owner/name).
+    type: str
+    required: true
+  token:
+    description:
+      - A token that may write issues there. Without it, the environment variable E(ITSM_NEXUS_GITHUB_TOKEN) or
+        E(GITHUB_TOKEN) of the controller.
+    type: str
+    default: ""
+  api_url:
+    description:
+      - The REST API; that of a GitHub Enterprise Server is V(https://HOST/api/v3). Other than over HTTPS only this
+        machine itself is talked to.
+    type: str
+    default: https://api.github.com
+  labels:
+    description:
+      - Labels of a new issue. The issue of an incident is looked for by the first one, and by the time of the incident,
+        since GitHub drops labels silently where the token may not set them.
+    type: list
+    elements: str
+    default: []
+  assignees:
+    description: Logins of those whom a new issue is assigned to.
+    type: list
+    elements: str
+    default: []
+  incident:
+    description: Id of the incident.
+    type: str
+    required: true
+  title:
+    description: Title of a new issue.
+    type: str
+    required: true
+  document:
+    description: The Markdown document on the controller.
+    type: path
+    required: true
+  full:
+    description:
+      - Where a reader finds the whole document. It is named where sections had to be left out, since an issue holds at
+        most 65,536 characters. Without it, O(document).
+    type: str
+    default: ""
+  since:
+    description: An instant (UTC, ISO 8601) no later than the beginning of the incident.
+    type: str
+    required: true
+  patience:
+    description: Seconds that may be waited for a server that answers with 5xx or asks to come back later.
+    type: float
+    default: 60
+  timeout:
+    description: Seconds for each request.
+    type: float
+    default: 15
+  ca_path:
+    description: File or folder of the certificates of the authorities to trust, instead of those of the system.
+    type: path
+"""
+
+EXAMPLES = r"""
+- name: Publish it
+  itsm_nexus.runbook.postmortem_issue:
+    repository: example/operations
+    labels: [postmortem]
+    incident: INC-20260302T010203Z-1f3a
+    title: "Postmortem: itsm-system on node1, 2026-03-02"
+    document: /home/ops/.local/state/itsm-runbook/postmortems/INC-20260302T010203Z-1f3a.md
+    since: "2026-03-02T01:02:03.000Z"
+"""
+
+RETURN = r"""
+state:
+  description: V(created), V(commented), V(unchanged) where this document had been posted, or V(not_published).
+  returned: always
+  type: str
+  sample: created
+url:
+  description: Where the issue, or the comment, is to be read.
+  returned: always
+  type: str
+  sample: https://github.com/example/operations/issues/7
+number:
+  description: Number of the issue, 0 where there is none.
+  returned: always
+  type: int
+  sample: 7
+reason:
+  description: Why it was not published.
+  returned: always
+  type: str
+  sample: ""
+"""
