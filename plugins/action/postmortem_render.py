@@ -11,7 +11,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import callback_loader
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import folder, model, timeline, words
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import folder, model, prose, timeline, words
 
 _CALLBACK = "itsm_nexus.runbook.postmortem"
 
@@ -81,6 +81,7 @@ def _render(path: str, options: Mapping[str, str], *, dry: bool) -> Tuple[List[D
                 "incident": told.incident,
                 "host": told.host,
                 "outcome": told.outcome,
+                "title": _title(_words(told, options), told),
                 "opened_at": told.times.detected_at or told.runs[0].started_at,
                 "markdown": paths[".md"],
                 "json": paths[".json"],
@@ -91,6 +92,10 @@ def _render(path: str, options: Mapping[str, str], *, dry: bool) -> Tuple[List[D
     if rendered and not dry:
         folder.index(path, words.of(options["language"] or _configured("language"))).write()
     return rendered, diff
+
+
+def _title(spoken: words.Words, told: model.Incident) -> str:
+    return spoken.say("doc.title", subject=prose.subject(spoken, told), incident=told.incident)
 
 
 def _difference(document: folder.Document, before: Optional[str]) -> Dict[str, str]:

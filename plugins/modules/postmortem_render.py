@@ -95,6 +95,9 @@ documents:
     html:
       description: Path of the HTML page.
       type: str
+    title:
+      description: Title of the documents.
+      type: str
     opened_at:
       description: When the outage was noticed.
       type: str

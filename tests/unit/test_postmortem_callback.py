@@ -18,6 +18,7 @@ import time
 
 import pytest
 import yaml
+from test_postmortem_issue import TOKEN, Api
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ANSIBLE = os.environ.get("ITSM_NEXUS_TEST_ANSIBLE_PLAYBOOK") or str(
@@ -118,8 +119,9 @@ def collection(tmp_path_factory):
         )
     modules = target / "plugins" / "modules"
     modules.mkdir()
-    shutil.copy(ROOT / "plugins" / "modules" / "postmortem_render.py", modules)
-    for name in ("health_probe", "incident", "triage_info", "node_process", "npm_ci"):
+    for name in ("postmortem_render", "postmortem_issue"):
+        shutil.copy(ROOT / "plugins" / "modules" / f"{name}.py", modules)
+    for name in ("health_probe", "incident", "impact_info", "triage_info", "node_process", "npm_ci"):
         (modules / f"{name}.py").write_text(ANSWERING_MODULE)
     inner = {"ansible.builtin.include_role": {"name": "itsm_nexus.runbook.nexus", "tasks_from": "process"}}
     roles = {
@@ -131,6 +133,9 @@ def collection(tmp_path_factory):
             }
         ],
     }
+    # The role itself, without the one that it asks what the service is.
+    shutil.copytree(ROOT / "roles" / "postmortem", target / "roles" / "postmortem")
+    (target / "roles" / "postmortem" / "meta" / "main.yml").unlink()
     for (role, file), tasks in roles.items():
         folder = target / "roles" / role / "tasks"
         folder.mkdir(parents=True)
@@ -507,3 +512,120 @@ def test_documents_and_summary_speak_the_language_of_the_playbook_or_of_the_conf
     controller.environment["ITSM_NEXUS_POSTMORTEM_LANGUAGE"] = "ja"
     rc, output = controller.run(controller.playbook("healthy.yml", [{"name": "Probe", **own("health_probe", UP)}]))
     assert "\u6b63\u5e38\uff1anode1" in output
+
+
+IMPACT = {"users": 12, "requests": 40, "requests_failed": 9, "requests_from": "/var/log/access.log"}
+CLOSED = {
+    "id": "INC-1",
+    "opened_at": "2026-03-02T01:00:12.000Z",
+    "closed_at": "2026-03-02T01:00:30.000Z",
+    "outage_started_at": "2026-03-02T01:00:10.000Z",
+}
+# Modules that the role calls with options of their own, and what they answer.
+PLAIN_MODULE = """\
+from ansible.module_utils.basic import AnsibleModule
+module = AnsibleModule(argument_spec=dict.fromkeys(
+    ("state", "state_dir", "run", "outcome", "told", "path", "query", "access_log", "start", "end", "time_budget"),
+    dict(type="raw")), supports_check_mode=True)
+module.exit_json(**{answer})
+"""
+
+
+@pytest.fixture
+def publishing(controller, collection, tmp_path):
+    """A run that ends with the role, whose modules on the host answer as after a recovery; and the API."""
+    copy = tmp_path / "collections"
+    shutil.copytree(collection, copy)
+    modules = copy / "ansible_collections" / "itsm_nexus" / "runbook" / "plugins" / "modules"
+    (modules / "incident.py").write_text(PLAIN_MODULE.replace("{answer}", repr(CLOSED)))
+    (modules / "impact_info.py").write_text(PLAIN_MODULE.replace("{answer}", repr(IMPACT)))
+    controller.environment.update(
+        ANSIBLE_COLLECTIONS_PATH=str(copy), ITSM_NEXUS_GITHUB_TOKEN=TOKEN, ANSIBLE_STDOUT_CALLBACK="default"
+    )
+    state = tmp_path / "host"
+    state.mkdir()
+    old = state / "postmortems" / "INC-0.md"
+    old.parent.mkdir()
+    old.write_text("old")
+    os.utime(old, (0, 0))
+    with Api() as api:
+        variables = {
+            "nexus_state_dir": str(state),
+            "nexus_database": "/app/itsm.db",
+            "nexus_log_file": "/var/log/itsm.log",
+            "postmortem_github_repository": "o/r",
+            "postmortem_github_api_url": api.url,
+            "postmortem_github_patience": 0,
+            "postmortem_run": "run-1",
+            "postmortem_outcome": {**OUTCOME, "escalation": {**OUTCOME["escalation"], "told_now": []}},
+        }
+        role = {"ansible.builtin.include_role": {"name": "itsm_nexus.runbook.postmortem"}}
+        opening = {"name": "Open", "itsm_nexus.runbook.incident": {"state": "open"}}
+        tasks = [LOOK, opening, RECOVERY[2], RECOVERY[3], role]
+        yield controller, api, state, controller.playbook("recover.yml", tasks, vars=variables)
+        api.shutdown()
+
+
+def test_the_role_publishes_what_the_run_came_to(publishing):
+    controller, api, state, playbook = publishing
+    rc, output = controller.run(playbook, "-vvv")
+    assert rc == 0, output
+    assert "misses something" not in output
+    assert TOKEN not in output and TOKEN not in controller.everything()
+    (made,) = api.issues
+    assert made["title"] == "Postmortem: node1, incident INC-1"
+    assert made["labels"] == [{"name": "postmortem"}]
+    for told in ("**RECOVERED**", "12 users", "9 of 40 were answered with 5xx", "Closed | 2026-03-02T01:00:30.000Z"):
+        assert told in made["body"]
+    assert "was cut short" not in made["body"]
+    assert sorted(path.name for path in (state / "postmortems").iterdir()) == ["INC-1.html", "INC-1.json", "INC-1.md"]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (state / "postmortems").iterdir()} == {0o600}
+    # What was published is what the controller has in the end.
+    assert (state / "postmortems" / "INC-1.md").read_text() == (controller.postmortems / "INC-1.md").read_text()
+
+    rc, output = controller.run(
+        str(ROOT / "playbooks" / "outage_postmortem.yml"),
+        *("-e", "postmortem_incident=INC-1", "-e", "postmortem_github_repository=o/r"),
+        *("-e", f"postmortem_github_api_url={api.url}"),
+    )
+    assert rc == 0, output
+    assert (len(api.issues), api.comments) == (1, {})
+
+
+@pytest.mark.parametrize(
+    ("trouble", "told"),
+    [
+        pytest.param({"troubles": [(None, 500, {})] * 9}, "answered 500", id="trouble"),
+        pytest.param({"token": "wrong"}, "answered 401", id="token"),
+        pytest.param({"token": ""}, "token is empty", id="no token"),
+    ],
+)
+def test_an_issue_that_cannot_be_made_is_a_warning(publishing, trouble, told):
+    controller, api, state, playbook = publishing
+    api.troubles = trouble.get("troubles", [])
+    controller.environment["ITSM_NEXUS_GITHUB_TOKEN"] = trouble.get("token", TOKEN)
+    rc, output = controller.run(playbook)
+    assert rc == 0, output
+    assert f"The postmortem was not published: {'127.0.0.1 ' if told[0] == 'a' else ''}{told}" in " ".join(
+        output.split()
+    )
+    assert "RECOVERED: node1" in output and "failed=0" in output
+    assert (state / "postmortems" / "INC-1.md").exists() and (controller.postmortems / "INC-1.html").exists()
+
+
+def test_a_host_that_takes_no_copy_ends_nothing(publishing):
+    controller, api, state, playbook = publishing
+    shutil.rmtree(state)
+    state.write_text("a file in the way")
+    rc, output = controller.run(playbook)
+    assert rc == 0, output
+    assert "Not all of the postmortem was published" in output
+    assert len(api.issues) == 1
+
+
+def test_check_mode_publishes_nothing(publishing):
+    controller, api, state, playbook = publishing
+    rc, output = controller.run(playbook, "--check")
+    assert rc == 0, output
+    assert (api.requests, controller.postmortems.exists()) == ([], False)
+    assert [path.name for path in (state / "postmortems").iterdir()] == ["INC-0.md"]
