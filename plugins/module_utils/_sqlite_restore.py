@@ -504,7 +504,7 @@ def _ways(
             way = _by_checkpoint(case)
             enough = way.possible
         elif method == "salvage":
-            way = _by_salvage(case, scratch, shell=shell)
+            way = _by_salvage(case, scratch, shell=shell, confirmed=confirm_empty)
             # Only a backup that holds more is a reason to look further.
             enough = way.possible and not way.lost and not case.uncounted and not case.schema_unreadable
         elif method == "backup":
@@ -536,7 +536,7 @@ def _by_checkpoint(case: _Case) -> Way:
     return way
 
 
-def _by_salvage(case: _Case, scratch: str, *, shell: str) -> Way:
+def _by_salvage(case: _Case, scratch: str, *, shell: str, confirmed: bool) -> Way:
     """Salvage for real: only then it is known what is lost."""
     way = Way("salvage")
     found = case.found
@@ -575,6 +575,10 @@ def _by_salvage(case: _Case, scratch: str, *, shell: str) -> Way:
     else:
         how = "the sqlite3 shell's .recover" if way.salvaged.tool == "shell" else "a dump around the damage"
         way.reason = f"{how} brings back {sum(way.rows.values())} rows in {len(way.rows)} tables"
+        had_rows = sum(case.rows.values()) > 0 or case.uncounted or case.schema_unreadable
+        if had_rows and not sum(way.rows.values()) and not confirmed:
+            way.possible = False
+            way.reason += ", everything would be lost, so it has to be confirmed"
     return way
 
 

@@ -193,10 +193,11 @@ def salvage(
 ) -> Salvaged:
     """Make a new database in the empty C(folder), which is the owner's, of what C(image) still gives.
 
-    By the C(.recover) of the sqlite3 shell where C(shell) names one that has it, else table by table around the damage.
-    Raises SqliteError where nothing could be saved.
+    By the C(.recover) of the sqlite3 shell where C(shell) names one that has it; where that brings no row back, table
+    by table around the damage. Raises SqliteError where not even a table could be saved.
     """
     reasons = []
+    without_rows: Optional[Salvaged] = None
     for tool in ("shell", "dump") if shell else ("dump",):
         made = f"{folder}/{tool}.db"
 
@@ -212,7 +213,7 @@ def salvage(
         end = messages[-1]
         finished = next((message for message in messages if message["event"] == "finished"), None)
         if finished is not None and finished["rows"] and len(end) == 1:
-            return Salvaged(
+            salvaged = Salvaged(
                 path=made,
                 tool=tool,
                 rows=finished["rows"],
@@ -220,9 +221,15 @@ def salvage(
                 orphans_path=f"{made}.orphans" if finished["orphans"] else None,
                 refused=next(message["statements"] for message in messages if message["event"] == "refused"),
             )
+            if sum(salvaged.rows.values()):
+                return salvaged
+            without_rows = without_rows or salvaged
+            continue
         reasons.append(
             end.get("error") or end.get("signal") or ("it took too long" if "timeout" in end else "no table came out")
         )
+    if without_rows is not None:
+        return without_rows
     raise SqliteError(f"nothing can be saved out of {printable(image)}: {'; '.join(dict.fromkeys(reasons))}")
 
 

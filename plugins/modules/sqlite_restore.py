@@ -41,7 +41,8 @@ options:
     choices: [auto, checkpoint, salvage, backup, empty]
     default: auto
   confirm_empty:
-    description: That the loss of all rows is wanted, without which V(empty) is never taken.
+    description: That the loss of all rows is wanted, without which V(empty) is never taken, nor V(salvage) where it brings
+      back tables without a row.
     type: bool
     default: false
   evidence_dir:

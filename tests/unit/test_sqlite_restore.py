@@ -302,6 +302,26 @@ def test_empty_needs_a_confirmation(path: str) -> None:
     assert Path(result["kept"], "itsm.db").read_bytes() == b"\xa5" * 8192
 
 
+def test_tables_without_a_row_are_no_salvage(path: str) -> None:
+    sqlite_samples.closed(path, rows=300)
+    roots = [root_of(path, name) for name in ("users", "sqlite_autoindex_users_1", "incidents", "incidents_title")]
+    for page in roots:
+        overwrite(path, page)
+    damaged = Path(path).read_bytes()
+    plan = restore(path, act=False)
+    assert (plan["method"], way(plan, "salvage")["rows"]) == (None, {"incidents": 0, "users": 0})
+    for method in ("auto", "salvage"):
+        with pytest.raises(
+            SqliteError, match="0 rows in 2 tables, everything would be lost, so it has to be confirmed"
+        ):
+            restore(path, method=method)
+    assert Path(path).read_bytes() == damaged
+    # Confirmed, the tables come back, and what belongs to none of them in a file of its own.
+    result = restore(path, confirm_empty=True)
+    assert (result["method"], result["data_loss"]) == ("salvage", "unknown")
+    assert Path(result["orphans_file"]).exists()
+
+
 def test_plan_and_check_mode_change_nothing(path: str) -> None:
     leaf_lost(path)
     folder = os.path.dirname(path)
@@ -410,6 +430,9 @@ def test_schema_of_the_damaged_file_gets_no_rights_of_root(reachable: str, shell
     os.chown(path, 1234, 1234)
     result = restore(path, shell=shell)
     assert result["method"] == "salvage"
+    # The shell's .recover stumbles over such a schema; then the rows come without it.
+    assert way(result, "salvage")["tool"] == "dump"
+    assert result["rows_after"]["incidents"] > 950
     assert not roots.exists()
     # The shell itself runs what the schema says, with the rights of the owner, who could have done it before.
     assert shell == "sqlite3" or not own.exists()
