@@ -104,7 +104,9 @@ class Drill:
 
     def assert_untouched(self, before: dict[str, Any], after: dict[str, Any]) -> None:
         """Nothing changed between the two but the recovery's own records, and what a live service writes."""
-        assert after["processes"] == before["processes"]
+        # Whether one runs or waits at this very instant says nothing.
+        same = [[{**process, "state": ""} for process in seen["processes"]] for seen in (before, after)]
+        assert same[0] == same[1]
         assert after["unit"] == before["unit"]
         assert after["rows"] == before["rows"]
         busy = BUSY_FILES if before["processes"] else ()

@@ -12,6 +12,7 @@ DATABASE = "/mnt/LinuxHDD/ITSM-System/backend/itsm.db"
 
 
 def test_ladder_stops_before_its_first_rung(drill: Drill) -> None:
+    drill.cause = "db_corrupt"
     told = drill.postmortem()
     assert (told["outcome"], told["cause"], told["rung"]) == ("not_recovered", "db_corrupt", None)
     assert [tried for tried in told["rungs_tried"] if tried["held"] or not tried["halted"]] == []
