@@ -33,7 +33,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import Look, SqliteError, printable
 
-_ATTEMPTS = 3
+_ATTEMPTS = 10  # at a database whose service comes and goes
 _PARTIAL = ".itsm-nexus-partial-"
 _MARGIN = 8 << 20  # bytes left free on the destination
 _PAGES = 4096  # copied between two looks at the clock
@@ -256,7 +256,7 @@ def _copy(
         end = messages[-1]
         # An index that cannot be read any more: the service ended between the look and the connection.
         vanished = "readonly" in end.get("error", "")
-        if steady and not vanished:
+        if "timeout" in end or (steady and not vanished):
             break
         found, holders = _survey(found.given, proc_root=proc_root)
     else:

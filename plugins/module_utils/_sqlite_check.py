@@ -31,7 +31,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files i
 )
 
 CHECKS = ("quick", "foreign_keys", "integrity")
-_ATTEMPTS = 3
+_ATTEMPTS = 10  # at a database whose service comes and goes
 _SHOWN = 10  # lines of a check's answer that a message carries
 _PROCESSES = 4  # at most, for one check
 _LARGE = 32 << 20  # bytes from which on a second process is worth its start
@@ -78,7 +78,7 @@ def check(
         )
         if steady or time.monotonic() > deadline:
             break
-        time.sleep(0.1 * (attempt + 1))
+        time.sleep(min(0.05 * (attempt + 1), max(deadline - time.monotonic(), 0)))
     result["duration"] = round(time.monotonic() - started, 3)
     return result
 

@@ -41,8 +41,9 @@ options:
     choices: [auto, checkpoint, salvage, backup, empty]
     default: auto
   confirm_empty:
-    description: That the loss of all rows is wanted, without which V(empty) is never taken, nor V(salvage) where it brings
-      back tables without a row.
+    description:
+      - That the loss of all rows is wanted. Without it V(empty) is never taken, nor V(salvage) where it brings back no
+        row.
     type: bool
     default: false
   evidence_dir:
