@@ -305,6 +305,8 @@ class _Call:
     window: float
     restart_limit: int
     maintenance: Optional[Dict[str, str]]
+    # Seconds that it has waited for another run.
+    waited: float = 0.0
 
 
 def _new_record(*, clock: _lease.Clock) -> Dict[str, Any]:
@@ -412,6 +414,7 @@ def _result(
         },
         locked_by=holder,
         maintenance=call.maintenance,
+        waited=call.waited,
         continued=continued,
         warnings=list(dict.fromkeys(store.warnings + seat.warnings)),
     )
@@ -472,6 +475,10 @@ def _transact(call: _Call, *, store: _Store, seat: _lease.Seat) -> _Outcome:
     if call.state == "open":
         record = _succeed(store, record, run=run) if record is not None else None
         before = copy.deepcopy(_public(record))
+        if record is None and call.waited:
+            # The run that was waited for may have ended the outage: what the caller has seen is from before that.
+            call.run = ""
+            return _result(record, call, store=store, seat=seat), before, before
         continued = record is not None and run not in record["runs"]
         record = record or _new_record(clock=clock)
         record["runs"] += [] if run in record["runs"] else [run]
@@ -647,7 +654,7 @@ def call(
     if plan.state == "open" and not run and writing:
         plan.run = _new_run(clock)
     act = _close_by_hand if plan.state == "closed" and not run else _transact
-    give_up = clock.boot() + wait
+    begun = clock.boot()
     while True:
         store, seat = _pair(state_dir, clock=clock, memory=memory, writing=writing)
         store.warnings += warnings
@@ -656,11 +663,12 @@ def call(
                 result, before, after = act(plan, store=store, seat=seat)
             break
         except _HeldError:
-            if plan.state != "open" or clock.boot() >= give_up:
+            if plan.state != "open" or clock.boot() >= begun + wait:
                 raise
         except _lease.LeaseError as error:
             raise IncidentError(str(error)) from error
         clock.sleep(_POLL)
+        plan.waited = round(clock.boot() - begun, 3)
     if check_mode and not before:
         result["id"] = result["run"] = None  # what would be opened has no name yet
     result["changed"] = before != after

@@ -67,7 +67,10 @@ options:
     type: float
     default: 60.0
   wait:
-    description: With O(state=open), seconds to wait for another run's lease to end.
+    description:
+      - With O(state=open), seconds to wait for another run's lease to end.
+      - When there was one (RV(waited)) and no incident is open after it, none is opened and no lease is taken, for that
+        run may have ended the outage. Look at the service again, and call again where it is still down.
     type: float
     default: 0.0
   window:
@@ -326,6 +329,11 @@ crash_loop:
   returned: always
   type: dict
   sample: {"looping": true, "restarts": 3, "limit": 3, "window": 3600.0}
+waited:
+  description: Seconds that it waited for another run; what was seen of the service before may not be true any more.
+  returned: always
+  type: float
+  version_added: 0.2.0
 maintenance:
   description:
     - The maintenance that is on, C(until), C(reason) and C(source) (V(variable), or the file it stands in); V(null)

@@ -177,8 +177,41 @@ def test_waiting_for_the_lease(call, time):
     call("open", lease=20)
     with pytest.raises(IncidentError):
         call("open", wait=10)
-    assert call("open", wait=15)["continued"]
+    went_on = call("open", wait=15)
+    assert went_on["continued"]
+    assert went_on["waited"] == pytest.approx(10, abs=0.2)
     assert time.passed == pytest.approx(20, abs=0.2)
+
+
+def test_what_ended_while_it_was_waited_for_is_not_opened_again(call, time, monkeypatch):
+    first = call("open")
+    assert first["waited"] == 0
+
+    def end_it(seconds):
+        time.passed += seconds
+        call("closed", run=first["run"], update={"outcome": "recovered", "mitigated_at": time.at(0)})
+
+    monkeypatch.setattr(time, "advance", end_it)
+    waited = call("open", wait=15)
+    assert (waited["id"], waited["run"], waited["locked_by"], waited["changed"]) == (None, None, None, False)
+    assert waited["waited"] > 0
+    # Who has looked again and found it down begins anew.
+    again = call("open", wait=15)
+    assert again["id"] != first["id"]
+    assert again["waited"] == 0
+
+
+def test_what_did_not_end_while_it_was_waited_for_is_gone_on_with(call, time, monkeypatch):
+    first = call("open")
+
+    def give_up(seconds):
+        time.passed += seconds
+        call("closed", run=first["run"], update={"outcome": "not_recovered"})
+
+    monkeypatch.setattr(time, "advance", give_up)
+    went_on = call("open", wait=15)
+    assert (went_on["id"], went_on["continued"]) == (first["id"], True)
+    assert went_on["locked_by"]["run"] == went_on["run"]
 
 
 def test_the_wall_clock_neither_frees_nor_extends_the_lease(call, time):
