@@ -186,7 +186,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     @_guarded
     def v2_runner_on_ok(self, result: Any) -> None:
         host, task, fields = _parts(result)
-        verdict = _verdict(task, fields)
+        verdict = _verdict(task, fields, host)
         if verdict is not None:
             self._record(kind="outcome", host=host, data=verdict)
         else:
@@ -425,11 +425,11 @@ def _hidden(task: Any, fields: Dict[str, Any]) -> bool:
     return bool(task.no_log) or any(part.get("_ansible_no_log") or "censored" in part for part in parts)
 
 
-def _verdict(task: Any, fields: Dict[str, Any]) -> Optional[Dict[str, Any]]:
+def _verdict(task: Any, fields: Dict[str, Any], host: str) -> Optional[Dict[str, Any]]:
     if _action(task) not in ("ansible.builtin.set_stats", "set_stats") or _hidden(task, fields):
         return None
     published = (fields.get("ansible_stats") or {}).get("data") or {}
-    verdict = published.get(whitelist.OUTCOME_KEY)
+    verdict = (published.get(whitelist.OUTCOME_KEY) or {}).get(host)
     return whitelist.pick(whitelist.OUTCOME, verdict) if isinstance(verdict, dict) else None
 
 

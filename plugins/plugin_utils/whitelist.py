@@ -229,7 +229,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
     },
 }
 
-# The verdict that the postmortem role publishes with set_stats under OUTCOME_KEY.
+# The verdict that the postmortem role publishes with set_stats under OUTCOME_KEY, by host.
 OUTCOME_KEY = "outage_recover"
 OUTCOME: Mapping[str, Any] = {
     "incident": TEXT,

@@ -75,13 +75,13 @@ PLAYBOOK = """
         told: "{{ escalation_result.told_now }}"
       vars: *here
     - ansible.builtin.set_stats:
-        per_host: true
-        aggregate: false
+        per_host: false
         data:
           outage_recover:
-            incident: "{{ incident.id | default('', true) }}"
-            host: node1
-            escalation: "{{ escalation_result }}"
+            node1:
+              incident: "{{ incident.id | default('', true) }}"
+              host: node1
+              escalation: "{{ escalation_result }}"
 """
 
 INVENTORY = {

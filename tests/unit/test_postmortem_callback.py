@@ -92,7 +92,11 @@ def own(module, answer=None, **options):
 
 
 def publish(outcome):
-    return {"ansible.builtin.set_stats": {"per_host": True, "aggregate": False, "data": {"outage_recover": outcome}}}
+    data = {"outage_recover": "{{ {inventory_hostname: published} }}"}
+    return {
+        "ansible.builtin.set_stats": {"per_host": False, "aggregate": True, "data": data},
+        "vars": {"published": outcome},
+    }
 
 
 OPEN = {"name": "Open the incident", **own("incident", {"id": "INC-1", "opened_at": "2026-03-02T01:00:12.000Z"})}
