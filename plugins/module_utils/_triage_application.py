@@ -260,8 +260,8 @@ def dependencies(question: Question) -> Dict[str, Any]:
         if facts["ok"] is None:
             facts["ok"] = facts["npm_ls"]["ok"]
     text = "\n".join([*facts["reasons"], *((facts["npm_ls"] or {}).get("problems") or ()), facts["error"] or "", ""])
-    kept = [file("dependencies.txt", "package-lock.json, node_modules, npm ls", text)] if question.keep else []
-    return found(facts, evidence=kept, reports=reports)
+    kept = [file("dependencies.txt", "package-lock.json, node_modules, npm ls", text)]
+    return found(facts, evidence=kept if question.keep and text.strip() else (), reports=reports)
 
 
 def files(question: Question) -> Dict[str, Any]:

@@ -373,7 +373,7 @@ def test_whole_dependencies_are_not_asked_of_npm(site):
         "error": None,
         "npm_ls": None,
     }
-    assert found["reports"] == {}
+    assert found["reports"] == {} and found["evidence"] == []
 
 
 def break_express(site):
@@ -409,6 +409,7 @@ def test_broken_dependencies(site, damage, unloadable, expected):
     assert len(facts["reasons"]) == 1
     assert facts["npm_ls"] == {"ok": False, "problems": ["missing: express@^4"], "error": None}
     assert isinstance(found["reports"]["npm_ls"], float)
+    assert facts["reasons"][0] in found["evidence"][0]["text"]
 
 
 @pytest.mark.parametrize(
