@@ -54,11 +54,18 @@ _EMPTY: Dict[str, Any] = {
 
 
 class IncidentError(Exception):
-    """The record could not be read or written, or another run holds the lease."""
+    """The record could not be read or written, or another run holds the lease: C(locked_by) is that run then."""
+
+    locked_by: Optional[Dict[str, Any]] = None
 
 
 class _HeldError(IncidentError):
     """Another run holds the lease."""
+
+    def __init__(self, held: Dict[str, Any], *, state_dir: str) -> None:
+        """Say which run it is."""
+        super().__init__(_lease.refusal(held, state_dir=state_dir))
+        self.locked_by = held
 
 
 # What of a record the module returns as it is.
@@ -468,7 +475,7 @@ def _transact(call: _Call, *, store: _Store, seat: _lease.Seat) -> _Outcome:
 
     held = seat.holder() if writing else None
     if held is not None and held["run"] != run:
-        raise _HeldError(_lease.refusal(held, state_dir=store.home))
+        raise _HeldError(held, state_dir=store.home)
     before = copy.deepcopy(_public(record))
 
     continued, update = False, call.update

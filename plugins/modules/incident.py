@@ -431,7 +431,7 @@ def main() -> None:
             **{name: params[name] for name in params if name not in UPDATE},
         )
     except _incident.IncidentError as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(msg=str(error), locked_by=error.locked_by)
     for warning in result.pop("warnings"):
         module.warn(warning)
     module.exit_json(**result)

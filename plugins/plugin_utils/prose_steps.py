@@ -85,6 +85,17 @@ def refused(step: model.Step) -> List[str]:
     return [bare(each.get("message")) for each in step.data.get("problems") or []] if checked else []
 
 
+def kept_out(step: model.Step) -> Mapping[str, Any]:
+    """Return the run that kept this one from beginning, nothing for other steps."""
+    opening = whitelist.own_module(step.action or "") == "incident" and step.status == "failed"
+    return (step.data.get("locked_by") if opening else None) or {}
+
+
+def maintenance(step: model.Step) -> Mapping[str, Any]:
+    """Return the maintenance for whose sake no incident was opened, nothing for other steps."""
+    return (step.data.get("maintenance") if whitelist.own_module(step.action or "") == "incident" else None) or {}
+
+
 def _name(step: model.Step) -> str:
     return (step.task or step.action or "task").strip()
 

@@ -83,26 +83,58 @@ def without_incident(words: Words, host: str, events: Sequence[timeline.Event]) 
     steps = [each for each in map(timeline.step, events) if each]
     changed = [prose_steps.deed(words, each) for each in steps if each.status == "changed"]
     touched = words.say("screen.changed", what=words.listed(changed)) if changed else words.say("screen.unchanged")
-    stopped = [each for each in steps if each.weight == model.FAILURE]
     looks = [each.data for each in steps if prose_steps.probed(each)]
-    if stopped:
-        problems = [problem for each in steps for problem in prose_steps.refused(each)]
-        if len(problems) > 1:
-            counted = words.count("problems", len(problems))
-            head = words.say("screen.stopped_many", host=host, problems=counted, touched=touched)
-            return BAD, [head, *(f"  - {problem}" for problem in problems)]
-        # A playbook that fails by itself after the service was found down says just that.
-        if looks and not looks[-1]["healthy"] and not problems and not prose_steps.broken(stopped[-1]):
-            seen = prose_steps.seen(words, looks[-1])
-            return BAD, [words.say(_down(looks[-1]), host=host, seen=seen, touched=touched)]
-        why = problems[0] if problems else prose_steps.happened(words, stopped[-1])
-        return BAD, [words.say("screen.stopped", host=host, why=why, touched=touched)]
+    if any(each.weight == model.FAILURE for each in steps):
+        return _stopped(words, host, steps, touched=touched)
     if looks and looks[-1]["healthy"]:
         login = prose.login(words, *timeline.login(events))
         key = "screen.healthy_login" if login else "screen.healthy"
         return GOOD, [words.say(key, host=host, login=login, touched=touched)]
     triages = [each.data for each in steps if prose_steps.triaged(each)]
     return _triage(words, host, triages[-1]) if triages else (GOOD, [])
+
+
+def _stopped(words: Words, host: str, steps: Sequence[model.Step], *, touched: str) -> Tuple[str, List[str]]:
+    """Return tone and lines for a host on which a step failed: the reason a person asks for first."""
+    for each in steps:
+        if prose_steps.kept_out(each):
+            return BAD, _kept_out(words, host, prose_steps.kept_out(each), touched=touched)
+    last = [each for each in steps if each.weight == model.FAILURE][-1]
+    looks = [each.data for each in steps if prose_steps.probed(each)]
+    agreed = [prose_steps.maintenance(each) for each in steps if prose_steps.maintenance(each)]
+    if agreed and looks and not prose_steps.broken(last):
+        return ATTENTION, _maintenance(words, host, agreed[-1], looks[-1])
+    problems = [problem for each in steps for problem in prose_steps.refused(each)]
+    if len(problems) > 1:
+        counted = words.count("problems", len(problems))
+        head = words.say("screen.stopped_many", host=host, problems=counted, touched=touched)
+        return BAD, [head, *(f"  - {problem}" for problem in problems)]
+    # A playbook that fails by itself after the service was found down says just that.
+    if looks and not looks[-1]["healthy"] and not problems and not prose_steps.broken(last):
+        seen = prose_steps.seen(words, looks[-1])
+        return BAD, [words.say(_down(looks[-1]), host=host, seen=seen, touched=touched)]
+    why = problems[0] if problems else prose_steps.happened(words, last)
+    return BAD, [words.say("screen.stopped", host=host, why=why, touched=touched)]
+
+
+def _kept_out(words: Words, host: str, other: Mapping[str, Any], *, touched: str) -> List[str]:
+    """Return the lines of a run that another one keeps out: which, since when, where it is, and what to do."""
+    at_work = "screen.step_idle" if other.get("pid") is None else "screen.step_at_work"
+    fields: List[_Field] = [
+        ("run", words.say("screen.since", outage=other.get("run"), at=other.get("since"))),
+        ("step", words.say(at_work, step=other.get("step"), pid=other.get("pid"))),
+        ("next", words.say("screen.wait_for_it", until=other.get("until"))),
+    ]
+    return [words.say("screen.kept_out", host=host, touched=touched), *_aligned(words, fields)]
+
+
+def _maintenance(words: Words, host: str, until: Mapping[str, Any], look: Mapping[str, Any]) -> List[str]:
+    """Return the lines of a run that saw an outage and left it alone."""
+    seen, reason = prose_steps.seen(words, look), until.get("reason")
+    told = words.say("aside", text=until.get("until"), aside=reason) if reason else until.get("until")
+    ends = "screen.end_variable" if until.get("source") == "variable" else "screen.end_maintenance"
+    head = words.say("screen.maintenance", host=host, seen=seen, until=told)
+    return [head, *_aligned(words, [("next", words.say(ends))])]
 
 
 def _down(look: Mapping[str, Any]) -> str:

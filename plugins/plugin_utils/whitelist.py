@@ -221,6 +221,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
         "outage_seconds": NUMBER,
         "restarts_in_window": NUMBER,
         "maintenance": {"until": TEXT, "reason": TEXT, "source": TEXT},
+        "locked_by": {"run": TEXT, "since": TEXT, "step": TEXT, "until": TEXT, "pid": NUMBER},
     },
     "service_preflight": {
         "ok": FLAG,

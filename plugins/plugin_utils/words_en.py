@@ -281,6 +281,17 @@ SENTENCES: Dict[str, str] = {
     "screen.unchanged": "nothing changed",
     "screen.stopped": "STOPPED: {host}, {why}; {touched}",
     "screen.stopped_many": "STOPPED: {host}, {problems}; {touched}",
+    "screen.kept_out": "STOPPED: {host}, another run is at work on it; {touched}",
+    "screen.run": "other run",
+    "screen.step": "its step",
+    "screen.step_at_work": "{step}, process {pid} is at work",
+    "screen.step_idle": "{step}, no process at work now",
+    "screen.wait_for_it": "Let it end, or run this one again with -e outage_recover_wait=600: it begins when that one has "
+    "ended. Should that one be dead, the host is free at {until}, or a minute after its last process has ended.",
+    "screen.maintenance": "MAINTENANCE: {host}, {seen}; nothing acts on it until {until}",
+    "screen.end_maintenance": "Leave it to those at work on it. To have it recovered now, end the maintenance: "
+    "ansible-playbook playbooks/outage_maintenance.yml -e outage_maintenance_state=absent",
+    "screen.end_variable": "Leave it to those at work on it. To have it recovered now, remove nexus_maintenance_until.",
     "screen.down": "DOWN: {host}, {seen}; {touched}",
     "screen.not_healthy": "NOT HEALTHY: {host}, {seen}; {touched}",
     "screen.healthy": "HEALTHY: {host}, {touched}",

@@ -394,6 +394,17 @@ SENTENCES: Dict[str, str] = {
     "screen.unchanged": "変更なし",
     "screen.stopped": "中止：{host}、{why}。{touched}",
     "screen.stopped_many": "中止：{host}、{problems}。{touched}",
+    "screen.kept_out": "中止：{host}、別の実行が作業中。{touched}",
+    "screen.run": "別の実行",
+    "screen.step": "現在の手順",
+    "screen.step_at_work": "{step}（プロセス {pid} が処理中）",
+    "screen.step_idle": "{step}（処理中のプロセスなし）",
+    "screen.wait_for_it": "終了を待つか、-e outage_recover_wait=600 を付けて再実行する（終了後に開始する）。"
+    "その実行が異常終了していた場合、ホストは {until} に、処理中のプロセスがあればその終了の1分後に、自動的に解放される。",
+    "screen.maintenance": "メンテナンス中：{host}、{seen}。{until} まで何も実施しない",
+    "screen.end_maintenance": "作業中の担当者に任せる。今すぐ復旧させるには、メンテナンスを終了する："
+    "ansible-playbook playbooks/outage_maintenance.yml -e outage_maintenance_state=absent",
+    "screen.end_variable": "作業中の担当者に任せる。今すぐ復旧させるには、nexus_maintenance_until を外す。",
     "screen.down": "停止中：{host}、{seen}。{touched}",
     "screen.not_healthy": "異常：{host}、{seen}。{touched}",
     "screen.healthy": "正常：{host}、{touched}",

@@ -174,9 +174,10 @@ def test_a_lease_announced_long_is_not_cut_short_within_its_step(call, time):
 
 
 def test_waiting_for_the_lease(call, time):
-    call("open", lease=20)
-    with pytest.raises(IncidentError):
+    first = call("open", lease=20)
+    with pytest.raises(IncidentError) as refused:
         call("open", wait=10)
+    assert refused.value.locked_by["run"] == first["run"]
     went_on = call("open", wait=15)
     assert went_on["continued"]
     assert went_on["waited"] == pytest.approx(10, abs=0.2)

@@ -457,6 +457,15 @@ def event(module="health_probe", data=None, role="detection", status="ok", **key
     }
 
 
+OTHER_RUN = {
+    "run": "run-7",
+    "since": "2026-03-02T01:02:03.456Z",
+    "step": "restart",
+    "until": "2026-03-02T01:04:00.000Z",
+    "pid": 4711,
+}
+MAINTENANCE = {"until": "2026-03-02T04:00:00.000Z", "reason": "Release 4.2", "source": "/state/maintenance.json"}
+
 END = event(status="failed", action="ansible.builtin.fail", task="End with an error")
 
 
@@ -480,6 +489,43 @@ END = event(status="failed", action="ansible.builtin.fail", task="End with an er
             render_screen.BAD,
             ["STOPPED: node1, Use incident: failed: Another run holds the lock; nothing changed"],
             id="down and locked",
+        ),
+        pytest.param(
+            [event(data=LOOK), event("incident", {"locked_by": OTHER_RUN}, status="failed", msg="Another run.")],
+            render_screen.BAD,
+            [
+                "STOPPED: node1, another run is at work on it; nothing changed",
+                "  other run   run-7, since 2026-03-02T01:02:03.456Z",
+                "  its step    restart, process 4711 is at work",
+                "  next step   Let it end, or run this one again with -e outage_recover_wait=600: it begins when that",
+                "              one has ended. Should that one be dead, the host is free at 2026-03-02T01:04:00.000Z,",
+                "              or a minute after its last process has ended.",
+            ],
+            id="another run",
+        ),
+        pytest.param(
+            [event(data={**LOOK, "summary": "silent"}), event("incident", {"maintenance": MAINTENANCE}), END],
+            render_screen.ATTENTION,
+            [
+                "MAINTENANCE: node1, emergency: silent; nothing acts on it until 2026-03-02T04:00:00.000Z (Release 4.2)",
+                "  next step   Leave it to those at work on it. To have it recovered now, end the maintenance:",
+                "              ansible-playbook playbooks/outage_maintenance.yml -e outage_maintenance_state=absent",
+            ],
+            id="maintenance",
+        ),
+        pytest.param(
+            [
+                event(data={**LOOK, "summary": "silent"}),
+                event("incident", {"maintenance": {**MAINTENANCE, "reason": "", "source": "variable"}}),
+                END,
+            ],
+            render_screen.ATTENTION,
+            [
+                "MAINTENANCE: node1, emergency: silent; nothing acts on it until 2026-03-02T04:00:00.000Z",
+                "  next step   Leave it to those at work on it. To have it recovered now, remove",
+                "              nexus_maintenance_until.",
+            ],
+            id="maintenance of a variable",
         ),
         pytest.param(
             [event("service_preflight", {"problems": [{"message": "Can't operate."}]}), END],
