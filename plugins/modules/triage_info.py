@@ -126,7 +126,8 @@ options:
   database_timeout:
     description:
       - Seconds that the database is given where O(deadline) was not enough to look through it.
-      - A database that could not be judged by then is the finding V(db_unchecked), on which nothing is started.
+      - A database that could not be judged by then is the finding V(db_unchecked), on which nothing is started. One on
+        a disk that does not answer is not waited for.
     type: float
     default: 300.0
   window:
@@ -334,7 +335,8 @@ facts:
     environment:
       description: >-
         The C(names) of the service's variables and their C(sources), the C(required_missing) ones,
-        C(database_path) and C(database_path_source), C(max_old_space_size) in MiB, C(problems).
+        C(database_path) and C(database_path_source), the C(certificate) and C(key) they name (C(path), C(source)),
+        C(max_old_space_size) in MiB, C(problems).
       type: dict
     paths:
       description: >-

@@ -12,7 +12,6 @@ import ctypes
 import dataclasses
 import json
 import os
-import shutil
 import signal
 import socket
 import sqlite3
@@ -26,6 +25,7 @@ import pytest
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _clock,
     _command,
+    _evidence,
     _logtext,
     _parts,
     _triage,
@@ -388,7 +388,9 @@ def dead_mount(tmp_path):
         ({"app_dir": "DEAD/app", "db_path": "DEAD/itsm.db"}, {"log", "process", "disk:log", "environment"}),
     ],
 )
-def test_a_dead_mount_costs_what_is_on_it(service, dead_mount, options, reached):
+def test_a_dead_mount_costs_what_is_on_it(service, dead_mount, monkeypatch, options, reached):
+    elsewhere = str(dead_mount.parent / "elsewhere")
+    monkeypatch.setitem(_evidence.save.__kwdefaults__, "elsewhere", (elsewhere,))
     service.start()
     service.described = dataclasses.replace(
         service.described, **{name: value.replace("DEAD", str(dead_mount)) for name, value in options.items()}
@@ -405,7 +407,7 @@ def test_a_dead_mount_costs_what_is_on_it(service, dead_mount, options, reached)
     assert bool(manifest["not_in_its_place"]) == ("state_dir" in options)
     if "state_dir" in options:
         assert "does not answer" in result["warnings"][0]
-        shutil.rmtree(result["bundle"])
+        assert result["bundle"] == f"{elsewhere}/INC-dead"
 
 
 def test_the_service_is_found_where_its_folder_does_not_answer(service, monkeypatch):
