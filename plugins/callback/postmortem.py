@@ -79,7 +79,7 @@ import secrets
 import threading
 import time
 import traceback
-from typing import Any, Callable, Dict, List, Optional, Tuple, TypeVar
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, TypeVar
 
 from ansible import constants, context
 from ansible.plugins.callback import CallbackBase
@@ -289,11 +289,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
 
     def _conclude(self) -> None:
         events = timeline.decode(b"".join(self._lines))
-        told = self._incidents(events)
         shown = False
-        for incident in told:
+        for incident in self._incidents(events):
             shown = self._show(incident, self._write(incident), first=not shown)
-        if told and not context.CLIARGS.get("check"):
+        if shown and not context.CLIARGS.get("check"):
             self._write_index()
         for host, of_host in timeline.without_incident(events).items():
             if any(event["kind"] == "outcome" for event in of_host):
@@ -309,20 +308,24 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         timezone = incident.timezone if incident else None
         return words.of(language or self.get_option("language"), timezone or self.get_option("timezone"))
 
-    def _incidents(self, events: List[timeline.Event]) -> List[model.Incident]:
-        """Return this run's incidents, with what earlier runs on them left in the folder."""
+    def _incidents(self, events: List[timeline.Event]) -> Iterator[model.Incident]:
+        """Yield this run's incidents, with what earlier runs on them left in the folder."""
         mine = timeline.opened(events)
         if not mine:
-            return []
+            return
         records = [event["data"] for event in events if timeline.opens(event)]
         opened_at = [record["opened_at"] for record in records if record.get("opened_at")]
         earlier: List[timeline.Event] = []
         if not context.CLIARGS.get("check") and os.path.isdir(self.get_option("dir")):
             earlier = folder.read(
-                self.get_option("dir"), incidents=mine.values(), since=min(opened_at) if opened_at else None
+                self.get_option("dir"),
+                incidents=mine.values(),
+                since=min(opened_at) if opened_at else None,
+                besides=str(self._run),
             )
-        told = timeline.incidents([*(event for event in earlier if event["run"] != self._run), *events])
-        return [incident for incident in told if mine.get(incident.host) == incident.incident]
+        for incident in timeline.each_incident([*earlier, *events]):
+            if mine.get(incident.host) == incident.incident:
+                yield incident
 
     def _write(self, incident: model.Incident) -> Optional[str]:
         if context.CLIARGS.get("check"):

@@ -89,18 +89,19 @@ def index(folder: str, words: Words) -> Document:
 
 
 def read(
-    folder: str, *, incidents: Optional[Iterable[str]] = None, since: Optional[str] = None
+    folder: str, *, incidents: Optional[Iterable[str]] = None, since: Optional[str] = None, besides: str = ""
 ) -> List[timeline.Event]:
     """Return the events of all timelines in C(folder), or of those that mention one of C(incidents).
 
-    C(since): an instant; timelines last written a day or more before it are not opened. Raises OSError.
+    C(since): an instant; timelines last written a day or more before it are not opened; nor is that of the run
+    C(besides). Raises OSError.
     """
     wanted = None if incidents is None else [identity.encode() for identity in incidents]
     oldest = _oldest(since)
     events: List[timeline.Event] = []
     for name in sorted(os.listdir(folder)):
         path = os.path.join(folder, name)
-        if not name.endswith(SUFFIX) or os.stat(path).st_mtime < oldest:
+        if not name.endswith(SUFFIX) or name == besides + SUFFIX or os.stat(path).st_mtime < oldest:
             continue
         with open(path, "rb") as stream:
             data = stream.read()

@@ -90,7 +90,7 @@ class Run:
     playbook: Optional[str] = _says("The playbook's file.")
     core: Optional[str] = _says("Version of ansible-core.")
     started_at: str = _says("When it began.")
-    last_event_at: str = _says("The last thing that is on record of it.")
+    last_event_at: str = _says("Its verdict, else the last thing that is on record of it.")
     complete: bool = _says("False where it was killed before its verdict.")
     last_task: Optional[str] = _says("What it was doing last.")
 

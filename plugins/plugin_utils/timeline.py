@@ -80,6 +80,11 @@ def decode(data: bytes) -> List[Event]:
 
 def incidents(events: Iterable[Event]) -> List[Incident]:
     """Return the incidents that C(events), of any number of runs, tell of: one for each incident and host."""
+    return list(each_incident(events))
+
+
+def each_incident(events: Iterable[Event]) -> Iterator[Incident]:
+    """Yield the same, each made when it is asked for: those of many hosts need not be in memory together."""
     runs: Dict[str, List[Event]] = {}
     for event in events:
         runs.setdefault(event["run"], []).append(event)
@@ -88,7 +93,8 @@ def incidents(events: Iterable[Event]) -> List[Incident]:
     for run in ordered:
         for host, incident in opened(run).items():
             found.setdefault((incident, host), []).append([each for each in run if each.get("host") in (None, host)])
-    return [model(incident, host, told) for (incident, host), told in found.items()]
+    for (incident, host), told in found.items():
+        yield model(incident, host, told)
 
 
 def opened(events: Iterable[Event]) -> Dict[str, str]:
@@ -383,13 +389,14 @@ def _remedies(run: Sequence[Event]) -> List[Remedy]:
 def _run(events: Sequence[Event]) -> Run:
     first = events[0]
     tasks = [event for event in events if event["kind"] in ("task", "started", "unreachable")]
+    verdicts = [event for event in events if event["kind"] == "outcome"]
     return Run(
         run=str(first["run"]),
         playbook=first.get("playbook"),
         core=first.get("core"),
         started_at=str(first["at"]),
-        last_event_at=str(events[-1]["at"]),
         # What comes after the verdict only hands it on.
+        last_event_at=str((verdicts or events)[-1]["at"]),
         complete=any(event["kind"] in ("outcome", "stats") for event in events),
         last_task=_first(tasks[-1].get("task"), tasks[-1].get("action")) if tasks else None,
     )
@@ -405,7 +412,7 @@ def _weight(event: Event) -> str:
         return DECISION
     if module == "sqlite_check" and event.get("data", {}).get("healthy") is False:
         return DECISION
-    # What the record of the incident says stands in the document itself.
-    if module == "incident":
+    # What the record of the incident says stands in the document itself, and that it was written is seen.
+    if module == "incident" or event.get("role") == "postmortem":
         return DETAIL
     return CHANGE if module and event.get("status") == "changed" else DETAIL

@@ -123,7 +123,7 @@ def collection(tmp_path_factory):
         )
     modules = target / "plugins" / "modules"
     modules.mkdir()
-    for name in ("postmortem_render", "postmortem_issue"):
+    for name in ("postmortem_render", "postmortem_issue", "postmortem_keep"):
         shutil.copy(ROOT / "plugins" / "modules" / f"{name}.py", modules)
     for name in ("health_probe", "incident", "impact_info", "triage_info", "node_process", "npm_ci"):
         (modules / f"{name}.py").write_text(ANSWERING_MODULE)
@@ -585,7 +585,9 @@ def test_the_role_publishes_what_the_run_came_to(publishing):
     assert sorted(path.name for path in (state / "postmortems").iterdir()) == ["INC-1.html", "INC-1.json", "INC-1.md"]
     assert {stat.S_IMODE(path.stat().st_mode) for path in (state / "postmortems").iterdir()} == {0o600}
     # What was published is what the controller has in the end.
-    assert (state / "postmortems" / "INC-1.md").read_text() == (controller.postmortems / "INC-1.md").read_text()
+    for name in ("INC-1.md", "INC-1.html"):
+        assert (state / "postmortems" / name).read_text() == (controller.postmortems / name).read_text()
+    assert json.loads((state / "postmortems" / "INC-1.json").read_text())["impact"]["users"] == 12
 
     rc, output = controller.run(
         str(ROOT / "playbooks" / "outage_postmortem.yml"),

@@ -1,0 +1,111 @@
+#!/usr/bin/python
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: postmortem_keep
+short_description: Keeps copies of postmortems on the host, and removes old ones
+version_added: 0.2.0
+description:
+  - Writes the documents into a folder that its owner alone can read, each as a whole or not at all, and removes those
+    that are older. All in one call.
+options:
+  dir:
+    description: The folder. It is created where it is missing.
+    type: path
+    required: true
+  documents:
+    description: The documents.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Its file, ending in C(.md), C(.json) or C(.html).
+        type: str
+        required: true
+      content:
+        description: What it holds, in base64.
+        type: str
+        required: true
+  retention_days:
+    description: Documents that were last written to longer ago are removed; V(0) keeps all.
+    type: float
+    default: 365
+extends_documentation_fragment:
+  - itsm_nexus.runbook.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+author:
+  - The itsm_nexus.runbook contributors !UNKNOWN
+"""
+
+EXAMPLES = r"""
+- name: Keep it with the host it is about
+  itsm_nexus.runbook.postmortem_keep:
+    dir: /var/lib/itsm-runbook/postmortems
+    documents:
+      - name: INC-20260302T010203Z-1f3a.md
+        content: "{{ lookup('ansible.builtin.file', document, rstrip=false) | b64encode }}"
+"""
+
+RETURN = r"""
+written:
+  description: Files that were written, or would be.
+  returned: success
+  type: list
+  elements: str
+  sample: [/var/lib/itsm-runbook/postmortems/INC-20260302T010203Z-1f3a.md]
+removed:
+  description: Files that were removed, or would be.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _postmortem_keep
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "dir": {"type": "path", "required": True},
+            "documents": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                # Not secret, but nothing for the system's log either.
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "content": {"type": "str", "required": True, "no_log": True},
+                },
+            },
+            "retention_days": {"type": "float", "default": 365},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = _postmortem_keep.keep(
+            folder=module.params["dir"],
+            documents=module.params["documents"],
+            days=module.params["retention_days"],
+            check_mode=module.check_mode,
+        )
+    except _postmortem_keep.PostmortemKeepError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
