@@ -30,6 +30,7 @@ lint: $(VENV)/test.stamp ## Style and types
 	$(BIN)/mypy $(COLLECTION)/plugins/module_utils $(COLLECTION)/plugins/plugin_utils
 	$(BIN)/shellcheck --external-sources $$(git ls-files | xargs -r grep --no-messages -lE '^#!/bin/(ba)?sh' --)
 	$(BIN)/python docs/role_readme.py --check
+	$(BIN)/python docs/postmortem_schema.py --check
 	$(BIN)/antsibull-changelog lint
 	$(WITH_PATH) $(BIN)/ansible-lint
 
@@ -57,6 +58,7 @@ bench: $(VENV)/test.stamp $(VENV)/bench.stamp ## Measure against the goals, writ
 
 docs: $(VENV)/test.stamp ## Write the pages that are made from the code
 	$(BIN)/python docs/role_readme.py
+	$(BIN)/python docs/postmortem_schema.py
 
 clean: ## Remove what these targets made here
 	rm -rf $(VENV) .demo build .mypy_cache .ruff_cache .pytest_cache .ansible
