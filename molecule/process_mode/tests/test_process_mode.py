@@ -13,7 +13,7 @@ LOG = "/var/log/itsm/server.log"
 
 
 def test_restart_brings_the_service_back(drill: Drill) -> None:
-    drill.assert_recovered(severity="emergency", cause="stopped", rung="restart")
+    drill.assert_recovered(severity="emergency", cause="killed", rung="restart")
 
 
 def test_process_is_as_it_was(drill: Drill) -> None:
