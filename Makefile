@@ -45,6 +45,10 @@ molecule: $(VENV)/test.stamp ## Drills on real systemd hosts, minutes; SCENARIO=
 	molecule/hosts/install
 	$(WITH_PATH) molecule/run $(SCENARIO)
 
+nightly: $(VENV)/test.stamp ## Drills with all their waiting: ten kills of the controller, each lease until it ends; 15 minutes
+	molecule/hosts/install
+	DRILL_THOROUGH=1 $(WITH_PATH) molecule/run controller_killed
+
 matrix: $(VENV)/test.stamp ## Write docs/drills.md: what the drills of make molecule found
 	$(BIN)/python docs/drills.py
 
@@ -71,4 +75,4 @@ $(VENV)/%.stamp: requirements-%.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
-.PHONY: help demo test lint unit integration molecule matrix torture bench docs clean
+.PHONY: help demo test lint unit integration molecule nightly matrix torture bench docs clean

@@ -507,7 +507,7 @@ END = event(status="failed", action="ansible.builtin.fail", task="End with an er
             [event(data={**LOOK, "summary": "silent"}), event("incident", {"maintenance": MAINTENANCE}), END],
             render_screen.ATTENTION,
             [
-                "MAINTENANCE: node1, emergency: silent; nothing acts on it until 2026-03-02T04:00:00.000Z (Release 4.2)",
+                "MAINTENANCE: node1, emergency: silent; nothing acts on it until 2026-03-02T04:00:00.000Z (Patch day)",
                 "  next step   Leave it to those at work on it. To have it recovered now, end the maintenance:",
                 "              ansible-playbook playbooks/outage_maintenance.yml -e outage_maintenance_state=absent",
             ],

@@ -1,0 +1,176 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Runs of the playbooks for tests that act while these are at work, and what can be seen of them meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from drills import STATE_DIR, Drill
+
+UNIT = "itsm-system"
+# What the service reads at its start.
+ENVIRONMENT = "/etc/itsm/itsm.env"
+# Seconds within which a run that works at all gets anywhere, on a busy machine too.
+PATIENCE = 180.0
+
+
+class Run:
+    """A run of a playbook that has been started; `shared/recover` says what it leaves behind under its name."""
+
+    def __init__(
+        self,
+        drill: Drill,
+        name: str,
+        *arguments: str,
+        playbook: str = "outage_recover",
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        project = drill.output.parents[1]
+        self.log = drill.output / f"{name}.log"
+        self.process = subprocess.Popen(
+            [project / "molecule/shared/recover", drill.name, name, f"playbooks/{playbook}.yml", *arguments],
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **(environment or {})},
+        )
+
+    @property
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def screen(self) -> str:
+        return self.log.read_text(encoding="utf-8") if self.log.exists() else ""
+
+    def reach(self, task: str) -> None:
+        """Wait until the run begins that task."""
+        give_up = time.monotonic() + PATIENCE
+        while f"{task}] **" not in self.screen():
+            assert self.running, f"it ended before {task!r}\n{self.screen()}"
+            assert time.monotonic() < give_up, f"it has not reached {task!r}\n{self.screen()}"
+            time.sleep(0.02)
+
+    def wait(self) -> int:
+        """Return the exit code."""
+        return self.process.wait(PATIENCE)
+
+    def kill(self) -> None:
+        """End ansible-playbook and all it has started on this machine at one instant, as the end of a job's pod."""
+        family = {self.process.pid}
+        # None is left out that another one is about to start.
+        while new := _family(self.process.pid) - family or {pid for pid in family if not _is_frozen(pid)}:
+            family |= new
+            for pid in new:
+                _signal(pid, signal.SIGSTOP)
+        for pid in family:
+            _signal(pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _is_frozen(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "TZX"
+    except OSError:
+        return True
+
+
+def _family(top: int) -> set[int]:
+    """Return the process and its descendants."""
+    children: dict[int, list[int]] = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parent = status.read_text().rpartition(")")[2].split()[1]
+            children.setdefault(int(parent), []).append(int(status.parent.name))
+    found = [top]
+    for pid in found:
+        found += children.get(pid, [])
+    return set(found)
+
+
+def instant(seconds: float) -> str:
+    """Return an instant as the records have it."""
+    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    give_up = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < give_up, f"in vain: {what}"
+        time.sleep(0.05)
+
+
+def run(drill: Drill, name: str, *arguments: str, playbook: str = "outage_recover", **environment: str) -> int:
+    """Run a playbook to its end; return its exit code."""
+    return Run(drill, name, *arguments, playbook=playbook, environment=environment).wait()
+
+
+def kill_service(drill: Drill) -> None:
+    """Let the service fall, as the kernel's OOM killer does, and wait until systemd has seen it."""
+    drill.host.check_output(f"systemctl kill --kill-whom=main --signal=SIGKILL {UNIT}")
+    wait_for(
+        lambda: drill.host.check_output(f"systemctl show --property=MainPID --value {UNIT}") == "0", "the service falls"
+    )
+
+
+def break_start(drill: Drill) -> None:
+    """Let every start of the service fail."""
+    drill.host.check_output(f"echo NEXUS_DEMO_FAULTS=start >>{ENVIRONMENT}")
+
+
+def mend_start(drill: Drill) -> None:
+    """Let the service start again."""
+    drill.host.check_output(f"sed -i /NEXUS_DEMO_FAULTS/d {ENVIRONMENT}")
+
+
+def open_incident(drill: Drill) -> dict[str, Any] | None:
+    """Return the record of the open incident on the host."""
+    record = drill.host.run(f"cat {STATE_DIR}/incident.json")
+    return json.loads(record.stdout) if record.rc == 0 else None
+
+
+def past_incidents(drill: Drill) -> list[dict[str, Any]]:
+    """Return the records of the incidents that are over, in their order."""
+    names = drill.host.run(f"ls {STATE_DIR}/incidents").stdout.split()
+    return [json.loads(drill.host.check_output(f"cat {STATE_DIR}/incidents/{name}")) for name in names]
+
+
+def lease(drill: Drill, *arguments: str) -> dict[str, Any]:
+    """Return who has the host: `lease`, `worker` (a pid), `boot` (seconds on the clock of the lease)."""
+    return json.loads(drill.host.check_output(" ".join(["/opt/drill/bin/lease", *arguments])))
+
+
+@contextlib.contextmanager
+def watched_arguments() -> Iterator[set[bytes]]:
+    """Collect the arguments of every process on this machine meanwhile, those in the hosts among them."""
+    seen: set[bytes] = set()
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.05):
+            for arguments in Path("/proc").glob("[0-9]*/cmdline"):
+                with contextlib.suppress(OSError):
+                    seen.add(arguments.read_bytes())
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        watcher.join()

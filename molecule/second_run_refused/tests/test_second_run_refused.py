@@ -1,0 +1,92 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""While a run is at work a second one is refused or waits for its turn, and a dry run does neither."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import pytest
+import runs
+from drills import Drill
+
+
+class Story(NamedTuple):
+    """All that happened."""
+
+    codes: dict[str, int]
+    # Who had the host before, between and after the runs that began while the first was at work.
+    leases: list[dict[str, Any]]
+    mended: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def story(drill: Drill) -> Story:
+    runs.kill_service(drill)
+    drill.host.check_output("/opt/drill/bin/hold-start")
+    first = runs.Run(drill, "first")
+    runs.wait_for(lambda: at_work(drill, "restart"), "the first run starts the service")
+
+    codes, leases = {}, [runs.lease(drill)]
+    for name, *arguments in (("second",), ("rehearsal", "--check")):
+        codes[name] = runs.run(drill, name, *arguments)
+        leases.append(runs.lease(drill))
+        assert first.running
+
+    waiting = runs.Run(drill, "waiting", "--extra-vars", "outage_recover_wait=600")
+    # A module tells the journal what it was called with.
+    asked = "journalctl --no-pager SYSLOG_IDENTIFIER=ansible-itsm_nexus.runbook.incident | grep -q wait=600"
+    runs.wait_for(lambda: drill.host.run(asked).rc == 0, "the third run waits")
+    assert first.running
+    drill.host.check_output("rm /run/hold-start")
+    codes["first"] = first.wait()
+    codes["waiting"] = waiting.wait()
+    return Story(codes, leases, drill.observation("first-after"))
+
+
+def at_work(drill: Drill, step: str) -> bool:
+    seen = runs.lease(drill)
+    return bool(seen["lease"] and seen["lease"]["step"] == step and seen["worker"])
+
+
+def test_second_run_ends_while_the_first_is_at_work(drill: Drill, story: Story) -> None:
+    assert story.codes["second"] == 2
+    assert drill.documents("second") == []
+    assert drill.recap("second")["changed"] == 0
+
+
+def test_second_run_says_which_run_since_when_and_at_which_step(drill: Drill, story: Story) -> None:
+    lease = story.leases[0]["lease"]
+    closing = drill.screen("second")[drill.screen("second").index("PLAY RECAP") :]
+    for words in ("STOPPED: second_run_refused", lease["run"], f"since {lease['since']}", "at step 'restart'"):
+        assert words in closing, closing
+
+
+def test_dry_run_takes_no_lock(drill: Drill, story: Story) -> None:
+    assert story.codes["rehearsal"] == 0
+    assert "WOULD RECOVER" in drill.screen("rehearsal")
+    # Nobody but the first run has had it or renewed it.
+    assert [each["lease"] for each in story.leases] == [story.leases[0]["lease"]] * 3
+
+
+def test_first_run_is_not_disturbed(drill: Drill, story: Story) -> None:
+    assert story.codes["first"] == 0
+    told = drill.postmortem("first")
+    assert (told["outcome"], told["rung"], len(told["runs"])) == ("recovered", "restart", 1)
+
+
+def test_third_run_waits_and_then_finds_nothing_to_do(drill: Drill, story: Story) -> None:
+    assert story.codes["waiting"] == 0
+    assert "HEALTHY: second_run_refused" in drill.screen("waiting")
+    assert drill.documents("waiting") == []
+    # What the first run has started goes on.
+    assert drill.now()["processes"] == story.mended["processes"]
+    assert len(runs.past_incidents(drill)) == 1
+    assert runs.open_incident(drill) is None
+
+
+def test_nothing_is_lost(drill: Drill, story: Story) -> None:
+    drill.assert_serves()
+    drill.assert_every_row_is_there()
