@@ -1,0 +1,197 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""awx_configure.yml against a server that judges what it is sent as AWX 24.6.1 does."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+from pathlib import Path
+from typing import Any, Iterator
+
+import ansible
+import pytest
+import yaml
+from awx_server import Awx, described
+
+ROOT = Path(__file__).resolve().parents[2]
+ORGANIZATION = "ITSM-Sec Nexus"
+
+# The real module, its argument specification and all, without a new interpreter for each of some two hundred calls.
+IN_PROCESS = """\
+import contextlib, importlib, io, json
+from ansible.module_utils.testing import patch_module_args
+from ansible.plugins.action import ActionBase
+
+class ActionModule(ActionBase):
+    _supports_check_mode = True
+
+    def run(self, tmp=None, task_vars=None):
+        name = self._task.action.rsplit(".", 1)[-1]
+        module = importlib.import_module("ansible_collections.awx.awx.plugins.modules." + name)
+        screen = io.StringIO()
+        with patch_module_args(dict(self._task.args)), contextlib.redirect_stdout(screen):
+            with contextlib.suppress(SystemExit):
+                module.main()
+        return json.loads(screen.getvalue())
+"""
+
+
+@pytest.fixture(scope="module")
+def collections(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The installed awx.awx, its modules called in the process that runs the task."""
+    installed = Path(ansible.__file__).parents[1] / "ansible_collections" / "awx" / "awx"
+    folder = tmp_path_factory.mktemp("collections")
+    copy = folder / "ansible_collections" / "awx" / "awx"
+    (copy / "plugins" / "action").mkdir(parents=True)
+    for part in ("MANIFEST.json", "FILES.json", "meta"):
+        (copy / part).symlink_to(installed / part)
+    for part in ("modules", "module_utils", "lookup", "doc_fragments"):
+        (copy / "plugins" / part).symlink_to(installed / "plugins" / part)
+    for module in (installed / "plugins" / "modules").glob("*.py"):
+        (copy / "plugins" / "action" / module.name).write_text(IN_PROCESS)
+    return folder
+
+
+@dataclasses.dataclass
+class Controller:
+    awx: Awx
+    collections: Path
+
+    def configure(self, **changes: Any) -> subprocess.CompletedProcess[str]:
+        environment = {
+            key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "CONTROLLER_"))
+        }
+        environment.update(
+            LC_ALL="C.UTF-8",
+            ANSIBLE_COLLECTIONS_PATH=f"{self.collections}:{ROOT / 'collections'}",
+            CONTROLLER_HOST=self.awx.url,
+            CONTROLLER_OAUTH_TOKEN="of-the-test",
+        )
+        done = subprocess.run(
+            ["ansible-playbook", "playbooks/awx_configure.yml", "-e", yaml.safe_dump(changes, default_flow_style=True)],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=600,
+        )
+        print(done.stdout)
+        return done
+
+    def succeed(self, **changes: Any) -> str:
+        done = self.configure(**changes)
+        assert (done.returncode, self.awx.refused) == (0, [])
+        return done.stdout
+
+
+@pytest.fixture
+def controller(collections: Path) -> Iterator[Controller]:
+    awx = Awx()
+    yield Controller(awx, collections)
+    awx.close()
+
+
+def test_it_is_made_once_and_leaves_with_all_that_it_made(controller: Controller) -> None:
+    awx = controller.awx
+    # Somebody else's: an organization beside ours, and what an operator has in it.
+    other = awx.add("organizations", name="Default")
+    awx.add("job_templates", name="outage_recover", organization=other["id"])
+
+    controller.succeed()
+    organization = awx.named("organizations", ORGANIZATION)
+    templates = {
+        each["name"]: each for each in awx.objects["job_templates"].values() if each["organization"] != other["id"]
+    }
+    assert all(
+        each["allow_simultaneous"] is False and each["ask_limit_on_launch"] and each["timeout"]
+        for each in templates.values()
+    )
+    assert templates["database_recover"]["job_type"] == "check"
+    assert [
+        template["name"] for template in awx.linked(templates["outage_recover"], "notification_templates_error")
+    ] == ["ITSM runbook failed"]
+    workflow = awx.named("workflow_job_templates", "outage_workflow")
+    assert [each["name"] for each in awx.linked(workflow, "notification_templates_approvals")] == [
+        "ITSM runbook waits for an approval"
+    ]
+    # What leads where, as AWX has it.
+    nodes = {each["identifier"]: each for each in awx.objects["workflow_job_template_nodes"].values()}
+    for node in described()["awx_workflow_nodes"]:
+        for association, key in (
+            ("success_nodes", "success"),
+            ("failure_nodes", "failure"),
+            ("always_nodes", "always"),
+        ):
+            led = [each["identifier"] for each in awx.linked(nodes[node["identifier"]], association)]
+            assert led == node.get(key, []), node
+        if "template" in node:
+            assert nodes[node["identifier"]]["unified_job_template"] == templates[node["template"]]["id"]
+    assert awx.objects["approvals"][nodes["approve_clean_start"]["unified_job_template"]]["timeout"] == 900
+    # Who may do what.
+    teams = {each["name"]: each["id"] for each in awx.objects["teams"].values()}
+    granted = {(name, role): awx.links.get((id_, "teams"), []) for id_, (name, role) in awx.roles.items()}
+    assert granted["outage_workflow", "approval"] == [teams["ITSM approvers"]]
+    assert granted["outage_workflow", "execute"] == [teams["ITSM operators"]]
+    assert (
+        granted["outage_clean_start", "execute"] == granted["database_recover", "execute"] == [teams["ITSM approvers"]]
+    )
+    assert awx.objects["schedules"] and awx.surveys
+
+    # A second run finds nothing to change, but a step of an earlier version and a field that somebody changed.
+    awx.add(
+        "workflow_job_template_nodes",
+        identifier="of_old",
+        workflow_job_template=workflow["id"],
+        name="",
+        organization=1,
+    )
+    templates["outage_verify"]["timeout"] = 1
+    again = controller.succeed()
+    assert "changed: [localhost] => (item=of_old)" in again and "changed: [localhost] => (item=outage_verify)" in again
+    assert again.count("changed: ") == 2
+    assert templates["outage_verify"]["timeout"] == 600
+    assert "of_old" not in {each["identifier"] for each in awx.objects["workflow_job_template_nodes"].values()}
+
+    # Operators' credentials, and the organization and the type that hold them, outlive it.
+    kind = awx.named("credential_types", "ITSM service login")
+    awx.add("credentials", name="login", organization=organization["id"], credential_type=kind["id"])
+    left = controller.succeed(awx_state="absent")
+    assert "stays, with login" in left
+    kept = {kind: awx.names(kind) for kind, things in awx.objects.items() if things and kind != "approvals"}
+    assert kept == {
+        "organizations": ["Default", ORGANIZATION],
+        "credentials": ["login"],
+        "credential_types": ["ITSM service login"],
+        "job_templates": ["outage_recover"],
+    }
+    awx.objects["credentials"].clear()
+    controller.succeed(awx_state="absent")
+    assert awx.names("organizations") == ["Default"] and not awx.objects["credential_types"]
+
+
+def test_it_takes_over_nothing_that_somebody_else_made(controller: Controller) -> None:
+    awx = controller.awx
+    organization = awx.add("organizations", name=ORGANIZATION, description="Of others")
+    theirs = awx.add("job_templates", name="outage_recover", organization=organization["id"], description="Of others")
+    before = dict(theirs)
+    done = controller.configure()
+    assert done.returncode != 0
+    assert "AWX has job_templates of these names that were not made here: outage_recover." in done.stdout
+    assert theirs == before and not awx.objects["teams"] and awx.refused == []
+    left = controller.succeed(awx_state="absent")
+    assert "stays, for it was not made here" in left
+    assert awx.names("job_templates") == ["outage_recover"] and awx.names("organizations") == [ORGANIZATION]
+
+
+def test_a_project_that_can_not_be_fetched_is_told(controller: Controller) -> None:
+    controller.awx.fetched = "failed"
+    done = controller.configure(awx_project_url="https://git.example.com/none")
+    assert done.returncode != 0 and not controller.awx.objects["job_templates"]
+    assert "AWX could not fetch https://git.example.com/none (failed)" in done.stdout
