@@ -45,6 +45,7 @@ _LOCK_COLUMNS = {"index", "is_locked"}
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _HEADING = re.compile(r"(?i)(?:found (?P<count>\d+)|no) (?P<kind>completed|pending) migration files?\b")
 _KNEX_NAMES = ("knex", "knex.js")
+_MIGRATES = re.compile(r"(?:^|[\s/])knex(?:[\s.]|$)|\bmigrate[:\s]")
 _LOCKED = re.compile(r"(?i)migration table is already locked|MigrationLocked")
 
 
@@ -59,6 +60,11 @@ class KnexError(Exception):
         super().__init__(message)
         self.locked = locked
         self.applied = list(applied)
+
+
+def may_migrate(argv: Sequence[str]) -> bool:
+    """Whether a command line is one that migrates, by knex or by a script of that name."""
+    return _MIGRATES.search(" ".join(argv)) is not None
 
 
 @dataclasses.dataclass(frozen=True)

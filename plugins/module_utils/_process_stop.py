@@ -10,6 +10,7 @@ database, and whose it is.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pwd
@@ -19,6 +20,7 @@ from typing import Any, Callable, Dict, List, Optional, Pattern, Sequence, Set, 
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _command,
+    _knex,
     _node_process,
     _procfs,
     _sqlite_files,
@@ -57,13 +59,11 @@ def _checked(policies: Sequence[Policy]) -> List[Tuple[Policy, int, Pattern[str]
         if not policy.user or not policy.command:
             raise ProcessStopError("policy: each row must name a user and a command, and neither may be empty")
         try:
-            uid = pwd.getpwnam(policy.user).pw_uid
-        except KeyError:
-            continue  # no process can be this user's
-        try:
-            checked.append((policy, uid, re.compile(policy.command, re.DOTALL)))
+            pattern = re.compile(policy.command, re.DOTALL)
         except re.error as error:
             raise ProcessStopError(f"policy: command {policy.command!r} is no regular expression: {error}") from error
+        with contextlib.suppress(KeyError):  # where there is no such user, no process can be theirs
+            checked.append((policy, pwd.getpwnam(policy.user).pw_uid, pattern))
     return checked
 
 
@@ -148,6 +148,12 @@ class _Judge:
             (
                 lambda: self._blocking is not None and process.pid not in self._blocking,
                 "it no longer locks the database",
+            ),
+            (
+                lambda: (
+                    self._blocking is not None and _knex.may_migrate(process.argv) and not self._named(process, port)
+                ),
+                "it migrates the database, and would leave its lock behind if it were ended midway",
             ),
             (
                 lambda: not self._of_this_app(process) and not self._named(process, port),

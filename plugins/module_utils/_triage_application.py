@@ -12,7 +12,6 @@ import json
 import os
 import platform
 import pwd
-import re
 import stat
 import tempfile
 from typing import Any, Dict, List, Mapping, Tuple
@@ -42,7 +41,6 @@ _MOST_ENTRIES = 500
 _MOST_REASONS = 20
 
 _ARCHITECTURES = {"x86_64": "x64", "aarch64": "arm64", "armv7l": "arm", "i686": "ia32", "ppc64le": "ppc64"}
-_MIGRATOR = re.compile(r"(?:^|[\s/])knex(?:[\s.]|$)|\bmigrate[:\s]")
 
 
 def database(question: Question) -> Dict[str, Any]:
@@ -82,7 +80,7 @@ def _migrators(question: Question) -> List[Dict[str, Any]]:
             if pid in ours or not (cwd == folder or cwd.startswith(folder + "/")):
                 continue
             process = _procfs.read_process(pid)
-            if process is not None and process.alive and _MIGRATOR.search(" ".join(process.argv)):
+            if process is not None and process.alive and _knex.may_migrate(process.argv):
                 migrators.append(identity(process, ours=False, redactor=question.redactor))
     return migrators
 

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -300,6 +301,17 @@ def test_a_foreign_writer_is_told_and_left(service, database, tmp_path):
         assert result["remaining"] == [{**told(writer), "port": None}]
 
 
+def test_a_migration_is_left_to_end_unless_policy_names_it(service, database):
+    argv = [service.command[0], "-IS", "-c", WRITER, str(database), "BEGIN IMMEDIATE", "node_modules/.bin/knex"]
+    line = [*argv, "migrate:latest"]
+    with running(*line, cwd=service.app_dir, stdout=subprocess.PIPE) as child:
+        assert child.stdout.readline() == b"ready\n"
+        assert why(stop(service, wanted(child), db_path=str(database))).startswith("it migrates the database")
+        named = Policy(user=ME, command=re.escape(" ".join(line)))
+        result = stop(service, wanted(child), db_path=str(database), policies=[named])
+        assert [entry["pid"] for entry in result["stopped"]] == [child.pid]
+
+
 # What is refused
 
 
@@ -309,6 +321,7 @@ def test_a_foreign_writer_is_told_and_left(service, database, tmp_path):
         ({"policies": [Policy(user="", command="x")]}, "policy: each row must name a user and a command"),
         ({"policies": [Policy(user=ME, command="")]}, "policy: each row must name a user and a command"),
         ({"policies": [Policy(user=ME, command="(")]}, "policy: command '(' is no regular expression"),
+        ({"policies": [Policy(user="no-such-user", command="(")]}, "policy: command '(' is no regular expression"),
         ({"timeout": 0}, "timeout is 0: must be more than 0 seconds"),
         ({"db_path": "relative"}, "db_path: path must be an absolute path"),
     ],
