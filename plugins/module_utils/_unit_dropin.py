@@ -230,6 +230,37 @@ def _write(before: Mapping[str, str], after: Mapping[str, str]) -> None:
         raise UnitDropinError(f"Cannot write the drop-in: {error}") from error
 
 
+def _apply(before: Mapping[str, str], after: Mapping[str, str], paths: _Paths, *, systemd: _Systemd) -> None:
+    """Put the files in their place and let systemd read them.
+
+    Killed at any instant, it leaves nothing in force whose end is not already set: the timer runs first.
+    """
+    if paths.timer in before and paths.timer not in after:
+        systemd.tell("disable", "--now", "--", paths.timer_name)
+    if paths.timer in after:
+        early = {path: text for path, text in after.items() if path != paths.conf}
+        _write({path: text for path, text in before.items() if path in early}, early)
+        systemd.tell("daemon-reload")
+        systemd.tell("enable", "--", paths.timer_name)
+        # restart: a timer that runs already keeps the instant that it was started with
+        systemd.tell("restart", "--", paths.timer_name)
+    _write(before, after)
+    systemd.tell("daemon-reload")
+
+
+def _take_back(before: Mapping[str, str], paths: _Paths, *, systemd: _Systemd) -> None:
+    """Leave the unit as it was found, as far as that can be done."""
+    with contextlib.suppress(UnitDropinError):
+        now = _present(paths.all())
+        if paths.timer in now and paths.timer not in before:
+            with contextlib.suppress(UnitDropinError):
+                systemd.tell("disable", "--now", "--", paths.timer_name)
+        _write(now, before)
+        systemd.tell("daemon-reload")
+        if paths.timer in before:
+            systemd.tell("restart", "--", paths.timer_name)
+
+
 def _prove(dropin: Dropin, variables: Mapping[str, str], properties: Mapping[str, str]) -> None:
     """Raise UnitDropinError unless the unit really has what it was given."""
     wrong: List[str] = []
@@ -280,18 +311,17 @@ def ensure(
         variables = _variables(dropin, properties, paths)
         after = _contents(dropin, variables, paths)
     changed = before != after
-    if changed and not check_mode:
-        if paths.timer in before and paths.timer not in after:
-            systemd.tell("disable", "--now", "--", paths.timer_name)
-        _write(before, after)
-        systemd.tell("daemon-reload")
-        if paths.timer in after:
-            # restart: a timer that runs already keeps the instant that it was started with
-            systemd.tell("enable", "--", paths.timer_name)
-            systemd.tell("restart", "--", paths.timer_name)
-        properties = systemd.properties(dropin)
-    if not (check_mode and changed):
-        _prove(dropin, variables, properties)
+    try:
+        if changed and not check_mode:
+            _apply(before, after, paths, systemd=systemd)
+            properties = systemd.properties(dropin)
+        if not (check_mode and changed):
+            _prove(dropin, variables, properties)
+    except UnitDropinError:
+        # What has no effect, or an end that nobody keeps, is not left behind.
+        if changed and state == "present":
+            _take_back(before, paths, systemd=systemd)
+        raise
     limit: Optional[str] = properties.get("MemoryMax")
     return {
         "changed": changed,

@@ -141,6 +141,7 @@ def test_what_another_dropin_overrides_is_told(systemd):
     later.write_text(f"[Service]\nEnvironmentFile={systemd.folder}/later.env\n")
     with pytest.raises(UnitDropinError, match=r"ENABLE_HTTPS is 'true', not 'false'"):
         ensure(systemd, environment={"ENABLE_HTTPS": "false"})
+    assert files(systemd) == ["itsm.service.d/99-local.conf", "later.env"], "what has no effect is not left behind"
 
 
 def test_memory_is_counted_in_pages(systemd, monkeypatch):
@@ -170,13 +171,13 @@ def test_a_timer_takes_it_away_at_its_end(systemd):
     result = ensure(systemd, environment={"ENABLE_HTTPS": "false"}, until=SOON)
     timer = "itsm-nexus-expiry-itsm-test"
     assert files(systemd) == [f"{timer}.service", f"{timer}.timer", f"{OWN}.conf", f"{OWN}.env"]
-    assert systemd.told == ["daemon-reload", f"enable {timer}.timer", f"restart {timer}.timer"]
+    assert systemd.told == ["daemon-reload", f"enable {timer}.timer", f"restart {timer}.timer", "daemon-reload"]
     assert result["until"][:19] == SOON[:19]
     text = (systemd.folder / f"{timer}.timer").read_text()
     assert f"OnCalendar={SOON[:10]} {SOON[11:19]} UTC\n" in text
     assert "Persistent=true" in text
     assert ensure(systemd, environment={"ENABLE_HTTPS": "false"}, until=SOON)["changed"] is False
-    assert len(systemd.told) == 3
+    assert len(systemd.told) == 4
 
 
 def test_what_the_timer_runs_leaves_nothing_and_restarts_the_service(systemd, tmp_path):
@@ -202,11 +203,41 @@ def test_what_the_timer_runs_leaves_nothing_and_restarts_the_service(systemd, tm
     ]
 
 
+@pytest.mark.parametrize("word", ["daemon-reload", "enable", "restart"])
+def test_nothing_is_in_force_before_its_end_is_set(systemd, word):
+    told = systemd.__call__
+
+    def killed(argv, **more):
+        if word in argv:
+            raise KeyboardInterrupt
+        return told(argv, **more)
+
+    with pytest.raises(KeyboardInterrupt):
+        _unit_dropin.ensure(
+            Dropin(unit="itsm", name="test", environment={"ENABLE_HTTPS": "false"}, until=SOON),
+            state="present",
+            run=killed,
+            folder=str(systemd.folder),
+        )
+    assert f"{OWN}.conf" not in files(systemd)
+    ensure(systemd, environment={"ENABLE_HTTPS": "false"}, until=SOON)
+    assert f"{OWN}.conf" in files(systemd)
+
+
+@pytest.mark.parametrize("word", ["enable", "restart"])
+def test_an_end_that_cannot_be_set_leaves_nothing(systemd, word):
+    systemd.fails = word
+    with pytest.raises(UnitDropinError, match=f"systemctl {word}"):
+        ensure(systemd, environment={"ENABLE_HTTPS": "false"}, until=SOON)
+    assert files(systemd) == []
+    assert systemd.told[-2:] == ["disable --now itsm-nexus-expiry-itsm-test.timer", "daemon-reload"]
+
+
 def test_without_an_end_any_more_the_timer_goes_first(systemd):
     ensure(systemd, environment={"ENABLE_HTTPS": "false"}, until=SOON)
     ensure(systemd, state="absent")
     assert files(systemd) == []
-    assert systemd.told[3:] == ["disable --now itsm-nexus-expiry-itsm-test.timer", "daemon-reload"]
+    assert systemd.told[4:] == ["disable --now itsm-nexus-expiry-itsm-test.timer", "daemon-reload"]
 
 
 # What is refused
