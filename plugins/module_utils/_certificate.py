@@ -167,6 +167,8 @@ def _mend(pair: Pair, permissions: Permissions, *, check_mode: bool) -> bool:
     """
     uid, gid = _ids(permissions)
     mode = _mode(permissions)
+    if not pair.key:
+        raise CertificateError("key_path: must be given where key_owner, key_group or key_mode is")
     try:
         descriptor = os.open(pair.key, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -230,11 +232,18 @@ def ensure(
     before = after = look(pair, run=run)
     mended = renewed = False
     done: Dict[str, Any] = {"command_rc": None, "output": ""}
-    if before["problems"] and permissions is not None and permissions.wanted:
-        if not pair.key:
-            raise CertificateError("key_path: must be given where key_owner, key_group or key_mode is")
-        mended = _mend(pair, permissions, check_mode=check_mode)
-        after = look(pair, run=run)
+    if permissions is not None:
+        _ids(permissions)
+        _mode(permissions)
+    wanted = permissions if permissions is not None and permissions.wanted else None
+    if before["problems"] and wanted is not None:
+        try:
+            mended = _mend(pair, wanted, check_mode=check_mode)
+            after = look(pair, run=run)
+        except CertificateError:
+            # A key that is gone or no key is what a renewal may bring back.
+            if not command:
+                raise
     if after["problems"] and command and not (check_mode and mended):
         if check_mode:
             renewed = True
@@ -243,6 +252,11 @@ def ensure(
             last, after = after, look(pair, run=run)
             # A key may be renewed alone, but then the certificate is as well, or both do not go together.
             renewed = last != after
+            # What was renewed as root is root's.
+            if after["problems"] and wanted is not None:
+                with contextlib.suppress(CertificateError):  # what is wrong with the key stands in the problems
+                    mended = _mend(pair, wanted, check_mode=False) or mended
+                    after = look(pair, run=run)
     return {
         "changed": mended or renewed,
         "valid": not after["problems"],

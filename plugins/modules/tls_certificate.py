@@ -12,6 +12,7 @@ version_added: 0.2.0
 description:
   - Looks whether the certificate is valid now, its key belongs to it, and the service's user may read both.
   - Where that is not so, gives the key the permissions that are named, and then runs O(command), if it is still not so.
+    What the command brought gets the permissions as well.
     Then looks again. Where nothing is wrong, nothing is done.
   - That the certificate is still not good is no failure but RV(valid) and RV(problems).
 extends_documentation_fragment:

@@ -183,6 +183,18 @@ def test_only_a_key_gets_other_permissions(closed, spoil):
     assert key.stat().st_uid == 0
 
 
+@pytest.mark.parametrize("spoil", ["gone", "no key"])
+def test_a_renewed_key_gets_its_permissions(closed, made, spoil):
+    key = Path(closed.key)
+    key.unlink() if spoil == "gone" else key.write_text("")
+    wanted = Permissions(owner="nobody", mode="0400")
+    told = _certificate.ensure(closed, permissions=wanted, command=["false"], check_mode=True)
+    assert (told["changed"], told["renewed"]) == (True, True)
+    result = _certificate.ensure(closed, permissions=wanted, command=renewing(closed, made["another"]))
+    assert (result["renewed"], result["mended"], result["valid"]) == (True, True, True)
+    assert key.stat().st_uid == pwd.getpwnam("nobody").pw_uid
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
