@@ -13,8 +13,8 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
   - Reads the timelines that the callback P(itsm_nexus.runbook.postmortem#callback) left in a folder on the controller,
-    also those of runs that were killed, and writes the Markdown, JSON and HTML documents of their incidents beside them,
-    and an index of them all.
+    also those of runs that were killed, and writes the Markdown, JSON and HTML documents of their incidents beside
+    them, and an index of them all.
   - Runs on the controller and writes nothing outside of that folder.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
@@ -42,7 +42,9 @@ options:
     default: ""
     version_added: 0.2.0
   language:
-    description: Language of the documents. Without it that of the incident, and else the one that the callback is configured to use.
+    description:
+      - Language of the documents.
+      - Without it that of the incident, and else the one that the callback is configured to use.
     type: str
     choices: ["", en, ja]
     default: ""
