@@ -37,7 +37,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "collections"))
@@ -267,9 +267,7 @@ def itself(path: str, backups: str) -> List[str]:
 
 
 def system_calls(path: str, backups: str) -> List[Boundary]:
-    """Run the steps and return which system calls a process of theirs makes, each as often as it does; none without
-    strace.
-    """
+    """Run the steps; return system calls that a process of theirs makes and the how many-th, none without strace."""
     if shutil.which("strace") is None:
         return []
     done = subprocess.run([*traced(path), *itself(path, backups)], capture_output=True, check=False, timeout=120)
@@ -279,7 +277,12 @@ def system_calls(path: str, backups: str) -> List[Boundary]:
     most: Dict[str, int] = {}
     for (_pid, name), count in collections.Counter(lines).items():
         most[name] = max(most.get(name, 0), count)
-    return [(name, number) for name, count in most.items() for number in range(1, count + 1)]
+    places = []
+    for name, count in most.items():
+        # One page is written as the next: the first, the last, and some between.
+        numbers = {1, 2, 3, count - 2, count - 1, count, *range(1, count, max(count // 6, 1))}
+        places += [(name, number) for number in sorted(numbers) if 0 < number <= count]
+    return places
 
 
 class Plan:
@@ -293,7 +296,7 @@ class Plan:
         self._ways = itertools.cycle(WAYS)
         boundaries = Boundaries()
         with tempfile.TemporaryDirectory(dir=where) as folder:
-            path, backups, _last = crashed(folder, seed)
+            path, backups, _last = crashed(folder, seed, least=0.2)
 
             def work() -> None:
                 boundaries.watch(None, alone=False)
@@ -302,7 +305,7 @@ class Plan:
             if os.waitpid(in_fork(work), 0)[1] != 0:
                 raise Lost("the steps fail where nobody kills them")
         with tempfile.TemporaryDirectory(dir=where) as folder:
-            path, backups, _last = crashed(folder, seed)
+            path, backups, _last = crashed(folder, seed, least=0.2)
             self._calls = system_calls(path, backups)
         # A look changes nothing: killing it is left to chance.
         names = [name for name in boundaries.seen() if "look: " not in name]
@@ -311,25 +314,29 @@ class Plan:
             # The first time of each before any second time: a short run meets as many different ones as it can.
             self._chance.shuffle(pairs)
             pairs.sort(key=lambda pair: pair[1] > 1)
-        self.ahead = {"boundary": list(self._boundaries), "system call": list(self._calls)}
+        self._all = {"boundary": self._boundaries, "system call": self._calls}
+        self._ahead = {way: list(places) for way, places in self._all.items()}
+        self._met: Dict[str, Set[Boundary]] = {way: set() for way in self._all}
 
     @property
-    def total(self) -> Dict[str, int]:
-        """How many there are to be killed at."""
-        return {"boundary": len(self._boundaries), "system call": len(self._calls)}
+    def met(self) -> Dict[str, Tuple[int, int]]:
+        """How many different ones they were killed at, and how many there are."""
+        return {way: (len(self._met[way]), len(places)) for way, places in self._all.items()}
 
     def run_and_kill(self, path: str, backups: str) -> None:
         """Run the steps and kill them one way or another."""
         way = next(self._ways)
-        ahead = self.ahead.get(way)
-        if way == "instant" or not ahead:
+        if not self._all.get(way):
             way = "instant"
             killed = self._at_instant(path, backups)
         else:
-            wanted = ahead.pop(0)
+            self._ahead[way] = self._ahead[way] or list(self._all[way])
+            wanted = self._ahead[way].pop(0)
             killed = (self._at_call if way == "system call" else self._at_boundary)(wanted, path, backups)
-            if not killed:
-                ahead.append(wanted)  # it is not there in a database like this one: perhaps in the next
+            if killed:
+                self._met[way].add(wanted)
+            elif wanted not in self._met[way]:
+                self._ahead[way].append(wanted)  # it is not there in a database like this one: perhaps in the next
         self.kills[way] = self.kills.get(way, 0) + killed
 
     def _at_instant(self, path: str, backups: str) -> bool:
@@ -395,8 +402,11 @@ def judge_copies(backups: str, *, acknowledged: int) -> int:
     return count
 
 
-def crashed(folder: str, seed: int) -> Tuple[str, str, int]:
-    """Let a writer be killed in an empty C(folder); return the database, the folder of backups, the last number."""
+def crashed(folder: str, seed: int, *, least: float = 0) -> Tuple[str, str, int]:
+    """Let a writer be killed in an empty C(folder), C(least) seconds after its first commit at the earliest.
+
+    Return the database, the folder of backups, the last number that was reported.
+    """
     path, backups = f"{folder}/app/itsm.db", f"{folder}/backups"
     chance = random.Random(seed)  # noqa: S311 - chance, not secrets
     os.mkdir(f"{folder}/app")
@@ -407,7 +417,7 @@ def crashed(folder: str, seed: int) -> Tuple[str, str, int]:
     until = time.monotonic() + 10
     while not writer.last() and time.monotonic() < until:
         time.sleep(0.001)
-    time.sleep(chance.random() * 0.06)
+    time.sleep(least + chance.random() * 0.06)
     return path, backups, writer.kill()
 
 
@@ -446,8 +456,7 @@ def torture(rounds: int, seed: int, where: Optional[str]) -> Dict[str, Any]:
     figures: Dict[str, Any] = {"rounds": rounds, "kills": rounds + sum(plan.kills.values()), "rows": rows}
     figures["rows lost"] = 0  # or Lost was raised
     figures["writers killed"] = rounds
-    for way, total in plan.total.items():
-        different = total - len(plan.ahead[way])
+    for way, (different, total) in plan.met.items():
         figures[f"steps killed at a {way}"] = f"{plan.kills.get(way, 0)} ({different} of {total} different ones)"
     figures["steps killed at an instant"] = plan.kills.get("instant", 0)
     for step, count in plan.steps.items():
