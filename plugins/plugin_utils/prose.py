@@ -204,8 +204,8 @@ def climbs(words: Words, incident: model.Incident, *, run: Optional[str] = None)
     mended = Climb(None, words.name("part", "remediation"), remedies(words, incident, run=run))
     other = Climb(None, "", [])
     for step in incident.steps:
-        # What the remedies themselves tell of is not told twice.
-        if step.role == "remediation" and mended.facts:
+        # What the remedies themselves tell of is not told twice, nor is who was told.
+        if step.role == "escalation" or (step.role == "remediation" and mended.facts):
             continue
         if step.weight != model.CHANGE or run not in (None, step.run):
             continue

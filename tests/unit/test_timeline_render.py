@@ -365,6 +365,7 @@ def test_changes_are_told_under_the_rung_that_made_them():
             step(data={"pids_after": [2]}),
             step(data={"pids_after": [3]}, role="database_recovery"),
             step(data={"pids_after": [4]}, role=None),
+            step("tell_by_mail", role="escalation"),
             step(weight=model.DETAIL),
         ],
     )
@@ -464,7 +465,7 @@ OTHER_RUN = {
     "until": "2026-03-02T01:04:00.000Z",
     "pid": 4711,
 }
-MAINTENANCE = {"until": "2026-03-02T04:00:00.000Z", "reason": "Release 4.2", "source": "/state/maintenance.json"}
+MAINTENANCE = {"until": "2026-03-02T04:00:00.000Z", "reason": "Patch day", "source": "/state/maintenance.json"}
 
 END = event(status="failed", action="ansible.builtin.fail", task="End with an error")
 
