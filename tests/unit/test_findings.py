@@ -634,6 +634,9 @@ def test_a_service_that_has_just_started_is_not_accused_of_its_certificate():
     young = {"process": {"processes": [{"pid": 100, "state": "S", "started_at": "2026-03-02T01:02:00.000Z"}]}}
     found = evaluate(young, {"answer": {"https": {"listening": False, "answered": None}}})
     assert [item.cause for item in found] == ["unknown"]
+    # With a key that it can not read, no waiting brings HTTPS.
+    found = evaluate(young, FALLEN_BACK, {"certificate": {"key": {"readable": False}}})
+    assert [(item.cause, item.rungs_help) for item in found] == [("tls_expired", False)]
 
 
 def test_a_cause_comes_before_what_it_explains():
