@@ -35,15 +35,22 @@ def story(drill: Drill) -> Story:
         leases.append(runs.lease(drill))
         assert first.running
 
-    waiting = runs.Run(drill, "waiting", "--extra-vars", "outage_recover_wait=600")
-    # A module tells the journal what it was called with.
-    asked = "journalctl --no-pager SYSLOG_IDENTIFIER=ansible-itsm_nexus.runbook.incident | grep -q wait=600"
-    runs.wait_for(lambda: drill.host.run(asked).rc == 0, "the third run waits")
+    waiting = start_waiting(drill, "waiting")
     assert first.running
     drill.host.check_output("rm /run/hold-start")
     codes["first"] = first.wait()
     codes["waiting"] = waiting.wait()
     return Story(codes, leases, drill.observation("first-after"))
+
+
+def start_waiting(drill: Drill, name: str) -> runs.Run:
+    """Start a run that waits for the one at work, and return once it does."""
+    # A module tells the journal what it was called with.
+    asked = "journalctl --no-pager SYSLOG_IDENTIFIER=ansible-itsm_nexus.runbook.incident | grep -c wait=600"
+    before = drill.host.run(asked).stdout
+    waiting = runs.Run(drill, name, "--extra-vars", "outage_recover_wait=600")
+    runs.wait_for(lambda: drill.host.run(asked).stdout != before, f"{name} waits")
+    return waiting
 
 
 def at_work(drill: Drill, step: str) -> bool:
@@ -60,7 +67,12 @@ def test_second_run_ends_while_the_first_is_at_work(drill: Drill, story: Story) 
 def test_second_run_says_which_run_since_when_and_at_which_step(drill: Drill, story: Story) -> None:
     lease = story.leases[0]["lease"]
     closing = drill.screen("second")[drill.screen("second").index("PLAY RECAP") :]
-    for words in ("STOPPED: second_run_refused", lease["run"], f"since {lease['since']}", "at step 'restart'"):
+    for words in (
+        "STOPPED: second_run_refused, another run",
+        lease["run"],
+        f"since {lease['since']}",
+        "restart, process",
+    ):
         assert words in closing, closing
 
 
@@ -85,6 +97,27 @@ def test_third_run_waits_and_then_finds_nothing_to_do(drill: Drill, story: Story
     assert drill.now()["processes"] == story.mended["processes"]
     assert len(runs.past_incidents(drill)) == 1
     assert runs.open_incident(drill) is None
+
+
+def test_what_a_dead_run_has_left_is_closed_where_a_person_mended_it(drill: Drill, story: Story) -> None:
+    runs.kill_service(drill)
+    dead = runs.Run(drill, "dead")
+    dead.reach("Put the rung on record")
+    dead.kill()
+    waiting = start_waiting(drill, "heir")
+    drill.host.check_output(f"systemctl start {runs.UNIT}")
+    runs.wait_for(lambda: drill.ask("https://host:6443/api/v1/health")[0] == 200, "the service answers")
+    running = drill.now()["processes"]
+    left = runs.open_incident(drill)
+    runs.wait_for(lambda: not runs.lease(drill)["worker"], "the dead run's last module ends")
+    runs.lease(drill, "--age 60")
+    assert waiting.wait() == 0
+    assert drill.now()["processes"] == running
+    assert runs.open_incident(drill) is None
+    closed = runs.past_incidents(drill)[-1]
+    assert (closed["id"], closed["outcome"]) == (left["id"], "recovered")
+    assert closed["mitigated_at"]
+    assert drill.recap("heir")["failed"] == 0
 
 
 def test_nothing_is_lost(drill: Drill, story: Story) -> None:
