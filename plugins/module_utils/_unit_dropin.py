@@ -141,6 +141,21 @@ class _Systemd:
             raise UnitDropinError(f"systemctl {' '.join(words)} failed: {what}")
 
 
+def _with_sizes_given(dropin: Dropin, before: Mapping[str, str], paths: _Paths) -> Dropin:
+    """Return it with the sizes that it gave until now: one outage's remedy does not take another's away."""
+
+    def given(pattern: str, path: str) -> int:
+        found = re.search(pattern, before.get(path, ""))
+        return int(found.group(1)) if found else 0
+
+    return dataclasses.replace(
+        dropin,
+        memory_max=dropin.memory_max or given(r"(?m)^MemoryMax=(\d+)$", paths.conf),
+        max_old_space_size=dropin.max_old_space_size
+        or given(r'(?m)^NODE_OPTIONS=.*--max-old-space-size=(\d+)"$', paths.variables),
+    )
+
+
 def _without(properties: Mapping[str, str], path: str) -> Dict[str, str]:
     """Return the properties as they were without our own file of variables."""
     lines = [line for line in properties.get("EnvironmentFiles", "").splitlines() if path not in line]
@@ -308,6 +323,7 @@ def ensure(
     variables: Dict[str, str] = {}
     after: Dict[str, str] = {}
     if state == "present":
+        dropin = _with_sizes_given(dropin, before, paths)
         variables = _variables(dropin, properties, paths)
         after = _contents(dropin, variables, paths)
     changed = before != after

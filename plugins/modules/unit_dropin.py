@@ -40,13 +40,13 @@ options:
     choices: [present, absent]
     default: present
   memory_max:
-    description: Bytes for the unit's C(MemoryMax=); V(0) for none.
+    description: Bytes for the unit's C(MemoryMax=); V(0) for what the drop-in gives already, or none.
     type: int
     default: 0
   max_old_space_size:
     description:
-      - MiB of old space in V8's heap, V(0) for none. It reaches the process in E(NODE_OPTIONS), whose other options
-        stay as the unit sets them.
+      - MiB of old space in V8's heap; V(0) for what the drop-in gives already, or none. It reaches the process in
+        E(NODE_OPTIONS), whose other options stay as the unit sets them.
     type: int
     default: 0
   environment:

@@ -103,6 +103,15 @@ def test_a_limit_is_given_once_and_taken_away(systemd):
     assert ensure(systemd, state="absent")["changed"] is False
 
 
+def test_one_size_does_not_take_the_other_away(systemd):
+    ensure(systemd, memory_max=1 << 30)
+    both = ensure(systemd, max_old_space_size=512)
+    assert (both["memory_max"], both["variables"]["NODE_OPTIONS"]) == (1 << 30, "--from-unit --max-old-space-size=512")
+    more = ensure(systemd, memory_max=1 << 31)
+    assert (more["memory_max"], more["variables"]) == (1 << 31, both["variables"])
+    assert files(systemd) == [f"{OWN}.conf", f"{OWN}.env"]
+
+
 def test_whether_it_is_there_can_be_asked(systemd):
     folder = str(systemd.folder)
     assert not _unit_dropin.is_there("itsm", "test", folder=folder)
