@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fnmatch
+import itertools
 import os
 import re
 import stat
@@ -302,10 +303,10 @@ def _folder_of(candidate: _Candidate) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _head(candidate: _Candidate, folder: int) -> bytes:
+def _head(candidate: _Candidate, folder: int, *, size: int = len(_sqlite_files.MAGIC)) -> bytes:
     descriptor = os.open(candidate.name, os.O_RDONLY | _FILE, dir_fd=folder)
     try:
-        return os.read(descriptor, len(_sqlite_files.MAGIC))
+        return os.read(descriptor, size)
     finally:
         os.close(descriptor)
 
@@ -327,6 +328,14 @@ def _why_database(candidate: _Candidate, folder: int, *, is_open: bool) -> Optio
 def _is_database(candidate: _Candidate) -> bool:
     with contextlib.suppress(OSError), _folder_of(candidate) as folder:
         return _head(candidate, folder) == _sqlite_files.MAGIC
+    return False
+
+
+def _is_whole(candidate: _Candidate) -> bool:
+    """Whether it is a database as long as it says: what was copied to a full disk often is not."""
+    with contextlib.suppress(OSError), _folder_of(candidate) as folder:
+        header = _sqlite_files.parse_header(_head(candidate, folder, size=100))
+        return header is not None and candidate.status.st_size >= header.page_count * header.page_size
     return False
 
 
@@ -386,19 +395,17 @@ class _Reclaim:
         if len(self.skipped) < _MOST_SKIPPED and entry not in self.skipped:
             self.skipped.append(entry)
 
-    def candidates(self, rules: Sequence[Rule]) -> List[_Candidate]:
+    def candidates(self, rules: Sequence[Rule], *, keep_databases: bool) -> List[_Candidate]:
         """Return what the rules let go on the file systems that want room, oldest first."""
         walk = _Walk(skip=self.skip)
         found: Dict[Identity, _Candidate] = {}
         kept: Set[Identity] = set()
         for rule in rules:
             files = sorted(walk.find(rule.pattern), key=lambda item: (-item.status.st_mtime, item.path))
-            stay = {item.identity for item in files[: rule.keep]}
-            # The newest copy of a database stays, whatever the rule says.
-            if not rule.keep:
-                copy = next((item for item in files if _is_database(item)), None)
-                stay |= {copy.identity} if copy is not None else set()
-            kept |= stay
+            kept |= {item.identity for item in files[: rule.keep]}
+            # The newest copy of a database stays, whatever the rule says; one that was cut off takes nobody's place.
+            copies = (item for item in files if (_is_database if keep_databases else _is_whole)(item))
+            kept |= {item.identity for item in itertools.islice(copies, None if keep_databases else rule.keep or 1)}
             found.update({item.identity: item for item in files})
         return sorted(
             (item for item in found.values() if item.identity not in kept and item.status.st_dev in self.rooms),
@@ -446,6 +453,7 @@ def reclaim(
     protect: Sequence[str] = (),
     truncate_only: Sequence[str] = (),
     state_dir: str,
+    keep_databases: bool = False,
     check_mode: bool = False,
     proc_root: str = "/proc",
 ) -> Dict[str, Any]:
@@ -465,7 +473,7 @@ def reclaim(
         proc_root=proc_root,
     )
     wanting = {device for device, room in rooms.items() if not room.enough(measured=True)}
-    for candidate in work.candidates(rules) if wanting else []:
+    for candidate in work.candidates(rules, keep_databases=keep_databases) if wanting else []:
         device = candidate.status.st_dev
         if device in wanting:
             work.take(candidate)

@@ -61,7 +61,9 @@ options:
         type: str
         required: true
       keep:
-        description: How many of its files stay, the newest ones.
+        description:
+          - How many of its files stay, the newest ones. Of copies of a database as many whole ones stay, beside those
+            that were cut off.
         type: int
         default: 0
   protect:
@@ -76,6 +78,10 @@ options:
     type: list
     elements: path
     default: []
+  keep_databases:
+    description: Whether every copy of a database stays, as while the database itself is not known to be sound.
+    type: bool
+    default: false
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 seealso:
@@ -182,6 +188,7 @@ def main() -> None:
             },
             "protect": {"type": "list", "elements": "path", "default": []},
             "truncate_only": {"type": "list", "elements": "path", "default": []},
+            "keep_databases": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -193,6 +200,7 @@ def main() -> None:
                 targets=[_disk_reclaim.Target(**target) for target in params["targets"]],
                 protect=params["protect"],
                 truncate_only=params["truncate_only"],
+                keep_databases=params["keep_databases"],
                 state_dir=params["state_dir"],
                 check_mode=module.check_mode,
             )

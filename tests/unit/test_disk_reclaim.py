@@ -343,7 +343,7 @@ def test_a_database_in_use_is_never_touched(logs):
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("CREATE TABLE t (x)")
     connection.execute("INSERT INTO t VALUES (zeroblob(100000))")
-    os.utime(lay(logs / "itsm.db.backup_9", age=0), (1 << 33, 1 << 33))  # or the newest would stay for being that
+    os.utime(database(logs / "itsm.db.backup_9"), (1 << 33, 1 << 33))  # or the newest would stay for being that
     before = files_of(logs)
     result = reclaim(logs, Rule(f"{logs}/itsm.db*", keep=1), truncate_only=[str(path)])
     assert (result["changed"], files_of(logs)) == (False, before)
@@ -370,6 +370,27 @@ def test_the_only_copy_of_a_database_stays(logs):
     result = reclaim(logs, logs / "itsm.db.backup_*")
     assert paths(result["removed"]) == [str(old)]
     assert new.exists()
+
+
+@pytest.mark.parametrize("keep", [0, 2])
+def test_copies_that_were_cut_off_take_nobodys_place(logs, keep):
+    whole = [database(logs / f"itsm.db.backup_{age}", age=age) for age in (30, 20, 10)]
+    cut = [shutil.copy(whole[0], logs / f"itsm.db.backup_{age}") for age in (3, 2)] + [logs / "itsm.db.backup_1"]
+    for number, path in enumerate(cut):
+        with open(path, "ab") as stream:
+            stream.truncate((8192, 4096, 0)[number])
+        os.utime(path, (1_700_000_000 - 3 + number, 1_700_000_000 - 3 + number))
+    reclaim(logs, Rule(f"{logs}/itsm.db.backup_*", keep=keep))
+    assert [path.exists() for path in whole] == ([False, True, True] if keep else [False, False, True])
+
+
+def test_every_copy_stays_while_the_database_is_not_known_to_be_sound(logs):
+    copies = [database(logs / f"itsm.db.backup_{age}", age=age) for age in (30, 20, 10)]
+    log = lay(logs / "server.log.1", age=1)
+    rules = [Rule(f"{logs}/itsm.db.backup_*", keep=1), logs / "*"]
+    result = reclaim(logs, *rules, keep_databases=True)
+    assert paths(result["removed"]) == [str(log)]
+    assert all(path.exists() for path in copies)
 
 
 def test_a_protected_database_is_left_under_all_its_names(logs):
