@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Callable
 
@@ -69,3 +70,30 @@ def test_bad_input_is_named_before_anything_is_touched(laid: Service, tmp_path: 
     assert not laid.database.exists()
     assert "Traceback" not in run.screen
     assert "hunter2" not in run.screen
+
+
+POLICY = {
+    "remediation_allowed": ["disk_fulll"],
+    "remediation_stop_timeout": "abc",
+    "remediation_disk_globs": [{"glob": "/var/log/../*"}],
+    "remediation_stop_policy": [{"user": "root", "command": "("}],
+    "remediation_tls_disable_https_until": "tomorrow",
+}
+
+
+def test_a_policy_of_remedies_that_cannot_be_followed_is_told_and_keeps_nobody_from_a_restart(laid: Service) -> None:
+    laid.start()
+    before = laid.pids()
+    well = laid.play("playbooks/outage_recover.yml", **POLICY)
+    assert well.rc != 0
+    for name, value in zip(POLICY, ("disk_fulll", "abc", "/var/log/../*", "'('", "tomorrow")):
+        assert f"{name} " in well.screen and value in well.screen, name
+    assert laid.pids() == before
+    laid.kill()
+    down = laid.play("playbooks/outage_recover.yml", **POLICY)
+    assert (down.rc, laid.healthy()) == (0, True)
+    assert "Nothing will be mended before the ladder" in down.screen
+    (told,) = (json.loads(path.read_text(encoding="utf-8")) for path in down.documents(".json"))
+    (left,) = told["remedies"]
+    assert (left["cause"], left["changed"]) == ("killed", False)
+    assert "remediation_stop_timeout" in left["reason"]

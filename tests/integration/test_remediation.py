@@ -38,7 +38,7 @@ def remedy(service: Service, cause: str, *arguments: str, allowed: bool = True, 
     """Let the role deal with one finding; C(more): its details, and variables of the role and the service."""
     variables = {name: more.pop(name) for name in list(more) if name.startswith(("remediation_", "nexus_"))}
     finding = {"cause": cause, "confidence": 0.9, "summary": "", "explained_by": None, "details": more}
-    return mend(service, [finding], *arguments, remediation_allowed=[cause] if allowed else ["none"], **variables)
+    return mend(service, [finding], *arguments, remediation_allowed=[cause] if allowed else [], **variables)
 
 
 def mend(service: Service, findings: list[dict], *arguments: str, **variables: Any) -> tuple[Run, dict]:
@@ -179,6 +179,9 @@ def test_a_full_disk_gets_the_room_it_needs(laid: Service) -> None:
         )
         assert sorted(path.name for path in laid.log.parent.iterdir()) == ["server.log", "server.log.0"]
         fill(laid.log)
+        _run, result = remedy(laid, "disk_full", mounts=[mount], remediation_disk_globs=[])
+        reason = "remediation_disk_globs names no files"
+        assert (result["applied"], result["refused"]) == ([], [{"cause": "disk_full", "reason": reason}])
         _run, result = remedy(laid, "disk_full", mounts=[{**mount, "wanted": 99 << 20}])
         entry = only(result)
         assert (entry["changed"], entry["failed"]) == (True, True)

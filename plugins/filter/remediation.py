@@ -1,0 +1,23 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import datetime
+from typing import Any, Callable, Dict, List, Mapping, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import remediation
+
+
+def _problems(settings: Mapping[str, Any], *, causes: Sequence[str]) -> List[str]:
+    now = datetime.datetime.now(tz=datetime.timezone.utc).replace(tzinfo=None)
+    return remediation.problems(settings, causes=causes, now=now)
+
+
+class FilterModule:
+    """What role remediation asks of its policy; the filter is documented beside this file."""
+
+    def filters(self) -> Dict[str, Callable[..., Any]]:
+        """Return the filter by its name."""
+        return {"remediation_problems": _problems}
