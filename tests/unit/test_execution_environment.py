@@ -1,0 +1,39 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""An image can be made of execution-environment.yml, and what the collection asks for is found by ansible-builder."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILDER = Path(sys.executable).parent / "ansible-builder"
+
+
+def builder(*arguments: object) -> str:
+    done = subprocess.run([BUILDER, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_build_context_is_made(tmp_path: Path) -> None:
+    context = tmp_path / "context"
+    builder("create", "--file", "execution-environment.yml", "--context", context)
+    asked = yaml.safe_load((context / "_build" / "requirements.yml").read_text("utf-8"))
+    assert asked["collections"] == [{"name": "awx.awx", "version": "24.6.1"}]
+    assert (context / "_build" / "bindep.txt").read_text("utf-8") == (ROOT / "meta" / "ee-bindep.txt").read_text(
+        "utf-8"
+    )
+    assert "ansible-core>=2.19" in (context / "Containerfile").read_text("utf-8")
+
+
+def test_what_the_collection_needs_is_found() -> None:
+    found = yaml.safe_load(builder("introspect", "collections"))
+    assert found["python"] == []
+    assert {line.split()[0] for line in found["system"]} == {"openssh-clients", "openssh-client", "tzdata"}
