@@ -1,0 +1,264 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Every playbook as a job of AWX: its runner, a checkout, its environment, a folder that is thrown away afterwards."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import Service
+from .test_recovery import checkout
+
+# A name with a dot, as those of real hosts have.
+HOST = "app.one"
+TOKEN = "ghp_nobodyMaySeeThisTokenEither0123456789"
+
+
+@dataclasses.dataclass
+class Job:
+    """What AWX keeps of a job: exit code, events, artifacts."""
+
+    folder: Path
+    rc: int
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        files = sorted((self.folder / "job_events").glob("*.json"), key=lambda path: int(path.name.split("-")[0]))
+        return [json.loads(path.read_text(encoding="utf-8")) for path in files]
+
+    @property
+    def artifacts(self) -> dict[str, Any]:
+        """Return what AWX saves of the closing event and hands to the jobs that follow in a workflow."""
+        (closing,) = (event for event in self.events if event["event"] == "playbook_on_stats")
+        kept: dict[str, Any] = closing["event_data"]["artifact_data"]
+        return kept
+
+
+@dataclasses.dataclass
+class Awx:
+    """Lays out jobs for one service as AWX 24.6.1 does, and runs them."""
+
+    service: Service
+    project: Path
+    folder: Path
+    artifacts: dict[str, Any] = dataclasses.field(default_factory=dict)
+    launched: list[Job] = dataclasses.field(default_factory=list)
+
+    @property
+    def password(self) -> str:
+        return self.service.environment()["ADMIN_PASSWORD"]
+
+    def screen(self, job: Job) -> str:
+        return "".join(event["stdout"] for event in job.events)
+
+    def all_text(self, folder: Path) -> str:
+        """Return all files of a folder but what the runner itself says of its environment, which AWX masks."""
+        files = [path for path in folder.rglob("*") if path.is_file() and path.name != "command"]
+        return "".join(path.read_text("utf-8", errors="replace") for path in files)
+
+    def launch(self, playbook: str, *arguments: str, **extra_vars: Any) -> Job:
+        number = len(self.launched) + 1
+        job = self.folder / f"job_{number}"
+        for part in ("env", "inventory", "home", "cp"):
+            (job / part).mkdir(parents=True)
+        shutil.copytree(self.project, job / "project", symlinks=True)
+        script = job / "inventory" / "hosts"
+        script.write_text(f"#!/bin/sh\ncat <<'END'\n{json.dumps(self.inventory())}\nEND\n", encoding="utf-8")
+        script.chmod(stat.S_IRWXU)
+        # Survey, artifacts of the jobs before, what a credential injects, and what AWX says of the job itself.
+        handed = {
+            **self.artifacts,
+            **extra_vars,
+            **{f"{prefix}_job_id": number for prefix in ("awx", "tower")},
+            **{f"{prefix}_user_name": "operator" for prefix in ("awx", "tower")},
+        }
+        (job / "env" / "extravars").write_text(json.dumps(handed), encoding="utf-8")
+        (job / "env" / "injected").write_text(json.dumps({"nexus_login_password": self.password}), encoding="utf-8")
+        (job / "env" / "cmdline").write_text(
+            " ".join(["-u", "root", "-e", f"@{job}/env/injected", *arguments]), encoding="utf-8"
+        )
+        (job / "env" / "envvars").write_text(json.dumps(self.environment(job)), encoding="utf-8")
+        kept = ("PATH", "USER")
+        done = subprocess.run(
+            ["ansible-runner", "run", job, "-p", f"playbooks/{playbook}.yml", "-i", "this"],
+            env={**{key: value for key, value in os.environ.items() if key in kept}, "LC_ALL": "C.UTF-8"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        print(done.stdout)
+        launched = Job(self.folder / f"artifacts_{number}", done.returncode)
+        # AWX keeps what it was told; the container goes.
+        (job / "artifacts" / "this").rename(launched.folder)
+        shutil.rmtree(job)
+        self.artifacts.update(launched.artifacts)
+        self.launched.append(launched)
+        return launched
+
+    def environment(self, job: Path) -> dict[str, str]:
+        """Return what build_env of AWX's RunJob sets, made of the project's ansible.cfg as it does."""
+        ours = dict(
+            line.split(" = ", 1)
+            for line in (self.project / "ansible.cfg").read_text("utf-8").splitlines()
+            if " = " in line
+        )
+        default = "~/.ansible/collections:/usr/share/ansible/collections"
+        return {
+            "HOME": str(job / "home"),
+            "JOB_ID": job.name.split("_")[-1],
+            "INVENTORY_ID": "1",
+            "PROJECT_REVISION": "0" * 40,
+            "AWX_HOST": "https://awx.example.com",
+            "MAX_EVENT_RES": "700000",
+            "ANSIBLE_FORCE_COLOR": "True",
+            "ANSIBLE_HOST_KEY_CHECKING": "False",
+            "ANSIBLE_INVENTORY_UNPARSED_FAILED": "True",
+            "ANSIBLE_PARAMIKO_RECORD_HOST_KEYS": "False",
+            "ANSIBLE_RETRY_FILES_ENABLED": "False",
+            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(job / "cp"),
+            "ANSIBLE_COLLECTIONS_PATH": f"{job}/requirements_collections:{ours['collections_path']}:{default}",
+            "ANSIBLE_ROLES_PATH": f"{job}/requirements_roles:~/.ansible/roles:/etc/ansible/roles",
+            "ANSIBLE_CALLBACK_PLUGINS": f"{job}/plugins_path:~/.ansible/plugins:/usr/share/ansible/plugins/callback",
+            "ANSIBLE_CALLBACKS_ENABLED": f"indirect_instance_count,{ours['callbacks_enabled']}",
+            "ITSM_NEXUS_GITHUB_TOKEN": TOKEN,
+        }
+
+    def inventory(self) -> dict[str, Any]:
+        variables = {
+            **self.service.variables(),
+            "ansible_connection": "local",
+            "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+            "verification_stability_count": 1,
+            "verification_deadline": 3,
+        }
+        del variables["nexus_login_password"]
+        return {
+            "all": {"children": ["itsm_nexus"]},
+            "itsm_nexus": {"hosts": [HOST]},
+            "_meta": {"hostvars": {HOST: variables}},
+        }
+
+
+@pytest.fixture
+def awx(service: Service, tmp_path: Path) -> Awx:
+    folder = tmp_path / "awx"
+    folder.mkdir()
+    # A folder as AWX names it, and no name that the collection knows.
+    return Awx(service, checkout(tmp_path / "_7__runbook"), folder)
+
+
+def assert_complete(job: Job) -> None:
+    """Every event has arrived, every task that began on a host has ended there."""
+    events = job.events
+    assert [event["counter"] for event in events] == list(range(1, len(events) + 1))
+    # The runner's own events, warnings and what the callback says at the end, stand around those of the playbook.
+    of_playbook = [event["event"] for event in events if event["event"].startswith("playbook_on_")]
+    assert (of_playbook[0], of_playbook[-1]) == ("playbook_on_start", "playbook_on_stats")
+    ends = ("runner_on_ok", "runner_on_failed", "runner_on_skipped", "runner_on_unreachable")
+    begun, ended = (
+        {(event["event_data"]["task_uuid"], event["event_data"]["host"]) for event in events if event["event"] in kinds}
+        for kinds in (("runner_on_start",), ends)
+    )
+    assert begun and not begun - ended
+
+
+def test_every_playbook_is_a_job_of_awx_and_leaves_what_it_came_to(awx: Awx) -> None:
+    service = awx.service
+    healthy = awx.launch("outage_detect")
+    assert (healthy.rc, healthy.artifacts["outage_detect"][HOST]["severity"]) == (0, "none")
+
+    # Under maintenance nothing acts.
+    until = {"outage_maintenance_until": "+2h", "outage_maintenance_reason": "Release 4.2"}
+    assert awx.launch("outage_maintenance", outage_maintenance_state="present", **until).rc == 0
+    service.kill()
+    survey = {"outage_recover_reason": "The phone rang", "outage_recover_ticket": "INC-4711"}
+    refused = awx.launch("outage_recover", outage_recover_highest_rung="clean_start_recovery", **survey)
+    assert refused.rc != 0 and "Release 4.2" in awx.screen(refused) and not service.pids()
+    assert awx.launch("outage_maintenance", outage_maintenance_state="absent", **until).rc == 0
+
+    # The way of the workflow: detect fails, triage, restart, verify, postmortem.
+    down = awx.launch("outage_detect")
+    assert (down.rc != 0, down.artifacts["outage_detect"][HOST]["severity"]) == (True, "emergency")
+    workflow = {"outage_recover_continued": True, **survey}
+    triage = awx.launch("outage_triage", **workflow)
+    assert triage.rc == 0 and triage.artifacts["outage_triage"][HOST]["findings"]
+    restart = awx.launch("outage_restart", outage_recover_highest_rung="restart", **workflow)
+    outcome = restart.artifacts["outage_recover"][HOST]
+    assert (restart.rc, outcome["outcome"], outcome["rung"]) == (0, "recovered", "restart")
+    assert (outcome["reason"], outcome["ticket"], outcome["halted"]) == ("The phone rang", "INC-4711", "")
+    verified = awx.launch("outage_verify", **workflow)
+    assert (verified.rc, verified.artifacts["outage_verify"][HOST]["verified"]) == (0, True)
+    assert awx.launch("outage_postmortem", **workflow).rc == 0
+
+    # The container is gone; the postmortem is on the host, and the artifacts say where.
+    kept = sorted(path.name for path in (service.state / "postmortems").iterdir())
+    assert {f"{outcome['incident']}{suffix}" for suffix in (".md", ".json", ".html")} <= set(kept)
+    told = json.loads((service.state / "postmortems" / f"{outcome['incident']}.json").read_text("utf-8"))
+    assert (told["outcome"], told["rung"]) == ("recovered", "restart") and told["steps"] and told["source"] == "verdict"
+    assert restart.artifacts["outage_postmortem"][HOST]["on_host"] == str(service.state / "postmortems")
+
+    # On a healthy service the others do nothing.
+    for playbook in ("outage_standard_recovery", "outage_clean_start"):
+        pids = service.pids()
+        assert (awx.launch(playbook, **survey).rc, service.pids()) == (0, pids)
+    checked = awx.launch("database_recover", "--check", database_recovery_method="auto", **survey)
+    assert checked.rc == 0
+
+    secrets = [awx.password, service.environment()["JWT_SECRET"], TOKEN]
+    for job in awx.launched:
+        assert_complete(job)
+        assert not [secret for secret in secrets if secret in awx.all_text(job.folder)]
+    assert not [secret for secret in secrets if secret in awx.all_text(service.state)]
+
+
+def test_a_workflow_that_does_not_recover_ends_in_escalation(awx: Awx) -> None:
+    service = awx.service
+    service.kill()
+    server = service.app / "backend" / "server.js"
+    code = server.read_text("utf-8")
+    server.write_text("process.exit(3)\n", encoding="utf-8")
+    workflow = {
+        "outage_recover_continued": True,
+        "outage_recover_reason": "A test",
+        "outage_recover_highest_rung": "restart",
+    }
+
+    restart = awx.launch("outage_restart", **workflow)
+    outcome = restart.artifacts["outage_recover"][HOST]
+    assert (restart.rc != 0, outcome["outcome"], outcome["halted"]) == (True, "not_recovered", "")
+    assert [tried["rung"] for tried in outcome["rungs_tried"]] == ["restart"]
+    # What another step may still mend is told by nobody yet.
+    assert outcome["escalation"]["to"] == []
+    # Above what was allowed nothing is tried, and nobody is asked to approve it.
+    gate = awx.launch("outage_triage", outage_triage_rung="clean_start_recovery", **workflow)
+    assert gate.rc != 0 and "The highest rung that is allowed is restart." in awx.screen(gate)
+    end = awx.launch("outage_escalate", **workflow)
+    last = end.artifacts["outage_recover"][HOST]
+    assert (end.rc != 0, last["outcome"], last["incident"]) == (True, "not_recovered", outcome["incident"])
+    assert last["escalation"]["to"] and not service.pids()
+
+    # The service is mended by hand. What an earlier step has seen ends the climb all the same, and is not forgotten.
+    server.write_text(code, encoding="utf-8")
+    service.start()
+    pids = service.pids()
+    awx.artifacts["outage_recover"] = {HOST: {"halted": "Rows are missing.", "data_loss": "suspected"}}
+    for playbook in ("outage_standard_recovery", "outage_escalate"):
+        halted = awx.launch(playbook, outage_recover_reason="A test", outage_recover_continued=True)
+        outcome = halted.artifacts["outage_recover"][HOST]
+        assert (halted.rc != 0, outcome["outcome"], outcome["halted"]) == (True, "not_recovered", "Rows are missing.")
+        assert outcome["data_loss"] == "suspected" and "DBA" in outcome["escalation"]["to"]
+        assert service.pids() == pids
