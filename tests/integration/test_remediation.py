@@ -260,6 +260,19 @@ def test_a_stale_lock_is_released_and_what_is_pending_applied(service: Service) 
     service.start()
 
 
+def test_a_service_that_may_not_be_started_is_not_stopped(service: Service) -> None:
+    pids = service.pids()
+    pending = {"cause": "migration_pending", "confidence": 0.9, "explained_by": None}
+    pending["details"] = {"pending": ["20991231000000_add_note.js"], "lock_held": False}
+    unread = {"cause": "db_unchecked", "confidence": 0.9, "explained_by": None, "details": {}, "blocks_start": True}
+    unread["summary"] = "Whether it is sound could not be told."
+    _run, result = mend(service, [pending, unread], remediation_allowed=["migration_pending"])
+    entry = only(result)
+    assert (entry["changed"], entry["failed"]) == (False, True)
+    assert entry["detail"][-1].endswith("it might not be started again: Whether it is sound could not be told.")
+    assert service.pids() == pids
+
+
 @pytest.fixture
 def released(service: Service) -> Service:
     """The service as a repository with two releases, the later one of which falls at its start."""
