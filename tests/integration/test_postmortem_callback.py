@@ -18,7 +18,7 @@ import time
 
 import pytest
 import yaml
-from test_postmortem_issue import TOKEN, Api
+from github_api import TOKEN, Api
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ANSIBLE = os.environ.get("ITSM_NEXUS_TEST_ANSIBLE_PLAYBOOK") or str(
