@@ -54,7 +54,7 @@ def is_over(drill: Drill) -> bool:
 def next_run(drill: Drill, name: str, *, ended_at: float, patient: bool) -> None:
     """Let the lease of the killed run end, and run the playbook until it has nothing left to do."""
     held = runs.lease(drill)["lease"]
-    taken = not held["released"]
+    taken = held is not None and not held["released"]
     if taken:
         assert held["ends"] - ended_at <= LEASE
     if not patient:
