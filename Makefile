@@ -40,7 +40,7 @@ unit: $(VENV)/test.stamp ## Tests of the logic, a minute
 	$(BIN)/pytest --numprocesses=auto tests/unit
 
 integration: $(VENV)/test.stamp ## Playbooks against the stand-in service on this machine, minutes
-	$(WITH_PATH) $(BIN)/pytest tests/integration
+	$(WITH_PATH) $(BIN)/pytest --numprocesses=auto tests/integration
 
 molecule: $(VENV)/test.stamp ## Drills on real systemd hosts, minutes; SCENARIO=name for one
 	molecule/hosts/install

@@ -103,17 +103,16 @@ def test_a_healthy_service_is_left_alone(service: Service) -> None:
         assert run.rc == 0
         assert run.recap()["changed"] == 0
     assert service.pids() == pids
-    assert not service.state.exists()
+    # When it was last found well is all that stays.
+    assert [entry.name for entry in service.state.iterdir()] == ["last_healthy"]
     assert not run.documents("")
 
 
 def test_a_healthy_service_costs_at_most_three_round_trips(service: Service) -> None:
-    run = service.play("playbooks/outage_recover.yml", "-vv")
+    # At -vvv the connection tells of every command that it runs on the host.
+    run = service.play("playbooks/outage_recover.yml", "-vvv")
     assert run.rc == 0
-    # At -vv every task says which file it stands in; what ran on the host are the modules named in those lines.
-    names = re.findall(r"^TASK \[(.*?)\]", run.screen, flags=re.MULTILINE)
-    modules = [name for name in names if not re.search(r"Validating arguments|Refuse|End here|Detection", name)]
-    assert len(modules) <= 3, names
+    assert 2 <= len(re.findall(r"^<localhost> EXEC", run.screen, flags=re.MULTILINE)) <= 3
 
 
 def test_check_mode_changes_nothing_and_says_what_it_would_do(service: Service) -> None:
