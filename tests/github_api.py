@@ -2,37 +2,92 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A GitHub that is served over HTTP here: as much of its API of issues as publishing needs."""
+"""A GitHub that is served over HTTP here: its rules for issues, held to GitHub's own description of its API."""
 
 from __future__ import annotations
 
+import copy
+import functools
 import http.server
 import json
 import re
+import subprocess
 import threading
 import urllib.parse
+from pathlib import Path
+
+import openapi_core
+from openapi_core.testing import MockRequest, MockResponse
 
 TOKEN = "ghp_CANARY"
+# Which descriptions there are, and the path that such a server has its API under.
+SERVERS = {"api.github.com": "", "enterprise-server": "/api/v3"}
+ISSUES = "/repos/{owner}/{repo}/issues"
+COMMENTS = ISSUES + "/{issue_number}/comments"
+# Answers of whatever stands before an operation: the description of the operation says nothing of them.
+ANYWHERE = {401, 429, 500, 502, 503}
+
+
+@functools.cache
+def described(server):
+    """Return GitHub's description of its operations on issues; fetched once per machine, see github/describe."""
+    script = Path(__file__).parent / "github" / "describe"
+    folder = subprocess.run([script], check=True, stdout=subprocess.PIPE, text=True, timeout=300).stdout.strip()
+    return json.loads((Path(folder) / f"{server}.json").read_text(encoding="utf-8"))
+
+
+@functools.cache
+def rules(server):
+    return openapi_core.OpenAPI.from_dict(described(server))
 
 
 class Api(http.server.ThreadingHTTPServer):
-    """As much of GitHub's REST API as issues need, with its rules: labels may be dropped, bodies may be too long."""
+    """GitHub's REST API as far as issues need it: labels may be dropped, bodies may be too long, servers have trouble.
 
-    def __init__(self):
+    A request that GitHub's description does not allow is answered 422; it and an answer that the description does not
+    know stand in C(violations), which a test wants empty at its end.
+    """
+
+    def __init__(self, server="api.github.com"):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.issues, self.comments, self.requests = [], {}, []
-        self.troubles, self.drops_labels, self.page = [], False, 2
+        self.base, self.rules = SERVERS[server], rules(server)
+        self.issues, self.comments, self.requests, self.violations = [], {}, [], []
+        # (method or None, status, headers): the answers to the next requests.
+        self.troubles, self.drops_labels = [], False
+        paths = described(server)["paths"]
+        self.examples = {
+            path: paths[path]["post"]["responses"]["201"]["content"]["application/json"]["examples"]["default"]["value"]
+            for path in (ISSUES, COMMENTS)
+        }
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.server_port}"
+        return f"http://127.0.0.1:{self.server_port}{self.base}"
 
-    def add(self, **keys):
+    def add(self, *, title="Something else", body="", labels=(), assignees=(), **keys):
+        """Put an issue there, in all else like the one of GitHub's documentation."""
+        example = copy.deepcopy(self.examples[ISSUES])
+        # Theirs is a pull request too.
+        example.pop("pull_request", None)
         number = len(self.issues) + 1
-        made = {"number": number, "html_url": f"https://git.example/o/r/issues/{number}", "labels": [], "assignees": []}
-        self.issues.append({**made, "body": "", **keys})
-        return self.issues[-1]
+        example.update(
+            number=number,
+            html_url=f"https://git.example/o/r/issues/{number}",
+            title=title,
+            body=body,
+            labels=[{**example["labels"][0], "name": name} for name in labels],
+            assignees=[{**example["assignees"][0], "login": login} for login in assignees],
+            **keys,
+        )
+        self.issues.append(example)
+        return example
+
+    def comment(self, number, body):
+        url = f"https://git.example/o/r/issues/{number}#issuecomment-1"
+        made = {**copy.deepcopy(self.examples[COMMENTS]), "body": body, "html_url": url}
+        self.comments.setdefault(number, []).append(made)
+        return made
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -40,6 +95,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
     def answer(self, status, content, **headers):
+        if status not in ANYWHERE and not self.path_is_foreign:
+            known = MockResponse(json.dumps(content).encode(), status_code=status, content_type="application/json")
+            self.hold_to(lambda: self.server.rules.validate_response(self.asked(), known), f"answer {status}")
         data = json.dumps(content).encode()
         self.send_response(status)
         for name, value in {"Content-Type": "application/json", "Content-Length": len(data), **headers}.items():
@@ -47,24 +105,56 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
+    def trouble(self, status, message, *errors, **headers):
+        told = {"message": message, "documentation_url": "https://docs.github.com/rest", "status": str(status)}
+        self.answer(status, {**told, "errors": list(errors)} if errors else told, **headers)
+
+    def asked(self):
+        return MockRequest(
+            "http://127.0.0.1",
+            self.command.lower(),
+            urllib.parse.urlsplit(self.path).path,
+            args=self.query,
+            headers=dict(self.headers.items()),
+            data=self.sent,
+            content_type=self.headers["Content-Type"] or "",
+        )
+
+    def hold_to(self, check, what):
+        """Return whether GitHub's description allows it."""
+        try:
+            check()
+        except openapi_core.exceptions.OpenAPIError as error:
+            told = getattr(error.__cause__, "schema_errors", None) or [error]
+            self.server.violations.append(
+                f"{self.command} {self.path}: {what}: "
+                + "; ".join(getattr(each, "message", str(each)) for each in told)
+            )
+            return False
+        return True
+
     def begin(self):
-        """Return whether the request may go on: the token is right and no trouble is due."""
+        """Return whether the request may go on: the token is right, GitHub knows it, and no trouble is due."""
+        self.sent = self.rfile.read(int(self.headers["Content-Length"] or 0)) or None
         self.server.requests.append((self.command, self.path))
-        self.query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(self.path).query))
-        self.route = urllib.parse.urlsplit(self.path).path.split("/repos/o/r")[-1]
+        place = urllib.parse.urlsplit(self.path)
+        self.query = dict(urllib.parse.parse_qsl(place.query))
+        self.route = place.path.removeprefix(f"{self.server.base}/repos/o/r")
+        self.path_is_foreign = not place.path.startswith(f"{self.server.base}/repos/o/r/")
         if self.headers["Authorization"] != f"Bearer {TOKEN}":
-            self.answer(401, {"message": "Bad credentials"})
-        elif not urllib.parse.urlsplit(self.path).path.startswith("/repos/o/r/"):
-            self.answer(404, {"message": "Not Found"})
+            self.trouble(401, "Bad credentials")
+        elif self.path_is_foreign:
+            self.trouble(404, "Not Found")
+        elif not self.hold_to(lambda: self.server.rules.validate_request(self.asked()), "request"):
+            self.trouble(422, "Validation Failed")
         elif self.server.troubles and self.server.troubles[0][0] in (self.command, None):
             _command, status, headers = self.server.troubles.pop(0)
-            self.answer(status, {"message": f"trouble {status}"}, **headers)
+            self.trouble(status, f"trouble {status}", **headers)
         else:
             return True
         return False
 
     def listed(self, items):
-        # Fewer a page than asked for would be the end of the list: so the pages here are full or last.
         size, page = int(self.query["per_page"]), int(self.query["page"])
         self.answer(200, items[(page - 1) * size : page * size])
 
@@ -80,21 +170,28 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.listed(self.server.comments.get(number, []))
 
     def do_POST(self):
-        sent = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if not self.begin():
             return
-        if len(sent["body"]) > 65536:
-            self.answer(422, {"message": "Validation Failed", "errors": [{"field": "body", "code": "too_long"}]})
-        elif self.route == "/issues":
-            if "gone" in sent.get("assignees", []):
-                self.answer(
-                    422, {"message": "Validation Failed", "errors": [{"field": "assignees", "code": "invalid"}]}
-                )
-                return
-            labels = [] if self.server.drops_labels else [{"name": name} for name in sent.get("labels", [])]
-            assignees = [{"login": name} for name in sent.get("assignees", [])]
-            self.answer(201, self.server.add(**{**sent, "labels": labels, "assignees": assignees}))
-        else:
+        sent = json.loads(self.sent)
+        if len(sent["body"].encode("utf-16-le")) > 2 * 65536:
+            self.refuse("body", "body is too long (maximum is 65536 characters)")
+        elif self.route != "/issues":
             number = int(re.fullmatch(r"/issues/(\d+)/comments", self.route)[1])
-            self.server.comments.setdefault(number, []).append(sent)
-            self.answer(201, {"html_url": f"https://git.example/o/r/issues/{number}#issuecomment-1"})
+            self.answer(201, self.server.comment(number, sent["body"]))
+        elif "gone" in sent.get("assignees", []):
+            self.refuse("assignees")
+        else:
+            labels = [] if self.server.drops_labels else sent.get("labels", [])
+            self.answer(201, self.server.add(**{**sent, "labels": labels}))
+
+    def refuse(self, field, message="is invalid"):
+        self.trouble(
+            422,
+            "Validation Failed",
+            {
+                "resource": "Issue",
+                "field": field,
+                "code": "custom" if " " in message else "invalid",
+                "message": message,
+            },
+        )

@@ -568,6 +568,7 @@ def publishing(controller, collection, tmp_path):
         tasks = [LOOK, opening, RECOVERY[2], RECOVERY[3], role]
         yield controller, api, state, controller.playbook("recover.yml", tasks, vars=variables)
         api.shutdown()
+        assert api.violations == []
 
 
 def test_the_role_publishes_what_the_run_came_to(publishing):
@@ -578,7 +579,7 @@ def test_the_role_publishes_what_the_run_came_to(publishing):
     assert TOKEN not in output and TOKEN not in controller.everything()
     (made,) = api.issues
     assert made["title"] == "Postmortem: node1, incident INC-1"
-    assert made["labels"] == [{"name": "postmortem"}]
+    assert [each["name"] for each in made["labels"]] == ["postmortem"]
     for told in ("**RECOVERED**", "12 users", "9 of 40 were answered with 5xx", "Closed | 2026-03-02T01:00:30.000Z"):
         assert told in made["body"]
     assert "was cut short" not in made["body"]
