@@ -167,6 +167,7 @@ class Incident:
     error: Optional[str] = _says("What stopped the recovery.")
     next_step: Optional[str] = _says("What a person is to do next.")
     findings: List[Dict[str, Any]] = _says("Causes, the most likely first, with their evidence.")
+    resources: Dict[str, Any] = _says("Disk, memory and log as the first look found them.")
     probe: Dict[str, Any] = _says("The first health probe that failed.")
     database: Dict[str, Any] = _says("The last check of the database.")
     runs: List[Run] = _says("The runs that worked on it.")

@@ -93,20 +93,54 @@ def _automation(words: Words, incident: model.Incident) -> Action:
 
 def _rotation(words: Words, incident: model.Incident, causes: Sequence[str]) -> Action:
     title = words.say("action.rotation")
+    seen = words.joined([*_room(words, incident), *_log(words, incident)])
     if "disk_full" in causes:
-        return Action(title, True, words.say("action.rotation.full"))
+        return Action(title, True, _with(words, "action.rotation.full", seen))
     if not incident.findings:
         return Action(title, True, words.say("action.rotation.unknown"))
-    return Action(title, False, words.say("action.rotation.fine"))
+    return Action(title, False, _with(words, "action.rotation.fine", seen))
 
 
 def _resources(words: Words, incident: model.Incident, causes: Sequence[str]) -> Action:
     title = words.say("action.resources")
+    seen = words.joined([*_memory(words, incident), *_room(words, incident)])
     short = sorted({_RESOURCE_CAUSES[each] for each in causes if each in _RESOURCE_CAUSES})
     if short:
         what = words.listed([words.name("resource", each) for each in short])
         named = words.listed([words.name("cause", each) for each in causes if each in _RESOURCE_CAUSES])
-        return Action(title, True, words.say("action.resources.short", what=what, causes=named))
+        return Action(title, True, _with(words, "action.resources.short", seen, what=what, causes=named))
     if not incident.findings:
         return Action(title, True, words.say("action.resources.unknown"))
-    return Action(title, False, words.say("action.resources.fine"))
+    return Action(title, False, _with(words, "action.resources.fine", seen))
+
+
+def _with(words: Words, key: str, seen: str, **values: object) -> str:
+    """Return a sentence and what was seen, where it is on record."""
+    told = words.say(key, **values)
+    return words.say("label", name=told, text=seen) if seen else told
+
+
+def _room(words: Words, incident: model.Incident) -> List[str]:
+    """Return how much room the fullest file system of the service had."""
+    disks = [
+        each for each in incident.resources.get("disk") or [] if each.get("size") and each.get("available") is not None
+    ]
+    if not disks:
+        return []
+    fullest = min(disks, key=lambda each: float(each["available"]) / float(each["size"]))
+    sizes = {name: words.size(fullest[name]) for name in ("available", "size")}
+    return [words.say("action.seen.disk", mount=fullest.get("mount"), **sizes)]
+
+
+def _log(words: Words, incident: model.Incident) -> List[str]:
+    log = incident.resources.get("log") or {}
+    if log.get("size") is None:
+        return []
+    return [words.say("action.seen.log", path=log.get("path"), size=words.size(log["size"]))]
+
+
+def _memory(words: Words, incident: model.Incident) -> List[str]:
+    memory = incident.resources.get("memory") or {}
+    if not memory.get("total") or memory.get("available") is None:
+        return []
+    return [words.say("action.seen.memory", **{name: words.size(memory[name]) for name in ("available", "total")})]

@@ -23,6 +23,7 @@ _INSTANT = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"
 # Fields that hold results of modules, and what the whitelist lets through of them.
 _OF_WHITELIST: Mapping[str, Any] = {
     "findings": whitelist.RESULTS["triage_info"]["findings"],
+    "resources": whitelist.RESULTS["triage_info"]["facts"],
     "probe": whitelist.RESULTS["health_probe"],
     "database": whitelist.RESULTS["sqlite_check"],
     "escalation": whitelist.OUTCOME["escalation"],

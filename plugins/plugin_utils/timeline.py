@@ -255,6 +255,7 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
         error=verdict.get("error"),
         next_step=verdict.get("next_step"),
         findings=findings,
+        resources=_first(*(result.get("facts") for result in _results(events, "triage_info"))) or {},
         probe=failing[0] if failing else {},
         database=checks[-1] if checks else {},
         runs=[_run(run) for run in runs],

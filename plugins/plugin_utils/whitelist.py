@@ -94,6 +94,11 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
                 "explained_by": TEXT,
             }
         ),
+        "facts": {
+            "disk": Each({"use": TEXT, "mount": TEXT, "size": NUMBER, "available": NUMBER}),
+            "memory": {"total": NUMBER, "available": NUMBER},
+            "log": {"path": TEXT, "size": NUMBER},
+        },
         "bundle": TEXT,
         "row_counts": _ROWS,
         "data_loss_suspected": FLAG,

@@ -71,6 +71,15 @@ class Words:
         """Return a count with thousands separated."""
         return f"{value:,.0f}"
 
+    def size(self, number: float) -> str:
+        """Return bytes as a person says them: C(512 B), C(3.4 MiB), C(12 GiB)."""
+        unit = "B"
+        for larger in ("KiB", "MiB", "GiB", "TiB"):
+            if number < 1024:
+                break
+            number, unit = number / 1024, larger
+        return f"{number:.1f} {unit}" if unit != "B" and number < 9.95 else f"{number:,.0f} {unit}"
+
     def listed(self, names: Sequence[str], *, limit: int = 5) -> str:
         """Return C(a, b and c), C(a, b and 7 more)."""
         shown, comma = list(names[:limit]), self.sentences["list.comma"]

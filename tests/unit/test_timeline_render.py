@@ -209,6 +209,34 @@ def test_the_checklist_is_argued_from_the_incident(changes, wanted):
     assert all(action.why for action in actions)
 
 
+def test_memory_and_disk_are_argued_with_what_was_free():
+    gib = 1 << 30
+    resources = {
+        "disk": [
+            {"mount": "/", "size": 40 * gib, "available": 30 * gib},
+            {"mount": "/srv", "size": 8 * gib, "available": gib},
+        ],
+        "memory": {"total": 4 * gib, "available": 1.5 * gib},
+        "log": {"path": "/var/log/itsm/server.log", "size": 2048},
+    }
+    told = incident(findings=[{"cause": "killed", "confidence": 0.9}], resources=resources)
+    why = {action.title: action.why for action in prose_actions.actions(EN, told)}
+    assert why["Check log rotation"] == (
+        "no full file system was found: 1.0 GiB of 8.0 GiB were free on /srv; /var/log/itsm/server.log had 2.0 KiB"
+    )
+    assert why["Consider more memory or disk"] == (
+        "neither memory nor disk was found short: "
+        "1.5 GiB of 4.0 GiB of memory were free; 1.0 GiB of 8.0 GiB were free on /srv"
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "told"), [(0, "0 B"), (1023, "1,023 B"), (1024, "1.0 KiB"), (12 << 30, "12 GiB"), (5 << 50, "5,120 TiB")]
+)
+def test_sizes(size, told):
+    assert EN.size(size) == told
+
+
 def test_what_is_merely_possible_is_no_item_to_settle():
     finding = {"cause": "wal_pending", "confidence": 0.2, "remedy": "Leave the WAL alone."}
     assert all("WAL" not in action.title for action in prose_actions.actions(EN, incident(findings=[finding])))
