@@ -19,7 +19,7 @@ import re
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _triage_misfits
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage_view import SIGNALS, View, says
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage_view import SENT, SIGNALS, View, says
 
 RUNGS = ("restart", "standard_recovery", "clean_start_recovery")
 
@@ -30,6 +30,9 @@ _WRITTEN_TO = ("application", "database", "log")
 _START_SECONDS = 20.0
 
 _LOOP_FALLS = 3
+
+# What makes a process end itself by a signal.
+_CRASHES = ("heap_oom", "modules_broken", "db_corrupt", "disk_full", "config_mismatch", "unhandled_exception")
 
 # Exit codes of processes that shells and Node end by a signal: 128 + number.
 _ABORTED = (6, 134)
@@ -67,7 +70,8 @@ class Finding:
     C(confidence): from a half on it is a likely cause, below that it is worth a note. C(remedy): what to do now;
     C(prevention): what to do against the next time. C(blocks_start): starting the service would do harm.
     C(useless_rungs): the rungs of the ladder that cannot mend it. C(details): for those who act on it. C(explains):
-    which of the consequences in the table it has here, all of them for C(None).
+    which of the consequences in the table it has here, all of them for C(None). C(only_by): by which of the causes it
+    can be explained here, by all of them for C(None).
     """
 
     confidence: float
@@ -79,6 +83,7 @@ class Finding:
     useless_rungs: Sequence[str] = ()
     details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     explains: Optional[Sequence[str]] = None
+    only_by: Optional[Sequence[str]] = None
     cause: str = ""
     explained_by: Optional[str] = None
 
@@ -90,7 +95,7 @@ class Finding:
     def as_dict(self) -> Dict[str, Any]:
         """Return it as the module returns it."""
         found = dataclasses.asdict(self)
-        del found["explains"]
+        del found["explains"], found["only_by"]
         return {**found, "useless_rungs": list(self.useless_rungs), "rungs_help": self.rungs_help}
 
 
@@ -164,14 +169,15 @@ def oom_kill(view: View) -> Optional[Finding]:
     seen = kernel.get("out_of_memory") or ()
     groups = {int(pid): group for line in seen for group, pid in _OF_CGROUP.findall(line["text"])}
     pids = {unit.get("last_pid")} - {None, 0}
+    named = re.sub(r"\.service\Z", "", unit.get("name") or "")
     sure, perhaps, others = [], [], []
     for line in seen:
         if line["pid"] is None:
             continue
         group = groups.get(line["pid"], "")
-        if line["pid"] in pids or (unit.get("name") and f"/{unit['name']}.service" in group):
+        if line["pid"] in pids or (named and f"/{named}.service/" in f"{group}/"):
             sure.append(line)
-        elif not group and (line["name"] or "").startswith(("node", "MainThread")):
+        elif not group and (line["name"] or "").startswith(("node", "MainThread")) and view.ended_at(line["at"]):
             perhaps.append(line)
         else:
             others.append(line)
@@ -200,12 +206,16 @@ def heap_oom(view: View) -> Optional[Finding]:
     if not words or not view.troubled:
         return None
     aborted = view.part("unit").get("exit_status") in _ABORTED
+    # Words alone, that anybody may have it log, against the fact that it was ended otherwise.
+    refuted = view.ended_by_others and not any("status=6/ABRT" in item["text"] for item in view.exits)
     lines = [line for source in ("log", "journal") for line in view.part(source).get("lines") or ()]
     heaps = [int(size) << 20 for line in lines for size in _HEAP.findall(line)]
     heaps += [size << 20 for size in (view.part("environment").get("max_old_space_size"),) if size]
     return Finding(
-        confidence=0.97 if aborted else 0.93,
-        summary="Node reached the limit of its own heap and aborted; the host's memory was not the limit.",
+        confidence=0.45 if refuted else 0.97 if aborted else 0.93,
+        summary="The log speaks of the limit of Node's heap, but it was not what ended the service."
+        if refuted
+        else "Node reached the limit of its own heap and aborted; the host's memory was not the limit.",
         evidence=words + (view.unit_ending() if aborted else []),
         remedy="Restart the service; where the load explains the need, give it the heap proposed.",
         prevention="Look for the leak; raise --max-old-space-size only if the load explains the need.",
@@ -383,7 +393,8 @@ def tls_expired(view: View) -> Optional[Finding]:
     if serving:
         confidence = 0.95 if fault or outdated else 0.6 if well else 0.8
     elif words:
-        confidence = 0.9 if fault else 0.6
+        # Where all is well here, it may have been another one's certificate that it complained of.
+        confidence = 0.9 if fault else 0.45 if well else 0.6
     else:
         # Not why it is down, but what would be missed once it is up.
         confidence = 0.45
@@ -408,7 +419,7 @@ def tls_expired(view: View) -> Optional[Finding]:
             "key_path": key.get("path"),
             "not_after": (outdated or [file])[0].get("not_after"),
         },
-        explains=_FALLS if words else (),
+        explains=_FALLS if words and not (well and not serving) else (),
     )
 
 
@@ -613,7 +624,8 @@ def unhandled_exception(view: View) -> Optional[Finding]:
     """An exception nobody caught ended the process, or it ended itself over an error."""
     if not view.troubled:
         return None
-    found = view.exceptions()
+    # One that was only logged did not end what somebody else has ended.
+    found = [pair for pair in view.exceptions() if pair[1]["fatal"] or not view.ended_by_others]
     word = view.last_word() if view.gone and not found else None
     by_hand = view.part("service").get("manager") == "process" and view.gone
     if not found and not (word and (view.exited or by_hand)):
@@ -668,6 +680,8 @@ def hung(view: View) -> Optional[Finding]:
             evidence.append(says(f"/proc/pressure/{name}", f"everything waited for {name} {stalled} % of the time"))
     return Finding(
         confidence=0.97 if stopped_ones else 0.85,
+        # Nothing but somebody's signal stops a process.
+        only_by=("port_conflict",) if stopped_ones else None,
         summary=(
             f"The process {stopped_ones[0]['pid']} was stopped (SIGSTOP) and does nothing."
             if stopped_ones
@@ -715,6 +729,7 @@ def killed(view: View) -> Optional[Finding]:
     if result in ("signal", "core-dump", "watchdog") or (result == "timeout" and not view.asked) or sent:
         return Finding(
             confidence=0.85 if sent else 0.9,
+            only_by=None if view.given_up else _sends(view.signal),
             summary=f"The process was ended by signal {name}." if hard else f"systemd ended it: {result}.",
             evidence=view.unit_ending() + ([ended] if ended else []),
             remedy="Start the service.",
@@ -722,16 +737,23 @@ def killed(view: View) -> Optional[Finding]:
             if result in ("watchdog", "timeout")
             else "Find out who or what sent the signal.",
         )
-    fall = re.search(r"code=(?:killed|dumped), status=\d+/(\w+)", view.last_fall)
-    if fall:
+    if view.last_fall and view.signal:
         return Finding(
             confidence=0.85,
-            summary=f"The process was ended by signal {fall.group(1)}; systemd has started it again.",
+            only_by=None if view.given_up else _sends(view.signal),
+            summary=f"The process was ended by signal {view.signal}; systemd has started it again.",
             evidence=[says("journal", view.last_fall)],
             remedy="See whether it holds.",
             prevention="Find out who or what sent the signal.",
         )
     return _gone_without_a_word(view)
+
+
+def _sends(signal: str) -> Sequence[str]:
+    """Return the causes that end a process by this signal: one that somebody sent follows from nothing but his will."""
+    if signal == "KILL":
+        return ("oom_kill",)
+    return () if signal in SENT else _CRASHES
 
 
 def _gone_without_a_word(view: View) -> Optional[Finding]:
@@ -743,6 +765,8 @@ def _gone_without_a_word(view: View) -> Optional[Finding]:
         return Finding(
             confidence=0.7,
             summary="The process is gone without a last word: it was killed, or the host went down.",
+            # What it had complained of before it would have been its last word.
+            only_by=("oom_kill", "disk_full", "disk_read_only", "config_mismatch"),
             evidence=[says("pid file", "it is there, the process is not, and the log ends without an error")],
             remedy="Start the service.",
             prevention="Find out what ended it.",
@@ -784,6 +808,7 @@ def stopped(view: View) -> Optional[Finding]:
             + [says("journal", f"{item['at']} {item['text']}") for item in list(view.part("journal")["stops"])[-2:]],
             remedy=remedy,
             prevention=prevention,
+            only_by=(),
             details={"by_operator": True, "at": view.asked[-1]["at"]},
         )
     if (unit.get("active_state"), unit.get("result")) == ("inactive", "success") and not killed(view):
@@ -895,11 +920,12 @@ CAUSES: Dict[str, Cause] = {
 }
 
 
-def _explains(name: str, finding: Finding, other: str) -> bool:
-    """Whether a finding of the cause C(name) explains one of the cause C(other)."""
+def _explains(name: str, other: str, *, found: Mapping[str, Finding]) -> bool:
+    """Whether of what was C(found) the cause C(name) explains the cause C(other)."""
+    finding, only_by = found[name], found[other].only_by
     if other not in CAUSES[name].explains or finding.confidence < _LIKELY:
         return False
-    return finding.explains is None or other in finding.explains
+    return (finding.explains is None or other in finding.explains) and (only_by is None or name in only_by)
 
 
 def _ranked(found: Mapping[str, Finding]) -> List[Finding]:
@@ -907,7 +933,7 @@ def _ranked(found: Mapping[str, Finding]) -> List[Finding]:
 
     That nothing says why comes before what is worth a note, and explains nothing.
     """
-    explained_by = {name: [other for other in found if _explains(other, found[other], name)] for name in found}
+    explained_by = {name: [other for other in found if _explains(other, name, found=found)] for name in found}
     ranked: List[Finding] = []
     waiting = sorted(
         found, key=lambda name: (found[name].confidence < _LIKELY and name != "unknown", -found[name].confidence)

@@ -36,6 +36,11 @@ _NO_DAMAGE = ("locked", "schema_too_new")
 _NOT_OPENED = ("Permission denied", "Operation not permitted", "unable to open database file", "Too many open files")
 
 SIGNALS = {1: "HUP", 2: "INT", 3: "QUIT", 4: "ILL", 6: "ABRT", 7: "BUS", 9: "KILL", 11: "SEGV", 15: "TERM"}
+# Those that somebody sends; the others a process brings upon itself.
+SENT = ("HUP", "INT", "QUIT", "KILL", "TERM")
+_BY_SIGNAL = re.compile(r"code=(?:killed|dumped), status=\d+/(\w+)")
+# A line of the kernel's and one of systemd's about the same end are no further apart than these seconds.
+_SAME_END = 30.0
 
 # systemd shows so many of the unit's ends at most.
 _MOST_EXITS = 20
@@ -165,6 +170,34 @@ class View:
     def last_fall(self) -> str:
         """What the journal says of the latest end of the main process, where systemd has started it again."""
         return str(self.exits[-1]["text"]) if self.exits and self.restarted else ""
+
+    @property
+    def signal(self) -> str:
+        """The signal that ended the main process last; empty where it was none, or nothing tells."""
+        unit = self.part("unit")
+        if self.gone:
+            status = unit.get("exit_status") or 0
+            return SIGNALS.get(status, str(status)) if unit.get("exit_code") in ("killed", "dumped") else ""
+        fall = _BY_SIGNAL.search(self.last_fall)
+        return fall.group(1) if fall else ""
+
+    @property
+    def given_up(self) -> bool:
+        """Whether it was systemd that ended it, since it had waited for it too long."""
+        results = self.part("journal").get("results") or [{"text": ""}]
+        told = str(results[-1]["text"]) if self.restarted else f"'{self.part('unit').get('result')}'"
+        return any(f"'{name}'" in told for name in ("timeout", "watchdog"))
+
+    @property
+    def ended_by_others(self) -> bool:
+        """Whether somebody ended it, so that nothing that it met with itself is why."""
+        return (self.gone and bool(self.asked)) or (self.signal in SENT and not self.given_up)
+
+    def ended_at(self, at: Optional[str]) -> bool:
+        """Whether the main process may have ended at that instant: it did, or nobody knows when it did."""
+        known = [self.part("unit").get("exited_at"), *(item["at"] for item in self.exits)]
+        ends = [_clock.epoch(end) for end in known if end]
+        return not at or not ends or any(abs(_clock.epoch(at) - end) <= _SAME_END for end in ends)
 
     @property
     def falls(self) -> int:

@@ -659,6 +659,101 @@ def test_a_surer_consequence_does_not_come_before_its_cause():
     assert found[0].confidence < found[2].confidence
 
 
+# How it ended is a fact. What its log holds besides, some of it put there by whoever asks it for something, is words.
+BY_KILL = {"unit": {"result": "signal", "exit_code": "killed", "exit_status": 9, "exited_at": NOW}}
+BY_OPERATOR = [GONE, IN_ORDER, BY_TERM, STOPPING, exits(1)]
+RESTARTED_BY_KILL = [
+    {"unit": {"restarts": 1, "started_at": "2026-03-02T01:02:00.000Z"}},
+    {
+        "journal": {
+            "exits": [{"at": NOW, "text": "itsm-system.service: Main process exited, code=killed, status=9/KILL"}]
+        }
+    },
+]
+FROZEN = [
+    {"process": {"processes": [{"pid": 100, "state": "T", "started_at": "2026-02-01T00:00:00.000Z"}]}},
+    SILENT,
+]
+HEAP_WORDS = signature("heap_oom", "title=JavaScript heap out of memory")
+OTHER_NODE = {
+    "at": "2026-03-02T00:55:00.000Z",
+    "text": "Out of memory: Killed process 9 (node)",
+    "pid": 9,
+    "name": "node",
+}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        signature("db_locked", "SQLITE_BUSY"),
+        signature("disk_full", "ENOSPC"),
+        HEAP_WORDS,
+        signature("port_taken", "EADDRINUSE"),
+        MISSING_EXPRESS,
+        signature("tls", "CERT_HAS_EXPIRED"),
+        NO_TABLE,
+        exception(fatal=False),
+        {"kernel": {"out_of_memory": [OTHER_NODE]}},
+    ],
+)
+@pytest.mark.parametrize(
+    ("ending", "cause"),
+    [
+        ([GONE, BY_KILL], "killed"),
+        ([GONE, IN_ORDER, BY_TERM, exits(1)], "killed"),
+        (RESTARTED_BY_KILL, "killed"),
+        (BY_OPERATOR, "stopped"),
+        (FROZEN, "hung"),
+    ],
+)
+def test_words_do_not_say_why_somebody_ended_it(ending, cause, words):
+    found = evaluate(*ending, words)
+    assert (found[0].cause, found[0].explained_by) == (cause, None), [(item.cause, item.confidence) for item in found]
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause"),
+    [
+        # The kernel kills by KILL, V8 and native code by what they do themselves, systemd whom it has waited for.
+        ([BY_KILL, {"kernel": {"out_of_memory": [{**OTHER_NODE, "at": NOW}]}}], "oom_kill"),
+        ([{"unit": {"result": "core-dump", "exit_code": "dumped", "exit_status": 6}}, HEAP_WORDS], "heap_oom"),
+        (
+            [
+                {"unit": {"result": "core-dump", "exit_code": "dumped", "exit_status": 11}},
+                NATIVE,
+                {"dependencies": {"ok": False, "unloadable": ["better-sqlite3"]}},
+            ],
+            "modules_broken",
+        ),
+        (
+            [
+                {"unit": {"result": "timeout", "exit_code": "killed", "exit_status": 9}},
+                signature("db_locked", "SQLITE_BUSY"),
+            ],
+            "db_locked",
+        ),
+    ],
+)
+def test_what_can_end_it_that_way_still_explains_it(changes, cause):
+    found = evaluate(GONE, *changes)
+    assert [(item.cause, item.explained_by) for item in found[:2]] == [(cause, None), ("killed", cause)]
+
+
+def test_an_abort_before_it_was_stopped_was_one():
+    fell = {"journal": {"exits": [{"at": "2026-03-02T00:55:00.000Z", "text": "code=dumped, status=6/ABRT"}]}}
+    assert evaluate(*BY_OPERATOR, HEAP_WORDS, fell)[0].cause == "heap_oom"
+
+
+@pytest.mark.parametrize(
+    ("certificate", "cause"),
+    [({}, "unhandled_exception"), (WRONG_KEY, "tls_expired"), (None, "tls_expired")],
+)
+def test_the_certificate_of_another_site_is_not_ours(certificate, cause):
+    found = evaluate(GONE, EXIT_1, exception(), signature("tls", "CERT_HAS_EXPIRED"), {"certificate": certificate})
+    assert found[0].cause == cause
+
+
 def test_two_independent_faults_are_both_found():
     found = evaluate(
         FULL, {"certificate": {"expired": True, "subject": "a", "not_before": "b", "not_after": "c"}}, GONE
