@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Running a command with a deadline, as the service user where asked, its whole process group ended at the deadline."""
+"""Running a command with a deadline, as the service user where asked, its whole process group ended at the deadline.
+
+What it starts in the background and leaves running is left alone where the command itself ended in time.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,11 @@ import pwd
 import signal
 import subprocess
 import time
-from typing import Callable, Mapping, Optional, Sequence
+from typing import Callable, Mapping, Optional, Sequence, Tuple
+
+# Seconds between two looks whether a process has ended whose output has not, and that its output is then waited for.
+_LOOK = 0.25
+_LAST_WORDS = 1.0
 
 
 class CommandError(Exception):
@@ -70,6 +77,46 @@ def drop_to(user: Optional[str]) -> Optional[Callable[[], None]]:
     return become
 
 
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Whether it has, without taking note of it: as long as nobody has, no other process can have its number."""
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _finish(
+    process: subprocess.Popen[bytes], *, stdin: Optional[bytes], until: float
+) -> Tuple[Optional[int], bytes, bytes]:
+    """Return exit code (C(None) where the deadline came first), output and errors of a process.
+
+    Its end is what counts, and not that of its output: what it has left behind in a session of its own, which is not
+    ended with it, may hold that for ever. Nor is one waited for that hangs in the kernel.
+    """
+    ended_at: Optional[float] = None
+    given: Optional[bytes] = stdin
+    while True:
+        now = time.monotonic()
+        if ended_at is None and _has_ended(process):
+            ended_at = now
+        left = min(until, until if ended_at is None else ended_at + _LAST_WORDS) - now
+        try:
+            stdout, stderr = process.communicate(input=given, timeout=max(0.0, min(left, _LOOK)))
+            return process.returncode, stdout, stderr
+        except subprocess.TimeoutExpired as error:
+            given = None  # it is on its way
+            if left > _LOOK:
+                continue
+            said = (error.output or b"", error.stderr or b"")
+        ended = _has_ended(process)
+        if not ended:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_LAST_WORDS)
+        for pipe in filter(None, (process.stdin, process.stdout, process.stderr)):
+            with contextlib.suppress(OSError):
+                pipe.close()
+        return (process.returncode if ended else None, *said)
+
+
 def run(
     argv: Sequence[str],
     *,
@@ -100,15 +147,7 @@ def run(
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise CommandError(f"Cannot run {argv[0]!r}: {error}") from error
-    rc: Optional[int]
-    try:
-        stdout, stderr = process.communicate(input=stdin, timeout=timeout)
-        rc = process.returncode
-    except subprocess.TimeoutExpired:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        stdout, stderr = process.communicate()
-        rc = None
+    rc, stdout, stderr = _finish(process, stdin=stdin, until=started + timeout)
     return Completed(
         argv=list(argv),
         rc=rc,
