@@ -128,6 +128,16 @@ def tail(path: str, *, limit: int) -> Tuple[str, bool]:
     return data.decode("utf-8", "replace"), cut
 
 
+def split(text: str) -> List[str]:
+    """Return the lines of a log.
+
+    A line feed ends one, and nothing else that Python takes for an end: users may have U+2028 in what they call things,
+    and what follows it would pass for a line of its own.
+    """
+    lines = text.split("\n")
+    return [line[:-1] if line.endswith("\r") else line for line in (lines if lines[-1] else lines[:-1])]
+
+
 def dated(texts: Sequence[str]) -> List[Line]:
     """Return lines with their instants; a line that bears none (a stack) has that of the line before it."""
     lines = []

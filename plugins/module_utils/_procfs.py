@@ -128,7 +128,8 @@ def read_process(pid: int, *, proc_root: str = "/proc") -> Optional[Process]:
         status = _read(f"{folder}/status")
         cmdline = _read(f"{folder}/cmdline")
         start_ticks = int(fields[19])
-        uid = next(int(line.split()[2]) for line in status.splitlines() if line.startswith(b"Uid:"))
+        # At line feeds alone: a process may have a carriage return in its name, and another user behind it.
+        uid = next(int(line.split()[2]) for line in status.split(b"\n") if line.startswith(b"Uid:"))
         state, ppid = _text(fields[0]), int(fields[1])
     except (OSError, ValueError, IndexError, StopIteration):
         return None
@@ -171,7 +172,7 @@ def environment(pid: int, *, proc_root: str = "/proc") -> Optional[Dict[str, str
 def control_groups(pid: int, *, proc_root: str = "/proc") -> List[str]:
     """Return the control groups C(pid) is in, as systemd's C(ControlGroup) names them; empty where it has ended."""
     try:
-        lines = _text(_read(os.path.join(proc_root, str(pid), "cgroup"))).splitlines()
+        lines = _text(_read(os.path.join(proc_root, str(pid), "cgroup"))).split("\n")
     except OSError:
         return []
     return [line.split(":", 2)[2] for line in lines if line.count(":") >= 2]

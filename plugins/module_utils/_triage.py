@@ -184,7 +184,7 @@ class _Triage:
         self._ask(parts, timeout=timeout)
         unit = self.done.of("unit")
         self._known.update(
-            {name: unit.get(name) for name in ("main_pid", "control_group", "working_directory")},
+            {name: unit.get(name) for name in ("main_pid", "last_pid", "control_group", "working_directory")},
             unit_program=unit.get("program"),
             app_dir_answers=self.done.answered("app_dir"),
         )

@@ -26,6 +26,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage_questio
 )
 
 _LOG_BYTES = 512 * 1024
+_KERNEL_LINES = 5000
+_MOST_LINES = 20
 
 _KILLED = re.compile(r"[Kk]illed process (\d+),? \(([^)]*)\)")
 _OOM = re.compile(r"out of memory|oom-kill|oom_kill|oom_reaper|invoked oom-killer", re.IGNORECASE)
@@ -55,8 +57,9 @@ _NO_LIMIT = 1 << 62
 def _mounts() -> List[Tuple[str, str, str]]:
     """Return (mount point, device, type) of every mount; later ones hide earlier ones at the same point."""
     mounts = []
-    for line in read("/proc/self/mounts").splitlines():
-        device, point, kind = line.split()[:3]
+    # Blanks, tabs and line feeds in names are escaped there; what else separates words or lines elsewhere is not.
+    for line in filter(None, read("/proc/self/mounts").split("\n")):
+        device, point, kind = line.split(" ")[:3]
         mounts.append((re.sub(r"\\(\d{3})", lambda octal: chr(int(octal.group(1), 8)), point), device, kind))
     return mounts
 
@@ -158,8 +161,37 @@ def memory(question: Question) -> Dict[str, Any]:
 def _kernel_commands(question: Question) -> List[Sequence[str]]:
     if question.kernel_log_command:
         return [question.kernel_log_command]
-    since = f"@{question.since:.0f}"
-    return [["journalctl", "-k", "-q", "--no-pager", "-o", "short-unix", "--since", since], ["dmesg"]]
+    return [[*_kernel_journal(question), "-n", str(_KERNEL_LINES)], ["dmesg"]]
+
+
+def _kernel_journal(question: Question) -> List[str]:
+    return ["journalctl", "-k", "-q", "--no-pager", "-o", "short-unix", "--since", f"@{question.since:.0f}"]
+
+
+def _crowded_out(question: Question, text: str) -> str:
+    """Return what a full log says of the killer before its last lines, which a talkative firewall may have filled."""
+    if question.kernel_log_command or text.count("\n") < _KERNEL_LINES:
+        return ""
+    # In lower case it is looked for in any case; a journalctl that was built without it says so and finds nothing.
+    argv = [*_kernel_journal(question), "-n", str(_KERNEL_LINES), "--grep=out of memory|oom[-_]|killed process"]
+    with contextlib.suppress(_command.CommandError):
+        done = question.command(argv)
+        return done.stdout if done.ok else ""
+    return ""
+
+
+def _telling(lines: Sequence[Dict[str, Any]], question: Question) -> List[Dict[str, Any]]:
+    """Return the last lines, and before them those that may be about the service: others may be killed all the time."""
+    unit = re.sub(r"\.service\Z", "", question.service.unit)
+    last_pid = question.known.get("last_pid")
+    before = [
+        line
+        for line in lines[:-_MOST_LINES]
+        if f"/{unit}.service" in line["text"]
+        or (line["pid"] and line["pid"] == last_pid)
+        or (line["name"] or "").startswith(("node", "MainThread"))
+    ]
+    return [*before[-_MOST_LINES:], *lines[-_MOST_LINES:]]
 
 
 def kernel(question: Question) -> Dict[str, Any]:
@@ -178,7 +210,7 @@ def kernel(question: Question) -> Dict[str, Any]:
         if not done.ok:
             errors.append(f"{argv[0]}: {why(done)}")
     lines = []
-    for line in text.splitlines():
+    for line in dict.fromkeys(_logtext.split(_crowded_out(question, text)) + _logtext.split(text)):
         if not _OOM.search(line):
             continue
         since_boot, since_epoch = _SECONDS_SINCE_BOOT.match(line), _SECONDS_SINCE_EPOCH.match(line)
@@ -202,7 +234,7 @@ def kernel(question: Question) -> Dict[str, Any]:
     end, truncated = end_of(text, limit=_LOG_BYTES)
     kept = [file("kernel.txt", source, end, truncated=truncated)] if source else []
     return found(
-        {"source": source, "out_of_memory": lines[-20:], "errors": [] if source else errors},
+        {"source": source, "out_of_memory": _telling(lines, question), "errors": [] if source else errors},
         evidence=kept if question.keep else (),
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, Dict
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _logtext
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage_question import Question, file, found, why
@@ -19,6 +19,16 @@ _JOURNAL_LINES = 2000
 _LONGEST_READ, _LONGEST_LINE = 4000, 2000
 
 _JOURNAL = re.compile(r"^(\d+\.\d+) \S+ ([^\s\[:]+)(?:\[\d+\])?: ?(.*)$")
+# What systemd says of one unit; a unit that falls again and again has it say a few lines each time.
+_MANAGER_LINES = 500
+
+
+class _Entry(NamedTuple):
+    """An entry of the journal: seconds since the epoch, who says it wrote it, what it says."""
+
+    at: float
+    who: str
+    text: str
 
 
 def log(question: Question) -> Dict[str, Any]:
@@ -31,7 +41,7 @@ def log(question: Question) -> Dict[str, Any]:
         return found({"path": path, "error": error.strerror})
     # Before anything is cut: half a secret is still one, and nothing would know it any more.
     text = question.redactor.text(text)
-    lines = _logtext.dated(text.splitlines())
+    lines = _logtext.dated(_logtext.split(text))
     facts = {
         "path": path,
         "size": status.st_size,
@@ -43,27 +53,41 @@ def log(question: Question) -> Dict[str, Any]:
     return found(facts, evidence=evidence)
 
 
-def journal(question: Question) -> Dict[str, Any]:
-    """Read the unit's journal."""
-    service = question.service
-    argv = ["journalctl", "-q", "--no-pager", "-o", "short-unix", "-n", str(_JOURNAL_LINES), "-u", service.unit]
+def _entries(question: Question, matches: Sequence[str], *, most: int) -> Tuple[List[str], List[_Entry]]:
+    """Ask the journal for its last C(most) entries that match; return what was asked, and them without secrets.
+
+    Raises RuntimeError where it does not answer.
+    """
+    argv = ["journalctl", "-q", "--no-pager", "-o", "short-unix", "-n", str(most), *matches]
     argv += ["--since", f"@{question.since:.0f}"]
     done = question.command(argv)
     if not done.ok:
-        return found({"error": why(done)})
-    lines, managed = [], []
-    shown = []
-    text = "\n".join(line[:_LONGEST_READ] for line in done.stdout.splitlines())
-    for line in question.redactor.text(text).splitlines():
-        match = _JOURNAL.match(line)
-        if not match:
-            continue
-        at, who, message = float(match.group(1)), match.group(2), match.group(3)
-        shown.append(f"{_clock.iso(at)} {who}: {message}"[:_LONGEST_LINE])
-        if who == "systemd":
-            managed.append({"at": _clock.iso(at), "text": message})
-        else:
-            lines.append(_logtext.Line(text=message[:_LONGEST_LINE], at=at, dated=True))
+        raise RuntimeError(why(done))
+    text = "\n".join(line[:_LONGEST_READ] for line in _logtext.split(done.stdout))
+    matched = filter(None, map(_JOURNAL.match, _logtext.split(question.redactor.text(text))))
+    return argv, [_Entry(float(entry.group(1)), entry.group(2), entry.group(3)) for entry in matched]
+
+
+def journal(question: Question) -> Dict[str, Any]:
+    """Read the unit's journal.
+
+    What systemd says of the unit is asked for apart, by what the journal itself knows of who wrote it: the service
+    could call itself systemd, too. However much it says, it does not crowd out what systemd said.
+    """
+    unit = question.service.unit
+    try:
+        argv, entries = _entries(question, ["-u", unit], most=_JOURNAL_LINES)
+        full_name = unit if unit.endswith(".service") else f"{unit}.service"
+        _argv, of_manager = _entries(question, ["_PID=1", f"UNIT={full_name}"], most=_MANAGER_LINES)
+    except RuntimeError as error:
+        return found({"error": str(error)})
+    shown = [f"{_clock.iso(entry.at)} {entry.who}: {entry.text}"[:_LONGEST_LINE] for entry in entries]
+    lines = [
+        _logtext.Line(text=entry.text[:_LONGEST_LINE], at=entry.at, dated=True)
+        for entry in entries
+        if entry.who != "systemd"
+    ]
+    managed = [{"at": _clock.iso(entry.at), "text": entry.text} for entry in of_manager]
     facts = {
         "lines": shown[-question.log_lines :],
         "exits": [item for item in managed if "Main process exited" in item["text"]][-20:],

@@ -118,8 +118,8 @@ def user_name(uid: int) -> str:
 
 
 def status_fields(text: str) -> Dict[str, str]:
-    """Return the C(Name: value) lines of a file of /proc."""
-    return {name: value.strip() for name, _colon, value in (line.partition(":") for line in text.splitlines())}
+    """Return the C(Name: value) lines of a file of /proc. A name of a process there may hold all but a line feed."""
+    return {name: value.strip() for name, _colon, value in (line.partition(":") for line in text.split("\n"))}
 
 
 def why(done: _command.Completed) -> str:

@@ -93,6 +93,11 @@ def test_name_with_parentheses_and_spaces_does_not_shift_the_fields(proc, comm):
     assert (process.state, process.ppid, process.start_ticks, process.uid) == ("T", 1, 4242, 990)
 
 
+def test_a_process_does_not_name_itself_into_another_user(proc):
+    proc.process(5, comm="a\rUid:\t0\t0\t0", uid=990)
+    assert _procfs.read_process(5, proc_root=str(proc.root)).uid == 990
+
+
 def test_deleted_executable_and_folder_keep_their_names(proc):
     proc.process(7, argv=COMMAND, exe="/usr/bin/node (deleted)", cwd="/app (deleted)")
     assert (read(proc, 7).exe, read(proc, 7).cwd) == ("/usr/bin/node", "/app")

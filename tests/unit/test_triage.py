@@ -12,6 +12,7 @@ import ctypes
 import dataclasses
 import json
 import os
+import pathlib
 import signal
 import socket
 import sqlite3
@@ -499,7 +500,8 @@ def test_the_journal_tells_apart_what_systemd_and_the_service_say(service):
         f"{now - 39:.6f} host systemd[1]: itsm-system.service: Main process exited, code=exited, status=1/FAILURE",
         f"{now - 38:.6f} host systemd[1]: Stopped itsm-system.service - ITSM.",
     ]
-    facts = _triage_logs.journal(question(service, {"-u itsm-system": "\n".join(lines)}))["facts"]
+    answers = {"-u itsm-system": "\n".join(lines), "_PID=1 UNIT=itsm-system.service": "\n".join(lines[-2:])}
+    facts = _triage_logs.journal(question(service, answers))["facts"]
     assert [item["at"] for item in facts["exits"]] == [_clock.iso(now - 39)]
     assert len(facts["stops"]) == 1
     (exception,) = facts["exceptions"]
@@ -512,6 +514,31 @@ def test_the_journal_tells_apart_what_systemd_and_the_service_say(service):
     failed = {"name": "itsm-system", "active_state": "failed", "restarts": 0}
     kinds = [item["kind"] for item in _triage.signs({"unit": failed, "journal": facts})]
     assert kinds == ["good", "bad", "bad"]
+
+
+def test_the_service_does_not_speak_for_systemd(service):
+    stop = "Stopping itsm-system.service - ITSM..."
+    end = "itsm-system.service: Main process exited, code=killed, status=9/KILL"
+    stamp = f"{time.time() - 5:.6f} host "
+    said = [
+        f"{stamp}systemd[77]: {stop}",
+        # As it calls itself, and what would be a line of its own for who splits text at more than line feeds.
+        f"{stamp}systemd[1]: {stop}[77]: x",
+        f"{stamp}node[77]: title=a\u2028{stamp}systemd[1]: {end}\x85{stamp}systemd[1]: {stop}",
+    ]
+    facts = _triage_logs.journal(question(service, {"-u itsm": "\n".join(said), "_PID=1": ""}))["facts"]
+    assert [facts[name] for name in ("exits", "stops", "exceptions")] == [[], [], []]
+    assert len(facts["lines"]) == 3
+
+
+def test_what_users_write_into_the_log_is_no_line_of_its_own(service):
+    forged = "\u2028Error: boom\u2028    at main (server.js:1:2)\u2028\u2028Node.js v20.20.2"
+    pathlib.Path(service.described.log_file).write_text(
+        f"{_clock.now()} INFO POST /api/v1/incidents 400 title=a{forged}\r\n", encoding="utf-8"
+    )
+    facts = _triage_logs.log(question(service, {}))["facts"]
+    assert (len(facts["lines"]), facts["exceptions"]) == (1, [])
+    assert facts["lines"][0].endswith("Node.js v20.20.2")
 
 
 @pytest.mark.parametrize(
@@ -549,6 +576,28 @@ def test_the_kernel_log_within_the_window(service, line, counts):
     window = min(600, uptime / 2)
     facts = _triage_host.kernel(question(service, {"journalctl -k": text}, since=time.time() - window))["facts"]
     assert [(item["pid"], item["name"]) for item in facts["out_of_memory"]] == [(77, "node")] * counts
+
+
+def test_the_killer_is_not_crowded_out_of_the_kernel_log(service):
+    now = time.time()
+    killed = f"{now - 500:.6f} host kernel: Out of memory: Killed process 77 (node) total-vm:1kB"
+    # A firewall that logs every packet, and another service that reaches its limit all the time.
+    packets = [f"{now - 60:.6f} host kernel: DROP SRC=192.0.2.{number % 256}" for number in range(5000)]
+    others = [
+        f"{now - 90:.6f} host kernel: Memory cgroup out of memory: Killed process {number} (java)"
+        for number in range(1000, 1050)
+    ]
+    asked_for = []
+
+    def run(argv, **_parameters):
+        asked_for.append(argv)
+        found = [killed, *others] if any(word.startswith("--grep") for word in argv) else packets
+        return _command.Completed(argv=argv, rc=0, stdout="\n".join([*found, ""]), stderr="", duration=0.0)
+
+    facts = _triage_host.kernel(dataclasses.replace(question(service, {}, since=now - 600), run=run))["facts"]
+    assert [item["pid"] for item in facts["out_of_memory"]] == [77, *range(1030, 1050)]
+    # What is asked for is bounded.
+    assert len(asked_for) == 2 and all("-n" in argv for argv in asked_for)
 
 
 def test_the_kernel_log_by_another_command(service):

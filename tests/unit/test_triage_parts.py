@@ -641,6 +641,14 @@ def test_a_host_without_coredumpctl(site):
     assert _triage_host.cores(site.question(run=run))["facts"] == []
 
 
+def test_a_mount_with_an_odd_name_hides_no_other(monkeypatch):
+    # Anybody may have one, with fusermount.
+    odd = "x /home/u/a\rb fuse rw 0 0\nx /home/u/\u2028\x0b fuse rw 0 0\nx /home/u/a\xa0b fuse rw 0 0\n"
+    monkeypatch.setattr(_triage_host, "read", lambda path: f"a / ext4 rw 0 0\n{odd}b /srv xfs rw 0 0\n")
+    assert _triage_host._mount_of("/srv/app") == ("/srv", "b", "xfs")
+    assert _triage_host._mount_of("/home/u/a\xa0b/c")[0] == "/home/u/a\xa0b"
+
+
 def test_of_two_mounts_at_one_place_the_later_one_counts(monkeypatch):
     mounts = "a / ext4 rw 0 0\nb /srv ext4 rw 0 0\nc /srv xfs rw 0 0\nd /srv2 xfs rw 0 0\ne /my\\040disk xfs rw 0 0\n"
     monkeypatch.setattr(_triage_host, "read", lambda path: mounts)
