@@ -17,7 +17,14 @@ import stat
 import time
 from typing import Any, Dict, List, Optional, Sequence
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _command, _procfs, _redact, _x509
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _clock,
+    _command,
+    _procfs,
+    _redact,
+    _untrusted,
+    _x509,
+)
 
 _LARGEST = 1 << 20
 _MOST_OUTPUT = 600
@@ -170,7 +177,8 @@ def _mend(pair: Pair, permissions: Permissions, *, check_mode: bool) -> bool:
     if not pair.key:
         raise CertificateError("key_path: must be given where key_owner, key_group or key_mode is")
     try:
-        descriptor = os.open(pair.key, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        # No link of somebody else on the way, lest another key of that name gets these permissions.
+        descriptor = _untrusted.open_file(pair.key, os.O_RDONLY | os.O_NOFOLLOW, lend=False)
     except OSError as error:
         raise CertificateError(f"key_path: cannot open {pair.key}: {error.strerror}") from error
     with os.fdopen(descriptor, "rb") as stream:

@@ -2,10 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Running a command with a deadline, as the service user where asked, its whole process group ended at the deadline.
-
-What it starts in the background and leaves running is left alone where the command itself ended in time.
-"""
+"""Running a command with a deadline, as the service user where asked, its whole process group ended at the deadline."""
 
 from __future__ import annotations
 
@@ -13,14 +10,11 @@ import contextlib
 import dataclasses
 import os
 import pwd
+import selectors
 import signal
 import subprocess
 import time
 from typing import Callable, Mapping, Optional, Sequence, Tuple
-
-# Seconds between two looks whether a process has ended whose output has not, and that its output is then waited for.
-_LOOK = 0.25
-_LAST_WORDS = 1.0
 
 
 class CommandError(Exception):
@@ -47,6 +41,14 @@ class Completed:
         """Whether it was ended at its deadline."""
         return self.rc is None
 
+
+# What a program may say; of more, the beginning and the end are kept.
+LONGEST_OUTPUT = 16 << 20
+_LEFT_OUT = b"\n[the middle is left out]\n"
+# How long the output is waited for that an ended program's children still hold open.
+_GRACE = 1.0
+_CHUNK = 1 << 16
+_POLL = 0.05
 
 # What the logic is handed instead of calling run() itself, so that tests can answer in its place.
 Runner = Callable[..., Completed]
@@ -77,44 +79,89 @@ def drop_to(user: Optional[str]) -> Optional[Callable[[], None]]:
     return become
 
 
-def _has_ended(process: subprocess.Popen[bytes]) -> bool:
-    """Whether it has, without taking note of it: as long as nobody has, no other process can have its number."""
-    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+class _Output:
+    """What came through one pipe, in bounded memory."""
+
+    def __init__(self) -> None:
+        self._head = bytearray()
+        self._tail = bytearray()
+        self._dropped = False
+
+    def add(self, chunk: bytes) -> None:
+        half = LONGEST_OUTPUT // 2
+        room = half - len(self._head)
+        self._head += chunk[:room]
+        self._tail += chunk[room:] if room else chunk
+        # Seldom, since each time half of it is moved.
+        if len(self._tail) > LONGEST_OUTPUT:
+            self._dropped = True
+            del self._tail[: len(self._tail) - half]
+
+    def text(self) -> str:
+        data = bytes(self._head) + (_LEFT_OUT if self._dropped else b"") + bytes(self._tail)
+        return data.decode("utf-8", "replace")
 
 
-def _finish(
-    process: subprocess.Popen[bytes], *, stdin: Optional[bytes], until: float
-) -> Tuple[Optional[int], bytes, bytes]:
-    """Return exit code (C(None) where the deadline came first), output and errors of a process.
+class _Streams:
+    """The pipes of a child, followed to their end or until a deadline.
 
-    Its end is what counts, and not that of its output: what it has left behind in a session of its own, which is not
-    ended with it, may hold that for ever. Nor is one waited for that hangs in the kernel.
+    A program's children may leave its process group and keep its output open for ever, and it may say more than fits
+    into memory: neither must hold us.
     """
-    ended_at: Optional[float] = None
-    given: Optional[bytes] = stdin
-    while True:
-        now = time.monotonic()
-        if ended_at is None and _has_ended(process):
-            ended_at = now
-        left = min(until, until if ended_at is None else ended_at + _LAST_WORDS) - now
+
+    def __init__(self, process: subprocess.Popen[bytes], stdin: Optional[bytes]) -> None:
+        self._process = process
+        self._input = memoryview(stdin or b"")
+        self._outputs = {stream.fileno(): _Output() for stream in (process.stdout, process.stderr) if stream}
+        self._selector = selectors.DefaultSelector()
+        for descriptor in self._outputs:
+            self._selector.register(descriptor, selectors.EVENT_READ)
+        if process.stdin is not None:
+            os.set_blocking(process.stdin.fileno(), False)
+            self._selector.register(process.stdin.fileno(), selectors.EVENT_WRITE)
+
+    def follow(self, *, until: float) -> Optional[int]:
+        """Return the exit code once the program has ended and its output too, C(None) at the deadline."""
+        ended: Optional[float] = None
+        while self._selector.get_map() or self._process.poll() is None:
+            now = time.monotonic()
+            if now >= until:
+                # What has ended by itself in time is not said to have been ended.
+                return self._process.poll() if ended is not None else None
+            if ended is None and self._process.poll() is not None:
+                ended = now
+            if ended is not None and now >= ended + _GRACE:
+                break
+            for key, events in self._selector.select(min(_POLL, until - now)):
+                (self._write if events & selectors.EVENT_WRITE else self._read)(key.fd)
+            if not self._selector.get_map():
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(max(0.0, until - time.monotonic()))
+        return self._process.poll()
+
+    def _read(self, descriptor: int) -> None:
+        chunk = os.read(descriptor, _CHUNK)
+        self._outputs[descriptor].add(chunk)
+        if not chunk:
+            self._selector.unregister(descriptor)
+
+    def _write(self, descriptor: int) -> None:
         try:
-            stdout, stderr = process.communicate(input=given, timeout=max(0.0, min(left, _LOOK)))
-            return process.returncode, stdout, stderr
-        except subprocess.TimeoutExpired as error:
-            given = None  # it is on its way
-            if left > _LOOK:
-                continue
-            said = (error.output or b"", error.stderr or b"")
-        ended = _has_ended(process)
-        if not ended:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_LAST_WORDS)
-        for pipe in filter(None, (process.stdin, process.stdout, process.stderr)):
-            with contextlib.suppress(OSError):
-                pipe.close()
-        return (process.returncode if ended else None, *said)
+            self._input = self._input[os.write(descriptor, self._input[:_CHUNK]) :]
+        except BrokenPipeError:
+            self._input = self._input[:0]
+        if not self._input and self._process.stdin is not None:
+            self._selector.unregister(descriptor)
+            self._process.stdin.close()
+
+    def close(self) -> Tuple[str, str]:
+        """Let go of the pipes; return what came through them."""
+        self._selector.close()
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if stream is not None:
+                stream.close()
+        stdout, stderr = (output.text() for output in self._outputs.values())
+        return stdout, stderr
 
 
 def run(
@@ -147,11 +194,20 @@ def run(
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise CommandError(f"Cannot run {argv[0]!r}: {error}") from error
-    rc, stdout, stderr = _finish(process, stdin=stdin, until=started + timeout)
+    streams = _Streams(process, stdin)
+    rc = streams.follow(until=started + timeout)
+    if rc is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        streams.follow(until=time.monotonic() + _GRACE)
+        # One that hangs in the kernel is not waited for.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_GRACE)
+    stdout, stderr = streams.close()
     return Completed(
         argv=list(argv),
         rc=rc,
-        stdout=stdout.decode("utf-8", "replace"),
-        stderr=stderr.decode("utf-8", "replace"),
+        stdout=stdout,
+        stderr=stderr,
         duration=time.monotonic() - started,
     )

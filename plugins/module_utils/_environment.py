@@ -13,8 +13,9 @@ import glob
 import os
 import re
 import shlex
-import stat
 from typing import Callable, Dict, List, Mapping, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _untrusted
 
 _NEWLINES = "\n\r"
 _BLANKS = " \t\n\r"
@@ -145,22 +146,19 @@ def parse_environment(text: str) -> Dict[str, str]:
 
 
 def read_environment_file(path: str) -> Dict[str, str]:
-    """Return the variables that the file C(path) sets.
+    """Return the variables that the file C(path) sets, see M(read_text). Raises EnvironmentFileError."""
+    return parse_environment(read_text(path))
+
+
+def read_text(path: str) -> str:
+    """Return the text of an environment file.
+
+    Its values are handed to processes of the service's user, so nothing is read for whoever may not read it himself.
 
     Raises EnvironmentFileError, in one line and without a word of the content, where it cannot be read or is no text.
     """
     try:
-        # Not to hang on a pipe put in its place.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as stream:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise EnvironmentFileError(f"Cannot read the environment file {path}: it is not a regular file")
-            if status.st_size > _LARGEST:
-                raise EnvironmentFileError(
-                    f"Cannot read the environment file {path}: {status.st_size} bytes, more than {_LARGEST}"
-                )
-            data = stream.read()
+        data = _untrusted.read(os.path.abspath(path), limit=_LARGEST)
     except OSError as error:
         raise EnvironmentFileError(f"Cannot read the environment file {path}: {error.strerror}") from error
     try:
@@ -171,7 +169,7 @@ def read_environment_file(path: str) -> Dict[str, str]:
         ) from error
     if "\0" in text:
         raise EnvironmentFileError(f"Cannot read the environment file {path}: it contains a NUL byte")
-    return parse_environment(text)
+    return text
 
 
 def files_of(line: str) -> List[str]:

@@ -20,6 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _sqlite_files,
     _sqlite_holders,
     _sqlite_view,
+    _untrusted,
 )
 
 # Of a longer log only the end is read.
@@ -115,7 +116,7 @@ def _requests(path: str, begun: float, over: float, deadline: float) -> Tuple[Op
         return None, None
     seen = requests = failed = 0
     try:
-        with open(path, "rb") as stream:
+        with os.fdopen(_untrusted.open_file(path), "rb") as stream:
             size = os.fstat(stream.fileno()).st_size
             if size > _LOG_BYTES:
                 stream.seek(size - _LOG_BYTES)

@@ -16,7 +16,7 @@ import os
 import re
 from typing import Any, Dict, List, Optional, Pattern, Sequence, Tuple
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _untrusted
 
 _LONGEST_LINE = 2000
 _LONGEST_STACK = 12
@@ -111,21 +111,22 @@ def instant(text: str) -> Optional[float]:
     return None
 
 
-def tail(path: str, *, limit: int) -> Tuple[str, bool]:
-    """Return the last C(limit) bytes of a file as text, and whether something was left out before them.
+def tail(path: str, *, limit: int) -> Tuple[str, bool, os.stat_result]:
+    """Return the last C(limit) bytes of a file as text, whether something was left out before them, and its status.
 
     A first line that is cut is left out too: half a line may be a secret without the name that gives it away.
     Raises OSError.
     """
-    with open(path, "rb") as stream:
-        size = os.fstat(stream.fileno()).st_size
-        cut = size > limit
+    # What is read here is shown to people: it must be what the service may read itself.
+    with os.fdopen(_untrusted.open_file(path), "rb") as stream:
+        status = os.fstat(stream.fileno())
+        cut = status.st_size > limit
         if cut:
-            stream.seek(size - limit)
+            stream.seek(status.st_size - limit)
         data = stream.read(limit)
     if cut:
         data = data.partition(b"\n")[2]
-    return data.decode("utf-8", "replace"), cut
+    return data.decode("utf-8", "replace"), cut, status
 
 
 def split(text: str) -> List[str]:

@@ -26,6 +26,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _environment,
     _files,
     _procfs,
+    _untrusted,
 )
 
 UNIT_PROPERTIES = (
@@ -396,13 +397,13 @@ def _open_log(path: str, *, account: pwd.struct_passwd) -> int:
 
     A link, a pipe or a file with a second name is refused: as root, we would write where that user may not.
     """
-    flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW
     try:
         try:
-            descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o640)
+            descriptor = _untrusted.open_any(path, flags | os.O_CREAT | os.O_EXCL, mode=0o640)
             os.fchown(descriptor, account.pw_uid, account.pw_gid)
         except FileExistsError:
-            descriptor = os.open(path, flags)
+            descriptor = _untrusted.open_any(path, flags)
     except OSError as error:
         raise NodeProcessError(f"log_file: cannot append to {path}: {error.strerror}") from error
     status = os.fstat(descriptor)

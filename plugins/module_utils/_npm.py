@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import hashlib
 import json
@@ -24,10 +25,17 @@ import os
 import pwd
 import re
 import shutil
+import stat
 import tempfile
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _command, _files, _identity, _procfs, _redact
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _command,
+    _files,
+    _identity,
+    _procfs,
+    _redact,
+)
 
 # Packages with a compiled part that the service cannot do without.
 NATIVE_DRIVERS = ("better-sqlite3", "sqlite3", "bcrypt")
@@ -39,6 +47,9 @@ _BUILD_PREFIX = ".npm_ci-"
 _COMPLETE = "complete"
 # The first that exists counts, as for npm.
 _LOCK_FILES = ("npm-shrinkwrap.json", "package-lock.json")
+
+# Of a lock file or a package.json.
+_LARGEST = 64 << 20
 
 _NODE_TIMEOUT = 60.0
 _FLUSH_TIMEOUT = 300.0
@@ -105,9 +116,14 @@ def _explained(action: str) -> Iterator[None]:
 
 
 def _read(path: str) -> bytes:
-    # Not to hang on a pipe put in its place.
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
-        return stream.read()
+    # Neither to hang on a pipe put in its place, nor to read a device without end.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise OSError(0, "it is not a regular file", path)
+        data = stream.read(_LARGEST + 1)
+    if len(data) > _LARGEST:
+        raise OSError(errno.EFBIG, f"it has more than {_LARGEST} bytes", path)
+    return data
 
 
 def _read_json(path: str) -> Dict[str, Any]:

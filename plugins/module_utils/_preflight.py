@@ -180,12 +180,12 @@ class _Preflight:
             self.problem("environment_file", "must be an absolute path, or empty for none")
             return
         try:
-            self.environment = _environment.read_environment_file(path)
-            with open(path, encoding="utf-8") as stream:
-                exported = _EXPORT.findall(stream.read())
-        except (_environment.EnvironmentFileError, OSError) as error:
+            text = _environment.read_text(path)
+        except _environment.EnvironmentFileError as error:
             self.problem("environment_file", f"must be a readable file of KEY=VALUE lines: {error}")
             return
+        self.environment = _environment.parse_environment(text)
+        exported = _EXPORT.findall(text)
         mode = stat.S_IMODE(os.stat(path).st_mode)
         if mode & _node_process.OPEN_TO_OTHERS and self.config.manager == "process":
             self.problem(

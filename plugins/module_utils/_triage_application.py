@@ -14,10 +14,11 @@ import platform
 import pwd
 import stat
 import tempfile
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _clock,
+    _command,
     _identity,
     _knex,
     _npm,
@@ -128,8 +129,15 @@ def node(question: Question) -> Dict[str, Any]:
         "dependencies": 0,
     }
     if path:
-        done = question.command([path, "--version"])
-        facts["version"] = done.stdout.strip()[:40] if done.ok else None
+        # As the service's user, whose program it may be: what runs in its folder says nothing of who put it there.
+        with contextlib.suppress(_identity.IdentityError, _command.CommandError):
+            done = question.run_as(
+                [path, "--version"],
+                timeout=question.left,
+                env={"PATH": _procfs.STANDARD_PATH, "LC_ALL": "C"},
+                user=_identity.resolve(service.user or None, folder=service.app_dir).pw_name,
+            )
+            facts["version"] = done.stdout.strip()[:40] if done.ok else None
     script = next((word for word in service.command[1:] if not word.startswith("-")), None)
     if script:
         facts["script"] = service.path(script)
@@ -167,12 +175,23 @@ def _unloadable(question: Question, wanted: Mapping[str, Dict[str, Any]]) -> Tup
     return dict(report.failures), report.platform, report.arch
 
 
+@contextlib.contextmanager
+def _as_service(question: Question) -> Iterator[None]:
+    """Read with the rights of the service's user what that user wrote, as far as we may take them on."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(_identity.IdentityError):
+            account = _identity.resolve(question.service.user or None, folder=question.service.app_dir)
+            stack.enter_context(_identity.acting_as(account))
+        yield
+
+
 def _read_tree(question: Question) -> Dict[str, Any]:
     """Compare node_modules with the lock file, and let Node load what has a native part."""
     service = question.service
     facts: Dict[str, Any] = {"ok": None, "missing": [], "invalid": [], "unloadable": [], "reasons": [], "error": None}
     try:
-        wanted = _npm.installable(_npm.read_packages(_npm.lock_file(service.app_dir)), omit_dev=True)
+        with _as_service(question):
+            wanted = _npm.installable(_npm.read_packages(_npm.lock_file(service.app_dir)), omit_dev=True)
     except _npm.NpmError as error:
         return {**facts, "error": str(error)}
     system, arch = "linux", _ARCHITECTURES.get(platform.machine(), platform.machine())
@@ -181,7 +200,8 @@ def _read_tree(question: Question) -> Dict[str, Any]:
         failures, system, arch = _unloadable(question, wanted)
     except (_npm.NpmError, _identity.IdentityError) as error:
         facts["error"] = str(error)
-    differences = _npm.differences(service.app_dir, wanted=wanted, platform=system, arch=arch)
+    with _as_service(question):
+        differences = _npm.differences(service.app_dir, wanted=wanted, platform=system, arch=arch)
     unfinished = [item for item in differences if item.path.endswith("/.package-lock.json")]
     told = [item for item in differences if item not in unfinished]
 

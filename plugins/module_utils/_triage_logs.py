@@ -35,8 +35,7 @@ def log(question: Question) -> Dict[str, Any]:
     """Read the end of the log file."""
     path = question.service.log_file
     try:
-        status = os.stat(path)
-        text, truncated = _logtext.tail(path, limit=_LOG_BYTES)
+        text, truncated, status = _logtext.tail(path, limit=_LOG_BYTES)
     except OSError as error:
         return found({"path": path, "error": error.strerror})
     # Before anything is cut: half a secret is still one, and nothing would know it any more.

@@ -16,6 +16,9 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _command, _procfs, _redact
 
+# Files of /proc, certificates, a package.json: whatever stands in their place, this is enough of it.
+_LARGEST_READ = 4 << 20
+
 # Programs that run other programs: what they are says nothing about the service.
 _LAUNCHERS = re.compile(r"(?:ba|da)?sh|env|npm|npx|sudo|nohup|python[\d.]*")
 
@@ -104,9 +107,9 @@ def file(name: str, source: str, text: str, *, truncated: bool = False) -> Dict[
 
 
 def read(path: str) -> str:
-    """Return a small file's text. Raises OSError."""
-    with open(path, "rb") as stream:
-        return stream.read().decode("utf-8", "replace")
+    """Return a small file's text, the beginning of one that is not small. Raises OSError."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+        return stream.read(_LARGEST_READ).decode("utf-8", "replace")
 
 
 def user_name(uid: int) -> str:

@@ -58,3 +58,16 @@ def test_what_a_command_starts_in_the_background_is_left_running(left):
     assert (done.rc, done.stdout) == (0, "renewed\n")
     assert seconds < 20
     os.kill(int(left.read_text()), 0)
+
+
+def test_what_is_given_and_not_read_is_nobodys_trouble():
+    done, seconds = shell("exit 0", timeout=20.0, stdin=b"x" * 3_000_000)
+    assert done.ok and seconds < 20
+
+
+def test_more_than_fits_into_memory_is_cut_in_the_middle(monkeypatch):
+    monkeypatch.setattr(_command, "LONGEST_OUTPUT", 1000)
+    done, _seconds = shell("echo begin; yes | head -c 3000000; echo end", timeout=50.0)
+    assert done.ok
+    assert done.stdout.startswith("begin") and done.stdout.endswith("end\n") and "left out" in done.stdout
+    assert len(done.stdout) < 1600

@@ -13,7 +13,9 @@ import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
@@ -696,3 +698,15 @@ def test_a_process_is_named_without_secrets():
     facts = _triage_question.identity(process, ours=False, redactor=_redact.Redactor(["bare-geheim"]))
     assert facts["command"] == "mysql --password [redacted] [redacted]"
     assert (facts["pid"], facts["start_ticks"], facts["ours"]) == (process.pid, process.start_ticks, False)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights that a program could take")
+def test_the_program_of_a_process_never_runs_as_root(site):
+    # Whoever is the service's user starts it from where they like, and its path is all that is known of it.
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as base:
+        os.chmod(base, 0o755)  # noqa: S103
+        planted = program_at(Path(base, "node"), '#!/bin/sh\necho "v20.1.0 as $(id -un)"\n')
+        service = dataclasses.replace(site.service, user="nobody")
+        question = site.question(service=service, processes=[{"exe": planted}])
+        facts = _triage_application.node(question)["facts"]
+    assert (facts["path"], facts["version"]) == (planted, "v20.1.0 as nobody")

@@ -1,0 +1,215 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Opening files in folders that somebody else may write to, without becoming this somebody's errand boy.
+
+The service's user owns the application's folder and its logs, and may put in the place of any file there a link to what
+only root may read, a pipe that never ends, a device. So root walks a path step by step without following links. A link
+that nobody but root could have made is followed; one in a folder of somebody else is followed with that one's rights,
+by which no more is reached than without us. Where this process is not root there is nothing to be lent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import pwd
+import stat
+from typing import Iterator, List, Optional, Tuple
+
+_MOST_LINKS = 40
+_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FLAGS = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+LARGEST = 64 << 20
+
+
+class _LentError(Exception):
+    """From here on the path is what C(uid) made of it."""
+
+    def __init__(self, uid: int, gid: int) -> None:
+        super().__init__()
+        self.uid, self.gid = uid, gid
+
+
+def _only_ours(folder: os.stat_result, entry: os.stat_result) -> bool:
+    """Whether nobody else could have put C(entry) into C(folder), or take it away."""
+    ours = (0, os.geteuid())
+    if folder.st_uid not in ours:
+        return False
+    return not folder.st_mode & 0o022 or bool(folder.st_mode & stat.S_ISVTX and entry.st_uid in ours)
+
+
+def _owner(folder: os.stat_result, entry: os.stat_result) -> Tuple[int, int]:
+    """Return who is behind an entry. Raises PermissionError where that could be root as well as anybody else."""
+    for status in (folder, entry):
+        if status.st_uid not in (0, os.geteuid()):
+            return status.st_uid, status.st_gid
+    raise PermissionError(errno.EPERM, "it is reached by a link in a folder that others may write to")
+
+
+class _Way:
+    """The way down from the root: the folders that were entered, and whether what lies in the last one can be ours."""
+
+    def __init__(self) -> None:
+        self._folders = [os.open("/", _FOLDER)]
+        self._trusted = [True]
+
+    def close(self) -> None:
+        """Leave all folders."""
+        for opened in self._folders:
+            os.close(opened)
+
+    def back(self, *, to_root: bool = False) -> None:
+        """Go up one folder, or all the way."""
+        while len(self._folders) > 1:
+            os.close(self._folders.pop())
+            self._trusted.pop()
+            if not to_root:
+                break
+
+    def look(self, name: str) -> Tuple[os.stat_result, os.stat_result, bool]:
+        """Return the status of the folder, that of an entry, and whether only we can have put it there."""
+        folder = os.fstat(self._folders[-1])
+        entry = os.stat(name, dir_fd=self._folders[-1], follow_symlinks=False)
+        return folder, entry, self._trusted[-1] and _only_ours(folder, entry)
+
+    def enter(self, name: str, *, trusted: bool) -> None:
+        """Go down one folder."""
+        self._folders.append(os.open(name, _FOLDER, dir_fd=self._folders[-1]))
+        self._trusted.append(trusted)
+
+    def target(self, name: str) -> str:
+        """Return where a link leads."""
+        return os.readlink(name, dir_fd=self._folders[-1])
+
+    def open(self, name: str, flags: int, mode: int) -> int:
+        """Open an entry that is no link."""
+        return os.open(name, flags | os.O_NOFOLLOW, mode, dir_fd=self._folders[-1])
+
+
+def _steps(path: str) -> List[str]:
+    """Return the steps of a path, the last one first."""
+    return [part for part in reversed(path.split("/")) if part not in ("", ".")]
+
+
+def _down(way: _Way, path: str, flags: int, mode: int) -> int:
+    """Open C(path); a link in a folder of somebody else raises _LentError. Raises OSError."""
+    todo = _steps(path)
+    links = 0
+    while todo:
+        name = todo.pop()
+        if name == "..":
+            way.back()
+            continue
+        try:
+            folder, entry, safe = way.look(name)
+        except FileNotFoundError:
+            if todo or not flags & os.O_CREAT:
+                raise
+            return way.open(name, flags, mode)
+        if stat.S_ISLNK(entry.st_mode):
+            links += 1
+            if links > _MOST_LINKS or (not todo and flags & os.O_NOFOLLOW):
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+            if not safe:
+                raise _LentError(*_owner(folder, entry))
+            target = way.target(name)
+            if target.startswith("/"):
+                way.back(to_root=True)
+            todo += _steps(target)
+        elif todo:
+            way.enter(name, trusted=safe)
+        else:
+            descriptor = way.open(name, flags, mode)
+            opened = os.fstat(descriptor)
+            # Another name of a file that its owner never put here.
+            linked = stat.S_ISREG(opened.st_mode) and opened.st_nlink > 1 and opened.st_uid != folder.st_uid
+            if linked and not safe:
+                os.close(descriptor)
+                raise PermissionError(errno.EPERM, "it has a second name elsewhere", path)
+            return descriptor
+    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+
+
+def _open_ours(path: str, flags: int, mode: int) -> int:
+    way = _Way()
+    try:
+        return _down(way, path, flags, mode)
+    finally:
+        way.close()
+
+
+@contextlib.contextmanager
+def rights_of(uid: int, gid: int) -> Iterator[None]:
+    """Do file work with the rights of C(uid), as far as this process may take them on."""
+    if os.geteuid() != 0 or uid == 0:
+        yield
+        return
+    groups: List[int] = [gid]
+    with contextlib.suppress(KeyError):
+        entry = pwd.getpwuid(uid)
+        gid, groups = entry.pw_gid, os.getgrouplist(entry.pw_name, entry.pw_gid)
+    old_gid, old_groups = os.getegid(), os.getgroups()
+    os.setgroups(groups)
+    os.setegid(gid)
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(old_gid)
+        os.setgroups(old_groups)
+
+
+def open_any(path: str, flags: int = os.O_RDONLY, *, mode: int = 0o600, lend: bool = True) -> int:
+    """Open whatever C(path) (absolute) is and return its descriptor; it waits for nothing. Raises OSError.
+
+    Without C(lend) a link in a folder of somebody else is an error.
+    """
+    if not os.path.isabs(path):
+        raise OSError(errno.EINVAL, "it is no absolute path", path)
+    if os.geteuid() != 0:
+        return os.open(path, flags | _FLAGS, mode)
+    try:
+        return _open_ours(path, flags | _FLAGS, mode)
+    except _LentError as lent:
+        if not lend:
+            raise PermissionError(
+                errno.EPERM, "it is reached by a symbolic link in a folder of somebody else", path
+            ) from None
+        with rights_of(lent.uid, lent.gid):
+            return os.open(path, flags | _FLAGS, mode)
+
+
+def open_file(path: str, flags: int = os.O_RDONLY, *, lend: bool = True) -> int:
+    """Open a regular file, see M(open_any). Raises OSError."""
+    descriptor = open_any(path, flags, lend=lend)
+    kind = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(kind):
+        os.close(descriptor)
+        if stat.S_ISDIR(kind):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        raise OSError(0, "it is not a regular file", path)
+    return descriptor
+
+
+def read(path: str, *, limit: int = LARGEST) -> bytes:
+    """Return what a regular file holds, which must not be more than C(limit) bytes. Raises OSError."""
+    with os.fdopen(open_file(path), "rb") as stream:
+        data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, f"it has more than {limit} bytes", path)
+    return data
+
+
+def alone(folder: str) -> Optional[Tuple[int, int]]:
+    """Return C(None) where nobody but us may change the entries of C(folder), else with whose rights to work there.
+
+    Raises OSError.
+    """
+    status = os.stat(folder)
+    if os.geteuid() != 0:
+        return None
+    return None if status.st_uid == 0 else (status.st_uid, status.st_gid)

@@ -1,0 +1,154 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the service's user may plant in its own folders while root works there: the user here is nobody."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import stat
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _certificate,
+    _environment,
+    _impact,
+    _logtext,
+    _node_process,
+    _untrusted,
+)
+
+NOBODY = pwd.getpwnam("nobody")
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to lend and secrets to lose")
+
+
+@pytest.fixture
+def host():
+    """Return a root-only secret and a folder of the service's user, on a path that everybody may walk."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as base:
+        os.chmod(base, 0o755)  # noqa: S103
+        secret = Path(base, "secret")
+        secret.write_text("JWT_SECRET=of-root-alone\n")
+        secret.chmod(0o600)
+        app = Path(base, "app")
+        app.mkdir()
+        own = app / "own"
+        own.write_text("NODE_ENV=production\n")
+        for path in (app, own):
+            os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid)
+        yield Path(base)
+
+
+def link_of_user(path: Path, target: Path) -> Path:
+    path.symlink_to(target)
+    os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid, follow_symlinks=False)
+    return path
+
+
+def test_what_is_there_is_read(host):
+    assert _untrusted.read(str(host / "secret")) == b"JWT_SECRET=of-root-alone\n"
+    assert _untrusted.read(str(host / "app" / "own")) == b"NODE_ENV=production\n"
+
+
+def test_a_link_of_the_user_leads_where_the_user_may_go(host):
+    link = link_of_user(host / "app" / "link", host / "app" / "own")
+    assert _untrusted.read(str(link)) == b"NODE_ENV=production\n"
+    assert os.geteuid() == 0 and os.getegid() == 0
+
+
+def test_a_link_of_the_user_does_not_lead_to_what_only_root_may_read(host):
+    link = link_of_user(host / "app" / "log", host / "secret")
+    assert link.read_text()  # the naive way
+    with pytest.raises(PermissionError):
+        _untrusted.read(str(link))
+    with pytest.raises(PermissionError):
+        _logtext.tail(str(link), limit=100)
+    # Not even in several steps, nor by a folder.
+    hop = link_of_user(host / "app" / "hop", link)
+    folder = link_of_user(host / "app" / "folder", host)
+    for path in (hop, folder / "secret"):
+        with pytest.raises(PermissionError):
+            _untrusted.read(str(path))
+    assert os.geteuid() == 0
+
+
+def test_a_link_that_root_made_among_its_own_is_followed(host):
+    # A relative one, over the parent folder, as certificates are linked.
+    (host / "live").mkdir()
+    (host / "live" / "link").symlink_to("../secret")
+    assert _untrusted.read(str(host / "live" / "link")) == b"JWT_SECRET=of-root-alone\n"
+    # In a folder of the user, somebody else may have moved it there.
+    (host / "app" / "moved").symlink_to("../secret")
+    with pytest.raises(PermissionError):
+        _untrusted.read(str(host / "app" / "moved"))
+
+
+def test_a_folder_that_others_may_write_to_is_nobodys(host):
+    (host / "shared").mkdir()
+    (host / "shared").chmod(0o777)
+    (host / "shared" / "link").symlink_to(host / "secret")
+    with pytest.raises(PermissionError, match="others may write"):
+        _untrusted.read(str(host / "shared" / "link"))
+
+
+def test_a_second_name_of_a_file_of_root_is_refused(host):
+    os.link(host / "secret", host / "app" / "hard")
+    with pytest.raises(PermissionError, match="second name"):
+        _untrusted.read(str(host / "app" / "hard"))
+
+
+def test_nothing_is_waited_for_and_nothing_is_without_end(host):
+    os.mkfifo(host / "app" / "pipe")
+    os.chown(host / "app" / "pipe", NOBODY.pw_uid, NOBODY.pw_gid)
+    zero = link_of_user(host / "app" / "zero", Path("/dev/zero"))
+    huge = host / "app" / "huge"
+    with huge.open("wb") as stream:
+        stream.truncate(2 << 30)
+    begun = time.monotonic()
+    for path, reason in ((host / "app" / "pipe", "regular"), (zero, "regular"), (huge, "more than")):
+        with pytest.raises(OSError, match=reason):
+            _untrusted.read(str(path), limit=1 << 20)
+    measured = _impact.measure(
+        path=str(host / "none.db"),
+        query="",
+        access_log=str(host / "app" / "pipe"),
+        start="2026-03-02T01:00:00.000Z",
+        end="2026-03-02T02:00:00.000Z",
+        time_budget=5.0,
+    )
+    assert "cannot be read" in measured["requests_unknown"]
+    assert time.monotonic() - begun < 2
+
+
+def test_the_environment_of_root_is_not_handed_to_the_service(host):
+    link = link_of_user(host / "app" / ".env", host / "secret")
+    with pytest.raises(_environment.EnvironmentFileError) as refused:
+        _environment.read_environment_file(str(link))
+    assert "of-root-alone" not in str(refused.value)
+
+
+def test_a_log_is_not_made_where_the_user_may_not_write(host):
+    service_log = link_of_user(host / "app" / "logs", host / "etc") / "server.log"
+    (host / "etc").mkdir()
+    with pytest.raises(_node_process.NodeProcessError, match="log_file: cannot append"):
+        _node_process._open_log(str(service_log), account=NOBODY)
+    assert list((host / "etc").iterdir()) == []
+
+
+def test_no_other_key_of_that_name_is_given_to_the_service(host):
+    (host / "private").mkdir()
+    key = host / "private" / "server.key"
+    key.write_text("-----BEGIN PRIVATE KEY-----\n")
+    key.chmod(0o600)
+    planted = link_of_user(host / "app" / "ssl", host / "private") / "server.key"
+    pair = _certificate.Pair(certificate=str(host / "app" / "none.crt"), key=str(planted), user="nobody")
+    with pytest.raises(_certificate.CertificateError, match="folder of somebody else"):
+        _certificate._mend(pair, _certificate.Permissions(owner="nobody", mode="0400"), check_mode=False)
+    assert (key.stat().st_uid, stat.S_IMODE(key.stat().st_mode)) == (0, 0o600)
