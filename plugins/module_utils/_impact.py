@@ -84,19 +84,17 @@ def _users(
             problem = found.problems[0].message if found.problems else "it cannot be opened"
             return None, f"the database is not asked: {problem}"
         with contextlib.ExitStack() as stack:
-            way, target = _sqlite_view.choose_way(found, holders), found.path
-            if way == "copy":
-                target = stack.enter_context(_sqlite_view.private_copy(found, deadline=deadline))
+            way = stack.enter_context(_sqlite_view.way_in(found, holders, busy_timeout=busy_timeout, deadline=deadline))
 
             def work(emit: _sqlite_view.Emit) -> None:
-                connection = _sqlite_view.connect(target, way=way, busy_timeout=busy_timeout)
+                connection = way.connect()
                 connection.set_authorizer(_only_reads)
                 with _sqlite_view.interrupted_at(connection, deadline):
                     row = connection.execute(query, instants).fetchone()
                 value = row[0] if row else None
                 emit({"event": "answer", "users": value if isinstance(value, int) else None})
 
-            messages = _sqlite_view.in_child(work, deadline=deadline)
+            messages = _sqlite_view.in_child(work, deadline=deadline, read_only=way.read_only)
     except _sqlite_files.SqliteError as error:
         return None, str(error)
     end = messages[-1]

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import hashlib
 import os
 import re
@@ -30,6 +31,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _sqlite_files,
     _sqlite_holders,
     _sqlite_view,
+    _untrusted,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import Look, SqliteError, printable
 
@@ -85,14 +87,17 @@ def backup(
         result["removed"] = [printable(old) for old in _surplus(folder, prefix, keep=keep)] if keep else []
     else:
         try:
-            is_new = not os.path.isdir(folder)
-            _files.private_folder(folder)
-            if is_new:
-                _files.fsync_folder(os.path.dirname(folder))
-            with _partial(folder) as partial:
+            rights = _rights(found, folder)
+            with _untrusted.acting(rights):
+                is_new = not os.path.isdir(folder)
+                _files.private_folder(folder)
+                if is_new:
+                    _files.fsync_folder(os.path.dirname(folder))
+            with _partial(folder, rights=rights) as partial:
                 if evidence:
-                    result["files"] = _copy_bytes(found, f"{partial}/evidence", proc_root=proc_root)
-                    target = _publish(f"{partial}/evidence", target, exact=False)
+                    result["files"] = _copy_bytes(found, f"{partial}/evidence", rights=rights, proc_root=proc_root)
+                    with _untrusted.acting(rights):
+                        target = _publish(f"{partial}/evidence", target, exact=False)
                     result["evidence_dir"] = printable(target)
                     for entry in result["files"]:
                         entry["path"] = f"{printable(target)}/{entry['path']}"
@@ -103,13 +108,16 @@ def backup(
                         f"{partial}/database",
                         busy_timeout=busy_timeout,
                         deadline=started + timeout,
+                        rights=rights,
                         proc_root=proc_root,
                     )
                     result.update(made)
-                    target = _publish(f"{partial}/database", target, exact=dest is not None)
+                    with _untrusted.acting(rights):
+                        target = _publish(f"{partial}/database", target, exact=dest is not None)
                     result["backup_file"] = printable(target)
             if keep:
-                result["removed"] = _prune(folder, prefix, keep=keep, new=target)
+                with _untrusted.acting(rights):
+                    result["removed"] = _prune(folder, prefix, keep=keep, new=target)
         except OSError as error:
             raise SqliteError(
                 f"Cannot copy {printable(found.path)} to {printable(target)}: {error.strerror or error}"
@@ -196,9 +204,39 @@ def _room(found: Look, folder: str) -> None:
         )
 
 
+def _rights(found: Look, folder: str) -> _untrusted.Rights:
+    """Return with whose rights to write to C(folder).
+
+    Where its owner may move what lies in it, root would make files, and give them away, wherever that one likes.
+    """
+    there = folder
+    while not os.path.isdir(there):
+        there = os.path.dirname(there)
+    database = found.files.get("database")
+    rights = _untrusted.rights_in(there, otherwise=_sqlite_view.writer_of(found))
+    # A database that only root can read was not made by the service's user, and is copied all the same.
+    if rights and database is not None and database.uid == 0 and not database.mode & 0o044:
+        return None
+    return rights
+
+
 @contextlib.contextmanager
-def _partial(folder: str) -> Iterator[str]:
+def _partial(folder: str, *, rights: _untrusted.Rights = None) -> Iterator[str]:
     """Make a private folder inside C(folder) to build a copy in; take away those that killed runs left."""
+    with _untrusted.acting(rights):
+        _clear(folder)
+        made = tempfile.mkdtemp(prefix=_PARTIAL, dir=folder)
+        descriptor = os.open(made, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield made
+    finally:
+        with _untrusted.acting(rights):
+            shutil.rmtree(made, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _clear(folder: str) -> None:
     for name in os.listdir(folder):
         if name.startswith(_PARTIAL):
             with contextlib.suppress(OSError):
@@ -208,14 +246,6 @@ def _partial(folder: str) -> Iterator[str]:
                     shutil.rmtree(f"{folder}/{name}", ignore_errors=True)
                 finally:
                     os.close(descriptor)
-    made = tempfile.mkdtemp(prefix=_PARTIAL, dir=folder)
-    descriptor = os.open(made, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield made
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
-        os.close(descriptor)
 
 
 def _survey(path: str, *, proc_root: str) -> Tuple[Look, _sqlite_holders.Holders]:
@@ -239,16 +269,17 @@ def _copy(
     *,
     busy_timeout: float,
     deadline: float,
+    rights: _untrusted.Rights,
     proc_root: str,
 ) -> Dict[str, Any]:
     """Make C(target), verify it, and return what is known of it. Raises OSError, SqliteError."""
     shown = printable(found.path)
     for _ in range(_ATTEMPTS):
-        with contextlib.suppress(FileNotFoundError):
+        with _untrusted.acting(rights), contextlib.suppress(FileNotFoundError):
             os.unlink(target)
         with _sqlite_view.way_in(found, holders, busy_timeout=busy_timeout, deadline=deadline) as way:
             messages = _sqlite_view.in_child(
-                lambda emit, way=way: _copy_pages(way, target, emit, deadline=deadline),  # type: ignore[misc]
+                functools.partial(_copy_pages, way=way, target=target, deadline=deadline, rights=rights),
                 deadline=deadline,
                 read_only=False,  # until the copy is open
             )
@@ -266,15 +297,9 @@ def _copy(
     _expect_end(end, f"Cannot back up {shown}")
     counts = next(message["counts"] for message in messages if message["event"] == "counts")
     facts = found.files["database"]
-    descriptor = os.open(target, os.O_RDONLY)
-    try:
-        if os.geteuid() == 0:
-            os.fchown(descriptor, facts.uid, facts.gid)
-        os.fchmod(descriptor, 0o600)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    verified = verify(target, deadline=deadline)
+    with _untrusted.acting(rights):
+        _keep_secret(target, facts)
+    verified = verify(target, deadline=deadline, rights=rights)
     if verified["integrity"] != "ok":
         raise SqliteError(f"{shown} is not sound, so neither is its backup: {verified['integrity']}")
     if verified["row_counts"] != counts:
@@ -282,8 +307,29 @@ def _copy(
     return verified
 
 
-def _copy_pages(way: _sqlite_view.WayIn, target: str, emit: _sqlite_view.Emit, *, deadline: float) -> None:
+def _keep_secret(target: str, facts: _sqlite_files.FileFacts) -> None:
+    """Give a copy its owner, let nobody else read it, and bring it to disk. Raises OSError."""
+    descriptor = os.open(target, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        if os.geteuid() == 0:
+            os.fchown(descriptor, facts.uid, facts.gid)
+        os.fchmod(descriptor, 0o600)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _copy_pages(
+    emit: _sqlite_view.Emit,
+    *,
+    way: _sqlite_view.WayIn,
+    target: str,
+    deadline: float,
+    rights: _untrusted.Rights,
+) -> None:
     """Run in the child: count and copy within one snapshot."""
+    if rights:
+        _sqlite_view.take_on(*rights)
     copy = sqlite3.connect(target, isolation_level=None)
     copy.execute("PRAGMA journal_mode=OFF")
     copy.execute("PRAGMA synchronous=OFF")  # flushed as a whole at the end
@@ -302,10 +348,12 @@ def _copy_pages(way: _sqlite_view.WayIn, target: str, emit: _sqlite_view.Emit, *
     copy.close()
 
 
-def verify(path: str, *, deadline: float) -> Dict[str, Any]:
+def verify(path: str, *, deadline: float, rights: _untrusted.Rights = None) -> Dict[str, Any]:
     """Reopen a finished copy: whether it is sound, its rows, its size and its SHA-256. Raises SqliteError."""
 
     def work(emit: _sqlite_view.Emit) -> None:
+        if rights:
+            _sqlite_view.take_on(*rights)
         digest = hashlib.sha256()
 
         def read() -> None:
@@ -323,7 +371,7 @@ def verify(path: str, *, deadline: float) -> Dict[str, Any]:
         reader.join()
         emit({"event": "verified", "integrity": "; ".join(lines), "row_counts": counts, "sha256": digest.hexdigest()})
 
-    messages = _sqlite_view.in_child(work, deadline=deadline)
+    messages = _sqlite_view.in_child(work, deadline=deadline, read_only=not rights)
     _expect_end(messages[-1], f"Cannot verify the backup {printable(path)}")
     verified = messages[0]
     return {
@@ -363,8 +411,20 @@ def _publish(made: str, target: str, *, exact: bool) -> str:
     raise SqliteError(f"Cannot name the copy {printable(target)}: that is there already")
 
 
-def _copy_bytes(found: Look, made: str, *, proc_root: str) -> List[Dict[str, Any]]:
+def _copy_bytes(found: Look, made: str, *, rights: _untrusted.Rights, proc_root: str) -> List[Dict[str, Any]]:
     """Copy the files as they are into the new folder C(made). Raises OSError, SqliteError."""
+    with _untrusted.acting(rights):
+        files = _copy_each(found, made)
+    holders = _sqlite_holders.find_holders(found, proc_root=proc_root)
+    if _sqlite_files.stamps_of(found.path) != found.stamps or holders.found:
+        raise SqliteError(
+            f"The files of {printable(found.path)} were opened or written to while they were copied: "
+            "stop what uses them first"
+        )
+    return files
+
+
+def _copy_each(found: Look, made: str) -> List[Dict[str, Any]]:
     os.mkdir(made, 0o700)
     files: List[Dict[str, Any]] = []
     for name in _sqlite_files.SUFFIXES:
@@ -388,12 +448,6 @@ def _copy_bytes(found: Look, made: str, *, proc_root: str) -> List[Dict[str, Any
                 "size": os.stat(copy).st_size,
                 "sha256": digest.hexdigest(),
             }
-        )
-    holders = _sqlite_holders.find_holders(found, proc_root=proc_root)
-    if _sqlite_files.stamps_of(found.path) != found.stamps or holders.found:
-        raise SqliteError(
-            f"The files of {printable(found.path)} were opened or written to while they were copied: "
-            "stop what uses them first"
         )
     _files.fsync_folder(made)
     return files

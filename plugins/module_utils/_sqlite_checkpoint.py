@@ -20,6 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _sqlite_check,
     _sqlite_files,
     _sqlite_view,
+    _untrusted,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import SqliteError, printable
 
@@ -109,10 +110,20 @@ def _room(real: str, *, wal: Dict[str, Any], size: int) -> None:
         )
 
 
+def _take_on_the_writer(real: str) -> None:
+    """Give up root where the files are all one user's, in a folder where this user may put links in their place."""
+    found = [os.lstat(name) for name in (real, f"{real}-wal", f"{real}-shm") if os.path.lexists(name)]
+    owner = (found[0].st_uid, found[0].st_gid)
+    alone = len({status.st_uid for status in found}) == 1
+    if alone and _untrusted.rights_in(os.path.dirname(real), otherwise=owner):
+        _sqlite_view.take_on(*owner)
+
+
 def _run(real: str, *, busy_timeout: float, deadline: float) -> None:
     shown = printable(real)
 
     def work(emit: _sqlite_view.Emit) -> None:
+        _take_on_the_writer(real)
         uri = _sqlite_view.uri_of(real, "mode=rw")
         connection = sqlite3.connect(uri, uri=True, timeout=busy_timeout, isolation_level=None)
         # Exclusive before the first look: SQLite itself then proves that nobody else is in it, and keeps everybody out.

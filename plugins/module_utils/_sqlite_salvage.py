@@ -135,11 +135,7 @@ def as_owner(work: Callable[[_sqlite_view.Emit], None], *, owner: Owner, deadlin
     """Run C(work) as M(_sqlite_view.in_child) does, in a process that has taken on the owner's identity."""
 
     def become(emit: _sqlite_view.Emit) -> None:
-        if os.geteuid() == 0 and owner.uid != 0:
-            os.setgroups([])
-            os.setgid(owner.gid)
-            os.setuid(owner.uid)
-            _sqlite_view.die_with_parent()
+        _sqlite_view.take_on(owner.uid, owner.gid)
         work(emit)
 
     return _sqlite_view.in_child(become, deadline=deadline, read_only=False)

@@ -16,7 +16,9 @@ Which way leads in depends on who else is there:
   locked. The caller compares the files' stamps afterwards, since nothing holds off a service that starts meanwhile.
 - C(live): a service is in it: an ordinary reader, its index mapped read-only.
 - C(locked): rollback journal and somebody there: an ordinary reader, which locks for as long as it reads.
-- C(copy): a hot rollback journal: only writing can undo it, so that happens on a private copy.
+- C(copy): a hot rollback journal: only writing can undo it, so that happens on a private copy, and with the rights of
+  who wrote the journal: it may name another file, which SQLite removes once the database is as it was
+  (https://www.sqlite.org/fileformat2.html#the_rollback_journal).
 """
 
 from __future__ import annotations
@@ -35,9 +37,9 @@ import tempfile
 import threading
 import time
 import urllib.parse
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Union
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _sqlite_files, _sqlite_holders
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _sqlite_files, _sqlite_holders, _untrusted
 
 Message = Dict[str, Any]
 Emit = Callable[[Message], None]
@@ -83,7 +85,12 @@ class WayIn:
     busy_timeout: float
 
     def connect(self) -> sqlite3.Connection:
-        """Open it for reading; for child processes only. Raises sqlite3.Error."""
+        """Open it for reading, and keep no more rights than that takes; for child processes only.
+
+        Raises sqlite3.Error.
+        """
+        if self.way == "copy":
+            take_on(*writer_of(self.found))
         return connect(self.path, way=self.way, busy_timeout=self.busy_timeout)
 
     @property
@@ -154,6 +161,26 @@ def give_up_writing() -> None:
         kept = (ctypes.c_uint32 * 6)(wanted, wanted, 0, 0, 0, 0)
         library.capset(header, kept)
     die_with_parent()  # the kernel forgets that when a process changes its identity
+
+
+def take_on(uid: int, gid: int) -> None:
+    """Leave this process, where it is root, the rights of somebody else, for good."""
+    if os.geteuid() == 0 and uid != 0:
+        group, groups = _untrusted.groups_of(uid, gid)
+        os.setgroups(groups)
+        os.setgid(group)
+        os.setuid(uid)
+        die_with_parent()
+
+
+def writer_of(found: _sqlite_files.Look) -> Tuple[int, int]:
+    """Return user and group of who wrote the files of a database: of the first that is not root's, or of the folder."""
+    for name in ("journal", "wal", "shm", "database"):
+        facts = found.files.get(name)
+        if facts is not None and facts.uid != 0:
+            return facts.uid, facts.gid
+    folder = os.stat(os.path.dirname(found.path))
+    return folder.st_uid, folder.st_gid
 
 
 def die_with_parent() -> None:
@@ -329,6 +356,10 @@ def private_copy(found: _sqlite_files.Look, *, deadline: float) -> Iterator[str]
                         if time.monotonic() > deadline:
                             raise OutOfTime(f"{what}: the time is over")
                         writer.write(chunk)
+                if os.geteuid() == 0:
+                    os.chown(target + _sqlite_files.SUFFIXES[name], *writer_of(found))
+        if os.geteuid() == 0:
+            os.chown(folder, *writer_of(found))
         yield target
     except OSError as error:
         raise _sqlite_files.SqliteError(f"{what}: {error.strerror or error}") from error

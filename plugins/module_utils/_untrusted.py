@@ -141,16 +141,22 @@ def _open_ours(path: str, flags: int, mode: int) -> int:
         way.close()
 
 
+def groups_of(uid: int, gid: int) -> Tuple[int, List[int]]:
+    """Return the groups of a user, the first one alone; those of one without a name are only C(gid)."""
+    try:
+        entry = pwd.getpwuid(uid)
+    except KeyError:
+        return gid, [gid]
+    return entry.pw_gid, os.getgrouplist(entry.pw_name, entry.pw_gid)
+
+
 @contextlib.contextmanager
 def rights_of(uid: int, gid: int) -> Iterator[None]:
     """Do file work with the rights of C(uid), as far as this process may take them on."""
     if os.geteuid() != 0 or uid == 0:
         yield
         return
-    groups: List[int] = [gid]
-    with contextlib.suppress(KeyError):
-        entry = pwd.getpwuid(uid)
-        gid, groups = entry.pw_gid, os.getgrouplist(entry.pw_name, entry.pw_gid)
+    gid, groups = groups_of(uid, gid)
     old_gid, old_groups = os.getegid(), os.getgroups()
     os.setgroups(groups)
     os.setegid(gid)
@@ -204,12 +210,32 @@ def read(path: str, *, limit: int = LARGEST) -> bytes:
     return data
 
 
-def alone(folder: str) -> Optional[Tuple[int, int]]:
-    """Return C(None) where nobody but us may change the entries of C(folder), else with whose rights to work there.
+Rights = Optional[Tuple[int, int]]
 
-    Raises OSError.
+
+def rights_in(folder: str, *, otherwise: Tuple[int, int]) -> Rights:
+    """Return with whose rights (user, group) to work in C(folder), C(None) where it is nobody's but ours.
+
+    Whoever may change a folder on the way can put another one in its place while we work in it. Where several may, the
+    rights are C(otherwise). Raises OSError.
     """
-    status = os.stat(folder)
     if os.geteuid() != 0:
         return None
-    return None if status.st_uid == 0 else (status.st_uid, status.st_gid)
+    status = os.lstat("/")
+    place = ""
+    for name in os.path.realpath(folder).strip("/").split("/"):
+        place += f"/{name}"
+        entry = os.lstat(place)
+        if not _only_ours(status, entry):
+            return (status.st_uid, status.st_gid) if status.st_uid != 0 else otherwise
+        status = entry
+    if status.st_uid != 0:
+        return status.st_uid, status.st_gid
+    return otherwise if status.st_mode & 0o022 and otherwise[0] != 0 else None
+
+
+@contextlib.contextmanager
+def acting(rights: Rights) -> Iterator[None]:
+    """Do file work with C(rights), see M(rights_in)."""
+    with rights_of(*rights) if rights else contextlib.nullcontext():
+        yield

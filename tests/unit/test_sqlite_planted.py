@@ -1,0 +1,156 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A database in a folder of somebody who is not our friend: what this one plants there must cost root nothing."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import sqlite3
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from sqlite_samples import crashed
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _sqlite_backup,
+    _sqlite_check,
+    _sqlite_checkpoint,
+    _sqlite_files,
+)
+
+NOBODY = pwd.getpwnam("nobody")
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights that could be taken")
+
+_KILLED_IN_A_TRANSACTION = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA journal_mode=DELETE")
+connection.execute("PRAGMA cache_size=1")
+connection.execute("CREATE TABLE incidents (text)")
+connection.execute("INSERT INTO incidents WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 500) SELECT zeroblob(3000) FROM n")
+connection.execute("BEGIN")
+connection.execute("UPDATE incidents SET text = zeroblob(2999)")
+os.kill(os.getpid(), 9)
+"""  # noqa: E501
+
+
+@pytest.fixture
+def app():
+    """Return a folder of the service's user."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as base:
+        os.chmod(base, 0o755)  # noqa: S103
+        folder = Path(base, "app")
+        folder.mkdir()
+        os.chown(folder, NOBODY.pw_uid, NOBODY.pw_gid)
+        yield folder
+
+
+def give_to_user(folder: Path) -> None:
+    for path in folder.iterdir():
+        os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid, follow_symlinks=False)
+
+
+def name_in_journal(database: Path, other: Path) -> None:
+    """Name a file in the hot journal as SQLite does that of a transaction over several databases."""
+    with database.open("rb") as stream:
+        (page_size,) = struct.unpack(">H", stream.read(18)[16:18])
+    name = os.fsencode(other)
+    with database.with_name(database.name + "-journal").open("ab") as journal:
+        journal.write(struct.pack(">I", (1 << 30) // page_size + 1) + name)
+        journal.write(struct.pack(">II", len(name), sum(name)) + bytes.fromhex("d9d505f920a163d7"))
+
+
+def test_a_file_that_a_journal_names_is_not_removed(app):
+    database, precious = app / "itsm.db", app.parent / "precious"
+    subprocess.run([sys.executable, "-c", _KILLED_IN_A_TRANSACTION, database], check=False)
+    precious.write_text("root's")
+    name_in_journal(database, precious)
+    give_to_user(app)
+    # Undone to its end it can't be, as little as by the service itself at its next start.
+    assert _sqlite_check.check(path=str(database))["problems"][-1]["code"] == "unreadable"
+    with pytest.raises(_sqlite_files.SqliteError):
+        _sqlite_backup.backup(path=str(database), dest_dir=str(app.parent / "backups"))
+    assert precious.read_text() == "root's"
+    # SQLite does remove it, with the rights to: opened as root, the naive way, it is gone.
+    with sqlite3.connect(database) as connection:
+        connection.execute("SELECT count(*) FROM incidents").fetchone()
+    assert not precious.exists()
+
+
+class Thief(threading.Thread):
+    """Puts a folder with a link in the place of each folder that is made in C(app), as its owner may."""
+
+    def __init__(self, app: Path, link: str, target: Path) -> None:
+        super().__init__(daemon=True)
+        self.app, self.link, self.target = app, link, target
+        self.stolen = 0
+        self.over = threading.Event()
+
+    def run(self) -> None:
+        while not self.over.is_set():
+            for folder in self.app.glob(".itsm-nexus-partial-*"):
+                try:
+                    os.rename(folder, self.app / f"stolen-{self.stolen}")
+                    os.mkdir(folder)
+                    os.symlink(self.target, folder / self.link)
+                    for path in (folder, folder / self.link):
+                        os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid, follow_symlinks=False)
+                    self.stolen += 1
+                    time.sleep(0.2)
+                except OSError:
+                    continue
+
+
+def test_a_backup_makes_no_file_where_its_owner_may_not(app):
+    crashed(str(app / "itsm.db"))
+    give_to_user(app)
+    precious = app.parent / "cron.d"
+    precious.mkdir()
+    thief = Thief(app, "database", precious / "planted")
+    thief.start()
+    try:
+        for _ in range(20):
+            try:
+                _sqlite_backup.backup(path=str(app / "itsm.db"), dest_dir=str(app))
+            except _sqlite_files.SqliteError:
+                if thief.stolen > 2:
+                    break
+    finally:
+        thief.over.set()
+        thief.join()
+    assert thief.stolen
+    assert list(precious.iterdir()) == []
+
+
+def test_a_backup_in_a_folder_of_the_user_is_the_users_secret(app):
+    crashed(str(app / "itsm.db"))
+    give_to_user(app)
+    made = os.stat(_sqlite_backup.backup(path=str(app / "itsm.db"), dest_dir=str(app))["backup_file"])
+    assert (made.st_uid, made.st_mode & 0o777) == (NOBODY.pw_uid, 0o600)
+    assert [path.name for path in app.glob(".itsm-nexus*")] == []
+
+
+def test_the_checkpoint_has_no_more_rights_than_who_owns_the_database(app, monkeypatch):
+    database = str(app / "itsm.db")
+    crashed(database)
+    give_to_user(app)
+    connect = sqlite3.connect
+
+    def connect_as(*arguments, **how):
+        (app / "who").write_text(f"{os.getuid()} {os.geteuid()}")
+        return connect(*arguments, **how)
+
+    monkeypatch.setattr(_sqlite_checkpoint.sqlite3, "connect", connect_as)
+    _sqlite_checkpoint._run(database, busy_timeout=1.0, deadline=time.monotonic() + 20)
+    assert (app / "who").read_text() == f"{NOBODY.pw_uid} {NOBODY.pw_uid}"
+    assert not os.path.exists(f"{database}-wal")
