@@ -366,15 +366,16 @@ def _checked(update: Update) -> None:
     for name in ("detected_at", "mitigated_at"):
         if getattr(update, name):
             instant(name, getattr(update, name))
-    for item in update.signs:
-        instant("signs[].at", item.get("at"))
-    for item in update.attempts:
-        instant("attempts[].started_at", item.get("started_at"))
-    for item in update.told:
-        instant("told[].at", item.get("at"))
-        for name in ("level", "contact", "channel"):
-            if not isinstance(item.get(name), str):
-                raise IncidentError(f"told[].{name} is {item.get(name)!r}: allowed is a word")
+    for kind, at, words in (
+        ("signs", "at", ("kind", "source")),
+        ("attempts", "started_at", ("rung",)),
+        ("told", "at", ("level", "contact", "channel")),
+    ):
+        for item in getattr(update, kind):
+            instant(f"{kind}[].{at}", item.get(at))
+            for name in words:
+                if not isinstance(item.get(name), str):
+                    raise IncidentError(f"{kind}[].{name} is {item.get(name)!r}: allowed is a word")
 
 
 def _under_way(record: Mapping[str, Any], *, run: str) -> Optional[Dict[str, Any]]:
@@ -710,6 +711,24 @@ def note_start(
                 store.write(record)
     except (IncidentError, _lease.LeaseError) as error:
         return f"The start is not on record: {error}"
+    return None
+
+
+def note_attempts(
+    *,
+    state_dir: str,
+    run: str,
+    attempts: Sequence[Mapping[str, Any]],
+    signs: Sequence[Mapping[str, Any]] = (),
+    clock: Optional[_lease.Clock] = None,
+    memory: Optional[str] = None,
+) -> Optional[str]:
+    """Put on record what C(run) has tried and is about to try; return what kept it from being recorded."""
+    update = Update(attempts=attempts, signs=signs)
+    try:
+        call(state_dir=state_dir, state="attempt", run=run, update=update, clock=clock, memory=memory)
+    except IncidentError as error:
+        return f"What is tried is not on record: {error}"
     return None
 
 

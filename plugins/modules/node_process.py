@@ -97,8 +97,23 @@ options:
       - A unit's main process is ended by systemd after the unit's own C(TimeoutStopSec).
     type: float
     default: 30.0
+  attempts:
+    description:
+      - What O(run) has tried and is about to try, as O(itsm_nexus.runbook.incident#module:attempts); put on the
+        incident's record before anything is done.
+    type: list
+    elements: dict
+    default: []
+    version_added: 0.2.0
+  signs:
+    description: Put on the incident's record with O(attempts), as O(itsm_nexus.runbook.incident#module:signs).
+    type: list
+    elements: dict
+    default: []
+    version_added: 0.2.0
 seealso:
   - module: itsm_nexus.runbook.health_probe
+  - module: itsm_nexus.runbook.incident
 """
 
 EXAMPLES = r"""
@@ -171,6 +186,8 @@ duration:
   sample: 0.312
 """
 
+from typing import Any, Callable, Optional
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _incident, _lease, _node_process
@@ -192,6 +209,8 @@ def main() -> None:
             "ports": {"type": "list", "elements": "int", "default": []},
             "db_path": {"type": "str", "default": ""},
             "stop_timeout": {"type": "float", "default": 30.0},
+            "attempts": {"type": "list", "elements": "dict", "default": []},
+            "signs": {"type": "list", "elements": "dict", "default": []},
         },
         required_if=[("manager", "systemd", ["unit"]), ("manager", "process", ["log_file", "pid_file"])],
         supports_check_mode=True,
@@ -199,17 +218,24 @@ def main() -> None:
     values = dict(module.params)
     lease = {name: values.pop(name) for name in _lease.ARGUMENTS}
 
-    def on_start() -> None:
-        problem = _incident.note_start(**lease) if lease["run"] else None
+    def record(note: Callable[..., Optional[str]], **what: Any) -> None:
+        problem = note(**lease, **what) if lease["run"] and not module.check_mode else None
         if problem:
             module.warn(problem)
 
     state, stop_timeout = values.pop("state"), values.pop("stop_timeout")
+    tried = {name: values.pop(name) for name in ("attempts", "signs")}
     service = _node_process.Service(**{name: value for name, value in values.items() if value is not None})
     try:
         with _lease.held(**lease, warn=module.warn, fail=module.fail_json):
+            if tried["attempts"]:
+                record(_incident.note_attempts, **tried)
             result = _node_process.ensure(
-                service, state=state, stop_timeout=stop_timeout, on_start=on_start, check_mode=module.check_mode
+                service,
+                state=state,
+                stop_timeout=stop_timeout,
+                on_start=lambda: record(_incident.note_start),
+                check_mode=module.check_mode,
             )
     except _node_process.NodeProcessError as error:
         module.fail_json(msg=str(error))

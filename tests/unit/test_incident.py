@@ -343,6 +343,29 @@ def test_starts_are_counted_over_incidents_within_the_window(call, note_start, t
     assert call("present")["restarts_in_window"] == 2
 
 
+def test_what_is_tried_is_on_record_before_it_is_done(call, note_start, time, tmp_path):
+    run = call("open")["run"]
+
+    def note(attempts, run=run):
+        where = {"state_dir": str(tmp_path / "state"), "memory": str(tmp_path / "memory")}
+        return _incident.note_attempts(**where, run=run, clock=time.clock(), attempts=attempts, signs=[sign(time, -9)])
+
+    first = attempt(time, 1)
+    assert note([first]) is None
+    assert note_start(run) is None
+    # The same rung touches the service twice, and the next one knows what the first came to.
+    assert note([first]) is None
+    assert note([{**first, "held": False, "reason": "fell"}, attempt(time, 2, rung="standard_recovery")]) is None
+    seen = call("present", run=run)
+    told = [(each["rung"], each["result"], each["started"]) for each in seen["attempts"]]
+    assert told == [("restart", "did not hold", True), ("standard_recovery", "under way", False)]
+    assert seen["outage_started_at"] == time.at(-9)
+    assert seen["locked_by"]["step"] == "standard_recovery"
+
+    assert "Another run works on this host" in note([attempt(time, 3)], run="another")
+    assert "attempts[].rung is None" in note([{"started_at": time.at(3)}])
+
+
 def test_a_start_without_an_incident_is_on_no_record(call, note_start, tmp_path):
     assert note_start("run-x") is None
     assert call("present")["id"] is None

@@ -24,7 +24,7 @@ THOROUGH = bool(os.environ.get("DRILL_THOROUGH"))
 POINTS = [
     ("Open the incident, or go on with the one that is open", 0.4),
     ("Save the evidence and find the cause", 0.5),
-    ("Put the rung on record", 0.0),
+    ("Begin the rung", 0.0),
     ("Look at the database with nobody in it", 0.3),
     ("Back up the database and read the backup back", 0.5),
     ("Let SQLite move the WAL into the database", 0.3),

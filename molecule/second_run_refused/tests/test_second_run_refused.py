@@ -102,7 +102,7 @@ def test_third_run_waits_and_then_finds_nothing_to_do(drill: Drill, story: Story
 def test_what_a_dead_run_has_left_is_closed_where_a_person_mended_it(drill: Drill, story: Story) -> None:
     runs.kill_service(drill)
     dead = runs.Run(drill, "dead")
-    dead.reach("Put the rung on record")
+    dead.reach("Begin the rung")
     dead.kill()
     waiting = start_waiting(drill, "heir")
     drill.host.check_output(f"systemctl start {runs.UNIT}")
