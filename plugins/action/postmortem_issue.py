@@ -7,11 +7,12 @@ from __future__ import annotations
 import os
 from typing import Any, Dict, List, Optional
 
+from ansible import constants
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import delivery, issue
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import delivery, issue, planted
 
 _TOKENS = ("ITSM_NEXUS_GITHUB_TOKEN", "GITHUB_TOKEN")
 
@@ -60,7 +61,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 document = stream.read()
         except (OSError, ValueError) as error:
             raise AnsibleActionFail(f"Cannot read the document {options['document']}: {error}") from error
-        reason = issue.why_not(target)
+        names = planted.variables(task_vars, injected=constants.INJECT_FACTS_AS_VARS)
+        reason = planted.refusal(names) if names else issue.why_not(target)
         if reason:
             return self._not_published(result, reason)
         if self._task.check_mode:

@@ -356,7 +356,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         return True
 
     def _say(self, line: str, color: Optional[str] = None) -> None:
-        self._display.display(line, color=color, stderr=_read_by_a_program())
+        self._display.display(render_screen.one_line(line), color=color, stderr=_read_by_a_program())
 
     def _say_progress(self, task: str, hosts: List[str], seconds: float) -> None:
         """Say what is still being done. On the error output: whatever reads the other one is not disturbed."""

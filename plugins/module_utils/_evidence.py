@@ -24,7 +24,7 @@ import stat
 import time
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _files, _lease, _parts
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _files, _lease, _parts, _plain
 
 LIMIT = 20 * 1024 * 1024
 
@@ -236,9 +236,13 @@ def save(
             f"incident is {incident!r}: it names a folder, allowed are letters, digits, '.', '_' and '-'"
         )
     home = os.path.join(state_dir, "evidence")
+
+    def clean(text: object) -> str:
+        """Return what may be kept, and looked at in a terminal."""
+        return _plain.text(redact(str(text)))
+
     contents: _Content = [
-        ({**item, "source": redact(str(item["source"]))}, redact(str(item["text"])).encode("utf-8", "replace"))
-        for item in files
+        ({**item, "source": clean(item["source"])}, clean(item["text"]).encode("utf-8", "replace")) for item in files
     ]
     # Where nobody can tell which incident is open, nothing is pruned.
     spared: Optional[List[str]] = None

@@ -20,6 +20,8 @@ import re
 import urllib.parse
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Match, Pattern, Sequence, Set, Tuple, Union
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _plain
+
 MASK = "[redacted]"
 
 # A shorter "secret" is a word like "admin": taking it out everywhere would make the evidence unreadable.
@@ -228,7 +230,8 @@ class Redactor:
         self._known = sorted(forms, key=lambda form: (-len(form), form))
 
     def text(self, text: str) -> str:
-        """Return C(text) without secrets."""
+        """Return C(text) without secrets, and without colours: a name and its value may each have one."""
+        text = _plain.without_sequences(text)
         for form in self._known:
             if form in text:
                 text = text.replace(form, MASK)

@@ -160,7 +160,7 @@ duration:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _disk_reclaim, _lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _disk_reclaim, _lease, _plain
 
 
 def main() -> None:
@@ -205,8 +205,8 @@ def main() -> None:
                 check_mode=module.check_mode,
             )
     except _disk_reclaim.DiskReclaimError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**result)
+        module.fail_json(msg=_plain.text(error))
+    module.exit_json(**_plain.data(result))
 
 
 if __name__ == "__main__":

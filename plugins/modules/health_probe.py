@@ -276,7 +276,13 @@ login:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _health, _incident, _lease, _node_process
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _health,
+    _incident,
+    _lease,
+    _node_process,
+    _plain,
+)
 
 _PROOF = {"validate_certs": {"type": "bool", "default": False}, "ca_path": {"type": "path", "default": ""}}
 _SERVICE = {
@@ -341,10 +347,10 @@ def main() -> None:
                 login=_login(values["login"]) if values["login"] else None,
             )
     except _health.HealthError as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(msg=_plain.text(error))
     if values["remember"] and values["mode"] == "watch" and result["severity"] == "none" and not module.check_mode:
         _incident.note_healthy(values["state_dir"], at=result["last_success_at"])
-    module.exit_json(changed=False, open_incident=_incident.is_open(values["state_dir"]), **result)
+    module.exit_json(changed=False, open_incident=_incident.is_open(values["state_dir"]), **_plain.data(result))
 
 
 if __name__ == "__main__":

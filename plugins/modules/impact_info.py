@@ -95,7 +95,7 @@ requests_unknown:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _impact
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _impact, _plain
 
 
 def main() -> None:
@@ -113,8 +113,8 @@ def main() -> None:
     try:
         result = _impact.measure(**module.params)
     except _impact.ImpactError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**result)
+        module.fail_json(msg=_plain.text(error))
+    module.exit_json(**_plain.data(result))
 
 
 if __name__ == "__main__":

@@ -358,7 +358,7 @@ warnings:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _incident, _lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _incident, _lease, _plain
 
 UPDATE = {
     "severity": {"type": "str", "choices": ["warning", "critical", "emergency"]},
@@ -431,10 +431,10 @@ def main() -> None:
             **{name: params[name] for name in params if name not in UPDATE},
         )
     except _incident.IncidentError as error:
-        module.fail_json(msg=str(error), locked_by=error.locked_by)
+        module.fail_json(msg=_plain.text(error), locked_by=error.locked_by)
     for warning in result.pop("warnings"):
         module.warn(warning)
-    module.exit_json(**result)
+    module.exit_json(**_plain.data(result))
 
 
 if __name__ == "__main__":

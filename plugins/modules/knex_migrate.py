@@ -144,7 +144,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _knex, _lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _knex, _lease, _plain
 
 
 def main() -> None:
@@ -183,8 +183,8 @@ def main() -> None:
             )
             result = _knex.migrate(migrator, state=parameters["state"], check_mode=module.check_mode)
     except _knex.KnexError as error:
-        module.fail_json(msg=str(error), locked=error.locked, applied=error.applied, duration=duration())
-    module.exit_json(**result, duration=duration())
+        module.fail_json(msg=_plain.text(error), locked=error.locked, applied=error.applied, duration=duration())
+    module.exit_json(**_plain.data(result), duration=duration())
 
 
 if __name__ == "__main__":

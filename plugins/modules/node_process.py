@@ -190,7 +190,7 @@ from typing import Any, Callable, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _incident, _lease, _node_process
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _incident, _lease, _node_process, _plain
 
 
 def main() -> None:
@@ -238,8 +238,8 @@ def main() -> None:
                 check_mode=module.check_mode,
             )
     except _node_process.NodeProcessError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**result)
+        module.fail_json(msg=_plain.text(error))
+    module.exit_json(**_plain.data(result))
 
 
 if __name__ == "__main__":

@@ -153,7 +153,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _npm
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _npm, _plain
 
 
 def main() -> None:
@@ -196,8 +196,8 @@ def main() -> None:
                 check_mode=module.check_mode,
             )
     except _npm.NpmError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**result, duration=round(time.monotonic() - started, 3))
+        module.fail_json(msg=_plain.text(error))
+    module.exit_json(**_plain.data(result), duration=round(time.monotonic() - started, 3))
 
 
 if __name__ == "__main__":

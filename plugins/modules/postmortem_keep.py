@@ -74,7 +74,7 @@ removed:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _postmortem_keep
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _plain, _postmortem_keep
 
 
 def main() -> None:
@@ -103,8 +103,8 @@ def main() -> None:
             check_mode=module.check_mode,
         )
     except _postmortem_keep.PostmortemKeepError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**result)
+        module.fail_json(msg=_plain.text(error))
+    module.exit_json(**_plain.data(result))
 
 
 if __name__ == "__main__":

@@ -164,7 +164,7 @@ duration:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _node_process, _process_stop
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _node_process, _plain, _process_stop
 
 
 def main() -> None:
@@ -225,8 +225,8 @@ def main() -> None:
                 check_mode=module.check_mode,
             )
     except _process_stop.ProcessStopError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**result)
+        module.fail_json(msg=_plain.text(error))
+    module.exit_json(**_plain.data(result))
 
 
 if __name__ == "__main__":

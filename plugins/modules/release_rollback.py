@@ -115,7 +115,7 @@ duration:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _release
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _plain, _release
 
 
 def main() -> None:
@@ -148,8 +148,8 @@ def main() -> None:
         with _lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
             result = _release.roll_back(releases, strategy=params["strategy"], check_mode=module.check_mode)
     except _release.ReleaseError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**result)
+        module.fail_json(msg=_plain.text(error))
+    module.exit_json(**_plain.data(result))
 
 
 if __name__ == "__main__":

@@ -149,7 +149,7 @@ resolved:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _preflight
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _plain, _preflight
 
 
 def main() -> None:
@@ -175,7 +175,7 @@ def main() -> None:
     run = values.pop("run")
     with _lease.held(run=run, state_dir=values["state_dir"], warn=module.warn, fail=module.fail_json):
         result = _preflight.examine(_preflight.Config(**values))
-    module.exit_json(changed=False, **result)
+    module.exit_json(changed=False, **_plain.data(result))
 
 
 if __name__ == "__main__":

@@ -350,7 +350,7 @@ duration:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _sqlite_check
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _plain, _sqlite_check
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import SqliteError
 
 
@@ -386,8 +386,8 @@ def main() -> None:
                 busy_timeout=params["busy_timeout"],
             )
     except SqliteError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(changed=False, **result)
+        module.fail_json(msg=_plain.text(error))
+    module.exit_json(changed=False, **_plain.data(result))
 
 
 if __name__ == "__main__":

@@ -285,7 +285,7 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _sqlite_check, _sqlite_restore
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _plain, _sqlite_check, _sqlite_restore
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import SqliteError
 
 
@@ -319,8 +319,8 @@ def main() -> None:
         with _lease.held(**lease, warn=module.warn, fail=module.fail_json):
             result = _sqlite_restore.restore(**parameters, act=act, check_mode=module.check_mode)
     except SqliteError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**result)
+        module.fail_json(msg=_plain.text(error))
+    module.exit_json(**_plain.data(result))
 
 
 if __name__ == "__main__":

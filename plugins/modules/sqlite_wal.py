@@ -122,7 +122,7 @@ duration:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _sqlite_checkpoint
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _plain, _sqlite_checkpoint
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import SqliteError
 
 
@@ -147,8 +147,8 @@ def main() -> None:
                 check_mode=module.check_mode,
             )
     except SqliteError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**result)
+        module.fail_json(msg=_plain.text(error))
+    module.exit_json(**_plain.data(result))
 
 
 if __name__ == "__main__":

@@ -395,7 +395,7 @@ duration:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _command, _lease, _triage
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _command, _lease, _plain, _triage
 
 SERVICE = {
     "app_dir": {"type": "path", "required": True},
@@ -444,10 +444,10 @@ def main() -> None:
                 **{name: params[name] for name in params if name not in (*SERVICE, "run")},
             )
     except _triage.TriageError as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(msg=_plain.text(error))
     for warning in result.pop("warnings"):
         module.warn(warning)
-    module.exit_json(changed=False, **result)
+    module.exit_json(changed=False, **_plain.data(result))
 
 
 if __name__ == "__main__":

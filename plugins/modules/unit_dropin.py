@@ -111,7 +111,7 @@ duration:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _unit_dropin
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _plain, _unit_dropin
 
 
 def main() -> None:
@@ -141,8 +141,8 @@ def main() -> None:
         with _lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
             result = _unit_dropin.ensure(dropin, state=params["state"], check_mode=module.check_mode)
     except _unit_dropin.UnitDropinError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**result)
+        module.fail_json(msg=_plain.text(error))
+    module.exit_json(**_plain.data(result))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 import unicodedata
 from typing import Any, List, Mapping, Optional, Sequence, Tuple, Union
@@ -188,6 +189,11 @@ def _done(words: Words, incident: model.Incident) -> List[str]:
     ]
 
 
+def one_line(text: str) -> str:
+    """Return C(text) on one line: what a host says must not look like a line of ours."""
+    return re.sub(r"[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+", " ", text)
+
+
 def columns(text: str) -> int:
     """Return how many columns a terminal gives to C(text): two for each wide character."""
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
@@ -195,6 +201,7 @@ def columns(text: str) -> int:
 
 def _wrapped(text: str, width: int) -> List[str]:
     """Return C(text) in lines of at most C(width) columns; a long word, as a path is, is not broken."""
+    text = one_line(text)
     # Paths are not broken: they are copied from the screen.
     if columns(text) == len(text):
         return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict, Mapping, Optional
 
+from ansible import constants
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import delivery
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import delivery, planted
 
 LIMITS: Mapping[str, Mapping[str, Any]] = {
     "timeout": {"type": "float", "default": 10.0},
@@ -43,6 +44,10 @@ class Telling(ActionBase):  # type: ignore[misc]
         _spec, options = self.validate_argument_spec(argument_spec={**self.options, **LIMITS})
         if self._task.check_mode:
             result.update(changed=True, ok=False, at="", attempts=0, error="nothing is sent in check mode")
+            return result
+        names = planted.variables(task_vars, injected=constants.INJECT_FACTS_AS_VARS)
+        if names:
+            result.update(changed=False, ok=False, at="", attempts=0, error=planted.refusal(names))
             return result
         delivered = delivery.deliver(
             self.sender(options),

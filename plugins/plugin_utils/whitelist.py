@@ -15,7 +15,7 @@ import math
 import re
 from typing import Any, Dict, Mapping, Optional, Tuple, Union
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _redact
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _plain, _redact
 
 COLLECTION = "itsm_nexus.runbook"
 
@@ -288,7 +288,6 @@ OUTCOME: Mapping[str, Any] = {
     "next_step": TEXT,
 }
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
 _REDACTOR = _redact.Redactor()
 
@@ -298,7 +297,7 @@ _DROPPED = object()
 def text(value: str, *, limit: int = TEXT_LIMIT) -> str:
     """Return C(value) on its way to a file: no control characters, credentials masked, at most C(limit) characters."""
     # Cut first: the patterns' time grows faster than the text, and a secret that was cut is masked all the same.
-    cleaned = _REDACTOR.text(_CONTROL.sub(" ", str(value[:limit])))
+    cleaned = _REDACTOR.text(_plain.ACTIVE.sub(" ", _plain.without_sequences(str(value[:limit]))))
     return cleaned[:limit] if len(value) <= limit else cleaned[: limit - 1] + "…"
 
 
