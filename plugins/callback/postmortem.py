@@ -87,6 +87,7 @@ from ansible.release import __version__ as ansible_version
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import (
+    ahead,
     folder,
     model,
     progress,
@@ -155,6 +156,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._recorder: Optional[folder.Recorder] = None
         self._started: Dict[Tuple[str, str], Tuple[float, float]] = {}
         self._watch = progress.Watch(self._say_progress)
+        self._packer = ahead.Packer()
 
     @_guarded
     def v2_playbook_on_start(self, playbook: Any) -> None:
@@ -176,6 +178,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
 
     @_guarded
     def v2_runner_on_start(self, host: Any, task: Any) -> None:
+        self._packer.begun(_action(task))
         key = (host.get_name(), str(task._uuid))
         self._started[key] = (time.time(), time.monotonic())
         if _action(task) not in _ASKING:
@@ -220,6 +223,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     @_guarded
     def v2_playbook_on_stats(self, stats: Any) -> None:
         self._watch.end()
+        self._packer.end()
         if self._run is None:
             return
         self._record(kind="stats", hosts={str(host): stats.summarize(host) for host in stats.processed})

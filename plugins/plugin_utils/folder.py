@@ -16,10 +16,11 @@ import hashlib
 import json
 import os
 import re
-from typing import Iterable, List, Optional
+from importlib import import_module
+from typing import Any, Iterable, List, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _files
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import model, render_html, render_markdown, timeline
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import model, timeline
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils.words import Words
 
 SUFFIX = ".jsonl"
@@ -31,6 +32,11 @@ _LISTED = 200
 
 # How far (seconds) the clocks of controller and host may differ before an earlier run of an incident is overlooked.
 _CLOCK_SKEW = 86400.0
+
+
+def _renderer(name: str) -> Any:
+    """Return what makes documents, loaded when there is one to make: a run that finds the service well makes none."""
+    return import_module(f"ansible_collections.itsm_nexus.runbook.plugins.plugin_utils.{name}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,9 +71,9 @@ def documents(folder: str, words: Words, incident: model.Incident) -> List[Docum
     """Return the documents of an incident: Markdown, JSON, HTML."""
     base = os.path.join(folder, safe_name(incident.incident))
     return [
-        Document(path=f"{base}.md", text=render_markdown.markdown(words, incident)),
+        Document(path=f"{base}.md", text=_renderer("render_markdown").markdown(words, incident)),
         Document(path=f"{base}.json", text=model.to_json(incident)),
-        Document(path=f"{base}.html", text=render_html.page(words, incident)),
+        Document(path=f"{base}.html", text=_renderer("render_html").page(words, incident)),
     ]
 
 
@@ -78,14 +84,14 @@ def index(folder: str, words: Words) -> Document:
         for entry in entries:
             if entry.name.endswith(".json") and os.path.exists(f"{entry.path[:-5]}.html"):
                 found.append((entry.stat().st_mtime, entry.path))
-    listed: List[render_html.Entry] = []
+    html, listed = _renderer("render_html"), []
     for _changed, path in sorted(found, reverse=True)[:_LISTED]:
         # A file that is no document of ours, or not readable as one, is none.
         with contextlib.suppress(ValueError), open(path, encoding="utf-8") as stream:
             told = json.load(stream)
             if isinstance(told, dict) and told.get("incident"):
-                listed.append(render_html.Entry(told, os.path.basename(path)[:-5] + ".html"))
-    return Document(path=os.path.join(folder, f"{_INDEX}.html"), text=render_html.index(words, listed))
+                listed.append(html.Entry(told, os.path.basename(path)[:-5] + ".html"))
+    return Document(path=os.path.join(folder, f"{_INDEX}.html"), text=html.index(words, listed))
 
 
 def read(

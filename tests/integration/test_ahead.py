@@ -1,0 +1,65 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Modules that are packed while the one before works: what Ansible finds in its cache is what it would have made."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# As the callback does it, and as a worker of Ansible does it, each into an empty cache.
+SCRIPT = """
+import json, os, shutil, sys, time
+from ansible import constants
+from ansible.plugins.loader import init_plugin_loader
+init_plugin_loader([])
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import ahead
+
+cache = os.path.join(constants.DEFAULT_LOCAL_TMP, "ansiballz_cache")
+
+def kept():
+    made = [name for name in os.listdir(cache) if not name.endswith((".lock", "-part"))]
+    return {name: os.path.getsize(os.path.join(cache, name)) for name in made}
+
+packer = ahead.Packer()
+packer.begun("ansible.builtin.copy")
+packer.begun("itsm_nexus.runbook.npm_ci")
+assert not os.path.exists(cache), "nothing follows these"
+packer.begun("itsm_nexus.runbook.service_preflight")
+packer.begun("itsm_nexus.runbook.service_preflight")
+(child,) = packer._children
+deadline = time.monotonic() + 60
+while not (os.path.exists(cache) and kept()) and time.monotonic() < deadline:
+    time.sleep(0.05)
+packer.end()
+packed = kept()
+shutil.rmtree(cache)
+ahead._pack("itsm_nexus.runbook.health_probe")
+print(json.dumps([packed, kept()]))
+"""
+
+
+def test_what_follows_a_module_is_packed_as_ansible_would(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_LOCAL_TEMP": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    ahead, by_ansible = json.loads(done.stdout)
+    assert list(ahead) == list(by_ansible)
+    assert [name.split("-")[0].rsplit(".", 1)[-1] for name in ahead] == ["health_probe"]
+    # The moment of packing stands in it, compressed: some bytes more or less.
+    (size,), (wanted,) = ahead.values(), by_ansible.values()
+    assert abs(size - wanted) < 200
