@@ -15,7 +15,7 @@ import datetime
 import json
 import os
 import re
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _files
 
@@ -79,15 +79,21 @@ def _of_variable(until: str, reason: str, *, now: float) -> Optional[Dict[str, s
     return {"until": _clock.iso(end), "reason": reason, "source": "variable"} if end > now else None
 
 
-def _of_file(state_dir: str, *, now: float) -> Tuple[Optional[Dict[str, str]], List[str]]:
+def _contents(path: str) -> bytes:
+    with open(path, "rb") as stream:
+        return stream.read()
+
+
+def _of_file(
+    state_dir: str, *, now: float, read: Callable[[str], bytes] = _contents
+) -> Tuple[Optional[Dict[str, str]], List[str]]:
     """Return the maintenance that stands in the state folder, over or not, and what is wrong with it."""
     path = _path(state_dir)
     try:
-        with open(path, "rb") as stream:
-            read = json.loads(stream.read().decode("utf-8"))
-        if not isinstance(read, dict) or not isinstance(read.get("until"), str):
+        noted = json.loads(read(path).decode("utf-8"))
+        if not isinstance(noted, dict) or not isinstance(noted.get("until"), str):
             raise ValueError('it has no end, "until"')
-        until, reason = _clock.iso(_instant(read["until"])), str(read.get("reason") or "")
+        until, reason = _clock.iso(_instant(noted["until"])), str(noted.get("reason") or "")
     except (FileNotFoundError, NotADirectoryError):
         return None, []
     except (OSError, ValueError, OverflowError, RecursionError) as error:
@@ -97,14 +103,20 @@ def _of_file(state_dir: str, *, now: float) -> Tuple[Optional[Dict[str, str]], L
 
 
 def current(
-    *, state_dir: str, now: float, until: str = "", reason: str = ""
+    *,
+    state_dir: str,
+    now: float,
+    until: str = "",
+    reason: str = "",
+    read: Callable[[str], bytes] = _contents,
 ) -> Tuple[Optional[Dict[str, str]], List[str]]:
     """Return the maintenance that is on, the one that lasts longer of file and variable, and warnings.
 
+    C(read) returns what a file holds or raises OSError; the file may be on another host than this.
     Raises MaintenanceError where the variables say something that is none.
     """
     said = _of_variable(until, reason, now=now)
-    noted, warnings = _of_file(state_dir, now=now)
+    noted, warnings = _of_file(state_dir, now=now, read=read)
     if noted is not None and _clock.epoch(noted["until"]) <= now:
         noted = None
     return max((item for item in (said, noted) if item), key=lambda item: item["until"], default=None), warnings

@@ -1,0 +1,118 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Event source of ansible-rulebook: our own watch over the service, as C(outage_detect.yml) looks at it."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import sys
+from pathlib import Path
+from typing import Any
+
+DOCUMENTATION = r"""
+---
+short_description: Watch the service, and say once per outage what it calls for
+description:
+  - Asks the service every few seconds and counts failures in a row. An event comes when they call for something, never
+    for a single answer.
+  - C(event.outage.act) is V(triage) after O(warning_after) failures in a row; V(recover) after O(critical_after), or as
+    soon as a failure coincides with a process that is gone; V(restored) after O(restored_after) good answers in a row.
+    Until then nothing is called for again.
+  - C(event.outage) has C(host), C(severity), C(consecutive_failures), C(process), C(summary) and C(first_failure_at)
+    too. C(event.meta.hosts) is the host, so that ansible-rulebook limits a playbook to it.
+options:
+  targets:
+    description:
+      - The services, each with C(host) (its name in the inventory) and C(endpoints) (C(name), C(url), and if need be
+        C(required), C(validate_certs), C(ca_path), as for the module C(health_probe)).
+      - With C(process) (C(manager), C(unit), C(app_dir), C(command), C(user), C(pid_file), C(ports)) it is looked
+        whether the process is gone, with C(state_dir) whether there is a maintenance, in which nothing is called for.
+      - C(over) is the list of words that a command is preceded by to run on that host, V([ssh, -o, BatchMode=yes, HOST,
+        sudo]); without it, this machine is looked at. With it, C(process.manager) is V(systemd).
+    type: list
+    elements: dict
+    required: true
+  interval:
+    description: Seconds from the start of one look to the start of the next.
+    type: float
+    default: 2
+  timeout:
+    description: Seconds after which a request is over, whatever came.
+    type: float
+    default: 5
+  ok_statuses:
+    description: The words for C(status) in the answer that are good, compared without case.
+    type: list
+    elements: str
+    default: [ok]
+  warning_after:
+    description: Failures in a row that call for a triage.
+    type: int
+    default: 3
+  critical_after:
+    description: Failures in a row that call for a recovery.
+    type: int
+    default: 5
+  restored_after:
+    description: Good answers in a row after which a failure is another outage.
+    type: int
+    default: 5
+  again_after:
+    description:
+      - Seconds after which a recovery is called for again while the outage goes on. V(0) never does.
+    type: float
+    default: 0
+"""
+
+EXAMPLES = r"""
+- itsm_nexus.runbook.service_watch:
+    targets:
+      - host: itsm-prod-01.example.com
+        endpoints:
+          - name: https
+            url: https://itsm-prod-01.example.com:6443/api/v1/health
+        over: [ssh, -o, BatchMode=yes, itsm-prod-01.example.com, sudo]
+        process:
+          manager: systemd
+          unit: itsm-system
+          app_dir: /mnt/LinuxHDD/ITSM-System
+          command: [node, backend/server.js]
+        state_dir: /var/lib/itsm-runbook
+"""
+
+# ansible-rulebook runs this file by its path and knows no `ansible_collections`: .../ansible_collections/<namespace>/
+# <name>/extensions/eda/plugins/event_source/<this file>. Not resolved, since a checkout is reached through a link.
+sys.path.append(str(Path(__file__).absolute().parents[7]))
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import watch
+
+_THRESHOLDS = {"warning_after": int, "critical_after": int, "restored_after": int, "again_after": float}
+_OTHERS = {"targets", "interval", "timeout", "ok_statuses"}
+
+
+async def main(queue: asyncio.Queue[Any], args: dict[str, Any]) -> None:
+    """Watch all targets until cancelled; none waits for another. Raises WatchError where a parameter makes no sense."""
+    for name in args:
+        if name not in _OTHERS and name not in _THRESHOLDS:
+            raise watch.WatchError(f"{name}: is not known, allowed are {', '.join(sorted({*_OTHERS, *_THRESHOLDS}))}")
+    thresholds = watch.Thresholds(**{name: kind(args[name]) for name, kind in _THRESHOLDS.items() if name in args})
+    interval, timeout = float(args.get("interval", 2)), float(args.get("timeout", 5))
+    targets = watch.targets(args.get("targets"), thresholds, timeout=timeout, interval=interval)
+    ok_statuses = args.get("ok_statuses", ["ok"])
+    loop = asyncio.get_running_loop()
+
+    async def keep(looker: watch.Watch) -> None:
+        while True:
+            next_at = loop.time() + interval
+            event = await loop.run_in_executor(threads, looker.look)
+            if event is not None:
+                await queue.put(event)
+            await asyncio.sleep(next_at - loop.time())
+
+    with concurrent.futures.ThreadPoolExecutor(max_workers=len(targets)) as threads:
+        await asyncio.gather(
+            *(keep(watch.Watch(each, thresholds, timeout=timeout, ok_statuses=ok_statuses)) for each in targets)
+        )

@@ -1,0 +1,302 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The rulebooks under ansible-rulebook itself, against the stand-in service: who is called, how often, and by whom."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any, Callable, Iterator
+
+import pytest
+import yaml
+
+from .conftest import ROOT, Service, free_port
+
+RULEBOOKS = ROOT / "extensions" / "eda" / "rulebooks"
+# Digits alone are where templates like to make a number of a text.
+TOKEN = "4711471147114711"
+RECOVERY = "PLAY [Recover the service from an outage]"
+TRIAGE = "PLAY [Find the cause of an outage (runbook 2.1 and 3)]"
+# Seconds within which anything happens that happens at all, on a busy machine too.
+PATIENCE = 120.0
+# Of the watch: seconds between two looks, and how many good ones it takes until the next failure is another outage.
+INTERVAL = 0.3
+RESTORED_AFTER = 4
+
+
+def wait_for(condition: Callable[[], bool], what: str, rulebook: Rulebook) -> None:
+    give_up = time.monotonic() + PATIENCE
+    while not condition():
+        assert rulebook.process.poll() is None, f"ansible-rulebook has ended\n{rulebook.screen()}"
+        assert time.monotonic() < give_up, f"in vain: {what}\n{rulebook.screen()}"
+        time.sleep(0.1)
+
+
+@dataclasses.dataclass
+class Rulebook:
+    """A rulebook that runs."""
+
+    service: Service
+    log: Path
+    process: subprocess.Popen[bytes]
+
+    def screen(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def recoveries(self) -> int:
+        return self.screen().count(RECOVERY)
+
+    def triages(self) -> int:
+        return self.screen().count(TRIAGE)
+
+    def incidents(self) -> list[dict[str, Any]]:
+        """The records of the incidents that are over, in their order."""
+        kept = sorted((self.service.state / "incidents").glob("*.json"))
+        return [json.loads(path.read_text(encoding="utf-8")) for path in kept]
+
+    def await_ends(self, number: int) -> None:
+        """Wait until so many runs have ended."""
+        wait_for(lambda: self.screen().count("PLAY RECAP") >= number, f"{number} runs end", self)
+
+    def await_recoveries(self, number: int) -> None:
+        """Wait until so many incidents are over and the service is well again."""
+        wait_for(lambda: len(self.incidents()) >= number, f"{number} incidents are over", self)
+        wait_for(self.service.healthy, "the service is well", self)
+        assert [each["outcome"] for each in self.incidents()] == ["recovered"] * number
+
+
+@contextlib.contextmanager
+def running(rulebook: str | Path, service: Service, variables: dict[str, Any], *arguments: str) -> Iterator[Rulebook]:
+    """Run a rulebook as docs/eda.md says, until the test is over."""
+    inventory = service.folder / "inventory.yml"
+    host = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, **service.variables()}
+    inventory.touch(mode=0o600)
+    inventory.write_text(yaml.safe_dump({"itsm_nexus": {"hosts": {"localhost": host}}}), encoding="utf-8")
+    settings = service.folder / "rulebook.yml"
+    settings.touch(mode=0o600)
+    settings.write_text(yaml.safe_dump(variables), encoding="utf-8")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+    environment |= {
+        "LC_ALL": "C.UTF-8",
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ITSM_NEXUS_POSTMORTEM_DIR": str(service.folder / "postmortems"),
+    }
+    log = service.folder / "rulebook.log"
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            ["ansible-rulebook", "--rulebook", rulebook, "--vars", settings, "--verbose", *arguments],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    started = Rulebook(service, log, process)
+    try:
+        wait_for(lambda: "Waiting for actions on events" in started.screen(), "it starts", started)
+        yield started
+    finally:
+        print(started.screen())
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def by_playbook(service: Service) -> list[str]:
+    return ["--inventory", str(service.folder / "inventory.yml")]
+
+
+# The watch
+
+
+@pytest.fixture
+def watch(service: Service) -> Iterator[Rulebook]:
+    url = f"https://127.0.0.1:{service.https_port}/api/v1/health"
+    variables = {
+        "watch_interval": INTERVAL,
+        "watch_timeout": 1.0,
+        "watch_restored_after": RESTORED_AFTER,
+        "watch_targets": [
+            {
+                "host": "localhost",
+                "endpoints": [{"name": "https", "url": url}],
+                "process": {
+                    "manager": "process",
+                    "app_dir": str(service.app),
+                    "command": ["node", "backend/server.js"],
+                    "user": service.variables()["nexus_user"],
+                },
+                "state_dir": str(service.state),
+            }
+        ],
+    }
+    with running("itsm_nexus.runbook.watch_playbook", service, variables, *by_playbook(service)) as started:
+        # It has seen the service well before anything falls.
+        time.sleep(2 * INTERVAL)
+        yield started
+
+
+def test_killed_service_is_recovered_once_and_once_more_when_it_falls_again(watch: Rulebook) -> None:
+    for number in (1, 2):
+        watch.service.kill()
+        watch.await_recoveries(number)
+        watch.await_ends(number)
+        # As long as it takes until it is restored, and a good deal more.
+        time.sleep((RESTORED_AFTER + 10) * INTERVAL)
+        assert (watch.recoveries(), watch.triages()) == (number, 0)
+    assert [each["severity"] for each in watch.incidents()] == ["emergency", "emergency"]
+
+
+def test_hanging_service_is_looked_into_and_then_recovered(watch: Rulebook) -> None:
+    watch.service.signal(signal.SIGSTOP)
+    watch.await_recoveries(1)
+    watch.await_ends(2)
+    time.sleep((RESTORED_AFTER + 10) * INTERVAL)
+    assert (watch.recoveries(), watch.triages()) == (1, 1)
+    assert watch.incidents()[0]["severity"] == "critical"
+
+
+def test_flapping_service_starts_no_storm(watch: Rulebook) -> None:
+    requests = watch.service.log.read_text(encoding="utf-8")
+    for _ in range(6):
+        watch.service.signal(signal.SIGSTOP)
+        # One look fails by its time-out, and no third one does.
+        time.sleep(1.5)
+        watch.service.signal(signal.SIGCONT)
+        time.sleep(3 * INTERVAL)
+    assert watch.service.log.read_text(encoding="utf-8") != requests
+    assert watch.process.poll() is None
+    assert (watch.recoveries(), watch.triages()) == (0, 0)
+
+
+def test_nothing_is_done_while_a_maintenance_lasts(watch: Rulebook) -> None:
+    watch.service.state.mkdir(mode=0o700, exist_ok=True)
+    maintenance = watch.service.state / "maintenance.json"
+    maintenance.write_text('{"until": "2099-12-31T00:00:00Z", "reason": "Release 4.2"}', encoding="utf-8")
+    watch.service.kill()
+    wait_for(lambda: "under maintenance until 2099-12-31T00:00:00.000Z" in watch.screen(), "it is told", watch)
+    time.sleep(10 * INTERVAL)
+    assert "PLAY [" not in watch.screen()
+    assert not watch.service.healthy()
+    maintenance.unlink()
+    watch.await_recoveries(1)
+    assert watch.recoveries() == 1
+
+
+# Alerts
+
+
+def alert(name: str = "ItsmNexusDown", **changes: Any) -> dict[str, Any]:
+    labels = {"alertname": name, "severity": "critical", "itsm_host": "localhost", **changes.pop("labels", {})}
+    return {
+        "status": "firing",
+        "labels": labels,
+        "annotations": {"summary": "{{ lookup('pipe', 'touch /tmp/never') }}"},
+        "startsAt": "2026-03-02T01:02:03.456Z",
+        "endsAt": "0001-01-01T00:00:00Z",
+        "fingerprint": "0123456789abcdef",
+        **changes,
+    }
+
+
+def post(port: int, *alerts: dict[str, Any], token: str | None = TOKEN) -> int:
+    """Post as an Alertmanager does; return the status of the answer."""
+    body = {"version": "4", "receiver": "runbook", "status": "firing", "groupLabels": {}, "alerts": alerts}
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/alerts", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    if token is not None:
+        request.add_header("Authorization", f"Bearer {token}")
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+@dataclasses.dataclass
+class Alerts:
+    """A rulebook that waits for alerts, and where."""
+
+    rulebook: Rulebook
+    port: int
+
+
+@contextlib.contextmanager
+def awaiting_alerts(rulebook: str | Path, service: Service) -> Iterator[Alerts]:
+    port = free_port()
+    variables = {"alertmanager_port": port, "alertmanager_token": TOKEN}
+    with running(rulebook, service, variables, *by_playbook(service)) as started:
+        yield Alerts(started, port)
+
+
+def test_without_the_token_nobody_is_heard(service: Service) -> None:
+    with awaiting_alerts("itsm_nexus.runbook.alertmanager_playbook", service) as alerts:
+        service.kill()
+        for token in (None, "", "0", TOKEN[:-1], f"{TOKEN}1"):
+            assert post(alerts.port, alert(), token=token) == 401
+        # Whoever has the token still names one host, and no pattern or file.
+        for host in ("@/etc/passwd", "all:!localhost", "*", ""):
+            assert post(alerts.port, alert(labels={"itsm_host": host})) == 200
+        assert post(alerts.port, alert(status="resolved"), alert(labels={"severity": "none"})) == 200
+        time.sleep(5)
+        assert "PLAY [" not in alerts.rulebook.screen()
+        assert post(alerts.port, alert()) == 200
+        alerts.rulebook.await_recoveries(1)
+
+
+def test_fifty_alerts_in_a_second_are_one_run(service: Service) -> None:
+    with awaiting_alerts("itsm_nexus.runbook.alertmanager_playbook", service) as alerts:
+        service.kill()
+        begun = time.monotonic()
+        with concurrent.futures.ThreadPoolExecutor(50) as posters:
+            sent = [
+                posters.submit(
+                    post,
+                    alerts.port,
+                    alert(
+                        f"Alert{number % 5}", startsAt=f"2026-03-02T01:02:03.{number:03}Z", fingerprint=f"{number:016}"
+                    ),
+                )
+                for number in range(50)
+            ]
+            assert {each.result() for each in sent} == {200}
+        assert time.monotonic() - begun < 5
+        alerts.rulebook.await_recoveries(1)
+        alerts.rulebook.await_ends(1)
+        time.sleep(5)
+        assert (alerts.rulebook.recoveries(), alerts.rulebook.triages()) == (1, 0)
+
+
+def test_alert_may_call_again_when_its_time_is_over(service: Service) -> None:
+    text = (RULEBOOKS / "alertmanager_playbook.yml").read_text(encoding="utf-8")
+    assert text.count("once_within: 1 minute\n") == 2
+    quicker = service.folder / "quicker.yml"
+    quicker.write_text(text.replace("once_within: 1 minute\n", "once_within: 5 seconds\n"), encoding="utf-8")
+    with awaiting_alerts(quicker, service) as alerts:
+        for number in (1, 2):
+            service.kill()
+            assert post(alerts.port, alert(labels={"severity": "warning"})) == 200
+            assert post(alerts.port, alert()) == 200
+            alerts.rulebook.await_recoveries(number)
+            alerts.rulebook.await_ends(2 * number)
+            assert (alerts.rulebook.recoveries(), alerts.rulebook.triages()) == (number, number)
+            time.sleep(6)
