@@ -273,7 +273,7 @@ def rules(name):
 
 @pytest.mark.parametrize("name", ["watch", "alertmanager"])
 def test_both_ways_to_run_differ_in_their_actions_alone(name):
-    by_playbook, by_template = rules(f"{name}_playbook"), rules(f"{name}_job_template")
+    by_playbook, by_template = rules(name), rules(f"{name}_awx")
     for ruleset in (by_playbook, by_template):
         ruleset.pop("name")
     asked = [[(rule.pop("action"), rule)[0] for rule in ruleset["rules"]] for ruleset in (by_playbook, by_template)]
