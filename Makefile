@@ -39,7 +39,8 @@ unit: $(VENV)/test.stamp ## Tests of the logic, a minute
 	tests/install sqlite3
 	$(BIN)/pytest --numprocesses=auto tests/unit
 
-integration: $(VENV)/test.stamp ## Playbooks against the stand-in service on this machine, minutes
+integration: $(VENV)/test.stamp $(VENV)/eda.stamp ## Playbooks and rulebooks against the stand-in service on this machine, minutes
+	tests/install java=default-jre-headless
 	$(WITH_PATH) $(BIN)/pytest --numprocesses=auto tests/integration
 
 molecule: $(VENV)/test.stamp ## Drills on real systemd hosts, minutes; SCENARIO=name for one
