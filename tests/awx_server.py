@@ -126,7 +126,7 @@ def _judge_survey(spec: Object) -> None:
         raise Refused({"error": "a variable is asked for twice"})
 
 
-def _judge_answers(survey: Optional[Object], answers: Object, *, all_required: bool) -> None:
+def judge_answers(survey: Optional[Object], answers: Object, *, all_required: bool) -> None:
     questions = {question["variable"]: question for question in (survey or {}).get("spec", [])}
     for variable, value in answers.items():
         question = questions.get(variable)
@@ -402,7 +402,7 @@ class Awx:
                 "workflow_job_templates"
             ].get(thing["unified_job_template"], {})
             survey = self.surveys.get(template.get("id", 0))
-            _judge_answers(survey, thing.get("extra_data") or {}, all_required=kind == "schedules")
+            judge_answers(survey, thing.get("extra_data") or {}, all_required=kind == "schedules")
             if thing.get("job_type") and not template["ask_job_type_on_launch"]:
                 raise Refused({"job_type": "Field is not configured to prompt on launch."})
         if kind == "schedules" and not re.fullmatch(

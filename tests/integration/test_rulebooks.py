@@ -127,28 +127,32 @@ def by_playbook(service: Service) -> list[str]:
 # The watch
 
 
-@pytest.fixture
-def watch(service: Service) -> Iterator[Rulebook]:
+def watching(service: Service) -> dict[str, Any]:
+    """The variables of a watch over the service on this machine."""
     url = f"https://127.0.0.1:{service.https_port}/api/v1/health"
-    variables = {
+    process = {
+        "manager": "process",
+        "app_dir": str(service.app),
+        "command": ["node", "backend/server.js"],
+        "user": service.variables()["nexus_user"],
+    }
+    target = {
+        "host": "localhost",
+        "endpoints": [{"name": "https", "url": url}],
+        "process": process,
+        "state_dir": str(service.state),
+    }
+    return {
         "watch_interval": INTERVAL,
         "watch_timeout": 1.0,
         "watch_restored_after": RESTORED_AFTER,
-        "watch_targets": [
-            {
-                "host": "localhost",
-                "endpoints": [{"name": "https", "url": url}],
-                "process": {
-                    "manager": "process",
-                    "app_dir": str(service.app),
-                    "command": ["node", "backend/server.js"],
-                    "user": service.variables()["nexus_user"],
-                },
-                "state_dir": str(service.state),
-            }
-        ],
+        "watch_targets": [target],
     }
-    with running("itsm_nexus.runbook.watch", service, variables, *by_playbook(service)) as started:
+
+
+@pytest.fixture
+def watch(service: Service) -> Iterator[Rulebook]:
+    with running("itsm_nexus.runbook.watch", service, watching(service), *by_playbook(service)) as started:
         # It has seen the service well before anything falls.
         time.sleep(2 * INTERVAL)
         yield started

@@ -1,0 +1,180 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The rulebooks that leave the work to AWX: what they ask it for is what awx_configure.yml has made, and it helps.
+
+In AWX's place stands a server that knows the job templates by their data, judges what is answered to their surveys as
+AWX does, and runs the playbook of a job that it has taken.
+"""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+import time
+import urllib.parse
+from pathlib import Path
+from typing import Any
+
+import awx_server
+import pytest
+
+from .conftest import Service, free_port
+from .test_rulebooks import INTERVAL, TOKEN, Rulebook, alert, post, running, wait_for, watching
+
+AWX_TOKEN = "made-by-awx"
+DATA = awx_server.described()
+
+
+class Awx:
+    """As much of AWX as launching a job and waiting for its end needs."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.templates = dict(enumerate(DATA["awx_job_templates"], 1))
+        self.launched: list[dict[str, Any]] = []
+        self.refused: list[Any] = []
+        self._jobs: dict[int, dict[str, Any]] = {}
+        self._threads: list[threading.Thread] = []
+        owner = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def _answer(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                try:
+                    if self.headers.get("Authorization") != f"Bearer {AWX_TOKEN}":
+                        raise awx_server.Refused({"detail": "not logged in"}, 401)
+                    status, said = owner.answer(self.command, self.path, json.loads(body or b"{}"))
+                except awx_server.Refused as refusal:
+                    owner.refused.append(refusal.what)
+                    status, said = refusal.status, refusal.what
+                content = json.dumps(said).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            do_GET = do_POST = _answer
+
+            def log_message(self, *_arguments: Any) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        for thread in self._threads:
+            thread.join(180)
+
+    def answer(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        parts = urllib.parse.urlsplit(path)
+        query = dict(urllib.parse.parse_qsl(parts.query))
+        what = parts.path.removeprefix("/api/v2/").strip("/").split("/")
+        if what == ["config"]:
+            return 200, {"version": "24.6.1"}
+        if what == ["unified_job_templates"]:
+            found = [
+                self._described(number) for number, each in self.templates.items() if each["name"] == query["name"]
+            ]
+            return 200, {"count": len(found), "next": None, "results": found}
+        if what[0] == "job_templates" and what[2:] == ["launch"] and method == "POST":
+            return 201, self._launch(self.templates[int(what[1])], body)
+        if what == ["jobs"]:
+            asked = [self._jobs[int(number)] for number in query["id__in"].split(",")]
+            return 200, {"count": len(asked), "next": None, "results": asked}
+        raise awx_server.Refused({"detail": f"no {path}"}, 404)
+
+    def _described(self, number: int) -> dict[str, Any]:
+        """A template as awx_configure.yml makes it: it asks for a limit, and for no variables but its survey's."""
+        return {
+            "id": number,
+            "type": "job_template",
+            "name": self.templates[number]["name"],
+            "summary_fields": {"organization": {"name": DATA["awx_organization"]}},
+            "related": {"launch": f"/api/v2/job_templates/{number}/launch/"},
+            "ask_limit_on_launch": True,
+            "ask_labels_on_launch": False,
+            "ask_inventory_on_launch": False,
+            "ask_variables_on_launch": False,
+        }
+
+    def _launch(self, template: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
+        answers = body.get("extra_vars", {})
+        survey = {"spec": [DATA["awx_questions"][name] for name in template.get("survey", [])]}
+        awx_server.judge_answers(survey, answers, all_required=True)
+        if body.keys() - {"limit", "extra_vars"}:
+            raise awx_server.Refused({"detail": sorted(body)})
+        job = {"id": len(self._jobs) + 1, "status": "running", "created": "2026-03-02T01:02:03.456Z", "artifacts": {}}
+        job["url"] = f"/api/v2/jobs/{job['id']}/"
+        self._jobs[job["id"]] = job
+        self.launched.append({"template": template["name"], "limit": body["limit"], **answers})
+
+        def work() -> None:
+            done = self.service.play(f"playbooks/{template['name']}.yml", f"--limit={body['limit']}", **answers)
+            job["status"] = "failed" if done.rc else "successful"
+
+        self._threads.append(threading.Thread(target=work, daemon=True))
+        self._threads[-1].start()
+        return job
+
+
+@pytest.fixture
+def awx(service: Service) -> Any:
+    server = Awx(service)
+    yield server
+    server.close()
+    assert server.refused == []
+
+
+def arguments(awx: Awx) -> list[str]:
+    return ["--controller-url", awx.url, "--controller-token", AWX_TOKEN]
+
+
+def await_end(rulebook: Rulebook, template: str) -> None:
+    wait_for(
+        lambda: f"Job template '{template}' completed successfully" in rulebook.screen(), f"{template} ends", rulebook
+    )
+
+
+def test_watch_launches_the_recovery_once(awx: Awx, service: Service) -> None:
+    variables = {**watching(service), "awx_organization": DATA["awx_organization"]}
+    with running("itsm_nexus.runbook.watch_awx", service, variables, *arguments(awx)) as rulebook:
+        time.sleep(2 * INTERVAL)
+        service.kill()
+        rulebook.await_recoveries(1)
+        await_end(rulebook, "outage_recover")
+        time.sleep(10 * INTERVAL)
+    assert awx.launched == [
+        {
+            "template": "outage_recover",
+            "limit": "localhost",
+            "outage_recover_reason": "The watch: emergency after 1 in a row",
+        }
+    ]
+
+
+def test_alerts_launch_a_triage_and_one_recovery(awx: Awx, service: Service, tmp_path: Path) -> None:
+    port = free_port()
+    variables = {
+        "alertmanager_port": port,
+        "alertmanager_token": TOKEN,
+        "awx_organization": DATA["awx_organization"],
+    }
+    with running("itsm_nexus.runbook.alertmanager_awx", service, variables, *arguments(awx)) as rulebook:
+        assert post(port, alert(labels={"severity": "warning"})) == 200
+        await_end(rulebook, "outage_triage")
+        service.kill()
+        for _ in range(3):
+            assert post(port, alert(), alert("Another")) == 200
+        rulebook.await_recoveries(1)
+        await_end(rulebook, "outage_recover")
+    assert awx.launched == [
+        {"template": "outage_triage", "limit": "localhost"},
+        {"template": "outage_recover", "limit": "localhost", "outage_recover_reason": "An alert of Prometheus"},
+    ]
