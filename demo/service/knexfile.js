@@ -1,3 +1,7 @@
+// Copyright: The itsm_nexus.runbook contributors
+// GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+// SPDX-License-Identifier: GPL-3.0-or-later
+
 'use strict';
 
 const path = require('node:path');

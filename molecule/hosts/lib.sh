@@ -1,4 +1,8 @@
 # shellcheck shell=bash disable=SC2034
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
 # What the scripts beside it share: sourced, never run.
 
 cache_dir=${XDG_CACHE_HOME:-$HOME/.cache}/itsm-nexus-runbook
