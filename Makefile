@@ -1,3 +1,7 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
 # Everything that is done with this project. `make demo` and `make test` each do all their own set-up.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -13,6 +17,8 @@ BIN := $(VENV)/bin
 # Programs that call others of the environment find them on the PATH.
 WITH_PATH := PATH="$(CURDIR)/$(BIN):$$PATH"
 COLLECTION := collections/ansible_collections/itsm_nexus/runbook
+# What Python 3.9 brought and is asked for before it is used, and a field whose name is that of a function of Python 2.
+GUARDED := $(addprefix --exclude=,os.pidfd_open signal.pidfd_send_signal file)
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | sort | expand -t 14
@@ -29,10 +35,12 @@ lint: $(VENV)/test.stamp ## Style and types
 	$(BIN)/ruff format --check . demo/run tests/bench/run
 	$(BIN)/mypy $(COLLECTION)/plugins/module_utils $(COLLECTION)/plugins/plugin_utils
 	$(BIN)/shellcheck --external-sources $$(git ls-files | xargs -r grep --no-messages -lE '^#!/bin/(ba)?sh' --)
+	$(BIN)/vermin --quiet --no-tips --violations --target=3.8- $(GUARDED) plugins/modules plugins/module_utils
 	$(BIN)/python docs/role_readme.py --check
 	$(BIN)/python docs/drills.py --check
 	$(BIN)/python docs/postmortem_schema.py --check
 	$(BIN)/antsibull-changelog lint
+	$(WITH_PATH) $(BIN)/antsibull-docs lint-collection-docs --plugin-docs .
 	$(WITH_PATH) $(BIN)/ansible-lint
 
 unit: $(VENV)/test.stamp ## Tests of the logic, a minute
@@ -47,9 +55,23 @@ molecule: $(VENV)/test.stamp ## Drills on real systemd hosts, minutes; SCENARIO=
 	molecule/hosts/install
 	$(WITH_PATH) molecule/run $(SCENARIO)
 
-nightly: $(VENV)/test.stamp ## Drills with all their waiting: ten kills of the controller, each lease until it ends; 15 minutes
+nightly: coverage cores sanity release ## What takes too long for every change: the gates above it, drills with all their waiting
 	molecule/hosts/install
 	DRILL_THOROUGH=1 $(WITH_PATH) molecule/run controller_killed
+
+coverage: $(VENV)/test.stamp ## Unit tests, and how much of the logic they run
+	tests/install sqlite3
+	$(BIN)/pytest --numprocesses=auto --cov --cov-report=term:skip-covered tests/unit
+
+cores: $(VENV)/demo.stamp ## Unit tests and a recovery on every version of ansible-core that is supported
+	tests/install sqlite3
+	tests/publish/cores
+
+sanity: $(VENV)/test.stamp ## ansible-test sanity
+	$(WITH_PATH) tests/publish/sanity
+
+release: $(VENV)/test.stamp $(VENV)/publish.stamp ## Build the tarball, look into it, install it into an empty folder, run it from there
+	$(WITH_PATH) tests/publish/release
 
 matrix: $(VENV)/test.stamp ## Write docs/drills.md: what the drills of make molecule found
 	$(BIN)/python docs/drills.py
@@ -62,9 +84,14 @@ bench: $(VENV)/test.stamp $(VENV)/bench.stamp ## Measure against the goals, writ
 	tests/install sqlite3
 	$(WITH_PATH) $(BIN)/python tests/bench/run $(ONLY)
 
-docs: $(VENV)/test.stamp ## Write the pages that are made from the code
+docs: $(VENV)/test.stamp ## Write the pages that are made from the code, those of modules and roles as HTML into build/docs
 	$(BIN)/python docs/role_readme.py
 	$(BIN)/python docs/postmortem_schema.py
+	mkdir -p build/docs/source && chmod go-w build/docs/source
+	$(WITH_PATH) $(BIN)/antsibull-docs collection --use-current --squash-hierarchy --fail-on-error --cleanup everything \
+	  --dest-dir build/docs/source itsm_nexus.runbook
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --nitpicky --conf-dir docs/site build/docs/source build/docs/html
+	echo "build/docs/html/index.html"
 
 clean: ## Remove what these targets made here
 	rm -rf $(VENV) .demo build .mypy_cache .ruff_cache .pytest_cache .ansible
@@ -77,4 +104,7 @@ $(VENV)/%.stamp: requirements-%.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
-.PHONY: help demo test lint unit integration molecule nightly matrix torture bench docs clean
+# What those lists include.
+$(VENV)/test.stamp: requirements-unit.txt
+
+.PHONY: help demo test lint unit integration molecule nightly coverage cores sanity release matrix torture bench docs clean

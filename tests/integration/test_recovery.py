@@ -50,10 +50,14 @@ def checkout(target: Path) -> Path:
 
 
 def installed(target: Path) -> Path:
-    """Build the collection's tarball from a clean tree and install it into an empty folder."""
-    source = checkout(target.parent / "source")
-    subprocess.run(["ansible-galaxy", "collection", "build", "--output-path", target], cwd=source, check=True)
-    (tarball,) = target.glob("itsm_nexus-runbook-*.tar.gz")
+    """Install the collection's tarball into an empty folder: the one of C(make release), else one of a clean tree."""
+    if "RELEASE_TARBALL" in os.environ:
+        tarball = Path(os.environ["RELEASE_TARBALL"])
+        target.mkdir()
+    else:
+        source = checkout(target.parent / "source")
+        subprocess.run(["ansible-galaxy", "collection", "build", "--output-path", target], cwd=source, check=True)
+        (tarball,) = target.glob("itsm_nexus-runbook-*.tar.gz")
     environment = {key: value for key, value in os.environ.items() if key != "ANSIBLE_CONFIG"}
     subprocess.run(
         ["ansible-galaxy", "collection", "install", "--offline", "--collections-path", target / "collections", tarball],

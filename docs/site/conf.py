@@ -1,0 +1,45 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How C(make docs) turns the documentation of modules, roles and plugins into pages; read by Sphinx."""
+
+from __future__ import annotations
+
+from docutils import nodes
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+
+project = "itsm_nexus.runbook"
+html_title = "itsm_nexus.runbook"
+extensions = ["sphinx_antsibull_ext"]
+html_theme = "alabaster"
+html_theme_options = {"page_width": "80rem", "sidebar_width": "16rem"}
+html_sidebars = {"**": ["about.html", "searchfield.html", "relations.html"]}
+html_show_copyright = False
+html_show_sphinx = False
+html_copy_source = False
+html_use_index = False
+highlight_language = "yaml+jinja"
+
+ANSIBLE = "https://docs.ansible.com/ansible/latest"
+# What the pages name of Ansible's own documentation. Any other name that nothing defines is an error.
+ELSEWHERE = {
+    "action_plugins": "plugins/action.html",
+    "ansible_configuration_settings": "reference_appendices/config.html",
+    "callback_plugins": "plugins/callback.html",
+    "common_return_values": "reference_appendices/common_return_values.html",
+    "ansible_collections.community.general.mail_module": "collections/community/general/mail_module.html",
+}
+
+
+def elsewhere(app: Sphinx, env: BuildEnvironment, node: pending_xref, label: nodes.Node) -> nodes.reference | None:
+    """Return the link for a name of Ansible's own documentation."""
+    page = ELSEWHERE.get(node["reftarget"])
+    return page and nodes.reference("", label.astext(), refuri=f"{ANSIBLE}/{page}")
+
+
+def setup(app: Sphinx) -> None:
+    """Let Sphinx ask for what it does not find."""
+    app.connect("missing-reference", elsewhere)
