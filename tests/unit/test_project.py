@@ -1,0 +1,197 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The project as a whole: every program says its licence, every file has a reader, what pages name is there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LICENCE = "SPDX-License-Identifier: GPL-3.0-or-later"
+# Where nothing in the project names a file, because a program outside looks for it under this name.
+FOUND_BY_NAME = {
+    ".ansible-lint": "ansible-lint",
+    ".gitignore": "git",
+    ".pre-commit-config.yaml": "pre-commit",
+    ".yamllint": "yamllint",
+    "changelogs/changelog.yaml": "antsibull-changelog",
+    "changelogs/config.yaml": "antsibull-changelog",
+    "collections/ansible_collections/itsm_nexus/runbook": "Ansible, in a checkout",
+    "collections/requirements.yml": "AWX",
+    "demo/service/package-lock.json": "npm",
+    "galaxy.yml": "ansible-galaxy",
+    "meta/execution-environment.yml": "ansible-builder",
+    "meta/runtime.yml": "Ansible",
+    "molecule/conftest.py": "pytest",
+    "tests/integration/__init__.py": "pytest",
+    "tests/integration/conftest.py": "pytest",
+}
+# Folders in which a file is found by what it is: the program that reads the folder.
+FOUND_BY_FOLDER = (
+    r"\.ci/|\.github/",  # the continuous integration
+    r"changelogs/fragments/",  # antsibull-changelog
+    r"(demo/service/backend|molecule/other_service/desk)/migrations/",  # knex
+    r"inventories/[^/]+/(hosts\.yml|(group|host)_vars/)",  # ansible-playbook -i
+    r"molecule/[^/]+/(molecule\.yml|tests/test_)",  # molecule
+    r"plugins/(action|callback|doc_fragments|filter|modules)/",  # Ansible, by the name of the plugin
+    r"requirements-\w+\.txt$",  # the Makefile
+    r"roles/[^/]+/(defaults|meta|tasks|vars)/main\.yml$|roles/[^/]+/(README\.md|meta/argument_specs\.yml)$",  # Ansible
+    r"tests/(unit|integration)/test_",  # pytest
+)
+
+
+def tracked() -> list[str]:
+    """Return what is committed, and what will be."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+    ).stdout.splitlines()
+    return sorted(name for name in set(listed) if (ROOT / name).is_symlink() or (ROOT / name).is_file())
+
+
+def text_of(name: str) -> str:
+    path = ROOT / name
+    return "" if path.is_symlink() else path.read_text(encoding="utf-8", errors="replace")
+
+
+FILES = tracked()
+PAGES = [name for name in FILES if name.endswith(".md") and name != "CHANGELOG.md"]
+
+
+def is_program(name: str) -> bool:
+    return name.endswith((".py", ".js", ".sh")) or text_of(name).startswith("#!")
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if is_program(name) and text_of(name)])
+def test_every_program_says_its_licence(name: str) -> None:
+    assert LICENCE in "\n".join(text_of(name).splitlines()[:8])
+
+
+def test_every_file_has_a_reader() -> None:
+    texts = {name: text_of(name) for name in FILES if name != "demo/service/package-lock.json"}
+    without = []
+    for name in FILES:
+        if name in FOUND_BY_NAME or re.match("|".join(FOUND_BY_FOLDER), name):
+            continue
+        path = Path(name)
+        # By its name, or without its ending: Python, Node and Ansible name files like that.
+        named = rf"(?<![\w-]){re.escape(path.stem)}(?![\w-])" if path.suffix in {".py", ".js", ".j2", ".yml"} else ""
+        pattern = re.compile(rf"(?<![\w-]){re.escape(path.name)}(?![\w-])" + (f"|{named}" if named else ""))
+        if not any(pattern.search(text) for other, text in texts.items() if other != name):
+            without.append(name)
+    assert without == [], f"nothing reads {', '.join(without)}"
+
+
+def test_nothing_is_excused_that_is_gone() -> None:
+    assert set(FOUND_BY_NAME) - set(FILES) == set()
+    for pattern in FOUND_BY_FOLDER:
+        assert any(re.match(pattern, name) for name in FILES), pattern
+
+
+def anchors(text: str) -> set[str]:
+    """Return the names that GitHub gives the headings of a page."""
+    found = re.findall(r"^#+ +(.+)$", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in found}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_between_pages_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", text_of(page)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        place, _, heading = target.partition("#")
+        path = (ROOT / page).parent / place if place else ROOT / page
+        assert path.exists(), f"{page} links to {target}, which is not there"
+        if heading:
+            assert heading in anchors(path.read_text(encoding="utf-8")), (
+                f"{page} links to {target}, a heading of no name"
+            )
+
+
+def names_in(page: str) -> dict[str, set[str]]:
+    """Return what a page names: playbooks, roles, modules, variables, make targets, other pages, settings, results."""
+    text = text_of(page)
+    return {
+        "playbooks": set(re.findall(r"\b\w+\.yml\b", text)),
+        "roles": set(re.findall(r"\(roles/(\w+)/README\.md\)", text)),
+        "code": set(re.findall(r"`([a-z][\w./:*\- ]*)`", text)),
+        "variables": set(
+            re.findall(r"\b(?:outage|remediation|escalation|nexus|detection|postmortem)_\w+\b|\bITSM_NEXUS_\w+", text)
+        ),
+        "targets": set(re.findall(r"\bmake ([a-z]+)", text)),
+        "pages": set(re.findall(r"\((docs/[\w./-]+)\)", text)),
+        "headings": {str(len(re.findall(r"^## ", text, re.MULTILINE)))},
+        "rows": {str(len(re.findall(r"^\| ", text, re.MULTILINE)))},
+    }
+
+
+def test_both_readmes_name_the_same() -> None:
+    assert names_in("README.ja.md") == names_in("README.md")
+
+
+def test_the_readme_names_every_playbook_role_module_and_page() -> None:
+    text = text_of("README.md")
+    missing = [
+        name
+        for name in FILES
+        for pattern in (
+            r"playbooks/(\w+\.yml)",
+            r"roles/(\w+)/README\.md",
+            r"plugins/modules/(\w+)\.py",
+            r"(docs/[\w-]+\.md)",
+        )
+        if (found := re.fullmatch(pattern, name)) and not re.search(rf"(?<!\w){re.escape(found[1])}(?!\w)", text)
+    ]
+    assert missing == []
+
+
+def test_every_variable_that_a_page_names_is_read() -> None:
+    code = "".join(
+        text_of(name)
+        for name in FILES
+        if name.startswith(("roles/", "playbooks/", "plugins/")) and not name.endswith(".md")
+    )
+    unread = {
+        f"{page}: {name}"
+        for page in PAGES
+        for name in re.findall(
+            r"`((?:nexus|outage|detection|triage|remediation|escalation|verification|postmortem)_\w+)`", text_of(page)
+        )
+        if not re.search(rf"\b{name}\b", code) and not (ROOT / "molecule" / name).is_dir()
+    }
+    assert unread == set()
+
+
+# The chapters of the runbook, as far as something is to be done in them.
+CHAPTERS = ("1.1", "1.2", "1.3", "2.1", "2.2", "3.1", "3.2", "3.3", "4.1", "4.2", "5.1", "6", "7.1", "7.2")
+
+
+def test_every_line_of_the_runbook_leads_to_code_and_to_a_proof() -> None:
+    drills = {path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")}
+    page = text_of("docs/traceability.md")
+    rows = re.findall(r"^\| ([\d.]+) \| ([^|]+) \| ([^|]+) \| ([^|]*) \| ([^|]+) \|$", page, re.MULTILINE)
+    assert sorted({chapter for chapter, *_ in rows}) == sorted(CHAPTERS)
+    # That the links lead somewhere is tested for all pages.
+    for chapter, what, code, drill, test in rows:
+        assert re.search(r"\]\(\.\./(plugins|roles|playbooks)/", code), f"{chapter} {what}: no code"
+        assert re.search(r"\]\(\.\./tests/", test), f"{chapter} {what}: no test"
+        assert set(re.findall(r"`(\w+)`", drill)) <= drills, f"{chapter} {what}: {drill}"
+    named = set(re.findall(r"`(\w+)`", page))
+    assert drills - named == set(), "drills that prove no line of the runbook"
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", text_of("Makefile"), re.MULTILINE))
+    for name in FILES:
+        if name.endswith((".md", ".yml", ".yaml")) and not name.startswith("changelogs/") and name != "CHANGELOG.md":
+            named = set(re.findall(r"(?:`|^ +- run: |^)make ([a-z-]+)", text_of(name), re.MULTILINE))
+            assert named <= targets, name
