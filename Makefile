@@ -18,7 +18,7 @@ BIN := $(VENV)/bin
 WITH_PATH := PATH="$(CURDIR)/$(BIN):$$PATH"
 COLLECTION := collections/ansible_collections/itsm_nexus/runbook
 # What Python 3.9 brought and is asked for before it is used, and a field whose name is that of a function of Python 2.
-GUARDED := $(addprefix --exclude=,os.pidfd_open signal.pidfd_send_signal file)
+GUARDED := $(addprefix --exclude ,os.pidfd_open signal.pidfd_send_signal file)
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | sort | expand -t 14

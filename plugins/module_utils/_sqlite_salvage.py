@@ -252,8 +252,7 @@ def _by_shell(shell: str, image: str, made: str, *, folder: str) -> List[str]:
         stderr=errors,
         preexec_fn=_sqlite_view.die_with_parent,  # noqa: PLW1509 - no threads run in this process
     ) as process:
-        assert process.stdout is not None  # noqa: S101 - for the type checker
-        for statement in _statements(line.decode("utf-8", "replace") for line in process.stdout):
+        for statement in _statements(line.decode("utf-8", "replace") for line in process.stdout or ()):
             try:
                 connection.execute(statement)
             except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
