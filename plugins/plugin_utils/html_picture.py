@@ -144,7 +144,8 @@ def _axis(words: Words, pieces: Sequence[picture.Piece], bottom: float) -> List[
         at = -(-piece.begin // step) * step
         while at <= piece.end:
             x = _x(pieces, at)
-            if x - last >= _TICK * 0.75 and x <= _WIDTH - 20:
+            # The name of the zone stands to the left of the first one.
+            if x - last >= _TICK * 0.75 and _LEFT + 20 <= x <= _WIDTH - 20:
                 parts.append(_tag("line", class_="tick", x1=x, x2=x, y1=bottom, y2=bottom + 5))
                 parts.append(_tag("text", _clock(words, at), class_="axis", x=x, y=bottom + 19, text_anchor="middle"))
                 last = x

@@ -87,7 +87,14 @@ svg text.beside, svg text.axis, svg text.marked { fill: var(--quiet); } svg text
 svg text.told { fill: var(--quiet); } svg text.told.held { fill: var(--good); } svg text.told.not { fill: var(--bad); }
 @media (max-width: 760px) {
   main { padding: 12px 10px 32px; } section, header { padding: 14px; } .columns { grid-template-columns: 1fr; }
-  .facts { grid-template-columns: 1fr; gap: 0; } .facts dd { margin-bottom: 8px; } }
+  .facts { grid-template-columns: 1fr; gap: 0; } .facts dd { margin-bottom: 8px; }
+  .big { font-size: 1.35rem; white-space: normal; } .verdict { font-size: 1.5rem; }
+  td.time:has(+ td.time), th.zone:has(+ th.zone) { display: none; }
+  table.marks td { white-space: normal; }
+  table.steps { min-width: 0; } table.steps, table.steps tbody { display: block; } table.steps thead { display: none; }
+  table.steps tr { display: flex; flex-wrap: wrap; gap: 0 10px; padding: 6px 8px; border-bottom: 1px solid var(--line); }
+  table.steps tr.moment { background: var(--code); } table.steps td, table.steps th { border: 0; padding: 0; }
+  table.steps td.part { flex: 1; } table.steps td.what { order: 1; flex: 0 0 100%; } }
 @media print {
   :root { color-scheme: light; --page: #fff; --card: #fff; --ink: #000; --quiet: #444; --line: #ccc; --code: #f2f2f2;
     --good: #19784a; --bad: #b02a23; --attention: #8a5200; --work: #3a6db3; --unsure: #8e99a8; --on: #fff; }
@@ -126,7 +133,7 @@ _PAGE = """<!DOCTYPE html>
 _TABLE_OF_STEPS = """
 {%- macro steps(rows) %}
 <div class="wide"><table class="steps">
-<thead><tr>{% for name in time_columns %}<th>{{ name }}</th>{% endfor -%}
+<thead><tr>{% for name in time_columns %}<th class="zone">{{ name }}</th>{% endfor -%}
 <th>{{ say("doc.column.part") }}</th><th>{{ say("doc.column.what") }}</th>
 <th class="number">{{ say("doc.column.took") }}</th></tr></thead>
 <tbody>
@@ -167,7 +174,7 @@ INCIDENT = (
 {% if picture %}<section><h2>{{ say("page.picture") }}</h2><div class="wide">{{ picture }}</div></section>{% endif %}
 
 <section><h2>{{ say("doc.when") }}</h2>
-<div class="wide"><table><thead><tr><th></th>{% for name in time_columns %}<th>{{ name }}</th>{% endfor -%}
+<div class="wide"><table class="marks"><thead><tr><th></th>{% for name in time_columns %}<th class="zone">{{ name }}</th>{% endfor -%}
 <th class="number">{{ say("doc.after_begin") }}</th></tr></thead><tbody>
 {% for row in marks %}<tr><td class="part">{{ row.name }}</td>{% for at in row.times %}<td class="time">{{ at }}</td>{% endfor -%}
 <td class="number">{{ row.after }}</td></tr>

@@ -165,7 +165,7 @@ def _climbed(words: Words, incident: model.Incident, *, run: Optional[str] = Non
 def skips(words: Words, incident: model.Incident, *, run: Optional[str] = None) -> List[str]:
     """Return which rungs were not climbed, and why."""
     return [
-        words.say("ladder.skipped_why", rung=part(words, each.rung), reason=bare(each.reason))
+        words.say("ladder.skipped_why", rung=part(words, each.rung), reason=words.said(each.reason))
         for each in incident.rungs_skipped
         if run in (None, each.run)
     ]
@@ -234,7 +234,7 @@ def remedies(words: Words, incident: model.Incident, *, run: Optional[str] = Non
         elif each.changed:
             facts.append(words.say("label", name=named, text=bare(each.action)))
         elif each.reason:
-            facts.append(words.say("remedied.left", cause=named, reason=bare(each.reason)))
+            facts.append(words.say("remedied.left", cause=named, reason=words.said(each.reason)))
     return facts
 
 
@@ -254,7 +254,7 @@ def login(words: Words, state: Optional[str], error: Optional[str]) -> str:
     if state not in ("checked", "no_password", "no_answer", "failed"):
         return ""
     told = words.say(f"login.{state}")
-    return words.say("label", name=told, text=bare(error)) if error else told
+    return words.say("label", name=told, text=words.said(error)) if error else told
 
 
 def likely(finding: Mapping[str, Any]) -> bool:
@@ -315,11 +315,32 @@ def next_step(words: Words, incident: model.Incident) -> str:
 
 def measures(words: Words, incident: model.Incident) -> List[Measure]:
     """Return the durations of the incident, each with its definition: of one incident, so none is a mean."""
-    spans = incident.durations
+    spans, open_ends = incident.durations, _open_ends(incident)
     return [
-        Measure(words.say(f"measure.{name}"), words.duration(value), words.say(f"measure.{name}.meaning"))
+        Measure(
+            words.say(f"measure.{name}"),
+            words.say("none_yet") if value is None and name in open_ends else words.duration(value),
+            words.say(f"measure.{name}.meaning"),
+        )
         for name, value in (("detect", spans.detect), ("mitigate", spans.mitigate), ("resolve", spans.resolve))
     ]
+
+
+def _open_ends(incident: model.Incident) -> Tuple[str, ...]:
+    """Return what has not come to pass yet, where it is known that it has not."""
+    return ("mitigate", "resolve") if incident.outcome == "not_recovered" else ()
+
+
+def still_down(incident: model.Incident) -> bool:
+    """Say whether the outage goes on after the last run."""
+    return incident.outcome == "not_recovered" and incident.times.mitigated_at is None
+
+
+def lasted(words: Words, incident: model.Incident) -> str:
+    """Return how long the outage was in a word or two, or has been until now."""
+    told = words.duration(incident.durations.outage)
+    known = incident.durations.outage is not None
+    return words.say("so_far", outage=told) if known and still_down(incident) else told
 
 
 def outage(words: Words, incident: model.Incident) -> str:
@@ -329,6 +350,8 @@ def outage(words: Words, incident: model.Incident) -> str:
         return words.say("unknown")
     exact = words.say("exactly", seconds=f"{spans.outage:,.1f}")
     told = exact if spans.outage < 60 else words.say("exactly_or", exactly=exact, about=words.duration(spans.outage))
+    if still_down(incident):
+        told = words.say("so_far", outage=told)
     if spans.uncertain is None:
         return words.say("outage.begin_unsure", outage=told)
     if spans.uncertain < 0.05:
@@ -369,7 +392,13 @@ def notes(words: Words, incident: model.Incident) -> List[str]:
             )
         elif not run.complete:
             told.append(words.say("doc.cut_short", run=run.run, at=words.when(run.last_event_at)))
-    return [*told, words.say("doc.stopped_by", error=incident.error)] if incident.error else told
+    return [*told, words.say("doc.stopped_by", error=words.said(incident.error))] if incident.error else told
+
+
+def no_instant(words: Words, incident: model.Incident, name: str) -> str:
+    """Return what stands for an instant of M(marks) that there is none of: it is not known, or is still to come."""
+    later = [words.say(f"doc.mark.{each}") for each in ("mitigated", "resolved")]
+    return words.say("none_yet" if _open_ends(incident) and name in later else "unknown")
 
 
 def marks(words: Words, times: model.Times) -> List[Tuple[str, Optional[str]]]:

@@ -117,7 +117,7 @@ def _resources(words: Words, incident: model.Incident, causes: Sequence[str]) ->
 def _with(words: Words, key: str, seen: str, **values: object) -> str:
     """Return a sentence and what was seen, where it is on record."""
     told = words.say(key, **values)
-    return words.say("label", name=told, text=seen) if seen else told
+    return words.say("aside", text=told, aside=seen) if seen else told
 
 
 def _room(words: Words, incident: model.Incident) -> List[str]:

@@ -22,7 +22,9 @@ def bare(text: object) -> str:
 
 def endpoint(words: Words, each: Mapping[str, Any]) -> str:
     """Return an endpoint's name and what it answered."""
-    answer = each.get("error") or (words.say("answered", status=each["status"]) if each.get("status") else "")
+    answer = words.said(each.get("error")) or (
+        words.say("answered", status=each["status"]) if each.get("status") else ""
+    )
     name = str(each.get("name") or "endpoint")
     return words.say("label", name=name, text=answer) if answer else name
 
@@ -33,7 +35,7 @@ def happened(words: Words, step: model.Step) -> str:
         return words.say("step.run", playbook=step.task or "playbook")
     if step.kind == "outcome":
         return words.say("step.verdict", outcome=words.name("outcome", str(step.data.get("outcome"))))
-    name = _name(step)
+    name = _name(words, step)
     if step.kind == "unreachable":
         return words.say("step.unreachable", task=name)
     if step.kind == "retry":
@@ -48,7 +50,7 @@ def happened(words: Words, step: model.Step) -> str:
 
 def deed(words: Words, step: model.Step) -> str:
     """Return what a step changed: the plain fact, or its name where nothing says more."""
-    return bare(_came(words, step)) or _name(step)
+    return bare(_came(words, step)) or _name(words, step)
 
 
 def recorded(step: model.Step) -> bool:
@@ -96,15 +98,15 @@ def maintenance(step: model.Step) -> Mapping[str, Any]:
     return (step.data.get("maintenance") if whitelist.own_module(step.action or "") == "incident" else None) or {}
 
 
-def _name(step: model.Step) -> str:
-    return (step.task or step.action or "task").strip()
+def _name(words: Words, step: model.Step) -> str:
+    return words.name("task", (step.task or step.action or "task").strip())
 
 
 def _came(words: Words, step: model.Step) -> str:
     """Return what came of a step: what its result says, or why it failed."""
     if step.status in ("failed", "ignored"):
         status = words.name("status", step.status)
-        return words.say("label", name=status, text=bare(step.message)) if step.message else status
+        return words.say("label", name=status, text=words.said(step.message)) if step.message else status
     teller = _TELLERS.get(whitelist.own_module(step.action or "") or "")
     return teller(words, {**step.data, "changed": step.status == "changed"}) if teller and step.data else ""
 
@@ -118,7 +120,7 @@ def _tell_probe(words: Words, data: Mapping[str, Any]) -> str:
     parts += [endpoint(words, each) for each in data.get("endpoints") or [] if each.get("ok") is False]
     login = data.get("login") or {}
     if login.get("ok") is False:
-        parts.append(words.say("came.login", error=login.get("error") or login.get("status")))
+        parts.append(words.say("came.login", error=words.said(login.get("error")) or login.get("status")))
     return words.say("list.comma").join(parts)
 
 

@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import re
-from typing import List
+from typing import List, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import model, picture, prose
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils.words import Words
@@ -16,15 +17,16 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils.words import Wo
 _TAGS = {picture.GOOD: "done", picture.BAD: "crit", picture.WORK: "active"}
 # A recovery reads well as a gantt; hours of an outage that nobody had noticed would hide it.
 _BEFORE = 120.0
+_BETWEEN = 300.0
 
 
 def gantt(words: Words, incident: model.Incident) -> List[str]:
     """Return the lines of the fenced block; none where there is nothing to draw."""
-    bars = picture.work(incident)
+    runs = _drawn(incident)
     down = [bar for bar in picture.service(incident) if bar.tone == picture.BAD]
-    if not bars or len(incident.runs) > 1:
+    if not runs:
         return []
-    first = min(bar.begin for bar in bars)
+    first = min(bar.begin for _name, bars in runs for bar in bars)
     lines = [
         "```mermaid",
         "gantt",
@@ -36,9 +38,25 @@ def gantt(words: Words, incident: model.Incident) -> List[str]:
         lines.append(f"    section {_inert(words.say('gantt.service'))}")
         begin = max(down[0].begin, first - _BEFORE)
         lines.append(_bar(words.say("gantt.down"), "crit", begin, down[0].end))
-    lines.append(f"    section {_inert(words.say('gantt.recovery'))}")
-    lines += [_bar(prose.part(words, bar.lane), _TAGS[bar.tone], bar.begin, bar.end) for bar in bars]
+    names = prose.run_names(words, incident)
+    for run, bars in runs:
+        lines.append(f"    section {_inert(names.get(run) or words.say('gantt.recovery'))}")
+        lines += [_bar(prose.part(words, bar.lane), _TAGS[bar.tone], bar.begin, bar.end) for bar in bars]
     return [*lines, "```"]
+
+
+def _drawn(incident: model.Incident) -> List[Tuple[str, List[picture.Bar]]]:
+    """Return the last run and those shortly before it, each with who worked when."""
+    drawn: List[Tuple[str, List[picture.Bar]]] = []
+    for run in reversed(incident.runs):
+        steps = [step for step in incident.steps if step.run == run.run]
+        bars = picture.work(dataclasses.replace(incident, steps=steps))
+        if not bars:
+            continue
+        if drawn and min(bar.begin for bar in drawn[-1][1]) - max(bar.end for bar in bars) > _BETWEEN:
+            break
+        drawn.append((run.run, bars))
+    return drawn[::-1]
 
 
 def _bar(name: str, tag: str, begin: float, end: float) -> str:

@@ -64,7 +64,7 @@ def page(words: Words, incident: model.Incident) -> str:
         title=words.say("doc.title", subject=prose.subject(words, incident), incident=incident.incident),
         tone=render_screen.tone(incident),
         outcome=_verdict(words, incident),
-        outage=words.duration(incident.durations.outage),
+        outage=prose.lasted(words, incident),
         facts=_facts(words, incident),
         next_step=prose.next_step(words, incident),
         notes=prose.notes(words, incident),
@@ -147,7 +147,10 @@ def _times(words: Words, at: Optional[str]) -> List[str]:
 def _mark(words: Words, incident: model.Incident, name: str, at: Optional[str]) -> Dict[str, Any]:
     began = incident.times.started_at
     after = timeline.seconds_between(began, at) if at != began else None
-    return {"name": name, "times": _times(words, at), "after": "" if after is None else words.duration(after)}
+    times = _times(words, at)
+    if not at:
+        times[0] = prose.no_instant(words, incident, name)
+    return {"name": name, "times": times, "after": "" if after is None else words.duration(after)}
 
 
 def _rows(words: Words, incident: model.Incident) -> List[Dict[str, Any]]:
@@ -196,7 +199,7 @@ def _climb(words: Words, climb: prose.Climb) -> Dict[str, Any]:
     told = words.say("list.comma").join(parts)
     return {
         "name": climb.name,
-        "told": words.say("label", name=told, text=rung.reason) if rung.reason else told,
+        "told": words.say("label", name=told, text=words.said(rung.reason)) if rung.reason else told,
         "facts": climb.facts,
     }
 

@@ -90,7 +90,7 @@ def _head(words: Words, incident: model.Incident) -> str:
         *(
             f"- {escape(_label(words, key, text))}"
             for key, text in (
-                ("doc.outage", words.duration(incident.durations.outage)),
+                ("doc.outage", prose.lasted(words, incident)),
                 ("doc.severity", severity),
                 ("doc.cause_label", prose.cause(words, incident)),
                 ("doc.ladder", prose.ladder(words, incident)),
@@ -120,7 +120,10 @@ def _when(words: Words, incident: model.Incident) -> List[str]:
     rows = []
     for name, at in prose.marks(words, incident.times):
         after = timeline.seconds_between(incident.times.started_at, at) if at != incident.times.started_at else None
-        rows.append([name, *_times_of(words, at), "" if after is None else words.duration(after)])
+        times = _times_of(words, at)
+        if not at:
+            times[0] = escape(prose.no_instant(words, incident, name))
+        rows.append([name, *times, "" if after is None else words.duration(after)])
     lines = _table(["", *_time_columns(words), words.say("doc.after_begin")], rows)
     lines += ["", *(f"- {_measured(words, each)}" for each in prose.measures(words, incident))]
     if incident.times.started_from:
@@ -196,7 +199,8 @@ def _recovery(words: Words, incident: model.Incident) -> List[str]:
             parts = [came, *([words.duration(rung.seconds)] if rung.seconds is not None else [])]
             told = words.say("list.comma").join(parts)
             lines.append(
-                f"{position}. " + (words.say("label", name=told, text=escape(rung.reason)) if rung.reason else told)
+                f"{position}. "
+                + (words.say("label", name=told, text=escape(words.said(rung.reason))) if rung.reason else told)
             )
         else:
             name = f"**{climb.name[:1].upper()}{climb.name[1:]}**" if climb.name else words.say("doc.on_no_rung")

@@ -161,9 +161,9 @@ def _triage(words: Words, host: str, data: Mapping[str, Any]) -> Tuple[str, List
 
 def _why(words: Words, incident: model.Incident) -> Union[str, List[str]]:
     if incident.error:
-        return incident.error
+        return words.said(incident.error)
     reasons = [
-        words.say("label", name=prose.rung_name(words, incident, each), text=each.reason)
+        words.say("label", name=prose.rung_name(words, incident, each), text=words.said(each.reason))
         for each in incident.rungs_tried
         if each.reason and each.run == incident.runs[-1].run
     ]

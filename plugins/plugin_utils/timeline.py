@@ -174,7 +174,7 @@ def _steps(run: Sequence[Event]) -> Iterator[Step]:
         if decided and event.get("role") == "postmortem" and event.get("status") in ("ok", "changed"):
             continue
         if told and decided and told.kind == "task" and told.weight == FAILURE and not _module(event):
-            told.weight, told.message = DETAIL, None
+            continue
         if told:
             yield told
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from typing import Mapping, Optional, Sequence
+import re
+from typing import List, Mapping, Optional, Pattern, Sequence, Tuple
 
 import zoneinfo
 
@@ -37,8 +38,25 @@ OPEN = (
         "next",
         "source",
     ),
-    *("status", "refused"),
+    *("status", "task", "said"),
 )
+_CLAUSES = re.compile(r";\s+|\.\s+(?=[A-Z])")
+_LABELLED = re.compile(r"(https?|login): (.*)")
+
+
+def _patterns(sentences: Mapping[str, str]) -> List[Tuple[Pattern[str], str]]:
+    """Return what modules say in English, with places for what they put in, and what that is here."""
+    found = []
+    for key, sentence in sentences.items():
+        family, _, text = key.partition(".")
+        if family == "said":
+            # What is put in is named once, and is anything.
+            places = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>.+)", re.escape(text))
+            found.append((re.compile(places, re.DOTALL), sentence))
+    return found
+
+
+_SAID = {language: _patterns(sentences) for language, sentences in CATALOGUES.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +75,21 @@ class Words:
         """Return what C(value) is called here; a name that the catalogue does not have stands for itself."""
         key = f"{family}.{value}"
         return self.say(key, **values) if key in self.sentences else str(value or "")
+
+    def said(self, text: object) -> str:
+        """Return what a module or a playbook says in English; all of it stays where a clause has no words here."""
+        whole = " ".join(str(text or "").split()).rstrip(" .;")
+        told = [self._clause(clause) for clause in _CLAUSES.split(whole)]
+        return whole if None in told else self.sentences["list.clauses"].join(map(str, told))
+
+    def _clause(self, clause: str) -> Optional[str]:
+        for pattern, sentence in _SAID[self.language]:
+            match = pattern.fullmatch(clause)
+            if match:
+                return sentence.format(**match.groupdict())
+        labelled = _LABELLED.fullmatch(clause)
+        inner = self._clause(labelled[2]) if labelled else None
+        return self.say("label", name=labelled[1], text=inner) if labelled and inner else None
 
     def knows(self, family: str, value: Optional[str]) -> bool:
         """Say whether the catalogue has a word of its own for C(value)."""

@@ -222,11 +222,11 @@ def test_memory_and_disk_are_argued_with_what_was_free():
     told = incident(findings=[{"cause": "killed", "confidence": 0.9}], resources=resources)
     why = {action.title: action.why for action in prose_actions.actions(EN, told)}
     assert why["Check log rotation"] == (
-        "no full file system was found: 1.0 GiB of 8.0 GiB were free on /srv; /var/log/itsm/server.log had 2.0 KiB"
+        "no full file system was found (1.0 GiB of 8.0 GiB were free on /srv; /var/log/itsm/server.log had 2.0 KiB)"
     )
     assert why["Consider more memory or disk"] == (
-        "neither memory nor disk was found short: "
-        "1.5 GiB of 4.0 GiB of memory were free; 1.0 GiB of 8.0 GiB were free on /srv"
+        "neither memory nor disk was found short "
+        "(1.5 GiB of 4.0 GiB of memory were free; 1.0 GiB of 8.0 GiB were free on /srv)"
     )
 
 

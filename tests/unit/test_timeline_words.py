@@ -1,6 +1,7 @@
 # Copyright: The itsm_nexus.runbook contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: RUF001 - full-width punctuation is how Japanese is written.
 
 """The catalogues: complete, alike, used, and what they make of numbers and times."""
 
@@ -11,11 +12,13 @@ import re
 import string
 
 import pytest
+import yaml
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _findings
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import words
 
-PLUGINS = pathlib.Path(__file__).resolve().parents[2] / "plugins"
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PLUGINS = ROOT / "plugins"
 SPEAKING = [
     *(PLUGINS / "plugin_utils").glob("prose*.py"),
     *(PLUGINS / "plugin_utils").glob("render_*.py"),
@@ -42,7 +45,7 @@ def test_the_catalogues_say_the_same():
 
 def test_every_sentence_is_said_somewhere():
     source = "\n".join(path.read_text(encoding="utf-8") for path in SPEAKING)
-    families = {"remedy", "prevention"}  # by way of a variable
+    families = {"remedy", "prevention", "said"}  # by way of a variable
     families |= set(re.findall(r'words\.name\(\s*"(\w+)"', source)) | set(
         re.findall(r'words\.knows\(\s*"(\w+)"', source)
     )
@@ -61,6 +64,48 @@ def test_japanese_has_words_for_every_cause():
     for cause in _findings.CAUSES:
         for family in ("cause", "summary", "remedy", "prevention"):
             assert JA.knows(family, cause), f"{family}.{cause}"
+
+
+def tasks(told):
+    """Yield the names of tasks that a postmortem may tell of: those of our modules, and those that fail on purpose."""
+    for task in told or []:
+        for part in ("block", "rescue", "always", "tasks", "pre_tasks", "post_tasks"):
+            yield from tasks(task.get(part))
+        actions = {key.removeprefix("itsm_nexus.runbook.") for key in task}
+        # What writes the record is not told of: the document is the record.
+        if (actions != set(task) and "incident" not in actions) or "ansible.builtin.fail" in actions:
+            yield task["name"]
+
+
+def test_japanese_has_words_for_every_task():
+    files = [*(ROOT / "roles").glob("*/tasks/**/*.yml"), *(ROOT / "playbooks" / "tasks").glob("*.yml")]
+    names = {name for file in files for name in tasks(yaml.safe_load(file.read_text(encoding="utf-8")))}
+    assert len(names) > 50
+    assert not {name for name in names if not JA.knows("task", name)}
+
+
+@pytest.mark.parametrize(
+    ("english", "japanese"),
+    [
+        (
+            "https: connection refused: nothing listens there; the process is gone",
+            "https：接続拒否（待ち受けなし）。プロセス消失",
+        ),
+        ("http: no answer within 0.5 s", "http：0.5秒以内に応答なし"),
+        (
+            "The process was ended by signal KILL. It was started 3 times within 60 minutes and fell again: "
+            "once more is no remedy.",
+            "プロセスがシグナル KILL により終了しました。60分以内に3回起動しても再び停止しており、"
+            "再起動では復旧しません",
+        ),
+        ("the process is gone; {0.__class__}", "the process is gone; {0.__class__}"),
+        ("TLS error: {0.__class__}", "TLS エラー：{0.__class__}"),
+        (None, ""),
+    ],
+)
+def test_what_modules_say_is_said_in_japanese_where_all_of_it_can_be(english, japanese):
+    assert JA.said(english) == japanese
+    assert EN.said(english) == (english or "").rstrip(".")
 
 
 @pytest.mark.parametrize(
