@@ -31,8 +31,8 @@ test: lint unit torture integration molecule ## Everything
 
 lint: $(VENV)/test.stamp ## Style and types
 	$(BIN)/yamllint --strict .
-	$(BIN)/ruff check . demo/run tests/bench/run
-	$(BIN)/ruff format --check . demo/run tests/bench/run
+	$(BIN)/ruff check . demo/run tests/bench/run tests/record
+	$(BIN)/ruff format --check . demo/run tests/bench/run tests/record
 	$(BIN)/mypy $(COLLECTION)/plugins/module_utils $(COLLECTION)/plugins/plugin_utils
 	$(BIN)/shellcheck --external-sources $$(git ls-files | xargs -r grep --no-messages -lE '^#!/bin/(ba)?sh' --)
 	$(BIN)/vermin --quiet --no-tips --violations --target=3.8- $(GUARDED) plugins/modules plugins/module_utils
@@ -47,8 +47,8 @@ unit: $(VENV)/test.stamp ## Tests of the logic, a minute
 	tests/install sqlite3
 	$(BIN)/pytest --numprocesses=auto tests/unit
 
-integration: $(VENV)/test.stamp $(VENV)/eda.stamp ## Playbooks and rulebooks against the stand-in service on this machine, minutes
-	tests/install java=default-jre-headless
+integration: $(VENV)/test.stamp $(VENV)/eda.stamp ## Playbooks, rulebooks and pages against the stand-in service and a browser on this machine, minutes
+	tests/install java=default-jre-headless chromium /usr/share/fonts/opentype/ipafont-gothic=fonts-ipafont-gothic
 	$(WITH_PATH) $(BIN)/pytest --numprocesses=auto tests/integration
 
 molecule: $(VENV)/test.stamp ## Drills on real systemd hosts, minutes; SCENARIO=name for one

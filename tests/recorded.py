@@ -1,0 +1,42 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Timelines that real drills left behind, and what the documents make of them; C(tests/record) writes both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Dict, List
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import (
+    model,
+    render_html,
+    render_markdown,
+    timeline,
+    words,
+)
+
+FOLDER = Path(__file__).parent / "unit" / "recorded"
+SPOKEN = {"en": words.of("en"), "ja": words.of("ja", "Asia/Tokyo")}
+
+
+def drills() -> List[str]:
+    return sorted(path.stem for path in FOLDER.glob("*.jsonl"))
+
+
+def incident(drill: str) -> model.Incident:
+    """Return the one incident that a recorded timeline tells of."""
+    (told,) = timeline.incidents(timeline.decode((FOLDER / f"{drill}.jsonl").read_bytes()))
+    return told
+
+
+def documents(drill: str) -> Dict[str, str]:
+    """Return file name -> text of the documents that are compared."""
+    told = incident(drill)
+    texts = {f"{drill}.{language}.md": render_markdown.markdown(spoken, told) for language, spoken in SPOKEN.items()}
+    return {**texts, f"{drill}.json": model.to_json(told)}
+
+
+def page(drill: str, language: str) -> str:
+    return render_html.page(SPOKEN[language], incident(drill))
