@@ -47,7 +47,7 @@ unit: $(VENV)/test.stamp ## Tests of the logic, a minute
 	tests/install sqlite3
 	$(BIN)/pytest --numprocesses=auto tests/unit
 
-integration: $(VENV)/test.stamp $(VENV)/eda.stamp ## Playbooks, rulebooks and pages against the stand-in service and a browser on this machine, minutes
+integration: $(VENV)/test.stamp $(VENV)/eda.stamp ## Playbooks and rulebooks against the stand-in service, pages in a browser, minutes
 	tests/install java=default-jre-headless chromium /usr/share/fonts/opentype/ipafont-gothic=fonts-ipafont-gothic
 	$(WITH_PATH) $(BIN)/pytest --numprocesses=auto tests/integration
 
