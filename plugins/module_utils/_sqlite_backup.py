@@ -23,7 +23,7 @@ import stat
 import tempfile
 import threading
 import time
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _clock,
@@ -53,12 +53,14 @@ def backup(
     busy_timeout: float = 5.0,
     timeout: float = 600.0,
     check_mode: bool = False,
+    rights: Union[_untrusted.Rights, str] = "of the folder",
     proc_root: str = "/proc",
 ) -> Dict[str, Any]:
     """Copy the database C(path) and return the result of the module C(sqlite_backup).
 
-    C(dest) is the whole file name; otherwise the name is C(prefix) and the present instant, in C(dest_dir). Raises
-    SqliteError where no good copy could be made; then there is none under that name.
+    C(dest) is the whole file name; otherwise the name is C(prefix) and the present instant, in C(dest_dir). C(rights):
+    those to write with, see L(_untrusted). Raises SqliteError where no good copy could be made; then there is none
+    under that name.
     """
     started = time.monotonic()
     folder, prefix, name = _names(path=path, dest=dest, dest_dir=dest_dir, prefix=prefix, evidence=evidence, keep=keep)
@@ -87,7 +89,7 @@ def backup(
         result["removed"] = [printable(old) for old in _surplus(folder, prefix, keep=keep)] if keep else []
     else:
         try:
-            rights = _rights(found, folder)
+            rights = _rights(found, folder) if isinstance(rights, str) else rights
             with _untrusted.acting(rights):
                 is_new = not os.path.isdir(folder)
                 _files.private_folder(folder)
@@ -212,12 +214,7 @@ def _rights(found: Look, folder: str) -> _untrusted.Rights:
     there = folder
     while not os.path.isdir(there):
         there = os.path.dirname(there)
-    database = found.files.get("database")
-    rights = _untrusted.rights_in(there, otherwise=_sqlite_view.writer_of(found))
-    # A database that only root can read was not made by the service's user, and is copied all the same.
-    if rights and database is not None and database.uid == 0 and not database.mode & 0o044:
-        return None
-    return rights
+    return _untrusted.rights_in(there, otherwise=_sqlite_view.writer_of(found))
 
 
 @contextlib.contextmanager
@@ -328,11 +325,11 @@ def _copy_pages(
     rights: _untrusted.Rights,
 ) -> None:
     """Run in the child: count and copy within one snapshot."""
-    if rights:
-        _sqlite_view.take_on(*rights)
-    copy = sqlite3.connect(target, isolation_level=None)
-    copy.execute("PRAGMA journal_mode=OFF")
-    copy.execute("PRAGMA synchronous=OFF")  # flushed as a whole at the end
+    # Its file is open from here on; no other is opened for writing.
+    with _untrusted.acting(rights):
+        copy = sqlite3.connect(target, isolation_level=None)
+        copy.execute("PRAGMA journal_mode=OFF")
+        copy.execute("PRAGMA synchronous=OFF")  # flushed as a whole at the end
     if way.read_only:
         _sqlite_view.give_up_writing()
     connection = way.connect()

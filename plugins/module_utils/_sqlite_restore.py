@@ -14,6 +14,9 @@ A new file takes the place of the old one like this, each step on disk before th
 4. the WAL, its index and the journal move into the work folder;
 5. the new file is renamed over the guard; the old files keep a folder of their own beside it.
 
+Where the folder is not root's, all of this happens with the rights of its owner: who may rename the work folder while
+root makes and gives away files in it could have them made and given away anywhere.
+
 So at every instant SQLite sees the old database with its WAL, nothing at all, or the new database with no WAL. A run
 that finds the guard of a killed one puts the old files back, the database last, and starts afresh.
 """
@@ -42,6 +45,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _sqlite_files,
     _sqlite_holders,
     _sqlite_salvage,
+    _untrusted,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import Look, SqliteError, printable
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_salvage import Owner
@@ -91,6 +95,7 @@ class _Case:
     schema_unreadable: bool
     reading: str
     deadline: float
+    rights: _untrusted.Rights
 
     @property
     def wal_mode(self) -> bool:
@@ -124,13 +129,15 @@ def restore(
     _check_parameters(path=path, method=method, evidence_dir=evidence_dir, time_budget=time_budget, timeout=timeout)
     place = _locate(path)
     working = act and not check_mode
+    rights = _rights(place, owner) if working else None
     with contextlib.ExitStack() as stack:
         if working:
             _refuse_holders(place, proc_root=proc_root)
-            work = stack.enter_context(_work_folder(place))
-            put_back, subject = _settle(place, work), place
+            work = stack.enter_context(_work_folder(place, rights=rights))
             scratch = f"{work}/scratch"
-            os.mkdir(scratch, 0o711)
+            with _untrusted.acting(rights):
+                put_back, subject = _settle(place, work), place
+                os.mkdir(scratch, 0o711)
         else:
             scratch = stack.enter_context(_scratch_elsewhere(place))
             put_back, subject = False, _as_it_was(place, scratch)
@@ -141,6 +148,7 @@ def restore(
             owner=owner,
             time_budget=time_budget,
             deadline=started + timeout,
+            rights=rights,
             proc_root=proc_root,
         )
         ways = _ways(
@@ -206,18 +214,34 @@ def _locate(path: str) -> str:
     raise SqliteError(f"path {printable(path)} leads through too many symbolic links")
 
 
+def _rights(place: str, user: Optional[str]) -> _untrusted.Rights:
+    """Return with whose rights to work beside the database; root's own where these would not do."""
+    owner = _owner_of(place, user)
+    with _disk(f"look at the folder of {printable(place)}"):
+        rights = _untrusted.rights_in(os.path.dirname(place), otherwise=(owner.uid, owner.gid))
+        begun = os.path.lexists(_work_of(place)) and os.lstat(_work_of(place)).st_uid == 0
+    # Only root finishes what root began, and gives files to others.
+    return None if begun or (rights and rights[0] != owner.uid) else rights
+
+
+def _discard(folder: str, rights: _untrusted.Rights) -> None:
+    with _untrusted.acting(rights):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextlib.contextmanager
-def _work_folder(place: str) -> Iterator[str]:
+def _work_folder(place: str, *, rights: _untrusted.Rights = None) -> Iterator[str]:
     """Have the work folder beside the database to ourselves. Raises SqliteError where another run has it."""
     work = _work_of(place)
     try:
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(work, 0o700)
-        descriptor = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        with _untrusted.acting(rights):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(work, 0o700)
+            descriptor = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError as error:
         raise SqliteError(f"Cannot make the folder {printable(work)}: {error.strerror}") from error
     try:
-        if os.fstat(descriptor).st_uid != os.geteuid():
+        if os.fstat(descriptor).st_uid != (rights[0] if rights else os.geteuid()):
             raise SqliteError(f"{printable(work)} was not made by a run of this user: look what is in it and remove it")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -227,10 +251,10 @@ def _work_folder(place: str) -> Iterator[str]:
         yield work
         # Reached only where nothing of the old database is in it any more; it stays as it is after an error in a swap.
         if not _guarded(place) and not os.path.lexists(f"{work}/old"):
-            shutil.rmtree(work, ignore_errors=True)
+            _discard(work, rights)
     except BaseException:
         if not _guarded(place) and not os.path.lexists(f"{work}/old"):
-            shutil.rmtree(work, ignore_errors=True)
+            _discard(work, rights)
         raise
     finally:
         os.close(descriptor)
@@ -292,7 +316,8 @@ def _finish(place: str, work: str, *, owner: Owner) -> str:
     while os.path.lexists(target):
         number += 1
         target = f"{place}.damaged_{_clock.compact(time.time())}-{number}"
-    os.chown(f"{work}/old", owner.uid, owner.gid)
+    if os.geteuid() == 0:
+        os.chown(f"{work}/old", owner.uid, owner.gid)
     os.rename(f"{work}/old", target)
     _files.fsync_folder(os.path.dirname(place))
     return target
@@ -371,6 +396,7 @@ def _examine(
     owner: Optional[str],
     time_budget: float,
     deadline: float,
+    rights: _untrusted.Rights,
     proc_root: str,
 ) -> _Case:
     check = _sqlite_check.check(
@@ -397,6 +423,7 @@ def _examine(
         schema_unreadable=False,
         reading=_sqlite_salvage.COMMITTED,
         deadline=deadline,
+        rights=rights,
     )
     if not (check["healthy"] and check["checks"].get("row_counts") == "ok"):
         _count(case, scratch)
@@ -438,19 +465,20 @@ def _reading_of(case: _Case, scratch: str) -> str:
 def _image(case: _Case, scratch: str, *, reading: str) -> Iterator[str]:
     """Have an image of the damaged database for a moment."""
     folder = f"{scratch}/image"
-    _own_folder(folder, case.owner)
+    _own_folder(folder, case.owner, rights=case.rights)
     try:
-        with _disk(f"copy {printable(case.path)} to {printable(folder)}"):
+        with _disk(f"copy {printable(case.path)} to {printable(folder)}"), _untrusted.acting(case.rights):
             _sqlite_salvage.make_image(case.found, f"{folder}/image.db", owner=case.owner, reading=reading)
         yield f"{folder}/image.db"
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _discard(folder, case.rights)
 
 
-def _own_folder(path: str, owner: Owner) -> None:
-    with _disk(f"make the folder {printable(path)}"):
+def _own_folder(path: str, owner: Owner, *, rights: _untrusted.Rights) -> None:
+    with _disk(f"make the folder {printable(path)}"), _untrusted.acting(rights):
         os.mkdir(path, 0o700)
-        os.chown(path, owner.uid, owner.gid)
+        if not rights:
+            os.chown(path, owner.uid, owner.gid)
 
 
 def _room(case: _Case, folder: str) -> None:
@@ -549,9 +577,9 @@ def _by_salvage(case: _Case, scratch: str, *, shell: str, confirmed: bool) -> Wa
         readings.append(_sqlite_salvage.BEYOND)
     for reading in readings:
         folder = f"{scratch}/salvage-{reading}"
-        _own_folder(folder, case.owner)
+        _own_folder(folder, case.owner, rights=case.rights)
         try:
-            with _disk(f"copy {printable(case.path)} to {printable(folder)}"):
+            with _disk(f"copy {printable(case.path)} to {printable(folder)}"), _untrusted.acting(case.rights):
                 _sqlite_salvage.make_image(found, f"{folder}/image.db", owner=case.owner, reading=reading)
             salvaged = _sqlite_salvage.salvage(
                 f"{folder}/image.db",
@@ -792,24 +820,30 @@ def _make_new(case: _Case, way: Way, work: str, *, proc_root: str) -> str:
     """Make the new database in the work folder, with the owner and the mode of the old one, on disk."""
     new = f"{work}/new.db"
     if way.salvaged is not None:
-        with _disk(f"move the new database to {printable(work)}"):
+        with _disk(f"move the new database to {printable(work)}"), _untrusted.acting(case.rights):
             os.rename(way.salvaged.path, new)
     elif way.method == "backup" and way.source is not None:
         _sqlite_backup.backup(
-            path=way.source, dest=new, timeout=max(case.deadline - time.monotonic(), 1.0), proc_root=proc_root
+            path=way.source,
+            dest=new,
+            timeout=max(case.deadline - time.monotonic(), 1.0),
+            rights=case.rights,
+            proc_root=proc_root,
         )
     else:
-        _own_folder(f"{work}/empty", case.owner)
+        _own_folder(f"{work}/empty", case.owner, rights=case.rights)
         made = f"{work}/empty/new.db"
         _sqlite_salvage.make_empty(made, owner=case.owner, wal_mode=case.wal_mode, deadline=case.deadline)
-        os.rename(made, new)
-    with _disk(f"flush {printable(new)} to disk"):
+        with _untrusted.acting(case.rights):
+            os.rename(made, new)
+    with _disk(f"flush {printable(new)} to disk"), _untrusted.acting(case.rights):
         for suffix in ("-wal", "-journal"):
             if os.path.lexists(new + suffix):
                 raise SqliteError(f"The new database {printable(new)} was not closed properly")
         descriptor = os.open(new, os.O_RDONLY | os.O_NOFOLLOW)
         try:
-            os.fchown(descriptor, case.owner.uid, case.owner.gid)
+            if not case.rights:
+                os.fchown(descriptor, case.owner.uid, case.owner.gid)
             os.fchmod(descriptor, case.mode)
             os.fsync(descriptor)
         finally:
@@ -819,7 +853,7 @@ def _make_new(case: _Case, way: Way, work: str, *, proc_root: str) -> str:
 
 
 def _copy_file(source: str, target: str) -> None:
-    with open(source, "rb") as reader, open(target, "xb") as writer:
+    with open(_sqlite_files.open_regular(source), "rb") as reader, open(target, "xb") as writer:
         os.fchmod(writer.fileno(), 0o600)
         shutil.copyfileobj(reader, writer, 1 << 20)
         writer.flush()
@@ -830,6 +864,25 @@ def _copy_file(source: str, target: str) -> None:
 def _swap(case: _Case, new: str, work: str, *, proc_root: str) -> Optional[str]:
     """Put C(new) in the place of the old database, see above; return where the old files are kept. Raises OSError."""
     place, old = case.path, f"{work}/old"
+    with _untrusted.acting(case.rights):
+        _guard(case, work)
+    try:
+        _behind_the_guard(case, new, old, proc_root=proc_root)
+    except OSError:
+        with _untrusted.acting(case.rights):
+            if _guarded(place):
+                _put_back(place, work)
+        raise
+    with _untrusted.acting(case.rights):
+        if not os.listdir(old):  # there was nothing
+            os.rmdir(old)
+            return None
+        return _finish(place, work, owner=case.owner)
+
+
+def _guard(case: _Case, work: str) -> None:
+    """Give the database its second name and put the guard in its place. Raises OSError."""
+    place, old = case.path, f"{work}/old"
     folder, name = os.path.split(place)
     os.mkdir(old, 0o700)
     if os.path.lexists(place):
@@ -839,23 +892,14 @@ def _swap(case: _Case, new: str, work: str, *, proc_root: str) -> Optional[str]:
             if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
                 raise
             _copy_file(place, f"{old}/{name}")
-            os.chown(f"{old}/{name}", case.owner.uid, case.owner.gid)
+            if not case.rights:
+                os.chown(f"{old}/{name}", case.owner.uid, case.owner.gid)
             os.chmod(f"{old}/{name}", case.mode)
     _files.fsync_folder(old)
     _files.fsync_folder(work)
     os.symlink(_guard_of(place), f"{work}/guard")
     os.rename(f"{work}/guard", place)
     _files.fsync_folder(folder)
-    try:
-        _behind_the_guard(case, new, old, proc_root=proc_root)
-    except OSError:
-        if _guarded(place):
-            _put_back(place, work)
-        raise
-    if not os.listdir(old):  # there was nothing
-        os.rmdir(old)
-        return None
-    return _finish(place, work, owner=case.owner)
 
 
 def _behind_the_guard(case: _Case, new: str, old: str, *, proc_root: str) -> None:
@@ -864,14 +908,16 @@ def _behind_the_guard(case: _Case, new: str, old: str, *, proc_root: str) -> Non
     # From here on nobody can come in any more. Whoever came in since the first look would write into the old files.
     came = _sqlite_holders.find_holders(case.found, proc_root=proc_root)
     if came.found or came.deleted:
-        _put_back(place, work)
+        with _untrusted.acting(case.rights):
+            _put_back(place, work)
         who = came.named() or ", ".join(f"pid {holder.pid} ({holder.command})" for holder in came.deleted)
         raise SqliteError(f"{printable(place)} was opened meanwhile by {who}; the old files are back in place")
-    for kind in _SIDE:
-        beside = f"{place}{_sqlite_files.SUFFIXES[kind]}"
-        if os.path.lexists(beside):
-            os.rename(beside, f"{old}/{name}{_sqlite_files.SUFFIXES[kind]}")
-    _files.fsync_folder(old)
-    _files.fsync_folder(folder)
-    os.rename(new, place)
-    _files.fsync_folder(folder)
+    with _untrusted.acting(case.rights):
+        for kind in _SIDE:
+            beside = f"{place}{_sqlite_files.SUFFIXES[kind]}"
+            if os.path.lexists(beside):
+                os.rename(beside, f"{old}/{name}{_sqlite_files.SUFFIXES[kind]}")
+        _files.fsync_folder(old)
+        _files.fsync_folder(folder)
+        os.rename(new, place)
+        _files.fsync_folder(folder)

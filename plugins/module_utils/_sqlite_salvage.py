@@ -66,12 +66,14 @@ def make_image(found: Look, target: str, *, owner: Owner, reading: str = COMMITT
             image.flush()
         if reading != ALONE and found.wal.header_valid:
             _lay_over(image.fileno(), found, beyond=reading == BEYOND)
-        os.fchown(image.fileno(), owner.uid, owner.gid)
+        if os.geteuid() == 0:
+            os.fchown(image.fileno(), owner.uid, owner.gid)
         os.fchmod(image.fileno(), 0o600)
     if found.hot_journal:
         source = _sqlite_files.open_regular(found.files["journal"].path)
         with open(source, "rb") as reader, open(f"{target}-journal", "xb") as writer:
-            os.fchown(writer.fileno(), owner.uid, owner.gid)
+            if os.geteuid() == 0:
+                os.fchown(writer.fileno(), owner.uid, owner.gid)
             shutil.copyfileobj(reader, writer, _CHUNK)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import sqlite3
 import struct
 import subprocess
@@ -25,6 +26,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _sqlite_check,
     _sqlite_checkpoint,
     _sqlite_files,
+    _sqlite_restore,
 )
 
 NOBODY = pwd.getpwnam("nobody")
@@ -154,3 +156,31 @@ def test_the_checkpoint_has_no_more_rights_than_who_owns_the_database(app, monke
     _sqlite_checkpoint._run(database, busy_timeout=1.0, deadline=time.monotonic() + 20)
     assert (app / "who").read_text() == f"{NOBODY.pw_uid} {NOBODY.pw_uid}"
     assert not os.path.exists(f"{database}-wal")
+
+
+@pytest.mark.parametrize("method", ["salvage", "backup", "empty"])
+def test_a_recovery_makes_and_gives_away_nothing_as_root(app, method):
+    database = app / "itsm.db"
+    crashed(str(database))
+    shutil.copy(database, app / "itsm.db.backup_1")
+    with database.open("r+b") as stream:
+        stream.seek(4096)
+        stream.write(b"\xff" * 4096)
+    give_to_user(app)
+    made = _sqlite_restore.restore(
+        path=str(database),
+        act=True,
+        method=method,
+        confirm_empty=True,
+        evidence_dir=str(app.parent / "evidence"),
+        backup_patterns=["*.backup_*"],
+        time_budget=60.0,
+    )
+    assert made["method"] == method and made["kept"]
+    for folder, folders, names in os.walk(app):
+        for name in folders + names:
+            assert os.lstat(os.path.join(folder, name)).st_uid == NOBODY.pw_uid, name
+    assert not [name for name in os.listdir(app) if name.endswith(".restore")]
+    # What is kept as evidence is root's alone.
+    for path in (app.parent / "evidence").rglob("*"):
+        assert (path.stat().st_uid, path.stat().st_mode & 0o077) == (0, 0)
