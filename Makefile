@@ -45,7 +45,10 @@ lint: $(VENV)/test.stamp ## Style and types
 
 unit: $(VENV)/test.stamp ## Tests of the logic, a minute
 	tests/install sqlite3
-	$(BIN)/pytest --numprocesses=auto tests/unit
+	$(BIN)/pytest --numprocesses=auto tests/unit tests/fuzz
+
+fuzz: $(VENV)/test.stamp ## Search for input that breaks a reader or lets a secret through; minutes
+	FUZZ_PROFILE=long $(BIN)/pytest --numprocesses=auto tests/fuzz
 
 integration: $(VENV)/test.stamp $(VENV)/eda.stamp ## Playbooks and rulebooks against the stand-in service, pages in a browser, minutes
 	tests/install java=default-jre-headless chromium /usr/share/fonts/opentype/ipafont-gothic=fonts-ipafont-gothic
@@ -107,4 +110,4 @@ $(VENV)/%.stamp: requirements-%.txt
 # What those lists include.
 $(VENV)/test.stamp: requirements-unit.txt
 
-.PHONY: help demo test lint unit integration molecule nightly coverage cores sanity release matrix torture bench docs clean
+.PHONY: help demo test lint unit fuzz integration molecule nightly coverage cores sanity release matrix torture bench docs clean

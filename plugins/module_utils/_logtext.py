@@ -60,6 +60,8 @@ _CARET = re.compile(r"^\s*\^+\s*$")
 # Node says its version last when it ends because of an exception (17 and later).
 _NODE_ENDED = re.compile(r"^Node\.js v\d+\.")
 
+_LAST_INSTANT = 7258118400.0  # 2200
+
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 _ISO = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d{1,6})\d*)?\s?(Z|[+-]\d\d:?\d\d)?")
@@ -84,16 +86,23 @@ class Line:
 
 
 def instant(text: str) -> Optional[float]:
-    """Return the instant a log line bears, in seconds since the epoch; without a zone it is this host's local time."""
-    head = text[:200]
+    """Return the instant a log line bears, in seconds since the epoch; without a zone it is this host's local time.
+
+    One that no log is of, before 1970 or after 2200, is none.
+    """
+    try:
+        found = _instant(text[:200])
+    except (ValueError, OverflowError):  # a thirteenth month; the year 1 in a zone to the east
+        return None
+    return found if found is not None and 0 <= found < _LAST_INSTANT else None
+
+
+def _instant(head: str) -> Optional[float]:
     match = _ISO.search(head)
     if match:
         day, clock, fraction, zone = match.groups()
         zone = "" if zone is None else "+0000" if zone == "Z" else zone.replace(":", "")
-        try:
-            moment = datetime.datetime.strptime(f"{day} {clock}{zone}", "%Y-%m-%d %H:%M:%S" + ("%z" if zone else ""))
-        except ValueError:
-            return None
+        moment = datetime.datetime.strptime(f"{day} {clock}{zone}", "%Y-%m-%d %H:%M:%S" + ("%z" if zone else ""))
         return moment.timestamp() + float(f"0.{fraction or 0}")
     match = _PINO.search(head)
     if match:
@@ -101,13 +110,8 @@ def instant(text: str) -> Optional[float]:
     match = _APACHE.search(head)
     if match and match.group(2) in _MONTHS:
         day, month, year, clock, zone = match.groups()
-        number = _MONTHS.index(month) + 1
-        try:
-            return datetime.datetime.strptime(
-                f"{year}-{number:02d}-{day} {clock}{zone}", "%Y-%m-%d %H:%M:%S%z"
-            ).timestamp()
-        except ValueError:
-            return None
+        written = f"{year}-{_MONTHS.index(month) + 1:02d}-{day} {clock}{zone}"
+        return datetime.datetime.strptime(written, "%Y-%m-%d %H:%M:%S%z").timestamp()
     return None
 
 

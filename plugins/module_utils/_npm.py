@@ -166,7 +166,8 @@ def installable(packages: Mapping[str, Dict[str, Any]], *, omit_dev: bool) -> Di
 
 def _fits(allowed: Any, actual: str) -> bool:
     """Whether a package's C(os) or C(cpu) list (C(!x) excludes x) allows this host."""
-    names = [allowed] if isinstance(allowed, str) else list(allowed or [])
+    listed = allowed if isinstance(allowed, list) else [allowed]
+    names = [name for name in listed if isinstance(name, str)]
     if f"!{actual}" in names:
         return False
     wanted = [name for name in names if not name.startswith("!")]
@@ -292,14 +293,26 @@ def ask_node(
             env=_environment(account, home=account.pw_dir, node=node),
             user=account.pw_name,
         )
-    lines = [json.loads(line[8:]) for line in done.stdout.splitlines() if line.startswith("@npm_ci ")]
+    lines = _of_loader(done.stdout)
     if not lines:
         raise NpmError(f"Cannot run {node} in {folder}: {_first_line(done.stderr) or f'exit code {done.rc}'}")
-    failures = {line["name"]: str(line["error"]) for line in lines if "error" in line}
+    failures = {line["name"]: str(line["error"]) for line in lines if "error" in line and "name" in line}
     last = lines[-1]
     if "name" in last:
         failures[last["name"]] = "node hangs loading it" if done.timed_out else f"node died loading it (code {done.rc})"
     return NodeReport(platform=lines[0]["platform"], arch=lines[0]["arch"], abi=str(lines[0]["abi"]), failures=failures)
+
+
+def _of_loader(output: str) -> List[Dict[str, Any]]:
+    """Return what the loader said; what is not of its form, a package that was loaded may have said."""
+    lines: List[Dict[str, Any]] = []
+    for line in output.splitlines():
+        with contextlib.suppress(ValueError, RecursionError):
+            said = json.loads(line[8:]) if line.startswith("@npm_ci ") else None
+            if isinstance(said, dict) and (lines or {"platform", "arch", "abi"} <= said.keys()):
+                name = said.get("name")
+                lines += [said] if name is None or isinstance(name, str) else []
+    return lines
 
 
 def _first_line(text: str) -> str:

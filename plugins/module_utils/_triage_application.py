@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import pwd
+import re
 import stat
 import tempfile
 from typing import Any, Dict, Iterator, List, Mapping, Tuple
@@ -39,6 +40,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage_questio
 )
 
 _MOST_ENTRIES = 500
+# What node says of itself; another program may say anything.
+_VERSION = re.compile(r"v\d[\w.+-]{0,38}\n?\Z")
 _MOST_REASONS = 20
 
 _ARCHITECTURES = {"x86_64": "x64", "aarch64": "arm64", "armv7l": "arm", "i686": "ia32", "ppc64le": "ppc64"}
@@ -137,7 +140,7 @@ def node(question: Question) -> Dict[str, Any]:
                 env={"PATH": _procfs.STANDARD_PATH, "LC_ALL": "C"},
                 user=_identity.resolve(service.user or None, folder=service.app_dir).pw_name,
             )
-            facts["version"] = done.stdout.strip()[:40] if done.ok else None
+            facts["version"] = done.stdout.strip() if done.ok and _VERSION.match(done.stdout) else None
     script = next((word for word in service.command[1:] if not word.startswith("-")), None)
     if script:
         facts["script"] = service.path(script)

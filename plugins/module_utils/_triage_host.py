@@ -31,8 +31,8 @@ _MOST_LINES = 20
 
 _KILLED = re.compile(r"[Kk]illed process (\d+),? \(([^)]*)\)")
 _OOM = re.compile(r"out of memory|oom-kill|oom_kill|oom_reaper|invoked oom-killer", re.IGNORECASE)
-_SECONDS_SINCE_BOOT = re.compile(r"^\[\s*(\d+\.\d+)\]")
-_SECONDS_SINCE_EPOCH = re.compile(r"^(\d{9,}\.\d+) ")
+_SECONDS_SINCE_BOOT = re.compile(r"^\[\s*(\d{1,10}\.\d{1,9})\]")
+_SECONDS_SINCE_EPOCH = re.compile(r"^(\d{9,10}\.\d{1,9}) ")
 
 # TIME PID UID GID SIG COREFILE EXE, of every version; the day of the week comes first, SIZE last where there is one.
 _CORE_DUMP = re.compile(

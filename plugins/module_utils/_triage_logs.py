@@ -18,7 +18,7 @@ _JOURNAL_LINES = 2000
 # A line of the journal may have 48 KiB. What is cut here is cut again after secrets were taken out.
 _LONGEST_READ, _LONGEST_LINE = 4000, 2000
 
-_JOURNAL = re.compile(r"^(\d+\.\d+) \S+ ([^\s\[:]+)(?:\[\d+\])?: ?(.*)$")
+_JOURNAL = re.compile(r"^(\d{1,10}\.\d{1,9}) \S+ ([^\s\[:]+)(?:\[\d+\])?: ?(.*)$")
 # What systemd says of one unit; a unit that falls again and again has it say a few lines each time.
 _MANAGER_LINES = 500
 

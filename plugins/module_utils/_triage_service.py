@@ -76,6 +76,8 @@ _UNIT_PROPERTIES = (
 _PROGRAM = re.compile(r"\{ path=(\S+) ;")
 # What systemd writes for "not set" where another number is meant.
 _UNSET = (1 << 64) - 1
+# In microseconds: no host runs for longer.
+_CENTURY = 100 * 366 * 86400 * 1_000_000
 
 _DATABASE_NAMES = (".db", ".sqlite", ".sqlite3")
 _DELETED = " (deleted)"
@@ -93,12 +95,12 @@ def unit(question: Question) -> Dict[str, Any]:
     boot = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
 
     def at(name: str) -> Optional[str]:
-        microseconds = int(raw.get(f"{name}TimestampMonotonic") or 0)
-        return _clock.iso(boot + microseconds / 1e6) if microseconds else None
+        microseconds = number(f"{name}TimestampMonotonic") or 0
+        return _clock.iso(boot + microseconds / 1e6) if 0 < microseconds < _CENTURY else None
 
     def number(name: str) -> Optional[int]:
         text = raw.get(name, "")
-        return int(text) if text.isdigit() and int(text) != _UNSET else None
+        return int(text) if text.isdecimal() and len(text) <= 20 and int(text) != _UNSET else None
 
     program = _PROGRAM.search(raw.get("ExecStart", ""))
     return found(

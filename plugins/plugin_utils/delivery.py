@@ -260,12 +260,13 @@ def compose(
     message["Message-ID"] = f"<{_atom(message_id)}@{domain}>"
     message["References"] = f"<{_atom(thread)}@{domain}>"
     message["Auto-Submitted"] = "auto-generated"
-    message.set_content(text, charset="utf-8")
+    # Half a surrogate pair, of a name that is no UTF-8, would keep the whole mail from being sent.
+    message.set_content(text.encode("utf-8", "replace").decode("utf-8"), charset="utf-8")
     return message
 
 
 def _atom(text: str) -> str:
-    return "".join(character if character.isascii() and character.isalnum() else "-" for character in text)
+    return "".join(character if character.isascii() and character.isalnum() else "-" for character in text) or "none"
 
 
 def mail(message: email.message.EmailMessage, *, server: Server, timeout: float, ca_path: Optional[str] = None) -> None:

@@ -705,8 +705,8 @@ def test_the_program_of_a_process_never_runs_as_root(site):
     # Whoever is the service's user starts it from where they like, and its path is all that is known of it.
     with tempfile.TemporaryDirectory(dir="/var/tmp") as base:
         os.chmod(base, 0o755)  # noqa: S103
-        planted = program_at(Path(base, "node"), '#!/bin/sh\necho "v20.1.0 as $(id -un)"\n')
+        planted = program_at(Path(base, "node"), '#!/bin/sh\necho "v20.1.0-as-$(id -un)"\n')
         service = dataclasses.replace(site.service, user="nobody")
         question = dataclasses.replace(site.question(), service=service, known={"processes": [{"exe": planted}]})
         facts = _triage_application.node(question)["facts"]
-    assert (facts["path"], facts["version"]) == (planted, "v20.1.0 as nobody")
+    assert (facts["path"], facts["version"]) == (planted, "v20.1.0-as-nobody")

@@ -1,0 +1,95 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""No secret gets through, wherever it stands; and what is read of others takes no longer for being made for that."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.parse
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _evidence, _logtext, _plain, _redact
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import whitelist
+
+SAFE = st.characters(codec="ascii", min_codepoint=48, max_codepoint=122, categories=("Lu", "Ll", "Nd"))
+SECRET = st.text(SAFE, min_size=12, max_size=30).map(lambda text: f"q7Z{text}")
+NOISE = st.text(st.characters(exclude_categories=("Cs",)), max_size=30)
+FORMS = [
+    "password={0}",
+    "DB_PASSWORD={0}",
+    "export JWT_SECRET={0}",
+    '"password": "{0}"',
+    '{{"apiKey":"{0}"}}',
+    '{{\\"token\\":\\"{0}\\"}}',
+    "Authorization: Bearer {0}",
+    "authorization: Basic {0}",
+    "Cookie: connect.sid={0}; other={0}",
+    "x-api-key: {0}",
+    "--password {0}",
+    "--db-password={0}",
+    "postgres://user:{0}@db.example/x",
+    "redis://{0}@cache.example/0",
+    "insert into users (name, password) values ('x', '{0}')",
+    "\x1b[33mpassword\x1b[39m=\x1b[36m{0}\x1b[39m",
+    "clientSecret: '{0}'",
+    "session_id => {0}",
+]
+
+
+@given(SECRET, st.sampled_from(FORMS), NOISE, NOISE)
+def test_what_has_a_name_that_tells_does_not_get_through(secret, form, before, after):
+    # What stands before on the line must not be a name or a quote of its own.
+    assume(not set(before) & set("\\\"'=:-\x1b"))
+    text = f"{before}\n{form.format(secret)}\n{after}"
+    for clean in (_redact.Redactor().text(text), whitelist.text(text, limit=10_000)):
+        assert secret not in clean
+
+
+PRINTABLE = st.characters(exclude_categories=("C", "Z"))
+
+
+@given(st.text(PRINTABLE, min_size=6, max_size=40), NOISE, NOISE)
+def test_a_known_value_does_not_get_through_in_any_spelling(secret, before, after):
+    assume(secret not in _redact.MASK)
+    redactor = _redact.Redactor([secret])
+    for spelling in (secret, json.dumps(secret)[1:-1], urllib.parse.quote(secret, safe="")):
+        assert spelling not in redactor.text(f"{before} {spelling} {after}").replace(_redact.MASK, "")
+        assert spelling not in json.dumps(redactor.value({"a": [spelling]}))
+
+
+@given(NOISE)
+def test_what_is_clean_stays_clean(text):
+    redactor = _redact.Redactor()
+    once = redactor.text(text)
+    assert redactor.text(once) == once
+
+
+@given(st.integers(0, 3000), SECRET)
+def test_a_secret_that_was_cut_is_none(length, secret):
+    line = "x" * length + f" password={secret}\n"
+    kept = _evidence._shorten(_redact.Redactor().text(line * 3).encode(), limit=max(length, 1))
+    assert secret not in kept.decode()
+
+
+# Beginnings of what the patterns look for, again and again: what makes one go back and back.
+SLOW = ["a:", "-", "password", "password=", "--password ", "://", "://a:", "eyJ", ".", "\\", '"', "'", "$2b$10$", "key"]
+SLOW += ["GET ", "Error", "-----BEGIN PRIVATE KEY-----", "insert into a (", "cookie: ", "\x1b[", "\x1b]", "{{", " "]
+SLOW += ["2026-03-02T"]
+
+
+@pytest.mark.parametrize("piece", SLOW)
+def test_nothing_takes_long_for_having_been_made_for_it(piece):
+    text = piece * (200_000 // len(piece))
+    begun = time.process_time()
+    _redact.Redactor(["a-known-secret"]).text(text)
+    _plain.text(text)
+    whitelist.text(text)
+    _logtext.analyse(_logtext.dated([text, *[text[:2000]] * 100]), since=0.0)
+    # In proportion to its length it is a tenth of this.
+    assert time.process_time() - begun < 5
