@@ -21,7 +21,7 @@ import stat
 import time
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _sqlite_files
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _procfs, _sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import printable
 
 _DEEP = "**"
@@ -269,20 +269,11 @@ def _open_files(proc_root: str) -> Tuple[Set[Identity], bool]:
     """Return the regular files that processes have open, and whether all processes could be looked into."""
     found: Set[Identity] = set()
     complete = True
-    for entry in os.listdir(proc_root):
-        if not entry.isdigit() or int(entry) == os.getpid():
-            continue
-        folder = f"{proc_root}/{entry}/fd"
-        try:
-            descriptors = os.listdir(folder)
-        except PermissionError:
-            complete = False
-            continue
-        except OSError:  # it has ended
-            continue
-        for descriptor in descriptors:
+    for _pid, descriptors in _procfs.descriptors(proc_root=proc_root):
+        complete = complete and descriptors is not None
+        for descriptor in descriptors or ():
             with contextlib.suppress(OSError):
-                status = os.stat(f"{folder}/{descriptor}")
+                status = os.stat(descriptor)
                 if stat.S_ISREG(status.st_mode):
                     found.add((status.st_dev, status.st_ino))
     return found, complete

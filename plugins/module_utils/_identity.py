@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-from typing import Iterator, Optional
+from typing import Iterator, Optional, Type
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _command, _procfs
 
 
 class IdentityError(Exception):
@@ -38,6 +40,16 @@ def resolve(user: Optional[str], *, folder: str) -> pwd.struct_passwd:
     if ours not in (0, account.pw_uid):
         raise IdentityError(f"Cannot act as user {account.pw_name!r}: only root may, and this runs with uid {ours}")
     return account
+
+
+@contextlib.contextmanager
+def explained(action: str, *, failure: Type[Exception]) -> Iterator[None]:
+    """Raise C(failure), C(Cannot ACTION: why), where a file, a command, a user or a process does not let us."""
+    try:
+        yield
+    except (OSError, _command.CommandError, IdentityError, _procfs.ProcfsError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise failure(f"Cannot {action}: {reason}") from error
 
 
 @contextlib.contextmanager

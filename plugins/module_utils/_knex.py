@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import re
 import shutil
@@ -90,13 +91,7 @@ class Status:
     locked: bool
 
 
-@contextlib.contextmanager
-def _explained(action: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, _command.CommandError, _identity.IdentityError, _procfs.ProcfsError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise KnexError(f"Cannot {action}: {reason}") from error
+_explained = functools.partial(_identity.explained, failure=KnexError)
 
 
 def parse_list(output: str) -> Tuple[List[str], List[str]]:

@@ -19,6 +19,7 @@ import contextlib
 import dataclasses
 import errno
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -106,13 +107,7 @@ class Difference:
     reason: str
 
 
-@contextlib.contextmanager
-def _explained(action: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, _command.CommandError, _identity.IdentityError, _procfs.ProcfsError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise NpmError(f"Cannot {action}: {reason}") from error
+_explained = functools.partial(_identity.explained, failure=NpmError)
 
 
 def _read(path: str) -> bytes:

@@ -18,7 +18,7 @@ import re
 import shutil
 import sys
 import time
-from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Set
+from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _command
 
@@ -117,6 +117,23 @@ def pids(*, proc_root: str = "/proc") -> List[int]:
         return sorted(int(name) for name in os.listdir(proc_root) if name.isdigit())
     except OSError as error:
         raise ProcfsError(f"Cannot list processes in {proc_root}: {error.strerror}") from error
+
+
+def descriptors(*, proc_root: str = "/proc") -> Iterator[Tuple[int, Optional[List[str]]]]:
+    """Yield each process but this one with the paths of its descriptors, C(None) where we may not see them.
+
+    Raises ProcfsError.
+    """
+    for pid in pids(proc_root=proc_root):
+        if pid == os.getpid():
+            continue
+        folder = f"{proc_root}/{pid}/fd"
+        try:
+            yield pid, [f"{folder}/{name}" for name in os.listdir(folder)]
+        except PermissionError:
+            yield pid, None
+        except OSError:  # it has ended
+            continue
 
 
 def read_process(pid: int, *, proc_root: str = "/proc") -> Optional[Process]:

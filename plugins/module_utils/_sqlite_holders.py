@@ -17,7 +17,7 @@ import os
 import struct
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _sqlite_files
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _procfs, _sqlite_files
 
 _LOOKS = 5
 _PENDING = 1 << 30
@@ -84,19 +84,9 @@ def find_holders(found: _sqlite_files.Look, *, proc_root: str = "/proc") -> Hold
     holders: Dict[int, Holder] = {}
     deleted: Dict[int, Holder] = {}
     complete = True
-    for entry in os.listdir(proc_root):
-        if not entry.isdigit() or int(entry) == os.getpid():
-            continue
-        folder = f"{proc_root}/{entry}/fd"
-        try:
-            descriptors = os.listdir(folder)
-        except PermissionError:
-            complete = False
-            continue
-        except OSError:  # the process ended
-            continue
-        for descriptor in descriptors:
-            link = f"{folder}/{descriptor}"
+    for pid, descriptors in _procfs.descriptors(proc_root=proc_root):
+        complete = complete and descriptors is not None
+        for link in descriptors or ():
             try:
                 target = os.readlink(os.fsencode(link))
                 if not target.startswith(b"/"):
@@ -104,7 +94,6 @@ def find_holders(found: _sqlite_files.Look, *, proc_root: str = "/proc") -> Hold
                 seen = os.stat(link)
             except OSError:
                 continue
-            pid = int(entry)
             name = by_identity.get((seen.st_dev, seen.st_ino))
             if name is not None:
                 holder = holders.setdefault(pid, Holder(pid=pid, command=_command_of(proc_root, pid)))
