@@ -17,6 +17,8 @@ BIN := $(VENV)/bin
 # Programs that call others of the environment find them on the PATH.
 WITH_PATH := PATH="$(CURDIR)/$(BIN):$$PATH"
 COLLECTION := collections/ansible_collections/itsm_nexus/runbook
+# Ruff finds the others by their names.
+PYTHON_PROGRAMS = $$(git grep -lE '^\#!.*python' -- ':!*.py')
 # What Python 3.9 brought and is asked for before it is used, and a field whose name is that of a function of Python 2.
 GUARDED := $(addprefix --exclude ,os.pidfd_open signal.pidfd_send_signal file)
 
@@ -31,8 +33,8 @@ test: lint unit torture integration molecule ## Everything
 
 lint: $(VENV)/test.stamp ## Style and types
 	$(BIN)/yamllint --strict .
-	$(BIN)/ruff check . demo/run tests/bench/run tests/record
-	$(BIN)/ruff format --check . demo/run tests/bench/run tests/record
+	$(BIN)/ruff check . $(PYTHON_PROGRAMS)
+	$(BIN)/ruff format --check . $(PYTHON_PROGRAMS)
 	$(BIN)/mypy $(COLLECTION)/plugins/module_utils $(COLLECTION)/plugins/plugin_utils
 	$(BIN)/shellcheck --external-sources $$(git ls-files | xargs -r grep --no-messages -lE '^#!/bin/(ba)?sh' --)
 	$(BIN)/vermin --quiet --no-tips --violations --target=3.8- $(GUARDED) plugins/modules plugins/module_utils
@@ -58,7 +60,7 @@ molecule: $(VENV)/test.stamp ## Drills on real systemd hosts, minutes; SCENARIO=
 	molecule/hosts/install
 	$(WITH_PATH) molecule/run $(SCENARIO)
 
-nightly: coverage cores sanity release ## What takes too long for every change: the gates above it, drills with all their waiting
+nightly: coverage cores sanity release ## What takes too long for every change: more gates, drills with all their waiting and on Debian 12
 	molecule/hosts/install
 	DRILL_THOROUGH=1 $(WITH_PATH) molecule/run controller_killed
 
