@@ -43,6 +43,7 @@ FOUND_BY_FOLDER = (
     r"requirements-\w+\.txt$",  # the Makefile
     r"roles/[^/]+/(defaults|meta|tasks|vars)/main\.yml$|roles/[^/]+/(README\.md|meta/argument_specs\.yml)$",  # Ansible
     r"tests/(unit|integration)/test_",  # pytest
+    r"tests/unit/recorded/",  # test_recorded.py, all of them
 )
 
 
