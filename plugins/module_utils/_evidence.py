@@ -20,6 +20,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import stat
 import time
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
@@ -38,8 +39,10 @@ _MANIFEST, _ENTRY = 1024, 512
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 _MANIFEST_NAME = "manifest.json"
 
-# Where the bundle goes when there is no room in the state folder: anyone may write there, so ownership is checked.
-_ELSEWHERE = ("/var/tmp/itsm-runbook-evidence", "/tmp/itsm-runbook-evidence", "/dev/shm/itsm-runbook-evidence")  # noqa: S108
+# Where the bundle goes when there is no room in the state folder: anyone may write there, so it is a folder of a name
+# that nobody can guess, and of those that are there one that is ours.
+_ELSEWHERE = ("/var/tmp", "/tmp", "/dev/shm")  # noqa: S108
+_ELSEWHERE_PREFIX = "itsm-runbook-evidence-"
 
 
 class EvidenceError(Exception):
@@ -82,6 +85,16 @@ def _ours(path: str) -> bool:
     except FileNotFoundError:
         return True
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
+
+
+def _place_in(parent: str) -> str:
+    """Return the folder in C(parent) that an earlier pass made, else the path of one that nobody can have made yet."""
+    with contextlib.suppress(OSError):
+        for name in sorted(os.listdir(parent)):
+            path = os.path.join(parent, name)
+            if name.startswith(_ELSEWHERE_PREFIX) and _ours(path):
+                return path
+    return os.path.join(parent, _ELSEWHERE_PREFIX + secrets.token_hex(8))
 
 
 def _next_folder(path: str) -> str:
@@ -218,7 +231,7 @@ def save(
     about: Optional[Mapping[str, Any]] = None,
     keep: Keep = Keep(),
     limit: int = LIMIT,
-    elsewhere: Sequence[str] = _ELSEWHERE,
+    elsewhere: Optional[Sequence[str]] = None,
     timeout: float = 10.0,
     home_answers: bool = True,
     dry_run: bool = False,
@@ -282,7 +295,7 @@ def save(
         return found
 
     rooms: Dict[str, int] = {}
-    places = [home, *elsewhere]
+    places = [home, *(elsewhere if elsewhere is not None else map(_place_in, _ELSEWHERE))]
     if not home_answers:
         places.remove(home)
         reasons.append(f"{home} is on a disk that does not answer")

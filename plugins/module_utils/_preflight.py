@@ -24,6 +24,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _node_process,
     _procfs,
     _unit_dropin,
+    _untrusted,
 )
 
 MANAGERS = ("systemd", "process")
@@ -171,6 +172,16 @@ class _Preflight:
         elif not os.access(nearest, os.W_OK | os.X_OK):
             me = _node_process.user_name(os.geteuid())
             self.problem("state_dir", f"must be a folder that {me} may write to; {nearest} is not")
+        elif self.account is not None and self.account.pw_uid != 0 and self._is_theirs(nearest):
+            self.problem(
+                "state_dir", f"must be nowhere that user {self.config.user} may put another folder in its place"
+            )
+
+    def _is_theirs(self, folder: str) -> bool:
+        """Whether the service's user could exchange a folder, or one above it, under root's hands."""
+        uid = self.account.pw_uid if self.account is not None else 0
+        rights = _untrusted.rights_in(folder, otherwise=(uid, 0))
+        return rights is not None and rights[0] == uid
 
     def check_environment_file(self) -> None:
         path = self.config.environment_file

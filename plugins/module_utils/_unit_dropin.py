@@ -236,7 +236,9 @@ def _write(before: Mapping[str, str], after: Mapping[str, str]) -> None:
         for path, text in after.items():
             if before.get(path) != text:
                 os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-                _files.write_atomically(path, text.encode("utf-8"), mode=0o644)
+                # Variables may come out of a file that only the service and root read; systemd reads them as root.
+                mode = 0o600 if path.endswith(".env") else 0o644
+                _files.write_atomically(path, text.encode("utf-8"), mode=mode)
         for path in before:
             if path not in after:
                 with contextlib.suppress(FileNotFoundError):

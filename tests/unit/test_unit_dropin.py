@@ -94,6 +94,8 @@ def test_a_limit_is_given_once_and_taken_away(systemd):
     assert (first["changed"], first["memory_max"], first["diff"]) == (True, 1 << 30, told["diff"])
     assert files(systemd) == [f"{OWN}.conf"]
     assert (systemd.folder / f"{OWN}.conf").stat().st_mode & 0o777 == 0o644
+    for secret in systemd.folder.rglob("*.env"):
+        assert secret.stat().st_mode & 0o777 == 0o600
     assert first["files"] == [str(systemd.folder / f"{OWN}.conf")]
     second = ensure(systemd, memory_max=1 << 30)
     assert (second["changed"], second["memory_max"]) == (False, 1 << 30)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pwd
 import stat
@@ -17,13 +18,19 @@ import pytest
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _certificate,
+    _command,
     _environment,
+    _evidence,
     _impact,
     _logtext,
     _node_process,
+    _preflight,
     _untrusted,
 )
 
+CONFIG = _preflight.Config(
+    **dict.fromkeys([field.name for field in dataclasses.fields(_preflight.Config)], ""),
+)
 NOBODY = pwd.getpwnam("nobody")
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to lend and secrets to lose")
@@ -152,3 +159,31 @@ def test_no_other_key_of_that_name_is_given_to_the_service(host):
     with pytest.raises(_certificate.CertificateError, match="folder of somebody else"):
         _certificate._mend(pair, _certificate.Permissions(owner="nobody", mode="0400"), check_mode=False)
     assert (key.stat().st_uid, stat.S_IMODE(key.stat().st_mode)) == (0, 0o600)
+
+
+def test_the_state_is_not_kept_where_the_user_could_exchange_it(host):
+    config = dataclasses.replace(CONFIG, user="nobody", state_dir=str(host / "app" / "state"))
+    refused = _preflight._Preflight(config, run=_command.run, proc_root="/proc")
+    refused.check_user()
+    refused.check_state_dir()
+    assert [each["variable"] for each in refused.problems] == ["nexus_state_dir"]
+    fine = _preflight._Preflight(
+        dataclasses.replace(config, state_dir=str(host / "state")), run=_command.run, proc_root="/proc"
+    )
+    fine.check_user()
+    fine.check_state_dir()
+    assert fine.problems == []
+
+
+def test_evidence_goes_to_no_folder_that_somebody_else_has_made(host):
+    (host / "tmp").mkdir()
+    (host / "tmp").chmod(0o1777)
+    theirs = host / "tmp" / "itsm-runbook-evidence-0"
+    theirs.mkdir()
+    os.chown(theirs, NOBODY.pw_uid, NOBODY.pw_gid)
+    link_of_user(host / "tmp" / "itsm-runbook-evidence-1", host)
+    first, second = (_evidence._place_in(str(host / "tmp")) for _ in range(2))
+    assert first != second and not os.path.lexists(first)
+    os.mkdir(first, 0o700)
+    # The second pass on an incident finds the first one's.
+    assert _evidence._place_in(str(host / "tmp")) == first
