@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import tempfile
 
 
@@ -29,6 +30,24 @@ def private_folder(path: str) -> None:
         except FileExistsError:  # another run was faster by a moment
             if not os.path.isdir(path):
                 raise
+
+
+def read_plain(path: str, *, limit: int) -> bytes:
+    """Return what is in C(path), a plain file. A pipe that nobody writes to is not waited for.
+
+    Raises OSError where it cannot be read, ValueError where it is of another kind or holds more than C(limit) bytes.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("it is no plain file")
+        with os.fdopen(descriptor, "rb", closefd=False) as stream:
+            data = stream.read(limit + 1)
+    finally:
+        os.close(descriptor)
+    if len(data) > limit:
+        raise ValueError(f"it holds more than {limit} bytes")
+    return data
 
 
 def write_atomically(path: str, data: bytes, *, mode: int = 0o600) -> None:

@@ -19,10 +19,11 @@ import contextlib
 import copy
 import dataclasses
 import json
+import math
 import os
 import re
 import secrets
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _files, _lease, _maintenance
 
@@ -34,6 +35,8 @@ BY_HAND = "mended_by_hand"
 
 _ID = re.compile(r"INC-\d{8}T\d{6}Z-[0-9a-f]{4}\Z")
 _POLL = 0.1
+# What holds more bytes than this is no record: one of an outage of a week has less.
+_LARGEST = 1 << 23
 
 _EMPTY: Dict[str, Any] = {
     "closed_at": None,
@@ -48,19 +51,52 @@ _EMPTY: Dict[str, Any] = {
     "outcome": None,
     "told": [],
     "runs": [],
+    # When it was opened on the clock since boot, which nobody sets, and which boot that was.
+    "opened_boot": None,
+    "boot_id": None,
     # How many times it was written: of two copies the higher one is the newer.
     "revision": 0,
+}
+_UNSEEN = ("runs", "opened_boot", "boot_id", "revision")
+_NUMBER = (int, float)
+# What may stand in a record beside the instants: the kinds of its values, and of those in its lists.
+_KINDS: Dict[str, Tuple[type, ...]] = {
+    **dict.fromkeys(("severity", "detected_by", "cause", "outcome", "boot_id"), (str, type(None))),
+    "opened_boot": (*_NUMBER, type(None)),
+    "revision": (int,),
+}
+_KINDS_WITHIN: Dict[str, Dict[str, Tuple[type, ...]]] = {
+    "signs": {"kind": (str,), "source": (str,)},
+    "attempts": {
+        "rung": (str,),
+        "held": (bool, type(None)),
+        "halted": (bool, type(None)),
+        "fell": (bool, type(None)),
+        "started": (bool, type(None)),
+        "reason": (str, type(None)),
+        "seconds": (*_NUMBER, type(None)),
+        "run": (str, type(None)),
+    },
+    "starts": {"run": (str, type(None))},
+    "told": {
+        "level": (str,),
+        "contact": (str,),
+        "channel": (str,),
+        "ok": (bool, type(None)),
+        "error": (str, type(None)),
+    },
 }
 
 
 class IncidentError(Exception):
-    """The record could not be read or written, or another run holds the lease: C(locked_by) is that run then."""
+    """The record could not be read or written, or another run has the lease (C(locked_by)) or took it (C(taken_by))."""
 
     locked_by: Optional[Dict[str, Any]] = None
+    taken_by: Optional[Dict[str, Any]] = None
 
 
 class _HeldError(IncidentError):
-    """Another run holds the lease."""
+    """Another run holds the lease; it may be waited for."""
 
     def __init__(self, held: Dict[str, Any], *, state_dir: str) -> None:
         """Say which run it is."""
@@ -69,7 +105,7 @@ class _HeldError(IncidentError):
 
 
 # What of a record the module returns as it is.
-_RETURNED = ("id", "opened_at", *(name for name in _EMPTY if name not in ("runs", "revision")))
+_RETURNED = ("id", "opened_at", *(name for name in _EMPTY if name not in _UNSEEN))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,24 +136,29 @@ def _decode(data: bytes) -> Dict[str, Any]:
     if not isinstance(read, dict) or not _ID.match(str(read.get("id"))):
         raise ValueError("it is no incident")
     record = {**copy.deepcopy(_EMPTY), **read}
-    for name, kind in (("signs", dict), ("attempts", dict), ("starts", dict), ("told", dict), ("runs", str)):
+    for name, kind in (*((name, dict) for name in _KINDS_WITHIN), ("runs", str)):
         if not isinstance(record[name], list) or not all(isinstance(item, kind) for item in record[name]):
             raise ValueError(f"its {name} are of another kind")
-    if isinstance(record["revision"], bool) or not isinstance(record["revision"], int):
-        raise ValueError("its revision is no number")
+    _check_kinds(record, _KINDS, where="its")
+    for name, kinds in _KINDS_WITHIN.items():
+        for item in record[name]:
+            _check_kinds(item, kinds, where=f"of its {name}, one's")
     instants = [record.get("opened_at")]
     instants += [record[name] for name in ("detected_at", "mitigated_at", "closed_at") if record[name] is not None]
-    instants += [item.get("at") for item in (*record["signs"], *record["starts"])]
+    instants += [item.get("at") for item in (*record["signs"], *record["starts"], *record["told"])]
     instants += [item.get("started_at") for item in record["attempts"]]
-    for sign in record["signs"]:
-        if not isinstance(sign.get("kind"), str) or not isinstance(sign.get("source"), str):
-            raise ValueError("a sign has no kind or no source")
-    for attempt in record["attempts"]:
-        if not isinstance(attempt.get("rung"), str):
-            raise ValueError("an attempt names no rung")
     for at in instants:
         _clock.epoch(str(at))
     return record
+
+
+def _check_kinds(values: Mapping[str, Any], kinds: Mapping[str, Tuple[type, ...]], *, where: str) -> None:
+    """Raise ValueError where a value is of another kind; a truth is no number, nor is what has no end."""
+    for name, allowed in kinds.items():
+        value = values.get(name)
+        fits = isinstance(value, allowed) and (bool in allowed or not isinstance(value, bool))
+        if not fits or (isinstance(value, float) and not math.isfinite(value)):
+            raise ValueError(f"{where} {name} is of another kind")
 
 
 _CURRENT = "incident.json"
@@ -138,8 +179,7 @@ class _Store:
     def _read(self, path: str) -> Optional[Dict[str, Any]]:
         """Return the record in C(path); one that is damaged is set aside and counts as none."""
         try:
-            with open(path, "rb") as stream:
-                return _decode(stream.read())
+            return _decode(_files.read_plain(path, limit=_LARGEST))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, RecursionError) as error:
@@ -215,17 +255,18 @@ class _Store:
 
     def open_incident(self) -> Optional[Dict[str, Any]]:
         """Return the open incident. One that a dying run closed but no longer moved is moved now."""
-        found = [self._read(os.path.join(home, _CURRENT)) for home in (self.home, self.spare)]
-        known = sorted((item for item in found if item), key=lambda item: (item["opened_at"], item["revision"]))
+        known = []
+        for path in (os.path.join(home, _CURRENT) for home in (self.home, self.spare)):
+            record = self._read(path)
+            if record is not None and self._is_over(record):
+                if self.writing:
+                    with contextlib.suppress(OSError):
+                        os.unlink(path)
+            elif record is not None:
+                known.append(record)
         if not known:
             return None
-        record = known[-1]
-        if self._is_over(record):
-            if self.writing:
-                for home in (self.home, self.spare):
-                    with contextlib.suppress(OSError):
-                        os.unlink(os.path.join(home, _CURRENT))
-            return None
+        record = max(known, key=lambda item: (item["opened_at"], item["revision"]))
         if record["closed_at"]:
             if self.writing:
                 self.file_away(record)
@@ -246,9 +287,10 @@ class _Store:
                         if name.startswith((f".{_CURRENT}.", ".INC-")):
                             os.unlink(os.path.join(folder, name))
         for path in _json_files(os.path.join(self.spare, _HISTORY), since=0):
-            with contextlib.suppress(OSError), open(path, "rb") as stream:
+            with contextlib.suppress(OSError, ValueError):
+                data = _files.read_plain(path, limit=_LARGEST)
                 _files.private_folder(os.path.join(self.home, _HISTORY))
-                _files.write_atomically(os.path.join(self.home, _HISTORY, os.path.basename(path)), stream.read())
+                _files.write_atomically(os.path.join(self.home, _HISTORY, os.path.basename(path)), data)
                 os.unlink(path)
 
 
@@ -286,9 +328,39 @@ def _between(earlier: str, later: str) -> float:
     return round(max(0.0, _clock.epoch(later) - _clock.epoch(earlier)), 3)
 
 
-def _restarts(records: Sequence[Mapping[str, Any]], *, since: float) -> int:
-    """Return how many times runs started the service after C(since)."""
-    return sum(1 for record in records for start in record["starts"] if _clock.epoch(start["at"]) >= since)
+def _lasted(record: Mapping[str, Any], *, start: str, clock: _lease.Clock) -> float:
+    """Return how many seconds the outage has lasted by now.
+
+    The wall clock may have been set back since: it has lasted as long as the clock since boot has gone on, at least.
+    """
+    opened = str(record["opened_at"])
+    by_wall = _between(start, _clock.iso(clock.wall()))
+    if record["opened_boot"] is None or record["boot_id"] != clock.boot_id():
+        return by_wall
+    by_boot = _between(start, opened) + clock.boot() - float(record["opened_boot"])
+    return round(max(by_wall, by_boot), 3)
+
+
+def _crash_loop(records: Sequence[Mapping[str, Any]], *, now: float, window: float, limit: int) -> Dict[str, Any]:
+    """Return whether starts within C(window) have not helped: too many of them, or one that fell while it was watched.
+
+    An instant from before the clock was set back may lie ahead, but no further than the window is long: one that a
+    wrong clock wrote would else count for years.
+    """
+
+    def recent(at: str) -> bool:
+        return abs(_clock.epoch(at) - now) <= window
+
+    restarts = sum(recent(start["at"]) for record in records for start in record["starts"])
+    tried = [item for record in records for item in record["attempts"]]
+    fell = any(item.get("fell") and recent(item["started_at"]) for item in tried)
+    return {
+        "looping": fell or restarts >= limit,
+        "restarts": restarts,
+        "fell": fell,
+        "limit": limit,
+        "window": window,
+    }
 
 
 def _result_of(attempt: Mapping[str, Any]) -> str:
@@ -322,6 +394,8 @@ def _new_record(*, clock: _lease.Clock) -> Dict[str, Any]:
         **copy.deepcopy(_EMPTY),
         "id": f"INC-{_clock.compact(wall)}-{secrets.token_hex(2)}",
         "opened_at": _clock.iso(wall),
+        "opened_boot": clock.boot(),
+        "boot_id": clock.boot_id(),
     }
 
 
@@ -339,7 +413,11 @@ def _apply(record: Dict[str, Any], update: Update, *, run: str) -> None:
             if dict(item) not in record[name]:
                 record[name].append(dict(item))
     for item in update.attempts:
-        attempt = {"held": None, "halted": False, "reason": "", "seconds": None, "started": False, **item, "run": run}
+        attempt = {
+            **{"held": None, "halted": False, "fell": False, "reason": "", "seconds": None, "started": False},
+            **item,
+            "run": run,
+        }
         known = _attempt(record, attempt["rung"], attempt["started_at"])
         if known is None:
             record["attempts"].append(attempt)
@@ -393,34 +471,30 @@ def _step(record: Mapping[str, Any], call: _Call) -> str:
 def _result(
     record: Optional[Mapping[str, Any]], call: _Call, *, store: _Store, seat: _lease.Seat, continued: bool = False
 ) -> Dict[str, Any]:
-    since = store.clock.wall() - call.window
-    records = store.past(since=since)
+    now = store.clock.wall()
+    records = store.past(since=now - call.window)
     result: Dict[str, Any] = {name: copy.deepcopy((record or _EMPTY).get(name)) for name in _RETURNED}
-    result.update(outage_started_at=None, outage_started=None, outage_seconds=None)
+    result.update(outage_started_at=None, outage_started=None, outage_seconds=None, lasted=None)
     for attempt in result["attempts"]:
         attempt["result"] = _result_of(attempt)
     if record is not None:
         start, mitigated = outage_start(record), record["mitigated_at"]
+        seconds = _between(start["latest"], mitigated) if mitigated else None
         result.update(
             outage_started_at=start["latest"],
             outage_started=start,
-            outage_seconds=_between(start["latest"], mitigated) if mitigated else None,
+            outage_seconds=seconds,
+            lasted=_lasted(record, start=start["latest"], clock=store.clock) if seconds is None else seconds,
         )
         if record["id"] not in [item["id"] for item in records]:
             records.append(dict(record))
-    restarts = _restarts(records, since=since)
-    holder = seat.holder()
+    loop = _crash_loop(records, now=now, window=call.window, limit=call.restart_limit)
     result.update(
         run=call.run or None,
-        restarts_in_window=restarts,
-        blind_restarts_left=max(0, call.restart_limit - restarts),
-        crash_loop={
-            "looping": restarts >= call.restart_limit,
-            "restarts": restarts,
-            "limit": call.restart_limit,
-            "window": call.window,
-        },
-        locked_by=holder,
+        restarts_in_window=loop["restarts"],
+        blind_restarts_left=0 if loop["looping"] else call.restart_limit - loop["restarts"],
+        crash_loop=loop,
+        locked_by=seat.holder(),
         maintenance=call.maintenance,
         waited=call.waited,
         continued=continued,
@@ -547,8 +621,11 @@ def _absent(record: Optional[Dict[str, Any]], call: _Call, *, store: _Store, sea
     raise IncidentError(f"Cannot record {call.state} for run {call.run!r} in {store.home}: {where}; open one first")
 
 
-def _close_by_hand(call: _Call, *, store: _Store, seat: _lease.Seat) -> _Outcome:
-    """Close the incident that is open although the service is well, unless a run is at work on it."""
+def _end_by_hand(call: _Call, *, store: _Store, seat: _lease.Seat) -> _Outcome:
+    """Say of the incident that is open although the service is well how it ended, unless a run is at work on it.
+
+    With C(closed) it is over. With C(mended) it stays open under the lease of the run that is named, which closes it.
+    """
     if store.writing:
         store.tidy()
     record = store.open_incident()
@@ -557,10 +634,15 @@ def _close_by_hand(call: _Call, *, store: _Store, seat: _lease.Seat) -> _Outcome
         return _result(record, call, store=store, seat=seat), before, before
     run = call.run = _new_run(store.clock) if store.writing else ""
     record["runs"] += [run] if run else []
-    outcome = "recovered" if record["mitigated_at"] else BY_HAND
+    known = record["outcome"] if record["outcome"] not in UNFINISHED else None
+    outcome = known or ("recovered" if record["mitigated_at"] else BY_HAND)
     mitigated = record["mitigated_at"] or call.update.mitigated_at or _clock.iso(store.clock.wall())
     _apply(record, dataclasses.replace(call.update, outcome=outcome, mitigated_at=mitigated), run=run)
-    _close(store, record)
+    if call.state == "closed":
+        _close(store, record)
+    elif store.writing:
+        seat.take(run=run, step=call.step or call.state, seconds=call.lease)
+        store.write(record)
     return _result(record, call, store=store, seat=seat), before, copy.deepcopy(_public(record))
 
 
@@ -628,24 +710,13 @@ def call(
         raise IncidentError("run is empty: state 'attempt' is for the run that opened the incident")
     _check_numbers(lease=lease, wait=wait, window=window, restart_limit=restart_limit)
     _checked(update)
-    warnings: List[str] = []
-    try:
-        if state in ("maintenance_begun", "maintenance_ended"):
-            kept = _maintenance.keep(
-                state_dir=state_dir,
-                now=clock.wall(),
-                begin=state == "maintenance_begun",
-                until=maintenance_until,
-                reason=maintenance_reason,
-                check_mode=check_mode,
-            )
-            maintenance = kept["maintenance"]
-        else:
-            maintenance, warnings = _maintenance.current(
-                state_dir=state_dir, now=clock.wall(), until=maintenance_until, reason=maintenance_reason
-            )
-    except _maintenance.MaintenanceError as error:
-        raise IncidentError(str(error)) from error
+    kept: Dict[str, Any] = {}
+    said = {"until": maintenance_until, "reason": maintenance_reason}
+    if state in ("maintenance_begun", "maintenance_ended"):
+        begin = state == "maintenance_begun"
+        kept = _maintained(
+            _maintenance.keep, state_dir=state_dir, now=clock.wall(), begin=begin, check_mode=check_mode, **said
+        )
     plan = _Call(
         state=state,
         run=run,
@@ -654,16 +725,24 @@ def call(
         update=update,
         window=window,
         restart_limit=restart_limit,
-        maintenance=maintenance,
+        maintenance=kept.get("maintenance"),
     )
-    if state.startswith("maintenance_") or (state == "open" and maintenance):
+    if kept:
         plan.state, plan.run = "present", ""
-    writing = not check_mode and (plan.state != "present" or bool(plan.run))
-    if plan.state == "open" and not run and writing:
+    elif state == "open" and not run and not check_mode:
         plan.run = _new_run(clock)
-    act = _close_by_hand if plan.state == "closed" and not run else _transact
+    act = _end_by_hand if plan.state in ("closed", "mended") and not run else _transact
     begun = clock.boot()
     while True:
+        warnings: List[str] = []
+        if not kept:
+            # One that was begun while another run was waited for counts, too.
+            plan.maintenance, warnings = _maintained(
+                _maintenance.current, state_dir=state_dir, now=clock.wall(), **said
+            )
+        if plan.state == "open" and plan.maintenance:
+            plan.state, plan.run = "present", ""
+        writing = not check_mode and (plan.state != "present" or bool(plan.run))
         store, seat = _pair(state_dir, clock=clock, memory=memory, writing=writing)
         store.warnings += warnings
         try:
@@ -674,16 +753,25 @@ def call(
             if plan.state != "open" or clock.boot() >= begun + wait:
                 raise
         except _lease.LeaseError as error:
-            raise IncidentError(str(error)) from error
+            failed = IncidentError(str(error))
+            failed.taken_by = error.taken_by
+            raise failed from error
         clock.sleep(_POLL)
         plan.waited = round(clock.boot() - begun, 3)
     if check_mode and not before:
         result["id"] = result["run"] = None  # what would be opened has no name yet
     result["changed"] = before != after
     result["diff"] = {"before": _encode(before).decode(), "after": _encode(after).decode()}
-    if state.startswith("maintenance_"):
-        result.update(kept)
+    result.update(kept)
     return result
+
+
+def _maintained(ask: Callable[..., Any], **question: Any) -> Any:
+    """Return what C(ask) of the maintenance answers. Raises IncidentError."""
+    try:
+        return ask(**question)
+    except _maintenance.MaintenanceError as error:
+        raise IncidentError(str(error)) from error
 
 
 # What other modules put on record, or look up.

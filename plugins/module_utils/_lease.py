@@ -26,8 +26,10 @@ import fcntl
 import hashlib
 import json
 import os
+import signal
 import stat
 import struct
+import threading
 import time
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
@@ -44,6 +46,8 @@ ARGUMENTS: Dict[str, Dict[str, str]] = {
     "state_dir": {"type": "path", "default": "/var/lib/itsm-runbook"},
 }
 
+# A lease that holds more bytes than this is none.
+_LARGEST = 1 << 16
 # How long one call may hold the lock is a matter of milliseconds; longer means that its process hangs.
 _LOCK_TIMEOUT = 10.0
 # struct flock of fcntl(2): type, whence, start, length, pid.
@@ -51,7 +55,9 @@ _FLOCK = struct.Struct("@hhqqi4x")
 
 
 class LeaseError(Exception):
-    """Another run has the lease, or it could not be read or written."""
+    """The lease could not be read or written, or another run has taken it: C(taken_by) is that run then."""
+
+    taken_by: Optional[Dict[str, Any]] = None
 
 
 def _boot_id() -> str:
@@ -147,8 +153,7 @@ class Seat:
         """Return the lease as it was written last, over or not; a damaged one is none."""
         path = self._path("lease.json")
         try:
-            with open(path, "rb") as stream:
-                return _decode(stream.read())
+            return _decode(_files.read_plain(path, limit=_LARGEST))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, RecursionError) as error:
@@ -178,8 +183,7 @@ class Seat:
         last, pid = self.last(), self.worker()
         if pid is None and (last is None or not self._runs(last)):
             return None
-        known: Dict[str, Any] = last or {"run": "unknown", "since": "", "step": "", "until": ""}
-        return {**{name: known[name] for name in ("run", "since", "step", "until")}, "pid": pid}
+        return _named(last or {"run": "unknown", "since": "", "step": "", "until": ""}, pid=pid)
 
     def take(self, *, run: str, step: str = "", seconds: float = SECONDS) -> None:
         """Give the lease to C(run), or renew it: within one step it is never made shorter. Raises OSError."""
@@ -220,10 +224,12 @@ class Seat:
         """Return the lease of C(run), C(None) where none is known (any more). Raises LeaseError where it was lost."""
         last = self.last()
         if last is not None and last["run"] != run:
-            raise LeaseError(
+            lost = LeaseError(
                 f"Run {run} has lost the lease of {self.state_dir}: run {last['run']} took it at {last['since']}; "
                 "nothing was done"
             )
+            lost.taken_by = _named(last, pid=self.worker())
+            raise lost
         return last
 
     def show_work(self) -> int:
@@ -235,6 +241,11 @@ class Seat:
             os.close(descriptor)
             raise
         return descriptor
+
+
+def _named(lease: Dict[str, Any], *, pid: Optional[int]) -> Dict[str, Any]:
+    """Return what others are told of a run that has the host."""
+    return {**{name: lease[name] for name in ("run", "since", "step", "until")}, "pid": pid}
 
 
 def refusal(held: Dict[str, Any], *, state_dir: str) -> str:
@@ -275,6 +286,23 @@ def _end(seat: Seat, *, run: str) -> None:
 
 
 @contextlib.contextmanager
+def _outliving_the_connection() -> Iterator[None]:
+    """Go on to the end when the terminal of the connection is hung up.
+
+    A module that ended there would leave what it has begun half done, and what it has started at work with nobody to
+    wait for it. The signal is caught and not ignored, since a service started here would ignore it for good.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, lambda number, frame: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before if before is not None else signal.SIG_DFL)
+
+
+@contextlib.contextmanager
 def held(
     *,
     state_dir: str,
@@ -301,7 +329,8 @@ def held(
             raise
         fail(str(error))
     try:
-        yield
+        with _outliving_the_connection():
+            yield
     finally:
         _end(seat, run=run)
         if descriptor is not None:

@@ -24,6 +24,8 @@ _ALLOWED = (
     "allowed is an instant with its time zone, like 2026-03-02T04:00:00Z or 2026-03-02 13:00+09:00, "
     "or a time from now, like +2h, +90m or +1d12h"
 )
+# A file that holds more bytes than this is no maintenance.
+_LARGEST = 1 << 16
 _RELATIVE = re.compile(r"\+(?=\d)(?:(\d{1,4})d)?(?:(\d{1,4})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?\Z")
 _UNITS = (86400, 3600, 60, 1)
 
@@ -80,8 +82,7 @@ def _of_variable(until: str, reason: str, *, now: float) -> Optional[Dict[str, s
 
 
 def _contents(path: str) -> bytes:
-    with open(path, "rb") as stream:
-        return stream.read()
+    return _files.read_plain(path, limit=_LARGEST)
 
 
 def _of_file(

@@ -41,11 +41,14 @@ options:
         for the outage goes on, and the next run goes on with it.
       - V(closed) without O(run) is for a service that was found healthy. The incident that is still open, because a
         person mended it, is closed with RV(outcome) V(mended_by_hand), unless a run is at work on it.
+      - V(mended) is V(closed) in two steps, for those who have to be told of the end. It names the run, which then has
+        the lease; the incident is open until V(closed) with that O(run). A run that dies in between leaves the end to
+        be told by the next one.
       - V(present) looks, and with O(run) renews the lease.
       - V(maintenance_begun) and V(maintenance_ended) set and remove the maintenance of the host. A run at work is not
         touched by it.
     type: str
-    choices: [open, attempt, closed, present, maintenance_begun, maintenance_ended]
+    choices: [open, attempt, closed, mended, present, maintenance_begun, maintenance_ended]
     default: present
   state_dir:
     description: The folder that holds the records. It is made with mode V(0700) where it is missing.
@@ -146,6 +149,11 @@ options:
         description: Whether it stopped before it did anything, because going on would have done harm.
         type: bool
         default: false
+      fell:
+        description: Whether the service answered and fell again while it was watched.
+        type: bool
+        default: false
+        version_added: 0.2.0
       reason:
         description: Why it did not hold.
         type: str
@@ -268,6 +276,13 @@ outage_seconds:
   description: From RV(outage_started_at) to RV(mitigated_at); V(null) until that is known.
   returned: always
   type: float
+lasted:
+  description:
+    - Seconds that the outage has lasted, by the clock of the host, up to now or to RV(mitigated_at). A clock that was
+      set back meanwhile makes it no shorter.
+  returned: always
+  type: float
+  version_added: 0.2.0
 severity:
   description: As recorded last.
   returned: always
@@ -319,16 +334,16 @@ restarts_in_window:
   returned: always
   type: int
 blind_restarts_left:
-  description: How many more starts O(restart_limit) leaves within O(window).
+  description: How many more starts O(restart_limit) leaves within O(window); none where RV(crash_loop) says so.
   returned: always
   type: int
 crash_loop:
   description:
-    - Whether so many starts have not helped that one more is no remedy (C(looping)), with C(restarts), C(limit) and
-      C(window).
+    - Whether one more start is no remedy (C(looping)), because there were too many within C(window) (C(restarts), of
+      C(limit)), or because the service fell again while it was watched after one (C(fell)).
   returned: always
   type: dict
-  sample: {"looping": true, "restarts": 3, "limit": 3, "window": 3600.0}
+  sample: {"looping": true, "restarts": 3, "fell": false, "limit": 3, "window": 3600.0}
 waited:
   description: Seconds that it waited for another run; what was seen of the service before may not be true any more.
   returned: always
@@ -347,6 +362,11 @@ locked_by:
       V(null) where none is. V(null) where no run has it.
   returned: always
   type: dict
+taken_by:
+  description: The run that has taken the lease from this one, as RV(locked_by). Nothing was recorded.
+  returned: when this run has lost the lease
+  type: dict
+  version_added: 0.2.0
 warnings:
   description:
     - Records that were damaged and set aside or could not be kept where they belong, and incidents that an earlier run
@@ -383,6 +403,7 @@ UPDATE = {
             "started_at": {"type": "str", "required": True},
             "held": {"type": "bool"},
             "halted": {"type": "bool", "default": False},
+            "fell": {"type": "bool", "default": False},
             "reason": {"type": "str", "default": ""},
             "seconds": {"type": "float"},
         },
@@ -404,7 +425,7 @@ UPDATE = {
         },
     },
 }
-STATES = ["open", "attempt", "closed", "present", "maintenance_begun", "maintenance_ended"]
+STATES = ["open", "attempt", "closed", "mended", "present", "maintenance_begun", "maintenance_ended"]
 
 
 def main() -> None:
@@ -431,7 +452,8 @@ def main() -> None:
             **{name: params[name] for name in params if name not in UPDATE},
         )
     except _incident.IncidentError as error:
-        module.fail_json(msg=_plain.text(error), locked_by=error.locked_by)
+        lost = {"taken_by": error.taken_by} if error.taken_by else {}
+        module.fail_json(msg=_plain.text(error), **_plain.data({"locked_by": error.locked_by, **lost}))
     for warning in result.pop("warnings"):
         module.warn(warning)
     module.exit_json(**_plain.data(result))

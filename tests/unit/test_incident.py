@@ -75,6 +75,12 @@ def note_start(tmp_path, time):
     return note_start
 
 
+@pytest.fixture
+def no_flush(monkeypatch):
+    """Leave the flushing out where thousands of records are written: no power is cut here."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
 def told(time, level="leader", at=0, **values):
     return {"level": level, "contact": "a", "channel": "mail", "at": time.at(at), "ok": True, "error": "", **values}
 
@@ -135,6 +141,28 @@ def test_everything_is_for_root_alone(call, tmp_path):
         assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
         for name in names:
             assert stat.S_IMODE(os.stat(os.path.join(folder, name)).st_mode) == 0o600
+
+
+def test_a_record_is_on_disk_before_it_takes_the_place_of_the_old_one(call, tmp_path, monkeypatch):
+    run = call("open")["run"]
+    done, real = [], {"fsync": os.fsync, "replace": os.replace}
+
+    def fsync(descriptor):
+        done.append(("flushed", os.readlink(f"/proc/self/fd/{descriptor}")))
+        real["fsync"](descriptor)
+
+    def replace(source, target):
+        done.append(("renamed", str(source), str(target)))
+        real["replace"](source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    call("attempt", run=run, update={"cause": "killed"})
+    state = str(tmp_path / "state")
+    mine = [each for each in done if each[1].startswith(state)]
+    temporary = mine[0][1]
+    assert os.path.dirname(temporary) == state
+    assert mine == [("flushed", temporary), ("renamed", temporary, f"{state}/incident.json"), ("flushed", state)]
 
 
 def test_a_second_run_is_refused_in_one_line_until_the_lease_ends(call, time):
@@ -242,6 +270,18 @@ def test_a_run_that_lost_its_lease_records_nothing_more(call, time):
     assert call("present", run=first["run"])["locked_by"] is None
 
 
+def test_who_took_the_lease_is_told_to_the_run_that_lost_it(call, time):
+    first = call("open")
+    time.advance(61)
+    second = call("open", step="triage")
+    call("closed", run=second["run"], update={"outcome": "not_recovered"})
+    with pytest.raises(IncidentError) as lost:
+        call("attempt", run=first["run"], update={"told": [told(time)]})
+    assert lost.value.locked_by is None
+    assert (lost.value.taken_by["run"], lost.value.taken_by["step"]) == (second["run"], "triage")
+    assert call("present")["told"] == []
+
+
 def test_a_look_takes_no_lease_and_changes_nothing(call, time, tmp_path):
     assert call("present")["id"] is None
     assert not (tmp_path / "state").exists() and not (tmp_path / "memory").exists()
@@ -279,6 +319,31 @@ def test_an_outage_that_goes_on_is_one_incident(call, time):
     assert second["outage_started_at"] == time.at(-100)
     assert second["told"] == [told(time)]
     assert second["detected_at"] == time.at(0)
+
+
+@pytest.mark.parametrize("back", [0, 1200, 86400])
+def test_how_long_it_has_lasted_whatever_the_clock_says(call, time, back):
+    run = call("open", update={"signs": [sign(time, -100)]})["run"]
+    assert call("present")["lasted"] == 100
+    time.advance(1800)
+    time.step = -back
+    assert call("attempt", run=run)["lasted"] == 1900
+    # What the record says is older, a person may have put back, and then it is as long as that.
+    time.step = 600
+    assert call("present")["lasted"] == 2500
+    time.step = 0
+    ended = call("closed", run=run, update={"outcome": "recovered", "mitigated_at": time.at(1000)})
+    assert (ended["lasted"], ended["outage_seconds"]) == (1100, 1100)
+
+
+def test_after_a_reboot_the_wall_clock_alone_says_how_long_it_has_lasted(call, time):
+    call("open")
+    time.advance(1800)
+    time.boot_id = "second boot"
+    assert call("present")["lasted"] == 1800
+    time.step = -1200
+    assert call("present")["lasted"] == 600
+    assert call("present", check_mode=True)["lasted"] == 600
 
 
 def test_an_incident_that_was_mitigated_but_not_closed_is_no_longer_the_outage(call, time):
@@ -331,7 +396,7 @@ def test_starts_are_counted_over_incidents_within_the_window(call, note_start, t
     assert [item["started"] for item in last["attempts"]] == [True, False, False]
     assert [item["result"] for item in last["attempts"]] == ["held", "halted", "did not hold"]
     assert (last["restarts_in_window"], last["blind_restarts_left"]) == (3, 0)
-    assert last["crash_loop"] == {"looping": True, "restarts": 3, "limit": 3, "window": 3600.0}
+    assert last["crash_loop"] == {"looping": True, "restarts": 3, "fell": False, "limit": 3, "window": 3600.0}
     fewer = call("present", window=1500)
     assert (fewer["restarts_in_window"], fewer["blind_restarts_left"], fewer["crash_loop"]["looping"]) == (2, 1, False)
     assert call("present", restart_limit=5)["blind_restarts_left"] == 2
@@ -366,6 +431,32 @@ def test_what_is_tried_is_on_record_before_it_is_done(call, note_start, time, tm
     assert "attempts[].rung is None" in note([{"started_at": time.at(3)}])
 
 
+@pytest.mark.parametrize(("step", "counted"), [(0, 3), (-600, 3), (-3600, 3), (-7200, 0), (7200, 0)])
+def test_a_start_that_a_wrong_clock_wrote_counts_no_longer_than_the_window(call, note_start, time, step, counted):
+    run = call("open")["run"]
+    for _ in range(3):
+        note_start(run)
+    call("closed", run=run, update={"outcome": "not_recovered"})
+    time.step = step
+    looked = call("open")
+    assert looked["restarts_in_window"] == counted
+    assert looked["crash_loop"]["looping"] == bool(counted)
+
+
+def test_a_fall_while_it_was_watched_makes_the_next_restart_a_blind_one(call, note_start, time):
+    run = call("open")["run"]
+    note_start(run)
+    tried = [attempt(time, 1, held=False, fell=True, reason="fell again"), attempt(time, 90, held=True)]
+    last = call("closed", run=run, update={"attempts": tried, "outcome": "recovered"})
+    assert last["crash_loop"] == {"looping": True, "restarts": 1, "fell": True, "limit": 3, "window": 3600.0}
+    assert last["blind_restarts_left"] == 0
+    # It counts for the next incident as well, as long as the window lasts.
+    time.advance(3000)
+    assert call("open")["crash_loop"]["looping"]
+    time.advance(700)
+    assert not call("present")["crash_loop"]["looping"]
+
+
 def test_a_start_without_an_incident_is_on_no_record(call, note_start, tmp_path):
     assert note_start("run-x") is None
     assert call("present")["id"] is None
@@ -388,7 +479,7 @@ def test_the_same_twice_is_no_change(call, time):
     assert len(again["attempts"]) == len(again["signs"]) == len(again["told"]) == 1
 
 
-def test_a_record_cut_off_anywhere_is_set_aside_and_never_fatal(call, time, tmp_path):
+def test_a_record_cut_off_anywhere_is_set_aside_and_never_fatal(call, time, tmp_path, no_flush):
     path = tmp_path / "state" / "incident.json"
     first = call("open", update={"signs": [sign(time, -1)], "attempts": [attempt(time, 0)]})
     whole = path.read_bytes()
@@ -396,17 +487,20 @@ def test_a_record_cut_off_anywhere_is_set_aside_and_never_fatal(call, time, tmp_
         path.write_bytes(whole[:length])
         looked = call("present")
         assert looked["id"] in (None, first["id"])
-        if looked["id"] is None:
-            assert "damaged" in looked["warnings"][0]
-    time.advance(61)
-    path.write_bytes(whole[: len(whole) // 2])
-    second = call("open")
-    assert second["id"] != first["id"] and "is kept as" in second["warnings"][0]
-    (aside,) = tmp_path.glob("state/incident.json.damaged-*")
-    assert aside.read_bytes() == whole[: len(whole) // 2]
+        time.advance(61)
+        second = call("open")
+        # A record without its last line break says all it has to say.
+        if length == len(whole) - 1:
+            assert second["id"] == first["id"]
+            continue
+        assert second["id"] != first["id"]
+        assert "damaged" in looked["warnings"][0] and "is kept as" in second["warnings"][0]
+        (aside,) = tmp_path.glob("state/incident.json.damaged-*")
+        assert aside.read_bytes() == whole[:length]
+        aside.unlink()
 
 
-def test_a_record_with_any_bit_flipped_is_gone_on_with_or_set_aside(call, note_start, time, tmp_path):
+def test_a_record_with_any_bit_flipped_is_gone_on_with_or_set_aside(call, note_start, time, tmp_path, no_flush):
     path = tmp_path / "state" / "incident.json"
     run = call("open", update={"signs": [sign(time, -1)], "told": [told(time)], "cause": "killed"})["run"]
     call("attempt", run=run, update={"attempts": [attempt(time, 0)]})
@@ -440,13 +534,13 @@ def test_a_folder_in_the_place_of_the_record_is_set_aside(call, tmp_path):
 
 
 @pytest.mark.parametrize("whole", ["old", "new"])
-def test_power_lost_while_it_is_written_leaves_the_old_or_the_new_one(call, time, tmp_path, whole):
+def test_power_lost_while_it_is_written_leaves_the_old_or_the_new_one(call, time, tmp_path, whole, no_flush):
     path = tmp_path / "state" / "incident.json"
     run = call("open")["run"]
     old = path.read_bytes()
     call("attempt", run=run, update={"cause": "killed"})
     new = path.read_bytes()
-    for length in range(0, len(new), 7):
+    for length in range(len(new) + 1):
         path.write_bytes(old if whole == "old" else new)
         (tmp_path / "state" / ".incident.json.cut").write_bytes(new[:length])
         assert call("attempt", run=run)["cause"] == (None if whole == "old" else "killed")
@@ -465,6 +559,16 @@ def test_power_lost_while_it_is_written_leaves_the_old_or_the_new_one(call, time
         {"opened_at": None},
         {"starts": [{"run": "x"}]},
         {"revision": "x"},
+        {"revision": True},
+        {"outcome": ["recovered"]},
+        {"severity": {"a": 1}},
+        {"cause": 5},
+        {"told": [{"level": "leader", "contact": "a"}]},
+        {"told": [{"level": "leader", "contact": "a", "channel": "mail", "at": "soon"}]},
+        {"attempts": [{"rung": "x", "started_at": "2026-03-02T01:02:03.000Z", "held": "yes"}]},
+        {"attempts": [{"rung": "x", "started_at": "2026-03-02T01:02:03.000Z", "seconds": True}]},
+        {"opened_boot": float("inf")},
+        {"closed_at": ""},
     ],
 )
 def test_a_record_that_is_json_but_no_record_is_set_aside(call, time, tmp_path, change):
@@ -473,6 +577,50 @@ def test_a_record_that_is_json_but_no_record_is_set_aside(call, time, tmp_path, 
     path = tmp_path / "state" / "incident.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     assert "damaged" in call("open")["warnings"][0]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "endless", "huge", "deep"])
+def test_what_no_record_can_be_is_set_aside_at_once(call, tmp_path, kind):
+    path = tmp_path / "state" / "incident.json"
+    path.parent.mkdir(mode=0o700)
+    if kind == "pipe":
+        os.mkfifo(path)  # which nobody writes to
+    elif kind == "endless":
+        path.symlink_to("/dev/zero")
+    elif kind == "huge":
+        with path.open("wb") as stream:
+            stream.truncate(1 << 40)
+    else:
+        path.write_text("[" * 1_000_000)
+    opened = call("open")
+    assert opened["id"] and "is kept as" in opened["warnings"][0]
+    assert json.loads(path.read_text())["id"] == opened["id"]
+
+
+def test_a_state_folder_that_is_a_link(call, tmp_path):
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    (tmp_path / "state").symlink_to("elsewhere")
+    opened = call("open")
+    assert json.loads((tmp_path / "elsewhere" / "incident.json").read_text())["id"] == opened["id"]
+    assert not opened["warnings"]
+
+
+def test_a_state_folder_that_is_a_link_to_nowhere(call, time, tmp_path):
+    (tmp_path / "state").symlink_to("nowhere")
+    opened = call("open")
+    assert "cannot be kept in" in opened["warnings"][0]
+    time.advance(61)
+    assert call("open")["id"] == opened["id"]
+
+
+def test_a_state_folder_where_even_root_may_not_write(tmp_path):
+    places = {"state_dir": "/proc/self/state", "memory": str(tmp_path / "memory")}
+    opened = _incident.call(**places, state="open")
+    assert "cannot be kept in /proc/self/state" in opened["warnings"][0]
+    closed = _incident.call(**places, state="closed", run=opened["run"], update=Update(outcome="not_recovered"))
+    assert closed["id"] == opened["id"]
+    assert _incident.call(**places, state="open")["id"] == opened["id"]
+    assert _incident.is_open(**places)
 
 
 def test_a_run_that_died_between_closing_and_filing_away(call, tmp_path, time):
@@ -561,6 +709,20 @@ def test_of_two_copies_the_newer_one_counts(call, tmp_path):
     assert not (spare / "incident.json").exists()
 
 
+def test_a_copy_left_behind_does_not_hide_the_incident_that_is_open(call, time, tmp_path, disk):
+    first = call("open")
+    stale = (tmp_path / "state" / "incident.json").read_bytes()
+    call("closed", run=first["run"], update={"outcome": "recovered"})
+    (tmp_path / "state" / "incident.json").write_bytes(stale)
+    disk.full = True
+    # With a clock that was set back the open one is the older of the two.
+    time.step = -3600
+    second = call("open")
+    assert second["id"] != first["id"]
+    assert call("attempt", run=second["run"])["id"] == second["id"]
+    assert call("present")["id"] == second["id"]
+
+
 def test_where_neither_place_can_be_used_it_is_one_line(tmp_path):
     (tmp_path / "state").write_text("a file")
     kept = _incident.call(state_dir=str(tmp_path / "state"), memory=str(tmp_path / "memory"), state="open")
@@ -595,6 +757,39 @@ def test_what_a_person_mended_is_closed_by_a_healthy_run(call, time):
     assert call("attempt", run=closed["run"], update={"told": [told(time, "resolved")]})["changed"]
     again = call("closed")
     assert (again["changed"], again["id"]) == (False, None)
+
+
+def test_its_end_is_told_before_it_is_closed(call, time):
+    opened = call("open")
+    call("closed", run=opened["run"], update={"outcome": "not_recovered", "told": [told(time)]})
+    time.advance(600)
+    planned = call("mended", check_mode=True)
+    assert planned["changed"] and call("present")["outcome"] == "not_recovered"
+    mended = call("mended", update={"mitigated_at": time.at(590)})
+    assert (mended["outcome"], mended["closed_at"], mended["told"]) == ("mended_by_hand", None, [told(time)])
+    assert mended["locked_by"]["run"] == mended["run"]
+    # Of two that find it healthy at once, one tells.
+    other = call("mended")
+    assert (other["run"], other["changed"]) == (None, False)
+    call("attempt", run=mended["run"], update={"told": [told(time, "resolved")]})
+    # It died: the next one goes on with what is left to tell, and the end is the same.
+    time.advance(61)
+    heir = call("mended", update={"mitigated_at": time.at(9000)})
+    assert (heir["outcome"], heir["mitigated_at"]) == ("mended_by_hand", time.at(590))
+    assert [item["level"] for item in heir["told"]] == ["leader", "resolved"]
+    closed = call("closed", run=heir["run"])
+    assert (closed["outcome"], closed["locked_by"]) == ("mended_by_hand", None)
+    assert closed["closed_at"]
+
+
+def test_a_healthy_run_tells_nothing_of_an_incident_that_is_worked_on(call, time):
+    opened = call("open", update={"told": [told(time)]})
+    left = call("mended")
+    assert (left["changed"], left["run"], left["locked_by"]["run"]) == (False, None, opened["run"])
+    # The run that has it may say itself that it is mended.
+    mine = call("mended", run=opened["run"], update={"outcome": "recovered", "mitigated_at": time.at(0)})
+    assert (mine["outcome"], mine["closed_at"]) == ("recovered", None)
+    assert call("closed", run=opened["run"])["outcome"] == "recovered"
 
 
 def test_what_a_killed_run_had_mended_is_closed_as_recovered(call, time):
@@ -660,6 +855,21 @@ def test_a_maintenance_leaves_the_run_at_work_alone(call, time):
     assert not call("maintenance_ended")["changed"]
 
 
+def test_a_maintenance_begun_while_it_waits_keeps_it_out(call, time, monkeypatch):
+    first = call("open")
+
+    def begin(seconds):
+        time.passed += seconds
+        if time.passed < 1:
+            call("maintenance_begun", maintenance_until="+2h")
+            call("closed", run=first["run"], update={"outcome": "not_recovered"})
+
+    monkeypatch.setattr(time, "advance", begin)
+    waited = call("open", wait=15)
+    assert waited["maintenance"]["until"] and waited["waited"] > 0
+    assert (waited["run"], waited["locked_by"]) == (None, None)
+
+
 def test_a_maintenance_of_a_variable(call, time):
     held = call("open", maintenance_until="2026-03-02T11:00:00+09:00", maintenance_reason="power")
     assert held["maintenance"] == {"until": "2026-03-02T02:00:00.000Z", "reason": "power", "source": "variable"}
@@ -691,23 +901,91 @@ def test_bad_parameters(call, parameters, words):
         call(**parameters)
 
 
-def _open(folder, barrier, results):
-    barrier.wait()
+ROUNDS, RUNS = 60, 8
+
+
+def _round(folder, number):
+    """Lay what the runs of a round find: nothing, the lease of a dead run that is over, or one that was freed."""
+    places = {"state_dir": f"{folder}/{number}/state", "memory": f"{folder}/{number}/memory"}
+    os.mkdir(f"{folder}/{number}")
+    if number % 3:
+        run = _incident.call(**places, state="open", lease=0.001)["run"]
+    if number % 3 == 2:
+        _incident.call(**places, state="closed", run=run, update=Update(outcome="not_recovered"))
+    return places
+
+
+def _open(folder, number, barrier, results):
+    places = {"state_dir": f"{folder}/{number}/state", "memory": f"{folder}/{number}/memory"}
+    barrier.wait(timeout=20)
     try:
-        results.put(_incident.call(state_dir=f"{folder}/state", memory=f"{folder}/memory", state="open")["run"])
+        return results.put((number, _incident.call(**places, state="open")["run"], None))
     except IncidentError as error:
-        results.put(str(error))
+        return results.put((number, None, error.locked_by["run"]))
+
+
+def _race(folder, barrier, results):
+    for number in range(ROUNDS):
+        _open(folder, number, barrier, results)
 
 
 def test_of_runs_that_start_at_once_exactly_one_wins(tmp_path):
+    for number in range(ROUNDS):
+        _round(tmp_path, number)
     context = multiprocessing.get_context("fork")
-    barrier, results = context.Barrier(12), context.Queue()
-    runs = [context.Process(target=_open, args=(str(tmp_path), barrier, results)) for _ in range(12)]
+    barrier, results = context.Barrier(RUNS), context.Queue()
+    runs = [context.Process(target=_race, args=(str(tmp_path), barrier, results)) for _ in range(RUNS)]
     for run in runs:
         run.start()
-    answers = [results.get(timeout=20) for _ in runs]
+    answers = [results.get(timeout=60) for _ in range(RUNS * ROUNDS)]
     for run in runs:
         run.join()
-    winners = [answer for answer in answers if answer.startswith("run-")]
-    assert len(winners) == 1
-    assert all(winners[0] in answer for answer in answers)
+    for number in range(ROUNDS):
+        won = [run for at, run, _other in answers if at == number and run]
+        refused_by = [other for at, _run, other in answers if at == number and other]
+        assert len(won) == 1
+        assert refused_by == won * (RUNS - 1)
+        record = json.loads((tmp_path / str(number) / "state" / "incident.json").read_text())
+        assert (len(record["runs"]), record["runs"][-1]) == (2 if number % 3 else 1, won[0])
+
+
+def _work(places, run, begin, ended, results):
+    begin.wait(timeout=20)
+    try:
+        with _lease.held(**places, run=run):
+            results.put("old")
+            ended.wait(timeout=20)
+    except _lease.LeaseError:
+        results.put("lost")
+
+
+def _take_over(places, begin, ended, results):
+    begin.wait(timeout=20)
+    try:
+        results.put(_incident.call(**places, state="open") and "new")
+    except IncidentError:
+        results.put("refused")
+    ended.wait(timeout=20)
+
+
+def test_a_run_thought_dead_and_its_heir_never_both_work(tmp_path):
+    context = multiprocessing.get_context("fork")
+    seen = set()
+    for number in range(30):
+        places = {"state_dir": f"{tmp_path}/{number}/state", "memory": f"{tmp_path}/{number}/memory"}
+        os.mkdir(tmp_path / str(number))
+        run = _incident.call(**places, state="open", lease=0.001)["run"]
+        begin, ended, results = context.Barrier(2), context.Event(), context.Queue()
+        both = [
+            context.Process(target=_work, args=(places, run, begin, ended, results)),
+            context.Process(target=_take_over, args=(places, begin, ended, results)),
+        ]
+        for each in both[:: -1 if number % 2 else 1]:
+            each.start()
+        answers = {results.get(timeout=20), results.get(timeout=20)}
+        ended.set()
+        for each in both:
+            each.join()
+        assert answers in ({"old", "refused"}, {"lost", "new"})
+        seen |= answers
+    assert "old" in seen or "new" in seen

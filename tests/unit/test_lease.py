@@ -86,7 +86,7 @@ class Worker:
 
     def end(self):
         os.write(self._ending, b".")
-        os.waitpid(self.pid, 0)
+        return os.waitpid(self.pid, 0)[1]
 
     def kill(self):
         os.kill(self.pid, signal.SIGKILL)
@@ -159,6 +159,27 @@ def test_a_service_that_a_module_started_does_not_keep_the_host(seat, time, chil
         assert seat.holder() is None
     finally:
         os.kill(worker.child, signal.SIGKILL)
+
+
+def test_work_goes_on_when_the_connection_is_hung_up(seat, time):
+    seat.take(run="a")
+    worker = Worker(seat, run="a", child="exec")
+    os.kill(worker.pid, signal.SIGHUP)
+    time.advance(1800)
+    assert seat.holder()["pid"] == worker.pid
+    # A service that it starts is not deaf to the signal.
+    with open(f"/proc/{worker.child}/status", encoding="ascii") as stream:
+        (ignored,) = [line.split()[1] for line in stream if line.startswith("SigIgn:")]
+    assert not int(ignored, 16) & 1 << signal.SIGHUP - 1
+    assert os.WIFEXITED(worker.end())
+    os.kill(worker.child, signal.SIGKILL)
+
+
+def test_the_signal_means_again_what_it_meant_when_the_work_is_done(held, seat):
+    before = signal.getsignal(signal.SIGHUP)
+    with held("a"):
+        assert signal.getsignal(signal.SIGHUP) != before
+    assert signal.getsignal(signal.SIGHUP) == before
 
 
 def test_a_lost_lease_ends_the_work_before_it_begins(held, seat, time):
