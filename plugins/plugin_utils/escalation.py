@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Container, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import delivery, whitelist
 
@@ -37,6 +37,9 @@ _MAY_HAVE = {"command": ["input"], "pagerduty": ["url"]}
 _SHORTEST_SECRET = 24
 
 _SECURITIES = ("none", "starttls", "tls")
+
+# Characters of a text that the receivers take: Teams 28 KB of card in all, Mattermost 16383 characters of message.
+_TEAMS_TEXT, _MATTERMOST_TEXT = 6000, 16000
 
 
 # What stands in the place of a value that could not be evaluated.
@@ -122,7 +125,8 @@ def plan(
 
     A level is told once: those of its rule through each channel that has not taken it yet, unless a graver one was told
     before. The rules stand gravest first, so the first rule of a level says how grave it is. When the service is back,
-    the channels that took a message are told so once, unless they are told of a graver level just now.
+    the channels that took a message are told so once, unless they are told of a graver level just now. What two
+    contacts share (a room, an address) is one channel: nobody reads the same twice.
     """
     rule = next(each for each in rules if _true(each["when"]))
     level = _level(rule)
@@ -147,6 +151,7 @@ def plan(
                 and (event, key, each.label) not in taken
                 and (event == RESOLVED or each.type in _ACKNOWLEDGING)
             ]
+    due = _each_once(due, contacts=contacts, taken=taken)
     return {
         "rule": str(rule["name"]),
         "level": level,
@@ -166,6 +171,30 @@ def plan(
             for name, each in due
         ],
     }
+
+
+def _each_once(
+    due: Sequence[Tuple[str, Channel]], *, contacts: Mapping[str, Any], taken: Container[Tuple[str, str, str]]
+) -> List[Tuple[str, Channel]]:
+    """Return C(due) without what goes the same way as something before it, or as what its level was taken by."""
+    every = [each for key in contacts for each in channels(contacts, key)]
+    kept: List[Tuple[str, Channel]] = []
+    for level, each in due:
+        same = [other for other in every if other != each and _is_same(contacts, each, other)]
+        now = [other for _level, other in kept]
+        if not any((level, other.contact, other.label) in taken or other in now for other in same):
+            kept.append((level, each))
+    return kept
+
+
+def _is_same(contacts: Mapping[str, Any], one: Channel, other: Channel) -> bool:
+    """Whether two channels lead to the same place, whatever they are called."""
+
+    def way(channel: Channel) -> Dict[str, Any]:
+        settings = contacts[channel.contact]["channels"][channel.number]
+        return {name: value for name, value in settings.items() if name != "name"}
+
+    return not one.error and not other.error and way(one) == way(other)
 
 
 def _level(rule: Mapping[str, Any]) -> str:
@@ -230,7 +259,7 @@ def _teams(subject: str, text: str) -> Dict[str, Any]:
                     "msteams": {"width": "Full"},
                     "body": [
                         line(subject, size="Large", weight="Bolder"),
-                        *(line(each) for each in text.splitlines() if each.strip()),
+                        *(line(each) for each in _cut(text, _TEAMS_TEXT).splitlines() if each.strip()),
                     ],
                 },
             }
@@ -240,7 +269,7 @@ def _teams(subject: str, text: str) -> Dict[str, Any]:
 
 def _mattermost(subject: str, text: str) -> Dict[str, Any]:
     """A code block, longer fenced than anything in it: Markdown and mentions (@all) mean nothing there."""
-    words = f"{subject}\n\n{text}"
+    words = _cut(f"{subject}\n\n{text}", _MATTERMOST_TEXT)
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", words)), default=0))
     return {"text": f"{fence}text\n{words}\n{fence}"}
 

@@ -177,8 +177,33 @@ def test_a_contact_that_is_a_name_is_named_and_not_told():
     assert (verdict["to"], verdict["deliveries"]) == (["somebody"], [])
 
 
+def test_what_two_contacts_share_is_told_once_a_level_and_of_the_end_once():
+    room = {"type": "webhook", "shape": "slack", "url": URL}
+    shared = {
+        "leader": {"channels": [{"type": "mail", "to": "a@example.com"}, room]},
+        "dba": {"channels": [{**room, "name": "war room"}]},
+        "team": {"channels": [dict(room)]},
+    }
+    first = [("data", "leader", "mail a@example.com"), ("data", "leader", SLACK)]
+    assert due("data", contacts=shared) == first
+    assert due("data", [told(*each) for each in first], contacts=shared) == []
+    # Where it failed for the one it is not tried for the other in the same run, and again in the next.
+    failed = [told(*first[0]), told(*first[1], ok=False)]
+    assert due("data", failed, contacts=shared) == [first[1]]
+    rising = [told("down", "leader", SLACK), told("everyone", "team", SLACK)]
+    assert due("record", rising, contacts=shared, recovered=True) == [("resolved", "leader", SLACK)]
+    assert due("record", [*rising, told("resolved", "leader", SLACK)], contacts=shared, recovered=True) == []
+    # Nor does a room hear that it is over together with something graver.
+    assert due("data", rising[:1], contacts=shared, recovered=True) == first
+    # A URL that cannot be read is like no other.
+    broken = {"type": "webhook", "shape": "slack", "url": escalation.UNREADABLE}
+    unlike = {"leader": {"channels": [broken]}, "dba": {"channels": [broken]}}
+    assert len(due("data", contacts=unlike)) == 2
+
+
 def test_channels_that_look_alike_are_told_apart():
-    twice = {"leader": {"channels": [{"type": "webhook", "shape": "slack", "url": URL}] * 2}}
+    rooms = [{"type": "webhook", "shape": "slack", "url": f"{URL}{number}"} for number in (1, 2)]
+    twice = {"leader": {"channels": rooms}}
     assert due("down", contacts=twice) == [("down", "leader", SLACK), ("down", "leader", f"{SLACK} #2")]
     assert due("down", [told("down", "leader", SLACK)], contacts=twice) == [("down", "leader", f"{SLACK} #2")]
 
@@ -263,6 +288,16 @@ def test_teams_gets_an_adaptive_card_without_markdown():
     assert {part["type"] for part in card["body"]} == {"RichTextBlock"}
     lines = [run["text"] for part in card["body"] for run in part["inlines"] if run["type"] == "TextRun"]
     assert lines == ["Down", *HOSTILE.splitlines(), "last"]
+
+
+def test_teams_and_mattermost_take_no_more_than_so_much():
+    long = {"subject": "停止", "text": "\n".join("実施: 再起動 → 復旧せず" + "x" * 600 for _ in range(300))}
+    card = json.dumps(escalation.body(long, "teams"), ensure_ascii=False).encode()
+    assert len(card) < 28_000
+    assert len(escalation.body(long, "mattermost")["text"]) < 16_383
+    # Characters of three bytes each are the worst of it.
+    worst = {"subject": "停止", "text": "\n".join(["止" * 70] * 400)}
+    assert len(json.dumps(escalation.body(worst, "teams"), ensure_ascii=False).encode()) < 28_000
 
 
 def test_mattermost_gets_a_code_block_that_nothing_in_it_ends():
