@@ -24,6 +24,8 @@ import pytest
 import yaml
 from receivers import MailServer, Receiver, authority
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease
+
 from .conftest import ROOT, free_port
 
 ANSIBLE = os.environ.get("ITSM_NEXUS_TEST_ANSIBLE_PLAYBOOK") or str(Path(sys.executable).parent / "ansible-playbook")
@@ -279,6 +281,8 @@ def test_a_dry_run_says_who_would_be_told_and_tells_nobody(
     assert run.rc == 0
     for channel in (DEAD, *LEADER):
         assert f"Would tell the leader by {channel}: DOWN: the service on node1 for 0 s" in run.screen
+    # And what.
+    assert "Done: restart did not hold: no answer" in run.screen
     assert set(desk.counts().values()) == {0}
     assert not desk.text.exists()
 
@@ -399,10 +403,79 @@ def test_a_wrong_channel_does_not_stop_the_end_of_a_recovery(desk: Desk) -> None
         assert "Tell project_leader: " in run.screen
 
 
+# Runs that put on record at once whom they told.
+
+
+def at_once(desk: Desk, name: str, *channels: dict[str, Any]) -> dict[str, Any]:
+    """Return the variables of a run of its own, which tells the leader through these channels and is on this host."""
+    playbook = PLAYBOOK.replace(
+        'escalation_incident: "{{ inc',
+        """escalation_run: "{{ incident.run | default('', true) }}"\n        escalation_incident: "{{ inc""",
+    )
+    assert playbook != PLAYBOOK
+    (desk.folder / "play.yml").write_text(playbook, encoding="utf-8")
+    state = str(desk.folder / name)
+    return {
+        "state_dir": state,
+        "nexus_state_dir": state,
+        "ansible_connection": "local",
+        "ansible_become": False,
+        "ansible_python_interpreter": sys.executable,
+        "escalation_contacts": {
+            "project_leader": {"channels": list(channels)},
+            "dba": "the DBA",
+            "everyone": "the team",
+        },
+    }
+
+
+def open_record(desk: Desk, name: str) -> dict[str, Any]:
+    return json.loads((desk.folder / name / "incident.json").read_text(encoding="utf-8"))
+
+
+def test_a_run_that_is_killed_while_it_tells_has_told_what_it_told(desk: Desk) -> None:
+    slack = {"type": "webhook", "shape": "slack", "url": desk.url("slack"), "name": "chat"}
+    reached = desk.folder / "reached"
+    # It never comes back to the run.
+    killer = {"type": "command", "argv": ["sh", "-c", f"touch {reached}; kill -9 $PPID; sleep 60"], "name": "ring"}
+    before = desk.counts()["slack"]
+    screen = desk.play(**at_once(desk, "killed", slack, killer), escalation_retries=0, escalation_timeout=5).screen
+    assert reached.exists() and "PLAY RECAP" not in screen
+    assert desk.counts()["slack"] == before + 1
+    assert [(each["channel"], each["ok"]) for each in open_record(desk, "killed")["told"]] == [("chat", True)]
+
+    _lease.Seat(state_dir=str(desk.folder / "killed")).release(run=open_record(desk, "killed")["runs"][0])
+    ring = {"type": "command", "argv": ["true"], "name": "ring"}
+    assert desk.play(**at_once(desk, "killed", slack, ring)).rc == 0
+    assert desk.counts()["slack"] == before + 1
+    assert [(each["channel"], each["ok"]) for each in open_record(desk, "killed")["told"]] == [
+        ("chat", True),
+        ("ring", True),
+    ]
+
+
+def test_a_run_that_has_lost_the_host_leaves_the_telling_to_the_other(desk: Desk) -> None:
+    state = desk.folder / "lost"
+    takes = f"""
+import sys
+sys.path.insert(0, {str(ROOT / "collections")!r})
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease
+_lease.Seat(state_dir={str(state)!r}).take(run="run-other")
+"""
+    thief = {"type": "command", "argv": [sys.executable, "-c", takes], "name": "thief"}
+    slack = {"type": "webhook", "shape": "slack", "url": desk.url("slack"), "name": "chat"}
+    before = desk.counts()["slack"]
+    run = desk.play(**at_once(desk, "lost", thief, slack))
+    assert run.rc != 0
+    assert "has lost the lease" in run.screen
+    assert desk.counts()["slack"] == before
+    assert open_record(desk, "lost")["told"] == []
+
+
 def test_no_secret_is_seen_anywhere(desk: Desk) -> None:
     places = {f"screen {number}": screen for number, screen in enumerate(desk.screens)}
     places["arguments"] = "\n".join(desk.seen)
-    for top in ("state", "another", "dry", "postmortems", "home"):
+    for top in ("state", "another", "dry", "killed", "lost", "postmortems", "home"):
         for path in (desk.folder / top).rglob("*"):
             if path.is_file():
                 places[str(path)] = path.read_bytes().decode("utf-8", "replace")

@@ -1,0 +1,148 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The incident over several runs against the stand-in service: its beginning, its end, and what changes the plan."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _incident
+
+from .conftest import Run, Service
+
+RECOVER = "playbooks/outage_recover.yml"
+
+
+def verdict(run: Run, number: int = -1) -> dict[str, Any]:
+    return json.loads(run.documents(".json")[number].read_text(encoding="utf-8"))
+
+
+def records(service: Service) -> list[dict[str, Any]]:
+    paths = sorted((service.state / "incidents").glob("*.json"))
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+
+def contacts(told: Path) -> dict[str, Any]:
+    """Everyone is told by a line in a file."""
+    channel = {"type": "command", "argv": ["tee", "-a", str(told)]}
+    return {name: {"channels": [channel]} for name in ("project_leader", "dba", "everyone")}
+
+
+def fell_while_watched(service: Service) -> threading.Thread:
+    """Let the service fall as soon as a run begins to watch whether it holds."""
+
+    def watch() -> None:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            timelines = (service.folder / "postmortems").glob("*.jsonl")
+            if any("Watch that it stays up" in path.read_text(encoding="utf-8") for path in timelines):
+                break
+            time.sleep(0.05)
+        service.kill()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_fall_while_it_is_watched_leads_to_the_next_rung_now_and_later(service: Service) -> None:
+    service.kill()
+    falling = fell_while_watched(service)
+    run = service.play(RECOVER, verification_stability_count=8)
+    falling.join()
+    assert run.rc == 0
+    told = verdict(run)
+    assert [(each["rung"], each["held"]) for each in told["rungs_tried"]] == [
+        ("restart", False),
+        ("standard_recovery", True),
+    ]
+    assert "fell again" in told["rungs_tried"][0]["reason"]
+
+    service.kill()
+    run = service.play(RECOVER)
+    assert run.rc == 0
+    again = verdict(run)
+    assert again["incident"] != told["incident"]
+    assert [each["rung"] for each in again["rungs_skipped"]] == ["restart"]
+    assert "fell again while it was watched" in again["rungs_skipped"][0]["reason"]
+    assert [each["rung"] for each in again["rungs_tried"]] == ["standard_recovery"]
+
+
+def test_the_beginning_is_a_range_and_each_end_has_its_source(service: Service) -> None:
+    assert service.play(RECOVER).rc == 0
+    with service.environment_file.open("a", encoding="utf-8") as stream:
+        stream.write("NEXUS_DEMO_FAULTS=on\n")
+    service.kill()
+    service.start()
+    service.write("the last good request")
+    began = _clock.iso(time.time())
+    service.request("/faults/rejection", {})
+    deadline = time.monotonic() + 10
+    while service.pids():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+    assert service.play(RECOVER).rc == 0
+
+    (record,) = records(service)
+    sources = {sign["source"].split(":")[0] for sign in record["signs"]}
+    assert sources >= {"last healthy run", "health probe", "log"}
+    good = [sign for sign in record["signs"] if sign["source"] == "log: last request answered well"]
+    bad = [sign for sign in record["signs"] if sign["kind"] == "bad" and sign["source"].startswith("log: ")]
+    assert good and bad
+    start = _incident.outage_start(record)
+    assert start["earliest_source"] == "log: last request answered well"
+    assert start["source"] == bad[0]["source"] and "Background job failed" in start["source"]
+    assert start["earliest"] <= start["latest"] < record["detected_at"]
+    assert _clock.epoch(start["latest"]) >= _clock.epoch(began) - 1
+
+
+def opened(service: Service, **changes: Any) -> dict[str, Any]:
+    """An incident that the leader was told of, left open by a run that did not recover the service."""
+    entry = {"level": "not_recovered", "contact": "project_leader", "channel": "command tee", "ok": True, "error": ""}
+    call = {"state_dir": str(service.state)}
+    run = _incident.call(**call, state="open", lease=60)["run"]
+    update = _incident.Update(outcome="not_recovered", told=[{**entry, "at": _clock.now()}])
+    return _incident.call(**call, state="closed", run=run, update=update)
+
+
+def test_the_end_of_what_a_person_mended_is_told_once_and_put_on_record(service: Service, tmp_path: Path) -> None:
+    incident, told = opened(service), tmp_path / "told"
+    for _ in range(2):
+        run = service.play(RECOVER, escalation_contacts=contacts(told))
+        assert run.rc == 0
+        assert told.read_text(encoding="utf-8").count("RESOLVED: ") == 1
+    (record,) = records(service)
+    assert (record["id"], record["outcome"]) == (incident["id"], "mended_by_hand")
+    assert [(each["level"], each["ok"]) for each in record["told"]] == [("not_recovered", True), ("resolved", True)]
+
+
+def test_what_another_run_works_on_is_not_said_to_be_over(service: Service, tmp_path: Path) -> None:
+    opened(service)
+    other = _incident.call(state_dir=str(service.state), state="open", step="verification")
+    assert other["continued"]
+    run = service.play(RECOVER, escalation_contacts=contacts(tmp_path / "told"))
+    assert run.rc == 0
+    assert not (tmp_path / "told").exists()
+    left = _incident.call(state_dir=str(service.state), state="present")
+    assert (left["id"], left["outcome"], left["locked_by"]["run"]) == (other["id"], "not_recovered", other["run"])
+
+
+def test_nothing_of_a_damaged_database_is_touched_during_a_maintenance(service: Service) -> None:
+    service.state.mkdir(mode=0o700)
+    (service.state / "maintenance.json").write_text('{"until": "2099-12-31T09:00:00+09:00", "reason": "Release 4.2"}')
+    pids = service.pids()
+    run = service.play("playbooks/database_recover.yml", database_recovery_method="backup")
+    assert run.rc != 0
+    assert "is under maintenance until 2099-12-31T00:00:00.000Z (Release 4.2): nothing was done" in run.screen
+    assert service.pids() == pids
+    assert sorted(path.name for path in service.state.iterdir()) in (
+        ["maintenance.json"],
+        ["last_healthy", "maintenance.json"],
+    )
