@@ -749,8 +749,11 @@ def call(
             with _lock(seat, writing=writing):
                 result, before, after = act(plan, store=store, seat=seat)
             break
-        except _HeldError:
-            if plan.state != "open" or clock.boot() >= begun + wait:
+        except _HeldError as held:
+            if plan.state != "open":
+                held.taken_by = held.locked_by  # this run had it before
+                raise
+            if clock.boot() >= begun + wait:
                 raise
         except _lease.LeaseError as error:
             failed = IncidentError(str(error))

@@ -270,10 +270,21 @@ def test_a_run_that_lost_its_lease_records_nothing_more(call, time):
     assert call("present", run=first["run"])["locked_by"] is None
 
 
+def test_who_is_kept_out_has_lost_nothing(call):
+    call("open")
+    with pytest.raises(IncidentError) as refused:
+        call("open")
+    assert refused.value.locked_by and refused.value.taken_by is None
+
+
 def test_who_took_the_lease_is_told_to_the_run_that_lost_it(call, time):
     first = call("open")
     time.advance(61)
     second = call("open", step="triage")
+    with pytest.raises(IncidentError) as lost:
+        call("attempt", run=first["run"], update={"told": [told(time)]})
+    assert lost.value.taken_by == lost.value.locked_by == second["locked_by"]
+    # When the other one is done, too.
     call("closed", run=second["run"], update={"outcome": "not_recovered"})
     with pytest.raises(IncidentError) as lost:
         call("attempt", run=first["run"], update={"told": [told(time)]})
