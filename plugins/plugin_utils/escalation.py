@@ -126,7 +126,8 @@ def plan(
     A level is told once: those of its rule through each channel that has not taken it yet, unless a graver one was told
     before. The rules stand gravest first, so the first rule of a level says how grave it is. When the service is back,
     the channels that took a message are told so once, unless they are told of a graver level just now. What two
-    contacts share (a room, an address) is one channel: nobody reads the same twice.
+    contacts share (a room, an address) is one channel: C(same_as) is the delivery, by C(contact) and C(channel), that
+    serves for this one.
     """
     rule = next(each for each in rules if _true(each["when"]))
     level = _level(rule)
@@ -151,7 +152,7 @@ def plan(
                 and (event, key, each.label) not in taken
                 and (event == RESOLVED or each.type in _ACKNOWLEDGING)
             ]
-    due = _each_once(due, contacts=contacts, taken=taken)
+    sent = _each_once(due, contacts=contacts, taken=taken)
     return {
         "rule": str(rule["name"]),
         "level": level,
@@ -167,23 +168,29 @@ def plan(
                 "type": each.type,
                 "number": each.number,
                 "error": each.error,
+                "same_as": {"contact": other.contact, "channel": other.label} if other else {},
             }
-            for name, each in due
+            for name, each, other in sent
         ],
     }
 
 
 def _each_once(
     due: Sequence[Tuple[str, Channel]], *, contacts: Mapping[str, Any], taken: Container[Tuple[str, str, str]]
-) -> List[Tuple[str, Channel]]:
-    """Return C(due) without what goes the same way as something before it, or as what its level was taken by."""
+) -> List[Tuple[str, Channel, Optional[Channel]]]:
+    """Return C(due), each with the one before it that goes the same way, if any.
+
+    What goes the same way as something told before is left out, and the end where something graver goes that way now.
+    """
     every = [each for key in contacts for each in channels(contacts, key)]
-    kept: List[Tuple[str, Channel]] = []
+    kept: List[Tuple[str, Channel, Optional[Channel]]] = []
     for level, each in due:
         same = [other for other in every if other != each and _is_same(contacts, each, other)]
-        now = [other for _level, other in kept]
-        if not any((level, other.contact, other.label) in taken or other in now for other in same):
-            kept.append((level, each))
+        now = [(name, other) for name, other, served_by in kept if other in same and served_by is None]
+        if now and now[0][0] == level:
+            kept.append((level, each, now[0][1]))
+        elif not now and not any((level, other.contact, other.label) in taken for other in same):
+            kept.append((level, each, None))
     return kept
 
 

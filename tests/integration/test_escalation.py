@@ -293,6 +293,8 @@ def test_everybody_is_told_though_one_channel_is_down(desk: Desk) -> None:
     assert desk.told() == [("not_recovered", DEAD, False), *(("not_recovered", each, True) for each in LEADER)]
     assert desk.counts() == {"slack": 1, "teams": 0, "mattermost": 0, "pager": 1, "http": 1, "mail": 1}
     assert f"project_leader by {DEAD}: NOT TOLD, cannot be reached: Connection refused" in run.screen
+    (document,) = (desk.folder / "postmortems").glob("*.md")
+    assert f"NOT REACHED by {DEAD}: cannot be reached: Connection refused" in document.read_text(encoding="utf-8")
     for text in (desk.text.read_text(encoding="utf-8"), desk.smtp.mails[0].get_content().replace("\r", "")):
         assert "Cause: hung: {{ 7 * 7 }}{% raw %} <!channel> @all Bcc: evil@example.com\n" in text
         assert "Since: 2026-03-02 01:02:03 UTC (0 s)\n" in text
@@ -472,10 +474,24 @@ _lease.Seat(state_dir={str(state)!r}).take(run="run-other")
     assert open_record(desk, "lost")["told"] == []
 
 
+def test_a_room_that_two_contacts_share_reads_it_once(desk: Desk) -> None:
+    slack = {"type": "webhook", "shape": "slack", "url": desk.url("slack"), "name": "chat"}
+    variables = at_once(desk, "shared", slack)
+    variables["escalation_contacts"]["dba"] = {"channels": [{**slack, "name": "room"}]}
+    before = desk.counts()["slack"]
+    run = desk.play(**variables, escalation_data_loss=True)
+    assert run.rc == 0
+    assert desk.counts()["slack"] == before + 1
+    assert [(each["contact"], each["channel"], each["ok"]) for each in open_record(desk, "shared")["told"]] == [
+        ("project_leader", "chat", True),
+        ("dba", "room", True),
+    ]
+
+
 def test_no_secret_is_seen_anywhere(desk: Desk) -> None:
     places = {f"screen {number}": screen for number, screen in enumerate(desk.screens)}
     places["arguments"] = "\n".join(desk.seen)
-    for top in ("state", "another", "dry", "killed", "lost", "postmortems", "home"):
+    for top in ("state", "another", "dry", "killed", "lost", "shared", "postmortems", "home"):
         for path in (desk.folder / top).rglob("*"):
             if path.is_file():
                 places[str(path)] = path.read_bytes().decode("utf-8", "replace")

@@ -84,6 +84,7 @@ def test_the_first_rule_that_applies_decides():
         "type": "pagerduty",
         "number": 1,
         "error": "",
+        "same_as": {},
     }
 
 
@@ -184,21 +185,36 @@ def test_what_two_contacts_share_is_told_once_a_level_and_of_the_end_once():
         "dba": {"channels": [{**room, "name": "war room"}]},
         "team": {"channels": [dict(room)]},
     }
-    first = [("data", "leader", "mail a@example.com"), ("data", "leader", SLACK)]
-    assert due("data", contacts=shared) == first
-    assert due("data", [told(*each) for each in first], contacts=shared) == []
-    # Where it failed for the one it is not tried for the other in the same run, and again in the next.
-    failed = [told(*first[0]), told(*first[1], ok=False)]
-    assert due("data", failed, contacts=shared) == [first[1]]
+
+    def ways(*args, **options):
+        sent = plan(*args, contacts=shared, **options)["deliveries"]
+        return [(each["level"], each["contact"], each["channel"], each["same_as"].get("contact")) for each in sent]
+
+    first = [
+        ("data", "leader", "mail a@example.com", None),
+        ("data", "leader", SLACK, None),
+        ("data", "dba", ROOM, "leader"),
+    ]
+    assert ways("data") == first
+    before = [told(*each[:3]) for each in first]
+    assert ways("data", before) == []
+    # Where it failed for the one it failed for the other, and is tried once by the next run.
+    failed = [before[0], *(told(*each[:3], ok=False) for each in first[1:])]
+    assert ways("data", failed) == first[1:]
+    # Somebody who came to be a contact later reads it where it was told.
+    assert ways("data", before[:2]) == []
     rising = [told("down", "leader", SLACK), told("everyone", "team", SLACK)]
-    assert due("record", rising, contacts=shared, recovered=True) == [("resolved", "leader", SLACK)]
-    assert due("record", [*rising, told("resolved", "leader", SLACK)], contacts=shared, recovered=True) == []
+    over = [("resolved", "leader", SLACK, None), ("resolved", "team", SLACK, "leader")]
+    assert ways("record", rising, recovered=True) == over
+    assert ways("record", [*rising, *(told(*each[:3]) for each in over)], recovered=True) == []
     # Nor does a room hear that it is over together with something graver.
-    assert due("data", rising[:1], contacts=shared, recovered=True) == first
-    # A URL that cannot be read is like no other.
+    assert ways("data", [told("everyone", "team", SLACK), *rising[:1]], recovered=True) == first
+
+
+def test_a_url_that_can_not_be_read_is_like_no_other():
     broken = {"type": "webhook", "shape": "slack", "url": escalation.UNREADABLE}
     unlike = {"leader": {"channels": [broken]}, "dba": {"channels": [broken]}}
-    assert len(due("data", contacts=unlike)) == 2
+    assert [each["same_as"] for each in plan("data", contacts=unlike)["deliveries"]] == [{}, {}]
 
 
 def test_channels_that_look_alike_are_told_apart():
