@@ -93,6 +93,7 @@ SENTENCES: Dict[str, str] = {
     "escalation.data_loss": "データ損失の疑いがあるため。破損したデータベースでは何も起動していません（DB破損 Runbook を参照）",
     "escalation.data_loss_unknown_cause": "データ損失の疑いがあり、原因も特定できていないため（DB破損 Runbook を参照）",
     "escalation.data_loss_long_outage": "データ損失の疑いがあり、停止時間も基準を超えたため（DB破損 Runbook を参照）",
+    "escalation.rules_unusable": "エスカレーションのルールを評価できず、復旧もしていないため",
     "escalation.database_emptied": "データベースを空のものに置き換えたため",
     "escalation.database_not_recovered": "正常なデータベースでサービスを稼働できていないため（破損したファイルはすべて保存されています）",
     "escalation.database_from_backup": "データベースをバックアップから復元したため（データ損失の内容は「データ損失」を参照）",

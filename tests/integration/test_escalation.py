@@ -293,8 +293,8 @@ def test_everybody_is_told_though_one_channel_is_down(desk: Desk) -> None:
     assert desk.told() == [("not_recovered", DEAD, False), *(("not_recovered", each, True) for each in LEADER)]
     assert desk.counts() == {"slack": 1, "teams": 0, "mattermost": 0, "pager": 1, "http": 1, "mail": 1}
     assert f"project_leader by {DEAD}: NOT TOLD, cannot be reached: Connection refused" in run.screen
-    (document,) = (desk.folder / "postmortems").glob("*.md")
-    assert f"NOT REACHED by {DEAD}: cannot be reached: Connection refused" in document.read_text(encoding="utf-8")
+    documents = [path.read_text(encoding="utf-8") for path in (desk.folder / "postmortems").glob("*.md")]
+    assert any(f"NOT REACHED by {DEAD}: cannot be reached: Connection refused" in text for text in documents)
     for text in (desk.text.read_text(encoding="utf-8"), desk.smtp.mails[0].get_content().replace("\r", "")):
         assert "Cause: hung: {{ 7 * 7 }}{% raw %} <!channel> @all Bcc: evil@example.com\n" in text
         assert "Since: 2026-03-02 01:02:03 UTC (0 s)\n" in text
@@ -486,6 +486,29 @@ def test_a_room_that_two_contacts_share_reads_it_once(desk: Desk) -> None:
         ("project_leader", "chat", True),
         ("dba", "room", True),
     ]
+
+
+@pytest.mark.parametrize("contacts", ["right", "wrong"])
+def test_without_rules_everybody_is_told(desk: Desk, contacts: str) -> None:
+    slack = {"type": "webhook", "shape": "slack", "url": desk.url("slack"), "name": "chat"}
+    name = f"ruleless-{contacts}"
+    variables = at_once(desk, name, slack)
+    (desk.folder / "play.yml").write_text(
+        (desk.folder / "play.yml")
+        .read_text(encoding="utf-8")
+        .replace("tasks_from: validate", "tasks_from: validate\n      when: false"),
+        encoding="utf-8",
+    )
+    if contacts == "wrong":
+        variables["escalation_contacts"] = "{{ nowhere_defined }}"
+    before = desk.counts()["slack"]
+    run = desk.play(
+        **variables, escalation_rules=[{"name": "x", "when": "{{ nowhere_defined }}", "to": [], "reason": ""}]
+    )
+    assert run.rc == 0
+    assert "The rules of escalation can not be evaluated, so everybody is told." in run.screen
+    assert desk.counts()["slack"] == before + (contacts == "right")
+    assert [each["level"] for each in open_record(desk, name)["told"]] == ["rules_unusable"] * (contacts == "right")
 
 
 def test_no_secret_is_seen_anywhere(desk: Desk) -> None:
