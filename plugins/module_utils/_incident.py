@@ -415,7 +415,7 @@ def _apply(record: Dict[str, Any], update: Update, *, run: str) -> None:
     for item in update.attempts:
         attempt = {
             **{"held": None, "halted": False, "fell": False, "reason": "", "seconds": None, "started": False},
-            **item,
+            **_as_typed(item),
             "run": run,
         }
         known = _attempt(record, attempt["rung"], attempt["started_at"])
@@ -423,6 +423,24 @@ def _apply(record: Dict[str, Any], update: Update, *, run: str) -> None:
             record["attempts"].append(attempt)
         else:
             known.update({**attempt, **{name: known[name] for name in ("run", "started") if name in known}})
+
+
+def _as_typed(attempt: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return an attempt with values of their kinds: before 2.19, ansible-core hands on as text what it worked out."""
+
+    def truth(value: Any) -> Optional[bool]:
+        return (
+            value.lower() in ("true", "yes", "1") if isinstance(value, str) else None if value is None else bool(value)
+        )
+
+    def number(value: Any) -> Optional[float]:
+        try:
+            return float(value) if math.isfinite(float(value)) else None
+        except (TypeError, ValueError):
+            return None
+
+    kinds: Dict[str, Callable[[Any], Any]] = {**dict.fromkeys(("held", "halted", "fell"), truth), "seconds": number}
+    return {**attempt, **{name: kinds[name](attempt[name]) for name in kinds if name in attempt}}
 
 
 def _attempt(record: Mapping[str, Any], rung: str, started_at: str) -> Optional[Dict[str, Any]]:

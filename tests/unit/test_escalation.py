@@ -268,7 +268,7 @@ def test_facts_are_one_line_each_without_secrets():
             "rows": None,
         }
     ) == {
-        "cause": "line forged: yes [31m red",
+        "cause": "line forged: yes red",
         "tried": [{"reason": "PASSWORD=[redacted] was refused", "held": False}],
         "seconds": 1.5,
         "rows": None,

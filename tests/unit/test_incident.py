@@ -438,6 +438,14 @@ def test_what_is_tried_is_on_record_before_it_is_done(call, note_start, time, tm
     assert seen["outage_started_at"] == time.at(-9)
     assert seen["locked_by"]["step"] == "standard_recovery"
 
+    # Before 2.19, ansible-core hands on as text what it worked out.
+    texts = {"held": "False", "fell": "True", "halted": "False", "seconds": "12.5"}
+    assert note([{**first, **texts}]) is None
+    (seen, *_rest) = call("present", run=run)["attempts"]
+    assert (seen["held"], seen["fell"], seen["halted"], seen["seconds"]) == (False, True, False, 12.5)
+    assert note([{**first, **texts, "seconds": "long"}]) is None
+    assert call("present", run=run)["attempts"][0]["seconds"] is None
+
     assert "Another run works on this host" in note([attempt(time, 3)], run="another")
     assert "attempts[].rung is None" in note([{"started_at": time.at(3)}])
 
