@@ -125,7 +125,7 @@ def test_the_end_of_what_a_person_mended_is_told_once_and_put_on_record(service:
 
 def test_what_another_run_works_on_is_not_said_to_be_over(service: Service, tmp_path: Path) -> None:
     opened(service)
-    other = _incident.call(state_dir=str(service.state), state="open", step="verification")
+    other = _incident.call(state_dir=str(service.state), state="open", step="verification", lease=600)
     assert other["continued"]
     run = service.play(RECOVER, escalation_contacts=contacts(tmp_path / "told"))
     assert run.rc == 0
