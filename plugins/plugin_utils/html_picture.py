@@ -61,7 +61,8 @@ def timeline(words: Words, incident: model.Incident) -> Optional[Markup]:
         middle = top + number * _LANE + _LANE / 2
         parts.append(_tag("line", class_="rule", x1=0, x2=_WIDTH, y1=middle + _LANE / 2, y2=middle + _LANE / 2))
         parts.append(_tag("text", name, class_="lane", x=_LEFT - 12, y=middle + 4, text_anchor="end"))
-        parts += [_bar(words, pieces, name, bar, middle) for bar in worked]
+        ends = [*(_x(pieces, bar.begin) for bar in worked[1:]), _WIDTH]
+        parts += [_bar(words, pieces, name, bar, middle, free=end) for bar, end in zip(worked, ends)]
     parts += _breaks(pieces, top)
     parts += [_mark(name, x, row, bottom) for name, x, row in marked]
     parts += _axis(words, pieces, bottom)
@@ -82,7 +83,10 @@ def _x(pieces: Sequence[picture.Piece], at: float) -> float:
     return _LEFT + picture.place(pieces, at) * (_WIDTH - _LEFT - _RIGHT)
 
 
-def _bar(words: Words, pieces: Sequence[picture.Piece], name: str, bar: picture.Bar, middle: float) -> Markup:
+def _bar(
+    words: Words, pieces: Sequence[picture.Piece], name: str, bar: picture.Bar, middle: float, *, free: float
+) -> Markup:
+    """Return a bar and how long it took; C(free): how far to the right its lane is its own."""
     left, right = _x(pieces, bar.begin), _x(pieces, bar.end)
     wide = max(right - left, 2.5)
     took = words.duration(bar.end - bar.begin)
@@ -94,7 +98,7 @@ def _bar(words: Words, pieces: Sequence[picture.Piece], name: str, bar: picture.
     if _long(told) + 12 < wide:
         return _group([shape, _tag("text", told, class_="in", x=left + wide / 2, y=middle + 4, text_anchor="middle")])
     # Beside a bar that is too short for it, where that place is free.
-    if bar.lane != "service" and right + _long(took) + 8 < _WIDTH:
+    if bar.lane != "service" and left + wide + 6 + _long(took) < free:
         return _group([shape, _tag("text", took, class_="beside", x=left + wide + 6, y=middle + 4)])
     return shape
 

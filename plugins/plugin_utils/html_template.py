@@ -85,7 +85,7 @@ svg text.beside, svg text.axis, svg text.marked { fill: var(--quiet); } svg text
 .sign { fill: none; stroke: var(--on); stroke-width: 2.4; stroke-linecap: round; stroke-linejoin: round; }
 .name { font-size: 13.5px; font-weight: 600; }
 svg text.told { fill: var(--quiet); } svg text.told.held { fill: var(--good); } svg text.told.not { fill: var(--bad); }
-@media (max-width: 760px) {
+@media screen and (max-width: 760px) {
   main { padding: 12px 10px 32px; } section, header { padding: 14px; } .columns { grid-template-columns: 1fr; }
   .facts { grid-template-columns: 1fr; gap: 0; } .facts dd { margin-bottom: 8px; }
   .big { font-size: 1.35rem; white-space: normal; } .verdict { font-size: 1.5rem; }

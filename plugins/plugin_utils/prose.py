@@ -222,10 +222,12 @@ def climbs(words: Words, incident: model.Incident, *, run: Optional[str] = None)
 
 def remedies(words: Words, incident: model.Incident, *, run: Optional[str] = None) -> List[str]:
     """Return what was done about the causes before the ladder, and what was not allowed; C(run): in this run."""
-    facts = []
+    facts: List[str] = []
+    names = run_names(words, incident) if run is None else {}
     for each in incident.remedies:
         if run not in (None, each.run):
             continue
+        before = len(facts)
         named, detail = words.name("cause", each.cause), words.listed([bare(text) for text in each.detail])
         if each.failed:
             facts.append(words.say("remedied.failed", cause=named, action=bare(each.action), detail=detail))
@@ -235,6 +237,9 @@ def remedies(words: Words, incident: model.Incident, *, run: Optional[str] = Non
             facts.append(words.say("label", name=named, text=bare(each.action)))
         elif each.reason:
             facts.append(words.say("remedied.left", cause=named, reason=words.said(each.reason)))
+        facts[before:] = [
+            words.say("label", name=names[each.run], text=fact) if names else fact for fact in facts[before:]
+        ]
     return facts
 
 
@@ -288,8 +293,8 @@ def detection(words: Words, incident: model.Incident) -> str:
     if (probe.get("process") or {}).get("state") == "gone":
         parts.append(words.say("detection.gone"))
     failures = probe.get("max_consecutive_failures") or probe.get("consecutive_failures")
-    if failures:
-        parts.append(words.count("detection.failures", int(failures)))
+    if failures and failures > 1:
+        parts.append(words.say("detection.failures", number=words.number(failures)))
     failing = [each for each in probe.get("endpoints") or [] if each.get("ok") is False]
     if failing:
         parts.append(words.listed([prose_steps.endpoint(words, each) for each in failing]))

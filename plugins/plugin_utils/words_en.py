@@ -107,7 +107,6 @@ SENTENCES: Dict[str, str] = {
     "detection.probe": "health probe: {found}",
     "detection.gone": "the process was gone",
     "detection.failures": "{number} health probes failed in a row",
-    "detection.failures.one": "a health probe failed",
     "detection.severity": "severity {severity}",
     "measure.detect": "Time to detect",
     "measure.detect.meaning": "from the first sign of the outage to its detection",

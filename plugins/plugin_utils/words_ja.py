@@ -138,7 +138,6 @@ SENTENCES: Dict[str, str] = {
     "detection.probe": "ヘルスチェックにより検知。{found}",
     "detection.gone": "プロセスが消失",
     "detection.failures": "ヘルスチェックが{number}回連続で失敗",
-    "detection.failures.one": "ヘルスチェックが失敗",
     "detection.severity": "重大度は{severity}",
     "measure.detect": "検知までの時間（TTD）",
     "measure.detect.meaning": "最初の異常から検知まで",
