@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import re
+import time
 from importlib import import_module
 from typing import Any, Iterable, List, Optional
 
@@ -29,6 +30,9 @@ _INDEX = "index"
 
 # Postmortems that the index names, the latest ones.
 _LISTED = 200
+
+# Seconds between two waits for the disk.
+_SYNC = 1.0
 
 # How far (seconds) the clocks of controller and host may differ before an earlier run of an incident is overlooked.
 _CLOCK_SKEW = 86400.0
@@ -132,14 +136,21 @@ class Recorder:
         self.path = os.path.join(folder, run + SUFFIX)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         self._descriptor = os.open(self.path, flags, 0o600)
+        self._due, self._synced_at = False, 0.0
         _files.fsync_folder(folder)
 
     def append(self, data: bytes, *, durable: bool) -> None:
-        """Write C(data) at once; C(durable) waits until it is on disk. Raises OSError."""
+        """Write C(data) at once, so that the end of this process loses nothing of it. Raises OSError.
+
+        C(durable): it is to be on disk too, so that the end of this machine does not either. That is waited for once a
+        second at most: where fifty hosts have such a thing at once, fifty waits would hold up their recovery.
+        """
         while data:
             data = data[os.write(self._descriptor, data) :]
-        if durable:
+        self._due = self._due or durable
+        if self._due and time.monotonic() - self._synced_at >= _SYNC:
             os.fsync(self._descriptor)
+            self._due, self._synced_at = False, time.monotonic()
 
     def close(self) -> None:
         """Bring the rest to disk and close the file. Raises OSError."""

@@ -11,6 +11,7 @@ lose their control characters, and credentials that modules should have masked a
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import re
 from typing import Any, Dict, Mapping, Optional, Tuple, Union
@@ -22,6 +23,8 @@ COLLECTION = "itsm_nexus.runbook"
 TEXT_LIMIT = 600
 LIST_LIMIT = 50
 COUNT_LIMIT = 500
+# Texts up to this length are kept once they are clean.
+_OFTEN = 100
 
 # Kinds of scalars.
 TEXT = "text"
@@ -296,9 +299,17 @@ _DROPPED = object()
 
 def text(value: str, *, limit: int = TEXT_LIMIT) -> str:
     """Return C(value) on its way to a file: no control characters, credentials masked, at most C(limit) characters."""
+    # Names of tasks, tables and parts come again with every host.
+    return _clean(value, limit) if len(value) <= _OFTEN else _cleaned(value, limit)
+
+
+def _cleaned(value: str, limit: int) -> str:
     # Cut first: the patterns' time grows faster than the text, and a secret that was cut is masked all the same.
     cleaned = _REDACTOR.text(_plain.ACTIVE.sub(" ", _plain.without_sequences(str(value[:limit]))))
     return cleaned[:limit] if len(value) <= limit else cleaned[: limit - 1] + "…"
+
+
+_clean = functools.lru_cache(maxsize=4096)(_cleaned)
 
 
 def static(template: object) -> Optional[str]:

@@ -41,7 +41,7 @@ class Goal:
     """What a figure may be at most.
 
     C(against) names the rival that a ratio of seconds is taken of; without it the figure itself counts, in C(unit)
-    (seconds or MiB). Seconds say as much of the machine as of the program: missing such a goal is told, but only
+    (seconds, per cent or MiB). Seconds say as much of the machine as of the program: missing such a goal is told, but only
     ratios and memory decide on the exit code.
     """
 

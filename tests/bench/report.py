@@ -52,7 +52,7 @@ def rows(told: dict[str, Any]) -> list[tuple[str, ...]]:
     for entry in told["measurements"]:
         for goal in entry["goals"]:
             unit = "" if goal["against"] else f" {goal['unit']}"
-            digits = 2 if goal["against"] or goal["unit"] == "s" else 0
+            digits = 2 if goal["against"] else {"s": 2, "%": 1}.get(goal["unit"], 0)
             verdict = "met" if goal["met"] else "MISSED" if goal["decides"] else "missed"
             rival = "" if goal["rival"] is None else f"{goal['against']} {goal['rival']:.2f} s"
             spread = f"{goal['least']:.{digits}f} - {goal['most']:.{digits}f}{unit}"

@@ -631,6 +631,19 @@ def test_ids_that_differ_get_names_that_differ():
     assert len({folder.safe_name(identity) for identity in ["a/b", "a_b", "a.b", "a:b", "a//b"]}) == 5
 
 
+def test_hosts_that_have_much_to_say_at_once_wait_for_the_disk_once(tmp_path, monkeypatch):
+    synced, now = [], [100.0]
+    recorder = folder.Recorder(str(tmp_path / "state"), "run1")
+    monkeypatch.setattr(folder.os, "fsync", lambda descriptor: synced.append(now[0]))
+    monkeypatch.setattr(folder.time, "monotonic", lambda: now[0])
+    for seconds, durable in [(0.0, True), (0.1, True), (0.1, False), (0.9, False), (5.0, False), (0.0, True)]:
+        now[0] += seconds
+        recorder.append(b"{}\n", durable=durable)
+    assert synced == pytest.approx([100.0, 101.1, 106.1])
+    recorder.close()
+    assert len(synced) == 4
+
+
 def test_recorder_creates_private_files_and_reads_what_it_wrote(tmp_path):
     place = str(tmp_path / "x" / "postmortems")
     recorder = folder.Recorder(place, "run1")
