@@ -41,8 +41,8 @@ class Goal:
     """What a figure may be at most.
 
     C(against) names the rival that a ratio of seconds is taken of; without it the figure itself counts, in C(unit)
-    (seconds, per cent or MiB). Seconds say as much of the machine as of the program: missing such a goal is told, but only
-    ratios and memory decide on the exit code.
+    (seconds, per cent or MiB). Seconds say as much of the machine as of the program: missing such a goal is told, but
+    only the others decide on the exit code.
     """
 
     at_most: float
