@@ -85,8 +85,9 @@ torture: ## Kill writers and recoveries, count the rows that were lost; minutes
 	tests/install strace
 	$(PYTHON) tests/torture/sqlite_torture.py $(TORTURE)
 
-bench: $(VENV)/test.stamp $(VENV)/bench.stamp ## Measure against the goals, write docs/benchmarks.md; minutes
-	tests/install sqlite3
+bench: $(VENV)/test.stamp $(VENV)/bench.stamp ## Measure against the goals, write docs/benchmarks.md; ONLY=name for some; 40 minutes
+	tests/install sqlite3 lsof
+	molecule/hosts/install
 	$(WITH_PATH) $(BIN)/python tests/bench/run $(ONLY)
 
 docs: $(VENV)/test.stamp ## Write the pages that are made from the code, those of modules and roles as HTML into build/docs

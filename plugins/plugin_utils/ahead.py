@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 from ansible import constants
 from ansible.executor import module_common
@@ -25,6 +25,9 @@ from ansible.template import Templar
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import whitelist
 
+# The play that orders a recovery gives the modules their run by this name.
+_GROUP = f"group/{whitelist.COLLECTION}.host"
+FIRST = "service_preflight"
 # What usually follows a module, on the way to a healthy answer.
 FOLLOWERS: Dict[str, Tuple[str, ...]] = {
     "service_preflight": ("health_probe",),
@@ -45,14 +48,23 @@ class Packer:
         self._known: List[str] = []
         self._children: List[int] = []
 
+    def play(self, source: Any) -> None:
+        """Pack the first module of a play that works on hosts as ours do; C(source) is the play as it is written."""
+        defaults = source.get("module_defaults") if isinstance(source, dict) else None
+        if isinstance(defaults, dict) and _GROUP in defaults:
+            self._pack([FIRST])
+
     def begun(self, action: str) -> None:
         """Pack what usually follows a task's module; call it when that task begins."""
-        if not _SUPPORTED or not whitelist.own_module(action):
-            return
-        name = action.rsplit(".", 1)[-1]
-        fresh = [each for each in FOLLOWERS.get(name, ()) if each not in self._known]
-        self._known += [name, *fresh]
-        if fresh:
+        name = whitelist.own_module(action)
+        if name:
+            self._known.append(name)
+            self._pack(FOLLOWERS.get(name, ()))
+
+    def _pack(self, names: Sequence[str]) -> None:
+        fresh = [name for name in names if name not in self._known]
+        self._known += fresh
+        if fresh and _SUPPORTED:
             self._children.append(_fork(fresh))
 
     def end(self) -> None:

@@ -40,24 +40,51 @@ class BenchError(Exception):
 class Goal:
     """What a figure may be at most.
 
-    C(against) names the rival that a ratio of seconds is taken of; without it the figure itself counts, in C(unit)
-    (seconds, per cent or MiB). Seconds say as much of the machine as of the program: missing such a goal is told, but
-    only the others decide on the exit code.
+    C(against) names the rival that it is compared with: as a ratio, or with C(more) as a difference in seconds, of
+    which C(at_most) counts. Without a rival the figure itself counts, in C(unit). Seconds say as much of the machine
+    as of the program: missing such a goal is told, but only ratios and what is counted (memory, shares, round trips)
+    decide on the exit code. C(figure) is which of a contender's figures it is about, C(rivals_figure) which of the
+    rival's where it is not the same.
     """
 
     at_most: float
     against: str | None = None
     unit: str = "s"
+    figure: str = ""
+    more: bool = False
+    rivals_figure: str | None = None
+
+    @property
+    def is_ratio(self) -> bool:
+        """Whether it is a ratio."""
+        return self.against is not None and not self.more
 
     @property
     def decides(self) -> bool:
         """Whether missing it is a failure."""
-        return self.against is not None or self.unit != "s"
+        return self.is_ratio or self.unit != "s"
 
     @property
     def text(self) -> str:
         """Say it in a few words."""
+        if self.against and self.more:
+            return f"{self.against} + {self.at_most:g} {self.unit}"
         return f"at most {self.at_most:g} x {self.against}" if self.against else f"at most {self.at_most:g} {self.unit}"
+
+
+# What a contender measured in one round: a figure by its name, or just one; none where it never happened.
+Figures = Mapping[str, "float | None"]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Figures, and where the time went: the second at which a step began, how long it took, what it was."""
+
+    figures: Figures
+    profile: Sequence[tuple[float, float, str]] = ()
+
+
+Contender = Callable[[Any, Path], "float | Figures | Measured"]
 
 
 @dataclass(frozen=True)
@@ -65,39 +92,67 @@ class Measurement:
     """One entry of the benchmark: C(ours) against its rivals, each a function that does the work once.
 
     C(prepare) makes what is worked on, outside of all times; its answer is what the functions get, with the path of an
-    empty folder for whatever they make. They return seconds, or MiB where that is the unit of the goal, and raise
-    BenchError where the work was not done. Of seconds the median counts, of memory the most of all runs.
+    empty folder for whatever they make. They return seconds, or what the unit of the goal says, or several figures by
+    name, and raise BenchError where the work was not done. Of seconds the median counts, of memory the most of all
+    runs. C(drawn) names the figure that stands in the picture. C(needs_hosts) is for what works in containers.
     """
 
     name: str
     what: str
     how: str
     prepare: Callable[[], Any]
-    ours: tuple[str, Callable[[Any, Path], float]]
+    ours: tuple[str, Contender]
     goals: Sequence[Goal]
-    rivals: Mapping[str, Callable[[Any, Path], float]] = field(default_factory=dict)
+    rivals: Mapping[str, Contender] = field(default_factory=dict)
     rounds: int = 5
+    drawn: str | None = None
+    needs_hosts: bool = False
 
 
 @dataclass
 class Result:
-    """The figures of all rounds, contender by contender."""
+    """The figures of all rounds, contender by contender and each by its name."""
 
     measurement: Measurement
-    figures: dict[str, list[float]]
+    figures: dict[str, dict[str, list[float | None]]]
+    # That of our last round.
+    profile: Sequence[tuple[float, float, str]] = ()
 
-    def figure(self, name: str) -> float:
-        """Return the figure that counts for a contender."""
-        figures = self.figures[name]
-        return max(figures) if self.measurement.goals[0].unit == "MiB" else statistics.median(figures)
+    def values(self, contender: str, figure: str) -> list[float]:
+        """Return the figures of all rounds. Raises BenchError where one of them never happened."""
+        values = self.figures[contender][figure]
+        happened = [value for value in values if value is not None]
+        if len(happened) != len(values):
+            raise BenchError(f"{contender} has no figure {figure!r} in a round that a goal is about")
+        return happened
 
-    def ratios(self, against: str) -> list[float]:
-        """Return our figure by the rival's of the same round, round by round."""
-        return [mine / other for mine, other in zip(self.figures[self.measurement.ours[0]], self.figures[against])]
+    def compared(self, goal: Goal) -> list[float]:
+        """Return what is to be compared with the goal, round by round."""
+        mine = self.values(self.measurement.ours[0], goal.figure)
+        if goal.against is None:
+            return mine
+        others = self.values(goal.against, goal.figure if goal.rivals_figure is None else goal.rivals_figure)
+        return [one - other if goal.more else one / other for one, other in zip(mine, others)]
 
-    def reached(self, goal: Goal) -> float:
-        """Return what is to be compared with the goal: the median ratio of the rounds, or our figure."""
-        return statistics.median(self.ratios(goal.against)) if goal.against else self.figure(self.measurement.ours[0])
+    def _of_goal(self, goal: Goal) -> dict[str, Any]:
+        compared, mine = self.compared(goal), self.values(self.measurement.ours[0], goal.figure)
+        total = max if goal.unit == "MiB" else statistics.median
+        rivals = goal.figure if goal.rivals_figure is None else goal.rivals_figure
+        return {
+            "goal": goal.text,
+            "figure": goal.figure,
+            "against": goal.against,
+            "ratio": goal.is_ratio,
+            "unit": goal.unit,
+            "at_most": goal.at_most,
+            "reached": total(compared),
+            "least": min(compared),
+            "most": max(compared),
+            "ours": total(mine),
+            "rival": total(self.values(goal.against, rivals)) if goal.against else None,
+            "decides": goal.decides,
+            "met": total(compared) <= goal.at_most,
+        }
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
@@ -107,22 +162,9 @@ class Result:
             "how": self.measurement.how,
             "rounds": self.figures,
             "ours": self.measurement.ours[0],
-            "goals": [
-                {
-                    "goal": goal.text,
-                    "against": goal.against,
-                    "unit": goal.unit,
-                    "at_most": goal.at_most,
-                    "reached": self.reached(goal),
-                    "least": min(self.ratios(goal.against) if goal.against else self.figures[self.measurement.ours[0]]),
-                    "most": max(self.ratios(goal.against) if goal.against else self.figures[self.measurement.ours[0]]),
-                    "ours": self.figure(self.measurement.ours[0]),
-                    "rival": self.figure(goal.against) if goal.against else None,
-                    "decides": goal.decides,
-                    "met": self.reached(goal) <= goal.at_most,
-                }
-                for goal in self.measurement.goals
-            ],
+            "drawn": self.measurement.drawn,
+            "profile": self.profile,
+            "goals": [self._of_goal(goal) for goal in self.measurement.goals],
         }
 
 
@@ -130,20 +172,32 @@ def run(measurement: Measurement, *, work: Path) -> Result:
     """Run all contenders in turns, another one first in each round. Raises BenchError."""
     subject = measurement.prepare()
     contenders = [measurement.ours, *measurement.rivals.items()]
-    figures: dict[str, list[float]] = {name: [] for name, _function in contenders}
+    figures: dict[str, dict[str, list[float | None]]] = {name: {} for name, _function in contenders}
+    profile: Sequence[tuple[float, float, str]] = ()
     for number in range(measurement.rounds):
         turn = number % len(contenders)
         for name, function in [*contenders[turn:], *contenders[:turn]]:
             folder = Path(tempfile.mkdtemp(dir=work))
             os.sync()  # what the one before left to be written is not this one's
             try:
-                figures[name].append(function(subject, folder))
+                measured = function(subject, folder)
             except BenchError as error:
                 raise BenchError(f"{measurement.name}: {name}: {error}") from error
             finally:
                 shutil.rmtree(folder)
-            print(f"  {name}: {figures[name][-1]:.3f}", file=sys.stderr, flush=True)
-    return Result(measurement, figures)
+            if isinstance(measured, Measured):
+                profile = measured.profile if name == measurement.ours[0] else profile
+                measured = measured.figures
+            of_round = measured if isinstance(measured, Mapping) else {"": measured}
+            for figure, value in of_round.items():
+                figures[name].setdefault(figure, []).append(value)
+            told = ", ".join(f"{figure} {_told(value)}".strip() for figure, value in of_round.items())
+            print(f"  {name}: {told}", file=sys.stderr, flush=True)
+    return Result(measurement, figures, profile)
+
+
+def _told(value: float | None) -> str:
+    return "never" if value is None else f"{value:.3f}"
 
 
 def timed(argv: Sequence[str], *, expect: str, environment: Mapping[str, str] | None = None) -> float:

@@ -10,6 +10,7 @@ import importlib.metadata
 import os
 import platform
 import sqlite3
+import statistics
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+DIGITS = {"s": 2, "%": 1}
 HEAD = ("what", "measured", "goal", "", "ours", "rival", "from run to run")
 
 
@@ -47,20 +49,57 @@ def _lines(path: str) -> list[str]:
 
 
 def rows(told: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Return the table, goals that are ratios first."""
+    """Return the table of the goals, those that are ratios first."""
     found = []
     for entry in told["measurements"]:
         for goal in entry["goals"]:
-            unit = "" if goal["against"] else f" {goal['unit']}"
-            digits = 2 if goal["against"] else {"s": 2, "%": 1}.get(goal["unit"], 0)
             verdict = "met" if goal["met"] else "MISSED" if goal["decides"] else "missed"
             rival = "" if goal["rival"] is None else f"{goal['against']} {goal['rival']:.2f} s"
-            spread = f"{goal['least']:.{digits}f} - {goal['most']:.{digits}f}{unit}"
-            measured = f"{goal['reached']:.{digits}f}{unit}" if unit else f"{goal['reached']:.2f} x"
-            ours = f"{goal['ours']:.2f} s" if goal["against"] else ""
-            row = (entry["what"], measured, goal["goal"], verdict, ours, rival, spread)
-            found.append((goal["against"] is None, row))
+            row = (
+                entry["what"] + (f": {goal['figure']}" if goal["figure"] else ""),
+                _reached(goal, goal["reached"]),
+                goal["goal"],
+                verdict,
+                f"{goal['ours']:.2f} s" if goal["against"] else "",
+                rival,
+                f"{_reached(goal, goal['least'])} - {_reached(goal, goal['most'])}",
+            )
+            found.append((not goal["ratio"], row))
     return [row for _later, row in sorted(found, key=lambda each: each[0])]
+
+
+def _reached(goal: dict[str, Any], value: float) -> str:
+    if goal["ratio"]:
+        return f"{value:.2f} x"
+    if goal["against"]:
+        return f"{goal['against']} + {value:.2f} s"
+    return _in_unit(value, goal["unit"])
+
+
+def _in_unit(value: float, unit: str) -> str:
+    return f"{value:.{DIGITS.get(unit, 0)}f} {unit}"
+
+
+def figures(told: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Return what every contender measured, whether there is a goal for it or not."""
+    found = []
+    for entry in told["measurements"]:
+        for contender, of_contender in entry["rounds"].items():
+            for figure, values in of_contender.items():
+                units = {goal["unit"] for goal in entry["goals"] if goal["figure"] == figure and not goal["against"]}
+                unit = "MiB" if "memory" in figure else next(iter(units), "s")
+                happened = [value for value in values if value is not None]
+                if happened:
+                    numbers = [statistics.median(happened), min(happened), max(happened)]
+                    middle, least, most = (_in_unit(value, unit) for value in numbers)
+                else:
+                    middle, least, most = "never", "", ""
+                span = f"{least} - {most}" if len(happened) > 1 else ""
+                often = str(len(values)) + (
+                    f", {len(values) - len(happened)} never" if 0 < len(happened) < len(values) else ""
+                )
+                found.append((entry["what"], contender, figure, middle, span, often))
+    return found
 
 
 def show(told: dict[str, Any]) -> None:
@@ -90,20 +129,80 @@ def document(told: dict[str, Any]) -> str:
         f"with SQLite {facts['sqlite_library']}, sqlite3 shell {facts['sqlite_shell']}, ansible-core "
         f"{facts['ansible_core']}; load average over the 15 minutes before the end {facts['load']}.",
         "",
-        "Rivals do the same work in turns with ours, on the same files, which are in memory before the first of them "
-        "starts. A ratio is the median of those of the single rounds, seconds are medians, memory is the most of all "
-        "runs. *From run to run* are the lowest and the highest of them. Ours is measured as it runs on a managed "
-        "host: a new Python process each time, the logic in a zip file, nothing compiled beforehand.",
+        "Rivals do the same work in turns with ours, on the same machine in the same minutes. A ratio or a difference "
+        "is the median of those of the single rounds, seconds are medians, memory is the most of all runs. *From run "
+        "to run* are the lowest and the highest of them. What works on files has them in memory before the first of "
+        "its contenders starts, and runs as on a managed host: a new Python process each time, the logic in a zip "
+        "file, nothing compiled beforehand.",
         "",
-        "| " + " | ".join(name or "goal met" for name in HEAD) + " |",
-        "|" + "---|" * len(HEAD),
-        *("| " + " | ".join(row) + " |" for row in rows(told)),
+        "![From the failure to the first healthy answer](benchmarks.svg)",
         "",
-        "Ratios and memory decide on the exit code of `make bench`; seconds depend on the machine as well.",
+        *_table(tuple(name or "goal met" for name in HEAD), rows(told)),
         "",
+        "Ratios and what is counted decide on the exit code of `make bench`; seconds depend on the machine as well.",
+        "",
+        *([f"Could not be measured in this run: {', '.join(told['failed'])}.", ""] if told.get("failed") else []),
+        *_seen(told),
         "## What is measured",
         "",
     ]
     for entry in told["measurements"]:
         lines.append(f"- `{entry['name']}`, {entry['what']}: {entry['how']}.")
+    lines += [
+        "",
+        "## All figures",
+        "",
+        *_table(("what", "who", "figure", "median", "from - to", "rounds"), figures(told)),
+    ]
+    lines += _profiles(told)
     return "\n".join(lines) + "\n"
+
+
+def _table(head: tuple[str, ...], body: list[tuple[str, ...]]) -> list[str]:
+    return ["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *("| " + " | ".join(row) + " |" for row in body)]
+
+
+def _seen(told: dict[str, Any]) -> list[str]:
+    """Return the table of who sees which outage at all; without its measurements, nothing."""
+    entries = [entry for entry in told["measurements"] if entry["name"].startswith("seen-")]
+    if not entries:
+        return []
+    contenders = list(dict.fromkeys(name for entry in entries for name in entry["rounds"]))
+    body = []
+    for entry in entries:
+        cells = []
+        for contender in contenders:
+            served, *noticed = (
+                [value for value in values if value is not None] for values in entry["rounds"][contender].values()
+            )
+            cells.append(
+                f"{statistics.median(served):.1f} s" if served else "seen, not mended" if any(noticed) else "not seen"
+            )
+        body.append((entry["what"], *cells))
+    return [
+        "## Who sees which outage",
+        "",
+        "Seconds from the failure until the service answers again and takes a write or, where no restart can help, "
+        "until its cause is named. `outage_triage.yml` only names it.",
+        "",
+        *_table(("outage", *contenders), body),
+        "",
+    ]
+
+
+def _profiles(told: dict[str, Any]) -> list[str]:
+    """Return where the time of a run goes, step by step."""
+    lines: list[str] = []
+    for entry in told["measurements"]:
+        if entry.get("profile"):
+            lines += [
+                "",
+                f"## Where the time goes: {entry['what']}",
+                "",
+                "One run, from its start to the first healthy answer.",
+                "",
+            ]
+            lines += _table(
+                ("at", "took", "step"), [(f"{at:.2f} s", f"{took:.2f} s", step) for at, took, step in entry["profile"]]
+            )
+    return lines

@@ -1,0 +1,393 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The seconds of an outage: from the failure to the first healthy answer, and until somebody knows of it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import core
+import databases
+import harness
+import hosts
+import stand
+from harness import Goal, Measurement
+from stand import Run, Stand
+
+RIVALS = harness.ROOT / "tests" / "bench" / "rivals"
+OURS = "outage_recover.yml"
+LIMIT = "limit"
+BY_HAND = "by hand"
+TRANSCRIBED = "transcribed"
+FIRST = "first healthy answer"
+CONFIRMED = "confirmed"
+TOTAL = "whole playbook"
+DETECTION = "detection"
+AFTER = "after the fifth failed probe"
+PROBES = 5
+
+local = functools.cache(stand.Local.new)
+host = functools.cache(hosts.Host.new)
+
+
+# One round
+
+
+def limit(place: Stand, _folder: Path) -> dict[str, float | None]:
+    """Start it and ask every 20 ms: faster than that nobody can be."""
+    place.begin()
+    place.crash()
+    with place.observer.watching() as first:
+        fell = time.time()
+        place.start()
+        place.observer.wait()
+    return {FIRST: first() - fell}
+
+
+def crash(rung: str = "restart", program: str = "ansible-playbook", **changes: object) -> harness.Contender:
+    """Return what crashes it and recovers it with the whole playbook, from its very start."""
+
+    def measure(place: Stand, folder: Path) -> harness.Measured:
+        place.begin()
+        place.crash()
+        with place.observer.watching() as first:
+            fell = time.time()
+            run = place.recover(folder, rung=rung, program=program, **changes)
+        figures = {
+            FIRST: first() - fell,
+            CONFIRMED: run.moment(stand.CONFIRMED) - fell,
+            TOTAL: run.ended - run.started,
+            **cost(run),
+        }
+        return harness.Measured(figures, run.profile(until=first()))
+
+    return measure
+
+
+def cost(run: Run) -> dict[str, float | None]:
+    """Return what a recovery took of the controller, and how long its postmortem took of it."""
+    return {
+        "escalation and postmortem": run.ended - run.moment(stand.CLOSING),
+        "CPU of the controller": run.cpu,
+        "peak memory of the controller": run.memory,
+    }
+
+
+def scripted(script: str, **more: str) -> harness.Contender:
+    """Return what crashes it and recovers it with one of the shell scripts in rivals/."""
+
+    def measure(place: stand.Local, _folder: Path) -> dict[str, float | None]:
+        place.begin()
+        place.crash()
+        environment = {**os.environ, **place.describe(), **more}
+        with place.observer.watching() as first:
+            fell = time.time()
+            done = subprocess.run(
+                ["setsid", "--wait", RIVALS / script],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+            )
+            ended = time.time()
+        if done.returncode != 0 or not done.stdout.endswith("confirmed\n"):
+            raise harness.BenchError(f"{script} ended with code {done.returncode}: {done.stdout[-300:]}")
+        return {FIRST: first() - fell, CONFIRMED: ended - fell}
+
+    return measure
+
+
+def transcribed(place: stand.Local, folder: Path) -> dict[str, float | None]:
+    """Crash it, and recover it with the runbook as a task a command."""
+    place.begin()
+    place.crash()
+    with place.observer.watching() as first:
+        fell = time.time()
+        run = place.play(str(RIVALS / "transcribed.yml"), folder)
+    if run.code != 0:
+        raise harness.BenchError(f"it ended with code {run.code}: {run.screen.strip()[-300:]}")
+    return {
+        FIRST: first() - fell,
+        CONFIRMED: run.ended - fell,
+        TOTAL: run.ended - run.started,
+        "CPU of the controller": run.cpu,
+        "peak memory of the controller": run.memory,
+    }
+
+
+def hang(place: Stand, folder: Path) -> dict[str, float | None]:
+    """Stop it so that it answers no more, and recover it."""
+    place.begin()
+    place.hang()
+    with place.observer.watching() as first:
+        fell = time.time()
+        run = place.recover(folder)
+    probe = run.seen("health_probe")
+    if probe["consecutive_failures"] != PROBES:
+        raise harness.BenchError(f"it took {probe['consecutive_failures']} failed probes, not {PROBES}")
+    # The probe returns with the failure of the fifth.
+    failed = run.moment(stand.DETECTED) - fell
+    return {FIRST: first() - fell, DETECTION: failed, AFTER: first() - fell - failed, **cost(run)}
+
+
+def healthy(program: str = "ansible-playbook") -> harness.Contender:
+    """Return what looks at a host that is well."""
+
+    def measure(place: Stand, folder: Path) -> dict[str, float | None]:
+        place.begin()
+        run = place.play("playbooks/outage_recover.yml", folder, program=program)
+        if run.code != 0 or run.events:
+            raise harness.BenchError(f"it ended with code {run.code}: {run.screen.strip()[-300:]}")
+        return {
+            TOTAL: run.ended - run.started,
+            "CPU of the controller": run.cpu,
+            "peak memory of the controller": run.memory,
+        }
+
+    return measure
+
+
+def by_newest(contender: Callable[..., harness.Contender]) -> harness.Contender:
+    """Return what does the same under another ansible-core."""
+
+    def measure(place: Stand, folder: Path) -> float | harness.Figures | harness.Measured:
+        return contender(program=core.newest())(place, folder)
+
+    return measure
+
+
+def nothing(place: Stand, folder: Path) -> dict[str, float | None]:
+    """Start Ansible for a play that does nothing."""
+    run = place.play(str(harness.ROOT / "tests" / "bench" / "plays" / "nothing.yml"), folder)
+    return {TOTAL: run.ended - run.started}
+
+
+def round_trips(place: stand.Local, folder: Path) -> float:
+    """Count the modules that a run on a healthy host calls: at -vvv the connection tells of every command."""
+    place.begin()
+    run = place.play("playbooks/outage_recover.yml", folder, program=str(RIVALS.parent / "plays" / "aloud"))
+    if run.code != 0:
+        raise harness.BenchError(f"it ended with code {run.code}: {run.screen.strip()[-300:]}")
+    return float(len(re.findall(r"^<localhost> EXEC .*python", run.screen, flags=re.MULTILINE)))
+
+
+# Standard recovery and clean start
+
+
+def stale(place: stand.Local, folder: Path) -> harness.Measured:
+    """Recover it while a package is missing: its modules are built anew."""
+    place.begin()
+    shutil.rmtree(place.service.app / "node_modules" / "express")
+    return crash("standard_recovery", **offline())(place, folder)
+
+
+@functools.cache
+def npm_cache() -> str:
+    """Return the folder of npm's cache that has all packages of the service."""
+    return str(Path(hosts.run(harness.ROOT / "demo" / "build")) / "npm-cache")
+
+
+def offline() -> Mapping[str, object]:
+    """Return the variables that make ours take its packages from that cache."""
+    return {"nexus_npm_offline": True, "nexus_npm_cache": npm_cache()}
+
+
+def stale_by_hand(place: stand.Local, folder: Path) -> dict[str, float | None]:
+    """Crash it, and do what chapter 4.1 says, with that cache."""
+    return scripted("standard-by-hand", NPM_CACHE=npm_cache())(place, folder)
+
+
+def filled(name: str, mib: int) -> Callable[[], stand.Local]:
+    """Return what lays a service whose database has C(mib) MiB, a tenth of it index."""
+
+    @functools.cache
+    def lay() -> stand.Local:
+        place = stand.Local.new()
+        place.service.start()
+        place.service.kill()
+        connection = sqlite3.connect(place.service.database, isolation_level=None)
+        connection.execute("CREATE TABLE archive (id INTEGER PRIMARY KEY, ticket TEXT NOT NULL UNIQUE, body TEXT)")
+        connection.execute("PRAGMA synchronous=OFF")
+        connection.execute("PRAGMA cache_size=-500000")
+        connection.execute("BEGIN")
+        rows = mib * 1024
+        connection.executemany(
+            "INSERT INTO archive VALUES (?, ?, ?)",
+            ((i, f"TICKET-{databases.number(i):012d}-{i:09d}", databases.prose(i, 220) * 4) for i in range(1, rows)),
+        )
+        connection.execute("COMMIT")
+        connection.close()
+        size = place.service.database.stat().st_size / harness.MIB
+        if not 0.9 * mib <= size <= 1.2 * mib:
+            raise harness.BenchError(f"the database {name} has {size:.0f} MiB instead of {mib}")
+        return place
+
+    return lay
+
+
+MORE_SQLITE_TIME = {"clean_start_recovery_modules": "auto", "verification_check_budget": 120.0}
+
+
+def restarted(what: str, how: str, name: str, prepare: Callable[[], Stand], more: float) -> Measurement:
+    """Return the measurement of a crash on a host that is reached in one way."""
+    return Measurement(
+        name=name,
+        what=what,
+        how=f"{how}; the limit: the start alone, the observer asking every 20 ms",
+        prepare=prepare,
+        ours=(OURS, crash()),
+        rivals={LIMIT: limit},
+        goals=[Goal(more, against=LIMIT, figure=FIRST, more=True)],
+        drawn=FIRST,
+        needs_hosts=True,
+    )
+
+
+MEASUREMENTS = [
+    Measurement(
+        name="crash-local",
+        what="Crash, connection local",
+        how="the process is killed and outage_recover.yml started at this moment, as all the others; an observer "
+        "outside of it asks every 20 ms. The limit is the start alone. By hand: the runbook's 2.1, 2.2 and 5.1 as a "
+        "script, its sleep included. Transcribed: chapters 1, 2 and 5.1, one task a command. Confirmed is when health "
+        "and login are known to be well; the stability watch, a minute for each of them, comes after that",
+        prepare=local,
+        ours=(OURS, crash()),
+        rivals={LIMIT: limit, BY_HAND: scripted("by-hand"), TRANSCRIBED: transcribed},
+        goals=[
+            Goal(2.0, against=LIMIT, figure=FIRST, more=True),
+            Goal(0.6, against=BY_HAND, figure=CONFIRMED),
+            Goal(0.25, against=TRANSCRIBED, figure=CONFIRMED),
+        ],
+        drawn=FIRST,
+    ),
+    restarted(
+        "Crash, over SSH with sudo",
+        "a systemd host in a container, OpenSSH, an unprivileged user with sudo; the first connection included",
+        "crash-ssh",
+        lambda: host("ssh"),
+        3.0,
+    ),
+    restarted(
+        "Crash, connection podman",
+        "the same host, connection containers.podman.podman",
+        "crash-podman",
+        lambda: host("podman", name="itsm-nexus-bench-podman"),
+        3.0,
+    ),
+    Measurement(
+        name="hang-local",
+        what="Hang, connection local",
+        how="SIGSTOP; 5 probes, one a second with one second to answer. Detection is the playbook's start and the five "
+        "probes",
+        prepare=local,
+        ours=(OURS, hang),
+        rivals={LIMIT: limit},
+        goals=[Goal(2.0, against=LIMIT, figure=AFTER, rivals_figure=FIRST, more=True)],
+        drawn=FIRST,
+    ),
+    Measurement(
+        name="healthy-local",
+        what="Healthy host, connection local",
+        how="outage_recover.yml ends after detection. The rival starts Ansible for a play that does nothing",
+        prepare=local,
+        ours=(OURS, healthy()),
+        rivals={"an empty play": nothing},
+        goals=[Goal(1.5, figure=TOTAL)],
+    ),
+    Measurement(
+        name="healthy-ssh",
+        what="Healthy host, over SSH with sudo",
+        how="the same, the host as for crash-ssh",
+        prepare=lambda: host("ssh"),
+        ours=(OURS, healthy()),
+        goals=[],
+        needs_hosts=True,
+    ),
+    Measurement(
+        name="healthy-trips",
+        what="Round trips to a healthy host",
+        how="modules that are run there, counted in what the connection tells at -vvv",
+        prepare=local,
+        ours=(OURS, round_trips),
+        goals=[Goal(2, unit="round trips")],
+        rounds=1,
+    ),
+    Measurement(
+        name="standard-intact",
+        what="Standard recovery, modules intact",
+        how="a crash, with standard recovery as the only rung. By hand: the runbook's 4.1, whose npm ci builds all "
+        "of it anew, the native driver with it, as npm does by default",
+        prepare=local,
+        ours=(OURS, crash("standard_recovery")),
+        rivals={LIMIT: limit, BY_HAND: scripted("standard-by-hand")},
+        goals=[
+            Goal(0.1, against=BY_HAND, figure=FIRST),
+            Goal(3.0, against=LIMIT, figure=FIRST, more=True),
+        ],
+        drawn=FIRST,
+    ),
+    Measurement(
+        name="standard-stale",
+        what="Standard recovery, a package missing",
+        how="the same, express removed before; the modules are built beside the old ones and swapped. Both take "
+        "packages and the built driver from a cache on this machine",
+        prepare=local,
+        ours=(OURS, stale),
+        rivals={BY_HAND: stale_by_hand},
+        goals=[],
+        drawn=FIRST,
+    ),
+    Measurement(
+        name="clean-50",
+        what="Clean start, database of 50 MiB",
+        how="a crash, with the clean start as the only rung: integrity, evidence, verified backup, WAL, migrations; "
+        "clean_start_recovery_modules is auto and no package is missing",
+        prepare=filled("clean-50", 50),
+        ours=(OURS, crash("clean_start_recovery", **MORE_SQLITE_TIME)),
+        rivals={LIMIT: limit},
+        goals=[Goal(5.0, against=LIMIT, figure=FIRST, more=True)],
+        drawn=FIRST,
+    ),
+    Measurement(
+        name="clean-900",
+        what="Clean start, database of 0.9 GiB",
+        how="the same",
+        prepare=filled("clean-900", 920),
+        ours=(OURS, crash("clean_start_recovery", **MORE_SQLITE_TIME)),
+        rivals={LIMIT: limit},
+        goals=[],
+        drawn=FIRST,
+    ),
+    Measurement(
+        name="core-crash",
+        what="Crash, ansible-core 2.21",
+        how="as crash-local, the playbook run by ansible-core 2.21 on a Python that it supports; the rival is the same "
+        "playbook under the ansible-core that all else is measured with",
+        prepare=local,
+        ours=("ansible-core 2.21", by_newest(crash)),
+        rivals={f"ansible-core {core.here()}": crash()},
+        goals=[],
+    ),
+    Measurement(
+        name="core-healthy",
+        what="Healthy host, ansible-core 2.21",
+        how="as healthy-local",
+        prepare=local,
+        ours=("ansible-core 2.21", by_newest(healthy)),
+        rivals={f"ansible-core {core.here()}": healthy()},
+        goals=[],
+    ),
+]

@@ -1,0 +1,222 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Who sees which outage at all: the playbook, systemd's own restart, and monit with an HTTP check."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import harness
+import hosts
+from harness import Measurement
+
+OURS = "outage_recover.yml"
+TRIAGE = "outage_triage.yml"
+SERVED = "serves again, or the cause is named"
+NOTICED = "noticed"
+SYSTEMD = "systemd Restart=always"
+MONIT = "monit"
+LONGEST = 60.0  # seconds after which an outage counts as not seen
+SETTLED = 35.0  # seconds: for the first thirty, monit does not judge a process that has just come up
+# The runbook's own rule: five failures in a row, a second apart, are an outage.
+MONITRC = """set daemon 1
+set log /var/log/monit.log
+set pidfile /run/monit.pid
+set statefile /run/monit.state
+set idfile /run/monit.id
+check process itsm matching "node backend/server.js"
+  start program = "/usr/bin/systemctl start itsm-system"
+  stop program = "/usr/bin/systemctl stop itsm-system"
+  if failed host 127.0.0.1 port 6443 protocol https request "/api/v1/health" with timeout 1 seconds
+    with ssl options {verify: disable} for 5 cycles then restart
+"""
+
+
+@functools.cache
+def package() -> Path:
+    """Fetch monit's Debian package; it is gone at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="itsm-nexus-bench-monit-"))
+    atexit.register(shutil.rmtree, folder)
+    folder.chmod(0o755)
+    hosts.run("apt-get", "download", "-qq", "monit", cwd=folder)
+    return next(folder.glob("monit_*.deb"))
+
+
+@functools.cache
+def host() -> hosts.Host:
+    """Return a host as it is in production, with monit laid on it but not running."""
+    place = hosts.Host.new("ssh", name="itsm-nexus-bench-seen", restart_after="10")
+    hosts.run("podman", "cp", package(), f"{place.name}:/tmp/monit.deb")
+    place.shell("dpkg --install --force-depends /tmp/monit.deb >/dev/null 2>&1; systemctl disable --now -q monit")
+    monitrc = package().parent / "monitrc"
+    monitrc.write_text(MONITRC, encoding="utf-8")
+    monitrc.chmod(0o600)
+    hosts.run("podman", "cp", monitrc, f"{place.name}:/etc/monit/monitrc")
+    place.shell("chown root: /etc/monit/monitrc && chmod 600 /etc/monit/monitrc && monit -t")
+    return place
+
+
+# The outages
+
+
+def crash(place: hosts.Host) -> None:
+    """The process is gone."""
+    place.shell(f"systemctl kill --kill-whom=all -s KILL {hosts.UNIT}")
+
+
+def hang(place: hosts.Host) -> None:
+    """The process is there and answers nothing."""
+    place.hang()
+
+
+def locked(place: hosts.Host) -> None:
+    """Another process holds the write lock; whoever writes waits, the health check does not."""
+    place.shell(
+        f"systemd-run -q --unit=bench-lock --uid=itsm /usr/bin/python3 /opt/drill/bin/hold-lock {hosts.DATABASE}"
+    )
+
+
+def fallen_back(place: hosts.Host) -> None:
+    """The certificate can not be read any more, and the restart of the night before has brought up plain HTTP only."""
+    place.shell(f"mv {KEY} {KEY}.away && systemctl restart {hosts.UNIT}")
+
+
+KEY = "/mnt/LinuxHDD/ITSM-System/backend/ssl/server.key"
+
+
+def mended(place: hosts.Host) -> None:
+    """Take away what is left of an outage."""
+    place.shell(
+        f"systemctl stop -q monit bench-lock 2>/dev/null; pkill -x monit; [ ! -e {KEY}.away ] || mv {KEY}.away {KEY};"
+        f"rm -f /run/monit.*; systemctl kill --kill-whom=all -s CONT {hosts.UNIT}; systemctl reset-failed {hosts.UNIT};"
+        f"systemctl restart {hosts.UNIT}"
+    )
+    place.begin()
+
+
+# Who sees them
+
+Works = Callable[[hosts.Host], bool]
+
+
+def serves(place: hosts.Host) -> bool:
+    """Whether it answers over HTTPS and takes a write."""
+    if not place.observer.healthy():
+        return False
+    asked = subprocess.run(
+        [
+            *("curl", "-skf", "--max-time", "1", "--json", '{"title": "written by the benchmark"}'),
+            f"https://{place.observer.host}:{place.observer.port}/api/v1/incidents",
+        ],
+        capture_output=True,
+        check=False,
+    )
+    return asked.returncode == 0
+
+
+def until_served(place: hosts.Host) -> float | None:
+    """Return the seconds until it serves again, none where it does not."""
+    begun = time.time()
+    while time.time() - begun < LONGEST:
+        if serves(place):
+            return time.time() - begun
+        time.sleep(0.1)
+    return None
+
+
+def by_systemd(outage: Callable[[hosts.Host], None]) -> harness.Contender:
+    """Return what leaves it to the unit alone."""
+
+    def measure(place: hosts.Host, _folder: Path) -> dict[str, float | None]:
+        mended(place)
+        outage(place)
+        return {SERVED: until_served(place)}
+
+    return measure
+
+
+def by_monit(outage: Callable[[hosts.Host], None]) -> harness.Contender:
+    """Return what leaves it to monit and the unit."""
+
+    def measure(place: hosts.Host, _folder: Path) -> dict[str, float | None]:
+        mended(place)
+        place.shell("monit -c /etc/monit/monitrc")
+        time.sleep(SETTLED)
+        place.shell(": >/var/log/monit.log")
+        outage(place)
+        served = until_served(place)
+        noticed = "trying to restart" in place.shell("cat /var/log/monit.log")
+        return {SERVED: served, NOTICED: served if served is not None else LONGEST if noticed else None}
+
+    return measure
+
+
+def by_playbook(outage: Callable[[hosts.Host], None], cause: str = "") -> harness.Contender:
+    """Return what runs the playbook at that moment; C(cause) is what it has to name where no restart can help."""
+
+    def measure(place: hosts.Host, folder: Path) -> dict[str, float | None]:
+        mended(place)
+        outage(place)
+        run = place.play("playbooks/outage_recover.yml", folder, verification_deadline=5.0)
+        if cause:
+            named = f"cause       {cause}" in run.screen or f"({cause}" in run.screen
+            return {SERVED: run.ended - run.started if run.code != 0 and named else None}
+        if run.code != 0 or not serves(place):
+            return {SERVED: None}
+        return {SERVED: run.moment("Wait for the first healthy answer and log in") - run.started}
+
+    return measure
+
+
+def by_triage(outage: Callable[[hosts.Host], None], cause: str) -> harness.Contender:
+    """Return what asks for the cause alone; that it names C(cause) is all it can do."""
+
+    def measure(place: hosts.Host, folder: Path) -> dict[str, float | None]:
+        mended(place)
+        outage(place)
+        run = place.play("playbooks/outage_triage.yml", folder)
+        if run.code != 0:
+            raise harness.BenchError(f"it ended with code {run.code}: {run.screen.strip()[-300:]}")
+        return {SERVED: run.ended - run.started if cause in run.screen else None}
+
+    return measure
+
+
+def seen(
+    name: str, what: str, outage: Callable[[hosts.Host], None], how: str, *, cause: str, mends: bool = True
+) -> Measurement:
+    """Return the measurement of one outage; C(mends) says whether a recovery can bring the service back."""
+    return Measurement(
+        name=f"seen-{name}",
+        what=what,
+        how=f"{how}. The playbook is started at the moment of the outage, as a monitoring system or a person does; "
+        "monit asks every second with one second to answer and acts after five failures, the unit has RestartSec=10; "
+        f"not seen means not within {LONGEST:.0f} s. One round each: the point is whether it is seen at all",
+        prepare=host,
+        ours=(OURS, by_playbook(outage, "" if mends else cause)),
+        rivals={TRIAGE: by_triage(outage, cause), SYSTEMD: by_systemd(outage), MONIT: by_monit(outage)},
+        goals=[],
+        rounds=1,
+        needs_hosts=True,
+    )
+
+
+MEASUREMENTS = [
+    seen("crash", "Crash", crash, "the process is killed", cause="killed"),
+    seen("hang", "Hang", hang, "SIGSTOP", cause="hung"),
+    seen("lock", "Hung database", locked, "another process holds the write lock", cause="db_locked", mends=False),
+    seen(
+        *("http", "Silent HTTP fall-back", fallen_back, "the key can not be read, HTTPS is dead"),
+        cause="tls_expired",
+        mends=False,
+    ),
+]

@@ -1,0 +1,274 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A service to break and to bring back, an observer outside of it, and runs of the project's playbooks against it."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import signal
+import ssl
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import harness
+import yaml
+
+sys.path.insert(0, str(harness.ROOT / "tests" / "integration"))
+from conftest import Service
+
+POLL = 0.02  # seconds between two looks of the observer
+LONGEST = 300.0
+_GAP = 0.02
+INCIDENT = "itsm_nexus.runbook.incident"
+# Names of tasks by which the times of a run are found in its timeline.
+CONFIRMED = "Wait for the first healthy answer and log in"
+DETECTED = "Probe the service's health"
+CLOSING = "Put what was tried on record"
+
+
+@dataclass(frozen=True)
+class Observer:
+    """Asks the service's health over HTTPS from outside, every 20 ms, whoever brings it back."""
+
+    host: str
+    port: int
+
+    def healthy(self) -> bool:
+        """Ask once."""
+        connection = http.client.HTTPSConnection(self.host, self.port, timeout=1, context=_UNVERIFIED)
+        try:
+            connection.request("GET", "/api/v1/health")
+            answer = connection.getresponse()
+            return answer.status == 200 and json.loads(answer.read())["status"].lower() == "ok"
+        except (OSError, ValueError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def wait(self, *, until: bool = True, longest: float = LONGEST) -> None:
+        """Wait for an answer, or for the end of all answers. Raises BenchError."""
+        give_up = time.monotonic() + longest
+        while self.healthy() != until:
+            if time.monotonic() > give_up:
+                raise harness.BenchError(f"it is {'not ' if until else ''}healthy after {longest:.0f} s")
+            time.sleep(POLL)
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[Callable[[], float]]:
+        """Look for the first healthy answer meanwhile; the answer is its moment (time.time), asked for afterwards."""
+        first: list[float] = []
+        over = threading.Event()
+
+        def look() -> None:
+            while not over.is_set() and not first:
+                if self.healthy():
+                    first.append(time.time())
+                over.wait(POLL)
+
+        watcher = threading.Thread(target=look)
+        watcher.start()
+
+        def moment() -> float:
+            if not first:
+                raise harness.BenchError("no healthy answer was seen")
+            return first[0]
+
+        try:
+            yield moment
+        finally:
+            over.set()
+            watcher.join()
+
+
+_UNVERIFIED = ssl.create_default_context()
+_UNVERIFIED.check_hostname = False
+_UNVERIFIED.verify_mode = ssl.CERT_NONE
+
+
+@dataclass
+class Run:
+    """A finished run of a playbook, with what its timeline says."""
+
+    code: int
+    screen: str
+    started: float  # time.time
+    ended: float
+    cpu: float  # seconds of ansible-playbook and all that it started here
+    memory: float  # MiB, of the largest process among them
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    def moment(self, task: str, *, end: bool = True) -> float:
+        """Return when a task ended, or began, as time.time. Raises BenchError."""
+        for event in self.events:
+            if event["kind"] == "task" and event.get("task") == task:
+                began = _epoch(event["start"])
+                return began + float(event["duration"]) if end else began
+        raise harness.BenchError(f"its timeline has no task {task!r}")
+
+    def profile(self, *, until: float) -> list[tuple[float, float, str]]:
+        """Return what it did up to a moment; a task that was skipped is no step of its own, only time in between."""
+        steps, over = [], self.started
+        for event in self.events:
+            if event["kind"] == "run_start":
+                steps.append((0.0, _epoch(event["at"]) - self.started, "ansible-playbook starts"))
+                over = _epoch(event["at"])
+            elif event["kind"] == "task" and "start" in event and _epoch(event["start"]) < until:
+                began, action = _epoch(event["start"]), str(event["action"])
+                if began - over >= _GAP:
+                    steps.append((over - self.started, began - over, "(loading, and tasks that were skipped)"))
+                what = f"`{action.rsplit('.', 1)[-1]}` {event['task']}"
+                steps.append((began - self.started, float(event["duration"]), what))
+                over = began + float(event["duration"])
+        return steps
+
+    def seen(self, module: str) -> dict[str, Any]:
+        """Return what the timeline keeps of a module's first result."""
+        for event in self.events:
+            if event["kind"] == "task" and event.get("action") == f"itsm_nexus.runbook.{module}":
+                return dict(event.get("data", {}))
+        raise harness.BenchError(f"its timeline has no {module}")
+
+
+def _epoch(text: str) -> float:
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+
+
+@dataclass
+class Stand:
+    """A place with a service in it. What it is told to do is done when the call returns."""
+
+    observer: Observer
+    inventory: Sequence[str]
+    variables: dict[str, Any]
+
+    def begin(self) -> None:
+        """Have it sound and as new, with no incident on record."""
+        raise NotImplementedError
+
+    def crash(self) -> None:
+        """Kill the service; it is gone, but not missed yet."""
+        raise NotImplementedError
+
+    def hang(self) -> None:
+        """Let it answer no more, and stay."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Start it with as little as it takes."""
+        raise NotImplementedError
+
+    def play(self, playbook: str, folder: Path, *, program: str = "ansible-playbook", **changes: Any) -> Run:
+        """Run a playbook with a postmortem in C(folder). What it came to is for the caller to judge."""
+        variables = folder / "variables.yml"
+        variables.touch(mode=0o600)
+        variables.write_text(yaml.safe_dump({**self.variables, **changes}), encoding="utf-8")
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+        environment |= {"LC_ALL": "C.UTF-8", "ITSM_NEXUS_POSTMORTEM_DIR": str(folder / "postmortems")}
+        with (folder / "screen").open("w+", encoding="utf-8") as screen:
+            started = time.time()
+            process = subprocess.Popen(
+                [program, *self.inventory, playbook, "-e", f"@{variables}"],
+                cwd=harness.ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=screen,
+                stderr=subprocess.STDOUT,
+            )
+            _pid, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            ended = time.time()
+            screen.seek(0)
+            told = screen.read()
+        events = [
+            json.loads(line)
+            for file in sorted((folder / "postmortems").glob("*.jsonl"))
+            for line in file.read_text(encoding="utf-8").splitlines()
+        ]
+        return Run(
+            code=process.returncode,
+            screen=told,
+            started=started,
+            ended=ended,
+            cpu=usage.ru_utime + usage.ru_stime,
+            memory=usage.ru_maxrss / 1024,
+            events=events,
+        )
+
+    def recover(self, folder: Path, *, rung: str = "restart", program: str = "ansible-playbook", **changes: Any) -> Run:
+        """Recover it by C(rung). Raises BenchError where that rung did not bring it back."""
+        run = self.play("playbooks/outage_recover.yml", folder, program=program, outage_recover_rungs=[rung], **changes)
+        if run.code != 0 or f"{rung} held" not in run.screen:
+            raise harness.BenchError(f"it ended with code {run.code}: {run.screen.strip()[-600:]}")
+        return run
+
+
+@dataclass
+class Local(Stand):
+    """The service on this machine, started by hand; connection local."""
+
+    service: Service
+
+    @classmethod
+    def new(cls) -> Local:
+        """Lay a service of its own; it is gone at the end of the benchmark."""
+        folder = Path(tempfile.mkdtemp(prefix="itsm-nexus-bench-"))
+        atexit.register(shutil.rmtree, folder)
+        service = Service(folder / "service")
+        service.install()
+        atexit.register(service.kill)
+        return cls(
+            observer=Observer("127.0.0.1", service.https_port),
+            inventory=["-i", "inventories/demo"],
+            variables={**service.variables(), "detection_interval": 1.0},
+            service=service,
+        )
+
+    def begin(self) -> None:
+        shutil.rmtree(self.service.state, ignore_errors=True)
+        if not self.observer.healthy():
+            self.service.kill()
+            self.service.start()
+
+    def crash(self) -> None:
+        self.service.kill()
+
+    def hang(self) -> None:
+        self.service.signal(signal.SIGSTOP)
+
+    def start(self) -> None:
+        with self.service.log.open("ab") as log:
+            subprocess.Popen(
+                ["node", "backend/server.js"],
+                cwd=self.service.app,
+                env={**self.service.environment(), "PATH": os.environ["PATH"]},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def describe(self) -> Mapping[str, str]:
+        """Return what a script has to know of it."""
+        service = self.service
+        return {
+            "APP_DIR": str(service.app),
+            "ENVIRONMENT_FILE": str(service.environment_file),
+            "LOG_FILE": str(service.log),
+            "HTTPS_PORT": str(service.https_port),
+            "HTTP_PORT": str(service.http_port),
+        }
