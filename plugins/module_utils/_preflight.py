@@ -11,17 +11,19 @@ another command), that is a mismatch: what the service uses is believed, and tol
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import pwd
 import re
 import stat
 import threading
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Set
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _command,
     _environment,
     _node_process,
+    _parts,
     _procfs,
     _unit_dropin,
     _untrusted,
@@ -31,6 +33,10 @@ MANAGERS = ("systemd", "process")
 _UNIT_PROPERTIES = ("LoadState", "User", "WorkingDirectory", "ExecStart", "MainPID", "Environment", "EnvironmentFiles")
 _NODE = ("node", "nodejs")
 _NODE_TIMEOUT = 10.0
+# A disk of which nothing is heard by then is not looked at: whoever does waits until its server is back.
+_DISK_TIMEOUT = 3.0
+_SILENT = f"must be on a disk that answers; this one has not within {_DISK_TIMEOUT:g} s"
+_PATHS = ("app_dir", "environment_file", "db_path", "log_file", "state_dir", "pid_file")
 _ARGV = re.compile(r"argv\[\]=(.*?) ; ignore_errors=")
 _NUMBER = re.compile(r"[0-9]{1,5}\Z")
 _EXPORT = re.compile(r"^[ \t]*export[ \t]+([A-Za-z_]\w*)=", re.MULTILINE)
@@ -90,6 +96,7 @@ class _Preflight:
         self.account: Optional[pwd.struct_passwd] = None
         self.environment: Dict[str, str] = {}
         self._main_pid = 0
+        self._silent: Set[str] = set()
         self._run = run
         self._proc_root = proc_root
 
@@ -102,6 +109,17 @@ class _Preflight:
     def mismatch(self, name: str, found: Any, message: str) -> None:
         value = getattr(self.config, name)
         self.mismatches.append({"variable": f"nexus_{name}", "value": value, "found": found, "message": message})
+
+    def ask_disks(self) -> None:
+        """Note what is on a disk that does not answer. To be called before there are threads."""
+        paths = {name: getattr(self.config, name) for name in _PATHS}
+        probes = {
+            name: functools.partial(os.path.exists, _absolute(path, app_dir=self.config.app_dir))
+            for name, path in paths.items()
+            if path and "\0" not in path
+        }
+        answers = _parts.ask(probes, timeout=_DISK_TIMEOUT)
+        self._silent = {name for name, answer in answers.items() if answer.error == _parts.TIMED_OUT}
 
     # What the inventory says, on its own
 
@@ -119,6 +137,8 @@ class _Preflight:
         path = self.config.app_dir
         if not os.path.isabs(path):
             self.problem("app_dir", "must be an absolute path")
+        elif "app_dir" in self._silent:
+            self.problem("app_dir", _SILENT)
         elif not os.path.isdir(path):
             self.problem("app_dir", "must be a folder on this host; it does not exist or is none")
         else:
@@ -144,15 +164,19 @@ class _Preflight:
             return
         for name in ("log_file", "pid_file"):
             path = getattr(self.config, name)
-            if not os.path.isabs(path) or os.path.isdir(path):
+            if name in self._silent:
+                self.problem(name, _SILENT)
+            elif not os.path.isabs(path) or os.path.isdir(path):
                 self.problem(name, "must be the absolute path of a file")
         folder = os.path.dirname(self.config.log_file)
-        if os.path.isabs(folder) and not os.path.isdir(folder):
+        if "log_file" not in self._silent and os.path.isabs(folder) and not os.path.isdir(folder):
             self.problem("log_file", f"must be in a folder that exists; {folder} does not")
 
     def compare_log_file(self) -> None:
         path = self.config.log_file
-        if path and (not os.path.isabs(path) or os.path.isdir(path)):
+        if "log_file" in self._silent:
+            self.mismatch("log_file", None, "its disk does not answer")
+        elif path and (not os.path.isabs(path) or os.path.isdir(path)):
             self.problem("log_file", "must be the absolute path of a file, or empty for none")
         elif path and not os.path.exists(path):
             self.mismatch(
@@ -163,6 +187,9 @@ class _Preflight:
         path = self.config.state_dir
         if not os.path.isabs(path):
             self.problem("state_dir", "must be an absolute path")
+            return
+        if "state_dir" in self._silent:
+            self.problem("state_dir", _SILENT)
             return
         nearest = os.path.normpath(path)
         while not os.path.lexists(nearest):
@@ -189,6 +216,9 @@ class _Preflight:
             return
         if not os.path.isabs(path):
             self.problem("environment_file", "must be an absolute path, or empty for none")
+            return
+        if "environment_file" in self._silent:
+            self.problem("environment_file", _SILENT)
             return
         try:
             text = _environment.read_text(path)
@@ -265,7 +295,7 @@ class _Preflight:
 
     def compare_unit(self, properties: Mapping[str, str]) -> None:
         folder = properties.get("WorkingDirectory", "").lstrip("!-")
-        if os.path.realpath(folder) != os.path.realpath(self.config.app_dir):
+        if "app_dir" not in self._silent and os.path.realpath(folder) != os.path.realpath(self.config.app_dir):
             self.mismatch("app_dir", folder, "the unit has another WorkingDirectory")
         user = properties.get("User", "") or "root"
         if user not in (self.config.user, str(self.account.pw_uid) if self.account else ""):
@@ -292,6 +322,9 @@ class _Preflight:
         wanted = self.config.db_path
         if not wanted or "\0" in wanted:
             self.problem("db_path", "must be the path of the database file")
+            return None
+        if "db_path" in self._silent:
+            self.problem("db_path", _SILENT)
             return None
         environment = self.running_environment()
         wanted = _absolute(wanted, app_dir=self.config.app_dir)
@@ -325,7 +358,7 @@ class _Preflight:
             app_dir=self.config.app_dir,
             command=self.config.command,
             user=self.config.user,
-            pid_file=self.config.pid_file,
+            pid_file="" if "pid_file" in self._silent else self.config.pid_file,
         )
         try:
             return [process.pid for process in _node_process.find(service, proc_root=self._proc_root)]
@@ -336,6 +369,7 @@ class _Preflight:
 def examine(config: Config, *, run: _command.Runner = _command.run, proc_root: str = "/proc") -> Dict[str, Any]:
     """Compare the inventory with this host, change nothing, and return what the module returns."""
     look = _Preflight(config, run=run, proc_root=proc_root)
+    look.ask_disks()
     asked: Optional[_Thread] = None
     if config.manager not in MANAGERS:
         look.problem("manager", f"must be one of {', '.join(MANAGERS)}")

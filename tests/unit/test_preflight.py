@@ -102,6 +102,29 @@ def test_true_configuration(config, tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize("name", ["app_dir", "environment_file", "db_path", "state_dir", "pid_file", "log_file"])
+def test_a_disk_that_does_not_answer_is_told_and_not_waited_for(config, dead_mount, monkeypatch, name):
+    monkeypatch.setattr(_preflight, "_DISK_TIMEOUT", 0.5)
+    started = time.monotonic()
+    result = examine(config, **{name: f"{dead_mount}/x"})
+    assert time.monotonic() - started < 20
+    (problem,) = (each for each in result["problems"] if each["variable"] == f"nexus_{name}")
+    assert "must be on a disk that answers" in problem["message"]
+
+
+def test_a_log_of_a_unit_on_such_a_disk_keeps_from_nothing(config, dead_mount, monkeypatch):
+    monkeypatch.setattr(_preflight, "_DISK_TIMEOUT", 0.5)
+    unit = {
+        "LoadState": "loaded",
+        "User": config.user,
+        "WorkingDirectory": config.app_dir,
+        "ExecStart": "{ path=/usr/bin/node ; argv[]=/usr/bin/node backend/server.js ; ignore_errors=no ; }",
+    }
+    result = examine(config, host=Host(unit=unit), manager="systemd", log_file=f"{dead_mount}/server.log")
+    assert result["ok"]
+    assert [each["message"] for each in result["mismatches"]] == ["its disk does not answer"]
+
+
 def test_node_is_really_asked(config):
     assert _preflight.examine(config)["resolved"]["node"]["version"] == "20.19.2"
 

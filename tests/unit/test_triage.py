@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import ctypes
 import dataclasses
 import json
 import os
@@ -364,25 +363,6 @@ def test_what_hangs_costs_its_part_and_not_the_pass(service, tmp_path, dead_disk
     assert result["facts"]["process"]["state"] == "running"
     # It does write to another log.
     assert causes(result) == ["config_mismatch"]
-
-
-@pytest.fixture
-def dead_mount(tmp_path):
-    """A mount whose file system never answers, as that of a server which is gone."""
-    place = tmp_path / "dead"
-    place.mkdir()
-    try:
-        device = os.open("/dev/fuse", os.O_RDWR)
-    except OSError:
-        pytest.skip("no /dev/fuse here")
-    library = ctypes.CDLL(None, use_errno=True)
-    options = f"fd={device},rootmode=40000,user_id=0,group_id=0"
-    if library.mount(b"dead", os.fsencode(place), b"fuse.dead", 0, options.encode()) != 0:
-        os.close(device)
-        pytest.skip(f"no mounting here: {os.strerror(ctypes.get_errno())}")
-    yield place
-    os.close(device)
-    library.umount2(os.fsencode(place), 2)
 
 
 @pytest.mark.parametrize(

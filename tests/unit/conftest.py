@@ -1,0 +1,29 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+import pytest
+
+
+@pytest.fixture
+def dead_mount(tmp_path):
+    """A mount whose file system never answers, as that of a server which is gone."""
+    place = tmp_path / "dead"
+    place.mkdir()
+    try:
+        device = os.open("/dev/fuse", os.O_RDWR)
+    except OSError:
+        pytest.skip("no /dev/fuse here")
+    library = ctypes.CDLL(None, use_errno=True)
+    options = f"fd={device},rootmode=40000,user_id=0,group_id=0"
+    if library.mount(b"dead", os.fsencode(place), b"fuse.dead", 0, options.encode()) != 0:
+        os.close(device)
+        pytest.skip(f"no mounting here: {os.strerror(ctypes.get_errno())}")
+    yield place
+    os.close(device)
+    library.umount2(os.fsencode(place), 2)
