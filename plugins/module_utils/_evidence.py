@@ -238,6 +238,8 @@ def save(
 ) -> Saved:
     """Write C(files) (see L(_triage_question)) as the bundle of C(incident) and say where it is.
 
+    Their texts go through C(redact), but for those that are C(redacted) already.
+
     All passes on one incident together stay below C(limit) bytes; the first files come first. Where C(state_dir) has no
     room, cannot be written to, or does not answer within C(timeout) seconds (or, without C(home_answers), is known not
     to), the next of C(elsewhere) that can is taken; where none has room for all of it, the one with the most for a
@@ -255,7 +257,11 @@ def save(
         return _plain.text(redact(str(text)))
 
     contents: _Content = [
-        ({**item, "source": clean(item["source"])}, clean(item["text"]).encode("utf-8", "replace")) for item in files
+        (
+            {**item, "source": clean(item["source"])},
+            (str(item["text"]) if item.get("redacted") else clean(item["text"])).encode("utf-8", "replace"),
+        )
+        for item in files
     ]
     # Where nobody can tell which incident is open, nothing is pruned.
     spared: Optional[List[str]] = None

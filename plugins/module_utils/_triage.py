@@ -339,7 +339,9 @@ def triage(
     }
     if incident:
         summary = {name: result[name] for name in ("findings", "facts", "parts", "signs")}
-        kept = [file("triage.json", "this pass", json.dumps(summary, indent=1, sort_keys=True)), *done.evidence]
+        # Redacted as data: as text, a number beside a name that tells of secrets would be taken out with its JSON.
+        told = json.dumps(redactor.value(summary), indent=1, sort_keys=True)
+        kept = [{**file("triage.json", "this pass", told), "redacted": True}, *done.evidence]
         not_reached = {name: report for name, report in result["parts"].items() if not isinstance(report, float)}
         try:
             saved = _evidence.save(

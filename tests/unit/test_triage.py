@@ -183,6 +183,7 @@ def test_no_secret_leaves_the_host_wherever_it_was(service, tmp_path):
     service.start()
     with contextlib.closing(sqlite3.connect(app / "itsm.db")) as base, base:
         base.execute("CREATE TABLE tokens (token TEXT)")
+        base.execute("CREATE TABLE api_token (token TEXT)")
         base.execute("INSERT INTO tokens VALUES (?)", (CANARIES["database"],))
     now = _clock.now()
     known = [CANARIES[name] for name in CANARIES if name not in ("log", "journal", "database")]
@@ -237,6 +238,9 @@ def test_no_secret_leaves_the_host_wherever_it_was(service, tmp_path):
             spelled = (json.dumps(canary)[1:-1], json.dumps(canary, ensure_ascii=False)[1:-1])
             for form in (canary, *spelled, urllib.parse.quote(canary, safe=""), encoded, canary[:9]):
                 assert form not in text, f"{source} in {where}"
+    # Names that tell of secrets are there, with what is none.
+    kept = json.loads(next(text for where, text in found if where == "triage.json"))
+    assert kept["facts"]["database"]["row_counts"]["api_token"] == 0
     lines = "\n".join(result["facts"]["log"]["lines"])
     assert "bare [redacted]" in lines and "login with password=[redacted] refused" in lines
 
