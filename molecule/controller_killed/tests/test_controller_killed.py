@@ -29,8 +29,8 @@ POINTS = [
     ("Back up the database and read the backup back", 0.5),
     ("Let SQLite move the WAL into the database", 0.3),
     ("Rebuild the dependencies beside the old ones", 0.4),
-    ("Bring the schema up to date", 0.6),
     ("Wait for the first healthy answer and log in", 0.5),
+    ("Watch that it stays up", 0.6),
     ("Complete the incident's record and free its lock", 0.2),
 ]
 FEW = (1, 5, 7, 9)
@@ -119,4 +119,5 @@ def assert_continued(drill: Drill, run: str, left: dict[str, Any], record: dict[
 def test_a_killed_run_has_left_its_timeline(drill: Drill) -> None:
     (timeline,) = (drill.output / f"{FEW[1]}-killed").glob("*.jsonl")
     events = [json.loads(line) for line in timeline.read_text(encoding="utf-8").splitlines()]
-    assert [event["task"] for event in events if event["kind"] == "started"][-1] == POINTS[FEW[1]][0]
+    # A task or two may have begun between the point and the kill.
+    assert POINTS[FEW[1]][0] in [event["task"] for event in events if event["kind"] == "started"][-3:]
