@@ -32,7 +32,7 @@ def run(*argv: str | Path, **options: Any) -> str:
     """Run a command; return what it says. Raises BenchError."""
     done = subprocess.run([str(each) for each in argv], capture_output=True, text=True, check=False, **options)
     if done.returncode != 0:
-        raise harness.BenchError(f"{argv[0]} {argv[1]} ended with code {done.returncode}: {done.stderr.strip()[-400:]}")
+        raise harness.BenchError(f"{' '.join(map(str, argv[:2]))} ended with code {done.returncode}: {done.stderr.strip()[-400:]}")
     return done.stdout.strip()
 
 
