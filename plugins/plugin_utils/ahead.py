@@ -11,6 +11,7 @@ first; where that fails, or comes too late, nothing is lost but the time that it
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -52,6 +53,8 @@ class Packer:
         """Pack the first module of a play that works on hosts as ours do; C(source) is the play as it is written."""
         defaults = source.get("module_defaults") if isinstance(source, dict) else None
         if isinstance(defaults, dict) and _GROUP in defaults:
+            # What is loaded by now stays: no worker, and there is one a task, has to look through it for garbage.
+            gc.freeze()
             self._pack([FIRST])
 
     def begun(self, action: str) -> None:

@@ -32,7 +32,8 @@ def run(*argv: str | Path, **options: Any) -> str:
     """Run a command; return what it says. Raises BenchError."""
     done = subprocess.run([str(each) for each in argv], capture_output=True, text=True, check=False, **options)
     if done.returncode != 0:
-        raise harness.BenchError(f"{' '.join(map(str, argv[:2]))} ended with code {done.returncode}: {done.stderr.strip()[-400:]}")
+        what = " ".join(str(each) for each in argv[:2])
+        raise harness.BenchError(f"{what} ended with code {done.returncode}: {done.stderr.strip()[-400:]}")
     return done.stdout.strip()
 
 
