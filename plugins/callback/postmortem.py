@@ -190,6 +190,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     @_guarded
     def v2_runner_on_ok(self, result: Any) -> None:
         host, task, fields = _parts(result)
+        self._packer.ended(_action(task), fields)
         verdict = _verdict(task, fields, host)
         if verdict is not None:
             self._record(kind="outcome", host=host, data=verdict)

@@ -15,7 +15,7 @@ import gc
 import os
 import signal
 import sys
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from ansible import constants
 from ansible.executor import module_common
@@ -32,7 +32,7 @@ FIRST = "service_preflight"
 # What usually follows a module, on the way to a healthy answer.
 FOLLOWERS: Dict[str, Tuple[str, ...]] = {
     "service_preflight": ("health_probe",),
-    "incident": ("triage_info", "node_process"),
+    "health_probe": ("incident", "triage_info", "node_process"),
     "node_process": ("sqlite_check",),
     "sqlite_check": ("sqlite_backup",),
     "sqlite_backup": ("sqlite_wal",),
@@ -63,6 +63,11 @@ class Packer:
         if name:
             self._known.append(name)
             self._pack(FOLLOWERS.get(name, ()))
+
+    def ended(self, action: str, fields: Mapping[str, Any]) -> None:
+        """Stop where nothing follows: the service is well. Call it with the result of a task that went well."""
+        if whitelist.own_module(action) == "health_probe" and fields.get("healthy"):
+            self.end()
 
     def _pack(self, names: Sequence[str]) -> None:
         fresh = [name for name in names if name not in self._known]
