@@ -50,6 +50,8 @@ def service() -> Path:
     shutil.copytree(cache / "npm-cache", laid / "npm-cache")
     for name in ("itsm-system.service", "certificate"):
         shutil.copy(harness.ROOT / "demo" / name, laid / name)
+    # The rule of sudo that the recovery's account has there.
+    shutil.copy(harness.ROOT / "docs" / "sudoers", laid / "sudoers")
     for key in (laid / "ssh_host_ed25519_key", login / "id_ed25519"):
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", key)
     shutil.copy(login / "id_ed25519.pub", laid / "authorized_keys")
@@ -91,7 +93,8 @@ class Host(stand.Stand):
             "ssh": {
                 "ansible_connection": "ansible.builtin.ssh",
                 "ansible_host": address,
-                "ansible_user": "oncall",
+                "ansible_user": "itsm-runbook",
+                "ansible_pipelining": True,
                 "ansible_become": True,
                 "ansible_ssh_private_key_file": str(folder / "login" / "id_ed25519"),
                 "ansible_ssh_common_args": f"-o UserKnownHostsFile={folder}/login/known_hosts -o IdentitiesOnly=yes",

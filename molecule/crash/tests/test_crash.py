@@ -23,7 +23,7 @@ def test_unit_runs_one_new_process(drill: Drill) -> None:
 
 
 def test_recovery_came_over_openssh(drill: Drill) -> None:
-    assert "Accepted publickey for oncall" in drill.host.check_output("journalctl --unit ssh --no-pager")
+    assert "Accepted publickey for itsm-runbook" in drill.host.check_output("journalctl --unit ssh --no-pager")
 
 
 def test_incident_is_closed(drill: Drill) -> None:
