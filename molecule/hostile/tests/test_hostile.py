@@ -1,0 +1,114 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A host whose service was taken over: recovered all the same, in time, and nothing gets in or out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from drills import STATE_DIR, Drill
+
+RUNS = ("recover", "login")
+# What a terminal obeys, line ends and tabs apart, and what turns the direction of reading.
+ACTIVE = re.compile("[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def written(drill: Drill) -> list[Path]:
+    """All that the runs wrote on this machine: the screens at -vvv, timelines and documents."""
+    screens = [drill.output / f"{run}.log" for run in RUNS]
+    return [*screens, *(path for run in RUNS for path in (drill.output / run).glob("*"))]
+
+
+def test_the_service_is_back_with_every_row(drill: Drill) -> None:
+    drill.assert_serves()
+    drill.assert_every_row_is_there()
+    told = drill.postmortem()
+    assert (told["outcome"], told["data_loss"]) == ("recovered", "none")
+
+
+def test_in_time(drill: Drill) -> None:
+    told = drill.postmortem("recover")
+    looks = [step for step in told["steps"] if str(step["action"]).endswith(".triage_info")]
+    # The log has 2 GiB and the journal a million lines; a part that is slow costs its own time alone.
+    assert looks and all(look["seconds"] < 40 for look in looks)
+    assert [look for look in looks if look["status"] == "failed"] == []
+
+
+def test_nothing_secret_gets_out(drill: Drill) -> None:
+    for path in written(drill):
+        text = path.read_text(encoding="utf-8", errors="replace")
+        # Names of what was planted may be told, its content not.
+        assert re.findall(r"canary-of-[\w-]+", text) == [], path
+
+
+def test_nothing_secret_stays_on_the_host(drill: Drill) -> None:
+    # Its own copies of the database apart, which are secret as a whole.
+    places = f"{STATE_DIR} /run/itsm-runbook /tmp /var/tmp /root/.ansible /home/itsm-runbook /etc/systemd/system"
+    found = drill.host.run(f"grep --recursive --files-with-matches --text canary-of- {places}")
+    assert found.stdout == ""
+
+
+def test_nothing_is_left_that_others_may_read_or_guess(drill: Drill) -> None:
+    for place in (STATE_DIR, "/run/itsm-runbook"):
+        others = drill.host.check_output(f"find {place} ! -user root -o -perm /077 ! -type l")
+        assert others == ""
+    assert drill.host.check_output("find /tmp /var/tmp -name 'itsm*' -o -name 'ansible*'") == ""
+
+
+def test_nothing_of_the_host_is_run_here_or_as_root(drill: Drill) -> None:
+    assert not Path("/tmp/hostile-owned").exists()
+    assert not drill.host.file("/tmp/hostile-owned").exists
+    # It was asked for its version, by the user whose it is.
+    uid = drill.host.check_output("id --user itsm")
+    assert set(drill.host.check_output("cat /mnt/LinuxHDD/evil/ran-as").split()) == {uid}
+
+
+def test_what_is_roots_is_as_it_was(drill: Drill) -> None:
+    assert drill.host.run("sha256sum --check --quiet /opt/drill/output/precious.sha256").rc == 0
+    assert drill.host.check_output("ls -A /root/canary.d") == ""
+    for name in ("/root/canary.env", "/root/canary.log", "/etc/shadow"):
+        file = drill.host.file(name)
+        assert (file.user, file.mode & 0o007) == ("root", 0)
+
+
+def test_nothing_that_a_terminal_obeys_is_shown(drill: Drill) -> None:
+    for path in written(drill):
+        text = path.read_text(encoding="utf-8", errors="replace")
+        assert ACTIVE.findall(text) == [], path
+    evidence = drill.host.check_output(f"find {STATE_DIR}/evidence -type f ! -name 'itsm.db*'").split("\n")
+    assert evidence
+    for name in evidence:
+        content = drill.host.file(name).content.decode("utf-8", "replace")
+        assert ACTIVE.findall(content) == [], name
+
+
+def test_the_documents_are_inert(drill: Drill) -> None:
+    (page,) = (drill.output / "recover").glob("INC-*.html")
+    text = page.read_text(encoding="utf-8")
+    assert "Content-Security-Policy" in text and "default-src" in text
+    assert "alert(1)" in text, "what the log said is not even there"
+    assert not re.search(r"<(?:script|img|iframe|object|embed|form|base)\b", text)
+    (document,) = (drill.output / "recover").glob("INC-*.md")
+    text = document.read_text(encoding="utf-8")
+    # In a span of code nothing has a meaning.
+    prose = re.sub(r"(?<![\\`])(`+)(?!`)(.+?)(?<!`)\1(?!`)", "", text)
+    assert not re.search(r"<(?:script|img)\b", prose)
+    assert not re.search(r"(?<!\\)\]\(javascript:", prose)
+    assert "@everyone" not in prose
+    assert len(re.findall("(?m)^```mermaid", text)) <= 1
+
+
+def test_it_had_the_documented_sudo_rules_and_no_other(drill: Drill) -> None:
+    documented = (drill.output.parents[1] / "docs" / "sudoers").read_text(encoding="utf-8")
+    rules = [line for line in documented.splitlines() if line and not line.startswith("#")]
+    assert len(rules) == 1
+    allowed = drill.host.check_output("sudo --list --other-user=itsm-runbook")
+    assert [line.strip() for line in allowed.splitlines() if "NOPASSWD" in line] == [rules[0].partition("=")[2]]
+    for command in ("/bin/sh", "/bin/sh -c id", "/usr/bin/python3", "/bin/sh -c 'echo BECOME-SUCCESS-x ; /usr/bin/id'"):
+        refused = drill.host.run(f"runuser -u itsm-runbook -- sudo -n {command}")
+        assert refused.rc == 1 and not refused.stdout, command
+    as_others = "runuser -u itsm-runbook -- sudo -n -u itsm /bin/sh -c 'echo BECOME-SUCCESS-x ; /usr/bin/python3'"
+    assert drill.host.run(as_others).rc == 1
