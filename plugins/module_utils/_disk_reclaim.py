@@ -128,7 +128,7 @@ def _protect(paths: Sequence[str], folders: Sequence[str]) -> _Protected:
     names: Set[str] = set()
     identities: Set[Identity] = set()
     for path in paths:
-        for name in {path, os.path.realpath(path)}:
+        for name in sorted({path, os.path.realpath(path)}):
             for suffix in ("", *_SIDE_FILES):
                 names.add(os.path.normpath(name + suffix))
                 with contextlib.suppress(OSError):

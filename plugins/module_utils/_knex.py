@@ -285,7 +285,8 @@ class Migrator:
 
     @staticmethod
     def _fill(path: str, tables: Tables) -> None:
-        with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection = sqlite3.connect(path)
+        with contextlib.closing(connection), connection:
             for name, sql, rows in tables.tables:
                 connection.execute(sql)
                 for row in rows:

@@ -459,7 +459,7 @@ def _start(service: Service, launch: _Launch, *, proc_root: str) -> _procfs.Proc
     os.close(report)
     os.waitpid(child, 0)
     with os.fdopen(outcome, "rb") as stream:  # ends when the program runs: the descriptor is closed by exec
-        pid, _, failure = stream.read().partition(b"\n")
+        pid, _separator, failure = stream.read().partition(b"\n")
     what = f"Cannot start {' '.join(service.command)!r} in {service.app_dir}"
     if failure or not pid:
         raise NodeProcessError(f"{what}: {failure.decode('utf-8', 'replace') or 'no process came up'}")

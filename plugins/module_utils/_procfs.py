@@ -270,7 +270,7 @@ def _sockets(wanted: Set[int], *, proc_root: str) -> Iterator[Listener]:
             fields = line.split()
             if len(fields) < 10 or fields[3] != _LISTEN:
                 continue
-            address, _, port = fields[1].partition(":")
+            address, _separator, port = fields[1].partition(":")
             if int(port, 16) in wanted:
                 yield Listener(
                     port=int(port, 16), address=_address(address), inode=int(fields[9]), pids=[], uid=int(fields[7])

@@ -271,7 +271,7 @@ def _copy(
 ) -> Dict[str, Any]:
     """Make C(target), verify it, and return what is known of it. Raises OSError, SqliteError."""
     shown = printable(found.path)
-    for _ in range(_ATTEMPTS):
+    for _attempt in range(_ATTEMPTS):
         with _untrusted.acting(rights), contextlib.suppress(FileNotFoundError):
             os.unlink(target)
         with _sqlite_view.way_in(found, holders, busy_timeout=busy_timeout, deadline=deadline) as way:

@@ -320,7 +320,7 @@ def read_wal(found: Look, *, live: bool, deadline: Optional[float] = None) -> No
         return
     with _reported(found):
         if live:
-            for _ in range(_LOOKS):
+            for _look in range(_LOOKS):
                 if _read_live(found, side.path, deadline=deadline):
                     return
                 time.sleep(0.02)

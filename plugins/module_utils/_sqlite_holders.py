@@ -64,7 +64,7 @@ def survey(
     path: str, *, deadline: Optional[float] = None, proc_root: str = "/proc"
 ) -> Tuple[_sqlite_files.Look, Holders]:
     """Look at a database, at who is in it, and at its WAL. Raises SqliteError."""
-    for _ in range(_LOOKS):
+    for _look in range(_LOOKS):
         with contextlib.suppress(FileNotFoundError):
             found = _sqlite_files.look(path)
             holders = find_holders(found, proc_root=proc_root)

@@ -203,7 +203,7 @@ def _guarded(place: str) -> bool:
 def _locate(path: str) -> str:
     """Follow links from C(path) to where the database is, as SQLite does, but not through a guard."""
     current = path
-    for _ in range(40):
+    for _attempt in range(40):
         folder = "/" + os.path.realpath(os.path.dirname(current)).lstrip("/")
         current = f"{folder.rstrip('/')}/{os.path.basename(current)}"
         if not os.path.islink(current) or _guarded(current):

@@ -50,8 +50,8 @@ def timeline(words: Words, incident: model.Incident) -> Optional[Markup]:
         return None
     lanes = [(words.say("page.service"), picture.service(incident))]
     bars = picture.work(incident)
-    for role in dict.fromkeys(bar.lane for bar in bars):
-        lanes.append((prose.part(words, role), [bar for bar in bars if bar.lane == role]))
+    for role in dict.fromkeys(span.lane for span in bars):
+        lanes.append((prose.part(words, role), [span for span in bars if span.lane == role]))
     lanes = [lane for lane in lanes if lane[1]]
     marked, rows = _marks(words, incident, pieces)
     top = rows * _MARK_ROW + 12
@@ -61,8 +61,8 @@ def timeline(words: Words, incident: model.Incident) -> Optional[Markup]:
         middle = top + number * _LANE + _LANE / 2
         parts.append(_tag("line", class_="rule", x1=0, x2=_WIDTH, y1=middle + _LANE / 2, y2=middle + _LANE / 2))
         parts.append(_tag("text", name, class_="lane", x=_LEFT - 12, y=middle + 4, text_anchor="end"))
-        ends = [*(_x(pieces, bar.begin) for bar in worked[1:]), _WIDTH]
-        parts += [_bar(words, pieces, name, bar, middle, free=end) for bar, end in zip(worked, ends)]
+        ends = [*(_x(pieces, span.begin) for span in worked[1:]), _WIDTH]
+        parts += [_bar(words, pieces, name, span, middle, free=end) for span, end in zip(worked, ends)]
     parts += _breaks(pieces, top)
     parts += [_mark(name, x, row, bottom) for name, x, row in marked]
     parts += _axis(words, pieces, bottom)
@@ -84,21 +84,21 @@ def _x(pieces: Sequence[picture.Piece], at: float) -> float:
 
 
 def _bar(
-    words: Words, pieces: Sequence[picture.Piece], name: str, bar: picture.Bar, middle: float, *, free: float
+    words: Words, pieces: Sequence[picture.Piece], name: str, span: picture.Bar, middle: float, *, free: float
 ) -> Markup:
     """Return a bar and how long it took; C(free): how far to the right its lane is its own."""
-    left, right = _x(pieces, bar.begin), _x(pieces, bar.end)
+    left, right = _x(pieces, span.begin), _x(pieces, span.end)
     wide = max(right - left, 2.5)
-    took = words.duration(bar.end - bar.begin)
+    took = words.duration(span.end - span.begin)
     state = {picture.GOOD: "page.up", picture.BAD: "page.down", picture.UNSURE: "page.unsure"}
-    called = words.say(state[bar.tone]) if bar.lane == "service" else name
+    called = words.say(state[span.tone]) if span.lane == "service" else name
     title = _tag("title", words.say("label", name=called, text=took))
-    shape = _tag("rect", title, class_=f"bar {bar.tone}", x=left, y=middle - _BAR / 2, width=wide, height=_BAR, rx=3)
-    told = f"{called} {took}" if bar.lane == "service" and bar.tone == picture.BAD else took
+    shape = _tag("rect", title, class_=f"bar {span.tone}", x=left, y=middle - _BAR / 2, width=wide, height=_BAR, rx=3)
+    told = f"{called} {took}" if span.lane == "service" and span.tone == picture.BAD else took
     if _long(told) + 12 < wide:
         return _group([shape, _tag("text", told, class_="in", x=left + wide / 2, y=middle + 4, text_anchor="middle")])
     # Beside a bar that is too short for it, where that place is free.
-    if bar.lane != "service" and left + wide + 6 + _long(took) < free:
+    if span.lane != "service" and left + wide + 6 + _long(took) < free:
         return _group([shape, _tag("text", took, class_="beside", x=left + wide + 6, y=middle + 4)])
     return shape
 

@@ -25,7 +25,8 @@ OUTCOMES = ("recovered", "not_recovered", "warning", "healthy", "would_recover",
 
 
 def _says(doc: str) -> Any:
-    return dataclasses.field(metadata={"doc": doc})
+    # Called in the bodies of data classes only.
+    return dataclasses.field(metadata={"doc": doc})  # pylint: disable=invalid-field-call
 
 
 @dataclasses.dataclass

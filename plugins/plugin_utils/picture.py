@@ -68,15 +68,15 @@ def work(incident: model.Incident) -> List[Bar]:
         if step.role not in LANES or begin is None or step.kind != "task":
             continue
         end = begin + (step.seconds or 0.0)
-        bar = latest.get(step.run)
-        if bar is not None and bar.lane == step.role:
-            bar.end = max(bar.end, end)
+        span = latest.get(step.run)
+        if span is not None and span.lane == step.role:
+            span.end = max(span.end, end)
         else:
-            bar = latest[step.run] = Bar(step.role, begin, end, _tone(incident, step, begin))
-            bars.append(bar)
+            span = latest[step.run] = Bar(step.role, begin, end, _tone(incident, step, begin))
+            bars.append(span)
         if step.role not in model.RUNGS:
-            bar.tone = _tone(incident, step, begin)
-    return sorted(bars, key=lambda bar: (LANES.index(bar.lane), bar.begin))
+            span.tone = _tone(incident, step, begin)
+    return sorted(bars, key=lambda span: (LANES.index(span.lane), span.begin))
 
 
 def _tone(incident: model.Incident, step: model.Step, begin: float) -> str:

@@ -23,10 +23,10 @@ _BETWEEN = 300.0
 def gantt(words: Words, incident: model.Incident) -> List[str]:
     """Return the lines of the fenced block; none where there is nothing to draw."""
     runs = _drawn(incident)
-    down = [bar for bar in picture.service(incident) if bar.tone == picture.BAD]
+    down = [span for span in picture.service(incident) if span.tone == picture.BAD]
     if not runs:
         return []
-    first = min(bar.begin for _name, bars in runs for bar in bars)
+    first = min(span.begin for _name, bars in runs for span in bars)
     lines = [
         "```mermaid",
         "gantt",
@@ -41,7 +41,7 @@ def gantt(words: Words, incident: model.Incident) -> List[str]:
     names = prose.run_names(words, incident)
     for run, bars in runs:
         lines.append(f"    section {_inert(names.get(run) or words.say('gantt.recovery'))}")
-        lines += [_bar(prose.part(words, bar.lane), _TAGS[bar.tone], bar.begin, bar.end) for bar in bars]
+        lines += [_bar(prose.part(words, span.lane), _TAGS[span.tone], span.begin, span.end) for span in bars]
     return [*lines, "```"]
 
 
@@ -53,7 +53,7 @@ def _drawn(incident: model.Incident) -> List[Tuple[str, List[picture.Bar]]]:
         bars = picture.work(dataclasses.replace(incident, steps=steps))
         if not bars:
             continue
-        if drawn and min(bar.begin for bar in drawn[-1][1]) - max(bar.end for bar in bars) > _BETWEEN:
+        if drawn and min(span.begin for span in drawn[-1][1]) - max(span.end for span in bars) > _BETWEEN:
             break
         drawn.append((run.run, bars))
     return drawn[::-1]

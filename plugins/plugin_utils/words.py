@@ -48,7 +48,7 @@ def _patterns(sentences: Mapping[str, str]) -> List[Tuple[Pattern[str], str]]:
     """Return what modules say in English, with places for what they put in, and what that is here."""
     found = []
     for key, sentence in sentences.items():
-        family, _, text = key.partition(".")
+        family, _separator, text = key.partition(".")
         if family == "said":
             # What is put in is named once, and is anything.
             places = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>.+)", re.escape(text))
