@@ -36,7 +36,7 @@ FOUND_BY_NAME = {
 FOUND_BY_FOLDER = (
     r"\.ci/|\.github/",  # the continuous integration
     r"changelogs/fragments/",  # antsibull-changelog
-    r"demo/service/backend/migrations/",  # knex
+    r"(demo/service/backend|molecule/other_service/desk)/migrations/",  # knex
     r"inventories/[^/]+/(hosts\.yml|(group|host)_vars/)",  # ansible-playbook -i
     r"molecule/[^/]+/(molecule\.yml|tests/test_)",  # molecule
     r"plugins/(action|callback|doc_fragments|filter|modules)/",  # Ansible, by the name of the plugin
