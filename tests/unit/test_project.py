@@ -42,7 +42,7 @@ FOUND_BY_FOLDER = (
     r"plugins/(action|callback|doc_fragments|filter|modules)/",  # Ansible, by the name of the plugin
     r"requirements-\w+\.txt$",  # the Makefile
     r"roles/[^/]+/(defaults|meta|tasks|vars)/main\.yml$|roles/[^/]+/(README\.md|meta/argument_specs\.yml)$",  # Ansible
-    r"tests/(unit|integration)/test_",  # pytest
+    r"tests/(fuzz|unit|integration)/test_",  # pytest
     r"tests/unit/recorded/",  # test_recorded.py, all of them
 )
 
