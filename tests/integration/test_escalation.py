@@ -448,7 +448,7 @@ def test_a_run_that_is_killed_while_it_tells_has_told_what_it_told(desk: Desk) -
 
     _lease.Seat(state_dir=str(desk.folder / "killed")).release(run=open_record(desk, "killed")["runs"][0])
     ring = {"type": "command", "argv": ["true"], "name": "ring"}
-    assert desk.play(**at_once(desk, "killed", slack, ring)).rc == 0
+    assert desk.play(**at_once(desk, "killed", slack, ring), watch=True).rc == 0
     assert desk.counts()["slack"] == before + 1
     assert [(each["channel"], each["ok"]) for each in open_record(desk, "killed")["told"]] == [
         ("chat", True),

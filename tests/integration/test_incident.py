@@ -38,7 +38,7 @@ def fell_while_watched(service: Service) -> threading.Thread:
     """Let the service fall as soon as a run begins to watch whether it holds."""
 
     def watch() -> None:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 280
         while time.monotonic() < deadline:
             timelines = (service.folder / "postmortems").glob("*.jsonl")
             if any("Watch that it stays up" in path.read_text(encoding="utf-8") for path in timelines):
