@@ -107,6 +107,9 @@ _BACKLOG = 2000
 # Tasks that ask somebody: a line in between would stand in the answer.
 _ASKING = ("ansible.builtin.pause", "pause")
 
+# What publishes the verdict of a run.
+_PUBLISHING = ("ansible.builtin.set_stats", "set_stats")
+
 _STATIC_MESSAGES = {
     "ansible.builtin.fail": "msg",
     "ansible.builtin.assert": "fail_msg",
@@ -189,8 +192,16 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
 
     @_guarded
     def v2_runner_on_ok(self, result: Any) -> None:
-        host, task, fields = _parts(result)
-        self._packer.ended(_action(task), fields)
+        host, task = _whose(result)
+        action = _action(task)
+        if not whitelist.own_module(action) and action not in _PUBLISHING:
+            # Nothing of what it answered is recorded, and to ask for it would cost more than all the rest.
+            event = {**_identity(task), "status": "changed" if result.is_changed() else "ok"}
+            hidden = {"hidden": True} if task.no_log else {}
+            self._record(kind="task", host=host, **event, **self._clocked(host, task), **hidden)
+            return
+        fields = _fields(result)
+        self._packer.ended(action, fields)
         verdict = _verdict(task, fields, host)
         if verdict is not None:
             self._record(kind="outcome", host=host, data=verdict)
@@ -199,22 +210,22 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
 
     @_guarded
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
-        host, task, fields = _parts(result)
+        (host, task), fields = _whose(result), _fields(result)
         self._task(host, task, fields, "ignored" if ignore_errors else "failed")
 
     @_guarded
     def v2_runner_on_skipped(self, result: Any) -> None:
-        host, task, _fields = _parts(result)
+        host, task = _whose(result)
         self._clocked(host, task)
 
     @_guarded
     def v2_runner_on_unreachable(self, result: Any) -> None:
-        host, task, _fields = _parts(result)
+        host, task = _whose(result)
         self._record(kind="unreachable", host=host, **_identity(task), **self._clocked(host, task))
 
     @_guarded
     def v2_runner_retry(self, result: Any) -> None:
-        host, task, fields = _parts(result)
+        (host, task), fields = _whose(result), _fields(result)
         self._record(
             kind="retry",
             host=host,
@@ -367,7 +378,11 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def _say_progress(self, task: str, hosts: List[str], seconds: float) -> None:
         """Say what is still being done. On the error output: whatever reads the other one is not disturbed."""
         spoken = self._words()
-        told = {"took": spoken.duration(seconds), "what": task, "hosts": spoken.listed(hosts, limit=3)}
+        told = {
+            "took": spoken.duration(seconds),
+            "what": spoken.name("task", task),
+            "hosts": spoken.listed(hosts, limit=3),
+        }
         self._display.display(spoken.say("screen.progress", **told), color=constants.COLOR_VERBOSE, stderr=True)
 
 
@@ -375,11 +390,16 @@ def _read_by_a_program() -> bool:
     return str(constants.config.get_config_value("DEFAULT_STDOUT_CALLBACK")).rsplit(".", 1)[-1] in _MACHINE_OUTPUT
 
 
-def _parts(result: Any) -> Tuple[str, Any, Dict[str, Any]]:
-    """Return host name, task and result fields; ansible-core 2.19 made the names public, 2.23 drops the old ones."""
+def _whose(result: Any) -> Tuple[str, Any]:
+    """Return host name and task; ansible-core 2.19 made the names public, 2.23 drops the old ones."""
     if hasattr(result, "host"):
-        return str(result.host.get_name()), result.task, result.result
-    return str(result._host.get_name()), result._task, result._result
+        return str(result.host.get_name()), result.task
+    return str(result._host.get_name()), result._task
+
+
+def _fields(result: Any) -> Dict[str, Any]:
+    """Return what it answered."""
+    return result.result if hasattr(result, "host") else result._result  # type: ignore[no-any-return]
 
 
 def _action(task: Any) -> str:
@@ -435,7 +455,7 @@ def _hidden(task: Any, fields: Dict[str, Any]) -> bool:
 
 
 def _verdict(task: Any, fields: Dict[str, Any], host: str) -> Optional[Dict[str, Any]]:
-    if _action(task) not in ("ansible.builtin.set_stats", "set_stats") or _hidden(task, fields):
+    if _action(task) not in _PUBLISHING or _hidden(task, fields):
         return None
     published = (fields.get("ansible_stats") or {}).get("data") or {}
     verdict = (published.get(whitelist.OUTCOME_KEY) or {}).get(host)

@@ -14,6 +14,9 @@ from typing import Callable, Dict, Hashable, List, Optional, Tuple
 # Called with a task's name, the hosts it still runs on and the seconds since the first of them began.
 Say = Callable[[str, List[str], float], None]
 
+# How long it sleeps at a time, as a share of the interval.
+_NAP = 0.1
+
 
 class Watch:
     """Knows which tasks run, and tells of those that have run for an interval; thread-safe."""
@@ -57,10 +60,11 @@ class Watch:
 
     def _tell(self, done: threading.Event) -> None:
         last = time.monotonic()
-        # Woken more often than it speaks, so that a task which begins late waits no longer than the others.
-        while not done.wait(self._interval / 10):
+        # Woken more often than it speaks, so that a task which begins late waits no longer than the others; what is due
+        # before it is woken again is said now, so that never more than the interval passes.
+        while not done.wait(self._interval * _NAP):
             now = time.monotonic()
-            if now - last < self._interval:
+            if now - last < self._interval * (1 - _NAP):
                 continue
             for task, (hosts, began) in self._long(now).items():
                 last = now
@@ -74,7 +78,7 @@ class Watch:
         with self._lock:
             running = list(self._running.values())
         for task, host, began in running:
-            if now - began >= self._interval:
+            if now - began >= self._interval * (1 - _NAP):
                 hosts, first = told.setdefault(task, ([], began))
                 hosts.append(host)
                 told[task] = (hosts, min(first, began))

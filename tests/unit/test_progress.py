@@ -1,0 +1,60 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is said of tasks that take long, on a clock of the test's own."""
+
+from __future__ import annotations
+
+import types
+
+import pytest
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import progress
+
+
+class Nap:
+    """What the watch sleeps on: it never sleeps, the clock goes on instead, until the end of the test's time."""
+
+    def __init__(self, clock, until):
+        self.clock, self.until = clock, until
+
+    def wait(self, seconds):
+        self.clock[0] += seconds
+        return self.clock[0] > self.until
+
+
+def watched(monkeypatch, *, interval, until, begins):
+    """Return when what was said, of tasks that begin at so many seconds; none of them ends."""
+    clock, said = [0.0], []
+    monkeypatch.setattr(progress, "time", types.SimpleNamespace(monotonic=lambda: clock[0]))
+    watch = progress.Watch(lambda task, hosts, seconds: said.append((clock[0], task, hosts, seconds)))
+    monkeypatch.setattr(progress.threading, "Thread", lambda **keys: types.SimpleNamespace(start=lambda: None))
+    watch.begin(interval)
+    for at, host in begins:
+        clock[0] = at
+        watch.started(host, host, "Rebuild")
+    clock[0] = 0.0
+    watch._tell(Nap(clock, until))
+    return said
+
+
+def test_something_is_said_at_least_every_interval(monkeypatch):
+    for begin in (0.0, 0.3, 0.95):
+        said = [at for at, *_rest in watched(monkeypatch, interval=10.0, until=60.0, begins=[(begin, "node1")])]
+        waits = [later - earlier for earlier, later in zip([begin, *said], said)]
+        assert len(said) >= 5 and max(waits) <= 10.0 + 1e-6 and min(waits) > 8.0
+
+
+def test_hosts_at_the_same_task_are_told_together(monkeypatch):
+    said = watched(monkeypatch, interval=10.0, until=10.0, begins=[(0.0, "node1"), (0.0, "node2"), (5.0, "node3")])
+    ((at, task, hosts, seconds),) = said
+    assert (task, hosts) == ("Rebuild", ["node1", "node2"])
+    assert at == pytest.approx(seconds)
+
+
+def test_with_no_interval_nothing_is_watched(monkeypatch):
+    watch = progress.Watch(lambda *told: pytest.fail("said"))
+    watch.begin(0)
+    watch.started("key", "node1", "Rebuild")
+    assert watch._thread is None
