@@ -22,6 +22,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _health,
     _maintenance,
     _node_process,
+    _plain,
     _procfs,
 )
 
@@ -207,12 +208,16 @@ class Watch:
                 "severity": "emergency" if state == "gone" else _SEVERITIES[act],
                 "consecutive_failures": self._outage.failures,
                 "process": state,
-                "summary": "; ".join(wrong) or "answers",
+                "summary": _plain.text("; ".join(wrong) or "answers"),
                 "first_failure_at": self._first_failure_at,
             },
             # What ansible-rulebook limits an action to.
             "meta": {"hosts": self.target.host},
         }
+
+    def _warn(self, text: str) -> None:
+        """Log what may hold words of the host, without what a terminal would obey."""
+        _LOGGER.warning("%s: %s", self.target.host, _plain.text(text))
 
     def _over(self, argv: Sequence[str], **options: Any) -> _command.Completed:
         return self._run([*self.target.over, *argv], **options)
@@ -228,7 +233,7 @@ class Watch:
             properties = _procfs.unit_properties(service.unit, _node_process.UNIT_PROPERTIES, run=self._over)
             _node_process.require_loaded(service, properties)
         except (_health.HealthError, _node_process.NodeProcessError, _procfs.ProcfsError) as error:
-            _LOGGER.warning("%s: whether the process is there is not known: %s", self.target.host, error)
+            self._warn(f"whether the process is there is not known: {error}")
             return "unknown"
         return "running" if _node_process.main_pid(properties) else "gone"
 
@@ -252,9 +257,9 @@ class Watch:
         if time.monotonic() >= self._ask_maintenance_at:
             found, warnings = _maintenance.current(state_dir=self.target.state_dir, now=time.time(), read=self._read)
             for warning in warnings:
-                _LOGGER.warning("%s: %s", self.target.host, warning)
+                self._warn(warning)
             if found:
-                _LOGGER.warning("%s: under maintenance until %s, nothing is done", self.target.host, found["until"])
+                self._warn(f"under maintenance until {found['until']}, nothing is done")
             self._maintenance_until = _clock.epoch(found["until"]) if found else 0.0
             self._ask_maintenance_at = time.monotonic() + _MAINTENANCE_AGE
         return time.time() < self._maintenance_until

@@ -24,6 +24,7 @@ import pytest
 import yaml
 
 from .conftest import ROOT, Service, free_port
+from .test_recovery import installed
 
 RULEBOOKS = ROOT / "extensions" / "eda" / "rulebooks"
 # Digits alone are where templates like to make a number of a text.
@@ -79,8 +80,10 @@ class Rulebook:
 
 
 @contextlib.contextmanager
-def running(rulebook: str | Path, service: Service, variables: dict[str, Any], *arguments: str) -> Iterator[Rulebook]:
-    """Run a rulebook as docs/eda.md says, until the test is over."""
+def running(
+    rulebook: str | Path, service: Service, variables: dict[str, Any], *arguments: str, project: Path = ROOT
+) -> Iterator[Rulebook]:
+    """Run a rulebook as docs/eda.md says, until the test is over; C(project) has the C(ansible.cfg)."""
     inventory = service.folder / "inventory.yml"
     host = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, **service.variables()}
     inventory.touch(mode=0o600)
@@ -91,14 +94,14 @@ def running(rulebook: str | Path, service: Service, variables: dict[str, Any], *
     environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
     environment |= {
         "LC_ALL": "C.UTF-8",
-        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_CONFIG": str(project / "ansible.cfg"),
         "ITSM_NEXUS_POSTMORTEM_DIR": str(service.folder / "postmortems"),
     }
     log = service.folder / "rulebook.log"
     with log.open("wb") as stream:
         process = subprocess.Popen(
             ["ansible-rulebook", "--rulebook", rulebook, "--vars", settings, "--verbose", *arguments],
-            cwd=ROOT,
+            cwd=project,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=stream,
@@ -203,6 +206,15 @@ def test_nothing_is_done_while_a_maintenance_lasts(watch: Rulebook) -> None:
     maintenance.unlink()
     watch.await_recoveries(1)
     assert watch.recoveries() == 1
+
+
+def test_watch_of_an_installed_collection_finds_its_own(service: Service, tmp_path: Path) -> None:
+    project = installed(tmp_path / "prefix")
+    variables, inventory = watching(service), by_playbook(service)
+    with running("itsm_nexus.runbook.watch", service, variables, *inventory, project=project) as watch:
+        service.kill()
+        watch.await_recoveries(1)
+        assert f"Loading rulebook from {project}" in watch.screen()
 
 
 # Alerts
