@@ -122,6 +122,16 @@ options:
     type: bool
     default: false
     version_added: 0.2.0
+  maintenance_until:
+    description: Until when there is a maintenance, as for M(itsm_nexus.runbook.incident). It changes no verdict.
+    type: str
+    default: ""
+    version_added: 0.2.0
+  maintenance_reason:
+    description: Why.
+    type: str
+    default: ""
+    version_added: 0.2.0
   manager:
     description: Who starts and stops the service on this host.
     type: str
@@ -257,6 +267,13 @@ open_incident:
   returned: success
   type: bool
   sample: false
+maintenance:
+  description:
+    - The maintenance that is on, of O(state_dir) or the parameters, whichever lasts longer.
+    - V(null) where there is none.
+  returned: success
+  type: dict
+  sample: {"until": "2026-03-02T04:00:00.000Z", "reason": "Release 4.2", "source": "variable"}
 attempts:
   description: How many times the endpoints were asked.
   returned: success
@@ -274,12 +291,16 @@ login:
   sample: {"ok": true, "status": 200, "error": null}
 """
 
+import time
+from typing import Dict, Optional
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _health,
     _incident,
     _lease,
+    _maintenance,
     _node_process,
     _plain,
 )
@@ -324,6 +345,18 @@ def _login(values: dict) -> _health.Login:
     return _health.Login(target=target, username=values["username"], password=values["password"])
 
 
+def _look_for_maintenance(module: AnsibleModule) -> Optional[Dict[str, str]]:
+    """Return the maintenance that is on. A mistake in it is told and hides no outage."""
+    values = {name: module.params[f"maintenance_{name}"] for name in ("until", "reason")}
+    try:
+        found, warnings = _maintenance.current(state_dir=module.params["state_dir"], now=time.time(), **values)
+    except _maintenance.MaintenanceError as error:
+        found, warnings = None, [str(error)]
+    for warning in warnings:
+        module.warn(_plain.text(warning))
+    return found
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -333,6 +366,8 @@ def main() -> None:
             "endpoints": {"type": "list", "elements": "dict", "required": True, "options": _ENDPOINT},
             "login": {"type": "dict", "options": _LOGIN},
             "remember": {"type": "bool", "default": False},
+            "maintenance_until": {"type": "str", "default": ""},
+            "maintenance_reason": {"type": "str", "default": ""},
         },
         required_if=[("manager", "systemd", ["unit"])],
         supports_check_mode=True,
@@ -350,6 +385,7 @@ def main() -> None:
         module.fail_json(msg=_plain.text(error))
     if values["remember"] and values["mode"] == "watch" and result["severity"] == "none" and not module.check_mode:
         _incident.note_healthy(values["state_dir"], at=result["last_success_at"])
+    result["maintenance"] = _look_for_maintenance(module)
     module.exit_json(changed=False, open_incident=_incident.is_open(values["state_dir"]), **_plain.data(result))
 
 
