@@ -34,7 +34,7 @@ GOOD = {"controller_timer_project": "/opt/runbook", "controller_timer_inventory"
         ("controller_timer_interval", 0),
         ("controller_timer_alarm_command", ["logger", "x"]),
         ("controller_timer_alarm_command", []),
-        ("controller_timer_state", "started"),
+        ("controller_timer_state", "running"),
     ],
 )
 def test_setting_that_would_fail_is_refused(tmp_path: Path, name: str, value: Any) -> None:
