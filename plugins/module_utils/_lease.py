@@ -100,6 +100,11 @@ def _decode(data: bytes) -> Dict[str, Any]:
     return lease
 
 
+# The files C(work) that this process has locked, and their descriptors. The kernel ends a process's lock when it closes
+# any descriptor of the file, so what looks at one of these uses that descriptor and opens no other.
+_at_work: Dict[str, int] = {}
+
+
 @dataclasses.dataclass
 class Seat:
     """The place of the lease of one state folder. What changes it is to be used within M(locked)."""
@@ -162,15 +167,18 @@ class Seat:
 
     def worker(self) -> Optional[int]:
         """Return the pid of a process other than this one that works under the lease, C(None) where none does."""
+        path = self._path("work")
+        own = _at_work.get(path)
         try:
-            descriptor = os.open(self._path("work"), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW) if own is None else own
         except OSError:
             return None
         try:
             asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
             kind, _whence, _start, _length, pid = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))
         finally:
-            os.close(descriptor)
+            if own is None:
+                os.close(descriptor)
         return None if kind == fcntl.F_UNLCK else int(pid)
 
     def _runs(self, lease: Dict[str, Any]) -> bool:
@@ -233,14 +241,21 @@ class Seat:
         return last
 
     def show_work(self) -> int:
-        """Lock C(work) for as long as the descriptor that is returned is open. Raises OSError."""
-        descriptor = os.open(self._path("work"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        """Lock C(work) until M(hide_work). Raises OSError."""
+        path = self._path("work")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BaseException:
             os.close(descriptor)
             raise
+        _at_work[path] = descriptor
         return descriptor
+
+    def hide_work(self, descriptor: int) -> None:
+        """Give the lock of M(show_work) back."""
+        _at_work.pop(self._path("work"), None)
+        os.close(descriptor)
 
 
 def _named(lease: Dict[str, Any], *, pid: Optional[int]) -> Dict[str, Any]:
@@ -334,4 +349,4 @@ def held(
     finally:
         _end(seat, run=run)
         if descriptor is not None:
-            os.close(descriptor)
+            seat.hide_work(descriptor)

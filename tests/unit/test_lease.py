@@ -323,3 +323,25 @@ def test_no_lease_keeps_others_out_for_ever(seat, time, how):
     assert seat.holder() is not None
     time.advance(1)
     assert seat.holder() is None
+
+
+def seen_by_another(seat):
+    """Return who is at work, as another process sees it."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _lease._at_work.clear()
+        os.write(writing, str(seat.worker()).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writing)
+    with open(reading, encoding="utf-8") as stream:
+        return stream.read()
+
+
+def test_a_process_that_looks_who_is_at_work_is_at_work_still(seat, held):
+    with held("a"):
+        assert seat.worker() is None
+        assert seat.holder()["run"] == "a"
+        assert seen_by_another(seat) == str(os.getpid())
+    assert seen_by_another(seat) == "None"
