@@ -202,6 +202,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             return
         fields = _fields(result)
         self._packer.ended(action, fields)
+        summary = whitelist.pick(whitelist.SUMMARY, _published(task, fields).get(whitelist.SUMMARY_KEY) or {})
+        if summary:
+            self._record(kind="summary", data=summary)
         verdict = _verdict(task, fields, host)
         if verdict is not None:
             self._record(kind="outcome", host=host, data=verdict)
@@ -311,11 +314,20 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             shown = self._show(incident, self._write(incident), first=not shown)
         if shown and not context.CLIARGS.get("check"):
             self._write_index()
+        summaries = [event["data"] for event in events if event["kind"] == "summary"]
+        together = summaries[-1] if summaries and sum(map(len, summaries[-1].values())) > 1 else {}
         for host, of_host in timeline.without_incident(events).items():
             if any(event["kind"] == "outcome" for event in of_host):
                 shown = self._show(timeline.model("", host, [of_host]), None, first=not shown)
                 continue
             tone, lines = render_screen.without_incident(self._words(), host, of_host)
+            # Of many hosts those on which all is well are counted.
+            if together and tone == render_screen.GOOD and host in together.get("healthy", []):
+                continue
+            for line in lines:
+                self._say(line, color=_COLORS[tone])
+        if together:
+            tone, lines = render_screen.hosts(self._words(), together)
             for line in lines:
                 self._say(line, color=_COLORS[tone])
 
@@ -454,11 +466,16 @@ def _hidden(task: Any, fields: Dict[str, Any]) -> bool:
     return bool(task.no_log) or any(part.get("_ansible_no_log") or "censored" in part for part in parts)
 
 
-def _verdict(task: Any, fields: Dict[str, Any], host: str) -> Optional[Dict[str, Any]]:
+def _published(task: Any, fields: Dict[str, Any]) -> Dict[str, Any]:
+    """Return what a task publishes with set_stats."""
     if _action(task) not in _PUBLISHING or _hidden(task, fields):
-        return None
-    published = (fields.get("ansible_stats") or {}).get("data") or {}
-    verdict = (published.get(whitelist.OUTCOME_KEY) or {}).get(host)
+        return {}
+    published: Dict[str, Any] = (fields.get("ansible_stats") or {}).get("data") or {}
+    return published
+
+
+def _verdict(task: Any, fields: Dict[str, Any], host: str) -> Optional[Dict[str, Any]]:
+    verdict = (_published(task, fields).get(whitelist.OUTCOME_KEY) or {}).get(host)
     return whitelist.pick(whitelist.OUTCOME, verdict) if isinstance(verdict, dict) else None
 
 

@@ -139,10 +139,15 @@ def find(service: Service, *, proc_root: str = "/proc") -> List[_procfs.Process]
             found[process.pid] = process
     try:
         candidates = _procfs.service_processes(app_dir=service.app_dir, command=service.command, proc_root=proc_root)
-        listening = {pid for listener in _procfs.listeners(service.ports, proc_root=proc_root) for pid in listener.pids}
+        proved = [process for process in candidates if process.uid == uid]
+        # Who listens is looked for only where it decides: that means to read every descriptor of every process.
+        if len(proved) < len(candidates):
+            sockets = _procfs.listeners(service.ports, proc_root=proc_root)
+            listening = {pid for listener in sockets for pid in listener.pids}
+            proved = [process for process in candidates if process.uid == uid or process.pid in listening]
     except _procfs.ProcfsError as error:
         raise NodeProcessError(str(error)) from error
-    found.update({process.pid: process for process in candidates if process.uid == uid or process.pid in listening})
+    found.update({process.pid: process for process in proved})
     return sorted(found.values(), key=lambda process: (process.start_ticks, process.pid))
 
 

@@ -96,7 +96,7 @@ class _Preflight:
         self.account: Optional[pwd.struct_passwd] = None
         self.environment: Dict[str, str] = {}
         self._main_pid = 0
-        self._silent: Set[str] = set()
+        self.silent: Set[str] = set()
         self._run = run
         self._proc_root = proc_root
 
@@ -119,7 +119,7 @@ class _Preflight:
             if path and "\0" not in path
         }
         answers = _parts.ask(probes, timeout=_DISK_TIMEOUT)
-        self._silent = {name for name, answer in answers.items() if answer.error == _parts.TIMED_OUT}
+        self.silent = {name for name, answer in answers.items() if answer.error == _parts.TIMED_OUT}
 
     # What the inventory says, on its own
 
@@ -137,7 +137,7 @@ class _Preflight:
         path = self.config.app_dir
         if not os.path.isabs(path):
             self.problem("app_dir", "must be an absolute path")
-        elif "app_dir" in self._silent:
+        elif "app_dir" in self.silent:
             self.problem("app_dir", _SILENT)
         elif not os.path.isdir(path):
             self.problem("app_dir", "must be a folder on this host; it does not exist or is none")
@@ -164,17 +164,17 @@ class _Preflight:
             return
         for name in ("log_file", "pid_file"):
             path = getattr(self.config, name)
-            if name in self._silent:
+            if name in self.silent:
                 self.problem(name, _SILENT)
             elif not os.path.isabs(path) or os.path.isdir(path):
                 self.problem(name, "must be the absolute path of a file")
         folder = os.path.dirname(self.config.log_file)
-        if "log_file" not in self._silent and os.path.isabs(folder) and not os.path.isdir(folder):
+        if "log_file" not in self.silent and os.path.isabs(folder) and not os.path.isdir(folder):
             self.problem("log_file", f"must be in a folder that exists; {folder} does not")
 
     def compare_log_file(self) -> None:
         path = self.config.log_file
-        if "log_file" in self._silent:
+        if "log_file" in self.silent:
             self.mismatch("log_file", None, "its disk does not answer")
         elif path and (not os.path.isabs(path) or os.path.isdir(path)):
             self.problem("log_file", "must be the absolute path of a file, or empty for none")
@@ -188,7 +188,7 @@ class _Preflight:
         if not os.path.isabs(path):
             self.problem("state_dir", "must be an absolute path")
             return
-        if "state_dir" in self._silent:
+        if "state_dir" in self.silent:
             self.problem("state_dir", _SILENT)
             return
         nearest = os.path.normpath(path)
@@ -217,7 +217,7 @@ class _Preflight:
         if not os.path.isabs(path):
             self.problem("environment_file", "must be an absolute path, or empty for none")
             return
-        if "environment_file" in self._silent:
+        if "environment_file" in self.silent:
             self.problem("environment_file", _SILENT)
             return
         try:
@@ -295,7 +295,7 @@ class _Preflight:
 
     def compare_unit(self, properties: Mapping[str, str]) -> None:
         folder = properties.get("WorkingDirectory", "").lstrip("!-")
-        if "app_dir" not in self._silent and os.path.realpath(folder) != os.path.realpath(self.config.app_dir):
+        if "app_dir" not in self.silent and os.path.realpath(folder) != os.path.realpath(self.config.app_dir):
             self.mismatch("app_dir", folder, "the unit has another WorkingDirectory")
         user = properties.get("User", "") or "root"
         if user not in (self.config.user, str(self.account.pw_uid) if self.account else ""):
@@ -323,7 +323,7 @@ class _Preflight:
         if not wanted or "\0" in wanted:
             self.problem("db_path", "must be the path of the database file")
             return None
-        if "db_path" in self._silent:
+        if "db_path" in self.silent:
             self.problem("db_path", _SILENT)
             return None
         environment = self.running_environment()
@@ -358,7 +358,7 @@ class _Preflight:
             app_dir=self.config.app_dir,
             command=self.config.command,
             user=self.config.user,
-            pid_file="" if "pid_file" in self._silent else self.config.pid_file,
+            pid_file="" if "pid_file" in self.silent else self.config.pid_file,
         )
         try:
             return [process.pid for process in _node_process.find(service, proc_root=self._proc_root)]
@@ -393,6 +393,7 @@ def examine(config: Config, *, run: _command.Runner = _command.run, proc_root: s
         "ok": not look.problems,
         "problems": look.problems,
         "mismatches": look.mismatches,
+        "silent": sorted(f"nexus_{name}" for name in look.silent),
         "resolved": {
             "node": look.node,
             "database_path": database_path,

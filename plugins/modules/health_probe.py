@@ -132,6 +132,35 @@ options:
     type: str
     default: ""
     version_added: 0.2.0
+  preflight:
+    description:
+      - What M(itsm_nexus.runbook.service_preflight) would be asked beside O(app_dir), O(user), O(manager), O(unit),
+        O(command), O(pid_file) and O(state_dir). With it, both questions are answered in one round trip, and a value
+        that cannot be right ends the module before anything is asked.
+      - As long as HTTPS is switched off by consent, what is asked is plain HTTP alone.
+    type: dict
+    version_added: 0.2.0
+    suboptions:
+      environment_file:
+        description: As there.
+        type: str
+        default: ""
+      db_path:
+        description: As there.
+        type: str
+        required: true
+      log_file:
+        description: As there.
+        type: str
+        required: true
+      https_port:
+        description: As there.
+        type: raw
+        required: true
+      http_port:
+        description: As there.
+        type: raw
+        required: true
   manager:
     description: Who starts and stops the service on this host.
     type: str
@@ -211,6 +240,8 @@ summary:
 severity:
   description:
     - V(none) for a healthy service, else V(warning), V(critical) or V(emergency) (the process is gone).
+    - With O(mode=watch) also V(unreachable) for a host that could not be looked at, because there is no connection or
+      it gave no answer within the task's C(timeout). How the service is is then not known.
     - With O(mode=watch) also V(warning) for a service that answers again after O(warning_after) or more failures in a
       row.
   returned: success
@@ -274,6 +305,11 @@ maintenance:
   returned: success
   type: dict
   sample: {"until": "2026-03-02T04:00:00.000Z", "reason": "Release 4.2", "source": "variable"}
+preflight:
+  description: What M(itsm_nexus.runbook.service_preflight) returns, V(null) without O(preflight).
+  returned: success, and when a value of O(preflight) cannot be right
+  type: dict
+  version_added: 0.2.0
 attempts:
   description: How many times the endpoints were asked.
   returned: success
@@ -291,6 +327,7 @@ login:
   sample: {"ok": true, "status": 200, "error": null}
 """
 
+import dataclasses
 import time
 from typing import Dict, Optional
 
@@ -303,6 +340,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _maintenance,
     _node_process,
     _plain,
+    _preflight,
 )
 
 _PROOF = {"validate_certs": {"type": "bool", "default": False}, "ca_path": {"type": "path", "default": ""}}
@@ -324,6 +362,13 @@ _PLAN = {
     "critical_after": {"type": "int", "default": 5},
     "deadline": {"type": "float", "default": 60.0},
     "count": {"type": "int", "default": 6},
+}
+_CHECKED = {
+    "environment_file": {"type": "str", "default": ""},
+    "db_path": {"type": "str", "required": True},
+    "log_file": {"type": "str", "required": True},
+    "https_port": {"type": "raw", "required": True},
+    "http_port": {"type": "raw", "required": True},
 }
 _ENDPOINT = {
     "name": {"type": "str", "required": True},
@@ -357,6 +402,28 @@ def _look_for_maintenance(module: AnsibleModule) -> Optional[Dict[str, str]]:
     return found
 
 
+def _checked(module: AnsibleModule) -> dict | None:
+    """Return what is true of the inventory on this host; end here where it cannot be right."""
+    values = module.params
+    if values["preflight"] is None:
+        return None
+    shared = {name: values[name] or "" for name in ("app_dir", "user", "manager", "unit", "command", "pid_file")}
+    config = _preflight.Config(**shared, **values["preflight"], state_dir=values["state_dir"])
+    checked: dict = _plain.data(_preflight.examine(config))
+    if checked["problems"]:
+        said = "; ".join(problem["message"] for problem in checked["problems"])
+        module.fail_json(msg=said, preflight=checked)
+    return checked
+
+
+def _targets(endpoints: list[dict], checked: dict | None) -> list[_health.Target]:
+    targets = [_health.Target(**endpoint) for endpoint in endpoints]
+    if checked is None or not checked["resolved"]["https_suspended"]:
+        return targets
+    plain = [target for target in targets if not target.url.startswith("https://")]
+    return [dataclasses.replace(target, required=True) for target in plain] or targets
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -368,6 +435,7 @@ def main() -> None:
             "remember": {"type": "bool", "default": False},
             "maintenance_until": {"type": "str", "default": ""},
             "maintenance_reason": {"type": "str", "default": ""},
+            "preflight": {"type": "dict", "options": _CHECKED},
         },
         required_if=[("manager", "systemd", ["unit"])],
         supports_check_mode=True,
@@ -375,9 +443,10 @@ def main() -> None:
     values = module.params
     try:
         with _lease.held(run=values["run"], state_dir=values["state_dir"], warn=module.warn, fail=module.fail_json):
+            checked = _checked(module)
             result = _health.ask(
                 _node_process.Service(**{name: values[name] for name in _SERVICE if values[name] is not None}),
-                [_health.Target(**endpoint) for endpoint in values["endpoints"]],
+                _targets(values["endpoints"], checked),
                 _health.Plan(**{name: values[name] for name in _PLAN}),
                 login=_login(values["login"]) if values["login"] else None,
             )
@@ -386,7 +455,8 @@ def main() -> None:
     if values["remember"] and values["mode"] == "watch" and result["severity"] == "none" and not module.check_mode:
         _incident.note_healthy(values["state_dir"], at=result["last_success_at"])
     result["maintenance"] = _look_for_maintenance(module)
-    module.exit_json(changed=False, open_incident=_incident.is_open(values["state_dir"]), **_plain.data(result))
+    opened = _incident.is_open(values["state_dir"])
+    module.exit_json(changed=False, open_incident=opened, preflight=checked, **_plain.data(result))
 
 
 if __name__ == "__main__":

@@ -100,9 +100,9 @@ options:
     default: ""
     version_added: 0.2.0
   severity:
-    description: How severe it is.
+    description: How severe it is. For a host that cannot be reached, the record is kept on the controller.
     type: str
-    choices: [warning, critical, emergency]
+    choices: [warning, critical, emergency, unreachable]
   detected_at:
     description: When it was detected (UTC, like V(2026-03-02T01:02:03.456Z)). The first time recorded stays.
     type: str
@@ -381,7 +381,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _incident, _lease, _plain
 
 UPDATE = {
-    "severity": {"type": "str", "choices": ["warning", "critical", "emergency"]},
+    "severity": {"type": "str", "choices": ["warning", "critical", "emergency", "unreachable"]},
     "detected_at": {"type": "str"},
     "detected_by": {"type": "str"},
     "signs": {

@@ -114,6 +114,13 @@ mismatches:
       value: backend/itsm.db
       found: /srv/itsm/data/itsm.db
       message: the service uses another database, by DATABASE_PATH in its environment
+silent:
+  description: The variables whose path is on a disk that does not answer.
+  returned: success
+  type: list
+  elements: str
+  sample: [nexus_app_dir]
+  version_added: 0.2.0
 resolved:
   description: What was found.
   returned: success

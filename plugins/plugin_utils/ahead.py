@@ -28,10 +28,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import whitelis
 
 # The play that orders a recovery gives the modules their run by this name.
 _GROUP = f"group/{whitelist.COLLECTION}.host"
-FIRST = "service_preflight"
+FIRST = "health_probe"
 # What usually follows a module, on the way to a healthy answer.
 FOLLOWERS: Dict[str, Tuple[str, ...]] = {
-    "service_preflight": ("health_probe",),
     "health_probe": ("incident", "triage_info", "node_process"),
     "node_process": ("sqlite_check",),
     "sqlite_check": ("sqlite_backup",),

@@ -21,7 +21,7 @@ RUNGS = ("restart", "standard_recovery", "clean_start_recovery", "database_recov
 # Why a step stands in the short timeline.
 CHANGE, FAILURE, DECISION, DETAIL = "change", "failure", "decision", "detail"
 
-OUTCOMES = ("recovered", "not_recovered", "warning", "healthy", "would_recover", "unfinished")
+OUTCOMES = ("recovered", "not_recovered", "warning", "healthy", "would_recover", "unreachable", "unfinished")
 
 
 def _says(doc: str) -> Any:

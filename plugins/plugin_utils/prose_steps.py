@@ -76,6 +76,11 @@ def broken(step: model.Step) -> bool:
     return step.kind == "unreachable" or str(step.action).rsplit(".", 1)[-1] not in ("fail", "assert")
 
 
+def unreached(step: model.Step) -> bool:
+    """Say whether a step is a look at the service's health that found no way to its host."""
+    return probed(step) and step.data.get("severity") == "unreachable"
+
+
 def triaged(step: model.Step) -> bool:
     """Say whether a step is a triage that came to its end."""
     return whitelist.own_module(step.action or "") == "triage_info" and "findings" in step.data
@@ -83,8 +88,11 @@ def triaged(step: model.Step) -> bool:
 
 def refused(step: model.Step) -> List[str]:
     """Return what a step found wrong with the configuration, nothing for other steps."""
-    checked = whitelist.own_module(step.action or "") == "service_preflight"
-    return [bare(each.get("message")) for each in step.data.get("problems") or []] if checked else []
+    module = whitelist.own_module(step.action or "")
+    if module not in ("service_preflight", "health_probe"):
+        return []
+    checked = (step.data if module == "service_preflight" else step.data.get("preflight")) or {}
+    return [bare(each.get("message")) for each in checked.get("problems") or []]
 
 
 def kept_out(step: model.Step) -> Mapping[str, Any]:

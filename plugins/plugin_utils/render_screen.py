@@ -11,11 +11,20 @@ import textwrap
 import unicodedata
 from typing import Any, List, Mapping, Optional, Sequence, Tuple, Union
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import model, prose, prose_steps, timeline
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import (
+    model,
+    prose,
+    prose_steps,
+    timeline,
+    whitelist,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils.words import Words
 
 WIDTH = 100
 _LABEL = 14
+_INDENT = 24
+# What a run of many hosts may come to and end without an error.
+_FINE = ("healthy", "recovered", "would_recover", "warning")
 
 GOOD, ATTENTION, BAD = "good", "attention", "bad"
 # The end of the key of a label, and its value: a line, or several.
@@ -95,6 +104,32 @@ def without_incident(words: Words, host: str, events: Sequence[timeline.Event]) 
     return _triage(words, host, triages[-1]) if triages else (GOOD, [])
 
 
+def hosts(words: Words, ended: Mapping[str, Sequence[str]]) -> Tuple[str, List[str]]:
+    """Return tone and lines for all hosts of a run together, by what it came to: those that want somebody are named."""
+    counts = {name: ended.get(name) or [] for name in whitelist.SUMMARY}
+    number = sum(map(len, counts.values()))
+    what = [
+        words.say("screen.hosts_of", number=words.number(len(names)), ended=_ended(words, name))
+        for name, names in counts.items()
+        if names
+    ]
+    head = words.say("screen.hosts", number=words.number(number), what=words.say("list.comma").join(what))
+    lines: List[str] = []
+    for name, names in counts.items():
+        if name == "healthy" or not names:
+            continue
+        wrapped = _wrapped(" ".join(names), WIDTH - _INDENT)
+        label = f"  {_ended(words, name)}"
+        heads = [label + " " * max(_INDENT - columns(label), 1), *[" " * _INDENT] * len(wrapped)]
+        lines += [before + line for before, line in zip(heads, wrapped)]
+    bad = [name for name in counts if counts[name] and name not in _FINE]
+    return BAD if bad else ATTENTION if counts["warning"] or counts["would_recover"] else GOOD, [head, *lines]
+
+
+def _ended(words: Words, name: str) -> str:
+    return words.name("ended", name)
+
+
 def _stopped(words: Words, host: str, steps: Sequence[model.Step], *, touched: str) -> Tuple[str, List[str]]:
     """Return tone and lines for a host on which a step failed: the reason a person asks for first."""
     for each in steps:
@@ -111,6 +146,9 @@ def _stopped(words: Words, host: str, steps: Sequence[model.Step], *, touched: s
         head = words.say("screen.stopped_many", host=host, problems=counted, touched=touched)
         return BAD, [head, *(f"  - {problem}" for problem in problems)]
     # A playbook that fails by itself after the service was found down says just that.
+    if looks and prose_steps.unreached([each for each in steps if prose_steps.probed(each)][-1]):
+        why = prose_steps.bare(looks[-1].get("summary"))
+        return BAD, [words.say("screen.unreachable", host=host, why=why, touched=touched)]
     if looks and not looks[-1]["healthy"] and not problems and not prose_steps.broken(last):
         seen = prose_steps.seen(words, looks[-1])
         return BAD, [words.say(_down(looks[-1]), host=host, seen=seen, touched=touched)]

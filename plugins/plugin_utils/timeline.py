@@ -16,6 +16,7 @@ format), C(at) (UTC instant), C(run), C(kind). Kinds and their further keys:
 - C(retry): C(host), C(task), C(role), C(action), C(attempts)
 - C(unreachable): as C(task), without data
 - C(outcome): C(host), C(data): the verdict of the run, see M(whitelist)
+- C(summary): C(data): the hosts of the run by what it came to there, see M(whitelist)
 - C(stats): C(hosts) {name: {ok, changed, failures, unreachable, rescued, ignored}}: the run came to its end
 
 What it tells of an incident is M(model.Incident).
@@ -135,7 +136,7 @@ def login(events: Sequence[Event]) -> Tuple[Optional[str], Optional[str]]:
 
 def step(event: Event) -> Optional[Step]:
     """Return what an event tells, C(None) for one that only frames others."""
-    if event["kind"] in ("started", "stats", "play_start"):
+    if event["kind"] in ("started", "stats", "play_start", "summary"):
         return None
     if event.get("status") == "ok" and str(event.get("action")).rsplit(".", 1)[-1] in _PLUMBING:
         return None

@@ -53,6 +53,11 @@ Kind = Union[str, Each, Named, Mapping[str, Any], Tuple[Any, ...]]
 
 _ROWS = Named(NUMBER)
 _PROBLEMS = Each({"code": TEXT, "message": TEXT})
+_PREFLIGHT = {
+    "ok": FLAG,
+    "problems": Each({"variable": TEXT, "message": TEXT}),
+    "resolved": {"node": {"version": TEXT}, "database_path": TEXT},
+}
 _HOLDERS = Each({"pid": NUMBER, "command": PROGRAM, "role": TEXT})
 
 RESULTS: Mapping[str, Mapping[str, Any]] = {
@@ -81,6 +86,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
         "attempts": NUMBER,
         "duration": NUMBER,
         "login": {"ok": FLAG, "status": (NUMBER, TEXT), "error": TEXT},
+        "preflight": _PREFLIGHT,
     },
     "triage_info": {
         "findings": Each(
@@ -231,11 +237,17 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
         "maintenance": {"until": TEXT, "reason": TEXT, "source": TEXT},
         "locked_by": {"run": TEXT, "since": TEXT, "step": TEXT, "until": TEXT, "pid": NUMBER},
     },
-    "service_preflight": {
-        "ok": FLAG,
-        "problems": Each({"variable": TEXT, "message": TEXT}),
-        "resolved": {"node": {"version": TEXT}, "database_path": TEXT},
-    },
+    "service_preflight": _PREFLIGHT,
+}
+
+# What playbooks publish of all their hosts: the hosts by what it came to there, the best first and the worst last.
+SUMMARY_KEY = "outage_summary"
+SUMMARY: Mapping[str, Any] = {
+    ended: Each(TEXT, limit=10_000)
+    for ended in (
+        *("healthy", "recovered", "would_recover", "warning", "critical", "emergency"),
+        *("not_recovered", "unreachable", "stopped"),
+    )
 }
 
 # The verdict that the postmortem role publishes with set_stats under OUTCOME_KEY, by host.

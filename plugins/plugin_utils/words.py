@@ -38,7 +38,7 @@ OPEN = (
         "next",
         "source",
     ),
-    *("status", "task", "said"),
+    *("status", "task", "said", "ended"),
 )
 _CLAUSES = re.compile(r";\s+|\.\s+(?=[A-Z])")
 _LABELLED = re.compile(r"(https?|login): (.*)")

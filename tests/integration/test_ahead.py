@@ -32,8 +32,8 @@ packer = ahead.Packer()
 packer.begun("ansible.builtin.copy")
 packer.begun("itsm_nexus.runbook.npm_ci")
 assert not os.path.exists(cache), "nothing follows these"
-packer.begun("itsm_nexus.runbook.service_preflight")
-packer.begun("itsm_nexus.runbook.service_preflight")
+packer.begun("itsm_nexus.runbook.node_process")
+packer.begun("itsm_nexus.runbook.node_process")
 (child,) = packer._children
 deadline = time.monotonic() + 60
 while not (os.path.exists(cache) and kept()) and time.monotonic() < deadline:
@@ -41,7 +41,7 @@ while not (os.path.exists(cache) and kept()) and time.monotonic() < deadline:
 packer.end()
 packed = kept()
 shutil.rmtree(cache)
-ahead._pack("itsm_nexus.runbook.health_probe")
+ahead._pack("itsm_nexus.runbook.sqlite_check")
 print(json.dumps([packed, kept()]))
 """
 
@@ -59,7 +59,7 @@ def test_what_follows_a_module_is_packed_as_ansible_would(tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     ahead, by_ansible = json.loads(done.stdout)
     assert list(ahead) == list(by_ansible)
-    assert [name.split("-")[0].rsplit(".", 1)[-1] for name in ahead] == ["health_probe"]
+    assert [name.split("-")[0].rsplit(".", 1)[-1] for name in ahead] == ["sqlite_check"]
     # The moment of packing stands in it, compressed: some bytes more or less.
     (size,), (wanted,) = ahead.values(), by_ansible.values()
     assert abs(size - wanted) < 200

@@ -90,6 +90,7 @@ def test_true_configuration(config, tmp_path):
         "ok": True,
         "problems": [],
         "mismatches": [],
+        "silent": [],
         "resolved": {
             "node": {"path": f"{tmp_path}/tools/node", "version": "20.19.2"},
             "database_path": f"{config.app_dir}/backend/itsm.db",

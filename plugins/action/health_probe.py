@@ -1,0 +1,24 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from typing import Any, Dict, Optional
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import reach
+
+
+class ActionModule(reach.OnHost):
+    """Runs the module of this name: that a host can not be looked at is what it was to find out."""
+
+    def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+        """Return the module's result; of a service on a silent disk no more is known than of one on a lost host."""
+        result = super().run(tmp, task_vars)
+        return reach.look(str(result.get("msg"))) if reach.silent(result) else result
+
+    def without_answer(self, host: str, why: str) -> Dict[str, Any]:
+        """Return a severity of its own where it only watches; what waits for a service that was started fails."""
+        if self._task.args.get("mode", "watch") == "watch":
+            return reach.look(why)
+        return super().without_answer(host, why)

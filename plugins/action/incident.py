@@ -1,0 +1,11 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import reach
+
+
+class ActionModule(reach.OnHost):
+    """Runs the module that the task names: those that work on the host under its run's lease have a link here."""

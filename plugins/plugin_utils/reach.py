@@ -1,0 +1,87 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a module of ours comes to when its host can not be reached, or gives no answer.
+
+Ansible drops an unreachable host at once, and with it every rescue and always of its play: nobody would be told. Here
+it is a failure of the task like others, C(unreachable_host), which a playbook can answer.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Mapping, Optional
+
+from ansible.errors import AnsibleConnectionFailure
+from ansible.plugins.action.normal import ActionModule
+
+UNREACHABLE = "unreachable"
+
+
+class OnHost(ActionModule):  # type: ignore[misc]
+    """Runs the module of the same name on the host, and has an answer where the host has none."""
+
+    def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+        """Return the module's result, or that of M(without_answer)."""
+        try:
+            result: Dict[str, Any] = super().run(tmp, task_vars)
+        # The end of a task's time is no Exception.
+        except BaseException as error:
+            why = unanswered(error, timeout=self._task.timeout)
+            if why is None:
+                raise
+            return self.without_answer(str((task_vars or {}).get("inventory_hostname")), why)
+        return result
+
+    def without_answer(self, host: str, why: str) -> Dict[str, Any]:
+        """Return the result of a module that gave none."""
+        return failure(host, str(self._task.action).rsplit(".", 1)[-1], why)
+
+
+def unanswered(error: BaseException, *, timeout: float) -> Optional[str]:
+    """Say why there is no answer, in a line; C(None) where C(error) is something else.
+
+    What ends a task by its C(timeout) has no public name: it moved between releases of ansible-core, and is known by
+    the name that it kept.
+    """
+    if isinstance(error, AnsibleConnectionFailure):
+        return f"it can not be reached: {' '.join(str(error).split())}"
+    if type(error).__name__ == "TaskTimeoutError":
+        return f"it gave no answer within {timeout:g} s: a disk of it hangs, or all of it"
+    return None
+
+
+def silent(result: Mapping[str, Any]) -> bool:
+    """Say whether a look at a service failed for nothing but a disk that does not answer."""
+    checked = result.get("preflight") or {}
+    problems = checked.get("problems") or []
+    return bool(problems) and all(problem.get("variable") in (checked.get("silent") or []) for problem in problems)
+
+
+def failure(host: str, module: str, why: str) -> Dict[str, Any]:
+    """Return the result of C(module) on a host that gave none."""
+    # With `invocation`, as the results of modules have it: the text is our own.
+    return {"failed": True, "unreachable_host": True, "msg": f"Cannot run {module} on {host}: {why}", "invocation": {}}
+
+
+def look(why: str) -> Dict[str, Any]:
+    """Return the result of M(itsm_nexus.runbook.health_probe) that watches a host without answer, nothing guessed."""
+    return {
+        "changed": False,
+        "healthy": False,
+        "severity": UNREACHABLE,
+        "summary": why,
+        "consecutive_failures": 0,
+        "max_consecutive_failures": 0,
+        "process": {"state": "unknown", "pids": [], "started_at": None, "restarts": None},
+        "endpoints": [],
+        "first_failure_at": None,
+        "last_success_at": None,
+        "first_healthy_at": None,
+        "attempts": 0,
+        "duration": 0.0,
+        "login": None,
+        "open_incident": False,
+        "maintenance": None,
+        "preflight": None,
+    }

@@ -1,0 +1,267 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Hosts by the dozen in one run: those that are down are recovered, and none waits for one that is lost or hangs."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import dataclasses
+import json
+import os
+import re
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any, Iterator
+
+import pytest
+import yaml
+
+from .conftest import ROOT, Run, Service, free_port
+
+HOSTS = [f"itsm-{number:02}.example.com" for number in range(1, 61)]
+BROKEN, UNREACHABLE, HANGING, HEALTHY = HOSTS[:5], HOSTS[5:7], HOSTS[7], HOSTS[8:]
+# Of the host that hangs, as the others end long before; the runs that are not about it do not wait for it.
+PATIENCE = 60
+
+
+_CLONE_NEWNS, _MS_REC_PRIVATE = 0x00020000, (1 << 14) | (1 << 18)
+
+
+class HangingDisk:
+    """A file system that answers nothing: who touches it blocks in the kernel until C(close).
+
+    It is a FUSE whose server never says a word, mounted for a command and its children alone: whatever else looks into
+    the folder finds it empty. Where this user may not mount, C(REAL) is false.
+    """
+
+    REAL = os.access("/dev/fuse", os.R_OK | os.W_OK) and os.geteuid() == 0
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._server = os.open("/dev/fuse", os.O_RDWR) if self.REAL else None
+
+    def _apart(self) -> None:
+        if self._libc.unshare(_CLONE_NEWNS) != 0 or self._libc.mount(b"none", b"/", None, _MS_REC_PRIVATE, None) != 0:
+            raise OSError(ctypes.get_errno(), "no mounts of our own")
+
+    def mount(self) -> None:
+        """Mount it for this process, just forked, and its children."""
+        if self._server is None:
+            return
+        self._apart()
+        options = f"fd={self._server},rootmode=40000,user_id={os.geteuid()},group_id={os.getegid()}"
+        if self._libc.mount(b"hanging", os.fsencode(self.folder), b"fuse", 0, options.encode()) != 0:
+            raise OSError(ctypes.get_errno(), f"cannot mount at {self.folder}")
+
+    def close(self) -> None:
+        """Whoever still waits is told that the server has gone."""
+        if self._server is not None:
+            os.close(self._server)
+
+
+@dataclasses.dataclass
+class Fleet:
+    """Sixty hosts with a local connection: five services of their own, one that all healthy hosts share."""
+
+    folder: Path
+    inventory: dict[str, Any]
+    services: dict[str, Service]
+
+    def play(self, playbook: str, *arguments: str, **variables: Any) -> Run:
+        hosts = self.folder / "hosts.yml"
+        hosts.write_text(yaml.safe_dump({"itsm_nexus": {"hosts": self.inventory}}), encoding="utf-8")
+        postmortems = self.folder / "postmortems"
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+        environment.update(LC_ALL="C.UTF-8", ITSM_NEXUS_POSTMORTEM_DIR=str(postmortems), ANSIBLE_SHOW_CUSTOM_STATS="1")
+        handed = {"outage_recover_unreachable_dir": str(self.folder / "unreachable"), **variables}
+        command = ["ansible-playbook", "-i", hosts, "-f", "20", f"playbooks/{playbook}.yml", *arguments]
+        with contextlib.closing(HangingDisk(self.folder / "disk")) as disk:
+            done = subprocess.run(
+                [*command, "-e", json.dumps(handed)],
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+                timeout=1200,
+                preexec_fn=disk.mount,
+            )
+        print(done.stdout)
+        return Run(rc=done.returncode, screen=done.stdout, postmortems=postmortems)
+
+
+def published(run: Run) -> dict[str, Any]:
+    """Return what the run published with set_stats."""
+    (line,) = (line for line in run.screen.splitlines() if line.startswith("\tRUN: "))
+    return dict(json.loads(line.removeprefix("\tRUN: ")))
+
+
+@pytest.fixture(scope="module")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Service]]:
+    folder = tmp_path_factory.mktemp("services")
+    with contextlib.ExitStack() as stack:
+        laid = {name: Service(folder / name) for name in [*BROKEN, "shared"]}
+        for service in laid.values():
+            service.install()
+            stack.callback(service.kill)
+            service.start()
+            service.write("row")
+        yield laid
+
+
+@pytest.fixture
+def fleet(services: dict[str, Service], tmp_path: Path) -> Iterator[Fleet]:
+    inventory: dict[str, Any] = {}
+    with contextlib.ExitStack() as stack:
+        disk = tmp_path / "disk"
+        disk.mkdir()
+        # One refuses the connection; one takes it and says nothing, as a host does that is about to die.
+        silent = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        ports = [free_port(), silent.getsockname()[1]]
+        for name in HOSTS:
+            service = services.get(name, services["shared"])
+            inventory[name] = {
+                **service.variables(),
+                "nexus_state_dir": str(tmp_path / "state" / name),
+                "ansible_connection": "local",
+                "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+            }
+        for name, port in zip(UNREACHABLE, ports):
+            inventory[name].update(ansible_connection="ssh", ansible_host="127.0.0.1", ansible_port=port)
+        # All of the host hangs: not even a program of it can be run.
+        inventory[HANGING].update(ansible_python_interpreter=str(disk / "python"), detection_deadline=PATIENCE)
+        if not HangingDisk.REAL:
+            blocking = tmp_path / "blocking-python"
+            blocking.write_text("#!/bin/sh\nexec sleep 3600\n", encoding="utf-8")
+            blocking.chmod(0o755)
+            inventory[HANGING]["ansible_python_interpreter"] = str(blocking)
+        yield Fleet(tmp_path, inventory, services)
+
+
+def test_the_broken_are_recovered_and_wait_for_nobody(fleet: Fleet) -> None:
+    rows = {name: fleet.services[name].request("/incidents")["total"] for name in BROKEN}
+    for name in BROKEN:
+        fleet.services[name].kill()
+    shared = fleet.services["shared"].pids()
+
+    run = fleet.play("outage_recover")
+
+    assert run.rc == 2
+    for name in BROKEN:
+        assert fleet.services[name].healthy()
+        assert fleet.services[name].request("/incidents")["total"] == rows[name]
+    assert fleet.services["shared"].pids() == shared
+
+    # The report: in the artifacts, on the screen, in the postmortems.
+    artifacts = published(run)
+    assert artifacts["outage_summary"] == {
+        "hosts": 60,
+        "healthy": HEALTHY,
+        "recovered": BROKEN,
+        "would_recover": [],
+        "warning": [],
+        "not_recovered": [],
+        "unreachable": [*UNREACHABLE, HANGING],
+        "stopped": [],
+    }
+    outcomes = artifacts["outage_recover"]
+    assert sorted(outcomes) == sorted([*BROKEN, *UNREACHABLE, HANGING])
+    lost = [outcomes[name] for name in [*UNREACHABLE, HANGING]]
+    assert {(each["outcome"], each["severity"], each["cause"]) for each in lost} == {("unreachable",) * 3}
+    assert all(each["escalation"]["rule"] == "unreachable" and each["escalation"]["to"] for each in lost)
+    assert f"within {PATIENCE} s" in outcomes[HANGING]["error"]
+    end = run.screen[run.screen.rindex("60 HOSTS: 52 healthy, 5 recovered, 3 unreachable") :]
+    assert re.search(rf"unreachable +{' '.join(UNREACHABLE)}\s+{HANGING}", end)
+    assert all(name in end for name in BROKEN) and not any(name in end for name in HEALTHY)
+    told = {each["host"]: each for each in (json.loads(path.read_text("utf-8")) for path in run.documents(".json"))}
+    assert {host: each["outcome"] for host, each in told.items()} == {
+        host: each["outcome"] for host, each in outcomes.items()
+    }
+    assert {told[name]["rung"] for name in BROKEN} == {"restart"}
+
+    # Nobody has waited: all others were done before the one that hangs was given up.
+    (timeline,) = run.documents(".jsonl")
+    events = [json.loads(line) for line in timeline.read_text("utf-8").splitlines()]
+    given_up = next(
+        event["at"] for event in events if event.get("host") == HANGING and event.get("data", {}).get("severity")
+    )
+    verdicts = {event["host"]: event["at"] for event in events if event["kind"] == "outcome"}
+    assert all(verdicts[name] < given_up for name in [*BROKEN, *UNREACHABLE])
+
+
+def test_a_host_that_stays_lost_is_told_once_and_told_when_it_is_back(fleet: Fleet, tmp_path: Path) -> None:
+    (lost,), log = UNREACHABLE[:1], tmp_path / "told"
+    contacts = {
+        "project_leader": {
+            "name": "project leader",
+            "channels": [{"type": "command", "argv": ["tee", "-a", str(log)], "input": "text"}],
+        },
+        "dba": "DBA",
+        "everyone": "the whole team",
+    }
+    for _ in range(2):
+        run = fleet.play("outage_recover", "--limit", lost, escalation_contacts=contacts)
+        assert run.rc == 2 and "UNREACHABLE" in run.screen
+        assert log.read_text("utf-8").count("can not be reached, or gives no answer") == 1
+    # One incident, told of in one document.
+    (document,) = run.documents(".json")
+    assert len(json.loads(document.read_text("utf-8"))["runs"]) == 2
+
+    fleet.inventory[lost]["ansible_connection"] = "local"
+    back = fleet.play("outage_recover", "--limit", lost, escalation_contacts=contacts)
+    assert back.rc == 0
+    said = log.read_text("utf-8")
+    again = fleet.play("outage_recover", "--limit", lost, escalation_contacts=contacts)
+    assert again.rc == 0 and log.read_text("utf-8") == said
+    assert said.count("can not be reached, or gives no answer") == 1 and len(said.splitlines()) > 1
+
+
+@pytest.mark.parametrize("strategy", ["linear", "host_pinned"])
+def test_batches_go_on_past_one_in_which_all_are_lost(fleet: Fleet, strategy: str) -> None:
+    fleet.services[BROKEN[1]].kill()
+    hosts = [UNREACHABLE[0], BROKEN[0], BROKEN[1]]
+    run = fleet.play(
+        "outage_recover",
+        "--limit",
+        ",".join(hosts),
+        outage_recover_serial=1,
+        outage_recover_strategy=strategy,
+    )
+    assert run.rc == 2
+    summary = published(run)["outage_summary"]
+    assert {key: value for key, value in summary.items() if value} == {
+        "hosts": 3,
+        "healthy": [BROKEN[0]],
+        "recovered": [BROKEN[1]],
+        "unreachable": [UNREACHABLE[0]],
+    }
+    assert fleet.services[BROKEN[1]].healthy()
+
+
+def test_the_look_at_all_of_them_tells_who_is_down_and_who_can_not_be_looked_at(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.services[BROKEN[0]].kill()
+    if HangingDisk.REAL:
+        # Only what the service lies on hangs.
+        python = "{{ ansible_playbook_python }}"
+        fleet.inventory[HANGING].update(ansible_python_interpreter=python, nexus_app_dir=str(tmp_path / "disk" / "app"))
+    run = fleet.play("outage_detect", "--limit", ",".join(HOSTS[:12]))
+    assert run.rc == 2
+    artifacts = published(run)
+    assert artifacts["outage_summary"] == {
+        "hosts": 12,
+        "healthy": [*BROKEN[1:], *HOSTS[8:12]],
+        "warning": [],
+        "critical": [],
+        "emergency": [BROKEN[0]],
+        "unreachable": [*UNREACHABLE, HANGING],
+        "stopped": [],
+    }
+    assert artifacts["outage_detect"][HANGING]["severity"] == "unreachable"
+    assert "12 HOSTS: 8 healthy, 1 emergency, 3 unreachable" in run.screen
