@@ -412,7 +412,7 @@ def _checked(module: AnsibleModule) -> dict | None:
     checked: dict = _plain.data(_preflight.examine(config))
     if checked["problems"]:
         said = "; ".join(problem["message"] for problem in checked["problems"])
-        module.fail_json(msg=said, preflight=checked)
+        module.fail_json(msg=_plain.text(said), preflight=checked)
     return checked
 
 
