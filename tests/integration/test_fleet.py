@@ -25,7 +25,7 @@ from .conftest import ROOT, Run, Service, free_port
 HOSTS = [f"itsm-{number:02}.example.com" for number in range(1, 61)]
 BROKEN, UNREACHABLE, HANGING, HEALTHY = HOSTS[:5], HOSTS[5:7], HOSTS[7], HOSTS[8:]
 # Of the host that hangs, as the others end long before; the runs that are not about it do not wait for it.
-PATIENCE = 60
+PATIENCE = 120
 
 
 _CLONE_NEWNS, _MS_REC_PRIVATE = 0x00020000, (1 << 14) | (1 << 18)
