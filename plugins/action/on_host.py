@@ -8,4 +8,4 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import reach
 
 
 class ActionModule(reach.OnHost):
-    """Runs the module that the task names: those that work on the host under its run's lease have a link here."""
+    """Runs the module that the task names; meta/runtime.yml sends those here that work on the host."""
