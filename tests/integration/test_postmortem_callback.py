@@ -410,7 +410,8 @@ def test_free_strategy_many_hosts_and_an_unreachable_one(controller):
         assert f"NOT RECOVERED: node{number}" in output
     assert output.count("Call the DBA") == 4
     assert {event["host"] for event in controller.events() if event["kind"] == "unreachable"} == {"gone"}
-    assert "STOPPED: gone, Host unreachable: Probe; nothing changed" in output
+    # Told as what the look at its health came to, whatever failed for the same reason after it.
+    assert "UNREACHABLE: gone, it can not be reached: Failed to connect to the host via ssh" in output
 
 
 def test_a_folder_that_cannot_be_written_is_said_and_does_not_stop_the_run(controller):
