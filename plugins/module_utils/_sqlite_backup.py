@@ -430,7 +430,7 @@ def _copy_each(found: Look, made: str) -> List[Dict[str, Any]]:
         facts = found.files[name]
         copy = f"{made}/{os.path.basename(facts.path)}"
         digest = hashlib.sha256()
-        with open(_sqlite_files.open_regular(facts.path), "rb") as reader, open(copy, "xb") as writer:
+        with open(_sqlite_files.open_found(facts), "rb") as reader, open(copy, "xb") as writer:
             os.fchmod(writer.fileno(), 0o600)
             for chunk in iter(lambda reader=reader: reader.read(_CHUNK), b""):  # type: ignore[misc]
                 digest.update(chunk)

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
 import stat
 import struct
 import time
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _sqlite_wal
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _sqlite_wal, _untrusted
 
 MAGIC = b"SQLite format 3\0"
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
@@ -169,6 +170,16 @@ def open_regular(path: str) -> int:
     return descriptor
 
 
+def open_found(facts: FileFacts) -> int:
+    """Open a file that was looked at, see M(open_regular), and no other that has its name by now. Raises OSError."""
+    descriptor = open_regular(facts.path)
+    status = os.fstat(descriptor)
+    if (status.st_dev, status.st_ino) != (facts.device, facts.inode):
+        os.close(descriptor)
+        raise OSError(0, "another file has taken its place")
+    return descriptor
+
+
 def facts_of(path: str) -> Optional[FileFacts]:
     """Return what C(lstat) says of C(path), C(None) where there is nothing. Raises OSError where we may not look."""
     try:
@@ -218,7 +229,8 @@ def look(path: str) -> Look:
     """Look at the database C(path) (absolute) and the files beside it without SQLite; the WAL is left to M(read_wal).
 
     What is wrong with them is in C(problems). Raises SqliteError for a path that names nothing that could be looked at,
-    FileNotFoundError where SQLite removed a file between two glances.
+    or that somebody else has made lead to what is not theirs; FileNotFoundError where a file came or went between two
+    glances.
     """
     if not os.path.isabs(path) or "\0" in path:
         raise SqliteError(f"path must be an absolute path, not {printable(path)!r}")
@@ -234,9 +246,27 @@ def look(path: str) -> Look:
         found = Look(given=path, path=path)
         found.problems.append(Problem("unreadable", f"Cannot look at {printable(path)}: {error.strerror}"))
         return found
+    require_a_way(path, found.files.get("database"))
     _look_at_database(found)
     _look_at_side_files(found)
     return found
+
+
+def require_a_way(path: str, facts: Optional[FileFacts]) -> None:
+    """Raise SqliteError where whoever may exchange a part of C(path) has made it lead to what is not theirs.
+
+    That one would get copies of it, and could have it replaced. C(facts) are of where it led before, so that this is
+    what is judged; FileNotFoundError where it leads elsewhere by now.
+    """
+    try:
+        status = _untrusted.look_up(path)
+    except OSError as error:
+        if facts is not None and not facts.regular:
+            return  # nothing is done with that; a link to itself leads nowhere
+        raise SqliteError(f"Cannot work on {printable(path)}: {error.strerror}") from error
+    there = None if facts is None else (facts.device, facts.inode)
+    if there != (None if status is None else (status.st_dev, status.st_ino)):
+        raise FileNotFoundError(errno.ENOENT, "another file has taken its place", path)
 
 
 def _look_at_database(found: Look) -> None:

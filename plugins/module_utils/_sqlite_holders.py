@@ -188,7 +188,7 @@ def _hidden(files: Mapping[str, _sqlite_files.FileFacts]) -> Dict[int, Holder]:
         if name not in files:
             continue
         try:
-            descriptor = _sqlite_files.open_regular(files[name].path)
+            descriptor = _sqlite_files.open_found(files[name])
         except OSError:
             continue
         try:

@@ -128,6 +128,7 @@ def restore(
     started = time.monotonic()
     _check_parameters(path=path, method=method, evidence_dir=evidence_dir, time_budget=time_budget, timeout=timeout)
     place = _locate(path)
+    _require_a_way(path, place)
     working = act and not check_mode
     rights = _rights(place, owner) if working else None
     with contextlib.ExitStack() as stack:
@@ -212,6 +213,11 @@ def _locate(path: str) -> str:
             return current
         current = os.path.join(folder, os.readlink(current))
     raise SqliteError(f"path {printable(path)} leads through too many symbolic links")
+
+
+def _require_a_way(path: str, place: str) -> None:
+    with _disk(f"look at {printable(path)}"):
+        _sqlite_files.require_a_way(path, None if _guarded(place) else _sqlite_files.facts_of(place))
 
 
 def _rights(place: str, user: Optional[str]) -> _untrusted.Rights:

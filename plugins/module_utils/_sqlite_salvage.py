@@ -61,7 +61,7 @@ def make_image(found: Look, target: str, *, owner: Owner, reading: str = COMMITT
     """
     with open(target, "xb") as image:
         if "database" in found.files:
-            with open(_sqlite_files.open_regular(found.files["database"].path), "rb") as reader:
+            with open(_sqlite_files.open_found(found.files["database"]), "rb") as reader:
                 shutil.copyfileobj(reader, image, _CHUNK)
             image.flush()
         if reading != ALONE and found.wal.header_valid:
@@ -70,7 +70,7 @@ def make_image(found: Look, target: str, *, owner: Owner, reading: str = COMMITT
             os.fchown(image.fileno(), owner.uid, owner.gid)
         os.fchmod(image.fileno(), 0o600)
     if found.hot_journal:
-        source = _sqlite_files.open_regular(found.files["journal"].path)
+        source = _sqlite_files.open_found(found.files["journal"])
         with open(source, "rb") as reader, open(f"{target}-journal", "xb") as writer:
             if os.geteuid() == 0:
                 os.fchown(writer.fileno(), owner.uid, owner.gid)
@@ -81,7 +81,7 @@ def _lay_over(image: int, found: Look, *, beyond: bool) -> None:
     wal = found.wal
     frames, pages = dict(wal.last_frame_of_page), wal.database_pages
     size = _sqlite_wal.FRAME_HEADER_SIZE + wal.page_size
-    descriptor = _sqlite_files.open_regular(found.files["wal"].path)
+    descriptor = _sqlite_files.open_found(found.files["wal"])
     try:
         if beyond:
             later, last = _frames_beyond(descriptor, wal)

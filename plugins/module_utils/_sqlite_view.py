@@ -87,11 +87,24 @@ class WayIn:
     def connect(self) -> sqlite3.Connection:
         """Open it for reading, and keep no more rights than that takes; for child processes only.
 
-        Raises sqlite3.Error.
+        Raises sqlite3.Error, SqliteError where another file has its name by now.
         """
         if self.way == "copy":
             take_on(*writer_of(self.found))
-        return connect(self.path, way=self.way, busy_timeout=self.busy_timeout)
+        connection = connect(self.path, way=self.way, busy_timeout=self.busy_timeout)
+        if self.way != "copy" and not self._is_open():
+            raise _sqlite_files.SqliteError("another file has taken its place")
+        return connection
+
+    def _is_open(self) -> bool:
+        """Whether SQLite, which goes by the name, has opened the file that was looked at."""
+        facts = self.found.files["database"]
+        for descriptor in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                status = os.fstat(int(descriptor))
+                if (status.st_dev, status.st_ino) == (facts.device, facts.inode):
+                    return True
+        return False
 
     @property
     def read_only(self) -> bool:
@@ -350,7 +363,7 @@ def private_copy(found: _sqlite_files.Look, *, deadline: float) -> Iterator[str]
         target = f"{folder}/copy.db"
         for name in ("database", "wal", "journal"):
             if name in found.files:
-                source = _sqlite_files.open_regular(found.files[name].path)
+                source = _sqlite_files.open_found(found.files[name])
                 with open(source, "rb") as reader, open(target + _sqlite_files.SUFFIXES[name], "wb") as writer:
                     for chunk in iter(lambda reader=reader: reader.read(1 << 20), b""):  # type: ignore[misc]
                         if time.monotonic() > deadline:

@@ -25,6 +25,10 @@ _FLAGS = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 LARGEST = 64 << 20
 
 
+class _AnybodyError(PermissionError):
+    """A link that more than one could have made."""
+
+
 class _LentError(Exception):
     """From here on the path is what C(uid) made of it."""
 
@@ -46,7 +50,7 @@ def _owner(folder: os.stat_result, entry: os.stat_result) -> Tuple[int, int]:
     for status in (folder, entry):
         if status.st_uid not in (0, os.geteuid()):
             return status.st_uid, status.st_gid
-    raise PermissionError(errno.EPERM, "it is reached by a link in a folder that others may write to")
+    raise _AnybodyError(errno.EPERM, "it is reached by a link in a folder that others may write to")
 
 
 class _Way:
@@ -199,6 +203,46 @@ def open_file(path: str, flags: int = os.O_RDONLY, *, lend: bool = True) -> int:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         raise OSError(0, "it is not a regular file", path)
     return descriptor
+
+
+def look_up(path: str) -> Optional[os.stat_result]:
+    """Return what C(path) is, C(None) where nothing is there, for work on it, and beside it, with our own rights.
+
+    Where a link of somebody else leads there, this one must be able to do that work alone: to read and write what is
+    there and to write to its folder. Raises PermissionError where that is not so, OSError.
+    """
+    try:
+        if os.geteuid() != 0:
+            return os.stat(path)
+        descriptor = _open_ours(path, os.O_PATH | os.O_CLOEXEC, 0)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except _AnybodyError:
+        # Whoever made the link gains nothing where all of it is the owner's.
+        real = os.stat(path)
+        return _looked_up_as(real.st_uid, real.st_gid, path)
+    except _LentError as lent:
+        return _looked_up_as(lent.uid, lent.gid, path)
+    try:
+        return os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _looked_up_as(uid: int, gid: int, path: str) -> Optional[os.stat_result]:
+    real = os.path.realpath(path)
+    folder = os.path.dirname(real)
+    if not os.path.isdir(folder):
+        return None
+    with rights_of(uid, gid):
+        theirs = uid != 0 and os.access(folder, os.W_OK | os.X_OK, effective_ids=True)
+        with contextlib.suppress(FileNotFoundError):
+            if theirs and os.access(path, os.R_OK | os.W_OK, effective_ids=True):
+                return os.stat(path)
+            theirs = theirs and not os.path.lexists(real)
+    if not theirs:
+        raise PermissionError(errno.EPERM, f"a link leads to {real}, which the link's owner (uid {uid}) may not change")
+    return None
 
 
 def read(path: str, *, limit: int = LARGEST) -> bytes:

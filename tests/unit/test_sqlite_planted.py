@@ -27,6 +27,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _sqlite_checkpoint,
     _sqlite_files,
     _sqlite_restore,
+    _sqlite_view,
 )
 
 NOBODY = pwd.getpwnam("nobody")
@@ -184,3 +185,100 @@ def test_a_recovery_makes_and_gives_away_nothing_as_root(app, method):
     # What is kept as evidence is root's alone.
     for path in (app.parent / "evidence").rglob("*"):
         assert (path.stat().st_uid, path.stat().st_mode & 0o077) == (0, 0)
+
+
+@pytest.fixture
+def private(app):
+    """Return a database of root's alone, in a folder of root's alone."""
+    folder = app.parent / "private"
+    folder.mkdir(mode=0o700)
+    database = folder / "itsm.db"
+    with sqlite3.connect(database) as connection:
+        connection.execute("CREATE TABLE secrets AS SELECT 'of-root-alone' AS text")
+    connection.close()
+    database.chmod(0o600)
+    return database
+
+
+WORK = {
+    "check": lambda path, app: _sqlite_check.check(path=path),
+    "backup": lambda path, app: _sqlite_backup.backup(path=path, dest_dir=str(app)),
+    "evidence": lambda path, app: _sqlite_backup.backup(path=path, dest_dir=str(app.parent / "ev"), evidence=True),
+    "checkpoint": lambda path, app: _sqlite_checkpoint.checkpoint(path=path),
+    "restore": lambda path, app: _sqlite_restore.restore(
+        path=path, act=True, method="empty", confirm_empty=True, evidence_dir=str(app.parent / "ev")
+    ),
+}
+
+
+@pytest.mark.parametrize("link", ["itsm.db", "backend"])
+@pytest.mark.parametrize("work", WORK.values(), ids=WORK)
+def test_a_database_of_others_is_not_worked_on_for_the_user(app, private, work, link):
+    (app / link).symlink_to(private if link == "itsm.db" else private.parent)
+    give_to_user(app)
+    path = app / link if link == "itsm.db" else app / link / "itsm.db"
+    before = private.read_bytes()
+    with pytest.raises(_sqlite_files.SqliteError, match="link's owner"):
+        work(str(path), app)
+    assert private.read_bytes() == before
+    assert [each.name for each in private.parent.iterdir()] == ["itsm.db"]
+    assert [each.name for each in app.iterdir()] == [link]
+
+
+def test_none_is_made_where_a_dangling_link_of_the_user_leads(app, private):
+    (app / "itsm.db").symlink_to(private.parent / "planted")
+    give_to_user(app)
+    with pytest.raises(_sqlite_files.SqliteError, match="link's owner"):
+        WORK["restore"](str(app / "itsm.db"), app)
+    assert [each.name for each in private.parent.iterdir()] == ["itsm.db"]
+
+
+def test_the_user_may_keep_its_database_elsewhere(app):
+    data = app.parent / "data"
+    data.mkdir()
+    crashed(str(data / "itsm.db"))
+    os.chown(data, NOBODY.pw_uid, NOBODY.pw_gid)
+    give_to_user(data)
+    (app / "itsm.db").symlink_to(data / "itsm.db")
+    give_to_user(app)
+    assert _sqlite_check.check(path=str(app / "itsm.db"))["healthy"]
+    assert _sqlite_backup.backup(path=str(app / "itsm.db"), dest_dir=str(app))["integrity"] == "ok"
+
+
+@pytest.mark.parametrize("files", [("itsm.db",), ("itsm.db", "itsm.db-wal", "itsm.db-shm")], ids=["alone", "still"])
+def test_a_file_that_is_exchanged_for_a_moment_after_the_look_is_not_read(app, private, monkeypatch, files):
+    database = app / "itsm.db"
+    crashed(str(database))
+    for path in app.iterdir():
+        if path.name not in files:
+            path.unlink()
+    give_to_user(app)
+    connect = _sqlite_view.connect
+
+    def connect_meanwhile(path, **how):
+        if path != str(database):
+            return connect(path, **how)
+        database.rename(app / "was")
+        database.symlink_to(private)
+        connection = connect(path, **how)
+        database.unlink()
+        (app / "was").rename(database)
+        return connection
+
+    monkeypatch.setattr(_sqlite_view, "connect", connect_meanwhile)
+    with pytest.raises(_sqlite_files.SqliteError, match="taken its place"):
+        _sqlite_backup.backup(path=str(database), dest_dir=str(app))
+    assert not list(app.glob("*.backup_*"))
+
+
+def test_nor_is_it_copied(app, private):
+    database = app / "itsm.db"
+    crashed(str(database))
+    give_to_user(app)
+    found = _sqlite_files.look(str(database))
+    (app / "was").mkdir()
+    for path in app.glob("itsm.db*"):
+        path.rename(app / "was" / path.name)
+    shutil.copy(private, database)
+    with pytest.raises(OSError, match="taken its place"):
+        _sqlite_files.open_found(found.files["database"])
