@@ -36,6 +36,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _identity,
     _procfs,
     _redact,
+    _untrusted,
 )
 
 # Packages with a compiled part that the service cannot do without.
@@ -375,6 +376,11 @@ class Application:
         if not os.path.isabs(app_dir) or not os.path.isdir(app_dir):
             raise NpmError(f"app_dir is {app_dir!r}: must be the absolute path of an existing folder")
         self.app_dir = os.path.realpath(app_dir)
+        with _explained(f"work in {app_dir}"):
+            # Root would put what was built as the user into the application of somebody else.
+            judged, there = _untrusted.look_up(app_dir, beside=False), os.stat(self.app_dir)
+            if judged is None or not os.path.samestat(judged, there):
+                raise OSError(0, "another folder has taken its place")
         with _explained(f"act as user {user!r} in {app_dir}"):
             self.account = _identity.resolve(user, folder=self.app_dir)
         self.omit_dev = omit_dev

@@ -341,7 +341,25 @@ class _Preflight:
             if os.path.isdir(path):
                 self.problem("db_path", f"must be the path of a file; {path} is a folder")
                 break
+        if os.path.realpath(used) != os.path.realpath(wanted) and not self._may_be_theirs(used):
+            self.problem(
+                "db_path",
+                f"must be the database of the service; by DATABASE_PATH that is {used}, where user {self.config.user} "
+                "may write neither to the file nor beside it",
+            )
         return used
+
+    def _may_be_theirs(self, path: str) -> bool:
+        """Whether the service's user can work on a file; true where we can not tell.
+
+        What the service says of itself may be said by its user, who is not to have us work on the files of others.
+        """
+        account = self.account
+        if account is None or os.geteuid() != 0:
+            return True
+        places = [place for place in (path, os.path.dirname(os.path.realpath(path))) if os.path.exists(place)]
+        with _untrusted.rights_of(account.pw_uid, account.pw_gid):
+            return not places or any(os.access(place, os.W_OK, effective_ids=True) for place in places)
 
     def running_environment(self) -> Mapping[str, str]:
         """Return the environment of the service's process, where one runs and may be read, else what it would get."""

@@ -205,11 +205,11 @@ def open_file(path: str, flags: int = os.O_RDONLY, *, lend: bool = True) -> int:
     return descriptor
 
 
-def look_up(path: str) -> Optional[os.stat_result]:
-    """Return what C(path) is, C(None) where nothing is there, for work on it, and beside it, with our own rights.
+def look_up(path: str, *, beside: bool = True) -> Optional[os.stat_result]:
+    """Return what C(path) is, C(None) where nothing is there, for work on it, and C(beside) it, with our own rights.
 
     Where a link of somebody else leads there, this one must be able to do that work alone: to read and write what is
-    there and to write to its folder. Raises PermissionError where that is not so, OSError.
+    there, and to write to its folder. Raises PermissionError where that is not so, OSError.
     """
     try:
         if os.geteuid() != 0:
@@ -220,22 +220,22 @@ def look_up(path: str) -> Optional[os.stat_result]:
     except _AnybodyError:
         # Whoever made the link gains nothing where all of it is the owner's.
         real = os.stat(path)
-        return _looked_up_as(real.st_uid, real.st_gid, path)
+        return _looked_up_as(real.st_uid, real.st_gid, path, beside=beside)
     except _LentError as lent:
-        return _looked_up_as(lent.uid, lent.gid, path)
+        return _looked_up_as(lent.uid, lent.gid, path, beside=beside)
     try:
         return os.fstat(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _looked_up_as(uid: int, gid: int, path: str) -> Optional[os.stat_result]:
+def _looked_up_as(uid: int, gid: int, path: str, *, beside: bool) -> Optional[os.stat_result]:
     real = os.path.realpath(path)
     folder = os.path.dirname(real)
     if not os.path.isdir(folder):
         return None
     with rights_of(uid, gid):
-        theirs = uid != 0 and os.access(folder, os.W_OK | os.X_OK, effective_ids=True)
+        theirs = uid != 0 and (not beside or os.access(folder, os.W_OK | os.X_OK, effective_ids=True))
         with contextlib.suppress(FileNotFoundError):
             if theirs and os.access(path, os.R_OK | os.W_OK, effective_ids=True):
                 return os.stat(path)

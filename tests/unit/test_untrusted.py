@@ -24,6 +24,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _impact,
     _logtext,
     _node_process,
+    _npm,
     _preflight,
     _untrusted,
 )
@@ -173,6 +174,43 @@ def test_the_state_is_not_kept_where_the_user_could_exchange_it(host):
     fine.check_user()
     fine.check_state_dir()
     assert fine.problems == []
+
+
+def test_the_service_does_not_say_whose_database_is_worked_on(host):
+    (host / "private").mkdir(mode=0o700)
+    (host / "private" / "other.db").touch(mode=0o600)
+    config = dataclasses.replace(CONFIG, user="nobody", app_dir=str(host / "app"), db_path="itsm.db")
+
+    def problems(path: Path) -> list[str]:
+        said = _preflight._Preflight(config, run=_command.run, proc_root="/proc")
+        said.check_user()
+        said.environment = {"DATABASE_PATH": str(path), "NODE_ENV": "production"}
+        said.database_path()
+        return [each["message"] for each in said.problems]
+
+    (refused,) = problems(host / "private" / "other.db")
+    assert "DATABASE_PATH" in refused and "user nobody may write neither" in refused
+    # A folder of its own, a file that root left there by mistake, a place that is not there yet.
+    (host / "app" / "roots.db").touch(mode=0o600)
+    for path in (host / "app" / "none.db", host / "app" / "roots.db", host / "none" / "itsm.db"):
+        assert problems(path) == []
+
+
+def test_modules_are_not_built_into_the_application_of_somebody_else(host):
+    other = host / "other"
+    other.mkdir()
+    for folder in (host / "app" / "releases", other):
+        folder.mkdir(exist_ok=True)
+        (folder / "package.json").write_text('{"name": "x"}')
+        (folder / "package-lock.json").write_text('{"lockfileVersion": 3, "packages": {"": {}}}')
+    for path in [host / "app" / "releases", *(host / "app" / "releases").iterdir()]:
+        os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid)
+    link = link_of_user(host / "app" / "current", other)
+    with pytest.raises(_npm.NpmError, match="link's owner"):
+        _npm.Application(app_dir=str(link), user="nobody", node="true")
+    link.unlink()
+    link_of_user(link, host / "app" / "releases")
+    assert _npm.Application(app_dir=str(link), user="nobody", node="true").app_dir == str(host / "app" / "releases")
 
 
 def test_evidence_goes_to_no_folder_that_somebody_else_has_made(host):
