@@ -109,8 +109,7 @@ def _account(user: str) -> pwd.struct_passwd:
 def read_pid_file(path: str) -> Optional[Tuple[int, int]]:
     """Return pid and start ticks that a pid file names, C(None) where there is none or it says something else."""
     try:
-        with open(path, encoding="ascii") as stream:
-            pid, start_ticks = (int(line) for line in stream.read(64).splitlines())
+        pid, start_ticks = (int(line) for line in _untrusted.read(path, limit=64).decode("ascii").splitlines())
     except (OSError, ValueError):
         return None
     return pid, start_ticks

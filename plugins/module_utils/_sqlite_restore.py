@@ -654,7 +654,11 @@ def _by_backup(case: _Case, backups: Sequence[str], *, time_budget: float) -> Wa
     way = Way("backup")
     refused = []
     for path in backups[:_MOST_BACKUPS]:
-        check = _sqlite_check.check(path=path, checks=["quick", "integrity"], time_budget=time_budget)
+        try:
+            check = _sqlite_check.check(path=path, checks=["quick", "integrity"], time_budget=time_budget)
+        except SqliteError as error:
+            refused.append(str(error))
+            continue
         checks = check["checks"]
         if check["healthy"] and all(checks.get(name) == "ok" for name in ("quick", "integrity", "row_counts")):
             made = os.stat(path).st_mtime

@@ -282,3 +282,22 @@ def test_nor_is_it_copied(app, private):
     shutil.copy(private, database)
     with pytest.raises(OSError, match="taken its place"):
         _sqlite_files.open_found(found.files["database"])
+
+
+def test_a_backup_that_is_a_second_name_of_a_file_of_root_is_passed_over(app, private):
+    crashed(str(app / "itsm.db"))
+    _sqlite_backup.backup(path=str(app / "itsm.db"), dest=str(app / "itsm.db.backup_1"))
+    (app / "itsm.db-wal").unlink()
+    with (app / "itsm.db").open("r+b") as stream:
+        stream.write(b"\xff" * 8192)
+    give_to_user(app)
+    os.link(private, app / "itsm.db.backup_2")
+    os.utime(private, (time.time() + 9, time.time() + 9))
+    made = _sqlite_restore.restore(
+        path=str(app / "itsm.db"),
+        act=True,
+        method="backup",
+        evidence_dir=str(app.parent / "ev"),
+        backup_patterns=["*.backup_*"],
+    )
+    assert made["source"].endswith("backup_1") and "second name" in made["reason"]
