@@ -25,11 +25,17 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import printable
 
 _DEEP = "**"
+_WILD = re.compile(r"[*?\[]")
 _MOST_SKIPPED = 50
 _BLOCK = 512  # the unit of st_blocks, whatever the file system's own is
 _SIDE_FILES = ("-wal", "-shm", "-journal")
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+# Below these nothing is ever in the way, and what is gone is missed; C(/usr/local) is the host's own.
+_SYSTEM = ("bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "sbin", "sys", "usr")
+# Folders in which every folder is somebody else's.
+_SHARED = (["usr", "local"], ["var", "lib"], ["var", "spool"])
 
 Identity = Tuple[int, int]
 
@@ -138,15 +144,28 @@ def _protect(paths: Sequence[str], folders: Sequence[str]) -> _Protected:
     return _Protected(paths=names, identities=identities, folders=both)
 
 
+def why_not_pattern(pattern: str) -> str:
+    """Return what a pattern must be that is none, or that names more than anybody can mean; empty where it is fine."""
+    parts = [part for part in pattern.split("/") if part]
+    if not pattern.startswith("/") or pattern.endswith("/") or "\0" in pattern or {".", ".."} & set(parts):
+        return "must be an absolute pattern of files, without . and .. and not ending with /"
+    plain = list(itertools.takewhile(lambda part: not _WILD.search(part), parts[:-1]))
+    deepest = len(plain) == len(parts) - 1 and parts[-1] != _DEEP
+    if not plain:
+        return "must name a folder below the root"
+    if plain[0] in _SYSTEM and (plain[:2] != ["usr", "local"] or len(plain) < 3):
+        return f"must not name files of the system, as all below /{plain[0]} are"
+    if not deepest and (len(plain) < 2 or plain in _SHARED):
+        shown = "/".join(plain)
+        return f"must name the folder in /{shown} that is meant, as /{shown}/name/{'/'.join(parts[len(plain) :])} does"
+    return ""
+
+
 def _checked(rules: Sequence[Rule], targets: Sequence[Target], others: Sequence[str]) -> None:
     for rule in rules:
-        parts = rule.pattern.split("/")
-        if not rule.pattern.startswith("/") or "\0" in rule.pattern or ".." in parts or not parts[-1]:
-            raise DiskReclaimError(
-                f"globs: {rule.pattern!r} must be an absolute pattern of files, without .. and not ending with /"
-            )
-        if not any(part.strip("*?") for part in parts[1:-1]):
-            raise DiskReclaimError(f"globs: {rule.pattern!r} must name a folder below the root")
+        reason = why_not_pattern(rule.pattern)
+        if reason:
+            raise DiskReclaimError(f"globs: {rule.pattern!r} {reason}")
         if rule.keep < 0:
             raise DiskReclaimError(f"globs: keep of {rule.pattern!r} is {rule.keep}: must be 0 or more")
     for target in targets:
@@ -221,7 +240,7 @@ class _Walk:
                 if _is_folder(name, descriptor):
                     yield from self._within(descriptor, path, name, parts)
         elif rest:
-            plain = not re.search(r"[*?\[]", part)
+            plain = not _WILD.search(part)
             for name in [part] if plain else self._names(descriptor, path, part):
                 if plain or _is_folder(name, descriptor):
                     yield from self._within(descriptor, path, name, rest)

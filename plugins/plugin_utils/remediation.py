@@ -7,8 +7,11 @@
 from __future__ import annotations
 
 import datetime
+import math
 import re
 from typing import Any, Dict, Iterator, List, Mapping, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _disk_reclaim
 
 # Longer than a renewal can take: what is consented to for longer is not meant for an outage.
 MOST_DAYS_WITHOUT_HTTPS = 30
@@ -33,7 +36,7 @@ def _number(name: str, value: Any) -> Iterator[str]:
         number = float("nan") if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         number = float("nan")
-    if not (number >= least or (zero and number == 0)):
+    if not (least <= number < math.inf or (zero and number == 0)):
         yield f"{name} is {value!r}: must be a number from {least} on" + (f", or 0 for {zero}" if zero else "")
 
 
@@ -67,12 +70,9 @@ def _globs(value: Sequence[Any]) -> Iterator[str]:
     bad = list(_rows(name, value, needs=("glob",), may="keep"))
     yield from bad
     for row in [] if bad else value:
-        parts = row["glob"].split("/")
-        if parts[0] or not parts[-1] or ".." in parts or not any(part.strip("*?") for part in parts[1:-1]):
-            yield (
-                f"{name} has the glob {row['glob']!r}: must be an absolute pattern of files, in a folder below the "
-                "root that it names, without .."
-            )
+        reason = _disk_reclaim.why_not_pattern(row["glob"])
+        if reason:
+            yield f"{name} has the glob {row['glob']!r}: {reason}"
 
 
 def _stop_policy(value: Sequence[Any]) -> Iterator[str]:

@@ -416,14 +416,44 @@ def test_evidence_is_never_touched(logs):
 
 
 @pytest.mark.parametrize(
+    "pattern",
+    [
+        *(
+            "/var/log/**",
+            "/var/log/itsm/server.log*",
+            "/var/log//itsm/*.gz",
+            "/data/*.bak",
+            "/home/itsm/.npm/_cacache/**",
+        ),
+        *("/mnt/LinuxHDD/ITSM-System/backend/itsm.db.backup_*", "/usr/local/itsm/logs/*", "/var/lib/itsm/[0-9]*/x"),
+    ],
+)
+def test_what_people_mean_is_no_pattern_too_wide(pattern):
+    assert _disk_reclaim.why_not_pattern(pattern) == ""
+
+
+@pytest.mark.parametrize(
     ("pattern", "keep", "message"),
     [
         ("relative/*", 0, "globs: 'relative/*' must be an absolute pattern"),
-        ("/var/log/../../etc/*", 0, "without .."),
+        ("/var/log/../../etc/*", 0, "without . and .."),
+        ("/./[a-z]*/*", 0, "without . and .."),
         ("/var/log/", 0, "not ending with /"),
         ("/*", 0, "must name a folder below the root"),
         ("/**/*.log", 0, "must name a folder below the root"),
         ("/*/*", 0, "must name a folder below the root"),
+        ("/[a-z]*/*", 0, "must name a folder below the root"),
+        ("//[!x]*/log/*", 0, "must name a folder below the root"),
+        ("/*/log/app.log", 0, "must name a folder below the root"),
+        ("/etc/passwd", 0, "must not name files of the system, as all below /etc are"),
+        ("/etc/cron.d/*", 0, "must not name files of the system"),
+        ("/usr/lib/**", 0, "must not name files of the system"),
+        ("/usr/local/*", 0, "must not name files of the system"),
+        ("/usr/local/**/*.log", 0, "must not name files of the system"),
+        ("/home/**", 0, "must name the folder in /home that is meant, as /home/name/** does"),
+        ("/var/**/*.log", 0, "as /var/name/**/*.log does"),
+        ("/var/?og/*", 0, "as /var/name/?og/* does"),
+        ("/var/lib/*/*", 0, "as /var/lib/name/*/* does"),
         ("/var/log/*", -1, "keep of '/var/log/*' is -1: must be 0 or more"),
     ],
 )
