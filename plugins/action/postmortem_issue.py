@@ -11,8 +11,8 @@ from ansible import constants
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import delivery, issue, planted
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _numbers
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import delivery, issue, planted, telling
 
 _TOKENS = ("ITSM_NEXUS_GITHUB_TOKEN", "GITHUB_TOKEN")
 
@@ -52,6 +52,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 "ca_path": {"type": "path"},
             }
         )
+        _numbers.require_finite(options, fail=telling.fail)
         token = options["token"] or next(filter(None, map(os.environ.get, _TOKENS)), "")
         told = {name: options[name] for name in ("repository", "labels", "assignees")}
         target = issue.Target(api=options["api_url"], token=token, **told)

@@ -58,8 +58,8 @@ options:
         description:
           - An absolute pattern of files. C(*), C(?) and C([...]) match within one name, names with a leading dot only
             where the pattern has one. C(**) stands for any number of folders.
-          - Refused is what names no folder, files of the system (below V(/etc), V(/usr) and the like), or any folders that
-            are in V(/home), V(/var), V(/var/lib) and others that are not one application's.
+          - Refused is what names no folder, files of the system (below V(/etc), V(/usr) and the like), or any folders
+            there are in V(/home), V(/var), V(/var/lib) and others that are not one application's.
         type: str
         required: true
       keep:

@@ -339,6 +339,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _lease,
     _maintenance,
     _node_process,
+    _numbers,
     _plain,
     _preflight,
 )
@@ -440,6 +441,7 @@ def main() -> None:
         required_if=[("manager", "systemd", ["unit"])],
         supports_check_mode=True,
     )
+    _numbers.require_finite(module.params, fail=module.fail_json)
     values = module.params
     try:
         with _lease.held(run=values["run"], state_dir=values["state_dir"], warn=module.warn, fail=module.fail_json):

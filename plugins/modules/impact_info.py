@@ -95,7 +95,7 @@ requests_unknown:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _impact, _plain
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _impact, _numbers, _plain
 
 
 def main() -> None:
@@ -110,6 +110,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    _numbers.require_finite(module.params, fail=module.fail_json)
     try:
         result = _impact.measure(**module.params)
     except _impact.ImpactError as error:

@@ -378,7 +378,7 @@ warnings:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _incident, _lease, _plain
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _incident, _lease, _numbers, _plain
 
 UPDATE = {
     "severity": {"type": "str", "choices": ["warning", "critical", "emergency", "unreachable"]},
@@ -444,6 +444,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    _numbers.require_finite(module.params, fail=module.fail_json)
     params = module.params
     try:
         result = _incident.call(

@@ -144,7 +144,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _knex, _lease, _plain
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _knex, _lease, _numbers, _plain
 
 
 def main() -> None:
@@ -162,6 +162,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    _numbers.require_finite(module.params, fail=module.fail_json)
     parameters = module.params
     started = time.monotonic()
 

@@ -190,7 +190,13 @@ from typing import Any, Callable, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _incident, _lease, _node_process, _plain
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _incident,
+    _lease,
+    _node_process,
+    _numbers,
+    _plain,
+)
 
 
 def main() -> None:
@@ -215,6 +221,7 @@ def main() -> None:
         required_if=[("manager", "systemd", ["unit"]), ("manager", "process", ["log_file", "pid_file"])],
         supports_check_mode=True,
     )
+    _numbers.require_finite(module.params, fail=module.fail_json)
     values = dict(module.params)
     lease = {name: values.pop(name) for name in _lease.ARGUMENTS}
 

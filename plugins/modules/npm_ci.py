@@ -153,7 +153,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _npm, _plain
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _npm, _numbers, _plain
 
 
 def main() -> None:
@@ -173,6 +173,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    _numbers.require_finite(module.params, fail=module.fail_json)
     parameters = module.params
     started = time.monotonic()
     try:

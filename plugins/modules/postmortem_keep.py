@@ -74,7 +74,7 @@ removed:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _plain, _postmortem_keep
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _numbers, _plain, _postmortem_keep
 
 
 def main() -> None:
@@ -95,6 +95,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    _numbers.require_finite(module.params, fail=module.fail_json)
     try:
         result = _postmortem_keep.keep(
             folder=module.params["dir"],

@@ -164,7 +164,13 @@ duration:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _node_process, _plain, _process_stop
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _lease,
+    _node_process,
+    _numbers,
+    _plain,
+    _process_stop,
+)
 
 
 def main() -> None:
@@ -204,6 +210,7 @@ def main() -> None:
         required_if=[("manager", "systemd", ["unit"])],
         supports_check_mode=True,
     )
+    _numbers.require_finite(module.params, fail=module.fail_json)
     params = module.params
     service = _node_process.Service(
         app_dir=params["app_dir"],

@@ -115,7 +115,7 @@ duration:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _plain, _release
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _numbers, _plain, _release
 
 
 def main() -> None:
@@ -133,6 +133,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    _numbers.require_finite(module.params, fail=module.fail_json)
     params = module.params
     releases = _release.Releases(
         app_dir=params["app_dir"],

@@ -162,7 +162,7 @@ duration:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _plain, _sqlite_backup
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _numbers, _plain, _sqlite_backup
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import SqliteError
 
 
@@ -183,6 +183,7 @@ def main() -> None:
         required_one_of=[("dest", "dest_dir")],
         supports_check_mode=True,
     )
+    _numbers.require_finite(module.params, fail=module.fail_json)
     parameters = dict(module.params)
     lease = {name: parameters.pop(name) for name in _lease.ARGUMENTS}
     try:

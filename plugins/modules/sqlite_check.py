@@ -350,7 +350,7 @@ duration:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _plain, _sqlite_check
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _numbers, _plain, _sqlite_check
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import SqliteError
 
 
@@ -373,6 +373,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    _numbers.require_finite(module.params, fail=module.fail_json)
     params = module.params
     try:
         with _lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):

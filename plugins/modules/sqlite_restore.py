@@ -285,7 +285,13 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _plain, _sqlite_check, _sqlite_restore
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _lease,
+    _numbers,
+    _plain,
+    _sqlite_check,
+    _sqlite_restore,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import SqliteError
 
 
@@ -308,6 +314,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    _numbers.require_finite(module.params, fail=module.fail_json)
     parameters = dict(module.params)
     lease = {name: parameters.pop(name) for name in _lease.ARGUMENTS}
     name = os.path.basename(parameters["path"])

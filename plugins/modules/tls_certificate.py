@@ -134,7 +134,7 @@ duration:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _certificate, _lease, _plain
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _certificate, _lease, _numbers, _plain
 
 
 def main() -> None:
@@ -152,6 +152,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    _numbers.require_finite(module.params, fail=module.fail_json)
     params = module.params
     try:
         with _lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):

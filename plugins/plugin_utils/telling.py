@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Mapping, Optional
+from typing import Any, Callable, Dict, Mapping, NoReturn, Optional
 
 from ansible import constants
+from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _numbers
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import delivery, planted
 
 LIMITS: Mapping[str, Mapping[str, Any]] = {
@@ -18,6 +20,11 @@ LIMITS: Mapping[str, Mapping[str, Any]] = {
     "retries": {"type": "int", "default": 2},
     "retry_delay": {"type": "float", "default": 3.0},
 }
+
+
+def fail(*, msg: str) -> NoReturn:
+    """End an action as M(fail_json) ends a module. Raises AnsibleActionFail."""
+    raise AnsibleActionFail(msg)
 
 
 class Telling(ActionBase):  # type: ignore[misc]
@@ -42,6 +49,7 @@ class Telling(ActionBase):  # type: ignore[misc]
         """Tell, and return the module's result."""
         result: Dict[str, Any] = super().run(tmp, task_vars)
         _spec, options = self.validate_argument_spec(argument_spec={**self.options, **LIMITS})
+        _numbers.require_finite(options, fail=fail)
         if self._task.check_mode:
             result.update(changed=True, ok=False, at="", attempts=0, error="nothing is sent in check mode")
             return result
