@@ -21,7 +21,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils.words import Wo
 
 _ACTIVE = re.compile(r"[\\`*\[\]~|$]")
 _UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
-_REFERENCE = re.compile(r"(?<!\w)([@#])(?=\w)")
+# What GitHub makes more of in text that is rendered already, so that neither a backslash nor an entity for its sign
+# helps: mentions, references (owner/name#1 leaves a note over there), addresses.
+_REFERENCE = re.compile(r"(?i)(?<!\w)@(?=\w)|#(?=\w)|\bGH-(?=\d)|:(?=//)|\bwww(?=\.)")
+_NOTHING = "&#8203;"  # a space without width
 
 
 def escape(text: object) -> str:
@@ -30,7 +33,7 @@ def escape(text: object) -> str:
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     line = _ACTIVE.sub(lambda found: "\\" + found.group(), line)
     line = _UNDERSCORE.sub(r"\\_", line)
-    return _REFERENCE.sub(lambda found: f"&#{ord(found.group(1))};", line)
+    return _REFERENCE.sub(lambda found: found.group() + _NOTHING, line)
 
 
 def code(text: object) -> str:

@@ -112,7 +112,12 @@ def remedy(**changes):
         ("a|b`c\nd", "a\\|b\\`c d"),
         ("<b>&amp;", "&lt;b&gt;&amp;amp;"),
         ("*x* _y_ [z](u) ~s~ $m$", "\\*x\\* \\_y\\_ \\[z\\](u) \\~s\\~ \\$m\\$"),
-        ("@team #12 me@host", "&#64;team &#35;12 me@host"),
+        ("@team #12 me@host", "@&#8203;team #&#8203;12 me@host"),
+        ("other/name#12 gh-3", "other/name#&#8203;12 gh-&#8203;3"),
+        (
+            "https://github.com/other/name/issues/1 www.example.com",
+            "https:&#8203;//github.com/other/name/issues/1 www&#8203;.example.com",
+        ),
     ],
 )
 def test_escape(text, escaped):
