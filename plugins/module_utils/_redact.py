@@ -30,9 +30,13 @@ _SHORTEST_KNOWN = 6
 _SHORTEST_LINE = 16
 
 # Names under which secrets go, from the word that tells on: DB_PASSWORD, clientSecret, x-api-key, SESSION_KEY.
+_JAPANESE = ("パスワード", "暗証番号", "秘密鍵", "認証キー", "シークレット", "トークン")
 _TELLING = (
-    r"(?:(?i:passw(?:or)?d|passphrase|secret|token|credential|api_?key|authorization|cookie|session_?id|signature)"
-    r"[\w.-]{0,40}|(?:[_-](?i:key|pwd|auth)|[a-z](?:Key|Pwd)|\b(?:pass|[pP]wd|connect\.sid))(?![\w-]))"
+    r"(?:(?i:passw(?:or)?[dt]|passphrase|passcode|secret|token|credential|creds|cookie|session_?id|sessid|signature|"
+    r"authorization|(?:api|access|private|licen[cs]e|encryption|signing|master)_?key)[\w.-]{0,40}|"
+    r"(?:[_-](?i:key|pwd|pass|pw|auth)|[a-z](?:Key|Pwd|Pass|Pw)|"
+    r"\b(?:(?i:pass|(?:db|smtp|mail|user|admin|root)p(?:ass|w)|connect\.sid|bearer)|[pP]wd|pw|PW|sid))(?![\w-])|"
+    rf"(?:{'|'.join(_JAPANESE)})(?!\w))"
 )
 _SECRET_NAME = re.compile(_TELLING + r"\Z")
 # No word that tells stands further from the end of a name than this.
@@ -51,9 +55,11 @@ _QUOTED = "|".join(
     rf"|\\{{1,8}}{mark}(?:[^{mark}\\\n]|\\(?!\\{{0,7}}{mark}))*(?:\\{{1,8}}{mark}|{mark}|(?=\n|\Z))"
     for mark in ('"', "'")
 )
-_QUOTE = r"""\\{0,8}["']?"""
+# As JavaScript, SQL (knex quotes names by `), HTML and URLs write them.
+_QUOTE = r"""(?:\\{0,8}["'`]?|\\{1,8}u002[27]|&(?:quot|apos|#3[49]);|%2[27])"""
+_OPENING = r"(?:\\{1,8}u002[27]|&(?:quot|apos|#3[49]);|%2[27])?"
 _VALUE = _QUOTED + r"""|(?!\[redacted\])[^\s,;&}\]"'\\]+"""
-_SEPARATOR = r"\s{0,4}(?:=>|[:=])\s{0,4}"
+_SEPARATOR = r"\s{0,4}(?:=>|:=|[:=\uff1a\uff1d]|%3[aAdD])\s{0,20}"
 
 _KEY = r"[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
 # A key ends with its END; where that was cut off, what may be left of the key goes.
@@ -88,7 +94,14 @@ class _Rule:
 
 _NAME_WORDS = (
     *("passwd", "password", "passphrase", "secret", "token", "credential", "apikey", "api_key", "authorization"),
-    *("cookie", "sessionid", "session_id", "signature", "key", "pwd", "pass", "_auth", "-auth", "connect.sid"),
+    *("cookie", "sessionid", "session_id", "signature", "key", "pwd", "pass", "_auth", "-auth", "bearer"),
+    # Short ones begin many a word: with what comes next.
+    *(
+        "creds",
+        "sessid",
+        *(name + end for name in ("sid", "pw") for end in ("=", ":", " =", '"', "'", "`")),
+        *_JAPANESE,
+    ),
 )
 
 _RULES: Tuple[_Rule, ...] = (
@@ -98,7 +111,7 @@ _RULES: Tuple[_Rule, ...] = (
         ("authorization",),
         re.compile(
             r"(?i)(authorization" + _QUOTE + r"\s{0,4}[:=]\s{0,4}" + _QUOTE + r")"
-            r"""(?:[a-z][\w-]{2,20}\s{1,4})?[^\s"'\\,]+"""
+            r"""(?:digest\s[^\r\n]+|(?:[a-z][\w-]{2,20}\s{1,4})?[^\s"'\\,]+)"""
         ),
         r"\1" + MASK,
     ),
@@ -115,8 +128,15 @@ _RULES: Tuple[_Rule, ...] = (
         ),
         r"\1" + MASK,
     ),
-    # URLs with credentials: the password, or the whole of what stands there without one.
-    _Rule(("://",), re.compile(r"""(://[^\s/:@"'?#]{0,200}:)(?!\[redacted\])[^\s/@"']{1,1000}@"""), r"\1" + MASK + "@"),
+    # Cookies that a program has read already.
+    _Rule(("cookies",), re.compile(r"(?i)(cookies" + _QUOTE + r"\s{0,4}[:=]\s{0,4}[{\[])[^}\]\n]+"), r"\1" + MASK),
+    # URLs with credentials: the password, or the whole of what stands there without one. People leave @ and / in their
+    # passwords as they are; digits and a slash are a port.
+    _Rule(
+        ("://",),
+        re.compile(r"""(://[^\s/:@"'?#\[]{0,200}:)(?!\[redacted\]|\d{1,5}[/?#])[^\s"'<>]{1,1000}@"""),
+        r"\1" + MASK + "@",
+    ),
     _Rule(("://",), re.compile(r"""(://)(?!\[redacted\]@)[^\s/:@"'?#]{1,1000}@"""), r"\1" + MASK + "@"),
     _Rule(
         ("insert into", "replace into"),
@@ -125,6 +145,35 @@ _RULES: Tuple[_Rule, ...] = (
             r"\((?P<columns>[^()\n]{1,4000})\)\s{1,4}values\s{0,4})(?P<values>\([^\n]{0,20000})"
         ),
         _inserted,
+    ),
+    _Rule(("bindings",), re.compile(r"(?i)(bindings\W{1,4}?\[)(?!\[redacted\])[^\]\n]+"), r"\1" + MASK),
+    _Rule(_NAME_WORDS, re.compile(r"(<[\w:.-]{0,60}?" + _TELLING + r">)[^<\n]+"), r"\1" + MASK),
+    _Rule(
+        ("passw", "passphrase", "identified"),
+        re.compile(r"((?i:passw(?:or)?d|passphrase|identified\s{1,4}by)\s{1,4})(?:" + _QUOTED + r")"),
+        r"\1" + MASK,
+    ),
+    # Names that tell in the query of a URL alone.
+    _Rule(
+        ("key=", "auth=", "sig=", "hmac=", "otp=", "pin="),
+        re.compile(r"""(?i)([?&](?:key|auth|sig|hmac|otp|pin)=)(?!\[redacted\])[^\s&#"'\\]+"""),
+        r"\1" + MASK,
+    ),
+    # Programs that take a password with a letter.
+    _Rule(
+        ("-u", "--user", "--proxy-user"),
+        re.compile(
+            r"""((?<![\w-])(?:-[uU]|--(?:proxy-)?user)[ =]{0,2}["']?[^\s:"']{1,100}:)(?!\[redacted\])[^\s"']+"""
+        ),
+        r"\1" + MASK,
+    ),
+    _Rule(
+        ("sshpass", "mysql", "redis-cli"),
+        re.compile(
+            r"(\bsshpass\s{1,4}-p\s{0,4}|\bmysql\w{0,10}\s(?:[^\n]{0,200}?\s)?-p|"
+            r"\bredis-cli\s(?:[^\n]{0,200}?\s)?-a\s{0,4})(?!\[redacted\])[^\s]+"
+        ),
+        r"\1" + MASK,
     ),
     # A line of an environment file: nothing but a blank ends its value.
     _Rule(
@@ -135,7 +184,7 @@ _RULES: Tuple[_Rule, ...] = (
     # NAME=value, "name": "value", name: value, --name value.
     _Rule(
         _NAME_WORDS,
-        re.compile(r"(" + _TELLING + _QUOTE + _SEPARATOR + r")(?:" + _VALUE + r")"),
+        re.compile(r"(" + _TELLING + _QUOTE + _SEPARATOR + _OPENING + r")(?:" + _VALUE + r")"),
         r"\1" + MASK,
     ),
     _Rule(
@@ -148,11 +197,33 @@ _RULES: Tuple[_Rule, ...] = (
     ),
     # Tokens that give themselves away, and hashes of passwords.
     _Rule(
-        ("akia", "gh", "glpat", "xox", "k_", "npm_"),
+        ("akia", "asia", "gh", "glpat", "glptt", "gldt", "glrt", "xox", "xapp-", "k_", "sk-", "npm_", "aiza", "ya29."),
         re.compile(
-            r"\b(?:AKIA[0-9A-Z]{16}|gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|xox[abprs]-[\w-]{10,}|"
-            r"[sr]k_(?:live|test)_\w{10,}|npm_\w{30,})"
+            r"\b(?:A(?:KI|SI)A[0-9A-Z]{16}|gh[pousr]_\w{20,}|github_pat_\w{20,}|gl(?:pat|ptt|dt|rt)-[\w-]{16,}|"
+            r"(?:xox[abeprs]|xapp)-[\w-]{10,}|[sr]k_(?:live|test)_\w{10,}|sk-[\w-]{20,}|npm_\w{30,}|AIza[\w-]{30,}|"
+            r"ya29\.[\w-]{20,})"
         ),
+        MASK,
+    ),
+    _Rule(
+        ("sg.", "hvs.", "hvb.", "pypi-", "_v1_", "whsec_", "age-secret-key-"),
+        re.compile(
+            r"\b(?:SG\.[\w-]{16,}\.[\w-]{16,}|hv[sb]\.[\w-]{20,}|pypi-[\w-]{16,}|do[opr]_v1_\w{40,}|"
+            r"whsec_[\w+/=-]{16,}|AGE-SECRET-KEY-1\w{20,})"
+        ),
+        MASK,
+    ),
+    # Addresses that are their own key: whoever has them may post there.
+    _Rule(
+        ("hooks.", "webhook"),
+        re.compile(
+            r"(?i)\b(hooks\.slack\.com/\w{1,20}/|discord(?:app)?\.com/api/webhooks/|webhook\.office\.com/)[\w/@-]+"
+        ),
+        r"\1" + MASK,
+    ),
+    _Rule(
+        ("$1$", "$5$", "$6$", "$y$", "$7$", "pbkdf2"),
+        re.compile(r"(?:\$[1567y]\$|\bpbkdf2[\w:-]{0,20}\$)[\w$./+=-]{20,500}"),
         MASK,
     ),
     _Rule(("$2",), re.compile(r"\$2[abxy]?\$\d\d\$[./A-Za-z0-9]{53}"), MASK),
@@ -188,7 +259,7 @@ def secret_values(environment: Mapping[str, str]) -> List[str]:
         and not _PATH_OF_KEY.match(value)
     ]
     for value in environment.values():
-        for password in re.findall(r"://[^\s/:@]{0,200}:([^\s/@]{1,1000})@", value):
+        for password in re.findall(r"://[^\s/:@\[]{0,200}:(?!\d{1,5}[/?#])(\S{1,1000})@", value):
             values.extend((password, urllib.parse.unquote(password)))
     return sorted({value for value in values if len(value) >= _SHORTEST_KNOWN})
 
@@ -202,7 +273,22 @@ def secret_arguments(arguments: Sequence[str]) -> List[str]:
             found[name.lstrip("-")] = value
         elif number and _hides_next(arguments[number - 1]) and not argument.startswith("-"):
             found[arguments[number - 1].lstrip("-")] = argument
+        elif _after_a_letter(arguments, number):
+            found["password"] = argument[len(_after_a_letter(arguments, number).strip()) :]
     return secret_values(found)
+
+
+def _after_a_letter(arguments: Sequence[str], number: int) -> str:
+    """Return the part of an argument that is no secret where its program takes one there by a letter, else nothing."""
+    argument, before = arguments[number], arguments[number - 1] if number else ""
+    program = arguments[0].rsplit("/", 1)[-1]
+    if (program, before) in (("sshpass", "-p"), ("redis-cli", "-a")):
+        return " "
+    if program.startswith("mysql") and re.match(r"-p.", argument):
+        return "-p"
+    if before in ("-u", "-U", "--user", "--proxy-user") and ":" in argument:
+        return argument.partition(":")[0] + ":"
+    return ""
 
 
 def _hides_next(argument: str) -> bool:
@@ -258,8 +344,9 @@ class Redactor:
         """Return a command line without secrets; C(--password x) is two arguments but one secret."""
         clean: List[str] = []
         for number, argument in enumerate(arguments):
-            hidden = number > 0 and _hides_next(arguments[number - 1])
-            clean.append(MASK if hidden and not argument.startswith("-") else self.text(argument))
+            hidden = number > 0 and _hides_next(arguments[number - 1]) and not argument.startswith("-")
+            shown = _after_a_letter(arguments, number)
+            clean.append(shown.strip() + MASK if hidden or shown else self.text(argument))
         return clean
 
     def value(self, value: Any) -> Any:

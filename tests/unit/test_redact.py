@@ -77,6 +77,58 @@ CANARY = "Kanarienvogel-42!x"
         "INSERT INTO sessions(id, token) VALUES (1, 'x'), (2, 'CANARY')",
         "update users set api_key = 'CANARY' where id = 1",
         f"connect.sid={CANARY}",
+        # Short names, those in capitals, and words in one.
+        f"PASS={CANARY}",
+        f"DB_PASS={CANARY}",
+        f"SMTP_PASS: {CANARY}",
+        f"dbPass: '{CANARY}'",
+        f"dbpass={CANARY}",
+        f"ADMIN_PW={CANARY}",
+        f"adminPw: {CANARY}",
+        f"pw: {CANARY}",
+        f"rootpw={CANARY}",
+        f"passcode={CANARY}",
+        f"sid = {CANARY}",
+        f"PHPSESSID={CANARY}",
+        f"creds={CANARY}",
+        f"bearer={CANARY}",
+        f"PRIVATEKEY={CANARY}",
+        f"accesskey={CANARY}",
+        # As logs in Japanese say it, with a colon of full width.
+        f"パスワード: {CANARY}",
+        f"パスワード\uff1a{CANARY}",
+        f"新しいパスワード\uff1d{CANARY}",
+        f"秘密鍵={CANARY}",
+        f"認証トークン\uff1a{CANARY}",
+        # Names in the quotes of SQL, and quotes as HTML, URLs and JSON write them.
+        "update `users` set `password_hash` = 'CANARY' where `id` = 1",
+        "select * from `sessions` where `token` = 'CANARY'",
+        f"password&quot;:&quot;{CANARY}&quot;",
+        f"%22password%22%3A%22{CANARY}%22",
+        f"password%3D{CANARY}",
+        f"password\\u0022:\\u0022{CANARY}\\u0022",
+        f"<password>{CANARY}</password>",
+        f"<wsse:Password>{CANARY}</wsse:Password>",
+        f"password:          {CANARY}",
+        # Without a separator.
+        f'Invalid password "{CANARY}" for admin',
+        f"ALTER USER itsm WITH PASSWORD '{CANARY}'",
+        f"CREATE USER itsm IDENTIFIED BY '{CANARY}'",
+        f"bindings: [ 'admin', '{CANARY}' ]",
+        f"cookies: {{ sid: '{CANARY}', theme: 'dark' }}",
+        f'Authorization: Digest username="admin", response="{CANARY}"',
+        # Passwords that hold what ends them elsewhere.
+        f"mysql://itsm:p@ss{CANARY}@db/itsm",
+        f"postgres://itsm:a/{CANARY}@db/itsm",
+        # Queries of URLs.
+        f"GET /x?key={CANARY}&page=2 200",
+        f"https://x.example/blob?sv=1&sig={CANARY}",
+        # Programs that take it with a letter.
+        f"curl -u admin:{CANARY} https://x.example/",
+        f"curl --user=admin:{CANARY} https://x.example/",
+        f"sshpass -p {CANARY} ssh db",
+        f"mysql -h db -p{CANARY} itsm",
+        f"redis-cli -h cache -a {CANARY} ping",
         f"X-Signature: {CANARY}",
     ],
 )
@@ -95,6 +147,16 @@ def test_secrets_go(text):
         "AKIAIOSFODNN7EXAMPLE",
         "ghp_0123456789abcdefghijABCDEFGHIJ012345",
         "xoxb-123456789012-abcdefghij",
+        "ASIAIOSFODNN7EXAMPLE",
+        "AIzaSyA1234567890abcdefghijklmnopqrstuv",
+        "sk-proj-abcdefghijklmnopqrstuvwxyz123456",
+        "SG.abcdefghijklmnopqrstuv.abcdefghijklmnopqrstuvwxyz0123456789",
+        "hvs.CAESIJabcdefghijklmnopqrstuvwxyz",
+        "pypi-AgEIcHlwaS5vcmcCJabcdefghijklmnop",
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        "posted to https://hooks.slack.com/services/T00000000/B00000000/XXXXXXXXXXXXXXXXXXXXXXXX",
+        "hash $6$saltsalt$abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ stored",
+        "hash pbkdf2_sha256$260000$abcdefghij$abcdefghijklmnopqrstuvwxyz0123456789= stored",
         "hash $2b$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy stored",
         "hash $argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ$RdescudvJCsgt3ub+b4dWRWJTmaQQ stored",
         # Within a line that was escaped, a token's first letter follows another letter.
@@ -132,6 +194,13 @@ def test_a_key_whose_beginning_was_cut_off_goes():
         "Monkey patching keyboard, passing 5 of 7, compass: north",
         "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----",
         "PWD=/srv/itsm",
+        "bypass: true, compass=north, side: left, spider=1, pid: 12",
+        "GET http://localhost:6443/a/mail@example.com 200",
+        "https://[::1]:6443/a@b",
+        "docker run -u 1000 -p 8080:80 x, mysql -h db -P 3306 itsm, sort -u",
+        "トークンの有効期限: 3600 秒, パスワードが違います",
+        "ask-me-later-about-everything-please, the task-runner-of-this-application",
+        "the password was wrong, token expired",
         "npm_config_cache=/tmp/x",
     ],
 )
@@ -169,6 +238,21 @@ def test_data_is_redacted_in_depth_and_stays_data():
     assert CANARY not in json.dumps(clean)
     assert clean["argv"] == ["node", "server.js", "--admin-password", _redact.MASK, "--port", "1"]
     assert (clean["tokens"], clean["row_counts"], clean["ok"], clean["none"]) == (5, {"password_resets": 3}, True, None)
+
+
+def test_secrets_that_a_program_takes_with_a_letter():
+    redactor = _redact.Redactor()
+    for arguments, number, left in (
+        (["/usr/bin/curl", "-u", f"admin:{CANARY}", "https://x"], 2, "admin:[redacted]"),
+        (["sshpass", "-p", CANARY, "ssh", "db"], 2, "[redacted]"),
+        (["mysqldump", "-h", "db", f"-p{CANARY}", "itsm"], 3, "-p[redacted]"),
+        (["redis-cli", "-a", CANARY], 2, "[redacted]"),
+    ):
+        clean = redactor.argv(arguments)
+        assert clean[number] == left and len(clean) == len(arguments)
+        assert clean[:number] == arguments[:number]
+        assert CANARY in _redact.secret_arguments(arguments)
+    assert redactor.argv(["docker", "-u", "1000", "-p", "80"]) == ["docker", "-u", "1000", "-p", "80"]
 
 
 def test_redacting_twice_changes_nothing_more():
@@ -228,6 +312,19 @@ ATOMS = (
     *("$2b", "sk_live_", "npm_", "ghp_", 'password="', 'password=\\"', "password: ", "'authorization', "),
     *("insert into t", "insert into t (password) values (", "\n", "\n\\", ":\n", "=\n"),
     *("-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----"),
+    *("<", "<password>", "&quot;", "%22", "\\u0022", "\uff1a", "パスワード", "cookies: {", "bindings: [", "?key="),
+    *(
+        "-u ",
+        "-u a:",
+        "mysql ",
+        "mysql -p",
+        "redis-cli ",
+        "sshpass -p ",
+        "identified by ",
+        "password '",
+        "pbkdf2",
+        "$6$",
+    ),
 )
 
 
