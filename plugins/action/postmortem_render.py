@@ -68,7 +68,7 @@ def _render(path: str, options: Mapping[str, str], *, dry: bool) -> Tuple[List[D
         before = {each.path: each.before() for each in documents}
         if options["host"] not in ("", told.host):
             continue
-        if told.incident != incident if incident else None not in before.values():
+        if told.incident != incident if incident else folder.tells_all(documents, before, told):
             continue
         stale = [each for each in documents if before[each.path] != each.text]
         for document in stale:
@@ -89,8 +89,9 @@ def _render(path: str, options: Mapping[str, str], *, dry: bool) -> Tuple[List[D
                 "changed": bool(stale),
             }
         )
+        spoken = _words(told, options)
     if rendered and not dry:
-        folder.index(path, words.of(options["language"] or _configured("language"))).write()
+        folder.index(path, spoken).write()
     return rendered, diff
 
 

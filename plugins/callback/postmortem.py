@@ -310,10 +310,12 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def _conclude(self) -> None:
         events = timeline.decode(b"".join(self._lines))
         shown = False
+        spoken = self._words()
         for incident in self._incidents(events):
             shown = self._show(incident, self._write(incident), first=not shown)
+            spoken = self._words(incident)
         if shown and not context.CLIARGS.get("check"):
-            self._write_index()
+            self._write_index(spoken)
         summaries = [event["data"] for event in events if event["kind"] == "summary"]
         together = summaries[-1] if summaries and sum(map(len, summaries[-1].values())) > 1 else {}
         for host, of_host in timeline.without_incident(events).items():
@@ -368,9 +370,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             return None
         return documents[0].path
 
-    def _write_index(self) -> None:
+    def _write_index(self, spoken: words.Words) -> None:
         try:
-            folder.index(self.get_option("dir"), self._words()).write()
+            folder.index(self.get_option("dir"), spoken).write()
         except OSError as error:
             self._display.warning(f"Cannot write the index of the postmortems: {error}")
 

@@ -18,7 +18,7 @@ import os
 import re
 import time
 from importlib import import_module
-from typing import Any, Iterable, List, Optional
+from typing import Any, Iterable, List, Mapping, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _files
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import model, timeline
@@ -79,6 +79,17 @@ def documents(folder: str, words: Words, incident: model.Incident) -> List[Docum
         Document(path=f"{base}.json", text=model.to_json(incident)),
         Document(path=f"{base}.html", text=_renderer("render_html").page(words, incident)),
     ]
+
+
+def tells_all(made: Iterable[Document], before: Mapping[str, Optional[str]], incident: model.Incident) -> bool:
+    """Say whether the documents that are there, C(before) by path, tell of every run on an incident."""
+    if None in before.values():
+        return False
+    with contextlib.suppress(ValueError, AttributeError, KeyError, TypeError):
+        text = next(before[document.path] for document in made if document.path.endswith(".json"))
+        told = {(run["run"], run["last_event_at"]) for run in json.loads(text or "")["runs"]}
+        return told >= {(run.run, run.last_event_at) for run in incident.runs}
+    return False
 
 
 def index(folder: str, words: Words) -> Document:

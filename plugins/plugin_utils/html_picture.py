@@ -53,6 +53,7 @@ def timeline(words: Words, incident: model.Incident) -> Optional[Markup]:
     for role in dict.fromkeys(span.lane for span in bars):
         lanes.append((prose.part(words, role), [span for span in bars if span.lane == role]))
     lanes = [lane for lane in lanes if lane[1]]
+    down = prose.still_down(incident)
     marked, rows = _marks(words, incident, pieces)
     top = rows * _MARK_ROW + 12
     bottom = top + len(lanes) * _LANE
@@ -62,7 +63,10 @@ def timeline(words: Words, incident: model.Incident) -> Optional[Markup]:
         parts.append(_tag("line", class_="rule", x1=0, x2=_WIDTH, y1=middle + _LANE / 2, y2=middle + _LANE / 2))
         parts.append(_tag("text", name, class_="lane", x=_LEFT - 12, y=middle + 4, text_anchor="end"))
         ends = [*(_x(pieces, span.begin) for span in worked[1:]), _WIDTH]
-        parts += [_bar(words, pieces, name, span, middle, free=end) for span, end in zip(worked, ends)]
+        parts += [
+            _bar(words, pieces, name, span, middle, free=end, over=not (span.lane == "service" and down))
+            for span, end in zip(worked, ends)
+        ]
     parts += _breaks(pieces, top)
     parts += [_mark(name, x, row, bottom) for name, x, row in marked]
     parts += _axis(words, pieces, bottom)
@@ -84,17 +88,26 @@ def _x(pieces: Sequence[picture.Piece], at: float) -> float:
 
 
 def _bar(
-    words: Words, pieces: Sequence[picture.Piece], name: str, span: picture.Bar, middle: float, *, free: float
+    words: Words,
+    pieces: Sequence[picture.Piece],
+    name: str,
+    span: picture.Bar,
+    middle: float,
+    *,
+    free: float,
+    over: bool,
 ) -> Markup:
-    """Return a bar and how long it took; C(free): how far to the right its lane is its own."""
+    """Return a bar and how long it took; C(free): how far to the right its lane is its own; C(over): it has ended."""
     left, right = _x(pieces, span.begin), _x(pieces, span.end)
     wide = max(right - left, 2.5)
     took = words.duration(span.end - span.begin)
     state = {picture.GOOD: "page.up", picture.BAD: "page.down", picture.UNSURE: "page.unsure"}
     called = words.say(state[span.tone]) if span.lane == "service" else name
-    title = _tag("title", words.say("label", name=called, text=took))
+    title = _tag("title", words.say("label", name=called, text=took) if over else called)
     shape = _tag("rect", title, class_=f"bar {span.tone}", x=left, y=middle - _BAR / 2, width=wide, height=_BAR, rx=3)
-    told = f"{called} {took}" if span.lane == "service" and span.tone == picture.BAD else took
+    # What goes on has no length yet.
+    down = f"{called} {took}" if over else called
+    told = down if span.lane == "service" and span.tone == picture.BAD else took
     if _long(told) + 12 < wide:
         return _group([shape, _tag("text", told, class_="in", x=left + wide / 2, y=middle + 4, text_anchor="middle")])
     # Beside a bar that is too short for it, where that place is free.

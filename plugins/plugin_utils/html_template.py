@@ -53,6 +53,9 @@ th.number { text-align: right; } td.time { white-space: nowrap; font-variant-num
 td.part { white-space: nowrap; }
 tr.failure td { color: var(--bad); } tr.change td.what { font-weight: 600; } tr.moment td { background: var(--code); }
 tr.day th { padding-top: 12px; color: var(--ink); }
+table.index th, table.index td { padding-right: 20px; } table.index td.number { font-weight: 600; }
+table.index b { color: var(--tone); } .lost { display: inline-block; padding: 0 8px; border-radius: 9px; font-size: .82rem;
+  font-weight: 600; color: var(--bad); border: 1px solid var(--bad); }
 tr.fewer td { color: var(--bad); font-weight: 600; }
 code { background: var(--code); border-radius: 4px; padding: 1px 5px; font: .86em/1.5 ui-monospace, "SFMono-Regular",
   Menlo, Consolas, "DejaVu Sans Mono", "Noto Sans Mono CJK JP", monospace; }
@@ -184,7 +187,7 @@ INCIDENT = (
 <div><p>{{ each.title }}</p><p class="value">{{ each.value }}</p><p class="meaning">{{ each.meaning }}</p></div>{% endfor %}
 </div></section>
 
-<section><h2>{{ say("doc.detection") }}</h2><p>{{ detection }}</p></section>
+<section><h2>{{ say("doc.detection") }}</h2>{% for each in detected %}<p>{{ each }}</p>{% endfor %}</section>
 
 <section><h2>{{ say("doc.impact") }}</h2>
 <dl class="facts">{% for name, text in impact %}<dt>{{ name }}</dt><dd>{{ text }}</dd>{% endfor %}</dl>
@@ -198,7 +201,7 @@ INCIDENT = (
 <section><h2>{{ say("doc.cause") }}</h2>
 {{ findings(causes) }}
 {% if not causes %}<p>{{ no_cause }}</p>{% endif %}
-{% if noted %}<details><summary>{{ say("doc.also_noted") }}</summary>{{ findings(noted) }}</details>{% endif %}</section>
+{% if noted %}<details><summary>{{ also_noted }}</summary>{{ findings(noted) }}</details>{% endif %}</section>
 
 <section><h2>{{ say("doc.recovery") }}</h2>
 <div class="columns">
@@ -219,7 +222,13 @@ INCIDENT = (
 {% if every %}<details class="every"><summary>{{ say("doc.all_steps", number=number_of_steps) }}</summary>{{ steps(every) }}</details>{% endif %}
 </section>
 
-<section><h2>{{ say("doc.told") }}</h2><p>{{ told }}</p></section>
+<section><h2>{{ say("doc.told") }}</h2><p>{{ told }}</p>
+{% if tellings %}<div class="wide"><table><thead><tr>{% for name in time_columns %}<th class="zone">{{ name }}</th>{% endfor -%}
+<th>{{ say("doc.column.who") }}</th><th>{{ say("doc.column.by") }}</th><th>{{ say("doc.column.came") }}</th></tr></thead><tbody>
+{% for each in tellings %}<tr{% if not each.reached %} class="failure"{% endif %}>
+{%- for at in each.times %}<td class="time">{{ at }}</td>{% endfor -%}
+<td>{{ each.who }}</td><td>{{ each.by }}</td><td>{{ each.came }}</td></tr>
+{% endfor %}</tbody></table></div>{% endif %}</section>
 
 <section><h2>{{ say("doc.evidence") }}</h2>
 <dl class="facts">{% for name, text in evidence %}<dt>{{ name }}</dt><dd><code>{{ text }}</code></dd>{% endfor %}</dl>
@@ -231,10 +240,11 @@ INDEX = (
     _PAGE
     % """
 <section><h2>{{ title }}</h2>
-{% if rows %}<div class="wide"><table><thead><tr><th>{{ say("doc.mark.started") }}</th><th>{{ say("page.host") }}</th>
+{% if rows %}<div class="wide"><table class="index"><thead><tr><th>{{ say("doc.mark.started") }}</th><th>{{ say("page.host") }}</th>
 <th>{{ say("page.outcome") }}</th><th class="number">{{ say("doc.outage") }}</th><th>{{ say("doc.cause_label") }}</th>
 <th>{{ say("page.incident") }}</th></tr></thead><tbody>
-{% for row in rows %}<tr><td class="time">{{ row.at }}</td><td>{{ row.host }}</td><td>{{ row.outcome }}</td>
+{% for row in rows %}<tr><td class="time">{{ row.at }}</td><td>{{ row.host }}</td><td class="{{ row.tone }}"><b>{{ row.outcome }}</b>
+{%- if row.data_loss %} <span class="lost">{{ say("doc.data_loss") }}</span>{% endif %}</td>
 <td class="number">{{ row.outage }}</td><td>{{ row.cause }}</td><td><a href="{{ row.file }}">{{ row.incident }}</a></td></tr>
 {% endfor %}</tbody></table></div>{% else %}<p>{{ say("page.index.none") }}</p>{% endif %}</section>
 """

@@ -105,7 +105,7 @@ class Times:
     started_from: Optional[str] = _says("What started_at was read from.")
     detected_at: Optional[str] = _says("When the outage was noticed.")
     mitigated_at: Optional[str] = _says("The service's first good answer after it.")
-    resolved_at: Optional[str] = _says("When the recovery was verified and the incident closed.")
+    resolved_at: Optional[str] = _says("When the incident was closed, after its verification.")
 
 
 @dataclasses.dataclass
@@ -141,6 +141,8 @@ class Incident:
     service: Optional[str] = _says("What the host runs.")
     language: Optional[str] = _says("The language that its documents are to be in.")
     timezone: Optional[str] = _says("The time zone of the service.")
+    reason: Optional[str] = _says("Why the playbook was started, as whoever started it said.")
+    ticket: Optional[str] = _says("The ticket that it was started for.")
     outcome: str = _says("What it came to.")
     source: str = _says(
         "verdict where a run published its verdict, events where the rest is concluded from its events."

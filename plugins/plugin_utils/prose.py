@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import model, prose_steps
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils.words import Words
@@ -37,6 +37,7 @@ class Measure:
 
 
 bare = prose_steps.bare
+upper = prose_steps.upper
 
 
 def subject(words: Words, incident: model.Incident) -> str:
@@ -78,7 +79,7 @@ def data_loss(words: Words, incident: model.Incident) -> str:
     return words.say(f"data_loss.{verdict}")
 
 
-def told(words: Words, incident: model.Incident) -> str:
+def whom(words: Words, incident: model.Incident) -> str:
     """Return who has been told, or is to be told, and why."""
     escalation = incident.escalation
     if not escalation:
@@ -110,6 +111,36 @@ def told(words: Words, incident: model.Incident) -> str:
     return words.say("told.why", told=words.joined(parts), reason=reason) if reason else words.joined(parts)
 
 
+@dataclasses.dataclass(frozen=True)
+class Telling:
+    """One try to tell somebody: when it ended, who, by which channel, what came of it, and whether they were told."""
+
+    at: Optional[str]
+    who: str
+    by: str
+    came: str
+    reached: bool
+
+
+def tellings(words: Words, incident: model.Incident) -> List[Telling]:
+    """Return whom this and earlier runs told, try by try."""
+    escalation = incident.escalation
+    names = dict(zip(escalation.get("contacts") or [], escalation.get("to") or []))
+    return [
+        Telling(
+            at=each.get("at") or None,
+            who=words.name("contact", str(names.get(each.get("contact"), each.get("contact")))),
+            by=str(each.get("channel") or ""),
+            came=words.say("doc.told.reached")
+            if each.get("ok")
+            else words.say("doc.told.not", error=words.said(each.get("error")) or words.say("unknown")),
+            reached=bool(each.get("ok")),
+        )
+        for each in escalation.get("told") or []
+        if isinstance(each, dict)
+    ]
+
+
 def escalation_reason(words: Words, incident: model.Incident) -> str:
     """Return why those people must know, empty where nothing says so."""
     # The rule was called its level before version 0.2.0.
@@ -129,8 +160,14 @@ def cause(words: Words, incident: model.Incident) -> str:
 
 
 def summed_up(words: Words, named: Optional[str], summary: Optional[str]) -> str:
-    """Return a finding's summary in this language; what it says in particular stands with its evidence."""
-    return words.name("summary", named) if words.knows("summary", named) else bare(summary)
+    """Return a finding's summary in this language: in its own words where they are known, else by its cause."""
+    return prose_steps.summed_up(words, named, summary)
+
+
+def original(words: Words, named: Optional[str], summary: Optional[str]) -> str:
+    """Return a finding's summary as the module said it, where M(summed_up) tells less; empty where it tells all."""
+    told_less = summary and words.translated(summary) is None and words.knows("summary", named)
+    return str(summary) if told_less else ""
 
 
 def ladder(words: Words, incident: model.Incident) -> str:
@@ -262,6 +299,11 @@ def login(words: Words, state: Optional[str], error: Optional[str]) -> str:
     return words.say("label", name=told, text=words.said(error)) if error else told
 
 
+def named(words: Words, findings: Sequence[Mapping[str, Any]]) -> str:
+    """Return the names of the causes that were found."""
+    return words.listed([words.name("cause", str(each.get("cause") or "unknown")) for each in findings])
+
+
 def likely(finding: Mapping[str, Any]) -> bool:
     """Say whether a finding is a root cause: as likely as not, and not the consequence of another one."""
     return float(finding.get("confidence") or 0) >= _LIKELY and not finding.get("explained_by")
@@ -375,16 +417,38 @@ def users(words: Words, incident: model.Incident) -> str:
 def requests(words: Words, incident: model.Incident) -> str:
     """Return how many requests failed, or why that is not known."""
     impact = incident.impact
+    if impact.requests == 0:
+        return words.say("requests.nothing", log=impact.requests_from)
     if impact.requests is not None and impact.requests_failed is not None:
         return words.say(
-            "requests",
+            "requests" if impact.requests_failed else "requests.none",
             failed=words.number(impact.requests_failed),
-            requests=words.number(impact.requests),
+            requests=words.count("requests.count", impact.requests),
             log=impact.requests_from,
         )
     if impact.requests_unknown:
         return words.say("unknown_why", why=bare(impact.requests_unknown))
     return words.say("unknown")
+
+
+def facts(words: Words, incident: model.Incident) -> List[Tuple[str, str]]:
+    """Return what stands at the top of the documents: what each is called, and what it is."""
+    told = [
+        ("doc.mark.started", words.when(incident.times.started_at) or words.say("unknown")),
+        ("doc.severity", words.name("severity", incident.severity or "unknown")),
+        ("doc.cause_label", cause(words, incident)),
+        ("doc.ladder", ladder(words, incident)),
+        ("doc.data_loss", data_loss(words, incident)),
+        ("doc.told", whom(words, incident)),
+        ("doc.ticket", incident.ticket or ""),
+    ]
+    return [(words.say(key), text) for key, text in told if text]
+
+
+def detected(words: Words, incident: model.Incident) -> List[str]:
+    """Return how the outage was noticed and, where whoever started the playbook said so, why it was started."""
+    why = [words.say("label", name=words.say("doc.reason"), text=bare(incident.reason))] if incident.reason else []
+    return [words.sentence(each) for each in (detection(words, incident), *why)]
 
 
 def notes(words: Words, incident: model.Incident) -> List[str]:
@@ -393,7 +457,12 @@ def notes(words: Words, incident: model.Incident) -> List[str]:
     for run in incident.runs:
         if not run.complete and run.last_task:
             told.append(
-                words.say("doc.cut_short_at", run=run.run, at=words.when(run.last_event_at), task=run.last_task)
+                words.say(
+                    "doc.cut_short_at",
+                    run=run.run,
+                    at=words.when(run.last_event_at),
+                    task=words.name("task", run.last_task),
+                )
             )
         elif not run.complete:
             told.append(words.say("doc.cut_short", run=run.run, at=words.when(run.last_event_at)))

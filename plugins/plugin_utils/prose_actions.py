@@ -14,6 +14,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils.words import Wo
 
 # An outage that went unnoticed for longer (seconds) was noticed late.
 _LATE = 60
+# A log that is larger (bytes) is not rotated, or not often enough.
+_LARGE = 1 << 30
+# A share of memory or disk that is not enough for the next night.
+_SCARCE = 0.1
 
 _RESOURCE_CAUSES = {"oom_kill": "memory", "heap_oom": "memory", "disk_full": "disk"}
 
@@ -62,8 +66,10 @@ def actions(words: Words, incident: model.Incident) -> List[Action]:
 
 
 def _asked(words: Words, family: str, finding: Mapping[str, Any]) -> str:
-    """Return the C(remedy) or C(prevention) of a finding in this language."""
-    cause = str(finding.get("cause"))
+    """Return the C(remedy) or C(prevention) of a finding in this language: its own, else that of its cause."""
+    own, cause = words.translated(finding[family]), str(finding.get("cause"))
+    if own is not None:
+        return own
     return words.name(family, cause) if words.knows(family, cause) else prose.bare(finding[family])
 
 
@@ -88,6 +94,15 @@ def _automation(words: Words, incident: model.Incident) -> Action:
         return Action(title, late, words.say(key, ladder=ladder, took=words.duration(incident.durations.mitigate)))
     if incident.outcome == "warning":
         return Action(title, False, words.say("action.automation.warning"))
+    for_a_person = [each for each in incident.findings if prose.likely(each) and each.get("blocks_start")]
+    if for_a_person:
+        return Action(title, False, words.say("action.automation.person", causes=prose.named(words, for_a_person)))
+    refused = [each for each in incident.remedies if each.reason and each.run == incident.runs[-1].run]
+    if refused and not incident.rungs_tried:
+        why = [
+            words.say("label", name=words.name("cause", each.cause), text=words.said(each.reason)) for each in refused
+        ]
+        return Action(title, True, words.say("action.automation.left", why=words.joined(why)))
     return Action(title, True, words.say("action.automation.failed", ladder=ladder))
 
 
@@ -96,6 +111,8 @@ def _rotation(words: Words, incident: model.Incident, causes: Sequence[str]) -> 
     seen = words.joined([*_room(words, incident), *_log(words, incident)])
     if "disk_full" in causes:
         return Action(title, True, _with(words, "action.rotation.full", seen))
+    if ((incident.resources.get("log") or {}).get("size") or 0) > _LARGE:
+        return Action(title, True, _with(words, "action.rotation.large", seen))
     if not incident.findings:
         return Action(title, True, words.say("action.rotation.unknown"))
     return Action(title, False, _with(words, "action.rotation.fine", seen))
@@ -111,7 +128,26 @@ def _resources(words: Words, incident: model.Incident, causes: Sequence[str]) ->
         return Action(title, True, _with(words, "action.resources.short", seen, what=what, causes=named))
     if not incident.findings:
         return Action(title, True, words.say("action.resources.unknown"))
+    scarce = _scarce(incident)
+    if scarce:
+        what = words.listed([words.name("resource", each) for each in scarce])
+        return Action(title, True, _with(words, "action.resources.scarce", seen, what=what))
     return Action(title, False, _with(words, "action.resources.fine", seen))
+
+
+def _scarce(incident: model.Incident) -> List[str]:
+    """Return of what little was left, though it did not run out."""
+    memory, disks = incident.resources.get("memory") or {}, incident.resources.get("disk") or []
+    measured = [("memory", memory), *(("disk", each) for each in disks)]
+    return list(
+        dict.fromkeys(
+            what
+            for what, each in measured
+            if (whole := each.get("total") or each.get("size"))
+            and each.get("available") is not None
+            and float(each["available"]) / float(whole) < _SCARCE
+        )
+    )
 
 
 def _with(words: Words, key: str, seen: str, **values: object) -> str:

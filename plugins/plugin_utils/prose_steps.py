@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import posixpath
-from typing import Any, Callable, Dict, List, Mapping
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import model, whitelist
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils.words import Words
@@ -18,6 +18,19 @@ _Teller = Callable[[Words, Mapping[str, Any]], str]
 def bare(text: object) -> str:
     """Return C(text) on one line, without the punctuation at its end: for a place that puts its own there."""
     return " ".join(str(text or "").split()).rstrip(" .;")
+
+
+def upper(text: str) -> str:
+    """Return C(text) with a capital at its beginning."""
+    return text[:1].upper() + text[1:]
+
+
+def summed_up(words: Words, named: Optional[str], summary: Optional[str]) -> str:
+    """Return a finding's summary in this language: in its own words where they are known, else by its cause."""
+    own = words.translated(summary) if summary else None
+    if own is not None:
+        return own
+    return words.name("summary", named) if words.knows("summary", named) else bare(summary)
 
 
 def endpoint(words: Words, each: Mapping[str, Any]) -> str:
@@ -44,7 +57,7 @@ def happened(words: Words, step: model.Step) -> str:
     of_process = whitelist.own_module(step.action or "") == "node_process" and step.weight == model.DETAIL
     # The name of the task that starts and stops is the same for both.
     if came and (step.weight == model.CHANGE or of_process):
-        return came[:1].upper() + came[1:]
+        return upper(came)
     return words.say("label", name=name, text=came) if came else name
 
 
@@ -56,6 +69,21 @@ def deed(words: Words, step: model.Step) -> str:
 def recorded(step: model.Step) -> bool:
     """Say whether a step only wrote to the incident's record, which the document tells as a whole."""
     return whitelist.own_module(step.action or "") == "incident" and step.weight == model.DETAIL
+
+
+def short(steps: Sequence[model.Step]) -> List[model.Step]:
+    """Return the steps of the short timeline: what changed, failed or was decided, each once."""
+    told: List[model.Step] = []
+    for step in steps:
+        if step.weight == model.DETAIL or recorded(step):
+            continue
+        # A playbook that fails over what it has just seen says nothing new.
+        repeats = step.weight == model.FAILURE and not broken(step) and not step.message
+        seen = told[-1] if told else None
+        if repeats and seen and seen.weight == model.DECISION and (seen.run, seen.role) == (step.run, step.role):
+            continue
+        told.append(step)
+    return told
 
 
 def probed(step: model.Step) -> bool:
@@ -137,8 +165,7 @@ def _tell_triage(words: Words, data: Mapping[str, Any]) -> str:
     if not findings:
         return words.say("came.no_cause")
     named = str(findings[0].get("cause") or "unknown")
-    summary = words.name("summary", named) if words.knows("summary", named) else bare(findings[0].get("summary"))
-    told = words.say("label", name=words.name("cause", named), text=summary)
+    told = words.say("label", name=words.name("cause", named), text=summed_up(words, named, findings[0].get("summary")))
     return words.say("came.causes", first=told, number=len(findings) - 1) if len(findings) > 1 else told
 
 

@@ -54,7 +54,7 @@ def page(words: Words, incident: model.Incident) -> str:
     causes = [finding for finding in incident.findings if prose.likely(finding)]
     noted = [finding for finding in incident.findings if not prose.likely(finding)]
     steps = [step for step in incident.steps if not prose_steps.recorded(step)]
-    told = [step for step in steps if step.weight != model.DETAIL]
+    told = prose_steps.short(steps)
     actions = sorted(prose_actions.actions(words, incident), key=lambda action: not action.wanted)
     login = prose.login(words, incident.login, incident.login_error)
     source = incident.times.started_from
@@ -65,7 +65,7 @@ def page(words: Words, incident: model.Incident) -> str:
         tone=render_screen.tone(incident),
         outcome=_verdict(words, incident),
         outage=prose.lasted(words, incident),
-        facts=_facts(words, incident),
+        facts=prose.facts(words, incident),
         next_step=prose.next_step(words, incident),
         notes=prose.notes(words, incident),
         picture=html_picture.timeline(words, incident),
@@ -73,7 +73,7 @@ def page(words: Words, incident: model.Incident) -> str:
         marks=[_mark(words, incident, name, at) for name, at in prose.marks(words, incident.times)],
         begin_source=words.say("doc.begin_read_from", source=words.name("source", source)) if source else "",
         measures=prose.measures(words, incident),
-        detection=words.sentence(prose.detection(words, incident)),
+        detected=prose.detected(words, incident),
         impact=[
             (words.say("doc.outage"), prose.outage(words, incident)),
             (words.say("doc.users"), prose.users(words, incident)),
@@ -85,6 +85,7 @@ def page(words: Words, incident: model.Incident) -> str:
         rows_open=bool(incident.rows_lost()),
         causes=[_finding(words, finding) for finding in causes],
         noted=[_finding(words, finding) for finding in noted],
+        also_noted=words.say("label", name=words.say("doc.also_noted"), text=prose.named(words, noted)),
         no_cause=words.say("doc.not_established") if noted else words.sentence(prose.cause(words, incident)),
         ladder=html_picture.ladder(words, incident),
         climbs=[_climb(words, climb) for climb in prose.climbs(words, incident)],
@@ -94,9 +95,12 @@ def page(words: Words, incident: model.Incident) -> str:
         timeline=_timeline(words, incident, told),
         every=_timeline(words, incident, steps) if len(steps) > len(told) else [],
         number_of_steps=len(steps),
-        told=words.sentence(prose.told(words, incident)),
+        told=words.sentence(prose.whom(words, incident)),
+        tellings=[
+            {**dataclasses.asdict(each), "times": _times(words, each.at)} for each in prose.tellings(words, incident)
+        ],
         evidence=[
-            *((words.say("doc.on_host", name=name), path) for name, path in prose.kept(words, incident)),
+            *((words.say("doc.on_host", name=prose.upper(name)), path) for name, path in prose.kept(words, incident)),
             *((words.say("doc.timeline_of_run"), f"{run.run}.jsonl") for run in incident.runs),
         ],
         no_evidence="" if incident.evidence else words.say("doc.no_evidence"),
@@ -114,6 +118,8 @@ def index(words: Words, entries: Sequence[Entry]) -> str:
                 "at": words.when(times.get("started_at")) or words.say("unknown"),
                 "host": told.get("host"),
                 "outcome": words.name("outcome", told.get("outcome")),
+                "tone": render_screen.tone_of(told.get("outcome"), told.get("data_loss")),
+                "data_loss": told.get("data_loss") in ("suspected", "known"),
                 "outage": words.duration(spans.get("outage")),
                 "cause": words.name("cause", told.get("cause") or "unknown"),
                 "incident": told.get("incident"),
@@ -126,18 +132,6 @@ def index(words: Words, entries: Sequence[Entry]) -> str:
 def _verdict(words: Words, incident: model.Incident) -> str:
     outcome = prose.outcome(words, incident)
     return words.say("page.with_loss", outcome=outcome) if incident.data_loss == "suspected" else outcome
-
-
-def _facts(words: Words, incident: model.Incident) -> List[Tuple[str, str]]:
-    times = incident.times
-    return [
-        (words.say("doc.mark.started"), words.when(times.started_at) or words.say("unknown")),
-        (words.say("doc.severity"), words.name("severity", incident.severity or "unknown")),
-        (words.say("doc.cause_label"), prose.cause(words, incident)),
-        (words.say("doc.ladder"), prose.ladder(words, incident)),
-        (words.say("doc.data_loss"), prose.data_loss(words, incident)),
-        (words.say("doc.told"), prose.told(words, incident)),
-    ]
 
 
 def _times(words: Words, at: Optional[str]) -> List[str]:
@@ -180,9 +174,9 @@ def _rows(words: Words, incident: model.Incident) -> List[Dict[str, Any]]:
 def _finding(words: Words, finding: Mapping[str, Any]) -> Dict[str, Any]:
     named = str(finding.get("cause") or "unknown")
     evidence = [(item.get("source") or "", item.get("text") or "") for item in finding.get("evidence") or []]
-    # What a translated summary does not say in particular.
-    if words.knows("summary", named) and finding.get("summary"):
-        evidence.insert(0, ("", finding["summary"]))
+    original = prose.original(words, named, finding.get("summary"))
+    if original:
+        evidence.insert(0, ("", original))
     return {
         "name": words.name("cause", named),
         "sure": prose.sure(words, finding),

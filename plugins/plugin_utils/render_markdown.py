@@ -49,13 +49,13 @@ def markdown(words: Words, incident: model.Incident) -> str:
     sections = [
         _head(words, incident),
         _section(words.say("doc.when"), _when(words, incident)),
-        _section(words.say("doc.detection"), [_sentence(words, prose.detection(words, incident))]),
+        _section(words.say("doc.detection"), [escape(" ".join(prose.detected(words, incident)))]),
         _section(words.say("doc.impact"), _impact(words, incident)),
         _section(words.say("doc.cause"), _root_cause(words, incident)),
         _section(words.say("doc.recovery"), _recovery(words, incident)),
         _section(words.say("doc.prevention"), _prevention(words, incident)),
         _section(words.say("doc.timeline"), _timeline(words, incident)),
-        _section(words.say("doc.told"), [_sentence(words, prose.told(words, incident))]),
+        _section(words.say("doc.told"), _told(words, incident)),
         _section(words.say("doc.evidence"), _evidence(words, incident)),
     ]
     return "\n\n".join(sections) + "\n"
@@ -84,21 +84,15 @@ def _folded(title: str, lines: Sequence[str]) -> List[str]:
 
 def _head(words: Words, incident: model.Incident) -> str:
     title = words.say("doc.title", subject=escape(prose.subject(words, incident)), incident=escape(incident.incident))
-    severity = words.name("severity", incident.severity or "unknown")
+    outage = (words.say("doc.outage"), prose.lasted(words, incident))
     lines = [
         f"# {title}",
         "",
         f"**{escape(prose.outcome(words, incident))}**",
         "",
         *(
-            f"- {escape(_label(words, key, text))}"
-            for key, text in (
-                ("doc.outage", prose.lasted(words, incident)),
-                ("doc.severity", severity),
-                ("doc.cause_label", prose.cause(words, incident)),
-                ("doc.ladder", prose.ladder(words, incident)),
-                ("doc.data_loss", prose.data_loss(words, incident)),
-            )
+            f"- {escape(words.say('label', name=name, text=text))}"
+            for name, text in (outage, *prose.facts(words, incident))
         ),
     ]
     for note in prose.notes(words, incident):
@@ -173,7 +167,11 @@ def _root_cause(words: Words, incident: model.Incident) -> List[str]:
     causes = [finding for finding in incident.findings if prose.likely(finding)]
     noted = [finding for finding in incident.findings if not prose.likely(finding)]
     lines = _findings(words, causes) or [words.say("doc.not_established")]
-    return [*lines, "", words.say("doc.also_noted"), "", *_findings(words, noted)] if noted else lines
+    return [*lines, *_folded(_noted(words, noted), _findings(words, noted))] if noted else lines
+
+
+def _noted(words: Words, noted: Sequence[Mapping[str, Any]]) -> str:
+    return escape(_label(words, "doc.also_noted", prose.named(words, noted)))
 
 
 def _findings(words: Words, findings: Iterable[Mapping[str, Any]]) -> List[str]:
@@ -184,9 +182,8 @@ def _findings(words: Words, findings: Iterable[Mapping[str, Any]]) -> List[str]:
         title = words.say("aside", text=name, aside=escape(sure)) if sure else name
         summary = prose.summed_up(words, named, finding.get("summary"))
         lines.append(f"- {words.say('label', name=title, text=escape(words.sentence(summary)))}")
-        # What a translated summary does not say in particular.
-        if words.knows("summary", named) and finding.get("summary"):
-            lines.append(f"  - {code(finding['summary'])}")
+        original = prose.original(words, named, finding.get("summary"))
+        lines += [f"  - {code(original)}"] if original else []
         for item in finding.get("evidence") or []:
             said = [code(item[part]) for part in ("source", "text") if item.get(part)]
             lines.append(f"  - {': '.join(said)}")
@@ -206,7 +203,7 @@ def _recovery(words: Words, incident: model.Incident) -> List[str]:
                 + (words.say("label", name=told, text=escape(words.said(rung.reason))) if rung.reason else told)
             )
         else:
-            name = f"**{climb.name[:1].upper()}{climb.name[1:]}**" if climb.name else words.say("doc.on_no_rung")
+            name = f"**{prose.upper(climb.name)}**" if climb.name else words.say("doc.on_no_rung")
             lines.append(f"{position}. {name}")
         lines += [f"   - {escape(fact)}" for fact in climb.facts]
     login = prose.login(words, incident.login, incident.login_error)
@@ -228,7 +225,7 @@ def _prevention(words: Words, incident: model.Incident) -> List[str]:
 
 def _timeline(words: Words, incident: model.Incident) -> List[str]:
     steps = [step for step in incident.steps if not prose_steps.recorded(step)]
-    told = [step for step in steps if step.weight != model.DETAIL]
+    told = prose_steps.short(steps)
     columns = [*_time_columns(words), *(words.say(f"doc.column.{name}") for name in ("part", "what", "took"))]
     rows = [(at, ["", f"**{name}**", ""]) for name, at in prose.marks(words, incident.times) if at]
     # A second table is worth its room where most of it is new.
@@ -247,10 +244,18 @@ def _row(words: Words, step: model.Step) -> List[str]:
     return [escape(prose.part(words, step.role)), escape(prose_steps.happened(words, step)), took]
 
 
+def _told(words: Words, incident: model.Incident) -> List[str]:
+    lines = [_sentence(words, prose.whom(words, incident))]
+    tries = prose.tellings(words, incident)
+    if not tries:
+        return lines
+    columns = [*_time_columns(words), *(words.say(f"doc.column.{name}") for name in ("who", "by", "came"))]
+    rows = [[*_times_of(words, each.at), escape(each.who), escape(each.by), escape(each.came)] for each in tries]
+    return [*lines, "", *_table(columns, rows)]
+
+
 def _evidence(words: Words, incident: model.Incident) -> List[str]:
-    told = [
-        (words.say("doc.on_host", name=name[:1].upper() + name[1:]), path) for name, path in prose.kept(words, incident)
-    ]
+    told = [(words.say("doc.on_host", name=prose.upper(name)), path) for name, path in prose.kept(words, incident)]
     told += [(words.say("doc.timeline_of_run"), f"{run.run}.jsonl") for run in incident.runs]
     lines = [] if incident.evidence else [f"- {words.say('doc.no_evidence')}"]
     return [*lines, *(f"- {words.say('label', name=name, text=code(path))}" for name, path in told)]

@@ -35,9 +35,12 @@ _TONES: Mapping[str, str] = {"recovered": GOOD, "healthy": GOOD, "warning": ATTE
 
 def tone(incident: model.Incident) -> str:
     """Return whether the summary is good news, wants attention, or is bad news."""
-    if incident.data_loss == "suspected":
-        return BAD
-    return _TONES.get(incident.outcome, BAD)
+    return tone_of(incident.outcome, incident.data_loss)
+
+
+def tone_of(outcome: Optional[str], data_loss: Optional[str]) -> str:
+    """Return the tone of an outcome and a verdict on the data."""
+    return BAD if data_loss == "suspected" else _TONES.get(str(outcome), BAD)
 
 
 def summary(words: Words, incident: model.Incident, *, document: Optional[str]) -> List[str]:
@@ -55,7 +58,7 @@ def summary(words: Words, incident: model.Incident, *, document: Optional[str]) 
         ("login", prose.login(words, incident.login, incident.login_error)),
         ("rows", prose.rows(words, incident)),
         ("data_loss", prose.data_loss(words, incident)),
-        ("escalation", prose.told(words, incident)),
+        ("escalation", prose.whom(words, incident)),
     ]
     if incident.outcome != "recovered":
         fields.append(("why", _why(words, incident)))
@@ -71,7 +74,7 @@ def summary(words: Words, incident: model.Incident, *, document: Optional[str]) 
 def _outage(words: Words, incident: model.Incident) -> str:
     told = words.duration(incident.durations.outage)
     if incident.times.started_at:
-        told = words.say("screen.since", outage=told, at=incident.times.started_at)
+        told = words.say("screen.since", outage=told, at=words.when(incident.times.started_at))
     over = incident.times.mitigated_at or incident.outcome in ("warning", "recovered")
     return told if over else words.say("screen.still_down", outage=told)
 

@@ -230,6 +230,8 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
         service=_last_of(outcomes, "service"),
         language=_last_of(outcomes, "language"),
         timezone=_last_of(outcomes, "timezone"),
+        reason=_first(*(each.get("reason") for each in outcomes)),
+        ticket=_last_of(outcomes, "ticket"),
         outcome=verdict.get("outcome") or _derived_outcome(runs[-1], probes, tried),
         source="verdict" if verdict else "events",
         severity=_first(verdict.get("severity"), *(probe.get("severity") for probe in failing)),

@@ -258,6 +258,8 @@ OUTCOME: Mapping[str, Any] = {
     "service": TEXT,
     "language": TEXT,
     "timezone": TEXT,
+    "reason": TEXT,
+    "ticket": TEXT,
     "severity": TEXT,
     "outcome": TEXT,
     "cause": TEXT,

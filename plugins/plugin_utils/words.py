@@ -57,6 +57,11 @@ def _patterns(sentences: Mapping[str, str]) -> List[Tuple[Pattern[str], str]]:
 
 
 _SAID = {language: _patterns(sentences) for language, sentences in CATALOGUES.items()}
+# Those of more than one clause are looked for as a whole.
+_WHOLE = {
+    language: _patterns({key: sentence for key, sentence in sentences.items() if _CLAUSES.search(key)})
+    for language, sentences in CATALOGUES.items()
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,17 +84,38 @@ class Words:
     def said(self, text: object) -> str:
         """Return what a module or a playbook says in English; all of it stays where a clause has no words here."""
         whole = " ".join(str(text or "").split()).rstrip(" .;")
+        translated = self.translated(whole)
+        return whole if translated is None else translated
+
+    def translated(self, text: object) -> Optional[str]:
+        """Return the same, C(None) where a clause has no words here."""
+        whole = " ".join(str(text or "").split()).rstrip(" .;")
+        known = self._match(_WHOLE, whole)
+        if known is not None:
+            return known
         told = [self._clause(clause) for clause in _CLAUSES.split(whole)]
-        return whole if None in told else self.sentences["list.clauses"].join(map(str, told))
+        return None if None in told else self.sentences["list.clauses"].join(map(str, told))
 
     def _clause(self, clause: str) -> Optional[str]:
-        for pattern, sentence in _SAID[self.language]:
-            match = pattern.fullmatch(clause)
-            if match:
-                return sentence.format(**match.groupdict())
+        known = self._match(_SAID, clause)
+        if known is not None:
+            return known
         labelled = _LABELLED.fullmatch(clause)
         inner = self._clause(labelled[2]) if labelled else None
         return self.say("label", name=labelled[1], text=inner) if labelled and inner else None
+
+    def _match(self, patterns: Mapping[str, List[Tuple[Pattern[str], str]]], text: str) -> Optional[str]:
+        """Return the sentence whose pattern all of C(text) fits, with what was put into it."""
+        for pattern, sentence in patterns[self.language]:
+            match = pattern.fullmatch(text)
+            if match:
+                return sentence.format(**{name: self._put_in(value) for name, value in match.groupdict().items()})
+        return None
+
+    def _put_in(self, value: str) -> str:
+        """Return what a module put into a sentence; reasons that have words here are translated too."""
+        reasons = [self._match(_SAID, each) for each in value.split(", ")]
+        return value if None in reasons else self.sentences["list.comma"].join(map(str, reasons))
 
     def knows(self, family: str, value: Optional[str]) -> bool:
         """Say whether the catalogue has a word of its own for C(value)."""

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import html.parser
 import json
@@ -210,6 +211,31 @@ def test_the_index_names_the_postmortems_of_a_folder(tmp_path):
     assert "INC-1.html" in links and len(links) == 2
     assert all((tmp_path / each).exists() for each in links)
     assert "script" not in {tag for tag, _attributes in index.elements}
+
+
+def test_the_index_says_where_it_did_not_go_well(tmp_path):
+    well, lost = recovered(), recovered()
+    lost.incident, lost.outcome, lost.data_loss = "INC-2", "not_recovered", "suspected"
+    for incident in (well, lost):
+        for document in folder.documents(str(tmp_path), LANGUAGES[0], incident):
+            document.write()
+    index = folder.index(str(tmp_path), LANGUAGES[0]).text
+    assert '<td class="good"><b>RECOVERED</b></td>' in index
+    assert '<td class="bad"><b>NOT RECOVERED</b> <span class="lost">Data loss</span></td>' in index
+
+
+def test_a_later_run_is_not_told_of_by_the_documents_of_the_one_before(tmp_path):
+    incident = recovered()
+    made = folder.documents(str(tmp_path), LANGUAGES[0], incident)
+    assert not folder.tells_all(made, {each.path: each.before() for each in made}, incident)
+    for document in made:
+        document.write()
+    before = {each.path: each.before() for each in made}
+    assert folder.tells_all(made, before, incident)
+    incident.runs = [*incident.runs, dataclasses.replace(incident.runs[0], run="later")]
+    assert not folder.tells_all(made, before, incident)
+    torn = {path: "{" if path.endswith(".json") else text for path, text in before.items()}
+    assert not folder.tells_all(made, torn, recovered())
 
 
 @pytest.mark.parametrize("make", [recovered, hostile])

@@ -19,10 +19,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import (
     render_markdown,
     render_screen,
     timeline,
+    whitelist,
     words,
 )
 
-EN = words.of("en")
+EN, JA = words.of("en"), words.of("ja", "Asia/Tokyo")
 
 HOSTILE = "a|b`c\n# <script>x</script> [l](http://e) ![i](x) *b* _u_ $m$ @team #12 ~~s~~"
 
@@ -170,7 +171,7 @@ def test_the_seven_fields_and_what_else_is_asked_for_are_there():
     document = render_markdown.markdown(EN, incident())
     titles = re.findall(r"^## (.*)$", document, re.MULTILINE)
     assert [title.split(". ")[0] for title in titles[:7]] == list("1234567")
-    assert titles[7:] == ["Who is to be told", "Evidence"]
+    assert titles[7:] == ["Who was told", "Evidence"]
 
 
 @pytest.mark.parametrize(
@@ -200,6 +201,29 @@ def test_the_seven_fields_and_what_else_is_asked_for_are_there():
             id="recovered",
         ),
         pytest.param({"outcome": "not_recovered"}, {"Consider automatic recovery": True}, id="not recovered"),
+        pytest.param(
+            {
+                "outcome": "not_recovered",
+                "findings": [{"cause": "db_corrupt", "confidence": 0.9, "blocks_start": True}],
+            },
+            {"Consider automatic recovery": False},
+            id="for a person",
+        ),
+        pytest.param(
+            {"findings": [{"cause": "hung"}], "resources": {"log": {"path": "/var/log/x", "size": 3 << 30}}},
+            {"Check log rotation": True, "Consider more memory or disk": False},
+            id="large log",
+        ),
+        pytest.param(
+            {"findings": [{"cause": "hung"}], "resources": {"memory": {"total": 4 << 30, "available": 1 << 28}}},
+            {"Check log rotation": False, "Consider more memory or disk": True},
+            id="scarce memory",
+        ),
+        pytest.param(
+            {"findings": [{"cause": "hung"}], "resources": {"disk": [{"mount": "/", "size": 100, "available": 9}]}},
+            {"Check log rotation": False, "Consider more memory or disk": True},
+            id="scarce disk",
+        ),
     ],
 )
 def test_the_checklist_is_argued_from_the_incident(changes, wanted):
@@ -212,6 +236,18 @@ def test_the_checklist_is_argued_from_the_incident(changes, wanted):
     ]
     assert {action.title: action.wanted for action in actions if action.title in wanted} == wanted
     assert all(action.why for action in actions)
+
+
+def test_a_cause_that_was_left_alone_is_what_automation_lacks():
+    told = incident(
+        outcome="not_recovered",
+        findings=[{"cause": "disk_full", "confidence": 0.9}],
+        remedies=[remedy(reason="remediation_allowed does not name it", action=None, changed=False)],
+    )
+    action = prose_actions.actions(EN, told)[1]
+    assert action.wanted
+    assert "(disk_full: remediation_allowed does not name it)" in action.why
+    assert "許可されていません" in prose_actions.actions(JA, told)[1].why
 
 
 def test_memory_and_disk_are_argued_with_what_was_free():
@@ -451,9 +487,82 @@ def test_nobody_ticked_what_needs_nothing():
     )
     lines = section(render_markdown.markdown(EN, told_of), "6.").splitlines()[2:-1]
     assert "[x]" not in "".join(lines)
-    assert "- [ ] Read: remedy of the finding hung" in lines
+    assert "- [ ] Read: the cause (hung) is still there" in lines
     assert "- Not needed: Check log rotation: no full file system was found" in lines
     assert lines == sorted(lines, key=lambda line: not line.startswith("- [ ] "))
+
+
+TOLD = {
+    "to": ["project leader", "DBA"],
+    "contacts": ["project_leader", "dba"],
+    "rule": "not_recovered",
+    "told": [
+        {"contact": "project_leader", "channel": "mail", "at": "2026-03-02T01:02:00.000Z", "ok": True},
+        {
+            "contact": "dba",
+            "channel": "pager|duty",
+            "at": "2026-03-02T01:03:00.000Z",
+            "ok": False,
+            "error": "no *answer*.",
+        },
+    ],
+}
+
+
+def test_who_was_told_stands_there_try_by_try():
+    document = render_markdown.markdown(EN, incident(escalation=TOLD))
+    told = section(document, "Who was told")
+    assert "| 2026-03-02T01:02:00.000Z | project leader | mail | told |" in told
+    assert "| 2026-03-02T01:03:00.000Z | DBA | pager\\|duty | NOT REACHED: no \\*answer\\* |" in told
+    assert "- Who was told: told: project leader by mail; TO BE TOLD: DBA" in document
+    told = section(render_markdown.markdown(JA, incident(escalation=TOLD)), "連絡先と連絡状況")
+    assert "| 2026-03-02T01:02:00.000Z | 2026-03-02 10:02:00 | プロジェクトリーダー | mail | 連絡済み |" in told
+    assert "|" not in section(render_markdown.markdown(EN, incident()), "Who was told")
+
+
+def test_who_started_it_and_for_which_ticket_is_told():
+    document = render_markdown.markdown(EN, incident(reason="An *alert* of Prometheus.", ticket="INC-4711"))
+    assert "Started because: An \\*alert\\* of Prometheus." in section(document, "2.")
+    assert "- Ticket: INC-4711" in document
+    document = render_markdown.markdown(EN, incident())
+    assert "Started because" not in document and "Ticket" not in document
+
+
+def test_the_first_reason_and_the_last_ticket_stand():
+    def run(name, **verdict):
+        common = {"v": 1, "at": "2026-03-02T01:00:00.000Z", "run": name}
+        data = whitelist.pick(whitelist.OUTCOME, {"outcome": "not_recovered", "reason": "", "ticket": "", **verdict})
+        return [{**common, "kind": "run_start"}, {**common, "kind": "outcome", "host": "node1", "data": data}]
+
+    told = timeline.model("INC-1", "node1", [run("a", reason="The phone rang"), run("b", ticket="T-1"), run("c")])
+    assert (told.reason, told.ticket) == ("The phone rang", "T-1")
+
+
+def test_a_playbook_that_fails_over_what_it_has_seen_is_not_told():
+    seen = step("health_probe", {"healthy": False}, weight=model.DECISION, role="verification", status="ok")
+    fails = step(weight=model.FAILURE, role="verification", status="failed", action="ansible.builtin.fail")
+    elsewhere = step(weight=model.FAILURE, role="restart", status="failed", action="ansible.builtin.fail")
+    speaks = step(
+        weight=model.FAILURE, role="verification", status="failed", action="ansible.builtin.fail", message="!"
+    )
+    assert prose_steps.short([seen, fails]) == [seen]
+    assert prose_steps.short([fails, seen]) == [fails, seen]
+    assert prose_steps.short([seen, elsewhere]) == [seen, elsewhere]
+    assert prose_steps.short([seen, speaks]) == [seen, speaks]
+
+
+@pytest.mark.parametrize(
+    ("counted", "told"),
+    [
+        ((None, None), "unknown"),
+        ((0, 0), "unknown: /a.log has none of that time"),
+        ((1, 0), "none on record among the 1 request that /a.log has"),
+        ((12, 3), "at least 3, answered with 5xx among the 12 requests that /a.log has"),
+    ],
+)
+def test_requests_that_no_log_has_are_not_counted_as_good(counted, told):
+    impact = model.Impact(None, None, *counted, "/a.log", None)
+    assert prose.requests(EN, incident(impact=impact)).startswith(told)
 
 
 def test_only_what_is_likely_and_explained_by_nothing_is_a_root_cause():

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import ast
 import pathlib
 import re
 import string
@@ -66,6 +67,64 @@ def test_japanese_has_words_for_every_cause():
             assert JA.knows(family, cause), f"{family}.{cause}"
 
 
+def written(node):
+    """Yield what an expression may come to, with C(X) for what is put into it; a variable comes to nothing."""
+    if isinstance(node, ast.Constant):
+        yield from [node.value] if isinstance(node.value, str) else []
+    elif isinstance(node, ast.JoinedStr):
+        yield "".join(str(part.value) if isinstance(part, ast.Constant) else "X" for part in node.values)
+    elif isinstance(node, ast.IfExp):
+        yield from (*written(node.body), *written(node.orelse))
+    elif isinstance(node, ast.BinOp):
+        yield from (one + other for one in written(node.left) for other in written(node.right))
+
+
+def findings():
+    """Yield every summary, remedy and prevention that stands in M(_findings)."""
+    names = {"summary", "remedy", "prevention"}
+    for node in ast.walk(ast.parse(pathlib.Path(_findings.__file__).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.keyword) and node.arg in names:
+            yield from written(node.value)
+        elif isinstance(node, ast.Assign):
+            target, value = node.targets[0], node.value
+            several = isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple)
+            pairs = zip(target.elts, value.elts) if several else [(target, value)]
+            for name, told in pairs:
+                if isinstance(name, ast.Name) and name.id in names:
+                    yield from written(told)
+
+
+# What is put into some of them is more than a name or a number.
+COMPOSED = {
+    **{
+        f"X{more}.": [f"The TLS certificate {how} 2026-03-02{more}." for how in ("expired on", "is not valid before")]
+        for more in ("", "; a newer one is there, which the service has not read")
+    },
+    "The service X offer HTTPS: X.": [f"The service {how} offer HTTPS: X." for how in ("would not", "does not")],
+    "The service's dependencies are X: X.": [
+        f"The service's dependencies are {how}: see the log."
+        for how in (
+            "missing",
+            "there but cannot be loaded",
+            "not those of the lock file",
+            "missing or cannot be loaded",
+        )
+    ],
+    "The service X, and nothing that was looked at says why.": [
+        f"The service {how}, and nothing that was looked at says why."
+        for how in ("ended with exit code 3", "has no process", "does not serve https and http")
+    ],
+}
+
+
+def test_japanese_has_words_for_everything_that_a_finding_says():
+    told = set(findings())
+    assert len(told) > 100 and not set(COMPOSED) - told
+    told |= {*_findings._UNSOUND.values(), *_findings._TLS_REASONS.values()}
+    every = {text for each in told for text in COMPOSED.get(each, [each])}
+    assert not {text for text in every if JA.translated(text) is None}
+
+
 def tasks(told):
     """Yield the names of tasks that a postmortem may tell of: those of our modules, and those that fail on purpose."""
     for task in told or []:
@@ -98,6 +157,15 @@ def test_japanese_has_words_for_every_task():
             "プロセスがシグナル KILL により終了しました。60分以内に3回起動しても再び停止しており、"
             "再起動では復旧しません",
         ),
+        (
+            "The database /srv/a.db is not sound: its pages are damaged, rows are missing.",
+            "データベース /srv/a.db に問題があります：ページの破損、行の欠落",
+        ),
+        (
+            "The process was ended by signal KILL; systemd has started it again.",
+            "プロセスがシグナル KILL により終了し、systemd が再起動しました",
+        ),
+        ("The process 7 was stopped (SIGSTOP) and does nothing.", "プロセス 7 が SIGSTOP により一時停止しています"),
         ("the process is gone; {0.__class__}", "the process is gone; {0.__class__}"),
         ("TLS error: {0.__class__}", "TLS エラー：{0.__class__}"),
         (None, ""),
