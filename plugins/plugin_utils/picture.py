@@ -69,7 +69,8 @@ def work(incident: model.Incident) -> List[Bar]:
             continue
         end = begin + (step.seconds or 0.0)
         span = latest.get(step.run)
-        if span is not None and span.lane == step.role:
+        # Between two looks, another run may have been waited for.
+        if span is not None and span.lane == step.role and begin - span.end < _SHORTEST_GAP:
             span.end = max(span.end, end)
         else:
             span = latest[step.run] = Bar(step.role, begin, end, _tone(incident, step, begin))

@@ -346,6 +346,8 @@ def detection(words: Words, incident: model.Incident) -> str:
 
 def next_step(words: Words, incident: model.Incident) -> str:
     """Return what a person is to do next: what the playbook says, or the same in a language it does not speak."""
+    if incident.outcome == "unfinished":
+        return words.name("next", "unfinished")
     if not incident.next_step:
         return ""
     state = incident.outcome
@@ -406,9 +408,16 @@ def outage(words: Words, incident: model.Incident) -> str:
     return words.say("outage.at_most", outage=told, uncertain=words.duration(spans.uncertain))
 
 
+def _unmeasured(incident: model.Incident) -> bool:
+    """Say whether no run came so far that it could measure the impact."""
+    return incident.source == "events" and not any(value for value in dataclasses.astuple(incident.impact))
+
+
 def users(words: Words, incident: model.Incident) -> str:
     """Return how many users were affected, or why that is not known."""
     impact = incident.impact
+    if _unmeasured(incident):
+        return words.say("unmeasured")
     if impact.users is not None:
         return words.say("users", users=words.count("users.count", impact.users))
     return words.say("unknown_why", why=bare(impact.users_unknown)) if impact.users_unknown else words.say("unknown")
@@ -417,6 +426,8 @@ def users(words: Words, incident: model.Incident) -> str:
 def requests(words: Words, incident: model.Incident) -> str:
     """Return how many requests failed, or why that is not known."""
     impact = incident.impact
+    if _unmeasured(incident):
+        return words.say("unmeasured")
     if impact.requests == 0:
         return words.say("requests.nothing", log=impact.requests_from)
     if impact.requests is not None and impact.requests_failed is not None:

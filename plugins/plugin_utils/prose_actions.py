@@ -40,7 +40,10 @@ def actions(words: Words, incident: model.Incident) -> List[Action]:
         Action(
             _asked(words, "remedy", each),
             True,
-            words.say("action.remedy", cause=words.name("cause", each.get("cause") or "unknown")),
+            words.say(
+                "action.unsettled" if incident.outcome == "unfinished" else "action.remedy",
+                cause=words.name("cause", each.get("cause") or "unknown"),
+            ),
         )
         for each in settled
         # On a service that is back the remedy was applied.
@@ -94,6 +97,8 @@ def _automation(words: Words, incident: model.Incident) -> Action:
         return Action(title, late, words.say(key, ladder=ladder, took=words.duration(incident.durations.mitigate)))
     if incident.outcome == "warning":
         return Action(title, False, words.say("action.automation.warning"))
+    if incident.outcome == "unfinished":
+        return Action(title, True, words.say("action.automation.unfinished"))
     for_a_person = [each for each in incident.findings if prose.likely(each) and each.get("blocks_start")]
     if for_a_person:
         return Action(title, False, words.say("action.automation.person", causes=prose.named(words, for_a_person)))

@@ -214,6 +214,7 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
     # The first look saw what nobody had touched yet; where the verdict rests on a later one, that one is told.
     agreeing = [each for each in triages if each[0].get("cause") == verdict.get("cause")]
     findings: List[Dict[str, Any]] = _first(*agreeing, *triages) or []
+    first = findings[0] if findings and verdict.get("cause") in (None, findings[0].get("cause")) else {}
     tried = [rung for run in runs for rung in _rungs(run)]
     looks = [*_results(events, "triage_info"), *checks]
     counts = [look["row_counts"] for look in looks if look.get("row_counts")]
@@ -235,8 +236,8 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
         outcome=verdict.get("outcome") or _derived_outcome(runs[-1], probes, tried),
         source="verdict" if verdict else "events",
         severity=_first(verdict.get("severity"), *(probe.get("severity") for probe in failing)),
-        cause=_first(verdict.get("cause"), findings[0].get("cause") if findings else None),
-        cause_summary=_first(verdict.get("cause_summary"), findings[0].get("summary") if findings else None),
+        cause=_first(verdict.get("cause"), first.get("cause")),
+        cause_summary=_first(first.get("summary"), verdict.get("cause_summary")),
         rung=verdict.get("rung") if verdict else next((each.rung for each in reversed(tried) if each.held), None),
         rungs_tried=tried,
         rungs_skipped=[skip for run in runs for skip in _skips(run)],
@@ -282,7 +283,10 @@ def _times(
         _last_of(records, "outage_started_at"),
         failing[0].get("first_failure_at") if failing else None,
     )
-    begun = _last_of(records, "outage_started") or {}
+    begun = dict(_last_of(records, "outage_started") or {})
+    # Where no good sign is on record, the first bad one stands for it.
+    if begun.get("earliest") == begun.get("latest") and begun.get("earliest_source") in (None, begun.get("source")):
+        begun["earliest"] = None
     first_good = None
     if failing:
         later = probes[probes.index(failing[-1]) + 1 :]
@@ -341,6 +345,7 @@ def _rungs(run: Sequence[Event]) -> List[Rung]:
             for each in verdict.get("rungs_tried") or []
         ]
     tried: List[Rung] = []
+    healthy: Optional[bool] = None
     for event in run:
         if event["kind"] not in ("task", "started"):
             continue
@@ -350,13 +355,19 @@ def _rungs(run: Sequence[Event]) -> List[Rung]:
             tried.append(
                 Rung(rung=role, held=None, halted=None, reason=None, started_at=begun, seconds=None, run=identity)
             )
+            healthy = None
         if not tried or role not in (*RUNGS, *_LOOKS):
             continue
         tried[-1].seconds = seconds_between(tried[-1].started_at, event["at"])
         if event.get("status") == "failed":
             tried[-1].held, tried[-1].reason = False, event.get("msg") or event.get("task")
-        elif event["kind"] == "task" and _module(event) == "health_probe" and event.get("data"):
-            tried[-1].held = bool(event["data"].get("healthy"))
+        elif event["kind"] == "started":
+            # What is looked at until the run is killed was not seen to its end.
+            tried[-1].held = None
+        elif _module(event) == "health_probe" and event.get("data"):
+            healthy = tried[-1].held = bool(event["data"].get("healthy"))
+        elif tried[-1].held is None:
+            tried[-1].held = healthy
     return tried
 
 

@@ -228,7 +228,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
         "severity": TEXT,
         "opened_at": TEXT,
         "outage_started_at": TEXT,
-        "outage_started": {"earliest": TEXT, "latest": TEXT, "source": TEXT},
+        "outage_started": {"earliest": TEXT, "earliest_source": TEXT, "latest": TEXT, "source": TEXT},
         "detected_at": TEXT,
         "mitigated_at": TEXT,
         "closed_at": TEXT,

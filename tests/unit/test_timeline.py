@@ -57,6 +57,9 @@ class Recording:
     def opened(self, identity="INC-1", **keys):
         return self.task("incident", {"id": identity, **keys})
 
+    def begun(self, module, role="verification"):
+        return self.add("started", host=self.host, task=module, role=role, action=f"itsm_nexus.runbook.{module}")
+
     def verified(self, healthy=True):
         at = f"2026-03-02T01:00:{self.second + 1:02d}.000Z"
         return self.task(
@@ -107,6 +110,57 @@ def test_without_a_verdict_the_ladder_is_concluded_from_roles():
 )
 def test_outcome_without_a_verdict(finish, outcome):
     assert only(finish(Recording().down().opened())).outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("seen", "held"),
+    [
+        pytest.param(lambda each: each, True, id="answered"),
+        pytest.param(lambda each: each.begun("health_probe"), None, id="killed while it was watched"),
+        pytest.param(lambda each: each.begun("health_probe").verified(), True, id="watched to its end"),
+        pytest.param(lambda each: each.begun("health_probe").verified(healthy=False), False, id="fell"),
+        pytest.param(lambda each: each.verified().begun("sqlite_check"), None, id="killed while rows were counted"),
+        pytest.param(
+            lambda each: each.begun("sqlite_check").task("sqlite_check", {"healthy": True}, role="verification"),
+            True,
+            id="counted",
+        ),
+    ],
+)
+def test_a_rung_whose_verification_was_cut_short_is_not_known_to_hold(seen, held):
+    recording = Recording().down().opened().task("node_process", {"state": "restarted"}, "changed", "restart")
+    (rung,) = only(seen(recording.begun("health_probe").verified())).rungs_tried
+    assert rung.held is held
+
+
+@pytest.mark.parametrize(
+    ("begun", "last_good"),
+    [
+        pytest.param({"earliest": "A", "earliest_source": "log", "latest": "B", "source": "log"}, "A", id="range"),
+        pytest.param({"earliest": "B", "earliest_source": "log", "latest": "B", "source": "journal"}, "B", id="one"),
+        pytest.param({"earliest": "B", "earliest_source": "log", "latest": "B", "source": "log"}, None, id="none"),
+    ],
+)
+def test_a_first_bad_sign_is_no_good_one(begun, last_good):
+    instants = {"A": "2026-03-02T00:59:50.000Z", "B": "2026-03-02T01:00:00.000Z"}
+    started = {key: instants.get(value, value) for key, value in begun.items()}
+    times = only(Recording().down().opened(outage_started=started)).times
+    assert times.last_good_at == (last_good and instants[last_good])
+
+
+def test_the_cause_is_told_as_the_first_look_found_it():
+    first = Recording("run1").down().opened()
+    first.task("triage_info", {"findings": [{"cause": "killed", "summary": "By KILL."}]}, role="triage")
+    second = Recording("run2")
+    second.second = 30
+    second.down().opened()
+    second.task("triage_info", {"findings": [{"cause": "killed", "summary": "Gone."}]}, role="triage")
+    second.add("outcome", host="node1", data={**OUTCOME, "cause": "killed", "cause_summary": "Gone."}).ended()
+    (incident,) = timeline.incidents([*first.events, *second.events])
+    assert (incident.cause_summary, incident.findings[0]["summary"]) == ("By KILL.", "By KILL.")
+    second.events[-2]["data"] = {**OUTCOME, "cause": "hung", "cause_summary": "Silent."}
+    (incident,) = timeline.incidents([*first.events, *second.events])
+    assert (incident.cause, incident.cause_summary) == ("hung", "Silent.")
 
 
 def test_a_failed_rung_says_why():

@@ -259,3 +259,11 @@ def test_the_schema_refuses_another_document():
 def test_the_schema_in_the_documentation_is_that_of_the_model():
     written = json.loads((ROOT / "docs" / "postmortem-schema.json").read_text(encoding="utf-8"))
     assert written == schema.schema()
+
+
+@pytest.mark.parametrize(("waited", "bars"), [(2, 1), (40, 2)])
+def test_what_was_waited_for_between_two_looks_is_no_work(waited, bars):
+    recording = Recording().down()
+    recording.second += waited
+    incident = timeline.incidents(recording.down().opened().events)[0]
+    assert len([bar for bar in picture.work(incident) if bar.lane == "detection"]) == bars

@@ -387,7 +387,7 @@ def test_rows(before, after, words):
                 "NOT RECOVERED",
                 "restart did not hold, then standard_recovery stopped the climb",
                 "restart: no answer",
-                "told: Lead by mail lead@x; TO BE TOLD: DBA; NOT REACHED by slack chat.x:",
+                "told        Lead by mail lead@x; TO BE TOLD: DBA; NOT REACHED by slack chat.x:",
                 "next step   Look at the evidence",
                 "still down",
             ],
@@ -485,6 +485,7 @@ def test_nobody_ticked_what_needs_nothing():
     told_of = incident(
         durations=durations(detect=5.0), findings=[{"cause": "hung", "confidence": 0.9, "remedy": "Read."}]
     )
+    told_of.outcome = "not_recovered"
     lines = section(render_markdown.markdown(EN, told_of), "6.").splitlines()[2:-1]
     assert "[x]" not in "".join(lines)
     assert "- [ ] Read: the cause (hung) is still there" in lines
@@ -514,7 +515,7 @@ def test_who_was_told_stands_there_try_by_try():
     told = section(document, "Who was told")
     assert "| 2026-03-02T01:02:00.000Z | project leader | mail | told |" in told
     assert "| 2026-03-02T01:03:00.000Z | DBA | pager\\|duty | NOT REACHED: no \\*answer\\* |" in told
-    assert "- Who was told: told: project leader by mail; TO BE TOLD: DBA" in document
+    assert "- Who was told: project leader by mail; TO BE TOLD: DBA" in document
     told = section(render_markdown.markdown(JA, incident(escalation=TOLD)), "連絡先と連絡状況")
     assert "| 2026-03-02T01:02:00.000Z | 2026-03-02 10:02:00 | プロジェクトリーダー | mail | 連絡済み |" in told
     assert "|" not in section(render_markdown.markdown(EN, incident()), "Who was told")
@@ -549,6 +550,16 @@ def test_a_playbook_that_fails_over_what_it_has_seen_is_not_told():
     assert prose_steps.short([fails, seen]) == [fails, seen]
     assert prose_steps.short([seen, elsewhere]) == [seen, elsewhere]
     assert prose_steps.short([seen, speaks]) == [seen, speaks]
+
+
+def test_a_run_that_was_cut_short_says_what_is_to_be_done():
+    killed = incident(findings=[{"cause": "killed", "confidence": 0.9, "remedy": "Start it."}])
+    assert killed.outcome == "unfinished"
+    document = render_markdown.markdown(EN, killed)
+    assert "**Next step**: Run the playbook again" in document
+    assert "- [ ] Start it: the run ended before this cause (killed) was settled" in document
+    assert "- Affected users: not measured" in document and "- Failed requests: not measured" in document
+    assert "再度実行する" in render_markdown.markdown(JA, killed)
 
 
 @pytest.mark.parametrize(
