@@ -158,6 +158,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._open = False
         self._recorder: Optional[folder.Recorder] = None
         self._started: Dict[Tuple[str, str], Tuple[float, float]] = {}
+        self._language: Optional[str] = None
+        self._timezone: Optional[str] = None
         self._watch = progress.Watch(self._say_progress)
         self._packer = ahead.Packer()
 
@@ -166,6 +168,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._close()
         self._run = f"{_clock.compact(time.time())}-{secrets.token_hex(3)}"
         self._lines, self._open, self._started = [], False, {}
+        self._language = self._timezone = None
         self._watch.begin(float(self.get_option("progress")))
         self._record(
             kind="run_start",
@@ -207,7 +210,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             self._record(kind="summary", data=summary)
         verdict = _verdict(task, fields, host)
         if verdict is not None:
+            self._clocked(host, task)
             self._record(kind="outcome", host=host, data=verdict)
+            self._language = verdict.get("language") or self._language
+            self._timezone = verdict.get("timezone") or self._timezone
         else:
             self._task(host, task, fields, "changed" if fields.get("changed") else "ok")
 
@@ -310,12 +316,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def _conclude(self) -> None:
         events = timeline.decode(b"".join(self._lines))
         shown = False
-        spoken = self._words()
         for incident in self._incidents(events):
             shown = self._show(incident, self._write(incident), first=not shown)
-            spoken = self._words(incident)
         if shown and not context.CLIARGS.get("check"):
-            self._write_index(spoken)
+            self._write_index(self._words())
         summaries = [event["data"] for event in events if event["kind"] == "summary"]
         together = summaries[-1] if summaries and sum(map(len, summaries[-1].values())) > 1 else {}
         for host, of_host in timeline.without_incident(events).items():
@@ -334,9 +338,12 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
                 self._say(line, color=_COLORS[tone])
 
     def _words(self, incident: Optional[model.Incident] = None) -> words.Words:
-        """Return the words that the playbook wants for its incident, else those of the configuration."""
-        language = incident.language if incident else None
-        timezone = incident.timezone if incident else None
+        """Return the words that the playbook wants for its incident, else those of the configuration.
+
+        What is told of the run as a whole is told as the playbook wants it for the last of its incidents.
+        """
+        language = incident.language if incident else self._language
+        timezone = incident.timezone if incident else self._timezone
         return words.of(language or self.get_option("language"), timezone or self.get_option("timezone"))
 
     def _incidents(self, events: List[timeline.Event]) -> Iterator[model.Incident]:

@@ -122,7 +122,7 @@ def _marks(
     """Return name, place and row of each instant, so that no two labels meet, and how many rows that takes."""
     placed: List[Tuple[str, float, int]] = []
     free: List[float] = []
-    for name, at in prose.marks(words, incident.times):
+    for name, at in prose.marks(words, incident):
         moment = picture.instant(at)
         if moment is None:
             continue

@@ -103,7 +103,9 @@ def service(incident: model.Incident) -> List[Bar]:
     good, back = instant(times.last_good_at), instant(times.mitigated_at)
     until = max([begin, *(end for _begin, end in _runs(incident)), back or begin, instant(times.resolved_at) or begin])
     bars = [Bar("service", good, begin, UNSURE)] if good is not None and good < begin else []
-    bars.append(Bar("service", begin, back if back is not None and back > begin else until, BAD))
+    # Of a host that gives no answer nobody knows whether its service is down.
+    tone = UNSURE if incident.outcome == "unreachable" else BAD
+    bars.append(Bar("service", begin, back if back is not None and back > begin else until, tone))
     if back is not None and back < until:
         bars.append(Bar("service", back, until, GOOD))
     return bars

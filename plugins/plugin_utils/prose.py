@@ -331,6 +331,8 @@ def detection(words: Words, incident: model.Incident) -> str:
     probe = incident.probe
     if not probe:
         return words.say("detection.no_probe")
+    if probe.get("severity") == "unreachable":
+        return words.say("detection.unreached", why=words.said(incident.cause_summary) or words.say("unknown"))
     parts = []
     if (probe.get("process") or {}).get("state") == "gone":
         parts.append(words.say("detection.gone"))
@@ -377,7 +379,7 @@ def measures(words: Words, incident: model.Incident) -> List[Measure]:
 
 def _open_ends(incident: model.Incident) -> Tuple[str, ...]:
     """Return what has not come to pass yet, where it is known that it has not."""
-    return ("mitigate", "resolve") if incident.outcome == "not_recovered" else ()
+    return ("mitigate", "resolve") if incident.outcome in ("not_recovered", "unreachable") else ()
 
 
 def still_down(incident: model.Incident) -> bool:
@@ -388,6 +390,8 @@ def still_down(incident: model.Incident) -> bool:
 def lasted(words: Words, incident: model.Incident) -> str:
     """Return how long the outage was in a word or two, or has been until now."""
     told = words.duration(incident.durations.outage)
+    if incident.outcome == "unreachable":
+        return words.say("outage.unreached", outage=told)
     known = incident.durations.outage is not None
     return words.say("so_far", outage=told) if known and still_down(incident) else told
 
@@ -397,6 +401,8 @@ def outage(words: Words, incident: model.Incident) -> str:
     spans = incident.durations
     if spans.outage is None:
         return words.say("unknown")
+    if incident.outcome == "unreachable":
+        return lasted(words, incident)
     exact = words.say("exactly", seconds=f"{spans.outage:,.1f}")
     told = exact if spans.outage < 60 else words.say("exactly_or", exactly=exact, about=words.duration(spans.outage))
     if still_down(incident):
@@ -445,7 +451,6 @@ def requests(words: Words, incident: model.Incident) -> str:
 def facts(words: Words, incident: model.Incident) -> List[Tuple[str, str]]:
     """Return what stands at the top of the documents: what each is called, and what it is."""
     told = [
-        ("doc.mark.started", words.when(incident.times.started_at) or words.say("unknown")),
         ("doc.severity", words.name("severity", incident.severity or "unknown")),
         ("doc.cause_label", cause(words, incident)),
         ("doc.ladder", ladder(words, incident)),
@@ -453,7 +458,8 @@ def facts(words: Words, incident: model.Incident) -> List[Tuple[str, str]]:
         ("doc.told", whom(words, incident)),
         ("doc.ticket", incident.ticket or ""),
     ]
-    return [(words.say(key), text) for key, text in told if text]
+    since = words.when(incident.times.started_at) or words.say("unknown")
+    return [(begun(words, incident), since), *((words.say(key), text) for key, text in told if text)]
 
 
 def detected(words: Words, incident: model.Incident) -> List[str]:
@@ -477,7 +483,10 @@ def notes(words: Words, incident: model.Incident) -> List[str]:
             )
         elif not run.complete:
             told.append(words.say("doc.cut_short", run=run.run, at=words.when(run.last_event_at)))
-    return [*told, words.say("doc.stopped_by", error=words.said(incident.error))] if incident.error else told
+    # Where the cause itself was in the way it is told already.
+    if incident.error and bare(incident.error) != bare(incident.cause_summary):
+        told.append(words.say("doc.stopped_by", error=words.said(incident.error)))
+    return told
 
 
 def no_instant(words: Words, incident: model.Incident, name: str) -> str:
@@ -486,11 +495,17 @@ def no_instant(words: Words, incident: model.Incident, name: str) -> str:
     return words.say("none_yet" if _open_ends(incident) and name in later else "unknown")
 
 
-def marks(words: Words, times: model.Times) -> List[Tuple[str, Optional[str]]]:
+def begun(words: Words, incident: model.Incident) -> str:
+    """Return what the first bad sign is called: of a host that gives no answer it is no more than that."""
+    return words.say("doc.mark.unreached" if incident.outcome == "unreachable" else "doc.mark.started")
+
+
+def marks(words: Words, incident: model.Incident) -> List[Tuple[str, Optional[str]]]:
     """Return the instants of the incident, what each is called and when it was."""
+    times = incident.times
     return [
         (words.say("doc.mark.last_good"), times.last_good_at),
-        (words.say("doc.mark.started"), times.started_at),
+        (begun(words, incident), times.started_at),
         (words.say("doc.mark.detected"), times.detected_at),
         (words.say("doc.mark.mitigated"), times.mitigated_at),
         (words.say("doc.mark.resolved"), times.resolved_at),

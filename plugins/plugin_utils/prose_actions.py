@@ -95,10 +95,8 @@ def _automation(words: Words, incident: model.Incident) -> Action:
         late = incident.durations.detect is not None and incident.durations.detect > _LATE
         key = "action.automation.late" if late else "action.automation.done"
         return Action(title, late, words.say(key, ladder=ladder, took=words.duration(incident.durations.mitigate)))
-    if incident.outcome == "warning":
-        return Action(title, False, words.say("action.automation.warning"))
-    if incident.outcome == "unfinished":
-        return Action(title, True, words.say("action.automation.unfinished"))
+    if incident.outcome in ("warning", "unreachable", "unfinished"):
+        return Action(title, incident.outcome == "unfinished", words.say(f"action.automation.{incident.outcome}"))
     for_a_person = [each for each in incident.findings if prose.likely(each) and each.get("blocks_start")]
     if for_a_person:
         return Action(title, False, words.say("action.automation.person", causes=prose.named(words, for_a_person)))

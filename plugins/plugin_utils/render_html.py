@@ -70,7 +70,7 @@ def page(words: Words, incident: model.Incident) -> str:
         notes=prose.notes(words, incident),
         picture=html_picture.timeline(words, incident),
         time_columns=["UTC", *([words.zone_name()] if words.zone else [])],
-        marks=[_mark(words, incident, name, at) for name, at in prose.marks(words, incident.times)],
+        marks=[_mark(words, incident, name, at) for name, at in prose.marks(words, incident)],
         begin_source=words.say("doc.begin_read_from", source=words.name("source", source)) if source else "",
         measures=prose.measures(words, incident),
         detected=prose.detected(words, incident),
@@ -200,7 +200,7 @@ def _climb(words: Words, climb: prose.Climb) -> Dict[str, Any]:
 
 def _timeline(words: Words, incident: model.Incident, steps: Sequence[model.Step]) -> List[Dict[str, Any]]:
     rows: List[Tuple[str, Dict[str, Any]]] = []
-    for name, at in prose.marks(words, incident.times):
+    for name, at in prose.marks(words, incident):
         if at:
             rows.append((at, {"kind": "moment", "part": "", "what": name, "took": ""}))
     for step in steps:

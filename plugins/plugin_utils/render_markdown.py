@@ -115,7 +115,7 @@ def _time_columns(words: Words) -> List[str]:
 
 def _when(words: Words, incident: model.Incident) -> List[str]:
     rows = []
-    for name, at in prose.marks(words, incident.times):
+    for name, at in prose.marks(words, incident):
         after = timeline.seconds_between(incident.times.started_at, at) if at != incident.times.started_at else None
         times = _times_of(words, at)
         if not at:
@@ -227,7 +227,7 @@ def _timeline(words: Words, incident: model.Incident) -> List[str]:
     steps = [step for step in incident.steps if not prose_steps.recorded(step)]
     told = prose_steps.short(steps)
     columns = [*_time_columns(words), *(words.say(f"doc.column.{name}") for name in ("part", "what", "took"))]
-    rows = [(at, ["", f"**{name}**", ""]) for name, at in prose.marks(words, incident.times) if at]
+    rows = [(at, ["", f"**{name}**", ""]) for name, at in prose.marks(words, incident) if at]
     # A second table is worth its room where most of it is new.
     folded = len(steps) > 2 * len(told)
     rows += [(step.at, _row(words, step)) for step in (told if folded else steps)]

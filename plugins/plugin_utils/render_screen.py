@@ -75,6 +75,8 @@ def _outage(words: Words, incident: model.Incident) -> str:
     told = words.duration(incident.durations.outage)
     if incident.times.started_at:
         told = words.say("screen.since", outage=told, at=words.when(incident.times.started_at))
+    if incident.outcome == "unreachable":
+        return prose.lasted(words, incident)
     over = incident.times.mitigated_at or incident.outcome in ("warning", "recovered")
     return told if over else words.say("screen.still_down", outage=told)
 

@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import (
     folder,
     model,
+    picture,
     prose,
     prose_actions,
     prose_steps,
@@ -550,6 +551,32 @@ def test_a_playbook_that_fails_over_what_it_has_seen_is_not_told():
     assert prose_steps.short([fails, seen]) == [fails, seen]
     assert prose_steps.short([seen, elsewhere]) == [seen, elsewhere]
     assert prose_steps.short([seen, speaks]) == [seen, speaks]
+
+
+def test_of_a_host_that_gives_no_answer_nothing_is_said_to_be_down():
+    why = "it can not be reached: no route."
+    lost = incident(
+        outcome="unreachable",
+        source="verdict",
+        severity="unreachable",
+        cause="unreachable",
+        cause_summary=why,
+        error=why,
+        probe={"healthy": False, "severity": "unreachable"},
+        durations=durations(outage=4.0, detect=1.0),
+        steps=[step("health_probe", {"healthy": False}, role="detection", weight=model.DECISION)],
+    )
+    document = render_markdown.markdown(EN, lost)
+    assert "- Outage: not known; the host has given no answer for 4.0 s" in document
+    assert "- No answer since: 2026-03-02 01:00:00 UTC" in document
+    assert "The host gave no answer: it can not be reached: no route." in section(document, "2.")
+    assert "Outage began" not in document and "still down" not in document and "stopped by an error" not in document
+    assert "section Service" not in document and "gantt" in document
+    assert "| First good answer | none yet |" in document
+    assert "- Not needed: Consider automatic recovery" in document
+    assert "still down" not in "\n".join(render_screen.summary(EN, lost, document="x"))
+    assert [bar.tone for bar in picture.service(lost)] == [picture.UNSURE]
+    assert "停止中" not in render_markdown.markdown(JA, lost)
 
 
 def test_a_run_that_was_cut_short_says_what_is_to_be_done():

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _findings
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import words
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import model, whitelist, words
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PLUGINS = ROOT / "plugins"
@@ -65,6 +65,14 @@ def test_japanese_has_words_for_every_cause():
     for cause in _findings.CAUSES:
         for family in ("cause", "summary", "remedy", "prevention"):
             assert JA.knows(family, cause), f"{family}.{cause}"
+
+
+def test_japanese_has_words_for_every_rule_and_outcome():
+    rules = yaml.safe_load((ROOT / "roles" / "escalation" / "defaults" / "main.yml").read_text(encoding="utf-8"))
+    assert not {rule["name"] for rule in rules["escalation_rules"] if not JA.knows("escalation", rule["name"])}
+    # Of a service that is well there is no next step.
+    assert not {each for each in model.OUTCOMES if each != "healthy" and not JA.knows("next", each)}
+    assert not {each for each in whitelist.SUMMARY if not JA.knows("ended", each)}
 
 
 def written(node):
