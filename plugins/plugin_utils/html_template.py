@@ -52,9 +52,11 @@ th:last-child, td:last-child { padding-right: 0; }
 th.number { text-align: right; } td.time { white-space: nowrap; font-variant-numeric: tabular-nums; color: var(--quiet); }
 td.part { white-space: nowrap; }
 tr.failure td { color: var(--bad); } tr.change td.what { font-weight: 600; } tr.moment td { background: var(--code); }
+tr.run td { border-top: 2px solid var(--quiet); font-weight: 600; }
 tr.day th { padding-top: 12px; color: var(--ink); }
-table.index th, table.index td { padding-right: 20px; } table.index td.number { font-weight: 600; }
-table.index b { color: var(--tone); } .lost { display: inline-block; padding: 0 8px; border-radius: 9px; font-size: .82rem;
+table.cards th, table.cards td { padding-right: 20px; white-space: nowrap; overflow-wrap: normal; }
+table.cards td.about { white-space: normal; min-width: 7em; } table.cards td.number { font-weight: 600; }
+table.cards b { color: var(--tone); } .lost { display: inline-block; padding: 0 8px; border-radius: 9px; font-size: .82rem;
   font-weight: 600; color: var(--bad); border: 1px solid var(--bad); }
 tr.fewer td { color: var(--bad); font-weight: 600; }
 code { background: var(--code); border-radius: 4px; padding: 1px 5px; font: .86em/1.5 ui-monospace, "SFMono-Regular",
@@ -94,6 +96,10 @@ svg text.told { fill: var(--quiet); } svg text.told.held { fill: var(--good); } 
   .big { font-size: 1.35rem; white-space: normal; } .verdict { font-size: 1.5rem; }
   td.time:has(+ td.time), th.zone:has(+ th.zone) { display: none; }
   table.marks td { white-space: normal; }
+  table.cards, table.cards tbody { display: block; } table.cards thead { display: none; }
+  table.cards tr { display: flex; flex-wrap: wrap; gap: 2px 14px; padding: 10px 0; border-bottom: 1px solid var(--line); }
+  table.cards td { border: 0; padding: 0; text-align: left; } table.cards td.time, table.cards td.link { flex: 0 0 100%; }
+  table.cards td.about { min-width: 0; }
   table.steps { min-width: 0; } table.steps, table.steps tbody { display: block; } table.steps thead { display: none; }
   table.steps tr { display: flex; flex-wrap: wrap; gap: 0 10px; padding: 6px 8px; border-bottom: 1px solid var(--line); }
   table.steps tr.moment { background: var(--code); } table.steps td, table.steps th { border: 0; padding: 0; }
@@ -109,6 +115,7 @@ svg text.told { fill: var(--quiet); } svg text.told.held { fill: var(--good); } 
   h2 { break-after: avoid; } tr, .finding, .measures div, svg, li { break-inside: avoid; }
   svg.timeline, table.steps { min-width: 0; } .wide { overflow: visible; } a { color: inherit; }
   .every { display: none; } table { font-size: 9.5pt; }
+  .measures { grid-template-columns: repeat(3, 1fr); } .measures .value { font-size: 1.1rem; }
   details::details-content { content-visibility: visible; display: block; } summary { list-style: none; color: inherit; }
 }
 """
@@ -223,11 +230,11 @@ INCIDENT = (
 </section>
 
 <section><h2>{{ say("doc.told") }}</h2><p>{{ told }}</p>
-{% if tellings %}<div class="wide"><table><thead><tr>{% for name in time_columns %}<th class="zone">{{ name }}</th>{% endfor -%}
+{% if tellings %}<div class="wide"><table class="cards"><thead><tr>{% for name in time_columns %}<th class="zone">{{ name }}</th>{% endfor -%}
 <th>{{ say("doc.column.who") }}</th><th>{{ say("doc.column.by") }}</th><th>{{ say("doc.column.came") }}</th></tr></thead><tbody>
 {% for each in tellings %}<tr{% if not each.reached %} class="failure"{% endif %}>
 {%- for at in each.times %}<td class="time">{{ at }}</td>{% endfor -%}
-<td>{{ each.who }}</td><td>{{ each.by }}</td><td>{{ each.came }}</td></tr>
+<td class="about">{{ each.who }}</td><td class="about">{{ each.by }}</td><td class="about">{{ each.came }}</td></tr>
 {% endfor %}</tbody></table></div>{% endif %}</section>
 
 <section><h2>{{ say("doc.evidence") }}</h2>
@@ -240,12 +247,12 @@ INDEX = (
     _PAGE
     % """
 <section><h2>{{ title }}</h2>
-{% if rows %}<div class="wide"><table class="index"><thead><tr><th>{{ say("doc.mark.started") }}</th><th>{{ say("page.host") }}</th>
+{% if rows %}<div class="wide"><table class="cards"><thead><tr><th>{{ say("doc.mark.started") }}</th><th>{{ say("page.host") }}</th>
 <th>{{ say("page.outcome") }}</th><th class="number">{{ say("doc.outage") }}</th><th>{{ say("doc.cause_label") }}</th>
 <th>{{ say("page.incident") }}</th></tr></thead><tbody>
-{% for row in rows %}<tr><td class="time">{{ row.at }}</td><td>{{ row.host }}</td><td class="{{ row.tone }}"><b>{{ row.outcome }}</b>
+{% for row in rows %}<tr><td class="time">{{ row.at }}</td><td>{{ row.host }}</td><td class="about {{ row.tone }}"><b>{{ row.outcome }}</b>
 {%- if row.data_loss %} <span class="lost">{{ say("doc.data_loss") }}</span>{% endif %}</td>
-<td class="number">{{ row.outage }}</td><td>{{ row.cause }}</td><td><a href="{{ row.file }}">{{ row.incident }}</a></td></tr>
+<td class="number">{{ row.outage }}</td><td class="about">{{ row.cause }}</td><td class="link"><a href="{{ row.file }}">{{ row.incident }}</a></td></tr>
 {% endfor %}</tbody></table></div>{% else %}<p>{{ say("page.index.none") }}</p>{% endif %}</section>
 """
 )

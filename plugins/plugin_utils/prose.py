@@ -489,6 +489,18 @@ def notes(words: Words, incident: model.Incident) -> List[str]:
     return told
 
 
+def cuts(words: Words, incident: model.Incident) -> List[Tuple[str, str]]:
+    """Return when runs were cut short, and at what."""
+    names = run_names(words, incident)
+    told = []
+    for run in incident.runs:
+        if run.complete:
+            continue
+        text = words.say("step.cut_short", task=words.name("task", run.last_task) or words.say("unknown"))
+        told.append((run.last_event_at, words.say("label", name=names[run.run], text=text) if names else text))
+    return told
+
+
 def no_instant(words: Words, incident: model.Incident, name: str) -> str:
     """Return what stands for an instant of M(marks) that there is none of: it is not known, or is still to come."""
     later = [words.say(f"doc.mark.{each}") for each in ("mitigated", "resolved")]

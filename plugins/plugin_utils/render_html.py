@@ -115,7 +115,7 @@ def index(words: Words, entries: Sequence[Entry]) -> str:
         spans, times = told.get("durations") or {}, told.get("times") or {}
         rows.append(
             {
-                "at": words.when(times.get("started_at")) or words.say("unknown"),
+                "at": words.short(times.get("started_at")) or words.say("unknown"),
                 "host": told.get("host"),
                 "outcome": words.name("outcome", told.get("outcome")),
                 "tone": render_screen.tone_of(told.get("outcome"), told.get("data_loss")),
@@ -143,7 +143,8 @@ def _mark(words: Words, incident: model.Incident, name: str, at: Optional[str]) 
     after = timeline.seconds_between(began, at) if at != began else None
     times = _times(words, at)
     if not at:
-        times[0] = prose.no_instant(words, incident, name)
+        # In the column that a narrow page shows.
+        times = [*[""] * (len(times) - 1), prose.no_instant(words, incident, name)]
     return {"name": name, "times": times, "after": "" if after is None else words.duration(after)}
 
 
@@ -203,9 +204,11 @@ def _timeline(words: Words, incident: model.Incident, steps: Sequence[model.Step
     for name, at in prose.marks(words, incident):
         if at:
             rows.append((at, {"kind": "moment", "part": "", "what": name, "took": ""}))
+    for at, text in prose.cuts(words, incident):
+        rows.append((at, {"kind": model.FAILURE, "part": "", "what": prose.upper(text), "took": ""}))
     for step in steps:
         row = {
-            "kind": step.weight,
+            "kind": "run" if step.kind == "run_start" and len(incident.runs) > 1 else step.weight,
             "part": prose.part(words, step.role),
             "what": prose_steps.happened(words, step),
             "took": "" if step.seconds is None else words.duration(step.seconds),

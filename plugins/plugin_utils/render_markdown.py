@@ -228,6 +228,7 @@ def _timeline(words: Words, incident: model.Incident) -> List[str]:
     told = prose_steps.short(steps)
     columns = [*_time_columns(words), *(words.say(f"doc.column.{name}") for name in ("part", "what", "took"))]
     rows = [(at, ["", f"**{name}**", ""]) for name, at in prose.marks(words, incident) if at]
+    rows += [(at, ["", f"**{escape(prose.upper(text))}**", ""]) for at, text in prose.cuts(words, incident)]
     # A second table is worth its room where most of it is new.
     folded = len(steps) > 2 * len(told)
     rows += [(step.at, _row(words, step)) for step in (told if folded else steps)]

@@ -186,6 +186,11 @@ class Words:
         local = self.local(at)
         return f"{local} {self.zone_name(at)} ({self.utc(at)})" if local else self.utc(at)
 
+    def short(self, at: Optional[str]) -> str:
+        """Return an instant where there is room for one time alone: that of the service's zone, else UTC."""
+        local = self.local(at)
+        return f"{local} {self.zone_name(at)}" if local else self.utc(at)
+
     def zone_name(self, at: Optional[str] = None) -> str:
         """Return what the zone of the service is called at an instant: C(JST), C(CEST)."""
         moment = _moment(at) or datetime.datetime.now(datetime.timezone.utc)

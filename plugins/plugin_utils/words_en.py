@@ -128,6 +128,7 @@ SENTENCES: Dict[str, str] = {
     "requests.none": "none on record among the {requests} that {log} has of that time; those that never got there are in no log",
     # Steps.
     "step.run": "Run begins: {playbook}",
+    "step.cut_short": "cut short, the last sign of it, at {task}",
     "step.verdict": "Verdict: {outcome}",
     "step.unreachable": "Host unreachable: {task}",
     "step.retry": "Tried again: {task}",

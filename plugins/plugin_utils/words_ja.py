@@ -53,6 +53,7 @@ SENTENCES: Dict[str, str] = {
     "users.count": "{number}人",
     # 停止開始時刻の根拠
     "source.health probe": "ヘルスチェック",
+    "source.connection": "ホストへの接続",
     "source.last healthy run": "前回正常だった実行",
     # 結果
     "outcome.recovered": "復旧済み",
@@ -165,6 +166,7 @@ SENTENCES: Dict[str, str] = {
     "requests.none": "記録なし（{log} に残るこの間の{requests}に 5xx 応答はありません。サービスに届かなかったリクエストは記録されません）",
     # 各ステップ
     "step.run": "実行開始：{playbook}",
+    "step.cut_short": "途中で終了（{task}の実行中、これが最後の記録）",
     "step.verdict": "判定：{outcome}",
     "step.unreachable": "ホストに接続できず：{task}",
     "step.retry": "再試行：{task}",

@@ -220,8 +220,8 @@ def test_the_index_says_where_it_did_not_go_well(tmp_path):
         for document in folder.documents(str(tmp_path), LANGUAGES[0], incident):
             document.write()
     index = folder.index(str(tmp_path), LANGUAGES[0]).text
-    assert '<td class="good"><b>RECOVERED</b></td>' in index
-    assert '<td class="bad"><b>NOT RECOVERED</b> <span class="lost">Data loss</span></td>' in index
+    assert '<td class="about good"><b>RECOVERED</b></td>' in index
+    assert '<td class="about bad"><b>NOT RECOVERED</b> <span class="lost">Data loss</span></td>' in index
 
 
 def test_a_later_run_is_not_told_of_by_the_documents_of_the_one_before(tmp_path):

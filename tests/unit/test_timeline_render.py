@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import pytest
@@ -587,6 +588,8 @@ def test_a_run_that_was_cut_short_says_what_is_to_be_done():
     assert "- [ ] Start it: the run ended before this cause (killed) was settled" in document
     assert "- Affected users: not measured" in document and "- Failed requests: not measured" in document
     assert "再度実行する" in render_markdown.markdown(JA, killed)
+    killed.runs = [*runs("r"), dataclasses.replace(runs("s")[0], complete=False, last_event_at="x", last_task="Watch")]
+    assert "| x |  | **Run 2: cut short, the last sign of it, at Watch** |  |" in render_markdown.markdown(EN, killed)
 
 
 @pytest.mark.parametrize(

@@ -210,6 +210,7 @@ def test_times_are_given_in_the_zone_of_the_service_and_in_utc():
     assert JA.when(at) == "2026-03-03 00:30:00 JST (2026-03-02 15:30:00 UTC)"
     assert EN.when(at) == "2026-03-02 15:30:00 UTC"
     assert (EN.local(at), JA.local("no instant"), JA.when(None)) == ("", "", "")
+    assert (EN.short(at), JA.short(at)) == ("2026-03-02 15:30:00 UTC", "2026-03-03 00:30:00 JST")
 
 
 @pytest.mark.parametrize("zone", ["", None, "UTC", "No/Such", "../../etc/passwd"])
