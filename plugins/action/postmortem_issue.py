@@ -14,9 +14,6 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _numbers
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import delivery, issue, planted, telling
 
-_TOKENS = ("ITSM_NEXUS_GITHUB_TOKEN", "GITHUB_TOKEN")
-
-
 # How far (seconds) the clock of a host may be ahead before the issue of its incident is overlooked.
 _CLOCK_SKEW = 86400.0
 
@@ -53,7 +50,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             }
         )
         _numbers.require_finite(options, fail=telling.fail)
-        token = options["token"] or next(filter(None, map(os.environ.get, _TOKENS)), "")
+        token = options["token"] or next(filter(None, map(os.environ.get, delivery.GITHUB_TOKENS)), "")
         told = {name: options[name] for name in ("repository", "labels", "assignees")}
         target = issue.Target(api=options["api_url"], token=token, **told)
         result.update(changed=False, state="not_published", url="", number=0, reason="")

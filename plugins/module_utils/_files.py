@@ -22,14 +22,22 @@ def fsync_folder(path: str) -> None:
 
 
 def private_folder(path: str) -> None:
-    """Create C(path) and its parents where missing; C(path) itself gets mode 0700. Raises OSError."""
-    if not os.path.isdir(path):
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        try:
-            os.mkdir(path, 0o700)
-        except FileExistsError:  # another run was faster by a moment
-            if not os.path.isdir(path):
-                raise
+    """Create C(path) and its parents where missing; C(path) itself gets mode 0700. Raises OSError.
+
+    The parents get 0755 at most: with a umask of 0, of some init scripts, others could put another folder in its place.
+    """
+    _folder(os.path.abspath(path), 0o700)
+
+
+def _folder(path: str, mode: int) -> None:
+    if os.path.isdir(path):
+        return
+    _folder(os.path.dirname(path), 0o755)
+    try:
+        os.mkdir(path, mode)
+    except FileExistsError:  # another run was faster by a moment
+        if not os.path.isdir(path):
+            raise
 
 
 def read_plain(path: str, *, limit: int) -> bytes:

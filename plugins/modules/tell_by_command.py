@@ -13,7 +13,7 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
   - Runs a command on the controller, without a shell, the message as its input. What it prints is dropped; what counts
-    is that it ends with 0.
+    is that it ends with 0. Its environment is that of the run, without E(ITSM_NEXUS_GITHUB_TOKEN) and E(GITHUB_TOKEN).
   - It runs in the controller's own process, whatever connection, interpreter or privilege escalation the inventory
     gives the host.
   - A message that is not taken is a result with RV(ok=false), not a failure. Give the task C(no_log=true), for its

@@ -35,6 +35,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, 
 
 # The scheme of https://www.standardwebhooks.com: secrets in base64 carry this prefix.
 _BASE64_SECRET = "whsec_"  # noqa: S105
+GITHUB_TOKENS = ("ITSM_NEXUS_GITHUB_TOKEN", "GITHUB_TOKEN")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -315,9 +316,13 @@ def _smtp(error: smtplib.SMTPException) -> DeliveryError:
 
 
 def command(argv: Sequence[str], *, stdin: bytes, timeout: float) -> None:
-    """Run C(argv), without a shell, C(stdin) as its input; taken is what ends with 0. Raises DeliveryError."""
+    """Run C(argv), without a shell, C(stdin) as its input; taken is what ends with 0. Raises DeliveryError.
+
+    It gets our environment but the tokens by which issues are published, which are none of its business.
+    """
+    environment = {name: value for name, value in os.environ.items() if name not in GITHUB_TOKENS}
     try:
-        completed = _command.run(argv, timeout=timeout, stdin=stdin)
+        completed = _command.run(argv, timeout=timeout, stdin=stdin, env=environment)
     except _command.CommandError as error:
         cause = error.__cause__
         why = cause.strerror if isinstance(cause, OSError) and cause.strerror else "it cannot be run"

@@ -281,6 +281,14 @@ def test_command_reads_the_message_and_no_shell_reads_anything(tmp_path):
     assert copy.read_text(encoding="utf-8") == "落ちた $(id)\n"
 
 
+def test_command_gets_no_token_that_is_not_for_it(tmp_path, monkeypatch):
+    for name in ("ITSM_NEXUS_GITHUB_TOKEN", "GITHUB_TOKEN", "PAGER_TOKEN"):
+        monkeypatch.setenv(name, f"secret of {name}")
+    delivery.command(["sh", "-c", f"env > {tmp_path}/environment"], stdin=b"", timeout=5)
+    environment = (tmp_path / "environment").read_text()
+    assert "GITHUB" not in environment and "PAGER_TOKEN=secret of PAGER_TOKEN" in environment
+
+
 def test_command_that_does_not_read_is_no_problem():
     assert deliver(lambda: delivery.command(["true"], stdin=b"x" * 1_000_000, timeout=5.0)).ok
 

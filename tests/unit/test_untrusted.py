@@ -21,6 +21,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _command,
     _environment,
     _evidence,
+    _files,
     _impact,
     _logtext,
     _node_process,
@@ -225,3 +226,13 @@ def test_evidence_goes_to_no_folder_that_somebody_else_has_made(host):
     os.mkdir(first, 0o700)
     # The second pass on an incident finds the first one's.
     assert _evidence._place_in(str(host / "tmp")) == first
+
+
+def test_no_folder_on_the_way_is_everybodys(host):
+    old = os.umask(0)
+    try:
+        _files.private_folder(str(host / "var" / "lib" / "state"))
+    finally:
+        os.umask(old)
+    modes = [stat.S_IMODE((host / path).stat().st_mode) for path in ("var", "var/lib", "var/lib/state")]
+    assert modes == [0o755, 0o755, 0o700]

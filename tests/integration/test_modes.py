@@ -1,0 +1,49 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is written by a recovery is its owner's alone, whatever umask the account or the service of the run has."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from .conftest import Service
+
+
+def open_to_others(folder: Path) -> dict[str, str]:
+    """Return what below a folder, and of itself, somebody else may read or write."""
+    found = {str(path): path.lstat() for path in (folder, *folder.rglob("*")) if not path.is_symlink()}
+    return {path: oct(status.st_mode & 0o777) for path, status in found.items() if status.st_mode & 0o077}
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077], ids=oct)
+def test_what_is_written_is_the_owners_alone(service: Service, umask: int) -> None:
+    service.database.chmod(0o600)
+    known = set(service.app.rglob("*"))
+    old = os.umask(umask)
+    try:
+        service.kill()
+        assert (
+            service.play(
+                "playbooks/outage_recover.yml",
+                outage_recover_rungs=["clean_start_recovery"],
+                clean_start_recovery_modules="auto",
+            ).rc
+            == 0
+        )
+    finally:
+        os.umask(old)
+    run = service.folder / "postmortems"
+    assert list(run.glob("*.md")) and list(run.glob("*.jsonl"))
+    assert open_to_others(run) == {}
+    # Who may look at the processes may know the number of one.
+    state = open_to_others(service.state)
+    assert {path: mode for path, mode in state.items() if not path.endswith(".pid")} == {}
+    (backup,) = (path for path in set(service.app.rglob("*")) - known if ".backup_" in path.name)
+    assert backup.stat().st_mode & 0o777 == 0o600
+    for path in set(service.app.rglob("*")) - known:
+        assert not path.lstat().st_mode & 0o022 or path.is_symlink(), path
