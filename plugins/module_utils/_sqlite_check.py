@@ -19,6 +19,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _clock,
+    _plain,
     _sqlite_files,
     _sqlite_holders,
     _sqlite_view,
@@ -560,9 +561,13 @@ def _file(name: str, facts: _sqlite_files.FileFacts) -> Dict[str, Any]:
 def _losses(counts: Mapping[str, int], baseline: Mapping[str, int], *, counted: bool) -> List[Problem]:
     if not counted:
         return []
+    # What was counted before has been an answer of ours, in which names are plain text.
+    plain: Dict[str, int] = {}
+    for name, rows in counts.items():
+        plain[_plain.text(name)] = plain.get(_plain.text(name), 0) + rows
     lost = []
     for table, before in sorted(baseline.items()):
-        now = counts.get(table)
+        now = counts.get(table, plain.get(_plain.text(table)))
         if now is None:
             lost.append(f"{table} is not there any more ({before} rows)")
         elif now < before:

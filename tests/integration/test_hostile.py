@@ -6,12 +6,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sqlite3
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from .conftest import Run, Service
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -91,3 +95,69 @@ def test_what_a_host_says_is_no_template(tmp_path: Path, template: str) -> None:
     screen = play(tmp_path, facts={}, said=said)
     assert not (tmp_path / "owned").exists()
     assert "touch" in screen
+
+
+CANARY = "Kanarienvogel-42!x"
+MARKS = (
+    *("\x1b]0;owned\x07", "\x1b[2J", "\u202e", "<script>alert(1)</script>", "![i](http://192.0.2.1/)", "@everyone"),
+    "a\r\nBcc: x@a.example",
+)
+
+
+def plant(service: Service, owned: Path) -> str:
+    """Have the log and the database say whatever somebody would like to be done; return one of the templates."""
+    call = f"lookup('ansible.builtin.pipe', 'touch {owned}')"
+    template = f"{{{{ {call} }}}}"
+    with service.log.open("a", encoding="utf-8") as log:
+        for text in (template, f"{{% set x = {call} %}}{{{{ x }}}}", f"!unsafe {template}", *MARKS):
+            log.write(f"Error: {text}\n    at {text} (/srv/x.js:1:1)\n")
+        log.write("DB_PASS=CANARY where `token` = 'CANARY' - SQLITE_BUSY\n".replace("CANARY", CANARY))
+    with contextlib.closing(sqlite3.connect(service.database)) as database:
+        for name in (template, *MARKS):
+            database.execute(f'CREATE TABLE "{name}" (id)')
+        database.commit()
+    return template
+
+
+def proved(run: Run, owned: Path) -> None:
+    """Hold what a hostile host must not reach, on the screen at its most talkative and in all that was written."""
+    assert not owned.exists()
+    written = {path.name: path.read_text(encoding="utf-8") for path in run.postmortems.iterdir()}
+    for text in (run.screen, *written.values()):
+        assert CANARY not in text
+        assert not [mark for mark in ("\x1b]", "\x1b[2J", "\u202e") if mark in text]
+    pages = [text for name, text in written.items() if name.endswith(".html")]
+    assert pages and not [text for text in pages if "<script" in text or "<img" in text]
+
+
+def test_a_host_that_says_templates_everywhere_is_recovered_and_runs_none(service: Service, tmp_path: Path) -> None:
+    owned = tmp_path / "owned"
+    plant(service, owned)
+    service.kill()
+    listener = tmp_path / "told"
+    contacts = {"leader": {"name": "Leader", "channels": [{"type": "command", "argv": ["tee", str(listener)]}]}}
+    run = service.play(
+        "playbooks/outage_recover.yml",
+        "-vvv",
+        escalation_contacts=contacts,
+        escalation_rules=[{"name": "all", "when": True, "to": ["leader"], "reason": "a test"}],
+    )
+    assert (run.rc, service.healthy()) == (0, True)
+    proved(run, owned)
+    assert CANARY not in listener.read_text(encoding="utf-8")
+
+
+def test_a_command_line_that_is_a_template_is_told_and_not_run(service: Service, tmp_path: Path) -> None:
+    owned = tmp_path / "owned"
+    template = plant(service, owned)
+    service.kill()
+    program = f"import socket; s = socket.create_server(('', {service.http_port})); [s.accept() for _ in iter(int, 1)]"
+    argv = ["python3", "-c", program, template, f"--db-pass={CANARY}", "\x1b]0;owned\x07"]
+    with subprocess.Popen(argv) as stranger:
+        try:
+            run = service.play("playbooks/outage_recover.yml", "-vvv")
+        finally:
+            stranger.kill()
+    assert run.rc != 0
+    assert str(stranger.pid) in run.screen
+    proved(run, owned)

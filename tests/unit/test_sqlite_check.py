@@ -38,6 +38,7 @@ from sqlite_samples import (
 )
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _plain,
     _sqlite_backup,
     _sqlite_check,
     _sqlite_checkpoint,
@@ -644,6 +645,19 @@ def test_table_names_are_quoted_and_sqlites_own_left_out(tmp_path: Path) -> None
     connection.execute("INSERT INTO sqliteish VALUES (NULL)")
     connection.close()
     assert check(path)["row_counts"] == {'a"b; DROP TABLE c': 0, "sqliteish": 1}
+
+
+def test_a_table_is_known_again_by_its_name_in_plain_text(tmp_path: Path) -> None:
+    path = str(tmp_path / "itsm.db")
+    names = ["a\x07b", "\u202edrow", "\x1b[2J", "\x1b[0m"]
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        for name in names:
+            connection.execute(f'CREATE TABLE "{name}" AS SELECT 1')
+        connection.commit()
+    counted = _plain.data(check(path)["row_counts"])
+    assert sorted(counted) == ["", "\\u202edrow", "a\\x07b"]
+    assert check(path, baseline=counted)["problems"] == []
+    assert check(path, baseline={**counted, "a\\x07b": 2})["problems"][0]["code"] == "row_loss"
 
 
 @pytest.mark.parametrize(
