@@ -424,7 +424,9 @@ def _fields(result: Any) -> Dict[str, Any]:
 
 
 def _action(task: Any) -> str:
-    return str(task.resolved_action or task.action)
+    # ansible-core 2.16 resolves a module that meta/runtime.yml sends to an action plugin to that plugin.
+    named = str(task.action)
+    return named if whitelist.own_module(named) else str(task.resolved_action or named)
 
 
 def _static_name(task: Any) -> Optional[str]:
