@@ -426,7 +426,9 @@ def users(words: Words, incident: model.Incident) -> str:
         return words.say("unmeasured")
     if impact.users is not None:
         return words.say("users", users=words.count("users.count", impact.users))
-    return words.say("unknown_why", why=bare(impact.users_unknown)) if impact.users_unknown else words.say("unknown")
+    return (
+        words.say("unknown_why", why=words.said(impact.users_unknown)) if impact.users_unknown else words.say("unknown")
+    )
 
 
 def requests(words: Words, incident: model.Incident) -> str:
@@ -444,7 +446,7 @@ def requests(words: Words, incident: model.Incident) -> str:
             log=impact.requests_from,
         )
     if impact.requests_unknown:
-        return words.say("unknown_why", why=bare(impact.requests_unknown))
+        return words.say("unknown_why", why=words.said(impact.requests_unknown))
     return words.say("unknown")
 
 

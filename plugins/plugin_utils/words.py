@@ -114,6 +114,9 @@ class Words:
 
     def _put_in(self, value: str) -> str:
         """Return what a module put into a sentence; reasons that have words here are translated too."""
+        whole = self._match(_SAID, value)
+        if whole is not None:
+            return whole
         reasons = [self._match(_SAID, each) for each in value.split(", ")]
         return value if None in reasons else self.sentences["list.comma"].join(map(str, reasons))
 

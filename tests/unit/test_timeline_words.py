@@ -173,6 +173,12 @@ def test_japanese_has_words_for_every_task():
             "The process was ended by signal KILL; systemd has started it again.",
             "プロセスがシグナル KILL により終了し、systemd が再起動しました",
         ),
+        ("/var/log/a.log has no requests in it", "/var/log/a.log にリクエストの記録がない"),
+        (
+            "the database is not asked: /a.db does not begin as a SQLite database does: it is damaged, encrypted, or "
+            "another kind of file",
+            "データベースを照会できない：/a.db が SQLite の形式ではない（破損、暗号化、または別の種類のファイル）",
+        ),
         ("The process 7 was stopped (SIGSTOP) and does nothing.", "プロセス 7 が SIGSTOP により一時停止しています"),
         ("the process is gone; {0.__class__}", "the process is gone; {0.__class__}"),
         ("TLS error: {0.__class__}", "TLS エラー：{0.__class__}"),
