@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 import harness
-import triage
 import yaml
 from harness import Goal, Measurement
+from measurements import triage
 
 HOSTS = [f"itsm-{number:02}.example.com" for number in range(1, 61)]
 FORKS = "20"
