@@ -245,8 +245,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     @_guarded
     def v2_playbook_on_stats(self, stats: Any) -> None:
         self._watch.end()
-        self._packer.end()
         if self._run is None:
+            self._packer.end()
             return
         self._record(kind="stats", hosts={str(host): stats.summarize(host) for host in stats.processed})
         try:
@@ -254,6 +254,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         finally:
             self._close()
             self._run, self._lines, self._open = None, [], False
+        # After all that somebody waits for.
+        self._packer.run_ended()
 
     def _task(self, host: str, task: Any, fields: Dict[str, Any], status: str) -> None:
         event: Dict[str, Any] = {"host": host, **_identity(task), "status": status, **self._clocked(host, task)}

@@ -5,8 +5,9 @@
 """Modules made ready for the hosts while the one before is at work, on another core.
 
 Ansible packs a module, with all that it imports, when the first task that uses it is about to run: 0.2 to 0.4 s each,
-which count as outage. What is packed here is found in Ansible's own cache of the run, as if another host had needed it
-first; where that fails, or comes too late, nothing is lost but the time that it would have saved.
+which count as outage. What an earlier run has packed is taken from there, see L(packs). What is packed here is found in
+Ansible's own cache of the run, as if another host had needed it first; where that fails, or comes too late, nothing is
+lost but the time that it would have saved.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from ansible.plugins.loader import module_loader
 from ansible.release import __version__ as ansible_version
 from ansible.template import Templar
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import whitelist
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import packs, whitelist
 
 # The play that orders a recovery gives the modules their run by this name.
 _GROUP = f"group/{whitelist.COLLECTION}.host"
@@ -46,6 +47,7 @@ class Packer:
 
     def __init__(self) -> None:
         self._known: List[str] = []
+        self._ours = False
         self._children: List[int] = []
 
     def play(self, source: Any) -> None:
@@ -54,6 +56,9 @@ class Packer:
         if isinstance(defaults, dict) and _GROUP in defaults:
             # What is loaded by now stays: no worker, and there is one a task, has to look through it for garbage.
             gc.freeze()
+            if _SUPPORTED and not self._ours:
+                self._ours = True
+                self._known += packs.lay()
             self._pack([FIRST])
 
     def begun(self, action: str) -> None:
@@ -73,6 +78,12 @@ class Packer:
         self._known += fresh
         if fresh and _SUPPORTED:
             self._children.append(_fork(fresh))
+
+    def run_ended(self) -> None:
+        """Stop, and keep what was packed for the next run."""
+        self.end()
+        if self._ours:
+            packs.keep()
 
     def end(self) -> None:
         """Stop what is not needed any more."""

@@ -1,0 +1,153 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Packed modules that are kept from run to run: given back as they were, or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from ansible import constants
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import packs
+
+PREFIX = "ansible_collections.itsm_nexus.runbook.plugins.modules."
+PROBE = f"{PREFIX}health_probe-ZIP_DEFLATED-none"
+
+
+class Runs:
+    """Runs of Ansible one after the other, each with a folder of its own for what it packs."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self._patch, self._number = folder, monkeypatch, 0
+        monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        self.begin()
+
+    def begin(self) -> None:
+        self._number += 1
+        self._patch.setattr(constants, "DEFAULT_LOCAL_TMP", str(self.folder / f"run{self._number}"))
+        self.packed.parent.mkdir()
+
+    @property
+    def packed(self) -> Path:
+        return self.folder / f"run{self._number}" / "ansiballz_cache"
+
+    def pack(self, **modules: str) -> None:
+        self.packed.mkdir(exist_ok=True)
+        for name, data in modules.items():
+            (self.packed / f"{PREFIX}{name}-ZIP_DEFLATED-none").write_text(data)
+
+    def kept(self) -> list[Path]:
+        return sorted(path for path in Path(packs.home()).rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
+    return Runs(tmp_path, monkeypatch)
+
+
+def test_what_a_run_has_packed_is_there_for_the_next_one(runs):
+    assert packs.lay() == []
+    runs.pack(health_probe="probe", incident="record")
+    (runs.packed / f"{PROBE}.lock").touch()
+    (runs.packed / f"{PREFIX}npm_ci-ZIP_DEFLATED-none-part").write_text("half")
+    (runs.packed / "ansible.modules.command-ZIP_DEFLATED-none").write_text("of Ansible")
+    packs.keep()
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in runs.kept())
+    runs.begin()
+    assert sorted(packs.lay()) == ["health_probe", "incident"]
+    assert {path.name: path.read_text() for path in runs.packed.iterdir()} == {
+        PROBE: "probe",
+        f"{PREFIX}incident-ZIP_DEFLATED-none": "record",
+    }
+
+
+def test_what_is_kept_is_not_written_again(runs):
+    runs.pack(health_probe="probe")
+    packs.keep()
+    before = [(path, path.stat().st_mtime_ns) for path in runs.kept()]
+    runs.pack(health_probe="packed a second later")
+    packs.keep()
+    assert [(path, path.stat().st_mtime_ns) for path in runs.kept()] == before
+
+
+@pytest.mark.parametrize("damaged", ["", "prob", "Probe"])
+def test_one_that_is_damaged_is_packed_anew(runs, damaged):
+    runs.pack(health_probe="probe", incident="record")
+    packs.keep()
+    (path,) = (path for path in runs.kept() if "health_probe" in path.name)
+    path.write_text(damaged)
+    runs.begin()
+    assert packs.lay() == ["incident"]
+    assert not (runs.packed / PROBE).exists()
+    runs.pack(health_probe="packed anew")
+    packs.keep()
+    runs.begin()
+    assert "health_probe" in packs.lay()
+    assert (runs.packed / PROBE).read_text() == "packed anew"
+
+
+@pytest.mark.parametrize("which", ["all", "generation"])
+def test_nothing_is_taken_from_a_folder_that_others_may_write_in(runs, which):
+    runs.pack(health_probe="probe")
+    packs.keep()
+    folder = Path(packs.home()) if which == "all" else runs.kept()[0].parent
+    folder.chmod(0o777)
+    runs.begin()
+    assert packs.lay() == []
+
+
+def test_nothing_is_taken_from_a_folder_somewhere_else(runs):
+    runs.pack(health_probe="probe")
+    packs.keep()
+    generation = runs.kept()[0].parent
+    generation.rename(runs.folder / "elsewhere")
+    generation.symlink_to(runs.folder / "elsewhere")
+    runs.begin()
+    assert packs.lay() == []
+
+
+def test_nothing_is_taken_from_a_folder_of_somebody_else(runs, monkeypatch):
+    runs.pack(health_probe="probe")
+    packs.keep()
+    somebody = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: somebody)
+    runs.begin()
+    assert packs.lay() == []
+
+
+@pytest.mark.parametrize("kind", ["modules", "module_utils"])
+def test_a_changed_collection_is_packed_anew(runs, tmp_path, monkeypatch, kind):
+    plugins = tmp_path / "collection" / "plugins"
+    for name in ("modules", "module_utils"):
+        (plugins / name).mkdir(parents=True)
+        (plugins / name / "one.py").write_text("old")
+    monkeypatch.setattr(packs, "_COLLECTION", str(tmp_path / "collection"))
+    runs.pack(health_probe="probe")
+    packs.keep()
+    assert packs.lay() == ["health_probe"]
+    (plugins / kind / "one.py").write_text("new one")
+    runs.begin()
+    assert packs.lay() == []
+    (plugins / kind / "one.py").write_text("old")
+    (plugins / kind / "another.py").touch()
+    assert packs.lay() == []
+
+
+def test_generations_that_are_not_used_are_forgotten(runs, monkeypatch):
+    for number in range(6):
+        monkeypatch.setattr(packs, "ansible_version", f"2.{number}")
+        runs.pack(health_probe=f"probe {number}")
+        packs.keep()
+        os.utime(runs.packed, (number, number))
+    assert sorted(path.read_text() for path in runs.kept()) == [f"probe {number}" for number in range(2, 6)]
+
+
+def test_a_home_that_cannot_be_written_costs_nothing_but_time(runs):
+    (runs.folder / "cache").write_text("a file in the way")
+    runs.pack(health_probe="probe")
+    packs.keep()
+    assert packs.lay() == []
