@@ -94,6 +94,10 @@ class IncidentError(Exception):
     locked_by: Optional[Dict[str, Any]] = None
     taken_by: Optional[Dict[str, Any]] = None
 
+    def held(self) -> Dict[str, Any]:
+        """Return who has the lease and who took it, as module incident returns it."""
+        return {"locked_by": self.locked_by, **({"taken_by": self.taken_by} if self.taken_by else {})}
+
 
 class _HeldError(IncidentError):
     """Another run holds the lease; it may be waited for."""

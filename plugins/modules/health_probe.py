@@ -122,6 +122,13 @@ options:
     type: bool
     default: false
     version_added: 0.2.0
+  open:
+    description:
+      - Whether O(mode=watch) opens an incident where it found the service down, or goes on with the open one, in the
+        same round trip. Hand RV(opened) to O(itsm_nexus.runbook.incident#module:opened), which reports it.
+    type: bool
+    default: false
+    version_added: 0.2.0
   maintenance_until:
     description: Until when there is a maintenance, as for M(itsm_nexus.runbook.incident). It changes no verdict.
     type: str
@@ -293,8 +300,16 @@ first_healthy_at:
   returned: success
   type: str
   sample: null
+opened:
+  description:
+    - With O(open), what M(itsm_nexus.runbook.incident) returns with O(itsm_nexus.runbook.incident#module:state=open).
+      Where it was refused, C(failed) is V(true) and C(msg) says why.
+    - V(null) where nothing was to be opened.
+  returned: success
+  type: dict
+  sample: null
 open_incident:
-  description: Whether an incident is open in O(state_dir). Where the service is healthy, a person has mended it.
+  description: Whether an incident was open in O(state_dir). Where the service is healthy, a person has mended it.
   returned: success
   type: bool
   sample: false
@@ -344,6 +359,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _preflight,
 )
 
+_DOWN = ("warning", "critical", "emergency")
 _PROOF = {"validate_certs": {"type": "bool", "default": False}, "ca_path": {"type": "path", "default": ""}}
 _SERVICE = {
     "manager": {"type": "str", "default": "systemd", "choices": ["systemd", "process"]},
@@ -417,6 +433,30 @@ def _checked(module: AnsibleModule) -> dict | None:
     return checked
 
 
+def _open(module: AnsibleModule, seen: dict) -> dict:
+    """Open the incident of an outage that was seen; return what module incident returns, refused or not."""
+    values = module.params
+    signs = [
+        {"at": seen[instant], "kind": kind, "source": "health probe"}
+        for instant, kind in (("last_success_at", "good"), ("first_failure_at", "bad"))
+        if seen[instant]
+    ]
+    try:
+        result = _incident.call(
+            state="open",
+            state_dir=values["state_dir"],
+            run=values["run"],
+            maintenance_until=values["maintenance_until"],
+            maintenance_reason=values["maintenance_reason"],
+            update=_incident.Update(severity=seen["severity"], signs=signs),
+            check_mode=module.check_mode,
+        )
+    except _incident.IncidentError as error:
+        result = {"failed": True, "changed": False, "msg": str(error), **error.held()}
+    opened: dict = _plain.data(result)
+    return opened
+
+
 def _targets(endpoints: list[dict], checked: dict | None) -> list[_health.Target]:
     targets = [_health.Target(**endpoint) for endpoint in endpoints]
     if checked is None or not checked["resolved"]["https_suspended"]:
@@ -434,6 +474,7 @@ def main() -> None:
             "endpoints": {"type": "list", "elements": "dict", "required": True, "options": _ENDPOINT},
             "login": {"type": "dict", "options": _LOGIN},
             "remember": {"type": "bool", "default": False},
+            "open": {"type": "bool", "default": False},
             "maintenance_until": {"type": "str", "default": ""},
             "maintenance_reason": {"type": "str", "default": ""},
             "preflight": {"type": "dict", "options": _CHECKED},
@@ -457,8 +498,9 @@ def main() -> None:
     if values["remember"] and values["mode"] == "watch" and result["severity"] == "none" and not module.check_mode:
         _incident.note_healthy(values["state_dir"], at=result["last_success_at"])
     result["maintenance"] = _look_for_maintenance(module)
-    opened = _incident.is_open(values["state_dir"])
-    module.exit_json(changed=False, open_incident=opened, preflight=checked, **_plain.data(result))
+    before = _incident.is_open(values["state_dir"])
+    opened = _open(module, result) if values["open"] and result["severity"] in _DOWN else None
+    module.exit_json(changed=False, open_incident=before, opened=opened, preflight=checked, **_plain.data(result))
 
 
 if __name__ == "__main__":

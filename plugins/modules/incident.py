@@ -85,6 +85,13 @@ options:
     type: int
     default: 3
     version_added: 0.2.0
+  opened:
+    description:
+      - With O(state=open), RV(itsm_nexus.runbook.health_probe#module:opened) of a probe that has opened it in its own
+        round trip. It is what this task returns, or fails with, and the host is not asked. Empty, it is asked.
+    type: dict
+    default: {}
+    version_added: 0.2.0
   maintenance_until:
     description:
       - When the maintenance ends, with its time zone, like V(2026-03-02T04:00:00Z) or V(2026-03-02 13:00+09:00). Then
@@ -439,6 +446,7 @@ def main() -> None:
             "wait": {"type": "float", "default": 0.0},
             "window": {"type": "float", "default": 3600.0},
             "restart_limit": {"type": "int", "default": 3},
+            "opened": {"type": "dict", "default": {}},
             "maintenance_until": {"type": "str", "default": ""},
             "maintenance_reason": {"type": "str", "default": ""},
         },
@@ -450,11 +458,10 @@ def main() -> None:
         result = _incident.call(
             update=_incident.Update(**{name: params[name] for name in UPDATE}),
             check_mode=module.check_mode,
-            **{name: params[name] for name in params if name not in UPDATE},
+            **{name: params[name] for name in params if name not in UPDATE and name != "opened"},
         )
     except _incident.IncidentError as error:
-        lost = {"taken_by": error.taken_by} if error.taken_by else {}
-        module.fail_json(msg=_plain.text(error), **_plain.data({"locked_by": error.locked_by, **lost}))
+        module.fail_json(msg=_plain.text(error), **_plain.data(error.held()))
     for warning in result.pop("warnings"):
         module.warn(warning)
     module.exit_json(**_plain.data(result))

@@ -81,6 +81,7 @@ def look(why: str) -> Dict[str, Any]:
         "attempts": 0,
         "duration": 0.0,
         "login": None,
+        "opened": None,
         "open_incident": False,
         "maintenance": None,
         "preflight": None,

@@ -1,0 +1,21 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from typing import Any, Dict, Optional
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import reach
+
+
+class ActionModule(reach.OnHost):
+    """Runs the module of this name, unless the probe that found the outage has opened the incident already."""
+
+    def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+        """Return the module's result, or the one that was handed in."""
+        opened = self._task.args.get("opened")
+        if not opened or self._task.args.get("state") != "open":
+            return super().run(tmp, task_vars)
+        # With `invocation`, as the results of modules have it.
+        return {**opened, "invocation": {}}
