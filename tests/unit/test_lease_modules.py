@@ -183,3 +183,43 @@ def test_a_healthy_probe_is_remembered_and_tells_of_an_open_incident(seat, tmp_p
     assert opened["outage_started"]["earliest"] == healthy["last_success_at"]
     assert opened["outage_started"]["earliest_source"] == "last healthy run"
     assert probe()["open_incident"] is True
+
+
+def test_a_probe_that_finds_an_outage_opens_its_incident(seat, tmp_path):
+    nobody = {"name": "x", "url": "http://127.0.0.1:9/"}
+
+    def probe(**more):
+        return end(
+            begin(
+                "health_probe", state_dir=seat.state_dir, **SERVICE, endpoints=[nobody], interval=0.0, open=True, **more
+            )
+        )
+
+    rehearsed = probe(_ansible_check_mode=True)["opened"]
+    assert rehearsed["changed"] and rehearsed["id"] is None
+    assert not os.path.exists(seat.state_dir)
+
+    seen = probe()
+    opened = seen["opened"]
+    assert not seen["open_incident"] and opened["severity"] == seen["severity"] == "emergency"
+    assert opened["outage_started"]["latest"] == seen["first_failure_at"]
+    assert opened["outage_started"]["source"] == "health probe"
+    looked = _incident.call(state_dir=seat.state_dir, state="present")
+    assert looked["id"] == opened["id"] and looked["locked_by"]["run"] == opened["run"]
+
+    # Another run has it now.
+    kept_out = probe()["opened"]
+    assert kept_out["failed"] and kept_out["locked_by"]["run"] == opened["run"]
+    assert kept_out["msg"].startswith(f"Another run works on this host: {opened['run']}")
+
+
+def test_a_probe_opens_no_incident_during_a_maintenance_or_where_all_is_well(seat, tmp_path, endpoint):
+    def probe(target, **more):
+        return end(begin("health_probe", state_dir=seat.state_dir, **SERVICE, endpoints=[target], open=True, **more))
+
+    assert probe(endpoint)["opened"] is None
+    nobody = {"name": "x", "url": "http://127.0.0.1:9/"}
+    until = "2099-01-01T00:00:00Z"
+    opened = probe(nobody, maintenance_until=until)["opened"]
+    assert opened["id"] is None and opened["maintenance"]["until"].startswith("2099-01-01T00:00:00")
+    assert _incident.call(state_dir=seat.state_dir, state="present")["id"] is None
