@@ -265,8 +265,11 @@ class _Preflight:
         return os.path.isfile(_absolute(word, app_dir=self.config.app_dir))
 
     def ask_node(self, node: str, *, path: str) -> None:
-        # As the service's user: the program may be one that this user can write.
-        user = self.config.user if self.account is not None and os.geteuid() == 0 else None
+        # As the service's user: the program may be one that this user can write. Without one, by nobody: what the
+        # service's environment says is found first is not run as root.
+        if os.geteuid() == 0 and self.account is None:
+            return
+        user = self.config.user if os.geteuid() == 0 else None
         try:
             done = self._run([node, "--version"], timeout=_NODE_TIMEOUT, env={"PATH": path}, user=user)
         except _command.CommandError as error:

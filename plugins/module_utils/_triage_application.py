@@ -13,6 +13,7 @@ import os
 import platform
 import pwd
 import re
+import shutil
 import stat
 import tempfile
 from typing import Any, Dict, Iterator, List, Mapping, Tuple
@@ -272,7 +273,10 @@ def dependencies(question: Question) -> Dict[str, Any]:
     reports: Dict[str, Any] = {}
     if facts["ok"] is not True:
         asked = question.begun_with(question.left * 0.8)
-        with tempfile.TemporaryDirectory(prefix="itsm-nexus-") as folder:
+        # Not TemporaryDirectory: that of older Pythons changes modes through links, and the folder is the user's.
+        with contextlib.ExitStack() as stack:
+            folder = tempfile.mkdtemp(prefix="itsm-nexus-")
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
             question_of_npm = functools.partial(_npm_ls, asked, folder=folder)
             part = _parts.ask({"npm_ls": question_of_npm}, timeout=asked.budget)["npm_ls"]
         late = part.error is not None and _parts.TIMED_OUT in part.error

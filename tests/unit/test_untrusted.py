@@ -197,6 +197,25 @@ def test_the_service_does_not_say_whose_database_is_worked_on(host):
         assert problems(path) == []
 
 
+def test_a_program_of_the_service_is_never_run_as_root(host):
+    ran = []
+
+    def run(argv, **options):
+        ran.append(options.get("user"))
+        return _command.Completed(argv=argv, rc=0, stdout="v20.0.0\n", stderr="", duration=0.0)
+
+    node = host / "app" / "node"
+    node.write_text("#!/bin/sh\n")
+    node.chmod(0o755)
+    for user in ("nobody", "nobody-of-this-name"):
+        config = dataclasses.replace(CONFIG, user=user, app_dir=str(host / "app"), command=["node", "own"])
+        asked = _preflight._Preflight(config, run=run, proc_root="/proc")
+        asked.environment = {"PATH": str(host / "app")}
+        asked.check_user()
+        asked.check_command(app_dir=True)
+    assert ran == ["nobody"]
+
+
 def test_modules_are_not_built_into_the_application_of_somebody_else(host):
     other = host / "other"
     other.mkdir()
