@@ -78,6 +78,10 @@ sanity: $(VENV)/test.stamp ## ansible-test sanity
 release: $(VENV)/test.stamp $(VENV)/publish.stamp ## Build the tarball, look into it, install it into an empty folder, run it from there
 	$(WITH_PATH) tests/publish/release
 
+audit: $(VENV)/test.stamp $(VENV)/publish.stamp ## Ask PyPI and npm for known weaknesses of the tools and of the stand-in's packages
+	$(BIN)/pip-audit --strict --local --progress-spinner off
+	npm --prefix demo/service audit --package-lock-only --audit-level=high
+
 matrix: $(VENV)/test.stamp ## Write docs/drills.md: what the drills of make molecule found
 	$(BIN)/python docs/drills.py
 
@@ -113,4 +117,4 @@ $(VENV)/%.stamp: requirements-%.txt
 # What those lists include.
 $(VENV)/test.stamp: requirements-unit.txt
 
-.PHONY: help demo test lint unit fuzz integration molecule nightly coverage cores sanity release matrix torture bench docs clean
+.PHONY: help demo test lint unit fuzz integration molecule nightly coverage cores sanity release audit matrix torture bench docs clean

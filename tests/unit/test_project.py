@@ -6,8 +6,11 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -196,3 +199,36 @@ def test_every_make_target_that_is_named_exists() -> None:
         if name.endswith((".md", ".yml", ".yaml")) and not name.startswith("changelogs/") and name != "CHANGELOG.md":
             named = set(re.findall(r"(?:`|^ +- run: |^)make ([a-z-]+)", text_of(name), re.MULTILINE))
             assert named <= targets, name
+
+
+# What ansible-core itself cannot be without; it runs on the controller alone.
+OF_CORE = {"ansible", "ansible_collections", "jinja2", "markupsafe", "yaml"}
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if re.match(r"(plugins|extensions)/.*\.py$", name)])
+def test_what_is_installed_brings_no_code_of_others(name: str) -> None:
+    tree = ast.parse(text_of(name))
+    imported = {
+        module.partition(".")[0]
+        for node in ast.walk(tree)
+        for module in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    on_hosts = name.startswith(("plugins/modules/", "plugins/module_utils/"))
+    allowed = {"ansible", "ansible_collections"} if on_hosts else OF_CORE
+    assert imported <= {*sys.stdlib_module_names, *allowed}
+    if on_hosts:
+        assert not re.search(r"^\s*(?:from|import) ansible\.(?!module_utils\b)", text_of(name), re.MULTILINE)
+
+
+def test_the_packages_of_the_stand_in_are_held_by_their_hashes() -> None:
+    packages = json.loads(text_of("demo/service/package-lock.json"))["packages"]
+    for name, package in packages.items():
+        if name:
+            assert package["integrity"].startswith("sha512-"), name
+            assert package["resolved"].startswith("https://registry.npmjs.org/"), name
