@@ -161,3 +161,31 @@ def test_a_command_line_that_is_a_template_is_told_and_not_run(service: Service,
     assert run.rc != 0
     assert str(stranger.pid) in run.screen
     proved(run, owned)
+
+
+def test_a_name_in_the_inventory_leads_nowhere(tmp_path: Path) -> None:
+    # Inventories are filled by programs, too, of what machines call themselves.
+    kept = tmp_path / "a" / "b" / "unreachable"
+    hosts = {"../../../owned": {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}}
+    (tmp_path / "hosts.json").write_text(json.dumps({"itsm_nexus": {"hosts": hosts}}))
+    done = subprocess.run(
+        [
+            *("ansible-playbook", "-i", tmp_path / "hosts.json", "playbooks/outage_recover.yml"),
+            *("-e", f"outage_recover_unreachable_dir={kept}", "-e", "ansible_become=false"),
+        ],
+        cwd=PROJECT,
+        env={
+            **os.environ,
+            "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"),
+            "ITSM_NEXUS_POSTMORTEM_DIR": f"{tmp_path}/p",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode != 0
+    (record,) = kept.iterdir()
+    assert [path.name for path in record.iterdir()] == ["incident.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "hosts.json", "p"]
+    assert not (tmp_path.parent / "owned").exists()
