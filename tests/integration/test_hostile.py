@@ -145,6 +145,12 @@ def test_a_host_that_says_templates_everywhere_is_recovered_and_runs_none(servic
     assert (run.rc, service.healthy()) == (0, True)
     proved(run, owned)
     assert CANARY not in listener.read_text(encoding="utf-8")
+    # Nor the secrets that the run itself works with, on the screen or in what is kept on the host.
+    own = [value for name, value in service.environment().items() if name.endswith(("_SECRET", "_PASSWORD"))]
+    kept = [path.read_text("utf-8", "replace") for path in service.state.rglob("*") if path.is_file()]
+    assert len(own) > 1 and len(kept) > 3
+    for secret in (CANARY, *own):
+        assert not [text for text in (run.screen, *kept) if secret in text]
 
 
 def test_a_command_line_that_is_a_template_is_told_and_not_run(service: Service, tmp_path: Path) -> None:
