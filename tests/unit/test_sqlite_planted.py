@@ -245,6 +245,19 @@ def test_the_user_may_keep_its_database_elsewhere(app):
     assert _sqlite_backup.backup(path=str(app / "itsm.db"), dest_dir=str(app))["integrity"] == "ok"
 
 
+def test_where_several_could_have_made_the_link_the_owner_of_the_database_counts(app, private):
+    shared = app.parent / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    crashed(str(app / "itsm.db"))
+    give_to_user(app)
+    (shared / "theirs.db").symlink_to(app / "itsm.db")
+    (shared / "ours.db").symlink_to(private)
+    assert _sqlite_check.check(path=str(shared / "theirs.db"))["healthy"]
+    with pytest.raises(_sqlite_files.SqliteError, match="link's owner"):
+        _sqlite_check.check(path=str(shared / "ours.db"))
+
+
 @pytest.mark.parametrize("files", [("itsm.db",), ("itsm.db", "itsm.db-wal", "itsm.db-shm")], ids=["alone", "still"])
 def test_a_file_that_is_exchanged_for_a_moment_after_the_look_is_not_read(app, private, monkeypatch, files):
     database = app / "itsm.db"
