@@ -163,6 +163,18 @@ def test_no_other_key_of_that_name_is_given_to_the_service(host):
     assert (key.stat().st_uid, stat.S_IMODE(key.stat().st_mode)) == (0, 0o600)
 
 
+def test_a_certificate_is_not_read_with_more_rights_than_its_users(host):
+    (host / "private").mkdir(mode=0o700)
+    for name in ("server.crt", "server.key"):
+        (host / "private" / name).write_text("-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n")
+        link_of_user(host / "app" / name, host / "private" / name)
+    found = _certificate.look(
+        _certificate.Pair(certificate=f"{host}/app/server.crt", key=f"{host}/app/server.key", user="nobody")
+    )
+    assert found["sha256"] is None
+    assert "server.crt cannot be read: Permission denied" in found["problems"][0]
+
+
 def test_the_state_is_not_kept_where_the_user_could_exchange_it(host):
     config = dataclasses.replace(CONFIG, user="nobody", state_dir=str(host / "app" / "state"))
     refused = _preflight._Preflight(config, run=_command.run, proc_root="/proc")
