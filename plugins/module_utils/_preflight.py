@@ -39,6 +39,7 @@ _SILENT = f"must be on a disk that answers; this one has not within {_DISK_TIMEO
 _PATHS = ("app_dir", "environment_file", "db_path", "log_file", "state_dir", "pid_file")
 _ARGV = re.compile(r"argv\[\]=(.*?) ; ignore_errors=")
 _NUMBER = re.compile(r"[0-9]{1,5}\Z")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _EXPORT = re.compile(r"^[ \t]*export[ \t]+([A-Za-z_]\w*)=", re.MULTILINE)
 
 
@@ -53,6 +54,7 @@ class Config:
     command: Any
     environment_file: str
     db_path: str
+    db_path_variable: str
     log_file: str
     state_dir: str
     pid_file: str
@@ -332,10 +334,13 @@ class _Preflight:
         environment = self.running_environment()
         wanted = _absolute(wanted, app_dir=self.config.app_dir)
         used = wanted
-        if environment.get("DATABASE_PATH"):
-            used = _absolute(environment["DATABASE_PATH"], app_dir=self.config.app_dir)
+        variable = self.config.db_path_variable
+        if variable and not _VARIABLE.fullmatch(variable):
+            self.problem("db_path_variable", "must be the name of an environment variable, or empty")
+        elif environment.get(variable):
+            used = _absolute(environment[variable], app_dir=self.config.app_dir)
         if os.path.realpath(used) != os.path.realpath(wanted):
-            self.mismatch("db_path", used, "the service uses another database, by DATABASE_PATH in its environment")
+            self.mismatch("db_path", used, f"the service uses another database, by {variable} in its environment")
         if "NODE_ENV" not in environment:
             self.mismatch(
                 "environment_file", None, "NODE_ENV is not set for the service: knex takes it for development"

@@ -33,6 +33,7 @@ class Service:
     unit: str
     user: str
     db_path: str
+    db_path_variable: str
     log_file: str
     environment_file: str
     pid_file: str

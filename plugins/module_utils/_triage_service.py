@@ -213,7 +213,7 @@ def environment(question: Question) -> Dict[str, Any]:
         value, source = first(wanted)
         return {"path": service.path(value) if value else None, "source": source}
 
-    database = path_of(lambda name: name == "DATABASE_PATH")
+    database = path_of(lambda name: name == service.db_path_variable)
     names = {name for _source, values in sources for name, value in values.items() if value}
     # What a file that could not be read sets is not missing.
     told = bool(running) or (bool(sources) and not problems)

@@ -156,6 +156,10 @@ options:
         description: As there.
         type: str
         required: true
+      db_path_variable:
+        description: As there.
+        type: str
+        default: DATABASE_PATH
       log_file:
         description: As there.
         type: str
@@ -383,6 +387,7 @@ _PLAN = {
 _CHECKED = {
     "environment_file": {"type": "str", "default": ""},
     "db_path": {"type": "str", "required": True},
+    "db_path_variable": {"type": "str", "default": "DATABASE_PATH"},
     "log_file": {"type": "str", "required": True},
     "https_port": {"type": "raw", "required": True},
     "http_port": {"type": "raw", "required": True},

@@ -48,6 +48,13 @@ options:
     description: The database, relative to O(app_dir) or absolute. Must not be a folder.
     type: str
     required: true
+  db_path_variable:
+    description:
+      - The variable of the service's environment that names its database and wins over O(db_path), or V("") for none.
+        Must be a name of letters, digits and C(_).
+    type: str
+    default: DATABASE_PATH
+    version_added: 0.2.0
   log_file:
     description: The service's log. Must be an absolute path, with O(manager=process) in a folder that exists.
     type: str
@@ -105,7 +112,7 @@ problems:
 mismatches:
   description:
     - Where the service itself uses something else (C(found)) than the inventory says. The database, for example, that
-      C(DATABASE_PATH) in its environment names.
+      O(db_path_variable) in its environment names.
   returned: success
   type: list
   elements: dict
@@ -170,6 +177,7 @@ def main() -> None:
             "command": {"type": "raw", "required": True},
             "environment_file": {"type": "str", "default": ""},
             "db_path": {"type": "str", "required": True},
+            "db_path_variable": {"type": "str", "default": "DATABASE_PATH"},
             "log_file": {"type": "str", "required": True},
             "state_dir": {"type": "str", "default": "/var/lib/itsm-runbook"},
             "pid_file": {"type": "str", "default": ""},

@@ -54,10 +54,15 @@ options:
     default: ""
   db_path:
     description:
-      - The database. Where the running process has another one open, or E(DATABASE_PATH) names another one, that
+      - The database. Where the running process has another one open, or O(db_path_variable) names another one, that
         one is checked and the difference is a finding.
     type: str
     default: backend/itsm.db
+  db_path_variable:
+    description: The variable of the service's environment that names its database, or V("") for none.
+    type: str
+    default: DATABASE_PATH
+    version_added: 0.2.0
   log_file:
     description: The service's log file.
     type: path
@@ -404,6 +409,7 @@ SERVICE = {
     "unit": {"type": "str", "default": "itsm-system"},
     "user": {"type": "str", "default": ""},
     "db_path": {"type": "str", "default": "backend/itsm.db"},
+    "db_path_variable": {"type": "str", "default": "DATABASE_PATH"},
     "log_file": {"type": "path", "default": "/var/log/itsm/server.log"},
     "environment_file": {"type": "str", "default": ""},
     "pid_file": {"type": "str", "default": ""},

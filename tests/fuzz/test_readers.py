@@ -163,6 +163,7 @@ def question(text: str) -> _triage_question.Question:
         manager="systemd",
         unit="itsm-system",
         db_path="itsm.db",
+        db_path_variable="DATABASE_PATH",
         log_file="/nowhere/server.log",
         https_port=0,
         http_port=0,

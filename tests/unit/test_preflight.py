@@ -65,6 +65,7 @@ def config(tmp_path):
         command=["node", "backend/server.js"],
         environment_file=str(environment_file),
         db_path="backend/itsm.db",
+        db_path_variable="DATABASE_PATH",
         log_file=str(tmp_path / "server.log"),
         state_dir=str(tmp_path / "state" / "deeper"),
         pid_file=str(tmp_path / "state" / "server.pid"),
@@ -273,6 +274,25 @@ def test_database_path_of_the_environment_is_believed_and_told(config, value, pa
     assert result["ok"] and result["resolved"]["database_path"] == path
     (mismatch,) = result["mismatches"]
     assert (mismatch["variable"], mismatch["value"], mismatch["found"]) == ("nexus_db_path", "backend/itsm.db", path)
+
+
+@pytest.mark.parametrize(
+    ("variable", "path"), [("DESK_DATABASE", "/srv/data/desk.db"), ("", "{app_dir}/backend/itsm.db")]
+)
+def test_another_service_names_its_database_by_another_variable_or_by_none(config, variable, path):
+    add(config, "DATABASE_PATH=/srv/data/other.db\nDESK_DATABASE=/srv/data/desk.db\n")
+    result = examine(config, db_path_variable=variable)
+    assert result["resolved"]["database_path"] == path.format(app_dir=config.app_dir)
+    assert [mismatch["message"] for mismatch in result["mismatches"]] == (
+        ["the service uses another database, by DESK_DATABASE in its environment"] if variable else []
+    )
+
+
+def test_a_variable_of_no_possible_name_is_a_problem(config):
+    (problem,) = examine(config, db_path_variable="DATA BASE")["problems"]
+    assert problem["message"] == (
+        "nexus_db_path_variable is 'DATA BASE': must be the name of an environment variable, or empty"
+    )
 
 
 def test_same_database_by_another_name_is_no_mismatch(config, tmp_path):

@@ -85,6 +85,7 @@ def service(tmp_path):
             unit="itsm-system",
             user="",
             db_path="itsm.db",
+            db_path_variable="DATABASE_PATH",
             log_file=str(tmp_path / "server.log"),
             environment_file="service.env",
             pid_file=str(tmp_path / "service.pid"),

@@ -73,6 +73,7 @@ def site(tmp_path, monkeypatch):
             unit="itsm-system",
             user="",
             db_path="itsm.db",
+            db_path_variable="DATABASE_PATH",
             log_file=str(tmp_path / "server.log"),
             environment_file="",
             pid_file="",
@@ -243,6 +244,14 @@ def test_the_applications_own_file_counts_last(site):
     assert facts["database_path"] == str(site.folder / "unit.db")
     assert facts["key"]["path"] == str(site.folder / "own.key")
     assert answer["secrets"] == ["geheim-4711"]
+
+
+@pytest.mark.parametrize(("variable", "name"), [("DESK_DATABASE", "desk.db"), ("", None)])
+def test_the_database_is_named_by_the_services_own_variable(site, variable, name):
+    (site.folder / "unit.env").write_text("DATABASE_PATH=other.db\nDESK_DATABASE=desk.db\n")
+    service = {"environment_file": "unit.env", "db_path_variable": variable}
+    facts = _triage_service.environment(site.question(service=service))["facts"]
+    assert facts["database_path"] == (str(site.folder / name) if name else None)
 
 
 def test_an_environment_file_that_hangs_costs_itself(site, tmp_path, monkeypatch):

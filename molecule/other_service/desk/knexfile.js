@@ -7,7 +7,7 @@
 module.exports = {
   production: {
     client: 'better-sqlite3',
-    connection: { filename: process.env.DATABASE_PATH },
+    connection: { filename: process.env.DESK_DATABASE },
     useNullAsDefault: true,
     migrations: { directory: `${__dirname}/migrations` },
     pool: {
