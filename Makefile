@@ -63,6 +63,7 @@ molecule: $(VENV)/test.stamp ## Drills on real systemd hosts, minutes; SCENARIO=
 nightly: coverage cores sanity release ## What takes too long for every change: more gates, drills with all their waiting and on Debian 12
 	molecule/hosts/install
 	DRILL_THOROUGH=1 $(WITH_PATH) molecule/run controller_killed
+	DRILL_SUITE=bookworm $(WITH_PATH) molecule/run crash clean_start
 
 coverage: $(VENV)/test.stamp ## Unit tests, and how much of the logic they run
 	tests/install sqlite3

@@ -6,7 +6,9 @@
 # What the scripts beside it share: sourced, never run.
 
 cache_dir=${XDG_CACHE_HOME:-$HOME/.cache}/itsm-nexus-runbook
-image_repository=localhost/itsm-nexus-runbook-host
+# The release of Debian that the hosts are of.
+suite=${DRILL_SUITE:-trixie}
+image_repository=localhost/itsm-nexus-runbook-host-$suite
 
 say() {
     printf '%s: %s\n' "${0##*/}" "$*"
@@ -22,4 +24,15 @@ image_name() {
     local hosts=$1 hash
     hash=$(cat "$hosts"/packages.txt "$hosts"/finish "$hosts"/build-image | sha256sum)
     printf '%s:%s' "$image_repository" "${hash:0:12}"
+}
+
+# The mirror that apt of this machine takes Debian from. Only the address comes from this machine: its other settings of apt
+# have no place in the image.
+mirror_of_debian() {
+    local found
+    # shellcheck disable=SC2016 # the fields are apt's
+    found=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' 'Origin: Debian' |
+        awk '!found && $2 !~ /-/ { print $1; found = 1 }')
+    [ -n "$found" ] || die "apt of this machine knows no repository of Debian"
+    printf '%s' "$found"
 }
