@@ -35,7 +35,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage_questio
     found,
     identity,
     program,
-    read,
+    read_theirs,
     user_name,
     why,
 )
@@ -147,7 +147,7 @@ def node(question: Question) -> Dict[str, Any]:
         facts["script"] = service.path(script)
         facts["script_exists"] = os.path.isfile(service.path(script))
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        package = json.loads(read(service.path("package.json")))
+        package = json.loads(read_theirs(service.path("package.json")))
         facts["engines"] = (package.get("engines") or {}).get("node")
         facts["dependencies"] = len(package.get("dependencies") or {})
         facts["engines_ok"] = _semver.satisfies(facts["version"], facts["engines"])

@@ -11,12 +11,11 @@ import hashlib
 import os
 import re
 import ssl
-import stat
 import time
 from typing import Any, Dict, List, Optional, Tuple
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _command, _x509
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage_question import Question, found, read
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _command, _untrusted, _x509
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage_question import Question, found, read_theirs
 
 _CERTIFICATE_NAME = re.compile(r"(?:\w+_)?(?:SSL|TLS|HTTPS)_(?:CERT|CRT|CERTIFICATE)_(?:PATH|FILE)")
 _KEY_NAME = re.compile(r"(?:\w+_)?(?:SSL|TLS|HTTPS)_(?:PRIVATE_?)?KEY_(?:PATH|FILE)")
@@ -70,10 +69,10 @@ def _pair(question: Question) -> Tuple[Dict[str, Any], Dict[str, Any]]:
 def _problem(path: str) -> Optional[str]:
     """Return why a path cannot be read as a file by us; to open what is none might wait for ever."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            return f"Cannot read {path}: it is not a regular file"
-        with open(path, "rb"):
-            return None
+        os.close(_untrusted.open_file(path))
+        return None
+    except IsADirectoryError:
+        return f"Cannot read {path}: it is not a regular file"
     except OSError as error:
         return f"Cannot read {path}: {error.strerror}"
 
@@ -84,7 +83,7 @@ def _matches(certificate: str, key: str) -> Tuple[Optional[bool], Optional[str]]
     with contextlib.suppress(ssl.SSLError):  # whether they are strong enough is not the question
         context.set_ciphers("DEFAULT:@SECLEVEL=0")
     try:
-        if "ENCRYPTED" in read(key):
+        if "ENCRYPTED" in read_theirs(key):
             return None, f"{key} needs a passphrase"
         context.load_cert_chain(certificate, key)
     except ssl.SSLError as error:
@@ -105,7 +104,7 @@ def certificate(question: Question) -> Dict[str, Any]:
     key["matches"] = None
     if facts["path"] and not facts["error"]:
         try:
-            facts.update(described(_x509.from_pem(read(facts["path"]))))
+            facts.update(described(_x509.from_pem(read_theirs(facts["path"]))))
         except _x509.CertificateError as error:
             facts["error"] = f"Cannot use {facts['path']}: {error}"
         else:

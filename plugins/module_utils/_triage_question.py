@@ -14,7 +14,7 @@ import re
 import time
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _command, _procfs, _redact
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _command, _procfs, _redact, _untrusted
 
 # Files of /proc, certificates, a package.json: whatever stands in their place, this is enough of it.
 _LARGEST_READ = 4 << 20
@@ -111,6 +111,11 @@ def read(path: str) -> str:
     """Return a small file's text, the beginning of one that is not small. Raises OSError."""
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
         return stream.read(_LARGEST_READ).decode("utf-8", "replace")
+
+
+def read_theirs(path: str) -> str:
+    """Return the text of a small file that the service's user may have put there, see L(_untrusted). Raises OSError."""
+    return _untrusted.read(path, limit=_LARGEST_READ).decode("utf-8", "replace")
 
 
 def user_name(uid: int) -> str:

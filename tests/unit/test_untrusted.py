@@ -27,6 +27,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _node_process,
     _npm,
     _preflight,
+    _triage_certificate,
+    _triage_question,
     _untrusted,
 )
 
@@ -267,3 +269,12 @@ def test_no_folder_on_the_way_is_everybodys(host):
         os.umask(old)
     modes = [stat.S_IMODE((host / path).stat().st_mode) for path in ("var", "var/lib", "var/lib/state")]
     assert modes == [0o755, 0o755, 0o700]
+
+
+def test_triage_reads_what_is_the_services_with_the_rights_of_its_user(host):
+    planted = link_of_user(host / "app" / "package.json", host / "secret")
+    with pytest.raises(PermissionError):
+        _triage_question.read_theirs(str(planted))
+    assert _triage_certificate._problem(str(planted)) == f"Cannot read {planted}: Permission denied"
+    os.mkfifo(host / "app" / "pipe")
+    assert "not a regular file" in str(_triage_certificate._problem(str(host / "app" / "pipe")))
