@@ -352,7 +352,7 @@ class _Preflight:
         if os.path.realpath(used) != os.path.realpath(wanted) and not self._may_be_theirs(used):
             self.problem(
                 "db_path",
-                f"must be the database of the service; by DATABASE_PATH that is {used}, where user {self.config.user} "
+                f"must be the database of the service; by {variable} that is {used}, where user {self.config.user} "
                 "may write neither to the file nor beside it",
             )
         return used

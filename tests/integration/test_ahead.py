@@ -46,6 +46,39 @@ print(json.dumps([packed, kept()]))
 """
 
 
+# What a worker would load for the least of tasks, before and after.
+LOADING = """
+import sys
+from ansible.plugins.loader import init_plugin_loader
+init_plugin_loader([])
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import ahead
+
+def loaded():
+    kinds = [f"ansible.plugins.{kind}." for kind in ("filter", "test", "action", "connection", "shell")]
+    kinds.append("ansible_collections.itsm_nexus.runbook.plugins.action.")
+    return {kind for kind in kinds for name in sys.modules if name.startswith(kind)}
+
+before = loaded()
+ahead._load()
+print(len(loaded()), len(before))
+"""
+
+
+def test_what_every_worker_needs_is_loaded_once() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOADING],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    after, before = done.stdout.split()
+    assert int(after) == 6 > int(before)
+
+
 def test_what_follows_a_module_is_packed_as_ansible_would(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],

@@ -194,7 +194,9 @@ def test_the_state_is_not_kept_where_the_user_could_exchange_it(host):
 def test_the_service_does_not_say_whose_database_is_worked_on(host):
     (host / "private").mkdir(mode=0o700)
     (host / "private" / "other.db").touch(mode=0o600)
-    config = dataclasses.replace(CONFIG, user="nobody", app_dir=str(host / "app"), db_path="itsm.db")
+    config = dataclasses.replace(
+        CONFIG, user="nobody", app_dir=str(host / "app"), db_path="itsm.db", db_path_variable="DATABASE_PATH"
+    )
 
     def problems(path: Path) -> list[str]:
         said = _preflight._Preflight(config, run=_command.run, proc_root="/proc")
