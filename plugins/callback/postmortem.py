@@ -180,7 +180,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     @_guarded
     def v2_playbook_on_play_start(self, play: Any) -> None:
         source = play.get_ds()
-        self._packer.play(source)
+        self._packer.play(source, play.get_loader())
         self._record(kind="play_start", name=whitelist.static(source.get("name") if isinstance(source, dict) else None))
 
     @_guarded

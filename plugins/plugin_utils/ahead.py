@@ -12,13 +12,15 @@ lost but the time that it would have saved.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
 import sys
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple, Union
 
 from ansible import constants
+from ansible.errors import AnsibleError
 from ansible.executor import module_common
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import (
@@ -63,6 +65,8 @@ _PLUGINS = (
 # Before, the cache is guarded by locks that only Ansible's own workers share.
 _SUPPORTED = tuple(int(part) for part in ansible_version.split(".")[:2]) >= (2, 19)
 
+_TRUSTED: Dict[str, bool] = {"trusted_as_template": True} if _SUPPORTED else {}
+
 
 class Packer:
     """Packs each module once; one process at a time."""
@@ -72,10 +76,14 @@ class Packer:
         self._ours = False
         self._children: List[int] = []
 
-    def play(self, source: Any) -> None:
-        """Pack the first module of a play that works on hosts as ours do; C(source) is the play as it is written."""
+    def play(self, source: Any, loader: DataLoader) -> None:
+        """Pack the first module of a play that works on hosts as ours do; C(source) is the play as it is written.
+
+        C(loader) is what Ansible reads its files with.
+        """
         defaults = source.get("module_defaults") if isinstance(source, dict) else None
         if isinstance(defaults, dict) and _GROUP in defaults:
+            _read(loader, source.get("vars_files") or [])
             _load()
             # What is loaded by now stays: no worker, and there is one a task, has to look through it for garbage.
             gc.freeze()
@@ -121,6 +129,14 @@ def _load() -> None:
     for loader, names in _PLUGINS:
         for name in names:
             loader.get(name, class_only=True)
+
+
+def _read(loader: DataLoader, names: Union[str, Sequence[str]]) -> None:
+    """Have Ansible keep the variables of a play parsed: by itself it parses their files again for every task."""
+    for name in [names] if isinstance(names, str) else names:
+        # What is wrong with a file is told where it is needed.
+        with contextlib.suppress(AnsibleError):
+            loader.load_from_file(os.path.join(loader.get_basedir(), name), unsafe=True, **_TRUSTED)
 
 
 def _fork(names: Sequence[str]) -> int:
