@@ -54,7 +54,8 @@ fuzz: $(VENV)/test.stamp ## Search for input that breaks a reader or lets a secr
 
 integration: $(VENV)/test.stamp $(VENV)/eda.stamp ## Playbooks and rulebooks against the stand-in service, pages in a browser, minutes
 	tests/install java=default-jre-headless chromium /usr/share/fonts/opentype/ipafont-gothic=fonts-ipafont-gothic
-	$(WITH_PATH) $(BIN)/pytest --numprocesses=auto --dist=loadgroup tests/integration
+	# File by file: in some of them a test goes on where the one before ended.
+	$(WITH_PATH) $(BIN)/pytest --numprocesses=auto --dist=loadfile tests/integration
 
 molecule: $(VENV)/test.stamp ## Drills on real systemd hosts, minutes; SCENARIO=name for one
 	molecule/hosts/install

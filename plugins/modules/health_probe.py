@@ -312,6 +312,11 @@ opened:
   returned: success
   type: dict
   sample: null
+python:
+  description: What the host's Python calls its compiled code. The controller keeps modules ready for it.
+  returned: success
+  type: str
+  sample: cpython-313
 open_incident:
   description: Whether an incident was open in O(state_dir). Where the service is healthy, a person has mended it.
   returned: success
@@ -347,6 +352,7 @@ login:
 """
 
 import dataclasses
+import sys
 import time
 from typing import Dict, Optional
 
@@ -505,7 +511,8 @@ def main() -> None:
     result["maintenance"] = _look_for_maintenance(module)
     before = _incident.is_open(values["state_dir"])
     opened = _open(module, result) if values["open"] and result["severity"] in _DOWN else None
-    module.exit_json(changed=False, open_incident=before, opened=opened, preflight=checked, **_plain.data(result))
+    result.update(open_incident=before, opened=opened, preflight=checked, python=sys.implementation.cache_tag)
+    module.exit_json(changed=False, **_plain.data(result))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import gc
 import os
 import signal
 import sys
-from typing import Any, Dict, List, Mapping, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Sequence, Set, Tuple, Union
 
 from ansible import constants
 from ansible.errors import AnsibleError
@@ -74,6 +74,7 @@ class Packer:
     def __init__(self) -> None:
         self._known: List[str] = []
         self._ours = False
+        self._pythons: Set[str] = set()
         self._children: List[int] = []
 
     def play(self, source: Any, loader: DataLoader) -> None:
@@ -100,8 +101,15 @@ class Packer:
             self._pack(FOLLOWERS.get(name, ()))
 
     def ended(self, action: str, fields: Mapping[str, Any]) -> None:
-        """Stop where nothing follows: the service is well. Call it with the result of a task that went well."""
-        if whitelist.own_module(action) == "health_probe" and fields.get("healthy"):
+        """Note what a host runs its modules with, and stop where nothing follows: the service is well.
+
+        Call it with the result of a task that went well.
+        """
+        if whitelist.own_module(action) != FIRST:
+            return
+        if fields.get("python"):
+            self._pythons.add(str(fields["python"]))
+        if fields.get("healthy"):
             self.end()
 
     def _pack(self, names: Sequence[str]) -> None:
@@ -114,7 +122,7 @@ class Packer:
         """Stop, and keep what was packed for the next run."""
         self.end()
         if self._ours:
-            packs.keep()
+            packs.keep(self._pythons)
 
     def end(self) -> None:
         """Stop what is not needed any more."""

@@ -7,16 +7,26 @@
 Ansible packs a module with all that it imports once a run, and forgets it at the run's end. It is the same as long as
 neither the collection nor ansible-core changes: what was packed in an earlier run is put where Ansible looks for it.
 What is missing, damaged or not its user's own alone is packed anew, as ever.
+
+Where the hosts have the same Python as the controller, what is kept is compiled, so that they need not do that again
+for every task. A host with another one finds that it can not use it, and takes the source beside it.
 """
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 import hashlib
+import importlib.util
+import io
+import marshal
 import os
+import pickle
 import shutil
 import stat
 import sys
-from typing import Dict, Iterator, List, Sequence, Tuple
+import zipfile
+from typing import Dict, Iterable, Iterator, List, Sequence, Tuple
 
 import ansible.module_utils
 from ansible import constants
@@ -31,6 +41,7 @@ _PREFIX = f"ansible_collections.{whitelist.COLLECTION}.plugins.modules."
 # Of the collections and versions of ansible-core that one user works with in turns.
 _GENERATIONS = 4
 _LARGEST = 8 << 20
+_COMPILED = "compiled"
 _DIGEST = 64
 
 
@@ -45,7 +56,7 @@ def lay() -> List[str]:
     generation = os.path.join(home(), _fingerprint())
     laid = []
     try:
-        kept = _kept(generation)
+        kept = {**_kept(generation), **_kept(os.path.join(generation, _COMPILED))}
         os.makedirs(_of_this_run(), exist_ok=True)
         for name, path in kept.items():
             data = _files.read_plain(path, limit=_LARGEST)
@@ -65,25 +76,60 @@ def lay() -> List[str]:
     return laid
 
 
-def keep() -> None:
-    """Keep what this run has packed for the next one."""
+def keep(pythons: Iterable[str] = ()) -> None:
+    """Keep what this run has packed for the next one, compiled where the hosts' C(pythons) are the one of here."""
     generation = os.path.join(home(), _fingerprint())
+    compiled = os.path.join(generation, _COMPILED)
     try:
         made = [name for name in os.listdir(_of_this_run()) if name.startswith(_PREFIX)]
         packed = [name for name in made if not name.endswith((".lock", "-part"))]
-        fresh = set(packed) - set(_kept(generation))
-        if not fresh:
-            return
         _files.private_folder(home())
         _files.private_folder(generation)
-        for name in fresh:
-            data = _files.read_plain(os.path.join(_of_this_run(), name), limit=_LARGEST)
-            _files.write_atomically(os.path.join(generation, f"{name}~{hashlib.sha256(data).hexdigest()}"), data)
+        # What was laid for this run is kept already, whether it is compiled or not.
+        for name in set(packed) - set(_kept(generation)):
+            _keep(generation, name, _files.read_plain(os.path.join(_of_this_run(), name), limit=_LARGEST))
+        if set(pythons) == {here()}:
+            _files.private_folder(compiled)
+            kept = _kept(generation)
+            known: Dict[bytes, bytes] = {}
+            for name in set(kept) - set(_kept(compiled)):
+                _keep(compiled, name, _compile(_files.read_plain(kept[name], limit=_LARGEST), known=known))
+        elif pythons and os.path.isdir(compiled):
+            shutil.rmtree(compiled)
         generations = [os.path.join(home(), name) for name in os.listdir(home())]
         for old in sorted(generations, key=os.path.getmtime)[:-_GENERATIONS]:
             shutil.rmtree(old)
     except (OSError, ValueError):
         pass
+
+
+def here() -> str:
+    """Return the name of this Python's compiled code, like C(cpython-313)."""
+    return str(sys.implementation.cache_tag)
+
+
+def _keep(folder: str, name: str, data: bytes) -> None:
+    _files.write_atomically(os.path.join(folder, f"{name}~{hashlib.sha256(data).hexdigest()}"), data)
+
+
+def _compile(data: bytes, *, known: Dict[bytes, bytes]) -> bytes:
+    """Return a packed module with the compiled code beside every source in it. C(known) are sources and their code."""
+    module = pickle.loads(data)  # noqa: S301 - Ansible does the same with it, and it is from a folder of this user alone
+    packed = io.BytesIO(base64.b64decode(module.zip_data))
+    with zipfile.ZipFile(packed, "a", compression=zipfile.ZIP_DEFLATED) as archive:
+        for name in archive.namelist():
+            if name.endswith(".py"):
+                source = archive.read(name)
+                if source not in known:
+                    known[source] = _code(source, name)
+                archive.writestr(f"{name}c", known[source])
+    return pickle.dumps(dataclasses.replace(module, zip_data=base64.b64encode(packed.getvalue())))
+
+
+def _code(source: bytes, name: str) -> bytes:
+    """Return the file of compiled code of a source that comes with it, and is never compared with it (PEP 552)."""
+    head = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little") + importlib.util.source_hash(source)
+    return head + marshal.dumps(compile(source, name, "exec", dont_inherit=True))
 
 
 def _of_this_run() -> str:

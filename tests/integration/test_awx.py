@@ -17,8 +17,6 @@ import pytest
 import yaml
 from awx_server import Awx, described
 
-# What all of them look at is made once.
-pytestmark = pytest.mark.xdist_group("awx")
 ROOT = Path(__file__).resolve().parents[2]
 ORGANIZATION = "ITSM-Sec Nexus"
 

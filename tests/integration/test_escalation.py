@@ -28,8 +28,6 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease
 
 from .conftest import ROOT, free_port
 
-# One desk is told of one outage after another: in order, by one worker.
-pytestmark = pytest.mark.xdist_group("escalation")
 ANSIBLE = os.environ.get("ITSM_NEXUS_TEST_ANSIBLE_PLAYBOOK") or str(Path(sys.executable).parent / "ansible-playbook")
 
 # None of these may be seen anywhere but at its receiver.

@@ -22,8 +22,6 @@ import yaml
 
 from .conftest import ROOT, Run, Service, free_port
 
-# What all of them look at is made once.
-pytestmark = pytest.mark.xdist_group("fleet")
 HOSTS = [f"itsm-{number:02}.example.com" for number in range(1, 61)]
 BROKEN, UNREACHABLE, HANGING, HEALTHY = HOSTS[:5], HOSTS[5:7], HOSTS[7], HOSTS[8:]
 # Of the host that hangs, as the others end long before; the runs that are not about it do not wait for it.

@@ -14,8 +14,6 @@ from browser import Browser
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import folder
 
-# What all of them look at is made once.
-pytestmark = pytest.mark.xdist_group("postmortem_page")
 PICTURES = Path(__file__).resolve().parents[2] / "build" / "postmortem-pages"
 WIDE, NARROW = 1280, 390
 # What sticks out of its place to the right, or is cut off there: nothing may, at any width.

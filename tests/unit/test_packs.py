@@ -6,7 +6,15 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
+import importlib.util
+import io
 import os
+import pickle
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -151,3 +159,62 @@ def test_a_home_that_cannot_be_written_costs_nothing_but_time(runs):
     runs.pack(health_probe="probe")
     packs.keep()
     assert packs.lay() == []
+
+
+@dataclasses.dataclass(frozen=True)
+class Packed:
+    """A packed module as Ansible keeps it in a run."""
+
+    zip_data: bytes
+
+
+def pack(path: Path, source: str) -> None:
+    """Have a run pack a module that imports one file."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as opened:
+        opened.writestr("packed_for_a_test.py", source)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(pickle.dumps(Packed(base64.b64encode(archive.getvalue()))))
+
+
+def imported(path: Path, folder: Path) -> list[str]:
+    """Return from which of its files Python takes a packed module, and what it says, in a process of its own."""
+    archive = folder / "payload.zip"
+    module = pickle.loads(path.read_bytes())  # noqa: S301 - written by this test
+    archive.write_bytes(base64.b64decode(module.zip_data))
+    script = "import packed_for_a_test as one; print(one.__file__, one.SAID)"
+    environment = {**os.environ, "PYTHONPATH": str(archive)}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    file, said = done.stdout.split()
+    return [Path(file).name, said]
+
+
+def test_for_hosts_of_the_same_python_it_is_compiled(runs, tmp_path):
+    pack(runs.packed / PROBE, "SAID = 'hello'")
+    packs.keep([packs.here()])
+    assert imported(runs.packed / PROBE, tmp_path) == ["packed_for_a_test.py", "hello"]
+    runs.begin()
+    assert packs.lay() == ["health_probe"]
+    assert imported(runs.packed / PROBE, tmp_path) == ["packed_for_a_test.pyc", "hello"]
+
+
+def test_a_python_of_another_release_takes_the_source(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "MAGIC_NUMBER", b"\x00\x00\r\n")
+    pack(runs.packed / PROBE, "SAID = 'hello'")
+    packs.keep([packs.here()])
+    runs.begin()
+    packs.lay()
+    assert imported(runs.packed / PROBE, tmp_path) == ["packed_for_a_test.py", "hello"]
+
+
+@pytest.mark.parametrize("pythons", [["cpython-38"], ["cpython-38", packs.here()]])
+def test_where_a_host_has_another_python_it_is_not_compiled(runs, pythons):
+    pack(runs.packed / PROBE, "SAID = 'hello'")
+    packs.keep([packs.here()])
+    assert len(runs.kept()) == 2
+    packs.keep([])
+    assert len(runs.kept()) == 2, "a run that asked no host says nothing of them"
+    packs.keep(pythons)
+    assert len(runs.kept()) == 1
+    runs.begin()
+    assert packs.lay() == ["health_probe"]
