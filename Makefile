@@ -91,7 +91,7 @@ torture: ## Kill writers and recoveries, count the rows that were lost; minutes
 	tests/install strace
 	$(PYTHON) tests/torture/sqlite_torture.py $(TORTURE)
 
-bench: $(VENV)/test.stamp $(VENV)/bench.stamp ## Measure against the goals, write docs/benchmarks.md; ONLY=name for some; 40 minutes
+bench: $(VENV)/test.stamp $(VENV)/bench.stamp ## Measure against the goals, write docs/benchmarks.md; ONLY=name for some; an hour
 	tests/install sqlite3 lsof
 	molecule/hosts/install
 	$(WITH_PATH) $(BIN)/python tests/bench/run $(ONLY)

@@ -160,6 +160,8 @@ class Result:
             "name": self.measurement.name,
             "what": self.measurement.what,
             "how": self.measurement.how,
+            "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "load": round(os.getloadavg()[1], 1),
             "rounds": self.figures,
             "ours": self.measurement.ours[0],
             "drawn": self.measurement.drawn,
