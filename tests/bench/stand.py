@@ -75,7 +75,10 @@ class Observer:
         over = threading.Event()
 
         def look() -> None:
-            while not over.is_set() and not first:
+            # Once more at the end: who waited for it may have been answered between two looks.
+            last = False
+            while not first and not last:
+                last = over.is_set()
                 if self.healthy():
                     first.append(time.time())
                 over.wait(POLL)
@@ -177,7 +180,9 @@ class Stand:
         variables = folder / "variables.yml"
         variables.touch(mode=0o600)
         variables.write_text(yaml.safe_dump({**self.variables, **changes}), encoding="utf-8")
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+        # The second makes every Python that reads its program from a pipe slow, that of a rival's modules too.
+        unwanted = ("ANSIBLE_", "PYTHONUNBUFFERED")
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(unwanted)}
         environment |= {"LC_ALL": "C.UTF-8", "ITSM_NEXUS_POSTMORTEM_DIR": str(folder / "postmortems")}
         with (folder / "screen").open("w+", encoding="utf-8") as screen:
             started = time.time()

@@ -48,7 +48,7 @@ print(json.dumps([packed, kept()]))
 
 # What a worker would load for the least of tasks, before and after.
 LOADING = """
-import sys
+import os, sys
 from ansible.plugins.loader import init_plugin_loader
 init_plugin_loader([])
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import ahead
@@ -60,7 +60,7 @@ def loaded():
 
 before = loaded()
 ahead._load()
-print(len(loaded()), len(before))
+print(len(loaded()), len(before), os.environ.get("PYTHONUNBUFFERED"))
 """
 
 
@@ -68,15 +68,16 @@ def test_what_every_worker_needs_is_loaded_once() -> None:
     done = subprocess.run(
         [sys.executable, "-c", LOADING],
         cwd=ROOT,
-        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "PYTHONUNBUFFERED": "1"},
         capture_output=True,
         text=True,
         check=False,
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    after, before = done.stdout.split()
+    after, before, unbuffered = done.stdout.split()
     assert int(after) == 6 > int(before)
+    assert unbuffered == "None"
 
 
 def test_what_follows_a_module_is_packed_as_ansible_would(tmp_path: Path) -> None:
