@@ -22,7 +22,8 @@ from drills import Drill
 THOROUGH = bool(os.environ.get("DRILL_THOROUGH"))
 # The tasks in which it is killed, and how many seconds after they began.
 POINTS = [
-    ("Open the incident, or go on with the one that is open", 0.4),
+    # It opens the incident where it finds the outage.
+    ("Probe the service's health", 0.4),
     ("Save the evidence and find the cause", 0.5),
     ("Begin the rung", 0.0),
     ("Look at the database with nobody in it", 0.3),
