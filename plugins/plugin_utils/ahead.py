@@ -38,6 +38,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import packs, w
 
 # The play that orders a recovery gives the modules their run by this name.
 _GROUP = f"group/{whitelist.COLLECTION}.host"
+_PLAYBOOKS = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", "..", "playbooks"))
 FIRST = "health_probe"
 # What usually follows a module, on the way to a healthy answer.
 FOLLOWERS: Dict[str, Tuple[str, ...]] = {
@@ -78,12 +79,14 @@ class Packer:
         self._children: List[int] = []
 
     def play(self, source: Any, loader: DataLoader) -> None:
-        """Pack the first module of a play that works on hosts as ours do; C(source) is the play as it is written.
+        """Make ready what a play of ours needs, and pack the first module of one that recovers.
 
-        C(loader) is what Ansible reads its files with.
+        C(source) is the play as it is written, C(loader) what Ansible reads its files with.
         """
-        defaults = source.get("module_defaults") if isinstance(source, dict) else None
-        if isinstance(defaults, dict) and _GROUP in defaults:
+        if not isinstance(source, dict):
+            return
+        recovers = _GROUP in (source.get("module_defaults") or {})
+        if recovers or os.path.realpath(loader.get_basedir()) == _PLAYBOOKS:
             _read(loader, source.get("vars_files") or [])
             _load()
             # What is loaded by now stays: no worker, and there is one a task, has to look through it for garbage.
@@ -91,6 +94,7 @@ class Packer:
             if _SUPPORTED and not self._ours:
                 self._ours = True
                 self._known += packs.lay()
+        if recovers:
             self._pack([FIRST])
 
     def begun(self, action: str) -> None:
