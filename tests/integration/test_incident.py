@@ -74,7 +74,8 @@ def test_a_fall_while_it_is_watched_leads_to_the_next_rung_now_and_later(service
     assert [each["rung"] for each in again["rungs_tried"]] == ["standard_recovery"]
 
 
-def test_the_beginning_is_a_range_and_each_end_has_its_source(service: Service) -> None:
+def fall(service: Service) -> str:
+    """Have it answer well once more, throw, and end; return when that began."""
     assert service.play(RECOVER).rc == 0
     with service.environment_file.open("a", encoding="utf-8") as stream:
         stream.write("NEXUS_DEMO_FAULTS=on\n")
@@ -87,6 +88,11 @@ def test_the_beginning_is_a_range_and_each_end_has_its_source(service: Service) 
     while service.pids():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    return began
+
+
+def test_the_beginning_is_a_range_and_each_end_has_its_source(service: Service) -> None:
+    began = fall(service)
 
     assert service.play(RECOVER).rc == 0
 
@@ -101,6 +107,14 @@ def test_the_beginning_is_a_range_and_each_end_has_its_source(service: Service) 
     assert start["source"] == bad[0]["source"] and "Background job failed" in start["source"]
     assert start["earliest"] <= start["latest"] < record["detected_at"]
     assert _clock.epoch(start["latest"]) >= _clock.epoch(began) - 1
+
+
+def test_the_beginning_is_on_record_where_no_rung_is_climbed(service: Service) -> None:
+    fall(service)
+    assert service.play(RECOVER, outage_recover_rungs=[]).rc != 0
+    record = json.loads((service.state / "incident.json").read_text(encoding="utf-8"))
+    assert record["attempts"] == []
+    assert _incident.outage_start(record)["earliest_source"] == "log: last request answered well"
 
 
 def opened(service: Service, **changes: Any) -> dict[str, Any]:
