@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import re
 from typing import List, Mapping, Optional, Pattern, Sequence, Tuple
 
@@ -44,24 +45,21 @@ _CLAUSES = re.compile(r";\s+|\.\s+(?=[A-Z])")
 _LABELLED = re.compile(r"(https?|login): (.*)")
 
 
-def _patterns(sentences: Mapping[str, str]) -> List[Tuple[Pattern[str], str]]:
-    """Return what modules say in English, with places for what they put in, and what that is here."""
+@functools.lru_cache(maxsize=None)
+def _patterns(language: str, *, whole: bool) -> List[Tuple[Pattern[str], str]]:
+    """Return what modules say in English, with places for what they put in, and what that is here.
+
+    With C(whole) only what has more than one clause, which is looked for before it is parted. Made when first asked
+    for: a run that finds the service well says none of it.
+    """
     found = []
-    for key, sentence in sentences.items():
+    for key, sentence in CATALOGUES[language].items():
         family, _separator, text = key.partition(".")
-        if family == "said":
+        if family == "said" and (not whole or _CLAUSES.search(key)):
             # What is put in is named once, and is anything.
             places = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>.+)", re.escape(text))
             found.append((re.compile(places, re.DOTALL), sentence))
     return found
-
-
-_SAID = {language: _patterns(sentences) for language, sentences in CATALOGUES.items()}
-# Those of more than one clause are looked for as a whole.
-_WHOLE = {
-    language: _patterns({key: sentence for key, sentence in sentences.items() if _CLAUSES.search(key)})
-    for language, sentences in CATALOGUES.items()
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,23 +88,23 @@ class Words:
     def translated(self, text: object) -> Optional[str]:
         """Return the same, C(None) where a clause has no words here."""
         whole = " ".join(str(text or "").split()).rstrip(" .;")
-        known = self._match(_WHOLE, whole)
+        known = self._match(whole, whole=True)
         if known is not None:
             return known
         told = [self._clause(clause) for clause in _CLAUSES.split(whole)]
         return None if None in told else self.sentences["list.clauses"].join(map(str, told))
 
     def _clause(self, clause: str) -> Optional[str]:
-        known = self._match(_SAID, clause)
+        known = self._match(clause)
         if known is not None:
             return known
         labelled = _LABELLED.fullmatch(clause)
         inner = self._clause(labelled[2]) if labelled else None
         return self.say("label", name=labelled[1], text=inner) if labelled and inner else None
 
-    def _match(self, patterns: Mapping[str, List[Tuple[Pattern[str], str]]], text: str) -> Optional[str]:
+    def _match(self, text: str, *, whole: bool = False) -> Optional[str]:
         """Return the sentence whose pattern all of C(text) fits, with what was put into it."""
-        for pattern, sentence in patterns[self.language]:
+        for pattern, sentence in _patterns(self.language, whole=whole):
             match = pattern.fullmatch(text)
             if match:
                 return sentence.format(**{name: self._put_in(value) for name, value in match.groupdict().items()})
@@ -114,10 +112,10 @@ class Words:
 
     def _put_in(self, value: str) -> str:
         """Return what a module put into a sentence; reasons that have words here are translated too."""
-        whole = self._match(_SAID, value)
+        whole = self._match(value)
         if whole is not None:
             return whole
-        reasons = [self._match(_SAID, each) for each in value.split(", ")]
+        reasons = [self._match(each) for each in value.split(", ")]
         return value if None in reasons else self.sentences["list.comma"].join(map(str, reasons))
 
     def knows(self, family: str, value: Optional[str]) -> bool:
