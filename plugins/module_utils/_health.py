@@ -543,4 +543,9 @@ def ask(
         "attempts": watch.attempts,
         "duration": round(watch.elapsed, 3),
         "login": logged_in,
+        "signs": [
+            {"at": at, "kind": kind, "source": "health probe"}
+            for at, kind in ((watch.last_success_at, "good"), (watch.first_failure_at, "bad"))
+            if at
+        ],
     }

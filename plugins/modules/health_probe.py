@@ -312,6 +312,15 @@ opened:
   returned: success
   type: dict
   sample: null
+signs:
+  description: The last good answer and the first that was none, as O(itsm_nexus.runbook.incident#module:signs).
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - at: "2026-03-02T01:02:03.456Z"
+      kind: bad
+      source: health probe
 python:
   description: What the host's Python calls its compiled code. The controller keeps modules ready for it.
   returned: success
@@ -447,11 +456,6 @@ def _checked(module: AnsibleModule) -> dict | None:
 def _open(module: AnsibleModule, seen: dict) -> dict:
     """Open the incident of an outage that was seen; return what module incident returns, refused or not."""
     values = module.params
-    signs = [
-        {"at": seen[instant], "kind": kind, "source": "health probe"}
-        for instant, kind in (("last_success_at", "good"), ("first_failure_at", "bad"))
-        if seen[instant]
-    ]
     try:
         result = _incident.call(
             state="open",
@@ -459,7 +463,7 @@ def _open(module: AnsibleModule, seen: dict) -> dict:
             run=values["run"],
             maintenance_until=values["maintenance_until"],
             maintenance_reason=values["maintenance_reason"],
-            update=_incident.Update(severity=seen["severity"], signs=signs),
+            update=_incident.Update(severity=seen["severity"], signs=seen["signs"]),
             check_mode=module.check_mode,
         )
     except _incident.IncidentError as error:

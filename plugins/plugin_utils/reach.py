@@ -81,6 +81,8 @@ def look(why: str) -> Dict[str, Any]:
         "attempts": 0,
         "duration": 0.0,
         "login": None,
+        "signs": [],
+        "python": None,
         "opened": None,
         "open_incident": False,
         "maintenance": None,
