@@ -21,7 +21,7 @@ _NEWLINES = "\n\r"
 _BLANKS = " \t\n\r"
 # What a backslash protects within double quotes; before anything else it stands for itself.
 _ESCAPED_IN_QUOTES = '"\\`$'
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _LARGEST = 1024 * 1024
 # A line of the property EnvironmentFiles, as C(systemctl show) writes it.
 _FILE = re.compile(r"(.*) \(ignore_errors=(?:yes|no)\)\Z")
@@ -43,7 +43,7 @@ class _Parser:
 
     def assign(self) -> None:
         name = "".join(self._key).rstrip(_BLANKS)
-        if _NAME.match(name):
+        if NAME.match(name):
             value = "".join(self._value)
             self.values[name] = value[: self._kept] + value[self._kept :].rstrip(_BLANKS)
 

@@ -39,7 +39,6 @@ _SILENT = f"must be on a disk that answers; this one has not within {_DISK_TIMEO
 _PATHS = ("app_dir", "environment_file", "db_path", "log_file", "state_dir", "pid_file")
 _ARGV = re.compile(r"argv\[\]=(.*?) ; ignore_errors=")
 _NUMBER = re.compile(r"[0-9]{1,5}\Z")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _EXPORT = re.compile(r"^[ \t]*export[ \t]+([A-Za-z_]\w*)=", re.MULTILINE)
 
 
@@ -335,7 +334,7 @@ class _Preflight:
         wanted = _absolute(wanted, app_dir=self.config.app_dir)
         used = wanted
         variable = self.config.db_path_variable
-        if variable and not _VARIABLE.fullmatch(variable):
+        if variable and not _environment.NAME.match(variable):
             self.problem("db_path_variable", "must be the name of an environment variable, or empty")
         elif environment.get(variable):
             used = _absolute(environment[variable], app_dir=self.config.app_dir)

@@ -37,7 +37,6 @@ _PROPERTIES = ("LoadState", "ExecStart", "MemoryMax", "Environment", "Environmen
 _TIMEOUT = 60.0
 _UNIT = re.compile(r"[A-Za-z0-9@._:-]+")
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # V8 takes _ for - in its options; a value may follow = or a space.
 _HEAP = re.compile(r"\s*--max[-_]old[-_]space[-_]size(?:=|\s+)\d+")
 _INSTANT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?Z")
@@ -97,7 +96,7 @@ def _checked(dropin: Dropin, *, state: str) -> None:
     if not dropin.memory_max and not dropin.wants_variables:
         raise UnitDropinError("memory_max, max_old_space_size, environment: one of them must be given")
     for name, value in dropin.environment.items():
-        if not _VARIABLE.fullmatch(name) or name == "NODE_OPTIONS" or re.search(r"[\x00-\x1f\"\\]", value):
+        if not _environment.NAME.match(name) or name == "NODE_OPTIONS" or re.search(r"[\x00-\x1f\"\\]", value):
             raise UnitDropinError(
                 f"environment: {name}={value!r} must be a variable other than NODE_OPTIONS, and plain text in one line"
             )
