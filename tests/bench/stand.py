@@ -180,16 +180,12 @@ class Stand:
         variables = folder / "variables.yml"
         variables.touch(mode=0o600)
         variables.write_text(yaml.safe_dump({**self.variables, **changes}), encoding="utf-8")
-        # The second makes every Python that reads its program from a pipe slow, that of a rival's modules too.
-        unwanted = ("ANSIBLE_", "PYTHONUNBUFFERED")
-        environment = {key: value for key, value in os.environ.items() if not key.startswith(unwanted)}
-        environment |= {"LC_ALL": "C.UTF-8", "ITSM_NEXUS_POSTMORTEM_DIR": str(folder / "postmortems")}
         with (folder / "screen").open("w+", encoding="utf-8") as screen:
             started = time.time()
             process = subprocess.Popen(
                 [program, *self.inventory, playbook, "-e", f"@{variables}"],
                 cwd=harness.ROOT,
-                env=environment,
+                env=harness.environment(ITSM_NEXUS_POSTMORTEM_DIR=str(folder / "postmortems")),
                 stdin=subprocess.DEVNULL,
                 stdout=screen,
                 stderr=subprocess.STDOUT,

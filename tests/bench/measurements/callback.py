@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import functools
 import json
-import os
 import shutil
 import subprocess
 import tempfile
@@ -68,8 +67,7 @@ def run(*, asleep: bool) -> dict[str, float]:
         ["ansible-playbook", "-i", "hosts.yml", "-f", "10", "play.yml"],
         cwd=folder,
         env={
-            **{name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")},
-            "LC_ALL": "C.UTF-8",
+            **harness.environment(),
             "ANSIBLE_COLLECTIONS_PATH": str(folder),
             "ANSIBLE_CALLBACKS_ENABLED": "itsm_nexus.runbook.timed",
             "ITSM_NEXUS_POSTMORTEM_DIR": str(folder / "postmortems"),

@@ -6,9 +6,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import time
 from pathlib import Path
 
 import harness
@@ -38,33 +35,16 @@ def hosts() -> Path:
     return inventory
 
 
-def timed(argv: list[str], said: str, folder: Path) -> float:
-    """Return the seconds of a command that has to say C(said) of every host."""
-    started = time.monotonic()
-    done = subprocess.run(
-        argv,
-        cwd=harness.ROOT,
-        env={**os.environ, "LC_ALL": "C.UTF-8", "ITSM_NEXUS_POSTMORTEM_DIR": str(folder)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    seconds = time.monotonic() - started
-    if done.returncode != 0 or said not in done.stdout:
-        raise harness.BenchError(f"{argv[0]} ended with code {done.returncode}: {done.stdout.strip()[-300:]}")
-    return seconds
-
-
 def sweep(inventory: Path, folder: Path) -> float:
     """Look at all hosts; return the seconds beyond those that are allowed beside the ratio."""
     argv = ["ansible-playbook", "-i", str(inventory), "-f", FORKS, "playbooks/outage_detect.yml"]
-    return timed(argv, f"{len(HOSTS)} HOSTS: {len(HOSTS)} healthy", folder) - ALLOWED
+    return harness.timed_ansible(argv, folder, says=f"{len(HOSTS)} HOSTS: {len(HOSTS)} healthy") - ALLOWED
 
 
 def ping(inventory: Path, folder: Path) -> float:
     """Return the seconds that Ansible takes to run its least module on all hosts."""
-    return timed(["ansible", "-i", str(inventory), "-f", FORKS, "itsm_nexus", "-m", "ping"], "pong", folder)
+    argv = ["ansible", "-i", str(inventory), "-f", FORKS, "itsm_nexus", "-m", "ping"]
+    return harness.timed_ansible(argv, folder, says="pong")
 
 
 MEASUREMENTS = [

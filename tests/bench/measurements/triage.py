@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import atexit
 import json
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,25 +45,8 @@ def running() -> Path:
 
 def play(playbook: str, variables: Path, folder: Path) -> float:
     """Run a playbook; return its seconds."""
-    started = time.monotonic()
-    done = subprocess.run(
-        ["ansible-playbook", "-i", "inventories/demo", playbook, "-e", f"@{variables}", "-e", "nexus_incident=INC-1"],
-        cwd=harness.ROOT,
-        # With the last one, Python reads a module from a pipe byte by byte: that is not what is compared here.
-        env={
-            **{name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
-            "LC_ALL": "C.UTF-8",
-            "ITSM_NEXUS_POSTMORTEM_DIR": str(folder),
-        },
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    seconds = time.monotonic() - started
-    if done.returncode != 0:
-        raise harness.BenchError(f"{playbook} ended with code {done.returncode}: {done.stdout.strip()[-300:]}")
-    return seconds
+    told = ["-e", f"@{variables}", "-e", "nexus_incident=INC-1"]
+    return harness.timed_ansible(["ansible-playbook", "-i", "inventories/demo", playbook, *told], folder)
 
 
 def crowded() -> Path:
