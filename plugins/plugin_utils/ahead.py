@@ -88,6 +88,8 @@ class Packer:
         recovers = _GROUP in (source.get("module_defaults") or {})
         if recovers or os.path.realpath(loader.get_basedir()) == _PLAYBOOKS:
             _read(loader, source.get("vars_files") or [])
+            # Containers like to set it. With it, Python reads a module from a pipe byte by byte: 0.3 s each.
+            os.environ.pop("PYTHONUNBUFFERED", None)
             _load()
             # What is loaded by now stays: no worker, and there is one a task, has to look through it for garbage.
             gc.freeze()
@@ -138,8 +140,6 @@ class Packer:
 
 def _load() -> None:
     """Load once what the worker of every task would load for itself: 0.02 s and more for each of dozens."""
-    # Containers like to set it. With it, Python reads a module that comes through a pipe byte by byte: 0.3 s each.
-    os.environ.pop("PYTHONUNBUFFERED", None)
     for loader, names in _PLUGINS:
         for name in names:
             loader.get(name, class_only=True)

@@ -37,6 +37,7 @@ class Measure:
 
 
 bare = prose_steps.bare
+summed_up = prose_steps.summed_up
 upper = prose_steps.upper
 
 
@@ -157,11 +158,6 @@ def cause(words: Words, incident: model.Incident) -> str:
     summary = summed_up(words, incident.cause, incident.cause_summary)
     name = words.name("cause", incident.cause)
     return words.say("label", name=name, text=summary) if summary else name
-
-
-def summed_up(words: Words, named: Optional[str], summary: Optional[str]) -> str:
-    """Return a finding's summary in this language: in its own words where they are known, else by its cause."""
-    return prose_steps.summed_up(words, named, summary)
 
 
 def original(words: Words, named: Optional[str], summary: Optional[str]) -> str:

@@ -49,6 +49,7 @@ print(json.dumps([packed, kept()]))
 # What a worker would load for the least of tasks, before and after.
 LOADING = """
 import os, sys
+from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import init_plugin_loader
 init_plugin_loader([])
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import ahead
@@ -59,7 +60,9 @@ def loaded():
     return {kind for kind in kinds for name in sys.modules if name.startswith(kind)}
 
 before = loaded()
-ahead._load()
+packer = ahead.Packer()
+packer.play({"module_defaults": {"group/itsm_nexus.runbook.host": {}}}, DataLoader())
+packer.end()
 print(len(loaded()), len(before), os.environ.get("PYTHONUNBUFFERED"))
 """
 
