@@ -18,12 +18,28 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterator, Sequence
 
 import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def on_screen(argv: Sequence[str | Path], *, timeout: float, **more: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end; what it showed, errors too, is in C(stdout) and in the report of a test that fails."""
+    done = subprocess.run(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=timeout,
+        **more,
+    )
+    print(done.stdout)
+    return done
 
 
 def free_port() -> int:
@@ -185,18 +201,12 @@ class Service:
         variables.write_text(yaml.safe_dump({**self.variables(), **changes}), encoding="utf-8")
         postmortems = self.folder / "postmortems"
         environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
-        done = subprocess.run(
+        done = on_screen(
             ["ansible-playbook", "-i", ROOT / "inventories" / "demo", playbook, "-e", f"@{variables}", *arguments],
             cwd=project,
             env={**environment, "LC_ALL": "C.UTF-8", "ITSM_NEXUS_POSTMORTEM_DIR": str(postmortems)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
             timeout=300,
         )
-        print(done.stdout)
         return Run(rc=done.returncode, screen=done.stdout, postmortems=postmortems)
 
 

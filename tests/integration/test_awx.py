@@ -17,6 +17,8 @@ import pytest
 import yaml
 from awx_server import Awx, described
 
+from .conftest import on_screen
+
 ROOT = Path(__file__).resolve().parents[2]
 ORGANIZATION = "ITSM-Sec Nexus"
 
@@ -71,19 +73,13 @@ class Controller:
             CONTROLLER_HOST=self.awx.url,
             CONTROLLER_OAUTH_TOKEN="of-the-test",
         )
-        done = subprocess.run(
-            ["ansible-playbook", "playbooks/awx_configure.yml", "-e", yaml.safe_dump(changes, default_flow_style=True)],
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            timeout=600,
-        )
-        print(done.stdout)
-        return done
+        argv = [
+            "ansible-playbook",
+            "playbooks/awx_configure.yml",
+            "-e",
+            yaml.safe_dump(changes, default_flow_style=True),
+        ]
+        return on_screen(argv, cwd=ROOT, env=environment, timeout=600)
 
     def succeed(self, **changes: Any) -> str:
         done = self.configure(**changes)

@@ -13,14 +13,13 @@ import json
 import os
 import re
 import socket
-import subprocess
 from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
 import yaml
 
-from .conftest import ROOT, Run, Service, free_port
+from .conftest import ROOT, Run, Service, free_port, on_screen
 
 HOSTS = [f"itsm-{number:02}.example.com" for number in range(1, 61)]
 BROKEN, UNREACHABLE, HANGING, HEALTHY = HOSTS[:5], HOSTS[5:7], HOSTS[7], HOSTS[8:]
@@ -81,19 +80,8 @@ class Fleet:
         handed = {"outage_recover_unreachable_dir": str(self.folder / "unreachable"), **variables}
         command = ["ansible-playbook", "-i", hosts, "-f", "20", f"playbooks/{playbook}.yml", *arguments]
         with contextlib.closing(HangingDisk(self.folder / "disk")) as disk:
-            done = subprocess.run(
-                [*command, "-e", json.dumps(handed)],
-                cwd=ROOT,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                check=False,
-                timeout=1200,
-                preexec_fn=disk.mount,
-            )
-        print(done.stdout)
+            argv = [*command, "-e", json.dumps(handed)]
+            done = on_screen(argv, cwd=ROOT, env=environment, timeout=1200, preexec_fn=disk.mount)
         return Run(rc=done.returncode, screen=done.stdout, postmortems=postmortems)
 
 

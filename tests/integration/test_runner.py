@@ -11,13 +11,12 @@ import json
 import os
 import shutil
 import stat
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .conftest import Service
+from .conftest import Service, on_screen
 from .test_recovery import checkout
 
 # A name with a dot, as those of real hosts have.
@@ -90,17 +89,11 @@ class Awx:
         )
         (job / "env" / "envvars").write_text(json.dumps(self.environment(job)), encoding="utf-8")
         kept = ("PATH", "USER")
-        done = subprocess.run(
+        done = on_screen(
             ["ansible-runner", "run", job, "-p", f"playbooks/{playbook}.yml", "-i", "this"],
             env={**{key: value for key, value in os.environ.items() if key in kept}, "LC_ALL": "C.UTF-8"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
             timeout=300,
         )
-        print(done.stdout)
         launched = Job(self.folder / f"artifacts_{number}", done.returncode)
         # AWX keeps what it was told; the container goes.
         (job / "artifacts" / "this").rename(launched.folder)
