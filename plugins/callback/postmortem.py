@@ -73,13 +73,14 @@ options:
         key: progress
 """
 
+import dataclasses
 import functools
 import os
 import secrets
 import threading
 import time
 import traceback
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, TypeVar
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple, TypeVar
 
 from ansible import constants, context
 from ansible.plugins.callback import CallbackBase
@@ -142,6 +143,30 @@ def _guarded(method: _Method) -> _Method:
     return guarded  # type: ignore[return-value]
 
 
+@dataclasses.dataclass(frozen=True)
+class _Task:
+    """What a task is on every host, without anything that was filled in at run time: C(identity) is recorded."""
+
+    uuid: str
+    action: str
+    module: Optional[str]
+    identity: Mapping[str, Optional[str]]
+    # Kept, so that no other part of a playbook gets its place in memory, by which it is known.
+    parent: Any
+
+    @classmethod
+    def of(cls, task: Any) -> _Task:
+        action, source = _action(task), task.get_ds()
+        name = whitelist.static(source.get("name") if isinstance(source, dict) else None)
+        return cls(
+            uuid=str(task._uuid),
+            action=action,
+            module=whitelist.own_module(action),
+            identity={"task": name, "role": _role(task), "action": action},
+            parent=task._parent,
+        )
+
+
 class CallbackModule(CallbackBase):  # type: ignore[misc]
     """Events in, file out."""
 
@@ -158,6 +183,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._open = False
         self._recorder: Optional[folder.Recorder] = None
         self._started: Dict[Tuple[str, str], Tuple[float, float]] = {}
+        self._tasks: Dict[Tuple[str, int], _Task] = {}
         self._language: Optional[str] = None
         self._timezone: Optional[str] = None
         self._watch = progress.Watch(self._say_progress)
@@ -181,36 +207,41 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def v2_playbook_on_play_start(self, play: Any) -> None:
         source = play.get_ds()
         self._packer.play(source, play.get_loader())
+        self._tasks = {}
         self._record(kind="play_start", name=whitelist.static(source.get("name") if isinstance(source, dict) else None))
 
     @_guarded
     def v2_runner_on_start(self, host: Any, task: Any) -> None:
-        self._packer.begun(_action(task))
-        key = (host.get_name(), str(task._uuid))
+        known = self._known(task)
+        if known.module:
+            self._packer.begun(known.module)
+        key = (host.get_name(), known.uuid)
         self._started[key] = (time.time(), time.monotonic())
-        if _action(task) not in _ASKING:
-            self._watch.started(key, host.get_name(), _static_name(task))
-        if whitelist.own_module(_action(task)):
-            self._record(kind="started", host=host.get_name(), **_identity(task))
+        if known.action not in _ASKING:
+            self._watch.started(key, host.get_name(), known.identity["task"])
+        if known.module:
+            self._record(kind="started", host=host.get_name(), **known.identity)
 
     @_guarded
     def v2_runner_on_ok(self, result: Any) -> None:
         host, task = _whose(result)
-        action = _action(task)
-        if not whitelist.own_module(action) and action not in _PUBLISHING:
+        known = self._known(task)
+        if not known.module and known.action not in _PUBLISHING:
             # Nothing of what it answered is recorded, and to ask for it would cost more than all the rest.
-            event = {**_identity(task), "status": "changed" if result.is_changed() else "ok"}
+            event = {**known.identity, "status": "changed" if result.is_changed() else "ok"}
             hidden = {"hidden": True} if task.no_log else {}
-            self._record(kind="task", host=host, **event, **self._clocked(host, task), **hidden)
+            self._record(kind="task", host=host, **event, **self._clocked(host, known), **hidden)
             return
         fields = _fields(result)
-        self._packer.ended(action, fields)
-        summary = whitelist.pick(whitelist.SUMMARY, _published(task, fields).get(whitelist.SUMMARY_KEY) or {})
+        if known.module:
+            self._packer.ended(known.module, fields)
+        published = {} if known.module else _published(task, fields)
+        summary = whitelist.pick(whitelist.SUMMARY, published.get(whitelist.SUMMARY_KEY) or {})
         if summary:
             self._record(kind="summary", data=summary)
-        verdict = _verdict(task, fields, host)
-        if verdict is not None:
-            self._clocked(host, task)
+        verdict = whitelist.pick(whitelist.OUTCOME, (published.get(whitelist.OUTCOME_KEY) or {}).get(host))
+        if isinstance(verdict, dict):
+            self._clocked(host, known)
             self._record(kind="outcome", host=host, data=verdict)
             self._language = verdict.get("language") or self._language
             self._timezone = verdict.get("timezone") or self._timezone
@@ -225,12 +256,13 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     @_guarded
     def v2_runner_on_skipped(self, result: Any) -> None:
         host, task = _whose(result)
-        self._clocked(host, task)
+        self._clocked(host, self._known(task))
 
     @_guarded
     def v2_runner_on_unreachable(self, result: Any) -> None:
         host, task = _whose(result)
-        self._record(kind="unreachable", host=host, **_identity(task), **self._clocked(host, task))
+        known = self._known(task)
+        self._record(kind="unreachable", host=host, **known.identity, **self._clocked(host, known))
 
     @_guarded
     def v2_runner_retry(self, result: Any) -> None:
@@ -238,7 +270,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._record(
             kind="retry",
             host=host,
-            **_identity(task),
+            **self._known(task).identity,
             attempts=whitelist.pick(whitelist.NUMBER, fields.get("attempts")),
         )
 
@@ -258,26 +290,35 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._packer.run_ended()
 
     def _task(self, host: str, task: Any, fields: Dict[str, Any], status: str) -> None:
-        event: Dict[str, Any] = {"host": host, **_identity(task), "status": status, **self._clocked(host, task)}
+        known = self._known(task)
+        event: Dict[str, Any] = {"host": host, **known.identity, "status": status, **self._clocked(host, known)}
         if _hidden(task, fields):
             self._record(kind="task", **event, hidden=True)
             return
         # Of a loop over a module of ours each turn is told: what it did stands nowhere else.
-        for turn in _turns(str(event["action"]), fields):
+        for turn in _turns(known, fields):
             if turn.get("skipped"):
                 continue
             told = dict(event) if turn is fields else {**event, "status": _status_of_turn(turn, status)}
-            data = whitelist.of_result(str(event["action"]), turn)
+            data = whitelist.of_result(known.action, turn)
             if data:
                 told["data"] = data
             if told["status"] in ("failed", "ignored"):
-                told["msg"] = _reason(task, str(event["action"]), turn)
+                told["msg"] = _reason(task, known, turn)
             self._record(kind="task", **told)
             event.pop("duration", None)
 
-    def _clocked(self, host: str, task: Any) -> Dict[str, Any]:
-        began = self._started.pop((host, str(task._uuid)), None)
-        self._watch.ended((host, str(task._uuid)))
+    def _known(self, task: Any) -> _Task:
+        """Return what is the same for a task on every host; a role that is used twice has one task in two places."""
+        key = (str(task._uuid), id(task._parent))
+        known = self._tasks.get(key)
+        if known is None:
+            known = self._tasks[key] = _Task.of(task)
+        return known
+
+    def _clocked(self, host: str, task: _Task) -> Dict[str, Any]:
+        began = self._started.pop((host, task.uuid), None)
+        self._watch.ended((host, task.uuid))
         if began is None:
             return {}
         return {"start": _clock.iso(began[0]), "duration": round(time.monotonic() - began[1], 3)}
@@ -431,15 +472,10 @@ def _action(task: Any) -> str:
     return named if whitelist.own_module(named) else str(task.resolved_action or named)
 
 
-def _static_name(task: Any) -> Optional[str]:
-    source = task.get_ds()
-    return whitelist.static(source.get("name") if isinstance(source, dict) else None)
-
-
-def _turns(action: str, fields: Dict[str, Any]) -> List[Dict[str, Any]]:
+def _turns(task: _Task, fields: Dict[str, Any]) -> List[Dict[str, Any]]:
     """Return the results of a loop's turns, that of the task itself where it does not loop or is not ours."""
     turns = fields.get("results")
-    if not whitelist.own_module(action) or not isinstance(turns, list) or not turns:
+    if not task.module or not isinstance(turns, list) or not turns:
         return [fields]
     return [turn for turn in turns if isinstance(turn, dict)]
 
@@ -448,15 +484,6 @@ def _status_of_turn(turn: Dict[str, Any], status: str) -> str:
     if turn.get("failed"):
         return status if status in ("failed", "ignored") else "failed"
     return "changed" if turn.get("changed") else "ok"
-
-
-def _identity(task: Any) -> Dict[str, Any]:
-    """Return what a task is, without anything that was filled in at run time."""
-    return {
-        "task": _static_name(task),
-        "role": _role(task),
-        "action": _action(task),
-    }
 
 
 def _role(task: Any) -> Optional[str]:
@@ -481,25 +508,20 @@ def _hidden(task: Any, fields: Dict[str, Any]) -> bool:
 
 def _published(task: Any, fields: Dict[str, Any]) -> Dict[str, Any]:
     """Return what a task publishes with set_stats."""
-    if _action(task) not in _PUBLISHING or _hidden(task, fields):
+    if _hidden(task, fields):
         return {}
     published: Dict[str, Any] = (fields.get("ansible_stats") or {}).get("data") or {}
     return published
 
 
-def _verdict(task: Any, fields: Dict[str, Any], host: str) -> Optional[Dict[str, Any]]:
-    verdict = (_published(task, fields).get(whitelist.OUTCOME_KEY) or {}).get(host)
-    return whitelist.pick(whitelist.OUTCOME, verdict) if isinstance(verdict, dict) else None
-
-
-def _reason(task: Any, action: str, fields: Dict[str, Any]) -> Optional[str]:
+def _reason(task: Any, known: _Task, fields: Dict[str, Any]) -> Optional[str]:
     """Return why a task failed, where that may be told: what a module of ours says, or constant words of a playbook."""
-    if whitelist.own_module(action):
+    if known.module:
         return whitelist.pick(whitelist.TEXT, fields.get("msg")) if _module_speaks(fields) else None
-    source, key = task.get_ds(), _STATIC_MESSAGES.get(action)
+    source, key = task.get_ds(), _STATIC_MESSAGES.get(known.action)
     if key is None or not isinstance(source, dict):
         return None
-    arguments = source.get(action) or source.get(action.rsplit(".", 1)[-1])
+    arguments = source.get(known.action) or source.get(known.action.rsplit(".", 1)[-1])
     return whitelist.static(arguments.get(key)) if isinstance(arguments, dict) else None
 
 

@@ -12,8 +12,8 @@ import time
 
 def iso(seconds: float) -> str:
     """Return the instant C(seconds) (float seconds since the epoch) as C(2026-03-02T01:02:03.456Z)."""
-    moment = datetime.datetime.fromtimestamp(seconds, tz=datetime.timezone.utc)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    moment = datetime.datetime.fromtimestamp(seconds, tz=datetime.timezone.utc).replace(tzinfo=None)
+    return moment.isoformat(timespec="milliseconds") + "Z"
 
 
 def now() -> str:

@@ -73,7 +73,7 @@ class Packer:
     """Packs each module once; one process at a time."""
 
     def __init__(self) -> None:
-        self._known: List[str] = []
+        self._known: Set[str] = set()
         self._ours = False
         self._pythons: Set[str] = set()
         self._children: List[int] = []
@@ -95,23 +95,21 @@ class Packer:
             gc.freeze()
             if _SUPPORTED and not self._ours:
                 self._ours = True
-                self._known += packs.lay()
+                self._known.update(packs.lay())
         if recovers:
             self._pack([FIRST])
 
-    def begun(self, action: str) -> None:
-        """Pack what usually follows a task's module; call it when that task begins."""
-        name = whitelist.own_module(action)
-        if name:
-            self._known.append(name)
-            self._pack(FOLLOWERS.get(name, ()))
+    def begun(self, module: str) -> None:
+        """Pack what usually follows a module of ours; call it when a task with it begins."""
+        self._known.add(module)
+        self._pack(FOLLOWERS.get(module, ()))
 
-    def ended(self, action: str, fields: Mapping[str, Any]) -> None:
+    def ended(self, module: str, fields: Mapping[str, Any]) -> None:
         """Note what a host runs its modules with, and stop where nothing follows: the service is well.
 
-        Call it with the result of a task that went well.
+        Call it with the result of a module of ours that went well.
         """
-        if whitelist.own_module(action) != FIRST:
+        if module != FIRST:
             return
         if fields.get("python"):
             self._pythons.add(str(fields["python"]))
@@ -120,7 +118,7 @@ class Packer:
 
     def _pack(self, names: Sequence[str]) -> None:
         fresh = [name for name in names if name not in self._known]
-        self._known += fresh
+        self._known.update(fresh)
         if fresh and _SUPPORTED:
             self._children.append(_fork(fresh))
 

@@ -52,6 +52,8 @@ VERSION = 1
 
 Event = Dict[str, Any]
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
 _LOOKS = ("detection", "verification")
 
 # Actions that are no step of anybody's work as long as they succeed.
@@ -63,7 +65,7 @@ _PLUMBING = (
 
 def encode(event: Mapping[str, Any]) -> bytes:
     """Return C(event) as one line of a timeline."""
-    return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"
+    return _ENCODER.encode(event).encode("utf-8", "replace") + b"\n"
 
 
 def decode(data: bytes) -> List[Event]:

@@ -19,6 +19,7 @@ from typing import Any, Dict, Mapping, Optional, Tuple, Union
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _plain, _redact
 
 COLLECTION = "itsm_nexus.runbook"
+_PREFIX = COLLECTION + "."
 
 TEXT_LIMIT = 600
 LIST_LIMIT = 50
@@ -351,8 +352,7 @@ def of_result(action: str, result: Mapping[str, Any]) -> Dict[str, Any]:
 
 def own_module(action: str) -> Optional[str]:
     """Return the short name of C(action) where it is a module of this collection, else C(None)."""
-    prefix = COLLECTION + "."
-    return action[len(prefix) :] if action.startswith(prefix) else None
+    return action[len(_PREFIX) :] if action.startswith(_PREFIX) else None
 
 
 def _pick(kind: Kind, value: object) -> Any:

@@ -213,6 +213,7 @@ def _zone(timezone: Optional[str]) -> Optional[datetime.tzinfo]:
         return None
 
 
+@functools.lru_cache(maxsize=4096)
 def _moment(at: Optional[str]) -> Optional[datetime.datetime]:
     try:
         return datetime.datetime.strptime(at or "", "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=datetime.timezone.utc)
