@@ -229,6 +229,7 @@ _RULES: Tuple[_Rule, ...] = (
     _Rule(("$2",), re.compile(r"\$2[abxy]?\$\d\d\$[./A-Za-z0-9]{53}"), MASK),
     _Rule(("$argon2", "$scrypt"), re.compile(r"\$(?:argon2\w{0,2}|scrypt)\$[\w$./+=,-]{20,500}"), MASK),
 )
+_WORDS = tuple(dict.fromkeys(word for rule in _RULES for word in rule.words))
 
 
 def _without_beheaded_keys(text: str) -> str:
@@ -324,20 +325,18 @@ class Redactor:
         if "PRIVATE KEY" in text:
             text = _without_beheaded_keys(_WHOLE_KEY.sub(MASK, text))
         lowered = text.lower()
-        rules = [rule for rule in _RULES if any(word in lowered for word in rule.words)]
-        if not rules:
-            return text
         # Most lines of a log hold no such word, and to see that is much quicker than to try the patterns.
-        return "\n".join(self._line(line, rules) for line in _LINES.split(text))
+        words = [word for word in _WORDS if word in lowered]
+        return "\n".join(self._line(line, words) for line in _LINES.split(text)) if words else text
 
     @staticmethod
-    def _line(line: str, rules: Sequence[_Rule]) -> str:
+    def _line(line: str, words: Sequence[str]) -> str:
         lowered = line.lower()
-        for rule in rules:
-            for word in rule.words:
-                if word in lowered:
+        held = {word for word in words if word in lowered}
+        if held:
+            for rule in _RULES:
+                if not held.isdisjoint(rule.words):
                     line = rule.pattern.sub(rule.replacement, line)
-                    break
         return line
 
     def argv(self, arguments: List[str]) -> List[str]:
