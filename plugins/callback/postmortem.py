@@ -102,8 +102,11 @@ _Method = TypeVar("_Method", bound=Callable[..., None])
 
 _CORE = tuple(int(part) for part in ansible_version.split(".")[:2])
 
-# Events kept of a run that has not opened an incident (yet).
+# Writings kept of a run that has not opened an incident (yet).
 _BACKLOG = 2000
+
+# Seconds that a task of others, which went well, waits to be written together with what comes after it.
+_TOGETHER = 1.0
 
 # Tasks that ask somebody: a line in between would stand in the answer.
 _ASKING = ("ansible.builtin.pause", "pause")
@@ -180,6 +183,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self.lock = threading.RLock()
         self._run: Optional[str] = None
         self._lines: List[bytes] = []
+        self._waiting: List[timeline.Event] = []
+        self._written_at = 0.0
         self._open = False
         self._recorder: Optional[folder.Recorder] = None
         self._started: Dict[Tuple[str, str], Tuple[float, float]] = {}
@@ -193,7 +198,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def v2_playbook_on_start(self, playbook: Any) -> None:
         self._close()
         self._run = f"{_clock.compact(time.time())}-{secrets.token_hex(3)}"
-        self._lines, self._open, self._started = [], False, {}
+        self._lines, self._waiting, self._open, self._started = [], [], False, {}
         self._language = self._timezone = None
         self._watch.begin(float(self.get_option("progress")))
         self._record(
@@ -230,7 +235,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             # Nothing of what it answered is recorded, and to ask for it would cost more than all the rest.
             event = {**known.identity, "status": "changed" if result.is_changed() else "ok"}
             hidden = {"hidden": True} if task.no_log else {}
-            self._record(kind="task", host=host, **event, **self._clocked(host, known), **hidden)
+            self._record(kind="task", waits=True, host=host, **event, **self._clocked(host, known), **hidden)
             return
         fields = _fields(result)
         if known.module:
@@ -323,14 +328,20 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             return {}
         return {"start": _clock.iso(began[0]), "duration": round(time.monotonic() - began[1], 3)}
 
-    def _record(self, *, kind: str, **keys: Any) -> None:
+    def _record(self, *, kind: str, waits: bool = False, **keys: Any) -> None:
+        """Write an event; one that C(waits) may be lost with the controller: what comes after it says more."""
         if self._run is None:
             return
         event: timeline.Event = {"v": timeline.VERSION, "at": _clock.now(), "run": self._run, "kind": kind, **keys}
-        line = timeline.encode(event)
-        self._lines.append(line)
+        self._waiting.append(event)
+        if waits and time.monotonic() - self._written_at < _TOGETHER:
+            return
+        self._written_at = time.monotonic()
+        data = b"".join(map(timeline.encode, self._waiting))
+        self._waiting = []
+        self._lines.append(data)
         if self._recorder:
-            self._append(line, durable=kind in ("outcome", "stats") or timeline.opens(event))
+            self._append(data, durable=kind in ("outcome", "stats") or timeline.opens(event))
         elif timeline.opens(event) and not self._open:
             self._open = True
             if not context.CLIARGS.get("check"):
