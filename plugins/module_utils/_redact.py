@@ -18,7 +18,7 @@ import dataclasses
 import json
 import re
 import urllib.parse
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Match, Pattern, Sequence, Set, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Match, Sequence, Set, Tuple, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _plain
 
@@ -85,10 +85,13 @@ def _inserted(match: Match[str]) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Rule:
-    """A pattern, what replaces what it finds, and words (in lower case) without one of which it finds nothing."""
+    """A pattern, what replaces what it finds, and words (in lower case) without one of which it finds nothing.
+
+    It is compiled when one of its words is first found, as most runs meet none.
+    """
 
     words: Sequence[str]
-    pattern: Pattern[str]
+    pattern: str
     replacement: Union[str, Callable[[Match[str]], str]]
 
 
@@ -105,71 +108,67 @@ _NAME_WORDS = (
 )
 
 _RULES: Tuple[_Rule, ...] = (
-    _Rule(("eyj",), re.compile(r"(?<![\w-])[\w-]{8,}\.[\w-]{2,}(?:\.[\w-]*)?"), _token),
+    _Rule(("eyj",), r"(?<![\w-])[\w-]{8,}\.[\w-]{2,}(?:\.[\w-]*)?", _token),
     # HTTP: Authorization with its scheme, cookies with all their pairs, and both as Node's raw headers.
     _Rule(
         ("authorization",),
-        re.compile(
+        (
             r"(?i)(authorization" + _QUOTE + r"\s{0,4}[:=]\s{0,4}" + _QUOTE + r")"
             r"""(?:digest\s[^\r\n]+|(?:[a-z][\w-]{2,20}\s{1,4})?[^\s"'\\,]+)"""
         ),
         r"\1" + MASK,
     ),
-    _Rule(("bearer", "basic"), re.compile(r"(?i)\b(bearer|basic)(\s{1,4})[\w.~+/-]{8,}=*"), r"\1\2" + MASK),
+    _Rule(("bearer", "basic"), r"(?i)\b(bearer|basic)(\s{1,4})[\w.~+/-]{8,}=*", r"\1\2" + MASK),
     _Rule(
         ("cookie",),
-        re.compile(r"""(?i)(cookie""" + _QUOTE + r"""\s{0,4}:\s{0,4}""" + _QUOTE + r""")[^"'\r\n]+"""),
+        r"""(?i)(cookie""" + _QUOTE + r"""\s{0,4}:\s{0,4}""" + _QUOTE + r""")[^"'\r\n]+""",
         r"\1" + MASK,
     ),
     _Rule(
         ("authorization", "cookie", "key", "token"),
-        re.compile(
-            r"""(?i)((?:authorization|cookie|api-key|-token)\\{0,8}["'],\s{0,4})(?:""" + _QUOTED + r")", re.MULTILINE
-        ),
+        (r"""(?im)((?:authorization|cookie|api-key|-token)\\{0,8}["'],\s{0,4})(?:""" + _QUOTED + r")"),
         r"\1" + MASK,
     ),
     # Cookies that a program has read already.
-    _Rule(("cookies",), re.compile(r"(?i)(cookies" + _QUOTE + r"\s{0,4}[:=]\s{0,4}[{\[])[^}\]\n]+"), r"\1" + MASK),
+    _Rule(("cookies",), r"(?i)(cookies" + _QUOTE + r"\s{0,4}[:=]\s{0,4}[{\[])[^}\]\n]+", r"\1" + MASK),
     # URLs with credentials: the password, or the whole of what stands there without one. People leave @ and / in their
     # passwords as they are; digits and a slash are a port.
     _Rule(
         ("://",),
-        re.compile(r"""(://[^\s/:@"'?#\[]{0,200}:)(?!\[redacted\]|\d{1,5}[/?#])[^\s"'<>]{1,1000}@"""),
+        r"""(://[^\s/:@"'?#\[]{0,200}:)(?!\[redacted\]|\d{1,5}[/?#])[^\s"'<>]{1,1000}@""",
         r"\1" + MASK + "@",
     ),
-    _Rule(("://",), re.compile(r"""(://)(?!\[redacted\]@)[^\s/:@"'?#]{1,1000}@"""), r"\1" + MASK + "@"),
+    _Rule(("://",), r"""(://)(?!\[redacted\]@)[^\s/:@"'?#]{1,1000}@""", r"\1" + MASK + "@"),
     _Rule(
         ("insert into", "replace into"),
-        re.compile(
+        (
             r"(?i)(?P<before>(?:insert|replace) into [^()\n]{1,200}"
             r"\((?P<columns>[^()\n]{1,4000})\)\s{1,4}values\s{0,4})(?P<values>\([^\n]{0,20000})"
         ),
         _inserted,
     ),
-    _Rule(("bindings",), re.compile(r"(?i)(bindings\W{1,4}?\[)(?!\[redacted\])[^\]\n]+"), r"\1" + MASK),
-    _Rule(_NAME_WORDS, re.compile(r"(<[\w:.-]{0,60}?" + _TELLING + r">)[^<\n]+"), r"\1" + MASK),
+    _Rule(("bindings",), r"(?i)(bindings\W{1,4}?\[)(?!\[redacted\])[^\]\n]+", r"\1" + MASK),
+    _Rule(_NAME_WORDS, r"(<[\w:.-]{0,60}?" + _TELLING + r">)[^<\n]+", r"\1" + MASK),
     _Rule(
         ("passw", "passphrase", "identified"),
-        re.compile(r"((?i:passw(?:or)?d|passphrase|identified\s{1,4}by)\s{1,4})(?:" + _QUOTED + r")"),
+        r"((?i:passw(?:or)?d|passphrase|identified\s{1,4}by)\s{1,4})(?:" + _QUOTED + r")",
         r"\1" + MASK,
     ),
     # Names that tell in the query of a URL alone.
     _Rule(
         ("key=", "auth=", "sig=", "hmac=", "otp=", "pin="),
-        re.compile(r"""(?i)([?&](?:key|auth|sig|hmac|otp|pin)=)(?!\[redacted\])[^\s&#"'\\]+"""),
+        r"""(?i)([?&](?:key|auth|sig|hmac|otp|pin)=)(?!\[redacted\])[^\s&#"'\\]+""",
         r"\1" + MASK,
     ),
     # Programs that take a password with a letter.
     _Rule(
         ("-u", "--user", "--proxy-user"),
-        re.compile(
-            r"""((?<![\w-])(?:-[uU]|--(?:proxy-)?user)[ =]{0,2}["']?[^\s:"']{1,100}:)(?!\[redacted\])[^\s"']+"""
-        ),
+        (r"""((?<![\w-])(?:-[uU]|--(?:proxy-)?user)[ =]{0,2}["']?[^\s:"']{1,100}:)(?!\[redacted\])[^\s"']+"""),
         r"\1" + MASK,
     ),
     _Rule(
         ("sshpass", "mysql", "redis-cli"),
-        re.compile(
+        (
             r"(\bsshpass\s{1,4}-p\s{0,4}|\bmysql\w{0,10}\s(?:[^\n]{0,200}?\s)?-p|"
             r"\bredis-cli\s(?:[^\n]{0,200}?\s)?-a\s{0,4})(?!\[redacted\])[^\s]+"
         ),
@@ -178,18 +177,18 @@ _RULES: Tuple[_Rule, ...] = (
     # A line of an environment file: nothing but a blank ends its value.
     _Rule(
         _NAME_WORDS,
-        re.compile(r"""(?m)^([ \t]{0,8}(?:export[ \t])?\w{0,80}?""" + _TELLING + r"""=)(?!["'\\]|\[redacted\])\S+"""),
+        r"""(?m)^([ \t]{0,8}(?:export[ \t])?\w{0,80}?""" + _TELLING + r"""=)(?!["'\\]|\[redacted\])\S+""",
         r"\1" + MASK,
     ),
     # NAME=value, "name": "value", name: value, --name value.
     _Rule(
         _NAME_WORDS,
-        re.compile(r"(" + _TELLING + _QUOTE + _SEPARATOR + _OPENING + r")(?:" + _VALUE + r")"),
+        r"(" + _TELLING + _QUOTE + _SEPARATOR + _OPENING + r")(?:" + _VALUE + r")",
         r"\1" + MASK,
     ),
     _Rule(
         _NAME_WORDS,
-        re.compile(
+        (
             r"((?<![\w-])--?[\w-]{0,40}?" + _TELLING + r"\s{1,4})"
             r"(?:" + _QUOTED + r"|(?!\[redacted\])[^\s-]\S*)"
         ),
@@ -198,7 +197,7 @@ _RULES: Tuple[_Rule, ...] = (
     # Tokens that give themselves away, and hashes of passwords.
     _Rule(
         ("akia", "asia", "gh", "glpat", "glptt", "gldt", "glrt", "xox", "xapp-", "k_", "sk-", "npm_", "aiza", "ya29."),
-        re.compile(
+        (
             r"\b(?:A(?:KI|SI)A[0-9A-Z]{16}|gh[pousr]_\w{20,}|github_pat_\w{20,}|gl(?:pat|ptt|dt|rt)-[\w-]{16,}|"
             r"(?:xox[abeprs]|xapp)-[\w-]{10,}|[sr]k_(?:live|test)_\w{10,}|sk-[\w-]{20,}|npm_\w{30,}|AIza[\w-]{30,}|"
             r"ya29\.[\w-]{20,})"
@@ -207,7 +206,7 @@ _RULES: Tuple[_Rule, ...] = (
     ),
     _Rule(
         ("sg.", "hvs.", "hvb.", "pypi-", "_v1_", "whsec_", "age-secret-key-"),
-        re.compile(
+        (
             r"\b(?:SG\.[\w-]{16,}\.[\w-]{16,}|hv[sb]\.[\w-]{20,}|pypi-[\w-]{16,}|do[opr]_v1_\w{40,}|"
             r"whsec_[\w+/=-]{16,}|AGE-SECRET-KEY-1\w{20,})"
         ),
@@ -216,18 +215,16 @@ _RULES: Tuple[_Rule, ...] = (
     # Addresses that are their own key: whoever has them may post there.
     _Rule(
         ("hooks.", "webhook"),
-        re.compile(
-            r"(?i)\b(hooks\.slack\.com/\w{1,20}/|discord(?:app)?\.com/api/webhooks/|webhook\.office\.com/)[\w/@-]+"
-        ),
+        (r"(?i)\b(hooks\.slack\.com/\w{1,20}/|discord(?:app)?\.com/api/webhooks/|webhook\.office\.com/)[\w/@-]+"),
         r"\1" + MASK,
     ),
     _Rule(
         ("$1$", "$5$", "$6$", "$y$", "$7$", "pbkdf2"),
-        re.compile(r"(?:\$[1567y]\$|\bpbkdf2[\w:-]{0,20}\$)[\w$./+=-]{20,500}"),
+        r"(?:\$[1567y]\$|\bpbkdf2[\w:-]{0,20}\$)[\w$./+=-]{20,500}",
         MASK,
     ),
-    _Rule(("$2",), re.compile(r"\$2[abxy]?\$\d\d\$[./A-Za-z0-9]{53}"), MASK),
-    _Rule(("$argon2", "$scrypt"), re.compile(r"\$(?:argon2\w{0,2}|scrypt)\$[\w$./+=,-]{20,500}"), MASK),
+    _Rule(("$2",), r"\$2[abxy]?\$\d\d\$[./A-Za-z0-9]{53}", MASK),
+    _Rule(("$argon2", "$scrypt"), r"\$(?:argon2\w{0,2}|scrypt)\$[\w$./+=,-]{20,500}", MASK),
 )
 _WORDS = tuple(dict.fromkeys(word for rule in _RULES for word in rule.words))
 
@@ -336,7 +333,7 @@ class Redactor:
         if held:
             for rule in _RULES:
                 if not held.isdisjoint(rule.words):
-                    line = rule.pattern.sub(rule.replacement, line)
+                    line = re.sub(rule.pattern, rule.replacement, line)
         return line
 
     def argv(self, arguments: List[str]) -> List[str]:
