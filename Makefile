@@ -22,6 +22,10 @@ PYTHON_PROGRAMS = $$(git grep -lE '^\#!.*python' -- ':!*.py')
 # What Python 3.9 brought and is asked for before it is used, and a field whose name is that of a function of Python 2.
 GUARDED := $(addprefix --exclude ,os.pidfd_open signal.pidfd_send_signal file)
 
+# Drills of minutes each, about what few changes touch: make nightly runs them, and SCENARIO=name one of them.
+LONG_DRILLS := controller_timer other_service
+DRILLS = $(filter-out $(LONG_DRILLS),$(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
+
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | sort | expand -t 14
 
@@ -59,11 +63,11 @@ integration: $(VENV)/test.stamp $(VENV)/eda.stamp ## Playbooks and rulebooks aga
 
 molecule: $(VENV)/test.stamp ## Drills on real systemd hosts, minutes; SCENARIO=name for one
 	molecule/hosts/install
-	$(WITH_PATH) molecule/run $(SCENARIO)
+	$(WITH_PATH) molecule/run $(or $(SCENARIO),$(DRILLS))
 
-nightly: coverage cores sanity release ## What takes too long for every change: more gates, drills with all their waiting and on Debian 12
+nightly: coverage cores sanity release ## What takes too long for every change: more gates, long drills with all their waiting, some on Debian 12
 	molecule/hosts/install
-	DRILL_THOROUGH=1 $(WITH_PATH) molecule/run controller_killed
+	DRILL_THOROUGH=1 $(WITH_PATH) molecule/run controller_killed $(LONG_DRILLS)
 	DRILL_SUITE=bookworm $(WITH_PATH) molecule/run crash clean_start
 
 coverage: $(VENV)/test.stamp ## Unit tests, and how much of the logic they run
