@@ -11,6 +11,7 @@ import json
 import re
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -232,3 +233,25 @@ def test_the_packages_of_the_stand_in_are_held_by_their_hashes() -> None:
         if name:
             assert package["integrity"].startswith("sha512-"), name
             assert package["resolved"].startswith("https://registry.npmjs.org/"), name
+
+
+def test_only_the_inventories_that_are_examples_travel(tmp_path: Path) -> None:
+    examples = [name for name in FILES if name.startswith("inventories/")]
+    shipped = {name.split("/")[1] for name in examples}
+    # Each part of an example's name, with and without more behind it, and names of real places.
+    strays = {name[:length] + more for name in shipped for length in range(len(name) + 1) for more in ("", "x", ".bak")}
+    strays |= {"osaka", "prodlike", "staging", "desk", "hosts.yml"}
+    for name in ["galaxy.yml", "README.md", "LICENSE", *examples]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    for stray in sorted(strays - shipped - {""}):
+        (tmp_path / "inventories" / stray / "group_vars").mkdir(parents=True)
+        (tmp_path / "inventories" / stray / "group_vars" / "all.yml").touch()
+        (tmp_path / "inventories" / f"{stray}.ini").touch()
+    subprocess.run(
+        ["ansible-galaxy", "collection", "build", "--output-path", tmp_path / "built"], cwd=tmp_path, check=True
+    )
+    (tarball,) = (tmp_path / "built").glob("*.tar.gz")
+    with tarfile.open(tarball) as archive:
+        files = {member.name for member in archive if member.isfile()}
+    assert sorted(name for name in files if name.startswith("inventories/")) == examples
