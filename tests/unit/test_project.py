@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -255,3 +256,20 @@ def test_only_the_inventories_that_are_examples_travel(tmp_path: Path) -> None:
     with tarfile.open(tarball) as archive:
         files = {member.name for member in archive if member.isfile()}
     assert sorted(name for name in files if name.startswith("inventories/")) == examples
+
+
+def test_a_vault_beside_the_variables_of_the_example_adds_to_them(tmp_path: Path) -> None:
+    def variables() -> dict[str, object]:
+        command = ["ansible-inventory", "-i", mine, "--vault-password-file", password, "--host", host]
+        return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout)
+
+    mine, password, host = tmp_path / "mine", tmp_path / "password", "itsm-prod-01.example.com"
+    password.write_text("of a test\n", encoding="utf-8")
+    shutil.copytree(ROOT / "inventories/production", mine)
+    before = variables()
+    assert before["nexus_unit"] == "itsm-system"
+    (vault,) = re.findall(r"ansible-vault create inventories/mine/(\S+)", text_of("docs/operations.md"))
+    (mine / vault).parent.mkdir(parents=True, exist_ok=True)
+    (mine / vault).write_text("vault_nexus_login_password: known to nobody\n", encoding="utf-8")
+    subprocess.run(["ansible-vault", "encrypt", "--vault-password-file", password, mine / vault], check=True)
+    assert variables() == {**before, "vault_nexus_login_password": "known to nobody"}
