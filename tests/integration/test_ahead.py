@@ -29,11 +29,10 @@ def kept():
     return {name: os.path.getsize(os.path.join(cache, name)) for name in made}
 
 packer = ahead.Packer()
-packer.begun("ansible.builtin.copy")
-packer.begun("itsm_nexus.runbook.npm_ci")
-assert not os.path.exists(cache), "nothing follows these"
-packer.begun("itsm_nexus.runbook.node_process")
-packer.begun("itsm_nexus.runbook.node_process")
+packer.begun("npm_ci")
+assert not os.path.exists(cache), "nothing follows it"
+packer.begun("node_process")
+packer.begun("node_process")
 (child,) = packer._children
 deadline = time.monotonic() + 60
 while not (os.path.exists(cache) and kept()) and time.monotonic() < deadline:
