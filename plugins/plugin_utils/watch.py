@@ -54,8 +54,9 @@ class Thresholds:
 class Target:
     """One service to watch. C(host) is its name in the inventory.
 
-    C(over) is what a command is preceded by to run on that host, empty where it is this one. Without C(process) nobody
-    looks whether the process is gone, without C(state_dir) nobody asks for a maintenance.
+    C(over) is what a command is preceded by to run on that host, empty where it is this one; C(as_root) what the one
+    that reads in the state folder is preceded by there. Without C(process) nobody looks whether the process is gone,
+    without C(state_dir) nobody asks for a maintenance.
     """
 
     host: str
@@ -63,6 +64,7 @@ class Target:
     process: Optional[_node_process.Service] = None
     state_dir: str = ""
     over: Sequence[str] = ()
+    as_root: Sequence[str] = ()
 
 
 def _known(values: Any, kind: Any, *, parameter: str) -> Any:
@@ -92,6 +94,9 @@ def _target(values: Any, *, parameter: str) -> Target:
     process: Optional[_node_process.Service] = None
     if target.process is not None:
         process = _known(target.process, _node_process.Service, parameter=f"{parameter}.process")
+    for name, words in (("over", target.over), ("as_root", target.as_root)):
+        if not isinstance(words, (list, tuple)) or not all(isinstance(word, str) for word in words):
+            raise WatchError(f"{parameter}.{name}: must be a list of words, not {words!r}")
     if target.over:
         if process is not None and process.manager != "systemd":
             raise WatchError(f"{parameter}.process.manager: is {process.manager!r}, allowed with over is systemd")
@@ -241,7 +246,7 @@ class Watch:
         """Return what a file on the host holds. Raises OSError."""
         try:
             # The words of the C locale are those that are looked for below.
-            done = self._over(["env", "LC_ALL=C", "cat", "--", path], timeout=_READ_TIMEOUT)
+            done = self._over(["env", "LC_ALL=C", *self.target.as_root, "cat", "--", path], timeout=_READ_TIMEOUT)
         except _command.CommandError as error:
             raise OSError(0, str(error)) from error
         if done.ok:

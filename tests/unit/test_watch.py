@@ -154,6 +154,21 @@ def test_host_is_asked_by_its_way_and_only_after_a_failure():
     assert (ssh, name, sudo, systemctl, show, unit) == ("ssh", "app.one", "sudo", "systemctl", "show", "itsm-system")
 
 
+def test_what_needs_root_is_one_command_and_the_rule_of_sudo_allows_exactly_that():
+    host = Host(GONE)
+    with Server(BAD) as server:
+        assert (
+            watching(server, host, over=["ssh", "app.one"], as_root=["sudo", "-n"]).look()["outage"]["act"] == "recover"
+        )
+    (show, read) = host.asked
+    assert show[:4] == ["ssh", "app.one", "systemctl", "show"]
+    assert read[:6] == ["ssh", "app.one", "env", "LC_ALL=C", "sudo", "-n"]
+    text = (ROOT / "docs/sudoers-watch").read_text(encoding="utf-8")
+    (rule,) = [line for line in text.splitlines() if line and not line.startswith("#")]
+    # Written out to the last word: no wildcard, and no regular expression.
+    assert rule == "itsm-watch ALL=(root) NOPASSWD: /usr/bin/" + " ".join(read[6:])
+
+
 def test_process_that_is_there_takes_five_failures():
     with Server(BAD) as server:
         looker = watching(server, Host())
@@ -197,7 +212,10 @@ def test_a_mistake_in_a_maintenance_keeps_nothing_from_being_done(maintenance):
     ("changes", "words"),
     [
         ({"host": ""}, r"targets\[0\].host: must be the host's name in the inventory, not ''"),
-        ({"hots": "x"}, r"targets\[0\]: 'hots' is not known, allowed are host, endpoints, process, state_dir, over"),
+        (
+            {"hots": "x"},
+            r"targets\[0\]: 'hots' is not known, allowed are host, endpoints, process, state_dir, over, as_root",
+        ),
         ({"endpoints": "http://x"}, r"targets\[0\].endpoints: must be a list, not str"),
         ({"endpoints": []}, "targets, app.one: endpoints: at least one endpoint must be required"),
         ({"endpoints": [{"url": "http://x"}]}, r"targets\[0\].endpoints\[0\]: 'name' is missing"),
@@ -207,6 +225,8 @@ def test_a_mistake_in_a_maintenance_keeps_nothing_from_being_done(maintenance):
             {"process": {**PROCESS, "manager": "process"}},
             r"targets\[0\].process.manager: is 'process', allowed with over",
         ),
+        ({"as_root": "sudo -n"}, r"targets\[0\].as_root: must be a list of words, not 'sudo -n'"),
+        ({"over": "ssh x"}, r"targets\[0\].over: must be a list of words, not 'ssh x'"),
         ({"state_dir": "/srv/a b"}, r"targets\[0\]: '/srv/a b' must be without blanks and quotes where over is used"),
         ({"process": {**PROCESS, "unit": "$(id)"}}, r"targets\[0\]: '\$\(id\)' must be without blanks"),
     ],

@@ -30,8 +30,10 @@ options:
         C(required), C(validate_certs), C(ca_path), as for the module C(health_probe)).
       - With C(process) (C(manager), C(unit), C(app_dir), C(command), C(user), C(pid_file), C(ports)) it is looked
         whether the process is gone, with C(state_dir) whether there is a maintenance, in which nothing is called for.
-      - C(over) is the list of words that a command is preceded by to run on that host, V([ssh, -o, BatchMode=yes, HOST,
-        sudo]); without it, this machine is looked at. With it, C(process.manager) is V(systemd).
+      - C(over) is the list of words that a command is preceded by to run on that host, V([ssh, -o, BatchMode=yes,
+        HOST]); without it, this machine is looked at. With it, C(process.manager) is V(systemd).
+      - C(as_root) is the list of words by which the one command that needs root is preceded there, V([sudo, -n]). It is
+        C(cat -- STATE_DIR/maintenance.json); nothing else needs a privilege.
     type: list
     elements: dict
     required: true
@@ -74,7 +76,8 @@ EXAMPLES = r"""
         endpoints:
           - name: https
             url: https://itsm-prod-01.example.com:6443/api/v1/health
-        over: [ssh, -o, BatchMode=yes, itsm-prod-01.example.com, sudo]
+        over: [ssh, -o, BatchMode=yes, itsm-watch@itsm-prod-01.example.com]
+        as_root: [sudo, -n]
         process:
           manager: systemd
           unit: itsm-system
