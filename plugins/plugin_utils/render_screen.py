@@ -52,6 +52,7 @@ def summary(words: Words, incident: model.Incident, *, document: Optional[str]) 
     fields: List[_Field] = [
         ("severity", words.name("severity", incident.severity or "unknown")),
         ("cause", prose.cause(words, incident)),
+        ("database", _database(incident)),
         ("rung", [prose.ladder(words, incident), *prose.skips(words, incident, run=incident.runs[-1].run)]),
         ("done", _done(words, incident) or _nothing_done(words, incident)),
         ("outage", _outage(words, incident)),
@@ -81,12 +82,19 @@ def _outage(words: Words, incident: model.Incident) -> str:
     return told if over else words.say("screen.still_down", outage=told)
 
 
+def _database(incident: model.Incident) -> str:
+    """Return the database that the runbook for damaged ones works on, which may not be the one that was meant."""
+    its_own = any(each.rung.startswith("database_recovery") for each in incident.rungs_tried)
+    return str((incident.database.get("database") or {}).get("path") or "") if its_own else ""
+
+
 def _rehearsal(words: Words, incident: model.Incident) -> List[_Field]:
     """Return the fields of a run in check mode: only what was looked at is known, the rest is what would be done."""
     rungs = words.say("list.comma").join(prose.part(words, each.rung) for each in incident.rungs_tried)
     return [
         ("severity", words.name("severity", incident.severity or "unknown")),
         ("cause", prose.cause(words, incident)),
+        ("database", _database(incident)),
         ("would_climb", [rungs or words.say("screen.no_rung"), *prose.skips(words, incident)]),
         ("would_do", _done(words, incident) or words.say("screen.nothing")),
         ("next", prose.next_step(words, incident)),
@@ -103,6 +111,10 @@ def without_incident(words: Words, host: str, events: Sequence[timeline.Event]) 
         return _stopped(words, host, steps, touched=touched)
     if looks and looks[-1]["healthy"]:
         login = prose.login(words, *timeline.login(events))
+        sound = [each.data for each in steps if each.role == "database_recovery" and each.data.get("database")]
+        if sound:
+            path = str(sound[-1]["database"].get("path"))
+            return GOOD, [words.say("screen.healthy_database", host=host, path=path, touched=touched)]
         key = "screen.healthy_login" if login else "screen.healthy"
         return GOOD, [words.say(key, host=host, login=login, touched=touched)]
     triages = [each.data for each in steps if prose_steps.triaged(each)]

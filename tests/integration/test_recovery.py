@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -248,3 +249,22 @@ def test_a_clean_start_stops_nothing_while_a_stranger_is_in_the_database(service
     assert run.rc != 0
     assert service.pids() == pids
     assert "was left as it is" in run.screen
+
+
+def test_the_rehearsal_on_a_damaged_copy_works_on_the_copy_and_says_so(service: Service) -> None:
+    copy = service.database.with_name("rehearsal.db")
+    with contextlib.closing(sqlite3.connect(service.database)) as connection:
+        connection.execute("VACUUM INTO ?", (str(copy),))
+    with copy.open("r+b") as file:
+        file.seek(4096)
+        file.write(os.urandom(4 * 4096))
+    damaged, pids = copy.read_bytes(), service.pids()
+    playbook, changes = "playbooks/database_recover.yml", {"nexus_db_path": "backend/rehearsal.db"}
+    # The variable of the service wins: what was looked at is not the copy, and that is said.
+    run = service.play(playbook, "--check", **changes)
+    assert run.rc == 0
+    assert f"HEALTHY: localhost, the database {service.database} is sound; nothing changed" in run.screen
+    run = service.play(playbook, "--check", **changes, nexus_db_path_variable="")
+    end = run.screen[run.screen.index("WOULD RECOVER") :]
+    assert f"\n  database    {copy}\n" in end
+    assert (copy.read_bytes(), service.pids(), service.healthy()) == (damaged, pids, True)

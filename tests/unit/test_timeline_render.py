@@ -361,6 +361,26 @@ def test_rows(before, after, words):
             id="rehearsed",
         ),
         pytest.param(
+            {
+                "outcome": "would_recover",
+                "rungs_tried": [rung("database_recovery by salvage")],
+                "database": {"healthy": False, "database": {"path": "/copy/itsm.db"}},
+            },
+            render_screen.ATTENTION,
+            ["  database    /copy/itsm.db\n"],
+            id="rehearsed on a database",
+        ),
+        pytest.param(
+            {
+                "outcome": "recovered",
+                "rungs_tried": [rung("database_recovery by salvage")],
+                "database": {"healthy": True, "database": {"path": "/app/itsm.db"}},
+            },
+            render_screen.GOOD,
+            ["  database    /app/itsm.db\n"],
+            id="recovered a database",
+        ),
+        pytest.param(
             {"outcome": "recovered", "rungs_tried": [rung()], "data_loss": "suspected", "next_step": "Call the DBA"},
             render_screen.BAD,
             ["SUSPECTED", "Call the DBA"],
@@ -735,6 +755,15 @@ END = event(status="failed", action="ansible.builtin.fail", task="End with an er
             render_screen.GOOD,
             ["HEALTHY: node1, login not checked: no password was given; nothing changed"],
             id="verified",
+        ),
+        pytest.param(
+            [
+                event(data={"healthy": True}),
+                event("sqlite_check", {"healthy": True, "database": {"path": "/app/itsm.db"}}, "database_recovery"),
+            ],
+            render_screen.GOOD,
+            ["HEALTHY: node1, the database /app/itsm.db is sound; nothing changed"],
+            id="nothing to recover",
         ),
         pytest.param(
             [event("triage_info", {"findings": []}, "triage")],
