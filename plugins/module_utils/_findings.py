@@ -610,9 +610,8 @@ def config_mismatch(view: View) -> Optional[Finding]:
         evidence=[says(item.what, item.text) for item in found],
         remedy="Correct the variables of this host, or the service's own configuration, whichever is wrong.",
         prevention="Keep the service's configuration and this inventory in one place, and change both together.",
-        # A service that answers elsewhere may be well: taking it down would be the outage.
-        blocks_start=bool(view.elsewhere),
-        useless_rungs=RUNGS if view.elsewhere or any(item.hinders for item in found) else (),
+        blocks_start=any(item.serves for item in found),
+        useless_rungs=RUNGS if any(item.serves or item.hinders for item in found) else (),
         details={
             "items": [{"what": item.what, "configured": item.configured, "effective": item.effective} for item in found]
         },

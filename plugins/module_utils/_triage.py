@@ -229,6 +229,8 @@ class _Triage:
             "cores": _triage_host.cores,
             "log": _triage_logs.log,
         }
+        if service.health_path:
+            parts["health"] = _triage_service.health
         if service.pid_file:
             parts["pid_file"] = _pid_file
         if service.manager == "systemd":
@@ -280,6 +282,7 @@ class _Triage:
             "pid_file_exists": pid_file if isinstance(pid_file, bool) else None,
             "https_port": service.https_port,
             "http_port": service.http_port,
+            "health_path": service.health_path,
         }
         facts["window"] = {"since": _clock.iso(_since(facts, window=self._window)), "until": _clock.now()}
         return facts

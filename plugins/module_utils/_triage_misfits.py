@@ -25,6 +25,9 @@ _NOT_RUN = {
 # A database that is only in the wrong place, or not there yet.
 _ABSENT = ("missing", "empty", "no_tables")
 
+# Who answers so would answer otherwise at another time: Request Timeout (RFC 9110), Too Many Requests (RFC 6585).
+_NOT_NOW = (408, 429)
+
 # What a misfit explains where it is found: why the service does not start, or does not use what it should.
 START = "start"
 MODULES = "modules"
@@ -34,7 +37,11 @@ HTTPS = "https"
 
 @dataclasses.dataclass(frozen=True)
 class Misfit:
-    """One thing that is not as configured. C(hinders): no start can succeed as long as it is so."""
+    """One thing that is not as configured.
+
+    C(hinders): no start can succeed as long as it is so. C(serves): the service runs and answers, and only we look for
+    it in the wrong place: to take it down would be the outage.
+    """
 
     what: str
     text: str
@@ -42,12 +49,13 @@ class Misfit:
     configured: Any = None
     effective: Any = None
     hinders: bool = False
+    serves: bool = False
     explains: Sequence[str] = ()
 
 
 def misfits(view: View) -> List[Misfit]:
     """Return all that is not as configured, the surest first."""
-    found = [*_of_host(view), *_of_paths(view), *_of_environment(view)]
+    found = [*_of_host(view), *_of_question(view), *_of_paths(view), *_of_environment(view)]
     return sorted(found, key=lambda item: -item.confidence)
 
 
@@ -56,9 +64,8 @@ def _of_host(view: View) -> List[Misfit]:
     service, node, unit = view.part("service"), view.part("node"), view.part("unit")
     found = []
     if view.elsewhere:
-        wanted = [service[name] for name in ("https_port", "http_port") if service.get(name)]
-        text = f"{_listed(wanted)} configured, the service runs and listens on {_listed(view.elsewhere)}"
-        found.append(Misfit("ports", text, 0.95, wanted, view.elsewhere, explains=(HTTPS, START)))
+        text = f"{_listed(view.misplaced)} configured, the service runs and listens on {_listed(view.elsewhere)}"
+        found.append(Misfit("ports", text, 0.95, view.misplaced, view.elsewhere, serves=True, explains=(HTTPS, START)))
     if service.get("app_dir_exists") is False:
         text = f"{service['app_dir']} is not a folder; is its disk mounted?"
         found.append(
@@ -97,6 +104,60 @@ def _of_host(view: View) -> List[Misfit]:
         sure = 0.75 if explains else 0.45
         found.append(Misfit("node", text, sure, node.get("engines"), node.get("version"), explains=explains))
     return found
+
+
+def _of_question(view: View) -> List[Misfit]:
+    """Return whether the service is asked for its health where it has none to tell.
+
+    Who answers with 401, 403 or 404 has understood the question and refuses it; no restart makes another answer of it.
+    A service whose routes did not load answers so as well, though, and there a restart may help. So it is a question
+    wrongly asked only where all that can be looked at says so:
+
+    - The process is proven: on the port that users reach, whoever listens is the service. A proxy or another program
+      there is C(port_conflict), or nobody knows.
+    - It has not fallen within the window, its unit is up, and no port of it is silent.
+    - As far as the log goes it was never answered well at that very path, and it complains of nothing since it last
+      answered anything well.
+    - What it needs (database, schema, dependencies, room) was looked at and is there.
+
+    Where one of these cannot be said, the ladder is climbed as for any service that does not answer well. Where all are
+    true and it is an outage all the same, people are told at once, and nothing that worked was taken down: the cheaper
+    mistake.
+    """
+    path = str(view.part("service").get("health_path") or "")
+    status = view.health_status
+    if not path or not 400 <= status < 500 or status in _NOT_NOW or not view.proven or not _seems_well(view, path):
+        return []
+    text = (
+        f"nexus_health_path is {path}, which it answers with {status}; its process, ports, log, database and "
+        "dependencies are well"
+    )
+    return [Misfit("health_path", text, 0.9, path, f"answered {status}", serves=True)]
+
+
+def _seems_well(view: View, path: str) -> bool:
+    """Whether nothing speaks against a service that runs and answers."""
+    if view.restarted or view.silent or view.part("unit").get("active_state", "active") != "active":
+        return False
+    # Once a path was answered well, it is the right one.
+    answered = re.compile(
+        rf"""\b(?:GET|HEAD)[\s"']+{re.escape(path)}(?:\?\S*)?(?:\s+HTTP/[\d.]+)?["']?\s+(?:-\s+)?2\d\d\b"""
+    )
+    told = [facts for facts in (view.part("log"), view.part("journal")) if "signatures" in facts]
+    for facts in told:
+        if facts.get("exceptions") or facts["signatures"] or any(map(answered.search, facts.get("lines") or ())):
+            return False
+    database, dependencies, migrations = (view.part(name) for name in ("database", "dependencies", "migrations"))
+    return (
+        bool(told)
+        and database.get("conclusive") is True
+        and not database.get("data_loss_suspected")
+        and not any(view.database_problems())
+        and dependencies.get("ok") is True
+        and not (migrations.get("pending") or migrations.get("lock_held"))
+        and not view.short_of_room()
+        and not any(item.get("read_only") and item.get("use") in ("database", "log") for item in view.items("disk"))
+    )
 
 
 def _of_paths(view: View) -> List[Misfit]:

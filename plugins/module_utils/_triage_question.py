@@ -43,6 +43,9 @@ class Service:
     http_port: int
     required_environment: Sequence[str]
     state_dir: str
+    # Where it is asked for its health, and the words that are good; empty not to ask.
+    health_path: str = ""
+    health_ok_statuses: Sequence[str] = ("ok",)
 
     def path(self, path: str) -> str:
         """Return C(path) absolute."""

@@ -16,11 +16,12 @@ import ssl
 import stat
 import threading
 import time
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Collection, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _clock,
     _environment,
+    _health,
     _parts,
     _procfs,
     _redact,
@@ -39,6 +40,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage_questio
 )
 
 _MOST_FILES = 500
+_MOST_OTHERS = 8
 
 _EXIT_CODES = {"1": "exited", "2": "killed", "3": "dumped"}
 
@@ -482,9 +484,38 @@ def answer(question: Question) -> Dict[str, Any]:
             seen.update(_ask_port(address, port, tls=name == "https", timeout=question.budget * 0.5))
         facts[name] = seen
 
+    def look_elsewhere(address: str, port: int) -> None:
+        # Whoever shows a certificate speaks TLS.
+        if _ask_port(address, port, tls=True, timeout=question.budget * 0.5)["certificate"]:
+            facts["tls_elsewhere"].append(port)
+
     threads = [threading.Thread(target=look, args=asked) for asked in ports_asked.items()]
+    if service.https_port and service.https_port not in listening:
+        facts["tls_elsewhere"] = []
+        others = {item.port: item.address for item in _others(question, configured=ports_asked.values())}
+        threads += [threading.Thread(target=look_elsewhere, args=(others[port], port)) for port in sorted(others)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     return found(facts)
+
+
+def _others(question: Question, *, configured: Collection[int]) -> List[_procfs.Listener]:
+    """Return the first sockets of the service itself that listen on other ports than the configured ones."""
+    ours = {item.pid for item in service_processes(question)}
+    every = _procfs.listeners(range(1, 65536)) if ours else []
+    return [item for item in every if item.port not in configured and ours.intersection(item.pids)][:_MOST_OTHERS]
+
+
+def health(question: Question) -> Dict[str, Any]:
+    """Ask for its health what the detection asks, as it asks: that is what the service is called down by."""
+    service = question.service
+    ports_asked = (("https", service.https_port), ("http", service.http_port))
+    targets = [
+        _health.Target(name=name, url=f"{name}://localhost:{port}{service.health_path}")
+        for name, port in ports_asked
+        if port
+    ]
+    answers = _health.probe(targets, timeout=question.budget * 0.5, ok_statuses=service.health_ok_statuses)
+    return found([{name: item[name] for name in ("name", "url", "ok", "status", "error")} for item in answers])

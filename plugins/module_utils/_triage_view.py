@@ -121,11 +121,48 @@ class View:
         return [name for name in ("https", "http") if self.part("answer").get(name, {}).get("listening") is False]
 
     @property
+    def own_ports(self) -> Set[int]:
+        """The ports that the service itself listens on."""
+        return {item["port"] for item in self.items("ports") if any(owner["ours"] for owner in item["owners"])}
+
+    @property
+    def main_port(self) -> int:
+        """The port that users reach the service by, of HTTPS where it has one."""
+        service = self.part("service")
+        return int(service.get("https_port") or service.get("http_port") or 0)
+
+    @property
+    def proven(self) -> bool:
+        """Whether whoever listens on that port is known to be the service."""
+        there = [item for item in self.items("ports") if item["port"] == self.main_port]
+        return bool(there) and all(any(owner["ours"] for owner in item["owners"]) for item in there)
+
+    @property
+    def health_status(self) -> int:
+        """The status with which it answers there when it is asked for its health; 0 for none."""
+        name = "https" if self.part("service").get("https_port") else "http"
+        return next((item["status"] or 0 for item in self.items("health") if item["name"] == name), 0)
+
+    @property
+    def misplaced(self) -> List[int]:
+        """The configured ports that the service does not listen on."""
+        service, ours = self.part("service"), self.own_ports
+        wanted = [service.get(name) for name in ("https_port", "http_port")]
+        return [port for port in wanted if port and port not in ours]
+
+    @property
     def elsewhere(self) -> List[int]:
-        """The ports the service listens on, where none of them is a configured one."""
-        configured = {self.part("service").get("https_port"), self.part("service").get("http_port")}
-        ports = {item["port"] for item in self.items("ports") if any(owner["ours"] for owner in item["owners"])}
-        return [] if ports & configured else sorted(ports)
+        """The ports the service serves on in place of the one that users are to reach it by.
+
+        Each port is judged by itself. Where it does listen on the other configured one, a port of its own that is not
+        configured may be anything: only one on which it speaks TLS is HTTPS in another place, and no certificate that
+        it could not use.
+        """
+        service, ours = self.part("service"), self.own_ports
+        configured = {service.get("https_port"), service.get("http_port")}
+        if self.main_port in ours:
+            return []
+        return sorted(self.part("answer").get("tls_elsewhere") or ()) if ours & configured else sorted(ours)
 
     @property
     def restarted(self) -> bool:

@@ -93,6 +93,20 @@ options:
     description: The port it serves HTTP on; V(0) where it does not.
     type: int
     default: 8080
+  health_path:
+    description:
+      - Where the service tells of its health. Empty not to ask.
+      - A service that refuses the question (a status from 400 to 499 but 408 and 429) while all else is well is asked
+        in the wrong place. It is the finding V(config_mismatch), and no rung is climbed for it.
+    type: str
+    default: ""
+    version_added: 0.2.0
+  health_ok_statuses:
+    description: The words in C(status) of the answer that are good.
+    type: list
+    elements: str
+    default: [ok]
+    version_added: 0.2.0
   required_environment:
     description: Variables that the service cannot do without; those that are missing or empty are told.
     type: list
@@ -283,8 +297,15 @@ facts:
     answer:
       description: >-
         For C(https) and C(http) C(port), C(listening), C(answered), C(status), C(error), C(seconds), and what
-        C(certificate) is served, with the fields of the part C(certificate).
+        C(certificate) is served, with the fields of the part C(certificate). Where nobody listens on the HTTPS port,
+        C(tls_elsewhere), the other ports on which the service speaks TLS.
       type: dict
+    health:
+      description: >-
+        What it says when it is asked at O(health_path), as M(itsm_nexus.runbook.health_probe) asks. C(name) (V(https),
+        V(http)), C(url), C(ok), C(status), C(error).
+      type: list
+      elements: dict
     disk:
       description: >-
         For each place that matters C(use), C(path), C(mount), C(device), C(type), C(size), C(available),
@@ -355,7 +376,8 @@ facts:
       elements: dict
     service:
       description: >-
-        C(app_dir), C(app_dir_exists), C(manager), C(unit), C(pid_file_exists), C(https_port), C(http_port).
+        C(app_dir), C(app_dir_exists), C(manager), C(unit), C(pid_file_exists), C(https_port), C(http_port),
+        C(health_path).
       type: dict
     window:
       description: The instants C(since) and C(until) of the logs that were read.
@@ -417,6 +439,8 @@ SERVICE = {
     "tls_key_path": {"type": "str", "default": ""},
     "https_port": {"type": "int", "default": 6443},
     "http_port": {"type": "int", "default": 8080},
+    "health_path": {"type": "str", "default": ""},
+    "health_ok_statuses": {"type": "list", "elements": "str", "default": ["ok"]},
     "required_environment": {"type": "list", "elements": "str", "default": []},
     "state_dir": {"type": "path", "default": "/var/lib/itsm-runbook"},
 }

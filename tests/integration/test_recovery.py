@@ -192,14 +192,26 @@ def test_a_wrong_login_password_sends_no_healthy_service_up_the_ladder(service: 
     assert "nexus_login_password" in run.screen[run.screen.index("PLAY RECAP") :]
 
 
-def test_a_wrong_port_takes_no_healthy_service_down(service: Service) -> None:
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"nexus_https_port": 1, "nexus_http_port": 2}, "1 and 2 configured"),
+        ({"nexus_https_port": 1}, "1 configured"),
+        ({"nexus_health_path": "/health"}, "nexus_health_path is /health, which it answers with 404"),
+    ],
+    ids=["ports", "https_port", "health_path"],
+)
+def test_a_wrong_word_of_the_inventory_takes_no_healthy_service_down(
+    service: Service, wrong: dict[str, object], said: str
+) -> None:
     pids = service.pids()
-    run = service.play("playbooks/outage_recover.yml", nexus_https_port=1, nexus_http_port=2)
+    run = service.play("playbooks/outage_recover.yml", **wrong)
     assert run.rc != 0
     assert service.pids() == pids
     (document,) = run.documents(".json")
     told = json.loads(document.read_text(encoding="utf-8"))
     assert (told["cause"], told["rungs_tried"]) == ("config_mismatch", [])
+    assert said in told["cause_summary"]
 
 
 def test_another_process_on_the_port_is_left_alone_and_no_rung_is_climbed(service: Service) -> None:

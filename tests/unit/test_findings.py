@@ -38,6 +38,7 @@ HEALTHY = {
         "pid_file_exists": None,
         "https_port": 6443,
         "http_port": 8080,
+        "health_path": "/api/v1/health",
     },
     "window": {"since": "2026-03-02T00:52:03.000Z", "until": "2026-03-02T01:02:03.000Z"},
     "unit": {
@@ -74,6 +75,10 @@ HEALTHY = {
         "https": {"port": 6443, "listening": True, "answered": True, "error": None, "certificate": {"expired": False}},
         "http": {"port": 8080, "listening": True, "answered": True, "error": None, "certificate": None},
     },
+    "health": [
+        {"name": name, "url": f"{name}://localhost:{port}/api/v1/health", "ok": True, "status": 200, "error": None}
+        for name, port in (("https", 6443), ("http", 8080))
+    ],
     "disk": [
         {
             "use": "database",
@@ -169,6 +174,22 @@ ELSEWHERE = {
     ],
     "answer": {"https": {"listening": False, "answered": None}, "http": {"listening": False, "answered": None}},
 }
+# HTTP is where it is looked for, HTTPS is not; one more port of its own says nothing of which it is.
+HTTPS_ELSEWHERE = {
+    "ports": [{"port": port, "address": "::", "owners": [NODE]} for port in (8080, 9229, 26443)],
+    "answer": {"https": {"listening": False, "answered": None}, "tls_elsewhere": [26443]},
+}
+
+
+def refused(status, path="/health"):
+    """Return the facts of a service that is asked for its health at C(path), and says C(status)."""
+    said = {"ok": False, "status": status, "error": f"answered {status} instead of 200"}
+    return {
+        "service": {"health_path": path},
+        "health": [{**item, **said, "url": f"{item['name']}://localhost{path}"} for item in HEALTHY["health"]],
+    }
+
+
 SILENT = {
     "answer": {"https": {"answered": False, "error": "timed out"}, "http": {"answered": False, "error": "timed out"}}
 }
@@ -223,6 +244,7 @@ STOPPING = {
 }
 NO_PID_FILE = {"service": {"pid_file_exists": False}}
 ROOM = HEALTHY["disk"][0]
+DATABASE_FULL = {"disk": [{**ROOM, "use": "database", "mount": "/srv", "size": 2**26, "available": 4096}]}
 FULL_TMP = {"disk": [{**ROOM, "use": "temporary files", "mount": "/tmp", "available": 0}]}
 MISSING_SECRET = {"environment": {"required_missing": ["JWT_SECRET", "MAIL_PASSWORD"]}}
 MISSING_EXPRESS = signature("module_missing", "Error: Cannot find module 'express'")
@@ -524,7 +546,12 @@ CASES = [
         ],
         "It is ownership",
     ),
-    ("config_mismatch", [ELSEWHERE], "listens on 26443"),
+    ("config_mismatch", [ELSEWHERE], "6443 and 8080 configured, the service runs and listens on 26443"),
+    ("config_mismatch", [HTTPS_ELSEWHERE], " 6443 configured, the service runs and listens on 26443"),
+    *(
+        ("config_mismatch", [refused(status)], f"nexus_health_path is /health, which it answers with {status}")
+        for status in (401, 403, 404)
+    ),
     (
         "db_unchecked",
         [GONE, {"database": {"conclusive": False, "checks": {"quick": "skipped: time budget"}}}],
@@ -568,7 +595,8 @@ def test_the_right_cause_comes_first(cause, changes, words):
     assert words in found[0].summary
     assert 0 < found[0].confidence <= 1
     assert found[0].remedy.endswith(".") and found[0].prevention.endswith(".")
-    assert found[0].blocks_start == (cause in ("db_corrupt", "db_unchecked") or ELSEWHERE in changes)
+    serves = ELSEWHERE in changes or HTTPS_ELSEWHERE in changes or changes[0].get("health") is not None
+    assert found[0].blocks_start == (cause in ("db_corrupt", "db_unchecked") or serves)
     assert found[0].explained_by is None
     assert cause == "unknown" or all(item["source"] and item["text"] for item in found[0].evidence)
     assert cause == "unknown" or found[0].evidence
@@ -848,9 +876,90 @@ def test_no_two_causes_explain_each_other():
         reached(name)
 
 
-def test_a_service_that_listens_elsewhere_is_not_restarted():
-    first = _findings.evaluate(changed(HEALTHY, ELSEWHERE))[0]
-    assert (first.cause, first.blocks_start) == ("config_mismatch", True)
+@pytest.mark.parametrize("facts", [ELSEWHERE, HTTPS_ELSEWHERE])
+def test_a_service_that_listens_elsewhere_is_not_restarted(facts):
+    first = evaluate(facts)[0]
+    assert (first.cause, first.blocks_start, first.rungs_help) == ("config_mismatch", True, False)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        # Another port of its own on which it does not speak TLS is not HTTPS in another place.
+        {"answer": {"tls_elsewhere": []}},
+        # What users reach is where it is looked for, and hangs: that the other port is wrong is no reason to let it.
+        {
+            "ports": [{"port": port, "address": "::", "owners": [NODE]} for port in (6443, 18080)],
+            "answer": {
+                "https": {"listening": True, "answered": False, "error": "timed out"},
+                "http": {"listening": False},
+            },
+        },
+    ],
+)
+def test_a_port_of_its_own_that_is_not_configured_holds_no_recovery_up(facts):
+    assert all(item.rungs_help and not item.blocks_start for item in evaluate(HTTPS_ELSEWHERE, facts))
+
+
+def test_of_a_question_wrongly_asked_it_is_said_what_to_correct():
+    found = evaluate(refused(404))
+    assert [(item.cause, item.blocks_start, item.rungs_help) for item in found] == [("config_mismatch", True, False)]
+    assert found[0].details["items"] == [{"what": "health_path", "configured": "/health", "effective": "answered 404"}]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        # Not refused, but not now, or not able to.
+        [refused(408)],
+        [refused(429)],
+        [refused(500)],
+        [refused(503)],
+        [refused(None)],
+        # Who answers is not known to be the service.
+        [refused(404), {"ports": [{"port": 6443, "address": "::", "owners": []}]}],
+        [refused(404), {"ports": [{"port": 6443, "address": "::", "owners": [STRANGER]}]}],
+        [
+            refused(404),
+            {
+                "ports": [
+                    {"port": 6443, "address": "127.0.0.1", "owners": [STRANGER]},
+                    {"port": 6443, "address": "::", "owners": [NODE]},
+                ]
+            },
+        ],
+        [refused(404), {"ports": {"error": "timed out"}}],
+        # It has answered well there.
+        [refused(404), log(f"{NOW} INFO GET /health 200 3 ms")],
+        [refused(404), log('::1 - - [02/Mar/2026:01:00:00 +0000] "GET /health?deep=1 HTTP/1.1" 200 15')],
+        # It may be one whose routes did not load.
+        [refused(404), exception(fatal=False, last=False)],
+        [refused(404), signature("module_missing", "Error: Cannot find module './routes'")],
+        [refused(404), NO_TABLE],
+        [refused(404), {"dependencies": {"ok": False, "missing": ["express"]}}],
+        [refused(404), UNASKED],
+        [refused(404), PENDING],
+        [refused(404), HELD],
+        [refused(404), {"log": {"error": "timed out"}, "journal": {"error": "timed out"}}],
+        # It is not up, or not for long.
+        [refused(404), GONE],
+        [refused(404), {"answer": {"http": {"answered": False, "error": "timed out"}}}],
+        [refused(404), {"unit": {"active_state": "failed"}}],
+        [refused(404), {"unit": {"restarts": 1, "started_at": NOW}}],
+        # What it needs is not there.
+        [refused(404), problem("corrupt", lost=True)],
+        [refused(404), {"database": {"conclusive": False}}],
+        [refused(404), DATABASE_FULL],
+        [refused(404), {"disk": [{**ROOM, "use": "log", "read_only": True}]}],
+    ],
+)
+def test_a_question_is_wrongly_asked_only_where_all_else_is_well(changes):
+    assert "health_path" not in str([item.details for item in evaluate(*changes)])
+
+
+def test_one_that_was_answered_elsewhere_is_asked_wrongly_all_the_same():
+    busy = log(f"{NOW} INFO GET /api/v1/health 200 3 ms", f"{NOW} INFO GET /healthy 200 3 ms", f"{NOW} GET /health 404")
+    assert evaluate(refused(404), busy)[0].details["items"][0]["what"] == "health_path"
 
 
 def test_no_rung_is_climbed_against_a_stranger_on_the_port():
@@ -866,7 +975,6 @@ OWN_PORT = {
     "unit": {"active_state": "failed", "sub_state": "failed", "main_pid": 0},
     "ports": [{"port": 6443, "address": "::", "owners": [NODE]}],
 }
-DATABASE_FULL = {"disk": [{**ROOM, "use": "database", "mount": "/srv", "size": 2**26, "available": 4096}]}
 
 
 @pytest.mark.parametrize(
@@ -923,6 +1031,8 @@ DATABASE_FULL = {"disk": [{**ROOM, "use": "database", "mount": "/srv", "size": 2
         ([SILENT, HELD, {"migrations": {"migrators": [{"pid": 9, "command": "knex migrate:latest"}]}}], ALL),
         ([GONE, exception(message="Error: The migration directory is corrupt")], ALL),
         ([ELSEWHERE], ALL),
+        ([HTTPS_ELSEWHERE], ALL),
+        ([refused(404)], ALL),
         ([GONE, {"service": {"app_dir_exists": False}}], ALL),
         ([GONE, {"unit": {"load_state": "not-found"}}], ALL),
         ([GONE, {"unit": {"exit_status": 200}}], []),

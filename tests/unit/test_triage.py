@@ -153,6 +153,18 @@ def test_on_a_healthy_service_nothing_is_found_and_everything_is_known(service):
     assert all(isinstance(seconds, float) for seconds in result["parts"].values()), result["parts"]
 
 
+def test_it_is_asked_for_its_health_as_the_detection_asks(service):
+    service.start()
+    described = service.described
+    for words, error in ((["OK"], None), (["up"], "answered 200 with status 'ok' instead of up")):
+        service.described = dataclasses.replace(described, health_path="/api/v1/health", health_ok_statuses=words)
+        result = look(service)
+        (health,) = result["facts"]["health"]
+        url = f"http://localhost:{described.http_port}/api/v1/health"
+        assert health == {"name": "http", "url": url, "ok": error is None, "status": 200, "error": error}
+        assert causes(result) == []
+
+
 CANARIES = {
     "environment of the process": "Kanarienvogel-4711",
     "environment file": 'Zeisig"4712/ü',

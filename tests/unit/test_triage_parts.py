@@ -322,6 +322,41 @@ def test_what_a_process_has_open(site, tmp_path):
     assert any(item["name"] == f"process-{process.pid}.txt" for item in found["evidence"])
 
 
+TLS_SERVER = """
+import socket, ssl, sys, threading, time
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[1], sys.argv[2])
+sockets = [socket.create_server(("127.0.0.1", 0)) for _number in range(3)]
+def serve(server, tls):
+    while True:
+        link = server.accept()[0]
+        try:
+            link = context.wrap_socket(link, server_side=True) if tls else link
+            link.recv(100)
+            link.sendall(b"HTTP/1.1 200 OK\\r\\n\\r\\n")
+        except OSError:
+            pass
+        link.close()
+for number, server in enumerate(sockets):
+    threading.Thread(target=serve, args=(server, number == 2), daemon=True).start()
+print("ready", flush=True)
+print(*(server.getsockname()[1] for server in sockets), flush=True)
+time.sleep(60)
+"""
+
+
+def test_https_that_is_served_on_another_port_is_found(site, pairs):
+    with running(site, TLS_SERVER, str(pairs / "server.crt"), str(pairs / "server.key")) as (process, service):
+        http, _other, https = map(int, process.stdout.readline().split())
+        wrong = _triage_service.answer(site.question(service={**service, "http_port": http, "https_port": 1}))["facts"]
+        right = _triage_service.answer(site.question(service={**service, "http_port": http, "https_port": https}))
+        # A socket of another program is not the service's HTTPS, whatever it speaks.
+        strange = _triage_service.answer(site.question(service={"https_port": 1}))["facts"]
+    assert (wrong["https"]["listening"], wrong["http"]["answered"], wrong["tls_elsewhere"]) == (False, True, [https])
+    assert right["facts"]["https"]["answered"] and "tls_elsewhere" not in right["facts"]
+    assert strange["tls_elsewhere"] == []
+
+
 def test_an_application_folder_that_is_a_link_is_no_mismatch(site, tmp_path):
     (tmp_path / "current").symlink_to(site.folder)
     sqlite3.connect(site.folder / "itsm.db").close()
