@@ -532,7 +532,7 @@ def migration_pending(view: View) -> Optional[Finding]:
     migrators = list(facts.get("migrators") or ())
     # The service itself migrates only before it listens, with its database open.
     if view.unserved and not view.waiting and facts.get("lock_stale") is False:
-        migrators += view.processes
+        migrators += [{**item, "command": " ".join(item.get("argv") or ())[:80]} for item in view.processes]
     evidence = [says("knex", f"the migration lock is set; migrating: {_names(migrators) or 'nobody'}")] if held else []
     evidence += [says("knex", f"pending: {', '.join(pending[:5])}")] if pending else []
     left_behind = bool(held if held is not None else locked)
@@ -594,9 +594,7 @@ def migration_pending(view: View) -> Optional[Finding]:
 
 
 def _names(processes: Sequence[Mapping[str, Any]]) -> str:
-    return ", ".join(
-        f"pid {item['pid']} ({item.get('command') or ' '.join(item.get('argv') or ())[:80]})" for item in processes
-    )
+    return ", ".join(f"pid {item['pid']} ({item['command']})" for item in processes)
 
 
 def config_mismatch(view: View) -> Optional[Finding]:

@@ -6,11 +6,19 @@
 
 from __future__ import annotations
 
+import ast
 import copy
+import pathlib
+import re
 
 import pytest
+import yaml
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _findings
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _findings, _logtext
+from ansible_collections.itsm_nexus.runbook.plugins.modules import sqlite_check, triage_info
+
+# What parts of a triage leave to others: logs, knex, npm, X.509.
+GATHERING = ("logtext", "knex", "npm", "x509", "health")
 
 NODE = {
     "pid": 100,
@@ -581,11 +589,15 @@ CASES = [
 ]
 
 
-def evaluate(*changes):
+def facts_of(*changes):
     facts = HEALTHY
     for change in changes:
         facts = changed(facts, change)
-    return _findings.evaluate(facts)
+    return facts
+
+
+def evaluate(*changes):
+    return _findings.evaluate(facts_of(*changes))
 
 
 @pytest.mark.parametrize(("cause", "changes", "words"), CASES)
@@ -604,6 +616,88 @@ def test_the_right_cause_comes_first(cause, changes, words):
 
 def test_every_cause_has_a_case():
     assert {cause for cause, _changes, _words in CASES} == set(_findings.CAUSES) - {"wal_pending"}
+
+
+def test_the_documentation_names_every_cause():
+    (cause,) = [
+        item for item in yaml.safe_load(triage_info.RETURN)["findings"]["contains"].items() if item[0] == "cause"
+    ]
+    assert set(re.findall(r"V\((\w+)\)", cause[1]["description"])) == set(_findings.CAUSES)
+
+
+class Watched(dict):
+    """Facts that note which of them is asked for, as (part, name)."""
+
+    def __init__(self, facts, *, part, seen):
+        super().__init__(
+            {name: self.watched(value, part=part or name, seen=seen) for name, value in facts.items()},
+        )
+        self.part, self.seen = part, seen
+
+    @classmethod
+    def watched(cls, value, *, part, seen):
+        if isinstance(value, dict):
+            return cls(value, part=part, seen=seen)
+        return [cls.watched(item, part=part, seen=seen) for item in value] if isinstance(value, list) else value
+
+    def get(self, name, default=None):
+        self.seen.add((self.part or name, name))
+        return super().get(name, default)
+
+    def __getitem__(self, name):
+        self.seen.add((self.part or name, name))
+        return super().__getitem__(name)
+
+    def __contains__(self, name):
+        self.seen.add((self.part or name, name))
+        return super().__contains__(name)
+
+
+@pytest.fixture(scope="module")
+def read_by_rules():
+    """What the rules ask for, as (part, name), over all cases; the part itself is (part, part)."""
+    seen = set()
+    for _cause, changes, _words in CASES:
+        _findings.evaluate(Watched(facts_of(*changes), part=None, seen=seen))
+    assert len(seen) > 150
+    return seen
+
+
+def names_in(documented):
+    """Return the names that RETURN gives of a part: in its words, and as fields of their own."""
+    if isinstance(documented, list):
+        return set().union(*map(names_in, documented))
+    if isinstance(documented, dict):
+        return set(documented).union(*map(names_in, documented.values()))
+    return set(re.findall(r"C\((\w+)\)", str(documented)))
+
+
+def test_every_fact_that_a_rule_reads_is_documented(read_by_rules):
+    documented = yaml.safe_load(triage_info.RETURN)["facts"]["contains"]
+    # A part that was not reached holds the error alone.
+    known = {part: names_in(told) | {part, "error"} for part, told in documented.items()}
+    known["log"] |= set(_logtext.SIGNATURES)
+    known["journal"] |= known["log"]
+    known["answer"] |= known["certificate"]
+    known["database"] |= names_in(yaml.safe_load(sqlite_check.RETURN))
+    assert not {(part, name) for part, name in read_by_rules if name not in known.get(part, ())}
+
+
+def test_every_fact_that_a_rule_reads_is_gathered(read_by_rules):
+    # What gathers facts writes their names out; what judges them is no proof of anything.
+    folder = pathlib.Path(_findings.__file__).parent
+    judging = {folder / f"_triage_{name}.py" for name in ("view", "misfits")}
+    gathering = {
+        *folder.glob("_triage*.py"),
+        *folder.glob("_sqlite_*.py"),
+        *(folder / f"_{name}.py" for name in GATHERING),
+    }
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in gathering - judging]
+    written = {node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    assert not {(part, name) for part, name in read_by_rules if name not in written}
+    # A part is asked by its name, alone or for each of its uses.
+    source = (folder / "_triage.py").read_text(encoding="utf-8")
+    assert not {part for part, name in read_by_rules if part == name and not re.search(rf'"{part}["\]:]', source)}
 
 
 @pytest.mark.parametrize(
