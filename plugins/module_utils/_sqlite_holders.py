@@ -21,7 +21,6 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _procfs,
 
 _LOOKS = 5
 _PENDING = 1 << 30
-_RESERVED = _PENDING + 1
 _SHARED_FIRST = _PENDING + 2
 _SHARED_SIZE = 510
 _ROLES = ("writer", "checkpointer", "recovering", "reader", "open")

@@ -97,6 +97,30 @@ def test_every_file_has_a_reader() -> None:
     assert without == [], f"nothing reads {', '.join(without)}"
 
 
+def test_every_constant_of_a_plugin_has_a_reader() -> None:
+    assigned, read, elsewhere = set(), set(), set()
+    for name in tracked():
+        if not name.startswith(("plugins/", "tests/")) or not name.endswith(".py"):
+            continue
+        tree = ast.parse(text_of(name))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+                read.add((name, node.id))
+            elif isinstance(node, ast.Attribute):
+                elsewhere.add(node.attr)
+            elif isinstance(node, ast.ImportFrom):
+                elsewhere |= {alias.name for alias in node.names}
+        for node in tree.body if name.startswith("plugins/") else ():
+            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+            assigned |= {
+                (name, inner.id) for each in targets if each for inner in ast.walk(each) if isinstance(inner, ast.Name)
+            }
+    # Ansible reads the documentation of a plugin.
+    read_by_ansible = {"DOCUMENTATION", "EXAMPLES", "RETURN"}
+    assert len(assigned) > 300
+    assert not {each for each in assigned - read if each[1] not in elsewhere | read_by_ansible}
+
+
 def test_nothing_is_excused_that_is_gone() -> None:
     assert set(FOUND_BY_NAME) - set(FILES) == set()
     for pattern in FOUND_BY_FOLDER:
