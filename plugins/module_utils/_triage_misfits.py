@@ -129,7 +129,7 @@ def _of_question(view: View) -> List[Misfit]:
     if not path or not 400 <= status < 500 or status in _NOT_NOW or not view.proven or not _seems_well(view, path):
         return []
     text = (
-        f"nexus_health_path is {path}, which it answers with {status}; its process, ports, log, database and "
+        f"nexus_health_path is {path}, which it answers with {status} while its process, ports, log, database and "
         "dependencies are well"
     )
     return [Misfit("health_path", text, 0.9, path, f"answered {status}", serves=True)]

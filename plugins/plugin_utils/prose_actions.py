@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, List, Mapping, Sequence
+from typing import List, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import model, prose
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils.words import Words
@@ -38,7 +38,7 @@ def actions(words: Words, incident: model.Incident) -> List[Action]:
     settled = [each for each in incident.findings if prose.likely(each)]
     to_do = [
         Action(
-            _asked(words, "remedy", each),
+            words.said(each["remedy"]),
             True,
             words.say(
                 "action.unsettled" if incident.outcome == "unfinished" else "action.remedy",
@@ -51,7 +51,7 @@ def actions(words: Words, incident: model.Incident) -> List[Action]:
     ]
     to_prevent = [
         Action(
-            _asked(words, "prevention", each),
+            words.said(each["prevention"]),
             True,
             words.say("action.prevention", cause=words.name("cause", each.get("cause") or "unknown")),
         )
@@ -66,14 +66,6 @@ def actions(words: Words, incident: model.Incident) -> List[Action]:
         *to_do,
         *to_prevent,
     ]
-
-
-def _asked(words: Words, family: str, finding: Mapping[str, Any]) -> str:
-    """Return the C(remedy) or C(prevention) of a finding in this language: its own, else that of its cause."""
-    own, cause = words.translated(finding[family]), str(finding.get("cause"))
-    if own is not None:
-        return own
-    return words.name(family, cause) if words.knows(family, cause) else prose.bare(finding[family])
 
 
 def _thresholds(words: Words, incident: model.Incident) -> Action:

@@ -26,7 +26,10 @@ def upper(text: str) -> str:
 
 
 def summed_up(words: Words, named: Optional[str], summary: Optional[str]) -> str:
-    """Return a finding's summary in this language: in its own words where they are known, else by its cause."""
+    """Return a finding's summary in this language: in its own words where they are known, else by its cause.
+
+    They are not known where what was put into them, such as the message of an exception, reads as clauses of its own.
+    """
     own = words.translated(summary) if summary else None
     if own is not None:
         return own

@@ -29,8 +29,6 @@ OPEN = (
     *(
         "cause",
         "summary",
-        "remedy",
-        "prevention",
         "part",
         "severity",
         "outcome",

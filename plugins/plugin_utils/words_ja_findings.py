@@ -5,7 +5,8 @@
 
 """Japanese for what M(_findings) says of an outage: what it saw, what is to be done, what keeps it from coming back.
 
-A sentence that is in doubt there is in doubt here. What is not here is told by the words of its cause alone.
+A sentence that is in doubt there is in doubt here. A summary into which something was put that has no words here is told
+by the words of its cause, C(summary.<cause>) in M(words_ja), with the English one beside it.
 """
 
 from __future__ import annotations
@@ -120,6 +121,7 @@ _FINDINGS: Dict[str, str] = {
     "Migrate as a step of the release, with a backup before it, and let nobody kill a migration": "マイグレーションはバックアップ後にリリース手順の一部として実行し、途中で終了させない",
     # 設定
     "The configuration does not fit the host: {what}": "設定とホストの状態が一致しません：{what}",
+    "health_path: nexus_health_path is {path}, which it answers with {status} while its process, ports, log, database and dependencies are well": "nexus_health_path が {path} ですが、応答は {status} です（プロセス、ポート、ログ、データベース、依存関係は正常）",
     "Correct the variables of this host, or the service's own configuration, whichever is wrong": "ホストの変数かサービスの設定か、誤っている方を修正する",
     "Keep the service's configuration and this inventory in one place, and change both together": "サービスの設定とインベントリを一元管理し、必ず同時に変更する",
     # 例外、異常終了の繰り返し
