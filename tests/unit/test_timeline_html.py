@@ -179,20 +179,26 @@ def test_an_incident_without_times_has_no_timeline_picture():
     assert Page(render_html.page(LANGUAGES[0], incident)).of("svg")[0]["class"] == "ladder"
 
 
-def test_the_gantt_holds_names_of_parts_and_times_only():
-    lines = render_gantt.gantt(LANGUAGES[0], hostile())
-    assert HOSTILE not in "\n".join(lines)
-    only = timeline.incidents(Recording().down().opened().task("npm_ci", role="restart", duration=1.5).ended().events)[
-        0
-    ]
-    lines = render_gantt.gantt(LANGUAGES[0], only)
+def gantt_of(*, role):
+    told = Recording().down().opened().task("npm_ci", role=role, duration=1.5).ended().events
+    lines = render_gantt.gantt(LANGUAGES[0], timeline.incidents(told)[0])
     assert (lines[0], lines[-1]) == ("```mermaid", "```")
-    assert "    restart :active, 2026-03-02 01:00:03.000, 2026-03-02 01:00:04.500" in lines
-    assert "    down :crit, 2026-03-02 01:00:00.000, 2026-03-02 01:00:04.000" in lines
     assert all(
         re.fullmatch(r" {4}(?:title|dateFormat|axisFormat|section) .+| {4}[\w ()\uff08\uff09.-]+ :\w+, .+", each)
         for each in lines[2:-1]
     )
+    return lines
+
+
+def test_the_gantt_holds_names_of_parts_and_times_only():
+    lines = gantt_of(role="restart")
+    assert "    restart :active, 2026-03-02 01:00:03.000, 2026-03-02 01:00:04.500" in lines
+    assert "    down :crit, 2026-03-02 01:00:00.000, 2026-03-02 01:00:04.000" in lines
+
+
+@pytest.mark.parametrize("role", ["a :crit, b", "a\n    click a href x", "```\n# H", "a;%%b", HOSTILE])
+def test_no_name_of_a_part_is_more_than_a_name_in_the_gantt(role):
+    assert len(gantt_of(role=role)) == len(gantt_of(role="another"))
 
 
 def test_the_index_names_the_postmortems_of_a_folder(tmp_path):
