@@ -76,6 +76,7 @@ options:
 import dataclasses
 import functools
 import os
+import re
 import secrets
 import threading
 import time
@@ -113,6 +114,9 @@ _ASKING = ("ansible.builtin.pause", "pause")
 
 # What publishes the verdict of a run.
 _PUBLISHING = ("ansible.builtin.set_stats", "set_stats")
+
+# What compares the variables of a role with its specification.
+_VALIDATING = ("ansible.builtin.validate_argument_spec", "validate_argument_spec")
 
 _STATIC_MESSAGES = {
     "ansible.builtin.fail": "msg",
@@ -305,7 +309,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             if turn.get("skipped"):
                 continue
             told = dict(event) if turn is fields else {**event, "status": _status_of_turn(turn, status)}
-            data = whitelist.of_result(known.action, turn)
+            data = whitelist.of_result(known.action, turn) or _misfits(task, known, turn)
             if data:
                 told["data"] = data
             if told["status"] in ("failed", "ignored"):
@@ -534,6 +538,21 @@ def _reason(task: Any, known: _Task, fields: Dict[str, Any]) -> Optional[str]:
         return None
     arguments = source.get(known.action) or source.get(known.action.rsplit(".", 1)[-1])
     return whitelist.static(arguments.get(key)) if isinstance(arguments, dict) else None
+
+
+def _misfits(task: Any, known: _Task, fields: Dict[str, Any]) -> Dict[str, Any]:
+    """Return which variables of a role of ours are not of the kind that it specifies: its words, never a value."""
+    role = getattr(task, "_role", None)
+    if known.action not in _VALIDATING or role is None or not whitelist.own_module(str(role.get_name())):
+        return {}
+    specified: Dict[str, Any] = fields.get("argument_spec_data") or {}
+    problems = []
+    for error in map(str, fields.get("argument_errors") or []):
+        for name in [name for name in re.findall(r"\w+", error) if name in specified]:
+            choices = specified[name].get("choices")
+            kind = f"none of {', '.join(map(str, choices))}" if choices else f"no {specified[name].get('type', 'str')}"
+            problems.append(f"{name} is {'missing' if error.startswith('missing') else kind}")
+    return whitelist.of_result(f"{whitelist.COLLECTION}.refuse", {"problems": problems}) if problems else {}
 
 
 def _module_speaks(fields: Dict[str, Any]) -> bool:

@@ -117,9 +117,16 @@ def triaged(step: model.Step) -> bool:
     return whitelist.own_module(step.action or "") == "triage_info" and "findings" in step.data
 
 
+def validated(step: model.Step) -> bool:
+    """Say whether a step compares the variables of a role with its specification."""
+    return str(step.action).rsplit(".", 1)[-1] == "validate_argument_spec"
+
+
 def refused(step: model.Step) -> List[str]:
     """Return what a step found wrong with the configuration, nothing for other steps."""
     module = whitelist.own_module(step.action or "")
+    if module == "refuse" or validated(step):
+        return [bare(each) for each in step.data.get("problems") or []]
     if module not in ("service_preflight", "health_probe"):
         return []
     checked = (step.data if module == "service_preflight" else step.data.get("preflight")) or {}

@@ -114,8 +114,14 @@ def without_incident(events: Iterable[Event]) -> Dict[str, List[Event]]:
     """Return host -> events of hosts that a module of ours was run on, or was to be, and that have no incident."""
     told = list(events)
     with_incident = opened(told)
-    hosts = dict.fromkeys(event["host"] for event in told if event["kind"] == "outcome" or _module(event))
+    told_of = (event for event in told if event["kind"] == "outcome" or _module(event) or _fits_not(event))
+    hosts = dict.fromkeys(event["host"] for event in told_of)
     return {host: [event for event in told if event.get("host") == host] for host in hosts if host not in with_incident}
+
+
+def _fits_not(event: Event) -> bool:
+    """Say whether a variable does not fit a role of ours, which ends it before any of its modules."""
+    return event["kind"] == "task" and bool(event.get("data", {}).get("problems"))
 
 
 def login(events: Sequence[Event]) -> Tuple[Optional[str], Optional[str]]:

@@ -239,6 +239,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
         "locked_by": {"run": TEXT, "since": TEXT, "step": TEXT, "until": TEXT, "pid": NUMBER},
     },
     "service_preflight": _PREFLIGHT,
+    "refuse": {"problems": Each(TEXT)},
 }
 
 # What playbooks publish of all their hosts: the hosts by what it came to there, the best first and the worst last.

@@ -1,0 +1,26 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from typing import Any, Dict, Optional
+
+from ansible.plugins.action import ActionBase
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]
+    """Fails with what is wrong, from this process; the documentation is that of the module of the same name."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+
+    def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+        """Return the problems as the module's result."""
+        result: Dict[str, Any] = super().run(tmp, task_vars)
+        spec = {"problems": {"type": "list", "elements": "str", "required": True}}
+        _spec, options = self.validate_argument_spec(argument_spec=spec)
+        result.update(changed=False, problems=options["problems"])
+        if options["problems"]:
+            result.update(failed=True, msg="; ".join(options["problems"]))
+        return result

@@ -1,0 +1,50 @@
+#!/usr/bin/python
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: refuse
+short_description: End with an error for what is wrong with settings
+version_added: 0.2.0
+author:
+  - The itsm_nexus.runbook contributors !UNKNOWN
+description:
+  - Fails where there is a problem. Unlike that of M(ansible.builtin.fail) and M(ansible.builtin.assert), its text is
+    recorded by the callback P(itsm_nexus.runbook.postmortem#callback) and stands in the closing summary. So nothing
+    secret belongs into a problem.
+  - It runs on the controller and needs no connection.
+extends_documentation_fragment:
+  - itsm_nexus.runbook.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+options:
+  problems:
+    description: What is wrong, a sentence each, with the name of the variable, its value and what is allowed.
+    type: list
+    elements: str
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Refuse a port that is none
+  itsm_nexus.runbook.refuse:
+    problems:
+      - my_port is 'soon', allowed are numbers from 1 to 65535
+  when: my_port | int == 0
+"""
+
+RETURN = r"""
+problems:
+  description: What is wrong.
+  returned: always
+  type: list
+  elements: str
+"""
