@@ -19,9 +19,8 @@ import re
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _triage_misfits
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._ladder import RUNGS
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage_view import SENT, SIGNALS, View, says
-
-RUNGS = ("restart", "standard_recovery", "clean_start_recovery")
 
 # What the service writes to; without room elsewhere it may go on.
 _WRITTEN_TO = ("application", "database", "log")

@@ -11,6 +11,7 @@ from typing import List, Mapping, Optional, Sequence, Tuple
 
 from markupsafe import Markup
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _ladder
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import model, picture, prose
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils.words import Words
 
@@ -214,8 +215,7 @@ def ladder(words: Words, incident: model.Incident) -> Markup:
     """Return the ladder: its first rung at the bottom, each with what became of it."""
     tried = {each.rung.partition(" ")[0]: each for each in incident.rungs_tried}
     skipped = {each.rung for each in incident.rungs_skipped}
-    rungs = [*model.RUNGS[:3], *(name for name in model.RUNGS[3:] if name in tried)]
-    rungs += [name for name in tried if name not in rungs]
+    rungs = [*_ladder.RUNGS, *(name for name in tried if name not in _ladder.RUNGS)]
     held = any(each.held for each in incident.rungs_tried)
     parts: List[Markup] = []
     height = len(rungs) * _RUNG_HEIGHT + 16

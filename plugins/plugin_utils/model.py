@@ -14,9 +14,12 @@ import dataclasses
 import json
 from typing import Any, Dict, List, Optional, Tuple
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _ladder
+
 VERSION = 1
 
-RUNGS = ("restart", "standard_recovery", "clean_start_recovery", "database_recovery")
+# Those of the ladder, and what a person starts.
+RUNGS = (*_ladder.RUNGS, "database_recovery")
 
 # Why a step stands in the short timeline.
 CHANGE, FAILURE, DECISION, DETAIL = "change", "failure", "decision", "detail"

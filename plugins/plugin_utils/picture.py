@@ -17,8 +17,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import model
 
 # The parts of the recovery in the order in which they come; a role that is none of them is in no picture.
 LANES = (
-    *("detection", "triage", "remediation", "restart", "standard_recovery", "clean_start_recovery"),
-    *("database_recovery", "verification", "escalation"),
+    *("detection", "triage", "remediation"),
+    *model.RUNGS,
+    *("verification", "escalation"),
 )
 
 GOOD, BAD, UNSURE, WORK = "good", "bad", "unsure", "work"

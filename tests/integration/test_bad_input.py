@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, Callable
 
@@ -55,6 +56,22 @@ CASES: dict[str, tuple[str, str, Breaking]] = {
     "folder as database": ("nexus_db_path", "/db", folder_as_database),
     "unknown user": ("nexus_user", "nobody-of-this-name", lambda *_: {"nexus_user": "nobody-of-this-name"}),
     "unknown rung": ("outage_recover_rungs", "reboot", lambda *_: {"outage_recover_rungs": ["reboot"]}),
+    "role that is no rung": (
+        "outage_recover_rungs",
+        "database_recovery",
+        lambda *_: {"outage_recover_rungs": ["database_recovery", "triage"], "outage_recover_highest_rung": "restart"},
+    ),
+    "unknown highest rung": (
+        "outage_recover_highest_rung",
+        "restrat",
+        lambda *_: {"outage_recover_highest_rung": "restrat"},
+    ),
+    "unknown severity": ("outage_recover_act_on", "crtical", lambda *_: {"outage_recover_act_on": "crtical"}),
+    "wait": ("outage_recover_wait", "soon", lambda *_: {"outage_recover_wait": "soon"}),
+    "task timeout": ("outage_recover_task_timeout", "soon", lambda *_: {"outage_recover_task_timeout": "soon"}),
+    "serial": ("outage_recover_serial", "soon", lambda *_: {"outage_recover_serial": "soon"}),
+    "strategy": ("outage_recover_strategy", "fre", lambda *_: {"outage_recover_strategy": "fre"}),
+    "threshold that is no number": ("detection_interval", "float", lambda *_: {"detection_interval": "abc"}),
 }
 
 
@@ -65,6 +82,12 @@ def test_bad_input_is_named_before_anything_is_touched(laid: Service, tmp_path: 
     assert run.rc != 0
     named = [line for line in run.screen.splitlines() if variable in line and value in line]
     assert named, f"no line names {variable} and {value}"
+    # The last lines, which a tired person reads, say it too.
+    assert "STOPPED: localhost" in run.screen
+    end = run.screen[run.screen.index("STOPPED: localhost") :]
+    assert variable in end
+    # Of what ansible-core refuses, no value is recorded.
+    assert value in end or name == "unknown manager"
     assert not laid.state.exists()
     assert not laid.pids()
     assert not laid.database.exists()
@@ -97,3 +120,27 @@ def test_a_policy_of_remedies_that_cannot_be_followed_is_told_and_keeps_nobody_f
     (left,) = told["remedies"]
     assert (left["cause"], left["changed"]) == ("killed", False)
     assert "remediation_stop_timeout" in left["reason"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("nexus_user", "nobody-of-this-name"), ("nexus_app_dir", "/nowhere/app"), ("nexus_manager", "upstart")],
+)
+def test_a_look_with_a_wrong_setting_ends_with_one_clear_error(laid: Service, variable: str, value: str) -> None:
+    run = laid.play("playbooks/outage_detect.yml", **{variable: value})
+    assert run.rc == 2
+    last = run.screen[run.screen.index("PLAY [Sum up all hosts]") :]
+    (error,) = re.findall(r"FAILED! => (.*)", last)
+    assert variable in error and value in error
+    assert "has no attribute" not in run.screen
+    assert f"STOPPED: localhost, {variable} " in run.screen
+
+
+def test_contacts_that_cannot_be_reached_are_named_at_the_end_while_the_service_is_well(laid: Service) -> None:
+    laid.start()
+    contacts = {"project_leader": {"name": "project leader", "channels": [{"type": "pigeon"}]}}
+    run = laid.play("playbooks/outage_escalate.yml", escalation_contacts=contacts)
+    assert run.rc == 2
+    assert "STOPPED: localhost" in run.screen
+    end = run.screen[run.screen.index("STOPPED: localhost") :]
+    assert "pigeon" in end and "End with an error" not in end

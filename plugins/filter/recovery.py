@@ -1,0 +1,21 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import recovery
+
+
+class FilterModule:
+    """What the playbooks ask of the variables C(outage_recover_*); each filter is documented beside this file."""
+
+    def filters(self) -> Dict[str, Callable[..., Any]]:
+        """Return the filters by their names."""
+        return {
+            "recovery_ladder": recovery.ladder,
+            "recovery_problems": recovery.problems,
+            "recovery_setting": recovery.setting,
+        }

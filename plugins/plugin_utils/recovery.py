@@ -1,0 +1,184 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a recovery is told to do: the variables C(outage_recover_*), how each is read, and what each may be.
+
+On a command line a value is a string, in an inventory it is what it is; both are read. A value that cannot be used is
+refused before anything is done: a recovery that goes on by a default does what nobody has asked for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
+
+import yaml
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._ladder import RUNGS
+
+PREFIX = "outage_recover_"
+
+SEVERITIES = ("none", "warning", "critical", "emergency")
+STRATEGIES = ("free", "host_pinned", "linear", "debug")
+
+# Of a value that is refused, so much is shown.
+_SHOWN = 80
+
+
+def ladder(highest: Any = None) -> List[str]:
+    """Return the rungs up to C(highest), all where nothing is said of it, none where there is no such rung."""
+    if highest in (None, ""):
+        return list(RUNGS)
+    return list(RUNGS[: RUNGS.index(highest) + 1]) if highest in RUNGS else []
+
+
+def setting(value: Any, name: str) -> Any:
+    """Return the value of C(outage_recover_<name>) as it is used; its default where it is C(None) or is refused."""
+    known = SETTINGS[name]
+    if value is None:
+        return known.default
+    try:
+        return known.read(value)
+    except _Refused:
+        return known.default
+
+
+def problems(given: Mapping[str, Any]) -> List[str]:
+    """Return a sentence for each of the settings, by their names without PREFIX, that cannot be used."""
+    found: List[str] = []
+    for name, value in given.items():
+        if value is None:
+            continue
+        try:
+            SETTINGS[name].read(value)
+        except _Refused as refused:
+            verb = "is" if refused.value == value else "names"
+            found.append(f"{PREFIX}{name} {verb} {_shown(refused.value)}, allowed {SETTINGS[name].allowed}")
+    return found
+
+
+class _Refused(Exception):
+    def __init__(self, value: Any) -> None:
+        super().__init__()
+        self.value = value
+
+
+def _shown(value: Any) -> str:
+    told = f"'{value}'"
+    return told if len(told) <= _SHOWN else f"{told[: _SHOWN - 2]}…'"
+
+
+def _listed(value: Any) -> List[Any]:
+    """Return the members of a list; of a string those of the list in it, or what stands between its commas."""
+    if isinstance(value, str):
+        try:
+            read = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise _Refused(value) from error
+        if read is None:
+            raise _Refused(value)
+        return [part.strip() for part in read.split(",")] if isinstance(read, str) else _listed(read)
+    if isinstance(value, (list, tuple)):
+        return [member for part in value for member in _listed(part)]
+    return [value]
+
+
+def _names_of(allowed: Sequence[str]) -> Callable[[Any], List[str]]:
+    def read(value: Any) -> List[str]:
+        names = _listed(value)
+        for name in names:
+            if name not in allowed:
+                raise _Refused(name)
+        return names
+
+    return read
+
+
+def _highest(value: Any) -> str:
+    if value != "" and value not in RUNGS:
+        raise _Refused(value)
+    return str(value) or RUNGS[-1]
+
+
+def _seconds(value: Any) -> float:
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError) as error:
+        raise _Refused(value) from error
+    if isinstance(value, bool) or not math.isfinite(seconds) or seconds < 0:
+        raise _Refused(value)
+    return seconds
+
+
+def _whole_seconds(value: Any) -> int:
+    seconds = _seconds(value)
+    if seconds != int(seconds):
+        raise _Refused(value)
+    return int(seconds)
+
+
+def _serial(value: Any) -> Any:
+    batches = _listed(value) if isinstance(value, (list, tuple)) or str(value).startswith("[") else [value]
+    for batch in batches:
+        matched = None if isinstance(batch, bool) else re.fullmatch(r"0*([1-9][0-9]*)(%?)", str(batch))
+        if not matched or (matched[2] and int(matched[1]) > 100):
+            raise _Refused(batch)
+    if not batches:
+        raise _Refused(value)
+    return batches if len(batches) > 1 else batches[0]
+
+
+def _strategy(value: Any) -> str:
+    if re.sub(r"\Aansible\.builtin\.", "", str(value)) not in STRATEGIES:
+        raise _Refused(value)
+    return str(value)
+
+
+def _flag(value: Any) -> bool:
+    named = str(value).lower()
+    if named in ("true", "yes", "on", "1"):
+        return True
+    if named in ("false", "no", "off", "0", ""):
+        return False
+    raise _Refused(value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise _Refused(value)
+    return str(value)
+
+
+def _path(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise _Refused(value)
+    return value
+
+
+@dataclasses.dataclass(frozen=True)
+class _Setting:
+    """C(read) returns a value as it is used, and raises _Refused where it is not C(allowed)."""
+
+    default: Any
+    read: Callable[[Any], Any]
+    allowed: str
+
+
+_ACTED_ON: Tuple[str, ...] = ("critical", "emergency")
+
+SETTINGS: Dict[str, _Setting] = {
+    "rungs": _Setting(list(RUNGS), _names_of(RUNGS), f"are {', '.join(RUNGS)}"),
+    "highest_rung": _Setting(RUNGS[-1], _highest, f"are {', '.join(RUNGS)}"),
+    "act_on": _Setting(list(_ACTED_ON), _names_of(SEVERITIES), f"are {', '.join(SEVERITIES)}"),
+    "wait": _Setting(0.0, _seconds, "are seconds, 0 or more"),
+    "task_timeout": _Setting(3600, _whole_seconds, "are whole seconds, 0 for no limit"),
+    "serial": _Setting("100%", _serial, "are a number of hosts from 1, a share of them like 20%, or a list of both"),
+    "strategy": _Setting("free", _strategy, f"are {', '.join(STRATEGIES)}"),
+    "continued": _Setting(False, _flag, "are true and false"),
+    "reason": _Setting("", _text, "is a text"),
+    "ticket": _Setting("", _text, "is a text"),
+    "unreachable_dir": _Setting("~/.local/state/itsm-runbook/unreachable", _path, "is the path of a folder"),
+}

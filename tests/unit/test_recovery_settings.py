@@ -1,0 +1,145 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The variables C(outage_recover_*): what is read and what refused; and the one list of rungs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _findings, _ladder
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import model, picture, recovery, words_ja
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNGS = list(_ladder.RUNGS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "read"),
+    [
+        ("rungs", None, RUNGS),
+        ("rungs", "restart", ["restart"]),
+        ("rungs", ["restart"], ["restart"]),
+        ("rungs", "['restart', 'standard_recovery']", ["restart", "standard_recovery"]),
+        ("rungs", "restart, standard_recovery", ["restart", "standard_recovery"]),
+        ("rungs", ["['restart']", "standard_recovery"], ["restart", "standard_recovery"]),
+        ("rungs", [], []),
+        ("rungs", "[]", []),
+        ("highest_rung", None, RUNGS[-1]),
+        ("highest_rung", "", RUNGS[-1]),
+        ("highest_rung", "restart", "restart"),
+        ("act_on", None, ["critical", "emergency"]),
+        ("act_on", "critical", ["critical"]),
+        ("act_on", "[none, warning]", ["none", "warning"]),
+        ("act_on", [], []),
+        ("wait", None, 0.0),
+        ("wait", "600", 600.0),
+        ("wait", 0.5, 0.5),
+        ("task_timeout", "60", 60),
+        ("task_timeout", 0, 0),
+        ("serial", None, "100%"),
+        ("serial", "2", "2"),
+        ("serial", 2, 2),
+        ("serial", "20%", "20%"),
+        ("serial", [1, "5", "50%"], [1, 5, "50%"]),
+        ("serial", "[1, '50%']", [1, "50%"]),
+        ("strategy", None, "free"),
+        ("strategy", "ansible.builtin.linear", "ansible.builtin.linear"),
+        ("continued", "yes", True),
+        ("continued", False, False),
+        ("reason", "It is down", "It is down"),
+        ("ticket", 4711, "4711"),
+        ("unreachable_dir", "~/unreachable", "~/unreachable"),
+    ],
+)
+def test_a_setting_is_read_from_an_inventory_and_from_a_command_line(name: str, value: Any, read: Any) -> None:
+    assert recovery.setting(value, name) == read
+    assert recovery.problems({name: value}) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("rungs", "database_recovery", "is 'database_recovery'"),
+        ("rungs", ["triage", "restart"], "names 'triage'"),
+        ("rungs", "[restart, foo]", "names 'foo'"),
+        ("rungs", "", "is ''"),
+        ("rungs", "[", "is '['"),
+        ("rungs", 5, "is '5'"),
+        ("rungs", {"restart": True}, "is '{"),
+        ("rungs", [{"restart": True}], "names '{"),
+        ("highest_rung", "restrat", "is 'restrat'"),
+        ("highest_rung", ["restart"], "is '['restart']'"),
+        ("act_on", "crtical", "is 'crtical'"),
+        ("act_on", ["critical", "unreachable"], "names 'unreachable'"),
+        ("act_on", True, "is 'True'"),
+        ("wait", "soon", "is 'soon'"),
+        ("wait", -1, "is '-1'"),
+        ("wait", "inf", "is 'inf'"),
+        ("wait", "nan", "is 'nan'"),
+        ("wait", True, "is 'True'"),
+        ("wait", [600], "is '[600]'"),
+        ("wait", "", "is ''"),
+        ("task_timeout", "soon", "is 'soon'"),
+        ("task_timeout", 1.5, "is '1.5'"),
+        ("serial", "soon", "is 'soon'"),
+        ("serial", 0, "is '0'"),
+        ("serial", "0%", "is '0%'"),
+        ("serial", "200%", "is '200%'"),
+        ("serial", [], "is '[]'"),
+        ("serial", [1, "x"], "names 'x'"),
+        ("serial", True, "is 'True'"),
+        ("strategy", "fre", "is 'fre'"),
+        ("continued", "perhaps", "is 'perhaps'"),
+        ("reason", ["down"], "is '['down']'"),
+        ("ticket", {"number": 1}, "is '{'number': 1}'"),
+        ("unreachable_dir", " ", "is ' '"),
+        ("unreachable_dir", 7, "is '7'"),
+    ],
+)
+def test_what_cannot_be_used_is_named_with_what_is_allowed(name: str, value: Any, told: str) -> None:
+    (problem,) = recovery.problems({name: value, "wait" if name != "wait" else "serial": 1})
+    assert problem.startswith(f"outage_recover_{name} {told}")
+    assert f", allowed {recovery.SETTINGS[name].allowed}" in problem
+    # Keywords of a play are read before anything can be refused.
+    assert recovery.setting(value, name) == recovery.SETTINGS[name].default
+
+
+def test_a_long_value_is_not_shown_as_a_whole() -> None:
+    (problem,) = recovery.problems({"wait": "x" * 10_000})
+    assert len(problem) < 200
+
+
+def test_each_setting_of_the_playbook_is_looked_at() -> None:
+    text = "".join(path.read_text("utf-8") for path in (ROOT / "playbooks").rglob("*.yml"))
+    read = set(re.findall(r"(?<![\w.])outage_recover_(\w+) \| default\(none\)", text))
+    looked_at = set(re.findall(r"^      '(\w+)': outage_recover_", text, flags=re.MULTILINE))
+    assert read == looked_at == set(recovery.SETTINGS)
+
+
+def test_the_cap_lets_pass_what_is_at_or_below_it_and_nothing_else() -> None:
+    assert recovery.ladder() == recovery.ladder("") == RUNGS
+    for number, rung in enumerate(RUNGS, 1):
+        assert recovery.ladder(rung) == RUNGS[:number]
+    for stranger in ("restrat", "database_recovery", "triage", ["restart"]):
+        assert recovery.ladder(stranger) == []
+
+
+def test_all_places_go_by_the_one_list_of_rungs() -> None:
+    assert list(_findings.RUNGS) == RUNGS
+    assert list(model.RUNGS) == [*RUNGS, "database_recovery"]
+    assert [lane for lane in picture.LANES if lane in RUNGS] == RUNGS
+    # Those that cannot read it.
+    for rung in RUNGS:
+        assert (ROOT / "roles" / rung / "tasks" / "main.yml").is_file()
+        assert f"part.{rung}" in words_ja.SENTENCES
+    (named,) = re.findall(r"set rungs = \{(.*?)\}", (ROOT / "roles/escalation/templates/ja.j2").read_text("utf-8"))
+    assert re.findall(r"'(\w+)':", named) == RUNGS
+    # No playbook has a list of its own; the surveys of AWX are held to this one by their own tests.
+    playbooks = [path for path in (ROOT / "playbooks").rglob("*.yml") if path.name != "awx.yml"]
+    assert not [path.name for path in playbooks if re.search(r"\[[^\]]*restart,", path.read_text("utf-8"))]
