@@ -26,10 +26,11 @@ class Request:
     path: str
     headers: Dict[str, str]
     body: bytes
+    method: str = "POST"
 
 
 class Receiver:
-    """Answers each POST with the next of C(answers), the last one for ever; C(None) is no answer at all."""
+    """Answers each request with the next of C(answers), the last one for ever; C(None) is no answer at all."""
 
     def __init__(self, answers: Sequence[Optional[int]] = (200,), *, context: Optional[ssl.SSLContext] = None) -> None:
         self.requests: List[Request] = []
@@ -40,7 +41,7 @@ class Receiver:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                receiver.requests.append(Request(self.path, headers, body))
+                receiver.requests.append(Request(self.path, headers, body, self.command))
                 answer = left.pop(0) if len(left) > 1 else left[0]
                 if answer is None:
                     receiver.released.wait(20)
@@ -51,7 +52,7 @@ class Receiver:
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
-            do_GET = do_POST
+            do_GET = do_PUT = do_POST
 
             def log_message(self, *args: Any) -> None:
                 pass

@@ -17,6 +17,8 @@ class ActionModule(telling.Telling):
         "body": {"type": "dict", "required": True, "no_log": True},
         "secret": {"type": "str", "no_log": True},
         "message_id": {"type": "str", "default": ""},
+        "method": {"type": "str", "default": "POST", "choices": ["POST", "PUT"]},
+        "headers": {"type": "dict", "no_log": True},
         "ca_path": {"type": "path"},
     }
 
@@ -24,5 +26,5 @@ class ActionModule(telling.Telling):
         """Return what posts once."""
         return lambda: delivery.post(
             timeout=options["timeout"],
-            **{name: options[name] for name in ("url", "body", "secret", "message_id", "ca_path")},
+            **{name: options[name] for name in self.options},
         )

@@ -49,6 +49,16 @@ options:
     description: The id of the message, the same for every attempt, by which the receiver knows one that comes twice.
     type: str
     default: ""
+  method:
+    description: How to send it.
+    type: str
+    choices: [POST, PUT]
+    default: POST
+  headers:
+    description:
+      - Further headers, each a text of one line. They are secrets, as an authorization is, and never shown.
+      - A header of the signature is not replaced by one of these.
+    type: dict
   ca_path:
     description:
       - File or folder of the certificate authorities that are trusted, instead of those of the system. Certificates are
@@ -76,6 +86,18 @@ EXAMPLES = r"""
     message_id: INC-20260302T010203Z-1f3a/long_outage
     body:
       event: raised
+  no_log: true
+
+- name: Tell a room of Matrix
+  itsm_nexus.runbook.tell_by_post:
+    # The room and an id of the message are parts of it.
+    url: "{{ vault_matrix_url }}"
+    method: PUT
+    headers:
+      Authorization: "Bearer {{ vault_matrix_token }}"
+    body:
+      msgtype: m.text
+      body: The service is down.
   no_log: true
 """
 

@@ -21,6 +21,7 @@ import hmac
 import http.client
 import json
 import os
+import re
 import smtplib
 import socket
 import ssl
@@ -37,6 +38,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, 
 _BASE64_SECRET = "whsec_"  # noqa: S105
 GITHUB_TOKENS = ("ITSM_NEXUS_GITHUB_TOKEN", "GITHUB_TOKEN")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+# RFC 9110, 5.1 and 5.5, of the values what is ASCII.
+_HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+\Z", re.ASCII)
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*\Z")
 
 
 class DeliveryError(Exception):
@@ -183,6 +187,16 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
+def _why_not_headers(headers: Mapping[str, object]) -> str:
+    """Return why these can not be headers, without quoting a value; empty where they can."""
+    for name, value in headers.items():
+        if not _HEADER_NAME.match(str(name)):
+            return "one of its headers has a name that no header has"
+        if not isinstance(value, str) or not _HEADER_VALUE.match(value):
+            return f"its header {name} holds what no header can: one line of ASCII is allowed"
+    return ""
+
+
 def post(
     *,
     url: str,
@@ -191,17 +205,27 @@ def post(
     ca_path: Optional[str] = None,
     secret: Optional[str] = None,
     message_id: str = "",
+    method: str = "POST",
+    headers: Optional[Mapping[str, str]] = None,
     clock: Callable[[], float] = time.time,
 ) -> None:
-    """Post C(body) as JSON; with C(secret) it is signed. Taken is what is answered with 2xx. Raises DeliveryError."""
+    """Post C(body) as JSON; with C(secret) it is signed. Taken is what is answered with 2xx. Raises DeliveryError.
+
+    C(headers), which may be secrets, go with it; none of them takes the place of a header of the signature.
+    """
     reason = why_not_url(url)
     if reason:
         raise DeliveryError(f"its URL {reason}", passing=False)
+    reason = _why_not_headers(headers or {})
+    if reason:
+        raise DeliveryError(reason, passing=False)
     data = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
-    headers = {"Content-Type": "application/json", "User-Agent": "itsm_nexus.runbook"}
+    # Later ones win, whatever the case of their letters.
+    sent = {"Content-Type": "application/json", "User-Agent": "itsm_nexus.runbook", **(headers or {})}
     if secret is not None:
-        headers.update(signature(secret, message_id=message_id, timestamp=int(clock()), body=data))
-    request = urllib.request.Request(url, data=data, headers=headers, method="POST")  # noqa: S310
+        signed = signature(secret, message_id=message_id, timestamp=int(clock()), body=data)
+        sent = {**{name: value for name, value in sent.items() if name.lower() not in signed}, **signed}
+    request = urllib.request.Request(url, data=data, headers=sent, method=method)  # noqa: S310
     opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=trust(ca_path)), _NoRedirect())
     try:
         with opener.open(request, timeout=timeout):

@@ -120,6 +120,7 @@ def plan(
     told: Sequence[Mapping[str, Any]],
     recovered: bool,
     acknowledged: bool,
+    types: Sequence[str] = (),
 ) -> Dict[str, Any]:
     """Return the verdict of the first rule that applies, and C(deliveries): who is to be told now, through what.
 
@@ -127,7 +128,7 @@ def plan(
     before. The rules stand gravest first, so the first rule of a level says how grave it is. When the service is back,
     the channels that took a message are told so once, unless they are told of a graver level just now. What two
     contacts share (a room, an address) is one channel: C(same_as) is the delivery, by C(contact) and C(channel), that
-    serves for this one.
+    serves for this one. Where C(types) says which channels there are, one of another type has an C(error).
     """
     rule = next(each for each in rules if _true(each["when"]))
     level = _level(rule)
@@ -167,7 +168,7 @@ def plan(
                 "channel": each.label,
                 "type": each.type,
                 "number": each.number,
-                "error": each.error,
+                "error": each.error or _why_it_is_not_there(each.type, types),
                 "same_as": {"contact": other.contact, "channel": other.label} if other else {},
             }
             for name, each, other in sent
@@ -202,6 +203,11 @@ def _is_same(contacts: Mapping[str, Any], one: Channel, other: Channel) -> bool:
         return {name: value for name, value in settings.items() if name != "name"}
 
     return not one.error and not other.error and way(one) == way(other)
+
+
+def _why_it_is_not_there(kind: str, types: Sequence[str]) -> str:
+    reason = _why_not_type(kind, sorted(types)) if types else ""
+    return f"its {reason}" if reason else ""
 
 
 def _level(rule: Mapping[str, Any]) -> str:
@@ -356,9 +362,9 @@ def _channel(where: str, channel: Any, *, types: Sequence[str]) -> List[str]:
         return [f"{where} is {_kind(channel)}, it must be a dictionary with the type of the channel"]
     kind = channel.get("type")
     if kind not in types:
-        return [f"{where}.type is {kind!r}, allowed are {', '.join(types)}"]
+        return [f"{where}.{_why_not_type(kind, types)}"]
     if kind not in _NEEDS:
-        return []
+        return [f"{where}.{key} {_UNREADABLE}" for key, value in channel.items() if _unreadable(value)]
     needs, may = _NEEDS[kind], _MAY_HAVE.get(kind, [])
     found = [f"{where}.{key} is missing, a channel of type {kind} needs it" for key in needs if not channel.get(key)]
     found += [
@@ -372,6 +378,10 @@ def _channel(where: str, channel: Any, *, types: Sequence[str]) -> List[str]:
             reason = _UNREADABLE if _unreadable(value) or not judge else judge(value)
             found += [f"{where}.{key} {reason}"] if reason else []
     return found
+
+
+def _why_not_type(kind: Any, types: Sequence[str]) -> str:
+    return "" if kind in types else f"type is {kind!r}, allowed are {', '.join(types)}"
 
 
 def _why_not_shape(shape: Any) -> str:

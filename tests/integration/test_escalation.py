@@ -27,6 +27,7 @@ from receivers import MailServer, Receiver, authority
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease
 
 from .conftest import ROOT, free_port
+from .test_recovery import checkout
 
 ANSIBLE = os.environ.get("ITSM_NEXUS_TEST_ANSIBLE_PLAYBOOK") or str(Path(sys.executable).parent / "ansible-playbook")
 
@@ -168,7 +169,7 @@ class Desk:
             },
         }
 
-    def play(self, *arguments: str, watch: bool = False, **changes: Any) -> Run:
+    def play(self, *arguments: str, watch: bool = False, project: Path = ROOT, **changes: Any) -> Run:
         variables = self.folder / "variables.yml"
         variables.write_text(yaml.safe_dump({**self.variables(), **changes}), encoding="utf-8")
         environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
@@ -183,7 +184,7 @@ class Desk:
                 f"@{variables}",
                 *arguments,
             ],
-            cwd=ROOT,
+            cwd=project,
             env={
                 **environment,
                 "LC_ALL": "C.UTF-8",
@@ -398,11 +399,46 @@ def test_a_wrong_channel_does_not_stop_the_end_of_a_recovery(desk: Desk) -> None
     assert desk.counts()["slack"] == before["slack"]
     if "Tell the leader: " in run.screen:
         assert "project_leader by slack: NOT TOLD, its url can not be evaluated" in run.screen
-        assert "project_leader by fax: NOT TOLD, could not be tried, its settings are wrong" in run.screen
+        allowed = "command, http, mail, pagerduty, webhook"
+        assert f"project_leader by fax: NOT TOLD, its type is 'fax', allowed are {allowed}" in run.screen
+        assert "Could not find or access" not in run.screen
         assert desk.counts() == {**before, **{name: before[name] + 1 for name in ("pager", "http", "mail")}}
     else:
         # Before 2.19, ansible-core evaluates a variable as a whole or not at all.
         assert "Tell project_leader: " in run.screen
+
+
+def test_the_channels_of_the_documentation_tell_from_the_controller(desk: Desk, tmp_path: Path) -> None:
+    project = checkout(tmp_path / "project")
+    page = (ROOT / "docs/escalation.md").read_text(encoding="utf-8")
+    files = re.findall(
+        r"^```yaml\n# (roles/escalation/tasks/channels/\w+\.yml)\n(.+?)^```$", page, re.MULTILINE | re.DOTALL
+    )
+    for name, text in files:
+        (project / name).write_text(f"---\n{text}", encoding="utf-8")
+    before = {name: len(receiver.requests) for name, receiver in desk.https.items()}
+    channels = [
+        {"type": "ntfy", "url": desk.https["slack"].url, "topic": "outages", "token": SECRETS["slack"]},
+        {"type": "siren", "url": desk.https["teams"].url + "/3", "token": SECRETS["teams"]},
+        {
+            "type": "siren",
+            "url": f"https://127.0.0.1:{free_port()}/3",
+            "token": SECRETS["dead"],
+            "name": "broken siren",
+        },
+    ]
+    contacts = {**desk.variables()["escalation_contacts"], "project_leader": {"channels": channels}}
+    run = desk.play(project=project, state_dir=str(desk.folder / "documented"), escalation_contacts=contacts)
+    assert run.rc == 0
+    (ntfy,) = desk.https["slack"].requests[before["slack"] :]
+    assert (ntfy.method, ntfy.headers["authorization"]) == ("POST", f"Bearer {SECRETS['slack']}")
+    document = json.loads(ntfy.body)
+    assert (document["topic"], document["title"]) == ("outages", "DOWN: the service on node1 for 0 s")
+    (siren,) = desk.https["teams"].requests[before["teams"] :]
+    assert (siren.method, siren.path, siren.headers["x-relay-key"]) == ("PUT", "/3", SECRETS["teams"])
+    assert json.loads(siren.body) == {"reason": "DOWN: the service on node1 for 0 s"}
+    assert "project_leader by ntfy 127.0.0.1: told; project_leader by siren 127.0.0.1: told; " in run.screen
+    assert "project_leader by broken siren: NOT TOLD, answered -1" in run.screen
 
 
 # Runs that put on record at once whom they told.
@@ -514,7 +550,7 @@ def test_without_rules_everybody_is_told(desk: Desk, contacts: str) -> None:
 def test_no_secret_is_seen_anywhere(desk: Desk) -> None:
     places = {f"screen {number}": screen for number, screen in enumerate(desk.screens)}
     places["arguments"] = "\n".join(desk.seen)
-    for top in ("state", "another", "dry", "killed", "lost", "shared", "postmortems", "home"):
+    for top in ("state", "another", "dry", "killed", "lost", "shared", "documented", "postmortems", "home"):
         for path in (desk.folder / top).rglob("*"):
             if path.is_file():
                 places[str(path)] = path.read_bytes().decode("utf-8", "replace")

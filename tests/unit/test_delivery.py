@@ -147,6 +147,35 @@ def test_urls_that_are_none_are_refused_unquoted(url):
     assert "secretpath" not in went.error
 
 
+def test_headers_and_method_are_those_that_are_asked_for(serve):
+    receiver = serve(Receiver)
+    headers = {"Authorization": "Bearer x", "content-type": "application/problem+json", "Webhook-Id": "forged"}
+    assert post(receiver, method="PUT", headers=headers, secret="s" * 24, message_id="INC-1/leader").ok
+    (request,) = receiver.requests
+    assert request.method == "PUT"
+    assert request.headers["authorization"] == "Bearer x"
+    assert request.headers["content-type"] == "application/problem+json"
+    assert request.headers["webhook-id"] == "INC-1/leader"
+
+
+@pytest.mark.parametrize(
+    ("headers", "error"),
+    [
+        ({"X-Token": "verysecret\r\nHost: evil"}, "its header X-Token holds what no header can"),
+        ({"X-Token": "verysecretü"}, "its header X-Token holds what no header can"),
+        ({"X-Token": 7}, "its header X-Token holds what no header can"),
+        ({"verysecret: x": "y"}, "one of its headers has a name that no header has"),
+        ({"": "y"}, "one of its headers has a name that no header has"),
+    ],
+)
+def test_headers_that_are_none_are_refused_unquoted(serve, headers, error):
+    receiver = serve(Receiver)
+    went = post(receiver, headers=headers)
+    assert (went.ok, went.attempts, receiver.requests) == (False, 1, [])
+    assert went.error.startswith(error)
+    assert "verysecret" not in went.error
+
+
 @pytest.mark.parametrize(
     ("secret", "key"),
     [

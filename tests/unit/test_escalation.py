@@ -240,6 +240,17 @@ def test_a_channel_goes_by_what_is_no_secret(channel, label):
     assert found.label == label
 
 
+def test_a_channel_of_a_type_that_is_not_there_is_not_tried():
+    contacts = {"leader": {"channels": [{"type": "matrx", "room": "verysecret"}, *CONTACTS["leader"]["channels"]]}}
+    types = ["webhook", "mail", "pagerduty"]
+    found = escalation.plan(rules("down"), contacts=contacts, told=[], recovered=False, acknowledged=False, types=types)
+    assert [(each["contact"], each["channel"], each["error"]) for each in found["deliveries"]] == [
+        ("leader", "matrx", "its type is 'matrx', allowed are mail, pagerduty, webhook"),
+        ("leader", MAIL, ""),
+        ("leader", PAGER, ""),
+    ]
+
+
 def test_a_channel_that_can_not_be_read_is_not_tried():
     broken = {
         "leader": {
@@ -387,6 +398,10 @@ ALLOWED_TYPES = "command, http, mail, pagerduty, sms, webhook"
         (
             {"type": "pagerduty", "routing_key": escalation.UNREADABLE},
             f"{WHERE}.routing_key can not be evaluated, look for a variable in it that is not defined",
+        ),
+        (
+            {"type": "sms", "token": escalation.UNREADABLE},
+            f"{WHERE}.token can not be evaluated, look for a variable in it that is not defined",
         ),
         ({"type": "pagerduty", "routing_key": 12}, f"{WHERE}.routing_key is a number, it must be a text"),
         ({"type": "mail", "to": "leader"}, f"{WHERE}.to is no mail address: 'leader'"),
