@@ -66,10 +66,10 @@ def installed(target: Path) -> Path:
         env=environment,
         check=True,
     )
-    (target / "ansible.cfg").write_text(
-        "[defaults]\ncollections_path = collections\ncallbacks_enabled = itsm_nexus.runbook.postmortem\n",
-        encoding="utf-8",
-    )
+    # As the page says, beside the place of the collection.
+    (settings,) = re.findall(r"^```ini\n(.+?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.DOTALL)
+    settings = settings.replace("[defaults]\n", "[defaults]\ncollections_path = collections\n")
+    (target / "ansible.cfg").write_text(settings, encoding="utf-8")
     return target
 
 
