@@ -169,7 +169,7 @@ def _stopped(words: Words, host: str, steps: Sequence[model.Step], *, touched: s
     if looks and not looks[-1]["healthy"] and not problems and not prose_steps.broken(last):
         seen = prose_steps.seen(words, looks[-1])
         return BAD, [words.say(_down(looks[-1]), host=host, seen=seen, touched=touched)]
-    why = problems[0] if problems else prose_steps.happened(words, last)
+    why = problems[0] if problems else prose_steps.happened(words, (_reasons(steps) or [last])[-1])
     return BAD, [words.say("screen.stopped", host=host, why=why, touched=touched)]
 
 
@@ -217,17 +217,42 @@ def _triage(words: Words, host: str, data: Mapping[str, Any]) -> Tuple[str, List
 def _why(words: Words, incident: model.Incident) -> Union[str, List[str]]:
     if incident.error:
         return words.said(incident.error)
-    reasons = [
-        words.say("label", name=prose.rung_name(words, incident, each), text=words.said(each.reason))
-        for each in incident.rungs_tried
-        if each.reason and each.run == incident.runs[-1].run
-    ]
+    tried = [each for each in incident.rungs_tried if each.reason]
+    last_run = incident.runs[-1].run
+    reasons = _did_not_hold(words, incident, [each for each in tried if each.run == last_run])
     if reasons:
         return reasons
     if incident.outcome == "unfinished":
         return words.say("screen.unfinished")
-    failures = [step for step in incident.steps if step.weight == model.FAILURE]
-    return prose_steps.happened(words, failures[-1]) if failures else prose.cause(words, incident)
+    failures = _reasons([step for step in incident.steps if step.run == last_run])
+    if failures:
+        return prose_steps.happened(words, failures[-1])
+    # The last run tried nothing: it is down for what the run before it has seen.
+    return _did_not_hold(words, incident, [each for each in tried if each.run == tried[-1].run]) or prose.cause(
+        words, incident
+    )
+
+
+def _did_not_hold(words: Words, incident: model.Incident, tried: Sequence[model.Rung]) -> List[str]:
+    return [
+        words.say("label", name=prose.rung_name(words, incident, each), text=words.said(each.reason)) for each in tried
+    ]
+
+
+def _reasons(steps: Sequence[model.Step]) -> List[model.Step]:
+    """Return the failures that can be a reason.
+
+    What a playbook ends with repeats another failure; no service is down because somebody could not be told, or because
+    a setting was refused that a recovery goes on without.
+    """
+    return [
+        step
+        for step in steps
+        if step.weight == model.FAILURE
+        and step.role != "escalation"
+        and not prose_steps.refused(step)
+        and (prose_steps.broken(step) or step.message)
+    ]
 
 
 def _nothing_done(words: Words, incident: model.Incident) -> str:

@@ -887,3 +887,23 @@ def test_the_remedy_is_no_item_once_the_service_is_back(outcome, wanted):
     titles = [each.title for each in prose_actions.actions(EN, incident(outcome=outcome, findings=[finding]))]
     assert ("Restart it" in titles) is wanted
     assert "Find out who killed it" in titles
+
+
+def test_the_reason_is_never_that_somebody_could_not_be_told() -> None:
+    told = incident(outcome="not_recovered", cause="killed", cause_summary="It was killed", runs=runs("r1", "r2"))
+    told.rungs_tried = [rung(held=False, reason="no answer", run="r1")]
+    failed = {"weight": model.FAILURE, "status": "failed"}
+    repeated = step(action="ansible.builtin.fail", task="Fail unless all of it holds", run="r1", **failed)
+    channel = step(action="ansible.builtin.include_tasks", role="escalation", run="r2", **failed)
+    refused = step("refuse", {"problems": ["x is wrong"]}, role="remediation", run="r2", **failed)
+    told.steps = [repeated, channel, refused]
+
+    def why() -> str:
+        return next(line for line in render_screen.summary(EN, told, document=None) if line.startswith("  why "))
+
+    assert why().endswith("  run 1, restart: no answer")
+    # What stopped the last run is said first.
+    told.steps.append(step("triage_info", message="no room", run="r2", **failed))
+    assert why().endswith("  Use triage_info: failed: no room")
+    told.steps, told.rungs_tried = told.steps[:3], []
+    assert why().endswith("  killed: It was killed")
