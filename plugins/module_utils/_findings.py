@@ -758,14 +758,25 @@ def _gone_without_a_word(view: View) -> Optional[Finding]:
     if service.get("manager") != "process" or not view.gone or view.exceptions() or view.last_word():
         return None
     if service.get("pid_file_exists"):
+        # A host that went down and the kernel's own killings can be ruled out. What stays in doubt is that it ended
+        # itself and said nothing, of which only who started it could know.
+        ruled_out = view.host_stayed_up() + view.no_out_of_memory()
+        sure = len(ruled_out) == 2
         return Finding(
-            confidence=0.7,
-            summary="The process is gone without a last word: it was killed, or the host went down.",
+            confidence=0.85 if sure else 0.7,
+            summary="The process is gone without a last word: it was killed."
+            if sure
+            else "The process is gone without a last word: it was killed, or the host went down.",
             # What it had complained of before it would have been its last word.
             only_by=("oom_kill", "disk_full", "disk_read_only", "config_mismatch"),
-            evidence=[says("pid file", "it is there, the process is not, and the log ends without an error")],
+            evidence=[
+                says("pid file", "it is there, the process is not, and the log ends without an error"),
+                *ruled_out,
+            ],
             remedy="Start the service.",
-            prevention="Find out what ended it.",
+            prevention="Find out who or what sent the signal; a unit would have it on record which one it was."
+            if sure
+            else "Start it through a unit: how it ends is then on record.",
         )
     if service.get("pid_file_exists") is False and _lived(view):
         return Finding(

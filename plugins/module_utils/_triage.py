@@ -25,6 +25,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _evidence,
     _findings,
     _parts,
+    _procfs,
     _redact,
     _triage_application,
     _triage_certificate,
@@ -284,7 +285,13 @@ class _Triage:
             "http_port": service.http_port,
             "health_path": service.health_path,
         }
-        facts["window"] = {"since": _clock.iso(_since(facts, window=self._window)), "until": _clock.now()}
+        first = _procfs.read_process(1)
+        facts["window"] = {
+            "since": _clock.iso(_since(facts, window=self._window)),
+            "until": _clock.now(),
+            # Of a container, when that was started.
+            "booted_at": first.started_at if first is not None else None,
+        }
         return facts
 
 

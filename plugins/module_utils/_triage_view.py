@@ -450,6 +450,20 @@ class View:
         ]
         return [item for item in problems if item not in unread], unread
 
+    def host_stayed_up(self) -> List[Dict[str, str]]:
+        """Return what says that the host did not go down since the service last wrote to its log."""
+        booted, written = self.part("window").get("booted_at"), self.part("log").get("written_at")
+        if not booted or not written or written <= booted:
+            return []
+        return [says("process 1", f"started at {booted}, and the service wrote to its log after that, until {written}")]
+
+    def no_out_of_memory(self) -> List[Dict[str, str]]:
+        """Return what says that the kernel killed nobody for want of memory."""
+        kernel = self.part("kernel")
+        if not kernel.get("source") or kernel.get("out_of_memory"):
+            return []
+        return [says(str(kernel["source"]), "tells of no process that was killed for want of memory")]
+
     def unit_ending(self) -> List[Dict[str, str]]:
         """Return what systemd says of how the unit's process ended."""
         unit = self.part("unit")

@@ -380,7 +380,9 @@ facts:
         C(health_path).
       type: dict
     window:
-      description: The instants C(since) and C(until) of the logs that were read.
+      description: >-
+        The instants C(since) and C(until) of the logs that were read, and C(booted_at), when the host or its container
+        was started.
       type: dict
 bundle:
   description: The folder with the evidence; V(null) without O(incident).

@@ -876,6 +876,25 @@ def test_the_certificate_of_another_site_is_not_ours(certificate, cause):
     assert found[0].cause == cause
 
 
+def test_what_took_a_plain_process_is_surer_where_the_rest_is_ruled_out():
+    up = {"window": {"booted_at": "2026-01-01T00:00:00.000Z"}}
+    alive = log("INFO GET / 200")
+    found = evaluate(GONE, PROCESS, alive, up)[0]
+    assert (found.cause, found.confidence, found.summary.endswith("it was killed.")) == ("killed", 0.85, True)
+    assert [item["source"] for item in found.evidence] == ["pid file", "process 1", "journalctl -k"]
+    unread = {"kernel": {"source": None, "errors": ["dmesg: Operation not permitted"]}}
+    for changes in (
+        [alive],
+        [up],
+        [alive, up, unread],
+        [alive, {"window": {"booted_at": "2026-03-02T01:01:00.000Z"}}],
+        [alive, up, {"kernel": {"out_of_memory": [OTHER_OOM]}}],
+    ):
+        found = evaluate(GONE, PROCESS, *changes)[0]
+        assert (found.cause, found.confidence) == ("killed", 0.7), changes
+        assert "or the host went down" in found.summary and "unit" in found.prevention
+
+
 def test_two_independent_faults_are_both_found():
     found = evaluate(
         FULL, {"certificate": {"expired": True, "subject": "a", "not_before": "b", "not_after": "c"}}, GONE

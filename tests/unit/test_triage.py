@@ -150,6 +150,7 @@ def test_on_a_healthy_service_nothing_is_found_and_everything_is_known(service):
     assert facts["environment"]["names"] == ["JWT_SECRET", "NODE_ENV", "PATH"]
     assert result["bundle"] is None
     assert [item["kind"] for item in result["signs"]] == ["good"]
+    assert facts["window"]["booted_at"] < facts["log"]["written_at"]
     assert all(isinstance(seconds, float) for seconds in result["parts"].values()), result["parts"]
 
 
