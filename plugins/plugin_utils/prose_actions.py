@@ -108,7 +108,7 @@ def _rotation(words: Words, incident: model.Incident, causes: Sequence[str]) -> 
         return Action(title, True, _with(words, "action.rotation.full", seen))
     if ((incident.resources.get("log") or {}).get("size") or 0) > _LARGE:
         return Action(title, True, _with(words, "action.rotation.large", seen))
-    if not incident.findings:
+    if not (incident.findings or _room(words, incident)):
         return Action(title, True, words.say("action.rotation.unknown"))
     return Action(title, False, _with(words, "action.rotation.fine", seen))
 
@@ -121,7 +121,7 @@ def _resources(words: Words, incident: model.Incident, causes: Sequence[str]) ->
         what = words.listed([words.name("resource", each) for each in short])
         named = words.listed([words.name("cause", each) for each in causes if each in _RESOURCE_CAUSES])
         return Action(title, True, _with(words, "action.resources.short", seen, what=what, causes=named))
-    if not incident.findings:
+    if not (incident.findings or (_memory(words, incident) and _room(words, incident))):
         return Action(title, True, words.say("action.resources.unknown"))
     scarce = _scarce(incident)
     if scarce:

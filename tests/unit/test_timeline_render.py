@@ -252,6 +252,18 @@ def test_a_cause_that_was_left_alone_is_what_automation_lacks():
     assert "許可されていません" in prose_actions.actions(JA, told)[1].why
 
 
+def test_what_was_measured_is_told_where_nothing_was_found_wrong():
+    gib = 1 << 30
+    disk, memory = [{"mount": "/", "size": 40 * gib, "available": 30 * gib}], {"total": 4 * gib, "available": 3 * gib}
+    measured = prose_actions.actions(EN, incident(findings=[], resources={"disk": disk, "memory": memory}))[2:4]
+    assert [(action.wanted, "30 GiB of 40 GiB" in action.why) for action in measured] == [(False, True)] * 2
+    # Where only one of the two was measured, the other one is not shown to suffice.
+    half = prose_actions.actions(EN, incident(findings=[], resources={"disk": disk}))[2:4]
+    assert [action.wanted for action in half] == [False, True]
+    neither = prose_actions.actions(EN, incident(findings=[]))[2:4]
+    assert all(action.wanted and "neither a finding nor a measure" in action.why for action in neither)
+
+
 def test_memory_and_disk_are_argued_with_what_was_free():
     gib = 1 << 30
     resources = {

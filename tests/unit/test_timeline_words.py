@@ -75,6 +75,15 @@ def test_japanese_has_words_for_every_rule_and_outcome():
     assert not {each for each in whitelist.SUMMARY if not JA.knows("ended", each)}
 
 
+@pytest.mark.parametrize("kind", ["outage_recover", "database_recover"])
+def test_a_next_step_sends_nobody_to_the_document_it_stands_in(kind):
+    name = {"outage_recover": "close", "database_recover": "close_database"}[kind]
+    (told,) = yaml.safe_load((ROOT / "playbooks" / "tasks" / f"{name}.yml").read_text(encoding="utf-8"))
+    steps = told["vars"][f"_{kind}_next_steps"]
+    assert len(steps) > 3
+    assert not [step for step in steps.values() if "postmortem" in step]
+
+
 def written(node):
     """Yield what an expression may come to, with C(X) for what is put into it; a variable comes to nothing."""
     if isinstance(node, ast.Constant):
