@@ -347,7 +347,7 @@ def _process(state: str, found: Sequence[_procfs.Process], properties: Mapping[s
         "state": state,
         "pids": [process.pid for process in found],
         "started_at": found[0].started_at if found else None,
-        "restarts": int(restarts) if restarts.isdigit() else None,
+        "restarts": int(restarts) if restarts.isdecimal() else None,
     }
 
 

@@ -202,7 +202,7 @@ def _unit_state(service: Service, *, run: _command.Runner) -> Dict[str, str]:
 def main_pid(properties: Mapping[str, str]) -> int:
     """Return the pid of a unit's main process, 0 where none runs (a unit that waits to be restarted has none)."""
     pid = properties.get("MainPID", "0")
-    return int(pid) if pid.isdigit() and not waits_for_restart(properties) else 0
+    return int(pid) if pid.isdecimal() and not waits_for_restart(properties) else 0
 
 
 def waits_for_restart(properties: Mapping[str, str]) -> bool:

@@ -114,7 +114,7 @@ def _started_at(start_ticks: int) -> str:
 def pids(*, proc_root: str = "/proc") -> List[int]:
     """Return the pids there are, lowest first. Raises ProcfsError."""
     try:
-        return sorted(int(name) for name in os.listdir(proc_root) if name.isdigit())
+        return sorted(int(name) for name in os.listdir(proc_root) if name.isdecimal())
     except OSError as error:
         raise ProcfsError(f"Cannot list processes in {proc_root}: {error.strerror}") from error
 

@@ -78,7 +78,7 @@ class _Step:
 
 def _natural(name: str) -> List[Tuple[int, int, str]]:
     """Sort key that counts numbers as numbers: v1.9 before v1.10."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.findall(r"\d+|\D+", name)]
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.findall(r"\d+|\D+", name)]
 
 
 def _inside(path: str, folder: str) -> bool:

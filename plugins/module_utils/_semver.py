@@ -28,7 +28,7 @@ def _numbers(text: str) -> List[int]:
     """Return the numbers of a version up to the first that is left open."""
     numbers: List[int] = []
     for part in re.split(r"[-+]", text.lstrip("v="))[0].split("."):
-        if not part.isdigit():
+        if not part.isdecimal():
             break
         numbers.append(int(part))
     return numbers

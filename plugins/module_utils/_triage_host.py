@@ -115,7 +115,7 @@ def _pressure(path: str) -> Optional[Dict[str, Any]]:
 
 
 def _number(text: str) -> Optional[int]:
-    return int(text) if text.isdigit() and int(text) < _NO_LIMIT else None
+    return int(text) if text.isdecimal() and int(text) < _NO_LIMIT else None
 
 
 def _control_group(group: Optional[str]) -> Dict[str, Any]:

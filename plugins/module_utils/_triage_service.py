@@ -242,7 +242,7 @@ def _limits(text: str) -> Dict[str, Optional[int]]:
     for line in text.splitlines()[1:]:
         name, soft = line[:26].strip(), line[26:].split()
         if soft:
-            limits[name] = int(soft[0]) if soft[0].isdigit() else None
+            limits[name] = int(soft[0]) if soft[0].isdecimal() else None
     return limits
 
 
@@ -337,7 +337,7 @@ def _look_at(item: _procfs.Process, *, keep: bool) -> Tuple[Dict[str, Any], List
         "open_files_max": limits.get("Max open files"),
         "core_max": limits.get("Max core file size"),
         "wait_channel": texts["wchan"] if texts["wchan"] not in ("", "0") else None,
-        "oom_score": int(texts["oom_score"]) if texts["oom_score"].strip().isdigit() else None,
+        "oom_score": int(texts["oom_score"]) if texts["oom_score"].strip().isdecimal() else None,
         **kinds,
     }
     if not keep:

@@ -284,7 +284,7 @@ def _prove(dropin: Dropin, variables: Mapping[str, str], properties: Mapping[str
         # The kernel counts in pages, and so does systemd once the unit runs.
         found = properties.get("MemoryMax", "")
         page = os.sysconf("SC_PAGE_SIZE")
-        if not found.isdigit() or int(found) // page != dropin.memory_max // page:
+        if not found.isdecimal() or int(found) // page != dropin.memory_max // page:
             wrong.append(f"MemoryMax is {found}, not {dropin.memory_max}")
     present = _environment.unit_environment(properties)
     wrong += [
@@ -343,7 +343,7 @@ def ensure(
     return {
         "changed": changed,
         "files": sorted(after),
-        "memory_max": int(limit) if limit and limit.isdigit() and int(limit) < 1 << 63 else None,
+        "memory_max": int(limit) if limit and limit.isdecimal() and int(limit) < 1 << 63 else None,
         "variables": variables,
         "until": _clock.iso(_ends(dropin.until)) if after and dropin.until else None,
         "diff": {

@@ -32,6 +32,11 @@ def test_an_id_cannot_end_its_mark():
     assert mark.startswith("<!-- incident: INC_") and mark.index("-->") == len(mark) - 3
 
 
+def test_a_host_gets_no_mark_into_an_issue():
+    text = issue.body("kept in `<!-- incident: INC-2 -->`\n", incident="INC-1", where="/x")
+    assert issue.marker("INC-1") in text and issue.marker("INC-2") not in text
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

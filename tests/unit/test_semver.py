@@ -53,6 +53,7 @@ def test_ranges(wanted, inside, outside):
     [
         (None, ">=20"),
         ("20", ">=20"),
+        ("²", ""),
         ("v20.1.0", None),
         ("v20.1.0", "lts"),
         ("v20.1.0", ">=20 or so"),
