@@ -112,6 +112,36 @@ def whom(words: Words, incident: model.Incident) -> str:
     return words.say("told.why", told=words.joined(parts), reason=reason) if reason else words.joined(parts)
 
 
+def would_tell(words: Words, incident: model.Incident) -> List[str]:
+    """Return who would be told, and who would be where the recovery does not hold: for a run in check mode."""
+    escalation: Mapping[str, Any] = incident.escalation
+    if not escalation:
+        return [words.say("told.undecided")]
+    told = [_would_tell(words, escalation)]
+    if escalation.get("otherwise"):
+        told.append(words.say("told.otherwise", told=_would_tell(words, escalation["otherwise"])))
+    return told
+
+
+def _would_tell(words: Words, escalation: Mapping[str, Any]) -> str:
+    ways: Dict[str, List[str]] = {str(name): [] for name in escalation.get("to") or []}
+    for each in escalation.get("would") or []:
+        error = bare(each.get("error"))
+        way = str(each.get("channel"))
+        ways.setdefault(str(each.get("name")), []).append(words.say("label", name=way, text=error) if error else way)
+    reason = _escalation_reason(words, escalation)
+    if not ways:
+        return words.say("told.nobody_why", reason=reason) if reason else words.say("told.nobody")
+    names = [
+        words.say("told.by", name=words.name("contact", name), ways=words.listed(by))
+        if by
+        else words.say("told.by_no_way", name=words.name("contact", name))
+        for name, by in ways.items()
+    ]
+    told = words.listed(names)
+    return words.say("told.why", told=told, reason=reason) if reason else told
+
+
 @dataclasses.dataclass(frozen=True)
 class Telling:
     """One try to tell somebody: when it ended, who, by which channel, what came of it, and whether they were told."""
@@ -144,11 +174,15 @@ def tellings(words: Words, incident: model.Incident) -> List[Telling]:
 
 def escalation_reason(words: Words, incident: model.Incident) -> str:
     """Return why those people must know, empty where nothing says so."""
+    return _escalation_reason(words, incident.escalation)
+
+
+def _escalation_reason(words: Words, escalation: Mapping[str, Any]) -> str:
     # The rule was called its level before version 0.2.0.
-    rule = str(incident.escalation.get("rule") or incident.escalation.get("level") or "")
+    rule = str(escalation.get("rule") or escalation.get("level") or "")
     if words.knows("escalation", rule):
         return words.name("escalation", rule)
-    return bare(incident.escalation.get("reason"))
+    return bare(escalation.get("reason"))
 
 
 def cause(words: Words, incident: model.Incident) -> str:

@@ -97,6 +97,7 @@ def _rehearsal(words: Words, incident: model.Incident) -> List[_Field]:
         ("database", _database(incident)),
         ("would_climb", [rungs or words.say("screen.no_rung"), *prose.skips(words, incident)]),
         ("would_do", _done(words, incident) or words.say("screen.nothing")),
+        ("would_tell", prose.would_tell(words, incident)),
         ("next", prose.next_step(words, incident)),
     ]
 

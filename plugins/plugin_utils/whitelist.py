@@ -59,6 +59,7 @@ _PREFLIGHT = {
     "problems": Each({"variable": TEXT, "message": TEXT}),
     "resolved": {"node": {"version": TEXT}, "database_path": TEXT},
 }
+_WOULD_TELL = Each({"name": TEXT, "channel": TEXT, "error": TEXT})
 _HOLDERS = Each({"pid": NUMBER, "command": PROGRAM, "role": TEXT})
 
 RESULTS: Mapping[str, Mapping[str, Any]] = {
@@ -300,6 +301,9 @@ OUTCOME: Mapping[str, Any] = {
         "contacts": Each(TEXT),
         "told": Each({"level": TEXT, "contact": TEXT, "channel": TEXT, "at": TEXT, "ok": FLAG, "error": TEXT}),
         "reason": TEXT,
+        # In check mode: who would be told, and who would be where the recovery does not hold.
+        "would": _WOULD_TELL,
+        "otherwise": {"rule": TEXT, "level": TEXT, "to": Each(TEXT), "reason": TEXT, "would": _WOULD_TELL},
     },
     "evidence": TEXT,
     "backup_file": TEXT,

@@ -84,6 +84,8 @@ SENTENCES: Dict[str, str] = {
     "told.by": "{name} by {ways}",
     "told.failed": "NOT REACHED by {channels}",
     "told.missing": "TO BE TOLD: {names}",
+    "told.by_no_way": "{name} (by no channel)",
+    "told.otherwise": "where it does not hold: {told}",
     "told.why": "{told} ({reason})",
     # The ladder.
     "ladder.none": "none tried",
@@ -298,6 +300,7 @@ SENTENCES: Dict[str, str] = {
     "screen.postmortem": "postmortem",
     "screen.would_climb": "would climb",
     "screen.would_do": "would do",
+    "screen.would_tell": "would tell",
     "screen.no_rung": "no rung",
     "screen.nothing": "nothing",
     "screen.nothing_changed": "nothing was changed",

@@ -131,6 +131,8 @@ def test_check_mode_changes_nothing_and_says_what_it_would_do(service: Service) 
     end = run.screen[run.screen.index("WOULD RECOVER") :]
     assert re.search(r"would climb +restart\n", end)
     assert "restart: would be started" in end
+    assert "would tell  nobody" in end
+    assert "where it does not hold: project leader (by no channel)" in end
 
 
 def test_a_hung_service_is_restarted_after_five_failed_probes(service: Service) -> None:

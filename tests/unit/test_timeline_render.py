@@ -919,3 +919,31 @@ def test_the_reason_is_never_that_somebody_could_not_be_told() -> None:
     assert why().endswith("  Use triage_info: failed: no room")
     told.steps, told.rungs_tried = told.steps[:3], []
     assert why().endswith("  killed: It was killed")
+
+
+def test_a_rehearsal_says_who_would_be_told_and_who_where_it_does_not_hold() -> None:
+    told = incident(
+        outcome="would_recover",
+        rungs_tried=[rung()],
+        escalation={
+            "rule": "record_only",
+            "to": [],
+            "would": [{"name": "Lead", "channel": "mail lead@x", "error": ""}],
+            "otherwise": {
+                "rule": "of_ours",
+                "to": ["Lead", "DBA"],
+                "reason": "It is down.",
+                "would": [
+                    {"name": "Lead", "channel": "mail lead@x", "error": ""},
+                    {"name": "Lead", "channel": "chat", "error": "there is no such channel"},
+                ],
+            },
+        },
+    )
+    lines = "\n".join(render_screen.summary(EN, told, document=None))
+    assert "  would tell  Lead by mail lead@x" in lines
+    flat = " ".join(lines.split())
+    assert "where it does not hold: Lead by mail lead@x and chat: there is no such channel" in flat
+    assert "DBA (by no channel) (It is down)" in flat
+    told.escalation = {}
+    assert "would tell not decided" in " ".join(" ".join(render_screen.summary(EN, told, document=None)).split())
