@@ -31,6 +31,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
 )
 
 _BODY_LIMIT = 64 * 1024
+# What is said of an answer that tells of something else than health.
+NOT_JSON = "answered 200 with a body that is not JSON"
+NO_STATUS = 'answered 200 with JSON that has no "status"'
 _TOO_MANY_REQUESTS = 429  # rate limiting: whoever says so is alive
 _AGENT = "itsm_nexus.runbook"
 # How long a unit may be without a process beyond its RestartSec, and how often it may end after a start, before we give
@@ -285,10 +288,10 @@ def _judge_body(answer: bytes, ok_statuses: Sequence[str]) -> Optional[str]:
     try:
         body = json.loads(answer.decode("utf-8"))
     except (ValueError, RecursionError):
-        return "answered 200 with a body that is not JSON"
+        return NOT_JSON
     word = body.get("status") if isinstance(body, dict) else None
     if not isinstance(word, str):
-        return 'answered 200 with JSON that has no "status"'
+        return NO_STATUS
     if word.casefold() not in {good.casefold() for good in ok_statuses}:
         return f"answered 200 with status {word[:40]!r} instead of {' or '.join(ok_statuses)}"
     return None

@@ -10,6 +10,7 @@ import dataclasses
 import re
 from typing import Any, List, Sequence
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _health
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage_view import View
 
 # Why systemd could not even run the program: exit codes of systemd.exec(5).
@@ -109,9 +110,10 @@ def _of_host(view: View) -> List[Misfit]:
 def _of_question(view: View) -> List[Misfit]:
     """Return whether the service is asked for its health where it has none to tell.
 
-    Who answers with 401, 403 or 404 has understood the question and refuses it; no restart makes another answer of it.
-    A service whose routes did not load answers so as well, though, and there a restart may help. So it is a question
-    wrongly asked only where all that can be looked at says so:
+    Who answers with 401, 403 or 404 has understood the question and refuses it, and who sends one elsewhere or shows a
+    page tells nothing of its health there; no restart makes another answer of it. A service whose routes did not load
+    answers so as well, though, and there a restart may help. So it is a question wrongly asked only where all that can
+    be looked at says so:
 
     - The process is proven: on the port that users reach, whoever listens is the service. A proxy or another program
       there is C(port_conflict), or nobody knows.
@@ -125,18 +127,22 @@ def _of_question(view: View) -> List[Misfit]:
     mistake.
     """
     path = str(view.part("service").get("health_path") or "")
-    status = view.health_status
-    if not path or not 400 <= status < 500 or status in _NOT_NOW or not view.proven or not _seems_well(view, path):
+    status = view.health.get("status") or 0
+    elsewhere = status == 200 and view.health.get("error") in (_health.NOT_JSON, _health.NO_STATUS)
+    refused = 300 <= status < 500 and status not in _NOT_NOW
+    # A log does not tell a page that was shown from a good answer.
+    if not path or not (elsewhere or refused) or not view.proven or not _seems_well(view, path if refused else ""):
         return []
+    said = f"{status} and nothing of its health" if elsewhere else status
     text = (
-        f"nexus_health_path is {path}, which it answers with {status} while its process, ports, log, database and "
+        f"nexus_health_path is {path}, which it answers with {said} while its process, ports, log, database and "
         "dependencies are well"
     )
     return [Misfit("health_path", text, 0.9, path, f"answered {status}", serves=True)]
 
 
 def _seems_well(view: View, path: str) -> bool:
-    """Whether nothing speaks against a service that runs and answers."""
+    """Whether nothing speaks against a service that runs and answers; with C(path), a good answer there does too."""
     if view.restarted or view.silent or view.part("unit").get("active_state", "active") != "active":
         return False
     # Once a path was answered well, it is the right one.
@@ -145,7 +151,9 @@ def _seems_well(view: View, path: str) -> bool:
     )
     told = [facts for facts in (view.part("log"), view.part("journal")) if "signatures" in facts]
     for facts in told:
-        if facts.get("exceptions") or facts["signatures"] or any(map(answered.search, facts.get("lines") or ())):
+        if facts.get("exceptions") or facts["signatures"]:
+            return False
+        if path and any(map(answered.search, facts.get("lines") or ())):
             return False
     database, dependencies, migrations = (view.part(name) for name in ("database", "dependencies", "migrations"))
     return (

@@ -138,10 +138,10 @@ class View:
         return bool(there) and all(any(owner["ours"] for owner in item["owners"]) for item in there)
 
     @property
-    def health_status(self) -> int:
-        """The status with which it answers there when it is asked for its health; 0 for none."""
+    def health(self) -> Mapping[str, Any]:
+        """What it says there when it is asked for its health; empty where it was not asked."""
         name = "https" if self.part("service").get("https_port") else "http"
-        return next((item["status"] or 0 for item in self.items("health") if item["name"] == name), 0)
+        return next((item for item in self.items("health") if item["name"] == name), {})
 
     @property
     def misplaced(self) -> List[int]:

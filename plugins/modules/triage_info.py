@@ -96,8 +96,8 @@ options:
   health_path:
     description:
       - Where the service tells of its health. Empty not to ask.
-      - A service that refuses the question (a status from 400 to 499 but 408 and 429) while all else is well is asked
-        in the wrong place. It is the finding V(config_mismatch), and no rung is climbed for it.
+      - A service that refuses the question (a status from 300 to 499 but 408 and 429) or answers it with a page, while
+        all else is well, is asked in the wrong place. It is the finding V(config_mismatch), and no rung is climbed.
     type: str
     default: ""
     version_added: 0.2.0

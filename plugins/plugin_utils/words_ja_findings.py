@@ -122,6 +122,7 @@ _FINDINGS: Dict[str, str] = {
     # 設定
     "The configuration does not fit the host: {what}": "設定とホストの状態が一致しません：{what}",
     "health_path: nexus_health_path is {path}, which it answers with {status} while its process, ports, log, database and dependencies are well": "nexus_health_path が {path} ですが、応答は {status} です（プロセス、ポート、ログ、データベース、依存関係は正常）",
+    "{status} and nothing of its health": "{status}（状態の情報なし）",
     "Correct the variables of this host, or the service's own configuration, whichever is wrong": "ホストの変数かサービスの設定か、誤っている方を修正する",
     "Keep the service's configuration and this inventory in one place, and change both together": "サービスの設定とインベントリを一元管理し、必ず同時に変更する",
     # 例外、異常終了の繰り返し

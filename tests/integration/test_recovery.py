@@ -200,8 +200,9 @@ def test_a_wrong_login_password_sends_no_healthy_service_up_the_ladder(service: 
         ({"nexus_https_port": 1, "nexus_http_port": 2}, "1 and 2 configured"),
         ({"nexus_https_port": 1}, "1 configured"),
         ({"nexus_health_path": "/health"}, "nexus_health_path is /health, which it answers with 404"),
+        ({"nexus_health_path": "/api/v1/incidents"}, "which it answers with 200 and nothing of its health"),
     ],
-    ids=["ports", "https_port", "health_path"],
+    ids=["ports", "https_port", "health_path", "page"],
 )
 def test_a_wrong_word_of_the_inventory_takes_no_healthy_service_down(
     service: Service, wrong: dict[str, object], said: str

@@ -14,7 +14,7 @@ import re
 import pytest
 import yaml
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _findings, _logtext
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _findings, _health, _logtext
 from ansible_collections.itsm_nexus.runbook.plugins.modules import sqlite_check, triage_info
 
 # What parts of a triage leave to others: logs, knex, npm, X.509.
@@ -196,6 +196,12 @@ def refused(status, path="/health"):
         "service": {"health_path": path},
         "health": [{**item, **said, "url": f"{item['name']}://localhost{path}"} for item in HEALTHY["health"]],
     }
+
+
+def shown(body):
+    """Return the facts of a service that shows something when it is asked for its health."""
+    facts = refused(200)
+    return {**facts, "health": [{**item, "error": _health._judge_body(body, ["ok"])} for item in facts["health"]]}
 
 
 SILENT = {
@@ -558,7 +564,11 @@ CASES = [
     ("config_mismatch", [HTTPS_ELSEWHERE], " 6443 configured, the service runs and listens on 26443"),
     *(
         ("config_mismatch", [refused(status)], f"nexus_health_path is /health, which it answers with {status}")
-        for status in (401, 403, 404)
+        for status in (301, 302, 401, 403, 404)
+    ),
+    *(
+        ("config_mismatch", [shown(body)], "nexus_health_path is /health, which it answers with 200 and nothing of")
+        for body in (b"<!doctype html>", b'{"name": "itsm"}')
     ),
     (
         "db_unchecked",
@@ -1029,6 +1039,9 @@ def test_of_a_question_wrongly_asked_it_is_said_what_to_correct():
         [refused(500)],
         [refused(503)],
         [refused(None)],
+        [refused(204)],
+        # It tells of its health, and not well.
+        [shown(b'{"status": "degraded"}')],
         # Who answers is not known to be the service.
         [refused(404), {"ports": [{"port": 6443, "address": "::", "owners": []}]}],
         [refused(404), {"ports": [{"port": 6443, "address": "::", "owners": [STRANGER]}]}],
@@ -1073,6 +1086,9 @@ def test_a_question_is_wrongly_asked_only_where_all_else_is_well(changes):
 def test_one_that_was_answered_elsewhere_is_asked_wrongly_all_the_same():
     busy = log(f"{NOW} INFO GET /api/v1/health 200 3 ms", f"{NOW} INFO GET /healthy 200 3 ms", f"{NOW} GET /health 404")
     assert evaluate(refused(404), busy)[0].details["items"][0]["what"] == "health_path"
+    # The page at the wrong path stands in the log as an answer like any other.
+    found = evaluate(shown(b"<!doctype html>"), log(f"{NOW} INFO GET /health 200 3 ms"))
+    assert found[0].details["items"][0]["what"] == "health_path"
 
 
 def test_no_rung_is_climbed_against_a_stranger_on_the_port():
