@@ -438,7 +438,7 @@ SERVICE = {
     "environment_file": {"type": "str", "default": ""},
     "pid_file": {"type": "str", "default": ""},
     "tls_cert_path": {"type": "str", "default": ""},
-    "tls_key_path": {"type": "str", "default": ""},
+    "tls_key_path": {"type": "str", "default": "", "no_log": False},
     "https_port": {"type": "int", "default": 6443},
     "http_port": {"type": "int", "default": 8080},
     "health_path": {"type": "str", "default": ""},

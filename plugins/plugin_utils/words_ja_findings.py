@@ -20,7 +20,9 @@ _FINDINGS: Dict[str, str] = {
     "Rotate and compress the logs, and have somebody told before a file system is full": "ログをローテーション・圧縮し、容量が尽きる前に通知されるようにする",
     "There is no room left on {where}": "{where} の空き容量がありません",
     "Restart the service: it holds removed files open, which take the room until then": "サービスを再起動する（削除済みのファイルを開いたままで、再起動まで容量を占有しています）",
-    "Make room on {where}: rotated logs, the npm cache, old backups. Never the database, its -wal or -shm": "{where} の空き容量を確保する（ローテーション済みのログ、npm キャッシュ、古いバックアップ。DB、-wal、-shm は削除しない）",
+    "Make room on {where}: rotated logs, the npm cache, old backups. Never the database, its -wal or -shm": (
+        "{where} の空き容量を確保する（ローテーション済みのログ、npm キャッシュ、古いバックアップ。DB、-wal、-shm は削除しない）"
+    ),
     "The file system {where} is read-only": "ファイルシステム {where} が読み取り専用になっています",
     "Read the kernel's log for errors of that disk, and mount it writable once it is known to be well": "カーネルログでディスクのエラーを確認し、正常と分かってから書き込み可能でマウントする",
     "Watch the disk's health, and have somebody told when a file system becomes read-only": "ディスクの健全性を監視し、読み取り専用になった時点で通知されるようにする",
@@ -28,7 +30,9 @@ _FINDINGS: Dict[str, str] = {
     "The service reached its own memory limit, and the kernel killed it": "サービスが自身のメモリ上限に達し、カーネルに強制終了されました",
     "The kernel ran out of memory and killed the service": "ホストのメモリが不足し、カーネルがサービスを強制終了しました",
     "Restart the service; where it falls again, give it the sizes proposed, or the host more memory": "再起動する。再発する場合は、提案された値に設定するか、ホストのメモリを増設する",
-    "Bound the service (MemoryMax=, --max-old-space-size) below what the host has, and look for a leak": "サービスのメモリ上限（MemoryMax=、--max-old-space-size）をホストの容量より低く設定し、メモリリークを調査する",
+    "Bound the service (MemoryMax=, --max-old-space-size) below what the host has, and look for a leak": (
+        "サービスのメモリ上限（MemoryMax=、--max-old-space-size）をホストの容量より低く設定し、メモリリークを調査する"
+    ),
     "The log speaks of the limit of Node's heap, but it was not what ended the service": "ログに Node.js のヒープ上限の記録がありますが、停止の原因ではありません",
     "Node reached the limit of its own heap and aborted; the host's memory was not the limit": "Node.js がヒープの上限に達して異常終了しました（ホストのメモリは不足していません）",
     "Restart the service; where the load explains the need, give it the heap proposed": "再起動する。負荷に見合う場合は、提案されたヒープに設定する",
@@ -49,12 +53,18 @@ _FINDINGS: Dict[str, str] = {
     "it cannot be read": "読み取れない",
     "Rows of the database {path} may be lost": "データベース {path} の行が失われた疑いがあります",
     "The service reported a damaged database; {path} itself could be read": "サービスがデータベースの破損を報告しましたが、{path} は読み取れました",
-    "Start nothing and change nothing: keep database, -wal and -shm as they are and call the DBA": "何も起動・変更せず、データベース、-wal、-shm をそのまま残して DBA に連絡する（DB破損 Runbook）",
+    "Start nothing and change nothing: keep database, -wal and -shm as they are and call the DBA": (
+        "何も起動・変更せず、データベース、-wal、-shm をそのまま残して DBA に連絡する（DB破損 Runbook）"
+    ),
     "Back the database up often and read the backups back; find out what damaged it": "バックアップの頻度を上げ、リストアできることを確認する。破損の原因を特定する",
     "Whether the database {path} is sound could not be told: it may not be read": "データベース {path} を読み取る権限がなく、整合性を確認できませんでした",
     "Whether the database {path} is sound could not be told in time": "データベース {path} の整合性を時間内に確認できませんでした",
-    "Look again as root; give database, -wal and -shm back to the service's user where they are another's": "root で再確認する。データベース、-wal、-shm の所有者が異なる場合は、サービスのユーザーに戻す",
-    "Check it with sqlite_check and a larger time_budget, or give triage_database_timeout more seconds": "sqlite_check の time_budget、または triage_database_timeout を延ばして確認する",
+    "Look again as root; give database, -wal and -shm back to the service's user where they are another's": (
+        "root で再確認する。データベース、-wal、-shm の所有者が異なる場合は、サービスのユーザーに戻す"
+    ),
+    "Check it with sqlite_check and a larger time_budget, or give triage_database_timeout more seconds": (
+        "sqlite_check の time_budget、または triage_database_timeout を延ばして確認する"
+    ),
     "Let nobody but the service's user open its database for writing": "サービスのユーザー以外がデータベースを書き込みで開かないようにする",
     "Give triage_database_timeout the seconds that a look through this database takes": "triage_database_timeout を、このデータベースの確認に必要な秒数にする",
     "Let that process finish or stop it, then restart the service": "そのプロセスの完了を待つか終了させ、サービスを再起動する",
@@ -79,7 +89,9 @@ _FINDINGS: Dict[str, str] = {
     "Reserve the port for the service, and give the other program one of its own": "ポートをサービス専用とし、他のプログラムには別のポートを割り当てる",
     # 証明書
     "The TLS certificate expired on {at}; a newer one is there, which the service has not read": "SSL証明書の期限が {at} に切れています（新しい証明書はありますが、サービスが読み込んでいません）",
-    "The TLS certificate is not valid before {at}; a newer one is there, which the service has not read": "SSL証明書は {at} まで有効ではありません（別の証明書がありますが、サービスが読み込んでいません）",
+    "The TLS certificate is not valid before {at}; a newer one is there, which the service has not read": (
+        "SSL証明書は {at} まで有効ではありません（別の証明書がありますが、サービスが読み込んでいません）"
+    ),
     "The TLS certificate expired on {at}": "SSL証明書の期限が {at} に切れています",
     "The TLS certificate is not valid before {at}": "SSL証明書は {at} まで有効ではありません",
     "The service would not offer HTTPS: {why}": "サービスを起動しても HTTPS で応答できない状態です：{why}",
@@ -121,7 +133,9 @@ _FINDINGS: Dict[str, str] = {
     "Migrate as a step of the release, with a backup before it, and let nobody kill a migration": "マイグレーションはバックアップ後にリリース手順の一部として実行し、途中で終了させない",
     # 設定
     "The configuration does not fit the host: {what}": "設定とホストの状態が一致しません：{what}",
-    "health_path: nexus_health_path is {path}, which it answers with {status} while its process, ports, log, database and dependencies are well": "nexus_health_path が {path} ですが、応答は {status} です（プロセス、ポート、ログ、データベース、依存関係は正常）",
+    "health_path: nexus_health_path is {path}, which it answers with {status} while its process, ports, log, database and dependencies are well": (
+        "nexus_health_path が {path} ですが、応答は {status} です（プロセス、ポート、ログ、データベース、依存関係は正常）"
+    ),
     "{status} and nothing of its health": "{status}（状態の情報なし）",
     "Correct the variables of this host, or the service's own configuration, whichever is wrong": "ホストの変数かサービスの設定か、誤っている方を修正する",
     "Keep the service's configuration and this inventory in one place, and change both together": "サービスの設定とインベントリを一元管理し、必ず同時に変更する",
