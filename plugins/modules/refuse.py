@@ -12,7 +12,7 @@ version_added: 0.2.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Fails where there is a problem. Unlike that of M(ansible.builtin.fail) and M(ansible.builtin.assert), its text is
+  - Fails where there is a problem. Unlike that of C(ansible.builtin.fail) and C(ansible.builtin.assert), its text is
     recorded by the callback P(itsm_nexus.runbook.postmortem#callback) and stands in the closing summary. So nothing
     secret belongs into a problem.
   - It runs on the controller and needs no connection.
