@@ -136,6 +136,16 @@ def test_a_look_with_a_wrong_setting_ends_with_one_clear_error(laid: Service, va
     assert f"STOPPED: localhost, {variable} " in run.screen
 
 
+def test_a_rung_that_is_not_allowed_is_named_at_the_end_with_the_reason(laid: Service) -> None:
+    laid.start()
+    asked = {"outage_triage_rung": "standard_recovery", "outage_recover_highest_rung": "restart"}
+    run = laid.play("playbooks/outage_triage.yml", **asked)
+    assert run.rc == 2
+    assert (
+        "STOPPED: localhost, standard_recovery can not help: The highest rung that is allowed is restart" in run.screen
+    )
+
+
 def test_contacts_that_cannot_be_reached_are_named_at_the_end_while_the_service_is_well(laid: Service) -> None:
     laid.start()
     contacts = {"project_leader": {"name": "project leader", "channels": [{"type": "pigeon"}]}}
