@@ -59,7 +59,7 @@ _PLUGINS = (
         (
             "normal",
             *(f"ansible.builtin.{name}" for name in ("fail", "set_fact", "validate_argument_spec")),
-            *(f"{whitelist.COLLECTION}.{name}" for name in ("health_probe", "incident", "on_host")),
+            *(f"{whitelist.COLLECTION}.{name}" for name in ("disk_reclaim", "health_probe", "incident")),
         ),
     ),
 )

@@ -45,7 +45,6 @@ FOUND_BY_FOLDER = (
     r"(demo/service/backend|molecule/other_service/desk)/migrations/",  # knex
     r"inventories/[^/]+/(hosts\.yml|(group|host)_vars/)",  # ansible-playbook -i
     r"molecule/[^/]+/(molecule\.yml|tests/test_)",  # molecule
-    r"tests/sanity/ignore-",  # ansible-test, by the version of ansible-core
     r"plugins/(action|callback|doc_fragments|filter|modules)/",  # Ansible, by the name of the plugin
     r"requirements-\w+\.txt$",  # the Makefile
     r"roles/[^/]+/(defaults|meta|tasks|vars)/main\.yml$|roles/[^/]+/(README\.md|meta/argument_specs\.yml)$",  # Ansible

@@ -8,4 +8,4 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import reach
 
 
 class ActionModule(reach.OnHost):
-    """Runs the module that the task names; meta/runtime.yml sends those here that work on the host."""
+    """Runs the module that the task names: this one, or one of those that meta/runtime.yml sends here."""
