@@ -51,10 +51,10 @@ lint: $(VENV)/test.stamp ## Style and types
 
 unit: $(VENV)/test.stamp ## Tests of the logic, a minute
 	tests/install sqlite3
-	$(BIN)/pytest --numprocesses=auto tests/unit tests/fuzz
+	$(WITH_PATH) $(BIN)/pytest --numprocesses=auto tests/unit tests/fuzz
 
 fuzz: $(VENV)/test.stamp ## Search for input that breaks a reader or lets a secret through; minutes
-	FUZZ_PROFILE=long $(BIN)/pytest --numprocesses=auto tests/fuzz
+	FUZZ_PROFILE=long $(WITH_PATH) $(BIN)/pytest --numprocesses=auto tests/fuzz
 
 # File by file: in some of them a test goes on where the one before ended.
 integration: $(VENV)/test.stamp $(VENV)/eda.stamp ## Playbooks and rulebooks against the stand-in service, pages in a browser, minutes
@@ -72,7 +72,7 @@ nightly: coverage cores sanity release ## What takes too long for every change: 
 
 coverage: $(VENV)/test.stamp ## Unit tests, and how much of the logic they run
 	tests/install sqlite3
-	$(BIN)/pytest --numprocesses=auto --cov --cov-report=term:skip-covered tests/unit
+	$(WITH_PATH) $(BIN)/pytest --numprocesses=auto --cov --cov-report=term:skip-covered tests/unit
 
 cores: $(VENV)/demo.stamp ## Unit tests and a recovery on every version of ansible-core that is supported
 	tests/install sqlite3
