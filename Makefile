@@ -56,10 +56,11 @@ unit: $(VENV)/test.stamp ## Tests of the logic, a minute
 fuzz: $(VENV)/test.stamp ## Search for input that breaks a reader or lets a secret through; minutes
 	FUZZ_PROFILE=long $(WITH_PATH) $(BIN)/pytest --numprocesses=auto tests/fuzz
 
-# File by file: in some of them a test goes on where the one before ended.
+# File by file: in some of them a test goes on where the one before ended. One process more than there are cores, as most
+# tests wait now and then.
 integration: $(VENV)/test.stamp $(VENV)/eda.stamp ## Playbooks and rulebooks against the stand-in service, pages in a browser, minutes
 	tests/install java=default-jre-headless chromium /usr/share/fonts/opentype/ipafont-gothic=fonts-ipafont-gothic
-	$(WITH_PATH) $(BIN)/pytest --numprocesses=auto --dist=loadfile tests/integration
+	$(WITH_PATH) $(BIN)/pytest --numprocesses=$$(($$(nproc) + 1)) --dist=loadfile tests/integration
 
 molecule: $(VENV)/test.stamp ## Drills on real systemd hosts, minutes; SCENARIO=name for one
 	molecule/hosts/install
