@@ -49,7 +49,7 @@ lint: $(VENV)/test.stamp ## Style and types
 	$(WITH_PATH) $(BIN)/antsibull-docs lint-collection-docs --plugin-docs .
 	$(WITH_PATH) $(BIN)/ansible-lint
 
-unit: $(VENV)/test.stamp ## Tests of the logic, a minute
+unit: $(VENV)/test.stamp ## Tests of the logic, a minute or two
 	tests/install sqlite3
 	$(WITH_PATH) $(BIN)/pytest --numprocesses=auto tests/unit tests/fuzz
 
