@@ -54,13 +54,13 @@ def rows(told: dict[str, Any]) -> list[tuple[str, ...]]:
     for entry in told["measurements"]:
         for goal in entry["goals"]:
             verdict = "met" if goal["met"] else "MISSED" if goal["decides"] else "missed"
-            rival = "" if goal["rival"] is None else f"{goal['against']} {goal['rival']:.2f} s"
+            rival = "" if goal["rival"] is None else f"{goal['against']} {_in_unit(goal['rival'], goal['unit'])}"
             row = (
                 entry["what"] + (f": {goal['figure']}" if goal["figure"] else ""),
                 _reached(goal, goal["reached"]),
                 goal["goal"],
                 verdict,
-                f"{goal['ours']:.2f} s" if goal["against"] else "",
+                _in_unit(goal["ours"], goal["unit"]) if goal["against"] else "",
                 rival,
                 f"{_reached(goal, goal['least'])} - {_reached(goal, goal['most'])}",
             )
@@ -72,7 +72,7 @@ def _reached(goal: dict[str, Any], value: float) -> str:
     if goal["ratio"]:
         return f"{value:.2f} x"
     if goal["against"]:
-        return f"{goal['against']} + {value:.2f} s"
+        return f"{goal['against']} + {_in_unit(value, goal['unit'])}"
     return _in_unit(value, goal["unit"])
 
 
