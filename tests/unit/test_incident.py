@@ -552,6 +552,18 @@ def test_a_folder_in_the_place_of_the_record_is_set_aside(call, tmp_path):
     assert (tmp_path / "state" / "incident.json").is_file()
 
 
+def test_the_record_is_replaced_and_never_written_over(call, tmp_path):
+    path = tmp_path / "state" / "incident.json"
+    run = call("open")["run"]
+    # Held open, so that its number is not given to the new one.
+    with path.open("rb") as held:
+        old = held.read()
+        call("attempt", run=run, update={"cause": "killed"})
+        held.seek(0)
+        assert held.read() == old != path.read_bytes()
+        assert not os.path.samestat(os.fstat(held.fileno()), path.stat())
+
+
 @pytest.mark.parametrize("whole", ["old", "new"])
 def test_power_lost_while_it_is_written_leaves_the_old_or_the_new_one(call, time, tmp_path, whole, no_flush):
     path = tmp_path / "state" / "incident.json"
