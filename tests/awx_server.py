@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""As much of the API of AWX 24.6.1 as awx.awx needs: objects, their associations, surveys, workflows, roles.
+"""As much of the API of AWX 24.6.1 as awx.awx needs: objects, their associations, surveys, workflows, roles, launches.
 
 What is sent is judged by the fields of a real server (C(awx_fields.json): types, choices, limits) and by the rules that
 its serializers add. Objects refer to each other by id, and what is deleted takes with it what hangs on it.
@@ -184,6 +184,7 @@ class Awx:
         self.links: Dict[Tuple[int, str], List[int]] = {}
         self.roles: Dict[int, Tuple[str, str]] = {}
         self.refused: List[str] = []
+        self.launched: List[Object] = []
         # What comes of fetching a project.
         self.fetched = "successful"
         self._ids = itertools.count(1)
@@ -259,7 +260,7 @@ class Awx:
             if method == "GET":
                 return 200, self._list(self._found(parts[0], query))
             return 201, self._create(parts[0], body)
-        kind, id_ = parts[0], int(parts[1])
+        kind, id_ = parts[0], self._identified(parts[0], parts[1])
         if kind == "roles":
             return self._associations(id_, parts[2], method, body)
         if kind == "inventory_updates":
@@ -276,6 +277,16 @@ class Awx:
         if len(parts) == 2:
             return self._one(kind, thing, method, body)
         return self._below(kind, thing, parts[2], method, body)
+
+    def _identified(self, kind: str, identifier: str) -> int:
+        """Return the id of what an address names: by its id, or as AWX's C(NAMED_URL_FORMATS) say."""
+        if identifier.isdigit():
+            return int(identifier)
+        name, _, organization = urllib.parse.unquote(identifier).partition("++")
+        found = self._found(kind, {"name": name, "organization__name": organization})
+        if len(found) != 1:
+            raise Refused("Not found.", 404)
+        return int(found[0]["id"])
 
     def _one(self, kind: str, thing: Object, method: str, body: Object) -> Tuple[int, Any]:
         if method == "DELETE":
@@ -304,6 +315,15 @@ class Awx:
             thing["status"] = "successful"
             update = next(self._ids)
             return 202, {"id": update, "status": "pending", "url": f"/api/v2/inventory_updates/{update}/"}
+        if what == "launch" and method == "POST":
+            # AWX ignores what a template does not ask for: what we mean to say must be asked for.
+            asked = {"extra_vars": self.surveys.get(thing["id"]), "limit": thing["ask_limit_on_launch"]}
+            unasked = sorted(each for each in body if not asked.get(each))
+            if unasked:
+                raise Refused({"ignored_fields": unasked})
+            judge_answers(asked["extra_vars"], body.get("extra_vars", {}), all_required=True)
+            self.launched.append({"template": thing["name"], **body})
+            return 201, {"id": next(self._ids), "status": "pending"}
         if what == "create_approval_template":
             approval = self.add("approvals", **{key: body[key] for key in ("name", "description", "timeout")})
             thing["unified_job_template"] = approval["id"]

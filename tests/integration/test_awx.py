@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any, Iterator
@@ -139,6 +140,19 @@ def test_it_is_made_once_and_leaves_with_all_that_it_made(controller: Controller
         granted["outage_clean_start", "execute"] == granted["database_recover", "execute"] == [teams["ITSM approvers"]]
     )
     assert awx.objects["schedules"] and awx.surveys
+
+    # The launch that docs/awx.md shows answers what the survey requires.
+    (by_api,) = re.findall(r"^```sh\n([^`]*curl [^`]*)^```", (ROOT / "docs/awx.md").read_text("utf-8"), re.MULTILINE)
+    environment = {**os.environ, "CONTROLLER_HOST": awx.url, "CONTROLLER_OAUTH_TOKEN": "of-the-test"}
+    done = on_screen(["bash", "-euc", by_api], env=environment, timeout=60)
+    assert (done.returncode, awx.refused) == (0, [])
+    assert awx.launched == [
+        {
+            "template": "outage_workflow",
+            "extra_vars": {"outage_recover_reason": "The phone rang"},
+            "limit": "itsm-prod-01.example.com",
+        }
+    ]
 
     # A second run finds nothing to change, but a step of an earlier version and a field that somebody changed.
     awx.add(

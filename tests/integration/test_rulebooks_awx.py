@@ -125,15 +125,14 @@ class Awx:
 
 
 @pytest.fixture
-def awx(service: Service) -> Any:
+def awx(service: Service, monkeypatch: pytest.MonkeyPatch) -> Any:
     server = Awx(service)
+    # As docs/eda.md says it.
+    monkeypatch.setenv("EDA_CONTROLLER_URL", server.url)
+    monkeypatch.setenv("EDA_CONTROLLER_TOKEN", AWX_TOKEN)
     yield server
     server.close()
     assert server.refused == []
-
-
-def arguments(awx: Awx) -> list[str]:
-    return ["--controller-url", awx.url, "--controller-token", AWX_TOKEN]
 
 
 def await_end(rulebook: Rulebook, template: str) -> None:
@@ -144,7 +143,7 @@ def await_end(rulebook: Rulebook, template: str) -> None:
 
 def test_watch_launches_the_recovery_once(awx: Awx, service: Service) -> None:
     variables = {**watching(service), "awx_organization": DATA["awx_organization"]}
-    with running("itsm_nexus.runbook.watch_awx", service, variables, *arguments(awx)) as rulebook:
+    with running("itsm_nexus.runbook.watch_awx", service, variables) as rulebook:
         time.sleep(2 * INTERVAL)
         service.kill()
         rulebook.await_recoveries(1)
@@ -166,7 +165,7 @@ def test_alerts_launch_a_triage_and_one_recovery(awx: Awx, service: Service, tmp
         "alertmanager_token": TOKEN,
         "awx_organization": DATA["awx_organization"],
     }
-    with running("itsm_nexus.runbook.alertmanager_awx", service, variables, *arguments(awx)) as rulebook:
+    with running("itsm_nexus.runbook.alertmanager_awx", service, variables) as rulebook:
         assert post(port, alert(labels={"severity": "warning"})) == 200
         await_end(rulebook, "outage_triage")
         service.kill()

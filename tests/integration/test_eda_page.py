@@ -1,0 +1,157 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""docs/eda.md as its reader goes through it: the commands that stand there, in a checkout and a home of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Callable, Iterator
+
+import pytest
+
+from .conftest import ROOT, free_port, on_screen
+from .test_recovery import checkout
+
+PAGE = (ROOT / "docs/eda.md").read_text(encoding="utf-8")
+PATIENCE = 180.0
+
+
+def commands(chapter: int) -> list[str]:
+    """Return the blocks of a chapter that need no host and no server of the reader's."""
+    (text,) = re.findall(rf"^## {chapter}\. .*?(?=^## )", PAGE, re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [block for block in blocks if "◇" not in block]
+
+
+def wait_for(condition: Callable[[], bool], screen: Path) -> None:
+    give_up = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < give_up, screen.read_text(encoding="utf-8")
+        time.sleep(0.1)
+
+
+@dataclasses.dataclass
+class Reader:
+    """Somebody with a checkout, a home and terminals."""
+
+    folder: Path
+    # Ports that nothing else of this machine has, by those of the page.
+    ports: dict[str, int]
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    def environment(self) -> dict[str, str]:
+        # As chapter 1 leaves it. What the stand-in's modules are made into is kept from other tests.
+        cache = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        config = self.folder / "runbook" / "ansible.cfg"
+        return {
+            **{"HOME": str(self.home), "LC_ALL": "C.UTF-8", "PATH": path},
+            **{"ANSIBLE_CONFIG": str(config), "XDG_CACHE_HOME": cache},
+            # On a terminal nothing waits to be shown.
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def text(self, command: str) -> str:
+        for theirs, ours in self.ports.items():
+            command = command.replace(theirs, str(ours))
+        return command
+
+    def types(self, command: str) -> None:
+        done = on_screen(
+            ["bash", "-euc", self.text(command)], cwd=self.folder / "runbook", env=self.environment(), timeout=300
+        )
+        assert done.returncode == 0
+
+    @contextlib.contextmanager
+    def terminal(self, command: str, name: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Type a command that stays; Ctrl-C has to end it."""
+        screen = self.folder / name
+        with screen.open("wb") as stream:
+            process = subprocess.Popen(
+                ["bash", "-euc", self.text(command)],
+                cwd=self.folder / "runbook",
+                env=self.environment(),
+                stdin=subprocess.PIPE,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            yield process
+            os.killpg(process.pid, signal.SIGINT)
+            process.wait(60)
+        finally:
+            print(screen.read_text(encoding="utf-8"))
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def await_line(self, words: str, name: str) -> None:
+        screen = self.folder / name
+        wait_for(lambda: words in screen.read_text(encoding="utf-8"), screen)
+
+
+def listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
+        return True
+    return False
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[Reader]:
+    checkout(tmp_path / "runbook")
+    (tmp_path / "home").mkdir()
+    somebody = Reader(tmp_path, {port: free_port() for port in ("16443", "18080", "5050")})
+    yield somebody
+    # What the recovery has started outlives it.
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if os.readlink(entry / "cwd") == str(somebody.home / "nexus" / "app"):
+                    os.kill(int(entry.name), signal.SIGKILL)
+
+
+def test_from_nothing_to_a_first_recovery_and_to_one_by_an_alert(reader: Reader) -> None:
+    install, describe, start, watch, fall = commands(2)
+    listen, alert = commands(4)
+    (first_fall,) = re.findall(r"let the service fall: `([^`]+)`", PAGE)
+
+    reader.types(install)
+    reader.types(describe)
+    # As on the page, but for a minute's watch over what was recovered.
+    with (reader.home / "nexus/hosts.yml").open("a", encoding="utf-8") as inventory:
+        inventory.write("      verification_stability_count: 2\n      verification_stability_interval: 1.0\n")
+    with reader.terminal(f"{start}\nread -r\n{first_fall}\nread -r\n", "service") as other:
+        reader.await_line('"status":"ok"', "service")
+        with reader.terminal(watch, "watch"):
+            reader.await_line("Loading rulebook", "watch")
+            assert other.stdin
+            other.stdin.write(b"\n")
+            other.stdin.flush()
+            reader.await_line("RECOVERED: ", "watch")
+            reader.await_line("postmortem  ", "watch")
+
+    make_token, run = listen.splitlines()
+    reader.types(make_token)
+    with (reader.folder / "runbook" / "alerts.yml").open("a", encoding="utf-8") as settings:
+        settings.write(f"alertmanager_port: {reader.ports['5050']}\n")
+    with reader.terminal(run, "alerts"):
+        wait_for(lambda: listens(reader.ports["5050"]), reader.folder / "alerts")
+        reader.types(fall)
+        reader.types(alert)
+        reader.await_line("RECOVERED: ", "alerts")
+        reader.await_line("postmortem  ", "alerts")

@@ -1,0 +1,107 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the pages have people type can be typed: commands parse, files and settings that they name are there."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from awx_server import described
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import watch
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]}
+
+
+def blocks(page: str, language: str) -> list[str]:
+    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```$", PAGES[page], re.MULTILINE | re.DOTALL)
+    return [re.sub(rf"^{indent}", "", text, flags=re.MULTILINE) for indent, text in found]
+
+
+COMMANDS = [(page, text) for page in sorted(PAGES) for text in blocks(page, "sh")]
+
+
+@pytest.mark.parametrize(("page", "text"), COMMANDS, ids=[f"{page}-{text.split()[0]}" for page, text in COMMANDS])
+def test_commands_parse(page: str, text: str) -> None:
+    done = subprocess.run(["bash", "-n"], input=text, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("page", ["awx.md", "eda.md", "operations.md", "README.md", "README.ja.md"])
+def test_files_of_the_project_that_commands_name_are_there(page: str) -> None:
+    named = {
+        word.rstrip("/")
+        for text in blocks(page, "sh")
+        for word in re.findall(
+            r"(?<![\w./~-])((?:playbooks|demo|docs|extensions|inventories|requirements-|execution-)[\w./*-]*)", text
+        )
+        if word != "inventories/mine" and not word.startswith("inventories/mine/")
+    }
+    assert named
+    assert {name for name in named if not list(ROOT.glob(name))} == set()
+
+
+def test_rulebooks_and_playbooks_that_commands_name_are_there() -> None:
+    named = set(re.findall(r"itsm_nexus\.runbook\.(\w+) --(?:inventory|vars)", PAGES["eda.md"]))
+    assert named == {path.stem for path in (ROOT / "extensions/eda/rulebooks").glob("*.yml")}
+
+
+def test_settings_of_the_page_about_awx_are_read() -> None:
+    known = described()
+    shown: dict[str, Any] = {}
+    for text in blocks("awx.md", "yaml"):
+        shown.update(yaml.safe_load(text))
+    assert shown
+    assert shown.keys() - known.keys() == set()
+    # All of its keys, or each run would find a change.
+    assert shown["awx_notification_configuration"].keys() == known["awx_notification_configuration"].keys()
+    assert (ROOT / shown["awx_inventory_path"]).is_file()
+
+
+def test_watch_of_the_page_is_taken_and_its_defaults_are_those_of_the_rulebooks() -> None:
+    (shown,) = [text for text in blocks("eda.md", "yaml") if "watch_targets" in text]
+    thresholds = watch.Thresholds(warning_after=3, critical_after=5, restored_after=5, again_after=0)
+    (target,) = watch.targets(yaml.safe_load(shown)["watch_targets"], thresholds, timeout=5, interval=2)
+    (host,) = yaml.safe_load((ROOT / "inventories/production/hosts.yml").read_text("utf-8"))["itsm_nexus"]["hosts"]
+    assert target.host == host
+    (chapter,) = re.findall(r"^## 3\..*?(?=^## )", PAGES["eda.md"], re.MULTILINE | re.DOTALL)
+    told: dict[str, str] = {}
+    for names, defaults in re.findall(r"^\| ((?:`watch_\w+`(?:, )?)+) \| ([^|]+) \| \w", chapter, re.MULTILINE):
+        values = defaults.strip("` ").split(", ")
+        told.update(zip(re.findall(r"`(\w+)`", names), values, strict=True))
+    assert told.pop("watch_targets") == "required"
+    for rulebook in ("watch", "watch_awx"):
+        text = (ROOT / f"extensions/eda/rulebooks/{rulebook}.yml").read_text(encoding="utf-8")
+        defaults = dict(re.findall(r"\{\{ (watch_\w+) \| default\((.+?)\) \}\}", text))
+        assert {name: value.replace("'", "") for name, value in defaults.items()} == told
+
+
+def test_units_of_the_page_start_what_it_starts_by_hand() -> None:
+    (unit,) = blocks("eda.md", "ini")
+    # systemd knows a setting twice.
+    parser = configparser.RawConfigParser(strict=False)
+    parser.optionxform = str  # type: ignore[assignment, method-assign]
+    parser.read_string(unit)
+    command = parser["Service"]["ExecStart"].replace("/opt/runbook/.venv/bin/", "").replace("/etc/itsm-watch/", "")
+    assert any(command in text for text in blocks("eda.md", "sh"))
+    assert [parser["Service"]["User"]] == re.findall(r"useradd --system .* (\S+) +# ◇$", PAGES["eda.md"], re.MULTILINE)
+
+
+def test_timers_of_the_page_are_settings_of_the_role() -> None:
+    (shown,) = [text for text in blocks("eda.md", "yaml") if "roles:" in text]
+    ((role,),) = [play["roles"] for play in yaml.safe_load(shown)]
+    name = role.pop("role").rpartition(".")[2]
+    specified = yaml.safe_load((ROOT / f"roles/{name}/meta/argument_specs.yml").read_text("utf-8"))
+    options = specified["argument_specs"]["main"]["options"]
+    assert role.keys() - options.keys() == set()
+    states = re.findall(r"-e controller_timer_state=(\w+)", PAGES["eda.md"])
+    assert states and set(states) <= set(options["controller_timer_state"]["choices"])
