@@ -72,13 +72,15 @@ def may_migrate(argv: Sequence[str]) -> bool:
 class Tables:
     """What knex's own tables hold: for each its name, the statement that made it, and its rows.
 
-    C(names): the migrations that were applied.
+    C(names): the migrations that were applied. C(several): more than one table has the columns of knex's, and only
+    knex's own configuration tells which is which.
     """
 
-    tables: Sequence[Tuple[str, str, Sequence[Sequence[Any]]]]
-    batch: Optional[int]
-    locked: bool
+    tables: Sequence[Tuple[str, str, Sequence[Sequence[Any]]]] = ()
+    batch: Optional[int] = None
+    locked: bool = False
     names: Sequence[str] = ()
+    several: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,6 +181,7 @@ def read_tables(db_path: str) -> Tables:
         batch=max((item["batch"] for item in applied if item["batch"] is not None), default=None),
         locked=any(message["taken"] for message in messages if message["event"] == "lock"),
         names=[str(name) for item in applied for name in item["names"]],
+        several=len(applied) > 1,
     )
 
 
@@ -293,18 +296,26 @@ class Migrator:
                     marks = ", ".join("?" * len(row))
                     connection.execute(f"INSERT INTO {_sqlite_view.quoted(name)} VALUES ({marks})", row)  # noqa: S608
 
-    def look(self) -> Status:
-        """Return which migrations are completed and pending. The database is not opened for it."""
-        tables = read_tables(self.db_path)
+    def _list(self, tables: Tables) -> Tuple[List[str], List[str]]:
         with self._stand_in(tables) as database:
             done = self._run_knex("migrate:list", database=database)
         if not done.ok:
             raise KnexError(self._failure("migrate:list", done))
         try:
-            completed, pending = parse_list(done.stdout)
+            return parse_list(done.stdout)
         except KnexError as error:
             raise KnexError(f"Cannot tell the pending migrations of {self.app_dir}: {error}") from error
+
+    def look(self) -> Status:
+        """Return which migrations are completed and pending. The database is not opened for it."""
+        tables = read_tables(self.db_path)
+        completed, pending = self._list(tables)
         return Status(completed=completed, pending=pending, batch=tables.batch, locked=tables.locked)
+
+    def shipped(self) -> List[str]:
+        """Return the migrations that the application has, in their order: what is pending where none is applied."""
+        _completed, pending = self._list(Tables())
+        return pending
 
     def _refuse(self, status: Status) -> None:
         if status.locked:
@@ -376,6 +387,17 @@ class Migrator:
                 f"knex migrate:unlock ended well, but the lock of {self.db_path} is still taken", locked=True
             )
         return after
+
+
+def pending(applied: Sequence[str], shipped: Sequence[str]) -> List[str]:
+    """Return which of the migrations that the application has are still to be applied.
+
+    Raises KnexError where one was applied that the application does not have, as knex does.
+    """
+    unknown = [name for name in applied if name not in set(shipped)]
+    if unknown:
+        raise KnexError(f"The application lacks migrations that its database has: {', '.join(unknown)}")
+    return [name for name in shipped if name not in set(applied)]
 
 
 def newly(before: Status, after: Status) -> List[str]:

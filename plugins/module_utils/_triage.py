@@ -221,6 +221,7 @@ class _Triage:
         parts: Dict[str, Part] = {
             "database": _triage_application.database,
             "migrations": _triage_application.migrations,
+            "migrations_shipped": _triage_application.migrations_shipped,
             "dependencies": _triage_application.dependencies,
             "node": _triage_application.node,
             "ports": _triage_service.ports,
@@ -270,6 +271,7 @@ class _Triage:
         service, facts = self._service, self.done.facts
         exists, pid_file = (facts.pop(name, None) for name in ("app_dir", "pid_file"))
         facts.pop("files", None)
+        facts["migrations"] = _triage_application.with_pending(facts["migrations"], facts.pop("migrations_shipped"))
         for item in facts["disk"]:
             item.setdefault("path", self._places()[item["use"]])
         for item in facts["paths"]:

@@ -90,32 +90,57 @@ def _migrators(question: Question) -> List[Dict[str, Any]]:
     return migrators
 
 
+def _migrator(question: Question) -> _knex.Migrator:
+    service = question.service
+    return _knex.Migrator(
+        app_dir=service.app_dir,
+        db_path=question.known["database"],
+        user=service.user or None,
+        node=program(question) or service.command[0],
+        environment_file=service.path(service.environment_file) if service.environment_file else None,
+        timeout=question.left * 0.9,
+        run=question.run,
+    )
+
+
+def migrations_shipped(question: Question) -> Dict[str, Any]:
+    """See which migrations the application has: knex says so, and needs no database of the service's for it."""
+    try:
+        return found({"names": _migrator(question).shipped(), "error": None})
+    except _knex.KnexError as error:
+        return found({"names": None, "error": str(error)})
+
+
 def migrations(question: Question) -> Dict[str, Any]:
-    """See which migrations are completed and pending, and whether their lock is held by anybody who lives."""
-    service, path = question.service, question.known["database"]
+    """See which migrations are completed, and whether their lock is held by anybody who lives."""
+    path = question.known["database"]
     facts: Dict[str, Any] = dict.fromkeys(("completed", "pending", "batch", "lock_held", "lock_stale", "error"))
     facts["migrators"] = _migrators(question)
     try:
-        status = _knex.Migrator(
-            app_dir=service.app_dir,
-            db_path=path,
-            user=service.user or None,
-            node=program(question) or service.command[0],
-            environment_file=service.path(service.environment_file) if service.environment_file else None,
-            timeout=question.left * 0.9,
-            run=question.run,
-        ).look()
-        facts.update(completed=status.completed, pending=status.pending, batch=status.batch, lock_held=status.locked)
+        tables = _knex.read_tables(path)
+        facts.update(completed=list(tables.names), batch=tables.batch, lock_held=tables.locked)
+        if tables.several:
+            status = _migrator(question).look()
+            facts.update(completed=status.completed, pending=status.pending)
     except _knex.KnexError as error:
         facts["error"] = str(error)
-        with contextlib.suppress(_knex.KnexError):  # without knex its tables still say this much
-            tables = _knex.read_tables(path)
-            facts.update(batch=tables.batch, lock_held=tables.locked)
     if facts["lock_held"] is not None:
         # A service that has the database open may be migrating itself: it does so at its start.
         inside = [item for item in question.known.get("processes", ()) if path in item["open_databases"]]
         facts["lock_stale"] = facts["lock_held"] and not facts["migrators"] and not inside
     return found(facts)
+
+
+def with_pending(facts: Mapping[str, Any], shipped: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return the facts of C(migrations) with those pending that C(migrations_shipped) names beyond the completed."""
+    if facts.get("error") or facts.get("pending") is not None:
+        return dict(facts)
+    if shipped.get("names") is None:
+        return {**facts, "error": shipped["error"]}
+    try:
+        return {**facts, "pending": _knex.pending(facts["completed"], shipped["names"])}
+    except _knex.KnexError as error:
+        return {**facts, "error": str(error)}
 
 
 def node(question: Question) -> Dict[str, Any]:

@@ -388,6 +388,21 @@ def test_files_of_applied_migrations_that_are_gone_are_told(site):
         site.migrate()
 
 
+def test_what_the_application_has_is_told_without_its_database(site):
+    site.make(completed=("1_users.js",))
+    assert site.migrator().shipped() == ["1_users.js", "2_incidents.js", "3_changes.js"]
+    site.db.unlink()
+    assert site.migrator().shipped() == ["1_users.js", "2_incidents.js", "3_changes.js"]
+    assert not site.db.exists()
+
+
+@pytest.mark.parametrize("completed", [(), ("1_users.js",), ("2_incidents.js",), ("1_users.js", "3_changes.js")])
+def test_what_is_pending_is_what_knex_says(site, completed):
+    site.make(completed=completed)
+    migrator = site.migrator()
+    assert _knex.pending(_knex.read_tables(str(site.db)).names, migrator.shipped()) == migrator.look().pending
+
+
 def test_a_migration_that_takes_too_long_is_ended(site):
     site.make()
     site.set_environment(FAKE_SLEEP="30")

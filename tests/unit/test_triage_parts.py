@@ -22,7 +22,6 @@ import pytest
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _clock,
     _command,
-    _knex,
     _parts,
     _procfs,
     _redact,
@@ -533,31 +532,63 @@ def base(site):
 
 
 def migrations(site, base, *, processes=()):
-    return _triage_application.migrations(site.question(database=base, processes=list(processes)))["facts"]
+    question = site.question(database=base, processes=list(processes))
+    facts = _triage_application.migrations(question)["facts"]
+    return _triage_application.with_pending(facts, _triage_application.migrations_shipped(question)["facts"])
+
+
+@pytest.fixture
+def knex(site):
+    """Put a knex there whose files are those that are named."""
+    site.node()
+    program = site.folder / "node_modules" / ".bin" / "knex"
+    program.parent.mkdir(parents=True)
+
+    def put(*names):
+        told = "\n".join([f"Found {len(names)} Pending Migration file/files.", *names])
+        program.write_text(f"#!/bin/sh\ncat <<'END'\nNo Completed Migration files Found.\n{told}\nEND\n")
+        program.chmod(0o755)
+
+    return put
 
 
 def test_a_lock_is_seen_without_knex(site, base):
     site.node()
     facts = migrations(site, base)
     assert (facts["lock_held"], facts["lock_stale"], facts["batch"], facts["pending"]) == (True, True, 3, None)
+    assert facts["completed"] == ["1_users.js"]
     assert "knex" in facts["error"]
 
 
-def test_what_knex_says(site, base, monkeypatch):
-    site.node()
-    knex = site.folder / "node_modules" / ".bin"
-    knex.mkdir(parents=True)
-    (knex / "knex").touch()
-    status = _knex.Status(completed=["1"], pending=["2"], batch=3, locked=False)
-    monkeypatch.setattr(_knex.Migrator, "look", lambda self: status)
+def test_what_the_application_has_and_the_database_lacks_is_pending(site, base, knex):
+    knex("1_users.js", "2_changes.js", "3_assets.js")
     facts = migrations(site, base)
-    assert (facts["completed"], facts["pending"], facts["lock_held"], facts["lock_stale"]) == (
-        ["1"],
-        ["2"],
-        False,
-        False,
-    )
-    assert facts["error"] is None
+    assert (facts["completed"], facts["pending"]) == (["1_users.js"], ["2_changes.js", "3_assets.js"])
+    assert (facts["lock_held"], facts["batch"], facts["error"]) == (True, 3, None)
+
+
+def test_what_the_database_has_and_the_application_lacks_is_told(site, base, knex):
+    knex("2_changes.js")
+    facts = migrations(site, base)
+    assert (facts["completed"], facts["pending"]) == (["1_users.js"], None)
+    assert facts["error"] == "The application lacks migrations that its database has: 1_users.js"
+
+
+def test_of_two_tables_like_those_of_knex_it_says_which_is_its_own(site, base, knex):
+    with contextlib.closing(sqlite3.connect(base)) as connection, connection:
+        connection.execute('create table "n" (id integer, name text, batch integer, migration_time text)')
+        connection.execute("insert into n values (1, 'another.js', 9, '')")
+    knex("1_users.js", "2_changes.js")
+    # What it is asked then holds the rows of both tables.
+    facts = migrations(site, base)
+    assert (facts["completed"], facts["pending"], facts["error"]) == ([], ["1_users.js", "2_changes.js"], None)
+
+
+def test_a_database_that_cannot_be_read_has_no_pending_migrations(site, knex):
+    knex("1_users.js")
+    facts = migrations(site, str(site.folder / "none.db"))
+    assert (facts["completed"], facts["pending"], facts["lock_held"]) == (None, None, None)
+    assert "none.db" in facts["error"]
 
 
 def test_a_lock_is_not_stale_while_somebody_may_be_migrating(site, base):
