@@ -22,6 +22,9 @@ PYTHON_PROGRAMS = $$(git grep -lE '^\#!.*python' -- ':!*.py')
 # What Python 3.9 brought and is asked for before it is used, and a field whose name is that of a function of Python 2.
 GUARDED := $(addprefix --exclude ,os.pidfd_open signal.pidfd_send_signal file)
 
+# One more than there are cores, as most tests wait now and then.
+TEST_PROCESSES = $$(($$(nproc) + 1))
+
 # Drills of minutes each, about what few changes touch: make nightly runs them, and SCENARIO=name one of them.
 LONG_DRILLS := controller_timer other_service
 DRILLS = $(filter-out $(LONG_DRILLS),$(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
@@ -49,18 +52,17 @@ lint: $(VENV)/test.stamp ## Style and types
 	$(WITH_PATH) $(BIN)/antsibull-docs lint-collection-docs --plugin-docs .
 	$(WITH_PATH) $(BIN)/ansible-lint
 
-unit: $(VENV)/test.stamp ## Tests of the logic, a minute or two
+unit: $(VENV)/test.stamp ## Tests of the logic, a minute
 	tests/install sqlite3
-	$(WITH_PATH) $(BIN)/pytest --numprocesses=auto tests/unit tests/fuzz
+	$(WITH_PATH) $(BIN)/pytest --numprocesses=$(TEST_PROCESSES) tests/unit tests/fuzz
 
 fuzz: $(VENV)/test.stamp ## Search for input that breaks a reader or lets a secret through; minutes
 	FUZZ_PROFILE=long $(WITH_PATH) $(BIN)/pytest --numprocesses=auto tests/fuzz
 
-# File by file: in some of them a test goes on where the one before ended. One process more than there are cores, as most
-# tests wait now and then.
+# File by file: in some of them a test goes on where the one before ended.
 integration: $(VENV)/test.stamp $(VENV)/eda.stamp ## Playbooks and rulebooks against the stand-in service, pages in a browser, minutes
 	tests/install java=default-jre-headless chromium /usr/share/fonts/opentype/ipafont-gothic=fonts-ipafont-gothic
-	$(WITH_PATH) $(BIN)/pytest --numprocesses=$$(($$(nproc) + 1)) --dist=loadfile tests/integration
+	$(WITH_PATH) $(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile tests/integration
 
 molecule: $(VENV)/test.stamp ## Drills on real systemd hosts, minutes; SCENARIO=name for one
 	molecule/hosts/install

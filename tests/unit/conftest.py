@@ -5,9 +5,16 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 
 import pytest
+
+
+def pytest_collection_finish() -> None:
+    """Keep thousands of tests out of every collection of garbage, above all of those in the many processes forked."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
