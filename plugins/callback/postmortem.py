@@ -90,6 +90,7 @@ from ansible.release import __version__ as ansible_version
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import (
     ahead,
+    burst,
     folder,
     model,
     progress,
@@ -106,11 +107,14 @@ _CORE = tuple(int(part) for part in ansible_version.split(".")[:2])
 # Writings kept of a run that has not opened an incident (yet).
 _BACKLOG = 2000
 
-# Seconds that a task of others, which went well, waits to be written together with what comes after it.
-_TOGETHER = 1.0
+# Seconds that the beginning of a task and its good end wait at most, to be written together with what comes after.
+_TOGETHER = 0.2
 
 # Tasks that ask somebody: a line in between would stand in the answer.
 _ASKING = ("ansible.builtin.pause", "pause")
+
+# What reads the timeline of its own run.
+_READING = ("postmortem_render",)
 
 # What publishes the verdict of a run.
 _PUBLISHING = ("ansible.builtin.set_stats", "set_stats")
@@ -188,21 +192,20 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._run: Optional[str] = None
         self._lines: List[bytes] = []
         self._waiting: List[timeline.Event] = []
-        self._written_at = 0.0
         self._open = False
         self._recorder: Optional[folder.Recorder] = None
-        self._started: Dict[Tuple[str, str], Tuple[float, float]] = {}
         self._tasks: Dict[Tuple[str, int], _Task] = {}
         self._language: Optional[str] = None
         self._timezone: Optional[str] = None
         self._watch = progress.Watch(self._say_progress)
         self._packer = ahead.Packer()
+        self._burst = burst.Burst(self._catch_up, seconds=_TOGETHER)
 
     @_guarded
     def v2_playbook_on_start(self, playbook: Any) -> None:
         self._close()
         self._run = f"{_clock.compact(time.time())}-{secrets.token_hex(3)}"
-        self._lines, self._waiting, self._open, self._started = [], [], False, {}
+        self._lines, self._waiting, self._open = [], [], False
         self._language = self._timezone = None
         self._watch.begin(float(self.get_option("progress")))
         self._record(
@@ -216,62 +219,45 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def v2_playbook_on_play_start(self, play: Any) -> None:
         source = play.get_ds()
         self._packer.play(source, play.get_loader())
-        self._tasks = {}
         self._record(kind="play_start", name=whitelist.static(source.get("name") if isinstance(source, dict) else None))
+        self._tasks = {}
 
     @_guarded
     def v2_runner_on_start(self, host: Any, task: Any) -> None:
-        known = self._known(task)
+        known, name = self._known(task), str(host.get_name())
         if known.module:
             self._packer.begun(known.module)
-        key = (host.get_name(), known.uuid)
-        self._started[key] = (time.time(), time.monotonic())
-        if known.action not in _ASKING:
-            self._watch.started(key, host.get_name(), known.identity["task"])
+        self._watch.started((name, known.uuid), name, known.identity["task"], told=known.action not in _ASKING)
         if known.module:
-            self._record(kind="started", host=host.get_name(), **known.identity)
+            self._burst.add((self._began, time.time(), name, known))
+        # Its worker does not run yet.
+        if known.module in _READING:
+            self._catch_up()
 
     @_guarded
     def v2_runner_on_ok(self, result: Any) -> None:
         host, task = _whose(result)
-        known = self._known(task)
-        if not known.module and known.action not in _PUBLISHING:
-            # Nothing of what it answered is recorded, and to ask for it would cost more than all the rest.
-            event = {**known.identity, "status": "changed" if result.is_changed() else "ok"}
-            hidden = {"hidden": True} if task.no_log else {}
-            self._record(kind="task", waits=True, host=host, **event, **self._clocked(host, known), **hidden)
-            return
-        fields = _fields(result)
-        if known.module:
-            self._packer.ended(known.module, fields)
-        published = {} if known.module else _published(task, fields)
-        summary = whitelist.pick(whitelist.SUMMARY, published.get(whitelist.SUMMARY_KEY) or {})
-        if summary:
-            self._record(kind="summary", data=summary)
-        verdict = whitelist.pick(whitelist.OUTCOME, (published.get(whitelist.OUTCOME_KEY) or {}).get(host))
-        if isinstance(verdict, dict):
-            self._clocked(host, known)
-            self._record(kind="outcome", host=host, data=verdict)
-            self._language = verdict.get("language") or self._language
-            self._timezone = verdict.get("timezone") or self._timezone
-        else:
-            self._task(host, task, fields, "changed" if fields.get("changed") else "ok")
+        clock = self._watch.ended((host, str(task._uuid)))
+        self._burst.add((self._went_well, time.time(), host, task, clock, result))
 
     @_guarded
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         (host, task), fields = _whose(result), _fields(result)
-        self._task(host, task, fields, "ignored" if ignore_errors else "failed")
+        clock = self._watch.ended((host, str(task._uuid)))
+        self._settle()
+        self._task(host, task, fields, at=time.time(), status="ignored" if ignore_errors else "failed", clock=clock)
+        self._write_lines()
 
     @_guarded
     def v2_runner_on_skipped(self, result: Any) -> None:
         host, task = _whose(result)
-        self._clocked(host, self._known(task))
+        self._watch.ended((host, str(task._uuid)))
 
     @_guarded
     def v2_runner_on_unreachable(self, result: Any) -> None:
         host, task = _whose(result)
-        known = self._known(task)
-        self._record(kind="unreachable", host=host, **known.identity, **self._clocked(host, known))
+        clock = self._watch.ended((host, str(task._uuid)))
+        self._record(kind="unreachable", host=host, **self._known(task).identity, **_clocked(clock))
 
     @_guarded
     def v2_runner_retry(self, result: Any) -> None:
@@ -298,11 +284,41 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         # After all that somebody waits for.
         self._packer.run_ended()
 
-    def _task(self, host: str, task: Any, fields: Dict[str, Any], status: str) -> None:
+    @_guarded
+    def _began(self, at: float, host: str, known: _Task) -> None:
+        self._note(at, kind="started", host=host, **known.identity)
+
+    @_guarded
+    def _went_well(self, at: float, host: str, task: Any, clock: Optional[progress.Clock], result: Any) -> None:
         known = self._known(task)
-        event: Dict[str, Any] = {"host": host, **known.identity, "status": status, **self._clocked(host, known)}
+        if not known.module and known.action not in _PUBLISHING:
+            # Nothing of what it answered is recorded, and to ask for it would cost more than all the rest.
+            event = {**known.identity, "status": "changed" if result.is_changed() else "ok"}
+            hidden = {"hidden": True} if task.no_log else {}
+            self._note(at, kind="task", host=host, **event, **_clocked(clock), **hidden)
+            return
+        fields = _fields(result)
+        if known.module:
+            self._packer.ended(known.module, fields)
+        published = {} if known.module else _published(task, fields)
+        summary = whitelist.pick(whitelist.SUMMARY, published.get(whitelist.SUMMARY_KEY) or {})
+        if summary:
+            self._note(at, kind="summary", data=summary)
+        verdict = whitelist.pick(whitelist.OUTCOME, (published.get(whitelist.OUTCOME_KEY) or {}).get(host))
+        if isinstance(verdict, dict):
+            self._note(at, kind="outcome", host=host, data=verdict)
+            self._language = verdict.get("language") or self._language
+            self._timezone = verdict.get("timezone") or self._timezone
+        else:
+            self._task(host, task, fields, at=at, status="changed" if fields.get("changed") else "ok", clock=clock)
+
+    def _task(
+        self, host: str, task: Any, fields: Dict[str, Any], *, at: float, status: str, clock: Optional[progress.Clock]
+    ) -> None:
+        known = self._known(task)
+        event: Dict[str, Any] = {"host": host, **known.identity, "status": status, **_clocked(clock)}
         if _hidden(task, fields):
-            self._record(kind="task", **event, hidden=True)
+            self._note(at, kind="task", **event, hidden=True)
             return
         # Of a loop over a module of ours each turn is told: what it did stands nowhere else.
         for turn in _turns(known, fields):
@@ -314,7 +330,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
                 told["data"] = data
             if told["status"] in ("failed", "ignored"):
                 told["msg"] = _reason(task, known, turn)
-            self._record(kind="task", **told)
+            self._note(at, kind="task", **told)
             event.pop("duration", None)
 
     def _known(self, task: Any) -> _Task:
@@ -325,28 +341,37 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             known = self._tasks[key] = _Task.of(task)
         return known
 
-    def _clocked(self, host: str, task: _Task) -> Dict[str, Any]:
-        began = self._started.pop((host, task.uuid), None)
-        self._watch.ended((host, task.uuid))
-        if began is None:
-            return {}
-        return {"start": _clock.iso(began[0]), "duration": round(time.monotonic() - began[1], 3)}
+    @_guarded
+    def _catch_up(self) -> None:
+        self._settle()
+        self._write_lines()
 
-    def _record(self, *, kind: str, waits: bool = False, **keys: Any) -> None:
-        """Write an event; one that C(waits) may be lost with the controller: what comes after it says more."""
-        if self._run is None:
+    def _settle(self) -> None:
+        """Make events of what has arrived."""
+        for handle, *arrived in self._burst.take():
+            handle(*arrived)
+
+    def _record(self, *, kind: str, **keys: Any) -> None:
+        """Write an event, and before it what has arrived before it."""
+        self._settle()
+        self._note(time.time(), kind=kind, **keys)
+        self._write_lines()
+
+    def _note(self, at: float, *, kind: str, **keys: Any) -> None:
+        if self._run is not None:
+            event = {"v": timeline.VERSION, "at": _clock.iso(at), "run": self._run, "kind": kind, **keys}
+            self._waiting.append(event)
+
+    def _write_lines(self) -> None:
+        events, self._waiting = self._waiting, []
+        if not events:
             return
-        event: timeline.Event = {"v": timeline.VERSION, "at": _clock.now(), "run": self._run, "kind": kind, **keys}
-        self._waiting.append(event)
-        if waits and time.monotonic() - self._written_at < _TOGETHER:
-            return
-        self._written_at = time.monotonic()
-        data = b"".join(map(timeline.encode, self._waiting))
-        self._waiting = []
+        data = b"".join(map(timeline.encode, events))
         self._lines.append(data)
+        opens = any(map(timeline.opens, events))
         if self._recorder:
-            self._append(data, durable=kind in ("outcome", "stats") or timeline.opens(event))
-        elif timeline.opens(event) and not self._open:
+            self._append(data, durable=opens or any(event["kind"] in ("outcome", "stats") for event in events))
+        elif opens and not self._open:
             self._open = True
             if not context.CLIARGS.get("check"):
                 self._recorder = folder.Recorder(self.get_option("dir"), self._run)
@@ -474,6 +499,11 @@ def _whose(result: Any) -> Tuple[str, Any]:
     if hasattr(result, "host"):
         return str(result.host.get_name()), result.task
     return str(result._host.get_name()), result._task
+
+
+def _clocked(clock: Optional[progress.Clock]) -> Dict[str, Any]:
+    """Return when a task began and how long it took, where that is known."""
+    return {"start": _clock.iso(clock.began), "duration": round(clock.seconds, 3)} if clock else {}
 
 
 def _fields(result: Any) -> Dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from typing import Callable, Dict, Hashable, List, Optional, Tuple
+from typing import Callable, Dict, Hashable, List, NamedTuple, Optional, Tuple
 
 # Called with a task's name, the hosts it still runs on and the seconds since the first of them began.
 Say = Callable[[str, List[str], float], None]
@@ -18,15 +18,30 @@ Say = Callable[[str, List[str], float], None]
 _NAP = 0.1
 
 
+class Clock(NamedTuple):
+    """When a task began (seconds since the epoch) and how many seconds it took."""
+
+    began: float
+    seconds: float
+
+
+class _Running(NamedTuple):
+    host: str
+    # None: it is not told of.
+    task: Optional[str]
+    at: float
+    began: float
+
+
 class Watch:
-    """Knows which tasks run, and tells of those that have run for an interval; thread-safe."""
+    """Knows which tasks run since when, and tells of those that have run for an interval; thread-safe."""
 
     def __init__(self, say: Say) -> None:
         """Make a watch that tells through C(say); nothing runs before M(begin) and the first task."""
         self._say = say
         self._interval = 0.0
         self._lock = threading.Lock()
-        self._running: Dict[Hashable, Tuple[str, str, float]] = {}
+        self._running: Dict[Hashable, _Running] = {}
         self._done = threading.Event()
         self._thread: Optional[threading.Thread] = None
 
@@ -35,21 +50,21 @@ class Watch:
         self.end()
         self._interval = interval
 
-    def started(self, key: Hashable, host: str, task: Optional[str]) -> None:
-        """Note that a task begins on a host."""
-        if self._interval <= 0:
-            return
+    def started(self, key: Hashable, host: str, task: Optional[str], *, told: bool = True) -> None:
+        """Note that a task begins on a host; C(told): whether it may be told of."""
+        running = _Running(host, (task or "…") if told else None, time.time(), time.monotonic())
         with self._lock:
-            self._running[key] = (task or "…", host, time.monotonic())
-        if self._thread is None:
+            self._running[key] = running
+        if self._thread is None and self._interval > 0:
             self._done = threading.Event()
             self._thread = threading.Thread(target=self._tell, args=(self._done,), daemon=True)
             self._thread.start()
 
-    def ended(self, key: Hashable) -> None:
-        """Note that it ended there."""
+    def ended(self, key: Hashable) -> Optional[Clock]:
+        """Note that it ended there, and return its times; C(None) where it had not begun."""
         with self._lock:
-            self._running.pop(key, None)
+            running = self._running.pop(key, None)
+        return Clock(running.at, time.monotonic() - running.began) if running else None
 
     def end(self) -> None:
         """Stop watching."""
@@ -77,9 +92,9 @@ class Watch:
         told: Dict[str, Tuple[List[str], float]] = {}
         with self._lock:
             running = list(self._running.values())
-        for task, host, began in running:
-            if now - began >= self._interval * (1 - _NAP):
-                hosts, first = told.setdefault(task, ([], began))
-                hosts.append(host)
-                told[task] = (hosts, min(first, began))
+        for each in running:
+            if each.task is not None and now - each.began >= self._interval * (1 - _NAP):
+                hosts, first = told.setdefault(each.task, ([], each.began))
+                hosts.append(each.host)
+                told[each.task] = (hosts, min(first, each.began))
         return told

@@ -27,7 +27,7 @@ class Nap:
 def watched(monkeypatch, *, interval, until, begins):
     """Return when what was said, of tasks that begin at so many seconds; none of them ends."""
     clock, said = [0.0], []
-    monkeypatch.setattr(progress, "time", types.SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(progress, "time", types.SimpleNamespace(monotonic=lambda: clock[0], time=lambda: clock[0]))
     watch = progress.Watch(lambda task, hosts, seconds: said.append((clock[0], task, hosts, seconds)))
     monkeypatch.setattr(progress.threading, "Thread", lambda **keys: types.SimpleNamespace(start=lambda: None))
     watch.begin(interval)
@@ -58,3 +58,23 @@ def test_with_no_interval_nothing_is_watched(monkeypatch):
     watch.begin(0)
     watch.started("key", "node1", "Rebuild")
     assert watch._thread is None
+
+
+def test_what_asks_somebody_is_not_told_of(monkeypatch):
+    watch = progress.Watch(lambda *told: None)
+    watch.begin(1e-9)
+    monkeypatch.setattr(progress.threading, "Thread", lambda **keys: types.SimpleNamespace(start=lambda: None))
+    watch.started("asks", "node1", "Ask", told=False)
+    watch.started("works", "node2", "Rebuild")
+    assert [(task, hosts) for task, (hosts, _began) in watch._long(progress.time.monotonic() + 1).items()] == [
+        ("Rebuild", ["node2"])
+    ]
+
+
+def test_the_times_of_a_task_are_known_when_it_has_ended():
+    watch = progress.Watch(lambda *told: None)
+    watch.started("key", "node1", "Rebuild")
+    before = progress.time.time()
+    clock = watch.ended("key")
+    assert before - 5 < clock.began <= before and 0 <= clock.seconds < 5
+    assert watch.ended("key") is None
