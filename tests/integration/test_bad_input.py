@@ -136,6 +136,12 @@ def test_a_look_with_a_wrong_setting_ends_with_one_clear_error(laid: Service, va
     assert f"STOPPED: localhost, {variable} " in run.screen
 
 
+def test_a_host_that_the_inventory_does_not_have_is_an_error(laid: Service) -> None:
+    run = laid.play("playbooks/outage_recover.yml", outage_recover_hosts="lcoalhost")
+    assert run.rc != 0
+    assert "host pattern, ignoring: lcoalhost" in run.screen
+
+
 def test_a_rung_that_is_not_allowed_is_named_at_the_end_with_the_reason(laid: Service) -> None:
     laid.start()
     asked = {"outage_triage_rung": "standard_recovery", "outage_recover_highest_rung": "restart"}
