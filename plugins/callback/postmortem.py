@@ -562,12 +562,20 @@ def _published(task: Any, fields: Dict[str, Any]) -> Dict[str, Any]:
 def _reason(task: Any, known: _Task, fields: Dict[str, Any]) -> Optional[str]:
     """Return why a task failed, where that may be told: what a module of ours says, or constant words of a playbook."""
     if known.module:
-        return whitelist.pick(whitelist.TEXT, fields.get("msg")) if _module_speaks(fields) else None
+        return whitelist.pick(whitelist.TEXT, fields.get("msg")) if _module_speaks(fields) else _unset(fields)
+    if known.action in _VALIDATING:
+        return _unset(fields)
     source, key = task.get_ds(), _STATIC_MESSAGES.get(known.action)
     if key is None or not isinstance(source, dict):
         return None
     arguments = source.get(known.action) or source.get(known.action.rsplit(".", 1)[-1])
     return whitelist.static(arguments.get(key)) if isinstance(arguments, dict) else None
+
+
+def _unset(fields: Dict[str, Any]) -> Optional[str]:
+    """Return which variable ansible-core missed where it was to put it in: its name, and nothing around it."""
+    name = re.search(r"'([A-Za-z_][A-Za-z0-9_]{0,99})' is undefined", str(fields.get("msg")))
+    return f"the variable {name[1]} is not defined" if name else None
 
 
 def _misfits(task: Any, known: _Task, fields: Dict[str, Any]) -> Dict[str, Any]:

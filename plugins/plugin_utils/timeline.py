@@ -120,8 +120,11 @@ def without_incident(events: Iterable[Event]) -> Dict[str, List[Event]]:
 
 
 def _fits_not(event: Event) -> bool:
-    """Say whether a variable does not fit a role of ours, which ends it before any of its modules."""
-    return event["kind"] == "task" and bool(event.get("data", {}).get("problems"))
+    """Say whether a variable does not fit a role of ours, or is not there, which ends it before any of its modules."""
+    if event["kind"] != "task":
+        return False
+    unset = str(event.get("action")).rsplit(".", 1)[-1] == "validate_argument_spec" and event.get("msg")
+    return bool(event.get("data", {}).get("problems") or unset)
 
 
 def login(events: Sequence[Event]) -> Tuple[Optional[str], Optional[str]]:

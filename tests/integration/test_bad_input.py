@@ -142,6 +142,20 @@ def test_a_host_that_the_inventory_does_not_have_is_an_error(laid: Service) -> N
     assert "host pattern, ignoring: lcoalhost" in run.screen
 
 
+def test_a_variable_that_is_made_of_one_that_is_not_there_is_told_at_the_end(laid: Service) -> None:
+    made = {"nexus_login_password": "{{ vault_that_is_not_there }}"}
+    laid.start()
+    for playbook in ("outage_recover", "outage_verify"):
+        well = laid.play(f"playbooks/{playbook}.yml", **made)
+        assert well.rc == 2
+        assert "vault_that_is_not_there is not defined" in well.screen[well.screen.index("STOPPED: localhost") :]
+    laid.kill()
+    down = laid.play("playbooks/outage_recover.yml", **made)
+    assert down.rc == 2
+    summary = " ".join(down.screen[down.screen.index("OUTAGE SUMMARY") :].split())
+    assert "vault_that_is_not_there is not defined" in summary
+
+
 def test_a_rung_that_is_not_allowed_is_named_at_the_end_with_the_reason(laid: Service) -> None:
     laid.start()
     asked = {"outage_triage_rung": "standard_recovery", "outage_recover_highest_rung": "restart"}
