@@ -50,7 +50,8 @@ lint: $(VENV)/test.stamp ## Style and types
 	$(BIN)/python docs/postmortem_schema.py --check
 	$(BIN)/antsibull-changelog lint
 	$(WITH_PATH) $(BIN)/antsibull-docs lint-collection-docs --plugin-docs .
-	$(WITH_PATH) $(BIN)/ansible-lint
+	# Whose syntax check knows no inventory.
+	$(WITH_PATH) ANSIBLE_HOST_PATTERN_MISMATCH=warning $(BIN)/ansible-lint
 
 unit: $(VENV)/test.stamp ## Tests of the logic, a minute
 	tests/install sqlite3
