@@ -194,6 +194,8 @@ class _Request:
         self.error: Optional[str] = None
         self.certificate: Optional[Dict[str, Any]] = None
         self.latency = 0.0
+        # Whether the time went by without a word.
+        self.silent = False
         self._timeout = timeout
         self._body = body
         self._problem: Optional[str] = None  # what went wrong, while more is being found out about it
@@ -211,6 +213,7 @@ class _Request:
             if self._thread.is_alive() and not self._over:
                 self._over = True
                 self.status, self.answer = None, b""
+                self.silent = self._problem is None
                 self.error = self._problem or f"no answer within {self._timeout:g} s"
                 self.latency = time.monotonic() - self._begun
             for each in self._sockets:
@@ -220,10 +223,11 @@ class _Request:
 
     def _run(self) -> None:
         status: Optional[int] = None
-        answer, error = b"", None
+        answer, error, silent = b"", None, False
         try:
             status, answer = self._ask()
         except (OSError, http.client.HTTPException, ValueError) as problem:
+            silent = isinstance(problem, (socket.timeout, TimeoutError))
             error = self._problem = _reason(problem, timeout=self._timeout)
             if isinstance(problem, ssl.SSLCertVerificationError):
                 self._look_at_certificate()
@@ -231,6 +235,7 @@ class _Request:
             if not self._over:
                 self._over = True
                 self.status, self.answer, self.error = status, answer, error
+                self.silent = silent
                 self.latency = time.monotonic() - self._begun
 
     def _connect(self, parts: urllib.parse.SplitResult) -> socket.socket:
@@ -322,6 +327,7 @@ def probe(targets: Sequence[Target], *, timeout: float, ok_statuses: Sequence[st
                 "status": request.status,
                 "latency_ms": round(request.latency * 1000, 1),
                 "error": error,
+                "silent": request.silent,
                 "certificate": request.certificate,
             }
         )
@@ -399,6 +405,7 @@ class _Watch:
         self.targets = targets
         self.plan = plan
         self.endpoints: List[Dict[str, Any]] = []
+        self.silent = False
         self.process: Dict[str, Any] = _process("unknown", [], {})
         self.properties: Mapping[str, str] = {}
         self.good = False
@@ -429,6 +436,7 @@ class _Watch:
         self._probe_begun = time.monotonic()
         self.endpoints = probe(self.targets, timeout=timeout, ok_statuses=self.plan.ok_statuses)
         self.process, self.properties = look_at_process(self.service, run=self._run, proc_root=self._proc_root)
+        self.silent = (self.silent or self.attempts == 0) and all(endpoint["silent"] for endpoint in self.endpoints)
         self.attempts += 1
         self.good = all(endpoint["ok"] for endpoint in self.endpoints if endpoint["required"])
         if self.good:
@@ -540,6 +548,7 @@ def ask(
         "max_consecutive_failures": watch.most_failures,
         "process": watch.process,
         "endpoints": watch.endpoints,
+        "silent": watch.silent,
         "first_failure_at": watch.first_failure_at,
         "last_success_at": watch.last_success_at,
         "first_healthy_at": watch.first_healthy_at,

@@ -305,6 +305,7 @@ def triage(
     part_timeout: float,
     window: float,
     log_lines: int,
+    silent: bool = False,
     kernel_log_command: Sequence[str] = (),
     incident: str = "",
     save: bool = True,
@@ -329,6 +330,7 @@ def triage(
         log_lines=log_lines,
         kernel_log_command=kernel_log_command,
         keep=bool(incident) and save,
+        silent=silent,
     )
     asking = _Triage(base, deadline=deadline, part_timeout=part_timeout, window=window)
     asking.early()

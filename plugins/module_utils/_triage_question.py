@@ -20,6 +20,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, 
 _LARGEST_READ = 4 << 20
 
 # Programs that run other programs: what they are says nothing about the service.
+# Seconds for an answer of a service that others have waited for in vain.
+_SILENT = 0.5
+
 _LAUNCHERS = re.compile(r"(?:ba|da)?sh|env|npm|npx|sudo|nohup|python[\d.]*")
 
 
@@ -64,6 +67,8 @@ class Question:
     kernel_log_command: Sequence[str]
     # Whether to hand over what goes into the evidence bundle.
     keep: bool
+    # Whether those who asked the service before got no answer at all.
+    silent: bool = False
     known: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     # When this part was begun, and by when the whole pass is to be over (time.monotonic).
     asked_at: float = dataclasses.field(default_factory=time.monotonic)
@@ -74,6 +79,11 @@ class Question:
         """Seconds that are left of this part's time."""
         now = time.monotonic()
         return max(0.05, min(self.budget - (now - self.asked_at), self.until - now))
+
+    @property
+    def patience(self) -> float:
+        """Seconds that the service is given for an answer."""
+        return min(_SILENT, self.left) if self.silent else self.budget * 0.5
 
     @property
     def redactor(self) -> _redact.Redactor:

@@ -481,12 +481,12 @@ def answer(question: Question) -> Dict[str, Any]:
         seen: Dict[str, Any] = {"port": port, "listening": port in listening}
         if port in listening:
             address = listening[port].address
-            seen.update(_ask_port(address, port, tls=name == "https", timeout=question.budget * 0.5))
+            seen.update(_ask_port(address, port, tls=name == "https", timeout=question.patience))
         facts[name] = seen
 
     def look_elsewhere(address: str, port: int) -> None:
         # Whoever shows a certificate speaks TLS.
-        if _ask_port(address, port, tls=True, timeout=question.budget * 0.5)["certificate"]:
+        if _ask_port(address, port, tls=True, timeout=question.patience)["certificate"]:
             facts["tls_elsewhere"].append(port)
 
     threads = [threading.Thread(target=look, args=asked) for asked in ports_asked.items()]
@@ -517,5 +517,5 @@ def health(question: Question) -> Dict[str, Any]:
         for name, port in ports_asked
         if port
     ]
-    answers = _health.probe(targets, timeout=question.budget * 0.5, ok_statuses=service.health_ok_statuses)
+    answers = _health.probe(targets, timeout=question.patience, ok_statuses=service.health_ok_statuses)
     return found([{name: item[name] for name in ("name", "url", "ok", "status", "error")} for item in answers])

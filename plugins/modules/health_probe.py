@@ -276,7 +276,9 @@ process:
   type: dict
   sample: {"state": "running", "pids": [812], "started_at": "2026-03-02T01:02:03.450Z", "restarts": 0}
 endpoints:
-  description: What each endpoint said last. C(certificate) is V(null) where no handshake took place.
+  description:
+    - What each endpoint said last. C(certificate) is V(null) where no handshake took place.
+    - C(silent) says whether there was no answer at all in time.
   returned: success
   type: list
   elements: dict
@@ -288,7 +290,14 @@ endpoints:
       status: 200
       latency_ms: 7.4
       error: null
+      silent: false
       certificate: {"not_after": "2027-03-02T01:02:03.000Z", "subject": "CN=localhost", "expired": false}
+silent:
+  description: Whether no endpoint gave an answer in time at any attempt.
+  returned: success
+  type: bool
+  sample: false
+  version_added: 0.2.0
 first_failure_at:
   description: When the first probe that failed was begun, V(null) where none failed.
   returned: success

@@ -107,6 +107,14 @@ options:
     elements: str
     default: [ok]
     version_added: 0.2.0
+  silent:
+    description:
+      - Whether all who asked the service before got no answer in time, as
+        RV(itsm_nexus.runbook.health_probe#module:silent) tells. It is then given half a second to answer, no longer a
+        good part of O(part_timeout).
+    type: bool
+    default: false
+    version_added: 0.2.0
   required_environment:
     description: Variables that the service cannot do without; those that are missing or empty are told.
     type: list
@@ -462,6 +470,7 @@ def main() -> None:
             "database_timeout": {"type": "float", "default": 300.0},
             "window": {"type": "int", "default": 600},
             "log_lines": {"type": "int", "default": 100},
+            "silent": {"type": "bool", "default": False},
             "kernel_log_command": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,

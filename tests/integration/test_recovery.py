@@ -145,6 +145,9 @@ def test_a_hung_service_is_restarted_after_five_failed_probes(service: Service) 
     told = json.loads(document.read_text(encoding="utf-8"))
     assert told["severity"] == "critical"
     assert told["cause"] == "hung"
+    # Five probes had waited for it before.
+    first = Path(told["evidence"], "triage.json").read_text(encoding="utf-8")
+    assert json.loads(first)["facts"]["answer"]["https"]["seconds"] < 2
 
 
 def test_what_cannot_be_recovered_ends_with_an_error_that_says_everything(service: Service) -> None:

@@ -278,6 +278,7 @@ def test_server_that_misbehaves(handle, error):
         endpoint = ask_once(Target(name="one", url=f"http://127.0.0.1:{port}/"), timeout=0.4)
         assert time.monotonic() - begun < 0.8
     assert (endpoint["ok"], endpoint["error"]) == (False, error)
+    assert endpoint["silent"] is error.startswith("no answer")
 
 
 def test_handshake_that_never_ends_is_bounded():
@@ -285,7 +286,7 @@ def test_handshake_that_never_ends_is_bounded():
         begun = time.monotonic()
         endpoint = ask_once(Target(name="one", url=f"https://127.0.0.1:{port}/"), timeout=0.3)
         assert time.monotonic() - begun < 0.7
-    assert endpoint["error"] == "no answer within 0.3 s"
+    assert (endpoint["error"], endpoint["silent"]) == ("no answer within 0.3 s", True)
 
 
 def test_plain_http_on_the_tls_port_is_told():
@@ -691,3 +692,12 @@ def test_parameters_that_make_no_sense(service, target, plan, said):
 def test_login_while_watching_is_refused(service):
     with Server() as server, pytest.raises(HealthError, match=r"^login: can be tried with mode=await or mode=hold"):
         ask(service, [server.target()], login=login(server))
+
+
+def test_silent_is_what_gave_no_answer_at_any_attempt(service, running):
+    plan = {"mode": "watch", "timeout": 0.3, "interval": 0.01, "warning_after": 1, "critical_after": 2}
+    with raw_server(silent) as port, Server((503, b"{}")) as server:
+        mute = Target(name="one", url=f"http://127.0.0.1:{port}/")
+        assert ask(service, [mute], **plan)["silent"] is True
+        assert ask(service, [mute, server.target()], **plan)["silent"] is False
+        assert ask(service, [server.target()], **plan)["silent"] is False

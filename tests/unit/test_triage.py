@@ -278,6 +278,15 @@ def test_a_stopped_process_is_hung(service):
     assert result["facts"]["answer"]["http"]["answered"] is False
 
 
+@pytest.mark.parametrize(("silent", "waited"), [(True, 0.5), (False, 2.25)])
+def test_what_others_waited_for_in_vain_is_not_waited_for_as_long_again(service, silent, waited):
+    service.start()
+    service.process.send_signal(signal.SIGSTOP)
+    result = look(service, silent=silent)
+    assert causes(result)[0] == "hung"
+    assert waited <= result["facts"]["answer"]["http"]["seconds"] < waited + 1.5
+
+
 def test_a_damaged_database_blocks_the_start(service, tmp_path):
     service.start()
     service.end()
