@@ -282,9 +282,7 @@ def _copy(
             )
             steady = way.steady
         end = messages[-1]
-        # An index that cannot be read any more: the service ended between the look and the connection.
-        vanished = "readonly" in end.get("error", "")
-        if "timeout" in end or (steady and not vanished):
+        if "timeout" in end or (steady and not _sqlite_view.vanished(end.get("error", ""), found=found)):
             break
         found, holders = _survey(found.given, proc_root=proc_root)
     else:

@@ -227,11 +227,10 @@ def _take_end(done: _Examination, end: _sqlite_view.Message, *, found: Look, hol
             Problem("unreadable", f"Reading {shown} was ended by {end['signal']}: the disk does not give all of it")
         )
     elif "error" in end and not end["error"].startswith("interrupt"):
-        problem = problem_of_error(end["error"], found=found, holders=holders)
-        if problem.code == "changing":
+        if _sqlite_view.vanished(end["error"], found=found):
             done.steady = False
         else:
-            done.problems.append(problem)
+            done.problems.append(problem_of_error(end["error"], found=found, holders=holders))
 
 
 def _check_tables(
@@ -378,8 +377,6 @@ def _code_of(text: str) -> str:
         ("malformed", "corrupt"),
         ("locked", "locked"),
         ("busy", "locked"),
-        ("readonly", "changing"),
-        ("read-only", "changing"),
     ):
         if words in text:
             return code

@@ -71,6 +71,17 @@ def choose_way(found: _sqlite_files.Look, holders: _sqlite_holders.Holders) -> s
     return "still" if found.wal.size else "alone"
 
 
+def vanished(error: str, *, found: _sqlite_files.Look) -> bool:
+    """Whether an error of SQLite means that the service ended between the look and the connection.
+
+    Its last close takes the WAL and its index away. A reader that may not make them anew is told that it may not write,
+    or that the file cannot be opened; the latter means more than that, unless the files are no longer what they were.
+    """
+    if "readonly" in error or "read-only" in error:
+        return True
+    return "unable to open" in error and _sqlite_files.stamps_of(found.path) != found.stamps
+
+
 class OutOfTime(_sqlite_files.SqliteError):
     """The deadline came before the database could be read."""
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import random
 import shutil
@@ -544,6 +545,34 @@ def test_a_service_that_starts_meanwhile_is_noticed(tmp_path: Path, monkeypatch:
     writes.pop()
     monkeypatch.setattr(_sqlite_check, "_ATTEMPTS", 1)
     assert codes(check(path)) == ["changing"]
+
+
+@pytest.mark.parametrize(
+    ("went", "said", "expected"),
+    [
+        (True, "unable to open database file", []),
+        (True, "attempt to write a readonly database", []),
+        (False, "unable to open database file", ["unreadable"]),
+    ],
+)
+def test_a_service_that_ends_while_its_files_are_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, went: bool, said: str, expected: List[str]
+) -> None:
+    path = str(tmp_path / "itsm.db")
+    crashed(path)
+    connect, stamps_of = _sqlite_view.connect, _sqlite_files.stamps_of
+    # Of all processes: how often it was opened. The one that opens it may write nothing else.
+    opened = mmap.mmap(-1, 1)
+
+    def last_close(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        opened[0] += 1
+        if opened[0] == 1 or not went:
+            raise sqlite3.OperationalError(said)
+        return connect(*arguments, **options)
+
+    monkeypatch.setattr(_sqlite_view, "connect", last_close)
+    monkeypatch.setattr(_sqlite_files, "stamps_of", lambda of: None if went and opened[0] == 1 else stamps_of(of))
+    assert codes(check(path)) == expected
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------
