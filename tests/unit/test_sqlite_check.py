@@ -559,7 +559,7 @@ def test_a_service_that_ends_while_its_files_are_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, went: bool, said: str, expected: List[str]
 ) -> None:
     path = str(tmp_path / "itsm.db")
-    crashed(path)
+    closed(path)
     connect, stamps_of = _sqlite_view.connect, _sqlite_files.stamps_of
     # Of all processes: how often it was opened. The one that opens it may write nothing else.
     opened = mmap.mmap(-1, 1)
@@ -572,7 +572,9 @@ def test_a_service_that_ends_while_its_files_are_opened(
 
     monkeypatch.setattr(_sqlite_view, "connect", last_close)
     monkeypatch.setattr(_sqlite_files, "stamps_of", lambda of: None if went and opened[0] == 1 else stamps_of(of))
-    assert codes(check(path)) == expected
+    # A service that is in it is read beside.
+    with Process(path, INSERTER):
+        assert codes(check(path)) == expected
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------
