@@ -25,6 +25,9 @@ GUARDED := $(addprefix --exclude ,os.pidfd_open signal.pidfd_send_signal file)
 # One more than there are cores, as most tests wait now and then.
 TEST_PROCESSES = $$(($$(nproc) + 1))
 
+# The reader of a page as a test, who installs what other tests have: minutes, like the drills below.
+LONG_TESTS := tests/integration/test_eda_page.py
+
 # Drills of minutes each, about what few changes touch: make nightly runs them, and SCENARIO=name one of them.
 LONG_DRILLS := controller_timer other_service
 DRILLS = $(filter-out $(LONG_DRILLS),$(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
@@ -35,8 +38,10 @@ help: ## Show this list
 demo: $(VENV)/demo.stamp ## Break and recover the stand-in service on this machine
 	@$(WITH_PATH) demo/run
 
-test: TORTURE := --rounds 30 --backups 10
-test: lint unit torture integration molecule ## Everything
+# Side by side what has little to do for a second core. What is to be installed is there before: apt takes turns with nobody.
+test: $(VENV)/test.stamp ## Everything
+	$(MAKE) --jobs=2 --output-sync=target lint torture TORTURE='--rounds 30 --backups 10'
+	$(MAKE) unit integration molecule
 
 lint: $(VENV)/test.stamp ## Style and types
 	$(BIN)/yamllint --strict .
@@ -63,13 +68,14 @@ fuzz: $(VENV)/test.stamp ## Search for input that breaks a reader or lets a secr
 # File by file: in some of them a test goes on where the one before ended.
 integration: $(VENV)/test.stamp $(VENV)/eda.stamp ## Playbooks and rulebooks against the stand-in service, pages in a browser, minutes
 	tests/install java=default-jre-headless chromium /usr/share/fonts/opentype/ipafont-gothic=fonts-ipafont-gothic
-	$(WITH_PATH) $(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile tests/integration
+	$(WITH_PATH) $(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile $(LONG_TESTS:%=--ignore=%) tests/integration
 
 molecule: $(VENV)/test.stamp ## Drills on real systemd hosts, minutes; SCENARIO=name for one
 	molecule/hosts/install
 	$(WITH_PATH) molecule/run $(or $(SCENARIO),$(DRILLS))
 
-nightly: coverage cores sanity release ## What takes too long for every change: more gates, long drills with all their waiting, some on Debian 12
+nightly: $(VENV)/eda.stamp coverage cores sanity release ## What takes too long for every change: more gates, long drills with all their waiting, some on Debian 12
+	$(WITH_PATH) $(BIN)/pytest $(LONG_TESTS)
 	molecule/hosts/install
 	DRILL_THOROUGH=1 $(WITH_PATH) molecule/run controller_killed $(LONG_DRILLS)
 	DRILL_SUITE=bookworm $(WITH_PATH) molecule/run crash clean_start
