@@ -47,6 +47,9 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _HEADING = re.compile(r"(?i)(?:found (?P<count>\d+)|no) (?P<kind>completed|pending) migration files?\b")
 _KNEX_NAMES = ("knex", "knex.js")
 _MIGRATES = re.compile(r"(?:^|[\s/])knex(?:[\s.]|$)|\bmigrate[:\s]")
+_COMMAND = re.compile(r"\bmigrate:(\w+)")
+# What only looks: as triage itself does, meanwhile.
+_LOOKS = {"list", "status", "currentVersion"}
 _LOCKED = re.compile(r"(?i)migration table is already locked|MigrationLocked")
 
 
@@ -64,8 +67,10 @@ class KnexError(Exception):
 
 
 def may_migrate(argv: Sequence[str]) -> bool:
-    """Whether a command line is one that migrates, by knex or by a script of that name."""
-    return _MIGRATES.search(" ".join(argv)) is not None
+    """Whether a command line is one that migrates, by knex or by a script of that name, and does not look alone."""
+    line = " ".join(argv)
+    commands = set(_COMMAND.findall(line))
+    return _MIGRATES.search(line) is not None and not (commands and commands <= _LOOKS)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -388,6 +388,21 @@ def test_files_of_applied_migrations_that_are_gone_are_told(site):
         site.migrate()
 
 
+@pytest.mark.parametrize(
+    ("line", "migrates"),
+    [
+        ("node node_modules/.bin/knex migrate:latest", True),
+        ("node /app/node_modules/.bin/knex migrate:up 1_users.js", True),
+        ("sh -c knex migrate:list && knex migrate:latest", True),
+        ("node node_modules/.bin/knex migrate:list --connection /tmp/x.db", False),
+        ("npx knex migrate:status", False),
+        ("node backend/server.js", False),
+    ],
+)
+def test_who_migrates(line, migrates):
+    assert _knex.may_migrate(line.split()) is migrates
+
+
 def test_what_the_application_has_is_told_without_its_database(site):
     site.make(completed=("1_users.js",))
     assert site.migrator().shipped() == ["1_users.js", "2_incidents.js", "3_changes.js"]
