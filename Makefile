@@ -28,8 +28,11 @@ TEST_PROCESSES = $$(($$(nproc) + 1))
 # The reader of a page as a test, who installs what other tests have: minutes, like the drills below.
 LONG_TESTS := tests/integration/test_eda_page.py
 
+# What takes longest of tests/integration.
+LONGEST := fleet rulebooks recovery remediation runner escalation postmortem_callback incident
+
 # Drills of minutes each, about what few changes touch: make nightly runs them, and SCENARIO=name one of them.
-LONG_DRILLS := controller_timer other_service
+LONG_DRILLS := controller_timer database_recover other_service
 DRILLS = $(filter-out $(LONG_DRILLS),$(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
 
 help: ## Show this list
@@ -65,10 +68,12 @@ unit: $(VENV)/test.stamp ## Tests of the logic, a minute
 fuzz: $(VENV)/test.stamp ## Search for input that breaks a reader or lets a secret through; minutes
 	FUZZ_PROFILE=long $(WITH_PATH) $(BIN)/pytest --numprocesses=auto tests/fuzz
 
-# File by file: in some of them a test goes on where the one before ended.
+# File by file: in some of them a test goes on where the one before ended. The longest begin first, so that none is left at
+# the end.
 integration: $(VENV)/test.stamp $(VENV)/eda.stamp ## Playbooks and rulebooks against the stand-in service, pages in a browser, minutes
 	tests/install java=default-jre-headless chromium /usr/share/fonts/opentype/ipafont-gothic=fonts-ipafont-gothic
-	$(WITH_PATH) $(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile $(LONG_TESTS:%=--ignore=%) tests/integration
+	$(WITH_PATH) $(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile --no-loadscope-reorder $(LONG_TESTS:%=--ignore=%) \
+	  $(addprefix tests/integration/test_,$(addsuffix .py,$(LONGEST))) tests/integration
 
 molecule: $(VENV)/test.stamp ## Drills on real systemd hosts, minutes; SCENARIO=name for one
 	molecule/hosts/install
