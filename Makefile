@@ -28,8 +28,9 @@ TEST_PROCESSES = $$(($$(nproc) + 1))
 # The reader of a page as a test, who installs what other tests have: minutes, like the drills below.
 LONG_TESTS := tests/integration/test_eda_page.py
 
-# What takes longest of tests/integration.
-LONGEST := fleet rulebooks recovery remediation runner escalation postmortem_callback incident
+# What takes longest of tests/integration, and the rest.
+LONGEST := $(patsubst %,tests/integration/test_%.py,fleet rulebooks recovery remediation runner escalation postmortem_callback)
+OTHERS = $(filter-out $(LONGEST) $(LONG_TESTS),$(wildcard tests/integration/test_*.py))
 
 # Drills of minutes each, about what few changes touch: make nightly runs them, and SCENARIO=name one of them.
 LONG_DRILLS := controller_timer database_recover other_service
@@ -72,8 +73,7 @@ fuzz: $(VENV)/test.stamp ## Search for input that breaks a reader or lets a secr
 # the end.
 integration: $(VENV)/test.stamp $(VENV)/eda.stamp ## Playbooks and rulebooks against the stand-in service, pages in a browser, minutes
 	tests/install java=default-jre-headless chromium /usr/share/fonts/opentype/ipafont-gothic=fonts-ipafont-gothic
-	$(WITH_PATH) $(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile --no-loadscope-reorder $(LONG_TESTS:%=--ignore=%) \
-	  $(addprefix tests/integration/test_,$(addsuffix .py,$(LONGEST))) tests/integration
+	$(WITH_PATH) $(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile --no-loadscope-reorder $(LONGEST) $(OTHERS)
 
 molecule: $(VENV)/test.stamp ## Drills on real systemd hosts, minutes; SCENARIO=name for one
 	molecule/hosts/install
