@@ -25,12 +25,12 @@ GUARDED := $(addprefix --exclude ,os.pidfd_open signal.pidfd_send_signal file)
 # One more than there are cores, as most tests wait now and then.
 TEST_PROCESSES = $$(($$(nproc) + 1))
 
-# The reader of a page as a test, who installs what other tests have: minutes, like the drills below.
-LONG_TESTS := tests/integration/test_eda_page.py
+# Tests of minutes each: the reader of a page, who installs what other tests have, and sixty hosts. Like the drills below.
+LONG_TESTS := tests/integration/test_eda_page.py tests/integration/test_fleet.py::test_the_broken_are_recovered_and_wait_for_nobody
 
 # What takes longest of tests/integration, and the rest.
-LONGEST := $(patsubst %,tests/integration/test_%.py,fleet rulebooks recovery remediation runner escalation postmortem_callback)
-OTHERS = $(filter-out $(LONGEST) $(LONG_TESTS),$(wildcard tests/integration/test_*.py))
+LONGEST := $(patsubst %,tests/integration/test_%.py,rulebooks recovery remediation runner escalation postmortem_callback fleet)
+OTHERS = $(filter-out $(LONGEST),$(wildcard tests/integration/test_*.py))
 
 # Drills of minutes each, about what few changes touch: make nightly runs them, and SCENARIO=name one of them.
 LONG_DRILLS := controller_timer database_recover other_service
@@ -73,7 +73,7 @@ fuzz: $(VENV)/test.stamp ## Search for input that breaks a reader or lets a secr
 # the end.
 integration: $(VENV)/test.stamp $(VENV)/eda.stamp ## Playbooks and rulebooks against the stand-in service, pages in a browser, minutes
 	tests/install java=default-jre-headless chromium /usr/share/fonts/opentype/ipafont-gothic=fonts-ipafont-gothic
-	$(WITH_PATH) $(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile --no-loadscope-reorder $(LONGEST) $(OTHERS)
+	$(WITH_PATH) $(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile --no-loadscope-reorder $(LONG_TESTS:%=--deselect=%) $(LONGEST) $(OTHERS)
 
 molecule: $(VENV)/test.stamp ## Drills on real systemd hosts, minutes; SCENARIO=name for one
 	molecule/hosts/install
