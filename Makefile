@@ -28,10 +28,6 @@ TEST_PROCESSES = $$(($$(nproc) + 1))
 # Tests of minutes each: the reader of a page, who installs what other tests have, and sixty hosts. Like the drills below.
 LONG_TESTS := tests/integration/test_eda_page.py tests/integration/test_fleet.py::test_the_broken_are_recovered_and_wait_for_nobody
 
-# What takes longest of tests/integration, and the rest.
-LONGEST := $(patsubst %,tests/integration/test_%.py,rulebooks recovery remediation runner escalation postmortem_callback fleet)
-OTHERS = $(filter-out $(LONGEST),$(wildcard tests/integration/test_*.py))
-
 # Drills of minutes each, about what few changes touch: make nightly runs them, and SCENARIO=name one of them.
 LONG_DRILLS := controller_timer database_recover other_service
 DRILLS = $(filter-out $(LONG_DRILLS),$(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
@@ -62,18 +58,17 @@ lint: $(VENV)/test.stamp ## Style and types
 	# Whose syntax check knows no inventory.
 	$(WITH_PATH) ANSIBLE_HOST_PATTERN_MISMATCH=warning $(BIN)/ansible-lint
 
-unit: $(VENV)/test.stamp ## Tests of the logic, a minute
+unit: $(VENV)/test.stamp ## Tests of the logic, a minute or two
 	tests/install sqlite3
 	$(WITH_PATH) $(BIN)/pytest --numprocesses=$(TEST_PROCESSES) tests/unit tests/fuzz
 
 fuzz: $(VENV)/test.stamp ## Search for input that breaks a reader or lets a secret through; minutes
 	FUZZ_PROFILE=long $(WITH_PATH) $(BIN)/pytest --numprocesses=auto tests/fuzz
 
-# File by file: in some of them a test goes on where the one before ended. The longest begin first, so that none is left at
-# the end.
+# File by file: in some of them a test goes on where the one before ended.
 integration: $(VENV)/test.stamp $(VENV)/eda.stamp ## Playbooks and rulebooks against the stand-in service, pages in a browser, minutes
 	tests/install java=default-jre-headless chromium /usr/share/fonts/opentype/ipafont-gothic=fonts-ipafont-gothic
-	$(WITH_PATH) $(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile --no-loadscope-reorder $(LONG_TESTS:%=--deselect=%) $(LONGEST) $(OTHERS)
+	$(WITH_PATH) $(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile $(LONG_TESTS:%=--deselect=%) tests/integration
 
 molecule: $(VENV)/test.stamp ## Drills on real systemd hosts, minutes; SCENARIO=name for one
 	molecule/hosts/install
