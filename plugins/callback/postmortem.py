@@ -236,27 +236,25 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
 
     @_guarded
     def v2_runner_on_ok(self, result: Any) -> None:
-        host, task = _whose(result)
-        clock = self._watch.ended((host, str(task._uuid)))
+        host, task, clock = self._ended(result)
         self._burst.add((self._went_well, time.time(), host, task, clock, result))
 
     @_guarded
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
-        (host, task), fields = _whose(result), _fields(result)
-        clock = self._watch.ended((host, str(task._uuid)))
+        host, task, clock = self._ended(result)
         self._settle()
-        self._task(host, task, fields, at=time.time(), status="ignored" if ignore_errors else "failed", clock=clock)
+        self._task(
+            host, task, _fields(result), at=time.time(), status="ignored" if ignore_errors else "failed", clock=clock
+        )
         self._write_lines()
 
     @_guarded
     def v2_runner_on_skipped(self, result: Any) -> None:
-        host, task = _whose(result)
-        self._watch.ended((host, str(task._uuid)))
+        self._ended(result)
 
     @_guarded
     def v2_runner_on_unreachable(self, result: Any) -> None:
-        host, task = _whose(result)
-        clock = self._watch.ended((host, str(task._uuid)))
+        host, task, clock = self._ended(result)
         self._record(kind="unreachable", host=host, **self._known(task).identity, **_clocked(clock))
 
     @_guarded
@@ -283,6 +281,11 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             self._run, self._lines, self._open = None, [], False
         # After all that somebody waits for.
         self._packer.run_ended()
+
+    def _ended(self, result: Any) -> Tuple[str, Any, Optional[progress.Clock]]:
+        """Note that a task has ended on a host; return the host's name, the task, and its times."""
+        host, task = _whose(result)
+        return host, task, self._watch.ended((host, str(task._uuid)))
 
     @_guarded
     def _began(self, at: float, host: str, known: _Task) -> None:
