@@ -47,6 +47,8 @@ _EMPTY: Dict[str, Any] = {
     "attempts": [],
     "starts": [],
     "cause": None,
+    # The first good answer after a start, whatever its verification may still come to.
+    "answered_at": None,
     "mitigated_at": None,
     "outcome": None,
     "told": [],
@@ -57,6 +59,7 @@ _EMPTY: Dict[str, Any] = {
     # How many times it was written: of two copies the higher one is the newer.
     "revision": 0,
 }
+_INSTANTS = ("detected_at", "answered_at", "mitigated_at", "closed_at")
 _UNSEEN = ("runs", "opened_boot", "boot_id", "revision")
 _NUMBER = (int, float)
 # What may stand in a record beside the instants: the kinds of its values, and of those in its lists.
@@ -125,6 +128,8 @@ class Update:
     mitigated_at: Optional[str] = None
     outcome: Optional[str] = None
     told: Sequence[Mapping[str, Any]] = ()
+    # Since when the process runs that serves now: not put on record, but compared with what is.
+    serving_since: Optional[str] = None
 
 
 # The records.
@@ -148,7 +153,7 @@ def _decode(data: bytes) -> Dict[str, Any]:
         for item in record[name]:
             _check_kinds(item, kinds, where=f"of its {name}, one's")
     instants = [record.get("opened_at")]
-    instants += [record[name] for name in ("detected_at", "mitigated_at", "closed_at") if record[name] is not None]
+    instants += [record[name] for name in _INSTANTS if record[name] is not None]
     instants += [item.get("at") for item in (*record["signs"], *record["starts"], *record["told"])]
     instants += [item.get("started_at") for item in record["attempts"]]
     for at in instants:
@@ -427,6 +432,24 @@ def _apply(record: Dict[str, Any], update: Update, *, run: str) -> None:
             record["attempts"].append(attempt)
         else:
             known.update({**attempt, **{name: known[name] for name in ("run", "started") if name in known}})
+    if update.attempts and record["attempts"][-1].get("held") is False:
+        record["answered_at"] = None
+
+
+def _answered(record: Mapping[str, Any], *, serving_since: Optional[str]) -> Optional[str]:
+    """Return when the service that is well now answered first, C(None) where the record does not prove it.
+
+    A run that was ended while it watched the service has put its first good answer on record. It counts where the
+    process that serves now was there already: a later one may have been started by somebody, after another fall.
+    """
+    answered: Optional[str] = record["answered_at"]
+    return answered if answered and serving_since and serving_since <= answered else None
+
+
+def _with_its_end(record: Mapping[str, Any], update: Update, *, state: str) -> Update:
+    """Return C(update), of a service that is well with when it was well again, as far as the record knows better."""
+    answered = _answered(record, serving_since=update.serving_since) if state == "mended" else None
+    return dataclasses.replace(update, mitigated_at=answered or update.mitigated_at)
 
 
 def _as_typed(attempt: Mapping[str, Any]) -> Dict[str, Any]:
@@ -463,7 +486,7 @@ def _checked(update: Update) -> None:
                 f"{name} is {text!r}: an instant is written like 2026-03-02T01:02:03.456Z (UTC)"
             ) from None
 
-    for name in ("detected_at", "mitigated_at"):
+    for name in ("detected_at", "mitigated_at", "serving_since"):
         if getattr(update, name):
             instant(name, getattr(update, name))
     for kind, at, words in (
@@ -592,7 +615,7 @@ def _transact(call: _Call, *, store: _Store, seat: _lease.Seat) -> _Outcome:
     if writing and call.state != "open":
         seat.require(run=run)
 
-    _apply(record, update, run=run)
+    _apply(record, _with_its_end(record, update, state=call.state), run=run)
     if writing and call.state != "closed":
         seat.take(run=run, step=_step(record, call), seconds=call.lease)
     if call.state == "closed":
@@ -615,6 +638,8 @@ def _close(store: _Store, record: Dict[str, Any]) -> None:
     over = record["outcome"] not in UNFINISHED
     if over:
         record["closed_at"] = _clock.iso(store.clock.wall())
+    else:
+        record["answered_at"] = None
     if store.writing:
         if over:
             store.file_away(record)
@@ -657,8 +682,9 @@ def _end_by_hand(call: _Call, *, store: _Store, seat: _lease.Seat) -> _Outcome:
     run = call.run = _new_run(store.clock) if store.writing else ""
     record["runs"] += [run] if run else []
     known = record["outcome"] if record["outcome"] not in UNFINISHED else None
-    outcome = known or ("recovered" if record["mitigated_at"] else BY_HAND)
-    mitigated = record["mitigated_at"] or call.update.mitigated_at or _clock.iso(store.clock.wall())
+    recovered = record["mitigated_at"] or _answered(record, serving_since=call.update.serving_since)
+    outcome = known or ("recovered" if recovered else BY_HAND)
+    mitigated = recovered or call.update.mitigated_at or _clock.iso(store.clock.wall())
     _apply(record, dataclasses.replace(call.update, outcome=outcome, mitigated_at=mitigated), run=run)
     if call.state == "closed":
         _close(store, record)
@@ -818,6 +844,7 @@ def note_start(
             record = store.open_incident()
             if record is not None and run in record["runs"]:
                 record["starts"].append({"at": at or _clock.iso(clock.wall()), "run": run})
+                record["answered_at"] = None
                 attempt = _under_way(record, run=run)
                 if attempt is not None:
                     attempt["started"] = True
@@ -842,6 +869,30 @@ def note_attempts(
         call(state_dir=state_dir, state="attempt", run=run, update=update, clock=clock, memory=memory)
     except IncidentError as error:
         return f"What is tried is not on record: {error}"
+    return None
+
+
+def note_answer(
+    *,
+    state_dir: str,
+    run: str,
+    at: Optional[str],
+    clock: Optional[_lease.Clock] = None,
+    memory: Optional[str] = None,
+) -> Optional[str]:
+    """Put on record when the service first answered after C(run) started it, C(None) where it fell again.
+
+    Returns what kept it from being recorded.
+    """
+    store, seat = _pair(state_dir, clock=clock or _lease.Clock(), memory=memory, writing=True)
+    try:
+        with _lock(seat, writing=True):
+            record = store.open_incident()
+            if record is not None and run in record["runs"] and record["answered_at"] != at:
+                record["answered_at"] = at
+                store.write(record)
+    except (IncidentError, _lease.LeaseError) as error:
+        return f"The first good answer is not on record: {error}"
     return None
 
 

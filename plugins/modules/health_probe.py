@@ -55,6 +55,8 @@ options:
         the process is gone and nothing is about to start it again, or when it has ended once more after systemd
         restarted it.
       - V(hold) asks O(count) times; the first bad answer, or other pids than at first, end it unhealthy.
+      - With O(run), V(await) puts the first good answer on the incident's record where all is good, and V(hold) takes
+        it back where it does not hold. A run that is ended in between leaves the end of the outage on record.
     type: str
     default: watch
     choices: [watch, await, hold]
@@ -481,6 +483,17 @@ def _open(module: AnsibleModule, seen: dict) -> dict:
     return opened
 
 
+def _note_answer(module: AnsibleModule, seen: dict) -> None:
+    """Put the first good answer after a start on record at once: the run may be ended while it watches on."""
+    mode, healthy = module.params["mode"], seen["healthy"]
+    if (mode, healthy) not in (("await", True), ("hold", False)):
+        return
+    where = {name: module.params[name] for name in _lease.ARGUMENTS}
+    problem = _incident.note_answer(**where, at=seen["first_healthy_at"] if healthy else None)
+    if problem:
+        module.warn(_plain.text(problem))
+
+
 def _targets(endpoints: list[dict], checked: dict | None) -> list[_health.Target]:
     targets = [_health.Target(**endpoint) for endpoint in endpoints]
     if checked is None or not checked["resolved"]["https_suspended"]:
@@ -517,6 +530,8 @@ def main() -> None:
                 _health.Plan(**{name: values[name] for name in _PLAN}),
                 login=_login(values["login"]) if values["login"] else None,
             )
+            if values["run"] and not module.check_mode:
+                _note_answer(module, result)
     except _health.HealthError as error:
         module.fail_json(msg=_plain.text(error))
     if values["remember"] and values["mode"] == "watch" and result["severity"] == "none" and not module.check_mode:

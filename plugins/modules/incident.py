@@ -174,6 +174,12 @@ options:
   mitigated_at:
     description: When the service served again.
     type: str
+  serving_since:
+    description:
+      - With O(state=mended), and with O(state=closed) without O(run), since when the process runs that serves now.
+        Where it is older than RV(answered_at), that instant is when the service served again, not O(mitigated_at).
+    type: str
+    version_added: 0.2.0
   outcome:
     description: What it came to.
     type: str
@@ -302,6 +308,13 @@ detected_by:
   description: As recorded first.
   returned: always
   type: str
+answered_at:
+  description:
+    - The first good answer after a start, as M(itsm_nexus.runbook.health_probe) put it on record for its run before the
+      service was watched; V(null) where it fell again.
+  returned: always
+  type: str
+  version_added: 0.2.0
 mitigated_at:
   description: When the service served again.
   returned: always
@@ -417,6 +430,7 @@ UPDATE = {
     },
     "cause": {"type": "str"},
     "mitigated_at": {"type": "str"},
+    "serving_since": {"type": "str"},
     "outcome": {"type": "str", "choices": ["recovered", "not_recovered", "warning"]},
     "told": {
         "type": "list",

@@ -76,6 +76,16 @@ def note_start(tmp_path, time):
 
 
 @pytest.fixture
+def note_answer(tmp_path, time):
+    def note_answer(run, seconds):
+        at = None if seconds is None else time.at(seconds)
+        folders = {"state_dir": str(tmp_path / "state"), "memory": str(tmp_path / "memory")}
+        return _incident.note_answer(**folders, run=run, at=at, clock=time.clock())
+
+    return note_answer
+
+
+@pytest.fixture
 def no_flush(monkeypatch):
     """Leave the flushing out where thousands of records are written: no power is cut here."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
@@ -829,6 +839,67 @@ def test_what_a_killed_run_had_mended_is_closed_as_recovered(call, time):
     time.advance(3600)
     closed = call("closed", update={"mitigated_at": time.at(3600)})
     assert (closed["outcome"], closed["mitigated_at"]) == ("recovered", time.at(5))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param((4, "recovered", 5), id="the process that answered then"),
+        pytest.param((30, "mended_by_hand", 3600), id="a later one"),
+        pytest.param((None, "mended_by_hand", 3600), id="none that can be seen"),
+    ],
+)
+@pytest.mark.parametrize("state", ["mended", "closed"])
+def test_an_outage_ends_with_the_first_good_answer_of_a_run_that_was_ended_while_it_watched(
+    call, note_answer, time, state, case
+):
+    serving_since, outcome, seconds = case
+    run = call("open", update={"attempts": [attempt(time, 1)]})["run"]
+    assert note_answer(run, 5) is None
+    time.advance(3600)
+    update = {
+        "mitigated_at": time.at(3600),
+        "serving_since": None if serving_since is None else time.at(serving_since),
+    }
+    ended = call(state, update=update)
+    assert (ended["outcome"], ended["mitigated_at"]) == (outcome, time.at(seconds))
+    assert ended["outage_seconds"] == seconds
+
+
+@pytest.mark.parametrize("then", ["fell", "did not hold", "was started again", "was given up"])
+def test_a_good_answer_after_which_it_did_not_hold_ends_no_outage(call, note_start, note_answer, time, then):
+    run = call("open", update={"attempts": [attempt(time, 1)]})["run"]
+    note_start(run)
+    note_answer(run, 5)
+    if then == "fell":
+        note_answer(run, None)
+    elif then == "did not hold":
+        call("attempt", run=run, update={"attempts": [attempt(time, 1, held=False)]})
+    elif then == "was started again":
+        note_start(run)
+    else:
+        call("closed", run=run, update={"outcome": "not_recovered"})
+    assert call("present")["answered_at"] is None
+    time.advance(3600)
+    ended = call("closed", update={"mitigated_at": time.at(3600), "serving_since": time.at(4)})
+    assert (ended["outcome"], ended["mitigated_at"]) == ("mended_by_hand", time.at(3600))
+
+
+def test_a_run_that_has_waited_for_the_one_that_was_ended_knows_the_first_good_answer(call, note_answer, time):
+    note_answer(call("open")["run"], 5)
+    heir = call("open", wait=90)["run"]
+    update = {"outcome": "recovered", "mitigated_at": time.at(61), "serving_since": time.at(4)}
+    assert call("mended", run=heir, update=update)["mitigated_at"] == time.at(5)
+
+
+def test_only_a_run_of_the_incident_puts_an_answer_on_record(call, note_answer, tmp_path):
+    assert note_answer("run-x", 5) is None
+    call("open")
+    assert note_answer("run-x", 5) is None
+    assert call("present")["answered_at"] is None
+    (tmp_path / "file").touch()
+    said = _incident.note_answer(state_dir="/x", run="run-x", at=None, memory=str(tmp_path / "file"))
+    assert said.startswith("The first good answer is not on record: ")
 
 
 def test_a_healthy_run_leaves_an_incident_alone_that_is_worked_on(call, time):

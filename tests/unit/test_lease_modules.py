@@ -185,6 +185,28 @@ def test_a_healthy_probe_is_remembered_and_tells_of_an_open_incident(seat, tmp_p
     assert probe()["open_incident"] is True
 
 
+def test_the_first_good_answer_is_on_record_while_the_service_is_watched_on(seat, endpoint):
+    run = _incident.call(state_dir=seat.state_dir, state="open")["run"]
+    where = {"state_dir": seat.state_dir, "run": run, **SERVICE}
+
+    def probe(mode, target=endpoint, **more):
+        return end(begin("health_probe", **where, mode=mode, endpoints=[target], interval=0.0, deadline=1.0, **more))
+
+    def on_record():
+        return _incident.call(state_dir=seat.state_dir, state="present")["answered_at"]
+
+    nobody = {"name": "x", "url": "http://127.0.0.1:9/"}
+    probe("await", nobody)
+    probe("await", _ansible_check_mode=True)
+    probe("watch")
+    assert on_record() is None
+    answered = probe("await")["first_healthy_at"]
+    probe("hold")
+    assert on_record() == answered
+    probe("hold", nobody)
+    assert on_record() is None
+
+
 def test_a_probe_that_finds_an_outage_opens_its_incident(seat, tmp_path):
     nobody = {"name": "x", "url": "http://127.0.0.1:9/"}
 
