@@ -750,8 +750,9 @@ def call(
 ) -> Dict[str, Any]:
     """Open, go on with, close or look at the incident of this host; return what module incident returns.
 
-    C(wait) is for C(state=open): how many seconds to wait for another run's lease. In check mode nothing is written or
-    locked. C(memory) is the folder of the leases, by default that of this account. Raises IncidentError.
+    C(wait) is for C(state=open) and C(state=present): how many seconds to wait for another run's lease. In check mode
+    nothing is written or locked. C(memory) is the folder of the leases, by default that of this account. Raises
+    IncidentError.
     """
     clock, update = clock or _lease.Clock(), update or Update()
     if state == "attempt" and not run and not check_mode:
@@ -774,6 +775,9 @@ def call(
         window=window,
         restart_limit=restart_limit,
         maintenance=kept.get("maintenance"),
+        waited=_wait_for_others(_lease.Seat(state_dir=state_dir, clock=clock, memory=memory), run=run, seconds=wait)
+        if state == "present" and not check_mode
+        else 0.0,
     )
     if kept:
         plan.state, plan.run = "present", ""
@@ -815,6 +819,15 @@ def call(
     result["diff"] = {"before": _encode(before).decode(), "after": _encode(after).decode()}
     result.update(kept)
     return result
+
+
+def _wait_for_others(seat: _lease.Seat, *, run: str, seconds: float) -> float:
+    """Wait until no other run has the host, for C(seconds) at most; return how long that took."""
+    begun = now = seat.clock.boot()
+    while now < begun + seconds and (seat.holder() or {"run": run})["run"] != run:
+        seat.clock.sleep(_POLL)
+        now = seat.clock.boot()
+    return round(now - begun, 3)
 
 
 def _maintained(ask: Callable[..., Any], **question: Any) -> Any:

@@ -74,6 +74,8 @@ options:
       - With O(state=open), seconds to wait for another run's lease to end.
       - When there was one (RV(waited)) and no incident is open after it, none is opened and no lease is taken, for that
         run may have ended the outage. Look at the service again, and call again where it is still down.
+      - With O(state=present), the same before it looks. It takes no lease, and a run that still has the host when the
+        time is over stands in RV(locked_by).
     type: float
     default: 0.0
   window:

@@ -111,6 +111,9 @@ def without_incident(words: Words, host: str, events: Sequence[timeline.Event]) 
     if any(each.weight == model.FAILURE for each in steps):
         return _stopped(words, host, steps, touched=touched)
     if looks and looks[-1]["healthy"]:
+        left = [each.data for each in steps if timeline.is_left(each.data, each.status)]
+        if left:
+            return ATTENTION, _left(words, host, left[-1], touched=touched)
         login = prose.login(words, *timeline.login(events))
         sound = [each.data for each in steps if each.role == "database_recovery" and each.data.get("database")]
         if sound:
@@ -176,13 +179,25 @@ def _stopped(words: Words, host: str, steps: Sequence[model.Step], *, touched: s
 
 def _kept_out(words: Words, host: str, other: Mapping[str, Any], *, touched: str) -> List[str]:
     """Return the lines of a run that another one keeps out: which, since when, where it is, and what to do."""
+    fields = [*_other(words, other), ("next", words.say("screen.wait_for_it", until=other.get("until")))]
+    return [words.say("screen.kept_out", host=host, touched=touched), *_aligned(words, fields)]
+
+
+def _left(words: Words, host: str, data: Mapping[str, Any], *, touched: str) -> List[str]:
+    """Return the lines of a run that found the service well and its incident in the hands of another one."""
+    other = data["locked_by"]
+    fields = [*_other(words, other), ("next", words.say("screen.closes_it", until=other.get("until")))]
+    head = words.say("screen.healthy_open", host=host, incident=data["id"], touched=touched)
+    return [head, *_aligned(words, fields)]
+
+
+def _other(words: Words, other: Mapping[str, Any]) -> List[_Field]:
+    """Return the fields that tell which other run has the host."""
     at_work = "screen.step_idle" if other.get("pid") is None else "screen.step_at_work"
-    fields: List[_Field] = [
+    return [
         ("run", words.say("screen.since", outage=other.get("run"), at=other.get("since"))),
         ("step", words.say(at_work, step=other.get("step"), pid=other.get("pid"))),
-        ("next", words.say("screen.wait_for_it", until=other.get("until"))),
     ]
-    return [words.say("screen.kept_out", host=host, touched=touched), *_aligned(words, fields)]
 
 
 def _maintenance(words: Words, host: str, until: Mapping[str, Any], look: Mapping[str, Any]) -> List[str]:

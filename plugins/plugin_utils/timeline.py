@@ -106,8 +106,14 @@ def opened(events: Iterable[Event]) -> Dict[str, str]:
 
 
 def opens(event: Event) -> bool:
-    """Say whether C(event) is a result of the incident module that names an incident."""
-    return event["kind"] == "task" and _module(event) == "incident" and bool(event.get("data", {}).get("id"))
+    """Say whether C(event) is a result of the incident module that names an incident of this run."""
+    of_module = event["kind"] == "task" and _module(event) == "incident"
+    return of_module and bool(event.get("data", {}).get("id")) and not is_left(event["data"], event.get("status"))
+
+
+def is_left(data: Mapping[str, Any], status: Optional[str]) -> bool:
+    """Say whether C(data) of the incident module names an incident that was left to the run that has it."""
+    return status == "ok" and bool(data.get("id") and data.get("locked_by")) and not data.get("run")
 
 
 def without_incident(events: Iterable[Event]) -> Dict[str, List[Event]]:

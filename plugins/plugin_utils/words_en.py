@@ -329,6 +329,9 @@ SENTENCES: Dict[str, str] = {
     "screen.not_healthy": "NOT HEALTHY: {host}, {seen}; {touched}",
     "screen.healthy": "HEALTHY: {host}, {touched}",
     "screen.healthy_login": "HEALTHY: {host}, login {login}; {touched}",
+    "screen.healthy_open": "HEALTHY: {host}, incident {incident} is still open, for another run has the host; {touched}",
+    "screen.closes_it": "That run closes it when it ends. Should it be dead, run this one again after {until}, or now with "
+    "-e outage_recover_wait=600, which waits for that: it closes it then.",
     "screen.healthy_database": "HEALTHY: {host}, the database {path} is sound; {touched}",
     "screen.unreachable": "UNREACHABLE: {host}, {why}; {touched}",
     "screen.hosts": "{number} HOSTS: {what}",

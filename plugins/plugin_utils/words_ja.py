@@ -518,6 +518,9 @@ SENTENCES: Dict[str, str] = {
     "screen.not_healthy": "異常：{host}、{seen}。{touched}",
     "screen.healthy": "正常：{host}、{touched}",
     "screen.healthy_login": "正常：{host}、ログイン：{login}。{touched}",
+    "screen.healthy_open": "正常：{host}、インシデント {incident} は未終了（別の実行がホストを使用中）。{touched}",
+    "screen.closes_it": "その実行が終了時にインシデントを閉じる。異常終了していた場合は、{until} より後に再実行するか、"
+    "今 -e outage_recover_wait=600 を付けて再実行する（解放を待って閉じる）。",
     "screen.healthy_database": "正常：{host}、データベース {path} は健全。{touched}",
     "screen.unreachable": "到達不能：{host}、{why}。{touched}",
     "screen.hosts": "全{number}台：{what}",

@@ -194,20 +194,36 @@ class Service:
             "verification_stability_interval": 0.5,
         }
 
+    @property
+    def postmortems(self) -> Path:
+        return self.folder / "postmortems"
+
     def play(self, playbook: str, *arguments: str, project: Path = ROOT, **changes: Any) -> Run:
         """Run a playbook against it; C(changes) are variables that replace those of the service."""
+        argv, environment = self._command(playbook, *arguments, **changes)
+        done = on_screen(argv, cwd=project, env=environment, timeout=300)
+        return Run(rc=done.returncode, screen=done.stdout, postmortems=self.postmortems)
+
+    def interrupt(self, playbook: str, *, at: str, **changes: Any) -> None:
+        """Run a playbook against it, and end it with Ctrl-C while the task C(at) is at work."""
+        argv, environment = self._command(playbook, **changes)
+        with subprocess.Popen(argv, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, start_new_session=True) as run:
+            deadline = time.monotonic() + 120
+            while not any(f'"{at}"' in path.read_text(encoding="utf-8") for path in self.postmortems.glob("*.jsonl")):
+                assert run.poll() is None and time.monotonic() < deadline
+                time.sleep(0.05)
+            # As a terminal does it: to all of the run's processes.
+            os.killpg(run.pid, signal.SIGINT)
+            assert run.wait(60) != 0
+
+    def _command(self, playbook: str, *arguments: str, **changes: Any) -> tuple[list[str | Path], dict[str, str]]:
         variables = self.folder / "variables.yml"
         variables.touch(mode=0o600)
         variables.write_text(yaml.safe_dump({**self.variables(), **changes}), encoding="utf-8")
-        postmortems = self.folder / "postmortems"
         environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
-        done = on_screen(
-            ["ansible-playbook", "-i", ROOT / "inventories" / "demo", playbook, "-e", f"@{variables}", *arguments],
-            cwd=project,
-            env={**environment, "LC_ALL": "C.UTF-8", "ITSM_NEXUS_POSTMORTEM_DIR": str(postmortems)},
-            timeout=300,
-        )
-        return Run(rc=done.returncode, screen=done.stdout, postmortems=postmortems)
+        environment.update(LC_ALL="C.UTF-8", ITSM_NEXUS_POSTMORTEM_DIR=str(self.postmortems))
+        inventory = ROOT / "inventories" / "demo"
+        return ["ansible-playbook", "-i", inventory, playbook, "-e", f"@{variables}", *arguments], environment
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _incident
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _incident, _lease
 
 from .conftest import Run, Service
 
@@ -146,6 +146,59 @@ def test_what_another_run_works_on_is_not_said_to_be_over(service: Service, tmp_
     assert not (tmp_path / "told").exists()
     left = _incident.call(state_dir=str(service.state), state="present")
     assert (left["id"], left["outcome"], left["locked_by"]["run"]) == (other["id"], "not_recovered", other["run"])
+
+
+def test_a_run_that_was_interrupted_while_it_watched_has_left_the_end_of_the_outage(service: Service) -> None:
+    service.kill()
+    service.interrupt(RECOVER, at="Watch that it stays up", verification_stability_count=200)
+    assert service.healthy()
+    left = json.loads((service.state / "incident.json").read_text(encoding="utf-8"))
+    assert left["answered_at"] and not left["mitigated_at"]
+
+    # The lease of the run that was interrupted lasts: nothing is said to be over.
+    run = service.play(RECOVER)
+    assert run.rc == 0
+    assert "RECOVERED" not in run.screen
+    end = " ".join(run.screen[run.screen.index("HEALTHY: ") :].split())
+    held = _lease.Seat(state_dir=str(service.state)).holder()
+    assert held and held["run"] == left["runs"][0]
+    for words in (f"incident {left['id']} is still open", held["run"], f"after {held['until']}"):
+        assert words in end
+    assert json.loads((service.state / "incident.json").read_text(encoding="utf-8"))["runs"] == left["runs"]
+
+    # Waited for, it ends: as the record says, not when it was looked at.
+    _lease.Seat(state_dir=str(service.state)).take(run=left["runs"][0], step="its last", seconds=4)
+    run = service.play(RECOVER, outage_recover_wait=60)
+    assert run.rc == 0
+    assert "RECOVERED" in run.screen
+    (record,) = records(service)
+    assert (record["id"], record["outcome"], record["mitigated_at"]) == (left["id"], "recovered", left["answered_at"])
+    assert _clock.epoch(record["closed_at"]) - _clock.epoch(record["mitigated_at"]) > 4
+    told = verdict(run)
+    assert (told["outcome"], told["times"]["mitigated_at"]) == ("recovered", left["answered_at"])
+    assert told["durations"]["outage"] == told["durations"]["mitigate"]
+
+
+def test_a_service_that_falls_while_another_run_is_waited_for_is_recovered(service: Service) -> None:
+    opened(service)
+    other = _incident.call(state_dir=str(service.state), state="open", lease=60)
+    seat = _lease.Seat(state_dir=str(service.state))
+
+    def fall() -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not (service.state / "last_healthy").exists():
+            time.sleep(0.1)
+        time.sleep(6)  # what comes between the look and the waiting
+        service.kill()
+        seat.release(run=other["run"])
+
+    thread = threading.Thread(target=fall, daemon=True)
+    thread.start()
+    run = service.play(RECOVER, outage_recover_wait=120)
+    thread.join()
+    assert (run.rc, service.healthy()) == (0, True)
+    (record,) = records(service)
+    assert (record["id"], record["outcome"]) == (other["id"], "recovered")
 
 
 def test_nothing_of_a_damaged_database_is_touched_during_a_maintenance(service: Service) -> None:

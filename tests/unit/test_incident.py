@@ -902,6 +902,14 @@ def test_only_a_run_of_the_incident_puts_an_answer_on_record(call, note_answer, 
     assert said.startswith("The first good answer is not on record: ")
 
 
+def test_a_look_can_wait_until_no_other_run_has_the_host(call, time):
+    run = call("open", lease=30)["run"]
+    assert call("present", wait=20)["locked_by"]["run"] == run
+    looked = call("present", wait=20)
+    assert (looked["locked_by"], looked["waited"] > 9, looked["changed"]) == (None, True, False)
+    assert call("present", run=call("open")["run"], wait=20)["waited"] == 0
+
+
 def test_a_healthy_run_leaves_an_incident_alone_that_is_worked_on(call, time):
     opened = call("open")
     left = call("closed")

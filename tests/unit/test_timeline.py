@@ -197,6 +197,16 @@ def test_a_verdict_does_not_outlive_a_later_run_that_was_killed():
     assert (incident.outcome, incident.source, incident.rows_before) == ("unfinished", "events", {"users": 3})
 
 
+def test_a_run_that_left_the_incident_to_another_one_is_none_of_its_runs():
+    other = {"run": "run-7", "until": "2026-03-02T01:04:00.000Z"}
+    recording = Recording("run2").opened(run=None, locked_by=other).ended()
+    assert timeline.opened(recording.events) == {}
+    assert list(timeline.without_incident(recording.events)) == ["node1"]
+    # Of a rehearsal it is one, whoever has the host.
+    recording.events[-2]["status"] = "changed"
+    assert list(timeline.opened(recording.events)) == ["node1"]
+
+
 def test_hosts_are_told_apart():
     recording = Recording().down().opened()
     recording.host = "node2"

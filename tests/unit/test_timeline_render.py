@@ -761,6 +761,22 @@ END = event(status="failed", action="ansible.builtin.fail", task="End with an er
             ["STOPPED: node1, 2 problems; nothing changed", "  - No folder", "  - No user"],
             id="several problems",
         ),
+        pytest.param(
+            [
+                event(data={"healthy": True}),
+                event("incident", {"id": "INC-1", "run": None, "locked_by": {**OTHER_RUN, "pid": None}}, None),
+            ],
+            render_screen.ATTENTION,
+            [
+                "HEALTHY: node1, incident INC-1 is still open, for another run has the host; nothing changed",
+                "  other run   run-7, since 2026-03-02T01:02:03.456Z",
+                "  its step    restart, no process at work now",
+                "  next step   That run closes it when it ends. Should it be dead, run this one again after",
+                "              2026-03-02T01:04:00.000Z, or now with -e outage_recover_wait=600, which waits for",
+                "              that: it closes it then.",
+            ],
+            id="up, the incident in the hands of another run",
+        ),
         pytest.param([event(data={"healthy": True})], render_screen.GOOD, ["HEALTHY: node1, nothing changed"], id="up"),
         pytest.param(
             [event(data={"healthy": True, "login": None}, role="verification")],
