@@ -13,7 +13,9 @@ from typing import Any, Callable
 
 import pytest
 
-from .conftest import Service
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease
+
+from .conftest import Run, Service
 
 Breaking = Callable[[Service, Path], "dict[str, Any]"]
 
@@ -142,6 +144,10 @@ def test_a_host_that_the_inventory_does_not_have_is_an_error(laid: Service) -> N
     assert "host pattern, ignoring: lcoalhost" in run.screen
 
 
+def summary(run: Run) -> str:
+    return " ".join(run.screen[run.screen.index("OUTAGE SUMMARY") :].split())
+
+
 def test_a_variable_that_is_made_of_one_that_is_not_there_is_told_at_the_end(laid: Service) -> None:
     made = {"nexus_login_password": "{{ vault_that_is_not_there }}"}
     laid.start()
@@ -152,8 +158,49 @@ def test_a_variable_that_is_made_of_one_that_is_not_there_is_told_at_the_end(lai
     laid.kill()
     down = laid.play("playbooks/outage_recover.yml", **made)
     assert down.rc == 2
-    summary = " ".join(down.screen[down.screen.index("OUTAGE SUMMARY") :].split())
-    assert "vault_that_is_not_there is not defined" in summary
+    assert "vault_that_is_not_there is not defined" in summary(down)
+    assert '"msg": "Tell the whole team: The cause is unknown' in down.screen
+    assert "told TO BE TOLD: the whole team (The cause is unknown" in summary(down)
+    # It has ended, and keeps nobody out.
+    assert _lease.Seat(state_dir=str(laid.state)).holder() is None
+
+
+def test_who_was_told_and_who_was_not_is_told_at_the_end_whatever_variable_is_not_there(
+    laid: Service, tmp_path: Path
+) -> None:
+    told = tmp_path / "told"
+    ways = [
+        {"type": "command", "argv": ["tee", "-a", str(told)]},
+        {"type": "webhook", "name": "chat", "shape": "slack", "url": "{{ vault_that_is_not_there }}"},
+    ]
+    contacts = {"everyone": {"name": "the whole team", "channels": ways}, "project_leader": "leader", "dba": "DBA"}
+    made = {"nexus_login_password": "{{ vault_that_is_not_there }}", "escalation_contacts": contacts}
+    laid.start()
+    laid.kill()
+    for _ in range(2):
+        down = laid.play("playbooks/outage_recover.yml", **made)
+        assert down.rc == 2
+        assert "told the whole team by command tee; NOT REACHED by chat: its url can not be" in summary(down)
+    # The second run goes on with the incident, and tells nobody twice.
+    assert told.read_text(encoding="utf-8").count("INC-") == 1
+
+    # What only the writing down needs keeps nobody from being recovered, and is told as an error all the same.
+    back = laid.play("playbooks/outage_recover.yml", postmortem_github_token="{{ vault_that_is_not_there }}")
+    assert (back.rc, laid.healthy()) == (2, True)
+    assert summary(back).startswith("OUTAGE SUMMARY") and "RECOVERED: itsm-system" in summary(back)
+    assert 'FAILED! => {"changed": false, "msg": "the variable vault_that_is_not_there is not def' in back.screen
+    assert not (laid.state / "incident.json").exists()
+
+
+def test_what_a_recovered_database_came_to_is_told_although_it_can_not_be_written_down(laid: Service) -> None:
+    laid.start()
+    token = {"postmortem_github_token": "{{ vault_that_is_not_there }}"}
+    run = laid.play("playbooks/database_recover.yml", database_recovery_method="checkpoint", **token)
+    assert (run.rc, laid.healthy()) == (2, True)
+    assert "RECOVERED: " in summary(run) and "not decided" not in summary(run)
+    assert "'vault_that_is_not_there' is undefined" in run.screen[run.screen.index("TASK [End with an error") :]
+    assert not (laid.state / "incident.json").exists()
+    assert _lease.Seat(state_dir=str(laid.state)).holder() is None
 
 
 def test_a_rung_that_is_not_allowed_is_named_at_the_end_with_the_reason(laid: Service) -> None:
