@@ -6,16 +6,20 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import recovery
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import reach, recovery
 
 
 class FilterModule:
-    """What the playbooks ask of the variables C(outage_recover_*); each filter is documented beside this file."""
+    """What the playbooks ask of the variables C(outage_recover_*), and of a host that is lost.
+
+    Each filter is documented beside this file.
+    """
 
     def filters(self) -> Dict[str, Callable[..., Any]]:
         """Return the filters by their names."""
         return {
             "recovery_ladder": recovery.ladder,
             "recovery_problems": recovery.problems,
+            "recovery_reach": reach.next_step,
             "recovery_setting": recovery.setting,
         }

@@ -391,6 +391,9 @@ def next_step(words: Words, incident: model.Incident) -> str:
         state = "halted"
     elif incident.outcome == "not_recovered" and incident.rungs_tried and incident.cause == "unknown":
         state = "helpless"
+    own = words.translated(incident.next_step)
+    if own is not None:
+        return own
     return words.name("next", state) if words.knows("next", state) else incident.next_step
 
 

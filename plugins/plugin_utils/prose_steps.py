@@ -112,6 +112,14 @@ def unreached(step: model.Step) -> bool:
     return probed(step) and step.data.get("severity") == "unreachable"
 
 
+def lost(step: model.Step) -> str:
+    """Return why a module of ours found no way to its host, empty for other steps."""
+    if unreached(step):
+        return bare(step.data.get("summary"))
+    # What its message begins with is the module and the host.
+    return bare((step.message or "").partition(": ")[2]) if step.data.get("unreachable_host") else ""
+
+
 def triaged(step: model.Step) -> bool:
     """Say whether a step is a triage that came to its end."""
     return whitelist.own_module(step.action or "") == "triage_info" and "findings" in step.data

@@ -10,12 +10,38 @@ it is a failure of the task like others, C(unreachable_host), which a playbook c
 
 from __future__ import annotations
 
+import re
 from typing import Any, Dict, Mapping, Optional
 
-from ansible.errors import AnsibleConnectionFailure
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action.normal import ActionModule
 
 UNREACHABLE = "unreachable"
+
+# What ansible-core says where the account of the connection may not become another one. It is no failure of the
+# connection to it, and has nothing of the task in it.
+_NOT_BECOME = re.compile(r"(?:Incorrect|Missing) \w+ password")
+
+_ANOTHER_WAY = "Reach the host by another way, its console for one, then run the playbook again."
+# What is to be looked at where the host is there and lets nobody in, by what ssh or Ansible says. That is only matched:
+# what is told of it are the words here.
+_LET_IN = (
+    (
+        re.compile(r"host key verification failed|remote host identification has changed", re.IGNORECASE),
+        "known_hosts does not have the SSH key of this host: compare it with the host's own, put it there, then run "
+        "the playbook again.",
+    ),
+    (
+        re.compile(rf"{_NOT_BECOME.pattern}|waiting for privilege escalation prompt"),
+        "The host does not let the account become root: look at ansible_become_password and at the rule of sudo there, "
+        "then run the playbook again.",
+    ),
+    (
+        re.compile(r"permission denied(?: \(|, please)|authentication fail(?:ed|ure)|failed to auth", re.IGNORECASE),
+        "The host refuses the login: look at ansible_user, its key or password, and authorized_keys there, then run "
+        "the playbook again.",
+    ),
+)
 
 
 class OnHost(ActionModule):  # type: ignore[misc]
@@ -44,11 +70,19 @@ def unanswered(error: BaseException, *, timeout: float) -> Optional[str]:
     What ends a task by its C(timeout) has no public name: it moved between releases of ansible-core, and is known by
     the name that it kept.
     """
+    told = " ".join(str(error).split())
     if isinstance(error, AnsibleConnectionFailure):
-        return f"it can not be reached: {' '.join(str(error).split())}"
+        return f"it can not be reached: {told}"
+    if isinstance(error, AnsibleError) and _NOT_BECOME.fullmatch(told):
+        return f"it can not be worked on: {told}"
     if type(error).__name__ == "TaskTimeoutError":
         return f"it gave no answer within {timeout:g} s: a disk of it hangs, or all of it"
     return None
+
+
+def next_step(why: str) -> str:
+    """Return what a person is to do about a host that can not be reached, by what is said of it."""
+    return next((told for pattern, told in _LET_IN if pattern.search(why)), _ANOTHER_WAY)
 
 
 def silent(result: Mapping[str, Any]) -> bool:

@@ -15,6 +15,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import (
     model,
     prose,
     prose_steps,
+    reach,
     timeline,
     whitelist,
 )
@@ -167,9 +168,11 @@ def _stopped(words: Words, host: str, steps: Sequence[model.Step], *, touched: s
         head = words.say("screen.stopped_many", host=host, problems=counted, touched=touched)
         return BAD, [head, *(f"  - {problem}" for problem in problems)]
     # A playbook that fails by itself after the service was found down says just that.
-    if looks and prose_steps.unreached([each for each in steps if prose_steps.probed(each)][-1]):
-        why = prose_steps.bare(looks[-1].get("summary"))
-        return BAD, [words.say("screen.unreachable", host=host, why=why, touched=touched)]
+    lost = [prose_steps.lost(each) for each in steps if prose_steps.lost(each)]
+    if lost:
+        head = words.say("screen.unreachable", host=host, why=words.said(lost[-1]), touched=touched)
+        step = reach.next_step(lost[-1])
+        return BAD, [head, *_aligned(words, [("next", words.translated(step) or step)])]
     if looks and not looks[-1]["healthy"] and not problems and not prose_steps.broken(last):
         seen = prose_steps.seen(words, looks[-1])
         return BAD, [words.say(_down(looks[-1]), host=host, seen=seen, touched=touched)]

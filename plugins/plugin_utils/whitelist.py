@@ -243,6 +243,9 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
     "refuse": {"problems": Each(TEXT)},
 }
 
+# Of every module that works on a host: that there was no way to it.
+_OF_ALL: Mapping[str, Any] = {"unreachable_host": FLAG}
+
 # What playbooks publish of all their hosts: the hosts by what it came to there, the best first and the worst last.
 SUMMARY_KEY = "outage_summary"
 SUMMARY: Mapping[str, Any] = {
@@ -352,7 +355,7 @@ def pick(kind: Kind, value: object) -> Any:
 def of_result(action: str, result: Mapping[str, Any]) -> Dict[str, Any]:
     """Return what may be recorded of a result of C(action) (its full name); empty for modules of others."""
     table = RESULTS.get(own_module(action) or "")
-    return pick(table, result) if table else {}
+    return pick({**table, **_OF_ALL}, result) if table else {}
 
 
 def own_module(action: str) -> Optional[str]:

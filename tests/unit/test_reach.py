@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible.errors import AnsibleConnectionFailure
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import reach, render_screen, whitelist, words
 
@@ -36,6 +36,32 @@ def test_what_is_no_answer_is_told_apart_from_an_error() -> None:
     hung = reach.unanswered(TaskTimeoutError(), timeout=60)
     assert hung == "it gave no answer within 60 s: a disk of it hangs, or all of it"
     assert reach.unanswered(ValueError("timed out"), timeout=60) is None
+    asked = reach.unanswered(AnsibleError("Missing sudo password"), timeout=0)
+    assert asked == "it can not be worked on: Missing sudo password"
+    assert reach.unanswered(AnsibleError("Missing sudo password in x=CANARY"), timeout=0) is None
+
+
+@pytest.mark.parametrize(
+    ("why", "look_at"),
+    [
+        ("Failed to connect to the host via ssh: me@host: Permission denied (publickey,password).", "ansible_user"),
+        ("Invalid/incorrect password: Permission denied, please try again.", "ansible_user"),
+        ("Received disconnect from ::1 port 22:2: Too many authentication failures", "ansible_user"),
+        (
+            "No ED25519 host key is known for host. Host key verification failed.",
+            "known_hosts",
+        ),
+        ("@@@@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @@@@ IT IS POSSIBLE", "known_hosts"),
+        ("Timeout (12s) waiting for privilege escalation prompt: ", "ansible_become_password"),
+        ("Incorrect sudo password", "ansible_become_password"),
+        ("ssh: connect to host host port 22: No route to host", "console"),
+        ("Failed command was: mkdir /x && echo ok; mkdir: /x: Permission denied", "console"),
+        ("it gave no answer within 60 s: a disk of it hangs, or all of it", "console"),
+    ],
+)
+def test_the_next_step_says_what_to_look_at_and_nothing_of_what_was_said(why: str, look_at: str) -> None:
+    step = reach.next_step(f"it can not be reached: {why} CANARY")
+    assert look_at in step and "CANARY" not in step and step.endswith("run the playbook again.")
 
 
 def test_nothing_is_guessed_of_a_service_that_could_not_be_looked_at() -> None:

@@ -777,6 +777,24 @@ END = event(status="failed", action="ansible.builtin.fail", task="End with an er
             ],
             id="up, the incident in the hands of another run",
         ),
+        pytest.param(
+            [
+                event(
+                    "triage_info",
+                    {"unreachable_host": True},
+                    status="failed",
+                    msg="Cannot run triage_info on node1: it can not be reached: me@x: Permission denied (publickey).",
+                ),
+                END,
+            ],
+            render_screen.BAD,
+            [
+                "UNREACHABLE: node1, it can not be reached: me@x: Permission denied (publickey); nothing changed",
+                "  next step   The host refuses the login: look at ansible_user, its key or password, and",
+                "              authorized_keys there, then run the playbook again.",
+            ],
+            id="lost to another look",
+        ),
         pytest.param([event(data={"healthy": True})], render_screen.GOOD, ["HEALTHY: node1, nothing changed"], id="up"),
         pytest.param(
             [event(data={"healthy": True, "login": None}, role="verification")],

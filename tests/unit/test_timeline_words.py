@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _findings
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import model, prose, whitelist, words
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import model, prose, reach, whitelist, words
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PLUGINS = ROOT / "plugins"
@@ -73,6 +73,20 @@ def test_japanese_has_words_for_every_rule_and_outcome():
     # Of a service that is well there is no next step.
     assert not {each for each in model.OUTCOMES if each != "healthy" and not JA.knows("next", each)}
     assert not {each for each in whitelist.SUMMARY if not JA.knows("ended", each)}
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        "no route to host",
+        "Host key verification failed.",
+        "Missing sudo password",
+        "me@host: Permission denied (publickey).",
+    ],
+)
+def test_japanese_has_words_for_what_is_to_be_done_about_a_lost_host(why):
+    step = reach.next_step(f"it can not be reached: {why}")
+    assert JA.translated(step) and why not in step
 
 
 @pytest.mark.parametrize("kind", ["outage_recover", "database_recover"])
