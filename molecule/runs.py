@@ -10,6 +10,7 @@ import contextlib
 import datetime
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -56,7 +57,9 @@ class Run:
     def reach(self, task: str) -> None:
         """Wait until the run begins that task."""
         give_up = time.monotonic() + PATIENCE
-        while f"{task}] **" not in self.screen():
+        # What stands behind the name in brackets is filled in.
+        begun = re.compile(re.escape(task) + r"(?: \([^()\n]*\))?\] \*\*")
+        while not begun.search(self.screen()):
             assert self.running, f"it ended before {task!r}\n{self.screen()}"
             assert time.monotonic() < give_up, f"it has not reached {task!r}\n{self.screen()}"
             time.sleep(0.02)

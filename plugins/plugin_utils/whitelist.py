@@ -338,11 +338,12 @@ _clean = functools.lru_cache(maxsize=4096)(_cleaned)
 def static(template: object) -> Optional[str]:
     """Return the part of a name or message that stands in the playbook itself; what is filled in becomes C(…).
 
-    C(None) where nothing readable is left: values that were filled in at run time may be secrets.
+    What is filled in in brackets at the end, for the screen, is left out. C(None) where nothing readable is left:
+    values that were filled in at run time may be secrets.
     """
     if not isinstance(template, str):
         return None
-    kept = _TEMPLATE.sub("…", template)
+    kept = re.sub(r" \(…\)\Z", "", _TEMPLATE.sub("…", template))
     return text(kept) if re.search(r"\w", kept) else None
 
 

@@ -99,6 +99,9 @@ def test_a_killed_service_comes_back_with_every_row(service: Service, tmp_path: 
     assert told["rows_after"]["incidents"] == rows
     assert 0 < told["durations"]["outage"] < 60
     assert str(document.with_suffix(".md")) in run.screen
+    # How long there is nothing to see is said on the screen, and stands in no document.
+    assert "Watch that it stays up (0.5 s)] **" in run.screen
+    assert "Watch that it stays up" in {step["task"] for step in told["steps"]}
 
 
 def test_a_healthy_service_is_left_alone(service: Service) -> None:

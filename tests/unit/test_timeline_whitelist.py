@@ -78,6 +78,8 @@ def test_credentials_are_masked_all_the_same(value):
     [
         ("Restart the service", "Restart the service"),
         ("Take {{ secret }} to {% if x %}y{% endif %}", "Take … to …y…"),
+        ("Watch that it stays up ({{ seconds }})", "Watch that it stays up"),
+        ("Take ({{ a }}) it", "Take (…) it"),
         ("{{ secret }}", None),
         ("{{\n secret }}: failed", "…: failed"),
         (None, None),

@@ -171,7 +171,7 @@ def tasks(told):
         actions = {key.removeprefix("itsm_nexus.runbook.") for key in task}
         # What writes the record is not told of: the document is the record.
         if (actions != set(task) and "incident" not in actions) or "ansible.builtin.fail" in actions:
-            yield task["name"]
+            yield whitelist.static(task["name"])
 
 
 def test_japanese_has_words_for_every_task():
