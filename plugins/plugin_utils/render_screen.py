@@ -99,6 +99,8 @@ def _rehearsal(words: Words, incident: model.Incident) -> List[_Field]:
         ("would_climb", [rungs or words.say("screen.no_rung"), *prose.skips(words, incident)]),
         ("would_do", _done(words, incident) or words.say("screen.nothing")),
         ("would_tell", prose.would_tell(words, incident)),
+        # Ansible counts in check mode what would be changed.
+        ("recap", words.say("screen.counted")),
         ("next", prose.next_step(words, incident)),
     ]
 

@@ -301,6 +301,8 @@ SENTENCES: Dict[str, str] = {
     "screen.would_climb": "would climb",
     "screen.would_do": "would do",
     "screen.would_tell": "would tell",
+    "screen.recap": "recap",
+    "screen.counted": "changed= counts what would be changed, the record of the incident too",
     "screen.no_rung": "no rung",
     "screen.nothing": "nothing",
     "screen.nothing_changed": "nothing was changed",

@@ -496,6 +496,8 @@ SENTENCES: Dict[str, str] = {
     "screen.would_climb": "実施予定",
     "screen.would_do": "変更予定",
     "screen.would_tell": "連絡予定",
+    "screen.recap": "集計",
+    "screen.counted": "changed= は変更予定の数（インシデントの記録を含む）",
     "screen.no_rung": "なし",
     "screen.nothing": "なし",
     "screen.nothing_changed": "変更なし",

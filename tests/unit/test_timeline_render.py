@@ -976,6 +976,7 @@ def test_a_rehearsal_says_who_would_be_told_and_who_where_it_does_not_hold() -> 
     )
     lines = "\n".join(render_screen.summary(EN, told, document=None))
     assert "  would tell  Lead by mail lead@x" in lines
+    assert "  recap       changed= counts what would be changed" in lines
     flat = " ".join(lines.split())
     assert "where it does not hold: Lead by mail lead@x and chat: there is no such channel" in flat
     assert "DBA (by no channel) (It is down)" in flat

@@ -22,7 +22,9 @@ def test_screen_says_what_would_be_done(drill: Drill) -> None:
     for text in ("emergency", "killed", "restart"):
         assert text in closing
     recap = drill.recap()
-    assert (recap["failed"], recap["unreachable"]) == (0, 0)
+    # The service would be started, and the incident opened.
+    assert (recap["failed"], recap["unreachable"], recap["changed"]) == (0, 0, 2)
+    assert "changed= counts what would be changed" in closing
 
 
 def test_no_document_is_written(drill: Drill) -> None:
