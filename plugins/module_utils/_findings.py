@@ -15,6 +15,7 @@ is not to hold the recovery up.
 from __future__ import annotations
 
 import dataclasses
+import posixpath
 import re
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -302,9 +303,7 @@ def port_conflict(view: View) -> Optional[Finding]:
         return None
     if strangers:
         port, owner = strangers[0]
-        who = (
-            f"process {owner['pid']} of user {owner['user']} ({owner['command'][:80]})" if owner else "another process"
-        )
+        who = f"process {owner['pid']} of user {owner['user']} ({_program(owner)})" if owner else "another process"
         summary = f"Port {port} is taken by {who}, which is not the service."
         remedy = "Find out whose it is and stop it, or give it another port. It is not stopped unless policy names it."
     elif stale:
@@ -328,6 +327,12 @@ def port_conflict(view: View) -> Optional[Finding]:
         # One of its own that hangs holds the port as well; a stranger has nothing to do with how the service answers.
         explains=(*_FALLS, "hung") if stale else _FALLS,
     )
+
+
+def _program(process: Mapping[str, Any]) -> str:
+    """Return the name of its program: the whole command line is evidence, and too long for a sentence."""
+    words = str(process.get("command") or "").split()
+    return posixpath.basename(process.get("exe") or (words[0] if words else "")) or "unknown program"
 
 
 def _process_details(process: Mapping[str, Any], **more: Any) -> Dict[str, Any]:

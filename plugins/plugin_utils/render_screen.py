@@ -236,6 +236,8 @@ def _triage(words: Words, host: str, data: Mapping[str, Any]) -> Tuple[str, List
 
 
 def _why(words: Words, incident: model.Incident) -> Union[str, List[str]]:
+    if incident.error and prose_steps.bare(incident.error) == prose_steps.bare(incident.cause_summary):
+        return "" if incident.outcome == "unreachable" else words.say("screen.that_cause")
     if incident.error:
         return words.said(incident.error)
     tried = [each for each in incident.rungs_tried if each.reason]

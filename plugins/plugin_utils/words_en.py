@@ -311,6 +311,7 @@ SENTENCES: Dict[str, str] = {
     "screen.still_down": "{outage}, still down",
     "screen.on_host": "{name} on the host: {path}",
     "screen.not_written": "not written",
+    "screen.that_cause": "the cause above: no rung that may be taken can mend it",
     "screen.unfinished": "the run ended before its verdict",
     "screen.changed": "changed: {what}",
     "screen.unchanged": "nothing changed",

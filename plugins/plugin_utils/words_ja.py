@@ -506,6 +506,7 @@ SENTENCES: Dict[str, str] = {
     "screen.still_down": "{outage}、停止中",
     "screen.on_host": "{name}（ホスト上）：{path}",
     "screen.not_written": "作成できず",
+    "screen.that_cause": "上記の原因（実施できる復旧手順では解消できない）",
     "screen.unfinished": "判定前に実行が終了",
     "screen.changed": "変更：{what}",
     "screen.unchanged": "変更なし",

@@ -232,6 +232,8 @@ def test_another_process_on_the_port_is_left_alone_and_no_rung_is_climbed(servic
     (document,) = run.documents(".json")
     told = json.loads(document.read_text(encoding="utf-8"))
     assert (told["cause"], told["rungs_tried"]) == ("port_conflict", [])
+    closing = " ".join(run.screen[run.screen.index("PLAY RECAP") :].split())
+    assert closing.count(f"Port {service.https_port} is taken by process") == 1
 
 
 @pytest.mark.parametrize("playbook", ["outage_recover", "outage_restart", "outage_clean_start"])

@@ -1323,6 +1323,20 @@ def test_details_of_a_taken_port():
     assert unseen == {**dict.fromkeys(STRANGER), "port": 6443, "ours": False}
 
 
+def test_of_a_stranger_on_the_port_the_program_is_named_and_the_rest_is_evidence():
+    for exe, command, name in (
+        ("/usr/sbin/nginx", "nginx: master process /usr/sbin/nginx -g daemon off;", "nginx"),
+        (None, "/usr/bin/python3 -m http.server 6443", "python3"),
+        (None, "", "unknown program"),
+    ):
+        owner = {**STRANGER, "exe": exe, "command": command}
+        found = evaluate(GONE, {"ports": [{"port": 6443, "address": "::", "owners": [owner]}]})[0]
+        assert (
+            found.summary == f"Port 6443 is taken by process 666 of user www-data ({name}), which is not the service."
+        )
+        assert command in found.evidence[0]["text"]
+
+
 def test_details_of_a_locked_database():
     reader = {**WRITER, "pid": 8, "role": "reader"}
     (holder,) = details("db_locked", SILENT, holders(WRITER, reader))["holders"]

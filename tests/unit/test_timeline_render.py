@@ -607,7 +607,8 @@ def test_of_a_host_that_gives_no_answer_nothing_is_said_to_be_down():
     assert "section Service" not in document and "gantt" in document
     assert "| First good answer | none yet |" in document
     assert "- Not needed: Consider automatic recovery" in document
-    assert "still down" not in "\n".join(render_screen.summary(EN, lost, document="x"))
+    screen = "\n".join(render_screen.summary(EN, lost, document="x"))
+    assert "still down" not in screen and screen.count("no route") == 1
     assert [bar.tone for bar in picture.service(lost)] == [picture.UNSURE]
     assert "停止中" not in render_markdown.markdown(JA, lost)
 
@@ -953,6 +954,16 @@ def test_the_reason_is_never_that_somebody_could_not_be_told() -> None:
     assert why().endswith("  Use triage_info: failed: no room")
     told.steps, told.rungs_tried = told.steps[:3], []
     assert why().endswith("  killed: It was killed")
+
+
+def test_what_the_cause_says_is_not_said_again_as_the_reason() -> None:
+    told = incident(outcome="not_recovered", cause="port_conflict", cause_summary="Port 1 is taken.", runs=runs("r1"))
+    told.error = "Port 1 is taken."
+    lines = render_screen.summary(EN, told, document=None)
+    assert "\n".join(lines).count("is taken") == 1
+    assert any(line.startswith("  why         the cause above") for line in lines)
+    told.error = "Port 1 is taken. Data loss is suspected."
+    assert "\n".join(render_screen.summary(EN, told, document=None)).count("is taken") == 2
 
 
 def test_a_rehearsal_says_who_would_be_told_and_who_where_it_does_not_hold() -> None:

@@ -11,8 +11,12 @@ from drills import Drill
 
 def test_stranger_is_named_and_left_alone(drill: Drill) -> None:
     told = drill.assert_left_alone(cause="port_conflict")
-    for word in ("6443", "nobody", "http.server"):
+    for word in ("6443", "nobody", "(python3"):
         assert word in told["cause_summary"]
+    # The whole command line is evidence; a screen has no room for it.
+    assert "http.server" in str(told["findings"][0]["evidence"])
+    screen = drill.screen("forbidden")
+    assert "http.server" not in screen[screen.index("PLAY RECAP") :]
     assert "no policy names it" in str(told["remedies"][0]["reason"])
 
 
