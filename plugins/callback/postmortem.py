@@ -224,37 +224,35 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
 
     @_guarded
     def v2_runner_on_start(self, host: Any, task: Any) -> None:
-        known, name = self._known(task), str(host.get_name())
-        if known.module:
-            self._packer.begun(known.module)
-        self._watch.started((name, known.uuid), name, known.identity["task"], told=known.action not in _ASKING)
-        if known.module:
-            self._burst.add((self._began, time.time(), name, known))
+        module = whitelist.own_module(_action(task))
+        if module:
+            self._packer.begun(module)
+        self._burst.add((self._began, progress.Moment.now(), host, task))
         # Its worker does not run yet.
-        if known.module in _READING:
+        if module in _READING:
             self._catch_up()
 
     @_guarded
     def v2_runner_on_ok(self, result: Any) -> None:
-        host, task, clock = self._ended(result)
-        self._burst.add((self._went_well, time.time(), host, task, clock, result))
+        self._burst.add((self._went_well, progress.Moment.now(), result))
 
     @_guarded
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
-        host, task, clock = self._ended(result)
         self._settle()
-        self._task(
-            host, task, _fields(result), at=time.time(), status="ignored" if ignore_errors else "failed", clock=clock
-        )
+        now = progress.Moment.now()
+        host, task, clock = self._ended(now, result)
+        status = "ignored" if ignore_errors else "failed"
+        self._task(host, task, _fields(result), at=now.time, status=status, clock=clock)
         self._write_lines()
 
     @_guarded
     def v2_runner_on_skipped(self, result: Any) -> None:
-        self._ended(result)
+        self._burst.add((self._ended, progress.Moment.now(), result))
 
     @_guarded
     def v2_runner_on_unreachable(self, result: Any) -> None:
-        host, task, clock = self._ended(result)
+        self._settle()
+        host, task, clock = self._ended(progress.Moment.now(), result)
         self._record(kind="unreachable", host=host, **self._known(task).identity, **_clocked(clock))
 
     @_guarded
@@ -269,6 +267,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
 
     @_guarded
     def v2_playbook_on_stats(self, stats: Any) -> None:
+        self._settle()
         self._watch.end()
         if self._run is None:
             self._packer.end()
@@ -282,18 +281,22 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         # After all that somebody waits for.
         self._packer.run_ended()
 
-    def _ended(self, result: Any) -> Tuple[str, Any, Optional[progress.Clock]]:
+    def _ended(self, now: progress.Moment, result: Any) -> Tuple[str, Any, Optional[progress.Clock]]:
         """Note that a task has ended on a host; return the host's name, the task, and its times."""
         host, task = _whose(result)
-        return host, task, self._watch.ended((host, str(task._uuid)))
+        return host, task, self._watch.ended((host, str(task._uuid)), now)
 
     @_guarded
-    def _began(self, at: float, host: str, known: _Task) -> None:
-        self._note(at, kind="started", host=host, **known.identity)
+    def _began(self, now: progress.Moment, host: Any, task: Any) -> None:
+        known, name = self._known(task), str(host.get_name())
+        self._watch.started((name, known.uuid), name, known.identity["task"], now, told=known.action not in _ASKING)
+        if known.module:
+            self._note(now.time, kind="started", host=name, **known.identity)
 
     @_guarded
-    def _went_well(self, at: float, host: str, task: Any, clock: Optional[progress.Clock], result: Any) -> None:
-        known = self._known(task)
+    def _went_well(self, now: progress.Moment, result: Any) -> None:
+        host, task, clock = self._ended(now, result)
+        known, at = self._known(task), now.time
         if not known.module and known.action not in _PUBLISHING:
             # Nothing of what it answered is recorded, and to ask for it would cost more than all the rest.
             event = {**known.identity, "status": "changed" if result.is_changed() else "ok"}

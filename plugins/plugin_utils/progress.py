@@ -18,6 +18,18 @@ Say = Callable[[str, List[str], float], None]
 _NAP = 0.1
 
 
+class Moment(NamedTuple):
+    """Now: seconds since the epoch, and those of a clock that nobody sets."""
+
+    time: float
+    steady: float
+
+    @classmethod
+    def now(cls) -> Moment:
+        """Return this moment."""
+        return cls(time.time(), time.monotonic())
+
+
 class Clock(NamedTuple):
     """When a task began (seconds since the epoch) and how many seconds it took."""
 
@@ -29,8 +41,7 @@ class _Running(NamedTuple):
     host: str
     # None: it is not told of.
     task: Optional[str]
-    at: float
-    began: float
+    since: Moment
 
 
 class Watch:
@@ -50,9 +61,9 @@ class Watch:
         self.end()
         self._interval = interval
 
-    def started(self, key: Hashable, host: str, task: Optional[str], *, told: bool = True) -> None:
+    def started(self, key: Hashable, host: str, task: Optional[str], now: Moment, *, told: bool = True) -> None:
         """Note that a task begins on a host; C(told): whether it may be told of."""
-        running = _Running(host, (task or "…") if told else None, time.time(), time.monotonic())
+        running = _Running(host, (task or "…") if told else None, now)
         with self._lock:
             self._running[key] = running
         if self._thread is None and self._interval > 0:
@@ -60,11 +71,11 @@ class Watch:
             self._thread = threading.Thread(target=self._tell, args=(self._done,), daemon=True)
             self._thread.start()
 
-    def ended(self, key: Hashable) -> Optional[Clock]:
+    def ended(self, key: Hashable, now: Moment) -> Optional[Clock]:
         """Note that it ended there, and return its times; C(None) where it had not begun."""
         with self._lock:
             running = self._running.pop(key, None)
-        return Clock(running.at, time.monotonic() - running.began) if running else None
+        return Clock(running.since.time, now.steady - running.since.steady) if running else None
 
     def end(self) -> None:
         """Stop watching."""
@@ -93,8 +104,8 @@ class Watch:
         with self._lock:
             running = list(self._running.values())
         for each in running:
-            if each.task is not None and now - each.began >= self._interval * (1 - _NAP):
-                hosts, first = told.setdefault(each.task, ([], each.began))
+            if each.task is not None and now - each.since.steady >= self._interval * (1 - _NAP):
+                hosts, first = told.setdefault(each.task, ([], each.since.steady))
                 hosts.append(each.host)
-                told[each.task] = (hosts, min(first, each.began))
+                told[each.task] = (hosts, min(first, each.since.steady))
         return told

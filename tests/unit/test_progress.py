@@ -33,7 +33,7 @@ def watched(monkeypatch, *, interval, until, begins):
     watch.begin(interval)
     for at, host in begins:
         clock[0] = at
-        watch.started(host, host, "Rebuild")
+        watch.started(host, host, "Rebuild", progress.Moment.now())
     clock[0] = 0.0
     watch._tell(Nap(clock, until))
     return said
@@ -56,7 +56,7 @@ def test_hosts_at_the_same_task_are_told_together(monkeypatch):
 def test_with_no_interval_nothing_is_watched(monkeypatch):
     watch = progress.Watch(lambda *told: pytest.fail("said"))
     watch.begin(0)
-    watch.started("key", "node1", "Rebuild")
+    watch.started("key", "node1", "Rebuild", progress.Moment.now())
     assert watch._thread is None
 
 
@@ -64,8 +64,8 @@ def test_what_asks_somebody_is_not_told_of(monkeypatch):
     watch = progress.Watch(lambda *told: None)
     watch.begin(1e-9)
     monkeypatch.setattr(progress.threading, "Thread", lambda **keys: types.SimpleNamespace(start=lambda: None))
-    watch.started("asks", "node1", "Ask", told=False)
-    watch.started("works", "node2", "Rebuild")
+    watch.started("asks", "node1", "Ask", progress.Moment.now(), told=False)
+    watch.started("works", "node2", "Rebuild", progress.Moment.now())
     assert [(task, hosts) for task, (hosts, _began) in watch._long(progress.time.monotonic() + 1).items()] == [
         ("Rebuild", ["node2"])
     ]
@@ -73,8 +73,8 @@ def test_what_asks_somebody_is_not_told_of(monkeypatch):
 
 def test_the_times_of_a_task_are_known_when_it_has_ended():
     watch = progress.Watch(lambda *told: None)
-    watch.started("key", "node1", "Rebuild")
+    watch.started("key", "node1", "Rebuild", progress.Moment.now())
     before = progress.time.time()
-    clock = watch.ended("key")
+    clock = watch.ended("key", progress.Moment.now())
     assert before - 5 < clock.began <= before and 0 <= clock.seconds < 5
-    assert watch.ended("key") is None
+    assert watch.ended("key", progress.Moment.now()) is None
