@@ -71,10 +71,9 @@ def _render(path: str, options: Mapping[str, str], *, dry: bool) -> Tuple[List[D
         if told.incident != incident if incident else folder.tells_all(documents, before, told):
             continue
         stale = [each for each in documents if before[each.path] != each.text]
-        for document in stale:
-            diff.append(_difference(document, before[document.path]))
-            if not dry:
-                document.write()
+        diff += [_difference(document, before[document.path]) for document in stale]
+        if not dry:
+            folder.write(stale)
         paths = {os.path.splitext(each.path)[1]: each.path for each in documents}
         rendered.append(
             {

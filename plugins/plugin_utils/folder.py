@@ -17,8 +17,9 @@ import json
 import os
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
-from typing import Any, Iterable, List, Mapping, Optional
+from typing import Any, Iterable, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _files
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import model, timeline
@@ -79,6 +80,13 @@ def documents(folder: str, words: Words, incident: model.Incident) -> List[Docum
         Document(path=f"{base}.json", text=model.to_json(incident)),
         Document(path=f"{base}.html", text=_renderer("render_html").page(words, incident)),
     ]
+
+
+def write(made: Sequence[Document]) -> None:
+    """Write all of C(made) at once: the disk takes hardly longer for them than for one. Raises OSError."""
+    with ThreadPoolExecutor() as pool:
+        for _written in pool.map(Document.write, made):
+            pass
 
 
 def tells_all(made: Iterable[Document], before: Mapping[str, Optional[str]], incident: model.Incident) -> bool:
