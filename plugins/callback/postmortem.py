@@ -222,19 +222,22 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._record(kind="play_start", name=whitelist.static(source.get("name") if isinstance(source, dict) else None))
         self._tasks = {}
 
-    @_guarded
+    # Of the thousands of these in a large run only what has to be is done at once, see M(burst).
+
     def v2_runner_on_start(self, host: Any, task: Any) -> None:
+        now = time.monotonic()
+        self._burst.add((self._began, now, host, task), now)
         module = whitelist.own_module(_action(task))
         if module:
-            self._packer.begun(module)
-        self._burst.add((self._began, progress.Moment.now(), host, task))
-        # Its worker does not run yet.
-        if module in _READING:
-            self._catch_up()
+            self._begins(module)
 
-    @_guarded
     def v2_runner_on_ok(self, result: Any) -> None:
-        self._burst.add((self._went_well, progress.Moment.now(), result))
+        now = time.monotonic()
+        self._burst.add((self._went_well, now, result), now)
+
+    def v2_runner_on_skipped(self, result: Any) -> None:
+        now = time.monotonic()
+        self._burst.add((self._ended, now, result), now)
 
     @_guarded
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
@@ -244,10 +247,6 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         status = "ignored" if ignore_errors else "failed"
         self._task(host, task, _fields(result), at=now.time, status=status, clock=clock)
         self._write_lines()
-
-    @_guarded
-    def v2_runner_on_skipped(self, result: Any) -> None:
-        self._burst.add((self._ended, progress.Moment.now(), result))
 
     @_guarded
     def v2_runner_on_unreachable(self, result: Any) -> None:
@@ -285,6 +284,13 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         """Note that a task has ended on a host; return the host's name, the task, and its times."""
         host, task = _whose(result)
         return host, task, self._watch.ended((host, str(task._uuid)), now)
+
+    @_guarded
+    def _begins(self, module: str) -> None:
+        self._packer.begun(module)
+        # Its worker does not run yet.
+        if module in _READING:
+            self._catch_up()
 
     @_guarded
     def _began(self, now: progress.Moment, host: Any, task: Any) -> None:
@@ -354,8 +360,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
 
     def _settle(self) -> None:
         """Make events of what has arrived."""
-        for handle, *arrived in self._burst.take():
-            handle(*arrived)
+        apart = time.time() - time.monotonic()
+        for handle, steady, *arrived in self._burst.take():
+            handle(progress.Moment(steady + apart, steady), *arrived)
 
     def _record(self, *, kind: str, **keys: Any) -> None:
         """Write an event, and before it what has arrived before it."""
@@ -459,8 +466,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             return None
         documents = folder.documents(self.get_option("dir"), self._words(incident), incident)
         try:
-            for document in documents:
-                document.write()
+            folder.write(documents)
         except OSError as error:
             self._display.warning(f"Cannot write the postmortem to {self.get_option('dir')}: {error}")
             return None

@@ -22,7 +22,7 @@ class Handler:
         self.burst = burst.Burst(self.handle, seconds=seconds)
 
     def handle(self) -> None:
-        items = self.burst.take()
+        items = list(self.burst.take())
         if items:
             self.handled.append((items, threading.current_thread() is threading.main_thread()))
             self.done.set()
@@ -31,26 +31,25 @@ class Handler:
 def test_the_last_of_a_burst_is_handled_though_nothing_comes_after_it():
     handler = Handler(seconds=0.05)
     for number in range(3):
-        handler.burst.add(number)
+        handler.burst.add(number, 1.0 + number / 100)
     assert handler.handled == []
     assert handler.done.wait(10)
     assert handler.handled == [([0, 1, 2], False)]
     handler.done.clear()
-    handler.burst.add(3)
+    handler.burst.add(3, 1.0)
     assert handler.done.wait(10)
     assert handler.handled[1:] == [([3], False)]
 
 
 def test_a_burst_that_goes_on_is_handled_as_it_goes(monkeypatch):
-    clock = [0.0]
-    monkeypatch.setattr(burst.time, "monotonic", lambda: clock[0])
+    clock = [1.0]
     monkeypatch.setattr(burst.time, "sleep", lambda _seconds: threading.Event().wait(60))
     handler = Handler(seconds=0.2)
     for number in range(10):
-        handler.burst.add(number)
+        handler.burst.add(number, clock[0])
         clock[0] += 0.07
     assert handler.handled == [([0, 1, 2, 3], True), ([4, 5, 6, 7], True)]
-    assert handler.burst.take() == [8, 9]
+    assert list(handler.burst.take()) == [8, 9]
 
 
 def test_the_end_of_the_process_loses_nothing():
@@ -58,7 +57,7 @@ def test_the_end_of_the_process_loses_nothing():
         f"import sys; sys.path[:0] = {[path for path in sys.path if path]!r}\n"
         f"from {burst.__name__} import Burst\n"
         "kept = Burst(lambda: print(*kept.take(), flush=True), seconds=60)\n"
-        "kept.add(1); kept.add(2)\n"
+        "kept.add(1, 1.0); kept.add(2, 1.5)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
     assert done.stdout == "1 2\n"
