@@ -73,6 +73,7 @@ options:
         key: progress
 """
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -380,29 +381,40 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         if not events:
             return
         data = b"".join(map(timeline.encode, events))
-        self._lines.append(data)
         opens = any(map(timeline.opens, events))
         if self._recorder:
-            self._append(data, durable=opens or any(event["kind"] in ("outcome", "stats") for event in events))
-        elif opens and not self._open:
+            durable = opens or any(event["kind"] in ("outcome", "stats") for event in events)
+            self._append(self._recorder, data, durable=durable)
+            return
+        self._lines.append(data)
+        if opens and not self._open:
             self._open = True
             if not context.CLIARGS.get("check"):
                 self._recorder = folder.Recorder(self.get_option("dir"), self._run)
-                self._append(b"".join(self._lines), durable=True)
+                lines, self._lines = self._lines, []
+                self._append(self._recorder, b"".join(lines), durable=True)
         elif not self._open and len(self._lines) > _BACKLOG:
             # The first line says what run this is.
             del self._lines[1 : _BACKLOG // 2]
 
-    def _append(self, data: bytes, *, durable: bool) -> None:
-        recorder = self._recorder
-        if recorder is None:
-            return
+    def _append(self, recorder: folder.Recorder, data: bytes, *, durable: bool) -> None:
         try:
             recorder.append(data, durable=durable)
         except OSError:
-            # Said once; the summary and the documents are made from memory.
-            self._recorder = None
+            # Said once; the summary and the documents are made of what is in the file and what is kept from here on.
+            self._lines = [self._content(), data]
+            with contextlib.suppress(OSError):
+                self._close()
             raise
+
+    def _content(self) -> bytes:
+        """Return the timeline as far as it is in its file: what memory holds, each worker copies."""
+        if not self._recorder:
+            return b""
+        try:
+            return self._recorder.content()
+        except OSError:
+            return b""
 
     def _close(self) -> None:
         recorder, self._recorder = self._recorder, None
@@ -410,7 +422,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             recorder.close()
 
     def _conclude(self) -> None:
-        events = timeline.decode(b"".join(self._lines))
+        events = timeline.decode(b"".join([self._content(), *self._lines]))
         shown = False
         for incident in self._incidents(events):
             shown = self._show(incident, self._write(incident), first=not shown)

@@ -153,8 +153,9 @@ class Recorder:
         """Create the file, and the folder where it is missing. Raises OSError."""
         _files.private_folder(folder)
         self.path = os.path.join(folder, run + SUFFIX)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         self._descriptor = os.open(self.path, flags, 0o600)
+        self._size = 0
         self._due, self._synced_at = False, 0.0
         _files.fsync_folder(folder)
 
@@ -164,12 +165,24 @@ class Recorder:
         C(durable): it is to be on disk too, so that the end of this machine does not either. That is waited for once a
         second at most: where fifty hosts have such a thing at once, fifty waits would hold up their recovery.
         """
-        while data:
-            data = data[os.write(self._descriptor, data) :]
+        rest = data
+        while rest:
+            rest = rest[os.write(self._descriptor, rest) :]
         self._due = self._due or durable
         if self._due and time.monotonic() - self._synced_at >= _SYNC:
             os.fsync(self._descriptor)
             self._due, self._synced_at = False, time.monotonic()
+        self._size += len(data)
+
+    def content(self) -> bytes:
+        """Return what was appended without an error. Raises OSError."""
+        data = b""
+        while len(data) < self._size:
+            part = os.pread(self._descriptor, self._size - len(data), len(data))
+            if not part:
+                break
+            data += part
+        return data
 
     def close(self) -> None:
         """Bring the rest to disk and close the file. Raises OSError."""

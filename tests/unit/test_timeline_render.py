@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
 import re
 
 import pytest
@@ -887,6 +889,35 @@ def test_recorder_creates_private_files_and_reads_what_it_wrote(tmp_path):
     recorder.close()
     with pytest.raises(FileExistsError):
         folder.Recorder(place, "run1")
+
+
+def test_what_a_full_disk_took_of_an_event_is_not_read_back(tmp_path, monkeypatch):
+    recorder = folder.Recorder(str(tmp_path), "run1")
+    recorder.append(b"first\n", durable=False)
+    write, room = os.write, [3]
+
+    def write_until_full(descriptor, data):
+        if not room[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = write(descriptor, data[: room[0]])
+        room[0] -= written
+        return written
+
+    with monkeypatch.context() as patched:
+        patched.setattr(folder.os, "write", write_until_full)
+        with pytest.raises(OSError, match="No space"):
+            recorder.append(b"second\n", durable=False)
+    assert (tmp_path / "run1.jsonl").read_bytes() == b"first\nsec"
+    assert recorder.content() == b"first\n"
+    recorder.close()
+
+
+def test_what_was_recorded_is_read_back_though_somebody_removed_the_file(tmp_path):
+    recorder = folder.Recorder(str(tmp_path), "run1")
+    recorder.append(b"first\n" * 100_000, durable=False)
+    (tmp_path / "run1.jsonl").unlink()
+    assert recorder.content() == b"first\n" * 100_000
+    recorder.close()
 
 
 def test_a_rung_that_could_not_help_is_told_with_its_reason():
