@@ -28,8 +28,8 @@ TEST_PROCESSES = $$(($$(nproc) + 1))
 # Tests of minutes each: the reader of a page, who installs what other tests have, and sixty hosts. Like the drills below.
 LONG_TESTS := tests/integration/test_eda_page.py tests/integration/test_fleet.py::test_the_broken_are_recovered_and_wait_for_nobody
 
-# Drills of minutes each, about what few changes touch: make nightly runs them, and SCENARIO=name one of them.
-LONG_DRILLS := controller_timer database_recover other_service
+# Drills of minutes, or with a brother that is run, about what few changes touch: make nightly runs them, and SCENARIO=name one.
+LONG_DRILLS := controller_timer database_recover escalation_rises heap_oom other_service tls_key_unreadable
 DRILLS = $(filter-out $(LONG_DRILLS),$(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
 
 help: ## Show this list
