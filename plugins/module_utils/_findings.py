@@ -19,7 +19,7 @@ import posixpath
 import re
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _triage_misfits
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _sqlite_holders, _triage_misfits
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._ladder import RUNGS
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage_view import SENT, SIGNALS, View, says
 
@@ -52,7 +52,6 @@ _UNSOUND = {
     "open_deleted": "its file was removed while it was open",
     "unreadable": "it cannot be read",
 }
-_BLOCKING_ROLES = ("writer", "checkpointer", "recovering")
 
 _KILLED_RSS = re.compile(r"anon-rss:(\d+)kB")
 _OF_CGROUP = re.compile(r"task_memcg=([^,\s]+).*?\bpid=(\d+)")
@@ -433,19 +432,31 @@ def db_locked(view: View) -> Optional[Finding]:
     problems = [item for item in database.get("problems") or () if item["code"] == "locked"]
     words = view.signature("db_locked") if view.troubled else []
     main = view.part("unit").get("main_pid")
-    blocking = [item for item in database.get("holders") or () if item.get("role") in _BLOCKING_ROLES]
+    blocking = [item for item in database.get("holders") or () if item.get("role") in _sqlite_holders.BLOCKING]
     strangers = [item for item in blocking if not item.get("ours")]
     # Under systemd one of the service's beside its main process is left over from an earlier start.
     stale = [item for item in blocking if item not in strangers and main is not None and item["pid"] != main]
+    # Of a service that seems well its writes wait.
+    lasting = [item for item in strangers if item.get("blocks_for")]
+    if not view.troubled:
+        strangers, stale = lasting, []
     holders = strangers + stale
-    if not view.troubled or not (words or holders or (problems and not blocking)):
+    if not holders and not (view.troubled and (words or (problems and not blocking))):
         return None
     silent = not view.gone and view.down
-    if strangers or (problems and not blocking):
+    if not view.troubled:
+        remedy = "Let that process finish, or stop it."
+    elif strangers or (problems and not blocking):
         remedy = "Let that process finish or stop it, then restart the service."
     else:
         remedy = "Restart the service" + (", which ends the older process first." if stale else ".")
-    if holders:
+    if holders and not view.troubled:
+        confidence = 0.8
+        summary = (
+            f"Writes wait: process {holders[0]['pid']} ({holders[0].get('command')}) held the lock of the database for "
+            f"{holders[0]['blocks_for']:.1f} s, as long as it was looked at."
+        )
+    elif holders:
         # Somebody may write at the instant of the look without having done any harm.
         confidence = 0.93 if words else 0.9 if silent else 0.45
         summary = f"The database is locked by process {holders[0]['pid']} ({holders[0].get('command')})."

@@ -28,7 +28,6 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
 )
 
 # Roles of those who keep others from writing; readers and those who merely have it open do not.
-_BLOCKING = ("writer", "checkpointer", "recovering")
 
 
 class ProcessStopError(Exception):
@@ -176,7 +175,7 @@ def _blocking(db_path: str, *, proc_root: str) -> Set[int]:
         _found, holders = _sqlite_holders.survey(db_path, proc_root=proc_root)
     except _sqlite_files.SqliteError as error:
         raise ProcessStopError(f"db_path: {error}") from error
-    return {holder.pid for holder in holders.found if holder.role in _BLOCKING}
+    return {holder.pid for holder in holders.found if holder.role in _sqlite_holders.BLOCKING}
 
 
 def _told(process: _procfs.Process) -> Dict[str, Any]:

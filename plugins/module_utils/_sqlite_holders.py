@@ -24,6 +24,8 @@ _PENDING = 1 << 30
 _SHARED_FIRST = _PENDING + 2
 _SHARED_SIZE = 510
 _ROLES = ("writer", "checkpointer", "recovering", "reader", "open")
+# Whose lock keeps everybody else from writing.
+BLOCKING = ("writer", "checkpointer", "recovering")
 HIDDEN = "hidden: a process in another PID namespace"
 
 

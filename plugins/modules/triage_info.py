@@ -348,7 +348,8 @@ facts:
       description: >-
         What M(itsm_nexus.runbook.sqlite_check) returns of the database in use, with C(path), C(source) and
         C(configured); each of its C(holders) with C(pid), C(start_ticks), C(role), C(command), C(exe), C(user),
-        C(ours), C(files).
+        C(ours), C(files), and those that are not the service's C(blocks_for) (seconds for which it was seen to keep
+        everybody else from writing; null where it let go meanwhile).
       type: dict
     migrations:
       description: >-

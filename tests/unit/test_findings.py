@@ -478,6 +478,7 @@ CASES = [
     ("db_locked", [GONE, exception(), signature("db_locked", "SQLITE_BUSY"), holders(WRITER)], "process 7"),
     ("db_locked", [SILENT, signature("db_locked", "SQLITE_BUSY"), holders({**NODE, "role": "writer"})], "no other"),
     ("db_locked", [SILENT, STALE_WRITER], "process 90"),
+    ("db_locked", [holders({**WRITER, "blocks_for": 0.5})], "Writes wait: process 7"),
     ("db_locked", [GONE, problem("locked")], "is locked"),
     ("db_locked", [GONE, signature("db_locked", "SQLITE_BUSY")], "no other process holds"),
     ("oom_kill", [GONE, {"unit": {"result": "oom-kill", "exit_code": "killed", "exit_status": 9}}], "out of memory"),

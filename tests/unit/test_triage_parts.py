@@ -631,8 +631,21 @@ print("ready", flush=True); time.sleep(60)
         "ours": False,
     }
     assert holder["exe"] == os.path.realpath(sys.executable) and holder["user"]
-    assert ours["holders"][0]["ours"] is True
+    assert holder["blocks_for"] >= 0.5
+    assert ours["holders"][0]["ours"] is True and "blocks_for" not in ours["holders"][0]
     assert "geheim" not in json.dumps(facts)
+
+
+def test_a_stranger_who_writes_for_a_moment_blocks_nobody(site, base):
+    code = """
+import sqlite3, sys, time
+base = sqlite3.connect("itsm.db", isolation_level=None)
+base.execute("begin immediate")
+print("ready", flush=True); time.sleep(0.25); base.execute("rollback"); time.sleep(60)
+"""
+    with running(site, code):
+        (holder,) = _triage_application.database(site.question(database=base))["facts"]["holders"]
+    assert (holder["ours"], holder["blocks_for"]) == (False, None)
 
 
 # The host.
