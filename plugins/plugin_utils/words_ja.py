@@ -366,9 +366,15 @@ SENTENCES: Dict[str, str] = {
     "said.it can not be reached: {why}": "到達できない：{why}",
     "said.it can not be worked on: {why}": "操作できない：{why}",
     "said.Reach the host by another way, its console for one, then run the playbook again": "コンソールなど別の方法でホストに接続してから、Playbook を再度実行する",
-    "said.known_hosts does not have the SSH key of this host: compare it with the host's own, put it there, then run the playbook again": "known_hosts にこのホストの SSH 鍵がない。ホスト自身の鍵と照合して登録してから、Playbook を再度実行する",
-    "said.The host does not let the account become root: look at ansible_become_password and at the rule of sudo there, then run the playbook again": "ホストが root への昇格を許可しない。ansible_become_password とホストの sudo の規則を確認してから、Playbook を再度実行する",
-    "said.The host refuses the login: look at ansible_user, its key or password, and authorized_keys there, then run the playbook again": "ホストがログインを拒否している。ansible_user、その鍵またはパスワード、ホストの authorized_keys を確認してから、Playbook を再度実行する",
+    "said.known_hosts does not have the SSH key of this host: compare it with the host's own, put it there, then run the playbook again": (
+        "known_hosts にこのホストの SSH 鍵がない。ホスト自身の鍵と照合して登録してから、Playbook を再度実行する"
+    ),
+    "said.The host does not let the account become root: look at ansible_become_password and at the rule of sudo there, then run the playbook again": (
+        "ホストが root への昇格を許可しない。ansible_become_password とホストの sudo の規則を確認してから、Playbook を再度実行する"
+    ),
+    "said.The host refuses the login: look at ansible_user, its key or password, and authorized_keys there, then run the playbook again": (
+        "ホストがログインを拒否している。ansible_user、その鍵またはパスワード、ホストの authorized_keys を確認してから、Playbook を再度実行する"
+    ),
     "said.it gave no answer within {seconds} s: a disk of it hangs, or all of it": "{seconds} 秒以内に応答なし：ディスクまたはホスト全体が応答しない",
     "said.The host can not be reached, or gives no answer": "ホストに到達できない、または応答がない",
     "said.Whether the service is up is not known, and nothing can be done from here": "サービスが稼働しているかは不明で、ここからは何もできない",

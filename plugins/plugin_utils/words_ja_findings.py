@@ -71,7 +71,9 @@ _FINDINGS: Dict[str, str] = {
     "Let that process finish or stop it, then restart the service": "そのプロセスの完了を待つか終了させ、サービスを再起動する",
     "Restart the service, which ends the older process first": "サービスを再起動する（古いプロセスは先に終了されます）",
     "The database is locked by process {pid} ({command})": "プロセス {pid}（{command}）がデータベースをロックしています",
-    "Writes wait: process {pid} ({command}) held the lock of the database for {seconds} s, as long as it was looked at": "書き込みが待たされています: プロセス {pid}（{command}）が、確認していた {seconds} 秒の間データベースのロックを保持していました",
+    "Writes wait: process {pid} ({command}) held the lock of the database for {seconds} s, as long as it was looked at": (
+        "書き込みが待たされています: プロセス {pid}（{command}）が、確認していた {seconds} 秒の間データベースのロックを保持していました"
+    ),
     "The database is locked": "データベースがロックされています",
     "The service found its database locked; no other process holds the lock now": "サービスがデータベースのロックを検出しましたが、現在は他のプロセスによるロックはありません",
     "Let backups and reports read a copy of the database, and set a busy timeout in the service": "バックアップや集計はデータベースの複製に対して行い、サービスに busy timeout を設定する",
