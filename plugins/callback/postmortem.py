@@ -198,7 +198,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._tasks: Dict[Tuple[str, int], _Task] = {}
         self._language: Optional[str] = None
         self._timezone: Optional[str] = None
-        self._watch = progress.Watch(self._say_progress)
+        self._watch = progress.Watch(self._say_progress, before=self._catch_up)
         self._packer = ahead.Packer()
         self._burst = burst.Burst(self._catch_up, seconds=_TOGETHER)
 
@@ -413,7 +413,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             return b""
         try:
             return self._recorder.content()
-        except OSError:
+        except OSError as error:
+            self._display.warning(f"The postmortem misses what was recorded up to now: {error}")
             return b""
 
     def _close(self) -> None:

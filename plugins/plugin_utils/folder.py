@@ -84,9 +84,14 @@ def documents(folder: str, words: Words, incident: model.Incident) -> List[Docum
 
 def write(made: Sequence[Document]) -> None:
     """Write all of C(made) at once: the disk takes hardly longer for them than for one. Raises OSError."""
-    with ThreadPoolExecutor() as pool:
-        for _written in pool.map(Document.write, made):
-            pass
+    try:
+        with ThreadPoolExecutor() as pool:
+            for _written in pool.map(Document.write, made):
+                pass
+    # Where the system has no thread left, one after the other.
+    except RuntimeError:
+        for document in made:
+            document.write()
 
 
 def tells_all(made: Iterable[Document], before: Mapping[str, Optional[str]], incident: model.Incident) -> bool:
@@ -175,12 +180,12 @@ class Recorder:
         self._size += len(data)
 
     def content(self) -> bytes:
-        """Return what was appended without an error. Raises OSError."""
+        """Return what was appended without an error. Raises OSError, also where somebody has cut the file short."""
         data = b""
         while len(data) < self._size:
             part = os.pread(self._descriptor, self._size - len(data), len(data))
             if not part:
-                break
+                raise OSError(f"{self.path} has only {len(data)} of the {self._size} bytes that were written to it")
             data += part
         return data
 

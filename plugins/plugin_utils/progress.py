@@ -47,9 +47,13 @@ class _Running(NamedTuple):
 class Watch:
     """Knows which tasks run since when, and tells of those that have run for an interval; thread-safe."""
 
-    def __init__(self, say: Say) -> None:
-        """Make a watch that tells through C(say); nothing runs before M(begin) and the first task."""
+    def __init__(self, say: Say, *, before: Callable[[], None] = lambda: None) -> None:
+        """Make a watch that tells through C(say); nothing runs before M(begin) and the first task.
+
+        C(before) is called before it looks for what runs long, so that it can be told of what has ended meanwhile.
+        """
         self._say = say
+        self._before = before
         self._interval = 0.0
         self._lock = threading.Lock()
         self._running: Dict[Hashable, _Running] = {}
@@ -69,7 +73,9 @@ class Watch:
         if self._thread is None and self._interval > 0:
             self._done = threading.Event()
             self._thread = threading.Thread(target=self._tell, args=(self._done,), daemon=True)
-            self._thread.start()
+            # At the end of the process there is none to be had, and nothing to tell of.
+            with contextlib.suppress(RuntimeError):
+                self._thread.start()
 
     def ended(self, key: Hashable, now: Moment) -> Optional[Clock]:
         """Note that it ended there, and return its times; C(None) where it had not begun."""
@@ -92,6 +98,7 @@ class Watch:
             now = time.monotonic()
             if now - last < self._interval * (1 - _NAP):
                 continue
+            self._before()
             for task, (hosts, began) in self._long(now).items():
                 last = now
                 # Never the end of a run because a line could not be written.

@@ -53,6 +53,17 @@ def test_hosts_at_the_same_task_are_told_together(monkeypatch):
     assert at == pytest.approx(seconds)
 
 
+def test_what_has_ended_just_before_is_not_told_of(monkeypatch):
+    clock, said = [0.0], []
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    watch = progress.Watch(lambda *told: said.append(told), before=lambda: watch.ended("key", progress.Moment.now()))
+    watch.begin(0)
+    watch.started("key", "node1", "Rebuild", progress.Moment.now())
+    watch._interval = 10.0
+    watch._tell(Nap(clock, 30.0))
+    assert said == []
+
+
 def test_with_no_interval_nothing_is_watched(monkeypatch):
     watch = progress.Watch(lambda *told: pytest.fail("said"))
     watch.begin(0)

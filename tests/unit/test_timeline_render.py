@@ -1024,3 +1024,22 @@ def test_a_rehearsal_says_who_would_be_told_and_who_where_it_does_not_hold() -> 
     assert "DBA (by no channel) (It is down)" in flat
     told.escalation = {}
     assert "would tell not decided" in " ".join(" ".join(render_screen.summary(EN, told, document=None)).split())
+
+
+def test_a_timeline_that_somebody_has_cut_short_is_no_whole_one(tmp_path):
+    recorder = folder.Recorder(str(tmp_path), "run1")
+    recorder.append(b"first\n", durable=False)
+    os.truncate(tmp_path / "run1.jsonl", 2)
+    with pytest.raises(OSError, match="has only 2 of the 6 bytes"):
+        recorder.content()
+    recorder.close()
+
+
+def test_documents_are_written_though_the_system_has_no_thread_left(tmp_path, monkeypatch):
+    def refused(_thread):
+        raise RuntimeError("can't start new thread")
+
+    made = folder.documents(str(tmp_path), EN, incident(incident="INC-1"))
+    monkeypatch.setattr("threading.Thread.start", refused)
+    folder.write(made)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["INC-1.html", "INC-1.json", "INC-1.md"]
