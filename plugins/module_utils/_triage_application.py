@@ -56,7 +56,7 @@ _ARCHITECTURES = {"x86_64": "x64", "aarch64": "arm64", "armv7l": "arm", "i686": 
 def database(question: Question) -> Dict[str, Any]:
     """Check the database the service really uses, the quick way, and count its rows."""
     # A little less than this part has: what is found by then is an answer, a part given up is none.
-    budget, begun = question.left * 0.9, time.monotonic()
+    budget = question.left * 0.9
     owner = None
     with contextlib.suppress(KeyError):
         owner = pwd.getpwnam(question.service.user).pw_name if question.service.user else None
@@ -76,22 +76,25 @@ def database(question: Question) -> Dict[str, Any]:
         if process is not None:
             known = identity(process, ours=known["ours"], redactor=redactor)
         holder.update({name: known[name] for name in ("start_ticks", "exe", "user", "ours")})
-    _watch_strangers(question, [holder for holder in facts["holders"] if not holder["ours"]], begun=begun)
+    _watch_strangers(question, [holder for holder in facts["holders"] if not holder["ours"]])
     return found(facts)
 
 
-def _watch_strangers(question: Question, strangers: List[Dict[str, Any]], *, begun: float) -> None:
+def _watch_strangers(question: Question, strangers: List[Dict[str, Any]]) -> None:
     """Note for how long each of C(strangers) was seen to keep everybody else from writing, look after look.
 
     A transaction of a moment harms nobody; one that somebody forgot stops each write of a service that seems well.
     """
+    begun = time.monotonic()
     for holder in strangers:
         holder["blocks_for"] = None
     blocking = {holder["pid"]: holder for holder in strangers if holder["role"] in _sqlite_holders.BLOCKING}
-    while blocking and time.monotonic() - begun < _LASTS and question.left > _LASTS:
+    for _look in range(_LOOKS):
+        if not blocking or question.left < _LASTS:
+            return
         time.sleep(_LASTS / _LOOKS)
         try:
-            _look, now = _sqlite_holders.survey(question.known["database"])
+            _files, now = _sqlite_holders.survey(question.known["database"])
         except _sqlite_files.SqliteError:
             return
         still = {each.pid for each in now.found if each.role in _sqlite_holders.BLOCKING}
