@@ -8,8 +8,8 @@ Ansible packs a module with all that it imports once a run, and forgets it at th
 neither the collection nor ansible-core changes: what was packed in an earlier run is put where Ansible looks for it.
 What is missing, damaged or not its user's own alone is packed anew, as ever.
 
-Where the hosts have the same Python as the controller, what is kept is compiled, so that they need not do that again
-for every task. A host with another one finds that it can not use it, and takes the source beside it.
+Where all hosts have the same Python, and the controller has it too, what is kept is compiled, so that they need not do
+that again for every task. A host with another one finds that it can not use it, and takes the source beside it.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from __future__ import annotations
 import base64
 import dataclasses
 import hashlib
-import importlib.util
 import io
-import marshal
+import json
 import os
 import pickle
+import re
 import shutil
 import stat
+import subprocess
 import sys
 import zipfile
-from typing import Dict, Iterable, Iterator, List, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import ansible.module_utils
 from ansible import constants
@@ -41,8 +42,26 @@ _PREFIX = f"ansible_collections.{whitelist.COLLECTION}.plugins.modules."
 # Of the collections and versions of ansible-core that one user works with in turns.
 _GENERATIONS = 4
 _LARGEST = 8 << 20
-_COMPILED = "compiled"
+_COMPILED = "compiled-"
 _DIGEST = 64
+# Its name in the archive, and what is in it.
+_Source = Tuple[str, bytes]
+
+_COMPILE_SECONDS = 60.0
+_OTHER_FOLDERS = "/usr/bin:/usr/local/bin"
+
+# Run by the Python that the code is for: names and sources in, in the same order files of compiled code out that are
+# never compared with their source (PEP 552), both as JSON.
+_COMPILER = """
+import base64, importlib.util, json, marshal, sys
+made = []
+for name, source in json.load(sys.stdin):
+    data = base64.b64decode(source)
+    head = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little") + importlib.util.source_hash(data)
+    code = marshal.dumps(compile(data, name, "exec", dont_inherit=True))
+    made.append(base64.b64encode(head + code).decode("ascii"))
+json.dump({"python": sys.implementation.cache_tag, "made": made}, sys.stdout)
+"""
 
 
 def home() -> str:
@@ -56,7 +75,9 @@ def lay() -> List[str]:
     generation = os.path.join(home(), _fingerprint())
     laid = []
     try:
-        kept = {**_kept(generation), **_kept(os.path.join(generation, _COMPILED))}
+        kept = _kept(generation)
+        for folder in _compiled(generation):
+            kept.update(_kept(folder))
         os.makedirs(_of_this_run(), exist_ok=True)
         for name, path in kept.items():
             data = _files.read_plain(path, limit=_LARGEST)
@@ -77,9 +98,9 @@ def lay() -> List[str]:
 
 
 def keep(pythons: Iterable[str] = ()) -> None:
-    """Keep what this run has packed for the next one, compiled where the hosts' C(pythons) are the one of here."""
+    """Keep what this run has packed for the next one, compiled where the hosts' C(pythons) are one that is here."""
     generation = os.path.join(home(), _fingerprint())
-    compiled = os.path.join(generation, _COMPILED)
+    hosts = set(pythons)
     try:
         made = [name for name in os.listdir(_of_this_run()) if name.startswith(_PREFIX)]
         packed = [name for name in made if not name.endswith((".lock", "-part"))]
@@ -88,14 +109,12 @@ def keep(pythons: Iterable[str] = ()) -> None:
         # What was laid for this run is kept already, whether it is compiled or not.
         for name in set(packed) - set(_kept(generation)):
             _keep(generation, name, _files.read_plain(os.path.join(_of_this_run(), name), limit=_LARGEST))
-        if set(pythons) == {here()}:
-            _files.private_folder(compiled)
-            kept = _kept(generation)
-            known: Dict[bytes, bytes] = {}
-            for name in set(kept) - set(_kept(compiled)):
-                _keep(compiled, name, _compile(_files.read_plain(kept[name], limit=_LARGEST), known=known))
-        elif pythons and os.path.isdir(compiled):
-            shutil.rmtree(compiled)
+        compiled = os.path.join(generation, f"{_COMPILED}{min(hosts)}") if len(hosts) == 1 else None
+        if hosts:
+            for folder in set(_compiled(generation)) - {compiled}:
+                shutil.rmtree(folder)
+        if compiled:
+            _keep_compiled(generation, compiled, python=min(hosts))
         generations = [os.path.join(home(), name) for name in os.listdir(home())]
         for old in sorted(generations, key=os.path.getmtime)[:-_GENERATIONS]:
             shutil.rmtree(old)
@@ -112,28 +131,83 @@ def _keep(folder: str, name: str, data: bytes) -> None:
     _files.write_atomically(os.path.join(folder, f"{name}~{hashlib.sha256(data).hexdigest()}"), data)
 
 
-def _compile(data: bytes, *, known: Dict[bytes, bytes]) -> bytes:
-    """Return a packed module with the compiled code beside every source in it. C(known) are sources and their code."""
+def _keep_compiled(generation: str, folder: str, *, python: str) -> None:
+    """Keep in C(folder) what is kept in C(generation), compiled by C(python), where that is on this machine."""
+    kept = _kept(generation)
+    missing = set(kept) - set(_kept(folder))
+    program = _program(python) if missing else None
+    if program is None:
+        return
+    modules = {name: _files.read_plain(kept[name], limit=_LARGEST) for name in missing}
+    # Most files are in most modules.
+    sources = {source for data in modules.values() for source in _sources(data)}
+    compiled = _compile(list(sources), program=program, python=python)
+    if compiled is None:
+        return
+    _files.private_folder(folder)
+    for name, data in modules.items():
+        _keep(folder, name, _with(data, compiled))
+
+
+def _program(python: str) -> Optional[str]:
+    """Return the program of a Python that is named like C(cpython-313), C(None) where this machine has none."""
+    if python == here():
+        return sys.executable
+    release = re.fullmatch(r"cpython-3(\d+)", python)
+    path = f"{os.environ.get('PATH', '')}:{_OTHER_FOLDERS}"
+    return shutil.which(f"python3.{release.group(1)}", path=path) if release else None
+
+
+def _compile(sources: Sequence[_Source], *, program: str, python: str) -> Optional[Dict[_Source, bytes]]:
+    """Return for each source the file of its compiled code, C(None) where C(program) is not C(python)."""
+    given = json.dumps([[name, base64.b64encode(source).decode("ascii")] for name, source in sources])
+    try:
+        done = subprocess.run(
+            [program, "-I", "-S", "-c", _COMPILER],
+            input=given,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            encoding="utf-8",
+            timeout=_COMPILE_SECONDS,
+            check=True,
+        )
+        answer = json.loads(done.stdout)
+        made = {source: base64.b64decode(code) for source, code in zip(sources, answer["made"])}
+    # A program of that name may be anything, or lead nowhere.
+    except (OSError, subprocess.SubprocessError, ValueError, LookupError, TypeError):
+        return None
+    return made if answer.get("python") == python and len(made) == len(sources) else None
+
+
+def _opened(data: bytes) -> Tuple[Any, io.BytesIO]:
+    """Return a packed module as Ansible keeps it, and the archive of its files."""
     module = pickle.loads(data)  # noqa: S301 - Ansible does the same with it, and it is from a folder of this user alone
-    packed = io.BytesIO(base64.b64decode(module.zip_data))
+    return module, io.BytesIO(base64.b64decode(module.zip_data))
+
+
+def _sources(data: bytes) -> List[_Source]:
+    with zipfile.ZipFile(_opened(data)[1]) as archive:
+        return [(name, archive.read(name)) for name in archive.namelist() if name.endswith(".py")]
+
+
+def _with(data: bytes, compiled: Mapping[_Source, bytes]) -> bytes:
+    """Return a packed module with the compiled code beside every source in it."""
+    module, packed = _opened(data)
     with zipfile.ZipFile(packed, "a", compression=zipfile.ZIP_DEFLATED) as archive:
-        for name in archive.namelist():
-            if name.endswith(".py"):
-                source = archive.read(name)
-                if source not in known:
-                    known[source] = _code(source, name)
-                archive.writestr(f"{name}c", known[source])
+        for name, source in _sources(data):
+            archive.writestr(f"{name}c", compiled[name, source])
     return pickle.dumps(dataclasses.replace(module, zip_data=base64.b64encode(packed.getvalue())))
-
-
-def _code(source: bytes, name: str) -> bytes:
-    """Return the file of compiled code of a source that comes with it, and is never compared with it (PEP 552)."""
-    head = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little") + importlib.util.source_hash(source)
-    return head + marshal.dumps(compile(source, name, "exec", dont_inherit=True))
 
 
 def _of_this_run() -> str:
     return os.path.join(constants.DEFAULT_LOCAL_TMP, "ansiballz_cache")
+
+
+def _compiled(generation: str) -> List[str]:
+    """Return the folders of a generation with what is compiled, one for each Python."""
+    if not os.path.isdir(generation):
+        return []
+    return [os.path.join(generation, name) for name in os.listdir(generation) if name.startswith(_COMPILED)]
 
 
 def _kept(generation: str) -> Dict[str, str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import importlib.util
 import io
 import os
 import pickle
@@ -199,16 +198,55 @@ def test_for_hosts_of_the_same_python_it_is_compiled(runs, tmp_path):
 
 
 def test_a_python_of_another_release_takes_the_source(runs, tmp_path, monkeypatch):
-    monkeypatch.setattr(importlib.util, "MAGIC_NUMBER", b"\x00\x00\r\n")
+    other = packs._COMPILER.replace("importlib.util.MAGIC_NUMBER", repr(b"\x00\x00\r\n"))
+    monkeypatch.setattr(packs, "_COMPILER", other)
     pack(runs.packed / PROBE, "SAID = 'hello'")
     packs.keep([packs.here()])
+    assert len(runs.kept()) == 2
     runs.begin()
     packs.lay()
     assert imported(runs.packed / PROBE, tmp_path) == ["packed_for_a_test.py", "hello"]
 
 
-@pytest.mark.parametrize("pythons", [["cpython-38"], ["cpython-38", packs.here()]])
-def test_where_a_host_has_another_python_it_is_not_compiled(runs, pythons):
+def program(folder: Path, *, says: str) -> None:
+    """Put a Python 3.99 on the path that says of itself what it is."""
+    path = folder / "bin" / "python3.99"
+    path.parent.mkdir()
+    lines = [
+        f"#!{sys.executable}",
+        "import sys",
+        f"sys.implementation.cache_tag = {says!r}",
+        "exec(sys.argv[sys.argv.index('-c') + 1])",
+    ]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("says", "taken"), [("cpython-399", "packed_for_a_test.pyc"), ("cpython-398", "packed_for_a_test.py")]
+)
+def test_for_hosts_of_another_python_it_is_compiled_by_one_like_theirs(runs, tmp_path, monkeypatch, says, taken):
+    program(tmp_path, says=says)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    pack(runs.packed / PROBE, "SAID = 'hello'")
+    packs.keep(["cpython-399"])
+    runs.begin()
+    assert packs.lay() == ["health_probe"]
+    assert imported(runs.packed / PROBE, tmp_path) == [taken, "hello"]
+
+
+def test_hosts_that_get_another_python_get_other_code(runs, tmp_path, monkeypatch):
+    program(tmp_path, says="cpython-399")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    pack(runs.packed / PROBE, "SAID = 'hello'")
+    for python in (packs.here(), "cpython-399"):
+        packs.keep([python])
+        compiled = [path.parent.name for path in runs.kept() if "compiled" in path.parent.name]
+        assert compiled == [f"compiled-{python}"]
+
+
+@pytest.mark.parametrize("pythons", [["cpython-300"], ["../cpython-300"], ["cpython-300", packs.here()]])
+def test_for_a_python_that_is_not_here_and_for_several_it_is_not_compiled(runs, pythons):
     pack(runs.packed / PROBE, "SAID = 'hello'")
     packs.keep([packs.here()])
     assert len(runs.kept()) == 2
