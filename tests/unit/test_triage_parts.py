@@ -648,6 +648,32 @@ print("ready", flush=True); time.sleep(0.25); base.execute("rollback"); time.sle
     assert (holder["ours"], holder["blocks_for"]) == (False, None)
 
 
+def test_a_stranger_who_let_go_during_a_long_check_blocks_nobody(site, base, monkeypatch):
+    code = """
+import os, sqlite3, time
+base = sqlite3.connect("itsm.db", isolation_level=None)
+base.execute("begin immediate")
+print("ready", flush=True)
+while not os.path.exists("let-go"): time.sleep(0.02)
+base.execute("rollback"); os.rename("let-go", "gone"); time.sleep(60)
+"""
+    check = _triage_application._sqlite_check.check
+    folder = Path(base).parent
+
+    def check_for_long(**options):
+        facts = check(**options)
+        (folder / "let-go").touch()
+        while not (folder / "gone").exists():
+            time.sleep(0.02)
+        time.sleep(_triage_application._LASTS)
+        return facts
+
+    monkeypatch.setattr(_triage_application._sqlite_check, "check", check_for_long)
+    with running(site, code):
+        (holder,) = _triage_application.database(site.question(database=base))["facts"]["holders"]
+    assert (holder["role"], holder["blocks_for"]) == ("writer", None)
+
+
 # The host.
 
 
