@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _incident, _lease
 
 from .conftest import Run, Service
@@ -126,10 +128,13 @@ def opened(service: Service, **changes: Any) -> dict[str, Any]:
     return _incident.call(**call, state="closed", run=run, update=update)
 
 
-def test_the_end_of_what_a_person_mended_is_told_once_and_put_on_record(service: Service, tmp_path: Path) -> None:
+@pytest.mark.parametrize("playbooks", [[RECOVER, RECOVER], ["playbooks/database_recover.yml", RECOVER]])
+def test_the_end_of_what_a_person_mended_is_told_once_and_put_on_record(
+    service: Service, tmp_path: Path, playbooks: list[str]
+) -> None:
     incident, told = opened(service), tmp_path / "told"
-    for _ in range(2):
-        run = service.play(RECOVER, escalation_contacts=contacts(told))
+    for playbook in playbooks:
+        run = service.play(playbook, escalation_contacts=contacts(told))
         assert run.rc == 0
         assert told.read_text(encoding="utf-8").count("RESOLVED: ") == 1
     (record,) = records(service)
