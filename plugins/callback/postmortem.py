@@ -495,7 +495,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         spoken = self._words(incident)
         if first and not _read_by_a_program():
             self._display.banner(spoken.say("screen.title"))
-        head, *fields = render_screen.summary(spoken, incident, document=document)
+        rehearsed = bool(context.CLIARGS.get("check"))
+        head, *fields = render_screen.summary(spoken, incident, document=document, rehearsed=rehearsed)
         self._say(head, color=_COLORS[render_screen.tone(incident)])
         for line in fields:
             self._say(line)

@@ -44,8 +44,11 @@ def tone_of(outcome: Optional[str], data_loss: Optional[str]) -> str:
     return BAD if data_loss == "suspected" else _TONES.get(str(outcome), BAD)
 
 
-def summary(words: Words, incident: model.Incident, *, document: Optional[str]) -> List[str]:
-    """Return the lines for one incident; C(document) is where its postmortem was written, C(None) where it was not."""
+def summary(words: Words, incident: model.Incident, *, document: Optional[str], rehearsed: bool = False) -> List[str]:
+    """Return the lines for one incident; C(document) is where its postmortem was written, C(None) where it was not.
+
+    C(rehearsed) where the run is one in check mode.
+    """
     outcome, subject = prose.outcome(words, incident), prose.subject(words, incident)
     if incident.outcome == "would_recover":
         head = words.say("screen.would", outcome=outcome, subject=subject)
@@ -62,6 +65,8 @@ def summary(words: Words, incident: model.Incident, *, document: Optional[str]) 
         ("data_loss", prose.data_loss(words, incident)),
         ("escalation", prose.whom(words, incident)),
     ]
+    if rehearsed:
+        fields.append(_counted(words))
     if incident.outcome != "recovered":
         fields.append(("why", _why(words, incident)))
     if incident.outcome != "recovered" or incident.data_loss in ("suspected", "known"):
@@ -99,10 +104,14 @@ def _rehearsal(words: Words, incident: model.Incident) -> List[_Field]:
         ("would_climb", [rungs or words.say("screen.no_rung"), *prose.skips(words, incident)]),
         ("would_do", _done(words, incident) or words.say("screen.nothing")),
         ("would_tell", prose.would_tell(words, incident)),
-        # Ansible counts in check mode what would be changed.
-        ("recap", words.say("screen.counted")),
+        _counted(words),
         ("next", prose.next_step(words, incident)),
     ]
+
+
+def _counted(words: Words) -> _Field:
+    """Say what the changes in the recap are: Ansible counts in check mode what would be changed."""
+    return "recap", words.say("screen.counted")
 
 
 def without_incident(words: Words, host: str, events: Sequence[timeline.Event]) -> Tuple[str, List[str]]:

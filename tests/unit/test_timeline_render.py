@@ -845,6 +845,15 @@ def test_closing_line_without_an_incident(events, tone, lines):
     assert render_screen.without_incident(EN, "node1", events) == (tone, lines)
 
 
+@pytest.mark.parametrize("outcome", ["would_recover", "not_recovered"])
+def test_what_the_recap_counts_in_check_mode_is_said_whatever_it_comes_to(outcome):
+    told = incident(outcome=outcome, runs=runs("r"))
+    counted = "changed= counts what would be changed"
+    assert counted in "\n".join(render_screen.summary(EN, told, document=None, rehearsed=True))
+    real = incident(outcome="not_recovered", runs=runs("r"))
+    assert counted not in "\n".join(render_screen.summary(EN, real, document=None))
+
+
 def test_a_long_path_is_not_broken():
     path = "/a" * 80
     assert f"  postmortem  {path}" in render_screen.summary(EN, incident(), document=path)
