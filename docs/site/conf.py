@@ -13,10 +13,10 @@ from sphinx.environment import BuildEnvironment
 
 project = "itsm_nexus.runbook"
 html_title = "itsm_nexus.runbook"
-extensions = ["sphinx_antsibull_ext"]
-html_theme = "alabaster"
-html_theme_options = {"page_width": "80rem", "sidebar_width": "16rem"}
-html_sidebars = {"**": ["about.html", "searchfield.html", "relations.html"]}
+extensions = ["sphinx_antsibull_ext", "sphinx_rtd_theme"]
+html_theme = "sphinx_rtd_theme"
+html_static_path = ["static"]
+html_css_files = ["narrow.css"]
 html_show_copyright = False
 html_show_sphinx = False
 html_copy_source = False
