@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import ast
-import copy
 import pathlib
 import re
 
@@ -155,11 +154,11 @@ HEALTHY = {
 
 
 def changed(facts, changes):
-    """Return the facts with the changes laid over them, in depth; lists are replaced."""
-    result = copy.deepcopy(facts)
+    """Return the facts with the changes laid over them, in depth; lists are replaced. What is not changed is shared."""
+    result = dict(facts)
     for name, value in changes.items():
         both = isinstance(value, dict) and isinstance(result.get(name), dict) and value != {"error": "timed out"}
-        result[name] = changed(result[name], value) if both else copy.deepcopy(value)
+        result[name] = changed(result[name], value) if both else value
     return result
 
 

@@ -516,6 +516,10 @@ def test_a_record_cut_off_anywhere_is_set_aside_and_never_fatal(call, time, tmp_
         path.write_bytes(whole[:length])
         looked = call("present")
         assert looked["id"] in (None, first["id"])
+        # A call that writes takes far longer than a look: one for each eight bytes, and for each of the last ones.
+        if length % 8 and length < len(whole) - 8:
+            assert "damaged" in looked["warnings"][0]
+            continue
         time.advance(61)
         second = call("open")
         # A record without its last line break says all it has to say.
