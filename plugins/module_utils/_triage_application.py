@@ -318,14 +318,14 @@ def dependencies(question: Question) -> Dict[str, Any]:
     """See whether the dependencies are there and load.
 
     The files tell that in a fraction of the time that C(npm ls) takes, so that one is asked only where they do not
-    tell, or say that something is wrong; what it takes, hanging for ever included, costs its own answer alone.
+    tell; what it takes, hanging for ever included, costs its own answer alone.
     """
     if not os.path.exists(question.service.path("package.json")):
         return found({"ok": None, "error": "There is no package.json", "npm_ls": None})
     facts = _read_tree(question)
     facts["npm_ls"] = None
     reports: Dict[str, Any] = {}
-    if facts["ok"] is not True:
+    if facts["ok"] is None:
         asked = question.begun_with(question.left * 0.8)
         # Not TemporaryDirectory: that of older Pythons changes modes through links, and the folder is the user's.
         with contextlib.ExitStack() as stack:
@@ -336,8 +336,7 @@ def dependencies(question: Question) -> Dict[str, Any]:
         late = part.error is not None and _parts.TIMED_OUT in part.error
         reports["npm_ls"] = _parts.TIMED_OUT if late else part.report
         facts["npm_ls"] = part.value or {"ok": None, "problems": [], "error": reports["npm_ls"]}
-        if facts["ok"] is None:
-            facts["ok"] = facts["npm_ls"]["ok"]
+        facts["ok"] = facts["npm_ls"]["ok"]
     text = "\n".join([*facts["reasons"], *((facts["npm_ls"] or {}).get("problems") or ()), facts["error"] or "", ""])
     kept = [file("dependencies.txt", "package-lock.json, node_modules, npm ls", text)]
     return found(facts, evidence=kept if question.keep and text.strip() else (), reports=reports)

@@ -360,7 +360,7 @@ facts:
       description: >-
         C(ok), and the names of the packages that are C(missing), C(invalid) (another version or content than the lock
         file's) or C(unloadable) (Node cannot load them), the C(reasons) as text, and C(npm_ls) (C(ok), C(problems),
-        C(error)) where C(npm ls) was asked: where the files alone do not tell, or tell that something is wrong.
+        C(error)) where C(npm ls) was asked: where the files alone do not tell.
       type: dict
     node:
       description: >-
