@@ -74,7 +74,7 @@ molecule: $(VENV)/test.stamp ## Drills on real systemd hosts, minutes; SCENARIO=
 	molecule/hosts/install
 	$(WITH_PATH) molecule/run $(or $(SCENARIO),$(DRILLS))
 
-nightly: $(VENV)/eda.stamp coverage cores sanity release ## What takes too long for every change: more gates, long drills with all their waiting, some on Debian 12
+nightly: $(VENV)/eda.stamp coverage cores release ## What takes too long for every change: more gates, long drills with all their waiting, some on Debian 12
 	$(WITH_PATH) $(BIN)/pytest $(LONG_TESTS)
 	molecule/hosts/install
 	DRILL_THOROUGH=1 $(WITH_PATH) molecule/run controller_killed $(LONG_DRILLS)
@@ -84,7 +84,7 @@ coverage: $(VENV)/test.stamp ## Unit tests, and how much of the logic they run
 	tests/install sqlite3
 	$(WITH_PATH) $(BIN)/pytest --numprocesses=auto --cov --cov-report=term:skip-covered tests/unit
 
-cores: $(VENV)/demo.stamp ## Unit tests and a recovery on every version of ansible-core that is supported
+cores: $(VENV)/demo.stamp ## Unit tests, a recovery and sanity on every version of ansible-core that is supported
 	tests/install sqlite3
 	tests/publish/cores
 

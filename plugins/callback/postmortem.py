@@ -148,7 +148,7 @@ def _guarded(method: _Method) -> _Method:
             except Exception as error:
                 place = traceback.extract_tb(error.__traceback__)[-1]
                 # The text of other errors may quote a result.
-                reason = str(error) if isinstance(error, OSError) else type(error).__name__
+                reason = str(error) if isinstance(error, OSError) else error.__class__.__name__
                 where = f"{method.__name__} failed in {place.name}, line {place.lineno}"
                 self._display.warning(f"The postmortem misses something: {where}: {reason}")
 

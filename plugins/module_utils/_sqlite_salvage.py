@@ -244,7 +244,8 @@ def _by_shell(shell: str, image: str, made: str, *, folder: str) -> List[str]:
     refused: List[str] = []
     # Rows on pages that were given back are deleted ones.
     argv = [shell, "-batch", image, f".recover --ignore-freelist --lost-and-found {_ORPHANS}"]
-    with open(f"{folder}/shell.err", "wb") as errors, subprocess.Popen(
+    # AnsibleModule.run_command would keep all of it in memory before the first statement.
+    with open(f"{folder}/shell.err", "wb") as errors, subprocess.Popen(  # pylint: disable=ansible-bad-function
         argv,
         cwd=folder,
         # Where it finds no settings of anybody.
