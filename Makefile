@@ -60,7 +60,7 @@ lint: $(VENV)/test.stamp ## Style and types
 
 unit: $(VENV)/test.stamp ## Tests of the logic, a minute or two
 	tests/install sqlite3
-	$(WITH_PATH) $(BIN)/pytest --numprocesses=$(TEST_PROCESSES) tests/unit tests/fuzz
+	$(WITH_PATH) $(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=worksteal tests/unit tests/fuzz
 
 fuzz: $(VENV)/test.stamp ## Search for input that breaks a reader or lets a secret through; minutes
 	FUZZ_PROFILE=long $(WITH_PATH) $(BIN)/pytest --numprocesses=auto tests/fuzz
