@@ -47,6 +47,7 @@ FOUND_BY_FOLDER = (
     r"molecule/[^/]+/(molecule\.yml|tests/test_)",  # molecule
     r"plugins/(action|callback|doc_fragments|filter|modules)/",  # Ansible, by the name of the plugin
     r"requirements-\w+\.txt$",  # the Makefile
+    r"roles/escalation/tasks/channels/",  # role escalation, by the type of the channel
     r"roles/[^/]+/(defaults|meta|tasks|vars)/main\.yml$|roles/[^/]+/(README\.md|meta/argument_specs\.yml)$",  # Ansible
     r"tests/(fuzz|unit|integration)/test_",  # pytest
     r"tests/unit/recorded/",  # test_recorded.py, all of them
