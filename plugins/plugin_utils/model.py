@@ -24,7 +24,9 @@ RUNGS = (*_ladder.RUNGS, "database_recovery")
 # Why a step stands in the short timeline.
 CHANGE, FAILURE, DECISION, DETAIL = "change", "failure", "decision", "detail"
 
-OUTCOMES = ("recovered", "not_recovered", "warning", "healthy", "would_recover", "unreachable", "unfinished")
+# The service is back: by a run, or without one.
+BACK = ("recovered", "mended_by_hand")
+OUTCOMES = (*BACK, "not_recovered", "warning", "healthy", "would_recover", "unreachable", "unfinished")
 
 
 def _says(doc: str) -> Any:

@@ -47,7 +47,7 @@ def actions(words: Words, incident: model.Incident) -> List[Action]:
         )
         for each in settled
         # On a service that is back the remedy was applied.
-        if each.get("remedy") and incident.outcome != "recovered"
+        if each.get("remedy") and incident.outcome not in model.BACK
     ]
     to_prevent = [
         Action(

@@ -28,13 +28,19 @@ _ANOTHER_WAY = "Reach the host by another way, its console for one, then run the
 _LET_IN = (
     (
         re.compile(r"host key verification failed|remote host identification has changed", re.IGNORECASE),
-        "known_hosts does not have the SSH key of this host: compare it with the host's own, put it there, then run "
-        "the playbook again.",
+        "known_hosts has no SSH key of this host, or another one: compare the host's own with what is expected, put it "
+        "there, then run the playbook again.",
+    ),
+    (
+        re.compile(r"could not resolve hostname|name or service not known|name resolution", re.IGNORECASE),
+        "The name of the host does not resolve: look at ansible_host in the inventory and at the controller's DNS, "
+        "then run the playbook again.",
     ),
     (
         re.compile(rf"{_NOT_BECOME.pattern}|waiting for privilege escalation prompt"),
-        "The host does not let the account become root: look at ansible_become_password and at the rule of sudo there, "
-        "then run the playbook again.",
+        "The host does not let the account become root: look at ansible_become_password, at the rule of sudo there, "
+        "and at ansible_pipelining and ansible_python_interpreter, which that rule may rest on, then run the playbook "
+        "again.",
     ),
     (
         re.compile(r"permission denied(?: \(|, please)|authentication fail(?:ed|ure)|failed to auth", re.IGNORECASE),
@@ -70,7 +76,8 @@ def unanswered(error: BaseException, *, timeout: float) -> Optional[str]:
     What ends a task by its C(timeout) has no public name: it moved between releases of ansible-core, and is known by
     the name that it kept.
     """
-    told = " ".join(str(error).split())
+    # ssh frames its warnings.
+    told = " ".join(re.sub(r"@{3,}", " ", str(error)).split())
     if isinstance(error, AnsibleConnectionFailure):
         return f"it can not be reached: {told}"
     if isinstance(error, AnsibleError) and _NOT_BECOME.fullmatch(told):

@@ -11,9 +11,10 @@ refused before anything is done: a recovery that goes on by a default does what 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 import re
-from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Sequence, Tuple
 
 import yaml
 
@@ -26,6 +27,10 @@ STRATEGIES = ("free", "host_pinned", "linear", "debug")
 
 # Of a value that is refused, so much is shown.
 _SHOWN = 80
+# What is read where it stands, and is no setting of these.
+_OF_THE_PLAY = ("hosts",)
+# How alike the names of two variables are where one of them is a slip: a letter or two.
+_ALIKE = 0.85
 
 
 def ladder(highest: Any = None) -> List[str]:
@@ -46,9 +51,17 @@ def setting(value: Any, name: str) -> Any:
         return known.default
 
 
-def problems(given: Mapping[str, Any]) -> List[str]:
-    """Return a sentence for each of the settings, by their names without PREFIX, that cannot be used."""
+def problems(given: Mapping[str, Any], names: Iterable[str] = ()) -> List[str]:
+    """Return a sentence for each of the settings, by their names without PREFIX, that cannot be used.
+
+    C(names) are those of variables that begin with PREFIX. One that is nearly that of a setting is refused: what
+    somebody wanted to be set is not. Any other is nobody's business.
+    """
+    known = (*SETTINGS, *_OF_THE_PLAY)
     found: List[str] = []
+    for name in sorted({name[len(PREFIX) :] for name in names}.difference(known)):
+        for meant in difflib.get_close_matches(name, known, n=1, cutoff=_ALIKE):
+            found.append(f"{PREFIX}{name} is not known, and nearly {PREFIX}{meant}, which is")
     for name, value in given.items():
         if value is None:
             continue

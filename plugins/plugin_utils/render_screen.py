@@ -31,7 +31,10 @@ GOOD, ATTENTION, BAD = "good", "attention", "bad"
 # The end of the key of a label, and its value: a line, or several.
 _Field = Tuple[str, Union[str, List[str]]]
 
-_TONES: Mapping[str, str] = {"recovered": GOOD, "healthy": GOOD, "warning": ATTENTION, "would_recover": ATTENTION}
+_TONES: Mapping[str, str] = {
+    **dict.fromkeys((*model.BACK, "healthy"), GOOD),
+    **dict.fromkeys(("warning", "would_recover"), ATTENTION),
+}
 
 
 def tone(incident: model.Incident) -> str:
@@ -50,7 +53,9 @@ def summary(words: Words, incident: model.Incident, *, document: Optional[str], 
     C(rehearsed) where the run is one in check mode.
     """
     outcome, subject = prose.outcome(words, incident), prose.subject(words, incident)
-    if incident.outcome == "would_recover":
+    if rehearsed and incident.outcome == "not_recovered":
+        outcome = words.say("outcome.would_not_recover")
+    if incident.outcome == "would_recover" or (rehearsed and incident.outcome == "not_recovered"):
         head = words.say("screen.would", outcome=outcome, subject=subject)
         return [head, *_aligned(words, _rehearsal(words, incident))]
     fields: List[_Field] = [
@@ -67,9 +72,11 @@ def summary(words: Words, incident: model.Incident, *, document: Optional[str], 
     ]
     if rehearsed:
         fields.append(_counted(words))
-    if incident.outcome != "recovered":
+    if incident.outcome not in model.BACK:
         fields.append(("why", _why(words, incident)))
-    if incident.outcome != "recovered" or incident.data_loss in ("suspected", "known"):
+    elif incident.error:
+        fields.append(("why", words.said(incident.error)))
+    if incident.outcome not in model.BACK or incident.data_loss in ("suspected", "known"):
         fields.append(("next", prose.next_step(words, incident)))
     kept = [words.say("screen.on_host", name=name, path=path) for name, path in prose.kept(words, incident)]
     fields += [("kept", kept), ("postmortem", document or words.say("screen.not_written"))]
@@ -104,6 +111,7 @@ def _rehearsal(words: Words, incident: model.Incident) -> List[_Field]:
         ("would_climb", [rungs or words.say("screen.no_rung"), *prose.skips(words, incident)]),
         ("would_do", _done(words, incident) or words.say("screen.nothing")),
         ("would_tell", prose.would_tell(words, incident)),
+        ("why", _why(words, incident) if incident.outcome == "not_recovered" else ""),
         _counted(words),
         ("next", prose.next_step(words, incident)),
     ]
@@ -186,7 +194,8 @@ def _stopped(words: Words, host: str, steps: Sequence[model.Step], *, touched: s
         return BAD, [head, *_aligned(words, [("next", words.translated(step) or step)])]
     if looks and not looks[-1]["healthy"] and not problems and not prose_steps.broken(last):
         seen = prose_steps.seen(words, looks[-1])
-        return BAD, [words.say(_down(looks[-1]), host=host, seen=seen, touched=touched)]
+        head = words.say(_down(looks[-1]), host=host, seen=seen, touched=touched)
+        return BAD, [head, *_aligned(words, [("next", words.say("screen.triage_it"))])]
     why = problems[0] if problems else prose_steps.happened(words, (_reasons(steps) or [last])[-1])
     return BAD, [words.say("screen.stopped", host=host, why=why, touched=touched)]
 

@@ -57,10 +57,12 @@ SENTENCES: Dict[str, str] = {
     "source.last healthy run": "前回正常だった実行",
     # 結果
     "outcome.recovered": "復旧済み",
+    "outcome.mended_by_hand": "終息（Playbook の実行によらない復旧）",
     "outcome.not_recovered": "未復旧",
     "outcome.warning": "警告（再起動なし）",
     "outcome.healthy": "正常",
     "outcome.would_recover": "復旧可能（チェックモード、変更なし）",
+    "outcome.would_not_recover": "復旧不可（チェックモード、変更なし）",
     "outcome.unreachable": "到達不能（サービスの状態は不明）",
     "outcome.unfinished": "中断（判定前に実行が終了）",
     "severity.warning": "警告",
@@ -366,11 +368,25 @@ SENTENCES: Dict[str, str] = {
     "said.it can not be reached: {why}": "到達できない：{why}",
     "said.it can not be worked on: {why}": "操作できない：{why}",
     "said.Reach the host by another way, its console for one, then run the playbook again": "コンソールなど別の方法でホストに接続してから、Playbook を再度実行する",
-    "said.known_hosts does not have the SSH key of this host: compare it with the host's own, put it there, then run the playbook again": (
-        "known_hosts にこのホストの SSH 鍵がない。ホスト自身の鍵と照合して登録してから、Playbook を再度実行する"
+    (
+        "said.The name of the host does not resolve: look at ansible_host in the inventory and at the "
+        "controller's DNS, then run the playbook again"
+    ): (
+        "ホスト名を解決できない。インベントリの ansible_host とコントローラーの DNS を確認してから、Playbook を再度実行する"
     ),
-    "said.The host does not let the account become root: look at ansible_become_password and at the rule of sudo there, then run the playbook again": (
-        "ホストが root への昇格を許可しない。ansible_become_password とホストの sudo の規則を確認してから、Playbook を再度実行する"
+    (
+        "said.known_hosts has no SSH key of this host, or another one: compare the host's own with what is "
+        "expected, put it there, then run the playbook again"
+    ): (
+        "known_hosts にこのホストの SSH 鍵がないか、別の鍵が登録されている。ホスト自身の鍵を確認して登録してから、Playbook を再度実行する"
+    ),
+    (
+        "said.The host does not let the account become root: look at ansible_become_password, at the rule of sudo "
+        "there, and at ansible_pipelining and ansible_python_interpreter, which that rule may rest on, then run "
+        "the playbook again"
+    ): (
+        "ホストが root への昇格を許可しない。ansible_become_password、ホストの sudo の規則、"
+        "規則が前提とする ansible_pipelining と ansible_python_interpreter を確認してから、Playbook を再度実行する"
     ),
     "said.The host refuses the login: look at ansible_user, its key or password, and authorized_keys there, then run the playbook again": (
         "ホストがログインを拒否している。ansible_user、その鍵またはパスワード、ホストの authorized_keys を確認してから、Playbook を再度実行する"
@@ -512,6 +528,7 @@ SENTENCES: Dict[str, str] = {
     "screen.still_down": "{outage}、停止中",
     "screen.on_host": "{name}（ホスト上）：{path}",
     "screen.not_written": "作成できず",
+    "screen.triage_it": "outage_triage.yml で原因を特定し、outage_recover.yml --check で実施予定の内容を確認する",
     "screen.that_cause": "上記の原因（実施できる復旧手順では解消できない）",
     "screen.unfinished": "判定前に実行が終了",
     "screen.changed": "変更：{what}",

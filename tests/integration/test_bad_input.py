@@ -68,6 +68,11 @@ CASES: dict[str, tuple[str, str, Breaking]] = {
         "restrat",
         lambda *_: {"outage_recover_highest_rung": "restrat"},
     ),
+    "name of a setting with a slip": (
+        "outage_recover_hihgest_rung",
+        "outage_recover_highest_rung",
+        lambda *_: {"outage_recover_hihgest_rung": "restart"},
+    ),
     "unknown severity": ("outage_recover_act_on", "crtical", lambda *_: {"outage_recover_act_on": "crtical"}),
     "wait": ("outage_recover_wait", "soon", lambda *_: {"outage_recover_wait": "soon"}),
     "task timeout": ("outage_recover_task_timeout", "soon", lambda *_: {"outage_recover_task_timeout": "soon"}),
@@ -201,6 +206,34 @@ def test_what_a_recovered_database_came_to_is_told_although_it_can_not_be_writte
     assert "'vault_that_is_not_there' is undefined" in run.screen[run.screen.index("TASK [End with an error") :]
     assert not (laid.state / "incident.json").exists()
     assert _lease.Seat(state_dir=str(laid.state)).holder() is None
+
+
+def test_a_method_that_there_is_not_is_refused_before_anybody_is_told(laid: Service) -> None:
+    laid.start()
+    pids = laid.pids()
+    run = laid.play("playbooks/database_recover.yml", database_recovery_method="salvge")
+    assert (run.rc, laid.pids()) == (2, pids)
+    assert "salvge" in run.screen
+    assert "database_recovery_method" in run.screen[run.screen.index("STOPPED: localhost") :]
+    assert not (laid.state / "incident.json").exists()
+
+
+def test_a_severity_that_is_not_acted_on_is_the_reason_that_is_told(laid: Service) -> None:
+    run = laid.play("playbooks/outage_recover.yml", outage_recover_act_on=["critical"])
+    assert (run.rc, laid.pids()) == (2, [])
+    assert "emergency is not in outage_recover_act_on (critical): nothing was tried" in " ".join(summary(run).split())
+
+
+def test_a_language_that_there_is_not_is_told_while_it_is_well_and_after_a_recovery(laid: Service) -> None:
+    laid.start()
+    laid.kill()
+    back = laid.play("playbooks/outage_recover.yml", postmortem_language="jp")
+    assert (back.rc, laid.healthy()) == (2, True)
+    end = " ".join(summary(back).split())
+    assert "RECOVERED: itsm-system" in end and "why Not written down: " in end and "postmortem_language" in end
+    well = laid.play("playbooks/outage_recover.yml", postmortem_language="jp")
+    assert well.rc == 2
+    assert "postmortem_language" in well.screen[well.screen.index("STOPPED: localhost") :]
 
 
 def test_a_rung_that_is_not_allowed_is_named_at_the_end_with_the_reason(laid: Service) -> None:

@@ -133,10 +133,17 @@ def test_the_end_of_what_a_person_mended_is_told_once_and_put_on_record(
     service: Service, tmp_path: Path, playbooks: list[str]
 ) -> None:
     incident, told = opened(service), tmp_path / "told"
-    for playbook in playbooks:
+    for number, playbook in enumerate(playbooks):
         run = service.play(playbook, escalation_contacts=contacts(told))
         assert run.rc == 0
         assert told.read_text(encoding="utf-8").count("RESOLVED: ") == 1
+        assert ("OVER, mended without a run of the playbook" in run.screen) is (number == 0)
+    document = verdict(run)
+    assert (document["outcome"], document["source"]) == ("mended_by_hand", "verdict")
+    assert [(each["level"], each["ok"]) for each in document["escalation"]["told"]] == [
+        ("not_recovered", True),
+        ("resolved", True),
+    ]
     (record,) = records(service)
     assert (record["id"], record["outcome"]) == (incident["id"], "mended_by_hand")
     assert [(each["level"], each["ok"]) for each in record["told"]] == [("not_recovered", True), ("resolved", True)]

@@ -143,3 +143,25 @@ def test_all_places_go_by_the_one_list_of_rungs() -> None:
     # No playbook has a list of its own; the surveys of AWX are held to this one by their own tests.
     playbooks = [path for path in (ROOT / "playbooks").rglob("*.yml") if path.name != "awx.yml"]
     assert not [path.name for path in playbooks if re.search(r"\[[^\]]*restart,", path.read_text("utf-8"))]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("outage_recover_hihgest_rung", "outage_recover_highest_rung"),
+        ("outage_recover_rung", "outage_recover_rungs"),
+        ("outage_recover_acton", "outage_recover_act_on"),
+        ("outage_recover_host", "outage_recover_hosts"),
+    ],
+)
+def test_a_name_that_is_nearly_that_of_a_setting_is_refused(name: str, meant: str) -> None:
+    assert recovery.problems({}, names=[name, meant]) == [f"{name} is not known, and nearly {meant}, which is"]
+
+
+def test_any_other_name_is_left_alone() -> None:
+    settings = [f"{recovery.PREFIX}{name}" for name in recovery.SETTINGS]
+    assert recovery.problems({}, names=[*settings, "outage_recover_hosts"]) == []
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "playbooks").rglob("*.yml")]
+    facts = {name for text in texts for name in re.findall(r"\boutage_recover_\w+", text)} - {*settings}
+    assert len(facts) > 10
+    assert recovery.problems({}, names=[*facts, "outage_recover_team"]) == []

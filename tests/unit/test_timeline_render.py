@@ -688,19 +688,22 @@ MAINTENANCE = {"until": "2026-03-02T04:00:00.000Z", "reason": "Patch day", "sour
 END = event(status="failed", action="ansible.builtin.fail", task="End with an error")
 
 
+TRIAGE_IT = "  next step   outage_triage.yml names the cause, outage_recover.yml --check what would be done"
+
+
 @pytest.mark.parametrize(
     ("events", "tone", "lines"),
     [
         pytest.param(
             [event(data=LOOK), END],
             render_screen.BAD,
-            ["DOWN: node1, emergency: https: connection refused; the process is gone; nothing changed"],
+            ["DOWN: node1, emergency: https: connection refused; the process is gone; nothing changed", TRIAGE_IT],
             id="down",
         ),
         pytest.param(
             [event(data={**LOOK, "severity": "warning", "summary": "another process answers"}), END],
             render_screen.BAD,
-            ["NOT HEALTHY: node1, warning: another process answers; nothing changed"],
+            ["NOT HEALTHY: node1, warning: another process answers; nothing changed", TRIAGE_IT],
             id="not healthy",
         ),
         pytest.param(
@@ -850,8 +853,24 @@ def test_what_the_recap_counts_in_check_mode_is_said_whatever_it_comes_to(outcom
     told = incident(outcome=outcome, runs=runs("r"))
     counted = "changed= counts what would be changed"
     assert counted in "\n".join(render_screen.summary(EN, told, document=None, rehearsed=True))
+    assert "RECOVER (check mode, nothing changed)" in render_screen.summary(EN, told, document=None, rehearsed=True)[0]
     real = incident(outcome="not_recovered", runs=runs("r"))
     assert counted not in "\n".join(render_screen.summary(EN, real, document=None))
+
+
+def test_what_kept_it_from_being_written_down_is_told_of_a_service_that_is_back():
+    told = incident(outcome="recovered", error="Not written down: postmortem_language is 'jp'", runs=runs("r"))
+    assert "  why         Not written down: postmortem_language is 'jp'" in render_screen.summary(
+        EN, told, document=None
+    )
+
+
+def test_an_outage_that_ended_without_a_run_is_good_news_and_asks_for_nothing():
+    told = incident(outcome="mended_by_hand", cause="killed", next_step="x", runs=runs("r"))
+    lines = render_screen.summary(EN, told, document="x")
+    assert lines[0].startswith("OVER, mended without a run of the playbook: ")
+    assert not [line for line in lines if line.startswith(("  why", "  next"))]
+    assert render_screen.tone(told) == render_screen.GOOD
 
 
 def test_a_long_path_is_not_broken():
