@@ -102,6 +102,11 @@ def seen(words: Words, look: Mapping[str, Any]) -> str:
     return words.say("label", name=severity, text=wrong) if wrong else severity
 
 
+def checked(step: model.Step) -> bool:
+    """Say whether a step is a check of the database."""
+    return whitelist.own_module(step.action or "") == "sqlite_check" and bool(step.data)
+
+
 def broken(step: model.Step) -> bool:
     """Say whether a step failed because something could not be done, not because its playbook says so."""
     return step.kind == "unreachable" or str(step.action).rsplit(".", 1)[-1] not in ("fail", "assert")

@@ -196,7 +196,8 @@ def _stopped(words: Words, host: str, steps: Sequence[model.Step], *, touched: s
         seen = prose_steps.seen(words, looks[-1])
         head = words.say(_down(looks[-1]), host=host, seen=seen, touched=touched)
         return BAD, [head, *_aligned(words, [("next", words.say("screen.triage_it"))])]
-    why = problems[0] if problems else prose_steps.happened(words, (_reasons(steps) or [last])[-1])
+    unsound = [each for each in steps if prose_steps.checked(each) and each.data.get("healthy") is False]
+    why = problems[0] if problems else prose_steps.happened(words, (_reasons(steps) or unsound or [last])[-1])
     return BAD, [words.say("screen.stopped", host=host, why=why, touched=touched)]
 
 

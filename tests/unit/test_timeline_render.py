@@ -818,6 +818,20 @@ TRIAGE_IT = "  next step   outage_triage.yml names the cause, outage_recover.yml
             id="nothing to recover",
         ),
         pytest.param(
+            [
+                event(data={"healthy": True}, role="verification"),
+                event(
+                    "sqlite_check",
+                    {"healthy": False, "problems": [{"code": "missing", "message": "There is no database /app/x.db"}]},
+                    "verification",
+                ),
+                event("ansible.builtin.fail", role="verification", status="failed"),
+            ],
+            render_screen.BAD,
+            ["STOPPED: node1, Use sqlite_check: not sound: There is no database /app/x.db; nothing changed"],
+            id="verified against no database",
+        ),
+        pytest.param(
             [event("triage_info", {"findings": []}, "triage")],
             render_screen.GOOD,
             ["NOTHING WRONG FOUND: node1"],
