@@ -23,7 +23,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-DIGITS = {"s": 2, "%": 1}
+DIGITS = {"s": 2, "x": 2, "%": 1}
 HEAD = ("what", "measured", "goal", "", "ours", "rival", "from run to run")
 
 

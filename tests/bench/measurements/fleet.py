@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A look at sixty healthy hosts, and what Ansible itself takes to reach as many."""
+"""A look at sixty healthy hosts, what Ansible itself takes to reach as many, and what one host more costs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import harness
 import yaml
-from harness import Goal, Measurement
+from harness import Figures, Goal, Measurement
 from measurements import triage
 
 HOSTS = [f"itsm-{number:02}.example.com" for number in range(1, 61)]
@@ -18,6 +18,9 @@ FORKS = "20"
 PING = "ansible -m ping"
 # The seconds that the goal leaves beside the ratio: what a playbook costs before its first task.
 ALLOWED = 2.0
+FEW = 10
+# By which the cost of a host may grow from the first ten to the others: as good as not at all, on two cores.
+LINEAR = 1.5
 
 
 def hosts() -> Path:
@@ -35,10 +38,30 @@ def hosts() -> Path:
     return inventory
 
 
+def look(inventory: Path, folder: Path, *, number: int) -> float:
+    """Look at so many of the hosts; return the seconds."""
+    argv = ["ansible-playbook", "-i", str(inventory), "-f", FORKS, "playbooks/outage_detect.yml"]
+    says = f"{number} HOSTS: {number} healthy" if number > 1 else f"HEALTHY: {HOSTS[0]}"
+    return harness.timed_ansible([*argv, "--limit", ",".join(HOSTS[:number])], folder, says=says)
+
+
 def sweep(inventory: Path, folder: Path) -> float:
     """Look at all hosts; return the seconds beyond those that are allowed beside the ratio."""
-    argv = ["ansible-playbook", "-i", str(inventory), "-f", FORKS, "playbooks/outage_detect.yml"]
-    return harness.timed_ansible(argv, folder, says=f"{len(HOSTS)} HOSTS: {len(HOSTS)} healthy") - ALLOWED
+    return look(inventory, folder, number=len(HOSTS)) - ALLOWED
+
+
+def growth(inventory: Path, folder: Path) -> Figures:
+    """Look at one, at few and at all hosts; return the seconds of each, and what one host more costs there."""
+    one, few, every = (look(inventory, folder, number=number) for number in (1, FEW, len(HOSTS)))
+    first, others = (few - one) / (FEW - 1), (every - few) / (len(HOSTS) - FEW)
+    return {
+        "1 host": one,
+        f"{FEW} hosts": few,
+        f"{len(HOSTS)} hosts": every,
+        f"a host more, up to {FEW}": first,
+        f"a host more, up to {len(HOSTS)}": others,
+        "growth": others / first,
+    }
 
 
 def ping(inventory: Path, folder: Path) -> float:
@@ -56,6 +79,14 @@ MEASUREMENTS = [
         ours=("outage_detect.yml", sweep),
         rivals={PING: ping},
         goals=[Goal(1.3, against=PING)],
-        rounds=3,
+    ),
+    Measurement(
+        name="fleet-growth",
+        what="What a healthy host more costs",
+        how=f"outage_detect.yml on 1, {FEW} and {len(HOSTS)} hosts, {FORKS} forks, connection local; growth is what a "
+        f"host more costs up to {len(HOSTS)} against what it costs up to {FEW}: 1 is linear",
+        prepare=hosts,
+        ours=("outage_detect.yml", growth),
+        goals=[Goal(LINEAR, unit="x", figure="growth")],
     ),
 ]
