@@ -4,9 +4,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, List, Mapping
+
+from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import reach, recovery
+
+
+def problems(given: Mapping[str, Any], command_line: bool = False) -> List[str]:
+    """Return what is wrong with settings and, where C(command_line), with the names that were given to this run."""
+    # Ansible keeps them there once it has read them.
+    names = getattr(load_extra_vars, "extra_vars", None) or {}
+    return recovery.problems(given, names=names if command_line else ())
 
 
 class FilterModule:
@@ -19,7 +28,7 @@ class FilterModule:
         """Return the filters by their names."""
         return {
             "recovery_ladder": recovery.ladder,
-            "recovery_problems": recovery.problems,
+            "recovery_problems": problems,
             "recovery_reach": reach.next_step,
             "recovery_setting": recovery.setting,
         }

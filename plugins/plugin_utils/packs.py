@@ -47,8 +47,10 @@ _DIGEST = 64
 # Its name in the archive, and what is in it.
 _Source = Tuple[str, bytes]
 
-_COMPILE_SECONDS = 60.0
-_OTHER_FOLDERS = "/usr/bin:/usr/local/bin"
+_COMPILE_SECONDS = 20.0
+_OTHER_FOLDERS = ("/usr/bin", "/usr/local/bin")
+# In the folder of a Python that did not compile: it is not asked again.
+_FAILED = "failed"
 
 # Run by the Python that the code is for: names and sources in, in the same order files of compiled code out that are
 # never compared with their source (PEP 552), both as JSON.
@@ -80,8 +82,8 @@ def lay() -> List[str]:
             kept.update(_kept(folder))
         os.makedirs(_of_this_run(), exist_ok=True)
         for name, path in kept.items():
-            data = _files.read_plain(path, limit=_LARGEST)
-            if hashlib.sha256(data).hexdigest() != path[-_DIGEST:]:
+            data = _sound(path)
+            if data is None:
                 os.unlink(path)
                 continue
             place = os.path.join(_of_this_run(), name)
@@ -127,6 +129,12 @@ def here() -> str:
     return str(sys.implementation.cache_tag)
 
 
+def _sound(path: str) -> Optional[bytes]:
+    """Return what is kept in a file, C(None) where it is not what was put there."""
+    data = _files.read_plain(path, limit=_LARGEST)
+    return data if hashlib.sha256(data).hexdigest() == path[-_DIGEST:] else None
+
+
 def _keep(folder: str, name: str, data: bytes) -> None:
     _files.write_atomically(os.path.join(folder, f"{name}~{hashlib.sha256(data).hexdigest()}"), data)
 
@@ -135,16 +143,18 @@ def _keep_compiled(generation: str, folder: str, *, python: str) -> None:
     """Keep in C(folder) what is kept in C(generation), compiled by C(python), where that is on this machine."""
     kept = _kept(generation)
     missing = set(kept) - set(_kept(folder))
-    program = _program(python) if missing else None
+    program = _program(python) if missing and not os.path.exists(os.path.join(folder, _FAILED)) else None
     if program is None:
         return
-    modules = {name: _files.read_plain(kept[name], limit=_LARGEST) for name in missing}
+    read = {name: _sound(kept[name]) for name in missing}
+    modules = {name: data for name, data in read.items() if data is not None}
     # Most files are in most modules.
     sources = {source for data in modules.values() for source in _sources(data)}
     compiled = _compile(list(sources), program=program, python=python)
-    if compiled is None:
-        return
     _files.private_folder(folder)
+    if compiled is None:
+        _files.write_atomically(os.path.join(folder, _FAILED), b"")
+        return
     for name, data in modules.items():
         _keep(folder, name, _with(data, compiled))
 
@@ -154,7 +164,7 @@ def _program(python: str) -> Optional[str]:
     if python == here():
         return sys.executable
     release = re.fullmatch(r"cpython-3(\d+)", python)
-    path = f"{os.environ.get('PATH', '')}:{_OTHER_FOLDERS}"
+    path = os.pathsep.join([*filter(None, os.environ.get("PATH", "").split(os.pathsep)), *_OTHER_FOLDERS])
     return shutil.which(f"python3.{release.group(1)}", path=path) if release else None
 
 
@@ -174,7 +184,7 @@ def _compile(sources: Sequence[_Source], *, program: str, python: str) -> Option
         answer = json.loads(done.stdout)
         made = {source: base64.b64decode(code) for source, code in zip(sources, answer["made"])}
     # A program of that name may be anything, or lead nowhere.
-    except (OSError, subprocess.SubprocessError, ValueError, LookupError, TypeError):
+    except (OSError, subprocess.SubprocessError, ValueError, LookupError, TypeError, RecursionError):
         return None
     return made if answer.get("python") == python and len(made) == len(sources) else None
 

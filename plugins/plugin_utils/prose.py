@@ -520,7 +520,8 @@ def notes(words: Words, incident: model.Incident) -> List[str]:
             told.append(words.say("doc.cut_short", run=run.run, at=words.when(run.last_event_at)))
     # Where the cause itself was in the way it is told already.
     if incident.error and bare(incident.error) != bare(incident.cause_summary):
-        told.append(words.say("doc.stopped_by", error=words.said(incident.error)))
+        error = words.said(incident.error)
+        told.append(error if incident.outcome in model.BACK else words.say("doc.stopped_by", error=error))
     return told
 
 

@@ -32,11 +32,6 @@ _LET_IN = (
         "there, then run the playbook again.",
     ),
     (
-        re.compile(r"could not resolve hostname|name or service not known|name resolution", re.IGNORECASE),
-        "The name of the host does not resolve: look at ansible_host in the inventory and at the controller's DNS, "
-        "then run the playbook again.",
-    ),
-    (
         re.compile(rf"{_NOT_BECOME.pattern}|waiting for privilege escalation prompt"),
         "The host does not let the account become root: look at ansible_become_password, at the rule of sudo there, "
         "and at ansible_pipelining and ansible_python_interpreter, which that rule may rest on, then run the playbook "
@@ -46,6 +41,12 @@ _LET_IN = (
         re.compile(r"permission denied(?: \(|, please)|authentication fail(?:ed|ure)|failed to auth", re.IGNORECASE),
         "The host refuses the login: look at ansible_user, its key or password, and authorized_keys there, then run "
         "the playbook again.",
+    ),
+    # Last: sudo complains of it, too, on a host that was reached.
+    (
+        re.compile(r"could not resolve hostname|name or service not known|name resolution", re.IGNORECASE),
+        "The name of the host does not resolve: look at ansible_host in the inventory and at the controller's DNS, "
+        "then run the playbook again.",
     ),
 )
 

@@ -54,12 +54,13 @@ def setting(value: Any, name: str) -> Any:
 def problems(given: Mapping[str, Any], names: Iterable[str] = ()) -> List[str]:
     """Return a sentence for each of the settings, by their names without PREFIX, that cannot be used.
 
-    C(names) are those of variables that begin with PREFIX. One that is nearly that of a setting is refused: what
+    C(names) are those of variables. One that begins with PREFIX and is nearly that of a setting is refused: what
     somebody wanted to be set is not. Any other is nobody's business.
     """
     known = (*SETTINGS, *_OF_THE_PLAY)
     found: List[str] = []
-    for name in sorted({name[len(PREFIX) :] for name in names}.difference(known)):
+    ours = {name[len(PREFIX) :] for name in names if name.startswith(PREFIX)}
+    for name in sorted(ours.difference(known)):
         for meant in difflib.get_close_matches(name, known, n=1, cutoff=_ALIKE):
             found.append(f"{PREFIX}{name} is not known, and nearly {PREFIX}{meant}, which is")
     for name, value in given.items():

@@ -235,9 +235,15 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
     tried = [rung for run in runs for rung in _rungs(run)]
     looks = [*_results(events, "triage_info"), *checks]
     counts = [look["row_counts"] for look in looks if look.get("row_counts")]
+    # What ended without a run says nothing of the data: what a run said of it before stands.
+    judged = [each for each in outcomes if "rows_before" in each]
+    of_data = verdict if not verdict or "rows_before" in verdict else judged[-1] if judged else {}
     # Where a verdict has no rows from before or after, none could be counted: other looks are no substitute.
-    rows_before = _first(*(each.get("rows_before") for each in outcomes), *([] if outcomes else counts[:1])) or {}
-    rows_after = verdict.get("rows_after") or ({} if verdict or len(counts) < 2 else counts[-1])
+    rows_before = _first(*(each.get("rows_before") for each in outcomes), *([] if judged else counts[:1])) or {}
+    rows_after = of_data.get("rows_after") or ({} if of_data or len(counts) < 2 else counts[-1])
+    data_loss = of_data.get("data_loss") or (
+        "suspected" if any(look.get("data_loss_suspected") for look in looks) else "unknown"
+    )
     times = _times(verdict, records, events, probes, failing)
     swaps = [result for result in _results(events, "npm_ci") if result.get("swapped")]
     logged_in, login_error = login(runs[-1])
@@ -254,7 +260,7 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
         source="verdict" if verdict else "events",
         severity=_first(verdict.get("severity"), *(probe.get("severity") for probe in failing)),
         cause=_first(verdict.get("cause"), first.get("cause")),
-        cause_summary=_first(first.get("summary"), verdict.get("cause_summary")),
+        cause_summary=_first(first.get("summary"), verdict.get("cause_summary"), _last_of(outcomes, "cause_summary")),
         rung=verdict.get("rung") if verdict else next((each.rung for each in reversed(tried) if each.held), None),
         rungs_tried=tried,
         rungs_skipped=[skip for run in runs for skip in _skips(run)],
@@ -262,8 +268,7 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
         times=times,
         durations=_durations(verdict, records, times),
         impact=_impact(outcomes),
-        data_loss=verdict.get("data_loss")
-        or ("suspected" if any(look.get("data_loss_suspected") for look in looks) else "unknown"),
+        data_loss=data_loss,
         rows_before=rows_before,
         rows_after=rows_after,
         login=logged_in,
@@ -274,7 +279,7 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
         escalation=verdict.get("escalation") or {},
         evidence=_first(verdict.get("evidence"), _last_of(_results(events, "triage_info"), "bundle")),
         error=verdict.get("error"),
-        next_step=verdict.get("next_step"),
+        next_step=verdict.get("next_step") or (of_data.get("next_step") if data_loss == "suspected" else None),
         findings=findings,
         resources=_first(*(result.get("facts") for result in _results(events, "triage_info"))) or {},
         probe=failing[0] if failing else {},
@@ -282,7 +287,7 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
         runs=[_run(run) for run in runs],
         steps=[each for run in runs for each in _steps(run)],
     )
-    if not verdict and told.rows_lost():
+    if not of_data and told.rows_lost():
         told.data_loss = "suspected"
     return told
 

@@ -368,6 +368,10 @@ SENTENCES: Dict[str, str] = {
     "said.it can not be reached: {why}": "到達できない：{why}",
     "said.it can not be worked on: {why}": "操作できない：{why}",
     "said.Reach the host by another way, its console for one, then run the playbook again": "コンソールなど別の方法でホストに接続してから、Playbook を再度実行する",
+    "said.{severity} is not in outage_recover_act_on ({act_on}): nothing was tried": (
+        "重大度 {severity} は outage_recover_act_on（{act_on}）に含まれないため、何も実施していない"
+    ),
+    "said.Not written down: {why}": "記録を作成できず：{why}",
     (
         "said.The name of the host does not resolve: look at ansible_host in the inventory and at the "
         "controller's DNS, then run the playbook again"

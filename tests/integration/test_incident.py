@@ -189,6 +189,7 @@ def test_a_run_that_was_interrupted_while_it_watched_has_left_the_end_of_the_out
     told = verdict(run)
     assert (told["outcome"], told["times"]["mitigated_at"]) == ("recovered", left["answered_at"])
     assert told["durations"]["outage"] == told["durations"]["mitigate"]
+    assert told["rows_before"] and not told["rung"]
 
 
 def test_a_service_that_falls_while_another_run_is_waited_for_is_recovered(service: Service) -> None:

@@ -256,3 +256,25 @@ def test_for_a_python_that_is_not_here_and_for_several_it_is_not_compiled(runs, 
     assert len(runs.kept()) == 1
     runs.begin()
     assert packs.lay() == ["health_probe"]
+
+
+def test_a_python_that_does_not_compile_is_not_asked_again(runs, tmp_path, monkeypatch):
+    program(tmp_path, says="cpython-398")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    pack(runs.packed / PROBE, "SAID = 'hello'")
+    packs.keep(["cpython-399"])
+    monkeypatch.setattr(packs.subprocess, "run", lambda *_, **_options: pytest.fail("asked again"))
+    packs.keep(["cpython-399"])
+    runs.begin()
+    assert packs.lay() == ["health_probe"]
+
+
+@pytest.mark.parametrize("damaged", [b"", b"no pickle"])
+def test_what_is_damaged_is_not_compiled(runs, damaged):
+    pack(runs.packed / PROBE, "SAID = 'hello'")
+    packs.keep()
+    (path,) = runs.kept()
+    path.write_bytes(damaged)
+    packs.keep([packs.here()])
+    runs.begin()
+    assert packs.lay() == []

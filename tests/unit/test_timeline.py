@@ -348,3 +348,46 @@ def test_a_timeline_can_be_read_however_it_ends(cut):
 )
 def test_seconds_between(earlier, later, seconds):
     assert timeline.seconds_between(earlier, later) == seconds
+
+
+# The verdict on what ended without a run: nothing of the data.
+OVER = {"incident": "INC-1", "outcome": "mended_by_hand", "escalation": {"to": [], "told": []}}
+
+
+def then_over(first):
+    recording = Recording(run="run1").down().opened().add("outcome", host="node1", data=first).ended()
+    later = Recording(run="run2")
+    later.second = 30
+    later.task("health_probe", {"healthy": True}, role="detection").opened().add("outcome", host="node1", data=OVER)
+    recording.events += later.ended().events
+    return only(recording)
+
+
+@pytest.mark.parametrize("loss", ["suspected", "none"])
+def test_what_was_said_of_the_data_stands_when_it_is_over(loss):
+    first = {
+        **OUTCOME,
+        "outcome": "not_recovered",
+        "data_loss": loss,
+        "rows_after": {"users": 2},
+        "next_step": "Start nothing.",
+    }
+    told = then_over(first)
+    assert (told.outcome, told.source, told.data_loss) == ("mended_by_hand", "verdict", loss)
+    assert (told.rows_before, told.rows_after) == ({"users": 3}, {"users": 2})
+    assert told.next_step == ("Start nothing." if loss == "suspected" else None)
+
+
+def test_what_an_interrupted_run_counted_stands_when_it_is_over():
+    recording = Recording(run="run1").down().opened().task("triage_info", {"row_counts": {"users": 3}}, role="triage")
+    later = Recording(run="run2")
+    later.second = 30
+    later.opened().add("outcome", host="node1", data={**OVER, "outcome": "recovered"})
+    recording.events += later.ended().events
+    told = only(recording)
+    assert (told.outcome, told.rows_before, told.rows_after, told.data_loss) == (
+        "recovered",
+        {"users": 3},
+        {},
+        "unknown",
+    )
