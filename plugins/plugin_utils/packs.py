@@ -148,15 +148,16 @@ def _keep_compiled(generation: str, folder: str, *, python: str) -> None:
         return
     read = {name: _sound(kept[name]) for name in missing}
     modules = {name: data for name, data in read.items() if data is not None}
+    sources = {name: _sources(data) for name, data in modules.items()}
     # Most files are in most modules.
-    sources = {source for data in modules.values() for source in _sources(data)}
-    compiled = _compile(list(sources), program=program, python=python)
+    every = {source for of_one in sources.values() for source in of_one}
+    compiled = _compile(list(every), program=program, python=python)
     _files.private_folder(folder)
     if compiled is None:
         _files.write_atomically(os.path.join(folder, _FAILED), b"")
         return
     for name, data in modules.items():
-        _keep(folder, name, _with(data, compiled))
+        _keep(folder, name, _with(data, {source[0]: compiled[source] for source in sources[name]}))
 
 
 def _program(python: str) -> Optional[str]:
@@ -200,12 +201,12 @@ def _sources(data: bytes) -> List[_Source]:
         return [(name, archive.read(name)) for name in archive.namelist() if name.endswith(".py")]
 
 
-def _with(data: bytes, compiled: Mapping[_Source, bytes]) -> bytes:
-    """Return a packed module with the compiled code beside every source in it."""
+def _with(data: bytes, compiled: Mapping[str, bytes]) -> bytes:
+    """Return a packed module with the compiled code beside every source, by whose names it is given."""
     module, packed = _opened(data)
     with zipfile.ZipFile(packed, "a", compression=zipfile.ZIP_DEFLATED) as archive:
-        for name, source in _sources(data):
-            archive.writestr(f"{name}c", compiled[name, source])
+        for name, code in compiled.items():
+            archive.writestr(f"{name}c", code)
     return pickle.dumps(dataclasses.replace(module, zip_data=base64.b64encode(packed.getvalue())))
 
 

@@ -260,7 +260,7 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
         source="verdict" if verdict else "events",
         severity=_first(verdict.get("severity"), *(probe.get("severity") for probe in failing)),
         cause=_first(verdict.get("cause"), first.get("cause")),
-        cause_summary=_first(first.get("summary"), verdict.get("cause_summary"), _last_of(outcomes, "cause_summary")),
+        cause_summary=_first(first.get("summary"), _last_of(outcomes, "cause_summary")),
         rung=verdict.get("rung") if verdict else next((each.rung for each in reversed(tried) if each.held), None),
         rungs_tried=tried,
         rungs_skipped=[skip for run in runs for skip in _skips(run)],
