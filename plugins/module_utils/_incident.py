@@ -27,8 +27,8 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _files, _lease, _maintenance
 
-# Outcomes after which the service still does not serve: the incident stays open, and the next run goes on with it.
-UNFINISHED = ("not_recovered",)
+# Outcomes that leave the incident open, for the next run to continue: the service does not serve, or its data is in doubt.
+UNFINISHED = ("not_recovered", "data_in_doubt")
 
 # What it came to where no run of ours brought the service back.
 BY_HAND = "mended_by_hand"

@@ -37,8 +37,8 @@ options:
       - V(open) opens an incident, or goes on with the open one, and takes the lease.
       - V(attempt) records what was tried and learnt and who was told, and renews the lease. When the incident is closed
         already, only O(told) can still be recorded, by one of its runs.
-      - V(closed) records the rest and frees the lease. With O(outcome=not_recovered) the incident itself stays open,
-        for the outage goes on, and the next run goes on with it.
+      - V(closed) records the rest and frees the lease. With O(outcome=not_recovered) or O(outcome=data_in_doubt) the
+        incident itself stays open, and the next run continues it.
       - V(closed) without O(run) is for a service that was found healthy. The incident that is still open, because a
         person mended it, is closed with RV(outcome) V(mended_by_hand), unless a run is at work on it.
       - V(mended) is V(closed) in two steps, for those who have to be told of the end. It names the run, which then has
@@ -185,7 +185,7 @@ options:
   outcome:
     description: What it came to.
     type: str
-    choices: [recovered, not_recovered, warning]
+    choices: [recovered, recovered_by_systemd, not_recovered, warning, data_in_doubt]
   told:
     description: Who was told what and when, as role P(itsm_nexus.runbook.escalation#role) hands it on.
     type: list
@@ -433,7 +433,10 @@ UPDATE = {
     "cause": {"type": "str"},
     "mitigated_at": {"type": "str"},
     "serving_since": {"type": "str"},
-    "outcome": {"type": "str", "choices": ["recovered", "not_recovered", "warning"]},
+    "outcome": {
+        "type": "str",
+        "choices": ["recovered", "recovered_by_systemd", "not_recovered", "warning", "data_in_doubt"],
+    },
     "told": {
         "type": "list",
         "elements": "dict",

@@ -24,9 +24,11 @@ RUNGS = (*_ladder.RUNGS, "database_recovery")
 # Why a step stands in the short timeline.
 CHANGE, FAILURE, DECISION, DETAIL = "change", "failure", "decision", "detail"
 
-# The service is back: by a run, or without one.
-BACK = ("recovered", "mended_by_hand")
-OUTCOMES = (*BACK, "not_recovered", "warning", "healthy", "would_recover", "unreachable", "unfinished")
+# The service is back: by a run, by systemd's automatic restart or our timer on the host, or by a person.
+BACK = ("recovered", "recovered_by_systemd", "mended_by_hand")
+# The service answers, but its database is not known to be sound.
+IN_DOUBT = "data_in_doubt"
+OUTCOMES = (*BACK, IN_DOUBT, "not_recovered", "warning", "healthy", "would_recover", "unreachable", "unfinished")
 
 
 def _says(doc: str) -> Any:

@@ -383,7 +383,7 @@ def next_step(words: Words, incident: model.Incident) -> str:
     if not incident.next_step:
         return ""
     state = incident.outcome
-    if incident.data_loss == "suspected":
+    if state != model.IN_DOUBT and incident.data_loss == "suspected":
         state = "data_loss"
     elif incident.outcome == "recovered" and incident.data_loss == "known":
         state = "loss"

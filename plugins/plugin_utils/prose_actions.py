@@ -87,7 +87,10 @@ def _automation(words: Words, incident: model.Incident) -> Action:
         late = incident.durations.detect is not None and incident.durations.detect > _LATE
         key = "action.automation.late" if late else "action.automation.done"
         return Action(title, late, words.say(key, ladder=ladder, took=words.duration(incident.durations.mitigate)))
-    if incident.outcome in ("warning", "unreachable", "unfinished"):
+    if incident.outcome == "recovered_by_systemd":
+        took = words.duration(incident.durations.mitigate)
+        return Action(title, False, words.say("action.automation.systemd", took=took))
+    if incident.outcome in ("warning", "unreachable", "unfinished", model.IN_DOUBT):
         return Action(title, incident.outcome == "unfinished", words.say(f"action.automation.{incident.outcome}"))
     for_a_person = [each for each in incident.findings if prose.likely(each) and each.get("blocks_start")]
     if for_a_person:

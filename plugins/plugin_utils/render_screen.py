@@ -25,7 +25,7 @@ WIDTH = 100
 _LABEL = 14
 _INDENT = 24
 # What a run of many hosts may come to and end without an error.
-_FINE = ("healthy", "recovered", "would_recover", "warning")
+_FINE = ("healthy", "recovered", "recovered_by_systemd", "would_recover", "warning")
 
 GOOD, ATTENTION, BAD = "good", "attention", "bad"
 # The end of the key of a label, and its value: a line, or several.
@@ -91,7 +91,7 @@ def _outage(words: Words, incident: model.Incident) -> str:
         told = words.say("screen.since", outage=told, at=words.when(incident.times.started_at))
     if incident.outcome == "unreachable":
         return prose.lasted(words, incident)
-    over = incident.times.mitigated_at or incident.outcome in ("warning", "recovered")
+    over = incident.times.mitigated_at or incident.outcome in ("warning", model.IN_DOUBT, *model.BACK)
     return told if over else words.say("screen.still_down", outage=told)
 
 

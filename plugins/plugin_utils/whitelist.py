@@ -251,8 +251,8 @@ SUMMARY_KEY = "outage_summary"
 SUMMARY: Mapping[str, Any] = {
     ended: Each(TEXT, limit=10_000)
     for ended in (
-        *("healthy", "recovered", "would_recover", "warning", "critical", "emergency"),
-        *("not_recovered", "unreachable", "stopped"),
+        *("healthy", "recovered", "recovered_by_systemd", "would_recover", "warning", "critical", "emergency"),
+        *("data_in_doubt", "not_recovered", "unreachable", "stopped"),
     )
 }
 

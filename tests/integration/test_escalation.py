@@ -524,6 +524,34 @@ def test_a_room_that_two_contacts_share_reads_it_once(desk: Desk) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("language", "subject"),
+    [
+        ("en", "ATTENTION: the service on node1 answers, but its database is in doubt"),
+        ("ja", "【要対応】node1 の the service は応答していますが、データベースに疑いがあります"),
+    ],
+)
+def test_the_dba_is_told_at_once_of_a_service_on_a_database_in_doubt(desk: Desk, language: str, subject: str) -> None:
+    slack = {"type": "webhook", "shape": "slack", "url": desk.url("slack"), "name": "chat"}
+    name = f"doubt-{language}"
+    variables = at_once(desk, name, slack)
+    variables["escalation_contacts"]["dba"] = {"channels": [slack]}
+    variables["escalation_contacts"]["project_leader"] = "nobody"
+    before = desk.counts()["slack"]
+    run = desk.play(
+        **variables,
+        escalation_outcome="data_in_doubt",
+        escalation_data_loss=True,
+        escalation_cause="unknown",
+        escalation_later=True,
+        escalation_language=language,
+    )
+    assert run.rc == 0
+    assert desk.counts()["slack"] == before + 1
+    assert desk.last("slack")["text"] == subject
+    assert [(each["level"], each["contact"]) for each in open_record(desk, name)["told"]] == [("data_in_doubt", "dba")]
+
+
 @pytest.mark.parametrize("contacts", ["right", "wrong"])
 def test_without_rules_everybody_is_told(desk: Desk, contacts: str) -> None:
     slack = {"type": "webhook", "shape": "slack", "url": desk.url("slack"), "name": "chat"}

@@ -472,6 +472,23 @@ def test_a_start_that_a_wrong_clock_wrote_counts_no_longer_than_the_window(call,
     assert looked["crash_loop"]["looping"] == bool(counted)
 
 
+@pytest.mark.parametrize(
+    ("outcome", "closes"),
+    [
+        ("recovered", True),
+        ("recovered_by_systemd", True),
+        ("warning", True),
+        ("not_recovered", False),
+        ("data_in_doubt", False),
+    ],
+)
+def test_an_incident_stays_open_while_the_service_is_down_or_its_data_in_doubt(call, outcome, closes):
+    run = call("open")["run"]
+    closed = call("closed", run=run, update={"outcome": outcome})
+    assert (closed["outcome"], bool(closed["closed_at"])) == (outcome, closes)
+    assert bool(call("present")["id"]) is not closes
+
+
 def test_a_fall_while_it_was_watched_makes_the_next_restart_a_blind_one(call, note_start, time):
     run = call("open")["run"]
     note_start(run)

@@ -879,6 +879,44 @@ def test_what_kept_it_from_being_written_down_is_told_of_a_service_that_is_back(
     )
 
 
+def test_an_outage_that_systemd_ended_is_good_news():
+    told = incident(
+        outcome="recovered_by_systemd",
+        cause="killed",
+        next_step="x",
+        runs=runs("r"),
+        durations=durations(mitigate=14.0),
+    )
+    lines = render_screen.summary(EN, told, document="x")
+    assert lines[0].startswith("RECOVERED by systemd: ")
+    assert not [line for line in lines if line.startswith(("  why", "  next")) or "still down" in line]
+    assert render_screen.tone(told) == render_screen.GOOD
+    (automation,) = [each for each in prose_actions.actions(EN, told) if each.title == "Consider automatic recovery"]
+    assert (automation.wanted, automation.why) == (
+        False,
+        "systemd started the service again by itself; it was back after 14 s",
+    )
+
+
+@pytest.mark.parametrize("loss", ["unknown", "suspected"])
+def test_a_service_on_a_database_in_doubt_is_bad_news_and_not_down(loss):
+    told = incident(
+        outcome="data_in_doubt",
+        cause="db_corrupt",
+        next_step="Hand the database to the DBA",
+        data_loss=loss,
+        runs=runs("r"),
+    )
+    lines = render_screen.summary(EN, told, document="x")
+    assert lines[0].startswith("DATA IN DOUBT, the service answers: ")
+    assert "  next step   Hand the database to the DBA" in lines
+    assert "still down" not in "\n".join(lines)
+    assert render_screen.tone(told) == render_screen.BAD
+    assert "データベースを DBA に引き継ぐ" in prose.next_step(JA, told)
+    (automation,) = [each for each in prose_actions.actions(EN, told) if each.title == "Consider automatic recovery"]
+    assert not automation.wanted and "its database is in doubt" in automation.why
+
+
 def test_an_outage_that_ended_without_a_run_is_good_news_and_asks_for_nothing():
     told = incident(outcome="mended_by_hand", cause="killed", next_step="x", runs=runs("r"))
     lines = render_screen.summary(EN, told, document="x")
