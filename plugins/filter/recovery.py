@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict, List, Mapping
 
+from ansible import context
+from ansible.errors import AnsibleFilterError
 from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import reach, recovery
@@ -18,8 +20,19 @@ def problems(given: Mapping[str, Any], command_line: bool = False) -> List[str]:
     return recovery.problems(given, names=names if command_line else ())
 
 
+def whole(hosts: Any) -> Any:
+    """Return the hosts of a play unchanged; raise AnsibleFilterError if options leave out some of its tasks.
+
+    Ansible evaluates the keywords of a play whatever the tags are. A task that refuses would be left out itself.
+    """
+    reason = recovery.partial(context.CLIARGS)
+    if reason:
+        raise AnsibleFilterError(reason)
+    return hosts
+
+
 class FilterModule:
-    """What the playbooks ask of the variables C(outage_recover_*), and of a host that is lost.
+    """What the playbooks ask of the variables C(outage_recover_*), of a partial run, and of a host that is lost.
 
     Each filter is documented beside this file.
     """
@@ -31,4 +44,5 @@ class FilterModule:
             "recovery_problems": problems,
             "recovery_reach": reach.next_step,
             "recovery_setting": recovery.setting,
+            "recovery_whole": whole,
         }

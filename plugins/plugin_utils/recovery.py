@@ -29,6 +29,12 @@ STRATEGIES = ("free", "host_pinned", "linear", "debug")
 _SHOWN = 80
 # What is read where it stands, and is no setting of these.
 _OF_THE_PLAY = ("hosts",)
+# Options of ansible-playbook that run no task.
+_ONLY_SHOW = ("syntax", "listhosts", "listtasks", "listtags")
+_REFUSED_PART = (
+    "{option} '{value}' would leave out tasks of the playbook, which is not safe: nothing was done. Run the whole "
+    "playbook without {option}; use outage_recover_rungs to choose the steps of recovery, or --check to change nothing."
+)
 # How alike the names of two variables are where one of them is a slip: a letter or two.
 _ALIKE = 0.85
 
@@ -72,6 +78,21 @@ def problems(given: Mapping[str, Any], names: Iterable[str] = ()) -> List[str]:
             verb = "is" if refused.value == value else "names"
             found.append(f"{PREFIX}{name} {verb} {_shown(refused.value)}, allowed {SETTINGS[name].allowed}")
     return found
+
+
+def partial(options: Mapping[str, Any]) -> str:
+    """Return why a run with these options of ansible-playbook is refused, empty if it runs every task.
+
+    Options that only show the playbook run nothing, so nothing of it can be left out.
+    """
+    if any(options.get(name) for name in _ONLY_SHOW):
+        return ""
+    given = [("--start-at-task", options.get("start_at_task"))]
+    given += [("--skip-tags", ",".join(options.get("skip_tags") or []))]
+    # The tags that Ansible itself sets if there is no option.
+    tags = list(options.get("tags") or ["all"])
+    given += [("--tags", "" if "all" in tags else ",".join(tags))]
+    return " ".join(_REFUSED_PART.format(option=option, value=value) for option, value in given if value)
 
 
 class _Refused(Exception):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _findings, _ladder
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import model, picture, recovery, words_ja
@@ -165,3 +166,34 @@ def test_any_other_name_is_left_alone() -> None:
     facts = {name for text in texts for name in re.findall(r"\boutage_recover_\w+", text)} - {*settings}
     assert len(facts) > 10
     assert recovery.problems({}, names=[*facts, "outage_recover_team"]) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({}, ""),
+        ({"tags": ("all",), "skip_tags": (), "start_at_task": None}, ""),
+        ({"tags": ("all", "x")}, ""),
+        ({"tags": ("x", "y")}, "--tags 'x,y' would leave out tasks"),
+        ({"tags": ("always",)}, "--tags 'always' would leave out tasks"),
+        ({"tags": ("all",), "skip_tags": ("x",)}, "--skip-tags 'x' would leave out tasks"),
+        ({"tags": ("all",), "start_at_task": "Close the incident"}, "--start-at-task 'Close the incident' would leave"),
+        ({"tags": ("x",), "listtasks": True}, ""),
+        ({"skip_tags": ("x",), "syntax": True}, ""),
+    ],
+)
+def test_options_that_leave_out_tasks_are_named(options: dict[str, Any], told: str) -> None:
+    said = recovery.partial(options)
+    assert said.startswith(told)
+    assert bool(said) == bool(told)
+
+
+def test_every_play_refuses_to_run_in_part() -> None:
+    plays = [
+        (path.name, play["hosts"])
+        for path in sorted((ROOT / "playbooks").glob("*.yml"))
+        for play in yaml.safe_load(path.read_text(encoding="utf-8"))
+        if "ansible.builtin.import_playbook" not in play
+    ]
+    assert plays
+    assert [name for name, hosts in plays if not hosts.endswith("| itsm_nexus.runbook.recovery_whole }}")] == []
