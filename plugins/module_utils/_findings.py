@@ -865,6 +865,24 @@ def stopped(view: View) -> Optional[Finding]:
     return None
 
 
+def start_held(view: View) -> Optional[Finding]:
+    """A hold of before is in force, and nothing shows that it may be released."""
+    facts = view.part("hold")
+    held, kept = facts.get("held") or {}, facts.get("kept_by")
+    if not held or not kept:
+        return None
+    return Finding(
+        confidence=0.95,
+        summary=f"The start is held by incident {held.get('incident') or 'unknown'}: {kept}.",
+        evidence=[says("hold", str(held.get("reason") or held.get("cause") or "no reason is on record"))],
+        remedy="Run database_recover.yml, or release the hold with outage_release.yml and a reason.",
+        prevention="Keep verified backups, so that a database in doubt can be replaced at once.",
+        blocks_start=True,
+        useless_rungs=RUNGS,
+        details={"incident": held.get("incident"), "at": held.get("at")},
+    )
+
+
 def wal_pending(view: View) -> Optional[Finding]:
     """Committed rows stand in the WAL alone: not why it fell, but what must not be lost now."""
     wal = view.part("database").get("wal") or {}
@@ -926,8 +944,9 @@ CAUSES: Dict[str, Cause] = {
     "config_mismatch": Cause(
         config_mismatch, tuple(dict.fromkeys(cause for row in _OF_MISFITS.values() for cause in row))
     ),
-    "db_corrupt": Cause(db_corrupt, ("migration_pending", "hung", *_FALLS)),
+    "db_corrupt": Cause(db_corrupt, ("start_held", "migration_pending", "hung", *_FALLS)),
     "db_unchecked": Cause(db_unchecked),
+    "start_held": Cause(start_held, ("stopped",)),
     "port_conflict": Cause(port_conflict, ("hung", *_FALLS)),
     "modules_broken": Cause(modules_broken, _FALLS),
     "db_locked": Cause(db_locked, ("hung", "migration_pending", *_FALLS)),

@@ -20,13 +20,14 @@ import ssl
 import threading
 import time
 import urllib.parse
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _clock,
     _command,
     _node_process,
     _procfs,
+    _takeover,
     _x509,
 )
 
@@ -40,6 +41,11 @@ _AGENT = "itsm_nexus.runbook"
 # up: the second time is allowed to systemd's own restart, which may find what the first one lacked.
 _RESTART_GRACE = 3.0
 _ENDS_ALLOWED = 1
+# A service that somebody starts is waited for: until its unit is up, no longer than _SETTLE seconds, and then until it
+# answers, as long as its process is younger than _YOUNG seconds. It is asked every _YOUNG_INTERVAL seconds meanwhile.
+_SETTLE = 120.0
+_YOUNG = 20.0
+_YOUNG_INTERVAL = 0.2
 
 
 class HealthError(Exception):
@@ -78,6 +84,8 @@ class Plan:
     critical_after: int = 5
     deadline: float = 60.0
     count: int = 6
+    # Whether nobody but the caller starts the service: then systemd's own restart is not waited for.
+    sole_starter: bool = False
 
 
 # Parameters
@@ -400,10 +408,17 @@ class _Watch:
         *,
         run: _command.Runner,
         proc_root: str,
+        doubt: Callable[[bool], Optional[str]],
     ) -> None:
         self.service = service
         self.targets = targets
         self.plan = plan
+        # Asked before somebody else's start is waited for; the argument says whether there is time for a closer look.
+        self._doubt = doubt
+        self.doubted: Optional[str] = None
+        # What systemd did with the unit at the first probe, and for how many seconds its start was waited for.
+        self.first_phase: Optional[str] = None
+        self.waited = 0.0
         self.endpoints: List[Dict[str, Any]] = []
         self.silent = False
         self.process: Dict[str, Any] = _process("unknown", [], {})
@@ -474,12 +489,67 @@ class _Watch:
     # Each way to ask returns whether the service is healthy.
 
     def watch(self) -> bool:
-        """Ask until the first good answer, the threshold of failures, or the end of the process."""
+        """Ask until the first good answer, the threshold of failures, or the end of the process.
+
+        If somebody starts the service already (systemd, a person), the start is waited for and does not count.
+        """
         while not self.probe():
-            if self.gone or self.failures >= self.plan.critical_after:
+            phase = self.phase
+            self.first_phase = self.first_phase or phase
+            self.doubted = self._doubt(phase == _takeover.STARTING)
+            if self.doubted:
                 return False
-            self.pause()
+            if phase in (_takeover.STARTING, _takeover.STOPPING) and self.waited < _SETTLE:
+                self._settle()
+            elif self._is_young():
+                self._not_counted()
+                time.sleep(_YOUNG_INTERVAL)
+            elif self.gone or self.failures >= self.plan.critical_after:
+                return False
+            else:
+                self.pause()
+        self.first_phase = self.first_phase or self.phase
         return True
+
+    @property
+    def phase(self) -> Optional[str]:
+        """What systemd does with the unit, C(None) if there is none or systemd did not answer."""
+        return _takeover.phase(self.properties) if self.properties else None
+
+    def _is_young(self) -> bool:
+        """Whether the unit has a process that may still be starting: it is young, and nobody listens yet."""
+        begun = any(endpoint["ok"] or endpoint["silent"] for endpoint in self.endpoints)
+        return bool(
+            self.phase == _takeover.UP
+            and not self.gone
+            and not begun
+            and _takeover.started_within(self.properties, seconds=_YOUNG)
+        )
+
+    def _not_counted(self) -> None:
+        """Do not count the failure of a probe that came while the service was being started."""
+        self.failures -= 1
+        self.most_failures = min(self.most_failures, self.failures)
+
+    def _settle(self) -> None:
+        """Wait until the unit is up or down."""
+        self._not_counted()
+        begun = time.monotonic()
+        limits = (self.properties.get(name, "") for name in ("TimeoutStartUSec", "TimeoutStopUSec"))
+        spans = [_procfs.timespan(limit) or _SETTLE for limit in limits]
+        with contextlib.suppress(_procfs.ProcfsError):
+            _takeover.settle(self.service.unit, limit=min(sum(spans), _SETTLE - self.waited), run=self._run)
+        self.waited += max(0.01, time.monotonic() - begun)
+
+    @property
+    def by_systemd(self) -> bool:
+        """Whether systemd's own restart, a short time ago, is why it answers."""
+        return bool(
+            self.good
+            and self.plan.mode == "watch"
+            and _takeover.restarted_by_systemd(self.properties)
+            and _takeover.started_within(self.properties, seconds=_takeover.RECENT)
+        )
 
     def wait(self) -> bool:
         """Ask until all is good, the deadline, or the process is gone for good."""
@@ -488,6 +558,8 @@ class _Watch:
         while not self.probe():
             restarts = self.process["restarts"] or 0
             restarts_at_first = restarts if restarts_at_first is None else restarts_at_first
+            if self.gone and self.plan.sole_starter:
+                return False
             if restarts - restarts_at_first + int(self.gone) > _ENDS_ALLOWED:
                 return False  # each time it is back only to end again
             if not self.gone:
@@ -528,10 +600,15 @@ def ask(
     login: Optional[Login] = None,
     run: _command.Runner = _command.run,
     proc_root: str = "/proc",
+    doubt: Callable[[bool], Optional[str]] = lambda closely: None,
 ) -> Dict[str, Any]:
-    """Ask the service how it is, in the plan's mode, and return what the module returns. Raises HealthError."""
+    """Ask the service how it is, in the plan's mode, and return what the module returns.
+
+    C(doubt) returns why nothing may be started on the service's database, C(None) if nothing speaks against it; its
+    argument says whether there are seconds for a closer look. Raises HealthError.
+    """
     check(targets, plan, login=login)
-    watch = _Watch(service, targets, plan, run=run, proc_root=proc_root)
+    watch = _Watch(service, targets, plan, run=run, proc_root=proc_root, doubt=doubt)
     healthy = {"watch": watch.watch, "await": watch.wait, "hold": watch.hold}[plan.mode]()
     logged_in = log_in(login, timeout=plan.timeout) if login is not None and healthy else None
     healthy = healthy and (logged_in is None or logged_in["ok"])
@@ -555,6 +632,13 @@ def ask(
         "attempts": watch.attempts,
         "duration": round(watch.elapsed, 3),
         "login": logged_in,
+        "supervisor": {
+            "phase": watch.first_phase,
+            "waited": round(watch.waited, 3),
+            "restarted": watch.by_systemd,
+            "started_at": watch.process["started_at"],
+        },
+        "doubt": watch.doubted,
         "signs": [
             {"at": at, "kind": kind, "source": "health probe"}
             for at, kind in ((watch.last_success_at, "good"), (watch.first_failure_at, "bad"))

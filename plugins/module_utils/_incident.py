@@ -27,8 +27,12 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _files, _lease, _maintenance
 
-# Outcomes that leave the incident open, for the next run to continue: the service does not serve, or its data is in doubt.
+# Outcomes that leave the incident open, for the next run to continue: the service does not serve, or its data is in
+# doubt.
 UNFINISHED = ("not_recovered", "data_in_doubt")
+
+# What is known of the data of an incident: nobody may close it while its data are in doubt.
+IN_DOUBT, SOUND, ACCEPTED = "in_doubt", "sound", "accepted"
 
 # What it came to where no run of ours brought the service back.
 BY_HAND = "mended_by_hand"
@@ -47,6 +51,11 @@ _EMPTY: Dict[str, Any] = {
     "attempts": [],
     "starts": [],
     "cause": None,
+    # How the process ended before this run took the unit over, and what was taken over, see _takeover.py.
+    "last_exit": None,
+    "takeover": None,
+    # state (in_doubt, sound, accepted), reasons, rows (the last good counts by table), checked_at.
+    "data": None,
     # The first good answer after a start, whatever its verification may still come to.
     "answered_at": None,
     "mitigated_at": None,
@@ -65,6 +74,7 @@ _NUMBER = (int, float)
 # What may stand in a record beside the instants: the kinds of its values, and of those in its lists.
 _KINDS: Dict[str, Tuple[type, ...]] = {
     **dict.fromkeys(("severity", "detected_by", "cause", "outcome", "boot_id"), (str, type(None))),
+    **dict.fromkeys(("last_exit", "takeover", "data"), (dict, type(None))),
     "opened_boot": (*_NUMBER, type(None)),
     "revision": (int,),
 }
@@ -555,7 +565,7 @@ def _public(record: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
 
 def _succeed(store: _Store, record: Dict[str, Any], *, run: str) -> Optional[Dict[str, Any]]:
     """Return the record to go on with; one that was mitigated but never closed by its run is closed, and is none."""
-    if not record["mitigated_at"] or run in record["runs"]:
+    if not record["mitigated_at"] or run in record["runs"] or in_doubt(record):
         return record
     record["outcome"] = record["outcome"] or "recovered"
     record["closed_at"] = _clock.iso(store.clock.wall())
@@ -570,7 +580,7 @@ def _succeed(store: _Store, record: Dict[str, Any], *, run: str) -> Optional[Dic
 def _before_opening(record: Dict[str, Any], update: Update, *, store: _Store) -> Update:
     """Add what is known without being told: it is detected by now, and when the service was last found healthy."""
     signs = list(update.signs)
-    healthy = _last_healthy(store.home)
+    healthy = last_healthy(store.home)
     if healthy is not None and healthy <= record["opened_at"]:
         signs.append({"at": healthy, "kind": "good", "source": "last healthy run"})
     return dataclasses.replace(update, detected_at=update.detected_at or record["opened_at"], signs=signs)
@@ -634,7 +644,9 @@ def _is_kept(store: _Store) -> bool:
 
 
 def _close(store: _Store, record: Dict[str, Any]) -> None:
-    """File the record away unless the outage goes on."""
+    """File the record away unless the outage goes on, or its data are in doubt."""
+    if in_doubt(record) and record["outcome"] not in UNFINISHED:
+        record["outcome"] = "data_in_doubt"
     over = record["outcome"] not in UNFINISHED
     if over:
         record["closed_at"] = _clock.iso(store.clock.wall())
@@ -645,6 +657,11 @@ def _close(store: _Store, record: Dict[str, Any]) -> None:
             store.file_away(record)
         else:
             store.write(record)
+
+
+def in_doubt(record: Optional[Mapping[str, Any]]) -> bool:
+    """Whether the data of an incident are in doubt: only a check of the database or a person ends that."""
+    return ((record or {}).get("data") or {}).get("state") == IN_DOUBT
 
 
 def _absent(record: Optional[Dict[str, Any]], call: _Call, *, store: _Store, seat: _lease.Seat) -> _Outcome:
@@ -681,6 +698,9 @@ def _end_by_hand(call: _Call, *, store: _Store, seat: _lease.Seat) -> _Outcome:
         return _result(record, call, store=store, seat=seat), before, before
     run = call.run = _new_run(store.clock) if store.writing else ""
     record["runs"] += [run] if run else []
+    if in_doubt(record):
+        # Whoever asks has to check the database first.
+        return _result(record, call, store=store, seat=seat), before, before
     known = record["outcome"] if record["outcome"] not in UNFINISHED else None
     recovered = record["mitigated_at"] or _answered(record, serving_since=call.update.serving_since)
     outcome = known or ("recovered" if recovered else BY_HAND)
@@ -909,9 +929,35 @@ def note_answer(
     return None
 
 
+def note(
+    *,
+    state_dir: str,
+    run: str,
+    clock: Optional[_lease.Clock] = None,
+    memory: Optional[str] = None,
+    **fields: Optional[Dict[str, Any]],
+) -> Optional[str]:
+    """Put C(last_exit), C(takeover) or C(data) on the record of C(run); return what kept them from being recorded."""
+    store, seat = _pair(state_dir, clock=clock or _lease.Clock(), memory=memory, writing=True)
+    try:
+        with _lock(seat, writing=True):
+            record = store.open_incident()
+            if record is not None and run in record["runs"] and {n: record[n] for n in fields} != fields:
+                record.update(fields)
+                store.write(record)
+    except (IncidentError, _lease.LeaseError) as error:
+        return f"{', '.join(fields)} of the incident are not on record: {error}"
+    return None
+
+
+def current(state_dir: str, *, memory: Optional[str] = None) -> Optional[Dict[str, Any]]:
+    """Return the record of the open incident, C(None) if none is open; a cheap look that changes nothing."""
+    return _pair(state_dir, clock=_lease.Clock(), memory=memory, writing=False)[0].open_incident()
+
+
 def is_open(state_dir: str, *, memory: Optional[str] = None) -> bool:
     """Tell whether an incident is open; a cheap look that changes nothing."""
-    return _pair(state_dir, clock=_lease.Clock(), memory=memory, writing=False)[0].open_incident() is not None
+    return current(state_dir, memory=memory) is not None
 
 
 def note_healthy(state_dir: str, *, at: str) -> None:
@@ -923,7 +969,29 @@ def note_healthy(state_dir: str, *, at: str) -> None:
         os.utime(path, (_clock.epoch(at), _clock.epoch(at)), follow_symlinks=False)
 
 
-def _last_healthy(state_dir: str) -> Optional[str]:
+_ROWS = "last_good_rows.json"
+
+
+def note_rows(state_dir: str, *, path: str, rows: Mapping[str, int], at: Optional[str] = None) -> None:
+    """Remember the rows of the tables of a database that was found sound. Failing to do so is not worth a word."""
+    known = {"at": at or _clock.now(), "path": os.path.realpath(path), "rows": dict(rows)}
+    data = json.dumps(known, sort_keys=True).encode()
+    with contextlib.suppress(OSError):
+        _files.private_folder(state_dir)
+        _files.write_atomically(os.path.join(state_dir, _ROWS), data + b"\n")
+
+
+def last_good_rows(state_dir: str, *, path: str) -> Dict[str, int]:
+    """Return the rows by table that were counted last in the database C(path) while it was sound; empty if unknown."""
+    try:
+        known = json.loads(_files.read_plain(os.path.join(state_dir, _ROWS), limit=_LARGEST).decode("utf-8"))
+        rows = known["rows"] if known["path"] == os.path.realpath(path) else {}
+        return {str(name): int(number) for name, number in rows.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def last_healthy(state_dir: str) -> Optional[str]:
     try:
         return _clock.iso(os.lstat(os.path.join(state_dir, "last_healthy")).st_mtime)
     except (OSError, ValueError, OverflowError):

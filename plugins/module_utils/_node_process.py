@@ -26,19 +26,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _environment,
     _files,
     _procfs,
+    _takeover,
     _untrusted,
 )
 
 UNIT_PROPERTIES = (
-    "LoadState",
-    "ActiveState",
-    "SubState",
-    "Result",
-    "ExecMainStatus",
+    *_takeover.PROPERTIES,
     "MainPID",
-    "NRestarts",
     "ControlGroup",
-    "RestartUSec",
     "TimeoutStartUSec",
     "TimeoutStopUSec",
 )
@@ -595,6 +590,8 @@ def ensure(
     state: str,
     stop_timeout: float = 30.0,
     on_start: Callable[[], None] = lambda: None,
+    on_stop: Callable[[], None] = lambda: None,
+    refused: str = "",
     check_mode: bool = False,
     run: _command.Runner = _command.run,
     proc_root: str = "/proc",
@@ -602,7 +599,8 @@ def ensure(
     """See to it that the service is C(started), C(stopped) or C(restarted), and return what the module returns.
 
     Returns once the process or unit is up, without waiting for it to answer. C(on_start) is called when everything is
-    ready and the service is about to be started, whatever comes of it. Raises NodeProcessError.
+    ready and the service is about to be started, whatever comes of it; C(on_stop) before it is stopped to stay so.
+    C(refused): why it may not be started. Raises NodeProcessError.
     """
     begun = time.monotonic()
     before = _look(service, run=run, proc_root=proc_root)
@@ -612,6 +610,10 @@ def ensure(
         "restarted": True,
     }[state]
     launch: Optional[_Launch] = None
+    if refused and state != "stopped" and changed:
+        raise NodeProcessError(f"The service is not started. {refused}")
+    if changed and state == "stopped" and not check_mode:
+        on_stop()
     if changed and state != "stopped":
         launch = _prepare(service) if service.manager == "process" else None
         _refuse_foreign(before)

@@ -27,6 +27,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _parts,
     _procfs,
     _redact,
+    _rows,
     _triage_application,
     _triage_certificate,
     _triage_host,
@@ -39,6 +40,11 @@ Part = Callable[[Question], Dict[str, Any]]
 
 # The first questions tell the others where to look; they read only systemd, /proc and small files.
 _EARLY_SHARE = 0.15
+# Causes that are about the data: what blocks a start because of one of them puts the data in doubt.
+DATA_CAUSES = ("db_corrupt", "db_unchecked")
+# Seconds before a takeover was noted in which the stop of the unit is its own.
+_OWN_STOP = 1.0
+
 _PATHS = ("database", "log", "working directory")
 # What is kept back of the deadline for the findings and the bundle.
 _LAST_SHARE = 0.15
@@ -149,8 +155,17 @@ def _run(part: Part, question: Question) -> Dict[str, Any]:
 class _Triage:
     """One pass: which parts are asked when, and what each is told of those before it."""
 
-    def __init__(self, base: Question, *, deadline: float, part_timeout: float, window: float) -> None:
+    def __init__(
+        self,
+        base: Question,
+        *,
+        deadline: float,
+        part_timeout: float,
+        window: float,
+        record: Optional[Mapping[str, Any]] = None,
+    ) -> None:
         self._base = base
+        self._record = record
         self._service = base.service
         self._started = time.monotonic()
         self._deadline = deadline
@@ -269,6 +284,8 @@ class _Triage:
     def facts(self) -> Dict[str, Any]:
         """Return what was found, by part, with what this process knows itself."""
         service, facts = self._service, self.done.facts
+        if self._record is not None:
+            _as_before_the_takeover(facts, self._record)
         exists, pid_file = (facts.pop(name, None) for name in ("app_dir", "pid_file"))
         facts.pop("files", None)
         facts["migrations"] = _triage_application.with_pending(facts["migrations"], facts.pop("migrations_shipped"))
@@ -297,6 +314,62 @@ class _Triage:
         return facts
 
 
+def _as_before_the_takeover(facts: Dict[str, Any], record: Mapping[str, Any]) -> None:
+    """Put back what a takeover of this incident changed: the unit as systemd had it, and no stop but those of others.
+
+    A stop resets the result, the exit and the counter of the unit. In the journal it looks as if a person had asked
+    for it.
+    """
+    takeover, exited, unit = record.get("takeover"), record.get("last_exit"), facts.get("unit")
+    if not takeover or not isinstance(unit, dict) or unit.get("active_state") != "inactive":
+        return
+    at = takeover["at"]
+    journal = facts.get("journal")
+    if isinstance(journal, dict):
+        before = _clock.iso(_clock.epoch(at) - _OWN_STOP)
+        journal["stops"] = [item for item in journal.get("stops") or () if item["at"] < before]
+    unit["taken_over_at"] = at
+    if exited:
+        unit.update(
+            active_state="activating",
+            sub_state=takeover["sub_state"],
+            result=exited["result"],
+            exit_code=exited["code"] or None,
+            exit_status=exited["status"],
+            restarts=exited["restarts"],
+            last_pid=exited["pid"] or unit.get("last_pid"),
+            exited_at=exited["at"] or unit.get("exited_at"),
+        )
+
+
+def _hold_facts(facts: Mapping[str, Any], held: Optional[Mapping[str, Any]], rows: Mapping[str, int]) -> Dict[str, Any]:
+    """Return what is known of the rows since the last good count, and of a hold and what keeps it in force."""
+    database = facts.get("database") or {}
+    counts = database.get("row_counts") or {}
+    missing = _rows.missing(rows, counts) if database.get("conclusive") else {}
+    kept = ""
+    if held is not None and held.get("cause") in DATA_CAUSES:
+        if not rows:
+            kept = "no good row counts of before are on record to compare with"
+        elif not database.get("conclusive"):
+            kept = "the database could not be looked through"
+        elif missing:
+            kept = "rows are missing: " + ", ".join(f"{name} {a} of {b}" for name, (b, a) in sorted(missing.items()))
+    return {
+        "held": dict(held) if held is not None else None,
+        "kept_by": kept,
+        "rows_missing": missing,
+        "rows_collapsed": bool(database.get("conclusive")) and _rows.collapsed(rows, counts),
+    }
+
+
+def _accepted(finding: _findings.Finding) -> _findings.Finding:
+    """Return a finding about the data that a person has accepted: it is still there, and blocks nothing."""
+    if finding.cause not in (*DATA_CAUSES, "start_held"):
+        return finding
+    return dataclasses.replace(finding, blocks_start=False, useless_rungs=())
+
+
 def triage(
     *,
     service: Service,
@@ -313,8 +386,14 @@ def triage(
     evidence_limit: int = _evidence.LIMIT,
     evidence_keep: int = 0,
     evidence_keep_days: float = 0.0,
+    record: Optional[Mapping[str, Any]] = None,
+    held: Optional[Mapping[str, Any]] = None,
+    last_good: Callable[[str], Mapping[str, int]] = lambda path: {},
 ) -> Dict[str, Any]:
     """Look at everything once and return what module triage_info returns.
+
+    C(record): what stands on record of the open incident. C(held): the hold of the service. C(last_good) returns the
+    rows by table that a database had when it was found sound last.
 
     The database alone is given longer, C(database_timeout) seconds, where it could not be judged by the deadline:
     nothing may be started on one that nobody has looked through.
@@ -332,14 +411,21 @@ def triage(
         keep=bool(incident) and save,
         silent=silent,
     )
-    asking = _Triage(base, deadline=deadline, part_timeout=part_timeout, window=window)
+    asking = _Triage(base, deadline=deadline, part_timeout=part_timeout, window=window, record=record)
     asking.early()
     asking.late()
     asking.database_again(database_timeout)
     done = asking.done
     redactor = _redact.Redactor(done.secrets)
-    facts = redactor.value(asking.facts())
-    findings = [finding.as_dict() for finding in _findings.evaluate(facts)]
+    facts = asking.facts()
+    on_record = (record or {}).get("data") or {}
+    rows = on_record.get("rows") or last_good(facts["database"]["path"])
+    facts["hold"] = _hold_facts(facts, held, rows)
+    facts = redactor.value(facts)
+    found = _findings.evaluate(facts)
+    if on_record.get("state") == "accepted":
+        found = [_accepted(finding) for finding in found]
+    findings = [finding.as_dict() for finding in found]
     result: Dict[str, Any] = {
         "findings": findings,
         "blocks_start": any(finding["blocks_start"] for finding in findings),
@@ -350,6 +436,9 @@ def triage(
         "signs": signs(facts),
         "row_counts": facts["database"].get("row_counts") or {},
         "data_loss_suspected": bool(facts["database"].get("data_loss_suspected")),
+        "rows_missing": facts["hold"]["rows_missing"],
+        "rows_collapsed": facts["hold"]["rows_collapsed"],
+        "rows_before": dict(rows),
     }
     if incident:
         summary = {name: result[name] for name in ("findings", "facts", "parts", "signs")}

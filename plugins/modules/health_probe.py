@@ -337,6 +337,37 @@ python:
   returned: success
   type: str
   sample: cpython-313
+supervisor:
+  description:
+    - What systemd did with the unit. C(phase) at the first probe (V(up), V(down), V(pending), V(starting),
+      V(stopping)), C(waited) (seconds for somebody else's start), C(restarted) (whether its own restart is why the
+      service answers), C(started_at).
+  returned: success
+  type: dict
+  version_added: 0.2.0
+  sample: {"phase": "starting", "waited": 2.1, "restarted": true, "started_at": "2026-03-02T01:02:03.456Z"}
+takeover:
+  description:
+    - What was taken over from systemd, which was about to start the unit. C(unit), C(at), C(sub_state), C(timer).
+    - V(null) if nothing was.
+  returned: success
+  type: dict
+  version_added: 0.2.0
+doubt:
+  description: Why nothing may be started on the database, by a quick look. V(null) if nothing was seen.
+  returned: success
+  type: str
+  version_added: 0.2.0
+hold:
+  description: The hold of the service, as M(itsm_nexus.runbook.service_hold) returns it. V(null) if there is none.
+  returned: success
+  type: dict
+  version_added: 0.2.0
+data_in_doubt:
+  description: Whether the data of the open incident are in doubt.
+  returned: success
+  type: bool
+  version_added: 0.2.0
 open_incident:
   description: Whether an incident was open in O(state_dir). Where the service is healthy, a person has mended it.
   returned: success
@@ -374,11 +405,12 @@ login:
 import dataclasses
 import sys
 import time
-from typing import Dict, Optional
+from typing import Callable, Dict, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _doubt,
     _health,
     _incident,
     _lease,
@@ -387,6 +419,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _numbers,
     _plain,
     _preflight,
+    _starter,
 )
 
 _DOWN = ("warning", "critical", "emergency")
@@ -483,6 +516,37 @@ def _open(module: AnsibleModule, seen: dict) -> dict:
     return opened
 
 
+def _doubts(module: AnsibleModule, checked: dict | None) -> Callable[[bool], Optional[str]]:
+    """Return what tells, before somebody else's start is waited for, why it must not happen."""
+    path = ((checked or {}).get("resolved") or {}).get("database_path") or ""
+    if not module.params["open"]:
+        return lambda closely: None
+    return lambda closely: _doubt.doubt(path) or (_doubt.quick_doubt(path) if closely else None)
+
+
+def _see_restart(module: AnsibleModule, result: dict) -> None:
+    """Report an outage that systemd ended a short time ago as an emergency that is over, unless a run has done so."""
+    restarted, last = result["supervisor"]["restarted"], _incident.last_healthy(module.params["state_dir"])
+    started = result["supervisor"]["started_at"] or ""
+    if restarted and module.params["open"] and result["severity"] != "warning" and not (last and last >= started):
+        result["severity"] = "emergency"
+    else:
+        result["supervisor"]["restarted"] = False
+
+
+def _take_over(module: AnsibleModule, result: dict, opened: dict) -> Optional[dict]:
+    """Let nobody but this run start the service from here on; return what was taken over from systemd."""
+    values, doubt = module.params, result["doubt"]
+    if values["manager"] != "systemd" or module.check_mode or not opened.get("run") or result["healthy"]:
+        return None
+    where = {"unit": values["unit"], "state_dir": values["state_dir"], "run": opened["run"], "warn": module.warn}
+    taken = _starter.take_over(**where, reason=doubt or "")
+    if doubt:
+        # The two words of a cause: triage says more of it in a moment.
+        _starter.hold(**where, manager="systemd", incident=opened["id"], cause="db_corrupt", reason=doubt)
+    return taken
+
+
 def _note_answer(module: AnsibleModule, seen: dict) -> None:
     """Put the first good answer after a start on record at once: the run may be ended while it watches on."""
     mode, healthy = module.params["mode"], seen["healthy"]
@@ -527,19 +591,36 @@ def main() -> None:
             result = _health.ask(
                 _node_process.Service(**{name: values[name] for name in _SERVICE if values[name] is not None}),
                 _targets(values["endpoints"], checked),
-                _health.Plan(**{name: values[name] for name in _PLAN}),
+                _health.Plan(**{name: values[name] for name in _PLAN}, sole_starter=bool(values["run"])),
                 login=_login(values["login"]) if values["login"] else None,
+                doubt=_doubts(module, checked),
             )
             if values["run"] and not module.check_mode:
                 _note_answer(module, result)
     except _health.HealthError as error:
         module.fail_json(msg=_plain.text(error))
+    _see_restart(module, result)
     if values["remember"] and values["mode"] == "watch" and result["severity"] == "none" and not module.check_mode:
         _incident.note_healthy(values["state_dir"], at=result["last_success_at"])
     result["maintenance"] = _look_for_maintenance(module)
-    before = _incident.is_open(values["state_dir"])
+    before = _incident.current(values["state_dir"])
     opened = _open(module, result) if values["open"] and result["severity"] in _DOWN else None
-    result.update(open_incident=before, opened=opened, preflight=checked, python=sys.implementation.cache_tag)
+    owner = opened or ({"run": values["run"], "id": (before or {}).get("id")} if values["mode"] == "await" else {})
+    result["takeover"] = _take_over(module, result, owner)
+    if opened and result["supervisor"]["restarted"] and not module.check_mode:
+        # What this run reports, the next one does not report again.
+        _incident.note_healthy(values["state_dir"], at=result["last_success_at"])
+    held = _starter.held(manager=values["manager"], unit=values["unit"] or "", state_dir=values["state_dir"])
+    if held is not None:
+        result["summary"] += f"; the start is held by incident {held['incident'] or 'unknown'}"
+    result.update(
+        open_incident=before is not None,
+        data_in_doubt=_incident.in_doubt(before),
+        hold=held,
+        opened=opened,
+        preflight=checked,
+        python=sys.implementation.cache_tag,
+    )
     module.exit_json(changed=False, **_plain.data(result))
 
 

@@ -186,6 +186,14 @@ options:
     description: What it came to.
     type: str
     choices: [recovered, recovered_by_systemd, not_recovered, warning, data_in_doubt]
+  unit:
+    description:
+      - The service's unit under systemd, for O(state=open). If systemd is about to restart it by itself, the restart is
+        cancelled, and a timer on the host starts the unit if this run dies. The closing call starts a unit that was
+        taken over and not started since.
+    type: str
+    default: ""
+    version_added: 0.2.0
   told:
     description: Who was told what and when, as role P(itsm_nexus.runbook.escalation#role) hands it on.
     type: list
@@ -329,6 +337,30 @@ outcome:
   description: What it came to; V(mended_by_hand) where it ended without a run of ours.
   returned: always
   type: str
+last_exit:
+  description:
+    - How the process ended before the unit was taken over from systemd, V(null) if it was not. C(result), C(code),
+      C(status), C(pid), C(at), C(restarts).
+  returned: always
+  type: dict
+  version_added: 0.2.0
+takeover:
+  description: What was taken over from systemd. C(unit), C(at), C(sub_state), C(timer). V(null) if nothing is.
+  returned: always
+  type: dict
+  version_added: 0.2.0
+data:
+  description:
+    - What is known of the data. C(state) is V(in_doubt), V(sound) or V(accepted). C(reasons), C(rows) (last good counts
+      by table), C(checked_at). V(null) if nothing is known.
+  returned: always
+  type: dict
+  version_added: 0.2.0
+handed_back:
+  description: Whether the unit was started because it had been taken over and was not started since.
+  returned: if O(state=closed) and the unit was taken over
+  type: bool
+  version_added: 0.2.0
 signs:
   description: All instants recorded.
   returned: always
@@ -400,7 +432,7 @@ warnings:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _incident, _lease, _numbers, _plain
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _incident, _lease, _numbers, _plain, _starter
 
 UPDATE = {
     "severity": {"type": "str", "choices": ["warning", "critical", "emergency", "unreachable"]},
@@ -454,6 +486,16 @@ UPDATE = {
 STATES = ["open", "attempt", "closed", "mended", "present", "maintenance_begun", "maintenance_ended"]
 
 
+def _see_to_the_unit(module: AnsibleModule, result: dict) -> None:
+    """Take the unit over from systemd when an incident is opened; give it back at the end if it was not started."""
+    state, unit, state_dir = (module.params[name] for name in ("state", "unit", "state_dir"))
+    if state == "open" and unit and result["run"]:
+        taken = _starter.take_over(unit=unit, state_dir=state_dir, run=result["run"], warn=module.warn)
+        result["takeover"] = taken or result["takeover"]
+    elif state == "closed" and result["takeover"]:
+        result["handed_back"] = _starter.hand_back(unit=result["takeover"]["unit"], state_dir=state_dir)
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -466,6 +508,7 @@ def main() -> None:
             "window": {"type": "float", "default": 3600.0},
             "restart_limit": {"type": "int", "default": 3},
             "opened": {"type": "dict", "default": {}},
+            "unit": {"type": "str", "default": ""},
             "maintenance_until": {"type": "str", "default": ""},
             "maintenance_reason": {"type": "str", "default": ""},
         },
@@ -477,12 +520,14 @@ def main() -> None:
         result = _incident.call(
             update=_incident.Update(**{name: params[name] for name in UPDATE}),
             check_mode=module.check_mode,
-            **{name: params[name] for name in params if name not in UPDATE and name != "opened"},
+            **{name: params[name] for name in params if name not in (*UPDATE, "opened", "unit")},
         )
     except _incident.IncidentError as error:
         module.fail_json(msg=_plain.text(error), **_plain.data(error.held()))
     for warning in result.pop("warnings"):
         module.warn(warning)
+    if not module.check_mode:
+        _see_to_the_unit(module, result)
     module.exit_json(**_plain.data(result))
 
 

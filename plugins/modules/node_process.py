@@ -196,6 +196,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _node_process,
     _numbers,
     _plain,
+    _starter,
 )
 
 
@@ -233,6 +234,7 @@ def main() -> None:
     state, stop_timeout = values.pop("state"), values.pop("stop_timeout")
     tried = {name: values.pop(name) for name in ("attempts", "signs")}
     service = _node_process.Service(**{name: value for name, value in values.items() if value is not None})
+    unit = service.unit if service.manager == "systemd" else ""
     try:
         with _lease.held(**lease, warn=module.warn, fail=module.fail_json):
             if tried["attempts"]:
@@ -242,8 +244,12 @@ def main() -> None:
                 state=state,
                 stop_timeout=stop_timeout,
                 on_start=lambda: record(_incident.note_start),
+                on_stop=lambda: record(_starter.arm, unit=unit) if unit else None,
+                refused=_starter.refusal(manager=service.manager, unit=service.unit, state_dir=lease["state_dir"]),
                 check_mode=module.check_mode,
             )
+            if unit and state != "stopped":
+                record(_starter.started, unit=unit)
     except _node_process.NodeProcessError as error:
         module.fail_json(msg=_plain.text(error))
     module.exit_json(**_plain.data(result))

@@ -57,6 +57,13 @@ options:
     description: Seconds to wait for a database that another process has locked.
     type: float
     default: 5.0
+  remember:
+    description:
+      - Whether the row counts become the last good ones of this host, if the database is sound. A later triage compares
+        with them. They are kept in O(state_dir).
+    type: bool
+    default: false
+    version_added: 0.2.0
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -350,7 +357,13 @@ duration:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _numbers, _plain, _sqlite_check
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _incident,
+    _lease,
+    _numbers,
+    _plain,
+    _sqlite_check,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import SqliteError
 
 
@@ -370,6 +383,7 @@ def main() -> None:
             "owner": {"type": "str"},
             "time_budget": {"type": "float", "default": 30.0},
             "busy_timeout": {"type": "float", "default": 5.0},
+            "remember": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -386,6 +400,8 @@ def main() -> None:
                 time_budget=params["time_budget"],
                 busy_timeout=params["busy_timeout"],
             )
+        if params["remember"] and result["healthy"] and not result["data_loss_suspected"] and not module.check_mode:
+            _incident.note_rows(params["state_dir"], path=result["database"]["path"], rows=result["row_counts"])
     except SqliteError as error:
         module.fail_json(msg=_plain.text(error))
     module.exit_json(changed=False, **_plain.data(result))

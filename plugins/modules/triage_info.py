@@ -379,6 +379,10 @@ facts:
         C(effective), the C(source) of that, whether they are the C(same).
       type: list
       elements: dict
+    hold:
+      description: >-
+        C(held) (the hold in force), C(kept_by) (what keeps it in force), C(rows_missing), C(rows_collapsed).
+      type: dict
     cores:
       description: Core dumps of the window. C(path), C(size), C(at), C(pid), C(signal), C(exe), C(source).
       type: list
@@ -425,15 +429,65 @@ data_loss_suspected:
   description: Whether the database says that rows may be lost.
   returned: always
   type: bool
+rows_before:
+  description: The last good row counts by table, empty if none are known.
+  returned: always
+  type: dict
+  version_added: 0.2.0
+rows_missing:
+  description: Tables with fewer rows than at the last good count, each with the rows of before and now.
+  returned: always
+  type: dict
+  version_added: 0.2.0
+  sample: {"users": [102, 0]}
+rows_collapsed:
+  description: Whether a table is gone, or half of all rows, since the last good count.
+  returned: always
+  type: bool
+  version_added: 0.2.0
+hold:
+  description:
+    - The hold that is in force now, as M(itsm_nexus.runbook.service_hold) returns it. V(null) if there is none.
+    - With O(run) and O(incident), a finding that blocks the start sets it. A check that finds the database sound, and
+      no row missing, releases it.
+  returned: always
+  type: dict
+  version_added: 0.2.0
+data:
+  description: What is known of the data, as RV(itsm_nexus.runbook.incident#module:data).
+  returned: always
+  type: dict
+  version_added: 0.2.0
+data_evidence:
+  description:
+    - The copy of the files of a database in doubt. C(path) of the folder, C(not_copied) why there is none.
+    - V(null) if the database is not in doubt.
+  returned: always
+  type: dict
+  version_added: 0.2.0
 duration:
   description: Seconds the pass took.
   returned: always
   type: float
 """
 
+import functools
+import os
+
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _command, _lease, _numbers, _plain, _triage
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _command,
+    _hold,
+    _incident,
+    _lease,
+    _numbers,
+    _plain,
+    _sqlite_backup,
+    _starter,
+    _triage,
+)
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import SqliteError
 
 SERVICE = {
     "app_dir": {"type": "path", "required": True},
@@ -457,6 +511,75 @@ SERVICE = {
 }
 
 
+def _known(params: dict) -> dict:
+    """Return what is on record of the open incident, and the last good row counts."""
+    record = _incident.current(params["state_dir"])
+    if record is None or not params["incident"]:
+        record = None
+    where = {name: params[name] for name in ("manager", "unit", "state_dir")}
+    rows = functools.partial(_last_good, params["state_dir"])
+    return {"record": record, "held": _starter.held(**where), "last_good": rows}
+
+
+def _last_good(state_dir: str, path: str) -> dict:
+    return _incident.last_good_rows(state_dir, path=path)
+
+
+def _keep_data(params: dict, path: str) -> dict:
+    """Copy the files of a database in doubt as they are into the evidence, once an incident; say so, or why not."""
+    folder = f"{params['state_dir']}/evidence/{params['incident']}"
+    prefix = f"{os.path.basename(path)}.evidence_"
+    kept = sorted(name for name in (os.listdir(folder) if os.path.isdir(folder) else ()) if name.startswith(prefix))
+    if kept:
+        return {"path": f"{folder}/{kept[0]}", "not_copied": ""}
+    try:
+        made = _sqlite_backup.backup(path=path, evidence=True, dest_dir=folder)
+    except SqliteError as error:
+        return {"path": None, "not_copied": str(error)}
+    return {"path": made["evidence_dir"], "not_copied": ""}
+
+
+def _guard(module: AnsibleModule, result: dict, known: dict) -> None:
+    """Hold the service if a finding blocks its start; release it if nothing speaks for the hold any more."""
+    params, warn = module.params, module.warn
+    where = {name: params[name] for name in ("manager", "unit", "state_dir", "run")}
+    blocking = [finding for finding in result["findings"] if finding["blocks_start"]]
+    of_data = [finding for finding in blocking if finding["cause"] in _triage.DATA_CAUSES]
+    record = known["record"] or {}
+    conclusive = bool(result["facts"]["database"].get("conclusive"))
+    if blocking:
+        first = blocking[0]
+        about = {"cause": first["cause"], "reason": first["summary"], "data": bool(of_data)}
+        about.update(incident=params["incident"], rows=result["rows_before"])
+        result["hold"] = _starter.hold(**where, **about, warn=warn)
+        if of_data:
+            result["data_evidence"] = _keep_data(params, result["facts"]["database"]["path"])
+        return
+    if known["held"] is None and not _incident.in_doubt(record):
+        if result["rows_collapsed"]:
+            lost = ", ".join(f"{name} {after} of {before}" for name, (before, after) in result["rows_missing"].items())
+            reasons = [f"Fewer rows than at the last good count: {lost}"]
+            _starter.put_in_doubt(
+                state_dir=params["state_dir"], run=params["run"], reasons=reasons, rows=result["rows_before"], warn=warn
+            )
+        elif conclusive and not record.get("data"):
+            _starter.note_rows(state_dir=params["state_dir"], run=params["run"], rows=result["row_counts"], warn=warn)
+        return
+    if not conclusive or result["rows_missing"] or not result["rows_before"]:
+        return
+    try:
+        _starter.settle_doubt(
+            **where,
+            state=_incident.SOUND,
+            reason="The database was checked: it is sound, and no row is missing",
+            rows=result["row_counts"],
+            warn=warn,
+        )
+        result["hold"] = None
+    except _hold.HoldError as error:
+        warn(str(error))
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -478,14 +601,20 @@ def main() -> None:
     )
     _numbers.require_finite(module.params, fail=module.fail_json)
     params = module.params
+    known = _known(params)
     try:
         with _lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
             result = _triage.triage(
                 service=_triage.Service(**{name: params[name] for name in SERVICE}),
                 run=_command.run,
                 save=not module.check_mode,
+                **known,
                 **{name: params[name] for name in params if name not in (*SERVICE, "run")},
             )
+            result.update(hold=known["held"], data_evidence=None)
+            if params["run"] and params["incident"] and not module.check_mode:
+                _guard(module, result, known)
+            result["data"] = (_incident.current(params["state_dir"]) or {}).get("data")
     except _triage.TriageError as error:
         module.fail_json(msg=_plain.text(error))
     for warning in result.pop("warnings"):

@@ -172,6 +172,15 @@ def _strategy(value: Any) -> str:
     return str(value)
 
 
+def _one_of(allowed: Sequence[str]) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        if value not in allowed:
+            raise _Refused(value)
+        return str(value)
+
+    return read
+
+
 def _flag(value: Any) -> bool:
     named = str(value).lower()
     if named in ("true", "yes", "on", "1"):
@@ -215,5 +224,6 @@ SETTINGS: Dict[str, _Setting] = {
     "continued": _Setting(False, _flag, "are true and false"),
     "reason": _Setting("", _text, "is a text"),
     "ticket": _Setting("", _text, "is a text"),
+    "data_in_doubt": _Setting("hold", _one_of(("hold", "serve")), "are hold, serve"),
     "unreachable_dir": _Setting("~/.local/state/itsm-runbook/unreachable", _path, "is the path of a folder"),
 }

@@ -1,0 +1,25 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Row counts of before and after: what is missing, and whether ordinary work explains it."""
+
+from __future__ import annotations
+
+from typing import Dict, List, Mapping
+
+
+def missing(before: Mapping[str, int], after: Mapping[str, int]) -> Dict[str, List[int]]:
+    """Return the tables that have fewer rows than before: C({table: [before, after]}); one that is gone has 0."""
+    return {name: [rows, after.get(name, 0)] for name, rows in before.items() if after.get(name, 0) < rows}
+
+
+def collapsed(before: Mapping[str, int], after: Mapping[str, int]) -> bool:
+    """Whether so many rows are gone since a count of some time ago that no ordinary work explains it.
+
+    Tables shrink in ordinary work: sessions end, old entries are cleaned up. A database does not lose half of its rows
+    that way, nor a whole table.
+    """
+    if not before:
+        return False
+    return any(name not in after for name in before) or sum(after.values()) * 2 < sum(before.values())

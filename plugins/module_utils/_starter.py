@@ -1,0 +1,182 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Who starts the service while an incident is open: what a run does about systemd and about a hold, and puts on record.
+
+The logic of a takeover is in _takeover.py, that of a hold in _hold.py. Here is when each is due.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, List, Mapping, Optional
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _clock,
+    _command,
+    _hold,
+    _incident,
+    _lease,
+    _procfs,
+    _takeover,
+)
+
+
+def take_over(
+    *,
+    unit: str,
+    state_dir: str,
+    run: str,
+    warn: Callable[[str], Any],
+    reason: str = "",
+    command: _command.Runner = _command.run,
+) -> Optional[Dict[str, Any]]:
+    """Take a unit over from systemd, if systemd is about to start it; return what stands on record, else C(None).
+
+    C(reason): why a start that is on its way must not happen; such a start is cancelled too, and the unit is held.
+    A takeover that fails leaves the unit to systemd and is a warning.
+    """
+    seat = _lease.Seat(state_dir=state_dir)
+    try:
+        properties = _procfs.unit_properties(unit, _takeover.PROPERTIES, run=command)
+        phase = _takeover.phase(properties)
+        due = (_takeover.PENDING, _takeover.STARTING, _takeover.UP) if reason else (_takeover.PENDING,)
+        taken = None
+        if phase in due:
+            # A process that has a moment's start must not get as far as the database, nor close it in order.
+            kill = phase == _takeover.UP
+            taken = _takeover.take(unit, properties, seat=seat, kill=kill, run=command).as_dict()
+    except (_procfs.ProcfsError, _takeover.TakeoverError) as error:
+        warn(f"systemd may start {unit} while this run works on it: {error}")
+        return None
+    if taken is not None:
+        exited = taken.pop("last_exit")
+        note(_incident.note(state_dir=state_dir, run=run, takeover=taken, last_exit=exited), warn=warn)
+    return taken
+
+
+def hold(
+    *,
+    manager: str,
+    unit: str,
+    state_dir: str,
+    run: str,
+    incident: str,
+    cause: str,
+    reason: str,
+    rows: Optional[Mapping[str, int]] = None,
+    data: bool = True,
+    warn: Callable[[str], Any],
+) -> Optional[Dict[str, Any]]:
+    """Hold the service, and put on record that its data are in doubt if C(data); return the hold."""
+    place = _hold.place(manager=manager, unit=unit, state_dir=state_dir)
+    try:
+        for limit in _hold.set_hold(place, incident=incident, cause=cause, reason=reason):
+            warn(limit)
+    except _hold.HoldError as error:
+        warn(str(error))
+    if data:
+        put_in_doubt(state_dir=state_dir, run=run, reasons=[reason], rows=rows, warn=warn)
+    return _hold.read(place)
+
+
+def held(*, manager: str, unit: str, state_dir: str) -> Optional[Dict[str, Any]]:
+    """Return the hold of the service, C(None) if there is none."""
+    return _hold.read(_hold.place(manager=manager, unit=unit, state_dir=state_dir))
+
+
+def hand_back(*, unit: str, state_dir: str, command: _command.Runner = _command.run) -> bool:
+    """Start a unit that was taken over and is still not started, unless it is held; return whether it was."""
+    if held(manager="systemd", unit=unit, state_dir=state_dir) is not None:
+        _takeover.disarm(unit, run=command)
+        return False
+    return _takeover.hand_back(unit, run=command)
+
+
+def refusal(*, manager: str, unit: str, state_dir: str) -> str:
+    """Return why the service may not be started, an empty text if it may."""
+    found = held(manager=manager, unit=unit, state_dir=state_dir)
+    return _hold.refusal(found) if found is not None else ""
+
+
+def arm(*, unit: str, state_dir: str, run: str, command: _command.Runner = _command.run) -> Optional[str]:
+    """Arm the dead-man timer before C(run) stops the unit, unless it is held; return what kept it from being armed."""
+    if held(manager="systemd", unit=unit, state_dir=state_dir) is not None:
+        return None
+    try:
+        timer = _takeover.arm(unit, seat=_lease.Seat(state_dir=state_dir), run=command)
+    except _takeover.TakeoverError as error:
+        return f"If this run dies, nobody starts {unit}: {error}"
+    taken = {"unit": unit, "at": _clock.now(), "sub_state": "stopped by the run", "timer": timer}
+    known = (_incident.current(state_dir) or {}).get("takeover")
+    return None if known else _incident.note(state_dir=state_dir, run=run, takeover=taken)
+
+
+def started(*, unit: str, state_dir: str, run: str, command: _command.Runner = _command.run) -> Optional[str]:
+    """End the takeover: C(run) has started the unit. Return what could not be put on record."""
+    if not _takeover.is_armed(unit):
+        return None
+    _takeover.disarm(unit, run=command)
+    return _incident.note(state_dir=state_dir, run=run, takeover=None)
+
+
+def put_in_doubt(
+    *,
+    state_dir: str,
+    run: str,
+    reasons: List[str],
+    rows: Optional[Mapping[str, int]] = None,
+    warn: Callable[[str], Any],
+) -> None:
+    """Put on record that the data of the open incident are in doubt; good counts of before stay on record."""
+    known = (_incident.current(state_dir) or {}).get("data") or {}
+    if known.get("state") == _incident.ACCEPTED:
+        return
+    noted = {
+        "state": _incident.IN_DOUBT,
+        "reasons": list(dict.fromkeys([*known.get("reasons", ()), *reasons])),
+        "rows": known.get("rows") or dict(rows or {}),
+        "checked_at": known.get("checked_at"),
+    }
+    note(_incident.note(state_dir=state_dir, run=run, data=noted), warn=warn)
+
+
+def note_rows(*, state_dir: str, run: str, rows: Mapping[str, int], warn: Callable[[str], Any]) -> None:
+    """Put the rows of a database that was found sound on record of the open incident."""
+    data = {"state": _incident.SOUND, "reasons": [], "rows": dict(rows), "checked_at": _clock.now()}
+    note(_incident.note(state_dir=state_dir, run=run, data=data), warn=warn)
+
+
+def settle_doubt(
+    *,
+    manager: str,
+    unit: str,
+    state_dir: str,
+    run: str,
+    state: str,
+    reason: str,
+    warn: Callable[[str], Any],
+    rows: Optional[Mapping[str, int]] = None,
+) -> bool:
+    """Release the service and put on record why its data are no longer in doubt; return whether it was held.
+
+    C(state): SOUND after a check, ACCEPTED by the statement of a person. Raises HoldError.
+    """
+    was_held = _hold.release(_hold.place(manager=manager, unit=unit, state_dir=state_dir))
+    record = _incident.current(state_dir)
+    if record is not None and (was_held or record.get("data")):
+        known = record.get("data") or {}
+        noted = {
+            "state": state,
+            "reasons": [*known.get("reasons", ()), reason],
+            "rows": dict(rows or known.get("rows") or {}),
+            "checked_at": _clock.now(),
+        }
+        note(_incident.note(state_dir=state_dir, run=run, data=noted), warn=warn)
+    return was_held
+
+
+def note(problem: Optional[str], *, warn: Callable[[str], Any]) -> None:
+    """Warn of what could not be put on record."""
+    if problem:
+        warn(problem)

@@ -1,0 +1,146 @@
+#!/usr/bin/python
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: service_hold
+short_description: Hold a service, so that nobody starts it by accident, or release it
+version_added: 0.2.0
+description:
+  - Under systemd, a hold is a drop-in of the unit. An automatic restart, a boot and C(systemctl start) are refused.
+    C(systemctl status) shows the incident's id. The hold survives a reboot.
+  - If the service is a plain process, only this collection honours the hold. The module warns of that.
+  - The data of the open incident are in doubt from O(state=held) on. The incident is not closed before
+    O(state=released), with O(statement=sound) or O(statement=accepted).
+extends_documentation_fragment:
+  - itsm_nexus.runbook.attributes
+  - itsm_nexus.runbook.lease
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  state:
+    description: Whether the service is to be held or released.
+    type: str
+    choices: [held, released]
+    required: true
+  manager:
+    description: What starts the service.
+    type: str
+    choices: [systemd, process]
+    default: systemd
+  unit:
+    description: The service's unit.
+    type: str
+    required: true
+  reason:
+    description: Why. It is put on record, and shown by C(systemctl cat).
+    type: str
+    required: true
+  cause:
+    description: The cause in one word, for O(state=held).
+    type: str
+    default: db_corrupt
+  statement:
+    description:
+      - What ends the doubt about the data, for O(state=released).
+      - V(sound) if the database was checked, V(accepted) if a person takes the responsibility.
+    type: str
+    choices: [sound, accepted]
+    default: sound
+  rows:
+    description: Rows by table of the database that was checked. They become the last good counts.
+    type: dict
+    default: {}
+seealso:
+  - module: itsm_nexus.runbook.triage_info
+author:
+  - The itsm_nexus.runbook contributors !UNKNOWN
+"""
+
+EXAMPLES = r"""
+- name: Let nobody start the service
+  itsm_nexus.runbook.service_hold:
+    state: held
+    unit: itsm-system
+    reason: The database has 0 bytes beside a full WAL
+
+- name: Release it
+  itsm_nexus.runbook.service_hold:
+    state: released
+    unit: itsm-system
+    reason: Restored by hand, CHG-4711
+    statement: accepted
+"""
+
+RETURN = r"""
+hold:
+  description:
+    - The hold that is in force now, V(null) if there is none. C(incident), C(cause), C(reason), C(unit), C(at),
+      C(enforced) (whether systemd itself refuses a start).
+  returned: success
+  type: dict
+  sample: {"incident": "INC-20260302T010203Z-1f3a", "cause": "db_corrupt", "unit": "itsm-system", "enforced": true}
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _hold, _incident, _lease, _plain, _starter
+
+
+def _set(module: AnsibleModule, service: dict) -> None:
+    """Hold or release the service. Raises HoldError."""
+    params = module.params
+    if params["state"] == "held":
+        incident = (_incident.current(params["state_dir"]) or {}).get("id") or ""
+        about = {name: params[name] for name in ("run", "cause", "reason", "rows")}
+        _starter.hold(**service, **about, incident=incident, warn=module.warn)
+        return
+    about = {name: params[name] for name in ("run", "reason", "rows")}
+    _starter.settle_doubt(**service, **about, state=params["statement"], warn=module.warn)
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **_lease.ARGUMENTS,
+            "state": {"type": "str", "required": True, "choices": ["held", "released"]},
+            "manager": {"type": "str", "default": "systemd", "choices": ["systemd", "process"]},
+            "unit": {"type": "str", "required": True},
+            "reason": {"type": "str", "required": True},
+            "cause": {"type": "str", "default": "db_corrupt"},
+            "statement": {"type": "str", "default": "sound", "choices": ["sound", "accepted"]},
+            "rows": {"type": "dict", "default": {}},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    if not params["reason"].strip():
+        module.fail_json(msg="reason is empty: it must say why the service is held or released")
+    service = {name: params[name] for name in ("manager", "unit", "state_dir")}
+    lease = {name: params[name] for name in _lease.ARGUMENTS}
+    try:
+        with _lease.held(**lease, warn=module.warn, fail=module.fail_json):
+            before = _starter.held(**service)
+            wanted = params["state"] == "held"
+            changed = wanted != (before is not None)
+            if not module.check_mode:
+                _set(module, service)
+            after = before if module.check_mode else _starter.held(**service)
+    except _hold.HoldError as error:
+        module.fail_json(msg=_plain.text(error))
+    result = {"changed": changed, "hold": after}
+    if module._diff:
+        result["diff"] = {"before": {"held": before is not None}, "after": {"held": wanted}}
+    module.exit_json(**_plain.data(result))
+
+
+if __name__ == "__main__":
+    main()
