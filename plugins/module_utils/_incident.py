@@ -694,13 +694,11 @@ def _end_by_hand(call: _Call, *, store: _Store, seat: _lease.Seat) -> _Outcome:
         store.tidy()
     record = store.open_incident()
     before = copy.deepcopy(_public(record))
-    if record is None or seat.holder() is not None:
+    # If its data are in doubt, whoever asks has to check the database first.
+    if record is None or seat.holder() is not None or in_doubt(record):
         return _result(record, call, store=store, seat=seat), before, before
     run = call.run = _new_run(store.clock) if store.writing else ""
     record["runs"] += [run] if run else []
-    if in_doubt(record):
-        # Whoever asks has to check the database first.
-        return _result(record, call, store=store, seat=seat), before, before
     known = record["outcome"] if record["outcome"] not in UNFINISHED else None
     recovered = record["mitigated_at"] or _answered(record, serving_since=call.update.serving_since)
     outcome = known or ("recovered" if recovered else BY_HAND)

@@ -356,7 +356,7 @@ def _hold_facts(facts: Mapping[str, Any], held: Optional[Mapping[str, Any]], row
         elif missing:
             kept = "rows are missing: " + ", ".join(f"{name} {a} of {b}" for name, (b, a) in sorted(missing.items()))
     return {
-        "held": dict(held) if held is not None else None,
+        "held": {name: held.get(name) for name in ("incident", "cause", "reason", "at")} if held is not None else None,
         "kept_by": kept,
         "rows_missing": missing,
         "rows_collapsed": bool(database.get("conclusive")) and _rows.collapsed(rows, counts),

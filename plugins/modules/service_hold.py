@@ -95,6 +95,9 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _hold, _incident, _lease, _plain, _starter
 
 
+_EMPTY_REASON = "reason is empty: it must say why the service is held or released"
+
+
 def _set(module: AnsibleModule, service: dict) -> None:
     """Hold or release the service. Raises HoldError."""
     params = module.params
@@ -123,7 +126,7 @@ def main() -> None:
     )
     params = module.params
     if not params["reason"].strip():
-        module.fail_json(msg="reason is empty: it must say why the service is held or released")
+        module.fail_json(msg=_plain.text(_EMPTY_REASON))
     service = {name: params[name] for name in ("manager", "unit", "state_dir")}
     lease = {name: params[name] for name in _lease.ARGUMENTS}
     try:

@@ -195,8 +195,8 @@ findings:
   contains:
     cause:
       description: >-
-        V(disk_full), V(disk_read_only), V(oom_kill), V(heap_oom), V(db_corrupt), V(db_unchecked), V(config_mismatch),
-        V(port_conflict), V(modules_broken), V(db_locked), V(migration_pending), V(tls_expired), V(hung),
+        V(disk_full), V(disk_read_only), V(oom_kill), V(heap_oom), V(db_corrupt), V(db_unchecked), V(start_held),
+        V(config_mismatch), V(port_conflict), V(modules_broken), V(db_locked), V(migration_pending), V(tls_expired), V(hung),
         V(unhandled_exception), V(killed), V(crash_loop), V(stopped), V(wal_pending) or V(unknown).
       type: str
     confidence:
@@ -381,7 +381,7 @@ facts:
       elements: dict
     hold:
       description: >-
-        C(held) (the hold in force), C(kept_by) (what keeps it in force), C(rows_missing), C(rows_collapsed).
+        C(held) (the hold in force: C(incident), C(cause), C(reason), C(at)), C(kept_by) (what keeps it in force), C(rows_missing), C(rows_collapsed).
       type: dict
     cores:
       description: Core dumps of the window. C(path), C(size), C(at), C(pid), C(signal), C(exe), C(source).

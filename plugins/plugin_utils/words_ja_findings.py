@@ -26,6 +26,14 @@ _FINDINGS: Dict[str, str] = {
     "The file system {where} is read-only": "ファイルシステム {where} が読み取り専用になっています",
     "Read the kernel's log for errors of that disk, and mount it writable once it is known to be well": "カーネルログでディスクのエラーを確認し、正常と分かってから書き込み可能でマウントする",
     "Watch the disk's health, and have somebody told when a file system becomes read-only": "ディスクの健全性を監視し、読み取り専用になった時点で通知されるようにする",
+    # 起動保留
+    "The start is held by incident {incident}: {why}": "インシデント {incident} により起動が保留されています: {why}",
+    "Run database_recover.yml, or release the hold with outage_release.yml and a reason": (
+        "database_recover.yml を実行するか、理由を付けて outage_release.yml で保留を解除する"
+    ),
+    "Keep verified backups, so that a database in doubt can be replaced at once": (
+        "検証済みのバックアップを用意し、疑いのあるデータベースをすぐに置き換えられるようにする"
+    ),
     # メモリ
     "The service reached its own memory limit, and the kernel killed it": "サービスが自身のメモリ上限に達し、カーネルに強制終了されました",
     "The kernel ran out of memory and killed the service": "ホストのメモリが不足し、カーネルがサービスを強制終了しました",

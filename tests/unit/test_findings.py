@@ -319,6 +319,19 @@ LIMIT_LINE = {
 OTHER_OOM = {"at": None, "text": "Out of memory: Killed process 7 (java)", "pid": 7, "name": "java"}
 
 CASES = [
+    (
+        "start_held",
+        [
+            GONE,
+            {
+                "hold": {
+                    "held": {"incident": "INC-20260302T010203Z-1f3a", "cause": "db_corrupt"},
+                    "kept_by": "rows are missing: users 0 of 4",
+                }
+            },
+        ],
+        "rows are missing",
+    ),
     ("killed", [GONE, {"unit": {"result": "signal", "exit_code": "killed", "exit_status": 9}}], "signal KILL"),
     ("killed", [GONE, {"unit": {"result": "watchdog", "exit_code": "killed", "exit_status": 6}}], "signal ABRT"),
     # Whom nobody asked systemd to stop was sent its TERM by somebody else.
@@ -618,7 +631,7 @@ def test_the_right_cause_comes_first(cause, changes, words):
     assert 0 < found[0].confidence <= 1
     assert found[0].remedy.endswith(".") and found[0].prevention.endswith(".")
     serves = ELSEWHERE in changes or HTTPS_ELSEWHERE in changes or changes[0].get("health") is not None
-    assert found[0].blocks_start == (cause in ("db_corrupt", "db_unchecked") or serves)
+    assert found[0].blocks_start == (cause in ("db_corrupt", "db_unchecked", "start_held") or serves)
     assert found[0].explained_by is None
     assert cause == "unknown" or all(item["source"] and item["text"] for item in found[0].evidence)
     assert cause == "unknown" or found[0].evidence

@@ -1,0 +1,175 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What systemd does with a unit, what is taken over from it, and the timer that acts if a run dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _takeover
+
+UNIT = "itsm-system"
+# As systemd 257 reports a unit with Restart=always and ExecStartPre=, in the order of its states.
+PENDING = {"ActiveState": "activating", "SubState": "auto-restart", "Result": "signal", "NRestarts": "1", "Job": ""}
+START_PRE = {"ActiveState": "activating", "SubState": "start-pre", "Result": "success", "NRestarts": "2", "Job": "196"}
+RUNNING = {"ActiveState": "active", "SubState": "running", "Result": "success", "NRestarts": "2", "Job": ""}
+
+
+class Systemd:
+    """Records what is asked of systemd; answers as a healthy one does, or fails for the words in `failing`."""
+
+    def __init__(self, *failing):
+        self.failing = failing
+        self.asked = []
+
+    def __call__(self, argv, **_more):
+        self.asked.append(argv)
+        ok = not any(word in argv for word in self.failing)
+        return SimpleNamespace(ok=ok, rc=0 if ok else 1, stdout="", stderr="" if ok else "refused", timed_out=False)
+
+    @property
+    def verbs(self):
+        return [argv[0] if argv[0] != "systemctl" else argv[2] for argv in self.asked]
+
+
+@pytest.fixture
+def seat(tmp_path):
+    made = _lease.Seat(state_dir=str(tmp_path / "state"), memory=str(tmp_path / "memory"))
+    made.prepare()
+    return made
+
+
+@pytest.mark.parametrize(
+    ("properties", "expected"),
+    [
+        (PENDING, _takeover.PENDING),
+        ({**PENDING, "SubState": "auto-restart-queued"}, _takeover.PENDING),
+        # Somebody starts it while systemd waits.
+        ({**PENDING, "Job": "17"}, _takeover.STARTING),
+        (START_PRE, _takeover.STARTING),
+        ({"ActiveState": "inactive", "SubState": "dead", "Job": "17"}, _takeover.STARTING),
+        ({"ActiveState": "deactivating", "SubState": "stop-sigterm", "Job": "17"}, _takeover.STOPPING),
+        (RUNNING, _takeover.UP),
+        ({"ActiveState": "failed", "SubState": "failed", "Job": "0"}, _takeover.DOWN),
+        ({"ActiveState": "inactive", "SubState": "dead"}, _takeover.DOWN),
+        ({}, _takeover.DOWN),
+    ],
+)
+def test_phase_of_a_unit(properties, expected):
+    assert _takeover.phase(properties) == expected
+
+
+@pytest.mark.parametrize(("restarts", "expected"), [("0", False), ("", False), ("3", True), ("[not set]", False)])
+def test_a_start_by_a_person_is_no_restart_by_systemd(restarts, expected):
+    assert _takeover.restarted_by_systemd({"NRestarts": restarts}) is expected
+
+
+def test_the_last_exit_is_read_before_the_stop_resets_it():
+    ended = time.clock_gettime(time.CLOCK_MONOTONIC) - 5
+    properties = {**PENDING, "ExecMainCode": "2", "ExecMainStatus": "9", "ExecMainPID": "295"}
+    properties["ExecMainExitTimestampMonotonic"] = str(int(ended * 1e6))
+    found = _takeover.last_exit(properties)
+    assert (found["result"], found["code"], found["status"], found["pid"]) == ("signal", "killed", 9, 295)
+    assert found["restarts"] == 1
+    assert found["at"].endswith("Z")
+    assert _takeover.last_exit({})["at"] is None
+
+
+def test_the_timer_is_armed_before_the_restart_is_cancelled(seat):
+    systemd = Systemd()
+    taken = _takeover.take(UNIT, PENDING, seat=seat, run=systemd)
+    assert systemd.verbs == ["systemd-run", "stop"]
+    assert (taken.unit, taken.sub_state, taken.last_exit["result"]) == (UNIT, "auto-restart", "signal")
+    assert f"--on-active={_lease.SECONDS:.0f}" in systemd.asked[0]
+
+
+def test_a_process_on_a_database_in_doubt_is_killed_before_the_stop(seat):
+    systemd = Systemd()
+    _takeover.take(UNIT, RUNNING, seat=seat, kill=True, run=systemd)
+    assert systemd.verbs == ["systemd-run", "kill", "stop"]
+
+
+def test_without_a_timer_nothing_is_taken_over(seat):
+    systemd = Systemd("systemd-run")
+    with pytest.raises(_takeover.TakeoverError, match="arm the dead-man timer"):
+        _takeover.take(UNIT, PENDING, seat=seat, run=systemd)
+    assert systemd.verbs == ["systemd-run"]
+
+
+def test_a_restart_that_cannot_be_cancelled_is_reported(seat):
+    with pytest.raises(_takeover.TakeoverError, match="cancel the restart of itsm-system: refused"):
+        _takeover.take(UNIT, PENDING, seat=seat, run=Systemd("stop"))
+
+
+def dead_man(seat, tmp_path):
+    """Run the program of the timer with a systemctl of our own; return what it asks for."""
+    log = tmp_path / "asked"
+    fake = tmp_path / "bin" / "systemctl"
+    fake.parent.mkdir(exist_ok=True)
+    fake.write_text(f'#!/bin/sh\necho "$@" >>{log}\n')
+    fake.chmod(0o755)
+    argv = [sys.executable, "-I", "-S", "-c", _takeover._DEAD_MAN]
+    argv += [os.path.join(seat.folder, "lease.json"), os.path.join(seat.folder, "work"), UNIT, "x.timer"]
+    subprocess.run(argv, check=True, env={"PATH": f"{fake.parent}:/usr/bin:/bin"}, stdout=subprocess.DEVNULL)
+    return log.read_text().splitlines() if log.exists() else []
+
+
+STARTED = ["start --no-block -- itsm-system", "stop --no-block -- x.timer"]
+
+
+def test_the_timer_waits_for_a_run_that_lives(seat, tmp_path):
+    with seat.locked():
+        seat.take(run="run-1")
+    assert dead_man(seat, tmp_path) == []
+
+
+@pytest.mark.parametrize("end", ["over", "released", "another boot", "no lease", "damaged"])
+def test_the_timer_starts_the_unit_if_the_run_is_gone(seat, tmp_path, end):
+    with seat.locked():
+        seat.take(run="run-1")
+        path = os.path.join(seat.folder, "lease.json")
+        with open(path, encoding="utf-8") as stream:
+            lease = json.load(stream)
+        if end == "no lease":
+            os.unlink(path)
+        else:
+            changed = {"over": {"ends": 1.0}, "released": {"released": True}, "another boot": {"boot_id": "x"}}.get(end)
+            with open(path, "w", encoding="utf-8") as stream:
+                stream.write("{" if changed is None else json.dumps({**lease, **changed}))
+    assert dead_man(seat, tmp_path) == STARTED
+
+
+def test_the_timer_waits_for_a_module_that_works_longer_than_the_lease(seat, tmp_path):
+    descriptor = seat.show_work()
+    try:
+        assert dead_man(seat, tmp_path) == []
+    finally:
+        seat.hide_work(descriptor)
+    assert dead_man(seat, tmp_path) == STARTED
+
+
+def test_the_name_of_the_timer_is_that_of_the_unit():
+    assert _takeover.timer_name("itsm-system.service") == _takeover.timer_name("itsm-system")
+    assert "/" not in _takeover.timer_name("a/../b@c")
+
+
+def test_a_start_of_somebody_else_is_waited_for():
+    states = [START_PRE, START_PRE, RUNNING]
+
+    def run(_argv, **_more):
+        state = states.pop(0)
+        text = "\n".join(f"{name}={value}" for name, value in state.items())
+        return SimpleNamespace(ok=True, rc=0, stdout=text, stderr="", timed_out=False)
+
+    found = _takeover.settle(UNIT, limit=5, run=run, poll=0.01)
+    assert found["ActiveState"] == "active"
+    assert states == []
