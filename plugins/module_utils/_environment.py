@@ -178,6 +178,12 @@ def files_of(line: str) -> List[str]:
     return sorted(glob.glob(found.group(1))) or [found.group(1)] if found else []
 
 
+def required_files(lines: str) -> List[str]:
+    """Return the files of the property C(EnvironmentFiles) without which systemd refuses to start the unit."""
+    required = [line for line in lines.splitlines() if line.endswith(" (ignore_errors=no)")]
+    return list(dict.fromkeys(name for line in required for name in files_of(line)))
+
+
 def unit_environment(properties: Mapping[str, str]) -> Dict[str, str]:
     """Return what a unit sets for its process: C(Environment), and over it C(EnvironmentFiles) in their order."""
     environment: Dict[str, str] = {}

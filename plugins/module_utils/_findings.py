@@ -19,7 +19,13 @@ import posixpath
 import re
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _sqlite_holders, _triage_misfits
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _findings_start,
+    _logtext,
+    _sqlite_holders,
+    _triage_misfits,
+)
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._finding import Finding
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._ladder import RUNGS
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage_view import SENT, SIGNALS, View, says
 
@@ -62,42 +68,6 @@ _HEAP = re.compile(r"(?:Mark-[Cc]ompact|Mark-sweep|Scavenge)[^\d\n]*(\d+)(?:\.\d
 _LIKELY = 0.5
 
 
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """A cause: how sure (0 to 1), in a sentence, what says so, what to do.
-
-    C(confidence): from a half on it is a likely cause, below that it is worth a note. C(remedy): what to do now;
-    C(prevention): what to do against the next time. C(blocks_start): starting the service would do harm.
-    C(useless_rungs): the rungs of the ladder that cannot mend it. C(details): for those who act on it. C(explains):
-    which of the consequences in the table it has here, all of them for C(None). C(only_by): by which of the causes it
-    can be explained here, by all of them for C(None).
-    """
-
-    confidence: float
-    summary: str
-    evidence: List[Dict[str, str]]
-    remedy: str
-    prevention: str
-    blocks_start: bool = False
-    useless_rungs: Sequence[str] = ()
-    details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    explains: Optional[Sequence[str]] = None
-    only_by: Optional[Sequence[str]] = None
-    cause: str = ""
-    explained_by: Optional[str] = None
-
-    @property
-    def rungs_help(self) -> bool:
-        """Whether a rung of the ladder can mend it at all."""
-        return set(self.useless_rungs) != set(RUNGS)
-
-    def as_dict(self) -> Dict[str, Any]:
-        """Return it as the module returns it."""
-        found = dataclasses.asdict(self)
-        del found["explains"], found["only_by"]
-        return {**found, "useless_rungs": list(self.useless_rungs), "rungs_help": self.rungs_help}
-
-
 def disk_full(view: View) -> Optional[Finding]:
     """A file system without room."""
     full = view.short_of_room()
@@ -113,6 +83,7 @@ def disk_full(view: View) -> Optional[Finding]:
             remedy="Start the service, and see what took the room.",
             prevention=prevention,
             details={"mounts": []},
+            past=True,
         )
     evidence = []
     for room in full:
@@ -325,6 +296,7 @@ def port_conflict(view: View) -> Optional[Finding]:
         details={"processes": [_process_details(owner, port=port) for port, owner in strangers + stale]},
         # One of its own that hangs holds the port as well; a stranger has nothing to do with how the service answers.
         explains=(*_FALLS, "hung") if stale else _FALLS,
+        past=not strangers and not stale,
     )
 
 
@@ -480,6 +452,7 @@ def db_locked(view: View) -> Optional[Finding]:
             "holders": [{**_process_details(item), "role": item["role"], "ours": item in stale} for item in holders]
         },
         explains=("hung", "migration_pending", *_FALLS) if words else ("hung",),
+        past=not holders and not problems,
     )
 
 
@@ -533,6 +506,7 @@ def modules_broken(view: View) -> Optional[Finding]:
         useless_rungs=("restart",) if broken or (words and not mended) else (),
         details={"packages": packages, "reason": reason},
         explains=_FALLS if words or view.exited else (),
+        past=mended,
     )
 
 
@@ -588,6 +562,7 @@ def migration_pending(view: View) -> Optional[Finding]:
             else "Start the service.",
             useless_rungs=useless if stands else (),
             explains=_FALLS if locked else (),
+            past=not stands,
             **common,
         )
     if not missing:
@@ -624,7 +599,9 @@ def config_mismatch(view: View) -> Optional[Finding]:
         remedy="Correct the variables of this host, or the service's own configuration, whichever is wrong.",
         prevention="Keep the service's configuration and this inventory in one place, and change both together.",
         blocks_start=any(item.serves for item in found),
-        useless_rungs=RUNGS if any(item.serves or item.hinders for item in found) else (),
+        useless_rungs=RUNGS
+        if any(item.serves or item.hinders for item in found)
+        else [rung for rung in RUNGS if any(rung in item.useless for item in found)],
         details={
             "items": [{"what": item.what, "configured": item.configured, "effective": item.effective} for item in found]
         },
@@ -637,17 +614,30 @@ def unhandled_exception(view: View) -> Optional[Finding]:
     if not view.troubled:
         return None
     # One that was only logged did not end what somebody else has ended.
-    found = [pair for pair in view.exceptions() if pair[1]["fatal"] or not view.ended_by_others]
+    errors = [item for _source, item in _findings_start.syntax_errors(view)]
+    found = [
+        pair for pair in view.exceptions() if pair[1] not in errors and (pair[1]["fatal"] or not view.ended_by_others)
+    ]
+    if errors and not found:
+        return None
     word = view.last_word() if view.gone and not found else None
     by_hand = view.part("service").get("manager") == "process" and view.gone
     if not found and not (word and (view.exited or by_hand)):
         return None
+    place: Mapping[str, Any] = {}
+    useless = _useless_in_a_loop(view)
     if found:
         # The latest: where starts failed since, why they fail is what must be dealt with.
         source, latest = sorted(found, key=lambda pair: pair[1]["at"] or "")[-1]
-        text = str(latest["message"])
-        summary = f"An exception that nobody caught ended the service: {text[:200]}"
-        evidence = [says(source, "\n".join([text, *latest["stack"][:4]]))]
+        text, where = str(latest["message"]), _findings_start.place(latest)
+        place = latest.get("place") or {}
+        useless = _useless_against(view, latest)
+        summary = (
+            f"An exception that nobody caught ended the service at {where}: {text[:200]}"
+            if where
+            else f"An exception that nobody caught ended the service: {text[:200]}"
+        )
+        evidence = [says(source, "\n".join([*([where] if where else []), text, *latest["stack"][:4]]))]
         confidence = 0.88 if latest["fatal"] else 0.75 if view.exited else 0.65
     else:
         source, text = word or ("", "")
@@ -660,9 +650,20 @@ def unhandled_exception(view: View) -> Optional[Finding]:
         evidence=evidence + (view.unit_ending() if view.exited else []),
         remedy="Start it again; where it falls again, go back to the release before.",
         prevention="Mend the code that throws it, and test it with what it was thrown at.",
-        useless_rungs=_useless_in_a_loop(view),
-        details={"falls": view.falls, "exception": text},
+        useless_rungs=useless,
+        details={"falls": view.falls, "exception": text, "file": place.get("file"), "line": place.get("line")},
     )
+
+
+def _useless_against(view: View, item: Mapping[str, Any]) -> Sequence[str]:
+    """Return the rungs that an exception defeats which ended start after start.
+
+    A clean start also rebuilds the dependencies and migrates: it stays if one of these may be the reason.
+    """
+    if not _findings_start.repeated(view, item):
+        return _useless_in_a_loop(view)
+    sound = view.part("dependencies").get("ok") is True and view.part("migrations").get("pending") == []
+    return RUNGS if sound and not _findings_start.in_dependency(item) else RUNGS[:2]
 
 
 def _useless_in_a_loop(view: View) -> Sequence[str]:
@@ -944,6 +945,16 @@ CAUSES: Dict[str, Cause] = {
     "config_mismatch": Cause(
         config_mismatch, tuple(dict.fromkeys(cause for row in _OF_MISFITS.values() for cause in row))
     ),
+    "unit_masked": Cause(_findings_start.unit_masked, ("stopped", "crash_loop", "wal_pending")),
+    "unit_invalid": Cause(_findings_start.unit_invalid, ("stopped", "crash_loop", "wal_pending")),
+    "environment_missing": Cause(
+        _findings_start.environment_missing, ("config_mismatch", "crash_loop", "stopped", "wal_pending")
+    ),
+    "exec_failed": Cause(_findings_start.exec_failed, ("config_mismatch", "crash_loop", "stopped", "wal_pending")),
+    "syntax_error": Cause(
+        _findings_start.syntax_error, ("unhandled_exception", "crash_loop", "stopped", "wal_pending")
+    ),
+    "database_owner": Cause(_findings_start.database_owner, ("db_locked", "migration_pending", "hung", *_FALLS)),
     "db_corrupt": Cause(db_corrupt, ("start_held", "migration_pending", "hung", *_FALLS)),
     "db_unchecked": Cause(db_unchecked),
     "start_held": Cause(start_held, ("stopped",)),
@@ -962,23 +973,56 @@ CAUSES: Dict[str, Cause] = {
 }
 
 
+# The words by which an error says that it came of a cause.
+_WORDS = {
+    "disk_full": ("disk_full",),
+    "port_conflict": ("port_taken",),
+    "db_locked": ("db_locked",),
+    "modules_broken": ("module_missing",),
+    "migration_pending": ("migration_locked", "migration_missing"),
+    "exec_failed": (),
+    "syntax_error": (),
+}
+
+
+def _still_explains(name: str, other: str, *, found: Mapping[str, Finding]) -> bool:
+    """Whether a cause that is over explains another one: only an error that names it, and falls by that error."""
+    error = found.get("unhandled_exception")
+    if other == "killed":
+        # systemd waited for it too long: the wait may have had that cause.
+        return found[other].only_by is None
+    if other not in ("unhandled_exception", "crash_loop", "wal_pending"):
+        return False
+    if other == "wal_pending" or error is None:
+        return True
+    text = "\n".join([str(error.details.get("exception")), *(item["text"] for item in error.evidence)])
+    return any(_logtext.SIGNATURES[word].search(text) for word in _WORDS[name])
+
+
 def _explains(name: str, other: str, *, found: Mapping[str, Finding]) -> bool:
     """Whether of what was C(found) the cause C(name) explains the cause C(other)."""
     finding, only_by = found[name], found[other].only_by
     if other not in CAUSES[name].explains or finding.confidence < _LIKELY:
         return False
+    if finding.past and not _still_explains(name, other, found=found):
+        return False
     return (finding.explains is None or other in finding.explains) and (only_by is None or name in only_by)
 
 
 def _ranked(found: Mapping[str, Finding]) -> List[Finding]:
-    """Order by confidence, except that no finding comes before one that explains it.
+    """Order by confidence, what is over after what is not; no finding comes before one that explains it.
 
     That nothing says why comes before what is worth a note, and explains nothing.
     """
     explained_by = {name: [other for other in found if _explains(other, name, found=found)] for name in found}
     ranked: List[Finding] = []
     waiting = sorted(
-        found, key=lambda name: (found[name].confidence < _LIKELY and name != "unknown", -found[name].confidence)
+        found,
+        key=lambda name: (
+            found[name].confidence < _LIKELY and name != "unknown",
+            found[name].past,
+            -found[name].confidence,
+        ),
     )
     while waiting:
         name = next(name for name in waiting if not any(other in waiting for other in explained_by[name]))

@@ -10,6 +10,7 @@ beginning of a line, milliseconds since the epoch under "time" (pino), and Apach
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import datetime
 import os
@@ -57,6 +58,14 @@ _LASTING_SECONDS = 30.0
 _ERROR = re.compile(r"(?:^|[\s\[(])(?:[A-Z]\w*)?(?:Error|Exception|Rejection)\b(?: \[\w+\])?(?::|\s*$)")
 _FRAME = re.compile(r"^\s+at .+")
 _CARET = re.compile(r"^\s*\^+\s*$")
+# Node names the place of an uncaught error above its message, with the source line and the caret between them.
+_HEADER = re.compile(r"^(?:file://)?(/[^\n]*|node:\S+):(\d+)$")
+_PLACE = re.compile(r"(?:^|[\s(])(?:file://)?(/[^()\n]+?):(\d+)(?::\d+)?\)?$")
+# A file of JSON has no header: its path begins the message.
+_JSON_FILE = re.compile(r"SyntaxError: (/[^\n:]+\.json): ")
+# Frames in which Node compiles a file; what fails there was not run yet.
+_COMPILING = re.compile(r"^at .*\(?node:(?:internal/(?:modules|vm)|vm)\b")
+_LONGEST_HEADER = 8
 # Node says its version last when it ends because of an exception (17 and later).
 _NODE_ENDED = re.compile(r"^Node\.js v\d+\.")
 
@@ -155,6 +164,32 @@ def dated(texts: Sequence[str]) -> List[Line]:
     return lines
 
 
+def _place(lines: Sequence[Line], number: int, stack: Sequence[str]) -> Optional[Dict[str, Any]]:
+    """Return the C(file) and C(line) of an error at C(lines[number]), in the application's own code if it says so."""
+    named = _JSON_FILE.search(lines[number].text)
+    if named:
+        return {"file": named.group(1), "line": None}
+    places = []
+    for before in reversed(lines[max(0, number - _LONGEST_HEADER) : number]):
+        header = _HEADER.match(before.text)
+        if header:
+            places.append(header)
+            break
+        if _FRAME.match(before.text) or _NODE_ENDED.match(before.text):
+            break
+    places += [found for found in map(_PLACE.search, stack) if found]
+    own = [found for found in places if found.group(1).startswith("/")]
+    found = next((found for found in own if "/node_modules/" not in found.group(1)), own[0] if own else None)
+    return {"file": found.group(1), "line": int(found.group(2))} if found else None
+
+
+def _alike(item: Dict[str, Any]) -> Tuple[str, ...]:
+    """Return what two errors of the same place have in common: message and stack without times and numbers in them."""
+    error = _ERROR.search(item["message"])
+    text = item["message"][error.start() :] if error else item["message"]
+    return (re.sub(r"\d+", "0", text), *item["stack"])
+
+
 def _exceptions(lines: Sequence[Line]) -> List[Dict[str, Any]]:
     """Return the exceptions with a stack, or that ended the process, in the order of the log."""
     found = []
@@ -181,6 +216,8 @@ def _exceptions(lines: Sequence[Line]) -> List[Dict[str, Any]]:
                     "fatal": fatal,
                     "last": last,
                     "at": line.at,
+                    "place": _place(lines, number, stack),
+                    "compiling": bool(stack and _COMPILING.match(stack[0])) or bool(_JSON_FILE.search(line.text)),
                 }
             )
     return found
@@ -191,7 +228,9 @@ def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] 
 
     C(exceptions) and C(signatures) hold only what happened after C(since); where the log bears no times that is what
     stands near its end, provided it was written to (C(written_at)) after C(since). What ends a process counts only
-    after the last request answered well (C(last_success_at)): a process that served after it was another one.
+    after the last request answered well (C(last_success_at)): a process that served after it was another one. Each
+    exception has C(place) (C(file), C(line)), C(compiling) (Node was reading a file, not running it) and C(times), how
+    often the same one is there.
     """
     fresh = written_at is not None and written_at >= since
     success = max((number for number, line in enumerate(lines) if _SUCCESS.search(line.text)), default=-1)
@@ -211,6 +250,7 @@ def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] 
         return name in _LASTING and at is not None and served is not None and at >= served - _LASTING_SECONDS
 
     exceptions = [item for item in _exceptions(lines) if recent(item["line"], item["at"]) and (item["line"] > success)]
+    times = collections.Counter(map(_alike, exceptions))
     signatures: Dict[str, Dict[str, Any]] = {}
     for number, line in enumerate(lines):
         for name, pattern in SIGNATURES.items():
@@ -222,7 +262,11 @@ def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] 
     return {
         # Those that ended a process, or the log, are never crowded out by those that were only logged.
         "exceptions": [
-            {**{name: item[name] for name in ("message", "stack", "fatal", "last")}, "at": _iso(item["at"])}
+            {
+                **{name: item[name] for name in ("message", "stack", "fatal", "last", "place", "compiling")},
+                "at": _iso(item["at"]),
+                "times": times[_alike(item)],
+            }
             for item in ([item for item in exceptions if item["fatal"] or item["last"]] or exceptions)[
                 -_MOST_EXCEPTIONS:
             ]

@@ -33,7 +33,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _triage_host,
     _triage_logs,
     _triage_service,
+    _triage_start,
 )
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._finding import Finding
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage_question import Question, Service, file, found
 
 Part = Callable[[Question], Dict[str, Any]]
@@ -202,6 +204,7 @@ class _Triage:
         self._known.update(
             {name: unit.get(name) for name in ("main_pid", "last_pid", "control_group", "working_directory")},
             unit_program=unit.get("program"),
+            unit=unit,
             app_dir_answers=self.done.answered("app_dir"),
         )
         self._ask({"process": _triage_service.process, "environment": _triage_service.environment}, timeout=timeout)
@@ -244,6 +247,8 @@ class _Triage:
             "memory": _triage_host.memory,
             "kernel": _triage_host.kernel,
             "cores": _triage_host.cores,
+            "start": _triage_start.start,
+            "ownership": _triage_start.ownership,
             "log": _triage_logs.log,
         }
         if service.health_path:
@@ -363,7 +368,7 @@ def _hold_facts(facts: Mapping[str, Any], held: Optional[Mapping[str, Any]], row
     }
 
 
-def _accepted(finding: _findings.Finding) -> _findings.Finding:
+def _accepted(finding: Finding) -> Finding:
     """Return a finding about the data that a person has accepted: it is still there, and blocks nothing."""
     if finding.cause not in (*DATA_CAUSES, "start_held"):
         return finding
@@ -389,6 +394,7 @@ def triage(
     record: Optional[Mapping[str, Any]] = None,
     held: Optional[Mapping[str, Any]] = None,
     last_good: Callable[[str], Mapping[str, int]] = lambda path: {},
+    settings: Sequence[Mapping[str, Any]] = (),
 ) -> Dict[str, Any]:
     """Look at everything once and return what module triage_info returns.
 
@@ -397,6 +403,8 @@ def triage(
 
     The database alone is given longer, C(database_timeout) seconds, where it could not be judged by the deadline:
     nothing may be started on one that nobody has looked through.
+
+    C(settings) are the problems that the preflight found with the variables of the service.
 
     With C(incident) the evidence is written below C(service.state_dir); C(save=False) only says where it would be.
     Raises TriageError where the evidence cannot be written anywhere.
@@ -417,7 +425,7 @@ def triage(
     asking.database_again(database_timeout)
     done = asking.done
     redactor = _redact.Redactor(done.secrets)
-    facts = asking.facts()
+    facts = {**asking.facts(), "settings": list(settings)}
     on_record = (record or {}).get("data") or {}
     rows = on_record.get("rows") or last_good(facts["database"]["path"])
     facts["hold"] = _hold_facts(facts, held, rows)

@@ -6,12 +6,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _logtext
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage_question import Question, file, found, why
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _clock,
+    _command,
+    _identity,
+    _logtext,
+    _procfs,
+)
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage_question import (
+    Question,
+    file,
+    found,
+    program,
+    why,
+)
 
 _LOG_BYTES = 512 * 1024
 _JOURNAL_LINES = 2000
@@ -21,6 +34,8 @@ _LONGEST_READ, _LONGEST_LINE = 4000, 2000
 _JOURNAL = re.compile(r"^(\d{1,10}\.\d{1,9}) \S+ ([^\s\[:]+)(?:\[\d+\])?: ?(.*)$")
 # What systemd says of one unit; a unit that falls again and again has it say a few lines each time.
 _MANAGER_LINES = 500
+# Files that "node --check" can read. It parses and runs nothing.
+_CHECKED = (".js", ".cjs", ".mjs")
 
 
 class _Entry(NamedTuple):
@@ -29,6 +44,52 @@ class _Entry(NamedTuple):
     at: float
     who: str
     text: str
+
+
+def _parses(question: Question, path: str) -> Optional[bool]:
+    """Return whether Node can parse a file now, None if it was not asked. It runs with the service user's rights."""
+    node = program(question)
+    if not node or not path.endswith(_CHECKED):
+        return None
+    service = question.service
+    with contextlib.suppress(_identity.IdentityError, _command.CommandError):
+        done = question.run_as(
+            [node, "--check", path],
+            timeout=question.left * 0.5,
+            cwd=service.app_dir,
+            env={"PATH": _procfs.STANDARD_PATH, "LC_ALL": "C"},
+            user=_identity.resolve(service.user or None, folder=service.app_dir).pw_name,
+        )
+        if not done.timed_out:
+            return done.ok if done.ok or "SyntaxError" in done.stderr else None
+    return None
+
+
+def _look_again(question: Question, exceptions: List[Dict[str, Any]]) -> None:
+    """Add to each exception when its file was last changed (changed_at), and if it parses now (parses).
+
+    An error of a file that was changed since may be gone. Only files of the application are looked at, since others may
+    be on a disk that does not answer.
+    """
+    app_dir = os.path.normpath(question.service.app_dir)
+    known: Dict[str, Tuple[Optional[str], Optional[bool]]] = {}
+    for item in exceptions:
+        path = str((item["place"] or {}).get("file") or "")
+        reached = path.startswith((app_dir + "/", os.path.realpath(app_dir) + "/"))
+        if reached and path not in known and question.known.get("app_dir_answers", True):
+            compiled = item["compiling"] and "SyntaxError" in item["message"]
+            known[path] = (_changed_at(path, app_dir), _parses(question, path) if compiled else None)
+        item["changed_at"], item["parses"] = known.get(path, (None, None))
+
+
+def _changed_at(*paths: str) -> Optional[str]:
+    """Return when the latest of the paths was changed. A link counts: it is how a release is put in place."""
+    times = []
+    for path in paths:
+        with contextlib.suppress(OSError):
+            entry = os.lstat(path)
+            times += [entry.st_ctime] if not os.path.isdir(path) or os.path.islink(path) else []
+    return _clock.iso(max(times)) if times else None
 
 
 def log(question: Question) -> Dict[str, Any]:
@@ -48,6 +109,7 @@ def log(question: Question) -> Dict[str, Any]:
         "lines": [line.text for line in lines[-question.log_lines :]],
         **_logtext.analyse(lines, since=question.since, written_at=status.st_mtime),
     }
+    _look_again(question, facts["exceptions"])
     evidence = [file(os.path.basename(path), path, text, truncated=truncated)] if question.keep else []
     return found(facts, evidence=evidence)
 
@@ -90,10 +152,13 @@ def journal(question: Question) -> Dict[str, Any]:
     facts = {
         "lines": shown[-question.log_lines :],
         "exits": [item for item in managed if "Main process exited" in item["text"]][-20:],
+        "control_exits": [item for item in managed if "Control process exited" in item["text"]][-20:],
+        "starts": [item for item in managed if item["text"].startswith("Started ")][-20:],
         "stops": [item for item in managed if re.match(r"(Stopping|Stopped) ", item["text"])][-20:],
         "results": [item for item in managed if "Failed with result" in item["text"]][-20:],
         "start_limit": [item for item in managed if "Start request repeated too quickly" in item["text"]][-1:],
         **_logtext.analyse(lines, since=question.since),
     }
+    _look_again(question, facts["exceptions"])
     kept = [file("journal.txt", " ".join(argv), "\n".join(shown) + "\n", truncated=len(shown) >= _JOURNAL_LINES)]
     return found(facts, evidence=kept if question.keep else ())

@@ -11,17 +11,8 @@ import re
 from typing import Any, List, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _health
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._ladder import RUNGS
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage_view import View
-
-# Why systemd could not even run the program: exit codes of systemd.exec(5).
-_NOT_RUN = {
-    200: "its working directory cannot be entered",
-    203: "its program cannot be run",
-    209: "its standard output cannot be opened",
-    216: "there is no such group",
-    217: "there is no such user",
-    226: "its view of the file system cannot be set up",
-}
 
 # A database that is only in the wrong place, or not there yet.
 _ABSENT = ("missing", "empty", "no_tables")
@@ -52,11 +43,13 @@ class Misfit:
     hinders: bool = False
     serves: bool = False
     explains: Sequence[str] = ()
+    # The rungs that need it, if not all of them do.
+    useless: Sequence[str] = ()
 
 
 def misfits(view: View) -> List[Misfit]:
     """Return all that is not as configured, the surest first."""
-    found = [*_of_host(view), *_of_question(view), *_of_paths(view), *_of_environment(view)]
+    found = [*_of_host(view), *_of_question(view), *_of_paths(view), *_of_environment(view), *_of_settings(view)]
     return sorted(found, key=lambda item: -item.confidence)
 
 
@@ -92,13 +85,9 @@ def _of_host(view: View) -> List[Misfit]:
         )
     if view.gone and "script" in node and node.get("path") is None:
         # A unit may name its program by another path than the command here does.
-        hinders = service.get("manager") == "process" or unit.get("exit_status") == 203
+        hinders = service.get("manager") == "process"
         text = "its program is not found on this host"
         found.append(Misfit("command", text, 0.95 if hinders else 0.6, hinders=hinders, explains=(START,)))
-    status = unit.get("exit_status")
-    if view.gone and view.exited and status in _NOT_RUN:
-        text = f"systemd cannot run the unit ({status}): {_NOT_RUN[status]}"
-        found.append(Misfit("unit", text, 0.93, service.get("unit"), None, explains=(START,)))
     if view.down and node.get("engines_ok") is False:
         text = f"Node {node.get('version')} runs it, package.json asks for {node.get('engines')}"
         explains = (MODULES, START) if view.exited or view.exceptions() else ()
@@ -187,11 +176,6 @@ def _of_paths(view: View) -> List[Misfit]:
                 explains=(DATABASE, START) if misled else (),
             )
         )
-    owned = [item for item in view.part("database").get("problems") or () if item["code"] == "ownership"]
-    if owned and view.troubled:
-        said = re.search(r"SQLITE_READONLY|SQLITE_CANTOPEN|readonly database|unable to open", view.complaints())
-        explains = (START,) if said else ()
-        found += [Misfit("owner", item["message"], 0.9 if said else 0.45, explains=explains) for item in owned[:3]]
     return found
 
 
@@ -216,6 +200,47 @@ def _of_environment(view: View) -> List[Misfit]:
         explains = (START,) if sure > 0.5 else ()
         found.append(Misfit("environment", text, sure, said or missing, None, hinders=bool(said), explains=explains))
     return found
+
+
+# Settings that the preflight refuses and a cause of its own reports.
+_REPORTED = {"nexus_unit": ("masked", "bad-setting", "error", "not-found")}
+# Under systemd a restart needs none of these: the unit has them itself.
+_OF_UNIT = ("nexus_command", "nexus_environment_file", "nexus_user")
+_UNUSED = ("nexus_log_file", "nexus_pid_file", "nexus_db_path_variable")
+_PORTS = ("nexus_https_port", "nexus_http_port")
+
+
+def _of_settings(view: View) -> List[Misfit]:
+    """Return the settings that cannot be right, as the preflight found, with the rungs that need them."""
+    found = []
+    for item in view.items("settings") if view.unwell else ():
+        name, text = str(item["variable"]), str(item["message"])
+        if view.part("unit").get("load_state") in _REPORTED.get(name, ()) or _is_missing_environment(view, name):
+            continue
+        useless = _rungs_that_need(view, name)
+        sure = 0.95 if useless == RUNGS else 0.6
+        text = text[len(name) :].strip() if text.startswith(f"{name} is ") else text
+        reach = (DATABASE, START) if name == "nexus_db_path" else ()
+        found.append(Misfit(name, text, sure, item.get("value"), None, useless=useless, explains=reach))
+    return found
+
+
+def _is_missing_environment(view: View, name: str) -> bool:
+    files = view.part("start").get("environment_files") or ()
+    return name == "nexus_environment_file" and any(item.get("exists") is False for item in files)
+
+
+def _rungs_that_need(view: View, name: str) -> Sequence[str]:
+    """Return the rungs that cannot be tried without a setting."""
+    service, systemd = view.part("service"), view.part("service").get("manager") == "systemd"
+    if name in _PORTS:
+        # One port that is left is enough to see that it answers.
+        return () if service.get("https_port") or service.get("http_port") else RUNGS
+    if name == "nexus_db_path_variable" or (systemd and name in _UNUSED):
+        return ()
+    if systemd and name in _OF_UNIT and not view.part("start").get("user_fault"):
+        return RUNGS[1:]
+    return RUNGS
 
 
 def _listed(values: Sequence[Any]) -> str:

@@ -46,6 +46,7 @@ _EXIT_CODES = {"1": "exited", "2": "killed", "3": "dumped"}
 
 _UNIT_PROPERTIES = (
     "LoadState",
+    "LoadError",
     "ActiveState",
     "SubState",
     "Result",
@@ -69,6 +70,12 @@ _UNIT_PROPERTIES = (
     "ExecStart",
     "FragmentPath",
     "User",
+    "Group",
+    "SupplementaryGroups",
+    "DynamicUser",
+    "RootDirectory",
+    "RootImage",
+    "EnvironmentFiles",
     "ActiveEnterTimestampMonotonic",
     "ActiveExitTimestampMonotonic",
     "InactiveEnterTimestampMonotonic",
@@ -109,6 +116,7 @@ def unit(question: Question) -> Dict[str, Any]:
         {
             "name": question.service.unit,
             "load_state": raw.get("LoadState"),
+            "load_error": raw.get("LoadError") or None,
             "active_state": raw.get("ActiveState"),
             "sub_state": raw.get("SubState"),
             "result": raw.get("Result"),
@@ -132,6 +140,13 @@ def unit(question: Question) -> Dict[str, Any]:
             "program": program.group(1) if program else None,
             "file": raw.get("FragmentPath") or None,
             "user": raw.get("User") or None,
+            "group": raw.get("Group") or None,
+            "more_groups": bool(raw.get("SupplementaryGroups")),
+            # Whether its paths or its user exist inside of the unit only.
+            "confined": bool(raw.get("RootDirectory") or raw.get("RootImage")) or raw.get("DynamicUser") == "yes",
+            # systemd marks a folder that may be missing, and a home folder, by another first character.
+            "needed_folder": raw.get("WorkingDirectory") if raw.get("WorkingDirectory", "").startswith("/") else None,
+            "environment_files": _environment.required_files(raw.get("EnvironmentFiles", "")),
             "active_enter_at": at("ActiveEnter"),
             "active_exit_at": at("ActiveExit"),
             "inactive_enter_at": at("InactiveEnter"),

@@ -42,6 +42,10 @@ _BY_SIGNAL = re.compile(r"code=(?:killed|dumped), status=\d+/(\w+)")
 # A line of the kernel's and one of systemd's about the same end are no further apart than these seconds.
 _SAME_END = 30.0
 
+_ENDED = re.compile(r"code=(exited|killed|dumped), status=(\d+)")
+# A process that ends within these seconds has not got over its start.
+_START_SECONDS = 20.0
+
 # systemd shows so many of the unit's ends at most.
 _MOST_EXITS = 20
 
@@ -177,6 +181,11 @@ class View:
         return self.gone or self.silent or bool(self.unserved)
 
     @property
+    def unwell(self) -> bool:
+        """Whether the service does not serve, or says that it is not well when it is asked."""
+        return self.down or self.health.get("ok") is False
+
+    @property
     def troubled(self) -> bool:
         """Whether the service does not serve, or fell within the window."""
         return self.down or self.restarted
@@ -235,6 +244,38 @@ class View:
         known = [self.part("unit").get("exited_at"), *(item["at"] for item in self.exits)]
         ends = [_clock.epoch(end) for end in known if end]
         return not at or not ends or any(abs(_clock.epoch(at) - end) <= _SAME_END for end in ends)
+
+    @property
+    def last_exit(self) -> Tuple[str, int, str]:
+        """How the main process ended last: code, status and when; "" and 0 if nothing tells.
+
+        The journal tells if the unit does not: systemd forgets an end when somebody stops or starts the unit.
+        """
+        unit = self.part("unit")
+        code, status = unit.get("exit_code"), unit.get("exit_status")
+        if code and (code != "exited" or status):
+            return str(code), int(status or 0), str(unit.get("exited_at") or "")
+        ends = [item for item in self.exits if item["at"] > self.served_at]
+        told = _ENDED.search(str(ends[-1]["text"])) if ends and (self.gone or self.restarted) else None
+        return (told.group(1), int(told.group(2)), str(ends[-1]["at"])) if told else ("", 0, "")
+
+    @property
+    def failed_starts(self) -> int:
+        """How many times in a row the service ended within seconds after its start, since it last served."""
+        starts = [item["at"] for item in self.part("journal").get("starts") or ()]
+        count = 0
+        for item in reversed(self.exits):
+            begun = max((at for at in starts if at <= item["at"]), default="")
+            short = begun and _clock.epoch(item["at"]) - _clock.epoch(begun) <= _START_SECONDS
+            if not short or item["at"] <= self.served_at:
+                break
+            count += 1
+        return count
+
+    def changed_since(self, changed_at: Optional[str]) -> bool:
+        """Whether something was changed after the service last ended, so that its next start may be another one."""
+        ends = [self.part("unit").get("exited_at"), self.last_exit[2], *(item["at"] for item in self.exits[-1:])]
+        return bool(changed_at) and str(changed_at) > max((str(end) for end in ends if end), default="9")
 
     @property
     def falls(self) -> int:

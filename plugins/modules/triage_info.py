@@ -170,6 +170,14 @@ options:
     type: list
     elements: str
     default: []
+  settings:
+    description:
+      - Variables that cannot be right, as RV(itsm_nexus.runbook.service_preflight#module:problems) lists them. Each
+        becomes a finding that names the rungs which need it.
+    type: list
+    elements: dict
+    default: []
+    version_added: 0.2.0
 """
 
 EXAMPLES = r"""
@@ -197,6 +205,7 @@ findings:
       description: >-
         V(disk_full), V(disk_read_only), V(oom_kill), V(heap_oom), V(db_corrupt), V(db_unchecked), V(start_held),
         V(config_mismatch), V(port_conflict), V(modules_broken), V(db_locked), V(migration_pending), V(tls_expired), V(hung),
+        V(unit_masked), V(unit_invalid), V(environment_missing), V(exec_failed), V(syntax_error), V(database_owner),
         V(unhandled_exception), V(killed), V(crash_loop), V(stopped), V(wal_pending) or V(unknown).
       type: str
     confidence:
@@ -248,7 +257,17 @@ findings:
           V(modules_broken): C(packages), as far as they are named, and C(reason) (V(missing), V(unloadable),
           V(invalid), V(not loaded), V(mended)).
         - "V(migration_pending): the C(pending) migrations, and C(lock_held), whether a lock was left behind."
-        - "V(unhandled_exception), V(crash_loop): C(falls) since it last served, and the text of the C(exception)."
+        - >-
+          V(unhandled_exception), V(syntax_error), V(crash_loop): C(falls) since it last served, the text of the
+          C(exception), and, but for V(crash_loop), its C(file) and C(line), V(null) if the log does not name them.
+        - "V(unit_masked), V(unit_invalid): the C(variable) that names the unit, and its C(load_state)."
+        - "V(environment_missing): the C(variable) that names it, and the C(paths) that do not exist."
+        - >-
+          V(exec_failed): the exit C(status) of systemd.exec(5), the unit's C(program), and the C(reason).
+        - >-
+          V(database_owner): the C(user) of the service, the C(files) of the database that belong to somebody else,
+          what that user may not use (C(denied)), and the C(others), other entries of the folder, or the folder itself,
+          that belong to somebody else.
         - "V(config_mismatch): C(items), each with C(what), C(configured), C(effective)."
         - >-
           V(stopped): C(by_operator), whether somebody had it stopped (V(null) where nothing tells), and C(at).
@@ -256,6 +275,10 @@ findings:
     explained_by:
       description: The cause whose consequence this one is.
       type: str
+    past:
+      description: Whether it is over by now. Such a cause comes after all that still are.
+      type: bool
+      version_added: 0.2.0
   sample:
     - cause: killed
       confidence: 0.9
@@ -270,6 +293,7 @@ findings:
       rungs_help: true
       details: {}
       explained_by: null
+      past: false
 blocks_start:
   description: Whether any finding says that nothing may be started.
   returned: always
@@ -293,8 +317,10 @@ facts:
         What systemd says. C(name), C(load_state), C(active_state), C(sub_state), C(result), C(exit_code),
         C(exit_status), C(main_pid), C(last_pid), C(restarts), C(restart), C(restart_delay), C(start_limit_burst),
         C(start_limit_interval), C(stop_timeout), C(memory_max), C(memory_high), C(memory_peak), C(tasks_max),
-        C(open_files_max), C(control_group), C(working_directory), C(file), C(user), and the instants
-        C(active_enter_at), C(active_exit_at), C(inactive_enter_at), C(started_at), C(exited_at).
+        C(open_files_max), C(control_group), C(working_directory), C(file), C(user), C(group), C(more_groups) (whether
+        it adds some), C(confined) (whether it has a root folder or a user of its own), C(needed_folder),
+        C(environment_files) (those that a start needs), C(load_error), and the instants C(active_enter_at),
+        C(active_exit_at), C(inactive_enter_at), C(started_at), C(exited_at).
       type: dict
     ports:
       description: >-
@@ -332,10 +358,14 @@ facts:
     log:
       description: >-
         The log file. C(path), C(size), C(written_at), C(lines), C(exceptions) (C(message), C(stack), C(fatal),
-        C(last), C(at)), C(signatures) by name (C(count), C(text), C(at)), C(last_success_at).
+        C(last), C(at), C(place) (C(file), C(line)), C(compiling) (Node was reading a file), C(times) the same one is
+        there, C(changed_at) when its file was changed, C(parses) whether Node can read that file now),
+        C(signatures) by name (C(count), C(text), C(at)), C(last_success_at).
       type: dict
     journal:
-      description: As C(log), and what systemd wrote there as C(exits), C(stops), C(results), C(start_limit).
+      description: >-
+        As C(log), and what systemd wrote there as C(starts), C(exits), C(control_exits), C(stops), C(results),
+        C(start_limit).
       type: dict
     certificate:
       description: >-
@@ -373,6 +403,22 @@ facts:
         C(database_path) and C(database_path_source), the C(certificate) and C(key) they name (C(path), C(source)),
         C(max_old_space_size) in MiB, C(problems).
       type: dict
+    start:
+      description: >-
+        What a start needs, as it is now. C(environment_files) (C(path), C(exists)); of a unit its C(program) with
+        C(program_fault) (why it cannot be run) and C(program_changed_at), the C(folder) it is run in with
+        C(folder_fault), C(user_fault), C(group_fault).
+      type: dict
+    ownership:
+      description: >-
+        Of the database, its -wal and -shm and their C(folder): what the C(user) of the service may not use
+        (C(denied), each with C(path), C(owner), C(group), C(mode)), which files belong to somebody else (C(foreign)),
+        what else there does (C(others)), and whether the file system is C(read_only).
+      type: dict
+    settings:
+      description: The variables of O(settings), each with C(variable), C(value), C(message).
+      type: list
+      elements: dict
     paths:
       description: >-
         What is configured against what is used. C(what) (V(database), V(log), V(working directory)), C(configured),
@@ -596,6 +642,7 @@ def main() -> None:
             "log_lines": {"type": "int", "default": 100},
             "silent": {"type": "bool", "default": False},
             "kernel_log_command": {"type": "list", "elements": "str", "default": []},
+            "settings": {"type": "list", "elements": "dict", "default": []},
         },
         supports_check_mode=True,
     )

@@ -17,7 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _finding
 from ansible_collections.itsm_nexus.runbook.plugins.modules import sqlite_check, triage_info
 
 # What parts of a triage leave to others: logs, knex, npm, X.509.
-GATHERING = ("logtext", "knex", "npm", "x509", "health")
+GATHERING = ("logtext", "knex", "npm", "x509", "health", "preflight")
 
 NODE = {
     "pid": 100,
@@ -146,6 +146,25 @@ HEALTHY = {
     "dependencies": {"ok": True, "missing": [], "unloadable": [], "invalid": [], "reasons": []},
     "migrations": {"pending": [], "lock_held": False, "lock_stale": False, "migrators": []},
     "environment": {"names": ["JWT_SECRET"], "required_missing": [], "problems": []},
+    "start": {
+        "environment_files": [{"path": "/etc/itsm/itsm.env", "exists": True}],
+        "program": "/usr/bin/node",
+        "program_fault": None,
+        "program_changed_at": "2026-01-01T00:00:00.000Z",
+        "folder": "/srv/itsm",
+        "folder_fault": None,
+        "user_fault": None,
+        "group_fault": None,
+    },
+    "ownership": {
+        "user": "itsm",
+        "folder": "/srv/itsm/backend",
+        "denied": [],
+        "foreign": [],
+        "others": [],
+        "read_only": False,
+    },
+    "settings": [],
     "paths": [
         {"what": what, "configured": "x", "effective": "x", "source": "systemd", "same": same}
         for what, same in (("database", True), ("log", None), ("working directory", True))
@@ -225,6 +244,32 @@ def exception(**values):
     return {"log": {"exceptions": [item]}}
 
 
+def syntax_error(**values):
+    return exception(
+        **{
+            "message": "SyntaxError: Unexpected token ';'",
+            "stack": ["at wrapSafe (node:internal/modules/cjs/loader:1464:18)"],
+            "place": {"file": "/srv/itsm/backend/routes.js", "line": 17},
+            "compiling": True,
+            "times": 1,
+            "changed_at": "2026-03-01T00:00:00.000Z",
+            "parses": False,
+            **values,
+        }
+    )
+
+
+def failed_starts(*ends, seconds=2, text="Main process exited, code=exited, status=1/FAILURE"):
+    """Return the facts of starts that failed: each ended so many seconds after it began, one a minute."""
+    at = [f"2026-03-02T00:{55 + number:02d}:{{}}.000Z" for number in range(len(ends) or 2)]
+    return {
+        "journal": {
+            "starts": [{"at": each.format("00"), "text": "Started itsm-system.service"} for each in at],
+            "exits": [{"at": each.format(f"{seconds:02d}"), "text": text} for each in at],
+        }
+    }
+
+
 def exits(count):
     return {"journal": {"exits": [{"at": "2026-03-02T01:00:00.000Z", "text": "Main process exited"}] * count}}
 
@@ -248,8 +293,19 @@ def holders(*found):
 
 NOW = "2026-03-02T01:00:00.000Z"
 BLIND = {"journal": {"lines": []}}
+NO_ENVIRONMENT = {"start": {"environment_files": [{"path": "/etc/itsm/itsm.env", "exists": False}]}}
+MASKED = {"unit": {"load_state": "masked"}}
+NO_PROGRAM = {"start": {"program": "/usr/bin/nodex", "program_fault": "does not exist"}}
+EXIT_203 = {"unit": {"exit_status": 203, "exited_at": "2026-03-02T01:00:00.000Z"}}
+OWNED_BY_ROOT = {
+    "ownership": {
+        "denied": [{"path": "/srv/itsm/backend/itsm.db", "owner": "root", "group": "root", "mode": "0644"}],
+        "foreign": ["/srv/itsm/backend/itsm.db"],
+    }
+}
 UNASKED = {"dependencies": {"error": "timed out"}}
 EXIT_1 = {"unit": {"exit_status": 1}}
+BY_KILL = {"unit": {"result": "signal", "exit_code": "killed", "exit_status": 9, "exited_at": NOW}}
 IN_ORDER = {"unit": {"active_state": "inactive", "result": "success", "exit_status": 0}}
 BY_TERM = {"unit": {"exit_code": "killed", "exit_status": 15}}
 STOPPING = {
@@ -488,7 +544,8 @@ CASES = [
     ),
     ("db_locked", [SILENT, holders({**WRITER, "role": "checkpointer"})], "process 7"),
     ("db_locked", [GONE, exception(), signature("db_locked", "SQLITE_BUSY"), holders(WRITER)], "process 7"),
-    ("db_locked", [SILENT, signature("db_locked", "SQLITE_BUSY"), holders({**NODE, "role": "writer"})], "no other"),
+    # The lock is the service's own.
+    ("hung", [SILENT, signature("db_locked", "SQLITE_BUSY"), holders({**NODE, "role": "writer"})], "does not answer"),
     ("db_locked", [SILENT, STALE_WRITER], "process 90"),
     ("db_locked", [holders({**WRITER, "blocks_for": 0.5})], "Writes wait: process 7"),
     ("db_locked", [GONE, problem("locked")], "is locked"),
@@ -514,10 +571,14 @@ CASES = [
         "cannot be loaded: better-sqlite3",
     ),
     ("modules_broken", [GONE, NATIVE, exception(), {"dependencies": None}], "better-sqlite3"),
-    ("modules_broken", [GONE, MISSING_EXPRESS, exception()], "in order now"),
+    (
+        "modules_broken",
+        [GONE, MISSING_EXPRESS, exception(message="Error: Cannot find module 'express'")],
+        "in order now",
+    ),
     ("migration_pending", [GONE, LOCKED, exception(), {"migrations": None}], "lock is still set"),
     ("migration_pending", [GONE, LOCKED, exception(), HELD], "lock is still set"),
-    ("migration_pending", [GONE, LOCKED, exception()], "it is free now"),
+    ("migration_pending", [GONE, LOCKED, exception(message="MigrationLocked: locked")], "it is free now"),
     ("migration_pending", [GONE, HELD], "lock is still set"),
     (
         "migration_pending",
@@ -559,20 +620,78 @@ CASES = [
         "JWT_SECRET not set",
     ),
     ("config_mismatch", [GONE, EXIT_1, MISSING_SECRET], "JWT_SECRET and MAIL_PASSWORD not set"),
-    ("config_mismatch", [GONE, {"node": {"path": None}}, {"unit": {"exit_status": 203}}], "not found"),
-    ("config_mismatch", [GONE, PROCESS, {"node": {"path": None}}], "not found"),
-    ("config_mismatch", [GONE, {"unit": {"exit_status": 200}}], "working directory cannot be entered"),
-    ("config_mismatch", [GONE, EXIT_1, NATIVE, OLD_NODE, exception()], "Node v18.1.0"),
+    ("environment_missing", [GONE, NO_ENVIRONMENT], "/etc/itsm/itsm.env does not exist"),
+    ("environment_missing", [GONE, NO_ENVIRONMENT, {"unit": {"result": "resources"}}], "no start succeeds"),
+    ("environment_missing", [GONE, PROCESS, NO_ENVIRONMENT], "/etc/itsm/itsm.env does not exist"),
+    ("environment_missing", [NO_ENVIRONMENT, refused(503)], "/etc/itsm/itsm.env does not exist"),
+    ("unit_masked", [GONE, MASKED], "itsm-system is masked"),
+    ("unit_masked", [GONE, IN_ORDER, STOPPING, MASKED], "itsm-system is masked"),
     (
-        "config_mismatch",
+        "unit_invalid",
+        [GONE, {"unit": {"load_state": "bad-setting", "load_error": "it has no ExecStart"}}],
+        "cannot load",
+    ),
+    ("unit_invalid", [GONE, {"unit": {"load_state": "error"}}], "(error)"),
+    ("exec_failed", [GONE, NO_PROGRAM], "(203/EXEC): /usr/bin/nodex does not exist"),
+    ("exec_failed", [GONE, NO_PROGRAM, EXIT_203], "(203/EXEC): /usr/bin/nodex does not exist"),
+    ("exec_failed", [GONE, EXIT_203, {"node": {"path": None}}], "(203/EXEC): its program cannot be run"),
+    ("exec_failed", [GONE, {"start": {"folder_fault": "is not a folder"}}], "(200/CHDIR): /srv/itsm is not a folder"),
+    ("exec_failed", [GONE, {"start": {"user_fault": "there is no user itsm"}}], "(217/USER): there is no user itsm"),
+    ("exec_failed", [GONE, {"start": {"group_fault": "there is no group itsm"}}], "(216/GROUP): there is no group"),
+    ("exec_failed", [GONE, {"unit": {"exit_status": 200}}], "working directory cannot be entered"),
+    # systemd forgot the end when somebody stopped it; the journal did not.
+    (
+        "exec_failed",
+        [GONE, {"unit": {"exit_code": None}}, failed_starts(text="code=exited, status=203/EXEC")],
+        "(203/EXEC)",
+    ),
+    # The program of ExecStartPre= fails first.
+    (
+        "exec_failed",
         [
             GONE,
-            EXIT_1,
-            exception(message="SqliteError: SQLITE_READONLY: attempt to write a readonly database"),
-            problem("ownership", level="warning"),
+            {"unit": {"exit_code": None}},
+            {
+                "journal": {
+                    "control_exits": [{"at": NOW, "text": "Control process exited, code=exited, status=226/NAMESPACE"}]
+                }
+            },
         ],
-        "It is ownership",
+        "(226/NAMESPACE)",
     ),
+    (
+        "exec_failed",
+        [GONE, EXIT_203, {"start": {"program_changed_at": "2026-03-02T01:01:00.000Z"}}],
+        "was replaced since",
+    ),
+    ("syntax_error", [GONE, EXIT_1, syntax_error()], "Node cannot read /srv/itsm/backend/routes.js:17: SyntaxError"),
+    (
+        "syntax_error",
+        [GONE, EXIT_1, {"unit": {"exited_at": NOW}}, syntax_error(parses=True, changed_at="2026-03-02T01:01:00.000Z")],
+        "the file was changed since",
+    ),
+    ("database_owner", [GONE, OWNED_BY_ROOT], "User itsm may not write /srv/itsm/backend/itsm.db: it belongs to root"),
+    ("database_owner", [GONE, BY_KILL, OWNED_BY_ROOT], "belongs to root, mode 0644"),
+    (
+        "database_owner",
+        [GONE, EXIT_1, exception(message="SqliteError: SQLITE_READONLY: attempt to write"), OWNED_BY_ROOT],
+        "belongs to root",
+    ),
+    (
+        "unhandled_exception",
+        [GONE, EXIT_1, exception(place={"file": "/srv/itsm/a.js", "line": 3})],
+        "ended the service at /srv/itsm/a.js:3: Error: boom",
+    ),
+    *(
+        (
+            "config_mismatch",
+            [GONE, {"settings": [{"variable": name, "value": "x", "message": f"{name} is 'x': must be"}]}],
+            f"{name}: is 'x'",
+        )
+        for name in ("nexus_db_path", "nexus_user", "nexus_log_file", "nexus_https_port", "nexus_command")
+    ),
+    ("config_mismatch", [GONE, PROCESS, {"node": {"path": None}}], "not found"),
+    ("config_mismatch", [GONE, EXIT_1, NATIVE, OLD_NODE, exception()], "Node v18.1.0"),
     ("config_mismatch", [ELSEWHERE], "6443 and 8080 configured, the service runs and listens on 26443"),
     ("config_mismatch", [HTTPS_ELSEWHERE], " 6443 configured, the service runs and listens on 26443"),
     *(
@@ -740,6 +859,13 @@ def test_every_fact_that_a_rule_reads_is_gathered(read_by_rules):
         [problem("changing")],
         [problem("locked"), holders({**NODE, "role": "writer"})],
         [problem("ownership", level="warning")],
+        [OWNED_BY_ROOT],
+        [NO_ENVIRONMENT],
+        [NO_PROGRAM],
+        [MASKED],
+        [syntax_error()],
+        [failed_starts()],
+        [{"settings": [{"variable": "nexus_log_file", "value": "x", "message": "nexus_log_file is 'x': must be"}]}],
         [holders(WRITER)],
         [{"disk": [{**ROOM, "use": "application", "mount": "/image", "available": 0, "read_only": True}]}],
         [{"database": {"problems": [{"code": "unreadable", "message": "Cannot read x: Permission denied"}]}}],
@@ -799,13 +925,13 @@ def test_a_cause_comes_before_what_it_explains():
 
 def test_a_surer_consequence_does_not_come_before_its_cause():
     # The loop is plain to see; why is only in the log.
-    found = evaluate(GONE, exits(5), signature("db_locked", "SQLITE_BUSY"), exception())
+    busy = exception(message="SqliteError: SQLITE_BUSY: database is locked")
+    found = evaluate(GONE, exits(5), signature("db_locked", "SQLITE_BUSY"), busy)
     assert [item.cause for item in found] == ["db_locked", "unhandled_exception", "crash_loop"]
     assert found[0].confidence < found[2].confidence
 
 
 # How it ended is a fact. What its log holds besides, some of it put there by whoever asks it for something, is words.
-BY_KILL = {"unit": {"result": "signal", "exit_code": "killed", "exit_status": 9, "exited_at": NOW}}
 BY_OPERATOR = [GONE, IN_ORDER, BY_TERM, STOPPING, exits(1)]
 RESTARTED_BY_KILL = [
     {"unit": {"restarts": 1, "started_at": "2026-03-02T01:02:00.000Z"}},
@@ -1177,7 +1303,58 @@ OWN_PORT = {
         ([refused(404)], ALL),
         ([GONE, {"service": {"app_dir_exists": False}}], ALL),
         ([GONE, {"unit": {"load_state": "not-found"}}], ALL),
-        ([GONE, {"unit": {"exit_status": 200}}], []),
+        # The exit code is of the last start: one more shows if it still is so, and more than that does not help.
+        ([GONE, {"unit": {"exit_status": 200}}], [STANDARD, CLEAN]),
+        ([GONE, EXIT_203], [STANDARD, CLEAN]),
+        ([GONE, failed_starts(text="code=exited, status=203/EXEC")], ALL),
+        ([GONE, failed_starts(1, text="code=exited, status=203/EXEC")], [STANDARD, CLEAN]),
+        ([GONE, EXIT_203, {"start": {"program_changed_at": "2026-03-02T01:01:00.000Z"}}], []),
+        ([GONE, NO_PROGRAM], ALL),
+        ([SILENT, NO_PROGRAM], ALL),
+        ([GONE, NO_ENVIRONMENT], ALL),
+        ([GONE, {"start": {"environment_files": [{"path": "/etc/itsm/itsm.env", "exists": None}]}}], []),
+        ([GONE, MASKED], ALL),
+        ([refused(503), MASKED], ALL),
+        ([GONE, {"unit": {"load_state": "bad-setting"}}], ALL),
+        ([GONE, OWNED_BY_ROOT], ALL),
+        ([GONE, OWNED_BY_ROOT, {"ownership": {"read_only": True}}], []),
+        # What Node itself cannot read now, no start can; what it may read now, one can show.
+        ([GONE, EXIT_1, syntax_error()], ALL),
+        ([GONE, EXIT_1, syntax_error(parses=None)], []),
+        ([GONE, EXIT_1, syntax_error(parses=None, times=2), failed_starts()], ALL),
+        ([GONE, EXIT_1, syntax_error(parses=None, times=2), failed_starts(seconds=40)], []),
+        ([GONE, EXIT_1, syntax_error(parses=None, times=2, changed_at=NOW), failed_starts()], []),
+        ([GONE, EXIT_1, syntax_error(place={"file": "/srv/itsm/node_modules/a/b.js", "line": 1})], [RESTART, STANDARD]),
+        # The same exception at start after start.
+        ([GONE, EXIT_1, exception(times=2), failed_starts()], ALL),
+        ([GONE, EXIT_1, exception(times=1), failed_starts()], []),
+        ([GONE, EXIT_1, exception(times=2), failed_starts(1)], []),
+        ([GONE, EXIT_1, exception(times=2), failed_starts(seconds=40)], []),
+        ([GONE, EXIT_1, exception(times=2, changed_at="2026-03-02T00:59:00.000Z"), failed_starts()], []),
+        ([GONE, EXIT_1, exception(times=2), failed_starts(), {"log": {"last_success_at": NOW}}], []),
+        ([GONE, EXIT_1, exception(times=2), failed_starts(), UNASKED], [RESTART, STANDARD]),
+        ([GONE, EXIT_1, exception(times=2), failed_starts(), PENDING], [RESTART, STANDARD]),
+        ([GONE, EXIT_1, exception(times=2, message="Error: connect ECONNREFUSED 10.0.0.1:389"), failed_starts()], []),
+        # What a setting is needed for.
+        *(
+            (
+                [GONE, *more, {"settings": [{"variable": name, "value": "x", "message": f"{name} is 'x': must be"}]}],
+                useless,
+            )
+            for name, useless, more in (
+                ("nexus_db_path", ALL, []),
+                ("nexus_app_dir", ALL, []),
+                ("nexus_log_file", [], []),
+                ("nexus_log_file", ALL, [PROCESS]),
+                ("nexus_user", [STANDARD, CLEAN], []),
+                ("nexus_user", ALL, [{"start": {"user_fault": "there is no user x"}}]),
+                ("nexus_user", ALL, [PROCESS]),
+                ("nexus_environment_file", [STANDARD, CLEAN], []),
+                ("nexus_db_path_variable", [], []),
+                ("nexus_https_port", [], []),
+                ("nexus_https_port", ALL, [{"service": {"https_port": 0, "http_port": 0}}]),
+            )
+        ),
         ([GONE, {"node": {"path": None}}], []),
         ([GONE, PROCESS, {"node": {"path": None}}], ALL),
         ([GONE, OTHER_DATABASE], []),
@@ -1189,7 +1366,16 @@ OWN_PORT = {
         ([GONE, EXIT_1, exception(), exits(2)], []),
         ([GONE, EXIT_1, exits(3)], [RESTART]),
         # But not since the cause went away.
-        ([GONE, EXIT_1, exception(), exits(3), signature("port_taken", "EADDRINUSE")], []),
+        (
+            [
+                GONE,
+                EXIT_1,
+                exception(message="Error: listen EADDRINUSE"),
+                exits(3),
+                signature("port_taken", "EADDRINUSE"),
+            ],
+            [],
+        ),
         ([SILENT], []),
         ([GONE, IN_ORDER], []),
         ([GONE, {"unit": {"result": "signal", "exit_code": "killed", "exit_status": 9}}], []),
@@ -1439,7 +1625,12 @@ def test_details_of_the_rest():
     # One that runs is left alone.
     running = {"migrations": {"migrators": [{"pid": 9, "command": "knex"}]}}
     assert details("migration_pending", GONE, HELD, PENDING, running) == {"pending": [], "lock_held": False}
-    assert details("unhandled_exception", GONE, exception(), exits(2)) == {"falls": 2, "exception": "Error: boom"}
+    assert details("unhandled_exception", GONE, exception(), exits(2)) == {
+        "falls": 2,
+        "exception": "Error: boom",
+        "file": None,
+        "line": None,
+    }
     assert details("crash_loop", GONE, exception(), exits(3)) == {"falls": 3, "exception": "Error: boom"}
     assert details("config_mismatch", OTHER_DATABASE) == {
         "items": [{"what": "database", "configured": "/srv/itsm/backend/itsm.db", "effective": "/srv/other.db"}]
@@ -1465,3 +1656,61 @@ def test_pressure_tells_why_it_hangs():
     pressure = {"io": {"some": {"avg10": 99.0}, "full": {"avg10": 80.5}}, "cpu": None, "memory": {"full": {"avg10": 1}}}
     said = [item["text"] for item in evaluate(SILENT, {"memory": {"pressure": pressure}})[0].evidence]
     assert [text for text in said if "waited for" in text] == ["everything waited for io 80.5 % of the time"]
+
+
+# Each cause that is over by now, with the words it is known by, and what still is.
+PAST = {
+    "disk_full": [signature("disk_full", "ENOSPC: no space left on device")],
+    "port_conflict": [signature("port_taken", "listen EADDRINUSE :::6443")],
+    "db_locked": [signature("db_locked", "SQLITE_BUSY: database is locked")],
+    "modules_broken": [MISSING_EXPRESS],
+    "migration_pending": [LOCKED],
+    "exec_failed": [EXIT_203, {"start": {"program_changed_at": "2026-03-02T01:01:00.000Z"}}],
+    "syntax_error": [
+        {"unit": {"exited_at": NOW}},
+        {"journal": syntax_error(parses=True, changed_at="2026-03-02T01:01:00.000Z")["log"]},
+    ],
+}
+PRESENT = {
+    "killed": [BY_KILL],
+    "unhandled_exception": [EXIT_1, exception()],
+    "database_owner": [OWNED_BY_ROOT],
+    "environment_missing": [NO_ENVIRONMENT],
+    "unit_masked": [MASKED],
+    "tls_expired": [{"certificate": WRONG_KEY}, {"journal": signature("tls", "key values mismatch")["log"]}],
+    "config_mismatch": [{"service": {"app_dir_exists": False}}],
+}
+
+
+@pytest.mark.parametrize("past", PAST)
+@pytest.mark.parametrize("present", PRESENT)
+def test_what_is_over_ranks_below_what_still_is(past, present):
+    found = evaluate(GONE, *PAST[past], *PRESENT[present])
+    order = [item.cause for item in found if item.confidence >= 0.5]
+    assert order[0] == present
+    # Words of one line that says what ended it need not survive the facts that refute them.
+    assert past not in order or {item.cause: item.past for item in found}[past]
+    assert {item.cause: item.past for item in found}[present] is False
+
+
+@pytest.mark.parametrize("past", PAST)
+def test_what_is_over_is_reported_as_such(past):
+    assert [item.past for item in evaluate(GONE, *PAST[past]) if item.cause == past] == [True]
+
+
+def test_what_is_over_explains_an_error_that_names_it_and_no_other():
+    for message, explained in (("Error: listen EADDRINUSE :::6443", "port_conflict"), ("Error: boom", None)):
+        found = evaluate(GONE, EXIT_1, exits(3), *PAST["port_conflict"], exception(message=message))
+        assert {item.cause: item.explained_by for item in found}["unhandled_exception"] == explained
+        assert (found[0].cause == "port_conflict") == bool(explained)
+
+
+def test_a_missing_environment_file_is_no_mismatch_of_its_own():
+    told = [
+        {"variable": "nexus_environment_file", "value": "/etc/itsm/itsm.env", "message": "nexus_environment_file is"}
+    ]
+    problems = ["Cannot read the environment file /etc/itsm/itsm.env: No such file or directory"]
+    found = evaluate(GONE, NO_ENVIRONMENT, {"settings": told, "environment": {"problems": problems}})
+    assert found[0].cause == "environment_missing"
+    assert "nexus_environment_file" in [item["source"] for item in found[0].evidence]
+    assert [item.explained_by for item in found if item.cause == "config_mismatch"] in ([], ["environment_missing"])

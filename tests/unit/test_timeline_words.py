@@ -15,7 +15,7 @@ import string
 import pytest
 import yaml
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _findings
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _findings, _findings_start
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import model, prose, reach, whitelist, words
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -112,11 +112,16 @@ def written(node):
 
 
 def findings():
-    """Yield every summary, remedy and prevention that stands in M(_findings)."""
+    """Yield every summary, remedy and prevention that stands in M(_findings) and M(_findings_start)."""
     names = {"summary", "remedy", "prevention"}
-    for node in ast.walk(ast.parse(pathlib.Path(_findings.__file__).read_text(encoding="utf-8"))):
+    sources = [pathlib.Path(module.__file__).read_text(encoding="utf-8") for module in (_findings, _findings_start)]
+    for node in (node for source in sources for node in ast.walk(ast.parse(source))):
         if isinstance(node, ast.keyword) and node.arg in names:
             yield from written(node.value)
+        elif isinstance(node, ast.Dict):
+            for key, value in zip(node.keys, node.values):
+                if isinstance(key, ast.Constant) and key.value in names:
+                    yield from written(value)
         elif isinstance(node, ast.Assign):
             target, value = node.targets[0], node.value
             several = isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple)
@@ -153,6 +158,7 @@ def test_japanese_has_words_for_everything_that_a_finding_says():
     told = set(findings())
     assert len(told) > 100 and not set(COMPOSED) - told
     told |= {*_findings._UNSOUND.values(), *_findings._TLS_REASONS.values()}
+    told |= {reason for _step, reason in _findings_start._STEPS.values()}
     every = {text for each in told for text in COMPOSED.get(each, [each])}
     assert not {text for text in every if JA.translated(text) is None}
 
