@@ -94,7 +94,6 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _hold, _incident, _lease, _plain, _starter
 
-
 _EMPTY_REASON = "reason is empty: it must say why the service is held or released"
 
 

@@ -204,9 +204,9 @@ findings:
     cause:
       description: >-
         V(disk_full), V(disk_read_only), V(oom_kill), V(heap_oom), V(db_corrupt), V(db_unchecked), V(start_held),
-        V(config_mismatch), V(port_conflict), V(modules_broken), V(db_locked), V(migration_pending), V(tls_expired), V(hung),
-        V(unit_masked), V(unit_invalid), V(environment_missing), V(exec_failed), V(syntax_error), V(database_owner),
-        V(unhandled_exception), V(killed), V(crash_loop), V(stopped), V(wal_pending) or V(unknown).
+        V(config_mismatch), V(port_conflict), V(modules_broken), V(db_locked), V(migration_pending), V(tls_expired),
+        V(hung), V(unit_masked), V(unit_invalid), V(environment_missing), V(exec_failed), V(syntax_error),
+        V(database_owner), V(unhandled_exception), V(killed), V(crash_loop), V(stopped), V(wal_pending) or V(unknown).
       type: str
     confidence:
       description: From 0 to 1. From 0.5 on it is a likely cause, below that it is worth a note.
@@ -427,7 +427,8 @@ facts:
       elements: dict
     hold:
       description: >-
-        C(held) (the hold in force: C(incident), C(cause), C(reason), C(at)), C(kept_by) (what keeps it in force), C(rows_missing), C(rows_collapsed).
+        C(held) (the hold in force: C(incident), C(cause), C(reason), C(at)), C(kept_by) (what keeps it in force),
+        C(rows_missing), C(rows_collapsed).
       type: dict
     cores:
       description: Core dumps of the window. C(path), C(size), C(at), C(pid), C(signal), C(exe), C(source).
