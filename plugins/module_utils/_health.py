@@ -343,16 +343,20 @@ def probe(targets: Sequence[Target], *, timeout: float, ok_statuses: Sequence[st
 
 
 def log_in(login: Login, *, timeout: float) -> Dict[str, Any]:
-    """Try the log-in; what the service answers, a token, is thrown away."""
+    """Try the log-in; what the service answers, a token, is thrown away.
+
+    Rate limiting is no failure of the service, but it says nothing of the password: C(checked) is false then.
+    """
     body = json.dumps({"username": login.username, "password": login.password}).encode()
     request = _Request(login.target, timeout=timeout, body=body).result()
     error = request.error
-    good = request.status is not None and (200 <= request.status < 300 or request.status == _TOO_MANY_REQUESTS)
+    limited = request.status == _TOO_MANY_REQUESTS
+    good = request.status is not None and (200 <= request.status < 300 or limited)
     if error is None and not good:
         error = f"answered {request.status}"
-    elif request.status == _TOO_MANY_REQUESTS:
+    elif limited:
         error = "rate limited (429): the service lives, the password was not tried"
-    return {"ok": good, "status": request.status, "error": error}
+    return {"ok": good, "checked": request.status is not None and not limited, "status": request.status, "error": error}
 
 
 # The process

@@ -27,9 +27,9 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _files, _lease, _maintenance
 
-# Outcomes that leave the incident open, for the next run to continue: the service does not serve, or its data is in
-# doubt.
-UNFINISHED = ("not_recovered", "data_in_doubt")
+# Outcomes that leave the incident open, for the next run to continue: the service does not serve, lets
+# nobody log in, or its data are in doubt.
+UNFINISHED = ("not_recovered", "data_in_doubt", "login_failed")
 
 # What is known of the data of an incident: nobody may close it while its data are in doubt.
 IN_DOUBT, SOUND, ACCEPTED = "in_doubt", "sound", "accepted"
@@ -85,6 +85,7 @@ _KINDS_WITHIN: Dict[str, Dict[str, Tuple[type, ...]]] = {
         "held": (bool, type(None)),
         "halted": (bool, type(None)),
         "fell": (bool, type(None)),
+        "serves": (bool, type(None)),
         "started": (bool, type(None)),
         "reason": (str, type(None)),
         "seconds": (*_NUMBER, type(None)),
@@ -476,7 +477,10 @@ def _as_typed(attempt: Mapping[str, Any]) -> Dict[str, Any]:
         except (TypeError, ValueError):
             return None
 
-    kinds: Dict[str, Callable[[Any], Any]] = {**dict.fromkeys(("held", "halted", "fell"), truth), "seconds": number}
+    kinds: Dict[str, Callable[[Any], Any]] = {
+        **dict.fromkeys(("held", "halted", "fell", "serves"), truth),
+        "seconds": number,
+    }
     return {**attempt, **{name: kinds[name](attempt[name]) for name in kinds if name in attempt}}
 
 

@@ -396,10 +396,12 @@ duration:
   type: float
   sample: 0.021
 login:
-  description: What became of the log-in, V(null) where none was tried.
+  description:
+    - The result of the log-in, V(null) if none was tried. RV(login.ok) is also V(true) if the service answered 429
+      (rate limit); RV(login.checked) is V(false) then, because the password was not tried.
   returned: success
   type: dict
-  sample: {"ok": true, "status": 200, "error": null}
+  sample: {"ok": true, "checked": true, "status": 200, "error": null}
 """
 
 import dataclasses

@@ -37,8 +37,8 @@ options:
       - V(open) opens an incident, or goes on with the open one, and takes the lease.
       - V(attempt) records what was tried and learnt and who was told, and renews the lease. When the incident is closed
         already, only O(told) can still be recorded, by one of its runs.
-      - V(closed) records the rest and frees the lease. With O(outcome=not_recovered) or O(outcome=data_in_doubt) the
-        incident itself stays open, and the next run continues it.
+      - V(closed) records the rest and frees the lease. With O(outcome=not_recovered), O(outcome=data_in_doubt) or
+        O(outcome=login_failed) the incident itself stays open, and the next run continues it.
       - V(closed) without O(run) is for a service that was found healthy. The incident that is still open, because a
         person mended it, is closed with RV(outcome) V(mended_by_hand), unless a run is at work on it.
       - V(mended) is V(closed) in two steps, for those who have to be told of the end. It names the run, which then has
@@ -163,6 +163,11 @@ options:
         type: bool
         default: false
         version_added: 0.2.0
+      serves:
+        description: Whether the service answered afterwards and only the login check failed.
+        type: bool
+        default: false
+        version_added: 0.2.0
       reason:
         description: Why it did not hold.
         type: str
@@ -185,7 +190,7 @@ options:
   outcome:
     description: What it came to.
     type: str
-    choices: [recovered, recovered_by_systemd, not_recovered, warning, data_in_doubt]
+    choices: [recovered, recovered_by_systemd, not_recovered, warning, data_in_doubt, login_failed]
   unit:
     description:
       - The service's unit under systemd, for O(state=open). If systemd is about to restart it by itself, the restart is
@@ -458,6 +463,7 @@ UPDATE = {
             "held": {"type": "bool"},
             "halted": {"type": "bool", "default": False},
             "fell": {"type": "bool", "default": False},
+            "serves": {"type": "bool", "default": False},
             "reason": {"type": "str", "default": ""},
             "seconds": {"type": "float"},
         },
@@ -467,7 +473,7 @@ UPDATE = {
     "serving_since": {"type": "str"},
     "outcome": {
         "type": "str",
-        "choices": ["recovered", "recovered_by_systemd", "not_recovered", "warning", "data_in_doubt"],
+        "choices": ["recovered", "recovered_by_systemd", "not_recovered", "warning", "data_in_doubt", "login_failed"],
     },
     "told": {
         "type": "list",

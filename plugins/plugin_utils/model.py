@@ -28,7 +28,8 @@ CHANGE, FAILURE, DECISION, DETAIL = "change", "failure", "decision", "detail"
 BACK = ("recovered", "recovered_by_systemd", "mended_by_hand")
 # The service answers, but its database is not known to be sound.
 IN_DOUBT = "data_in_doubt"
-OUTCOMES = (*BACK, IN_DOUBT, "not_recovered", "warning", "healthy", "would_recover", "unreachable", "unfinished")
+OUTCOMES = (*BACK, IN_DOUBT, "login_failed", "not_recovered", "warning", "healthy", "would_recover")
+OUTCOMES += ("unreachable", "unfinished")
 
 
 def _says(doc: str) -> Any:
@@ -60,6 +61,7 @@ class Rung:
     rung: str = _says("Its role.")
     held: Optional[bool] = _says("Whether the service stayed up; null where nothing says so.")
     halted: Optional[bool] = _says("Whether it ended the climb.")
+    serves: Optional[bool] = _says("Whether the service answered afterwards and only the login check failed.")
     reason: Optional[str] = _says("Why it did not hold.")
     started_at: Optional[str] = _says("When it was begun.")
     seconds: Optional[float] = _says("How long it took, its verification included.")
@@ -167,7 +169,7 @@ class Incident:
     data_loss: str = _says("none, suspected, known or unknown.")
     rows_before: Dict[str, float] = _says("Rows by table before anything was touched.")
     rows_after: Dict[str, float] = _says("Rows by table afterwards.")
-    login: Optional[str] = _says("checked, failed, no_password or no_answer; null where nothing was verified.")
+    login: Optional[str] = _says("checked, failed, rate_limited, no_password or no_answer; null if not verified.")
     login_error: Optional[str] = _says("Why the login failed.")
     backup_file: Optional[str] = _says("Backup of the database on the host.")
     database_kept: Optional[str] = _says("The damaged database on the host.")

@@ -323,7 +323,7 @@ def kept(words: Words, incident: model.Incident) -> List[Tuple[str, str]]:
 
 def login(words: Words, state: Optional[str], error: Optional[str]) -> str:
     """Return what became of the login of the last verification, empty where none was made; see timeline.login."""
-    if state not in ("checked", "no_password", "no_answer", "failed"):
+    if state not in ("checked", "rate_limited", "no_password", "no_answer", "failed"):
         return ""
     told = words.say(f"login.{state}")
     return words.say("label", name=told, text=words.said(error)) if error else told
@@ -351,6 +351,8 @@ def held(words: Words, rung: model.Rung) -> str:
     """Return what became of a rung in one or two words."""
     if rung.held:
         return words.say("held.held")
+    if rung.serves:
+        return words.say("held.serves")
     if rung.halted:
         return words.say("held.halted")
     return words.say("held.not" if rung.held is False else "held.unknown")
@@ -380,6 +382,8 @@ def next_step(words: Words, incident: model.Incident) -> str:
     """Return what a person is to do next: what the playbook says, or the same in a language it does not speak."""
     if incident.outcome == "unfinished":
         return words.name("next", "unfinished")
+    if incident.outcome == "login_failed" and incident.data_loss != "suspected":
+        return words.name("next", "login_failed")
     if not incident.next_step:
         return ""
     state = incident.outcome
@@ -412,6 +416,8 @@ def measures(words: Words, incident: model.Incident) -> List[Measure]:
 
 def _open_ends(incident: model.Incident) -> Tuple[str, ...]:
     """Return what has not come to pass yet, where it is known that it has not."""
+    if incident.outcome == "login_failed":
+        return ("resolve",)
     return ("mitigate", "resolve") if incident.outcome in ("not_recovered", "unreachable") else ()
 
 

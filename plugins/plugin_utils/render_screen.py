@@ -33,7 +33,7 @@ _Field = Tuple[str, Union[str, List[str]]]
 
 _TONES: Mapping[str, str] = {
     **dict.fromkeys((*model.BACK, "healthy"), GOOD),
-    **dict.fromkeys(("warning", "would_recover"), ATTENTION),
+    **dict.fromkeys(("warning", "would_recover", "login_failed"), ATTENTION),
 }
 
 
@@ -129,6 +129,11 @@ def without_incident(words: Words, host: str, events: Sequence[timeline.Event]) 
     touched = words.say("screen.changed", what=words.listed(changed)) if changed else words.say("screen.unchanged")
     looks = [each.data for each in steps if prose_steps.probed(each)]
     if any(each.weight == model.FAILURE for each in steps):
+        state, error = timeline.login(events)
+        failures = [each for each in steps if each.weight == model.FAILURE]
+        worse = any(map(prose_steps.broken, failures)) or any(map(_unsound, steps))
+        if state == "failed" and not worse and looks[-1]["healthy"]:
+            return ATTENTION, _login_failed(words, host, prose.login(words, state, error), touched=touched)
         return _stopped(words, host, steps, touched=touched)
     if looks and looks[-1]["healthy"]:
         left = [each.data for each in steps if timeline.is_left(each.data, each.status)]
@@ -196,9 +201,20 @@ def _stopped(words: Words, host: str, steps: Sequence[model.Step], *, touched: s
         seen = prose_steps.seen(words, looks[-1])
         head = words.say(_down(looks[-1]), host=host, seen=seen, touched=touched)
         return BAD, [head, *_aligned(words, [("next", words.say("screen.triage_it"))])]
-    unsound = [each for each in steps if prose_steps.checked(each) and each.data.get("healthy") is False]
+    unsound = [each for each in steps if _unsound(each)]
     why = problems[0] if problems else prose_steps.happened(words, (_reasons(steps) or unsound or [last])[-1])
     return BAD, [words.say("screen.stopped", host=host, why=why, touched=touched)]
+
+
+def _login_failed(words: Words, host: str, login: str, *, touched: str) -> List[str]:
+    """Return the lines of a run that found a service which answers and lets nobody log in."""
+    head = words.say("screen.login_failed", host=host, login=login, touched=touched)
+    return [head, *_aligned(words, [("next", words.say("screen.check_login"))])]
+
+
+def _unsound(step: model.Step) -> bool:
+    """Say whether a step is a check that found the database not sound."""
+    return prose_steps.checked(step) and step.data.get("healthy") is False
 
 
 def _kept_out(words: Words, host: str, other: Mapping[str, Any], *, touched: str) -> List[str]:

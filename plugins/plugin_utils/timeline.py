@@ -147,7 +147,7 @@ def login(events: Sequence[Event]) -> Tuple[Optional[str], Optional[str]]:
     if tried is None:
         return "no_password" if any(probe.get("healthy") for probe in probes) else "no_answer", None
     if tried.get("ok"):
-        return "checked", None
+        return "rate_limited" if tried.get("checked") is False else "checked", None
     return "failed", _first(tried.get("error"), tried.get("status") and f"status {tried['status']}")
 
 
@@ -256,7 +256,7 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
         timezone=_last_of(outcomes, "timezone"),
         reason=_first(*(each.get("reason") for each in outcomes)),
         ticket=_last_of(outcomes, "ticket"),
-        outcome=verdict.get("outcome") or _derived_outcome(runs[-1], probes, tried),
+        outcome=verdict.get("outcome") or _derived_outcome(runs[-1], probes, tried, login_failed=logged_in == "failed"),
         source="verdict" if verdict else "events",
         severity=_first(verdict.get("severity"), *(probe.get("severity") for probe in failing)),
         cause=_first(verdict.get("cause"), first.get("cause")),
@@ -339,13 +339,21 @@ def _impact(outcomes: Sequence[Mapping[str, Any]]) -> Impact:
     return Impact(**{field.name: told.get(field.name) for field in dataclasses.fields(Impact)})
 
 
-def _derived_outcome(last_run: Sequence[Event], probes: Sequence[Mapping[str, Any]], tried: Sequence[Rung]) -> str:
+def _derived_outcome(
+    last_run: Sequence[Event],
+    probes: Sequence[Mapping[str, Any]],
+    tried: Sequence[Rung],
+    *,
+    login_failed: bool,
+) -> str:
     if not any(event["kind"] == "stats" for event in last_run):
         return "unfinished"
     if not probes:
         return "unfinished"
     if not probes[-1].get("healthy"):
         return "not_recovered" if tried else "warning" if probes[-1].get("severity") == "warning" else "not_recovered"
+    if login_failed:
+        return "login_failed"
     return "recovered" if tried else "healthy"
 
 
@@ -359,6 +367,7 @@ def _rungs(run: Sequence[Event]) -> List[Rung]:
                 rung=str(each.get("rung") or ""),
                 held=each.get("held"),
                 halted=each.get("halted"),
+                serves=each.get("serves"),
                 reason=each.get("reason"),
                 started_at=each.get("started_at"),
                 seconds=each.get("seconds"),
@@ -375,7 +384,16 @@ def _rungs(run: Sequence[Event]) -> List[Rung]:
         if role in RUNGS and (not tried or tried[-1].rung != role):
             begun = str(event.get("start") or event["at"])
             tried.append(
-                Rung(rung=role, held=None, halted=None, reason=None, started_at=begun, seconds=None, run=identity)
+                Rung(
+                    rung=role,
+                    held=None,
+                    halted=None,
+                    serves=None,
+                    reason=None,
+                    started_at=begun,
+                    seconds=None,
+                    run=identity,
+                )
             )
             healthy = None
         if not tried or role not in (*RUNGS, *_LOOKS):

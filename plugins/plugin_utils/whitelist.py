@@ -87,7 +87,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
         "first_healthy_at": TEXT,
         "attempts": NUMBER,
         "duration": NUMBER,
-        "login": {"ok": FLAG, "status": (NUMBER, TEXT), "error": TEXT},
+        "login": {"ok": FLAG, "checked": FLAG, "status": (NUMBER, TEXT), "error": TEXT},
         "preflight": _PREFLIGHT,
     },
     "triage_info": {
@@ -252,7 +252,7 @@ SUMMARY: Mapping[str, Any] = {
     ended: Each(TEXT, limit=10_000)
     for ended in (
         *("healthy", "recovered", "recovered_by_systemd", "would_recover", "warning", "critical", "emergency"),
-        *("data_in_doubt", "not_recovered", "unreachable", "stopped"),
+        *("data_in_doubt", "login_failed", "not_recovered", "unreachable", "stopped"),
     )
 }
 
@@ -272,7 +272,11 @@ OUTCOME: Mapping[str, Any] = {
     "cause_summary": TEXT,
     "rung": TEXT,
     "rungs_tried": Each(
-        {"rung": TEXT, "held": FLAG, "halted": FLAG, "reason": TEXT, "started_at": TEXT, "seconds": NUMBER}
+        {
+            **dict.fromkeys(("rung", "reason", "started_at"), TEXT),
+            **dict.fromkeys(("held", "halted", "serves"), FLAG),
+            "seconds": NUMBER,
+        }
     ),
     "rungs_skipped": Each({"rung": TEXT, "reason": TEXT, "at": TEXT}),
     "remediation": {

@@ -196,8 +196,51 @@ def test_a_wrong_login_password_sends_no_healthy_service_up_the_ladder(service: 
     assert service.healthy()
     (document,) = run.documents(".json")
     told = json.loads(document.read_text(encoding="utf-8"))
-    assert [rung["rung"] for rung in told["rungs_tried"]] == ["restart"]
-    assert "nexus_login_password" in run.screen[run.screen.index("PLAY RECAP") :]
+    assert [(rung["rung"], rung["held"], rung["serves"]) for rung in told["rungs_tried"]] == [("restart", False, True)]
+    assert (told["outcome"], told["login"], told["cause"]) == ("login_failed", "failed", "killed")
+    assert told["times"]["mitigated_at"]
+    # The rows were counted all the same.
+    assert told["data_loss"] == "none"
+    assert told["rows_after"]["incidents"] >= 3
+    assert (told["escalation"]["rule"], told["escalation"]["to"]) == ("login_failed", ["project leader"])
+    summary = run.screen[run.screen.index("PLAY RECAP") :]
+    assert "SERVING, LOGIN FAILED" in summary
+    assert "nexus_login_password" in summary
+    for text in (run.screen, document.with_suffix(".md").read_text(encoding="utf-8")):
+        for false in ("still down", "brought the service back", "NOT RECOVERED", "the whole team"):
+            assert false not in text
+
+    # The incident is not closed by a service that only answers, nor by a login that is not checked.
+    for changes in ({"nexus_login_password": "wrong"}, {"nexus_login_password": ""}):
+        again = service.play("playbooks/outage_recover.yml", **changes)
+        assert again.rc != 0
+        assert "RESOLVED" not in again.screen
+        assert json.loads((service.state / "incident.json").read_text(encoding="utf-8"))["closed_at"] is None
+
+    well = service.play("playbooks/outage_recover.yml")
+    assert well.rc == 0
+    assert not (service.state / "incident.json").exists()
+    (closed,) = well.documents(".json")
+    assert json.loads(closed.read_text(encoding="utf-8"))["outcome"] == "recovered"
+
+
+def test_a_login_that_meets_the_rate_limit_is_not_checked_and_no_failure(laid: Service) -> None:
+    with laid.environment_file.open("a", encoding="utf-8") as file:
+        file.write("NEXUS_DEMO_FAULTS=on\n")
+    laid.start()
+    laid.kill()
+    run = laid.play("playbooks/outage_recover.yml", nexus_login_path="/api/v1/faults/limited")
+    assert run.rc == 0
+    (document,) = run.documents(".json")
+    told = json.loads(document.read_text(encoding="utf-8"))
+    assert (told["outcome"], told["login"]) == ("recovered", "rate_limited")
+    assert "not checked (rate limit)" in run.screen[run.screen.index("PLAY RECAP") :]
+
+
+def test_a_failed_login_is_named_by_the_verification(service: Service) -> None:
+    run = service.play("playbooks/outage_verify.yml", nexus_login_password="wrong")
+    assert run.rc != 0
+    assert "SERVING, LOGIN FAILED" in run.screen[run.screen.index("PLAY RECAP") :]
 
 
 @pytest.mark.parametrize(

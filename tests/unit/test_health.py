@@ -615,7 +615,7 @@ def test_login(service, running, *, mode, answer, good, error):
     assert result["healthy"] is good
     assert result["severity"] == ("none" if good else "warning")
     assert result["summary"] == ("answers" if good else f"login: {error}")
-    assert result["login"] == {"ok": good, "status": answer[0], "error": error}
+    assert result["login"] == {"ok": good, "checked": answer[0] != 429, "status": answer[0], "error": error}
     assert "eyJsecret" not in str(result) and "hunter2" not in str(result)
 
 
@@ -626,6 +626,7 @@ def test_login_that_hangs_is_bounded(service, running):
         )
         result = ask(service, [health.target()], login=hanging, mode="await", timeout=0.3)
     assert (result["healthy"], result["login"]["error"]) == (False, "no answer within 0.3 s")
+    assert result["login"]["checked"] is False
 
 
 def test_nobody_logs_in_to_an_unhealthy_service(service):

@@ -246,6 +246,11 @@ def rung_of(login, healthy=True):
         pytest.param([rung_of(None, healthy=False)], ("no_answer", None), id="no answer"),
         pytest.param([rung_of({"ok": True, "status": 200})], ("checked", None), id="checked"),
         pytest.param(
+            [rung_of({"ok": True, "checked": False, "status": 429, "error": "rate limited"})],
+            ("rate_limited", None),
+            id="rate limit",
+        ),
+        pytest.param(
             [rung_of({"ok": False, "status": 401}, healthy=False)], ("failed", "status 401"), id="failed by status"
         ),
         pytest.param(
@@ -269,6 +274,14 @@ def test_login_is_that_of_the_last_verification(rungs, told):
         add(recording)
     incident = only(recording.ended())
     assert (incident.login, incident.login_error) == told
+
+
+def test_a_login_that_failed_is_no_recovery_although_the_service_stays_up():
+    recording = Recording().down().opened()
+    recording.task("node_process", {"state": "restarted"}, "changed", "restart")
+    recording.task("health_probe", {"healthy": False, "login": {"ok": False, "status": 401}}, role="verification")
+    incident = only(recording.verified().ended())
+    assert (incident.outcome, incident.login) == ("login_failed", "failed")
 
 
 def test_what_was_kept_and_which_service_it_is():

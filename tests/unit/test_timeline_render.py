@@ -48,6 +48,7 @@ def rung(name="restart", **changes):
             "rung": name,
             "held": True,
             "halted": False,
+            "serves": None,
             "reason": None,
             "started_at": None,
             "seconds": 2.0,

@@ -30,5 +30,10 @@ module.exports = function faults() {
     response.status(202).json({ status: 'accepted' });
   });
 
+  // What the rate limit of the real service says to a login.
+  router.post('/limited', (request, response) => {
+    response.status(429).json({ error: 'Too many login attempts' });
+  });
+
   return router;
 };
