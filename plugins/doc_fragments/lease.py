@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Options C(run) and C(state_dir)."""
+    """Options C(run), C(state_dir) and C(call)."""
 
     DOCUMENTATION = r"""
 options:
@@ -27,4 +27,12 @@ options:
     description: The folder for the incident's record and the evidence; the lease is that of this folder.
     type: path
     default: /var/lib/itsm-runbook
+  call:
+    description:
+      - The name of this call. The action plugin sets it; leave it out.
+      - If the connection is lost, the controller repeats the call under the same name. The repeated call waits for the
+        first one and returns its result. Nothing is done twice.
+    type: str
+    default: ""
+    version_added: 0.2.0
 """

@@ -552,6 +552,11 @@ def _is_down(service: Service, look: _Look) -> bool:
     return not look.pids
 
 
+def _has_begun(service: Service, look: _Look, *, since: Optional[float]) -> bool:
+    """Say whether the service is up by a start after the second C(since) of the clock since boot."""
+    return since is not None and _is_up(service, look) and all(process.began >= since for process in look.main)
+
+
 def _act_process(
     service: Service,
     look: _Look,
@@ -592,6 +597,7 @@ def ensure(
     on_start: Callable[[], None] = lambda: None,
     on_stop: Callable[[], None] = lambda: None,
     refused: str = "",
+    since: Optional[float] = None,
     check_mode: bool = False,
     run: _command.Runner = _command.run,
     proc_root: str = "/proc",
@@ -600,10 +606,15 @@ def ensure(
 
     Returns once the process or unit is up, without waiting for it to answer. C(on_start) is called when everything is
     ready and the service is about to be started, whatever comes of it; C(on_stop) before it is stopped to stay so.
-    C(refused): why it may not be started. Raises NodeProcessError.
+    C(refused): why it may not be started. C(since), on the clock since boot, is when an earlier call with the same
+    purpose began that was ended before its answer: what it has restarted is not restarted again. Raises
+    NodeProcessError.
     """
     begun = time.monotonic()
     before = _look(service, run=run, proc_root=proc_root)
+    has_begun = state == "restarted" and _has_begun(service, before, since=since)
+    if has_begun:
+        state = "started"
     changed = {
         "started": not _is_up(service, before),
         "stopped": not _is_down(service, before),
@@ -647,7 +658,7 @@ def ensure(
     would = check_mode and changed
     final = "stopped" if state == "stopped" else "started"
     return {
-        "changed": changed,
+        "changed": changed or has_begun,
         "state": final,
         "pids_before": before.pids,
         "pids_after": [] if would else after.pids,

@@ -57,6 +57,11 @@ class Process:
     started_at: str
 
     @property
+    def began(self) -> float:
+        """The second since boot at which it started."""
+        return self.start_ticks / _TICKS_PER_SECOND
+
+    @property
     def alive(self) -> bool:
         """Whether it still runs: a zombie has ended and only waits for its parent."""
         return self.state not in ("Z", "X", "x")

@@ -162,13 +162,14 @@ duration:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _disk_reclaim, _lease, _plain
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _call, _disk_reclaim, _lease, _plain
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **_lease.ARGUMENTS,
+            **_call.ARGUMENTS,
             "targets": {
                 "type": "list",
                 "elements": "dict",
@@ -194,6 +195,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    _call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     params = module.params
     try:
         with _lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):

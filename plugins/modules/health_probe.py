@@ -412,6 +412,7 @@ from typing import Callable, Dict, Optional
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _call,
     _doubt,
     _health,
     _incident,
@@ -574,6 +575,7 @@ def main() -> None:
             **_SERVICE,
             **_PLAN,
             **_lease.ARGUMENTS,
+            **_call.ARGUMENTS,
             "endpoints": {"type": "list", "elements": "dict", "required": True, "options": _ENDPOINT},
             "login": {"type": "dict", "options": _LOGIN},
             "remember": {"type": "bool", "default": False},
@@ -586,6 +588,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     _numbers.require_finite(module.params, fail=module.fail_json)
+    _call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     values = module.params
     try:
         with _lease.held(run=values["run"], state_dir=values["state_dir"], warn=module.warn, fail=module.fail_json):

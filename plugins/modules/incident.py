@@ -437,7 +437,14 @@ warnings:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _incident, _lease, _numbers, _plain, _starter
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _call,
+    _incident,
+    _lease,
+    _numbers,
+    _plain,
+    _starter,
+)
 
 UPDATE = {
     "severity": {"type": "str", "choices": ["warning", "critical", "emergency", "unreachable"]},
@@ -506,6 +513,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **_lease.ARGUMENTS,
+            **_call.ARGUMENTS,
             **UPDATE,
             "state": {"type": "str", "default": "present", "choices": STATES},
             "step": {"type": "str", "default": ""},
@@ -521,6 +529,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     _numbers.require_finite(module.params, fail=module.fail_json)
+    _call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     params = module.params
     try:
         result = _incident.call(

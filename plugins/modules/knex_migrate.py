@@ -144,13 +144,14 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _knex, _lease, _numbers, _plain
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _call, _knex, _lease, _numbers, _plain
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **_lease.ARGUMENTS,
+            **_call.ARGUMENTS,
             "app_dir": {"type": "path", "required": True},
             "db_path": {"type": "path", "required": True},
             "user": {"type": "str"},
@@ -163,6 +164,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     _numbers.require_finite(module.params, fail=module.fail_json)
+    _call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     parameters = module.params
     started = time.monotonic()
 

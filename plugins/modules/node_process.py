@@ -191,6 +191,7 @@ from typing import Any, Callable, Optional
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _call,
     _incident,
     _lease,
     _node_process,
@@ -204,6 +205,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **_lease.ARGUMENTS,
+            **_call.ARGUMENTS,
             "state": {"type": "str", "required": True, "choices": ["started", "stopped", "restarted"]},
             "manager": {"type": "str", "default": "systemd", "choices": ["systemd", "process"]},
             "unit": {"type": "str"},
@@ -223,6 +225,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     _numbers.require_finite(module.params, fail=module.fail_json)
+    begun = _call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     values = dict(module.params)
     lease = {name: values.pop(name) for name in _lease.ARGUMENTS}
 
@@ -246,6 +249,7 @@ def main() -> None:
                 on_start=lambda: record(_incident.note_start),
                 on_stop=lambda: record(_starter.arm, unit=unit) if unit else None,
                 refused=_starter.refusal(manager=service.manager, unit=service.unit, state_dir=lease["state_dir"]),
+                since=begun,
                 check_mode=module.check_mode,
             )
             if unit and state != "stopped":

@@ -153,13 +153,14 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _npm, _numbers, _plain
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _call, _lease, _npm, _numbers, _plain
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **_lease.ARGUMENTS,
+            **_call.ARGUMENTS,
             "app_dir": {"type": "path", "required": True},
             "user": {"type": "str"},
             "mode": {"type": "str", "choices": ["auto", "always"], "default": "auto"},
@@ -174,6 +175,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     _numbers.require_finite(module.params, fail=module.fail_json)
+    _call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     parameters = module.params
     started = time.monotonic()
     try:

@@ -165,6 +165,7 @@ duration:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _call,
     _lease,
     _node_process,
     _numbers,
@@ -177,6 +178,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **_lease.ARGUMENTS,
+            **_call.ARGUMENTS,
             "processes": {
                 "type": "list",
                 "elements": "dict",
@@ -211,6 +213,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     _numbers.require_finite(module.params, fail=module.fail_json)
+    _call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     params = module.params
     service = _node_process.Service(
         app_dir=params["app_dir"],

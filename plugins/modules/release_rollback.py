@@ -115,13 +115,14 @@ duration:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _numbers, _plain, _release
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _call, _lease, _numbers, _plain, _release
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **_lease.ARGUMENTS,
+            **_call.ARGUMENTS,
             "strategy": {"type": "str", "choices": ["symlink", "git"], "required": True},
             "app_dir": {"type": "path", "required": True},
             "release": {"type": "str", "default": ""},
@@ -134,6 +135,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     _numbers.require_finite(module.params, fail=module.fail_json)
+    _call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     params = module.params
     releases = _release.Releases(
         app_dir=params["app_dir"],

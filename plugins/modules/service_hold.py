@@ -92,7 +92,14 @@ hold:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _hold, _incident, _lease, _plain, _starter
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _call,
+    _hold,
+    _incident,
+    _lease,
+    _plain,
+    _starter,
+)
 
 _EMPTY_REASON = "reason is empty: it must say why the service is held or released"
 
@@ -113,6 +120,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **_lease.ARGUMENTS,
+            **_call.ARGUMENTS,
             "state": {"type": "str", "required": True, "choices": ["held", "released"]},
             "manager": {"type": "str", "default": "systemd", "choices": ["systemd", "process"]},
             "unit": {"type": "str", "required": True},
@@ -123,6 +131,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    _call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     params = module.params
     if not params["reason"].strip():
         module.fail_json(msg=_plain.text(_EMPTY_REASON))

@@ -163,13 +163,14 @@ resolved:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _plain, _preflight
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _call, _lease, _plain, _preflight
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **_lease.ARGUMENTS,
+            **_call.ARGUMENTS,
             "app_dir": {"type": "str", "required": True},
             "user": {"type": "str", "required": True},
             "manager": {"type": "str", "required": True},
@@ -186,6 +187,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    _call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     values = dict(module.params)
     run = values.pop("run")
     with _lease.held(run=run, state_dir=values["state_dir"], warn=module.warn, fail=module.fail_json):

@@ -162,7 +162,7 @@ duration:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _numbers, _plain, _sqlite_backup
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _call, _lease, _numbers, _plain, _sqlite_backup
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import SqliteError
 
 
@@ -170,6 +170,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **_lease.ARGUMENTS,
+            **_call.ARGUMENTS,
             "path": {"type": "path", "required": True},
             "dest": {"type": "path"},
             "dest_dir": {"type": "path"},
@@ -184,6 +185,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     _numbers.require_finite(module.params, fail=module.fail_json)
+    _call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     parameters = dict(module.params)
     lease = {name: parameters.pop(name) for name in _lease.ARGUMENTS}
     try:

@@ -286,6 +286,7 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _call,
     _lease,
     _numbers,
     _plain,
@@ -299,6 +300,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **_lease.ARGUMENTS,
+            **_call.ARGUMENTS,
             "path": {"type": "path", "required": True},
             "state": {"type": "str", "choices": ["planned", "recovered"], "default": "planned"},
             "method": {"type": "str", "choices": ["auto", *_sqlite_restore.METHODS], "default": "auto"},
@@ -315,6 +317,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     _numbers.require_finite(module.params, fail=module.fail_json)
+    _call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     parameters = dict(module.params)
     lease = {name: parameters.pop(name) for name in _lease.ARGUMENTS}
     name = os.path.basename(parameters["path"])

@@ -122,7 +122,13 @@ duration:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _numbers, _plain, _sqlite_checkpoint
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _call,
+    _lease,
+    _numbers,
+    _plain,
+    _sqlite_checkpoint,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import SqliteError
 
 
@@ -130,6 +136,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **_lease.ARGUMENTS,
+            **_call.ARGUMENTS,
             "path": {"type": "path", "required": True},
             "state": {"type": "str", "choices": ["checkpointed"], "default": "checkpointed"},
             "busy_timeout": {"type": "float", "default": 5.0},
@@ -138,6 +145,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     _numbers.require_finite(module.params, fail=module.fail_json)
+    _call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     params = module.params
     try:
         with _lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):

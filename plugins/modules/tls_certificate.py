@@ -134,13 +134,14 @@ duration:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _certificate, _lease, _numbers, _plain
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _call, _certificate, _lease, _numbers, _plain
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **_lease.ARGUMENTS,
+            **_call.ARGUMENTS,
             "cert_path": {"type": "path", "required": True},
             "key_path": {"type": "path", "default": "", "no_log": False},
             "user": {"type": "str", "default": ""},
@@ -153,6 +154,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     _numbers.require_finite(module.params, fail=module.fail_json)
+    _call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     params = module.params
     try:
         with _lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):

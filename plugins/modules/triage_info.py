@@ -524,6 +524,7 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _call,
     _command,
     _hold,
     _incident,
@@ -631,6 +632,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **_lease.ARGUMENTS,
+            **_call.ARGUMENTS,
             **SERVICE,
             "incident": {"type": "str", "default": ""},
             "evidence_limit": {"type": "int", "default": 20971520},
@@ -648,6 +650,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     _numbers.require_finite(module.params, fail=module.fail_json)
+    _call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     params = module.params
     known = _known(params)
     try:

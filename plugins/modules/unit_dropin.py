@@ -111,13 +111,14 @@ duration:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _plain, _unit_dropin
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _call, _lease, _plain, _unit_dropin
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **_lease.ARGUMENTS,
+            **_call.ARGUMENTS,
             "unit": {"type": "str", "required": True},
             "name": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
@@ -128,6 +129,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    _call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     params = module.params
     dropin = _unit_dropin.Dropin(
         unit=params["unit"],
