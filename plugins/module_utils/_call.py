@@ -103,8 +103,8 @@ def once(
 
 
 def _acts(params: Mapping[str, Any]) -> bool:
-    """Say whether a call may change anything: of a run, or one that begins a run."""
-    return bool(params.get("run") or params.get("open") or params.get("state") == "open")
+    """Say whether a call may change anything: all but a look at the service's health that opens no incident."""
+    return bool(params.get("mode") != "watch" or params.get("open") or params.get("run"))
 
 
 def _locked(path: str, *, clock: Callable[[], float]) -> int:

@@ -386,6 +386,9 @@ def _crash_loop(records: Sequence[Mapping[str, Any]], *, now: float, window: flo
 def _result_of(attempt: Mapping[str, Any]) -> str:
     if attempt.get("halted"):
         return "halted"
+    # Its host was lost before the service was looked at.
+    if attempt.get("held") is None and attempt.get("reason"):
+        return "unknown"
     return {None: "under way", True: "held"}.get(attempt.get("held"), "did not hold")
 
 

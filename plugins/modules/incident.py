@@ -152,7 +152,9 @@ options:
         type: str
         required: true
       held:
-        description: Whether it held; unset as long as it is under way.
+        description:
+          - Whether it held; unset as long as it is under way, or if the host was lost before the service was looked at.
+            O(attempts[].reason) tells the two apart.
         type: bool
       halted:
         description: Whether it stopped before it did anything, because going on would have done harm.
@@ -374,7 +376,8 @@ signs:
 attempts:
   description:
     - All attempts of all runs on this incident, as given, each with its C(run), whether a start of the service is on
-      record within it (C(started)), and in a word its C(result), V(under way), V(held), V(did not hold) or V(halted).
+      record within it (C(started)), and in a word its C(result), V(under way), V(held), V(did not hold), V(halted) or
+        V(unknown).
   returned: always
   type: list
   elements: dict

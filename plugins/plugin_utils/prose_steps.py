@@ -162,7 +162,14 @@ def _name(words: Words, step: model.Step) -> str:
 
 
 def _came(words: Words, step: model.Step) -> str:
-    """Return what came of a step: what its result says, or why it failed."""
+    """Return what came of a step: what its result says, or why it failed, and that its connection was lost."""
+    lost_for = (step.data.get("connection_lost") or {}).get("seconds")
+    told = _said(words, step)
+    parted = [] if lost_for is None else [words.say("came.lost", seconds=words.duration(lost_for))]
+    return words.joined([*filter(None, [told]), *parted])
+
+
+def _said(words: Words, step: model.Step) -> str:
     if step.status in ("failed", "ignored"):
         status = words.name("status", step.status)
         return words.say("label", name=status, text=words.said(step.message)) if step.message else status

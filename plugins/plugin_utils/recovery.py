@@ -218,6 +218,7 @@ SETTINGS: Dict[str, _Setting] = {
     "highest_rung": _Setting(RUNGS[-1], _highest, f"are {', '.join(RUNGS)}"),
     "act_on": _Setting(list(_ACTED_ON), _names_of(SEVERITIES), f"are {', '.join(SEVERITIES)}"),
     "wait": _Setting(0.0, _seconds, "are seconds, 0 or more"),
+    "reconnect": _Setting(60.0, _seconds, "are seconds, 0 or more"),
     "task_timeout": _Setting(3600, _whole_seconds, "are whole seconds, 0 for no limit"),
     "serial": _Setting("100%", _serial, "are a number of hosts from 1, a share of them like 20%, or a list of both"),
     "strategy": _Setting("free", _strategy, f"are {', '.join(STRATEGIES)}"),

@@ -314,7 +314,11 @@ def _reasons(steps: Sequence[model.Step]) -> List[model.Step]:
 
 
 def _nothing_done(words: Words, incident: model.Incident) -> str:
-    name = prose.run_names(words, incident).get(incident.runs[-1].run)
+    last_run = incident.runs[-1].run
+    # A rung was at work when its host was lost.
+    if incident.outcome == "unreachable" and any(each.run == last_run for each in incident.rungs_tried):
+        return words.say("screen.changes_unknown")
+    name = prose.run_names(words, incident).get(last_run)
     return words.say("screen.nothing_changed_in", run=name) if name else words.say("screen.nothing_changed")
 
 

@@ -400,7 +400,9 @@ def _rungs(run: Sequence[Event]) -> List[Rung]:
             continue
         tried[-1].seconds = seconds_between(tried[-1].started_at, event["at"])
         if event.get("status") == "failed":
-            tried[-1].held, tried[-1].reason = False, event.get("msg") or event.get("task")
+            # A rung whose host was lost may have worked.
+            tried[-1].held = None if (event.get("data") or {}).get("unreachable_host") else False
+            tried[-1].reason = event.get("msg") or event.get("task")
         elif event["kind"] == "started":
             # What is looked at until the run is killed was not seen to its end.
             tried[-1].held = None

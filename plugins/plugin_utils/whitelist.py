@@ -243,8 +243,8 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
     "refuse": {"problems": Each(TEXT)},
 }
 
-# Of every module that works on a host: that there was no way to it.
-_OF_ALL: Mapping[str, Any] = {"unreachable_host": FLAG}
+# Of every module that works on a host: that there was no way to it, or for a time none.
+_OF_ALL: Mapping[str, Any] = {"unreachable_host": FLAG, "connection_lost": {"times": NUMBER, "seconds": NUMBER}}
 
 # What playbooks publish of all their hosts: the hosts by what it came to there, the best first and the worst last.
 SUMMARY_KEY = "outage_summary"

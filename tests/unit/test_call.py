@@ -182,7 +182,7 @@ def test_answers_are_this_accounts_alone(begin, seat):
     assert stat.S_IMODE(os.stat(os.path.join(folder, NAME)).st_mode) == 0o600
 
 
-def test_an_answer_that_is_too_large_is_not_kept(begin, worked, seat, monkeypatch, capsys, tmp_path):
+def test_an_answer_that_is_too_large_is_not_kept(begin, seat, monkeypatch, capsys):
     monkeypatch.setattr(_call, "_LARGEST", 20)
     params = {"call": NAME, "run": "run-1", "state_dir": seat.state_dir}
     monkeypatch.setattr(sys, "stdout", sys.stdout)
@@ -195,7 +195,7 @@ def test_an_answer_that_is_too_large_is_not_kept(begin, worked, seat, monkeypatc
     assert end(begin())["since"] is not None
 
 
-@pytest.mark.parametrize("more", [{"call": ""}, {"run": ""}, {"check_mode": True}])
+@pytest.mark.parametrize("more", [{"call": ""}, {"run": "", "mode": "watch"}, {"check_mode": True}])
 def test_what_cannot_change_anything_leaves_nothing_behind(seat, more):
     check_mode = more.pop("check_mode", False)
     params = {"call": NAME, "run": "run-1", "state_dir": seat.state_dir, **more}

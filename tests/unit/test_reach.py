@@ -6,7 +6,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
@@ -98,3 +102,147 @@ def test_many_hosts_are_counted_and_those_that_want_somebody_are_named(language:
 
 def test_every_way_to_end_has_its_word() -> None:
     assert all(words.of("ja").knows("ended", ended) for ended in whitelist.SUMMARY)
+
+
+CUT = "Failed to connect to the host via ssh: Shared connection to 192.0.2.1 closed."
+AWAY = "Failed to connect to the host via ssh: ssh: connect to host 192.0.2.1 port 22: No route to host"
+DEAD = {"failed": True, "rc": 137, "module_stdout": "", "module_stderr": "Killed"}
+
+
+class Line:
+    """A connection, and what its module and its tries to reach the host come to: results, or errors that are raised."""
+
+    transport = "ssh"
+
+    def __init__(self, answers: list[Any], tries: list[Any]) -> None:
+        self.answers, self.tries, self.resets = list(answers), list(tries), 0
+        self.calls: list[str] = []
+
+    def close(self) -> None:
+        pass
+
+    def reset(self) -> None:
+        self.resets += 1
+
+    def asked(self, action: Any, *_: Any) -> dict[str, Any]:
+        self.calls.append(action._task.args.get("call", ""))
+        return self._next(self.answers)
+
+    def tried(self, *_: Any, **__: Any) -> dict[str, Any]:
+        return self._next(self.tries)
+
+    @staticmethod
+    def _next(planned: list[Any]) -> Any:
+        answer = planned.pop(0) if planned else AnsibleConnectionFailure(AWAY)
+        if isinstance(answer, BaseException):
+            raise answer
+        return dict(answer)
+
+
+@pytest.fixture
+def ask(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[dict[str, Any], Line]]:
+    monkeypatch.setattr(reach.constants, "DEFAULT_LOCAL_TMP", str(tmp_path))
+    monkeypatch.setattr(reach, "_PAUSE", 0.01)
+
+    def ask(
+        *answers: Any, tries: Sequence[Any] = (), bound: float = 0.1, transport: str = "ssh", **arguments: Any
+    ) -> tuple[dict[str, Any], Line]:
+        line = Line(list(answers), list(tries))
+        line.transport = transport
+        action = object.__new__(reach.OnHost)
+        action._connection = line
+        action._task = SimpleNamespace(action="itsm_nexus.runbook.node_process", timeout=0, args={**arguments})
+        action._templar = SimpleNamespace(template=lambda value: value)
+        monkeypatch.setattr(reach.ActionModule, "run", lambda self, *_: line.asked(self))
+        monkeypatch.setattr(reach.OnHost, "_low_level_execute_command", line.tried)
+        result = action.run(None, {"inventory_hostname": "web", "outage_recover_reconnect": bound})
+        return result, line
+
+    return ask
+
+
+OK = {"rc": 0}
+
+
+def test_a_module_whose_connection_was_lost_is_called_again_under_the_same_name(ask: Any) -> None:
+    result, line = ask(AnsibleConnectionFailure(CUT), {"changed": True}, tries=[AnsibleConnectionFailure(AWAY), OK])
+    assert result["changed"] and "failed" not in result
+    assert result["connection_lost"]["times"] == 1 and result["connection_lost"]["seconds"] >= 0
+    assert line.calls[0] == line.calls[1] and line.resets == 2
+    assert re.fullmatch(r"[0-9a-f]{12}\.[0-9a-f]{16}", line.calls[0])
+
+
+def test_every_call_has_a_name_of_its_own_within_that_of_the_run(ask: Any) -> None:
+    (first, _), (second, _) = ((line.calls[0], result) for result, line in (ask({}), ask({})))
+    assert first != second and first[:13] == second[:13]
+
+
+def test_a_connection_that_was_not_lost_leaves_nothing_in_the_result(ask: Any) -> None:
+    result, line = ask({"changed": False})
+    assert result == {"changed": False} and line.resets == 0
+
+
+def test_a_host_that_is_not_reached_within_the_bound_has_no_answer(ask: Any) -> None:
+    result, line = ask(AnsibleConnectionFailure(CUT), {"changed": True})
+    assert result["unreachable_host"] and "Shared connection" in result["msg"]
+    assert line.resets > 1 and len(line.calls) == 1
+    # What follows tries once, and waits again after the host was there.
+    _, line = ask(AnsibleConnectionFailure(CUT), {"changed": True}, tries=[OK])
+    assert line.resets == 0
+    assert ask({"changed": True})[0]["changed"]
+    assert ask(AnsibleConnectionFailure(CUT), {"changed": True}, tries=[OK])[0]["changed"]
+
+
+def test_without_a_bound_nothing_is_tried_again(ask: Any) -> None:
+    result, line = ask(AnsibleConnectionFailure(CUT), {"changed": True}, tries=[OK], bound=0)
+    assert result["unreachable_host"] and line.resets == 0
+
+
+def test_a_connection_that_is_lost_again_and_again_is_given_up(ask: Any) -> None:
+    result, line = ask(*[AnsibleConnectionFailure(CUT)] * 20, tries=[OK] * 20)
+    assert result["unreachable_host"] and len(line.calls) == 6
+
+
+def test_a_host_that_was_never_reached_is_not_waited_for(ask: Any) -> None:
+    result, line = ask(AnsibleConnectionFailure(AWAY), {"changed": True}, tries=[OK])
+    assert result["unreachable_host"] and line.resets == 0
+    # Of a run that has the host it is known that it was there.
+    result, line = ask(AnsibleConnectionFailure(AWAY), {"changed": True}, tries=[OK], run="run-1")
+    assert result["unreachable_host"] and line.resets == 0, "given up before"
+    ask({})
+    assert ask(AnsibleConnectionFailure(AWAY), {"changed": True}, tries=[OK], run="run-1")[0]["changed"]
+
+
+@pytest.mark.parametrize("why", ["me@host: Permission denied (publickey,password).", "Host key verification failed."])
+def test_a_host_that_lets_nobody_in_is_not_waited_for(ask: Any, why: str) -> None:
+    result, line = ask(AnsibleConnectionFailure(why), {"changed": True}, tries=[OK], run="run-1")
+    assert result["unreachable_host"] and line.resets == 0
+
+
+def test_a_module_that_a_signal_ended_is_called_once_more(ask: Any) -> None:
+    result, line = ask(DEAD, {"changed": True}, tries=[OK])
+    assert result == {"changed": True} and line.calls[0] == line.calls[1]
+    result, line = ask(DEAD, DEAD, {"changed": True}, tries=[OK, OK])
+    assert result == DEAD and len(line.calls) == 2
+
+
+@pytest.mark.parametrize(
+    "result", [{"failed": True, "rc": 1}, {**DEAD, "rc": 1}, {**DEAD, "rc": 127}, {**DEAD, "module_stdout": "x"}]
+)
+def test_what_failed_is_not_called_again(ask: Any, result: dict[str, Any]) -> None:
+    assert ask(result, {"changed": True}, tries=[OK])[0] == result
+
+
+def test_this_machine_is_never_lost(ask: Any) -> None:
+    result, line = ask(DEAD, {"changed": True}, tries=[OK], transport="local")
+    assert result == DEAD and line.calls == [""]
+
+
+def test_the_end_of_the_tasks_time_ends_the_waiting_too(ask: Any) -> None:
+    result, _ = ask(AnsibleConnectionFailure(CUT), tries=[TaskTimeoutError()])
+    assert result["unreachable_host"] and "Shared connection" in result["msg"]
+
+
+def test_other_errors_are_raised(ask: Any) -> None:
+    with pytest.raises(ValueError, match="of our own"):
+        ask(ValueError("of our own"))

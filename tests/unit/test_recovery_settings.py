@@ -41,6 +41,8 @@ RUNGS = list(_ladder.RUNGS)
         ("wait", None, 0.0),
         ("wait", "600", 600.0),
         ("wait", 0.5, 0.5),
+        ("reconnect", None, 60.0),
+        ("reconnect", "0", 0.0),
         ("task_timeout", "60", 60),
         ("task_timeout", 0, 0),
         ("serial", None, "100%"),
