@@ -16,6 +16,9 @@ not killed. By turns the whole of the steps dies there, or only the process that
 parent then has to cope.
 
 With --backups it takes live backups under a writer: each is reopened, sound, and a prefix of the commits.
+
+With --supervised a supervisor restarts the killed writer after a delay, as systemd does, at any instant of the steps.
+They may refuse to go on, and are killed too. So many rows are written to one database.
 """
 
 from __future__ import annotations
@@ -96,7 +99,7 @@ def write_rows(path: str, pipe: int, *, seed: int, pause: float) -> None:
     connection.execute(f"PRAGMA cache_size={chance.choice([2, 20, 2000])}")  # a small one spills before the commit
     connection.execute("CREATE TABLE IF NOT EXISTS numbered (number INTEGER PRIMARY KEY, text TEXT)")
     connection.execute("CREATE INDEX IF NOT EXISTS numbered_text ON numbered (text)")
-    number = 1
+    number = connection.execute("SELECT coalesce(max(number), 0) + 1 FROM numbered").fetchone()[0]
     while True:
         connection.execute("BEGIN IMMEDIATE")
         last = number + chance.choice([1, 1, 1, 5, 40]) - 1
@@ -147,6 +150,77 @@ class Writer:
         last = self.last()
         os.close(self._pipe)
         return last
+
+
+class Supervisor:
+    """Keeps a writer as systemd does with Restart=always: the next one comes some time after the end of the last.
+
+    C(delay) is the longest time in seconds. It differs each time, since that of the steps does not.
+    """
+
+    def __init__(self, path: str, *, seed: int, delay: float) -> None:
+        self._pipe, writing = os.pipe()
+        self._said = b""
+        self._last = 0
+        self._writers: List[int] = []
+        self._pid = in_fork(lambda: self._keep(path, writing, seed=seed, delay=delay))
+        os.close(writing)
+
+    @staticmethod
+    def _keep(path: str, writing: int, *, seed: int, delay: float) -> None:
+        chance = random.Random(seed)  # noqa: S311 - chance, not secrets
+        for number in itertools.count():
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    os.write(writing, f"writer {os.getpid()}\n".encode())
+                    write_rows(path, writing, seed=seed + number, pause=5e-4)
+                finally:
+                    os._exit(1)
+            os.waitpid(pid, 0)
+            time.sleep(chance.uniform(0.05, delay))
+
+    def _read(self) -> None:
+        while select.select([self._pipe], [], [], 0)[0]:
+            chunk = os.read(self._pipe, 65536)
+            if not chunk:
+                break
+            *lines, self._said = (self._said + chunk).split(b"\n")
+            for line in lines:
+                if line.startswith(b"writer "):
+                    self._writers.append(int(line.split()[1]))
+                else:
+                    self._last = int(line)
+
+    def last(self) -> int:
+        """Return the last number that any of its writers has reported."""
+        self._read()
+        return self._last
+
+    def writers(self) -> int:
+        """Return how many writers there have been."""
+        self._read()
+        return len(self._writers)
+
+    def kill_writer(self) -> None:
+        """Kill the present writer; the next one comes by itself."""
+        self._read()
+        os.kill(self._writers[-1], signal.SIGKILL)
+
+    def end(self) -> int:
+        """End it together with its writer; return the last number that was reported."""
+        os.killpg(self._pid, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
+        # The writer is dead as well once nobody holds the other end of the pipe.
+        while select.select([self._pipe], [], [], 10)[0] and not self._ended():
+            pass
+        os.close(self._pipe)
+        return self._last
+
+    def _ended(self) -> bool:
+        before = self._said, self._last, len(self._writers)
+        self._read()
+        return before == (self._said, self._last, len(self._writers))
 
 
 class Boundaries:
@@ -386,10 +460,12 @@ def judge(numbers: List[int], *, acknowledged: int, what: str) -> None:
         raise Lost(f"{what}: {acknowledged - len(numbers)} of {acknowledged} reported rows are gone")
 
 
-def judge_copies(backups: str, *, acknowledged: int) -> int:
+def judge_copies(backups: str, *, acknowledged: int, only: Optional[List[str]] = None) -> int:
     """Judge every backup and every evidence folder that has its final name; return how many backups there are."""
-    count = 0
-    for name in sorted(os.listdir(backups)) if os.path.isdir(backups) else []:
+    count, names = 0, only
+    if names is None:
+        names = os.listdir(backups) if os.path.isdir(backups) else []
+    for name in sorted(names):
         place = f"{backups}/{name}"
         if name.startswith("backup_") and name not in OLD:
             judge(rows_of(place, immutable=True), acknowledged=acknowledged, what=name)
@@ -493,10 +569,59 @@ def live_backups(count: int, seed: int, where: Optional[str]) -> Dict[str, Any]:
     return figures
 
 
+def supervised(rows: int, seed: int, where: Optional[str]) -> Dict[str, Any]:
+    """Let C(rows) rows be written under a supervisor that restarts the writer; return the figures. Raises Lost."""
+    chance = random.Random(seed)  # noqa: S311 - chance, not secrets
+    names = ("writers killed", "steps done", "steps refused", "steps killed", "writers that met steps")
+    figures = dict.fromkeys(names, 0)
+    with tempfile.TemporaryDirectory(dir=where) as folder:
+        path, backups = f"{folder}/app/itsm.db", f"{folder}/backups"
+        os.mkdir(f"{folder}/app")
+        os.mkdir(backups)
+        supervisor = Supervisor(path, seed=seed, delay=1.0)
+        judged: Set[str] = set()
+        try:
+            while supervisor.last() < rows:
+                seen = supervisor.last()
+                until = time.monotonic() + 30
+                while supervisor.last() == seen and time.monotonic() < until:
+                    time.sleep(0.001)
+                if supervisor.last() == seen:
+                    raise Lost(f"no writer could go on after row {seen}")
+                time.sleep(chance.random() * 0.3)
+                supervisor.kill_writer()
+                figures["writers killed"] += 1
+                # What it has reported is all in the pipe once it is dead, which takes less than the delay.
+                time.sleep(chance.random() * 0.05)
+                acknowledged, writers = supervisor.last(), supervisor.writers()
+                pid = in_fork(lambda: steps(path, backups))
+                killed = chance.random() < 0.3
+                if killed:
+                    time.sleep(chance.random() * 0.15)
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(pid, signal.SIGKILL)
+                status = os.waitpid(pid, 0)[1]
+                end = "steps done" if status == 0 else "steps killed" if killed else "steps refused"
+                figures[end] += 1
+                figures["writers that met steps"] += supervisor.writers() > writers
+                new = [name for name in os.listdir(backups) if not name.startswith(".") and name not in judged]
+                judge_copies(backups, acknowledged=acknowledged, only=new)
+                judged.update(new)
+        finally:
+            acknowledged = supervisor.end()
+        judge(rows_of(path, immutable=False), acknowledged=acknowledged, what="the database")
+        after = steps(path, backups)
+        if not after["healthy"] or after["data_loss_suspected"]:
+            raise Lost(f"after the last run: {after['problems']}")
+        judge(rows_of(path, immutable=True), acknowledged=acknowledged, what="the database after the steps")
+    return {f"supervised, {name}": count for name, count in {"rows": acknowledged, "rows lost": 0, **figures}.items()}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=300)
     parser.add_argument("--backups", type=int, default=100)
+    parser.add_argument("--supervised", type=int, default=100_000, help="rows")
     parser.add_argument("--seed", type=int, default=None, help="of the first round; the time by default")
     # A killed process leaves the same in memory as on a disk, and a flush costs nothing there.
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -513,6 +638,7 @@ def main() -> int:
         figures = {
             **torture(arguments.rounds, seed, arguments.dir),
             **live_backups(arguments.backups, seed, arguments.dir),
+            **supervised(arguments.supervised, seed, arguments.dir),
         }
     except Lost as error:
         print(f"LOST: {error}", file=sys.stderr)
