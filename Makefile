@@ -30,6 +30,8 @@ LONG_TESTS := tests/integration/test_eda_page.py tests/integration/test_fleet.py
 
 # Drills of minutes, or with a brother that is run, about what few changes touch: make nightly runs them, and SCENARIO=name one.
 LONG_DRILLS := controller_timer database_recover escalation_rises heap_oom other_service tls_key_unreadable
+# Drills with more rounds in make nightly.
+THOROUGH_DRILLS := controller_killed database_in_doubt dead_man systemd_restarts_first
 DRILLS = $(filter-out $(LONG_DRILLS),$(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
 
 help: ## Show this list
@@ -77,7 +79,7 @@ molecule: $(VENV)/test.stamp ## Drills on real systemd hosts, minutes; SCENARIO=
 nightly: $(VENV)/eda.stamp coverage cores release ## What takes too long for every change: more gates, long drills with all their waiting, some on Debian 12
 	$(WITH_PATH) $(BIN)/pytest $(LONG_TESTS)
 	molecule/hosts/install
-	DRILL_THOROUGH=1 $(WITH_PATH) molecule/run controller_killed $(LONG_DRILLS)
+	DRILL_THOROUGH=1 $(WITH_PATH) molecule/run $(THOROUGH_DRILLS) $(LONG_DRILLS)
 	DRILL_SUITE=bookworm $(WITH_PATH) molecule/run crash clean_start
 
 coverage: $(VENV)/test.stamp ## Unit tests, and how much of the logic they run

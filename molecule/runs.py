@@ -123,6 +123,11 @@ def run(drill: Drill, name: str, *arguments: str, playbook: str = "outage_recove
     return Run(drill, name, *arguments, playbook=playbook, environment=environment).wait()
 
 
+def podman(*arguments: str) -> str:
+    """Run a command of podman on this machine."""
+    return subprocess.run(["podman", *arguments], check=True, capture_output=True, text=True).stdout
+
+
 def kill_service(drill: Drill) -> None:
     """Let the service fall, as the kernel's OOM killer does, and wait until systemd has seen it."""
     drill.host.check_output(f"systemctl kill --kill-whom=main --signal=SIGKILL {UNIT}")

@@ -1,0 +1,260 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The database is damaged while the service is down: nothing starts it, neither systemd nor a boot, and no row is lost.
+
+Each damage with one delay between the kill and the run, and one run whose controller is killed. With DRILL_THOROUGH
+(make nightly) it is each damage with every delay, and ten kills.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import outside
+import pytest
+import runs
+from drills import STATE_DIR, Drill
+
+THOROUGH = bool(os.environ.get("DRILL_THOROUGH"))
+DAMAGES = ("zero", "pages", "deleted")
+DELAYS = (0, 3, 6, 9, 11)
+ROUNDS = list(itertools.product(DAMAGES, DELAYS)) if THOROUGH else [("zero", 9), ("pages", 0), ("deleted", 6)]
+KILLS = range(10 if THOROUGH else 1)
+# How long systemd is watched after the kill: twice its delay and the pause before a start, at the least.
+WATCHED = 120.0 if THOROUGH else 30.0
+LEASE = 60.0
+FOLDER = "/mnt/LinuxHDD/ITSM-System/backend"
+DROP_INS = f"/etc/systemd/system/{runs.UNIT}.service.d"
+URL = "https://host:6443/api/v1/incidents"
+
+
+class Round(NamedTuple):
+    """A damaged database, and all that has to survive it."""
+
+    name: str
+    killed_at: float
+    # Titles of the incidents that the service has acknowledged.
+    acknowledged: set[str]
+    # The damaged files by their names.
+    files: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def acknowledged(drill: Drill) -> set[str]:
+    _, answer = drill.ask(URL)
+    return {incident["title"] for incident in answer["incidents"]}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def opened(drill: Drill) -> Iterator[None]:
+    """Have on record, from outside of the collection, which process opens which file of the database."""
+    watch(drill)
+    yield
+
+
+def watch(drill: Drill) -> None:
+    drill.host.check_output(
+        f"systemd-run --quiet --unit=watch-opens /opt/drill/bin/watch-opens /opt/drill/output/opens.jsonl {FOLDER}"
+    )
+
+
+def opened_by_node(drill: Drill, since: float) -> list[dict[str, Any]]:
+    lines = (drill.output / "opens.jsonl").read_text(encoding="utf-8").splitlines()
+    seen = [json.loads(line) for line in lines]
+    return [each for each in seen if each["at"] > since and each["exe"] == "node" and "itsm.db" in each["path"]]
+
+
+def files(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+def files_on_host(drill: Drill) -> dict[str, str]:
+    """The database and its WAL, without the -shm, which holds no data and which a reader may make."""
+    lines = drill.host.check_output(f"sha256sum {FOLDER}/itsm.db {FOLDER}/itsm.db-wal || true").splitlines()
+    return {path.rpartition("/")[2]: digest for digest, path in (line.split() for line in lines)}
+
+
+def titles_in(drill: Drill, folder: str) -> list[str]:
+    """The incidents in a copy of the database's files in that folder."""
+    return json.loads(drill.host.check_output(f"/opt/drill/bin/titles {folder}"))
+
+
+def put_in_doubt(drill: Drill, name: str, damage: str, acknowledged: set[str]) -> Round:
+    """Let the service acknowledge rows that are in its WAL alone, kill it and damage its database."""
+    outside.forget_restarts(drill)
+    drill.host.check_output("/opt/drill/bin/rows-into-wal")
+    runs.wait_for(lambda: drill.ask(URL)[0] == 200, "the service answers")
+    for number in range(20):
+        title = f"Acknowledged before {name}, number {number}"
+        post = f'curl -skf --max-time 5 https://localhost:6443/api/v1/incidents --json \'{{"title": "{title}"}}\''
+        assert json.loads(drill.host.check_output(post))["title"] == title
+        acknowledged.add(title)
+    killed_at = time.time()
+    drill.host.check_output(f"/opt/drill/bin/put-in-doubt {damage}")
+    return Round(name, killed_at, set(acknowledged), files(drill.output / "damaged"))
+
+
+def closing(drill: Drill, run: str) -> str:
+    screen = drill.screen(run)
+    return " ".join(screen[screen.index("OUTAGE SUMMARY") :].split())
+
+
+def assert_held(drill: Drill, this: Round, incident: str) -> None:
+    """Nobody has started the service since it was killed, nobody can by accident, and the files are as they were."""
+    assert opened_by_node(drill, this.killed_at) == []
+    assert "started" not in outside.unit_events(drill, this.killed_at)
+    assert drill.now()["processes"] == []
+    assert files_on_host(drill) == this.files
+    tried = drill.host.run(f"systemctl start {runs.UNIT}")
+    assert tried.rc != 0
+    status = drill.host.run(f"systemctl status --no-pager --full {runs.UNIT}").stdout
+    assert incident in status and "outage_release.yml" in status, status
+    assert drill.host.file(f"{DROP_INS}/zz-held-{incident}.conf").exists
+    assert incident in drill.host.file(f"{STATE_DIR}/hold.json").content_string
+    assert drill.now()["processes"] == []
+    assert files_on_host(drill) == this.files
+    assert set(titles_in(drill, FOLDER)) >= this.acknowledged
+
+
+def assert_handed_over(drill: Drill, this: Round, run: str) -> str:
+    """The run says what is wrong, has kept the damaged files as they are, and calls the DBA; returns the incident."""
+    told = drill.postmortem(run)
+    assert (told["outcome"], told["cause"], told["rung"]) == ("not_recovered", "db_corrupt", None)
+    assert told["rungs_tried"] == []
+    assert told["data_loss"] == "suspected"
+    assert "DBA" in told["escalation"]["to"]
+    for words in (told["incident"], "DBA", "database_recover.yml", "outage_release.yml"):
+        assert words in closing(drill, run)
+    for name, digest in this.files.items():
+        copy = drill.host.check_output(f"find {told['evidence']} -name {name} -exec sha256sum {{}} +")
+        assert digest in copy, name
+    record = runs.open_incident(drill)
+    assert record["id"] == told["incident"]
+    assert record["data"]["state"] == "in_doubt"
+    assert record["data"]["reasons"]
+    return told["incident"]
+
+
+def reboot(drill: Drill) -> None:
+    runs.wait_for(lambda: not runs.lease(drill)["worker"], "nobody works on the host")
+    runs.podman("restart", "--time", "10", drill.container)
+    runs.wait_for(
+        lambda: drill.host.run("systemctl is-system-running").stdout.strip() in ("running", "degraded"), "boot"
+    )
+    drill.host.check_output(
+        "systemctl start ssh.service && hostname --all-ip-addresses | tr -d ' \\n' >/opt/drill/output/address"
+    )
+    watch(drill)
+
+
+def recover_the_database(drill: Drill, this: Round) -> None:
+    """Run the playbook for that, which has to bring every acknowledged row back and to release the hold."""
+    name = f"{this.name}-database"
+    assert runs.run(drill, name, playbook="database_recover") == 0
+    assert drill.postmortem(name)["outcome"] == "recovered"
+    drill.assert_serves()
+    _, answer = drill.ask(URL)
+    titles = titles_in(drill, FOLDER)
+    assert set(titles) >= this.acknowledged
+    assert answer["total"] == len(titles)
+    assert drill.host.run(f"ls {STATE_DIR}/hold.json {DROP_INS}/zz-held-*").stdout == ""
+    assert runs.open_incident(drill) is None
+    (record,) = runs.past_incidents(drill)
+    assert record["data"]["state"] == "sound"
+    assert outside.units_of_the_recovery(drill) == ""
+    drill.host.check_output(f"systemctl restart {runs.UNIT}")
+    runs.wait_for(lambda: drill.ask(URL)[0] == 200, "it can be started again")
+
+
+@pytest.mark.parametrize(("damage", "delay"), ROUNDS)
+def test_nobody_starts_it(drill: Drill, acknowledged: set[str], damage: str, delay: float) -> None:
+    this = put_in_doubt(drill, f"{damage}-{delay}", damage, acknowledged)
+    time.sleep(max(0.0, this.killed_at + delay - time.time()))
+    assert runs.run(drill, this.name) == 2
+    if opened_by_node(drill, this.killed_at):
+        # The pause before systemd's start was over before the run could reach the host.
+        assert delay > 10
+        assert_known_as_doubtful(drill, this)
+        acknowledged.clear()
+        return
+    incident = assert_handed_over(drill, this, this.name)
+    assert_held(drill, this, incident)
+
+    # Another run comes to the same end, before and after a boot.
+    assert runs.run(drill, f"{this.name}-again") == 2
+    assert assert_handed_over(drill, this, f"{this.name}-again") == incident
+    time.sleep(max(0.0, this.killed_at + WATCHED - time.time()))
+    assert_held(drill, this, incident)
+    reboot(drill)
+    time.sleep(3)
+    assert outside.show(drill, "ActiveEnterTimestampMonotonic") == {"ActiveEnterTimestampMonotonic": "0"}
+    assert_held(drill, this, incident)
+    recover_the_database(drill, this)
+
+
+def assert_known_as_doubtful(drill: Drill, this: Round) -> None:
+    """The service has opened the damaged database: that is no recovery, and it does not serve on it any longer."""
+    told = drill.postmortem(this.name)
+    assert told["outcome"] == "data_in_doubt"
+    assert told["data_loss"] == "suspected"
+    assert drill.now()["processes"] == []
+    assert drill.host.run(f"systemctl start {runs.UNIT}").rc != 0
+    assert told["incident"] in drill.host.run(f"systemctl status --no-pager --full {runs.UNIT}").stdout
+    assert runs.run(drill, f"{this.name}-again") == 2
+    assert drill.postmortem(f"{this.name}-again")["outcome"] == "data_in_doubt"
+    # A person has looked at it: the rows are lost, and the drill goes on without them.
+    reason = "--extra-vars={'outage_release_reason': 'The drill goes on'}"
+    assert runs.run(drill, f"{this.name}-release", reason, playbook="outage_release") == 0
+    drill.host.check_output(f"systemctl start {runs.UNIT}")
+
+
+@pytest.mark.parametrize("number", KILLS)
+def test_killed_controller_leaves_no_way_to_start_it(drill: Drill, acknowledged: set[str], number: int) -> None:
+    damage, delay = DAMAGES[number % len(DAMAGES)], secrets.SystemRandom().uniform(0, 5)
+    this = put_in_doubt(drill, f"kill-{number}-{damage}", damage, acknowledged)
+    killed = runs.Run(drill, f"{this.name}-killed")
+    killed.reach("Open the incident, or go on with the one that is open")
+    time.sleep(delay)
+    print(f"{damage}, killed {delay:.3f} s after the detection")
+    killed.kill()
+    # Nobody on the host tells the module that is at work: it goes on to its end.
+    runs.wait_for(lambda: drill.host.run("pgrep -f 'echo BECOME-SUCCES[S]'").rc != 0, "its last module ends")
+    # The end of the lease is when the host itself would start a service that is sound.
+    time.sleep(LEASE + 15 if THOROUGH else 15)
+    if not THOROUGH:
+        runs.lease(drill, "--age", str(LEASE))
+    assert opened_by_node(drill, this.killed_at) == []
+    assert files_on_host(drill) == this.files
+
+    assert runs.run(drill, f"{this.name}-next") == 2
+    assert_held(drill, this, assert_handed_over(drill, this, f"{this.name}-next"))
+    recover_the_database(drill, this)
+
+
+def test_person_releases_the_hold_with_a_reason(drill: Drill, acknowledged: set[str]) -> None:
+    this = put_in_doubt(drill, "release", "pages", acknowledged)
+    assert runs.run(drill, this.name) == 2
+    incident = assert_handed_over(drill, this, this.name)
+    assert runs.run(drill, "release-without", playbook="outage_release") != 0
+    assert_held(drill, this, incident)
+    reason = "The rows on page 3 are known"
+    assert (
+        runs.run(
+            drill, "release-with", f"--extra-vars={{'outage_release_reason': '{reason}'}}", playbook="outage_release"
+        )
+        == 0
+    )
+    assert drill.host.run(f"ls {STATE_DIR}/hold.json {DROP_INS}/zz-held-*").stdout == ""
+    records = [*runs.past_incidents(drill), runs.open_incident(drill)]
+    assert reason in json.dumps([record for record in records if record and record["id"] == incident])
+    drill.host.check_output(f"systemctl start {runs.UNIT}")

@@ -1,0 +1,72 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The controller is killed right after a run has cancelled systemd's restart: the host starts the service by itself.
+
+One kill. With DRILL_THOROUGH (make nightly) it is ten.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+import outside
+import pytest
+import runs
+from drills import Drill
+
+ROUNDS = 10 if os.environ.get("DRILL_THOROUGH") else 1
+LEASE = 60.0
+SLACK = 10.0
+
+
+@pytest.fixture(scope="module")
+def client(drill: Drill) -> Iterator[outside.Client]:
+    client = outside.Client(drill)
+    runs.wait_for(lambda: client.healthy, "the client gets an answer")
+    yield client
+    client.close()
+
+
+@pytest.mark.parametrize("number", range(ROUNDS))
+def test_service_is_back_without_a_controller(drill: Drill, client: outside.Client, number: int) -> None:
+    outside.forget_restarts(drill)
+    killed_at = time.time()
+    runs.kill_service(drill)
+    dead = runs.Run(drill, f"{number}-dead")
+    # The first task after that of the probe.
+    dead.reach("Open the incident, or go on with the one that is open")
+    dead.kill()
+    died_at = time.time()
+    assert "PLAY RECAP" not in dead.screen()
+
+    # systemd itself does not restart it any more, and the host knows when it has to.
+    assert outside.show(drill, "SubState") == {"SubState": "dead"}
+    assert "itsm-runbook-dead-man.timer" in outside.units_of_the_recovery(drill)
+    left = runs.open_incident(drill)
+    assert left is not None
+    assert left["takeover"]["unit"] == f"{runs.UNIT}.service"
+
+    time.sleep(LEASE - 20)
+    assert not client.healthy, "the run still had the lease"
+    runs.wait_for(lambda: client.healthy or time.time() > died_at + LEASE + SLACK, "the service is started")
+    back_at = client.healthy_since(died_at)
+    assert back_at is not None and back_at <= died_at + LEASE + SLACK
+    events = outside.unit_events(drill, killed_at)
+    assert [events.count(each) for each in ("starting", "started", "stopping")] == [1, 1, 0], events
+
+    assert runs.run(drill, f"{number}-next") == 0
+    assert runs.open_incident(drill) is None
+    (record,) = runs.past_incidents(drill)
+    assert (record["id"], record["opened_at"]) == (left["id"], left["opened_at"])
+    assert record["cause"] == "killed"
+    assert outside.unit_events(drill, killed_at) == events
+    assert outside.units_of_the_recovery(drill) == ""
+
+
+def test_nothing_is_lost(drill: Drill) -> None:
+    drill.assert_serves()
+    drill.assert_every_row_is_there()

@@ -1,0 +1,103 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Observers of a drill: a client that asks the service all the time, and the journal of the unit."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import http.client
+import json
+import threading
+import time
+from typing import Any
+
+import runs
+from drills import STATE_DIR, Drill
+
+# Message ids of systemd (systemd.journal-catalog), by what they say of a unit.
+MESSAGES = {
+    "7d4958e842da4a758f6c1cdc7b36dcc5": "starting",
+    "39f53479d3a045ac8e11786248231fbf": "started",
+    "de5b426a63be47a7b6ac3eaac82e2f6f": "stopping",
+    "98e322203f7a4ed290d09fe03c09fe15": "exited",
+    "5eb03494b6584870a536b337290809b3": "restart scheduled",
+}
+
+
+class Client:
+    """Asks for the service's health every 50 ms, from another machine, until it is closed."""
+
+    def __init__(self, drill: Drill) -> None:
+        self._drill = drill
+        # (instant of the question, instant of the answer or of its failure, whether it was healthy)
+        self._asked: list[tuple[float, float, bool]] = []
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._ask, daemon=True)
+        self._thread.start()
+
+    def _ask(self) -> None:
+        while not self._ended.wait(0.05):
+            address = (self._drill.output / "address").read_text(encoding="utf-8")
+            asked_at, healthy = time.time(), False
+            connection = http.client.HTTPConnection(address, 8080, timeout=1)
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                connection.request("GET", "/api/v1/health")
+                healthy = connection.getresponse().status == 200
+            connection.close()
+            self._asked.append((asked_at, time.time(), healthy))
+
+    def close(self) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    @property
+    def healthy(self) -> bool:
+        return bool(self._asked) and self._asked[-1][2]
+
+    def healthy_since(self, since: float) -> float | None:
+        """The instant of the first healthy answer to a question that was asked after `since`."""
+        return next((answered for asked, answered, healthy in list(self._asked) if asked > since and healthy), None)
+
+    def outages(self, since: float) -> list[tuple[float, float]]:
+        """Each outage after that instant: the last healthy answer before it, and the first one after it."""
+        found, last = [], None
+        for asked, answered, healthy in list(self._asked):
+            if asked < since - 1:
+                continue
+            if healthy and last is not None and last[1]:
+                found.append((last[0], answered))
+            if healthy:
+                last = (answered, False)
+            elif last is not None:
+                last = (last[0], True)
+        return [outage for outage in found if outage[1] > since]
+
+
+def unit_events(drill: Drill, since: float) -> list[str]:
+    """What the journal says of the service's unit after that instant, in the words of MESSAGES and in its order."""
+    lines = drill.host.check_output(f"journalctl --unit={runs.UNIT} --since=@{since:.6f} --output=json").splitlines()
+    return [MESSAGES[id] for line in lines if (id := json.loads(line).get("MESSAGE_ID")) in MESSAGES]
+
+
+def seconds_of(instant: str) -> float:
+    """The instant of a record, on the clock of this machine."""
+    return datetime.datetime.fromisoformat(instant.replace("Z", "+00:00")).timestamp()
+
+
+def units_of_the_recovery(drill: Drill) -> str:
+    """The transient units that a run has made on the host, one a line."""
+    return drill.host.check_output("systemctl list-units --all --plain --no-legend 'itsm-runbook-*'")
+
+
+def forget_restarts(drill: Drill) -> None:
+    """Let the next outage be the first one in an hour: each round is an outage of its own, not a crash loop."""
+    drill.host.check_output(f"systemctl reset-failed {runs.UNIT}; rm -f {STATE_DIR}/incidents/*")
+
+
+def show(drill: Drill, *names: str) -> dict[str, Any]:
+    """Properties of the service's unit."""
+    lines = drill.host.check_output(f"systemctl show --property={','.join(names)} {runs.UNIT}").splitlines()
+    return dict(line.split("=", 1) for line in lines)

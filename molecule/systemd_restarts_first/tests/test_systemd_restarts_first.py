@@ -1,0 +1,100 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""systemd and a run want to restart the service at the same time: it is started once, whoever comes first.
+
+Three delays between the kill and the run: before systemd, when it is about to begin, when it has just begun. With
+DRILL_THOROUGH (make nightly) one every half second, up to 15 seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+import outside
+import pytest
+import runs
+from drills import Drill
+
+THOROUGH = bool(os.environ.get("DRILL_THOROUGH"))
+DELAYS = [number / 2 for number in range(31)] if THOROUGH else [0.0, 9.0, 12.5]
+# Seconds by which the outage on record may differ from the one that the client saw.
+AGREES = 1.0
+
+
+@pytest.fixture(scope="module")
+def client(drill: Drill) -> Iterator[outside.Client]:
+    client = outside.Client(drill)
+    runs.wait_for(lambda: client.healthy, "the client gets an answer")
+    yield client
+    client.close()
+
+
+@pytest.mark.parametrize("delay", DELAYS)
+def test_it_is_started_once(drill: Drill, client: outside.Client, delay: float) -> None:
+    outside.forget_restarts(drill)
+    name = f"after-{delay}"
+    killed_at = time.time()
+    runs.kill_service(drill)
+    time.sleep(max(0.0, killed_at + delay - time.time()))
+    began_at = time.time()
+    assert runs.run(drill, name) == 0
+    ended_at = time.time()
+
+    events = outside.unit_events(drill, killed_at)
+    assert events.count("exited") == 1, events
+    assert [events.count(each) for each in ("starting", "started", "stopping")] == [1, 1, 0], events
+    runs.wait_for(lambda: client.healthy_since(ended_at) is not None, "the client gets an answer after the run")
+    ((fell_at, back_at),) = client.outages(killed_at)
+    by_systemd = "restart scheduled" in events
+    if not drill.documents(name):
+        # It came when all was over: there is nothing to say of an outage that nobody has met.
+        assert by_systemd and back_at < ended_at
+        assert "HEALTHY" in drill.screen(name)
+        assert delay > 10
+        return
+    told = drill.postmortem(name)
+    outcome, rung = ("recovered_by_systemd", None) if by_systemd else ("recovered", "restart")
+    assert (told["outcome"], told["rung"], told["cause"]) == (outcome, rung, "killed")
+    assert abs(told["durations"]["outage"] - (back_at - fell_at)) <= AGREES
+    assert abs(outside.seconds_of(told["times"]["started_at"]) - fell_at) <= AGREES
+    assert abs(outside.seconds_of(told["times"]["mitigated_at"]) - back_at) <= AGREES
+    assert began_at < outside.seconds_of(told["times"]["resolved_at"]) < ended_at
+    assert told["data_loss"] == "none"
+    (record,) = runs.past_incidents(drill)
+    last_exit = record["last_exit"]
+    assert (last_exit["result"], last_exit["code"], last_exit["status"]) == ("signal", "killed", 9)
+    assert abs(outside.seconds_of(last_exit["at"]) - killed_at) <= AGREES
+    if by_systemd:
+        assert record["takeover"] is None
+        assert told["rungs_tried"] == []
+
+
+def test_no_timer_is_left(drill: Drill) -> None:
+    assert outside.units_of_the_recovery(drill) == ""
+
+
+@pytest.mark.parametrize("delay", [0.0, 1.0, 2.0] if THOROUGH else [0.0])
+def test_planned_restart_is_no_incident(drill: Drill, client: outside.Client, delay: float) -> None:
+    outside.forget_restarts(drill)
+    name = f"planned-{delay}"
+    restarted_at = time.time()
+    drill.host.check_output(f"systemctl restart --no-block {runs.UNIT}")
+    time.sleep(delay)
+    assert runs.run(drill, name) == 0
+
+    runs.wait_for(lambda: client.healthy, "the client gets an answer")
+    events = outside.unit_events(drill, restarted_at)
+    assert [events.count(each) for each in ("stopping", "starting", "started")] == [1, 1, 1], events
+    assert drill.documents(name) == []
+    assert runs.open_incident(drill) is None
+    assert runs.past_incidents(drill) == []
+    assert "HEALTHY" in drill.screen(name)
+
+
+def test_nothing_is_lost(drill: Drill) -> None:
+    drill.assert_serves()
+    drill.assert_every_row_is_there()
