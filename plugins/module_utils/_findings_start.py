@@ -146,11 +146,10 @@ def exec_failed(view: View) -> Optional[Finding]:
     if not view.gone or not failures:
         return None
     status = failures[-1][1]
-    over = status == 203 and view.changed_since(start.get("program_changed_at"))
-    if over:
+    if view.changed_since(start.get("changed_at")):
         return Finding(
             confidence=0.5,
-            summary=f"systemd could not run {start.get('program')}; it was replaced since.",
+            summary=f"systemd could not run the unit {name}; the unit or what it needs was changed since.",
             remedy="Start the service.",
             details={"status": status, "program": start.get("program"), "reason": ""},
             past=True,
@@ -242,6 +241,7 @@ def repeated(view: View, item: Mapping[str, Any]) -> bool:
         and int(item.get("times") or 0) >= _PROOF
         and view.failed_starts >= _PROOF
         and not view.changed_since(item.get("changed_at"))
+        and not view.changed_since(view.part("start").get("changed_at"))
         and not _OF_PEERS.search(text)
     )
 
@@ -267,6 +267,7 @@ def database_owner(view: View) -> Optional[Finding]:
         useless_rungs=RUNGS if view.unwell else (),
         details={
             "user": facts.get("user"),
+            "database": facts.get("database"),
             "files": list(facts.get("foreign") or ()),
             "denied": [item["path"] for item in denied],
             "others": list(facts.get("others") or ()),

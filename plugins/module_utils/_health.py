@@ -457,7 +457,8 @@ class _Watch:
         self.process, self.properties = look_at_process(self.service, run=self._run, proc_root=self._proc_root)
         self.silent = (self.silent or self.attempts == 0) and all(endpoint["silent"] for endpoint in self.endpoints)
         self.attempts += 1
-        self.good = all(endpoint["ok"] for endpoint in self.endpoints if endpoint["required"])
+        required = [endpoint["ok"] for endpoint in self.endpoints if endpoint["required"]]
+        self.good = bool(required) and all(required)
         if self.good:
             self.failures = 0
             self.last_success_at = _clock.now()
@@ -602,16 +603,19 @@ def ask(
     plan: Plan,
     *,
     login: Optional[Login] = None,
+    endpoints_needed: bool = True,
     run: _command.Runner = _command.run,
     proc_root: str = "/proc",
     doubt: Callable[[bool], Optional[str]] = lambda closely: None,
 ) -> Dict[str, Any]:
     """Ask the service how it is, in the plan's mode, and return what the module returns.
 
-    C(doubt) returns why nothing may be started on the service's database, C(None) if nothing speaks against it; its
-    argument says whether there are seconds for a closer look. Raises HealthError.
+    Without endpoints, if none are needed, it looks for the process alone and never calls the service healthy. C(doubt)
+    returns why nothing may be started on the service's database, C(None) if nothing speaks against it; its argument
+    says whether there are seconds for a closer look. Raises HealthError.
     """
-    check(targets, plan, login=login)
+    if targets or endpoints_needed:
+        check(targets, plan, login=login)
     watch = _Watch(service, targets, plan, run=run, proc_root=proc_root, doubt=doubt)
     healthy = {"watch": watch.watch, "await": watch.wait, "hold": watch.hold}[plan.mode]()
     logged_in = log_in(login, timeout=plan.timeout) if login is not None and healthy else None

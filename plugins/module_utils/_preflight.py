@@ -10,6 +10,7 @@ another command), that is a mismatch: what the service uses is believed, and tol
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -95,6 +96,7 @@ class _Preflight:
         self.mismatches: List[Dict[str, Any]] = []
         self.node: Optional[Dict[str, Any]] = None
         self.account: Optional[pwd.struct_passwd] = None
+        self.unit_user: Optional[str] = None
         self.environment: Dict[str, str] = {}
         self._main_pid = 0
         self.silent: Set[str] = set()
@@ -302,6 +304,8 @@ class _Preflight:
         if "app_dir" not in self.silent and os.path.realpath(folder) != os.path.realpath(self.config.app_dir):
             self.mismatch("app_dir", folder, "the unit has another WorkingDirectory")
         user = properties.get("User", "") or "root"
+        with contextlib.suppress(KeyError):
+            self.unit_user = pwd.getpwnam(user).pw_name
         if user not in (self.config.user, str(self.account.pw_uid) if self.account else ""):
             self.mismatch("user", user, "the unit runs as another User")
         argv = _ARGV.search(properties.get("ExecStart", ""))
@@ -422,6 +426,7 @@ def examine(config: Config, *, run: _command.Runner = _command.run, proc_root: s
         "resolved": {
             "node": look.node,
             "database_path": database_path,
+            "user": look.account.pw_name if look.account else look.unit_user,
             "uid": look.account.pw_uid if look.account else None,
             "gid": look.account.pw_gid if look.account else None,
             "environment_names": sorted(look.environment),

@@ -213,11 +213,11 @@ _PORTS = ("nexus_https_port", "nexus_http_port")
 def _of_settings(view: View) -> List[Misfit]:
     """Return the settings that cannot be right, as the preflight found, with the rungs that need them."""
     found = []
-    for item in view.items("settings") if view.unwell else ():
+    for item in view.items("settings"):
         name, text = str(item["variable"]), str(item["message"])
         if view.part("unit").get("load_state") in _REPORTED.get(name, ()) or _is_missing_environment(view, name):
             continue
-        useless = _rungs_that_need(view, name)
+        useless = _rungs_that_need(view, name) if view.unwell else ()
         sure = 0.95 if useless == RUNGS else 0.6
         text = text[len(name) :].strip() if text.startswith(f"{name} is ") else text
         reach = (DATABASE, START) if name == "nexus_db_path" else ()

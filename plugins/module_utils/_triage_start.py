@@ -14,7 +14,7 @@ import grp
 import os
 import pwd
 import stat
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterable, Iterator, List, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _identity, _untrusted
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage_question import (
@@ -90,13 +90,16 @@ def _folder_fault(path: str, *, account: Optional[pwd.struct_passwd]) -> Optiona
 def start(question: Question) -> Dict[str, Any]:
     """See if the service can be started: its environment files, and what systemd needs to run its program."""
     service, unit = question.service, question.known.get("unit") or {}
-    names = ("program", "program_fault", "program_changed_at", "folder", "folder_fault", "user_fault", "group_fault")
+    names = ("program", "program_fault", "folder", "folder_fault", "user_fault", "group_fault")
     facts: Dict[str, Any] = dict.fromkeys(names)
     if service.manager == "systemd":
         needed = list(unit.get("environment_files") or ())
     else:
         needed = [service.path(service.environment_file)] if service.environment_file else []
     facts["environment_files"] = [{"path": path, "exists": _exists(path)} for path in needed]
+    used = [*needed, unit.get("file"), unit.get("program"), *(unit.get("drop_ins") or ())]
+    # A drop-in that was removed changes its folder.
+    facts["changed_at"] = _changed_at([*used, *map(os.path.dirname, unit.get("drop_ins") or ())])
     # With a root of its own or a user that systemd makes up, paths and accounts here say nothing.
     if service.manager != "systemd" or unit.get("load_state") != "loaded" or unit.get("confined"):
         return found(facts)
@@ -110,7 +113,6 @@ def start(question: Question) -> Dict[str, Any]:
     judged = None if unit.get("more_groups") or group else account
     facts["program"], facts["folder"] = unit.get("program"), unit.get("needed_folder")
     if str(facts["program"]).startswith("/"):
-        facts["program_changed_at"] = _changed_at(facts["program"])
         facts["program_fault"] = _program_fault(facts["program"], account=judged)
     if facts["folder"]:
         facts["folder_fault"] = _folder_fault(facts["folder"], account=judged)
@@ -126,10 +128,13 @@ def _is_group(name: str) -> bool:
         return False
 
 
-def _changed_at(path: str) -> Optional[str]:
-    with contextlib.suppress(OSError):
-        return _clock.iso(max(os.lstat(path).st_ctime, os.stat(path).st_ctime))
-    return None
+def _changed_at(paths: Iterable[Optional[str]]) -> Optional[str]:
+    """Return when the latest of the paths was changed, as far as they exist. A link counts as well as its target."""
+    times: List[float] = []
+    for path in paths:
+        with contextlib.suppress(OSError):
+            times += [os.lstat(path or "").st_ctime, os.stat(path or "").st_ctime]
+    return _clock.iso(max(times)) if times else None
 
 
 def _exists(path: str) -> Optional[bool]:
@@ -150,6 +155,7 @@ def ownership(question: Question) -> Dict[str, Any]:
     folder = os.path.dirname(path)
     facts: Dict[str, Any] = {
         "user": account.pw_name if account else None,
+        "database": path,
         "folder": folder,
         "denied": [],
         "foreign": [],

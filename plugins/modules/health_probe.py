@@ -145,7 +145,9 @@ options:
     description:
       - What M(itsm_nexus.runbook.service_preflight) would be asked beside O(app_dir), O(user), O(manager), O(unit),
         O(command), O(pid_file) and O(state_dir). With it, both questions are answered in one round trip, and a value
-        that cannot be right ends the module before anything is asked.
+        that cannot be right fails the module only if the service is healthy, or nobody can say how it is. If the
+        service is down, the module succeeds, and RV(preflight) lists what is wrong. The service is asked on the
+        endpoints that are usable.
       - As long as HTTPS is switched off by consent, what is asked is plain HTTP alone.
     type: dict
     version_added: 0.2.0
@@ -487,17 +489,56 @@ def _look_for_maintenance(module: AnsibleModule) -> Optional[Dict[str, str]]:
 
 
 def _checked(module: AnsibleModule) -> dict | None:
-    """Return what is true of the inventory on this host; end here where it cannot be right."""
+    """Return what is true of the inventory on this host."""
     values = module.params
     if values["preflight"] is None:
         return None
     shared = {name: values[name] or "" for name in ("app_dir", "user", "manager", "unit", "command", "pid_file")}
     config = _preflight.Config(**shared, **values["preflight"], state_dir=values["state_dir"])
     checked: dict = _plain.data(_preflight.examine(config))
-    if checked["problems"]:
-        said = "; ".join(problem["message"] for problem in checked["problems"])
-        module.fail_json(msg=_plain.text(said), preflight=checked)
+    wrong = {problem["variable"] for problem in checked["problems"]}
+    # Nobody waits for a disk that does not answer, and there is nothing to look for or to keep a record in.
+    silent = bool(wrong) and wrong <= set(checked["silent"])
+    if silent or wrong & {"nexus_state_dir", "nexus_manager"} or not values["command"]:
+        _refuse(module, checked)
     return checked
+
+
+def _refuse(module: AnsibleModule, checked: dict) -> None:
+    """End here and name the settings that cannot be right."""
+    said = "; ".join(problem["message"] for problem in checked["problems"])
+    module.fail_json(msg=_plain.text(said), preflight=checked)
+
+
+def _service(values: dict, checked: dict | None) -> _node_process.Service:
+    """Return the service as far as its settings are right. Its processes tell of it if its unit does not."""
+    service = _node_process.Service(**{name: values[name] for name in _SERVICE if values[name] is not None})
+    wrong = {problem["variable"] for problem in (checked or {}).get("problems", ())}
+    if "nexus_user" in wrong:
+        service = dataclasses.replace(service, user="")
+    return dataclasses.replace(service, manager="process") if "nexus_unit" in wrong else service
+
+
+def _asked(module: AnsibleModule, checked: dict | None) -> dict:
+    """Return how the service is. Settings that cannot be right end the module only if the service is well."""
+    values = module.params
+    service, targets = _service(values, checked), _targets(values["endpoints"], checked)
+    refused = checked is not None and bool(checked["problems"])
+    found: dict = _health.ask(
+        service,
+        targets,
+        _health.Plan(**{name: values[name] for name in _PLAN}, sole_starter=bool(values["run"])),
+        login=_login(values["login"]) if values["login"] else None,
+        endpoints_needed=not refused,
+        doubt=_doubts(module, checked),
+    )
+    unknown = not targets and found["process"]["state"] != "gone"
+    if checked is None or not refused:
+        return found
+    if found["healthy"] or unknown:
+        _refuse(module, checked)
+    found["summary"] = "; ".join([found["summary"], *(problem["message"] for problem in checked["problems"])])
+    return found
 
 
 def _open(module: AnsibleModule, seen: dict) -> dict:
@@ -593,13 +634,7 @@ def main() -> None:
     try:
         with _lease.held(run=values["run"], state_dir=values["state_dir"], warn=module.warn, fail=module.fail_json):
             checked = _checked(module)
-            result = _health.ask(
-                _node_process.Service(**{name: values[name] for name in _SERVICE if values[name] is not None}),
-                _targets(values["endpoints"], checked),
-                _health.Plan(**{name: values[name] for name in _PLAN}, sole_starter=bool(values["run"])),
-                login=_login(values["login"]) if values["login"] else None,
-                doubt=_doubts(module, checked),
-            )
+            result = _asked(module, checked)
             if values["run"] and not module.check_mode:
                 _note_answer(module, result)
     except _health.HealthError as error:

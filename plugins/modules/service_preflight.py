@@ -141,6 +141,11 @@ resolved:
       description: The absolute path of the database that the service really uses.
       type: str
       sample: /srv/itsm/data/itsm.db
+    user:
+      description: The service's user; that of the unit if O(user) is no user of the host.
+      type: str
+      sample: itsm
+      version_added: 0.2.0
     uid:
       description: The number of the service's user.
       type: int

@@ -265,9 +265,9 @@ findings:
         - >-
           V(exec_failed): the exit C(status) of systemd.exec(5), the unit's C(program), and the C(reason).
         - >-
-          V(database_owner): the C(user) of the service, the C(files) of the database that belong to somebody else,
-          what that user may not use (C(denied)), and the C(others), other entries of the folder, or the folder itself,
-          that belong to somebody else.
+          V(database_owner): the C(user) of the service, the C(database), those C(files) of it that belong to somebody
+          else, what that user may not use (C(denied)), and the C(others), other entries of the folder, or the folder
+          itself, that belong to somebody else.
         - "V(config_mismatch): C(items), each with C(what), C(configured), C(effective)."
         - >-
           V(stopped): C(by_operator), whether somebody had it stopped (V(null) where nothing tells), and C(at).
@@ -317,8 +317,8 @@ facts:
         What systemd says. C(name), C(load_state), C(active_state), C(sub_state), C(result), C(exit_code),
         C(exit_status), C(main_pid), C(last_pid), C(restarts), C(restart), C(restart_delay), C(start_limit_burst),
         C(start_limit_interval), C(stop_timeout), C(memory_max), C(memory_high), C(memory_peak), C(tasks_max),
-        C(open_files_max), C(control_group), C(working_directory), C(file), C(user), C(group), C(more_groups) (whether
-        it adds some), C(confined) (whether it has a root folder or a user of its own), C(needed_folder),
+        C(open_files_max), C(control_group), C(working_directory), C(file), C(drop_ins), C(user), C(group),
+        C(more_groups) (whether it adds some), C(confined) (whether it has a root folder or a user of its own), C(needed_folder),
         C(environment_files) (those that a start needs), C(load_error), and the instants C(active_enter_at),
         C(active_exit_at), C(inactive_enter_at), C(started_at), C(exited_at).
       type: dict
@@ -406,12 +406,12 @@ facts:
     start:
       description: >-
         What a start needs, as it is now. C(environment_files) (C(path), C(exists)); of a unit its C(program) with
-        C(program_fault) (why it cannot be run) and C(program_changed_at), the C(folder) it is run in with
-        C(folder_fault), C(user_fault), C(group_fault).
+        C(program_fault) (why it cannot be run), the C(folder) it is run in with C(folder_fault), C(user_fault),
+        C(group_fault); C(changed_at), when the unit, its program or its environment files were last changed.
       type: dict
     ownership:
       description: >-
-        Of the database, its -wal and -shm and their C(folder): what the C(user) of the service may not use
+        Of the C(database), its -wal and -shm and their C(folder): what the C(user) of the service may not use
         (C(denied), each with C(path), C(owner), C(group), C(mode)), which files belong to somebody else (C(foreign)),
         what else there does (C(others)), and whether the file system is C(read_only).
       type: dict

@@ -142,6 +142,9 @@ def refused(step: model.Step) -> List[str]:
         return [bare(each) for each in step.data.get("problems") or []]
     if module not in ("service_preflight", "health_probe"):
         return []
+    # A probe that went on reports a service that is down: its settings are a finding.
+    if module == "health_probe" and step.status not in ("failed", "ignored"):
+        return []
     checked = (step.data if module == "service_preflight" else step.data.get("preflight")) or {}
     return [bare(each.get("message")) for each in checked.get("problems") or []]
 

@@ -377,6 +377,7 @@ SENTENCES: Dict[str, str] = {
     "task.Release the lock that a killed migration left": "中断されたマイグレーションのロックを解除",
     "task.Apply the pending migrations": "未適用のマイグレーションを適用",
     "task.Stop here where the schema is not what the code expects": "スキーマがコードと合わなければ中止",
+    "task.Give the database back to the service's user": "データベースの所有者をサービスのユーザーに戻す",
     "task.Rebuild them where they are found wanting": "不足があれば依存関係を再インストール",
     "task.Switch HTTPS off until the end that was consented to": "承認された期限まで HTTPS を無効化",
     "task.Ask whether there is a way back": "前のリリースに戻せるか確認",

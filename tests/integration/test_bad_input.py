@@ -38,25 +38,12 @@ def no_node(service: Service, folder: Path) -> dict[str, Any]:
 
 CASES: dict[str, tuple[str, str, Breaking]] = {
     "unknown manager": ("nexus_manager", "upstart", lambda *_: {"nexus_manager": "upstart"}),
-    "relative app dir": ("nexus_app_dir", "srv/app", lambda *_: {"nexus_app_dir": "srv/app"}),
-    "missing app dir": ("nexus_app_dir", "/nowhere/app", lambda *_: {"nexus_app_dir": "/nowhere/app"}),
-    "port out of range": ("nexus_https_port", "70000", lambda *_: {"nexus_https_port": 70000}),
-    "no port at all": ("nexus_https_port", "0", lambda *_: {"nexus_https_port": 0, "nexus_http_port": 0}),
     "thresholds": (
         "detection_critical_after",
         "2",
         lambda *_: {"detection_warning_after": 3, "detection_critical_after": 2},
     ),
     "no interval": ("detection_interval", "-1", lambda *_: {"detection_interval": -1}),
-    "missing environment file": (
-        "nexus_environment_file",
-        "/nowhere/itsm.env",
-        lambda *_: {"nexus_environment_file": "/nowhere/itsm.env"},
-    ),
-    "environment file open to all": ("nexus_environment_file", "loose.env", loose_environment_file),
-    "no node": ("nexus_command", "node-that-is-not-there", no_node),
-    "folder as database": ("nexus_db_path", "/db", folder_as_database),
-    "unknown user": ("nexus_user", "nobody-of-this-name", lambda *_: {"nexus_user": "nobody-of-this-name"}),
     "unknown rung": ("outage_recover_rungs", "reboot", lambda *_: {"outage_recover_rungs": ["reboot"]}),
     "role that is no rung": (
         "outage_recover_rungs",
@@ -102,6 +89,77 @@ def test_bad_input_is_named_before_anything_is_touched(laid: Service, tmp_path: 
     assert "hunter2" not in run.screen
 
 
+# Variable, value, cause, and whether the service is back all the same.
+DOWN: dict[str, tuple[str, str, str, bool, Breaking]] = {
+    "relative app dir": ("nexus_app_dir", "srv/app", "", False, lambda *_: {"nexus_app_dir": "srv/app"}),
+    "missing app dir": ("nexus_app_dir", "/nowhere/app", "", False, lambda *_: {"nexus_app_dir": "/nowhere/app"}),
+    "port out of range": ("nexus_https_port", "70000", "killed", True, lambda *_: {"nexus_https_port": 70000}),
+    "no port at all": (
+        "nexus_https_port",
+        "0",
+        "config_mismatch",
+        False,
+        lambda *_: {"nexus_https_port": 0, "nexus_http_port": 0},
+    ),
+    "missing environment file": (
+        "nexus_environment_file",
+        "/nowhere/itsm.env",
+        "environment_missing",
+        False,
+        lambda *_: {"nexus_environment_file": "/nowhere/itsm.env"},
+    ),
+    "environment file open to all": (
+        "nexus_environment_file",
+        "loose.env",
+        "config_mismatch",
+        False,
+        loose_environment_file,
+    ),
+    "no node": ("nexus_command", "node-that-is-not-there", "config_mismatch", False, no_node),
+    "folder as database": ("nexus_db_path", "/db", "config_mismatch", False, folder_as_database),
+    "unknown user": (
+        "nexus_user",
+        "nobody-of-this-name",
+        "config_mismatch",
+        False,
+        lambda *_: {"nexus_user": "nobody-of-this-name"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DOWN)
+def test_a_wrong_setting_of_a_service_that_is_down_opens_an_incident(
+    service: Service, tmp_path: Path, name: str
+) -> None:
+    variable, value, cause, back, breaking = DOWN[name]
+    service.kill()
+    changes = breaking(service, tmp_path)
+    run = service.play("playbooks/outage_recover.yml", **changes)
+    assert (run.rc == 0, bool(service.pids())) == (back, back)
+    (told,) = (json.loads(path.read_text(encoding="utf-8")) for path in run.documents(".json"))
+    assert told["outcome"] == ("recovered" if back else "not_recovered")
+    assert told["severity"] == "emergency"
+    assert cause in ("", told["cause"])
+    assert told["escalation"]["to"] != [] or back
+    assert told["evidence"] and Path(told["evidence"]).is_dir()
+    found = json.dumps(told["findings"])
+    assert variable in found and value in found and "must" in found
+    assert (told["rungs_tried"] == []) != back
+    assert "Traceback" not in run.screen and "hunter2" not in run.screen
+
+
+@pytest.mark.parametrize("name", DOWN)
+def test_a_wrong_setting_of_a_healthy_service_is_named_and_changes_nothing(
+    service: Service, tmp_path: Path, name: str
+) -> None:
+    variable, value, _cause, _back, breaking = DOWN[name]
+    before = service.pids()
+    run = service.play("playbooks/outage_recover.yml", **breaking(service, tmp_path))
+    end = run.screen[run.screen.index("STOPPED: localhost") :]
+    assert run.rc != 0 and variable in end and value in end
+    assert service.pids() == before and not service.state.exists()
+
+
 POLICY = {
     "remediation_allowed": ["disk_fulll"],
     "remediation_stop_timeout": "abc",
@@ -140,7 +198,8 @@ def test_a_look_with_a_wrong_setting_ends_with_one_clear_error(laid: Service, va
     (error,) = re.findall(r"FAILED! => (.*)", last)
     assert variable in error and value in error
     assert "has no attribute" not in run.screen
-    assert f"STOPPED: localhost, {variable} " in run.screen
+    # Of a service that may be down, that is the first thing to know.
+    assert ("DOWN: localhost" in run.screen) == (variable != "nexus_manager")
 
 
 def test_a_host_that_the_inventory_does_not_have_is_an_error(laid: Service) -> None:

@@ -48,6 +48,7 @@ PARAMETERS = {
     },
     "sqlite_backup": {"path": "/nonexistent", "dest": "/nonexistent"},
     "sqlite_check": {"path": "/nonexistent"},
+    "sqlite_owner": {"path": "/nonexistent", "user": "nobody"},
     "sqlite_restore": {"path": "/nonexistent", "evidence_dir": "/nonexistent"},
     "sqlite_wal": {"path": "/nonexistent"},
     "tls_certificate": {"cert_path": "/nonexistent"},

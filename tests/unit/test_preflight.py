@@ -95,6 +95,7 @@ def test_true_configuration(config, tmp_path):
         "resolved": {
             "node": {"path": f"{tmp_path}/tools/node", "version": "20.19.2"},
             "database_path": f"{config.app_dir}/backend/itsm.db",
+            "user": account.pw_name,
             "uid": account.pw_uid,
             "gid": account.pw_gid,
             "environment_names": ["JWT_SECRET", "NODE_ENV", "PATH"],

@@ -851,3 +851,68 @@ def test_the_certificate_file(service, tmp_path):
     result = look(service)
     assert result["facts"]["certificate"]["expired"] is True
     assert "tls_expired" in causes(result)
+
+
+# As Node 20 prints them.
+NODE_20 = {
+    "syntax error": (
+        "/srv/app/a.js:2\nconst x = ;\n          ^\n\nSyntaxError: Unexpected token ';'\n"
+        "    at wrapSafe (node:internal/modules/cjs/loader:1464:18)\n"
+        "    at Module._compile (node:internal/modules/cjs/x:1:2)\n"
+        "    at Object.<anonymous> (/srv/app/server.js:1:1)\n\nNode.js v20.20.2\n",
+        ("/srv/app/a.js", 2, True),
+    ),
+    "syntax error in a module": (
+        "file:///srv/app/a.mjs:1\nexport const = 3;\n             ^\n\nSyntaxError: Unexpected token '='\n"
+        "    at compileSourceTextModule (node:internal/modules/esm/utils:346:16)\n\nNode.js v20.20.2\n",
+        ("/srv/app/a.mjs", 1, True),
+    ),
+    "JSON": (
+        "node:internal/modules/cjs/loader:1644\n    throw err;\n    ^\n\n"
+        "SyntaxError: /srv/app/bad.json: Unexpected token '}', \"{\" is not valid JSON\n    at parse (<anonymous>)\n"
+        "\nNode.js v20.20.2\n",
+        ("/srv/app/bad.json", None, True),
+    ),
+    "JSON that was parsed": (
+        "<anonymous_script>:1\n<a>\n^\n\nSyntaxError: Unexpected token '<', \"<a>\" is not valid JSON\n"
+        "    at JSON.parse (<anonymous>)\n    at load (/srv/app/jp.js:7:6)\n\nNode.js v20.20.2\n",
+        ("/srv/app/jp.js", 7, False),
+    ),
+    "thrown": (
+        '/srv/app/b.js:2\n  throw new TypeError("boom");\n  ^\n\nTypeError: boom\n    at f (/srv/app/b.js:2:9)\n'
+        "\nNode.js v20.20.2\n",
+        ("/srv/app/b.js", 2, False),
+    ),
+    "thrown in a package": (
+        "/srv/app/node_modules/knex/a.js:9\n  throw e;\n  ^\n\nError: no\n"
+        "    at f (/srv/app/node_modules/knex/a.js:9:1)\n"
+        "    at main (/srv/app/server.js:41:3)\n\nNode.js v20.20.2\n",
+        ("/srv/app/server.js", 41, False),
+    ),
+    "logged": (
+        "2026-03-02T01:02:03.000Z ERROR Error: boom\n    at main (/srv/app/server.js:97:11)\n",
+        ("/srv/app/server.js", 97, False),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NODE_20)
+def test_an_exception_names_its_file_and_line(name):
+    text, (path, line, compiling) = NODE_20[name]
+    (found,) = analyse("2026-03-02T01:02:02.000Z INFO up\n" + text)["exceptions"]
+    assert (found["place"], found["compiling"]) == ({"file": path, "line": line}, compiling)
+
+
+def test_how_often_the_same_exception_is_there_is_counted():
+    text, _place = NODE_20["thrown"]
+    other = text.replace("boom", "another")
+    assert {item["message"]: item["times"] for item in analyse(text * 2 + other)["exceptions"]} == {
+        "TypeError: boom": 2,
+        "TypeError: another": 1,
+    }
+    # Times and numbers differ from start to start; that it served in between begins the count again.
+    at = "2026-03-02T01:02:{}.000Z ERROR Error: port {} refused\n    at main (/srv/app/server.js:97:11)\n"
+    found = analyse(at.format("03", 8080) + at.format("09", 9090))["exceptions"]
+    assert [item["times"] for item in found] == [2, 2]
+    served = analyse(at.format("03", 1) + ACCESS.format(5) + at.format("09", 1))["exceptions"]
+    assert [item["times"] for item in served] == [1]

@@ -1,0 +1,80 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Five outages that no rung can end: each is named within 25 s, nothing is tried, and once corrected it is over."""
+
+from __future__ import annotations
+
+import pytest
+from drills import Drill
+
+APP = "/mnt/LinuxHDD/ITSM-System"
+# The words by which a person knows what to do.
+CAUSES = {
+    "environment_missing": "/etc/itsm/itsm.env does not exist",
+    "unit_masked": "systemctl unmask itsm-system",
+    "exec_failed": "/usr/bin/nodex does not exist",
+    "syntax_error": f"{APP}/backend/incidents.js:1",
+    "database_owner": f"{APP}/backend/itsm.db",
+}
+# Seconds from the start of the playbook to its last line.
+VERDICT = 25.0
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_cause_is_named_and_no_rung_is_tried(drill: Drill, cause: str) -> None:
+    told = drill.postmortem(cause)
+    assert (told["outcome"], told["cause"], told["severity"]) == ("not_recovered", cause, "emergency")
+    assert (told["rungs_tried"], [each for each in told["remedies"] if each["changed"]]) == ([], [])
+    found = told["findings"][0]
+    assert CAUSES[cause] in found["summary"] + found["remedy"]
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_people_are_notified(drill: Drill, cause: str) -> None:
+    assert drill.postmortem(cause)["escalation"]["to"] == ["project leader"]
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_verdict_comes_in_time_and_says_what_to_do(drill: Drill, cause: str) -> None:
+    seconds = float((drill.output / f"{cause}.seconds").read_text(encoding="utf-8"))
+    assert seconds < VERDICT
+    closing = drill.screen(cause)[-4000:]
+    assert CAUSES[cause] in closing
+    assert "next step" in closing
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_service_is_left_down_with_its_files_as_they_were(drill: Drill, cause: str) -> None:
+    before, after = drill.observation(f"{cause}-broken"), drill.observation(f"{cause}-after")
+    assert after["rows"] == before["rows"]
+    assert after["unit"]["ActiveState"] != "active"
+    assert [path for path in after["files"] if path.startswith(APP)] == [
+        path for path in before["files"] if path.startswith(APP)
+    ]
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_it_is_over_once_the_cause_is_corrected(drill: Drill, cause: str) -> None:
+    assert drill.observation(f"{cause}-again-after")["unit"]["ActiveState"] == "active"
+    assert drill.recap(f"{cause}-again")["failed"] == 0
+
+
+def test_variable_and_reason_are_in_the_finding(drill: Drill) -> None:
+    for cause, variable in (("environment_missing", "nexus_environment_file"), ("unit_masked", "nexus_unit")):
+        sources = {each["source"]: each["text"] for each in drill.postmortem(cause)["findings"][0]["evidence"]}
+        assert "must be" in sources[variable]
+
+
+def test_database_is_given_back_and_a_restart_is_enough(drill: Drill) -> None:
+    told = drill.postmortem("owner_restored")
+    assert (told["outcome"], told["cause"], told["rung"]) == ("recovered", "database_owner", "restart")
+    (remedy,) = [each for each in drill.of_last_run(told, "remedies") if each["changed"]]
+    assert (remedy["cause"], remedy["failed"]) == ("database_owner", False)
+    assert drill.host.check_output(f"find {APP} ! -user itsm") == ""
+
+
+def test_every_row_is_there(drill: Drill) -> None:
+    drill.assert_serves()
+    drill.assert_every_row_is_there()

@@ -1,0 +1,90 @@
+#!/usr/bin/python
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: sqlite_owner
+short_description: Give a SQLite database that a command of root took over back to its user
+version_added: 0.2.0
+description:
+  - Changes the owner of a database, of its -wal and its -shm from root to O(user), and nothing else. The group becomes
+    the first group of that user.
+  - Refuses, and changes nothing, if one of these files is a link, has a second name, belongs to somebody other than
+    root, or does not begin as a SQLite file does, or if anything else in the folder, or the folder itself, does not
+    belong to O(user).
+options:
+  path:
+    description: Absolute path of the database file.
+    type: path
+    required: true
+  user:
+    description: The user that the service runs as.
+    type: str
+    required: true
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+extends_documentation_fragment:
+  - itsm_nexus.runbook.attributes
+  - itsm_nexus.runbook.lease
+author:
+  - The itsm_nexus.runbook contributors !UNKNOWN
+seealso:
+  - module: itsm_nexus.runbook.sqlite_check
+"""
+
+EXAMPLES = r"""
+- name: Give the database back to the service's user
+  itsm_nexus.runbook.sqlite_owner:
+    path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
+    user: itsm
+"""
+
+RETURN = r"""
+files:
+  description: The files whose owner was changed, or would be in check mode.
+  returned: success
+  type: list
+  elements: str
+  sample: [/mnt/LinuxHDD/ITSM-System/backend/itsm.db]
+owner:
+  description: Their owner now.
+  returned: success
+  type: str
+  sample: itsm
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _plain, _sqlite_owner
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **_lease.ARGUMENTS,
+            "path": {"type": "path", "required": True},
+            "user": {"type": "str", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    try:
+        with _lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
+            result = _sqlite_owner.restore(path=params["path"], user=params["user"], check_mode=module.check_mode)
+    except _sqlite_owner.SqliteOwnerError as error:
+        module.fail_json(msg=_plain.text(error))
+    if not module._diff:
+        del result["diff"]
+    module.exit_json(**_plain.data(result))
+
+
+if __name__ == "__main__":
+    main()
