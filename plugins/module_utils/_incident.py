@@ -25,7 +25,13 @@ import re
 import secrets
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _files, _lease, _maintenance
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _clock,
+    _files,
+    _lease,
+    _maintenance,
+    _outage,
+)
 
 # Outcomes that leave the incident open, for the next run to continue: the service does not serve, lets
 # nobody log in, or its data are in doubt.
@@ -33,9 +39,6 @@ UNFINISHED = ("not_recovered", "data_in_doubt", "login_failed")
 
 # What is known of the data of an incident: nobody may close it while its data are in doubt.
 IN_DOUBT, SOUND, ACCEPTED = "in_doubt", "sound", "accepted"
-
-# What it came to where no run of ours brought the service back.
-BY_HAND = "mended_by_hand"
 
 _ID = re.compile(r"INC-\d{8}T\d{6}Z-[0-9a-f]{4}\Z")
 _POLL = 0.1
@@ -59,6 +62,7 @@ _EMPTY: Dict[str, Any] = {
     # The first good answer after a start, whatever its verification may still come to.
     "answered_at": None,
     "mitigated_at": None,
+    "mitigated_from": None,
     "outcome": None,
     "told": [],
     "runs": [],
@@ -73,7 +77,7 @@ _UNSEEN = ("runs", "opened_boot", "boot_id", "revision")
 _NUMBER = (int, float)
 # What may stand in a record beside the instants: the kinds of its values, and of those in its lists.
 _KINDS: Dict[str, Tuple[type, ...]] = {
-    **dict.fromkeys(("severity", "detected_by", "cause", "outcome", "boot_id"), (str, type(None))),
+    **dict.fromkeys(("severity", "detected_by", "cause", "mitigated_from", "outcome", "boot_id"), (str, type(None))),
     **dict.fromkeys(("last_exit", "takeover", "data"), (dict, type(None))),
     "opened_boot": (*_NUMBER, type(None)),
     "revision": (int,),
@@ -137,10 +141,13 @@ class Update:
     attempts: Sequence[Mapping[str, Any]] = ()
     cause: Optional[str] = None
     mitigated_at: Optional[str] = None
+    mitigated_from: Optional[str] = None
     outcome: Optional[str] = None
     told: Sequence[Mapping[str, Any]] = ()
-    # Since when the process runs that serves now: not put on record, but compared with what is.
+    # When the process started that serves now, and how often systemd restarted it: compared with the record, not kept.
     serving_since: Optional[str] = None
+    serving_restarts: Optional[int] = None
+    said_at: Optional[str] = None
 
 
 # The records.
@@ -326,22 +333,7 @@ def _json_files(folder: str, *, since: float) -> List[str]:
 # What the instants say.
 
 
-def outage_start(record: Mapping[str, Any]) -> Dict[str, str]:
-    """Return when the outage began: the range C(earliest) to C(latest), each with whose word it is.
-
-    The earliest is the last good sign, the latest the first bad sign after it; later than the incident's opening no
-    sign says anything about its beginning. The best single instant is the latest: something had failed by then.
-    """
-    opened = str(record["opened_at"])
-    signs = [item for item in record["signs"] if item["at"] <= opened]
-    detected = record.get("detected_at")
-    if detected and detected <= opened:
-        signs.append({"at": detected, "kind": "bad", "source": f"detection: {record.get('detected_by') or 'unknown'}"})
-    good = max(((item["at"], item["source"]) for item in signs if item["kind"] == "good"), default=("", ""))
-    bad = sorted((item["at"], item["source"]) for item in signs if item["kind"] == "bad" and item["at"] >= good[0])
-    latest = bad[0] if bad else (opened, "incident opened")
-    earliest = good if good[0] else latest
-    return {"earliest": earliest[0], "earliest_source": earliest[1], "latest": latest[0], "source": latest[1]}
+outage_start = _outage.start
 
 
 def _between(earlier: str, later: str) -> float:
@@ -428,6 +420,8 @@ def _apply(record: Dict[str, Any], update: Update, *, run: str) -> None:
         value = getattr(update, name)
         if value:
             record[name] = value
+    if update.mitigated_at:
+        record["mitigated_from"] = update.mitigated_from or _outage.PROBE
     # The first detection is the one that counts.
     for name in ("detected_at", "detected_by"):
         record[name] = record[name] or getattr(update, name) or None
@@ -450,20 +444,22 @@ def _apply(record: Dict[str, Any], update: Update, *, run: str) -> None:
         record["answered_at"] = None
 
 
-def _answered(record: Mapping[str, Any], *, serving_since: Optional[str]) -> Optional[str]:
-    """Return when the service that is well now answered first, C(None) where the record does not prove it.
-
-    A run that was ended while it watched the service has put its first good answer on record. It counts where the
-    process that serves now was there already: a later one may have been started by somebody, after another fall.
-    """
-    answered: Optional[str] = record["answered_at"]
-    return answered if answered and serving_since and serving_since <= answered else None
-
-
-def _with_its_end(record: Mapping[str, Any], update: Update, *, state: str) -> Update:
-    """Return C(update), of a service that is well with when it was well again, as far as the record knows better."""
-    answered = _answered(record, serving_since=update.serving_since) if state == "mended" else None
-    return dataclasses.replace(update, mitigated_at=answered or update.mitigated_at)
+def _with_its_end(record: Mapping[str, Any], update: Update, *, seen_at: str) -> Update:
+    """Return C(update), of a service that is well, with how its outage ended; what it says itself stands."""
+    ended = _outage.ending(
+        record,
+        seen_at=update.mitigated_at or seen_at,
+        serving_since=update.serving_since,
+        restarts=update.serving_restarts,
+        said_at=update.said_at,
+    )
+    known = record["outcome"] if record["outcome"] not in UNFINISHED else None
+    return dataclasses.replace(
+        update,
+        mitigated_at=ended.at,
+        mitigated_from=ended.source,
+        outcome=update.outcome or known or ended.outcome,
+    )
 
 
 def _as_typed(attempt: Mapping[str, Any]) -> Dict[str, Any]:
@@ -503,7 +499,7 @@ def _checked(update: Update) -> None:
                 f"{name} is {text!r}: an instant is written like 2026-03-02T01:02:03.456Z (UTC)"
             ) from None
 
-    for name in ("detected_at", "mitigated_at", "serving_since"):
+    for name in ("detected_at", "mitigated_at", "serving_since", "said_at"):
         if getattr(update, name):
             instant(name, getattr(update, name))
     for kind, at, words in (
@@ -540,7 +536,7 @@ def _result(
     for attempt in result["attempts"]:
         attempt["result"] = _result_of(attempt)
     if record is not None:
-        start, mitigated = outage_start(record), record["mitigated_at"]
+        start, mitigated = _outage.start(record), record["mitigated_at"]
         seconds = _between(start["latest"], mitigated) if mitigated else None
         result.update(
             outage_started_at=start["latest"],
@@ -553,6 +549,7 @@ def _result(
     loop = _crash_loop(records, now=now, window=call.window, limit=call.restart_limit)
     result.update(
         run=call.run or None,
+        mitigated_estimated=bool(record) and (record or {})["mitigated_from"] in _outage.ESTIMATES,
         restarts_in_window=loop["restarts"],
         blind_restarts_left=0 if loop["looping"] else call.restart_limit - loop["restarts"],
         crash_loop=loop,
@@ -572,7 +569,8 @@ def _public(record: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
 
 def _succeed(store: _Store, record: Dict[str, Any], *, run: str) -> Optional[Dict[str, Any]]:
     """Return the record to go on with; one that was mitigated but never closed by its run is closed, and is none."""
-    if not record["mitigated_at"] or run in record["runs"] or in_doubt(record):
+    kept = record["outcome"] in UNFINISHED or in_doubt(record)
+    if not record["mitigated_at"] or run in record["runs"] or kept:
         return record
     record["outcome"] = record["outcome"] or "recovered"
     record["closed_at"] = _clock.iso(store.clock.wall())
@@ -632,7 +630,8 @@ def _transact(call: _Call, *, store: _Store, seat: _lease.Seat) -> _Outcome:
     if writing and call.state != "open":
         seat.require(run=run)
 
-    _apply(record, _with_its_end(record, update, state=call.state), run=run)
+    update = _with_its_end(record, update, seen_at=_clock.iso(clock.wall())) if call.state == "mended" else update
+    _apply(record, update, run=run)
     if writing and call.state != "closed":
         seat.take(run=run, step=_step(record, call), seconds=call.lease)
     if call.state == "closed":
@@ -659,6 +658,11 @@ def _close(store: _Store, record: Dict[str, Any]) -> None:
         record["closed_at"] = _clock.iso(store.clock.wall())
     else:
         record["answered_at"] = None
+        if record["outcome"] == "not_recovered":
+            # A process that was there by now did not end the outage by its start.
+            record["signs"].append(
+                {"at": _clock.iso(store.clock.wall()), "kind": "bad", "source": "run ended: not recovered"}
+            )
     if store.writing:
         if over:
             store.file_away(record)
@@ -706,11 +710,7 @@ def _end_by_hand(call: _Call, *, store: _Store, seat: _lease.Seat) -> _Outcome:
         return _result(record, call, store=store, seat=seat), before, before
     run = call.run = _new_run(store.clock) if store.writing else ""
     record["runs"] += [run] if run else []
-    known = record["outcome"] if record["outcome"] not in UNFINISHED else None
-    recovered = record["mitigated_at"] or _answered(record, serving_since=call.update.serving_since)
-    outcome = known or ("recovered" if recovered else BY_HAND)
-    mitigated = recovered or call.update.mitigated_at or _clock.iso(store.clock.wall())
-    _apply(record, dataclasses.replace(call.update, outcome=outcome, mitigated_at=mitigated), run=run)
+    _apply(record, _with_its_end(record, call.update, seen_at=_clock.iso(store.clock.wall())), run=run)
     if call.state == "closed":
         _close(store, record)
     elif store.writing:
@@ -922,12 +922,15 @@ def note_answer(
 
     Returns what kept it from being recorded.
     """
-    store, seat = _pair(state_dir, clock=clock or _lease.Clock(), memory=memory, writing=True)
+    clock = clock or _lease.Clock()
+    store, seat = _pair(state_dir, clock=clock, memory=memory, writing=True)
     try:
         with _lock(seat, writing=True):
             record = store.open_incident()
             if record is not None and run in record["runs"] and record["answered_at"] != at:
                 record["answered_at"] = at
+                if at is None:
+                    record["signs"].append({"at": _clock.iso(clock.wall()), "kind": "bad", "source": _outage.PROBE})
                 store.write(record)
     except (IncidentError, _lease.LeaseError) as error:
         return f"The first good answer is not on record: {error}"

@@ -56,6 +56,12 @@ _LEAST_FOR_BUNDLE = 2.0
 _SIGN_OF_LIFE = 1.0
 
 
+# A start after which the unit lives for so many seconds counts as one that served.
+_SERVES_AFTER = 30.0
+# How long before its end a process may have written what it ended of.
+_LAST_WORDS = 5.0
+
+
 class TriageError(Exception):
     """The pass could not be made at all."""
 
@@ -68,27 +74,47 @@ def signs(facts: Mapping[str, Any]) -> List[Dict[str, str]]:
         if at:
             found.append({"at": at, "kind": kind, "source": source})
 
-    unit_facts, journal_facts = facts.get("unit") or {}, facts.get("journal") or {}
-    state = unit_facts.get("active_state")
-    if state not in (None, "active", "reloading"):
-        name = unit_facts["name"]
-        sign(unit_facts.get("exited_at") or unit_facts.get("active_exit_at"), "bad", f"unit {name}: main process ended")
-    if state == "inactive":
-        stops = journal_facts.get("stops", ())
-        for item in ([item for item in stops if item["text"].startswith("Stopping ")] or stops)[-1:]:
-            sign(item["at"], "bad", f"journal: {item['text'][:120]}")
-    if state is not None:
-        # systemd counts restarts since somebody last started the unit: the falls of this outage, not of earlier ones.
-        falls = (unit_facts.get("restarts") or 0) + (state not in ("active", "reloading", "inactive"))
-        for item in journal_facts.get("exits", ())[-falls:][: 1 if falls else 0]:
-            sign(item["at"], "bad", f"journal: {item['text'][:120]}")
+    unit_facts = facts.get("unit") or {}
+    if unit_facts.get("active_state") not in (None, "active", "reloading"):
+        ended_at = unit_facts.get("exited_at") or unit_facts.get("active_exit_at")
+        sign(ended_at, "bad", f"unit {unit_facts['name']}: main process ended")
+    ends = _ends(facts)
+    for item in ends[:1]:
+        sign(item["at"], "bad", f"journal: {item['text'][:120]}")
+    since = _clock.iso(_clock.epoch(ends[0]["at"]) - _LAST_WORDS) if ends else ""
     for name in ("log", "journal"):
         part = facts.get(name) or {}
         sign(part.get("last_success_at"), "good", f"{name}: last request answered well")
-        fatal = [item for item in part.get("exceptions", ()) if item["fatal"]]
+        fatal = [item for item in part.get("exceptions", ()) if item["fatal"] and str(item["at"] or "") >= since]
         for item in fatal[:1]:
             sign(item["at"], "bad", f"{name}: {item['message'][:120]}")
     return sorted(found, key=lambda item: item["at"])
+
+
+def _ends(facts: Mapping[str, Any]) -> List[Mapping[str, Any]]:
+    """Return the ends and stops of the unit that belong to this outage, oldest first.
+
+    The counter NRestarts does not say which: it also counts restarts of earlier weeks, and a stop sets it to 0. Ends
+    belong together if the start in between lasted for seconds only. If the unit has been active for longer, the outage
+    did not begin with an end.
+    """
+    unit_facts, journal_facts = facts.get("unit") or {}, facts.get("journal") or {}
+    state = unit_facts.get("active_state")
+    if state is None:
+        return []
+    gap = _SERVES_AFTER + (_procfs.timespan(str(unit_facts.get("restart_delay") or "")) or 0.0)
+    ends = sorted([*journal_facts.get("exits", ()), *journal_facts.get("stops", ())], key=lambda item: str(item["at"]))
+    started, until = unit_facts.get("started_at"), (facts.get("window") or {}).get("until")
+    if state in ("active", "reloading"):
+        ends = [item for item in ends if started and item["at"] <= started]
+        if not ends or not until or _clock.epoch(until) - _clock.epoch(str(started)) > gap:
+            return []
+    first = len(ends)
+    while first > 0 and (
+        first == len(ends) or _clock.epoch(ends[first]["at"]) - _clock.epoch(ends[first - 1]["at"]) <= gap
+    ):
+        first -= 1
+    return ends[first:]
 
 
 @dataclasses.dataclass

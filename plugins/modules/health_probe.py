@@ -387,6 +387,14 @@ preflight:
   returned: success, and when a value of O(preflight) cannot be right
   type: dict
   version_added: 0.2.0
+serving_said_at:
+  description:
+    - When the process that answers logged that it serves on O(ports). It is looked for only if the service is healthy
+      and an incident is open, whose end nobody saw; otherwise V(null).
+  returned: success
+  type: str
+  sample: null
+  version_added: 0.2.0
 attempts:
   description: How many times the endpoints were asked.
   returned: success
@@ -424,6 +432,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _numbers,
     _plain,
     _preflight,
+    _serving,
     _starter,
 )
 
@@ -602,6 +611,19 @@ def _note_answer(module: AnsibleModule, seen: dict) -> None:
         module.warn(_plain.text(problem))
 
 
+def _began_to_serve(module: AnsibleModule, seen: dict) -> Optional[str]:
+    """Return when the process that answers said that it serves: the end of an outage that no run saw."""
+    values, started_at = module.params, seen["process"]["started_at"]
+    if not started_at:
+        return None
+    return _serving.since_start(
+        started_at,
+        ports=values["ports"],
+        unit=values["unit"] or "" if values["manager"] == "systemd" else "",
+        log_file=(values["preflight"] or {}).get("log_file") or "",
+    )
+
+
 def _targets(endpoints: list[dict], checked: dict | None) -> list[_health.Target]:
     targets = [_health.Target(**endpoint) for endpoint in endpoints]
     if checked is None or not checked["resolved"]["https_suspended"]:
@@ -644,6 +666,8 @@ def main() -> None:
         _incident.note_healthy(values["state_dir"], at=result["last_success_at"])
     result["maintenance"] = _look_for_maintenance(module)
     before = _incident.current(values["state_dir"])
+    unseen = before is not None and values["mode"] == "watch" and result["severity"] == "none"
+    result["serving_said_at"] = _began_to_serve(module, result) if unseen else None
     opened = _open(module, result) if values["open"] and result["severity"] in _DOWN else None
     owner = opened or ({"run": values["run"], "id": (before or {}).get("id")} if values["mode"] == "await" else {})
     result["takeover"] = _take_over(module, result, owner)

@@ -40,7 +40,8 @@ options:
       - V(closed) records the rest and frees the lease. With O(outcome=not_recovered), O(outcome=data_in_doubt) or
         O(outcome=login_failed) the incident itself stays open, and the next run continues it.
       - V(closed) without O(run) is for a service that was found healthy. The incident that is still open, because a
-        person mended it, is closed with RV(outcome) V(mended_by_hand), unless a run is at work on it.
+        person mended it, is closed with RV(outcome) V(mended_by_hand), unless a run is at work on it. If a start by an
+        earlier run or by systemd ended the outage, RV(outcome) says so, see O(serving_since).
       - V(mended) is V(closed) in two steps, for those who have to be told of the end. It names the run, which then has
         the lease; the incident is open until V(closed) with that O(run). A run that dies in between leaves the end to
         be told by the next one.
@@ -185,8 +186,22 @@ options:
     type: str
   serving_since:
     description:
-      - With O(state=mended), and with O(state=closed) without O(run), since when the process runs that serves now.
-        Where it is older than RV(answered_at), that instant is when the service served again, not O(mitigated_at).
+      - With O(state=mended), and with O(state=closed) without O(run), when the process started that serves now.
+      - If it started right after a start on record, that run ended the outage, RV(outcome) V(recovered). The outage
+        ended with the first good answer on record or, if there is none, at the start of the process,
+        RV(mitigated_estimated).
+    type: str
+    version_added: 0.2.0
+  serving_restarts:
+    description:
+      - With O(serving_since), how often systemd has restarted the unit by itself since somebody last started it
+        (C(NRestarts)). If it is more than 0, systemd ended the outage, RV(outcome) V(recovered_by_systemd).
+    type: int
+    version_added: 0.2.0
+  said_at:
+    description:
+      - With O(serving_since), when the log of that process says that it serves. If nobody saw the first good answer,
+        the outage ended there.
     type: str
     version_added: 0.2.0
   outcome:
@@ -336,6 +351,16 @@ mitigated_at:
   description: When the service served again.
   returned: always
   type: str
+mitigated_from:
+  description: The source of RV(mitigated_at).
+  returned: always
+  type: str
+  version_added: 0.2.0
+mitigated_estimated:
+  description: True if nobody saw the first good answer, so that RV(mitigated_at) is an estimate.
+  returned: always
+  type: bool
+  version_added: 0.2.0
 cause:
   description: The cause.
   returned: always
@@ -481,6 +506,8 @@ UPDATE = {
     "cause": {"type": "str"},
     "mitigated_at": {"type": "str"},
     "serving_since": {"type": "str"},
+    "serving_restarts": {"type": "int"},
+    "said_at": {"type": "str"},
     "outcome": {
         "type": "str",
         "choices": ["recovered", "recovered_by_systemd", "not_recovered", "warning", "data_in_doubt", "login_failed"],

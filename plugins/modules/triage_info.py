@@ -318,9 +318,9 @@ facts:
         C(exit_status), C(main_pid), C(last_pid), C(restarts), C(restart), C(restart_delay), C(start_limit_burst),
         C(start_limit_interval), C(stop_timeout), C(memory_max), C(memory_high), C(memory_peak), C(tasks_max),
         C(open_files_max), C(control_group), C(working_directory), C(file), C(drop_ins), C(user), C(group),
-        C(more_groups) (whether it adds some), C(confined) (whether it has a root folder or a user of its own), C(needed_folder),
-        C(environment_files) (those that a start needs), C(load_error), and the instants C(active_enter_at),
-        C(active_exit_at), C(inactive_enter_at), C(started_at), C(exited_at).
+        C(more_groups) (whether it adds some), C(confined) (whether it has a root folder or a user of its own),
+        C(needed_folder), C(environment_files) (those that a start needs), C(load_error), and the instants
+        C(active_enter_at), C(active_exit_at), C(inactive_enter_at), C(started_at), C(exited_at).
       type: dict
     ports:
       description: >-

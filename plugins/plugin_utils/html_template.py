@@ -189,7 +189,7 @@ INCIDENT = (
 {% for row in marks %}<tr><td class="part">{{ row.name }}</td>{% for at in row.times %}<td class="time">{{ at }}</td>{% endfor -%}
 <td class="number">{{ row.after }}</td></tr>
 {% endfor %}</tbody></table></div>
-{% if begin_source %}<p class="quiet">{{ begin_source }}</p>{% endif %}
+{% for source in sources %}<p class="quiet">{{ source }}</p>{% endfor %}
 <div class="measures">{% for each in measures %}
 <div><p>{{ each.title }}</p><p class="value">{{ each.value }}</p><p class="meaning">{{ each.meaning }}</p></div>{% endfor %}
 </div></section>

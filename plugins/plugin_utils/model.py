@@ -28,8 +28,17 @@ CHANGE, FAILURE, DECISION, DETAIL = "change", "failure", "decision", "detail"
 BACK = ("recovered", "recovered_by_systemd", "mended_by_hand")
 # The service answers, but its database is not known to be sound.
 IN_DOUBT = "data_in_doubt"
-OUTCOMES = (*BACK, IN_DOUBT, "login_failed", "not_recovered", "warning", "healthy", "would_recover")
-OUTCOMES += ("unreachable", "unfinished")
+OUTCOMES = (
+    *BACK,
+    IN_DOUBT,
+    "login_failed",
+    "not_recovered",
+    "warning",
+    "healthy",
+    "would_recover",
+    "unreachable",
+    "unfinished",
+)
 
 
 def _says(doc: str) -> Any:
@@ -114,7 +123,12 @@ class Times:
     started_from: Optional[str] = _says("What started_at was read from.")
     detected_at: Optional[str] = _says("When the outage was noticed.")
     mitigated_at: Optional[str] = _says("The service's first good answer after it.")
+    mitigated_from: Optional[str] = _says("The source of mitigated_at.")
+    mitigated_estimated: bool = _says("Whether mitigated_at is an estimate: nobody saw the first good answer.")
     resolved_at: Optional[str] = _says("When the incident was closed, after its verification.")
+    clocks_apart: Optional[float] = _says(
+        "Seconds by which the clock of the host is ahead of the controller's (negative: behind); null up to 2 seconds."
+    )
 
 
 @dataclasses.dataclass

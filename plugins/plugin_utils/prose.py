@@ -543,6 +543,19 @@ def cuts(words: Words, incident: model.Incident) -> List[Tuple[str, str]]:
     return told
 
 
+def sources(words: Words, incident: model.Incident) -> List[str]:
+    """Return what the instants are based on: where the begin is taken from, an estimated end, clocks that differ."""
+    times, told = incident.times, []
+    if times.started_from:
+        told.append(words.say("doc.begin_read_from", source=words.name("source", times.started_from)))
+    if times.mitigated_estimated:
+        told.append(words.say("doc.end_estimated", source=words.name("source", times.mitigated_from or "unknown")))
+    if times.clocks_apart is not None:
+        key = "doc.clock_ahead" if times.clocks_apart > 0 else "doc.clock_behind"
+        told.append(words.say(key, apart=words.duration(abs(times.clocks_apart))))
+    return told
+
+
 def no_instant(words: Words, incident: model.Incident, name: str) -> str:
     """Return what stands for an instant of M(marks) that there is none of: it is not known, or is still to come."""
     later = [words.say(f"doc.mark.{each}") for each in ("mitigated", "resolved")]

@@ -260,6 +260,7 @@ def look(why: str) -> Dict[str, Any]:
         "python": None,
         "opened": None,
         "open_incident": False,
+        "serving_said_at": None,
         "maintenance": None,
         "preflight": None,
     }

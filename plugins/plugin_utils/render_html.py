@@ -57,7 +57,6 @@ def page(words: Words, incident: model.Incident) -> str:
     told = prose_steps.short(steps)
     actions = sorted(prose_actions.actions(words, incident), key=lambda action: not action.wanted)
     login = prose.login(words, incident.login, incident.login_error)
-    source = incident.times.started_from
     return _render(
         words,
         html_template.INCIDENT,
@@ -71,7 +70,7 @@ def page(words: Words, incident: model.Incident) -> str:
         picture=html_picture.timeline(words, incident),
         time_columns=["UTC", *([words.zone_name()] if words.zone else [])],
         marks=[_mark(words, incident, name, at) for name, at in prose.marks(words, incident)],
-        begin_source=words.say("doc.begin_read_from", source=words.name("source", source)) if source else "",
+        sources=prose.sources(words, incident),
         measures=prose.measures(words, incident),
         detected=prose.detected(words, incident),
         impact=[

@@ -123,9 +123,8 @@ def _when(words: Words, incident: model.Incident) -> List[str]:
         rows.append([name, *times, "" if after is None else words.duration(after)])
     lines = _table(["", *_time_columns(words), words.say("doc.after_begin")], rows)
     lines += ["", *(f"- {_measured(words, each)}" for each in prose.measures(words, incident))]
-    if incident.times.started_from:
-        source = words.name("source", incident.times.started_from)
-        lines += ["", escape(words.say("doc.begin_read_from", source=source))]
+    for source in prose.sources(words, incident):
+        lines += ["", escape(source)]
     return lines
 
 

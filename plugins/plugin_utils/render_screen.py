@@ -91,6 +91,8 @@ def _outage(words: Words, incident: model.Incident) -> str:
         told = words.say("screen.since", outage=told, at=words.when(incident.times.started_at))
     if incident.outcome == "unreachable":
         return prose.lasted(words, incident)
+    if incident.times.mitigated_estimated:
+        told = words.say("screen.estimated", outage=told)
     over = incident.times.mitigated_at or incident.outcome in ("warning", model.IN_DOUBT, *model.BACK)
     return told if over else words.say("screen.still_down", outage=told)
 

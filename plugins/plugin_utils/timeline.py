@@ -56,6 +56,9 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 _LOOKS = ("detection", "verification")
 
+# Clocks that differ by no more seconds leave the order of events readable.
+_CLOCKS_AGREE = 2.0
+
 # Actions that are no step of anybody's work as long as they succeed.
 _PLUMBING = (
     *("include_role", "include_tasks", "import_role", "import_tasks", "validate_argument_spec"),
@@ -319,8 +322,33 @@ def _times(
         started_from=begun.get("source"),
         detected_at=_first(verdict.get("detected_at"), _last_of(records, "detected_at"), opening),
         mitigated_at=_first(verdict.get("mitigated_at"), _last_of(records, "mitigated_at"), first_good),
+        mitigated_from=_first(verdict.get("mitigated_from"), _last_of(records, "mitigated_from")),
+        mitigated_estimated=bool(_first(verdict.get("mitigated_estimated"), _last_of(records, "mitigated_estimated"))),
         resolved_at=_first(verdict.get("resolved_at"), _last_of(records, "closed_at")),
+        clocks_apart=_clocks_apart(events),
     )
+
+
+def _clocks_apart(events: Sequence[Event]) -> Optional[float]:
+    """Return by how many seconds the clock of the host is ahead of the controller's, None up to 2 seconds.
+
+    What a probe saw by the host's clock happened between the begin and the end of its task by the controller's.
+    """
+    apart = 0.0
+    for event in events:
+        if event["kind"] != "task" or _module(event) != "health_probe" or not event.get("start"):
+            continue
+        for name in ("first_failure_at", "first_healthy_at"):
+            seen = (event.get("data") or {}).get(name)
+            if not seen:
+                continue
+            try:
+                instant, begun, ended = map(_clock.epoch, (seen, str(event["start"]), str(event["at"])))
+            except ValueError:
+                continue
+            found = instant - ended if instant > ended else min(0.0, instant - begun)
+            apart = found if abs(found) > abs(apart) else apart
+    return round(apart, 1) if abs(apart) > _CLOCKS_AGREE else None
 
 
 def _durations(verdict: Mapping[str, Any], records: Sequence[Mapping[str, Any]], times: Times) -> Durations:

@@ -233,6 +233,8 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
         "outage_started": {"earliest": TEXT, "earliest_source": TEXT, "latest": TEXT, "source": TEXT},
         "detected_at": TEXT,
         "mitigated_at": TEXT,
+        "mitigated_from": TEXT,
+        "mitigated_estimated": FLAG,
         "closed_at": TEXT,
         "outage_seconds": NUMBER,
         "restarts_in_window": NUMBER,
@@ -289,6 +291,8 @@ OUTCOME: Mapping[str, Any] = {
     "outage_started_at": TEXT,
     "detected_at": TEXT,
     "mitigated_at": TEXT,
+    "mitigated_from": TEXT,
+    "mitigated_estimated": FLAG,
     "resolved_at": TEXT,
     "impact": {
         "users": NUMBER,

@@ -54,6 +54,9 @@ SENTENCES: Dict[str, str] = {
     # 停止開始時刻の根拠
     "source.health probe": "ヘルスチェック",
     "source.connection": "ホストへの接続",
+    "source.the log of the process that serves": "稼働中のプロセスのログ",
+    "source.start of the process that serves": "稼働中のプロセスの起動時刻",
+    "source.first health probe after the run had ended": "実行の終了後、最初のヘルスチェック",
     "source.last healthy run": "前回正常だった実行",
     # 結果
     "outcome.recovered": "復旧済み",
@@ -486,6 +489,9 @@ SENTENCES: Dict[str, str] = {
     "doc.cut_short": "実行 {run} は途中で終了しました。最後の記録は {at} です。",
     "doc.cut_short_at": "実行 {run} は途中で終了しました。最後の記録は {at}、{task} の実行中です。",
     "doc.stopped_by": "エラーにより復旧を中止しました：{error}",
+    "doc.end_estimated": "停止終了時刻は推定です。根拠：{source}。",
+    "doc.clock_ahead": "ホストの時計は実行元より{apart}進んでいます。タイムラインには両方の時刻が含まれます。",
+    "doc.clock_behind": "ホストの時計は実行元より{apart}遅れています。タイムラインには両方の時刻が含まれます。",
     "doc.begin_read_from": "停止開始時刻の根拠：{source}。",
     "doc.mark.last_good": "最後の正常応答",
     "doc.mark.started": "停止開始",
@@ -567,6 +573,7 @@ SENTENCES: Dict[str, str] = {
     "screen.nothing_changed": "変更なし",
     "screen.nothing_changed_in": "{run}では変更なし",
     "screen.since": "{outage}（{at} から）",
+    "screen.estimated": "{outage}、終了時刻は推定",
     "screen.still_down": "{outage}、停止中",
     "screen.on_host": "{name}（ホスト上）：{path}",
     "screen.not_written": "作成できず",

@@ -18,7 +18,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any, Iterator, Sequence
+from typing import Any, Callable, Iterator, Sequence
 
 import pytest
 import yaml
@@ -206,14 +206,21 @@ class Service:
 
     def interrupt(self, playbook: str, *, at: str, **changes: Any) -> None:
         """Run a playbook against it, and end it with Ctrl-C while the task C(at) is at work."""
+
+        def begun() -> bool:
+            return any(f'"{at}"' in path.read_text(encoding="utf-8") for path in self.postmortems.glob("*.jsonl"))
+
+        self.end(playbook, when=begun, by=signal.SIGINT, **changes)
+
+    def end(self, playbook: str, *, when: Callable[[], bool], by: signal.Signals, **changes: Any) -> None:
+        """Run a playbook against it, and send the signal C(by) to all of the run's processes, as a terminal does."""
         argv, environment = self._command(playbook, **changes)
         with subprocess.Popen(argv, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, start_new_session=True) as run:
             deadline = time.monotonic() + 120
-            while not any(f'"{at}"' in path.read_text(encoding="utf-8") for path in self.postmortems.glob("*.jsonl")):
+            while not when():
                 assert run.poll() is None and time.monotonic() < deadline
-                time.sleep(0.05)
-            # As a terminal does it: to all of the run's processes.
-            os.killpg(run.pid, signal.SIGINT)
+                time.sleep(0.01)
+            os.killpg(run.pid, by)
             assert run.wait(60) != 0
 
     def _command(self, playbook: str, *arguments: str, **changes: Any) -> tuple[list[str | Path], dict[str, str]]:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 import time
 from pathlib import Path
@@ -190,6 +191,108 @@ def test_a_run_that_was_interrupted_while_it_watched_has_left_the_end_of_the_out
     assert (told["outcome"], told["times"]["mitigated_at"]) == ("recovered", left["answered_at"])
     assert told["durations"]["outage"] == told["durations"]["mitigate"]
     assert told["rows_before"] and not told["rung"]
+
+
+class Observer:
+    """Asks the service from outside, every few milliseconds: the instants of its first bad and good answers."""
+
+    def __init__(self, service: Service) -> None:
+        self.down: list[float] = []
+        self.up: list[float] = []
+        self._service = service
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        before = True
+        while not self._done.is_set():
+            begun = time.time()
+            now = self._service.healthy()
+            if now != before:
+                (self.up if now else self.down).append(time.time() if now else begun)
+            before = now
+            time.sleep(0.02)
+
+    def ended(self) -> float:
+        """Stop, and return when the service answered again."""
+        self._done.set()
+        self._thread.join()
+        assert len(self.down) == len(self.up) == 1, (self.down, self.up)
+        return self.up[0]
+
+
+def connected(port: int) -> bool:
+    """Whether somebody has a connection to that port of this machine."""
+    lines = Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]
+    fields = [line.split() for line in lines]
+    return any(int(each[1].rpartition(":")[2], 16) == port and each[3] == "01" for each in fields)
+
+
+def test_the_window_of_an_outage_that_was_over_when_it_was_opened(service: Service) -> None:
+    service.play(RECOVER)
+    observer = Observer(service)
+    service.signal(signal.SIGSTOP)
+    stopped = time.time()
+
+    def resume() -> None:
+        deadline = time.monotonic() + 60
+        # The observer asks the other port.
+        while not connected(service.http_port):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        # With a time-out of a second: more than three failures, fewer than ten.
+        time.sleep(4.5)
+        service.signal(signal.SIGCONT)
+
+    thread = threading.Thread(target=resume, daemon=True)
+    thread.start()
+    run = service.play(RECOVER, detection_critical_after=10)
+    thread.join()
+    assert run.rc == 0 and "WARNING, nothing restarted" in run.screen
+    answered = observer.ended()
+    (record,) = records(service)
+    start = _incident.outage_start(record)
+    assert (start["source"], record["outcome"]) == ("health probe", "warning")
+    assert _clock.epoch(start["earliest"]) <= stopped <= _clock.epoch(start["latest"]) < answered - 3
+    assert abs(_clock.epoch(record["mitigated_at"]) - answered) < 1
+    told = verdict(run)
+    assert (told["times"]["started_at"], told["times"]["mitigated_at"]) == (start["latest"], record["mitigated_at"])
+    assert told["durations"]["outage"] == told["durations"]["mitigate"] > 3
+
+
+def test_the_author_of_an_outage_whose_run_was_killed_between_its_start_and_the_first_answer(service: Service) -> None:
+    service.play(RECOVER)
+    observer = Observer(service)
+    service.kill()
+
+    def started() -> bool:
+        record = service.state / "incident.json"
+        return (
+            record.exists() and bool(json.loads(record.read_text(encoding="utf-8"))["starts"]) and bool(service.pids())
+        )
+
+    service.end(RECOVER, when=started, by=signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while not service.healthy():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(3)  # nobody knows
+    left = json.loads((service.state / "incident.json").read_text(encoding="utf-8"))
+    assert not left["answered_at"] and not left["mitigated_at"]
+    answered = observer.ended()
+    _lease.Seat(state_dir=str(service.state)).release(run=left["runs"][0])
+
+    run = service.play(RECOVER)
+    assert run.rc == 0
+    assert "RECOVERED: " in run.screen and "mended without a run" not in run.screen
+    assert "its end is an estimate" in run.screen
+    (record,) = records(service)
+    assert (record["id"], record["outcome"]) == (left["id"], "recovered")
+    assert abs(_clock.epoch(record["mitigated_at"]) - answered) < 1
+    told = verdict(run)
+    assert (told["outcome"], told["times"]["mitigated_estimated"]) == ("recovered", True)
+    assert abs(told["durations"]["outage"] - (answered - _clock.epoch(told["times"]["started_at"]))) < 1
 
 
 def test_a_service_that_falls_while_another_run_is_waited_for_is_recovered(service: Service) -> None:

@@ -866,7 +866,7 @@ def test_what_a_killed_run_had_mended_is_closed_as_recovered(call, time):
     "case",
     [
         pytest.param((4, "recovered", 5), id="the process that answered then"),
-        pytest.param((30, "mended_by_hand", 3600), id="a later one"),
+        pytest.param((30, "mended_by_hand", 30), id="a later one"),
         pytest.param((None, "mended_by_hand", 3600), id="none that can be seen"),
     ],
 )
@@ -890,20 +890,50 @@ def test_an_outage_ends_with_the_first_good_answer_of_a_run_that_was_ended_while
 @pytest.mark.parametrize("then", ["fell", "did not hold", "was started again", "was given up"])
 def test_a_good_answer_after_which_it_did_not_hold_ends_no_outage(call, note_start, note_answer, time, then):
     run = call("open", update={"attempts": [attempt(time, 1)]})["run"]
+    time.advance(3)
     note_start(run)
     note_answer(run, 5)
+    time.advance(57)
     if then == "fell":
         note_answer(run, None)
     elif then == "did not hold":
-        call("attempt", run=run, update={"attempts": [attempt(time, 1, held=False)]})
+        call("attempt", run=run, update={"attempts": [attempt(time, 1, held=False, seconds=59)]})
     elif then == "was started again":
         note_start(run)
     else:
         call("closed", run=run, update={"outcome": "not_recovered"})
     assert call("present")["answered_at"] is None
     time.advance(3600)
-    ended = call("closed", update={"mitigated_at": time.at(3600), "serving_since": time.at(4)})
-    assert (ended["outcome"], ended["mitigated_at"]) == ("mended_by_hand", time.at(3600))
+    serving = 61 if then == "was started again" else 4
+    ended = call("closed", update={"mitigated_at": time.at(3660), "serving_since": time.at(serving)})
+    if then == "was started again":
+        # The start on record was killed before it saw an answer.
+        assert (ended["outcome"], ended["mitigated_at"], ended["mitigated_estimated"]) == (
+            "recovered",
+            time.at(61),
+            True,
+        )
+    else:
+        assert (ended["outcome"], ended["mitigated_at"]) == ("mended_by_hand", time.at(3660))
+
+
+def test_systemd_or_a_run_that_was_killed_has_ended_an_outage(call, note_start, time):
+    run = call("open", update={"attempts": [attempt(time, 1)]})["run"]
+    time.advance(2)
+    note_start(run)
+    time.advance(600)
+    look = {"mitigated_at": time.at(600), "serving_since": time.at(4)}
+    planned = call("closed", update={**look, "serving_restarts": 1}, check_mode=True)
+    assert planned["outcome"] == "recovered_by_systemd"
+    ended = call("mended", update={**look, "serving_restarts": 0})
+    assert (ended["outcome"], ended["mitigated_at"]) == ("recovered", time.at(4))
+    assert (ended["mitigated_estimated"], ended["mitigated_from"]) == (True, "start of the process that serves")
+
+
+def test_an_incident_with_data_in_doubt_is_not_over_because_the_service_answers(call, time):
+    run = call("open")["run"]
+    call("closed", run=run, update={"outcome": "data_in_doubt", "mitigated_at": time.at(5)})
+    assert call("open")["continued"]
 
 
 def test_a_run_that_has_waited_for_the_one_that_was_ended_knows_the_first_good_answer(call, note_answer, time):

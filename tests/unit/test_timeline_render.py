@@ -13,6 +13,7 @@ import re
 
 import pytest
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import (
     folder,
     model,
@@ -20,6 +21,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import (
     prose,
     prose_actions,
     prose_steps,
+    render_html,
     render_markdown,
     render_screen,
     timeline,
@@ -1124,3 +1126,43 @@ def test_documents_are_written_though_the_system_has_no_thread_left(tmp_path, mo
     monkeypatch.setattr("threading.Thread.start", refused)
     folder.write(made)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["INC-1.html", "INC-1.json", "INC-1.md"]
+
+
+def test_an_end_that_nobody_saw_is_called_an_estimate_everywhere():
+    told = incident(outcome="recovered", runs=runs("r"), durations=durations(outage=9.0))
+    told.times.mitigated_at, told.times.mitigated_from = "2026-03-02T01:00:09.000Z", "start of the process that serves"
+    told.times.mitigated_estimated = True
+    sentence = "When it ended is an estimate, taken from: start of the process that serves."
+    assert sentence in prose.sources(EN, told)
+    assert sentence in render_markdown.markdown(EN, told)
+    assert sentence in render_html.page(EN, told)
+    assert "稼働中のプロセスの起動時刻。" in render_html.page(JA, told)
+    assert [line for line in render_screen.summary(EN, told, document="x") if "its end is an estimate" in line]
+    told.times.mitigated_estimated = False
+    assert "estimate" not in render_html.page(EN, told) + "".join(render_screen.summary(EN, told, document="x"))
+
+
+@pytest.mark.parametrize(
+    ("host", "apart", "sentence"),
+    [
+        (0.5, None, None),
+        (2.9, None, None),
+        (-1.9, None, None),
+        (75.0, 74.0, "The clock of the host is 1 min 14 s ahead of the controller's"),
+        (-30.0, -30.0, "The clock of the host is 30 s behind the controller's"),
+    ],
+)
+def test_clocks_that_differ_are_named(host, apart, sentence):
+    # The task lasts from 0 to 1 s of the controller's clock.
+    def at(seconds):
+        return _clock.iso(_clock.epoch("2026-03-02T01:00:00.000Z") + seconds)
+
+    event = {"v": 1, "run": "r", "host": "node1", "task": "Probe", "role": "detection", "status": "ok"}
+    event.update(kind="task", action="itsm_nexus.runbook.health_probe", at=at(1), start=at(0), duration=1.0)
+    event["data"] = {"healthy": False, "severity": "critical", "first_failure_at": at(host)}
+    told = timeline.model("INC-1", "node1", [[{"v": 1, "at": at(0), "run": "r", "kind": "run_start"}, event]])
+    assert told.times.clocks_apart == apart
+    assert [each for each in prose.sources(EN, told) if "clock" in each] == (
+        [f"{sentence}: instants of both stand in this timeline."] if sentence else []
+    )
+    assert (sentence or "1. When") in render_markdown.markdown(EN, told)

@@ -551,22 +551,49 @@ def test_what_users_write_into_the_log_is_no_line_of_its_own(service):
 
 
 @pytest.mark.parametrize(
-    ("state", "restarts", "expected"),
+    ("state", "exits", "stops", "started", "expected"),
     [
-        ("failed", 0, 4),
-        ("activating", 2, 2),
-        ("active", 2, 3),
-        ("active", 0, None),
-        ("inactive", 0, 9),
-        (None, 3, None),
+        pytest.param("failed", [100, 900], [], None, 900, id="the last exit"),
+        pytest.param("failed", [100, 860, 875, 890], [], None, 860, id="the first exit of a crash loop"),
+        pytest.param("activating", [100, 900], [], None, 900, id="systemd waits for its restart"),
+        pytest.param("inactive", [900], [909], None, 900, id="the pending restart was cancelled later"),
+        pytest.param("inactive", [], [900, 901], None, 900, id="somebody has stopped it"),
+        pytest.param("active", [100, 900], [], 912, 900, id="systemd has started it again"),
+        pytest.param("active", [901], [900], 912, 900, id="somebody has restarted it"),
+        pytest.param("active", [700], [], 712, None, id="it hangs, long after its last exit"),
+        pytest.param("active", [921], [920], 912, None, id="our own stop, after its start"),
+        pytest.param("active", [], [], 912, None, id="no end in the journal"),
+        pytest.param(None, [900], [900], None, None, id="no unit"),
     ],
 )
-def test_the_falls_of_this_outage_are_told_from_earlier_ones(state, restarts, expected):
-    exits = [{"at": _clock.iso(number), "text": "Main process exited"} for number in range(5)]
-    stops = [{"at": _clock.iso(9), "text": "Stopping itsm"}, {"at": _clock.iso(10), "text": "Stopped itsm"}]
-    unit = {"name": "itsm-system", "active_state": state, "restarts": restarts}
-    found = _triage.signs({"unit": unit, "journal": {"exits": exits, "stops": stops}})
+def test_the_ends_of_this_outage_are_told_from_earlier_ones(state, exits, stops, started, expected):
+    def of(text, instants):
+        return [{"at": _clock.iso(each), "text": text} for each in instants]
+
+    unit = {
+        "name": "itsm-system",
+        "active_state": state,
+        # It counts the restarts of earlier weeks, and a stop sets it to 0: nothing depends on it.
+        "restarts": 7,
+        "restart_delay": "10s",
+        "started_at": started and _clock.iso(started),
+    }
+    journal = {"exits": of("Main process exited", exits), "stops": of("Stopping itsm", stops)}
+    found = _triage.signs({"unit": unit, "journal": journal, "window": {"until": _clock.iso(930)}})
     assert [item["at"] for item in found] == ([] if expected is None else [_clock.iso(expected)])
+
+
+def test_a_fatal_exception_of_an_earlier_outage_begins_none():
+    def fatal(seconds):
+        return {"at": _clock.iso(seconds), "message": "Error: boom", "fatal": True, "last": False, "stack": []}
+
+    unit = {"name": "itsm-system", "active_state": "failed", "restart_delay": "10s"}
+    journal = {
+        "exits": [{"at": _clock.iso(900), "text": "Main process exited"}],
+        "exceptions": [fatal(100), fatal(899.9)],
+    }
+    found = _triage.signs({"unit": unit, "journal": journal})
+    assert [item["at"] for item in found] == [_clock.iso(899.9), _clock.iso(900)]
 
 
 @pytest.mark.parametrize(
