@@ -343,7 +343,7 @@ supervisor:
   description:
     - What systemd did with the unit. C(phase) at the first probe (V(up), V(down), V(pending), V(starting),
       V(stopping)), C(waited) (seconds for somebody else's start), C(restarted) (whether its own restart is why the
-      service answers), C(started_at).
+      service answers), C(started_at), C(answered_at) (when the service answered again, if systemd restarted it).
   returned: success
   type: dict
   version_added: 0.2.0
@@ -583,8 +583,11 @@ def _see_restart(module: AnsibleModule, result: dict) -> None:
     started = result["supervisor"]["started_at"] or ""
     if restarted and module.params["open"] and result["severity"] != "warning" and not (last and last >= started):
         result["severity"] = "emergency"
+        # If the first probe was good already, it came after the end of the outage.
+        began = (_began_to_serve(module, result) or started) if result["attempts"] == 1 else None
+        result["supervisor"]["answered_at"] = began or result["first_healthy_at"]
     else:
-        result["supervisor"]["restarted"] = False
+        result["supervisor"].update(restarted=False, answered_at=None)
 
 
 def _take_over(module: AnsibleModule, result: dict, opened: dict) -> Optional[dict]:

@@ -63,18 +63,20 @@ owner:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease, _plain, _sqlite_owner
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _call, _lease, _plain, _sqlite_owner
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **_lease.ARGUMENTS,
+            **_call.ARGUMENTS,
             "path": {"type": "path", "required": True},
             "user": {"type": "str", "required": True},
         },
         supports_check_mode=True,
     )
+    _call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     params = module.params
     try:
         with _lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
