@@ -18,7 +18,7 @@ class Finding:
 
     C(confidence): from a half on it is a likely cause, below that it is worth a note. C(remedy): what to do now;
     C(prevention): what to do against the next time. C(blocks_start): starting the service would do harm.
-    C(useless_rungs): the rungs of the ladder that cannot mend it. C(details): for those who act on it. C(explains):
+    C(useless_rungs): the rungs of the ladder that cannot help. C(details): for those who act on it. C(explains):
     which of the consequences in the table it has here, all of them for C(None). C(only_by): by which of the causes it
     can be explained here, by all of them for C(None). C(past): it is over by now, so it ranks below what still is.
     """
@@ -39,7 +39,7 @@ class Finding:
 
     @property
     def rungs_help(self) -> bool:
-        """Whether a rung of the ladder can mend it at all."""
+        """Whether any rung of the ladder can help."""
         return set(self.useless_rungs) != set(RUNGS)
 
     def as_dict(self) -> Dict[str, Any]:

@@ -1010,7 +1010,7 @@ def _explains(name: str, other: str, *, found: Mapping[str, Finding]) -> bool:
 
 
 def _ranked(found: Mapping[str, Finding]) -> List[Finding]:
-    """Order by confidence, what is over after what is not; no finding comes before one that explains it.
+    """Order by confidence, past causes after present ones; no finding comes before one that explains it.
 
     That nothing says why comes before what is worth a note, and explains nothing.
     """

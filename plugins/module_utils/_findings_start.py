@@ -138,7 +138,7 @@ def exec_failed(view: View) -> Optional[Finding]:
         return Finding(
             confidence=0.96,
             summary=f"systemd cannot run the unit {name} ({status}/{_STEPS[status][0]}): {fault}.",
-            remedy="Install what is missing, or correct the unit and run systemctl daemon-reload; then start it.",
+            remedy="Install the missing part, or correct the unit and run systemctl daemon-reload; then start it.",
             useless_rungs=RUNGS,
             details={"status": status, "program": start.get("program"), "reason": fault},
             **common,
@@ -173,7 +173,7 @@ def _said(view: View) -> List[Dict[str, str]]:
 
 
 def place(item: Mapping[str, Any]) -> str:
-    """Return where an exception was thrown, as file:line; empty if it does not say."""
+    """Return the place of an exception as file:line; empty if the log does not name it."""
     found = item.get("place") or {}
     return f"{found['file']}:{found['line']}" if found.get("line") else str(found.get("file") or "")
 

@@ -23,10 +23,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage_questio
     user_name,
 )
 
-# How the kernel recognises what it can run: ELF, or a script that names its interpreter.
+# The kernel runs ELF files, and scripts that name their interpreter.
 _ELF, _SCRIPT = b"\x7fELF", b"#!"
 _HEAD = 256
-# Files beside the database that SQLite makes, and the database itself.
+# The database, and the files that SQLite adds.
 _FAMILY = ("", "-wal", "-shm")
 _MOST_OTHERS = 20
 
@@ -48,7 +48,7 @@ def _rights(account: Optional[pwd.struct_passwd]) -> Iterator[bool]:
 
 
 def _may(path: str, mode: int, *, account: Optional[pwd.struct_passwd]) -> Optional[bool]:
-    """Return whether the service's user may use a path, access control lists included; None if we cannot tell."""
+    """Return whether the service's user may use a path, access control lists included; None if unknown."""
     with _rights(account) as acting:
         return os.access(path, mode, effective_ids=True) if acting else None
 
@@ -149,7 +149,7 @@ def _exists(path: str) -> Optional[bool]:
 
 
 def ownership(question: Question) -> Dict[str, Any]:
-    """See if the service's user can write its database, -wal, -shm and their folder, and who owns what is there."""
+    """See if the service's user can write its database, -wal, -shm and their folder, and list foreign owners."""
     account = _account(str((question.known.get("unit") or {}).get("user") or question.service.user))
     path = os.path.realpath(question.known["database"])
     folder = os.path.dirname(path)
@@ -198,7 +198,7 @@ def _entry(path: str, *, account: pwd.struct_passwd, folder: bool) -> Optional[D
 
 
 def _others(folder: str, *, family: List[str], uid: int) -> List[str]:
-    """Return what else in the folder, itself included, belongs to somebody other than the service's user."""
+    """Return the other entries of the folder, and the folder, that do not belong to the service's user."""
     others = []
     with contextlib.suppress(OSError):
         others = [folder] if os.stat(folder).st_uid != uid else []

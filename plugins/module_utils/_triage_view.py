@@ -247,9 +247,9 @@ class View:
 
     @property
     def last_exit(self) -> Tuple[str, int, str]:
-        """How the main process ended last: code, status and when; "" and 0 if nothing tells.
+        """How the main process ended last: code, status and when; "" and 0 if unknown.
 
-        The journal tells if the unit does not: systemd forgets an end when somebody stops or starts the unit.
+        The journal has it if the unit has not: systemd forgets an end when somebody stops or starts the unit.
         """
         unit = self.part("unit")
         code, status = unit.get("exit_code"), unit.get("exit_status")

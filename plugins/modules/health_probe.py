@@ -498,7 +498,7 @@ def _look_for_maintenance(module: AnsibleModule) -> Optional[Dict[str, str]]:
 
 
 def _checked(module: AnsibleModule) -> dict | None:
-    """Return what is true of the inventory on this host."""
+    """Compare the inventory with this host."""
     values = module.params
     if values["preflight"] is None:
         return None
@@ -520,7 +520,7 @@ def _refuse(module: AnsibleModule, checked: dict) -> None:
 
 
 def _service(values: dict, checked: dict | None) -> _node_process.Service:
-    """Return the service as far as its settings are right. Its processes tell of it if its unit does not."""
+    """Return the service without its wrong settings. If its unit is wrong, its processes are looked for."""
     service = _node_process.Service(**{name: values[name] for name in _SERVICE if values[name] is not None})
     wrong = {problem["variable"] for problem in (checked or {}).get("problems", ())}
     if "nexus_user" in wrong:

@@ -178,7 +178,7 @@ _FINDINGS: Dict[str, str] = {
     "there is no such group": "グループが存在しない",
     "there is no such user": "ユーザーが存在しない",
     "its view of the file system cannot be set up": "ファイルシステムの名前空間を用意できない",
-    "Install what is missing, or correct the unit and run systemctl daemon-reload; then start it": "不足しているものを配置するか、ユニットを修正して systemctl daemon-reload を実行し、起動する",
+    "Install the missing part, or correct the unit and run systemctl daemon-reload; then start it": "不足しているものを配置するか、ユニットを修正して systemctl daemon-reload を実行し、起動する",
     "systemd could not run the unit {unit}; the unit or what it needs was changed since": "systemd がユニット {unit} を実行できませんでした（その後にユニットまたは必要なファイルが変更されています）",
     "Read the lines of the journal, correct the unit or the host, then start it": "ジャーナルを確認し、ユニットまたはホストを修正して起動する",
     "Run systemd-analyze verify and a start of the unit after each change of Node or of the unit": "Node.js やユニットの変更後は、systemd-analyze verify と起動を確認する",

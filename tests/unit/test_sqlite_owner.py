@@ -20,7 +20,7 @@ USER = "nobody"
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder of the service's user with a database in WAL mode that belongs to root, beside files of that user."""
+    """A folder of the service's user with a database in WAL mode that belongs to root, and files of that user."""
     folder = tmp_path / "backend"
     folder.mkdir()
     connection = sqlite3.connect(str(folder / "itsm.db"))

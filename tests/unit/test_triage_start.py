@@ -169,7 +169,7 @@ def test_node_is_asked_whether_a_file_can_be_read_now(ask, tmp_path):
     broken.write_text("const x = 1;\n")
     (found,) = ask(_triage_logs.log, user=user, unit_program=shutil.which("node"))["exceptions"]
     assert found["parses"] is True
-    # Only what is in the application's folder is looked at.
+    # Files outside of the application's folder are left alone.
     (tmp_path / "log").write_text(text.replace(str(broken), "/elsewhere/broken.js"))
     (found,) = ask(_triage_logs.log, user=user, unit_program=shutil.which("node"))["exceptions"]
     assert (found["parses"], found["changed_at"]) == (None, None)
