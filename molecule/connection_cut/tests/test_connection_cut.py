@@ -1,0 +1,145 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The connection to the host is cut at a random moment of a run: the run goes on with what the step has done.
+
+Three rounds of outage_recover.yml and two of outage_clean_start.yml. In one of them the host has no network for 15 s.
+With DRILL_THOROUGH (make nightly) it is twenty and ten. DRILL_SEED repeats the moments of an earlier drill.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import secrets
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+import runs
+from drills import Drill
+
+THOROUGH = bool(os.environ.get("DRILL_THOROUGH"))
+SEED = os.environ.get("DRILL_SEED") or str(secrets.randbelow(10**6))
+ROUNDS = [
+    *(("outage_recover", number) for number in range(20 if THOROUGH else 3)),
+    *(("outage_clean_start", number) for number in range(10 if THOROUGH else 2)),
+]
+# The round in which the host has no network for a while, and how long (seconds).
+AWAY_ROUND, AWAY = ("outage_recover", 0), 15.0
+# Both processes of sshd for each session of the account. The name is anchored, so no shell that looks for it is meant.
+CUT = "pkill --signal KILL --full '^sshd[a-z-]*: itsm-runbook'"
+# Who listens where the service serves, ten times a second, on the host itself as its network may be away.
+WATCH = """
+touch /run/drill-watch
+while [ -e /run/drill-watch ]; do
+    ss --listening --tcp --numeric --processes --no-header 'sport = :6443'
+    sleep 0.1
+done
+"""
+HEALTH = "https://host:6443/api/v1/health"
+
+
+@contextlib.contextmanager
+def watched(drill: Drill) -> Iterator[list[int]]:
+    """Collect the processes that serve meanwhile, each once, in their order; complete at the end."""
+    served: list[int] = []
+    argv = ["podman", "exec", drill.container, "sh", "-c", WATCH]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as watching:
+        try:
+            yield served
+        finally:
+            drill.host.run("rm /run/drill-watch")
+            seen, _ = watching.communicate(timeout=runs.PATIENCE)
+            served += dict.fromkeys(int(pid) for pid in re.findall(r"pid=(\d+)", seen))
+
+
+def set_network(drill: Drill, state: str) -> None:
+    """Take the host's network `down` or `up`."""
+    pid = subprocess.check_output(["podman", "inspect", "--format", "{{.State.Pid}}", drill.container], text=True)
+    subprocess.check_call(["nsenter", "--target", pid.strip(), "--net", "ip", "link", "set", "eth0", state])
+
+
+@pytest.fixture(scope="module")
+def lengths(drill: Drill) -> dict[str, float]:
+    """Seconds that a run of each playbook takes if nothing is cut."""
+    print(f"DRILL_SEED={SEED}")
+    lengths = {}
+    for playbook in dict(ROUNDS):
+        runs.kill_service(drill)
+        begun = time.monotonic()
+        assert runs.run(drill, f"{playbook}-whole", playbook=playbook) == 0
+        lengths[playbook] = time.monotonic() - begun
+    return lengths
+
+
+def cut_run(drill: Drill, name: str, playbook: str, *, moment: float, away: float) -> tuple[int, bool]:
+    """Run a playbook, cut its connection after so many seconds; return its exit code and whether it was cut."""
+    run = runs.Run(drill, name, playbook=playbook)
+    time.sleep(moment)
+    was_cut = False
+    while run.running and not was_cut:
+        was_cut = drill.host.run(CUT).rc == 0
+    if was_cut and away:
+        set_network(drill, "down")
+        try:
+            time.sleep(away)
+        finally:
+            set_network(drill, "up")
+    return run.wait(), was_cut
+
+
+def share(playbook: str, number: int) -> float:
+    """Return a number from 0 to 1 that the seed chooses for a round."""
+    digest = hashlib.sha256(f"{SEED} {playbook} {number}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") / 2**32
+
+
+@pytest.mark.parametrize(("playbook", "number"), ROUNDS)
+def test_a_cut_connection_ends_nothing(drill: Drill, lengths: dict[str, float], playbook: str, number: int) -> None:
+    away = AWAY if (playbook, number) == AWAY_ROUND else 0.0
+    # At the end of a fast run it is too late for a cut: then an earlier moment is tried.
+    for attempt in range(4):
+        moment = (0.1 + 0.8 * share(playbook, number)) * lengths[playbook] / 2**attempt
+        name = f"{playbook}-{number}-{attempt}"
+        print(f"{name}: DRILL_SEED={SEED}, cut after {moment:.2f} s, without network for {away:.0f} s")
+        runs.kill_service(drill)
+        with watched(drill) as served:
+            code, was_cut = cut_run(drill, name, playbook, moment=moment, away=away)
+            assert_every_statement_is_true(drill, name, code)
+            if code != 0:
+                assert runs.run(drill, f"{name}-next", "--extra-vars=outage_recover_wait=120") == 0
+            drill.assert_serves()
+        # Nobody has stopped a process that served.
+        assert served == [process["pid"] for process in drill.now()["processes"]]
+        drill.assert_every_row_is_there()
+        if was_cut:
+            break
+    assert was_cut
+
+
+def assert_every_statement_is_true(drill: Drill, name: str, code: int) -> None:
+    """What the run says of the service at its end is what a client sees."""
+    serves = drill.ask(HEALTH)[0] == 200
+    screen = drill.screen(name)
+    closing = screen[screen.index("PLAY RECAP") :]
+    assert (code == 0) == ("\nRECOVERED: " in closing or "\nHEALTHY: " in closing), closing
+    # Where its host was lost, nothing is said of the service.
+    assert serves if code == 0 else "\nUNREACHABLE" in closing or not serves, closing
+    for document in drill.documents(name):
+        if document.suffix == ".json":
+            told = drill.postmortem(name)
+            assert told["outcome"] in (("recovered",) if code == 0 else ("not_recovered", "unreachable"))
+            assert [each["held"] for each in told["rungs_tried"] if each["held"]] == ([True] if code == 0 else [])
+
+
+def test_no_call_is_left_at_work(drill: Drill, lengths: dict[str, float]) -> None:
+    assert runs.lease(drill)["worker"] is None
+    assert runs.open_incident(drill) is None
+    # One answer a run at most, in memory, of root alone.
+    kept = drill.host.check_output("find /run/itsm-runbook -path '*/calls/*' -printf '%m %u %s\\n'").splitlines()
+    assert kept and all(re.fullmatch(r"600 root \d{1,7}", each) for each in kept), kept
