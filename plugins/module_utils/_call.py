@@ -138,7 +138,7 @@ def _lock(descriptor: int) -> bool:
 
 
 def _read(descriptor: int) -> Tuple[Optional[float], Optional[str]]:
-    """Return when the call began, and its answer; C(None) for what is not there, or not whole."""
+    """Return when the call began, and its answer; each C(None) if it is missing or torn."""
     head, _separator, answer = os.pread(descriptor, 2 * _LARGEST, 0).partition(b"\n")
     try:
         begun = float(head)

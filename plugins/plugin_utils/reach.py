@@ -156,7 +156,7 @@ class OnHost(ActionModule):  # type: ignore[misc]
     def _reach(self) -> bool:
         """Try once to reach the host by a new connection."""
         self._connection.close()
-        # What has no reset of its own only warns.
+        # Without a reset of its own, a connection only warns.
         if type(self._connection).reset is not ConnectionBase.reset:
             self._connection.reset()
         try:

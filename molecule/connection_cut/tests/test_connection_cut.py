@@ -33,7 +33,7 @@ ROUNDS = [
 AWAY_ROUND, AWAY = ("outage_recover", 0), 15.0
 # Both processes of sshd for each session of the account. The name is anchored, so no shell that looks for it is meant.
 CUT = "pkill --signal KILL --full '^sshd[a-z-]*: itsm-runbook'"
-# Who listens where the service serves, ten times a second, on the host itself as its network may be away.
+# Print who listens on the port of the service, ten times a second. It runs on the host, whose network may be away.
 WATCH = """
 touch /run/drill-watch
 while [ -e /run/drill-watch ]; do
@@ -128,7 +128,7 @@ def assert_every_statement_is_true(drill: Drill, name: str, code: int) -> None:
     screen = drill.screen(name)
     closing = screen[screen.index("PLAY RECAP") :]
     assert (code == 0) == ("\nRECOVERED: " in closing or "\nHEALTHY: " in closing), closing
-    # Where its host was lost, nothing is said of the service.
+    # If the host was lost, the run says nothing about the service.
     assert serves if code == 0 else "\nUNREACHABLE" in closing or not serves, closing
     for document in drill.documents(name):
         if document.suffix == ".json":
