@@ -82,6 +82,13 @@ def unit_events(drill: Drill, since: float) -> list[str]:
     return [MESSAGES[id] for line in lines if (id := json.loads(line).get("MESSAGE_ID")) in MESSAGES]
 
 
+def first_probe(drill: Drill, since: float) -> float:
+    """The instant after that one when a run's first task began on the host."""
+    asked = "journalctl --output=json SYSLOG_IDENTIFIER=ansible-itsm_nexus.runbook.health_probe"
+    line = drill.host.check_output(f"{asked} --since=@{since:.6f}").splitlines()[0]
+    return int(json.loads(line)["__REALTIME_TIMESTAMP"]) / 1e6
+
+
 def seconds_of(instant: str) -> float:
     """The instant of a record, on the clock of this machine."""
     return datetime.datetime.fromisoformat(instant.replace("Z", "+00:00")).timestamp()
