@@ -10,7 +10,7 @@ Instants are UTC (ISO 8601, milliseconds), so they compare as text. The record i
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock
 
@@ -49,17 +49,16 @@ class Ending:
 def start(record: Mapping[str, Any]) -> Dict[str, str]:
     """Return when the outage began: the range from earliest to latest, each with its source.
 
-    The earliest is the last good sign, the latest the first bad sign after it. Good signs count up to the first failure
-    that our own probe saw: a service that answers again before its incident is opened was down all the same. Signs from
-    after the opening say nothing about the beginning. The best single instant is the latest: something had failed by
-    then.
+    The earliest is the last good sign, the latest the first bad sign after it. Good signs count up to the failure: a
+    service that answers again before its incident is opened was down all the same. Signs from after the opening say
+    nothing about the beginning. The best single instant is the latest: something had failed by then.
     """
     opened = str(record["opened_at"])
-    signs = [item for item in record["signs"] if item["at"] <= opened]
+    signs = [item for item in [*record["signs"], *_exit_sign(record)] if item["at"] <= opened]
+    failed = _known_failure(signs, opened=opened)
     detected = record.get("detected_at")
     if detected and detected <= opened:
         signs.append({"at": detected, "kind": "bad", "source": f"detection: {record.get('detected_by') or 'unknown'}"})
-    failed = min((item["at"] for item in signs if item["kind"] == "bad" and item["source"] in _OWN), default=opened)
     good = max(
         ((item["at"], item["source"]) for item in signs if item["kind"] == "good" and item["at"] <= failed),
         default=("", ""),
@@ -68,6 +67,40 @@ def start(record: Mapping[str, Any]) -> Dict[str, str]:
     latest = bad[0] if bad else (opened, "incident opened")
     earliest = good if good[0] else latest
     return {"earliest": earliest[0], "earliest_source": earliest[1], "latest": latest[0], "source": latest[1]}
+
+
+def _exit_sign(record: Mapping[str, Any]) -> List[Dict[str, str]]:
+    """Return the exit that a takeover put on record as a sign: the stop of the takeover makes systemd forget it."""
+    ended = (record.get("last_exit") or {}).get("at")
+    return [{"at": str(ended), "kind": "bad", "source": "unit: main process ended"}] if ended else []
+
+
+def _known_failure(signs: Sequence[Mapping[str, Any]], *, opened: str) -> str:
+    """Return an instant at which the service was down: the first bad answer that a probe of ours got.
+
+    If the first probe got a good answer already, the service was down at the last bad sign before that.
+    """
+    bad = [str(item["at"]) for item in signs if item["kind"] == "bad"]
+    own_bad = [str(item["at"]) for item in signs if item["kind"] == "bad" and item["source"] in _OWN]
+    own_good = [str(item["at"]) for item in signs if item["kind"] == "good" and item["source"] in _OWN]
+    if own_bad:
+        return min(own_bad)
+    answered = max(own_good, default="")
+    return max((at for at in bad if at <= answered), default=answered or opened)
+
+
+def first_answer(
+    *, first_failure_at: Optional[str], first_healthy_at: str, process_started_at: Optional[str], said_at: Optional[str]
+) -> Dict[str, str]:
+    """Return since when a service answers that systemd has started again, and the source of that instant.
+
+    If no probe failed, the first good answer came before the first probe: it is estimated.
+    """
+    if not first_failure_at and process_started_at and process_started_at <= first_healthy_at:
+        if said_at and process_started_at <= said_at <= first_healthy_at:
+            return {"at": said_at, "source": PROCESS_LOG}
+        return {"at": process_started_at, "source": PROCESS_START}
+    return {"at": first_healthy_at, "source": PROBE}
 
 
 def ending(
@@ -136,14 +169,19 @@ def _author(record: Mapping[str, Any], *, failed: str, serving_since: Optional[s
         return BY_SYSTEMD
     if proved or any(_follows(serving_since, item["at"]) for item in record["starts"]):
         return RECOVERED
-    return BY_SYSTEMD if _timer_fired(record, serving_since) else BY_HAND
+    fired = _timer_fired(record, failed=failed, serving_since=serving_since)
+    return BY_SYSTEMD if fired else BY_HAND
 
 
-def _timer_fired(record: Mapping[str, Any], serving_since: str) -> bool:
-    """Whether the dead-man timer of a takeover can have started the process."""
-    takeover = record.get("takeover") or {}
-    due = takeover.get("due") or takeover.get("at")
-    return bool(due) and _follows(serving_since, str(due))
+def _timer_fired(record: Mapping[str, Any], *, failed: str, serving_since: str) -> bool:
+    """Whether the dead-man timer of a takeover can have started the process.
+
+    The timer waits for the end of the run's lease. A start by the run, and the end of the run, end the takeover.
+    """
+    taken = str((record.get("takeover") or {}).get("at") or "")
+    if not taken or serving_since < taken or any(item["at"] >= taken for item in record["starts"]):
+        return False
+    return not record["outcome"] or serving_since <= failed
 
 
 def _was_there(serving_since: str, failed: str) -> bool:

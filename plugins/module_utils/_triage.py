@@ -58,6 +58,8 @@ _SIGN_OF_LIFE = 1.0
 
 # A start after which the unit lives for so many seconds counts as one that served.
 _SERVES_AFTER = 30.0
+# A process that has run for longer than so many seconds has served: an end before its start began no outage of now.
+_YOUNG = 90.0
 # How long before its end a process may have written what it ended of.
 _LAST_WORDS = 5.0
 
@@ -95,7 +97,7 @@ def _ends(facts: Mapping[str, Any]) -> List[Mapping[str, Any]]:
     """Return the ends and stops of the unit that belong to this outage, oldest first.
 
     The counter NRestarts does not say which: it also counts restarts of earlier weeks, and a stop sets it to 0. Ends
-    belong together if the start in between lasted for seconds only. If the unit has been active for longer, the outage
+    belong together if the start in between lasted for seconds only. If the unit has been active for minutes, the outage
     did not begin with an end.
     """
     unit_facts, journal_facts = facts.get("unit") or {}, facts.get("journal") or {}
@@ -107,7 +109,7 @@ def _ends(facts: Mapping[str, Any]) -> List[Mapping[str, Any]]:
     started, until = unit_facts.get("started_at"), (facts.get("window") or {}).get("until")
     if state in ("active", "reloading"):
         ends = [item for item in ends if started and item["at"] <= started]
-        if not ends or not until or _clock.epoch(until) - _clock.epoch(str(started)) > gap:
+        if not ends or not until or _clock.epoch(until) - _clock.epoch(str(started)) > _YOUNG:
             return []
     first = len(ends)
     while first > 0 and (

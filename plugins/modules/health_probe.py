@@ -343,7 +343,7 @@ supervisor:
   description:
     - What systemd did with the unit. C(phase) at the first probe (V(up), V(down), V(pending), V(starting),
       V(stopping)), C(waited) (seconds for somebody else's start), C(restarted) (whether its own restart is why the
-      service answers), C(started_at), C(answered_at) (when the service answered again, if systemd restarted it).
+      service answers), C(started_at).
   returned: success
   type: dict
   version_added: 0.2.0
@@ -387,10 +387,18 @@ preflight:
   returned: success, and when a value of O(preflight) cannot be right
   type: dict
   version_added: 0.2.0
+answers_since:
+  description:
+    - With O(mode=watch), since when a healthy service answers (C(at)), and the source of that instant (C(source)). If
+      systemd restarted it before the first probe, that is an estimate.
+  returned: success
+  type: dict
+  sample: {at: "2026-03-02T01:02:03.456Z", source: health probe}
+  version_added: 0.2.0
 serving_said_at:
   description:
     - When the process that answers logged that it serves on O(ports). It is looked for only if the service is healthy
-      and an incident is open, whose end nobody saw; otherwise V(null).
+      and nobody saw the end of its outage (an incident is open, or systemd restarted it); otherwise V(null).
   returned: success
   type: str
   sample: null
@@ -430,6 +438,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _maintenance,
     _node_process,
     _numbers,
+    _outage,
     _plain,
     _preflight,
     _serving,
@@ -583,11 +592,8 @@ def _see_restart(module: AnsibleModule, result: dict) -> None:
     started = result["supervisor"]["started_at"] or ""
     if restarted and module.params["open"] and result["severity"] != "warning" and not (last and last >= started):
         result["severity"] = "emergency"
-        # If the first probe was good already, it came after the end of the outage.
-        began = (_began_to_serve(module, result) or started) if result["attempts"] == 1 else None
-        result["supervisor"]["answered_at"] = began or result["first_healthy_at"]
     else:
-        result["supervisor"].update(restarted=False, answered_at=None)
+        result["supervisor"]["restarted"] = False
 
 
 def _take_over(module: AnsibleModule, result: dict, opened: dict) -> Optional[dict]:
@@ -612,6 +618,21 @@ def _note_answer(module: AnsibleModule, seen: dict) -> None:
     problem = _incident.note_answer(**where, at=seen["first_healthy_at"] if healthy else None)
     if problem:
         module.warn(_plain.text(problem))
+
+
+def _see_end(module: AnsibleModule, result: dict, *, unseen: bool) -> None:
+    """Find since when a healthy service answers, if systemd restarted it, or if no run saw the end of its outage."""
+    result.update(serving_said_at=None, answers_since=None)
+    if module.params["mode"] != "watch" or not result["healthy"]:
+        return
+    before_first_probe = result["supervisor"]["restarted"] and not result["first_failure_at"]
+    result["serving_said_at"] = _began_to_serve(module, result) if unseen or before_first_probe else None
+    result["answers_since"] = _outage.first_answer(
+        first_failure_at=None if before_first_probe else result["first_healthy_at"],
+        first_healthy_at=result["first_healthy_at"],
+        process_started_at=result["process"]["started_at"],
+        said_at=result["serving_said_at"],
+    )
 
 
 def _began_to_serve(module: AnsibleModule, seen: dict) -> Optional[str]:
@@ -669,8 +690,7 @@ def main() -> None:
         _incident.note_healthy(values["state_dir"], at=result["last_success_at"])
     result["maintenance"] = _look_for_maintenance(module)
     before = _incident.current(values["state_dir"])
-    unseen = before is not None and values["mode"] == "watch" and result["severity"] == "none"
-    result["serving_said_at"] = _began_to_serve(module, result) if unseen else None
+    _see_end(module, result, unseen=before is not None and result["severity"] == "none")
     opened = _open(module, result) if values["open"] and result["severity"] in _DOWN else None
     owner = opened or ({"run": values["run"], "id": (before or {}).get("id")} if values["mode"] == "await" else {})
     result["takeover"] = _take_over(module, result, owner)

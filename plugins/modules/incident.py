@@ -184,6 +184,10 @@ options:
   mitigated_at:
     description: When the service served again.
     type: str
+  mitigated_from:
+    description: The source of O(mitigated_at), a health probe by default.
+    type: str
+    version_added: 0.2.0
   serving_since:
     description:
       - With O(state=mended), and with O(state=closed) without O(run), when the process started that serves now.
@@ -505,6 +509,7 @@ UPDATE = {
     },
     "cause": {"type": "str"},
     "mitigated_at": {"type": "str"},
+    "mitigated_from": {"type": "str"},
     "serving_since": {"type": "str"},
     "serving_restarts": {"type": "int"},
     "said_at": {"type": "str"},

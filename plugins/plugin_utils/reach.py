@@ -257,7 +257,7 @@ def look(why: str) -> Dict[str, Any]:
         "duration": 0.0,
         "login": None,
         "signs": [],
-        "supervisor": {"phase": None, "waited": 0.0, "restarted": False, "started_at": None, "answered_at": None},
+        "supervisor": {"phase": None, "waited": 0.0, "restarted": False, "started_at": None},
         "takeover": None,
         "doubt": None,
         "hold": None,
@@ -266,6 +266,7 @@ def look(why: str) -> Dict[str, Any]:
         "opened": None,
         "open_incident": False,
         "serving_said_at": None,
+        "answers_since": None,
         "maintenance": None,
         "preflight": None,
     }

@@ -22,7 +22,9 @@ def sign(seconds, kind="bad", source=PROBE):
     return {"at": at(seconds), "kind": kind, "source": source}
 
 
-def record(*, signs=(), starts=(), answered=None, mitigated=None, attempts=(), takeover=None):
+def record(
+    *, signs=(), starts=(), answered=None, mitigated=None, attempts=(), takeover=None, last_exit=None, outcome=None
+):
     return {
         **_incident._new_record(clock=_incident._lease.Clock(wall=lambda: OPENED)),
         "signs": [sign(*each) for each in signs],
@@ -32,7 +34,9 @@ def record(*, signs=(), starts=(), answered=None, mitigated=None, attempts=(), t
         "attempts": [
             {"rung": "restart", "started_at": at(each[0]), "held": each[1], "seconds": each[2]} for each in attempts
         ],
-        "takeover": takeover,
+        "takeover": None if takeover is None else {"at": at(takeover), "timer": "t", "last_exit": {}},
+        "last_exit": None if last_exit is None else {"at": at(last_exit), "result": "signal"},
+        "outcome": outcome,
     }
 
 
@@ -67,6 +71,47 @@ def record(*, signs=(), starts=(), answered=None, mitigated=None, attempts=(), t
 def test_when_it_began(signs, earliest, latest):
     began = _outage.start(record(signs=signs))
     assert (began["earliest"], began["latest"]) == (at(earliest), at(latest))
+
+
+@pytest.mark.parametrize(
+    ("signs", "ended", "earliest", "latest"),
+    [
+        pytest.param([(-3,)], -12, -12, -12, id="what systemd has forgotten since"),
+        pytest.param([(-3,), (-60, "good", "log")], -12, -60, -12, id="after the last good sign"),
+        pytest.param([(-3,), (-6, "good", "log")], -12, -6, -3, id="an exit before the last good sign"),
+        pytest.param([(-3,)], 20, -3, -3, id="an exit after the opening"),
+        pytest.param(
+            [(-1, "good"), (-90, "good", "last healthy run"), (-0.5, "good", "log")],
+            -12,
+            -90,
+            -12,
+            id="no probe has failed",
+        ),
+        pytest.param(
+            [(-1, "good"), (-9, "bad", "journal: exited")], -12, -12, -12, id="fell twice before the first probe"
+        ),
+    ],
+)
+def test_the_exit_before_a_takeover_begins_the_outage(signs, ended, earliest, latest):
+    began = _outage.start(record(signs=signs, last_exit=ended))
+    assert (began["earliest"], began["latest"]) == (at(earliest), at(latest))
+
+
+@pytest.mark.parametrize(
+    ("failed", "process", "said", "expected"),
+    [
+        pytest.param(1, 2, 3, (9, PROBE), id="a probe saw its end"),
+        pytest.param(None, 2, 3, (3, _outage.PROCESS_LOG), id="it said so itself"),
+        pytest.param(None, 2, None, (2, START), id="it said nothing"),
+        pytest.param(None, 2, 1, (2, START), id="another process said so"),
+        pytest.param(None, None, None, (9, PROBE), id="no process can be seen"),
+    ],
+)
+def test_since_when_it_answers(failed, process, said, expected):
+    found = _outage.first_answer(
+        first_failure_at=at(failed), first_healthy_at=at(9), process_started_at=at(process), said_at=at(said)
+    )
+    assert (found["at"], found["source"]) == (at(expected[0]), expected[1])
 
 
 @pytest.mark.parametrize(
@@ -122,29 +167,18 @@ def test_the_log_of_the_process_says_when_it_served(said, serving, signs, ended,
             ("recovered_by_systemd", 14, PROBE),
             id="seen by a run that was killed",
         ),
+        pytest.param({"takeover": 1}, 62, 0, ("recovered_by_systemd", 62, START), id="the timer of a takeover"),
+        pytest.param({"takeover": 1}, 0, 0, ("mended_by_hand", 0, START), id="a process from before the takeover"),
+        pytest.param({"takeover": 1, "starts": [5]}, 7, 0, ("recovered", 7, START), id="the run, after its takeover"),
         pytest.param(
-            {"takeover": {"at": at(1), "due": at(40)}},
-            42,
-            0,
-            ("recovered_by_systemd", 42, START),
-            id="the timer of a takeover",
+            {"takeover": 1, "starts": [-200]}, 62, 0, ("recovered_by_systemd", 62, START), id="an earlier start"
         ),
         pytest.param(
-            {"takeover": {"at": at(1)}}, 42, 0, ("recovered_by_systemd", 42, START), id="a timer without its instant"
-        ),
-        pytest.param(
-            {"takeover": {"at": at(1), "due": at(40)}},
-            20,
+            {"takeover": 1, "outcome": "not_recovered", "signs": [(10,)]},
+            62,
             0,
-            ("mended_by_hand", 20, START),
-            id="before the timer is due",
-        ),
-        pytest.param(
-            {"takeover": {"at": at(1), "due": at(40)}, "starts": [5]},
-            7,
-            0,
-            ("recovered", 7, START),
-            id="after a takeover",
+            ("mended_by_hand", 62, START),
+            id="the run that took over has ended",
         ),
         # When it ended.
         pytest.param(
