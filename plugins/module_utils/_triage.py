@@ -81,7 +81,10 @@ def signs(facts: Mapping[str, Any]) -> List[Dict[str, str]]:
         ended_at = unit_facts.get("exited_at") or unit_facts.get("active_exit_at")
         sign(ended_at, "bad", f"unit {unit_facts['name']}: main process ended")
     ends = _ends(facts)
-    for item in ends[:1]:
+    # The first of them began the outage, unless something says that the service served in between: then the last did.
+    started = [item["at"] for item in (facts.get("journal") or {}).get("starts", ())]
+    again = ends[-1:] if any(ends[0]["at"] <= at <= ends[-1]["at"] for at in started if ends) else []
+    for item in [*ends[:1], *again]:
         sign(item["at"], "bad", f"journal: {item['text'][:120]}")
     since = _clock.iso(_clock.epoch(ends[0]["at"]) - _LAST_WORDS) if ends else ""
     for name in ("log", "journal"):
@@ -106,17 +109,24 @@ def _ends(facts: Mapping[str, Any]) -> List[Mapping[str, Any]]:
         return []
     gap = _SERVES_AFTER + (_procfs.timespan(str(unit_facts.get("restart_delay") or "")) or 0.0)
     ends = sorted([*journal_facts.get("exits", ()), *journal_facts.get("stops", ())], key=lambda item: str(item["at"]))
+    starts = [str(item["at"]) for item in journal_facts.get("starts", ())]
     started, until = unit_facts.get("started_at"), (facts.get("window") or {}).get("until")
     if state in ("active", "reloading"):
         ends = [item for item in ends if started and item["at"] <= started]
         if not ends or not until or _clock.epoch(until) - _clock.epoch(str(started)) > _YOUNG:
             return []
     first = len(ends)
-    while first > 0 and (
-        first == len(ends) or _clock.epoch(ends[first]["at"]) - _clock.epoch(ends[first - 1]["at"]) <= gap
-    ):
+    while first > 0 and (first == len(ends) or _belong(ends[first - 1], ends[first], starts=starts, gap=gap)):
         first -= 1
     return ends[first:]
+
+
+def _belong(earlier: Mapping[str, Any], later: Mapping[str, Any], *, starts: Sequence[str], gap: float) -> bool:
+    """Whether two ends are of one outage: what was started between them lasted too short to serve."""
+    between = [at for at in starts if earlier["at"] <= at <= later["at"]]
+    if between:
+        return _clock.epoch(later["at"]) - _clock.epoch(max(between)) <= _SERVES_AFTER
+    return _clock.epoch(later["at"]) - _clock.epoch(earlier["at"]) <= gap
 
 
 @dataclasses.dataclass

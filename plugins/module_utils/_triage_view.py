@@ -205,8 +205,11 @@ class View:
         """What systemd wrote of the main process's ends within the window, those left out that it was asked for."""
         journal = self.part("journal")
         asked = [item["at"] for item in journal.get("stops") or () if item["text"].startswith("Stopping ")]
+        started = [item["at"] for item in journal.get("starts") or ()]
         found, before = [], ""
         for item in journal.get("exits") or ():
+            # A process that is stopped in order has no line of its end: the start after it ends what was asked for.
+            before = max([before, *(at for at in started if at <= item["at"])])
             if not any(before < at <= item["at"] for at in asked):
                 found.append(item)
             before = item["at"]

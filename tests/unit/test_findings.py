@@ -1070,6 +1070,17 @@ def test_a_signal_that_systemd_has_already_mended_is_told():
     ]
 
 
+def test_a_signal_soon_after_a_planned_restart_is_no_stop_by_a_person():
+    text = "itsm-system.service: Main process exited, code=killed, status=9/KILL"
+    journal = {
+        "stops": [{"at": "2026-03-02T01:01:30.000Z", "text": "Stopping itsm-system.service"}],
+        "starts": [{"at": at} for at in ("2026-03-02T01:01:33.000Z", "2026-03-02T01:02:00.000Z")],
+        "exits": [{"at": "2026-03-02T01:01:50.000Z", "text": text}],
+    }
+    found = evaluate({"unit": {"restarts": 1, "started_at": "2026-03-02T01:02:00.000Z"}}, {"journal": journal})
+    assert [item.cause for item in found] == ["killed"]
+
+
 def test_the_exception_of_a_service_that_is_just_being_started_again():
     starting = {"unit": {"restarts": 1, "started_at": "2026-03-02T01:02:00.000Z"}}
     assert [item.cause for item in evaluate(starting, exception(fatal=False))] == ["unhandled_exception"]

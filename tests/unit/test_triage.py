@@ -583,6 +583,17 @@ def test_the_ends_of_this_outage_are_told_from_earlier_ones(state, exits, stops,
     assert [item["at"] for item in found] == ([] if expected is None else [_clock.iso(expected)])
 
 
+def test_a_fall_soon_after_a_planned_restart_is_a_sign_of_its_own():
+    def of(text, *instants):
+        return [{"at": _clock.iso(each), "text": text} for each in instants]
+
+    unit = {"name": "itsm-system", "active_state": "active", "restart_delay": "10s", "started_at": _clock.iso(930)}
+    journal = {"exits": of("Main process exited", 916), "stops": of("Stopping itsm", 903)}
+    journal["starts"] = of("Started itsm", 905, 930)
+    found = _triage.signs({"unit": unit, "journal": journal, "window": {"until": _clock.iso(935)}})
+    assert [item["at"] for item in found] == [_clock.iso(903), _clock.iso(916)]
+
+
 def test_a_fatal_exception_of_an_earlier_outage_begins_none():
     def fatal(seconds):
         return {"at": _clock.iso(seconds), "message": "Error: boom", "fatal": True, "last": False, "stack": []}
