@@ -17,7 +17,7 @@ from typing import Any
 import runs
 from drills import STATE_DIR, Drill
 
-# Message ids of systemd (systemd.journal-catalog), by what they say of a unit.
+# Message ids of systemd (systemd.journal-catalog) and the event of the unit that each reports.
 MESSAGES = {
     "7d4958e842da4a758f6c1cdc7b36dcc5": "starting",
     "39f53479d3a045ac8e11786248231fbf": "started",
