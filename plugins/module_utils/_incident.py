@@ -90,6 +90,7 @@ _KINDS_WITHIN: Dict[str, Dict[str, Tuple[type, ...]]] = {
         "halted": (bool, type(None)),
         "fell": (bool, type(None)),
         "serves": (bool, type(None)),
+        "restored": (bool, type(None)),
         "started": (bool, type(None)),
         "reason": (str, type(None)),
         "seconds": (*_NUMBER, type(None)),
@@ -477,7 +478,7 @@ def _as_typed(attempt: Mapping[str, Any]) -> Dict[str, Any]:
             return None
 
     kinds: Dict[str, Callable[[Any], Any]] = {
-        **dict.fromkeys(("held", "halted", "fell", "serves"), truth),
+        **dict.fromkeys(("held", "halted", "fell", "serves", "restored"), truth),
         "seconds": number,
     }
     return {**attempt, **{name: kinds[name](attempt[name]) for name in kinds if name in attempt}}

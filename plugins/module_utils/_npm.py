@@ -539,15 +539,16 @@ class Application:
                 "change in place; install by hand"
             )
 
-    def _check_room(self) -> None:
+    def _check_room(self, *, reserve: int) -> None:
         size, count = _measure(self.path(_TREE))
         needed = max(size + size // 4, len(self.wanted) * _MEBIBYTE // 2)
         status = os.statvfs(self.app_dir)
         free = status.f_bavail * status.f_frsize
-        if free < needed:
+        if free < needed + reserve:
+            kept = f", {reserve} are to stay free" if reserve else ""
             raise NpmError(
-                f"Cannot build node_modules in {self.app_dir}: it takes about {needed} bytes, {free} are free on its "
-                "file system"
+                f"Cannot build node_modules in {self.app_dir}: it takes about {needed} bytes{kept}, {free} are free on "
+                "its file system"
             )
         # Some file systems have no fixed number of inodes and say 0.
         if status.f_files and status.f_favail < count + count // 4:
@@ -647,10 +648,10 @@ class Application:
                 for name in [".", *folders, *names]:
                     os.chown(name, owner.st_uid, owner.st_gid, dir_fd=descriptor, follow_symlinks=False)
 
-    def build(self, *, fingerprint: str, offline: bool, cache: Optional[str], timeout: float) -> str:
+    def build(self, *, fingerprint: str, offline: bool, cache: Optional[str], timeout: float, reserve: int = 0) -> str:
         """Build a tree, load it, flush it to disk; return its folder, which the caller removes. Old trees stay."""
         self._refuse_links()
-        self._check_room()
+        self._check_room(reserve=reserve)
         build = self._lay_out()
         try:
             self._npm_ci(build, offline=offline, cache=cache, timeout=timeout)
@@ -725,15 +726,20 @@ def npm_ci(
     offline: bool = False,
     cache: Optional[str] = None,
     timeout: float = 600.0,
+    build_only: bool = False,
+    reserve: int = 0,
     check_mode: bool = False,
 ) -> Dict[str, Any]:
     """Make C(node_modules) agree with the lock file; return the result as the module C(npm_ci) documents it.
 
-    Raises NpmError, with the tree that was there in place.
+    With C(build_only) the new tree is left where it was built: the next call puts it in place. C(reserve) bytes stay
+    free on the file system. Raises NpmError, with the tree that was there in place.
     """
     if cache and not os.path.isabs(cache):
         raise NpmError(f"cache is {cache!r}: must be an absolute path")
-    result: Dict[str, Any] = {"installed": 0, "swapped": False, "mended": [], "leftovers": []}
+    if reserve < 0:
+        raise NpmError(f"reserve is {reserve}: must be 0 bytes or more")
+    result: Dict[str, Any] = {"installed": 0, "swapped": False, "built": None, "mended": [], "leftovers": []}
     if check_mode:
         moves = application.interrupted()
         result["mended"] = [f"put {source} back as {target}" for source, target in moves]
@@ -746,7 +752,16 @@ def npm_ci(
     else:
         application.require_rights()
         with application.locked():
-            _install(application, result, always=always, offline=offline, cache=cache, timeout=timeout)
+            _install(
+                application,
+                result,
+                always=always,
+                offline=offline,
+                cache=cache,
+                timeout=timeout,
+                build_only=build_only,
+                reserve=reserve,
+            )
         found = result.pop("found")
     previous = application.path(_PREVIOUS)
     result.update(
@@ -766,24 +781,36 @@ def _install(
     offline: bool,
     cache: Optional[str],
     timeout: float,
+    build_only: bool,
+    reserve: int,
 ) -> None:
     result["mended"] = application.mend()
     found, report = application.look()
     result["found"] = found
     fingerprint = application.fingerprint(report)
     build = application.finished(fingerprint=fingerprint) if found or always else None
+    is_new = False
     # Before anything is built: they take the room that the new tree needs.
     removed = [path for path in application.litter() if path != build and _remove(path)]
     if found or always:
         if build is None:
-            build = application.build(fingerprint=fingerprint, offline=offline, cache=cache, timeout=timeout)
-        try:
-            application.swap(build)
-        finally:
-            _remove(build)
-        result["swapped"] = True
-        result["installed"] = application.count()
-        for path in application.litter():
-            _remove(path)
-    result["leftovers"] = application.litter()
-    result["changed"] = bool(result["swapped"] or result["mended"] or removed)
+            build = application.build(
+                fingerprint=fingerprint, offline=offline, cache=cache, timeout=timeout, reserve=reserve
+            )
+            is_new = True
+        if not build_only:
+            _put_in_place(application, build)
+            result["swapped"] = True
+            result["installed"] = application.count()
+    result["leftovers"] = [path for path in application.litter() if not (build_only and path == build)]
+    result["built"] = build if build_only else None
+    result["changed"] = bool(result["swapped"] or is_new or result["mended"] or removed)
+
+
+def _put_in_place(application: Application, build: str) -> None:
+    try:
+        application.swap(build)
+    finally:
+        _remove(build)
+    for path in application.litter():
+        _remove(path)

@@ -33,7 +33,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _sqlite_view,
     _untrusted,
 )
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import Look, SqliteError, printable
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import (
+    Look,
+    NoRoomError,
+    SqliteError,
+    printable,
+)
 
 _ATTEMPTS = 10  # at a database whose service comes and goes
 _PARTIAL = ".itsm-nexus-partial-"
@@ -84,7 +89,7 @@ def backup(
     }
     target = f"{folder}/{name}"
     result["evidence_dir" if evidence else "backup_file"] = printable(target)
-    _room(found, folder)
+    result["room_needed"] = _room(found, folder)
     if check_mode:
         result["removed"] = [printable(old) for old in _surplus(folder, prefix, keep=keep)] if keep else []
     else:
@@ -188,7 +193,8 @@ def _may_copy_bytes(found: Look, holders: _sqlite_holders.Holders) -> None:
             raise SqliteError(f"Cannot copy {printable(facts.path)}: it is {_sqlite_files.kind_of(facts.path)}")
 
 
-def _room(found: Look, folder: str) -> None:
+def _room(found: Look, folder: str) -> int:
+    """Return the bytes that a copy takes, with a margin. Raises SqliteError if they are not free."""
     there = folder
     while not os.path.isdir(there):
         there = os.path.dirname(there)
@@ -201,9 +207,10 @@ def _room(found: Look, folder: str) -> None:
     except OSError as error:
         raise SqliteError(f"Cannot tell the free space of {printable(there)}: {error.strerror}") from error
     if free < needed + _MARGIN:
-        raise SqliteError(
+        raise NoRoomError(
             f"Cannot copy {printable(found.path)} to {printable(folder)}: it takes {needed} bytes, {free} are free"
         )
+    return needed + _MARGIN
 
 
 def _rights(found: Look, folder: str) -> _untrusted.Rights:

@@ -22,7 +22,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _sqlite_view,
     _untrusted,
 )
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import SqliteError, printable
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import (
+    NoRoomError,
+    SqliteError,
+    printable,
+)
 
 
 def checkpoint(
@@ -104,7 +108,7 @@ def _room(real: str, *, wal: Dict[str, Any], size: int) -> None:
     except OSError as error:
         raise SqliteError(f"Cannot tell the free space beside {printable(real)}: {error.strerror}") from error
     if growth > free:
-        raise SqliteError(
+        raise NoRoomError(
             f"Cannot checkpoint {printable(real)}: the database will grow by {growth} bytes, {free} are free; "
             "free other space first, the WAL is kept"
         )

@@ -31,6 +31,10 @@ class SqliteError(Exception):
     """A database could not be looked at, copied or checkpointed; the message says which, what was tried and why."""
 
 
+class NoRoomError(SqliteError):
+    """There is too little room; the database and its WAL were not touched."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Problem:
     """One thing that is wrong. C(level): C(error) makes the database unhealthy, C(warning) is worth knowing."""

@@ -171,6 +171,11 @@ options:
         type: bool
         default: false
         version_added: 0.2.0
+      restored:
+        description: Whether the rung failed and the service holds as it was before it.
+        type: bool
+        default: false
+        version_added: 0.2.0
       reason:
         description: Why it did not hold.
         type: str
@@ -503,6 +508,7 @@ UPDATE = {
             "halted": {"type": "bool", "default": False},
             "fell": {"type": "bool", "default": False},
             "serves": {"type": "bool", "default": False},
+            "restored": {"type": "bool", "default": False},
             "reason": {"type": "str", "default": ""},
             "seconds": {"type": "float"},
         },

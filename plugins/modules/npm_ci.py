@@ -70,6 +70,19 @@ options:
     description: Seconds after which C(npm ci) is ended.
     type: float
     default: 600
+  build_only:
+    description:
+      - Build and load a new tree if one is due, and leave it next to the present one, which stays in place. The next
+        call without this option puts it in place, if package and lock file are still the same.
+      - For a service that is to be stopped only if the build succeeds.
+    type: bool
+    default: false
+    version_added: 0.2.0
+  reserve:
+    description: Bytes that must be free on the file system besides those that the new tree takes.
+    type: int
+    default: 0
+    version_added: 0.2.0
   node:
     description: The node that the service runs with; a name looked up on the path, or an absolute path.
     type: str
@@ -125,6 +138,11 @@ swapped:
   returned: success
   type: bool
   sample: true
+built:
+  description: With O(build_only=true) the folder of the tree that waits to be put in place, V(null) if none is due.
+  returned: success
+  type: str
+  sample: null
 previous:
   description: The tree that is kept from before the last swap.
   returned: success
@@ -169,6 +187,8 @@ def main() -> None:
             "cache": {"type": "path"},
             "load_test": {"type": "list", "elements": "str"},
             "timeout": {"type": "float", "default": 600},
+            "build_only": {"type": "bool", "default": False},
+            "reserve": {"type": "int", "default": 0},
             "node": {"type": "str", "default": "node"},
             "npm": {"type": "str", "default": "npm"},
         },
@@ -196,6 +216,8 @@ def main() -> None:
                 offline=parameters["offline"],
                 cache=parameters["cache"],
                 timeout=parameters["timeout"],
+                build_only=parameters["build_only"],
+                reserve=parameters["reserve"],
                 check_mode=module.check_mode,
             )
     except _npm.NpmError as error:

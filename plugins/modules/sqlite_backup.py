@@ -94,6 +94,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+no_room:
+  description: Whether it failed because there is too little room. Nothing was copied then.
+  returned: failure
+  type: bool
+  sample: false
 backup_file:
   description: The backup, in check mode the name it would get now. Null with O(evidence=true).
   returned: success
@@ -109,6 +114,11 @@ size:
   returned: success
   type: int
   sample: 1048576
+room_needed:
+  description: Bytes that must be free for the copy, in check mode too. The module fails if they are not.
+  returned: success
+  type: int
+  sample: 9437184
 integrity:
   description: Answer of C(integrity_check) on the backup, always V(ok) where there is a backup.
   returned: success
@@ -163,7 +173,7 @@ duration:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _call, _lease, _numbers, _plain, _sqlite_backup
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import SqliteError
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import NoRoomError, SqliteError
 
 
 def main() -> None:
@@ -192,7 +202,7 @@ def main() -> None:
         with _lease.held(**lease, warn=module.warn, fail=module.fail_json):
             result = _sqlite_backup.backup(**parameters, check_mode=module.check_mode)
     except SqliteError as error:
-        module.fail_json(msg=_plain.text(error))
+        module.fail_json(msg=_plain.text(error), no_room=isinstance(error, NoRoomError))
     module.exit_json(**_plain.data(result))
 
 

@@ -60,6 +60,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+no_room:
+  description: Whether it failed because there is too little room. The database and its WAL are as they were then.
+  returned: failure
+  type: bool
+  sample: false
 checkpointed:
   description:
     - Whether the database now holds everything and the WAL is empty. V(false) in check mode where there is work.
@@ -129,7 +134,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _plain,
     _sqlite_checkpoint,
 )
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import SqliteError
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import NoRoomError, SqliteError
 
 
 def main() -> None:
@@ -156,7 +161,7 @@ def main() -> None:
                 check_mode=module.check_mode,
             )
     except SqliteError as error:
-        module.fail_json(msg=_plain.text(error))
+        module.fail_json(msg=_plain.text(error), no_room=isinstance(error, NoRoomError))
     module.exit_json(**_plain.data(result))
 
 

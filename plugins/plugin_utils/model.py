@@ -71,6 +71,7 @@ class Rung:
     held: Optional[bool] = _says("Whether the service stayed up; null where nothing says so.")
     halted: Optional[bool] = _says("Whether it ended the climb.")
     serves: Optional[bool] = _says("Whether the service answered afterwards and only the login check failed.")
+    restored: Optional[bool] = _says("Whether it failed and the service holds as it was before.")
     reason: Optional[str] = _says("Why it did not hold.")
     started_at: Optional[str] = _says("When it was begun.")
     seconds: Optional[float] = _says("How long it took, its verification included.")

@@ -353,6 +353,8 @@ def held(words: Words, rung: model.Rung) -> str:
         return words.say("held.held")
     if rung.serves:
         return words.say("held.serves")
+    if rung.restored:
+        return words.say("held.restored")
     if rung.halted:
         return words.say("held.halted")
     return words.say("held.not" if rung.held is False else "held.unknown")

@@ -276,7 +276,7 @@ OUTCOME: Mapping[str, Any] = {
     "rungs_tried": Each(
         {
             **dict.fromkeys(("rung", "reason", "started_at"), TEXT),
-            **dict.fromkeys(("held", "halted", "serves"), FLAG),
+            **dict.fromkeys(("held", "halted", "serves", "restored"), FLAG),
             "seconds": NUMBER,
         }
     ),

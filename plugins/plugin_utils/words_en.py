@@ -99,6 +99,7 @@ SENTENCES: Dict[str, str] = {
     "ladder.skipped_why": "{rung} skipped: {reason}",
     "held.held": "held",
     "held.serves": "made it serve, login failed",
+    "held.restored": "failed, the service holds as it was before",
     "held.halted": "stopped the climb",
     "held.not": "did not hold",
     "held.unknown": "not verified",

@@ -237,6 +237,38 @@ def test_a_login_that_meets_the_rate_limit_is_not_checked_and_no_failure(laid: S
     assert "not checked (rate limit)" in run.screen[run.screen.index("PLAY RECAP") :]
 
 
+def test_a_clean_start_that_cannot_build_starts_the_service_on_its_old_modules(service: Service) -> None:
+    lock = service.app / "package-lock.json"
+    told = json.loads(lock.read_text(encoding="utf-8"))
+    told["packages"]["node_modules/not-in-the-cache"] = {
+        "version": "9.9.9",
+        "resolved": "https://registry.invalid/x.tgz",
+    }
+    lock.write_text(json.dumps(told), encoding="utf-8")
+    rows = service.request("/incidents")["total"]
+    old = (service.app / "node_modules").stat().st_ino
+    service.kill()
+
+    run = service.play(
+        "playbooks/outage_clean_start.yml", nexus_npm_offline=True, nexus_npm_cache=str(service.folder / "cache")
+    )
+
+    assert service.healthy()
+    assert service.request("/incidents")["total"] == rows
+    assert (service.app / "node_modules").stat().st_ino == old
+    (document,) = run.documents(".json")
+    told = json.loads(document.read_text(encoding="utf-8"))
+    (rung,) = told["rungs_tried"]
+    assert (rung["held"], rung["restored"]) == (False, True)
+    assert "npm ci for" in rung["reason"]
+    # It was healthy again, and that was verified.
+    assert (run.rc, told["outcome"], told["rung"], told["data_loss"]) == (0, "recovered", None, "none")
+    summary = run.screen[run.screen.index("PLAY RECAP") :]
+    assert "the service holds as it was before" in summary
+    assert "npm ci for" in summary
+    assert not list(service.app.glob(".npm_ci-*"))
+
+
 def test_a_failed_login_is_named_by_the_verification(service: Service) -> None:
     run = service.play("playbooks/outage_verify.yml", nexus_login_password="wrong")
     assert run.rc != 0

@@ -661,6 +661,36 @@ def test_a_tree_that_a_killed_run_finished_is_not_built_again(site, monkeypatch)
     assert site.names() == ["backend", "node_modules", "node_modules.previous"]
 
 
+def test_a_tree_that_is_only_built_leaves_the_old_one_in_place_until_the_next_call(site, monkeypatch):
+    result = site.install(build_only=True)
+    assert (result["changed"], result["swapped"], result["leftovers"]) == (True, False, [])
+    assert os.path.isdir(os.path.join(result["built"], "node_modules"))
+    assert site.version() == OLD["express"]
+
+    again = site.install(build_only=True)
+    assert (again["changed"], again["built"]) == (False, result["built"])
+
+    # The swap needs no npm, so it cannot fail for want of a registry or of room.
+    monkeypatch.setenv("npm_config_fake", "fail")
+    swapped = site.install(reserve=1 << 60)
+    assert (swapped["swapped"], swapped["built"]) == (True, None)
+    assert site.version() == "5.1.0"
+    assert site.names() == ["backend", "node_modules", "node_modules.previous"]
+
+
+def test_nothing_is_built_if_nothing_is_due(site):
+    agree(site)
+    result = site.install(build_only=True)
+    assert (result["changed"], result["built"]) == (False, None)
+
+
+def test_what_is_to_stay_free_is_not_taken_by_the_build(site):
+    with pytest.raises(_npm.NpmError, match=f"{1 << 60} are to stay free"):
+        site.install(build_only=True, reserve=1 << 60)
+    assert site.version() == OLD["express"]
+    assert site.names() == ["backend", "node_modules"]
+
+
 def test_a_tree_finished_for_another_lock_file_is_thrown_away(site, monkeypatch):
     application = site.application()
     _found, report = application.look()

@@ -275,7 +275,7 @@ def test_parameters(app: str, arguments: Dict[str, Any], words: str) -> None:
 def test_room_is_checked_first(app: str, dest: str, monkeypatch: pytest.MonkeyPatch) -> None:
     crashed(app)
     monkeypatch.setattr(_sqlite_files, "free_bytes", lambda _folder: 1000)
-    with pytest.raises(SqliteError, match="1000 are free"):
+    with pytest.raises(_sqlite_files.NoRoomError, match="1000 are free"):
         backup(app, dest_dir=dest)
     assert not os.path.exists(dest)
 

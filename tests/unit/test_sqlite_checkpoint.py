@@ -161,7 +161,7 @@ def test_room_is_checked_first(app: str, monkeypatch: pytest.MonkeyPatch) -> Non
     crashed(app)
     monkeypatch.setattr(_sqlite_files, "free_bytes", lambda _folder: 1000)
     before = snapshot(os.path.dirname(app))
-    with pytest.raises(SqliteError, match="free other space first"):
+    with pytest.raises(_sqlite_files.NoRoomError, match="free other space first"):
         checkpoint(app)
     assert snapshot(os.path.dirname(app)) == before
 

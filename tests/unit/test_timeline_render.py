@@ -51,6 +51,7 @@ def rung(name="restart", **changes):
             "held": True,
             "halted": False,
             "serves": None,
+            "restored": None,
             "reason": None,
             "started_at": None,
             "seconds": 2.0,

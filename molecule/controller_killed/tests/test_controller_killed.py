@@ -29,7 +29,7 @@ POINTS = [
     ("Look at the database with nobody in it", 0.3),
     ("Back up the database and read the backup back", 0.5),
     ("Let SQLite move the WAL into the database", 0.3),
-    ("Rebuild the dependencies beside the old ones", 0.4),
+    ("Build new dependencies next to the present ones", 0.4),
     ("Wait for the first healthy answer and log in", 0.5),
     ("Watch that it stays up", 0.6),
     ("Complete the incident's record and free its lock", 0.2),
