@@ -415,8 +415,8 @@ duration:
   sample: 0.021
 login:
   description:
-    - The result of the log-in, V(null) if none was tried. RV(login.ok) is also V(true) if the service answered 429
-      (rate limit); RV(login.checked) is V(false) then, because the password was not tried.
+    - The result of the log-in, V(null) if none was tried. C(ok) is also V(true) if the service answered 429
+      (rate limit); C(checked) is V(false) then, because the password was not tried.
   returned: success
   type: dict
   sample: {"ok": true, "checked": true, "status": 200, "error": null}
