@@ -72,14 +72,17 @@ def _look_again(question: Question, exceptions: List[Dict[str, Any]]) -> None:
     be on a disk that does not answer.
     """
     app_dir = os.path.normpath(question.service.app_dir)
+    answers = question.known.get("app_dir_answers", True)
+    # Another release may be in place by now, whose files are older than the error.
+    another = _changed_at(app_dir) if exceptions and answers else None
     known: Dict[str, Tuple[Optional[str], Optional[bool]]] = {}
     for item in exceptions:
         path = str((item["place"] or {}).get("file") or "")
-        reached = path.startswith((app_dir + "/", os.path.realpath(app_dir) + "/"))
-        if reached and path not in known and question.known.get("app_dir_answers", True):
+        reached = answers and path.startswith((app_dir + "/", os.path.realpath(app_dir) + "/"))
+        if reached and path not in known:
             compiled = item["compiling"] and "SyntaxError" in item["message"]
             known[path] = (_changed_at(path, app_dir), _parses(question, path) if compiled else None)
-        item["changed_at"], item["parses"] = known.get(path, (None, None))
+        item["changed_at"], item["parses"] = known.get(path, (another, None))
 
 
 def _changed_at(*paths: str) -> Optional[str]:

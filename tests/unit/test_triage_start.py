@@ -173,3 +173,8 @@ def test_node_is_asked_whether_a_file_can_be_read_now(ask, tmp_path):
     (tmp_path / "log").write_text(text.replace(str(broken), "/elsewhere/broken.js"))
     (found,) = ask(_triage_logs.log, user=user, unit_program=shutil.which("node"))["exceptions"]
     assert (found["parses"], found["changed_at"]) == (None, None)
+    # The way back to another release is a link that was put in place of the application's folder.
+    ask.app.rename(tmp_path / "20260302")
+    ask.app.symlink_to(tmp_path / "20260302")
+    (found,) = ask(_triage_logs.log, user=user, unit_program=shutil.which("node"))["exceptions"]
+    assert (found["parses"], bool(found["changed_at"])) == (None, True)
