@@ -31,7 +31,7 @@ const settings = {
   jwtSecret: process.env.JWT_SECRET,
   // Where migrations are a step of the release, the start leaves them alone.
   migrate: process.env.MIGRATE_ON_START !== 'false',
-  // off | on (the routes below /api/v1/faults) | start (the start itself fails)
+  // off | on (the routes below /api/v1/faults) | start (the start itself fails) | peer (as if another service were down)
   faults: process.env.NEXUS_DEMO_FAULTS || 'off',
 };
 
@@ -99,6 +99,9 @@ async function main() {
   }
   if (settings.faults === 'start') {
     throw new Error('NEXUS_DEMO_FAULTS=start: the start fails');
+  }
+  if (settings.faults === 'peer') {
+    throw new Error('connect ECONNREFUSED 127.0.0.1:389: NEXUS_DEMO_FAULTS=peer');
   }
   // Always this section: the knex command without NODE_ENV looks at another database than the service uses.
   const knex = createKnex(knexfile.production);
