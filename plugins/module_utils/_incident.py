@@ -203,6 +203,8 @@ class _Store:
     clock: _lease.Clock
     writing: bool
     warnings: List[str] = dataclasses.field(default_factory=list)
+    # C(spare) if the record was written there.
+    in_memory: Optional[str] = None
 
     def _read(self, path: str) -> Optional[Dict[str, Any]]:
         """Return the record in C(path); one that is damaged is set aside and counts as none."""
@@ -237,6 +239,7 @@ class _Store:
                 )
             else:
                 break
+        self.in_memory = self.spare if folder == self.spare else None
         if folder == self.home:
             with contextlib.suppress(OSError):
                 os.unlink(os.path.join(self.spare, _CURRENT))
@@ -558,6 +561,7 @@ def _result(
         maintenance=call.maintenance,
         waited=call.waited,
         continued=continued,
+        record_in_memory=store.in_memory,
         warnings=list(dict.fromkeys(store.warnings + seat.warnings)),
     )
     return result
@@ -962,6 +966,23 @@ def note(
 def current(state_dir: str, *, memory: Optional[str] = None) -> Optional[Dict[str, Any]]:
     """Return the record of the open incident, C(None) if none is open; a cheap look that changes nothing."""
     return _pair(state_dir, clock=_lease.Clock(), memory=memory, writing=False)[0].open_incident()
+
+
+def bring_home(state_dir: str, *, clock: Optional[_lease.Clock] = None, memory: Optional[str] = None) -> None:
+    """Move what had to be kept in memory to C(state_dir), if it can be written to again.
+
+    While a run is at work it does nothing: the calls of that run do the same.
+    """
+    store, seat = _pair(state_dir, clock=clock or _lease.Clock(), memory=memory, writing=True)
+    if not any(os.path.exists(os.path.join(store.spare, name)) for name in (_CURRENT, _HISTORY)):
+        return
+    with contextlib.suppress(IncidentError, _lease.LeaseError, OSError), _lock(seat, writing=True):
+        if seat.holder() is not None:
+            return
+        store.tidy()
+        record = store.open_incident()
+        if record is not None and not _is_kept(store) and os.access(state_dir, os.W_OK):
+            store.write(record)
 
 
 def is_open(state_dir: str, *, memory: Optional[str] = None) -> bool:

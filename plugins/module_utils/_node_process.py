@@ -445,10 +445,6 @@ def _exec(service: Service, launch: _Launch, *, log: int, report: int) -> NoRetu
 
 def _start(service: Service, launch: _Launch, *, proc_root: str) -> _procfs.Process:
     """Start the service as a process of its own that outlives us, and record it in the pid file."""
-    try:
-        _files.private_folder(os.path.dirname(service.pid_file))
-    except OSError as error:
-        raise NodeProcessError(f"pid_file: cannot create its folder: {error}") from error
     log = _open_log(service.log_file, account=launch.account)
     outcome, report = os.pipe()
     child = os.fork()
@@ -465,12 +461,10 @@ def _start(service: Service, launch: _Launch, *, proc_root: str) -> _procfs.Proc
     process = _procfs.read_process(int(pid), proc_root=proc_root)
     if process is None or not process.alive:
         raise NodeProcessError(f"{what}: it ended at once; see {service.log_file}")
-    try:
+    # Without it the process is found by what it runs: no reason to fail with a service that runs.
+    with contextlib.suppress(OSError):
+        _files.private_folder(os.path.dirname(service.pid_file))
         _files.write_atomically(service.pid_file, f"{process.pid}\n{process.start_ticks}\n".encode("ascii"), mode=0o644)
-    except OSError as error:
-        raise NodeProcessError(
-            f"pid_file: the service runs as pid {process.pid}, but {service.pid_file} cannot be written: {error}"
-        ) from error
     return process
 
 

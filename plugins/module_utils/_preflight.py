@@ -100,6 +100,7 @@ class _Preflight:
         self.environment: Dict[str, str] = {}
         self._main_pid = 0
         self.silent: Set[str] = set()
+        self.state_dir_writable = True
         self._run = run
         self._proc_root = proc_root
 
@@ -200,8 +201,8 @@ class _Preflight:
         if not os.path.isdir(nearest):
             self.problem("state_dir", f"must be a folder, or one that can be created; {nearest} is none")
         elif not os.access(nearest, os.W_OK | os.X_OK):
-            me = _node_process.user_name(os.geteuid())
-            self.problem("state_dir", f"must be a folder that {me} may write to; {nearest} is not")
+            # No reason to leave a service down: what would be kept there is kept in memory.
+            self.state_dir_writable = False
         elif self.account is not None and self.account.pw_uid != 0 and self._is_theirs(nearest):
             self.problem(
                 "state_dir", f"must be nowhere that user {self.config.user} may put another folder in its place"
@@ -395,6 +396,16 @@ class _Preflight:
             return []
 
 
+def warnings(checked: Mapping[str, Any], *, state_dir: str) -> List[str]:
+    """Return what a person must know of a result of M(examine) although it stops nothing."""
+    if checked["resolved"]["state_dir_writable"]:
+        return []
+    return [
+        f"nexus_state_dir is {state_dir!r}: it cannot be written to. The incident's record is kept in memory, where a "
+        "reboot loses it. Make the folder writable; the next run that finds the service healthy moves the record there."
+    ]
+
+
 def examine(config: Config, *, run: _command.Runner = _command.run, proc_root: str = "/proc") -> Dict[str, Any]:
     """Compare the inventory with this host, change nothing, and return what the module returns."""
     look = _Preflight(config, run=run, proc_root=proc_root)
@@ -430,6 +441,7 @@ def examine(config: Config, *, run: _command.Runner = _command.run, proc_root: s
             "uid": look.account.pw_uid if look.account else None,
             "gid": look.account.pw_gid if look.account else None,
             "environment_names": sorted(look.environment),
+            "state_dir_writable": look.state_dir_writable,
             "https_suspended": config.manager == "systemd" and _unit_dropin.is_there(config.unit, _unit_dropin.HTTPS),
         },
     }

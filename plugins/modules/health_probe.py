@@ -514,6 +514,8 @@ def _checked(module: AnsibleModule) -> dict | None:
     shared = {name: values[name] or "" for name in ("app_dir", "user", "manager", "unit", "command", "pid_file")}
     config = _preflight.Config(**shared, **values["preflight"], state_dir=values["state_dir"])
     checked: dict = _plain.data(_preflight.examine(config))
+    for warning in _preflight.warnings(checked, state_dir=values["state_dir"]):
+        module.warn(_plain.text(warning))
     wrong = {problem["variable"] for problem in checked["problems"]}
     # Nobody waits for a disk that does not answer, and there is nothing to look for or to keep a record in.
     silent = bool(wrong) and wrong <= set(checked["silent"])
@@ -688,6 +690,7 @@ def main() -> None:
     _see_restart(module, result)
     if values["remember"] and values["mode"] == "watch" and result["severity"] == "none" and not module.check_mode:
         _incident.note_healthy(values["state_dir"], at=result["last_success_at"])
+        _incident.bring_home(values["state_dir"])
     result["maintenance"] = _look_for_maintenance(module)
     before = _incident.current(values["state_dir"])
     _see_end(module, result, unseen=before is not None and result["severity"] == "none")

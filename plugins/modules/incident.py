@@ -370,6 +370,14 @@ mitigated_estimated:
   returned: always
   type: bool
   version_added: 0.2.0
+record_in_memory:
+  description:
+    - The folder in memory that has the record, because O(state_dir) cannot be written to. A reboot loses it. V(null) if
+      the record is in O(state_dir), or was not written.
+  returned: always
+  type: str
+  sample: null
+  version_added: 0.2.0
 cause:
   description: The cause.
   returned: always

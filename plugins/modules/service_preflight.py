@@ -159,6 +159,11 @@ resolved:
       type: list
       elements: str
       sample: [JWT_SECRET, NODE_ENV]
+    state_dir_writable:
+      description: Whether O(state_dir), or the folder in which it can be created, can be written to.
+      type: bool
+      sample: true
+      version_added: 0.2.0
     https_suspended:
       description: Whether HTTPS is switched off for a time, by consent, with a drop-in of this collection.
       type: bool
@@ -197,6 +202,8 @@ def main() -> None:
     run = values.pop("run")
     with _lease.held(run=run, state_dir=values["state_dir"], warn=module.warn, fail=module.fail_json):
         result = _preflight.examine(_preflight.Config(**values))
+    for warning in _preflight.warnings(result, state_dir=values["state_dir"]):
+        module.warn(_plain.text(warning))
     module.exit_json(changed=False, **_plain.data(result))
 
 

@@ -317,6 +317,7 @@ def kept(words: Words, incident: model.Incident) -> List[Tuple[str, str]]:
         ("kept.backup", incident.backup_file),
         ("kept.database", incident.database_kept),
         ("kept.modules", incident.modules_kept),
+        ("kept.record", incident.record_in_memory),
     ]
     return [(words.say(name), path) for name, path in places if path]
 

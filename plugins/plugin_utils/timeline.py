@@ -281,6 +281,7 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
         modules_kept=_last_of(swaps, "previous"),
         escalation=verdict.get("escalation") or {},
         evidence=_first(verdict.get("evidence"), _last_of(_results(events, "triage_info"), "bundle")),
+        record_in_memory=records[-1].get("record_in_memory") if records else None,
         error=verdict.get("error"),
         next_step=verdict.get("next_step") or (of_data.get("next_step") if data_loss == "suspected" else None),
         findings=findings,

@@ -238,6 +238,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
         "closed_at": TEXT,
         "outage_seconds": NUMBER,
         "restarts_in_window": NUMBER,
+        "record_in_memory": TEXT,
         "maintenance": {"until": TEXT, "reason": TEXT, "source": TEXT},
         "locked_by": {"run": TEXT, "since": TEXT, "step": TEXT, "until": TEXT, "pid": NUMBER},
     },

@@ -111,6 +111,7 @@ SENTENCES: Dict[str, str] = {
     "kept.backup": "database backup",
     "kept.database": "damaged database",
     "kept.modules": "old node_modules",
+    "kept.record": "record of the incident in memory, since the state folder cannot be written to (a reboot loses it)",
     "login.checked": "checked",
     "login.rate_limited": "not checked (rate limit)",
     "login.no_password": "not checked: no password was given",

@@ -154,6 +154,7 @@ SENTENCES: Dict[str, str] = {
     "kept.backup": "データベースのバックアップ",
     "kept.database": "破損したデータベース",
     "kept.modules": "入れ替え前の node_modules",
+    "kept.record": "インシデントの記録（状態フォルダーに書き込めないためメモリ上に保存。再起動で失われます）",
     "login.checked": "確認済み",
     "login.rate_limited": "未確認（レート制限）",
     "login.no_password": "未確認（パスワードの指定なし）",

@@ -761,6 +761,44 @@ def test_a_disk_that_fills_up_while_an_incident_is_open(call, note_start, time, 
     assert not list(tmp_path.glob("memory/*/incidents/*"))
 
 
+def test_the_call_says_that_the_record_is_in_memory(call, disk, tmp_path):
+    disk.full = True
+    opened = call("open")
+    (spare,) = (tmp_path / "memory").iterdir()
+    assert opened["record_in_memory"] == str(spare)
+    disk.full = False
+    assert call("attempt", run=opened["run"])["record_in_memory"] is None
+
+
+def test_a_healthy_run_brings_home_what_was_kept_in_memory(call, time, tmp_path, disk):
+    places = {"state_dir": str(tmp_path / "state"), "memory": str(tmp_path / "memory"), "clock": time.clock()}
+    disk.full = True
+    over = call("open")
+    call("closed", run=over["run"], update={"outcome": "recovered"})
+    opened = call("open")
+    _incident.bring_home(**places)
+    (spare,) = (tmp_path / "memory").iterdir()
+    assert (spare / "incident.json").exists()
+
+    disk.full = False
+    # A run at work is left alone.
+    _incident.bring_home(**places)
+    assert (spare / "incident.json").exists()
+    time.advance(61)
+    (tmp_path / "state").mkdir(exist_ok=True)
+    _incident.bring_home(**places)
+    assert not (spare / "incident.json").exists()
+    assert not list(spare.glob("incidents/*"))
+    assert json.loads((tmp_path / "state" / "incident.json").read_text())["id"] == opened["id"]
+    assert (tmp_path / "state" / "incidents" / f"{over['id']}.json").exists()
+
+
+def test_a_healthy_run_without_anything_in_memory_makes_no_folder(time, tmp_path):
+    places = {"state_dir": str(tmp_path / "state"), "memory": str(tmp_path / "memory"), "clock": time.clock()}
+    _incident.bring_home(**places)
+    assert not list(tmp_path.iterdir())
+
+
 def test_of_two_copies_the_newer_one_counts(call, tmp_path):
     run = call("open")["run"]
     old = (tmp_path / "state" / "incident.json").read_bytes()

@@ -99,6 +99,7 @@ def test_true_configuration(config, tmp_path):
             "uid": account.pw_uid,
             "gid": account.pw_gid,
             "environment_names": ["JWT_SECRET", "NODE_ENV", "PATH"],
+            "state_dir_writable": True,
             "https_suspended": False,
         },
     }
@@ -251,10 +252,14 @@ def test_user_must_be_us_unless_we_are_root(config, monkeypatch):
     assert problem["message"].endswith(" the user this runs as (12345), or this must run as root (ansible_become)")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_state_dir_that_cannot_be_written(config):
-    (problem,) = examine(config, state_dir="/usr/state")["problems"]
-    assert problem["variable"] == "nexus_state_dir"
+def test_state_dir_that_cannot_be_written_is_no_reason_to_leave_a_service_down(config, monkeypatch):
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, *how, **more: path != "/usr" and access(path, *how, **more))
+    result = examine(config, state_dir="/usr/state")
+    assert (result["problems"], result["resolved"]["state_dir_writable"]) == ([], False)
+    (warning,) = _preflight.warnings(result, state_dir="/usr/state")
+    assert "'/usr/state'" in warning and "a reboot loses it" in warning
+    assert _preflight.warnings(examine(config), state_dir=config.state_dir) == []
 
 
 # What the service really uses
