@@ -18,7 +18,7 @@ import glob
 import json
 import os
 import re
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _clock,
@@ -113,6 +113,12 @@ def read(where: Place) -> Optional[Dict[str, Any]]:
     return {"incident": incident, "reason": "", "cause": "", "unit": where.unit, "at": None, "enforced": True}
 
 
+def dropin(where: Place, *, incident: str, reason: str, folder: str = "") -> Tuple[str, str]:
+    """Return path and text of the drop-in that holds the unit."""
+    path = f"{folder or where.folder}/{where.service}.d/{_PREFIX}{incident or 'unknown'}.conf"
+    return path, _DROPIN.format(incident=_plain(incident or "unknown"), reason=_plain(reason), path=path)
+
+
 def _plain(text: str) -> str:
     """Return a text that is safe in one line of a unit file."""
     return re.sub(r"[^\x20-\x7e]", "?", text).replace("%", "%%")[:_REASON]
@@ -157,8 +163,7 @@ def _write_record(where: Place, held: Mapping[str, str], *, limits: List[str]) -
 def _write_dropin(where: Place, *, incident: str, reason: str, limits: List[str], run: _command.Runner) -> None:
     problems = []
     for folder in (where.folder, where.runtime_folder):
-        path = f"{folder}/{where.service}.d/{_PREFIX}{incident or 'unknown'}.conf"
-        text = _DROPIN.format(incident=_plain(incident or "unknown"), reason=_plain(reason), path=path)
+        path, text = dropin(where, incident=incident, reason=reason, folder=folder)
         try:
             os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
             _files.write_atomically(path, text.encode(), mode=0o644)

@@ -701,6 +701,14 @@ def _absent(record: Optional[Dict[str, Any]], call: _Call, *, store: _Store, sea
     raise IncidentError(f"Cannot record {call.state} for run {call.run!r} in {store.home}: {where}; open one first")
 
 
+def _cause_of_exit(record: Mapping[str, Any]) -> Optional[str]:
+    """Return the cause that the exit before a takeover proves, C(None) if it proves none: no run came to its triage."""
+    exited = record["last_exit"] or {}
+    if exited.get("result") == "oom-kill":
+        return "oom_kill"
+    return "killed" if exited.get("code") in ("killed", "dumped") else None
+
+
 def _end_by_hand(call: _Call, *, store: _Store, seat: _lease.Seat) -> _Outcome:
     """Say of the incident that is open although the service is well how it ended, unless a run is at work on it.
 
@@ -715,7 +723,10 @@ def _end_by_hand(call: _Call, *, store: _Store, seat: _lease.Seat) -> _Outcome:
         return _result(record, call, store=store, seat=seat), before, before
     run = call.run = _new_run(store.clock) if store.writing else ""
     record["runs"] += [run] if run else []
-    _apply(record, _with_its_end(record, call.update, seen_at=_clock.iso(store.clock.wall())), run=run)
+    update = _with_its_end(record, call.update, seen_at=_clock.iso(store.clock.wall()))
+    _apply(
+        record, dataclasses.replace(update, cause=update.cause or record["cause"] or _cause_of_exit(record)), run=run
+    )
     if call.state == "closed":
         _close(store, record)
     elif store.writing:

@@ -29,12 +29,14 @@ def take_over(
     run: str,
     warn: Callable[[str], Any],
     reason: str = "",
+    database: str = "",
     command: _command.Runner = _command.run,
 ) -> Optional[Dict[str, Any]]:
     """Take a unit over from systemd, if systemd is about to start it; return what stands on record, else C(None).
 
     C(reason): why a start that is on its way must not happen; such a start is cancelled too, and the unit is held.
-    A takeover that fails leaves the unit to systemd and is a warning.
+    C(database): what the dead-man timer checks before it starts the unit. A takeover that fails leaves the unit to
+    systemd and is a warning.
     """
     seat = _lease.Seat(state_dir=state_dir)
     try:
@@ -45,7 +47,8 @@ def take_over(
         if phase in due:
             # A process that has a moment's start must not get as far as the database, nor close it in order.
             kill = phase == _takeover.UP
-            taken = _takeover.take(unit, properties, seat=seat, kill=kill, run=command).as_dict()
+            guard = _guard(unit=unit, state_dir=state_dir, database=database)
+            taken = _takeover.take(unit, properties, seat=seat, kill=kill, guard=guard, run=command).as_dict()
     except (_procfs.ProcfsError, _takeover.TakeoverError) as error:
         warn(f"systemd may start {unit} while this run works on it: {error}")
         return None
@@ -53,6 +56,13 @@ def take_over(
         exited = taken.pop("last_exit")
         note(_incident.note(state_dir=state_dir, run=run, takeover=taken, last_exit=exited), warn=warn)
     return taken
+
+
+def _guard(*, unit: str, state_dir: str, database: str) -> _takeover.Guard:
+    place = _hold.place(manager="systemd", unit=unit, state_dir=state_dir)
+    incident = str((_incident.current(state_dir) or {}).get("id") or "")
+    path, text = _hold.dropin(place, incident=incident, reason="The run has died, and the database is damaged")
+    return _takeover.Guard(database=database, dropin=path, text=text)
 
 
 def hold(
@@ -99,12 +109,15 @@ def refusal(*, manager: str, unit: str, state_dir: str) -> str:
     return _hold.refusal(found) if found is not None else ""
 
 
-def arm(*, unit: str, state_dir: str, run: str, command: _command.Runner = _command.run) -> Optional[str]:
+def arm(
+    *, unit: str, state_dir: str, run: str, database: str = "", command: _command.Runner = _command.run
+) -> Optional[str]:
     """Arm the dead-man timer before C(run) stops the unit, unless it is held; return what kept it from being armed."""
     if held(manager="systemd", unit=unit, state_dir=state_dir) is not None:
         return None
     try:
-        timer = _takeover.arm(unit, seat=_lease.Seat(state_dir=state_dir), run=command)
+        guard = _guard(unit=unit, state_dir=state_dir, database=database)
+        timer = _takeover.arm(unit, seat=_lease.Seat(state_dir=state_dir), run=command, guard=guard)
     except _takeover.TakeoverError as error:
         return f"If this run dies, nobody starts {unit}: {error}"
     taken = {"unit": unit, "at": _clock.now(), "sub_state": "stopped by the run", "timer": timer}

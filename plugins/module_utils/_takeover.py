@@ -47,10 +47,11 @@ RECENT = 60.0
 _TIMEOUT = 30.0
 _TRANSIENT = "/run/systemd/transient"
 
-# Runs on the host, alone. Arguments: lease file, lock file of the modules at work, unit, timer.
+# Runs on the host, alone. Arguments: lease file, lock file of the modules at work, unit, timer, database ("" if unknown),
+# a folder for a copy of it, the drop-in that holds the unit, its text.
 _DEAD_MAN = """
-import fcntl, json, os, struct, subprocess, sys, time
-lease, work, unit, timer = sys.argv[1:]
+import fcntl, json, os, shutil, sqlite3, struct, subprocess, sys, tempfile, time
+lease, work, unit, timer, database, scratch, dropin, text = sys.argv[1:]
 def at_work():
     try:
         descriptor = os.open(work, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -67,10 +68,46 @@ def held():
         return same and not last["released"] and time.clock_gettime(time.CLOCK_BOOTTIME) < last["ends"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
+def size(path):
+    return os.path.getsize(path) if os.path.exists(path) else 0
+def damage():
+    if not database:
+        return ""
+    if not size(database):
+        return "it is missing or empty beside its WAL" if size(database + "-wal") else ""
+    needed = 2 * (size(database) + size(database + "-wal"))
+    if needed > shutil.disk_usage(scratch).free // 2:
+        return ""
+    folder = tempfile.mkdtemp(prefix=".dead-man.", dir=scratch)
+    try:
+        copy = os.path.join(folder, "copy")
+        for suffix in ("", "-wal"):
+            if os.path.isfile(database + suffix):
+                shutil.copyfile(database + suffix, copy + suffix)
+        said = sqlite3.connect(copy).execute("PRAGMA quick_check(1)").fetchone()[0]
+        return "" if said == "ok" else said
+    except sqlite3.DatabaseError as error:
+        return str(error)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+def call(*words):
+    subprocess.call(["systemctl", *words])
 if not (at_work() or held()):
-    print("The run that took over " + unit + " is gone: starting the unit")
-    subprocess.call(["systemctl", "start", "--no-block", "--", unit])
-    subprocess.call(["systemctl", "stop", "--no-block", "--", timer])
+    try:
+        wrong = damage()
+    except OSError as error:
+        wrong = ""
+    if wrong:
+        print("The run that took over " + unit + " is gone. The database is in doubt, the unit is held: " + wrong)
+        os.makedirs(os.path.dirname(dropin), exist_ok=True)
+        with open(dropin, "w") as stream:
+            stream.write(text)
+        call("daemon-reload")
+    else:
+        print("The run that took over " + unit + " is gone: starting the unit")
+        call("reset-failed", "--", unit)
+        call("start", "--no-block", "--", unit)
+    call("stop", "--no-block", "--", timer)
 """
 
 
@@ -144,10 +181,20 @@ def timer_name(unit: str) -> str:
     return f"itsm-runbook-dead-man-{re.sub(r'[^A-Za-z0-9_.-]', '_', re.sub(r'[.]service$', '', unit))}"
 
 
-def arm(unit: str, *, seat: _lease.Seat, run: _command.Runner) -> str:
+@dataclasses.dataclass(frozen=True)
+class Guard:
+    """What the dead-man timer looks at before it starts the unit, and the drop-in that it writes if that is damaged."""
+
+    database: str = ""
+    dropin: str = ""
+    text: str = ""
+
+
+def arm(unit: str, *, seat: _lease.Seat, run: _command.Runner, guard: Guard = Guard()) -> str:
     """Arm the dead-man timer of C(unit), unless it is armed; return its name. Raises TakeoverError.
 
-    It looks first when the lease of C(seat) would be over, then every POLL seconds, and ends itself once it has acted.
+    It looks first when the lease of C(seat) would be over, then every POLL seconds, and ends itself once it has acted:
+    it starts the unit, or holds it if the database of C(guard) is damaged.
     """
     name = timer_name(unit)
     if is_armed(unit):
@@ -157,6 +204,8 @@ def arm(unit: str, *, seat: _lease.Seat, run: _command.Runner) -> str:
     argv += [f"--on-active={_lease.SECONDS:.0f}", f"--on-unit-inactive={POLL}", "--timer-property=AccuracySec=100ms"]
     argv += ["--", sys.executable or "/usr/bin/python3", "-I", "-S", "-c", _DEAD_MAN]
     argv += [os.path.join(seat.folder, "lease.json"), os.path.join(seat.folder, "work"), unit, f"{name}.timer"]
+    scratch = seat.state_dir if os.path.isdir(seat.state_dir) else seat.folder
+    argv += [guard.database, scratch, guard.dropin, guard.text]
     _checked(argv, f"arm the dead-man timer of {unit}", run=run)
     return name
 
@@ -179,6 +228,7 @@ def take(
     *,
     seat: _lease.Seat,
     kill: bool = False,
+    guard: Guard = Guard(),
     run: _command.Runner = _command.run,
 ) -> Takeover:
     """Take the unit over: arm the timer first, then cancel what systemd is about to do. Raises TakeoverError.
@@ -186,7 +236,7 @@ def take(
     C(properties) are those of before: a stop resets the result, the exit and the counter of restarts. C(kill): end its
     processes by SIGKILL, so that none of them gets to do anything more.
     """
-    timer = arm(unit, seat=seat, run=run)
+    timer = arm(unit, seat=seat, run=run, guard=guard)
     try:
         if kill:
             argv = ["systemctl", "--no-ask-password", "kill", "--signal=SIGKILL", "--", unit]

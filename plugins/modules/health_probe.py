@@ -580,9 +580,14 @@ def _open(module: AnsibleModule, seen: dict) -> dict:
     return opened
 
 
+def _database(checked: dict | None) -> str:
+    """Return the database that the preflight found to be the service's, an empty text if it is unknown."""
+    return str(((checked or {}).get("resolved") or {}).get("database_path") or "")
+
+
 def _doubts(module: AnsibleModule, checked: dict | None) -> Callable[[bool], Optional[str]]:
     """Return what tells, before somebody else's start is waited for, why it must not happen."""
-    path = ((checked or {}).get("resolved") or {}).get("database_path") or ""
+    path = _database(checked)
     if not module.params["open"]:
         return lambda closely: None
     return lambda closely: _doubt.doubt(path) or (_doubt.quick_doubt(path) if closely else None)
@@ -604,7 +609,7 @@ def _take_over(module: AnsibleModule, result: dict, opened: dict) -> Optional[di
     if values["manager"] != "systemd" or module.check_mode or not opened.get("run") or result["healthy"]:
         return None
     where = {"unit": values["unit"], "state_dir": values["state_dir"], "run": opened["run"], "warn": module.warn}
-    taken = _starter.take_over(**where, reason=doubt or "")
+    taken = _starter.take_over(**where, reason=doubt or "", database=_database(result.get("preflight")))
     if doubt:
         # The two words of a cause: triage says more of it in a moment.
         _starter.hold(**where, manager="systemd", incident=opened["id"], cause="db_corrupt", reason=doubt)
@@ -695,6 +700,7 @@ def main() -> None:
     before = _incident.current(values["state_dir"])
     _see_end(module, result, unseen=before is not None and result["severity"] == "none")
     opened = _open(module, result) if values["open"] and result["severity"] in _DOWN else None
+    result["preflight"] = checked
     owner = opened or ({"run": values["run"], "id": (before or {}).get("id")} if values["mode"] == "await" else {})
     result["takeover"] = _take_over(module, result, owner)
     if opened and result["supervisor"]["restarted"] and not module.check_mode:

@@ -186,6 +186,7 @@ duration:
   sample: 0.312
 """
 
+import os
 from typing import Any, Callable, Optional
 
 from ansible.module_utils.basic import AnsibleModule
@@ -238,6 +239,7 @@ def main() -> None:
     tried = {name: values.pop(name) for name in ("attempts", "signs")}
     service = _node_process.Service(**{name: value for name, value in values.items() if value is not None})
     unit = service.unit if service.manager == "systemd" else ""
+    database = os.path.join(service.app_dir, service.db_path) if service.db_path else ""
     try:
         with _lease.held(**lease, warn=module.warn, fail=module.fail_json):
             if tried["attempts"]:
@@ -247,7 +249,7 @@ def main() -> None:
                 state=state,
                 stop_timeout=stop_timeout,
                 on_start=lambda: record(_incident.note_start),
-                on_stop=lambda: record(_starter.arm, unit=unit) if unit else None,
+                on_stop=lambda: record(_starter.arm, unit=unit, database=database) if unit else None,
                 refused=_starter.refusal(manager=service.manager, unit=service.unit, state_dir=lease["state_dir"]),
                 since=begun,
                 check_mode=module.check_mode,

@@ -218,3 +218,18 @@ def test_last_good_rows_are_those_of_this_database(tmp_path):
     for content in ("{", "[]", json.dumps({"path": "/srv/a.db", "rows": [1]}), ""):
         (tmp_path / "last_good_rows.json").write_text(content)
         assert _incident.last_good_rows(state_dir, path="/srv/a.db") == {}
+
+
+@pytest.mark.parametrize(
+    ("exited", "cause"),
+    [
+        ({"result": "signal", "code": "killed", "at": None}, "killed"),
+        ({"result": "oom-kill", "code": "killed", "at": None}, "oom_kill"),
+        ({"result": "exit-code", "code": "exited", "at": None}, None),
+        (None, None),
+    ],
+)
+def test_the_exit_on_record_is_the_cause_if_no_run_came_to_its_triage(incident, exited, cause):
+    assert _incident.note(**incident, last_exit=exited) is None
+    _incident.call(**incident, state="closed", update=_incident.Update(outcome="not_recovered"))
+    assert _incident.call(state_dir=incident["state_dir"], state="closed")["cause"] == cause

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -110,7 +111,7 @@ def test_a_restart_that_cannot_be_cancelled_is_reported(seat):
         _takeover.take(UNIT, PENDING, seat=seat, run=Systemd("stop"))
 
 
-def dead_man(seat, tmp_path):
+def dead_man(seat, tmp_path, database=""):
     """Run the program of the timer with a systemctl of our own; return what it asks for."""
     log = tmp_path / "asked"
     fake = tmp_path / "bin" / "systemctl"
@@ -119,11 +120,12 @@ def dead_man(seat, tmp_path):
     fake.chmod(0o755)
     argv = [sys.executable, "-I", "-S", "-c", _takeover._DEAD_MAN]
     argv += [os.path.join(seat.folder, "lease.json"), os.path.join(seat.folder, "work"), UNIT, "x.timer"]
+    argv += [database, str(tmp_path), str(tmp_path / "etc/x.service.d/zz-held.conf"), "[Unit]"]
     subprocess.run(argv, check=True, env={"PATH": f"{fake.parent}:/usr/bin:/bin"}, stdout=subprocess.DEVNULL)
     return log.read_text().splitlines() if log.exists() else []
 
 
-STARTED = ["start --no-block -- itsm-system", "stop --no-block -- x.timer"]
+STARTED = ["reset-failed -- itsm-system", "start --no-block -- itsm-system", "stop --no-block -- x.timer"]
 
 
 def test_the_timer_waits_for_a_run_that_lives(seat, tmp_path):
@@ -155,6 +157,35 @@ def test_the_timer_waits_for_a_module_that_works_longer_than_the_lease(seat, tmp
     finally:
         seat.hide_work(descriptor)
     assert dead_man(seat, tmp_path) == STARTED
+
+
+@pytest.mark.parametrize("damage", ["none", "empty", "deleted", "pages"])
+def test_the_timer_holds_a_unit_whose_database_is_damaged(seat, tmp_path, damage):
+    path = tmp_path / "itsm.db"
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("CREATE TABLE users (name TEXT)")
+    connection.executemany("INSERT INTO users VALUES (?)", [("x" * 900,)] * 50)
+    if damage == "pages":
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with open(path, "r+b") as stream:
+            stream.seek(4096)
+            stream.write(b"\xa5" * 4096)
+    elif damage != "none":
+        path.write_bytes(b"")
+    if damage == "deleted":
+        path.unlink()
+    before = sorted(os.listdir(tmp_path))
+    asked = dead_man(seat, tmp_path, str(path))
+    held = tmp_path / "etc/x.service.d/zz-held.conf"
+    if damage == "none":
+        assert asked == STARTED
+    else:
+        assert asked == ["daemon-reload", "stop --no-block -- x.timer"]
+        assert held.read_text() == "[Unit]"
+    # The copy is gone, and the database was only read.
+    assert set(os.listdir(tmp_path)) - set(before) <= {"asked", "bin", "etc"}
+    connection.close()
 
 
 def test_the_name_of_the_timer_is_that_of_the_unit():
