@@ -47,8 +47,8 @@ RECENT = 60.0
 _TIMEOUT = 30.0
 _TRANSIENT = "/run/systemd/transient"
 
-# Runs on the host, alone. Arguments: lease file, lock file of the modules at work, unit, timer, database ("" if unknown),
-# a folder for a copy of it, the drop-in that holds the unit, its text.
+# Runs on the host, alone. Arguments: lease file, lock file of the modules at work, unit, timer, database (empty if
+# unknown), a folder for a copy of it, the drop-in that holds the unit, its text.
 _DEAD_MAN = """
 import fcntl, json, os, shutil, sqlite3, struct, subprocess, sys, tempfile, time
 lease, work, unit, timer, database, scratch, dropin, text = sys.argv[1:]
