@@ -10,7 +10,7 @@ from ansible import context
 from ansible.errors import AnsibleFilterError
 from ansible.utils.vars import load_extra_vars
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import reach, recovery
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import reach, recovery, statements
 
 
 def problems(given: Mapping[str, Any], command_line: bool = False) -> List[str]:
@@ -44,5 +44,6 @@ class FilterModule:
             "recovery_problems": problems,
             "recovery_reach": reach.next_step,
             "recovery_setting": recovery.setting,
+            "recovery_statements": statements.of_run,
             "recovery_whole": whole,
         }

@@ -15,6 +15,7 @@ import json
 from typing import Any, Dict, List, Optional, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _ladder
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import statements
 
 VERSION = 1
 
@@ -183,7 +184,13 @@ class Incident:
     impact: Impact = _says("Whom it hit.")
     data_loss: str = _says("none, suspected, known or unknown.")
     rows_before: Dict[str, float] = _says("Rows by table before anything was touched.")
+    rows_from: str = _says("Who counted them: first_look (the first triage) or last_good (the last verified run).")
     rows_after: Dict[str, float] = _says("Rows by table afterwards.")
+    rows_seeded: Dict[str, float] = _says(
+        "Rows now in tables that had none before: the service may seed them at its start."
+    )
+    rows_stale: bool = _says("Whether the service was started after rows_after were counted.")
+    statements: Dict[str, Any] = _says("What may be stated, by docs/statements.md: value, and why it is unknown.")
     login: Optional[str] = _says("checked, failed, rate_limited, no_password or no_answer; null if not verified.")
     login_error: Optional[str] = _says("Why the login failed.")
     backup_file: Optional[str] = _says("Backup of the database on the host.")
@@ -203,11 +210,7 @@ class Incident:
 
     def rows_lost(self) -> Dict[str, Tuple[float, float]]:
         """Return table -> (before, after) for tables with fewer rows than before; a table that is gone counts as 0."""
-        return {
-            table: (count, self.rows_after.get(table, 0))
-            for table, count in self.rows_before.items()
-            if self.rows_after and self.rows_after.get(table, 0) < count
-        }
+        return statements.rows_fewer(self.rows_before, self.rows_after)
 
 
 def to_json(incident: Incident) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import model, prose_steps
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import model, prose_steps, statements
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils.words import Words
 
 _LIKELY = 0.5
@@ -56,8 +56,12 @@ def outcome(words: Words, incident: model.Incident) -> str:
 def rows(words: Words, incident: model.Incident) -> str:
     """Return one sentence on the rows of the database before and after."""
     before, after = incident.rows_before, incident.rows_after
-    if not before:
+    if not before and not after:
         return words.say("not_counted")
+    if not before:
+        return words.say(
+            "rows.after_only", after=words.number(sum(after.values())), tables=words.count("tables", len(after))
+        )
     numbers = {"before": words.number(sum(before.values())), "tables": words.count("tables", len(before))}
     if not after:
         return words.say("rows.before_only", **numbers)
@@ -67,6 +71,13 @@ def rows(words: Words, incident: model.Incident) -> str:
     if grown:
         more = words.listed([f"{table} +{words.number(count)}" for table, count in grown.items()], limit=3)
         numbers["after"] = words.say("rows.after_grown", after=sum_after, grown=more)
+    if incident.rows_seeded:
+        seeded = words.listed(
+            [f"{table} {words.number(count)}" for table, count in incident.rows_seeded.items()], limit=3
+        )
+        numbers["after"] = words.say("rows.after_seeded", after=numbers["after"], seeded=seeded)
+    if incident.rows_stale:
+        numbers["after"] = words.say("rows.after_stale", after=numbers["after"])
     lost = incident.rows_lost()
     if not lost:
         return words.say("rows.none_fewer", **numbers)
@@ -76,8 +87,24 @@ def rows(words: Words, incident: model.Incident) -> str:
 
 def data_loss(words: Words, incident: model.Incident) -> str:
     """Return the data-loss verdict in words."""
-    verdict = incident.data_loss if incident.data_loss in ("none", "suspected", "known") else "unknown"
-    return words.say(f"data_loss.{verdict}")
+    verdict = statements.data_loss(
+        statements.Facts(
+            rows_before=incident.rows_before,
+            rows_from=incident.rows_from,
+            rows_after=incident.rows_after,
+            started_since=incident.rows_stale,
+            suspected=incident.data_loss == statements.SUSPECTED,
+            lost=incident.data_loss == statements.KNOWN,
+        )
+    )
+    told = words.say(f"data_loss.{verdict.value}", why=words.say(f"uncounted.{verdict.why}") if verdict.why else "")
+    untouched = verdict.value == statements.SUSPECTED and stated(incident, "nothing_started") == statements.YES
+    return words.say("data_loss.untouched", verdict=told) if untouched else told
+
+
+def stated(incident: model.Incident, name: str) -> str:
+    """Return the value of a statement about the service."""
+    return str((incident.statements.get(name) or {}).get("value") or statements.UNKNOWN)
 
 
 def whom(words: Words, incident: model.Incident) -> str:
@@ -426,7 +453,7 @@ def _open_ends(incident: model.Incident) -> Tuple[str, ...]:
 
 def still_down(incident: model.Incident) -> bool:
     """Say whether the outage goes on after the last run."""
-    return incident.outcome == "not_recovered" and incident.times.mitigated_at is None
+    return incident.outcome not in model.BACK and stated(incident, "still_down") == statements.YES
 
 
 def lasted(words: Words, incident: model.Incident) -> str:

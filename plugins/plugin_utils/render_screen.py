@@ -93,8 +93,7 @@ def _outage(words: Words, incident: model.Incident) -> str:
         return prose.lasted(words, incident)
     if incident.times.mitigated_estimated:
         told = words.say("screen.estimated", outage=told)
-    over = incident.times.mitigated_at or incident.outcome in ("warning", model.IN_DOUBT, *model.BACK)
-    return told if over else words.say("screen.still_down", outage=told)
+    return words.say("screen.still_down", outage=told) if prose.still_down(incident) else told
 
 
 def _database(incident: model.Incident) -> str:

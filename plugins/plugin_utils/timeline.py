@@ -29,7 +29,7 @@ import json
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import whitelist
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import statements, whitelist
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils.model import (
     CHANGE,
     DECISION,
@@ -244,9 +244,23 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
     # Where a verdict has no rows from before or after, none could be counted: other looks are no substitute.
     rows_before = _first(*(each.get("rows_before") for each in outcomes), *([] if judged else counts[:1])) or {}
     rows_after = of_data.get("rows_after") or ({} if of_data or len(counts) < 2 else counts[-1])
-    data_loss = of_data.get("data_loss") or (
-        "suspected" if any(look.get("data_loss_suspected") for look in looks) else "unknown"
+    suspected = (
+        of_data["data_loss"] == statements.SUSPECTED
+        if of_data.get("data_loss")
+        else any(look.get("data_loss_suspected") for look in looks)
     )
+    seen = dataclasses.replace(
+        _last_look(runs),
+        outcome=str(verdict.get("outcome") or ""),
+        rows_before=rows_before,
+        rows_from=of_data.get("rows_from") or statements.FIRST_LOOK,
+        rows_after={**rows_after, **(of_data.get("rows_seeded") or {})},
+        suspected=suspected,
+        lost=of_data.get("data_loss") == statements.KNOWN,
+    )
+    said = statements.decide(seen)
+    data_loss = said["data_loss"].value
+    seeded = statements.rows_seeded(rows_before, seen.rows_after)
     times = _times(verdict, records, events, probes, failing)
     swaps = [result for result in _results(events, "npm_ci") if result.get("swapped")]
     logged_in, login_error = login(runs[-1])
@@ -273,7 +287,15 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
         impact=_impact(outcomes),
         data_loss=data_loss,
         rows_before=rows_before,
-        rows_after=rows_after,
+        rows_from=seen.rows_from,
+        rows_after={table: count for table, count in rows_after.items() if table not in seeded},
+        rows_seeded=seeded,
+        rows_stale=seen.started_since,
+        statements={
+            **{name: dataclasses.asdict(each) for name, each in said.items()},
+            # The run itself knows more of the service than its events.
+            **{name: each for name, each in (verdict.get("statements") or {}).items() if name != "data_loss"},
+        },
         login=logged_in,
         login_error=login_error,
         backup_file=_first(verdict.get("backup_file"), _last_of(_results(events, "sqlite_backup"), "backup_file")),
@@ -291,9 +313,43 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
         runs=[_run(run) for run in runs],
         steps=[each for run in runs for each in _steps(run)],
     )
-    if not of_data and told.rows_lost():
-        told.data_loss = "suspected"
     return told
+
+
+def _last_look(runs: Sequence[Sequence[Event]]) -> statements.Facts:
+    """Return what the events say of the service: looks count that were made after its last start and stop."""
+    answers: Optional[bool] = None
+    running: Optional[bool] = None
+    stopped = started = stale = False
+    for event in (event for run in runs for event in run if event["kind"] == "task"):
+        module, data = _module(event), event.get("data") or {}
+        if module == "node_process" and event.get("status") == "changed":
+            answers, stale = None, stale or bool(data.get("pids_after"))
+            stopped, started = not data.get("pids_after"), started or bool(data.get("pids_after"))
+            running = bool(data.get("pids_after"))
+        elif module == "health_probe" and data.get("healthy") is not None:
+            login = data.get("login") or {}
+            answers, stopped = bool(data["healthy"] or login.get("ok") is False), False
+            state = (data.get("process") or {}).get("state")
+            running = None if state is None else state == "running"
+        elif module in ("sqlite_check", "triage_info") and data.get("row_counts"):
+            stale = False
+    last = [event for event in runs[-1] if event["kind"] != "stats"]
+    steps = [each for each in map(step, last) if each]
+    return statements.Facts(
+        answers=answers,
+        running=running,
+        stopped=stopped,
+        started=started,
+        started_since=stale,
+        changed=any(each.weight == CHANGE for each in steps),
+        login=login_of(runs[-1]),
+    )
+
+
+def login_of(run: Sequence[Event]) -> Optional[str]:
+    """Return the state of the login in the last verification of a run."""
+    return login(run)[0]
 
 
 def _times(

@@ -305,7 +305,10 @@ OUTCOME: Mapping[str, Any] = {
     },
     "data_loss": TEXT,
     "rows_before": _ROWS,
+    "rows_from": TEXT,
     "rows_after": _ROWS,
+    "rows_seeded": _ROWS,
+    "statements": Named({"value": TEXT, "why": TEXT}),
     "escalation": {
         "rule": TEXT,
         "level": TEXT,

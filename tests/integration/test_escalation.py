@@ -66,6 +66,7 @@ PLAYBOOK = """
         escalation_cause: hung
         escalation_cause_summary: "{{ host.stdout }}"
         escalation_severity: critical
+        escalation_statements: "{{ {'still_down': {'value': 'no' if escalation_recovered else 'yes'}} }}"
         escalation_outage_started_at: "2026-03-02T01:02:03.456Z"
         escalation_rungs_tried: [{rung: restart, held: "{{ escalation_recovered }}", reason: no answer}]
         escalation_evidence: /var/lib/itsm-runbook/evidence/INC
@@ -527,8 +528,8 @@ def test_a_room_that_two_contacts_share_reads_it_once(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("language", "subject"),
     [
-        ("en", "ATTENTION: the service on node1 answers, but its database is in doubt"),
-        ("ja", "【要対応】node1 の the service は応答していますが、データベースに疑いがあります"),
+        ("en", "ATTENTION: the database of the service on node1 is in doubt, the service answers"),
+        ("ja", "【要対応】node1 の the service のデータベースに疑いがあります(サービスは応答中)"),
     ],
 )
 def test_the_dba_is_told_at_once_of_a_service_on_a_database_in_doubt(desk: Desk, language: str, subject: str) -> None:
@@ -541,6 +542,7 @@ def test_the_dba_is_told_at_once_of_a_service_on_a_database_in_doubt(desk: Desk,
     run = desk.play(
         **variables,
         escalation_outcome="data_in_doubt",
+        escalation_statements={"still_down": {"value": "no"}},
         escalation_data_loss=True,
         escalation_cause="unknown",
         escalation_later=True,

@@ -382,12 +382,12 @@ def test_what_was_said_of_the_data_stands_when_it_is_over(loss):
         **OUTCOME,
         "outcome": "not_recovered",
         "data_loss": loss,
-        "rows_after": {"users": 2},
+        "rows_after": {"users": 3},
         "next_step": "Start nothing.",
     }
     told = then_over(first)
     assert (told.outcome, told.source, told.data_loss) == ("mended_by_hand", "verdict", loss)
-    assert (told.rows_before, told.rows_after) == ({"users": 3}, {"users": 2})
+    assert (told.rows_before, told.rows_after) == ({"users": 3}, {"users": 3})
     assert told.next_step == ("Start nothing." if loss == "suspected" else None)
 
 

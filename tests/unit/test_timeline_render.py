@@ -421,6 +421,7 @@ def test_rows(before, after, words):
                     "reason": "unknown cause",
                 },
                 "next_step": "Look at the evidence",
+                "statements": {"still_down": {"value": "yes", "why": ""}},
             },
             render_screen.BAD,
             [
@@ -912,7 +913,7 @@ def test_a_service_on_a_database_in_doubt_is_bad_news_and_not_down(loss):
         runs=runs("r"),
     )
     lines = render_screen.summary(EN, told, document="x")
-    assert lines[0].startswith("DATA IN DOUBT, the service answers: ")
+    assert lines[0].startswith("DATA IN DOUBT: ")
     assert "  next step   Hand the database to the DBA" in lines
     assert "still down" not in "\n".join(lines)
     assert render_screen.tone(told) == render_screen.BAD

@@ -1,0 +1,216 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What may be stated of a service and its data: decided here, for screen, documents, notifications and artifacts.
+
+A statement needs a check that was made after the last event that could change the answer (docs/statements.md). Without
+one its value is UNKNOWN.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
+
+YES, NO, UNKNOWN = "yes", "no", "unknown"
+# Values of the statement data_loss.
+NONE, SUSPECTED, KNOWN = "none", "suspected", "known"
+
+# What each statement can be.
+VALUES: Mapping[str, Tuple[str, ...]] = {
+    "healthy": (YES, NO, UNKNOWN),
+    "still_down": (YES, NO, UNKNOWN),
+    "resolved": (YES, NO, UNKNOWN),
+    "login_checked": (YES, NO, UNKNOWN),
+    "data_loss": (NONE, SUSPECTED, KNOWN, UNKNOWN),
+    "nothing_started": (YES, NO, UNKNOWN),
+    "nothing_changed": (YES, NO, UNKNOWN),
+}
+# Why the loss of data is unknown.
+NOT_COUNTED, NOT_BEFORE, NOT_AFTER, STARTED_SINCE, FEWER_SINCE = (
+    "not_counted",
+    "not_before",
+    "not_after",
+    "started_since",
+    "fewer_since",
+)
+
+# Where the rows before the outage are from: counted by the first triage of the incident, or by the last verified run.
+FIRST_LOOK, LAST_GOOD = "first_look", "last_good"
+_BACK = ("recovered", "recovered_by_systemd", "mended_by_hand")
+_LOGIN = {"checked": YES, "failed": NO}
+
+Rows = Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What was looked at. Without a look the value is None, or the mapping is empty."""
+
+    outcome: str = ""
+    rows_before: Rows = dataclasses.field(default_factory=dict)
+    rows_from: str = FIRST_LOOK
+    rows_after: Rows = dataclasses.field(default_factory=dict)
+    # Whether the service was started, or the database replaced, after rows_after was counted.
+    started_since: bool = False
+    suspected: bool = False
+    # Whether the recovery of the database cost rows: counted, and reported by it.
+    lost: bool = False
+    # Whether the recovery of the database could not count what it cost.
+    uncounted: bool = False
+    # Whether the last probe got a good answer, made after the last start and stop.
+    answers: Optional[bool] = None
+    # Whether the run has stopped the service and left it stopped.
+    stopped: bool = False
+    # Whether a run of this incident has started the service, and whether the last look saw a process of it.
+    started: Optional[bool] = None
+    running: Optional[bool] = None
+    # Whether the run has changed something on the host.
+    changed: Optional[bool] = None
+    # As the role verification reports it.
+    login: Optional[str] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Statement:
+    """A statement: its value of VALUES, and why it is unknown if there are several reasons."""
+
+    value: str
+    why: str = ""
+
+    @property
+    def allowed(self) -> bool:
+        """Whether it may be stated at all."""
+        return self.value != UNKNOWN
+
+
+def decide(facts: Facts) -> Dict[str, Statement]:
+    """Return every statement of VALUES."""
+    data = data_loss(facts)
+    down = True if facts.stopped else None if facts.answers is None else not facts.answers
+    healthy = None if down is None else not down and facts.login != "failed"
+    return {
+        "healthy": _said(healthy),
+        "still_down": _said(down),
+        "resolved": _said(_resolved(facts, healthy=healthy, data=data)),
+        "login_checked": Statement(_LOGIN.get(facts.login or "", UNKNOWN), ""),
+        "data_loss": data,
+        "nothing_started": _said(_nothing_started(facts)),
+        "nothing_changed": _said(None if facts.changed is None else not facts.changed),
+    }
+
+
+def _said(truth: Optional[bool]) -> Statement:
+    return Statement(UNKNOWN if truth is None else YES if truth else NO)
+
+
+def _resolved(facts: Facts, *, healthy: Optional[bool], data: Statement) -> Optional[bool]:
+    if facts.outcome not in _BACK or data.value == SUSPECTED:
+        return False
+    return healthy
+
+
+def _nothing_started(facts: Facts) -> Optional[bool]:
+    """Whether nobody has started the service: no run has, and the last look saw no process."""
+    if facts.started or facts.running:
+        return False
+    return True if facts.started is False and facts.running is False else None
+
+
+def data_loss(facts: Facts) -> Statement:
+    """Return the verdict on the data. Rows may be fewer than at the last good count for ordinary reasons."""
+    if facts.lost:
+        return Statement(KNOWN)
+    fewer = rows_fewer(facts.rows_before, facts.rows_after)
+    if facts.suspected or (fewer and facts.rows_from == FIRST_LOOK):
+        return Statement(SUSPECTED)
+    if not facts.rows_before and not facts.rows_after:
+        return Statement(UNKNOWN, NOT_COUNTED)
+    if facts.uncounted or not facts.rows_before or not facts.rows_after:
+        return Statement(UNKNOWN, NOT_AFTER if facts.rows_before and not facts.uncounted else NOT_BEFORE)
+    if fewer:
+        return Statement(UNKNOWN, FEWER_SINCE)
+    return Statement(UNKNOWN, STARTED_SINCE) if facts.started_since else Statement(NONE)
+
+
+def rows_fewer(before: Rows, after: Rows) -> Dict[str, Tuple[float, float]]:
+    """Return table -> (before, after) of the tables with fewer rows; a table that is gone has 0."""
+    if not after:
+        return {}
+    return {table: (count, after.get(table, 0)) for table, count in before.items() if after.get(table, 0) < count}
+
+
+def rows_seeded(before: Rows, after: Rows) -> Dict[str, float]:
+    """Return the tables that had no row before: what is in them now may be seeded by the service at its start."""
+    return {table: count for table, count in after.items() if before and count > 0 and not before.get(table)}
+
+
+def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return the statements of a run of outage_recover.yml as plain data, with the rows that they are about.
+
+    seen: outcome, healthy (what detection found), tried (rungs), verification, clean_start (results of these roles),
+    first, last (results of triage), starts, attempts (of the record), suspected, stopped, changes (a list of what may
+    have been changed, empty values if not), and recovery (the result of role database_recovery).
+    """
+    facts = _facts_of_run(seen)
+    said = {name: dataclasses.asdict(each) for name, each in decide(facts).items()}
+    seeded = rows_seeded(facts.rows_before, facts.rows_after)
+    return {
+        "statements": said,
+        "data_loss": said["data_loss"]["value"],
+        "rows_before": dict(facts.rows_before),
+        "rows_from": facts.rows_from,
+        "rows_after": {table: count for table, count in facts.rows_after.items() if table not in seeded},
+        "rows_seeded": seeded,
+    }
+
+
+def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
+    verified, triaged = seen.get("verification") or {}, seen.get("last") or {}
+    by_itself = bool(seen.get("healthy")) and not seen.get("tried")
+    attempts = seen.get("attempts") or []
+    recovery = seen.get("recovery")
+    if recovery is not None:
+        rows_before, since_start = recovery.get("rows_before"), recovery.get("rows_after")
+    else:
+        rows_before = (seen.get("first") or {}).get("row_counts")
+        since_start = (seen.get("clean_start") or {}).get("rows_after")
+    rows_after = verified.get("row_counts") or since_start
+    if by_itself and recovery is None:
+        # Only the last good count is from before the start of a service that answers by itself.
+        rows_before, rows_after = triaged.get("rows_before"), triaged.get("row_counts")
+    processes = ((triaged.get("facts") or {}).get("process") or {}).get("processes")
+    return Facts(
+        outcome=str(seen.get("outcome") or ""),
+        rows_before=rows_before or {},
+        rows_from=LAST_GOOD if by_itself and recovery is None else FIRST_LOOK,
+        rows_after=rows_after or {},
+        started_since=bool(
+            not by_itself and not verified.get("row_counts") and attempts and attempts[-1].get("started")
+        ),
+        suspected=bool(seen.get("suspected")),
+        lost=(recovery or {}).get("data_loss") == KNOWN,
+        uncounted=(recovery or {}).get("data_loss") == UNKNOWN,
+        answers=_answers(seen, by_itself=by_itself, processes=processes),
+        stopped=bool(seen.get("stopped")),
+        started=bool(seen.get("starts")),
+        running=None if processes is None else bool(processes),
+        changed=any(map(bool, seen.get("changes") or [])),
+        login=verified.get("login"),
+    )
+
+
+def _answers(seen: Mapping[str, Any], *, by_itself: bool, processes: Optional[Sequence[Any]]) -> Optional[bool]:
+    """Whether the service answered after the last start of the run; None if nobody looked then."""
+    if by_itself:
+        return None if seen.get("stopped") else True
+    if seen.get("outcome") == "unreachable":
+        return None
+    verified = seen.get("verification") or {}
+    if verified:
+        return bool(verified.get("verified") or verified.get("serves"))
+    if not seen.get("tried"):
+        return None if seen.get("healthy") is None else bool(seen["healthy"])
+    # The rung failed before its verification; the triage after it saw whether there is a process.
+    return False if processes is not None and not processes else None
