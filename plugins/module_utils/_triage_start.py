@@ -14,7 +14,7 @@ import grp
 import os
 import pwd
 import stat
-from typing import Any, Dict, Iterable, Iterator, List, Optional
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _identity, _untrusted
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage_question import (
@@ -109,14 +109,24 @@ def start(question: Question) -> Dict[str, Any]:
         facts["user_fault"] = f"there is no user {user}"
     if group and not _is_group(group):
         facts["group_fault"] = f"there is no group {group}"
-    # Groups that the unit adds may give rights that the account alone does not have.
-    judged = None if unit.get("more_groups") or group else account
+    judged = _judged(account, unit)
     facts["program"], facts["folder"] = unit.get("program"), unit.get("needed_folder")
     if str(facts["program"]).startswith("/"):
         facts["program_fault"] = _program_fault(facts["program"], account=judged)
     if facts["folder"]:
         facts["folder_fault"] = _folder_fault(facts["folder"], account=judged)
     return found(facts)
+
+
+def _judged(account: Optional[pwd.struct_passwd], unit: Mapping[str, Any]) -> Optional[pwd.struct_passwd]:
+    """Return the account, None if the unit adds groups, which may give rights that the account alone does not have."""
+    group = str(unit.get("group") or "")
+    if account is None or unit.get("more_groups"):
+        return None
+    names = [group] if group else []
+    with contextlib.suppress(KeyError, ValueError):
+        names = [] if not group or grp.getgrnam(group).gr_gid == account.pw_gid else names
+    return None if names else account
 
 
 def _is_group(name: str) -> bool:
@@ -162,7 +172,7 @@ def ownership(question: Question) -> Dict[str, Any]:
         "others": [],
         "read_only": None,
     }
-    with _rights(account) as possible:
+    with _rights(_judged(account, question.known.get("unit") or {})) as possible:
         pass
     if account is None or not possible or not os.path.isdir(folder):
         return found(facts)
