@@ -1,0 +1,164 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A rung cannot do all that it should: the service is no worse off, and every statement about it is true.
+
+The login fails or is not checked, the build of the dependencies is impossible or finds too little room, the state
+folder is read-only.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import runs
+from drills import STATE_DIR, Drill
+
+APP = "/mnt/LinuxHDD/ITSM-System"
+# Seconds from the start of the playbook to its last line.
+VERDICT = 25.0
+# What nothing may say of a service that answers.
+FALSE = ("still down", "brought the service back", "NOT RECOVERED", "DOWN:")
+
+
+def fail(drill: Drill) -> None:
+    """Let the service fail for the first time: what failed in earlier rounds would keep rungs from being tried."""
+    drill.host.check_output(f"rm -rf {STATE_DIR}/*")
+    runs.kill_service(drill)
+
+
+def recover(drill: Drill, name: str, *arguments: str, rc: int, playbook: str = "outage_recover") -> dict[str, Any]:
+    """Run the playbook to its verdict, in time; return the postmortem."""
+    assert runs.run(drill, name, *arguments, playbook=playbook) == rc, drill.screen(name)
+    assert float((drill.output / f"{name}.seconds").read_text(encoding="utf-8")) < VERDICT
+    return drill.postmortem(name)
+
+
+def notified(drill: Drill, contact: str) -> str:
+    """Return what the contact was sent so far."""
+    path = drill.output / f"sent-to-{contact}"
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def closing(drill: Drill, name: str) -> str:
+    """Return the summary of a run; its long lines are wrapped."""
+    screen = drill.screen(name)
+    return " ".join(screen[screen.index("PLAY RECAP") :].split())
+
+
+def modules(drill: Drill) -> str:
+    """Return which folder the modules are."""
+    return drill.host.check_output(f"stat --format %i {APP}/node_modules")
+
+
+@pytest.fixture(scope="module")
+def password(drill: Drill) -> str:
+    return drill.host.check_output(f"sed -n s/^ADMIN_PASSWORD=//p {runs.ENVIRONMENT}")
+
+
+def test_failed_login_is_no_outage(drill: Drill, password: str) -> None:
+    fail(drill)
+    told = recover(drill, "login", "-e", "nexus_login_password=wrong", rc=2)
+    drill.assert_serves()
+    assert (told["outcome"], told["cause"], told["login"]) == ("login_failed", "killed", "failed")
+    assert [(each["rung"], each["held"], each["serves"]) for each in told["rungs_tried"]] == [("restart", False, True)]
+    assert (told["data_loss"], told["escalation"]["to"]) == ("none", ["project leader"])
+    sent = notified(drill, "project_leader")
+    assert "is serving, login failed" in sent
+    assert notified(drill, "everyone") == ""
+    assert "SERVING, LOGIN FAILED" in closing(drill, "login")
+    for text in (sent, drill.screen("login")):
+        assert [words for words in FALSE if words in text] == []
+
+    # Only a login says that it is over.
+    assert runs.run(drill, "login-again", "-e", "nexus_login_password=wrong") == 2
+    assert runs.open_incident(drill) is not None
+    assert "RESOLVED" not in notified(drill, "project_leader")
+    assert runs.run(drill, "login-works", "-e", f"nexus_login_password={password}") == 0
+    assert runs.open_incident(drill) is None
+    assert "RESOLVED" in notified(drill, "project_leader")
+
+
+def test_login_that_meets_the_rate_limit_is_not_checked(drill: Drill, password: str) -> None:
+    drill.host.check_output(f"echo NEXUS_DEMO_FAULTS=on >>{runs.ENVIRONMENT}")
+    fail(drill)
+    limited = ("-e", "nexus_login_path=/api/v1/faults/limited", "-e", f"nexus_login_password={password}")
+    told = recover(drill, "limited", *limited, rc=0)
+    runs.mend_start(drill)
+    assert (told["outcome"], told["login"]) == ("recovered", "rate_limited")
+    assert "not checked (rate limit)" in closing(drill, "limited")
+
+
+def assert_on_its_old_modules(drill: Drill, told: dict[str, Any], *, name: str, inode: str, reason: str) -> None:
+    """The clean start failed for the reason, and the service holds as it was before."""
+    drill.assert_serves()
+    drill.assert_every_row_is_there()
+    assert modules(drill) == inode
+    assert drill.host.run(f"ls -d {APP}/.npm_ci-*").rc != 0
+    assert (told["outcome"], told["rung"], told["data_loss"]) == ("recovered", None, "none")
+    (rung,) = told["rungs_tried"]
+    assert (rung["rung"], rung["held"], rung["restored"]) == ("clean_start_recovery", False, True)
+    assert reason in rung["reason"]
+    assert reason in closing(drill, name)
+    assert told["escalation"]["to"] == []
+
+
+def test_clean_start_without_a_build_leaves_the_service_on_its_old_modules(drill: Drill) -> None:
+    inode = modules(drill)
+    # A package that npm's cache does not have.
+    drill.host.check_output(f"cp -p {APP}/package-lock.json /root/package-lock.json")
+    lock = json.loads(drill.host.check_output(f"cat {APP}/package-lock.json"))
+    package = lock["packages"]["node_modules/express"]
+    package.update(resolved="https://registry.npmjs.org/express/-/express-99.9.9.tgz", integrity="sha512-AAAA")
+    (drill.output / "package-lock.json").write_text(json.dumps(lock), encoding="utf-8")
+    drill.host.check_output(f"cp /opt/drill/output/package-lock.json {APP}/package-lock.json")
+    fail(drill)
+    told = recover(drill, "no-build", rc=0, playbook="outage_clean_start")
+    drill.host.check_output(f"cp -p /root/package-lock.json {APP}/package-lock.json")
+    assert_on_its_old_modules(drill, told, name="no-build", inode=inode, reason="npm ci for")
+
+
+def test_clean_start_without_room_leaves_the_service_on_its_old_modules(drill: Drill) -> None:
+    # The application on a file system of its own, with less room than a second tree of modules takes.
+    drill.host.check_output("/opt/drill/bin/fill-disk --room 16")
+    drill.host.check_output("systemctl start itsm-system")
+    runs.wait_for(lambda: drill.ask("https://host:6443/api/v1/health")[0] == 200, "the service answers")
+    inode = modules(drill)
+    fail(drill)
+    told = recover(drill, "no-room", rc=0, playbook="outage_clean_start")
+    assert_on_its_old_modules(drill, told, name="no-room", inode=inode, reason="Cannot build node_modules")
+
+
+def test_read_only_state_folder_stops_no_recovery(drill: Drill) -> None:
+    drill.host.check_output(f"rm -rf {STATE_DIR}/* /run/itsm-runbook")
+    drill.host.check_output(f"mount --bind {STATE_DIR} {STATE_DIR}")
+    drill.host.check_output(f"mount -o remount,bind,ro {STATE_DIR}")
+    try:
+        runs.kill_service(drill)
+        told = recover(drill, "read-only", rc=0)
+        drill.assert_serves()
+        assert (told["outcome"], told["rung"], told["cause"]) == ("recovered", "restart", "killed")
+        assert told["record_in_memory"].startswith("/run/itsm-runbook/")
+        assert told["record_in_memory"] in closing(drill, "read-only")
+        record = f"{told['record_in_memory']}/incidents/{told['incident']}.json"
+        assert json.loads(drill.host.check_output(f"cat {record}"))["outcome"] == "recovered"
+        assert drill.host.check_output(f"ls -A {STATE_DIR}") == ""
+        # The evidence is where the summary says.
+        assert not told["evidence"].startswith(STATE_DIR)
+        assert drill.host.run(f"test -e {told['evidence']}/manifest.json").rc == 0
+        assert told["evidence"] in closing(drill, "read-only")
+
+        # So does a clean start, which copies the database.
+        runs.kill_service(drill)
+        clean = recover(drill, "read-only-clean", rc=0, playbook="outage_clean_start")
+        assert (clean["outcome"], clean["rung"]) == ("recovered", "clean_start_recovery")
+        drill.assert_serves()
+    finally:
+        drill.host.check_output(f"umount {STATE_DIR}")
+
+    assert runs.run(drill, "home") == 0
+    assert {each["id"] for each in runs.past_incidents(drill)} == {told["incident"], clean["incident"]}
+    assert drill.host.run("ls /run/itsm-runbook/*/incidents/*").rc != 0
