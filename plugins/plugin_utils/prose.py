@@ -409,7 +409,13 @@ def detection(words: Words, incident: model.Incident) -> str:
 
 
 def next_step(words: Words, incident: model.Incident) -> str:
-    """Return what a person is to do next: what the playbook says, or the same in a language it does not speak."""
+    """Return what a person is to do next, and that the service is held if it is."""
+    held = words.say("next.held", incident=incident.held_by) if incident.held_by else ""
+    return " ".join(part for part in (_next_step(words, incident), held) if part)
+
+
+def _next_step(words: Words, incident: model.Incident) -> str:
+    """Return what the playbook says, or the same in a language it does not speak."""
     if incident.outcome == "unfinished":
         return words.name("next", "unfinished")
     if incident.outcome == "login_failed" and incident.data_loss != "suspected":

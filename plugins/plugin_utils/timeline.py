@@ -306,6 +306,7 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
         record_in_memory=records[-1].get("record_in_memory") if records else None,
         error=verdict.get("error"),
         next_step=verdict.get("next_step") or (of_data.get("next_step") if data_loss == "suspected" else None),
+        held_by=verdict.get("held_by") or None,
         findings=findings,
         resources=_first(*(result.get("facts") for result in _results(events, "triage_info"))) or {},
         probe=failing[0] if failing else {},

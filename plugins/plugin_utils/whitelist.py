@@ -324,6 +324,7 @@ OUTCOME: Mapping[str, Any] = {
     "backup_file": TEXT,
     "error": TEXT,
     "next_step": TEXT,
+    "held_by": TEXT,
 }
 
 _TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)

@@ -57,6 +57,7 @@ SENTENCES: Dict[str, str] = {
     "outcome.recovered_by_systemd": "RECOVERED by systemd",
     "outcome.mended_by_hand": "OVER, mended without a run of the playbook",
     "outcome.data_in_doubt": "DATA IN DOUBT",
+    "next.held": "The service is held by incident {incident}: nobody can start it by accident.",
     "outcome.login_failed": "SERVING, LOGIN FAILED",
     "outcome.not_recovered": "NOT RECOVERED",
     "outcome.warning": "WARNING, nothing restarted",

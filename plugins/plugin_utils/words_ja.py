@@ -285,6 +285,7 @@ SENTENCES: Dict[str, str] = {
     # 次の対応
     "next.data_loss": "何も起動せず、証拠を DBA に引き継ぐ。database_recover.yml を --check で実行すると、各方法で失われるデータを確認できます",
     "next.loss": "失われたデータの内容を関係者に引き継ぐ（破損したファイルは保存されています）",
+    "next.held": "サービスの起動はインシデント {incident} により保留されています。",
     "next.data_in_doubt": "データベースを DBA に引き継ぐ。database_recover.yml を --check で実行すると、各方法で失われるデータを確認できます",
     "next.halted": "復旧が中止された原因に対処してから、再度実行する",
     "next.login_failed": "ログインできることと、nexus_login_username・nexus_login_password の値を確認してから、Playbook を再度実行する（ログインを確認し、インシデントを閉じます）",
