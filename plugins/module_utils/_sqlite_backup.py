@@ -57,6 +57,7 @@ def backup(
     keep: int = 0,
     busy_timeout: float = 5.0,
     timeout: float = 600.0,
+    room_only: bool = False,
     check_mode: bool = False,
     rights: Union[_untrusted.Rights, str] = "of the folder",
     proc_root: str = "/proc",
@@ -64,8 +65,8 @@ def backup(
     """Copy the database C(path) and return the result of the module C(sqlite_backup).
 
     C(dest) is the whole file name; otherwise the name is C(prefix) and the present instant, in C(dest_dir). C(rights):
-    those to write with, see L(_untrusted). Raises SqliteError where no good copy could be made; then there is none
-    under that name.
+    those to write with, see L(_untrusted). C(room_only): only look whether there is room.
+    Raises SqliteError where no good copy could be made; then there is none under that name.
     """
     started = time.monotonic()
     folder, prefix, name = _names(path=path, dest=dest, dest_dir=dest_dir, prefix=prefix, evidence=evidence, keep=keep)
@@ -88,8 +89,10 @@ def backup(
         "removed": [],
     }
     target = f"{folder}/{name}"
-    result["evidence_dir" if evidence else "backup_file"] = printable(target)
     result["room_needed"] = _room(found, folder)
+    if room_only:
+        return {**result, "changed": False, "diff": {}, "duration": round(time.monotonic() - started, 3)}
+    result["evidence_dir" if evidence else "backup_file"] = printable(target)
     if check_mode:
         result["removed"] = [printable(old) for old in _surplus(folder, prefix, keep=keep)] if keep else []
     else:

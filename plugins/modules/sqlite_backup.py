@@ -42,6 +42,13 @@ options:
     description: Copy the files as they are, byte for byte, into a folder of their own.
     type: bool
     default: false
+  room_only:
+    description:
+      - Only check that there is room for the copy, and return RV(room_needed). Nothing is copied.
+      - If there is too little room, the module fails with RV(no_room).
+    type: bool
+    default: false
+    version_added: 0.2.0
   keep:
     description:
       - With O(dest_dir), how many backups with this O(prefix) to keep, the new one included. V(0) keeps all.
@@ -115,7 +122,9 @@ size:
   type: int
   sample: 1048576
 room_needed:
-  description: Bytes that must be free for the copy, in check mode too. The module fails if they are not.
+  description:
+    - Bytes that must be free for the copy, with O(room_only=true) and in check mode too. If they are not, the module
+      fails.
   returned: success
   type: int
   sample: 9437184
@@ -186,6 +195,7 @@ def main() -> None:
             "dest_dir": {"type": "path"},
             "prefix": {"type": "str"},
             "evidence": {"type": "bool", "default": False},
+            "room_only": {"type": "bool", "default": False},
             "keep": {"type": "int", "default": 0},
             "busy_timeout": {"type": "float", "default": 5.0},
             "timeout": {"type": "float", "default": 600.0},

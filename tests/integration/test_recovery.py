@@ -262,9 +262,13 @@ def test_a_clean_start_that_cannot_build_starts_the_service_on_its_old_modules(s
     assert (rung["held"], rung["restored"]) == (False, True)
     assert "npm ci for" in rung["reason"]
     # It was healthy again, and that was verified.
-    assert (run.rc, told["outcome"], told["rung"], told["data_loss"]) == (0, "recovered", None, "none")
+    assert (run.rc, told["outcome"], told["data_loss"]) == (0, "recovered", "none")
+    assert not told["rung"]
     summary = run.screen[run.screen.index("PLAY RECAP") :]
     assert "the service holds as it was before" in summary
+    # No backup was made before the build.
+    assert "backed up" not in summary
+    assert not told["backup_file"]
     assert "npm ci for" in summary
     assert not list(service.app.glob(".npm_ci-*"))
 

@@ -280,6 +280,19 @@ def test_room_is_checked_first(app: str, dest: str, monkeypatch: pytest.MonkeyPa
     assert not os.path.exists(dest)
 
 
+def test_only_the_room_is_checked(app: str, dest: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    crashed(app)
+    before = snapshot(os.path.dirname(app))
+    result = backup(app, dest_dir=dest, room_only=True)
+    assert (result["changed"], result["backup_file"], result["evidence_dir"]) == (False, None, None)
+    assert result["room_needed"] > os.path.getsize(app)
+    assert not os.path.exists(dest)
+    assert snapshot(os.path.dirname(app)) == before
+    monkeypatch.setattr(_sqlite_files, "free_bytes", lambda _folder: 1000)
+    with pytest.raises(_sqlite_files.NoRoomError, match="1000 are free"):
+        backup(app, dest_dir=dest, room_only=True)
+
+
 def test_destination_below_a_file(app: str) -> None:
     crashed(app)
     with pytest.raises(SqliteError, match="Cannot "):
