@@ -41,9 +41,10 @@ _AGENT = "itsm_nexus.runbook"
 # up: the second time is allowed to systemd's own restart, which may find what the first one lacked.
 _RESTART_GRACE = 3.0
 _ENDS_ALLOWED = 1
-# A service that somebody starts is waited for: until its unit is up, no longer than _SETTLE seconds, and then until it
-# answers, as long as its process is younger than _YOUNG seconds. It is asked every _YOUNG_INTERVAL seconds meanwhile.
-_SETTLE = 120.0
+# A service that somebody starts is waited for, _SETTLE seconds in all: until its unit is up, and then until it answers,
+# as long as its process is younger than _YOUNG seconds. It is asked every _YOUNG_INTERVAL seconds meanwhile. Longer
+# waits would reach the deadline of the role detection, which means a host that gives no answer.
+_SETTLE = 25.0
 _YOUNG = 20.0
 _YOUNG_INTERVAL = 0.2
 
@@ -413,12 +414,15 @@ class _Watch:
         run: _command.Runner,
         proc_root: str,
         doubt: Callable[[bool], Optional[str]],
+        busy: Callable[[], bool],
     ) -> None:
         self.service = service
         self.targets = targets
         self.plan = plan
         # Asked before somebody else's start is waited for; the argument says whether there is time for a closer look.
         self._doubt = doubt
+        # Whether another run is at work: then the start is its own, and not waited for.
+        self._busy = busy
         self.doubted: Optional[str] = None
         # What systemd did with the unit at the first probe, and for how many seconds its start was waited for.
         self.first_phase: Optional[str] = None
@@ -504,10 +508,12 @@ class _Watch:
             self.doubted = self._doubt(phase == _takeover.STARTING)
             if self.doubted:
                 return False
-            if phase in (_takeover.STARTING, _takeover.STOPPING) and self.waited < _SETTLE:
+            wait = self.waited < _SETTLE and not self._busy()
+            if wait and phase in (_takeover.STARTING, _takeover.STOPPING):
                 self._settle()
-            elif self._is_young():
+            elif wait and self._is_young():
                 self._not_counted()
+                self.waited += _YOUNG_INTERVAL
                 time.sleep(_YOUNG_INTERVAL)
             elif self.gone or self.failures >= self.plan.critical_after:
                 return False
@@ -607,16 +613,17 @@ def ask(
     run: _command.Runner = _command.run,
     proc_root: str = "/proc",
     doubt: Callable[[bool], Optional[str]] = lambda closely: None,
+    busy: Callable[[], bool] = lambda: False,
 ) -> Dict[str, Any]:
     """Ask the service how it is, in the plan's mode, and return what the module returns.
 
     Without endpoints, if none are needed, it looks for the process alone and never calls the service healthy. C(doubt)
     returns why nothing may be started on the service's database, C(None) if nothing speaks against it; its argument
-    says whether there are seconds for a closer look. Raises HealthError.
+    says whether there are seconds for a closer look. C(busy) tells whether another run is at work. Raises HealthError.
     """
     if targets or endpoints_needed:
         check(targets, plan, login=login)
-    watch = _Watch(service, targets, plan, run=run, proc_root=proc_root, doubt=doubt)
+    watch = _Watch(service, targets, plan, run=run, proc_root=proc_root, doubt=doubt, busy=busy)
     healthy = {"watch": watch.watch, "await": watch.wait, "hold": watch.hold}[plan.mode]()
     logged_in = log_in(login, timeout=plan.timeout) if login is not None and healthy else None
     healthy = healthy and (logged_in is None or logged_in["ok"])

@@ -551,6 +551,7 @@ def _asked(module: AnsibleModule, checked: dict | None) -> dict:
         login=_login(values["login"]) if values["login"] else None,
         endpoints_needed=not refused,
         doubt=_doubts(module, checked),
+        busy=lambda: _is_busy(module),
     )
     unknown = not targets and found["process"]["state"] != "gone"
     if checked is None or not refused:
@@ -583,6 +584,12 @@ def _open(module: AnsibleModule, seen: dict) -> dict:
 def _database(checked: dict | None) -> str:
     """Return the database that the preflight found to be the service's, an empty text if it is unknown."""
     return str(((checked or {}).get("resolved") or {}).get("database_path") or "")
+
+
+def _is_busy(module: AnsibleModule) -> bool:
+    """Whether another run is at work on the host."""
+    holder = _lease.Seat(state_dir=module.params["state_dir"]).holder()
+    return holder is not None and holder["run"] != module.params["run"]
 
 
 def _doubts(module: AnsibleModule, checked: dict | None) -> Callable[[bool], Optional[str]]:

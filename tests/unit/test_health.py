@@ -512,6 +512,65 @@ def test_unit_that_waits_for_its_restart_has_no_process(unit_service):
     assert (result["severity"], result["process"]["state"], result["process"]["restarts"]) == ("emergency", "gone", 4)
 
 
+def starting(restarts=0):
+    return {**waiting(restarts), "SubState": "start-pre", "Job": "196"}
+
+
+def young(pid, restarts=0):
+    started = str(int(time.clock_gettime(time.CLOCK_MONOTONIC) * 1e6))
+    return {**up(pid, restarts), "ExecMainStartTimestampMonotonic": started}
+
+
+@pytest.mark.parametrize(("restarts", "by_systemd"), [(1, True), (0, False)])
+def test_a_start_that_is_under_way_is_waited_for(unit_service, running, restarts, by_systemd):
+    with Server(BAD, GOOD) as server:
+        states = [starting(restarts), starting(restarts), young(running.pid, restarts)]
+        result = ask(unit_service, [server.target()], run=Unit(*states))
+    assert (result["healthy"], result["severity"], result["max_consecutive_failures"]) == (True, "none", 0)
+    assert (result["supervisor"]["phase"], result["supervisor"]["restarted"]) == ("starting", by_systemd)
+    assert result["supervisor"]["waited"] > 0
+
+
+def test_a_young_process_is_given_time_to_listen(unit_service, running, monkeypatch):
+    monkeypatch.setattr(_health, "_YOUNG_INTERVAL", 0.01)
+    with Server(BAD, BAD, BAD, BAD, BAD, BAD, GOOD) as server:
+        result = ask(unit_service, [server.target()], run=Unit(young(running.pid)))
+    assert (result["healthy"], result["attempts"], result["max_consecutive_failures"]) == (True, 7, 0)
+
+
+def test_a_young_process_that_listens_and_is_silent_is_counted(unit_service, running):
+    with raw_server(silent) as port:
+        target = Target(name="http", url=f"http://localhost:{port}/")
+        result = ask(unit_service, [target], run=Unit(young(running.pid)), timeout=0.1)
+    assert (result["severity"], result["consecutive_failures"]) == ("critical", 5)
+
+
+def test_the_start_of_another_run_is_not_waited_for(unit_service):
+    with Server(BAD) as server:
+        result = _health.ask(
+            unit_service, [server.target()], Plan(interval=0.02), run=Unit(starting()), busy=lambda: True
+        )
+    assert (result["severity"], result["supervisor"]["waited"]) == ("emergency", 0.0)
+
+
+def test_nothing_is_waited_for_on_a_database_in_doubt(unit_service):
+    asked = []
+
+    def doubt(closely):
+        asked.append(closely)
+        return "it has 0 bytes beside its WAL"
+
+    with Server(BAD) as server:
+        result = _health.ask(unit_service, [server.target()], Plan(), run=Unit(starting(1)), doubt=doubt)
+    assert (result["doubt"], result["severity"], asked) == ("it has 0 bytes beside its WAL", "emergency", [True])
+
+
+def test_the_run_that_starts_it_does_not_wait_for_systemd(unit_service):
+    with Server(BAD) as server:
+        result = ask(unit_service, [server.target()], mode="await", sole_starter=True, run=Unit(waiting(seconds="9s")))
+    assert (result["severity"], result["attempts"]) == ("emergency", 1)
+
+
 def test_await_gives_systemd_time_to_start_it_again(unit_service, running, monkeypatch):
     monkeypatch.setattr(_health, "_RESTART_GRACE", 0.2)
     with Server(BAD, BAD, BAD, GOOD) as server:
