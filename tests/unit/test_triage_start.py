@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import pathlib
 import pwd
@@ -153,6 +154,7 @@ def test_a_database_of_root_is_denied_to_the_user(ask):
     # A group that the unit adds may be the one that may write.
     assert ask(_triage_start.ownership, unit={"more_groups": True})["denied"] == []
     assert ask(_triage_start.ownership, unit={"group": "root"})["denied"] == []
+    assert ask(_triage_start.ownership, unit={"group": grp.getgrgid(account.pw_gid).gr_name})["denied"] != []
     # The unit's user is who runs it.
     assert ask(_triage_start.ownership, unit={"user": "root"})["denied"] == []
 
