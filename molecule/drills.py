@@ -26,6 +26,7 @@ SECTIONS = (
     "7. Timeline",
 )
 WRITTEN = {f"Written before the outage, number {number}" for number in range(1, 8)}
+UNIT_FOLDER = "/etc/systemd/system/itsm-system.service"
 STATE_DIR = "/var/lib/itsm-runbook"
 # What the service itself writes into while it runs.
 BUSY_FILES = ("/var/log/itsm/server.log", "/mnt/LinuxHDD/ITSM-System/backend/itsm.db-shm")
@@ -116,7 +117,13 @@ class Drill:
             for seen in (before, after)
         ]
         assert same[0] == same[1]
-        if restarts:
+        # A hold is the one thing that a run does to a service that nobody may start: then systemd does not go on.
+        dropins = f"{UNIT_FOLDER}.d"
+        held = any(path.startswith(f"{dropins}/zz-held-") for path in after["files"])
+        if held:
+            assert after["unit"]["ActiveState"] in ("inactive", "failed"), after["unit"]
+            assert after["processes"] == []
+        elif restarts:
             assert after["unit"]["ActiveState"] in ("activating", "active", "failed"), after["unit"]
             assert after["unit"]["UnitFileState"] == before["unit"]["UnitFileState"]
         else:
@@ -127,7 +134,9 @@ class Drill:
             {
                 path: entry
                 for path, entry in seen["files"].items()
-                if not path.startswith(STATE_DIR) and path not in busy
+                if not path.startswith(STATE_DIR)
+                and path not in busy
+                and not (held and path.startswith(dropins) and (path == dropins or "/zz-held-" in path))
             }
             for seen in (before, after)
         ]

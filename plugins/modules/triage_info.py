@@ -592,7 +592,8 @@ def _guard(module: AnsibleModule, result: dict, known: dict) -> None:
     params, warn = module.params, module.warn
     where = {name: params[name] for name in ("manager", "unit", "state_dir", "run")}
     blocking = [finding for finding in result["findings"] if finding["blocks_start"]]
-    of_data = [finding for finding in blocking if finding["cause"] in _triage.DATA_CAUSES]
+    # What follows from another cause says nothing of the data: a database that is missing since its path is wrong.
+    of_data = [item for item in blocking if item["cause"] in _triage.DATA_CAUSES and not item["explained_by"]]
     record = known["record"] or {}
     conclusive = bool(result["facts"]["database"].get("conclusive"))
     if blocking:
