@@ -460,6 +460,7 @@ def _with_its_end(record: Mapping[str, Any], update: Update, *, seen_at: str) ->
     known = record["outcome"] if record["outcome"] not in UNFINISHED else None
     return dataclasses.replace(
         update,
+        cause=update.cause or record["cause"] or _cause_of_exit(record),
         mitigated_at=ended.at,
         mitigated_from=ended.source,
         outcome=update.outcome or known or ended.outcome,
@@ -724,9 +725,7 @@ def _end_by_hand(call: _Call, *, store: _Store, seat: _lease.Seat) -> _Outcome:
     run = call.run = _new_run(store.clock) if store.writing else ""
     record["runs"] += [run] if run else []
     update = _with_its_end(record, call.update, seen_at=_clock.iso(store.clock.wall()))
-    _apply(
-        record, dataclasses.replace(update, cause=update.cause or record["cause"] or _cause_of_exit(record)), run=run
-    )
+    _apply(record, update, run=run)
     if call.state == "closed":
         _close(store, record)
     elif store.writing:

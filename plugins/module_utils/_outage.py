@@ -28,6 +28,8 @@ _OWN = (PROBE, "connection")
 # Seconds between the recorded start and the start of the process: the kernel's are ticks, and systemd stops the old
 # process first and runs ExecStartPre=.
 _EARLIER, _LATER = 1.0, 150.0
+# Seconds from a takeover to the first look of its timer, which is the length of a lease, less what clocks may differ.
+_TIMER = 58.0
 # A process that has run for so many seconds and does not answer is no longer starting.
 _STARTING = 30.0
 
@@ -179,7 +181,9 @@ def _timer_fired(record: Mapping[str, Any], *, failed: str, serving_since: str) 
     The timer waits for the end of the run's lease. A start by the run, and the end of the run, end the takeover.
     """
     taken = str((record.get("takeover") or {}).get("at") or "")
-    if not taken or serving_since < taken or any(item["at"] >= taken for item in record["starts"]):
+    # It does not look before the lease could be over: an earlier start was somebody else's.
+    first_look = _clock.iso(_clock.epoch(taken) + _TIMER) if taken else ""
+    if not taken or serving_since < first_look or any(item["at"] >= taken for item in record["starts"]):
         return False
     return not record["outcome"] or serving_since <= failed
 

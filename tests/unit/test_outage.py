@@ -168,6 +168,7 @@ def test_the_log_of_the_process_says_when_it_served(said, serving, signs, ended,
             id="seen by a run that was killed",
         ),
         pytest.param({"takeover": 1}, 62, 0, ("recovered_by_systemd", 62, START), id="the timer of a takeover"),
+        pytest.param({"takeover": 1}, 30, 0, ("mended_by_hand", 30, START), id="a person, before the timer looks"),
         pytest.param({"takeover": 1}, 0, 0, ("mended_by_hand", 0, START), id="a process from before the takeover"),
         pytest.param({"takeover": 1, "starts": [5]}, 7, 0, ("recovered", 7, START), id="the run, after its takeover"),
         pytest.param(

@@ -115,7 +115,8 @@ def test_what_a_dead_run_has_left_is_closed_where_a_person_mended_it(drill: Dril
     assert drill.now()["processes"] == running
     assert runs.open_incident(drill) is None
     closed = runs.past_incidents(drill)[-1]
-    assert (closed["id"], closed["outcome"]) == (left["id"], "recovered")
+    # The dead run had not started it, and its timer had not looked yet.
+    assert (closed["id"], closed["outcome"], closed["cause"]) == (left["id"], "mended_by_hand", "killed")
     assert closed["mitigated_at"]
     assert drill.recap("heir")["failed"] == 0
 
