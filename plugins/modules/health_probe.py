@@ -118,8 +118,9 @@ options:
         default: ""
   remember:
     description:
-      - Whether O(mode=watch) notes in O(state_dir) when it found the service healthy. M(itsm_nexus.runbook.incident)
-        takes it as the last good sign before an outage. Where it cannot be noted, nothing is said.
+      - Whether O(mode=watch) and O(mode=hold) note in O(state_dir) when they found the service healthy.
+        M(itsm_nexus.runbook.incident) takes it as the last good sign before an outage. If it cannot be noted, nothing
+        is reported.
       - Not noted in check mode.
     type: bool
     default: false
@@ -700,9 +701,11 @@ def main() -> None:
     except _health.HealthError as error:
         module.fail_json(msg=_plain.text(error))
     _see_restart(module, result)
-    if values["remember"] and values["mode"] == "watch" and result["severity"] == "none" and not module.check_mode:
+    watched = values["mode"] == "watch" and result["severity"] == "none"
+    if values["remember"] and not module.check_mode and (watched or (values["mode"] == "hold" and result["healthy"])):
         _incident.note_healthy(values["state_dir"], at=result["last_success_at"])
-        _incident.bring_home(values["state_dir"])
+        if watched:
+            _incident.bring_home(values["state_dir"])
     result["maintenance"] = _look_for_maintenance(module)
     before = _incident.current(values["state_dir"])
     _see_end(module, result, unseen=before is not None and result["severity"] == "none")

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 import os
 import re
@@ -28,6 +29,11 @@ def tree(folder: Path) -> dict[str, tuple[int, int]]:
         for path in folder.rglob("*")
         if "postmortems" not in path.parts and path.name != "variables.yml"
     }
+
+
+def instant(text: str) -> float:
+    """Return an instant of a record in seconds since the epoch."""
+    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
 def checkout(target: Path) -> Path:
@@ -99,6 +105,8 @@ def test_a_killed_service_comes_back_with_every_row(service: Service, tmp_path: 
     assert told["rows_after"]["incidents"] == rows
     assert 0 < told["durations"]["outage"] < 60
     assert str(document.with_suffix(".md")) in run.screen
+    # An end before this instant began no later outage.
+    assert (service.state / "last_healthy").stat().st_mtime > instant(told["times"]["mitigated_at"])
     # How long there is nothing to see is said on the screen, and stands in no document.
     assert "Watch that it stays up (0.5 s)] **" in run.screen
     assert "Watch that it stays up" in {step["task"] for step in told["steps"]}
