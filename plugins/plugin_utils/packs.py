@@ -205,8 +205,11 @@ def _with(data: bytes, compiled: Mapping[str, bytes]) -> bytes:
     """Return a packed module with the compiled code beside every source, by whose names it is given."""
     module, packed = _opened(data)
     with zipfile.ZipFile(packed, "a", compression=zipfile.ZIP_DEFLATED) as archive:
+        # Another run may have done so since; a second entry of a name would be a warning on the screen.
+        there = set(archive.namelist())
         for name, code in compiled.items():
-            archive.writestr(f"{name}c", code)
+            if f"{name}c" not in there:
+                archive.writestr(f"{name}c", code)
     return pickle.dumps(dataclasses.replace(module, zip_data=base64.b64encode(packed.getvalue())))
 
 
