@@ -128,7 +128,7 @@ def collection(tmp_path_factory):
     target = root / "ansible_collections" / "itsm_nexus" / "runbook"
     target.mkdir(parents=True)
     shutil.copy(ROOT / "galaxy.yml", target)
-    for part in ("action", "callback", "doc_fragments", "plugin_utils", "module_utils"):
+    for part in ("action", "callback", "doc_fragments", "filter", "plugin_utils", "module_utils"):
         shutil.copytree(
             ROOT / "plugins" / part, target / "plugins" / part, ignore=shutil.ignore_patterns("__pycache__")
         )
