@@ -60,12 +60,14 @@ def test_it_is_started_once(drill: Drill, client: outside.Client, delay: float) 
     assert told["data_loss"] == "none"
     record = runs.past_incidents(drill)[-1]
     assert record["id"] == told["incident"]
-    last_exit = record["last_exit"]
-    assert (last_exit["result"], last_exit["code"], last_exit["status"]) == ("signal", "killed", 9)
-    assert abs(outside.seconds_of(last_exit["at"]) - killed_at) <= AGREES
     if by_systemd:
         assert record["takeover"] is None
         assert told["rungs_tried"] == []
+        return
+    # A start resets what systemd knows of the exit before, so only a takeover can put it on record.
+    last_exit = record["last_exit"]
+    assert (last_exit["result"], last_exit["code"], last_exit["status"]) == ("signal", "killed", 9)
+    assert abs(outside.seconds_of(last_exit["at"]) - killed_at) <= AGREES
 
 
 def test_no_timer_is_left(drill: Drill) -> None:
