@@ -22,7 +22,8 @@ from drills import Drill
 THOROUGH = bool(os.environ.get("DRILL_THOROUGH"))
 DELAYS = [number / 2 for number in range(31)] if THOROUGH else [0.0, 9.0, 12.5]
 # Seconds by which the outage on record may differ from the one that the client saw.
-AGREES = 1.0
+# The first probe of a run comes a task after the start: drills that run at once share the cores, and it comes later.
+AGREES = 1.0 * int(os.environ.get("DRILL_JOBS", "1"))
 
 
 @pytest.fixture(scope="module")
