@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -136,17 +137,18 @@ def test_a_service_that_was_started_does_not_keep_the_host_and_the_start_is_on_r
 
 def test_a_module_that_is_killed_frees_the_host_when_the_lease_is_over(seat, tmp_path):
     run = _incident.call(state_dir=seat.state_dir, state="open", lease=0.01)["run"]
-    endpoint = {"name": "x", "url": "http://127.0.0.1:9/"}
-    probe = begin(
-        "health_probe", run=run, state_dir=seat.state_dir, **SERVICE, endpoints=[endpoint], mode="await", deadline=60
-    )
-    while seat.worker() is None:
-        assert probe.poll() is None
-    with pytest.raises(_incident.IncidentError, match=f"process {probe.pid} of it is at work"):
-        _incident.call(state_dir=seat.state_dir, state="open")
-    probe.kill()
-    probe.wait()
-    probe.stdout.close()
+    # It takes connections and never answers: the module works for as long as its time-out.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = {"name": "x", "url": f"http://127.0.0.1:{silent.getsockname()[1]}/"}
+        asked = {"endpoints": [endpoint], "mode": "await", "timeout": 60, "deadline": 60}
+        probe = begin("health_probe", run=run, state_dir=seat.state_dir, **SERVICE, **asked)
+        while seat.worker() is None:
+            assert probe.poll() is None
+        with pytest.raises(_incident.IncidentError, match=f"process {probe.pid} of it is at work"):
+            _incident.call(state_dir=seat.state_dir, state="open")
+        probe.kill()
+        probe.wait()
+        probe.stdout.close()
     assert seat.worker() is None
 
 
