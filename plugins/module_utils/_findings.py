@@ -870,7 +870,7 @@ def start_held(view: View) -> Optional[Finding]:
     """A hold of before is in force, and nothing shows that it may be released."""
     facts = view.part("hold")
     held, kept = facts.get("held") or {}, facts.get("kept_by")
-    # What is wrong with the database now says more.
+    # A damage of the database says more than the hold.
     if not held or not kept or any(view.database_problems()):
         return None
     return Finding(

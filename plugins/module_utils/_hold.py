@@ -51,7 +51,7 @@ ExecCondition=/bin/sh -c 'echo "Not started: held by incident {incident}, releas
 
 
 class HoldError(Exception):
-    """The hold could not be set or released; the message says what is so now."""
+    """The hold could not be set or released; the message names the present state."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +178,7 @@ def _write_dropin(where: Place, *, incident: str, reason: str, limits: List[str]
 
 
 def _systemctl(*words: str, run: _command.Runner) -> Optional[str]:
-    """Run systemctl; return what it complains of, C(None) if it did what it was asked for."""
+    """Run systemctl; return its error message, C(None) if it succeeded."""
     try:
         done = run(["systemctl", "--no-ask-password", *words], timeout=_TIMEOUT)
     except _command.CommandError as error:

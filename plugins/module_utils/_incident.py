@@ -37,7 +37,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
 # nobody log in, or its data are in doubt.
 UNFINISHED = ("not_recovered", "data_in_doubt", "login_failed")
 
-# What is known of the data of an incident: nobody may close it while its data are in doubt.
+# States of the data of an incident. Nobody may close it while its data are in doubt.
 IN_DOUBT, SOUND, ACCEPTED = "in_doubt", "sound", "accepted"
 
 _ID = re.compile(r"INC-\d{8}T\d{6}Z-[0-9a-f]{4}\Z")
@@ -54,7 +54,7 @@ _EMPTY: Dict[str, Any] = {
     "attempts": [],
     "starts": [],
     "cause": None,
-    # How the process ended before this run took the unit over, and what was taken over, see _takeover.py.
+    # How the process ended before this run took the unit over, and the takeover, see _takeover.py.
     "last_exit": None,
     "takeover": None,
     # state (in_doubt, sound, accepted), reasons, rows (the last good counts by table), checked_at.

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Row counts of before and after: what is missing, and whether ordinary work explains it."""
+"""Row counts of before and after: the missing rows, and whether ordinary work explains them."""
 
 from __future__ import annotations
 
