@@ -9,6 +9,8 @@ The logic of a takeover is in _takeover.py, that of a hold in _hold.py. Here is 
 
 from __future__ import annotations
 
+import contextlib
+import os
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
@@ -20,6 +22,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _procfs,
     _takeover,
 )
+
+# Seconds since its start for which a process has hardly done anything yet.
+_YOUNG = 20.0
 
 
 def take_over(
@@ -42,11 +47,11 @@ def take_over(
     try:
         properties = _procfs.unit_properties(unit, _takeover.PROPERTIES, run=command)
         phase = _takeover.phase(properties)
-        due = (_takeover.PENDING, _takeover.STARTING, _takeover.UP) if reason else (_takeover.PENDING,)
+        due = (_takeover.PENDING, _takeover.STARTING) if reason else (_takeover.PENDING,)
+        # A process that was started a moment ago must not get as far as the database, nor close it in order.
+        kill = bool(reason) and phase == _takeover.UP and _may_be_ended(properties, database=database)
         taken = None
-        if phase in due:
-            # A process that has a moment's start must not get as far as the database, nor close it in order.
-            kill = phase == _takeover.UP
+        if kill or phase in due:
             guard = _guard(unit=unit, state_dir=state_dir, database=database)
             taken = _takeover.take(unit, properties, seat=seat, kill=kill, guard=guard, run=command).as_dict()
     except (_procfs.ProcfsError, _takeover.TakeoverError) as error:
@@ -56,6 +61,28 @@ def take_over(
         exited = taken.pop("last_exit")
         note(_incident.note(state_dir=state_dir, run=run, takeover=taken, last_exit=exited), warn=warn)
     return taken
+
+
+def _may_be_ended(properties: Mapping[str, str], *, database: str) -> bool:
+    """Whether the main process of a unit may be killed on a database in doubt.
+
+    It must have been started a moment ago. One that has the database open although its file was deleted holds the only
+    copy of what was in it: the kernel frees that with the process.
+    """
+    if not _takeover.started_within(properties, seconds=_YOUNG):
+        return False
+    folder = f"/proc/{properties.get('ExecMainPID', '')}/fd"
+    lost = f"{os.path.realpath(database)} (deleted)"
+    try:
+        for name in os.listdir(folder):
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                if os.readlink(f"{folder}/{name}") == lost:
+                    return False
+    except FileNotFoundError:  # it has ended meanwhile
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _guard(*, unit: str, state_dir: str, database: str) -> _takeover.Guard:
