@@ -268,6 +268,19 @@ def _refuse_lost_database(service: Service) -> None:
         )
 
 
+def _refuse_only_copy(service: Service, look: _Look) -> None:
+    """Raise NodeProcessError if a process of the service holds the only copy of its database: its file was deleted."""
+    if not service.db_path:
+        return
+    path = os.path.realpath(os.path.join(service.app_dir, service.db_path))
+    for pid in look.pids:
+        if _procfs.holds_deleted(pid, path):
+            raise NodeProcessError(
+                f"The service is not stopped: process {pid} holds the only copy of its database {path}, whose file was "
+                f"deleted. Copy it from /proc/{pid}/fd and the -wal with it, then stop the service by hand"
+            )
+
+
 def _send(process: _procfs.Process, number: signal.Signals, *, proc_root: str) -> None:
     """Send a signal to exactly this process; nothing happens where it has ended, whoever has its pid now."""
     descriptor: Optional[int] = None
@@ -617,6 +630,8 @@ def ensure(
     launch: Optional[_Launch] = None
     if refused and state != "stopped" and changed:
         raise NodeProcessError(f"The service is not started. {refused}")
+    if changed and state != "started":
+        _refuse_only_copy(service, before)
     if changed and state == "stopped" and not check_mode:
         on_stop()
     if changed and state != "stopped":

@@ -324,6 +324,24 @@ def timespan(text: str) -> Optional[float]:
     return sum(float(number) * _TIME_UNITS[unit] for number, unit in parts)
 
 
+def holds_deleted(pid: int, path: str) -> bool:
+    """Whether a process has the file C(path) open although it was deleted: then it holds the only copy of it.
+
+    The kernel frees the file with the process. C(True), too, if the process may not be looked into.
+    """
+    folder, lost = f"/proc/{pid}/fd", f"{os.path.realpath(path)} (deleted)"
+    try:
+        for name in os.listdir(folder):
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                if os.readlink(f"{folder}/{name}") == lost:
+                    return True
+    except FileNotFoundError:  # it has ended meanwhile
+        return False
+    except OSError:
+        return True
+    return False
+
+
 def unit_properties(unit: str, names: Sequence[str], *, run: _command.Runner) -> Dict[str, str]:
     """Return properties of a systemd unit by one C(systemctl show).
 

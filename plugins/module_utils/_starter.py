@@ -9,8 +9,6 @@ The logic of a takeover is in _takeover.py, that of a hold in _hold.py. Here is 
 
 from __future__ import annotations
 
-import contextlib
-import os
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
@@ -64,25 +62,10 @@ def take_over(
 
 
 def _may_be_ended(properties: Mapping[str, str], *, database: str) -> bool:
-    """Whether the main process of a unit may be killed on a database in doubt.
-
-    It must have been started a moment ago. One that has the database open although its file was deleted holds the only
-    copy of what was in it: the kernel frees that with the process.
-    """
-    if not _takeover.started_within(properties, seconds=_YOUNG):
-        return False
-    folder = f"/proc/{properties.get('ExecMainPID', '')}/fd"
-    lost = f"{os.path.realpath(database)} (deleted)"
-    try:
-        for name in os.listdir(folder):
-            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-                if os.readlink(f"{folder}/{name}") == lost:
-                    return False
-    except FileNotFoundError:  # it has ended meanwhile
-        return True
-    except OSError:
-        return False
-    return True
+    """Whether the main process of a unit may be killed on a database in doubt: it was started a moment ago."""
+    pid = properties.get("ExecMainPID", "")
+    young = _takeover.started_within(properties, seconds=_YOUNG)
+    return young and not (pid.isdecimal() and _procfs.holds_deleted(int(pid), database))
 
 
 def _guard(*, unit: str, state_dir: str, database: str) -> _takeover.Guard:

@@ -492,6 +492,13 @@ rows_collapsed:
   returned: always
   type: bool
   version_added: 0.2.0
+only_copy:
+  description:
+    - Whether a process of the service has the database open although its file was deleted. A stop would destroy the
+      only copy.
+  returned: always
+  type: bool
+  version_added: 0.2.0
 hold:
   description:
     - The hold that is in force now, as M(itsm_nexus.runbook.service_hold) returns it. V(null) if there is none.
@@ -531,6 +538,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _lease,
     _numbers,
     _plain,
+    _procfs,
     _sqlite_backup,
     _starter,
     _triage,
@@ -567,6 +575,13 @@ def _known(params: dict) -> dict:
     where = {name: params[name] for name in ("manager", "unit", "state_dir")}
     rows = functools.partial(_last_good, params["state_dir"])
     return {"record": record, "held": _starter.held(**where), "last_good": rows}
+
+
+def _holds_only_copy(facts: dict) -> bool:
+    """Whether a process of the service holds the only copy of its database, whose file was deleted."""
+    path = (facts.get("database") or {}).get("path") or ""
+    processes = (facts.get("process") or {}).get("processes") or []
+    return bool(path) and any(_procfs.holds_deleted(item["pid"], path) for item in processes)
 
 
 def _last_good(state_dir: str, path: str) -> dict:
@@ -663,7 +678,7 @@ def main() -> None:
                 **known,
                 **{name: params[name] for name in params if name not in (*SERVICE, "run")},
             )
-            result.update(hold=known["held"], data_evidence=None)
+            result.update(hold=known["held"], data_evidence=None, only_copy=_holds_only_copy(result["facts"]))
             if params["run"] and params["incident"] and not module.check_mode:
                 _guard(module, result, known)
             result["data"] = (_incident.current(params["state_dir"]) or {}).get("data")

@@ -733,3 +733,20 @@ def test_nothing_is_started_on_a_database_that_only_its_wal_remembers(tmp_path, 
     for state in ("started", "restarted"):
         with pytest.raises(_node_process.NodeProcessError, match="not started"):
             _node_process.ensure(service, state=state)
+
+
+@pytest.mark.parametrize("state", ["stopped", "restarted"])
+def test_a_process_that_holds_the_only_copy_of_the_database_is_not_ended(service, state):
+    holder = dataclasses.replace(service, command=["tail", "-f", "itsm.db"], ports=[], db_path="itsm.db")
+    database = Path(service.app_dir) / "itsm.db"
+    database.write_bytes(b"every row")
+    (pid,) = ensure(holder, "started")["pids_after"]
+    deadline = time.monotonic() + 10
+    while str(database) not in [os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir()]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    database.unlink()
+    with pytest.raises(_node_process.NodeProcessError, match=f"process {pid} holds the only copy"):
+        ensure(holder, state)
+    assert alive(pid)
+    os.kill(pid, signal.SIGKILL)
