@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -14,7 +15,6 @@ import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -90,48 +90,43 @@ def test_a_file_that_a_journal_names_is_not_removed(app):
     assert not precious.exists()
 
 
-class Thief(threading.Thread):
-    """Puts a folder with a link in the place of each folder that is made in C(app), as its owner may."""
-
-    def __init__(self, app: Path, link: str, target: Path) -> None:
-        super().__init__(daemon=True)
-        self.app, self.link, self.target = app, link, target
-        self.stolen = 0
-        self.over = threading.Event()
-
-    def run(self) -> None:
-        while not self.over.is_set():
-            for folder in self.app.glob(".itsm-nexus-partial-*"):
-                try:
-                    os.rename(folder, self.app / f"stolen-{self.stolen}")
-                    os.mkdir(folder)
-                    os.symlink(self.target, folder / self.link)
-                    for path in (folder, folder / self.link):
-                        os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid, follow_symlinks=False)
-                    self.stolen += 1
-                    time.sleep(0.2)
-                except OSError:
-                    continue
-
-
-def test_a_backup_makes_no_file_where_its_owner_may_not(app):
+@pytest.mark.parametrize("moment", ["made", "opened"])
+def test_a_backup_makes_no_file_where_its_owner_may_not(app, monkeypatch, moment):
     crashed(str(app / "itsm.db"))
     give_to_user(app)
     precious = app.parent / "cron.d"
     precious.mkdir()
-    thief = Thief(app, "database", precious / "planted")
-    thief.start()
-    try:
-        for _ in range(20):
-            try:
-                _sqlite_backup.backup(path=str(app / "itsm.db"), dest_dir=str(app))
-            except _sqlite_files.SqliteError:
-                if thief.stolen > 2:
-                    break
-    finally:
-        thief.over.set()
-        thief.join()
-    assert thief.stolen
+
+    def exchange():
+        (folder,) = app.glob(".itsm-nexus-partial-*")
+        os.rename(folder, app / "stolen")
+        os.mkdir(folder)
+        os.symlink(precious / "planted", folder / "database")
+        for path in (folder, folder / "database"):
+            os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid, follow_symlinks=False)
+
+    # The owner of the folder exchanges it at exactly this moment: a racing thread would do so in few of many tries.
+    if moment == "made":
+        make = tempfile.mkdtemp
+
+        def make_and_exchange(*arguments, **named):
+            made = make(*arguments, **named)
+            if named["prefix"] == _sqlite_backup._PARTIAL:
+                exchange()
+            return made
+
+        monkeypatch.setattr(_sqlite_backup.tempfile, "mkdtemp", make_and_exchange)
+    else:
+        copy = _sqlite_backup._copy_pages
+
+        def exchange_and_copy(*arguments, **named):
+            exchange()
+            copy(*arguments, **named)
+
+        monkeypatch.setattr(_sqlite_backup, "_copy_pages", exchange_and_copy)
+    with contextlib.suppress(_sqlite_files.SqliteError):
+        _sqlite_backup.backup(path=str(app / "itsm.db"), dest_dir=str(app))
+    assert (app / "stolen").exists()
     assert list(precious.iterdir()) == []
 
 
