@@ -94,7 +94,7 @@ def _users(
                 value = row[0] if row else None
                 emit({"event": "answer", "users": value if isinstance(value, int) else None})
 
-            messages = _sqlite_view.in_child(work, deadline=deadline, read_only=way.read_only)
+            messages = _sqlite_view.in_child(work, deadline=deadline, read_only=way.read_only, rights=way.rights)
     except _sqlite_files.SqliteError as error:
         return None, str(error)
     end = messages[-1]

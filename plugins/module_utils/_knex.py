@@ -148,9 +148,9 @@ def _emit_tables(connection: sqlite3.Connection, emit: _sqlite_view.Emit) -> Non
             emit({"event": "applied", "names": [row[0] for row in applied], "batch": max(batches, default=None)})
 
 
-def _look_at_files(db_path: str) -> Tuple[_sqlite_files.Look, _sqlite_holders.Holders]:
+def _look_at_files(db_path: str, *, user: Optional[str] = None) -> Tuple[_sqlite_files.Look, _sqlite_holders.Holders]:
     try:
-        found, holders = _sqlite_holders.survey(db_path)
+        found, holders = _sqlite_holders.survey(db_path, user=user)
     except _sqlite_files.SqliteError as error:
         raise KnexError(f"db_path: {error}") from error
     if not found.openable:
@@ -159,13 +159,13 @@ def _look_at_files(db_path: str) -> Tuple[_sqlite_files.Look, _sqlite_holders.Ho
     return found, holders
 
 
-def read_tables(db_path: str) -> Tables:
+def read_tables(db_path: str, *, user: Optional[str] = None) -> Tables:
     """Return what knex's tables in the database C(db_path) hold, without leaving a trace beside it.
 
     Raises KnexError where there is no database there, or it cannot be read.
     """
     for attempt in range(_READ_ATTEMPTS):
-        found, holders = _look_at_files(db_path)
+        found, holders = _look_at_files(db_path, user=user)
         deadline = time.monotonic() + _READ_SECONDS
         try:
             with _sqlite_view.way_in(found, holders, busy_timeout=_BUSY_SECONDS, deadline=deadline) as way:
@@ -313,7 +313,7 @@ class Migrator:
 
     def look(self) -> Status:
         """Return which migrations are completed and pending. The database is not opened for it."""
-        tables = read_tables(self.db_path)
+        tables = read_tables(self.db_path, user=self.account.pw_name)
         completed, pending = self._list(tables)
         return Status(completed=completed, pending=pending, batch=tables.batch, locked=tables.locked)
 
@@ -329,7 +329,7 @@ class Migrator:
                 "one that was killed",
                 locked=True,
             )
-        _found, holders = _look_at_files(self.db_path)
+        _found, holders = _look_at_files(self.db_path, user=self.account.pw_name)
         if holders.found:
             raise KnexError(f"Cannot migrate {self.db_path}: it is in use by {holders.named()}")
 
@@ -372,7 +372,7 @@ class Migrator:
             raise KnexError(
                 f"Cannot release the migration lock of {self.db_path}: knex is running as {who}", locked=True
             )
-        _found, holders = _look_at_files(self.db_path)
+        _found, holders = _look_at_files(self.db_path, user=self.account.pw_name)
         if holders.found:
             raise KnexError(
                 f"Cannot release the migration lock of {self.db_path}: it is in use by {holders.named()}", locked=True

@@ -211,7 +211,10 @@ class _Preflight:
     def _is_theirs(self, folder: str) -> bool:
         """Whether the service's user could exchange a folder, or one above it, under root's hands."""
         uid = self.account.pw_uid if self.account is not None else 0
-        rights = _untrusted.rights_in(folder, otherwise=(uid, 0))
+        try:
+            rights = _untrusted.rights_on(folder)
+        except PermissionError:  # several accounts could, and this one may be among them
+            return True
         return rights is not None and rights[0] == uid
 
     def check_environment_file(self) -> None:
@@ -370,7 +373,7 @@ class _Preflight:
         if account is None or os.geteuid() != 0:
             return True
         places = [place for place in (path, os.path.dirname(os.path.realpath(path))) if os.path.exists(place)]
-        with _untrusted.rights_of(account.pw_uid, account.pw_gid):
+        with _untrusted.acting((account.pw_uid, account.pw_gid)):
             return not places or any(os.access(place, os.W_OK, effective_ids=True) for place in places)
 
     def running_environment(self) -> Mapping[str, str]:

@@ -105,7 +105,7 @@ class _Judge:
             self._uid = pwd.getpwnam(service.user).pw_uid if service.user else os.geteuid()
         except _node_process.NodeProcessError as error:
             raise ProcessStopError(str(error)) from error
-        self._blocking = _blocking(db_path, proc_root=proc_root) if db_path else None
+        self._blocking = _blocking(db_path, user=service.user, proc_root=proc_root) if db_path else None
 
     def _is_the_service(self, process: _procfs.Process) -> bool:
         """Whether it is the service as its manager runs it, and not one beside it."""
@@ -169,10 +169,10 @@ def _listening(port: int, *, proc_root: str) -> Set[int]:
         raise ProcessStopError(str(error)) from error
 
 
-def _blocking(db_path: str, *, proc_root: str) -> Set[int]:
+def _blocking(db_path: str, *, user: str, proc_root: str) -> Set[int]:
     """Return who keeps others from writing to the database."""
     try:
-        _found, holders = _sqlite_holders.survey(db_path, proc_root=proc_root)
+        _found, holders = _sqlite_holders.survey(db_path, user=user, proc_root=proc_root)
     except _sqlite_files.SqliteError as error:
         raise ProcessStopError(f"db_path: {error}") from error
     return {holder.pid for holder in holders.found if holder.role in _sqlite_holders.BLOCKING}
@@ -183,12 +183,12 @@ def _told(process: _procfs.Process) -> Dict[str, Any]:
 
 
 def _remaining(
-    ports: Sequence[int], db_path: Optional[str], *, ended: Set[int], proc_root: str
+    ports: Sequence[int], db_path: Optional[str], *, user: str, ended: Set[int], proc_root: str
 ) -> List[Dict[str, Any]]:
     """Return who is in the way now, C(ended) apart: somebody may have started again, or come in their place."""
     pairs = {(port, pid) for port in ports for pid in _listening(port, proc_root=proc_root)}
     if db_path:
-        pairs |= {(0, pid) for pid in _blocking(db_path, proc_root=proc_root)}
+        pairs |= {(0, pid) for pid in _blocking(db_path, user=user, proc_root=proc_root)}
     found = []
     for port, pid in sorted(pairs):
         process = _procfs.read_process(pid, proc_root=proc_root)
@@ -244,7 +244,11 @@ def stop(
         "left": left,
         "gone": gone,
         "remaining": _remaining(
-            [wanted.port for wanted in processes if wanted.port], db_path, ended=set(told), proc_root=proc_root
+            [wanted.port for wanted in processes if wanted.port],
+            db_path,
+            user=service.user,
+            ended=set(told),
+            proc_root=proc_root,
         ),
         "duration": round(time.monotonic() - begun, 3),
         "diff": {"before": "".join(lines), "after": ""},

@@ -23,7 +23,7 @@ import stat
 import tempfile
 import threading
 import time
-from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _clock,
@@ -59,24 +59,69 @@ def backup(
     timeout: float = 600.0,
     room_only: bool = False,
     check_mode: bool = False,
-    rights: Union[_untrusted.Rights, str] = "of the folder",
+    user: Optional[str] = None,
     proc_root: str = "/proc",
 ) -> Dict[str, Any]:
-    """Copy the database C(path) and return the result of the module C(sqlite_backup).
+    """Copy a database and return the result of the module sqlite_backup.
 
-    C(dest) is the whole file name; otherwise the name is C(prefix) and the present instant, in C(dest_dir). C(rights):
-    those to write with, see L(_untrusted). C(room_only): only look whether there is room.
-    Raises SqliteError where no good copy could be made; then there is none under that name.
+    C(dest) is the whole file name; otherwise the name is C(prefix) and the present instant, in C(dest_dir). In folders
+    that others than root may change, all is read and written with the rights of the user, see _sqlite_files.look.
+    C(room_only): only look whether there is room. Raises SqliteError if no good copy could be made; then there is none
+    under that name.
     """
     started = time.monotonic()
     folder, prefix, name = _names(path=path, dest=dest, dest_dir=dest_dir, prefix=prefix, evidence=evidence, keep=keep)
     if timeout <= 0 or busy_timeout < 0:
         raise SqliteError(f"timeout must be above 0 and busy_timeout not below, not {timeout} and {busy_timeout}")
+    try:
+        rights = _untrusted.rights_on(folder, user=_sqlite_files.rights_on(path, user))
+    except OSError as error:
+        raise SqliteError(f"Cannot write to {printable(folder)}: {error.strerror}") from error
+    with _untrusted.acting(rights):
+        return _backup(
+            path=path,
+            target=f"{folder}/{name}",
+            prefix=prefix,
+            exact=dest is not None,
+            evidence=evidence,
+            keep=keep,
+            busy_timeout=busy_timeout,
+            timeout=timeout,
+            room_only=room_only,
+            check_mode=check_mode,
+            user=user,
+            rights=rights,
+            started=started,
+            proc_root=proc_root,
+        )
+
+
+def _backup(
+    *,
+    path: str,
+    target: str,
+    prefix: str,
+    exact: bool,
+    evidence: bool,
+    keep: int,
+    busy_timeout: float,
+    timeout: float,
+    room_only: bool,
+    check_mode: bool,
+    user: Optional[str],
+    rights: _untrusted.Rights,
+    started: float,
+    proc_root: str,
+) -> Dict[str, Any]:
+    """Make the copy; this process acts with the rights that the folder takes. Raises SqliteError."""
+    folder = os.path.dirname(target)
+    if exact and os.path.lexists(target):
+        raise SqliteError(f"dest {printable(target)} is there already: a backup never replaces another file")
     if evidence:
-        found, holders = _sqlite_holders.survey(path, proc_root=proc_root)
+        found, holders = _sqlite_holders.survey(path, user=user, proc_root=proc_root)
         _may_copy_bytes(found, holders)
     else:
-        found, holders = _survey(path, proc_root=proc_root)
+        found, holders = _survey(path, user=user, proc_root=proc_root)
     result: Dict[str, Any] = {
         "changed": True,
         "backup_file": None,
@@ -88,7 +133,6 @@ def backup(
         "files": [],
         "removed": [],
     }
-    target = f"{folder}/{name}"
     result["room_needed"] = _room(found, folder)
     if room_only:
         return {**result, "changed": False, "diff": {}, "duration": round(time.monotonic() - started, 3)}
@@ -97,17 +141,14 @@ def backup(
         result["removed"] = [printable(old) for old in _surplus(folder, prefix, keep=keep)] if keep else []
     else:
         try:
-            rights = _rights(found, folder) if isinstance(rights, str) else rights
-            with _untrusted.acting(rights):
-                is_new = not os.path.isdir(folder)
-                _files.private_folder(folder)
-                if is_new:
-                    _files.fsync_folder(os.path.dirname(folder))
-            with _partial(folder, rights=rights) as partial:
+            is_new = not os.path.isdir(folder)
+            _files.private_folder(folder)
+            if is_new:
+                _files.fsync_folder(os.path.dirname(folder))
+            with _partial(folder) as partial:
                 if evidence:
-                    result["files"] = _copy_bytes(found, f"{partial}/evidence", rights=rights, proc_root=proc_root)
-                    with _untrusted.acting(rights):
-                        target = _publish(f"{partial}/evidence", target, exact=False)
+                    result["files"] = _copy_bytes(found, f"{partial}/evidence", proc_root=proc_root)
+                    target = _publish(f"{partial}/evidence", target, exact=False)
                     result["evidence_dir"] = printable(target)
                     for entry in result["files"]:
                         entry["path"] = f"{printable(target)}/{entry['path']}"
@@ -118,16 +159,15 @@ def backup(
                         f"{partial}/database",
                         busy_timeout=busy_timeout,
                         deadline=started + timeout,
+                        user=user,
                         rights=rights,
                         proc_root=proc_root,
                     )
                     result.update(made)
-                    with _untrusted.acting(rights):
-                        target = _publish(f"{partial}/database", target, exact=dest is not None)
+                    target = _publish(f"{partial}/database", target, exact=exact)
                     result["backup_file"] = printable(target)
             if keep:
-                with _untrusted.acting(rights):
-                    result["removed"] = _prune(folder, prefix, keep=keep, new=target)
+                result["removed"] = _prune(folder, prefix, keep=keep, new=target)
         except OSError as error:
             raise SqliteError(
                 f"Cannot copy {printable(found.path)} to {printable(target)}: {error.strerror or error}"
@@ -162,8 +202,8 @@ def _names(
     if given is None or not os.path.isabs(given) or "\0" in given:
         raise SqliteError(f"{'dest' if dest else 'dest_dir'} must be an absolute path, not {given!r}")
     if dest is not None:
-        if dest.endswith("/") or os.path.lexists(dest):
-            raise SqliteError(f"dest {printable(dest)} is there already: a backup never replaces another file")
+        if dest.endswith("/"):
+            raise SqliteError(f"dest must be the path of a file, not {printable(dest)!r}")
         return os.path.dirname(dest), "", os.path.basename(dest)
     if prefix is None:
         prefix = os.path.basename(path) + (".evidence_" if evidence else ".backup_")
@@ -193,7 +233,7 @@ def _may_copy_bytes(found: Look, holders: _sqlite_holders.Holders) -> None:
         raise SqliteError(f"There are no files of {shown} to copy")
     for facts in found.files.values():
         if not facts.regular:
-            raise SqliteError(f"Cannot copy {printable(facts.path)}: it is {_sqlite_files.kind_of(facts.path)}")
+            raise SqliteError(f"Cannot copy {printable(facts.path)}: it is {_sqlite_files.kind_of(facts)}")
 
 
 def _room(found: Look, folder: str) -> int:
@@ -216,30 +256,17 @@ def _room(found: Look, folder: str) -> int:
     return needed + _MARGIN
 
 
-def _rights(found: Look, folder: str) -> _untrusted.Rights:
-    """Return with whose rights to write to C(folder).
-
-    Where its owner may move what lies in it, root would make files, and give them away, wherever that one likes.
-    """
-    there = folder
-    while not os.path.isdir(there):
-        there = os.path.dirname(there)
-    return _untrusted.rights_in(there, otherwise=_sqlite_view.writer_of(found))
-
-
 @contextlib.contextmanager
-def _partial(folder: str, *, rights: _untrusted.Rights = None) -> Iterator[str]:
+def _partial(folder: str) -> Iterator[str]:
     """Make a private folder inside C(folder) to build a copy in; take away those that killed runs left."""
-    with _untrusted.acting(rights):
-        _clear(folder)
-        made = tempfile.mkdtemp(prefix=_PARTIAL, dir=folder)
-        descriptor = os.open(made, os.O_RDONLY | os.O_DIRECTORY)
+    _clear(folder)
+    made = tempfile.mkdtemp(prefix=_PARTIAL, dir=folder)
+    descriptor = os.open(made, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield made
     finally:
-        with _untrusted.acting(rights):
-            shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(made, ignore_errors=True)
         os.close(descriptor)
 
 
@@ -255,16 +282,16 @@ def _clear(folder: str) -> None:
                     os.close(descriptor)
 
 
-def _survey(path: str, *, proc_root: str) -> Tuple[Look, _sqlite_holders.Holders]:
+def _survey(path: str, *, user: Optional[str], proc_root: str) -> Tuple[Look, _sqlite_holders.Holders]:
     """Look at a database that may be backed up. Raises SqliteError where it may not."""
     for attempt in range(_ATTEMPTS):
-        found, holders = _sqlite_holders.survey(path, proc_root=proc_root)
+        found, holders = _sqlite_holders.survey(path, user=user, proc_root=proc_root)
         try:
             _may_back_up(found)
             break
         except SqliteError:
             # A service that started during the look makes its WAL seem damaged.
-            if attempt == _ATTEMPTS - 1 or _sqlite_files.stamps_of(found.path) == found.stamps:
+            if attempt == _ATTEMPTS - 1 or _sqlite_files.stamps_of(found.path, rights=found.rights) == found.stamps:
                 raise
     return found, holders
 
@@ -276,13 +303,14 @@ def _copy(
     *,
     busy_timeout: float,
     deadline: float,
+    user: Optional[str],
     rights: _untrusted.Rights,
     proc_root: str,
 ) -> Dict[str, Any]:
     """Make C(target), verify it, and return what is known of it. Raises OSError, SqliteError."""
     shown = printable(found.path)
     for _attempt in range(_ATTEMPTS):
-        with _untrusted.acting(rights), contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError):
             os.unlink(target)
         with _sqlite_view.way_in(found, holders, busy_timeout=busy_timeout, deadline=deadline) as way:
             messages = _sqlite_view.in_child(
@@ -294,7 +322,7 @@ def _copy(
         end = messages[-1]
         if "timeout" in end or (steady and not _sqlite_view.vanished(end.get("error", ""), found=found)):
             break
-        found, holders = _survey(found.given, proc_root=proc_root)
+        found, holders = _survey(found.given, user=user, proc_root=proc_root)
     else:
         raise SqliteError(
             f"Cannot back up {shown}: it was written to, or its service came and went, during every attempt"
@@ -302,8 +330,7 @@ def _copy(
     _expect_end(end, f"Cannot back up {shown}")
     counts = next(message["counts"] for message in messages if message["event"] == "counts")
     facts = found.files["database"]
-    with _untrusted.acting(rights):
-        _keep_secret(target, facts)
+    _keep_secret(target, facts)
     verified = verify(target, deadline=deadline, rights=rights)
     if verified["integrity"] != "ok":
         raise SqliteError(f"{shown} is not sound, so neither is its backup: {verified['integrity']}")
@@ -339,7 +366,7 @@ def _copy_pages(
         copy.execute("PRAGMA journal_mode=OFF")
         copy.execute("PRAGMA synchronous=OFF")  # flushed as a whole at the end
     if way.read_only:
-        _sqlite_view.give_up_writing()
+        _sqlite_view.give_up_writing(way.rights)
     connection = way.connect()
 
     def progress(_status: int, remaining: int, _total: int) -> None:
@@ -357,8 +384,6 @@ def verify(path: str, *, deadline: float, rights: _untrusted.Rights = None) -> D
     """Reopen a finished copy: whether it is sound, its rows, its size and its SHA-256. Raises SqliteError."""
 
     def work(emit: _sqlite_view.Emit) -> None:
-        if rights:
-            _sqlite_view.take_on(*rights)
         digest = hashlib.sha256()
 
         def read() -> None:
@@ -376,7 +401,7 @@ def verify(path: str, *, deadline: float, rights: _untrusted.Rights = None) -> D
         reader.join()
         emit({"event": "verified", "integrity": "; ".join(lines), "row_counts": counts, "sha256": digest.hexdigest()})
 
-    messages = _sqlite_view.in_child(work, deadline=deadline, read_only=not rights)
+    messages = _sqlite_view.in_child(work, deadline=deadline, rights=rights)
     _expect_end(messages[-1], f"Cannot verify the backup {printable(path)}")
     verified = messages[0]
     return {
@@ -416,12 +441,11 @@ def _publish(made: str, target: str, *, exact: bool) -> str:
     raise SqliteError(f"Cannot name the copy {printable(target)}: that is there already")
 
 
-def _copy_bytes(found: Look, made: str, *, rights: _untrusted.Rights, proc_root: str) -> List[Dict[str, Any]]:
+def _copy_bytes(found: Look, made: str, *, proc_root: str) -> List[Dict[str, Any]]:
     """Copy the files as they are into the new folder C(made). Raises OSError, SqliteError."""
-    with _untrusted.acting(rights):
-        files = _copy_each(found, made)
+    files = _copy_each(found, made)
     holders = _sqlite_holders.find_holders(found, proc_root=proc_root)
-    if _sqlite_files.stamps_of(found.path) != found.stamps or holders.found:
+    if _sqlite_files.stamps_of(found.path, rights=found.rights) != found.stamps or holders.found:
         raise SqliteError(
             f"The files of {printable(found.path)} were opened or written to while they were copied: "
             "stop what uses them first"

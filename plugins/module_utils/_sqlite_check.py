@@ -50,11 +50,13 @@ def check(
     busy_timeout: float = 5.0,
     baseline: Optional[Mapping[str, int]] = None,
     owner: Optional[str] = None,
+    user: Optional[str] = None,
     proc_root: str = "/proc",
 ) -> Dict[str, Any]:
     """Check the database C(path) within C(time_budget) seconds and return the result of the module C(sqlite_check).
 
-    What is wrong with the database is in the result. Raises SqliteError for parameters that make no sense.
+    SQLite reads with the rights of C(user), by default of C(owner), see _sqlite_files.look. What is wrong with the
+    database is in the result. Raises SqliteError for parameters that make no sense.
     """
     for name in checks:
         if name not in CHECKS:
@@ -62,7 +64,7 @@ def check(
     for parameter, value in (("time_budget", time_budget), ("busy_timeout", busy_timeout)):
         if not 0 < value <= 86400:
             raise SqliteError(f"{parameter} must be above 0 and at most 86400 seconds, not {value}")
-    user = _user(owner)
+    writer = _user(owner)
     started = time.monotonic()
     deadline = started + time_budget
     result: Dict[str, Any] = {}
@@ -74,7 +76,8 @@ def check(
             deadline=deadline,
             busy_timeout=min(busy_timeout, time_budget),
             baseline=baseline or {},
-            user=user,
+            writer=writer,
+            user=user or owner,
             proc_root=proc_root,
         )
         if steady or time.monotonic() > deadline:
@@ -122,10 +125,11 @@ def _attempt(
     deadline: float,
     busy_timeout: float,
     baseline: Mapping[str, int],
-    user: Optional[_User],
+    writer: Optional[_User],
+    user: Optional[str],
     proc_root: str,
 ) -> Tuple[Dict[str, Any], bool]:
-    found, holders = _sqlite_holders.survey(path, deadline=deadline, proc_root=proc_root)
+    found, holders = _sqlite_holders.survey(path, user=user, deadline=deadline, proc_root=proc_root)
     done = _Examination()
     asked = [name for name in CHECKS if name in checks]
     if found.openable:
@@ -149,8 +153,8 @@ def _attempt(
         problems.append(Problem("changing", message))
         done = _Examination(steady=False)
         done.checks = dict.fromkeys([*asked, "row_counts"], "skipped: written to meanwhile")
-    if user is not None:
-        problems += _ownership(found, user)
+    if writer is not None:
+        problems += _ownership(found, writer)
     losses = [problem.message for problem in problems if problem.loss]
     sound = not any(problem.level == "error" for problem in problems)
     # A look that ended early says nothing of what it did not reach: half a WAL, no page read, no row counted.
@@ -263,7 +267,9 @@ def _check_tables(
                 emit(_run_check(connection, "integrity", table=tables[struct.unpack("=I", number)[0]]))
 
     try:
-        answers = _sqlite_view.in_children([work] * processes, deadline=deadline, read_only=way.read_only)
+        answers = _sqlite_view.in_children(
+            [work] * processes, deadline=deadline, read_only=way.read_only, rights=way.rights
+        )
     finally:
         os.close(turn)
     whole: _sqlite_view.Message = {"event": "check", "name": "integrity", "lines": []}
@@ -514,7 +520,7 @@ def _ownership(found: Look, user: _User) -> List[Problem]:
     """Return what keeps the service from writing, as after somebody ran it as root by mistake."""
     looked_at = dict(found.files)
     with contextlib.suppress(OSError):
-        folder = _sqlite_files.facts_of(os.path.dirname(found.path))
+        folder = _sqlite_files.facts_of(os.path.dirname(found.path), rights=found.rights)
         if folder is not None:
             looked_at["folder"] = folder
     return [

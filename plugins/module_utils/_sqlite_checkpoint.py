@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _files,
@@ -32,6 +32,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files i
 def checkpoint(
     *,
     path: str,
+    user: Optional[str] = None,
     busy_timeout: float = 5.0,
     time_budget: float = 120.0,
     check_mode: bool = False,
@@ -39,11 +40,12 @@ def checkpoint(
 ) -> Dict[str, Any]:
     """Bring everything that the WAL of C(path) holds into the database, and return the result of C(sqlite_wal).
 
+    SQLite works with the rights of the user, see _sqlite_files.look.
     Refuses, with SqliteError, while anybody has the database open, and where it is not sound: then what lies in the WAL
     may be all there is. Row counts before and after are compared.
     """
     started = time.monotonic()
-    before = _check(path, time_budget=time_budget, busy_timeout=busy_timeout, proc_root=proc_root)
+    before = _check(path, user=user, time_budget=time_budget, busy_timeout=busy_timeout, proc_root=proc_root)
     shown = before["database"]["real_path"]
     _refuse(before, shown=shown)
     wal = before["wal"]
@@ -62,14 +64,17 @@ def checkpoint(
         "wal_size_after": wal["size"],
     }
     if needed and not check_mode:
-        real = os.path.realpath(path)
-        there = [name for name in (f"{real}-wal", f"{real}-shm") if os.path.lexists(name)]
-        _room(real, wal=wal, size=before["database"]["size"])
-        _run(real, busy_timeout=busy_timeout, deadline=started + time_budget)
-        after = _check(path, time_budget=time_budget, busy_timeout=busy_timeout, proc_root=proc_root)
+        rights = _sqlite_files.rights_on(path, user)
+        with _untrusted.acting(rights):
+            real = os.path.realpath(path)
+            there = [name for name in (f"{real}-wal", f"{real}-shm") if os.path.lexists(name)]
+            _room(real, wal=wal, size=before["database"]["size"])
+        _run(real, rights=rights, busy_timeout=busy_timeout, deadline=started + time_budget)
+        after = _check(path, user=user, time_budget=time_budget, busy_timeout=busy_timeout, proc_root=proc_root)
         _prove(before, after, shown=shown)
         result["checkpointed"] = True
-        result["removed"] = [printable(name) for name in there if not os.path.lexists(name)]
+        with _untrusted.acting(rights):
+            result["removed"] = [printable(name) for name in there if not os.path.lexists(name)]
         result["wal_size_after"] = after["wal"]["size"]
     elif needed:
         result["wal_size_after"] = 0
@@ -81,9 +86,16 @@ def checkpoint(
     return result
 
 
-def _check(path: str, *, time_budget: float, busy_timeout: float, proc_root: str) -> Dict[str, Any]:
+def _check(
+    path: str, *, user: Optional[str], time_budget: float, busy_timeout: float, proc_root: str
+) -> Dict[str, Any]:
     return _sqlite_check.check(
-        path=path, checks=["quick"], time_budget=time_budget, busy_timeout=busy_timeout, proc_root=proc_root
+        path=path,
+        checks=["quick"],
+        user=user,
+        time_budget=time_budget,
+        busy_timeout=busy_timeout,
+        proc_root=proc_root,
     )
 
 
@@ -114,20 +126,10 @@ def _room(real: str, *, wal: Dict[str, Any], size: int) -> None:
         )
 
 
-def _take_on_the_writer(real: str) -> None:
-    """Give up root where the files are all one user's, in a folder where this user may put links in their place."""
-    found = [os.lstat(name) for name in (real, f"{real}-wal", f"{real}-shm") if os.path.lexists(name)]
-    owner = (found[0].st_uid, found[0].st_gid)
-    alone = len({status.st_uid for status in found}) == 1
-    if alone and _untrusted.rights_in(os.path.dirname(real), otherwise=owner):
-        _sqlite_view.take_on(*owner)
-
-
-def _run(real: str, *, busy_timeout: float, deadline: float) -> None:
+def _run(real: str, *, rights: _untrusted.Rights, busy_timeout: float, deadline: float) -> None:
     shown = printable(real)
 
     def work(emit: _sqlite_view.Emit) -> None:
-        _take_on_the_writer(real)
         uri = _sqlite_view.uri_of(real, "mode=rw")
         connection = sqlite3.connect(uri, uri=True, timeout=busy_timeout, isolation_level=None)
         # Exclusive before the first look: SQLite itself then proves that nobody else is in it, and keeps everybody out.
@@ -142,7 +144,7 @@ def _run(real: str, *, busy_timeout: float, deadline: float) -> None:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
             connection.close()
 
-    messages: List[Dict[str, Any]] = _sqlite_view.in_child(work, deadline=deadline, read_only=False)
+    messages: List[Dict[str, Any]] = _sqlite_view.in_child(work, deadline=deadline, read_only=False, rights=rights)
     end = messages[-1]
     if end.get("timeout"):
         raise SqliteError(f"The checkpoint of {shown} did not end in time; the WAL is kept, run it again")
@@ -154,7 +156,8 @@ def _run(real: str, *, busy_timeout: float, deadline: float) -> None:
             f"The checkpoint of {shown} was held up: busy={busy}, {copied} of {frames} frames copied; the WAL is kept"
         )
     try:
-        _files.fsync_folder(os.path.dirname(real))
+        with _untrusted.acting(rights):
+            _files.fsync_folder(os.path.dirname(real))
     except OSError as error:
         raise SqliteError(f"Cannot flush the folder of {shown} to disk: {error.strerror}") from error
 

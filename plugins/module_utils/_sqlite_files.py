@@ -62,6 +62,7 @@ class FileFacts:
     gid: int
     mode: int
     regular: bool
+    rights: _untrusted.Rights = None  # with whose rights it is opened
 
     @property
     def stamp(self) -> Tuple[int, int, int, int]:
@@ -106,6 +107,7 @@ class Look:
     acknowledged: Optional[int] = None
     hot_journal: bool = False
     problems: List[Problem] = dataclasses.field(default_factory=list)
+    rights: _untrusted.Rights = None  # with whose rights it is worked on
 
     @property
     def openable(self) -> bool:
@@ -165,8 +167,13 @@ def has_wal_reset_bug(version: int) -> bool:
     return 3007000 <= version <= 3051002 and not backported
 
 
-def open_regular(path: str) -> int:
-    """Open a regular file for reading, following no link, waiting for nothing. Raises OSError."""
+def open_regular(path: str, *, rights: _untrusted.Rights) -> int:
+    """Open a regular file for reading with the given rights, following no link, waiting for nothing. Raises OSError."""
+    with _untrusted.acting(rights):
+        return _open_regular(path)
+
+
+def _open_regular(path: str) -> int:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -175,8 +182,8 @@ def open_regular(path: str) -> int:
 
 
 def open_found(facts: FileFacts) -> int:
-    """Open a file that was looked at, see M(open_regular), and no other that has its name by now. Raises OSError."""
-    descriptor = open_regular(facts.path)
+    """Open a file that was looked at, see open_regular, and no other that has its name by now. Raises OSError."""
+    descriptor = _open_named(facts)
     status = os.fstat(descriptor)
     if (status.st_dev, status.st_ino) != (facts.device, facts.inode):
         os.close(descriptor)
@@ -184,10 +191,29 @@ def open_found(facts: FileFacts) -> int:
     return descriptor
 
 
-def facts_of(path: str) -> Optional[FileFacts]:
-    """Return what C(lstat) says of C(path), C(None) where there is nothing. Raises OSError where we may not look."""
+def _open_named(facts: FileFacts) -> int:
+    """Open whatever regular file has the name of one that was looked at. Raises OSError.
+
+    A file that a command of root left in the service's folder is opened although the service's user may not read it.
+    """
     try:
-        found = os.lstat(path)
+        return open_regular(facts.path, rights=facts.rights)
+    except PermissionError:
+        if facts.rights is None or facts.uid != 0:
+            raise
+        with _untrusted.acting(None):
+            descriptor = _untrusted.open_file(facts.path, os.O_RDONLY | os.O_NOFOLLOW, lend=False)
+        if os.fstat(descriptor).st_uid != 0:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+
+def facts_of(path: str, *, rights: _untrusted.Rights) -> Optional[FileFacts]:
+    """Return what lstat says of a path, None if there is nothing. Raises OSError if the rights do not reach it."""
+    try:
+        with _untrusted.acting(rights):
+            found = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     return FileFacts(
@@ -200,18 +226,20 @@ def facts_of(path: str) -> Optional[FileFacts]:
         gid=found.st_gid,
         mode=stat.S_IMODE(found.st_mode),
         regular=stat.S_ISREG(found.st_mode),
+        rights=rights,
     )
 
 
-def stamps_of(path: str) -> Dict[str, Tuple[int, int, int, int]]:
-    """Return the present stamps of the files of the database C(path), see C(Look.stamps). Raises OSError."""
-    facts = {name: facts_of(path + suffix) for name, suffix in SUFFIXES.items() if name != "shm"}
+def stamps_of(path: str, *, rights: _untrusted.Rights) -> Dict[str, Tuple[int, int, int, int]]:
+    """Return the present stamps of the files of a database, see Look.stamps. Raises OSError."""
+    facts = {name: facts_of(path + suffix, rights=rights) for name, suffix in SUFFIXES.items() if name != "shm"}
     return {name: found.stamp for name, found in facts.items() if found is not None}
 
 
-def kind_of(path: str) -> str:
+def kind_of(facts: FileFacts) -> str:
     """Return in a word what a thing is that is not a regular file."""
-    mode = os.lstat(path).st_mode
+    with _untrusted.acting(facts.rights):
+        mode = os.lstat(facts.path).st_mode
     for test, word in (
         (stat.S_ISDIR, "a folder"),
         (stat.S_ISLNK, "a symbolic link"),
@@ -229,26 +257,42 @@ def free_bytes(folder: str) -> int:
     return room.f_bavail * room.f_frsize
 
 
-def look(path: str) -> Look:
-    """Look at the database C(path) (absolute) and the files beside it without SQLite; the WAL is left to M(read_wal).
+def rights_on(path: str, user: Optional[str]) -> _untrusted.Rights:
+    """Return with whose rights to work on a database: the user's, or as _untrusted.rights_on says without one.
 
-    What is wrong with them is in C(problems). Raises SqliteError for a path that names nothing that could be looked at,
-    or that somebody else has made lead to what is not theirs; FileNotFoundError where a file came or went between two
-    glances.
+    Raises SqliteError.
+    """
+    try:
+        return _untrusted.rights_on(path, user=_untrusted.account_rights(user))
+    except OSError as error:
+        raise SqliteError(f"Cannot work on {printable(path)}: {error.strerror}") from error
+
+
+def look(path: str, *, user: Optional[str] = None) -> Look:
+    """Look at a database (absolute path) and the files beside it without SQLite; the WAL is left to read_wal.
+
+    In a folder that others than root may change, all of this is done with the rights of the user, or, if none is given,
+    of whom the folder belongs to. What is wrong with the files is in the problems. Raises SqliteError for a path that
+    names nothing that could be looked at, or that somebody else has made lead to what is not theirs; FileNotFoundError
+    if a file came or went between two glances.
     """
     if not os.path.isabs(path) or "\0" in path:
         raise SqliteError(f"path must be an absolute path, not {printable(path)!r}")
+    rights = rights_on(path, user)
     try:
-        # SQLite follows links too, and keeps the WAL beside the file that the link leads to.
-        real = "/" + os.path.realpath(path).lstrip("/")
-        found = Look(given=path, path=real)
+        with _untrusted.acting(rights):
+            # SQLite follows links too, and keeps the WAL beside the file that the link leads to.
+            real = "/" + os.path.realpath(path).lstrip("/")
+        found = Look(given=path, path=real, rights=rights)
         for name, suffix in SUFFIXES.items():
-            facts = facts_of(real + suffix)
+            facts = facts_of(real + suffix, rights=rights)
             if facts is not None:
                 found.files[name] = facts
     except OSError as error:
-        found = Look(given=path, path=path)
+        found = Look(given=path, path=path, rights=rights)
         found.problems.append(Problem("unreadable", f"Cannot look at {printable(path)}: {error.strerror}"))
+        with contextlib.suppress(FileNotFoundError):
+            require_a_way(path, None)
         return found
     require_a_way(path, found.files.get("database"))
     _look_at_database(found)
@@ -263,7 +307,8 @@ def require_a_way(path: str, facts: Optional[FileFacts]) -> None:
     what is judged; FileNotFoundError where it leads elsewhere by now.
     """
     try:
-        status = _untrusted.look_up(path)
+        with _untrusted.acting(None):
+            status = _untrusted.look_up(path)
     except OSError as error:
         if facts is not None and not facts.regular:
             return  # nothing is done with that; a link to itself leads nowhere
@@ -284,7 +329,7 @@ def _look_at_database(found: Look) -> None:
             message += f", but a WAL of {beside} bytes is beside its place: keep it"
         found.problems.append(Problem("missing", message, loss=True))
     elif not facts.regular:
-        found.problems.append(Problem("not_a_file", f"{shown} is {kind_of(found.path)}, not a database file"))
+        found.problems.append(Problem("not_a_file", f"{shown} is {kind_of(facts)}, not a database file"))
     elif facts.size == 0 and beside:
         found.problems.append(
             Problem(
@@ -298,7 +343,7 @@ def _look_at_database(found: Look) -> None:
         found.problems.append(Problem("empty", f"{shown} has 0 bytes", loss=True))
     else:
         try:
-            data = _head(found.path, 100)
+            data = _head(facts, 100)
         except FileNotFoundError:
             raise
         except OSError as error:
@@ -321,13 +366,13 @@ def _look_at_side_files(found: Look) -> None:
         facts = found.files.get(name)
         if facts is not None and not facts.regular:
             found.problems.append(
-                Problem("not_a_file", f"{printable(facts.path)} is {kind_of(facts.path)}, not a file that SQLite made")
+                Problem("not_a_file", f"{printable(facts.path)} is {kind_of(facts)}, not a file that SQLite made")
             )
             found.header = None  # SQLite would follow it or stumble over it
             return
     if "journal" in found.files:
         with _reported(found):
-            found.hot_journal = _head(found.files["journal"].path, 8) == _JOURNAL_MAGIC
+            found.hot_journal = _head(found.files["journal"], 8) == _JOURNAL_MAGIC
 
 
 @contextlib.contextmanager
@@ -355,12 +400,12 @@ def read_wal(found: Look, *, live: bool, deadline: Optional[float] = None) -> No
     with _reported(found):
         if live:
             for _look in range(_LOOKS):
-                if _read_live(found, side.path, deadline=deadline):
+                if _read_live(found, side, deadline=deadline):
                     return
                 time.sleep(0.02)
             found.wal = _sqlite_wal.Wal(exists=True, size=side.size, complete=False)
         else:
-            found.wal = _wal_at(side.path, deadline=deadline)
+            found.wal = _wal_at(side, deadline=deadline)
             index = _index_of(found)
             if index is not None and index.salts == found.wal.salts:
                 found.backfilled = min(index.backfilled, found.wal.frames_committed)
@@ -372,14 +417,14 @@ def read_wal(found: Look, *, live: bool, deadline: Optional[float] = None) -> No
                     found.acknowledged = index.max_frame
 
 
-def _read_live(found: Look, path: str, *, deadline: Optional[float]) -> bool:
+def _read_live(found: Look, side: FileFacts, *, deadline: Optional[float]) -> bool:
     """Read database header and WAL; return whether both are of the same moment."""
     before = _index_of(found)
-    header = parse_header(_head(found.path, 100))
+    header = parse_header(_head(found.files["database"], 100))
     index = _index_of(found)
     if before is None or index is None or header is None:
         return False
-    wal = _wal_at(path, deadline=deadline, limit=index.max_frame)
+    wal = _wal_at(side, deadline=deadline, limit=index.max_frame)
     after = _index_of(found)
     if after is None or not before.salts == index.salts == after.salts:
         return False  # started over, or another file, meanwhile
@@ -390,8 +435,8 @@ def _read_live(found: Look, path: str, *, deadline: Optional[float]) -> bool:
     return True
 
 
-def _wal_at(path: str, *, deadline: Optional[float], limit: Optional[int] = None) -> _sqlite_wal.Wal:
-    descriptor = open_regular(path)
+def _wal_at(facts: FileFacts, *, deadline: Optional[float], limit: Optional[int] = None) -> _sqlite_wal.Wal:
+    descriptor = _open_named(facts)
     try:
         return _sqlite_wal.read_wal(descriptor, deadline=deadline, limit=limit)
     finally:
@@ -402,12 +447,12 @@ def _index_of(found: Look) -> Optional[_sqlite_wal.WalIndex]:
     facts = found.files.get("shm")
     if facts is None or not facts.regular:
         return None
-    index = _sqlite_wal.parse_index(_head(facts.path, 136))
+    index = _sqlite_wal.parse_index(_head(facts, 136))
     return index if index is not None and index.initialised else None
 
 
-def _head(path: str, length: int) -> bytes:
-    descriptor = open_regular(path)
+def _head(facts: FileFacts, length: int) -> bytes:
+    descriptor = _open_named(facts)
     try:
         return os.pread(descriptor, length, 0)
     finally:

@@ -17,7 +17,7 @@ import os
 import struct
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _procfs, _sqlite_files
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _procfs, _sqlite_files, _untrusted
 
 _LOOKS = 5
 _PENDING = 1 << 30
@@ -62,12 +62,15 @@ class Holders:
 
 
 def survey(
-    path: str, *, deadline: Optional[float] = None, proc_root: str = "/proc"
+    path: str, *, user: Optional[str] = None, deadline: Optional[float] = None, proc_root: str = "/proc"
 ) -> Tuple[_sqlite_files.Look, Holders]:
-    """Look at a database, at who is in it, and at its WAL. Raises SqliteError."""
+    """Look at a database with the rights of a user, see _sqlite_files.look, at who is in it, and at its WAL.
+
+    Raises SqliteError.
+    """
     for _look in range(_LOOKS):
         with contextlib.suppress(FileNotFoundError):
-            found = _sqlite_files.look(path)
+            found = _sqlite_files.look(path, user=user)
             holders = find_holders(found, proc_root=proc_root)
             _sqlite_files.read_wal(found, live=holders.of_index, deadline=deadline)
             return found, holders
@@ -78,6 +81,11 @@ def survey(
 
 def find_holders(found: _sqlite_files.Look, *, proc_root: str = "/proc") -> Holders:
     """Return who has the files of a database open, this process left out."""
+    with _untrusted.acting(None):  # only root can look into the processes of others
+        return _find_holders(found, proc_root=proc_root)
+
+
+def _find_holders(found: _sqlite_files.Look, *, proc_root: str) -> Holders:
     files = found.files
     wal_mode = "shm" in files or (found.header is not None and found.header.wal_mode)
     by_identity = {(facts.device, facts.inode): name for name, facts in files.items()}

@@ -89,6 +89,7 @@ class _Case:
     holders: _sqlite_holders.Holders
     check: Dict[str, Any]
     owner: Owner
+    user: Optional[str]
     mode: int
     rows: Dict[str, int]
     uncounted: List[str]
@@ -127,20 +128,19 @@ def restore(
     """
     started = time.monotonic()
     _check_parameters(path=path, method=method, evidence_dir=evidence_dir, time_budget=time_budget, timeout=timeout)
-    place = _locate(path)
-    _require_a_way(path, place)
+    rights = _sqlite_files.rights_on(path, owner)
     working = act and not check_mode
-    rights = _rights(place, owner) if working else None
-    with contextlib.ExitStack() as stack:
+    with _untrusted.acting(rights), contextlib.ExitStack() as stack:
+        place = _locate(path)
+        _require_a_way(path, place, rights=rights)
         if working:
-            _refuse_holders(place, proc_root=proc_root)
-            work = stack.enter_context(_work_folder(place, rights=rights))
+            _refuse_holders(place, user=owner, proc_root=proc_root)
+            work = stack.enter_context(_work_folder(place))
             scratch = f"{work}/scratch"
-            with _untrusted.acting(rights):
-                put_back, subject = _settle(place, work), place
-                os.mkdir(scratch, 0o711)
+            put_back, subject = _settle(place, work, owner=_owner_of(place, owner, rights=rights)), place
+            os.mkdir(scratch, 0o711)
         else:
-            scratch = stack.enter_context(_scratch_elsewhere(place))
+            scratch = stack.enter_context(_scratch_elsewhere(place, rights=rights))
             put_back, subject = False, _as_it_was(place, scratch)
         case = _examine(
             subject,
@@ -159,7 +159,7 @@ def restore(
             scratch=scratch,
             shell=shell,
             confirm_empty=confirm_empty,
-            backups=_backups(place, dirs=backup_dirs, patterns=backup_patterns),
+            backups=_backups(place, dirs=backup_dirs, patterns=backup_patterns, rights=rights),
             time_budget=time_budget,
         )
         chosen, why = _choose(ways, method=method)
@@ -168,8 +168,8 @@ def restore(
         result = _result(case, ways, chosen=chosen, why=why, put_back=put_back)
         if working and chosen is not None and result["needed"]:
             _take(case, chosen, result, work=work, evidence_dir=evidence_dir, proc_root=proc_root)
-    result["changed"] = act and (result["needed"] or put_back)
-    result["diff"] = _diff(case, result)
+        result["changed"] = act and (result["needed"] or put_back)
+        result["diff"] = _diff(case, result)
     result["duration"] = round(time.monotonic() - started, 3)
     return result
 
@@ -215,39 +215,26 @@ def _locate(path: str) -> str:
     raise SqliteError(f"path {printable(path)} leads through too many symbolic links")
 
 
-def _require_a_way(path: str, place: str) -> None:
+def _require_a_way(path: str, place: str, *, rights: _untrusted.Rights) -> None:
+    facts = None
     with _disk(f"look at {printable(path)}"):
-        _sqlite_files.require_a_way(path, None if _guarded(place) else _sqlite_files.facts_of(place))
-
-
-def _rights(place: str, user: Optional[str]) -> _untrusted.Rights:
-    """Return with whose rights to work beside the database; root's own where these would not do."""
-    owner = _owner_of(place, user)
-    with _disk(f"look at the folder of {printable(place)}"):
-        rights = _untrusted.rights_in(os.path.dirname(place), otherwise=(owner.uid, owner.gid))
-        begun = os.path.lexists(_work_of(place)) and os.lstat(_work_of(place)).st_uid == 0
-    # Only root finishes what root began, and gives files to others.
-    return None if begun or (rights and rights[0] != owner.uid) else rights
-
-
-def _discard(folder: str, rights: _untrusted.Rights) -> None:
-    with _untrusted.acting(rights):
-        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(PermissionError):  # a link leads to what its owner may not see, which is said here:
+            facts = None if _guarded(place) else _sqlite_files.facts_of(place, rights=rights)
+        _sqlite_files.require_a_way(path, facts)
 
 
 @contextlib.contextmanager
-def _work_folder(place: str, *, rights: _untrusted.Rights = None) -> Iterator[str]:
+def _work_folder(place: str) -> Iterator[str]:
     """Have the work folder beside the database to ourselves. Raises SqliteError where another run has it."""
     work = _work_of(place)
     try:
-        with _untrusted.acting(rights):
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(work, 0o700)
-            descriptor = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(work, 0o700)
+        descriptor = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError as error:
         raise SqliteError(f"Cannot make the folder {printable(work)}: {error.strerror}") from error
     try:
-        if os.fstat(descriptor).st_uid != (rights[0] if rights else os.geteuid()):
+        if os.fstat(descriptor).st_uid != os.geteuid():
             raise SqliteError(f"{printable(work)} was not made by a run of this user: look what is in it and remove it")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -257,16 +244,16 @@ def _work_folder(place: str, *, rights: _untrusted.Rights = None) -> Iterator[st
         yield work
         # Reached only where nothing of the old database is in it any more; it stays as it is after an error in a swap.
         if not _guarded(place) and not os.path.lexists(f"{work}/old"):
-            _discard(work, rights)
+            shutil.rmtree(work, ignore_errors=True)
     except BaseException:
         if not _guarded(place) and not os.path.lexists(f"{work}/old"):
-            _discard(work, rights)
+            shutil.rmtree(work, ignore_errors=True)
         raise
     finally:
         os.close(descriptor)
 
 
-def _settle(place: str, work: str) -> bool:
+def _settle(place: str, work: str, *, owner: Owner) -> bool:
     """Undo or finish what a killed run began; return whether the old database was put back."""
     put_back = False
     with _disk(f"clear up after a recovery of {printable(place)} that was cut off"):
@@ -274,7 +261,7 @@ def _settle(place: str, work: str) -> bool:
             _put_back(place, work)
             put_back = True
         elif _holds_another(place, f"{work}/old"):
-            _finish(place, work, owner=_owner_of(place, None))
+            _finish(place, work, owner=owner)
         for name in os.listdir(work):
             entry = f"{work}/{name}"
             (shutil.rmtree if os.path.isdir(entry) and not os.path.islink(entry) else os.unlink)(entry)
@@ -330,9 +317,9 @@ def _finish(place: str, work: str, *, owner: Owner) -> str:
 
 
 @contextlib.contextmanager
-def _scratch_elsewhere(place: str) -> Iterator[str]:
+def _scratch_elsewhere(place: str, *, rights: _untrusted.Rights) -> Iterator[str]:
     """Make a folder for trying things out, away from the database."""
-    needed = _size_of(place) * 2 + _MARGIN
+    needed = _size_of(place, rights=rights) * 2 + _MARGIN
     for parent in dict.fromkeys([tempfile.gettempdir(), "/var/tmp"]):  # noqa: S108 - mkdtemp makes it private
         with contextlib.suppress(OSError):
             if _sqlite_files.free_bytes(parent) >= needed:
@@ -347,9 +334,9 @@ def _scratch_elsewhere(place: str) -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _size_of(place: str) -> int:
+def _size_of(place: str, *, rights: _untrusted.Rights) -> int:
     names = [place, f"{place}-wal", f"{_work_of(place)}/old/{os.path.basename(place)}"]
-    facts = [_sqlite_files.facts_of(name) for name in names]
+    facts = [_sqlite_files.facts_of(name, rights=rights) for name in names]
     return sum(each.size for each in facts if each is not None and each.regular)
 
 
@@ -379,9 +366,11 @@ def _disk(what: str) -> Iterator[None]:
 # What is known of the damaged database.
 
 
-def _owner_of(place: str, user: Optional[str]) -> Owner:
-    """Return whom a database at C(place) belongs to: its owner, else C(user), else the owner of its folder."""
-    facts = _sqlite_files.facts_of(place)
+def _owner_of(place: str, user: Optional[str], *, rights: _untrusted.Rights) -> Owner:
+    """Return whom a new database belongs to: who works on it, the old one's owner, the user, the folder's owner."""
+    if rights:
+        return Owner(*rights)
+    facts = _sqlite_files.facts_of(place, rights=None)
     if facts is not None and facts.regular:
         return Owner(facts.uid, facts.gid)
     if user:
@@ -410,19 +399,21 @@ def _examine(
         checks=["quick", "integrity", "foreign_keys"],
         time_budget=time_budget,
         baseline=expected,
+        user=owner,
         proc_root=proc_root,
     )
-    found, holders = _sqlite_holders.survey(path, proc_root=proc_root)
+    found, holders = _sqlite_holders.survey(path, user=owner, proc_root=proc_root)
     for facts in found.files.values():
         if not facts.regular:
-            raise SqliteError(f"{printable(facts.path)} is {_sqlite_files.kind_of(facts.path)}: move it away first")
+            raise SqliteError(f"{printable(facts.path)} is {_sqlite_files.kind_of(facts)}: move it away first")
     facts_or_none = found.files.get("database")
     case = _Case(
         path=path,
         found=found,
         holders=holders,
         check=check,
-        owner=_owner_of(path, owner),
+        owner=_owner_of(path, owner, rights=rights),
+        user=owner,
         mode=facts_or_none.mode & 0o777 if facts_or_none is not None else 0o600,
         rows=dict(check["row_counts"]),
         uncounted=[],
@@ -463,7 +454,7 @@ def _reading_of(case: _Case, scratch: str) -> str:
         return _sqlite_salvage.ALONE
     # Its own WAL cannot make a sound database unsound.
     with _image(case, scratch, reading=_sqlite_salvage.ALONE) as image:
-        sound = not _checked(image, time_budget=case.deadline - time.monotonic())
+        sound = not _checked(image, user=case.user, time_budget=case.deadline - time.monotonic())
     return _sqlite_salvage.ALONE if sound and not case.found.wal.damaged else _sqlite_salvage.COMMITTED
 
 
@@ -471,19 +462,19 @@ def _reading_of(case: _Case, scratch: str) -> str:
 def _image(case: _Case, scratch: str, *, reading: str) -> Iterator[str]:
     """Have an image of the damaged database for a moment."""
     folder = f"{scratch}/image"
-    _own_folder(folder, case.owner, rights=case.rights)
+    _own_folder(folder, case.owner)
     try:
-        with _disk(f"copy {printable(case.path)} to {printable(folder)}"), _untrusted.acting(case.rights):
+        with _disk(f"copy {printable(case.path)} to {printable(folder)}"):
             _sqlite_salvage.make_image(case.found, f"{folder}/image.db", owner=case.owner, reading=reading)
         yield f"{folder}/image.db"
     finally:
-        _discard(folder, case.rights)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _own_folder(path: str, owner: Owner, *, rights: _untrusted.Rights) -> None:
-    with _disk(f"make the folder {printable(path)}"), _untrusted.acting(rights):
+def _own_folder(path: str, owner: Owner) -> None:
+    with _disk(f"make the folder {printable(path)}"):
         os.mkdir(path, 0o700)
-        if not rights:
+        if os.geteuid() == 0:
             os.chown(path, owner.uid, owner.gid)
 
 
@@ -500,10 +491,10 @@ def _room(case: _Case, folder: str) -> None:
         )
 
 
-def _refuse_holders(place: str, *, proc_root: str) -> None:
+def _refuse_holders(place: str, *, user: Optional[str], proc_root: str) -> None:
     if _guarded(place):
         return  # nobody can have it open
-    found, holders = _sqlite_holders.survey(place, deadline=time.monotonic(), proc_root=proc_root)
+    found, holders = _sqlite_holders.survey(place, user=user, deadline=time.monotonic(), proc_root=proc_root)
     if holders.found:
         raise SqliteError(
             f"Refusing to recover {printable(found.path)}: it is open in {holders.named()}; stop that first"
@@ -525,7 +516,7 @@ def _ways(
     scratch: str,
     shell: str,
     confirm_empty: bool,
-    backups: Sequence[str],
+    backups: Sequence[Tuple[float, str]],
     time_budget: float,
 ) -> List[Way]:
     """Look at the C(wanted) methods in their order, as far as needed to choose, or at C(every) one of them."""
@@ -583,9 +574,9 @@ def _by_salvage(case: _Case, scratch: str, *, shell: str, confirmed: bool) -> Wa
         readings.append(_sqlite_salvage.BEYOND)
     for reading in readings:
         folder = f"{scratch}/salvage-{reading}"
-        _own_folder(folder, case.owner, rights=case.rights)
+        _own_folder(folder, case.owner)
         try:
-            with _disk(f"copy {printable(case.path)} to {printable(folder)}"), _untrusted.acting(case.rights):
+            with _disk(f"copy {printable(case.path)} to {printable(folder)}"):
                 _sqlite_salvage.make_image(found, f"{folder}/image.db", owner=case.owner, reading=reading)
             salvaged = _sqlite_salvage.salvage(
                 f"{folder}/image.db",
@@ -596,7 +587,7 @@ def _by_salvage(case: _Case, scratch: str, *, shell: str, confirmed: bool) -> Wa
                 deadline=case.deadline,
             )
             salvaged.reading = reading
-            check = _checked(salvaged.path, time_budget=case.deadline - time.monotonic())
+            check = _checked(salvaged.path, user=case.user, time_budget=case.deadline - time.monotonic())
         except SqliteError as error:
             reasons.append(str(error))
             continue
@@ -616,9 +607,9 @@ def _by_salvage(case: _Case, scratch: str, *, shell: str, confirmed: bool) -> Wa
     return way
 
 
-def _checked(path: str, *, time_budget: float) -> str:
+def _checked(path: str, *, user: Optional[str], time_budget: float) -> str:
     """Return what is wrong with a new database, the empty string where it is sound."""
-    check = _sqlite_check.check(path=path, checks=["quick", "integrity"], time_budget=max(time_budget, 1.0))
+    check = _sqlite_check.check(path=path, checks=["quick", "integrity"], user=user, time_budget=max(time_budget, 1.0))
     errors = [problem["message"] for problem in check["problems"] if problem["level"] == "error"]
     errors += [
         f"{name} check: {check['checks'].get(name)}"
@@ -628,40 +619,50 @@ def _checked(path: str, *, time_budget: float) -> str:
     return "; ".join(errors)
 
 
-def _backups(place: str, *, dirs: Sequence[str], patterns: Sequence[str]) -> List[str]:
-    """Return files beside the database and in C(dirs) whose names say that they are its backups, newest first."""
+def _backups(
+    place: str, *, dirs: Sequence[str], patterns: Sequence[str], rights: _untrusted.Rights
+) -> List[Tuple[float, str]]:
+    """Return (time of the last change, path) of the files beside the database and in folders, the newest first.
+
+    Their names say that they are backups of it. Each folder is read with the rights that belong there.
+    """
     found: Dict[str, float] = {}
     for folder in dict.fromkeys([os.path.dirname(place), *dirs]):
         if not os.path.isabs(folder):
             raise SqliteError(f"backup_dirs must be absolute paths, not {folder!r}")
         with contextlib.suppress(FileNotFoundError), _disk(f"look for backups in {printable(folder)}"):
-            if not os.path.isdir(folder):
-                continue
-            for name in os.listdir(folder):
-                path = f"{folder.rstrip('/')}/{name}"
-                if not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
-                    continue
-                if path == place or name.endswith(("-wal", "-shm", "-journal")):
-                    continue
-                facts = os.lstat(path)
-                if stat.S_ISREG(facts.st_mode):
-                    found[path] = facts.st_mtime
-    return sorted(found, key=lambda path: (found[path], path), reverse=True)
+            there = _untrusted.rights_on(folder, user=rights)
+            with _untrusted.acting(there):
+                found.update(_backups_in(folder, place=place, patterns=patterns))
+    return sorted(((changed, path) for path, changed in found.items()), reverse=True)
 
 
-def _by_backup(case: _Case, backups: Sequence[str], *, time_budget: float) -> Way:
+def _backups_in(folder: str, *, place: str, patterns: Sequence[str]) -> Iterator[Tuple[str, float]]:
+    """Yield path and time of the last change of each regular file whose name matches. Raises OSError."""
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        path = f"{folder.rstrip('/')}/{name}"
+        if path == place or name.endswith(("-wal", "-shm", "-journal")):
+            continue
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
+            status = os.lstat(path)
+            if stat.S_ISREG(status.st_mode):
+                yield path, status.st_mtime
+
+
+def _by_backup(case: _Case, backups: Sequence[Tuple[float, str]], *, time_budget: float) -> Way:
     """Find the latest backup that is sound and holds tables."""
     way = Way("backup")
     refused = []
-    for path in backups[:_MOST_BACKUPS]:
+    for made, path in backups[:_MOST_BACKUPS]:
         try:
-            check = _sqlite_check.check(path=path, checks=["quick", "integrity"], time_budget=time_budget)
+            check = _sqlite_check.check(
+                path=path, checks=["quick", "integrity"], user=case.user, time_budget=time_budget
+            )
         except SqliteError as error:
             refused.append(str(error))
             continue
         checks = check["checks"]
         if check["healthy"] and all(checks.get(name) == "ok" for name in ("quick", "integrity", "row_counts")):
-            made = os.stat(path).st_mtime
             facts = [case.found.files[name].mtime_ns for name in ("database", "wal") if name in case.found.files]
             newest = max(facts, default=time.time_ns()) / 1e9
             way.possible, way.source, way.rows = True, printable(path), dict(check["row_counts"])
@@ -791,32 +792,36 @@ def _take(case: _Case, way: Way, result: Dict[str, Any], *, work: str, evidence_
     place = case.path
     left = case.deadline - time.monotonic()
     if case.found.files:
-        kept = _sqlite_backup.backup(path=place, dest_dir=evidence_dir, evidence=True, proc_root=proc_root)
+        kept = _sqlite_backup.backup(
+            path=place, dest_dir=evidence_dir, evidence=True, user=case.user, proc_root=proc_root
+        )
         result["evidence_dir"], result["evidence"] = kept["evidence_dir"], kept["files"]
     if way.method == "checkpoint":
-        done = _sqlite_checkpoint.checkpoint(path=place, time_budget=left, proc_root=proc_root)
+        done = _sqlite_checkpoint.checkpoint(path=place, user=case.user, time_budget=left, proc_root=proc_root)
         result["rows_after"] = done["row_counts"]
     else:
         new = _make_new(case, way, work, proc_root=proc_root)
-        _expect(new, way, time_budget=left)
+        _expect(new, way, user=case.user, time_budget=left)
         if way.salvaged is not None and way.salvaged.orphans_path:
             with _disk(f"keep rows of no table in {printable(evidence_dir)}"):
                 folder = result["evidence_dir"] or evidence_dir
                 result["orphans_file"] = f"{folder}/orphans.db"
-                _copy_file(way.salvaged.orphans_path, f"{folder}/orphans.db")
+                source = _sqlite_files.open_regular(way.salvaged.orphans_path, rights=case.rights)
+                with _untrusted.acting(_untrusted.rights_on(folder, user=case.rights)):
+                    _copy_opened(source, f"{folder}/orphans.db")
         with _disk(f"put the new database in the place of {printable(place)}"):
             result["kept"] = printable(_swap(case, new, work, proc_root=proc_root) or "") or None
     after = _sqlite_check.check(
-        path=place, checks=["quick", "foreign_keys"], time_budget=max(left, 1.0), proc_root=proc_root
+        path=place, checks=["quick", "foreign_keys"], user=case.user, time_budget=max(left, 1.0), proc_root=proc_root
     )
     result["problems_after"] = after["problems"]
     result["rows_after"] = after["row_counts"]
     result["rows_lost"] = _lost(case.rows, after["row_counts"])
 
 
-def _expect(new: str, way: Way, *, time_budget: float) -> None:
+def _expect(new: str, way: Way, *, user: Optional[str], time_budget: float) -> None:
     """See once more, before it takes the place of the old one, that the new database holds what was announced."""
-    check = _sqlite_check.check(path=new, checks=["quick"], time_budget=max(time_budget, 1.0))
+    check = _sqlite_check.check(path=new, checks=["quick"], user=user, time_budget=max(time_budget, 1.0))
     codes = {problem["code"] for problem in check["problems"] if problem["level"] == "error"}
     if codes - ({"no_tables"} if way.method == "empty" else set()) or check["checks"].get("quick") != "ok":
         raise SqliteError(f"The new database {printable(new)} is not sound: {check['problems']}")
@@ -830,29 +835,28 @@ def _make_new(case: _Case, way: Way, work: str, *, proc_root: str) -> str:
     """Make the new database in the work folder, with the owner and the mode of the old one, on disk."""
     new = f"{work}/new.db"
     if way.salvaged is not None:
-        with _disk(f"move the new database to {printable(work)}"), _untrusted.acting(case.rights):
+        with _disk(f"move the new database to {printable(work)}"):
             os.rename(way.salvaged.path, new)
     elif way.method == "backup" and way.source is not None:
         _sqlite_backup.backup(
             path=way.source,
             dest=new,
             timeout=max(case.deadline - time.monotonic(), 1.0),
-            rights=case.rights,
+            user=case.user,
             proc_root=proc_root,
         )
     else:
-        _own_folder(f"{work}/empty", case.owner, rights=case.rights)
+        _own_folder(f"{work}/empty", case.owner)
         made = f"{work}/empty/new.db"
         _sqlite_salvage.make_empty(made, owner=case.owner, wal_mode=case.wal_mode, deadline=case.deadline)
-        with _untrusted.acting(case.rights):
-            os.rename(made, new)
-    with _disk(f"flush {printable(new)} to disk"), _untrusted.acting(case.rights):
+        os.rename(made, new)
+    with _disk(f"flush {printable(new)} to disk"):
         for suffix in ("-wal", "-journal"):
             if os.path.lexists(new + suffix):
                 raise SqliteError(f"The new database {printable(new)} was not closed properly")
         descriptor = os.open(new, os.O_RDONLY | os.O_NOFOLLOW)
         try:
-            if not case.rights:
+            if os.geteuid() == 0:
                 os.fchown(descriptor, case.owner.uid, case.owner.gid)
             os.fchmod(descriptor, case.mode)
             os.fsync(descriptor)
@@ -862,8 +866,12 @@ def _make_new(case: _Case, way: Way, work: str, *, proc_root: str) -> str:
     return new
 
 
-def _copy_file(source: str, target: str) -> None:
-    with open(_sqlite_files.open_regular(source), "rb") as reader, open(target, "xb") as writer:
+def _copy_file(source: str, target: str, *, rights: _untrusted.Rights) -> None:
+    _copy_opened(_sqlite_files.open_regular(source, rights=rights), target)
+
+
+def _copy_opened(source: int, target: str) -> None:
+    with open(source, "rb") as reader, open(target, "xb") as writer:
         os.fchmod(writer.fileno(), 0o600)
         shutil.copyfileobj(reader, writer, 1 << 20)
         writer.flush()
@@ -874,20 +882,17 @@ def _copy_file(source: str, target: str) -> None:
 def _swap(case: _Case, new: str, work: str, *, proc_root: str) -> Optional[str]:
     """Put C(new) in the place of the old database, see above; return where the old files are kept. Raises OSError."""
     place, old = case.path, f"{work}/old"
-    with _untrusted.acting(case.rights):
-        _guard(case, work)
+    _guard(case, work)
     try:
         _behind_the_guard(case, new, old, proc_root=proc_root)
     except OSError:
-        with _untrusted.acting(case.rights):
-            if _guarded(place):
-                _put_back(place, work)
+        if _guarded(place):
+            _put_back(place, work)
         raise
-    with _untrusted.acting(case.rights):
-        if not os.listdir(old):  # there was nothing
-            os.rmdir(old)
-            return None
-        return _finish(place, work, owner=case.owner)
+    if not os.listdir(old):  # there was nothing
+        os.rmdir(old)
+        return None
+    return _finish(place, work, owner=case.owner)
 
 
 def _guard(case: _Case, work: str) -> None:
@@ -901,8 +906,8 @@ def _guard(case: _Case, work: str) -> None:
         except OSError as error:
             if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
                 raise
-            _copy_file(place, f"{old}/{name}")
-            if not case.rights:
+            _copy_file(place, f"{old}/{name}", rights=case.rights)
+            if os.geteuid() == 0:
                 os.chown(f"{old}/{name}", case.owner.uid, case.owner.gid)
             os.chmod(f"{old}/{name}", case.mode)
     _files.fsync_folder(old)
@@ -918,16 +923,14 @@ def _behind_the_guard(case: _Case, new: str, old: str, *, proc_root: str) -> Non
     # From here on nobody can come in any more. Whoever came in since the first look would write into the old files.
     came = _sqlite_holders.find_holders(case.found, proc_root=proc_root)
     if came.found or came.deleted:
-        with _untrusted.acting(case.rights):
-            _put_back(place, work)
+        _put_back(place, work)
         who = came.named() or ", ".join(f"pid {holder.pid} ({holder.command})" for holder in came.deleted)
         raise SqliteError(f"{printable(place)} was opened meanwhile by {who}; the old files are back in place")
-    with _untrusted.acting(case.rights):
-        for kind in _SIDE:
-            beside = f"{place}{_sqlite_files.SUFFIXES[kind]}"
-            if os.path.lexists(beside):
-                os.rename(beside, f"{old}/{name}{_sqlite_files.SUFFIXES[kind]}")
-        _files.fsync_folder(old)
-        _files.fsync_folder(folder)
-        os.rename(new, place)
-        _files.fsync_folder(folder)
+    for kind in _SIDE:
+        beside = f"{place}{_sqlite_files.SUFFIXES[kind]}"
+        if os.path.lexists(beside):
+            os.rename(beside, f"{old}/{name}{_sqlite_files.SUFFIXES[kind]}")
+    _files.fsync_folder(old)
+    _files.fsync_folder(folder)
+    os.rename(new, place)
+    _files.fsync_folder(folder)

@@ -134,13 +134,8 @@ def _frames_beyond(descriptor: int, wal: _sqlite_wal.Wal) -> Tuple[Dict[int, int
 
 
 def as_owner(work: Callable[[_sqlite_view.Emit], None], *, owner: Owner, deadline: float) -> List[_sqlite_view.Message]:
-    """Run C(work) as M(_sqlite_view.in_child) does, in a process that has taken on the owner's identity."""
-
-    def become(emit: _sqlite_view.Emit) -> None:
-        _sqlite_view.take_on(owner.uid, owner.gid)
-        work(emit)
-
-    return _sqlite_view.in_child(become, deadline=deadline, read_only=False)
+    """Run work as _sqlite_view.in_child does, in a process that has taken on the owner's identity for good."""
+    return _sqlite_view.in_child(work, deadline=deadline, read_only=False, rights=(owner.uid, owner.gid))
 
 
 def _open_image(path: str) -> sqlite3.Connection:

@@ -18,7 +18,8 @@ Which way leads in depends on who else is there:
 - C(locked): rollback journal and somebody there: an ordinary reader, which locks for as long as it reads.
 - C(copy): a hot rollback journal: only writing can undo it, so that happens on a private copy, and with the rights of
   who wrote the journal: it may name another file, which SQLite removes once the database is as it was
-  (https://www.sqlite.org/fileformat2.html#the_rollback_journal).
+  (https://www.sqlite.org/fileformat2.html#the_rollback_journal). Also if a file is root's and the user whose rights are
+  used may not read it.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ def uri_of(path: str, query: str) -> str:
 def choose_way(found: _sqlite_files.Look, holders: _sqlite_holders.Holders) -> str:
     """Return the way in (see above) for a database that may be opened."""
     header = found.header
+    if not _all_readable(found):
+        return "copy"
     if holders.of_index:
         return "live"
     if header is not None and not header.wal_mode and not found.wal.size:
@@ -71,6 +74,18 @@ def choose_way(found: _sqlite_files.Look, holders: _sqlite_holders.Holders) -> s
     return "still" if found.wal.size else "alone"
 
 
+def _all_readable(found: _sqlite_files.Look) -> bool:
+    """Whether the user who reads the database may read all its files: not if a command of root made one of them."""
+    if found.rights is None:
+        return True
+    with _untrusted.acting(found.rights):
+        return all(
+            os.access(facts.path, os.R_OK, effective_ids=True)
+            for facts in found.files.values()
+            if facts.uid != found.rights[0]
+        )
+
+
 def vanished(error: str, *, found: _sqlite_files.Look) -> bool:
     """Whether an error of SQLite means that the service ended between the look and the connection.
 
@@ -79,7 +94,7 @@ def vanished(error: str, *, found: _sqlite_files.Look) -> bool:
     """
     if "readonly" in error or "read-only" in error:
         return True
-    return "unable to open" in error and _sqlite_files.stamps_of(found.path) != found.stamps
+    return "unable to open" in error and _sqlite_files.stamps_of(found.path, rights=found.rights) != found.stamps
 
 
 class OutOfTime(_sqlite_files.SqliteError):
@@ -100,8 +115,8 @@ class WayIn:
 
         Raises sqlite3.Error, SqliteError where another file has its name by now.
         """
-        if self.way == "copy":
-            take_on(*writer_of(self.found))
+        if self.way == "copy" and self.rights:
+            _untrusted.become(*self.rights)
         connection = connect(self.path, way=self.way, busy_timeout=self.busy_timeout)
         if self.way != "copy" and not self._is_open():
             raise _sqlite_files.SqliteError("another file has taken its place")
@@ -118,6 +133,11 @@ class WayIn:
         return False
 
     @property
+    def rights(self) -> _untrusted.Rights:
+        """With whose rights SQLite works on it: what a foreign hand wrote is undone with the rights of that hand."""
+        return self.found.rights or (writer_of(self.found) if self.way == "copy" else None)
+
+    @property
     def read_only(self) -> bool:
         """Whether the right to write is given up for it."""
         return self.way != "copy"
@@ -128,11 +148,15 @@ class WayIn:
 
         Without locks nobody is held off, so it is where the files still are what they were when they were looked at.
         """
-        return self.way in ("live", "locked") or _sqlite_files.stamps_of(self.found.path) == self.found.stamps
+        if self.way in ("live", "locked"):
+            return True
+        return _sqlite_files.stamps_of(self.found.path, rights=self.found.rights) == self.found.stamps
 
     def read(self, work: Callable[[sqlite3.Connection, Emit], None], *, deadline: float) -> List[Message]:
         """Run C(work) on a connection in a child process, see M(in_child)."""
-        return in_child(lambda emit: work(self.connect(), emit), deadline=deadline, read_only=self.read_only)
+        return in_child(
+            lambda emit: work(self.connect(), emit), deadline=deadline, read_only=self.read_only, rights=self.rights
+        )
 
 
 @contextlib.contextmanager
@@ -161,15 +185,22 @@ def connect(path: str, *, way: str, busy_timeout: float) -> sqlite3.Connection:
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
     # The schema belongs to whoever wrote the file: it may not call functions with side effects.
     connection.execute("PRAGMA trusted_schema=OFF")
+    connection.execute("PRAGMA temp_store=MEMORY")  # it may write to no file
     return connection
 
 
-def give_up_writing() -> None:
-    """Leave this process, where it is root, only the right to read everything.
+def give_up_writing(rights: _untrusted.Rights = None) -> None:
+    """Take on the rights of a user for good, if any are given.
 
+    Without, in a folder that is root's alone, a process of root keeps the right to read everything and nothing else.
     SQLite as root would open the WAL for writing and hand it to the database's owner; as somebody who owns no file, and
     without these capabilities, the kernel refuses both.
     """
+    if rights:
+        _untrusted.become(*rights)
+        return
+    with contextlib.suppress(OSError):
+        os.seteuid(os.getuid())
     if os.geteuid() != 0:
         return
     with contextlib.suppress(OSError, AttributeError):  # a C library without these calls
@@ -185,16 +216,6 @@ def give_up_writing() -> None:
         kept = (ctypes.c_uint32 * 6)(wanted, wanted, 0, 0, 0, 0)
         library.capset(header, kept)
     die_with_parent()  # the kernel forgets that when a process changes its identity
-
-
-def take_on(uid: int, gid: int) -> None:
-    """Leave this process, where it is root, the rights of somebody else, for good."""
-    if os.geteuid() == 0 and uid != 0:
-        group, groups = _untrusted.groups_of(uid, gid)
-        os.setgroups(groups)
-        os.setgid(group)
-        os.setuid(uid)
-        die_with_parent()
 
 
 def writer_of(found: _sqlite_files.Look) -> Tuple[int, int]:
@@ -239,34 +260,42 @@ class _Child:
         return messages
 
 
-def in_child(work: Callable[[Emit], None], *, deadline: float, read_only: bool = True) -> List[Message]:
+def in_child(
+    work: Callable[[Emit], None], *, deadline: float, read_only: bool = True, rights: _untrusted.Rights = None
+) -> List[Message]:
     """Run C(work) in a child process and return the messages it emitted, the last one C({"event": "end", ...}).
 
     C(end) has C(error) (text) where an exception ended the work, C(signal) where a signal did, C(timeout) where it was
-    ended at C(deadline) (C(time.monotonic) seconds) plus a short grace. Raises SqliteError where no child can be made.
+    ended at C(deadline) (C(time.monotonic) seconds) plus a short grace. With C(rights) the child is that user for good;
+    a C(read_only) one can write to no file. Raises SqliteError where no child can be made.
     """
-    return in_children([work], deadline=deadline, read_only=read_only)[0]
+    return in_children([work], deadline=deadline, read_only=read_only, rights=rights)[0]
 
 
 def in_children(
-    works: Sequence[Callable[[Emit], None]], *, deadline: float, read_only: bool = True
+    works: Sequence[Callable[[Emit], None]],
+    *,
+    deadline: float,
+    read_only: bool = True,
+    rights: _untrusted.Rights = None,
 ) -> List[List[Message]]:
     """Run each of C(works) in a child process of its own, all at once; see M(in_child)."""
     children: List[_Child] = []
     try:
         for work in works:
-            children.append(_start(work, read_only=read_only))
+            children.append(_start(work, read_only=read_only, rights=rights))
         _listen(children, deadline=deadline)
     finally:
         for child in children:
             if not child.ended:
-                os.kill(child.pid, signal.SIGKILL)
+                with _untrusted.acting(None):
+                    os.kill(child.pid, signal.SIGKILL)
             child.status = _reap(child.pid)
             os.close(child.pipe)
     return [child.messages() for child in children]
 
 
-def _start(work: Callable[[Emit], None], *, read_only: bool) -> _Child:
+def _start(work: Callable[[Emit], None], *, read_only: bool, rights: _untrusted.Rights) -> _Child:
     reading, writing = os.pipe()
     parent = os.getpid()
     try:
@@ -276,19 +305,31 @@ def _start(work: Callable[[Emit], None], *, read_only: bool) -> _Child:
         os.close(writing)
         raise _sqlite_files.SqliteError(f"Cannot start a process to read the database in: {error.strerror}") from error
     if pid == 0:
-        _child(work, reading=reading, writing=writing, parent=parent, read_only=read_only)
+        _child(work, reading=reading, writing=writing, parent=parent, read_only=read_only, rights=rights)
     os.close(writing)
     return _Child(pid=pid, pipe=reading)
 
 
-def _child(work: Callable[[Emit], None], *, reading: int, writing: int, parent: int, read_only: bool) -> None:
+def _child(
+    work: Callable[[Emit], None],
+    *,
+    reading: int,
+    writing: int,
+    parent: int,
+    read_only: bool,
+    rights: _untrusted.Rights,
+) -> None:
     """Be the child: never return, never run anything of the parent's clean-up."""
     status = 1
     try:
         os.close(reading)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if read_only:
-            give_up_writing()
+            # Python ignores the signal for it. The user's own rights would let SQLite write beside the database.
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+            give_up_writing(rights)
+        elif rights:
+            _untrusted.become(*rights)
         die_with_parent()
         if os.getppid() != parent:  # it ended before we asked
             os._exit(1)
@@ -361,34 +402,43 @@ def interrupted_at(connection: sqlite3.Connection, deadline: float) -> Iterator[
 
 @contextlib.contextmanager
 def private_copy(found: _sqlite_files.Look, *, deadline: float) -> Iterator[str]:
-    """Copy the database with its journal and WAL into a private folder; yield the copy's path.
+    """Copy the database with its journal and WAL into a private folder of who may read it; yield the copy's path.
 
     Raises SqliteError, OutOfTime.
     """
-    needed = sum(facts.size for name, facts in found.files.items() if name != "shm")
-    folder = tempfile.mkdtemp(prefix="itsm-nexus-")
-    what = f"Cannot copy {_sqlite_files.printable(found.path)} to {folder}"
+    with _untrusted.acting(None):
+        folder = tempfile.mkdtemp(prefix="itsm-nexus-")
     try:
-        if _sqlite_files.free_bytes(folder) < needed + (16 << 20):
-            raise _sqlite_files.SqliteError(f"{what}: {needed} bytes do not fit there")
-        target = f"{folder}/copy.db"
-        for name in ("database", "wal", "journal"):
-            if name in found.files:
-                source = _sqlite_files.open_found(found.files[name])
-                with open(source, "rb") as reader, open(target + _sqlite_files.SUFFIXES[name], "wb") as writer:
-                    for chunk in iter(lambda reader=reader: reader.read(1 << 20), b""):  # type: ignore[misc]
-                        if time.monotonic() > deadline:
-                            raise OutOfTime(f"{what}: the time is over")
-                        writer.write(chunk)
-                if os.geteuid() == 0:
-                    os.chown(target + _sqlite_files.SUFFIXES[name], *writer_of(found))
-        if os.geteuid() == 0:
-            os.chown(folder, *writer_of(found))
-        yield target
-    except OSError as error:
-        raise _sqlite_files.SqliteError(f"{what}: {error.strerror or error}") from error
+        try:
+            with _untrusted.acting(None):
+                _fill(folder, found, rights=found.rights or writer_of(found), deadline=deadline)
+        except OSError as error:
+            what = f"Cannot copy {_sqlite_files.printable(found.path)} to {folder}"
+            raise _sqlite_files.SqliteError(f"{what}: {error.strerror or error}") from error
+        yield f"{folder}/copy.db"
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        with _untrusted.acting(None):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _fill(folder: str, found: _sqlite_files.Look, *, rights: Tuple[int, int], deadline: float) -> None:
+    """Copy the files into a folder, and give both away. Raises SqliteError, OutOfTime, OSError."""
+    what = f"Cannot copy {_sqlite_files.printable(found.path)} to {folder}"
+    needed = sum(facts.size for name, facts in found.files.items() if name != "shm")
+    if _sqlite_files.free_bytes(folder) < needed + (16 << 20):
+        raise _sqlite_files.SqliteError(f"{what}: {needed} bytes do not fit there")
+    for name in ("database", "wal", "journal"):
+        if name in found.files:
+            target = f"{folder}/copy.db{_sqlite_files.SUFFIXES[name]}"
+            with open(_sqlite_files.open_found(found.files[name]), "rb") as reader, open(target, "wb") as writer:
+                for chunk in iter(lambda reader=reader: reader.read(1 << 20), b""):  # type: ignore[misc]
+                    if time.monotonic() > deadline:
+                        raise OutOfTime(f"{what}: the time is over")
+                    writer.write(chunk)
+                if os.geteuid() == 0:
+                    os.fchown(writer.fileno(), *rights)
+    if os.geteuid() == 0:
+        os.chown(folder, *rights)
 
 
 def quoted(name: str) -> str:

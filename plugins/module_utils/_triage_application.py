@@ -94,7 +94,7 @@ def _watch_strangers(question: Question, strangers: List[Dict[str, Any]]) -> Non
             return
         time.sleep(_LASTS / _LOOKS)
         try:
-            _files, now = _sqlite_holders.survey(question.known["database"])
+            _files, now = _sqlite_holders.survey(question.known["database"], user=question.service.user)
         except _sqlite_files.SqliteError:
             return
         still = {each.pid for each in now.found if each.role in _sqlite_holders.BLOCKING}
@@ -146,7 +146,7 @@ def migrations(question: Question) -> Dict[str, Any]:
     facts: Dict[str, Any] = dict.fromkeys(("completed", "pending", "batch", "lock_held", "lock_stale", "error"))
     facts["migrators"] = _migrators(question)
     try:
-        tables = _knex.read_tables(path)
+        tables = _knex.read_tables(path, user=question.service.user)
         facts.update(completed=list(tables.names), batch=tables.batch, lock_held=tables.locked)
         if tables.several:
             status = _migrator(question).look()

@@ -13,7 +13,9 @@ by which no more is reached than without us. Where this process is not root ther
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
+import functools
 import os
 import pwd
 import stat
@@ -23,6 +25,10 @@ _MOST_LINKS = 40
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FLAGS = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 LARGEST = 64 << 20
+_PR_SET_NO_NEW_PRIVS = 38
+
+# Whose rights to work with: uid and gid; None for those of this process.
+Rights = Optional[Tuple[int, int]]
 
 
 class _AnybodyError(PermissionError):
@@ -83,6 +89,10 @@ class _Way:
         """Go down one folder."""
         self._folders.append(os.open(name, _FOLDER, dir_fd=self._folders[-1]))
         self._trusted.append(trusted)
+
+    def status(self) -> os.stat_result:
+        """Return the status of the folder that was entered last."""
+        return os.fstat(self._folders[-1])
 
     def target(self, name: str) -> str:
         """Return where a link leads."""
@@ -145,6 +155,7 @@ def _open_ours(path: str, flags: int, mode: int) -> int:
         way.close()
 
 
+@functools.lru_cache(maxsize=None)
 def groups_of(uid: int, gid: int) -> Tuple[int, List[int]]:
     """Return the groups of a user, the first one alone; those of one without a name are only C(gid)."""
     try:
@@ -155,22 +166,35 @@ def groups_of(uid: int, gid: int) -> Tuple[int, List[int]]:
 
 
 @contextlib.contextmanager
-def rights_of(uid: int, gid: int) -> Iterator[None]:
-    """Do file work with the rights of C(uid), as far as this process may take them on."""
-    if os.geteuid() != 0 or uid == 0:
+def acting(rights: Rights) -> Iterator[None]:
+    """Do file work with the rights of a user (uid, gid), or of this process itself if they are None.
+
+    Only the effective ids change, so no program may be started and no database be opened within: it could take root's
+    back. Blocks may be nested. A process that is not root has no other rights to take.
+    """
+    if os.getuid() != 0:
         yield
         return
-    gid, groups = groups_of(uid, gid)
-    old_gid, old_groups = os.getegid(), os.getgroups()
-    os.setgroups(groups)
-    os.setegid(gid)
-    os.seteuid(uid)
+    before = os.getresuid()[1], os.getresgid()[1], os.getgroups()
+    uid, gid = rights or (0, os.getgid())
+    if uid == before[0]:
+        yield
+        return
+    os.seteuid(0)
     try:
+        if uid != 0:
+            group, groups = groups_of(uid, gid)
+            os.setgroups(groups)
+            os.setegid(group)
+            os.seteuid(uid)
+        else:
+            os.setegid(gid)
         yield
     finally:
         os.seteuid(0)
-        os.setegid(old_gid)
-        os.setgroups(old_groups)
+        os.setgroups(before[2])
+        os.setegid(before[1])
+        os.seteuid(before[0])
 
 
 def open_any(path: str, flags: int = os.O_RDONLY, *, mode: int = 0o600, lend: bool = True) -> int:
@@ -189,7 +213,7 @@ def open_any(path: str, flags: int = os.O_RDONLY, *, mode: int = 0o600, lend: bo
             raise PermissionError(
                 errno.EPERM, "it is reached by a symbolic link in a folder of somebody else", path
             ) from None
-        with rights_of(lent.uid, lent.gid):
+        with acting((lent.uid, lent.gid)):
             return os.open(path, flags | _FLAGS, mode)
 
 
@@ -234,7 +258,7 @@ def _looked_up_as(uid: int, gid: int, path: str, *, beside: bool) -> Optional[os
     folder = os.path.dirname(real)
     if not os.path.isdir(folder):
         return None
-    with rights_of(uid, gid):
+    with acting((uid, gid)):
         theirs = uid != 0 and (not beside or os.access(folder, os.W_OK | os.X_OK, effective_ids=True))
         with contextlib.suppress(FileNotFoundError):
             if theirs and os.access(path, os.R_OK | os.W_OK, effective_ids=True):
@@ -254,32 +278,87 @@ def read(path: str, *, limit: int = LARGEST) -> bytes:
     return data
 
 
-Rights = Optional[Tuple[int, int]]
-
-
-def rights_in(folder: str, *, otherwise: Tuple[int, int]) -> Rights:
-    """Return with whose rights (user, group) to work in C(folder), C(None) where it is nobody's but ours.
-
-    Whoever may change a folder on the way can put another one in its place while we work in it. Where several may, the
-    rights are C(otherwise). Raises OSError.
-    """
-    if os.geteuid() != 0:
+def account_rights(user: Optional[str]) -> Rights:
+    """Return uid and gid of a user, None if there is none of that name, or if this process may not become it."""
+    if not user or os.getuid() != 0:
         return None
-    status = os.lstat("/")
-    place = ""
-    for name in os.path.realpath(folder).strip("/").split("/"):
-        place += f"/{name}"
-        entry = os.lstat(place)
-        if not _only_ours(status, entry):
-            return (status.st_uid, status.st_gid) if status.st_uid != 0 else otherwise
-        status = entry
-    if status.st_uid != 0:
-        return status.st_uid, status.st_gid
-    return otherwise if status.st_mode & 0o022 and otherwise[0] != 0 else None
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        return None
+    return entry.pw_uid, entry.pw_gid
 
 
-@contextlib.contextmanager
-def acting(rights: Rights) -> Iterator[None]:
-    """Do file work with C(rights), see M(rights_in)."""
-    with rights_of(*rights) if rights else contextlib.nullcontext():
-        yield
+def rights_on(path: str, *, user: Rights = None) -> Rights:
+    """Return with whose rights (uid, gid) to work on a file and in its folder, None if only root can exchange them.
+
+    The path is walked by descriptors, and up to the first entry that somebody else could exchange only: whatever lies
+    further down may be another one a moment later, so nothing is derived from it. The answer is then C(user) (uid,
+    gid), or, if no user is given, whoever that entry belongs to. Raises PermissionError if that could be several
+    accounts, OSError.
+    """
+    if os.getuid() != 0:
+        return None
+    with acting(None):
+        try:
+            owner = _first_stranger(path)
+        except _AnybodyError as error:
+            if user is None:
+                raise PermissionError(
+                    errno.EPERM, "several accounts could exchange it; name the service's user", path
+                ) from error
+            return user
+    return owner and (user or owner)
+
+
+def _first_stranger(path: str) -> Rights:
+    """Return the owner of the first entry on a path that others than root could exchange, None if there is none."""
+    way = _Way()
+    try:
+        todo = _steps(path)
+        links = 0
+        while todo:
+            name = todo.pop()
+            if name == "..":
+                way.back()
+                continue
+            try:
+                folder, entry, safe = way.look(name)
+            except FileNotFoundError:
+                break
+            if not safe:
+                return _owner(folder, entry)
+            if stat.S_ISLNK(entry.st_mode):
+                links += 1
+                if links > _MOST_LINKS:
+                    return None  # root's own links lead nowhere
+                target = way.target(name)
+                if target.startswith("/"):
+                    way.back(to_root=True)
+                todo += _steps(target)
+            elif stat.S_ISDIR(entry.st_mode):
+                way.enter(name, trusted=True)
+            elif todo:
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+        # Nobody else can exchange this folder, but others may be able to put files into it.
+        folder = way.status()
+        if folder.st_uid not in (0, os.geteuid()):
+            return folder.st_uid, folder.st_gid
+        if folder.st_mode & 0o022:
+            raise _AnybodyError(errno.EPERM, "others may write to its folder")
+        return None
+    finally:
+        way.close()
+
+
+def become(uid: int, gid: int) -> None:
+    """Give this process the rights of a user for good: no way back, no capabilities, no new ones by a program."""
+    os.seteuid(os.getuid())
+    if os.getuid() != 0 or uid == 0:
+        return
+    group, groups = groups_of(uid, gid)
+    os.setgroups(groups)
+    os.setresgid(group, group, group)
+    os.setresuid(uid, uid, uid)
+    with contextlib.suppress(OSError, AttributeError):  # a C library without it
+        ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)

@@ -55,6 +55,13 @@ options:
       - Old ones are removed only after the new one has been proved good.
     type: int
     default: 0
+  user:
+    description:
+      - The user that the service runs as. In a folder that others than root may change, files are read and written with
+        the rights of this user, never with those of root.
+      - Default is whoever such a folder belongs to.
+    type: str
+    version_added: 0.2.0
   busy_timeout:
     description: Seconds to wait for a database that another process has locked.
     type: float
@@ -65,7 +72,8 @@ options:
     default: 600.0
 notes:
   - Not idempotent by nature. Every run makes one more backup.
-  - The backup belongs to the database's owner, with mode 0600. Evidence belongs to the user that the module runs as.
+  - The backup has mode 0600. It belongs to O(user), in a folder of root's alone to the owner of the database. Evidence
+    in such a folder belongs to root.
 attributes:
   check_mode:
     support: full
@@ -197,6 +205,7 @@ def main() -> None:
             "evidence": {"type": "bool", "default": False},
             "room_only": {"type": "bool", "default": False},
             "keep": {"type": "int", "default": 0},
+            "user": {"type": "str"},
             "busy_timeout": {"type": "float", "default": 5.0},
             "timeout": {"type": "float", "default": 600.0},
         },

@@ -49,6 +49,13 @@ options:
       - The user that the service runs as. Files, or a folder, that this user cannot write to are reported as
         V(ownership), a warning. Access control lists are not looked at.
     type: str
+  user:
+    description:
+      - The user that the service runs as. In a folder that others than root may change, files are read and written with
+        the rights of this user, never with those of root.
+      - Default is O(owner); without both, whoever such a folder belongs to.
+    type: str
+    version_added: 0.2.0
   time_budget:
     description: Seconds that the whole look may take. What does not fit is skipped, and RV(checks) says so.
     type: float
@@ -383,6 +390,7 @@ def main() -> None:
             "row_counts": {"type": "raw", "default": True},
             "baseline": {"type": "dict"},
             "owner": {"type": "str"},
+            "user": {"type": "str"},
             "time_budget": {"type": "float", "default": 30.0},
             "busy_timeout": {"type": "float", "default": 5.0},
             "remember": {"type": "bool", "default": False},
@@ -400,6 +408,7 @@ def main() -> None:
                 row_counts=_sqlite_check.tables_wanted(params["row_counts"]),
                 baseline=_sqlite_check.baseline_of(params["baseline"]),
                 owner=params["owner"],
+                user=params["user"],
                 time_budget=params["time_budget"],
                 busy_timeout=params["busy_timeout"],
             )

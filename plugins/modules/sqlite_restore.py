@@ -64,7 +64,10 @@ options:
     type: dict
     default: {}
   owner:
-    description: User that a new database belongs to where the old one is missing. Default is the folder's owner.
+    description:
+      - The user that the service runs as, and that a new database belongs to. In a folder that others than root may
+        change, files are read and written with the rights of this user, never with those of root.
+      - Default is whoever such a folder belongs to.
     type: str
   shell:
     description: The sqlite3 shell, a name looked for in the usual folders, or an absolute path.
@@ -79,7 +82,7 @@ options:
     type: float
     default: 1800.0
 notes:
-  - Salvage runs as the owner of the database, never as root, since it runs statements that stand in the damaged file.
+  - Salvage runs statements that stand in the damaged file. It runs with the rights of O(owner), never as root.
   - Rows that no table claims any more are kept in a file of their own in the evidence.
 attributes:
   check_mode:

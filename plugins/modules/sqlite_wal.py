@@ -26,6 +26,13 @@ options:
     type: str
     choices: [checkpointed]
     default: checkpointed
+  user:
+    description:
+      - The user that the service runs as. In a folder that others than root may change, files are read and written with
+        the rights of this user, never with those of root.
+      - Default is whoever such a folder belongs to.
+    type: str
+    version_added: 0.2.0
   busy_timeout:
     description: Seconds to wait for a lock that another process gives up in that time.
     type: float
@@ -144,6 +151,7 @@ def main() -> None:
             **_call.ARGUMENTS,
             "path": {"type": "path", "required": True},
             "state": {"type": "str", "choices": ["checkpointed"], "default": "checkpointed"},
+            "user": {"type": "str"},
             "busy_timeout": {"type": "float", "default": 5.0},
             "time_budget": {"type": "float", "default": 120.0},
         },
@@ -156,6 +164,7 @@ def main() -> None:
         with _lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
             result = _sqlite_checkpoint.checkpoint(
                 path=params["path"],
+                user=params["user"],
                 busy_timeout=params["busy_timeout"],
                 time_budget=params["time_budget"],
                 check_mode=module.check_mode,

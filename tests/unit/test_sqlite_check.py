@@ -18,7 +18,7 @@ import tempfile
 import textwrap
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Set
+from typing import Any, Callable, Dict, Iterator, List, Set
 
 import pytest
 from sqlite_samples import (
@@ -571,7 +571,11 @@ def test_a_service_that_ends_while_its_files_are_opened(
         return connect(*arguments, **options)
 
     monkeypatch.setattr(_sqlite_view, "connect", last_close)
-    monkeypatch.setattr(_sqlite_files, "stamps_of", lambda of: None if went and opened[0] == 1 else stamps_of(of))
+
+    def stamps_at_that_moment(path: str, **options: Any) -> Any:
+        return None if went and opened[0] == 1 else stamps_of(path, **options)
+
+    monkeypatch.setattr(_sqlite_files, "stamps_of", stamps_at_that_moment)
     # A service that is in it is read beside.
     with Process(path, INSERTER):
         assert codes(check(path)) == expected
@@ -806,6 +810,29 @@ def test_a_reader_that_dies_is_reported(tmp_path: Path, monkeypatch: pytest.Monk
 # --- around the database ---------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def reachable() -> Iterator[Path]:
+    """A folder that other users can get to, unlike those of pytest."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)  # noqa: S103
+        yield Path(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_file_of_root_that_its_user_may_not_read_is_read_all_the_same(reachable: Path) -> None:
+    """A command of root made it: whether the database is sound is asked all the more."""
+    folder = reachable / "app"
+    folder.mkdir()
+    path = str(folder / "itsm.db")
+    crashed(path)
+    os.chown(folder, 65534, 65534)
+    os.chmod(path, 0o600)
+    result = check(path, owner="nobody")
+    assert result["healthy"] and codes(result) == ["ownership"] * 2
+    assert result["row_counts"]["incidents"] == 260
+    assert sorted(os.listdir(folder)) == ["itsm.db", "itsm.db-wal"]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 @pytest.mark.parametrize(
     ("owners", "mode", "named"),
@@ -817,8 +844,8 @@ def test_a_reader_that_dies_is_reported(tmp_path: Path, monkeypatch: pytest.Monk
         ({}, 0o444, ["", "-wal"]),
     ],
 )
-def test_ownership(tmp_path: Path, owners: Dict[str, int], mode: int, named: List[str]) -> None:
-    folder = tmp_path / "app"
+def test_ownership(reachable: Path, owners: Dict[str, int], mode: int, named: List[str]) -> None:
+    folder = reachable / "app"
     folder.mkdir()
     os.chown(folder, 65534, 65534)
     path = str(folder / "itsm.db")
@@ -879,7 +906,7 @@ def small_disk(tmp_path: Path) -> Any:
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=2m,mode=0755", "tmpfs", str(folder)], capture_output=True, check=False
     )
     if mounted.returncode != 0:
         pytest.skip("mounting is not allowed here")

@@ -28,6 +28,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _sqlite_files,
     _sqlite_restore,
     _sqlite_view,
+    _untrusted,
 )
 
 NOBODY = pwd.getpwnam("nobody")
@@ -145,12 +146,14 @@ def test_the_checkpoint_has_no_more_rights_than_who_owns_the_database(app, monke
     connect = sqlite3.connect
 
     def connect_as(*arguments, **how):
-        (app / "who").write_text(f"{os.getuid()} {os.geteuid()}")
+        # A process that only reads may write to no file.
+        with contextlib.suppress(OSError), (app / "who").open("a") as stream:
+            stream.write(f"{os.getuid()} {os.geteuid()}\n")
         return connect(*arguments, **how)
 
     monkeypatch.setattr(_sqlite_checkpoint.sqlite3, "connect", connect_as)
-    _sqlite_checkpoint._run(database, busy_timeout=1.0, deadline=time.monotonic() + 20)
-    assert (app / "who").read_text() == f"{NOBODY.pw_uid} {NOBODY.pw_uid}"
+    _sqlite_checkpoint.checkpoint(path=database)
+    assert set((app / "who").read_text().splitlines()) == {f"{NOBODY.pw_uid} {NOBODY.pw_uid}"}
     assert not os.path.exists(f"{database}-wal")
 
 
@@ -240,7 +243,7 @@ def test_the_user_may_keep_its_database_elsewhere(app):
     assert _sqlite_backup.backup(path=str(app / "itsm.db"), dest_dir=str(app))["integrity"] == "ok"
 
 
-def test_where_several_could_have_made_the_link_the_owner_of_the_database_counts(app, private):
+def test_if_several_could_have_made_the_link_the_user_must_be_named(app, private):
     shared = app.parent / "shared"
     shared.mkdir()
     shared.chmod(0o777)
@@ -248,9 +251,12 @@ def test_where_several_could_have_made_the_link_the_owner_of_the_database_counts
     give_to_user(app)
     (shared / "theirs.db").symlink_to(app / "itsm.db")
     (shared / "ours.db").symlink_to(private)
-    assert _sqlite_check.check(path=str(shared / "theirs.db"))["healthy"]
+    assert _sqlite_check.check(path=str(shared / "theirs.db"), user="nobody")["healthy"]
     with pytest.raises(_sqlite_files.SqliteError, match="link's owner"):
-        _sqlite_check.check(path=str(shared / "ours.db"))
+        _sqlite_check.check(path=str(shared / "ours.db"), user="nobody")
+    for name in ("theirs.db", "ours.db"):
+        with pytest.raises(_sqlite_files.SqliteError, match="name the service's user"):
+            _sqlite_check.check(path=str(shared / name))
 
 
 @pytest.mark.parametrize("files", [("itsm.db",), ("itsm.db", "itsm.db-wal", "itsm.db-shm")], ids=["alone", "still"])
@@ -274,7 +280,7 @@ def test_a_file_that_is_exchanged_for_a_moment_after_the_look_is_not_read(app, p
         return connection
 
     monkeypatch.setattr(_sqlite_view, "connect", connect_meanwhile)
-    with pytest.raises(_sqlite_files.SqliteError, match="taken its place"):
+    with pytest.raises(_sqlite_files.SqliteError, match=r"unable to open|link's owner"):
         _sqlite_backup.backup(path=str(database), dest_dir=str(app))
     assert not list(app.glob("*.backup_*"))
 
@@ -288,7 +294,7 @@ def test_nor_is_it_copied(app, private):
     for path in app.glob("itsm.db*"):
         path.rename(app / "was" / path.name)
     shutil.copy(private, database)
-    with pytest.raises(OSError, match="taken its place"):
+    with pytest.raises(OSError, match="Permission denied"):
         _sqlite_files.open_found(found.files["database"])
 
 
@@ -309,3 +315,144 @@ def test_a_backup_that_is_a_second_name_of_a_file_of_root_is_passed_over(app, pr
         backup_patterns=["*.backup_*"],
     )
     assert made["source"].endswith("backup_1") and "second name" in made["reason"]
+
+
+def as_the_user(call):
+    """Do what the service's user could do at this moment."""
+    with _untrusted.acting((NOBODY.pw_uid, NOBODY.pw_gid)):
+        return call()
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_no_statement_of_a_planted_copy_runs_as_root(app, monkeypatch, check_mode):
+    """The user makes the folder of a recovery in advance, with the database's path as the guard that leads into it."""
+    crashed(str(app / "made.db"))
+    work = app / ".itsm.db.restore"
+    (work / "old").mkdir(parents=True)
+    (app / "made.db").rename(work / "old" / "itsm.db")
+    with (work / "old" / "itsm.db").open("r+b") as stream:
+        stream.seek(4096)
+        stream.write(b"\xff" * 4096)
+    (app / "made.db-wal").unlink()
+    (app / "itsm.db").symlink_to(work / "unfinished" / "itsm.db")
+    for folder, folders, names in os.walk(app):
+        for name in [".", *folders, *names]:
+            os.chown(os.path.join(folder, name), NOBODY.pw_uid, NOBODY.pw_gid, follow_symlinks=False)
+    who = app.parent / "who"
+    who.touch()
+    who.chmod(0o666)
+    shell = app.parent / "sqlite3"
+    shell.write_text(f"#!/bin/sh\nid -ru >> {who}\nid -u >> {who}\n")
+    shell.chmod(0o755)
+    monkeypatch.setattr(_sqlite_restore._sqlite_salvage, "find_shell", lambda _name: str(shell))
+    with contextlib.suppress(_sqlite_files.SqliteError):
+        _sqlite_restore.restore(
+            path=str(app / "itsm.db"),
+            act=True,
+            check_mode=check_mode,
+            method="salvage",
+            evidence_dir=str(app.parent / "ev"),
+        )
+    assert set(who.read_text().split()) == {str(NOBODY.pw_uid)}
+
+
+def test_a_folder_for_backups_that_is_a_link_of_the_user_leads_nowhere(app, private):
+    crashed(str(app / "itsm.db"))
+    (app / "backups").symlink_to(private.parent)
+    give_to_user(app)
+    with pytest.raises(_sqlite_files.SqliteError, match="Permission denied"):
+        _sqlite_backup.backup(path=str(app / "itsm.db"), dest_dir=str(app / "backups"))
+    assert [each.name for each in private.parent.iterdir()] == ["itsm.db"]
+
+
+@pytest.mark.parametrize("roots", [".itsm.db.restore", "itsm.db", "itsm.db-wal"])
+def test_no_folder_is_emptied_or_given_away_because_root_left_something(app, private, monkeypatch, roots):
+    crashed(str(app / "itsm.db"))
+    with (app / "itsm.db").open("r+b") as stream:
+        stream.write(b"\xff" * 8192)
+    work = app / ".itsm.db.restore"
+    give_to_user(app)
+    if roots == work.name:
+        work.mkdir(mode=0o711)
+    else:
+        os.chown(app / roots, 0, 0)
+        os.chmod(app / roots, 0o644)
+    settle = _sqlite_restore._settle
+
+    def exchange_and_settle(*arguments, **named):
+        as_the_user(lambda: (work.rename(app / "away"), work.symlink_to(private.parent)))
+        return settle(*arguments, **named)
+
+    monkeypatch.setattr(_sqlite_restore, "_settle", exchange_and_settle)
+    before = private.read_bytes()
+    with pytest.raises(_sqlite_files.SqliteError):
+        _sqlite_restore.restore(
+            path=str(app / "itsm.db"),
+            act=True,
+            method="empty",
+            confirm_empty=True,
+            evidence_dir=str(app.parent / "ev"),
+        )
+    assert private.read_bytes() == before
+    assert (private.parent.stat().st_uid, [each.name for each in private.parent.iterdir()]) == (0, ["itsm.db"])
+
+
+def test_a_checkpoint_removes_no_file_that_a_planted_journal_names(app, monkeypatch):
+    database, precious = app / "itsm.db", app.parent / "precious"
+    crashed(str(database), shm=True)
+    precious.write_text("root's")
+    give_to_user(app)
+    os.chown(app / "itsm.db-shm", 1234, 1234)
+    room = _sqlite_checkpoint._room
+
+    def plant_and_look(real, **named):
+        pages = database.stat().st_size // 4096
+        header = bytes.fromhex("d9d505f920a163d7") + struct.pack(">5I", 0, 1, pages, 512, 4096)
+        database.with_name("itsm.db-journal").write_bytes(header.ljust(512, b"\0"))
+        name_in_journal(database, precious)
+        os.chown(app / "itsm.db-journal", NOBODY.pw_uid, NOBODY.pw_gid)
+        room(real, **named)
+
+    monkeypatch.setattr(_sqlite_checkpoint, "_room", plant_and_look)
+    with contextlib.suppress(_sqlite_files.SqliteError):
+        _sqlite_checkpoint.checkpoint(path=str(database))
+    assert precious.read_text() == "root's"
+
+
+@pytest.mark.parametrize("work", [WORK["check"], WORK["backup"]], ids=["check", "backup"])
+def test_the_wal_of_another_account_is_not_read_in_place_of_the_users(app, private, monkeypatch, work):
+    """The user exchanges the folder after SQLite has opened the database, until it has opened the WAL."""
+    crashed(str(app / "itsm.db"))
+    for suffix in ("", "-wal"):
+        shutil.copy(app / f"itsm.db{suffix}", private.parent / f"itsm.db{suffix}")
+    with sqlite3.connect(private) as connection:
+        connection.execute("PRAGMA wal_autocheckpoint=0")
+        connection.execute("INSERT INTO users (name) VALUES ('of-another-account')")
+        connection.commit()
+        wal = Path(f"{private}-wal").read_bytes()
+    connection.close()
+    Path(f"{private}-wal").write_bytes(wal)
+    os.chmod(f"{private}-wal", 0o600)
+    give_to_user(app)
+    moved = app.parent / "moved"
+    os.chown(app.parent, NOBODY.pw_uid, NOBODY.pw_gid)
+    connect = _sqlite_view.connect
+
+    def connect_and_exchange(path, **how):
+        connection = connect(path, **how)
+        app.rename(moved)
+        app.symlink_to(private.parent)
+        try:
+            connection.execute("SELECT count(*) FROM users").fetchone()
+        finally:
+            app.unlink()
+            moved.rename(app)
+        return connection
+
+    monkeypatch.setattr(_sqlite_view, "connect", connect_and_exchange)
+    said = ""
+    with contextlib.suppress(_sqlite_files.SqliteError):
+        said = str(work(str(app / "itsm.db"), app))
+    assert "'users': 3" not in said
+    for made in app.parent.rglob("*.backup_*"):
+        assert b"of-another-account" not in made.read_bytes()

@@ -453,6 +453,9 @@ def test_new_database_belongs_to_whom_the_old_one_did(reachable: str) -> None:
     facts = os.stat(path)
     assert (facts.st_uid, facts.st_gid) == (1234, 2345)
     os.unlink(path)
+    with pytest.raises(SqliteError, match="Permission denied"):
+        restore(path, method="empty", confirm_empty=True, owner="nobody")
+    os.chown(os.path.dirname(path), pwd.getpwnam("nobody").pw_uid, -1)
     assert restore(path, method="empty", confirm_empty=True, owner="nobody")["changed"]
     assert os.stat(path).st_uid == pwd.getpwnam("nobody").pw_uid
 
