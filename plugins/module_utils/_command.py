@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import pwd
 import selectors
@@ -15,6 +16,8 @@ import signal
 import subprocess
 import time
 from typing import Callable, Mapping, Optional, Sequence, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _untrusted
 
 
 class CommandError(Exception):
@@ -54,29 +57,24 @@ _POLL = 0.05
 Runner = Callable[..., Completed]
 
 
-def drop_to(user: Optional[str]) -> Optional[Callable[[], None]]:
+def drop_to(user: Optional[str], *, new_privileges: bool = False) -> Optional[Callable[[], None]]:
     """Return a function for the child that takes on C(user)'s identity, C(None) where we are that user already.
 
     Raises CommandError where there is no such user, or where we may not become it.
     """
+    real, effective, _saved = os.getresuid()
     if not user:
-        return None
-    try:
-        entry = pwd.getpwnam(user)
-    except KeyError:
-        raise CommandError(f"There is no user {user!r} on this host") from None
-    if entry.pw_uid == os.geteuid():
-        return None
-    if os.geteuid() != 0:
-        raise CommandError(f"Cannot act as user {user!r}: only root may, and this runs with uid {os.geteuid()}")
-    groups = os.getgrouplist(user, entry.pw_gid)
-
-    def become() -> None:
-        os.setgroups(groups)
-        os.setgid(entry.pw_gid)
-        os.setuid(entry.pw_uid)
-
-    return become
+        # Within a block that acts as a user, a program gets the rights of that user and no way back.
+        rights = (effective, os.getegid()) if effective != real else None
+    else:
+        try:
+            entry = pwd.getpwnam(user)
+        except KeyError:
+            raise CommandError(f"There is no user {user!r} on this host") from None
+        rights = (entry.pw_uid, entry.pw_gid) if (entry.pw_uid, entry.pw_uid) != (real, effective) else None
+        if rights is not None and real != 0:
+            raise CommandError(f"Cannot act as user {user!r}: only root may, and this runs with uid {effective}")
+    return None if rights is None else functools.partial(_untrusted.become, *rights, new_privileges=new_privileges)
 
 
 class _Output:

@@ -52,12 +52,15 @@ def _beginning(path: str) -> bytes:
         os.close(descriptor)
 
 
-def quick_doubt(path: str) -> Optional[str]:
-    """Return why nothing may be started on the database, by a check of _QUICK seconds; C(None) if nothing was found."""
+def quick_doubt(path: str, *, user: str = "") -> Optional[str]:
+    """Return why nothing may be started on the database, by a check of _QUICK seconds, None if nothing was found.
+
+    SQLite reads it with the rights of the user, see _sqlite_files.look.
+    """
     if not path or not os.path.exists(path):
         return None
     try:
-        found = _sqlite_check.check(path=path, checks=["quick"], row_counts=False, time_budget=_QUICK)
+        found = _sqlite_check.check(path=path, checks=["quick"], user=user, row_counts=False, time_budget=_QUICK)
     except SqliteError:
         return None
     problems = [item for item in found["problems"] if item["code"] in _HARMFUL]

@@ -42,6 +42,14 @@ def resolve(user: Optional[str], *, folder: str) -> pwd.struct_passwd:
     return account
 
 
+def name_of(uid: int) -> str:
+    """Return the name of an account, its number if it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
 @contextlib.contextmanager
 def explained(action: str, *, failure: Type[Exception]) -> Iterator[None]:
     """Raise C(failure), C(Cannot ACTION: why), where a file, a command, a user or a process does not let us."""

@@ -45,16 +45,27 @@ class ImpactError(Exception):
 
 
 def measure(
-    *, path: str, query: str, access_log: str, start: str, end: str, time_budget: float, busy_timeout: float = 1.0
+    *,
+    path: str,
+    query: str,
+    access_log: str,
+    start: str,
+    end: str,
+    time_budget: float,
+    user: str = "",
+    busy_timeout: float = 1.0,
 ) -> Dict[str, Any]:
     """Return C(users) and C(requests), C(requests_failed) between two instants, and why what is not known is not.
 
     C(query): one statement that answers a number; C(:start) and C(:end) in it are the instants. An empty C(query) or
-    C(access_log) is not asked. Raises ImpactError.
+    C(access_log) is not asked. The database is read with the rights of C(user), see _sqlite_files.look. Raises
+    ImpactError.
     """
     begun, over = _instant("start", start), _instant("end", end)
     deadline = time.monotonic() + time_budget
-    users, why_no_users = _users(path, query, {"start": start, "end": end}, deadline, busy_timeout)
+    users, why_no_users = _users(
+        path, query, {"start": start, "end": end}, deadline=deadline, user=user, busy_timeout=busy_timeout
+    )
     requests, why_no_requests = _requests(access_log, begun, over, deadline)
     return {
         "users": users,
@@ -74,12 +85,12 @@ def _instant(name: str, text: str) -> float:
 
 
 def _users(
-    path: str, query: str, instants: Dict[str, str], deadline: float, busy_timeout: float
+    path: str, query: str, instants: Dict[str, str], *, deadline: float, user: str, busy_timeout: float
 ) -> Tuple[Optional[int], Optional[str]]:
     if not query.strip():
         return None, None
     try:
-        found, holders = _sqlite_holders.survey(path, deadline=deadline)
+        found, holders = _sqlite_holders.survey(path, user=user, deadline=deadline)
         if not found.openable:
             problem = found.problems[0].message if found.problems else "it cannot be opened"
             return None, f"the database is not asked: {problem}"

@@ -384,7 +384,8 @@ class _Launch:
 def _prepare(service: Service) -> _Launch:
     account = _account(service.user)
     try:
-        become = _command.drop_to(service.user)
+        # As without us: node may have a capability of its own, to listen on a low port.
+        become = _command.drop_to(service.user, new_privileges=True)
     except _command.CommandError as error:
         raise NodeProcessError(f"user: {error}") from error
     if not os.path.isdir(service.app_dir):

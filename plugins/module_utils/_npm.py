@@ -336,12 +336,24 @@ def _npmrc_secrets(paths: Sequence[str]) -> List[str]:
 
 
 def _remove(path: str) -> bool:
-    """Remove a tree or a link; whether it is gone. What is below a link is never touched."""
+    """Remove a tree or a link; whether it is gone. What is below a link is never touched.
+
+    What root once installed in the user's folder, only root can remove: in the folder that was opened without links.
+    """
     with contextlib.suppress(OSError):
         if os.path.islink(path):
             os.unlink(path)
         else:
             shutil.rmtree(path)
+    if not os.path.lexists(path) or os.geteuid() == os.getuid():
+        return not os.path.lexists(path)
+    parent, name = os.path.split(path)
+    with _untrusted.acting(None), contextlib.suppress(OSError):
+        folder = _untrusted.open_any(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, lend=False)
+        try:
+            shutil.rmtree(f"/proc/self/fd/{folder}/{name}")
+        finally:
+            os.close(folder)
     return not os.path.lexists(path)
 
 
@@ -382,15 +394,16 @@ class Application:
             if judged is None or not os.path.samestat(judged, there):
                 raise OSError(0, "another folder has taken its place")
         with _explained(f"act as user {user!r} in {app_dir}"):
-            self.account = _identity.resolve(user, folder=self.app_dir)
+            # Whoever could exchange the folder gets no more than its own rights; root's only where nobody else could.
+            self.rights = _untrusted.rights_on(app_dir, user=_untrusted.account_rights(user))
+            name = user or (_identity.name_of(self.rights[0]) if self.rights else None)
+            self.account = _identity.resolve(name, folder=self.app_dir)
         self.omit_dev = omit_dev
         self._run = run
         self._npm = npm
         self._node = find_program(node)
-        # The folder may be the user's to write in, and then what stands in it is the user's to choose: act as the user.
-        # Where it is not, root makes and renames, and npm still runs as the user.
         with _identity.acting_as(self.account):
-            self._theirs = os.access(self.app_dir, os.W_OK | os.X_OK, effective_ids=True)
+            self._theirs = self.rights is not None or os.access(self.app_dir, os.W_OK | os.X_OK, effective_ids=True)
             self._lock_file = lock_file(self.app_dir)
             self._sources = {
                 os.path.basename(path): self._source(path)
@@ -478,7 +491,9 @@ class Application:
             return []
         busy: Set[str] = set()
         with _explained(f"find out who works in {self.app_dir}"):
-            for process in _procfs.processes():
+            with _untrusted.acting(None):  # only root sees where others work
+                processes = list(_procfs.processes())
+            for process in processes:
                 if process.cwd is not None and process.cwd.startswith(self.app_dir + "/"):
                     busy.add(process.cwd[len(self.app_dir) + 1 :].split("/", 1)[0])
         return sorted(self.path(name) for name in names if name not in busy)
@@ -646,7 +661,19 @@ class Application:
         with _explained(f"hand over {build}"):
             for _folder, folders, names, descriptor in os.fwalk(os.path.join(build, _TREE), follow_symlinks=False):
                 for name in [".", *folders, *names]:
-                    os.chown(name, owner.st_uid, owner.st_gid, dir_fd=descriptor, follow_symlinks=False)
+                    self._give(name, descriptor, owner)
+
+    def _give(self, name: str, folder: int, owner: os.stat_result) -> None:
+        """Give away an entry that the user made, and no other that has taken its place. Raises OSError."""
+        opened = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            found = os.fstat(opened).st_uid
+            if found not in (self.account.pw_uid, owner.st_uid):
+                raise OSError(0, f"{name} was not made by user {self.account.pw_name}")
+            if found != owner.st_uid:
+                os.chown(f"/proc/self/fd/{opened}", owner.st_uid, owner.st_gid)
+        finally:
+            os.close(opened)
 
     def build(self, *, fingerprint: str, offline: bool, cache: Optional[str], timeout: float, reserve: int = 0) -> str:
         """Build a tree, load it, flush it to disk; return its folder, which the caller removes. Old trees stay."""
@@ -739,6 +766,30 @@ def npm_ci(
         raise NpmError(f"cache is {cache!r}: must be an absolute path")
     if reserve < 0:
         raise NpmError(f"reserve is {reserve}: must be 0 bytes or more")
+    with _untrusted.acting(application.rights):
+        return _made_to_agree(
+            application,
+            always=always,
+            offline=offline,
+            cache=cache,
+            timeout=timeout,
+            build_only=build_only,
+            reserve=reserve,
+            check_mode=check_mode,
+        )
+
+
+def _made_to_agree(
+    application: Application,
+    *,
+    always: bool,
+    offline: bool,
+    cache: Optional[str],
+    timeout: float,
+    build_only: bool,
+    reserve: int,
+    check_mode: bool,
+) -> Dict[str, Any]:
     result: Dict[str, Any] = {"installed": 0, "swapped": False, "built": None, "mended": [], "leftovers": []}
     if check_mode:
         moves = application.interrupted()

@@ -29,6 +29,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _identity,
     _knex,
     _procfs,
+    _untrusted,
 )
 
 _RECORD = "release.json"
@@ -54,6 +55,7 @@ class Releases:
     releases_dir: str = ""
     migrations_dir: str = "backend/migrations"
     protect: Sequence[str] = ()
+    user: str = ""
     timeout: float = 60.0
 
 
@@ -85,6 +87,21 @@ def _inside(path: str, folder: str) -> bool:
     return path == folder or path.startswith(f"{folder}/")
 
 
+def _rights(path: str, user: str) -> _untrusted.Rights:
+    """Return with whose rights (uid, gid) to change what lies at a path, None if it is root's alone.
+
+    Raises ReleaseError if it belongs to another account than the service's user, OSError.
+    """
+    rights = _untrusted.rights_on(path)
+    theirs = _untrusted.account_rights(user)
+    if rights and theirs and rights[0] != theirs[0]:
+        raise ReleaseError(
+            f"app_dir: {path} is reached through a folder of {_identity.name_of(rights[0])}, not of user {user}: "
+            "that account goes to another release itself"
+        )
+    return rights
+
+
 class _Record:
     """What was done last, on the host."""
 
@@ -94,7 +111,7 @@ class _Record:
     def read(self) -> Dict[str, str]:
         """Return it; empty where there is none, or none that can be read."""
         try:
-            with open(self._path, encoding="utf-8") as stream:
+            with _untrusted.acting(None), open(self._path, encoding="utf-8") as stream:
                 value = json.load(stream)
         except (OSError, ValueError):
             return {}
@@ -102,7 +119,6 @@ class _Record:
 
     def write(self, *, app_dir: str, step: _Step, finished: bool) -> None:
         """Note that a step is begun, or done. Raises OSError."""
-        _files.private_folder(os.path.dirname(self._path))
         value = {
             "app_dir": app_dir,
             "from": step.source,
@@ -112,11 +128,13 @@ class _Record:
             "at": _clock.now(),
             "state": "done" if finished else "begun",
         }
-        _files.write_atomically(self._path, json.dumps(value, sort_keys=True).encode("utf-8") + b"\n")
+        with _untrusted.acting(None):
+            _files.private_folder(os.path.dirname(self._path))
+            _files.write_atomically(self._path, json.dumps(value, sort_keys=True).encode("utf-8") + b"\n")
 
     def forget(self) -> None:
         """Take it away: the release that was left is back."""
-        with contextlib.suppress(FileNotFoundError):
+        with _untrusted.acting(None), contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)
 
 
@@ -125,8 +143,10 @@ class _Symlink:
 
     def __init__(self, releases: Releases) -> None:
         self._releases = releases
-        self._current = os.path.realpath(releases.app_dir)
-        self._folder = os.path.realpath(releases.releases_dir or os.path.dirname(self._current))
+        self.rights = _rights(os.path.dirname(releases.app_dir.rstrip("/")), releases.user)
+        with _untrusted.acting(self.rights):
+            self._current = os.path.realpath(releases.app_dir)
+            self._folder = os.path.realpath(releases.releases_dir or os.path.dirname(self._current))
 
     def _names(self) -> List[str]:
         try:
@@ -189,18 +209,16 @@ class _Symlink:
         target = self.path(step.target)
         if not os.path.isabs(os.readlink(link)):
             target = os.path.relpath(target, os.path.realpath(folder))
-        account = _identity.resolve(None, folder=folder)
-        with _identity.acting_as(account):
-            # A name that nobody can have taken before: a folder of our own.
-            made = tempfile.mkdtemp(prefix=".itsm-nexus-release-", dir=folder)
-            try:
-                os.symlink(target, f"{made}/link")
-                os.replace(f"{made}/link", link)
-            finally:
-                with contextlib.suppress(OSError):
-                    os.unlink(f"{made}/link")
-                os.rmdir(made)
-            _files.fsync_folder(folder)
+        # A name that nobody can have taken before: a folder of our own.
+        made = tempfile.mkdtemp(prefix=".itsm-nexus-release-", dir=folder)
+        try:
+            os.symlink(target, f"{made}/link")
+            os.replace(f"{made}/link", link)
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(f"{made}/link")
+            os.rmdir(made)
+        _files.fsync_folder(folder)
 
 
 class _Git:
@@ -209,7 +227,9 @@ class _Git:
     def __init__(self, releases: Releases, *, run: _command.Runner) -> None:
         self._releases = releases
         self._run = run
-        self._account: pwd.struct_passwd = _identity.resolve(None, folder=releases.app_dir)
+        self.rights = _rights(releases.app_dir, releases.user)
+        uid = self.rights[0] if self.rights else os.getuid()
+        self._account: pwd.struct_passwd = _identity.resolve(_identity.name_of(uid), folder=releases.app_dir)
 
     def _git(self, *arguments: str, timeout: Optional[float] = None) -> _command.Completed:
         # As the owner of the folder, without its hooks and helpers: they are programs of whoever may write there.
@@ -311,11 +331,13 @@ class _Git:
     def _clear_lock(self) -> None:
         """Take away the lock of a git that was killed, where no git works in the folder."""
         folder = os.path.realpath(self._releases.app_dir)
-        for process in _procfs.processes():
+        with _untrusted.acting(None):
+            processes = list(_procfs.processes())
+        for process in processes:
             is_git = os.path.basename(process.exe or "") == "git"
             if process.alive and is_git and (process.cwd is None or _inside(process.cwd, folder)):
                 raise ReleaseError(f"git is at work in {folder}, as pid {process.pid}")
-        with _identity.acting_as(self._account), contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(folder, ".git", "index.lock"))
 
 
@@ -345,7 +367,7 @@ def _checked(releases: Releases) -> None:
 def _refuse_lost_migrations(releases: Releases, step: _Step, there: Set[str]) -> None:
     """Refuse a release that does not know the schema as it is now."""
     try:
-        applied = _knex.read_tables(releases.db_path).names
+        applied = _knex.read_tables(releases.db_path, user=releases.user).names
     except _knex.KnexError as error:
         raise ReleaseError(str(error)) from error
     missing = [name for name in applied if name not in there]
@@ -379,14 +401,15 @@ def roll_back(
     result: Dict[str, Any] = {"changed": False, "refused": "", "from": None, "to": None}
     try:
         way: Union[_Symlink, _Git] = _Symlink(releases) if strategy == "symlink" else _Git(releases, run=run)
-        step = way.step(record.read())
-        result.update({"from": step.source, "to": step.target})
-        if step.moves:
-            way.check(step)
-            _refuse_lost_migrations(releases, step, way.migrations(step))
-            result["changed"] = True
-            if not check_mode:
-                _act(releases, way, step, record)
+        with _untrusted.acting(way.rights):
+            step = way.step(record.read())
+            result.update({"from": step.source, "to": step.target})
+            if step.moves:
+                way.check(step)
+                _refuse_lost_migrations(releases, step, way.migrations(step))
+                result["changed"] = True
+                if not check_mode:
+                    _act(releases, way, step, record)
     except _Refused as refusal:
         result["refused"] = str(refusal)
     except (OSError, _command.CommandError, _identity.IdentityError, _procfs.ProcfsError) as error:

@@ -351,8 +351,11 @@ def _first_stranger(path: str) -> Rights:
         way.close()
 
 
-def become(uid: int, gid: int) -> None:
-    """Give this process the rights of a user for good: no way back, no capabilities, no new ones by a program."""
+def become(uid: int, gid: int, *, new_privileges: bool = False) -> None:
+    """Give this process the rights of a user for good: no way back, no capabilities.
+
+    A program that it starts gets no others by a setuid bit or a file's capabilities, except with new_privileges.
+    """
     os.seteuid(os.getuid())
     if os.getuid() != 0 or uid == 0:
         return
@@ -360,5 +363,7 @@ def become(uid: int, gid: int) -> None:
     os.setgroups(groups)
     os.setresgid(group, group, group)
     os.setresuid(uid, uid, uid)
+    if new_privileges:
+        return
     with contextlib.suppress(OSError, AttributeError):  # a C library without it
         ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)

@@ -598,7 +598,9 @@ def _doubts(module: AnsibleModule, checked: dict | None) -> Callable[[bool], Opt
     path = _database(checked)
     if not module.params["open"]:
         return lambda closely: None
-    return lambda closely: _doubt.doubt(path) or (_doubt.quick_doubt(path) if closely else None)
+    return lambda closely: (
+        _doubt.doubt(path) or (_doubt.quick_doubt(path, user=module.params["user"]) if closely else None)
+    )
 
 
 def _see_restart(module: AnsibleModule, result: dict) -> None:

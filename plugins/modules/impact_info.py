@@ -24,6 +24,14 @@ options:
       - Empty, the database is not asked.
     type: str
     default: ""
+  user:
+    description:
+      - The user that the service runs as. In a folder that others than root may change, the database is read with the
+        rights of this user, never with those of root.
+      - Default is whoever such a folder belongs to.
+    type: str
+    default: ""
+    version_added: 0.2.0
   access_log:
     description:
       - A log with a line for each request, its time and status in it, as web servers and proxies and many applications
@@ -106,6 +114,7 @@ def main() -> None:
             "access_log": {"type": "str", "default": ""},
             "start": {"type": "str", "required": True},
             "end": {"type": "str", "required": True},
+            "user": {"type": "str", "default": ""},
             "time_budget": {"type": "float", "default": 5.0},
         },
         supports_check_mode=True,

@@ -62,6 +62,13 @@ options:
     type: list
     elements: path
     default: []
+  user:
+    description:
+      - The user that the service runs as. If O(app_dir), or a folder on the way to it, belongs to another account, the
+        module fails.
+    type: str
+    default: ""
+    version_added: 0.2.0
   timeout:
     description: Seconds that one call of git may take.
     type: float
@@ -69,7 +76,8 @@ options:
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 notes:
-  - git runs as the owner of O(app_dir), without the hooks of the repository.
+  - git runs with the rights of whoever the first folder on the path to O(app_dir) belongs to that is not root's, and
+    without the hooks of the repository. It runs as root only if nobody else can change any folder on that path.
 seealso:
   - module: itsm_nexus.runbook.npm_ci
   - module: itsm_nexus.runbook.sqlite_backup
@@ -129,6 +137,7 @@ def main() -> None:
             "releases_dir": {"type": "path", "default": ""},
             "migrations_dir": {"type": "str", "default": "backend/migrations"},
             "db_path": {"type": "path", "required": True},
+            "user": {"type": "str", "default": ""},
             "protect": {"type": "list", "elements": "path", "default": []},
             "timeout": {"type": "float", "default": 60.0},
         },
@@ -145,6 +154,7 @@ def main() -> None:
         releases_dir=params["releases_dir"],
         migrations_dir=params["migrations_dir"],
         protect=params["protect"],
+        user=params["user"],
         timeout=params["timeout"],
     )
     try:

@@ -785,6 +785,29 @@ def test_where_the_service_user_may_not_write_the_tree_goes_to_its_owner(public_
 
 
 @needs_root
+@pytest.mark.parametrize("user", ["nobody", None])
+def test_no_tree_of_others_is_given_to_a_user_who_exchanges_the_build(public_site, user):
+    """The user takes the right to write away from its own folder, and a package exchanges the build as it is loaded."""
+    nobody = pwd.getpwnam("nobody")
+    for folder, folders, names in os.walk(public_site.app):
+        for name in [".", *folders, *names]:
+            os.chown(os.path.join(folder, name), nobody.pw_uid, nobody.pw_gid)
+    public_site.app.chmod(0o555)
+    victim = public_site.base / "victim"
+    lay_tree(victim / "node_modules", lock_of(NEW))
+    exchange = f"""#!/bin/sh
+case "$PWD" in
+  */.npm_ci-*) chmod u+w ..; mv "$PWD" ../away; ln -s {victim} "$PWD" ;;
+esac
+"""
+    script(public_site.base / "node", exchange + NODE)
+    with pytest.raises(_npm.NpmError, match="Permission denied"):
+        public_site.install(application={"user": user})
+    assert owners(victim) == {0}
+    assert public_site.version() == "4.0.0"
+
+
+@needs_root
 def test_without_root_nothing_is_tried_where_we_may_not_write(public_site):
     reading, writing = os.pipe()
     child = os.fork()

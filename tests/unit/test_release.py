@@ -325,6 +325,52 @@ def test_git_runs_as_the_owner_of_the_folder():
         assert {path.stat().st_uid for path in app.rglob("*")} == {nobody.pw_uid}
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another user")
+@pytest.mark.parametrize("user", ["nobody", ""])
+def test_programs_of_a_repository_that_others_may_write_to_do_not_run_as_root(user):
+    with tempfile.TemporaryDirectory() as base:
+        os.chmod(base, 0o755)  # noqa: S103
+        app = Path(base) / "app"
+        make_repository(app)
+        make_database(Path(base) / "shared" / "itsm.db", "1_users.js")
+        (app / ".git" / "info").mkdir(exist_ok=True)
+        (app / ".git" / "info" / "attributes").write_text("* filter=planted\n")
+        git(app, "config", "filter.planted.smudge", f"sh -c 'touch {base}/ran; cat'")
+        for folder, folders, _names in os.walk(app):
+            for name in [".", *folders]:
+                os.chmod(os.path.join(folder, name), 0o775)  # noqa: S103
+        site = Releases(app_dir=str(app), db_path=f"{base}/shared/itsm.db", state_dir=f"{base}/state", user=user)
+        with pytest.raises(ReleaseError, match="several accounts"):
+            go(site, strategy="git")
+        assert not os.path.exists(f"{base}/ran")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another user")
+@pytest.mark.parametrize("user", ["nobody", ""])
+def test_the_repository_of_another_account_that_a_link_leads_to_stays_as_it_is(user):
+    with tempfile.TemporaryDirectory() as base:
+        os.chmod(base, 0o755)  # noqa: S103
+        other = Path(base) / "other"
+        make_repository(other)
+        make_database(Path(base) / "shared" / "itsm.db", "1_users.js")
+        daemon, nobody = pwd.getpwnam("daemon"), pwd.getpwnam("nobody")
+        for folder, folders, names in os.walk(other):
+            for name in [".", *folders, *names]:
+                os.lchown(os.path.join(folder, name), daemon.pw_uid, daemon.pw_gid)
+        home = Path(base) / "home"
+        home.mkdir()
+        (home / "app").symlink_to(other)
+        os.chown(home, nobody.pw_uid, nobody.pw_gid)
+        os.lchown(home / "app", nobody.pw_uid, nobody.pw_gid)
+        head = (other / ".git" / "HEAD").read_text()
+        site = Releases(
+            app_dir=str(home / "app"), db_path=f"{base}/shared/itsm.db", state_dir=f"{base}/state", user=user
+        )
+        with contextlib.suppress(ReleaseError):
+            assert not go(site, strategy="git")["changed"]
+        assert (other / ".git" / "HEAD").read_text() == head
+
+
 @pytest.fixture
 def killed_midway(repository) -> Releases:
     """Killed when half of the files are there and git's own lock is left."""
