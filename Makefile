@@ -32,7 +32,10 @@ LONG_TESTS := tests/integration/test_eda_page.py tests/integration/test_fleet.py
 LONG_DRILLS := controller_timer database_recover escalation_rises heap_oom other_service tls_key_unreadable
 # Drills with more rounds in make nightly.
 THOROUGH_DRILLS := connection_cut controller_killed database_in_doubt dead_man systemd_restarts_first
-DRILLS = $(filter-out $(LONG_DRILLS),$(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
+# The longest drills start first, so that none of them is left to run alone at the end.
+FIRST_DRILLS := database_in_doubt useless_rungs connection_cut rung_fails controller_killed crash_loop
+OTHER_DRILLS = $(filter-out $(FIRST_DRILLS) $(LONG_DRILLS),$(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
+DRILLS = $(FIRST_DRILLS) $(OTHER_DRILLS)
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | sort | expand -t 14
