@@ -45,7 +45,7 @@ demo: $(VENV)/demo.stamp ## Break and recover the stand-in service on this machi
 
 # Side by side what has little to do for a second core. What is to be installed is there before: apt takes turns with nobody.
 test: $(VENV)/test.stamp ## Everything
-	$(MAKE) --jobs=2 --output-sync=target lint torture TORTURE='--rounds 30 --backups 10'
+	$(MAKE) --jobs=2 --output-sync=target lint torture flip TORTURE='--rounds 30 --backups 10' FLIP='--sample 150'
 	$(MAKE) unit integration molecule
 
 lint: $(VENV)/test.stamp ## Style and types
@@ -82,6 +82,7 @@ molecule: $(VENV)/test.stamp ## Drills on real systemd hosts, minutes; SCENARIO=
 nightly: $(VENV)/eda.stamp coverage cores release ## What takes too long for every change: more gates, long drills with all their waiting, some on Debian 12
 	$(WITH_PATH) $(BIN)/pytest $(LONG_TESTS)
 	molecule/hosts/install
+	$(MAKE) flip
 	DRILL_THOROUGH=1 $(WITH_PATH) molecule/run $(THOROUGH_DRILLS) $(LONG_DRILLS)
 	DRILL_SUITE=bookworm $(WITH_PATH) molecule/run crash clean_start
 
@@ -109,6 +110,9 @@ matrix: $(VENV)/test.stamp ## Write docs/drills.md: what the drills of make mole
 torture: ## Kill writers and recoveries, count the rows that were lost; minutes
 	tests/install strace
 	$(PYTHON) tests/torture/sqlite_torture.py $(TORTURE)
+
+flip: $(VENV)/test.stamp ## Exchange files right before each system call that takes one, as a hostile user could; all of it takes an hour
+	$(BIN)/python tests/flip/flip.py $(FLIP)
 
 bench: $(VENV)/test.stamp $(VENV)/bench.stamp ## Measure against the goals, write docs/benchmarks.md; ONLY=name for some; an hour
 	tests/install sqlite3 lsof
@@ -138,4 +142,4 @@ $(VENV)/%.stamp: requirements-%.txt
 # What those lists include.
 $(VENV)/test.stamp: requirements-unit.txt
 
-.PHONY: help demo test lint unit fuzz integration molecule nightly coverage cores sanity release audit matrix torture bench docs clean
+.PHONY: help demo test lint unit fuzz integration molecule nightly coverage cores sanity release audit matrix torture flip bench docs clean

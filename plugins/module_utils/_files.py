@@ -7,9 +7,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import tempfile
+from typing import Optional
+
+# Folders within folders that are removed.
+_DEEPEST = 200
 
 
 def fsync_folder(path: str) -> None:
@@ -19,6 +24,39 @@ def fsync_folder(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def remove_tree(path: str) -> None:
+    """Remove a folder and all that is in it. Raises OSError if something stays.
+
+    No link is followed, no FIFO is waited for: whoever owns the folder may exchange what is in it meanwhile.
+    """
+    _remove_tree(path, None, depth=0)
+
+
+def _remove_tree(name: str, parent: Optional[int], *, depth: int) -> None:
+    if depth > _DEEPEST:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), name)
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    opened = os.open(name, flags, dir_fd=parent)
+    try:
+        with os.scandir(opened) as entries:
+            found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+        for entry_name, is_folder in found:
+            with contextlib.suppress(OSError):  # the folder that stays says it
+                if is_folder:
+                    _remove_tree(entry_name, opened, depth=depth + 1)
+                else:
+                    os.unlink(entry_name, dir_fd=opened)
+    finally:
+        os.close(opened)
+    os.rmdir(name, dir_fd=parent)
+
+
+def discard_tree(path: str) -> None:
+    """Remove a folder and all that is in it as far as possible, see remove_tree."""
+    with contextlib.suppress(OSError):
+        remove_tree(path)
 
 
 def private_folder(path: str) -> None:

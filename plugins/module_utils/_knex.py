@@ -25,6 +25,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _command,
     _environment,
+    _files,
     _identity,
     _procfs,
     _redact,
@@ -289,7 +290,7 @@ class Migrator:
                 raise KnexError(f"Cannot make {path}: {error}") from error
             yield path
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            _files.discard_tree(folder)
 
     @staticmethod
     def _fill(path: str, tables: Tables) -> None:

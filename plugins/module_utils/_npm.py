@@ -344,14 +344,14 @@ def _remove(path: str) -> bool:
         if os.path.islink(path):
             os.unlink(path)
         else:
-            shutil.rmtree(path)
+            _files.remove_tree(path)
     if not os.path.lexists(path) or os.geteuid() == os.getuid():
         return not os.path.lexists(path)
     parent, name = os.path.split(path)
     with _untrusted.acting(None), contextlib.suppress(OSError):
         folder = _untrusted.open_any(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, lend=False)
         try:
-            shutil.rmtree(f"/proc/self/fd/{folder}/{name}")
+            _files.remove_tree(f"/proc/self/fd/{folder}/{name}")
         finally:
             os.close(folder)
     return not os.path.lexists(path)

@@ -17,7 +17,6 @@ import functools
 import hashlib
 import os
 import re
-import shutil
 import sqlite3
 import stat
 import tempfile
@@ -77,7 +76,7 @@ def backup(
         rights = _untrusted.rights_on(folder, user=_sqlite_files.rights_on(path, user))
     except OSError as error:
         raise SqliteError(f"Cannot write to {printable(folder)}: {error.strerror}") from error
-    with _untrusted.acting(rights):
+    with _untrusted.acting(rights), _sqlite_files.clear_errors(f"copy {printable(path)}"):
         return _backup(
             path=path,
             target=f"{folder}/{name}",
@@ -266,7 +265,7 @@ def _partial(folder: str) -> Iterator[str]:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield made
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        _files.discard_tree(made)
         os.close(descriptor)
 
 
@@ -277,7 +276,7 @@ def _clear(folder: str) -> None:
                 descriptor = os.open(f"{folder}/{name}", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(f"{folder}/{name}", ignore_errors=True)
+                    _files.discard_tree(f"{folder}/{name}")
                 finally:
                     os.close(descriptor)
 

@@ -69,17 +69,18 @@ def check(
     deadline = started + time_budget
     result: Dict[str, Any] = {}
     for attempt in range(_ATTEMPTS):
-        result, steady = _attempt(
-            path=path,
-            checks=checks,
-            row_counts=row_counts,
-            deadline=deadline,
-            busy_timeout=min(busy_timeout, time_budget),
-            baseline=baseline or {},
-            writer=writer,
-            user=user or owner,
-            proc_root=proc_root,
-        )
+        with _sqlite_files.clear_errors(f"check {printable(path)}"):
+            result, steady = _attempt(
+                path=path,
+                checks=checks,
+                row_counts=row_counts,
+                deadline=deadline,
+                busy_timeout=min(busy_timeout, time_budget),
+                baseline=baseline or {},
+                writer=writer,
+                user=user or owner,
+                proc_root=proc_root,
+            )
         if steady or time.monotonic() > deadline:
             break
         time.sleep(min(0.05 * (attempt + 1), max(deadline - time.monotonic(), 0)))

@@ -65,7 +65,7 @@ def checkpoint(
     }
     if needed and not check_mode:
         rights = _sqlite_files.rights_on(path, user)
-        with _untrusted.acting(rights):
+        with _untrusted.acting(rights), _sqlite_files.clear_errors(f"checkpoint {printable(path)}"):
             real = os.path.realpath(path)
             there = [name for name in (f"{real}-wal", f"{real}-shm") if os.path.lexists(name)]
             _room(real, wal=wal, size=before["database"]["size"])

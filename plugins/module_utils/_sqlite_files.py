@@ -35,6 +35,18 @@ class NoRoomError(SqliteError):
     """There is too little room; the database and its WAL were not touched."""
 
 
+@contextlib.contextmanager
+def clear_errors(what: str) -> Iterator[None]:
+    """Make a SqliteError, "Cannot ...: why", of an error of the operating system that nobody expected.
+
+    Whoever owns a folder can take any file in it away, or the right to it, at any moment.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise SqliteError(f"Cannot {what}: {error.strerror or error}") from error
+
+
 @dataclasses.dataclass(frozen=True)
 class Problem:
     """One thing that is wrong. C(level): C(error) makes the database unhealthy, C(warning) is worth knowing."""

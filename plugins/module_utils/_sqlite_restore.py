@@ -130,7 +130,9 @@ def restore(
     _check_parameters(path=path, method=method, evidence_dir=evidence_dir, time_budget=time_budget, timeout=timeout)
     rights = _sqlite_files.rights_on(path, owner)
     working = act and not check_mode
-    with _untrusted.acting(rights), contextlib.ExitStack() as stack:
+    with _untrusted.acting(rights), _sqlite_files.clear_errors(
+        f"recover {printable(path)}"
+    ), contextlib.ExitStack() as stack:
         place = _locate(path)
         _require_a_way(path, place, rights=rights)
         if working:
@@ -217,7 +219,7 @@ def _locate(path: str) -> str:
 
 def _require_a_way(path: str, place: str, *, rights: _untrusted.Rights) -> None:
     facts = None
-    with _disk(f"look at {printable(path)}"):
+    with _sqlite_files.clear_errors(f"look at {printable(path)}"):
         with contextlib.suppress(PermissionError):  # a link leads to what its owner may not see, which is said here:
             facts = None if _guarded(place) else _sqlite_files.facts_of(place, rights=rights)
         _sqlite_files.require_a_way(path, facts)
@@ -244,10 +246,10 @@ def _work_folder(place: str) -> Iterator[str]:
         yield work
         # Reached only where nothing of the old database is in it any more; it stays as it is after an error in a swap.
         if not _guarded(place) and not os.path.lexists(f"{work}/old"):
-            shutil.rmtree(work, ignore_errors=True)
+            _files.discard_tree(work)
     except BaseException:
         if not _guarded(place) and not os.path.lexists(f"{work}/old"):
-            shutil.rmtree(work, ignore_errors=True)
+            _files.discard_tree(work)
         raise
     finally:
         os.close(descriptor)
@@ -256,7 +258,7 @@ def _work_folder(place: str) -> Iterator[str]:
 def _settle(place: str, work: str, *, owner: Owner) -> bool:
     """Undo or finish what a killed run began; return whether the old database was put back."""
     put_back = False
-    with _disk(f"clear up after a recovery of {printable(place)} that was cut off"):
+    with _sqlite_files.clear_errors(f"clear up after a recovery of {printable(place)} that was cut off"):
         if _guarded(place):
             _put_back(place, work)
             put_back = True
@@ -264,7 +266,7 @@ def _settle(place: str, work: str, *, owner: Owner) -> bool:
             _finish(place, work, owner=owner)
         for name in os.listdir(work):
             entry = f"{work}/{name}"
-            (shutil.rmtree if os.path.isdir(entry) and not os.path.islink(entry) else os.unlink)(entry)
+            (_files.remove_tree if os.path.isdir(entry) and not os.path.islink(entry) else os.unlink)(entry)
     return put_back
 
 
@@ -331,7 +333,7 @@ def _scratch_elsewhere(place: str, *, rights: _untrusted.Rights) -> Iterator[str
         os.chmod(folder, 0o711)  # noqa: S103 - the owner of the database works in a folder below
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _files.discard_tree(folder)
 
 
 def _size_of(place: str, *, rights: _untrusted.Rights) -> int:
@@ -345,7 +347,7 @@ def _as_it_was(place: str, scratch: str) -> str:
     if not _guarded(place):
         return place
     name, old = os.path.basename(place), f"{_work_of(place)}/old"
-    with _disk(f"copy the files of {printable(place)}"):
+    with _sqlite_files.clear_errors(f"copy the files of {printable(place)}"):
         os.mkdir(f"{scratch}/was", 0o700)
         for suffix in _sqlite_files.SUFFIXES.values():
             for source in (f"{old}/{name}{suffix}", f"{place}{suffix}"):
@@ -353,14 +355,6 @@ def _as_it_was(place: str, scratch: str) -> str:
                     shutil.copy2(source, f"{scratch}/was/{name}{suffix}")
                     break
     return f"{scratch}/was/{name}"
-
-
-@contextlib.contextmanager
-def _disk(what: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise SqliteError(f"Cannot {what}: {error.strerror or error}") from error
 
 
 # What is known of the damaged database.
@@ -464,15 +458,15 @@ def _image(case: _Case, scratch: str, *, reading: str) -> Iterator[str]:
     folder = f"{scratch}/image"
     _own_folder(folder, case.owner)
     try:
-        with _disk(f"copy {printable(case.path)} to {printable(folder)}"):
+        with _sqlite_files.clear_errors(f"copy {printable(case.path)} to {printable(folder)}"):
             _sqlite_salvage.make_image(case.found, f"{folder}/image.db", owner=case.owner, reading=reading)
         yield f"{folder}/image.db"
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _files.discard_tree(folder)
 
 
 def _own_folder(path: str, owner: Owner) -> None:
-    with _disk(f"make the folder {printable(path)}"):
+    with _sqlite_files.clear_errors(f"make the folder {printable(path)}"):
         os.mkdir(path, 0o700)
         if os.geteuid() == 0:
             os.chown(path, owner.uid, owner.gid)
@@ -483,7 +477,7 @@ def _room(case: _Case, folder: str) -> None:
     wal = case.found.wal
     size = sum(facts.size for name, facts in case.found.files.items() if name != "shm")
     needed = 2 * max(size, wal.database_pages * wal.page_size) + _MARGIN
-    with _disk(f"tell the free space of {printable(folder)}"):
+    with _sqlite_files.clear_errors(f"tell the free space of {printable(folder)}"):
         free = _sqlite_files.free_bytes(folder)
     if free < needed:
         raise SqliteError(
@@ -576,7 +570,7 @@ def _by_salvage(case: _Case, scratch: str, *, shell: str, confirmed: bool) -> Wa
         folder = f"{scratch}/salvage-{reading}"
         _own_folder(folder, case.owner)
         try:
-            with _disk(f"copy {printable(case.path)} to {printable(folder)}"):
+            with _sqlite_files.clear_errors(f"copy {printable(case.path)} to {printable(folder)}"):
                 _sqlite_salvage.make_image(found, f"{folder}/image.db", owner=case.owner, reading=reading)
             salvaged = _sqlite_salvage.salvage(
                 f"{folder}/image.db",
@@ -630,7 +624,9 @@ def _backups(
     for folder in dict.fromkeys([os.path.dirname(place), *dirs]):
         if not os.path.isabs(folder):
             raise SqliteError(f"backup_dirs must be absolute paths, not {folder!r}")
-        with contextlib.suppress(FileNotFoundError), _disk(f"look for backups in {printable(folder)}"):
+        with _sqlite_files.clear_errors(f"look for backups in {printable(folder)}"), contextlib.suppress(
+            FileNotFoundError
+        ):
             there = _untrusted.rights_on(folder, user=rights)
             with _untrusted.acting(there):
                 found.update(_backups_in(folder, place=place, patterns=patterns))
@@ -803,13 +799,13 @@ def _take(case: _Case, way: Way, result: Dict[str, Any], *, work: str, evidence_
         new = _make_new(case, way, work, proc_root=proc_root)
         _expect(new, way, user=case.user, time_budget=left)
         if way.salvaged is not None and way.salvaged.orphans_path:
-            with _disk(f"keep rows of no table in {printable(evidence_dir)}"):
+            with _sqlite_files.clear_errors(f"keep rows of no table in {printable(evidence_dir)}"):
                 folder = result["evidence_dir"] or evidence_dir
                 result["orphans_file"] = f"{folder}/orphans.db"
                 source = _sqlite_files.open_regular(way.salvaged.orphans_path, rights=case.rights)
                 with _untrusted.acting(_untrusted.rights_on(folder, user=case.rights)):
                     _copy_opened(source, f"{folder}/orphans.db")
-        with _disk(f"put the new database in the place of {printable(place)}"):
+        with _sqlite_files.clear_errors(f"put the new database in the place of {printable(place)}"):
             result["kept"] = printable(_swap(case, new, work, proc_root=proc_root) or "") or None
     after = _sqlite_check.check(
         path=place, checks=["quick", "foreign_keys"], user=case.user, time_budget=max(left, 1.0), proc_root=proc_root
@@ -835,7 +831,7 @@ def _make_new(case: _Case, way: Way, work: str, *, proc_root: str) -> str:
     """Make the new database in the work folder, with the owner and the mode of the old one, on disk."""
     new = f"{work}/new.db"
     if way.salvaged is not None:
-        with _disk(f"move the new database to {printable(work)}"):
+        with _sqlite_files.clear_errors(f"move the new database to {printable(work)}"):
             os.rename(way.salvaged.path, new)
     elif way.method == "backup" and way.source is not None:
         _sqlite_backup.backup(
@@ -850,7 +846,7 @@ def _make_new(case: _Case, way: Way, work: str, *, proc_root: str) -> str:
         made = f"{work}/empty/new.db"
         _sqlite_salvage.make_empty(made, owner=case.owner, wal_mode=case.wal_mode, deadline=case.deadline)
         os.rename(made, new)
-    with _disk(f"flush {printable(new)} to disk"):
+    with _sqlite_files.clear_errors(f"flush {printable(new)} to disk"):
         for suffix in ("-wal", "-journal"):
             if os.path.lexists(new + suffix):
                 raise SqliteError(f"The new database {printable(new)} was not closed properly")

@@ -31,7 +31,6 @@ import json
 import os
 import resource
 import select
-import shutil
 import signal
 import sqlite3
 import tempfile
@@ -40,7 +39,12 @@ import time
 import urllib.parse
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _sqlite_files, _sqlite_holders, _untrusted
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _files,
+    _sqlite_files,
+    _sqlite_holders,
+    _untrusted,
+)
 
 Message = Dict[str, Any]
 Emit = Callable[[Message], None]
@@ -418,7 +422,7 @@ def private_copy(found: _sqlite_files.Look, *, deadline: float) -> Iterator[str]
         yield f"{folder}/copy.db"
     finally:
         with _untrusted.acting(None):
-            shutil.rmtree(folder, ignore_errors=True)
+            _files.discard_tree(folder)
 
 
 def _fill(folder: str, found: _sqlite_files.Look, *, rights: Tuple[int, int], deadline: float) -> None:

@@ -1,0 +1,172 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is run as root on files of the service's user: one case for each module and state that touches them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import sqlite3
+import tempfile
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _sqlite_backup,
+    _sqlite_check,
+    _sqlite_checkpoint,
+    _sqlite_files,
+    _sqlite_owner,
+    _sqlite_restore,
+)
+
+# What only the victims' files hold.
+OF_ROOT = b"canary-of-root"
+OF_ACCOUNT = b"canary-of-another-account"
+
+ERRORS = (_sqlite_files.SqliteError, _sqlite_owner.SqliteOwnerError)
+
+USER = "nobody"
+_ROWS = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A call of our code.
+
+    lay makes its files in a folder (with a mark in their content for the victims), run calls it with the user's folder
+    and ours, after may change what the user owns.
+    """
+
+    name: str
+    lay: Callable[..., None]
+    run: Callable[[Path, Path], Any]
+    after: Optional[Callable[[Path], None]] = None
+
+
+def _database(path: Path, mark: bytes, *, crashed: bool) -> None:
+    """Make a database with rows, some of them in the WAL alone if it crashed."""
+    with tempfile.TemporaryDirectory() as work:
+        connection = sqlite3.connect(f"{work}/db", isolation_level=None)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=OFF")
+        connection.execute("PRAGMA wal_autocheckpoint=0")
+        connection.execute("CREATE TABLE incidents (id INTEGER PRIMARY KEY, title TEXT)")
+        rows = [(f"row {number} {mark.decode()}",) for number in range(_ROWS)]
+        connection.executemany("INSERT INTO incidents (title) VALUES (?)", rows)
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.execute("INSERT INTO incidents (title) VALUES (?)", (f"in the WAL {mark.decode()}",))
+        if not crashed:
+            connection.close()
+        for suffix in ("", "-wal") if crashed else ("",):
+            shutil.copyfile(f"{work}/db{suffix}", f"{path}{suffix}")
+        connection.close()
+
+
+def _lay_database(folder: Path, *, mark: bytes = b"", crashed: bool = True, damaged: bool = False) -> None:
+    (folder / "backend").mkdir()
+    database = folder / "backend" / "itsm.db"
+    _database(database, mark, crashed=crashed)
+    if damaged:
+        shutil.copyfile(database, f"{database}.backup_1")
+        with database.open("r+b") as stream:
+            stream.seek(4096)
+            stream.write(b"\xff" * 4096)
+
+
+def _crashed(folder: Path, *, mark: bytes = b"") -> None:
+    _lay_database(folder, mark=mark)
+
+
+def _closed(folder: Path, *, mark: bytes = b"") -> None:
+    _lay_database(folder, mark=mark, crashed=False)
+
+
+def _damaged(folder: Path, *, mark: bytes = b"") -> None:
+    _lay_database(folder, mark=mark, damaged=True)
+
+
+def _cut_off(folder: Path, *, mark: bytes = b"") -> None:
+    """A recovery that was killed between its guard and the new database."""
+    _lay_database(folder, mark=mark, damaged=True)
+    backend = folder / "backend"
+    work = backend / ".itsm.db.restore"
+    (work / "old").mkdir(parents=True)
+    for suffix in ("", "-wal"):
+        (backend / f"itsm.db{suffix}").rename(work / "old" / f"itsm.db{suffix}")
+    (backend / "itsm.db").symlink_to(work / "unfinished" / "itsm.db")
+
+
+def _roots(folder: Path) -> None:
+    """Leave the database as a command of root does."""
+    os.chown(folder / "backend" / "itsm.db", 0, 0)
+
+
+def _path(folder: Path) -> str:
+    return str(folder / "backend" / "itsm.db")
+
+
+def _restore(theirs: Path, ours: Path, **how: Any) -> Dict[str, Any]:
+    return _sqlite_restore.restore(  # noqa: S604 - the name of a program
+        path=_path(theirs),
+        evidence_dir=str(ours / "evidence"),
+        owner=USER,
+        backup_patterns=["*.backup_*"],
+        backup_dirs=[str(theirs / "backend")],
+        shell="no-such-shell",
+        time_budget=10.0,
+        timeout=15.0,
+        **how,
+    )
+
+
+def _sqlite_cases() -> List[Case]:
+    def check(theirs: Path, ours: Path) -> Any:
+        return _sqlite_check.check(path=_path(theirs), owner=USER, checks=["quick", "integrity"], time_budget=10.0)
+
+    def backup(theirs: Path, ours: Path) -> Any:
+        return _sqlite_backup.backup(
+            path=_path(theirs), user=USER, dest_dir=str(theirs / "backend"), keep=1, timeout=10
+        )
+
+    def backup_to_ours(theirs: Path, ours: Path) -> Any:
+        return _sqlite_backup.backup(path=_path(theirs), user=USER, dest_dir=str(ours / "backups"), timeout=10)
+
+    def evidence(theirs: Path, ours: Path) -> Any:
+        return _sqlite_backup.backup(path=_path(theirs), user=USER, dest_dir=str(ours / "evidence"), evidence=True)
+
+    def checkpoint(theirs: Path, ours: Path) -> Any:
+        return _sqlite_checkpoint.checkpoint(path=_path(theirs), user=USER, time_budget=10.0)
+
+    def owner(theirs: Path, ours: Path) -> Any:
+        return _sqlite_owner.restore(path=_path(theirs), user=USER)
+
+    cases = [
+        Case("sqlite_check of a crashed database", _crashed, check),
+        Case("sqlite_check of a closed database", _closed, check),
+        Case("sqlite_check of a damaged database", _damaged, check),
+        Case("sqlite_check of a database of root", _crashed, check, _roots),
+        Case("sqlite_backup beside the database", _crashed, backup),
+        Case("sqlite_backup into our folder", _crashed, backup_to_ours),
+        Case("sqlite_backup evidence", _damaged, evidence),
+        Case("sqlite_wal", _crashed, checkpoint),
+        Case("sqlite_owner", _crashed, owner, _roots),
+        Case("sqlite_restore, check mode", _damaged, lambda a, b: _restore(a, b, act=True, check_mode=True)),
+        Case("sqlite_restore, check mode, cut off", _cut_off, lambda a, b: _restore(a, b, act=True, check_mode=True)),
+        Case("sqlite_restore, cut off", _cut_off, lambda a, b: _restore(a, b, act=True)),
+    ]
+    for method in ("salvage", "backup", "empty"):
+        cases.append(
+            Case(
+                f"sqlite_restore by {method}",
+                _damaged,
+                lambda a, b, method=method: _restore(a, b, act=True, method=method, confirm_empty=True),
+            )
+        )
+    return cases
+
+
+CASES = _sqlite_cases()

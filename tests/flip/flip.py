@@ -1,0 +1,332 @@
+#!/usr/bin/env python3
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Exchange what lies at a path right before each system call that takes it, as a hostile service user could.
+
+Each case is a call of our code as root on files of the service's user. It is run once to record the system calls that
+take a path in the user's zone. Then it is run again for each of these calls and each exchange. The user makes the
+exchange while the process is stopped right before the call; some exchanges are undone right after it. After each run:
+
+- a tree of victims (files of root alone, files of another account, a cron-like folder) is as it was,
+- nothing of the victims' content is in the result, in a backup, in evidence or anywhere else outside of that tree,
+- the call ended within its deadline, with a result or with an error of its own kind.
+
+Needs root. Prints the number of combinations and of those that did harm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import pwd
+import random
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "collections"))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import cases
+import tracer
+
+USER = pwd.getpwnam("nobody")
+OTHER = pwd.getpwnam("daemon")
+DEADLINE = 20.0
+_OWN_ERRORS = cases.ERRORS
+
+
+class Exchange(NamedTuple):
+    """One exchange, and whether it is undone right after the system call."""
+
+    kind: str
+    back: bool
+
+    @property
+    def name(self) -> str:
+        """Return it for people."""
+        return f"{self.kind}, and back" if self.back else self.kind
+
+
+KINDS = (
+    "folder_to_link",
+    "folder_to_account",
+    "file_to_link",
+    "file_to_account",
+    "file_to_fifo",
+    "folder_away",
+    "mode",
+)
+EXCHANGES = [Exchange(kind, back) for kind in KINDS for back in (False, True)]
+
+
+class Ground:
+    """A folder with the user's application, our own state folder, and the victims."""
+
+    def __init__(self, base: Path, case: cases.Case) -> None:
+        self.base = base
+        self.case = case
+        self.theirs = base / "theirs"
+        self.ours = base / "ours"
+        self.victims = base / "victims"
+        self._kept = base / "kept" / case.name.replace("/", "_")
+
+    def lay(self) -> None:
+        """Put all of it back to the beginning."""
+        if not self._kept.exists():
+            self._make()
+            self._kept.mkdir(mode=0o700, parents=True)
+            for folder in (self.theirs, self.victims):
+                _copy(folder, self._kept / folder.name)
+        self._clear()
+        self.ours.mkdir(mode=0o700)
+        for folder in (self.theirs, self.victims):
+            _copy(self._kept / folder.name, folder)
+
+    def _clear(self) -> None:
+        for folder in (self.theirs, self.ours, self.victims):
+            if folder.is_symlink():
+                folder.unlink()
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _make(self) -> None:
+        self._clear()
+        self.theirs.mkdir()
+        self.victims.mkdir(mode=0o755)
+        self.case.lay(self.theirs)
+        _give(self.theirs, USER)
+        if self.case.after is not None:
+            self.case.after(self.theirs)
+        # As the user's own folder, with the same names, so that a path into it leads to something of the same kind.
+        for name, mark in (("root", cases.OF_ROOT), ("account", cases.OF_ACCOUNT)):
+            folder = self.victims / name
+            folder.mkdir(mode=0o700)
+            self.case.lay(folder, mark=mark)
+            for each in folder.rglob("*"):
+                if each.is_file() and not each.is_symlink():
+                    each.chmod(0o600)
+        _give(self.victims / "account", OTHER)
+        cron = self.victims / "cron.d"
+        cron.mkdir(mode=0o755)
+        (cron / "daily").write_text("# root's\n")
+
+    def digest(self) -> Dict[str, Tuple[object, ...]]:
+        """Return what there is of the victims: kind, owner, size, time of the last change, content."""
+        found: Dict[str, Tuple[object, ...]] = {}
+        for folder, folders, names in os.walk(self.victims):
+            for name in [".", *folders, *names]:
+                path = os.path.join(folder, name)
+                status = os.lstat(path)
+                content = ""
+                if stat.S_ISREG(status.st_mode):
+                    content = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+                facts = (status.st_mode, status.st_uid, status.st_gid, status.st_size, status.st_mtime_ns, content)
+                found[os.path.relpath(path, self.victims)] = facts
+        return found
+
+    def leaked(self) -> Optional[str]:
+        """Return a file outside of the victims' tree that holds something of theirs, None if there is none."""
+        for top in (self.theirs, self.ours):
+            for folder, _folders, names in os.walk(top):
+                for name in names:
+                    path = os.path.join(folder, name)
+                    if stat.S_ISREG(os.lstat(path).st_mode) and _marked(Path(path).read_bytes()):
+                        return path
+        return None
+
+
+def _copy(source: Path, target: Path) -> None:
+    subprocess.run(["cp", "--archive", source, target], check=True)
+
+
+def _marked(data: bytes) -> bool:
+    return cases.OF_ROOT in data or cases.OF_ACCOUNT in data
+
+
+def _give(top: Path, account: pwd.struct_passwd) -> None:
+    for folder, folders, names in os.walk(top):
+        for name in [".", *folders, *names]:
+            os.chown(os.path.join(folder, name), account.pw_uid, account.pw_gid, follow_symlinks=False)
+
+
+def _as_user(act: Callable[[], None]) -> None:
+    """Let the service's user do something; what it may not do is not done."""
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(USER.pw_gid, USER.pw_gid, USER.pw_gid)
+            os.setresuid(USER.pw_uid, USER.pw_uid, USER.pw_uid)
+            with contextlib.suppress(OSError):
+                act()
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+
+
+def _exchange(kind: str, path: str, ground: Ground) -> Tuple[Callable[[], None], Callable[[], None]]:
+    """Return what the user does to a path before a call, and what undoes it."""
+    top = str(ground.theirs)
+    folder = path if os.path.isdir(path) and not os.path.islink(path) else os.path.dirname(path)
+    folder = folder if folder.startswith(top) else top
+    target = folder if kind.startswith("folder") else path
+    aside = f"{target}.aside"
+    inside = os.path.relpath(target, top)
+    victim = ground.victims / ("account" if kind.endswith("account") else "root") / inside
+
+    def link() -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(target, aside)
+        os.symlink(victim, target)
+
+    def fifo() -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(target, aside)
+        os.mkfifo(target)
+
+    def away() -> None:
+        os.rename(target, aside)
+
+    def mode() -> None:
+        os.chmod(target, 0)
+
+    def return_it() -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(target)
+        os.rename(aside, target)
+
+    def open_up() -> None:
+        os.chmod(target, 0o700)
+
+    act = {"file_to_fifo": fifo, "folder_away": away, "mode": mode}.get(kind, link)
+    return act, open_up if kind == "mode" else return_it
+
+
+def _work(ground: Ground) -> Callable[[], bytes]:
+    def work() -> bytes:
+        # Neither the screen nor our own temporary files are part of what is looked at.
+        os.environ["TMPDIR"] = tempfile.tempdir = str(ground.base / "tmp")
+        try:
+            said = {"result": ground.case.run(ground.theirs, ground.ours)}
+        except _OWN_ERRORS as error:
+            said = {"error": str(error)}
+        except BaseException as error:
+            said = {"unclear": f"{type(error).__name__}: {error}"}
+        return json.dumps(said, default=str).encode()
+
+    return work
+
+
+def record(ground: Ground) -> List[tracer.Call]:
+    """Return the calls of one undisturbed run that take a path in the user's zone."""
+    ground.lay()
+    calls: List[tracer.Call] = []
+
+    def before(call: tracer.Call) -> None:
+        if any(path.startswith(str(ground.theirs)) for path in call.paths):
+            calls.append(call)
+
+    said = json.loads(tracer.trace(_work(ground), before=before, timeout=DEADLINE))
+    if "result" not in said:
+        raise SystemExit(f"flip: {ground.case.name} fails undisturbed: {said}")
+    return calls
+
+
+def run(ground: Ground, *, number: int, exchange: Exchange) -> Optional[str]:
+    """Run a case with one exchange before its call of that number; return what harm it did, None for none."""
+    ground.lay()
+    untouched = ground.digest()
+    seen = -1
+
+    def before(call: tracer.Call) -> Optional[Callable[[], None]]:
+        nonlocal seen
+        paths = [path for path in call.paths if path.startswith(str(ground.theirs))]
+        if not paths:
+            return None
+        seen += 1
+        if seen != number:
+            return None
+        act, undo = _exchange(exchange.kind, paths[-1], ground)
+        _as_user(act)
+        return (lambda: _as_user(undo)) if exchange.back else None
+
+    try:
+        data = tracer.trace(_work(ground), before=before, timeout=DEADLINE)
+    except tracer.TooLate:
+        return f"it did not end within {DEADLINE:g} s"
+    said = json.loads(data or b'{"unclear": "the process ended without a word"}')
+    if "unclear" in said:
+        return f"no clear error: {said['unclear'][:300]}"
+    if _marked(data):
+        return f"the result holds something of the victims: {data[:300]!r}"
+    changed = ground.digest()
+    if changed != untouched:
+        names = sorted(name for name in {*untouched, *changed} if untouched.get(name) != changed.get(name))
+        return f"victims were changed: {', '.join(names[:5])}"
+    leaked = ground.leaked()
+    return f"{leaked} holds something of the victims" if leaked else None
+
+
+def combinations(wanted: List[cases.Case], base: Path) -> Iterator[Tuple[Ground, int, tracer.Call, Exchange]]:
+    """Yield every call of every case with every exchange."""
+    for case in wanted:
+        ground = Ground(base, case)
+        calls = record(ground)
+        for number, call in enumerate(calls):
+            for exchange in EXCHANGES:
+                yield ground, number, call, exchange
+
+
+def main() -> int:
+    """Run the combinations that were asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("cases", nargs="*", help="names of cases, default: all")
+    parser.add_argument("--sample", type=int, help="how many combinations, by chance; default: all")
+    parser.add_argument("--seed", type=int, default=None)
+    given = parser.parse_args()
+    known = {case.name: case for case in cases.CASES}
+    unknown = [name for name in given.cases if name not in known]
+    if unknown:
+        parser.error(f"there is no case {', '.join(unknown)}; there are: {', '.join(known)}")
+    if os.geteuid() != 0:
+        parser.error("only root can act as the service's user")
+    wanted = [known[name] for name in given.cases] or list(cases.CASES)
+    seed = given.seed if given.seed is not None else random.randrange(1 << 32)  # noqa: S311
+    # Where others can get to, in memory if possible: each run writes through to disk many times.
+    parent = "/dev/shm" if os.path.isdir("/dev/shm") else "/var/tmp"
+    base = Path(tempfile.mkdtemp(prefix="flip-", dir=parent))
+    base.chmod(0o755)
+    (base / "tmp").mkdir(mode=0o1777)
+    (base / "tmp").chmod(0o1777)
+    started = time.monotonic()
+    done = harmed = 0
+    try:
+        chosen = list(combinations(wanted, base))
+        whole = len(chosen)
+        if given.sample is not None and given.sample < whole:
+            chosen = random.Random(seed).sample(chosen, given.sample)  # noqa: S311
+        for ground, number, call, exchange in chosen:
+            harm = run(ground, number=number, exchange=exchange)
+            done += 1
+            if harm is not None:
+                harmed += 1
+                print(f"HARMED {ground.case.name}, call {number} {call.name} {call.paths[-1]}, {exchange.name}: {harm}")
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+    seconds = time.monotonic() - started
+    print(f"flip: {done} of {whole} combinations in {len(wanted)} cases, seed {seed}, {seconds:.0f} s: {harmed} harmed")
+    return 1 if harmed or not done else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

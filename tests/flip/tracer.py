@@ -1,0 +1,277 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Run a function in a traced child process and stop it right before each system call that takes a path.
+
+Linux 5.3 or later (PTRACE_GET_SYSCALL_INFO), x86_64 or aarch64. See ptrace(2).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import signal
+from typing import Callable, Dict, List, NamedTuple, NoReturn, Optional, Tuple
+
+_TRACEME, _SETOPTIONS, _SYSCALL, _GET_SYSCALL_INFO = 0, 0x4200, 24, 0x420E
+# TRACESYSGOOD, TRACEFORK, TRACEVFORK, TRACECLONE, TRACEEXEC, EXITKILL
+_OPTIONS = 0x1 | 0x2 | 0x4 | 0x8 | 0x10 | 0x100000
+_ENTRY, _EXIT = 1, 2
+_WALL = 0x40000000
+_AT_FDCWD = -100
+_LONGEST = 4096
+_LARGEST_ANSWER = 1 << 20
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_LIBC.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+_LIBC.ptrace.restype = ctypes.c_long
+
+# (name, paths); a path is (index of the descriptor of its folder, index of the path), the first None for the cwd.
+_Path = Tuple[Optional[int], int]
+_ONE: List[_Path] = [(None, 0)]
+_AT: List[_Path] = [(0, 1)]
+_CALLS: Dict[int, Dict[int, Tuple[str, List[_Path]]]] = {
+    0xC000003E: {
+        2: ("open", _ONE),
+        4: ("stat", _ONE),
+        6: ("lstat", _ONE),
+        21: ("access", _ONE),
+        59: ("execve", _ONE),
+        76: ("truncate", _ONE),
+        80: ("chdir", _ONE),
+        82: ("rename", [(None, 0), (None, 1)]),
+        83: ("mkdir", _ONE),
+        84: ("rmdir", _ONE),
+        85: ("creat", _ONE),
+        86: ("link", [(None, 0), (None, 1)]),
+        87: ("unlink", _ONE),
+        88: ("symlink", [(None, 1)]),
+        89: ("readlink", _ONE),
+        90: ("chmod", _ONE),
+        92: ("chown", _ONE),
+        94: ("lchown", _ONE),
+        133: ("mknod", _ONE),
+        137: ("statfs", _ONE),
+        188: ("setxattr", _ONE),
+        257: ("openat", _AT),
+        258: ("mkdirat", _AT),
+        259: ("mknodat", _AT),
+        260: ("fchownat", _AT),
+        262: ("newfstatat", _AT),
+        263: ("unlinkat", _AT),
+        264: ("renameat", [(0, 1), (2, 3)]),
+        265: ("linkat", [(0, 1), (2, 3)]),
+        266: ("symlinkat", [(1, 2)]),
+        267: ("readlinkat", _AT),
+        268: ("fchmodat", _AT),
+        269: ("faccessat", _AT),
+        280: ("utimensat", _AT),
+        316: ("renameat2", [(0, 1), (2, 3)]),
+        322: ("execveat", _AT),
+        332: ("statx", _AT),
+        437: ("openat2", _AT),
+        439: ("faccessat2", _AT),
+    },
+    0xC00000B7: {
+        33: ("mknodat", _AT),
+        34: ("mkdirat", _AT),
+        35: ("unlinkat", _AT),
+        36: ("symlinkat", [(1, 2)]),
+        37: ("linkat", [(0, 1), (2, 3)]),
+        38: ("renameat", [(0, 1), (2, 3)]),
+        43: ("statfs", _ONE),
+        45: ("truncate", _ONE),
+        48: ("faccessat", _AT),
+        49: ("chdir", _ONE),
+        53: ("fchmodat", _AT),
+        54: ("fchownat", _AT),
+        56: ("openat", _AT),
+        78: ("readlinkat", _AT),
+        79: ("newfstatat", _AT),
+        88: ("utimensat", _AT),
+        221: ("execve", _ONE),
+        276: ("renameat2", [(0, 1), (2, 3)]),
+        281: ("execveat", _AT),
+        291: ("statx", _AT),
+        437: ("openat2", _AT),
+        439: ("faccessat2", _AT),
+    },
+}
+
+
+class _Entry(ctypes.Structure):
+    _fields_ = [("nr", ctypes.c_uint64), ("args", ctypes.c_uint64 * 6)]
+
+
+class _Info(ctypes.Structure):
+    _fields_ = [
+        ("op", ctypes.c_uint8),
+        ("pad", ctypes.c_uint8 * 3),
+        ("arch", ctypes.c_uint32),
+        ("ip", ctypes.c_uint64),
+        ("sp", ctypes.c_uint64),
+        ("entry", _Entry),
+    ]
+
+
+class Call(NamedTuple):
+    """A system call that is about to be made: its name and the absolute paths that it takes."""
+
+    name: str
+    paths: Tuple[str, ...]
+
+
+class TracerError(Exception):
+    """This kernel or container does not let us trace."""
+
+
+class TooLate(Exception):
+    """The function did not end within its deadline. It was killed."""
+
+
+def _ptrace(request: int, pid: int, address: int = 0, data: object = None) -> int:
+    done = int(_LIBC.ptrace(request, pid, address, data))
+    if done == -1:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return done
+
+
+def _be_traced(work: Callable[[], bytes], pipe: int) -> NoReturn:
+    try:
+        os.setpgid(0, 0)
+        _LIBC.ptrace(_TRACEME, 0, None, None)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        data = work()
+        while data:
+            data = data[os.write(pipe, data) :]
+    finally:
+        os._exit(0)
+
+
+def _text_at(pid: int, address: int) -> bytes:
+    data = b""
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        while b"\0" not in data and len(data) < _LONGEST:
+            # Up to the end of a page: the next one need not be there.
+            length = 4096 - (address + len(data)) % 4096
+            memory.seek(address + len(data))
+            data += memory.read(length)
+    return data.split(b"\0", 1)[0]
+
+
+def _absolute(pid: int, folder: Optional[int], text: bytes, args: ctypes.Array[ctypes.c_uint64]) -> str:
+    path = os.fsdecode(text)
+    if path.startswith("/"):
+        return path
+    number = _AT_FDCWD if folder is None else ctypes.c_int32(args[folder] & 0xFFFFFFFF).value
+    link = f"/proc/{pid}/cwd" if number == _AT_FDCWD else f"/proc/{pid}/fd/{number}"
+    try:
+        place = os.readlink(link)
+    except OSError:
+        return ""
+    return os.path.join(place, path) if path else place
+
+
+def _call_of(pid: int, info: _Info) -> Optional[Call]:
+    """Return the call that a process is about to make, None if it takes no path."""
+    known = _CALLS.get(info.arch, {}).get(info.entry.nr)
+    if known is None:
+        return None
+    name, places = known
+    paths = []
+    for folder, index in places:
+        if info.entry.args[index]:
+            with contextlib.suppress(OSError):
+                paths.append(_absolute(pid, folder, _text_at(pid, info.entry.args[index]), info.entry.args))
+    return Call(name, tuple(paths))
+
+
+def trace(
+    work: Callable[[], bytes],
+    *,
+    before: Callable[[Call], Optional[Callable[[], None]]],
+    timeout: float,
+) -> bytes:
+    """Run work in a child process and return what it returned.
+
+    before is called right before each system call that takes a path, of any of its processes. It may return a function
+    to be called right after the system call. Raises TooLate, TracerError.
+    """
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _LARGEST_ANSWER)
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        _be_traced(work, writing)
+    os.close(writing)
+    former = signal.signal(signal.SIGALRM, _ring)
+    signal.setitimer(signal.ITIMER_REAL, timeout)
+    try:
+        _follow(child, before=before)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        os.set_blocking(reading, False)
+        return os.read(reading, _LARGEST_ANSWER)
+    except BlockingIOError:  # a process of its own still holds the pipe
+        return b""
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, _WALL):
+                pass
+        os.close(reading)
+
+
+def _ring(_number: int, _frame: object) -> NoReturn:
+    raise TooLate
+
+
+def _follow(child: int, *, before: Callable[[Call], Optional[Callable[[], None]]]) -> None:
+    after: Dict[int, Callable[[], None]] = {}
+    known = {child}
+    try:
+        os.waitpid(child, _WALL)
+        _ptrace(_SETOPTIONS, child, 0, _OPTIONS)
+        _ptrace(_SYSCALL, child)
+    except OSError as error:
+        raise TracerError(f"Cannot trace a process: {error.strerror}") from error
+    while True:
+        pid, status = os.waitpid(-1, _WALL)
+        if os.WIFEXITED(status) or os.WIFSIGNALED(status):
+            if pid == child:
+                return
+            continue
+        number = os.WSTOPSIG(status)
+        handed_on = 0
+        if number == signal.SIGTRAP | 0x80:
+            _at_call(pid, before=before, after=after)
+        elif number == signal.SIGSTOP and pid not in known:
+            pass  # a new process or thread begins like this
+        elif number not in (signal.SIGTRAP, signal.SIGSTOP):
+            handed_on = number
+        known.add(pid)
+        with contextlib.suppress(OSError):
+            _ptrace(_SYSCALL, pid, 0, handed_on)
+
+
+def _at_call(
+    pid: int, *, before: Callable[[Call], Optional[Callable[[], None]]], after: Dict[int, Callable[[], None]]
+) -> None:
+    info = _Info()
+    try:
+        _ptrace(_GET_SYSCALL_INFO, pid, ctypes.sizeof(info), ctypes.addressof(info))
+    except OSError:
+        return  # it was killed
+    if info.op == _ENTRY:
+        call = _call_of(pid, info)
+        undo = before(call) if call is not None else None
+        if undo is not None:
+            after[pid] = undo
+    elif info.op == _EXIT and pid in after:
+        after.pop(pid)()
