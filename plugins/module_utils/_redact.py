@@ -4,8 +4,13 @@
 
 """Taking secrets out of text and data before they leave the host.
 
-Two nets: patterns (what looks like a secret) and known values (what the service's own environment calls one). The
-second catches what no pattern can, such as a password an application logged bare.
+Three nets:
+
+- known values (what the service's own environment calls a secret), in every spelling: _redact_known;
+- values after a name that tells of a secret, to their end, also on the next line: _redact_values;
+- shapes (keys, tokens of services, long strings without order), whatever is around them: _redact_shapes.
+
+A mask keeps the line breaks of what it covers, so a text has the same lines before and after.
 
 The text comes from anyone, so every pattern takes time in proportion to its length: a repetition is bounded, or what
 follows it cannot fail, or the pattern begins at one place only of a run of characters that it would repeat over.
@@ -13,32 +18,17 @@ follows it cannot fail, or the pattern begins at one place only of a run of char
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import json
 import re
 import urllib.parse
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Match, Sequence, Set, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Match, Optional, Sequence, Tuple, Union
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _plain
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _plain, _redact_known, _redact_shapes
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _redact_values as values
 
-MASK = "[redacted]"
+MASK = _redact_shapes.MASK
 
-# A shorter "secret" is a word like "admin": taking it out everywhere would make the evidence unreadable.
-_SHORTEST_KNOWN = 6
-# Of a value in several lines (a key), each line that is at least this long is a secret of its own.
-_SHORTEST_LINE = 16
-
-# Names under which secrets go, from the word that tells on: DB_PASSWORD, clientSecret, x-api-key, SESSION_KEY.
-_JAPANESE = ("パスワード", "暗証番号", "秘密鍵", "認証キー", "シークレット", "トークン")
-_TELLING = (
-    r"(?:(?i:passw(?:or)?[dt]|passphrase|passcode|secret|token|credential|creds|cookie|session_?id|sessid|signature|"
-    r"authorization|(?:api|access|private|licen[cs]e|encryption|signing|master)_?key)[\w.-]{0,40}|"
-    r"(?:[_-](?i:key|pwd|pass|pw|auth)|[a-z](?:Key|Pwd|Pass|Pw)|"
-    r"\b(?:(?i:pass|(?:db|smtp|mail|user|admin|root)p(?:ass|w)|connect\.sid|bearer)|[pP]wd|pw|PW|sid))(?![\w-])|"
-    rf"(?:{'|'.join(_JAPANESE)})(?!\w))"
-)
-_SECRET_NAME = re.compile(_TELLING + r"\Z")
+_SECRET_NAME = re.compile(values.TELLING + r"\Z")
 # No word that tells stands further from the end of a name than this.
 _END_OF_NAME = 64
 # Variables about a secret that are none themselves; their values are ordinary words and paths.
@@ -48,27 +38,6 @@ _ABOUT = re.compile(
 )
 _ABOUT_TIME = re.compile(r"(?i:expir|lifetime)")
 _PATH_OF_KEY = re.compile(r"/[\w./-]+\.(?:key|pem|p12|pfx|json|txt)\Z")
-
-# Quoted values end at their quote or with the line. Quotes may be escaped: JSON inside a JSON log line.
-_QUOTED = "|".join(
-    rf"{mark}(?:[^{mark}\\\n]|\\.)*(?:{mark}|\\?(?=\n|\Z))"
-    rf"|\\{{1,8}}{mark}(?:[^{mark}\\\n]|\\(?!\\{{0,7}}{mark}))*(?:\\{{1,8}}{mark}|{mark}|(?=\n|\Z))"
-    for mark in ('"', "'")
-)
-# As JavaScript, SQL (knex quotes names by `), HTML and URLs write them.
-_QUOTE = r"""(?:\\{0,8}["'`]?|\\{1,8}u002[27]|&(?:quot|apos|#3[49]);|%2[27])"""
-_OPENING = r"(?:\\{1,8}u002[27]|&(?:quot|apos|#3[49]);|%2[27])?"
-_VALUE = _QUOTED + r"""|(?!\[redacted\])[^\s,;&}\]"'\\]+"""
-_SEPARATOR = r"\s{0,4}(?:=>|:=|[:=\uff1a\uff1d]|%3[aAdD])\s{0,20}"
-
-_KEY = r"[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
-# A key ends with its END; where that was cut off, what may be left of the key goes.
-_WHOLE_KEY = re.compile(rf"-----BEGIN {_KEY}(?:.{{0,20000}}?-----END {_KEY}|.{{0,20000}})", re.DOTALL)
-_END_OF_KEY = re.compile(rf"-----END {_KEY}")
-_LINE_OF_KEY = re.compile(r"[A-Za-z0-9+/=\s]*\Z")
-
-# A line that ends with a separator goes on: long values are printed on a line of their own.
-_LINES = re.compile(r"(?<![:=\n])\n")
 
 
 def _token(match: Match[str]) -> str:
@@ -93,6 +62,8 @@ class _Rule:
     words: Sequence[str]
     pattern: str
     replacement: Union[str, Callable[[Match[str]], str]]
+    # Signs one of which must be there, too.
+    signs: str = ""
 
 
 _NAME_WORDS = (
@@ -102,35 +73,30 @@ _NAME_WORDS = (
     *(
         "creds",
         "sessid",
-        *(name + end for name in ("sid", "pw") for end in ("=", ":", " =", '"', "'", "`")),
-        *_JAPANESE,
+        "contrase",
+        *(name + end for name in ("sid", "pw") for end in ("=", ":", " =", '"', "'", "`", "]")),
+        "phrase",
+        "psk",
+        *values.JAPANESE,
     ),
 )
 
 _RULES: Tuple[_Rule, ...] = (
-    _Rule(("eyj",), r"(?<![\w-])[\w-]{8,}\.[\w-]{2,}(?:\.[\w-]*)?", _token),
-    # HTTP: Authorization with its scheme, cookies with all their pairs, and both as Node's raw headers.
-    _Rule(
-        ("authorization",),
-        (
-            r"(?i)(authorization" + _QUOTE + r"\s{0,4}[:=]\s{0,4}" + _QUOTE + r")"
-            r"""(?:digest\s[^\r\n]+|(?:[a-z][\w-]{2,20}\s{1,4})?[^\s"'\\,]+)"""
-        ),
-        r"\1" + MASK,
-    ),
+    _Rule(("eyj",), r"(?<![\w=-])[\w=-]{8,}\.[\w=-]{2,}(?:\.[\w.+/=-]*)?", _token),
+    # HTTP: cookies with all their pairs; header and value as Node's raw headers have them.
     _Rule(("bearer", "basic"), r"(?i)\b(bearer|basic)(\s{1,4})[\w.~+/-]{8,}=*", r"\1\2" + MASK),
     _Rule(
         ("cookie",),
-        r"""(?i)(cookie""" + _QUOTE + r"""\s{0,4}:\s{0,4}""" + _QUOTE + r""")[^"'\r\n]+""",
+        r"""(?i)(cookie""" + values.QUOTE + r"""\s{0,4}:\s{0,4}""" + values.QUOTE + r""")[^"'\r\n]+""",
         r"\1" + MASK,
     ),
     _Rule(
         ("authorization", "cookie", "key", "token"),
-        (r"""(?im)((?:authorization|cookie|api-key|-token)\\{0,8}["'],\s{0,4})(?:""" + _QUOTED + r")"),
+        r"""(?i)((?:authorization|cookie|api-key|-token)\\{0,8}["'],\s{0,4})(?!["']value)(?:""" + values.QUOTED + r")",
         r"\1" + MASK,
     ),
     # Cookies that a program has read already.
-    _Rule(("cookies",), r"(?i)(cookies" + _QUOTE + r"\s{0,4}[:=]\s{0,4}[{\[])[^}\]\n]+", r"\1" + MASK),
+    _Rule(("cookies",), r"(?i)(cookies" + values.QUOTE + r"\s{0,4}[:=]\s{0,4}[{\[])[^}\]\n]+", r"\1" + MASK),
     # URLs with credentials: the password, or the whole of what stands there without one. People leave @ and / in their
     # passwords as they are; digits and a slash are a port.
     _Rule(
@@ -147,12 +113,47 @@ _RULES: Tuple[_Rule, ...] = (
         ),
         _inserted,
     ),
-    _Rule(("bindings",), r"(?i)(bindings\W{1,4}?\[)(?!\[redacted\])[^\]\n]+", r"\1" + MASK),
-    _Rule(_NAME_WORDS, r"(<[\w:.-]{0,60}?" + _TELLING + r">)[^<\n]+", r"\1" + MASK),
+    _Rule(("bindings",), r"(?i)(bindings[^\w\[]{1,4}\[)(?!\[redacted\])[^\]\n]+", r"\1" + MASK),
     _Rule(
-        ("passw", "passphrase", "identified"),
-        r"((?i:passw(?:or)?d|passphrase|identified\s{1,4}by)\s{1,4})(?:" + _QUOTED + r")",
+        _NAME_WORDS,
+        r"(<[\w:.-]{0,60}?" + values.TELLING + r">)(?:<!\[CDATA\[[^\n]{0,2000}?\]\]>|[^<\n]+)",
         r"\1" + MASK,
+        signs="<",
+    ),
+    # A string after a name: secret("x"), private_key "x"; invalid password "x".
+    _Rule(
+        (*_NAME_WORDS, "identified"),
+        r"((?<![uU]nexpected )(?:" + values.TELLING + r"(?![\w.-])|(?i:identified\s{1,4}by))"
+        r"(?:[^\s\"'`=:,;.?\\]{1,20}[ ]{0,4}|\.\w{1,20}\([ ]{0,4}|[ ]{1,4}|(?=[\"'`][^\"'`\n]{1,500}[\"'`];)))"
+        r"(?:" + values.QUOTED + r")",
+        r"\1" + MASK,
+        signs="\"'`",
+    ),
+    # What people write: the password is x; and a token after its name.
+    _Rule(
+        _NAME_WORDS,
+        r"((?<![uU]nexpected )" + values.TELLING + r"\s{1,4}"
+        r"(?:(?:is|was)\s{1,4}(?=[^\s\d]{0,40}[\d!@#$%^&*])|(?=[^\s\d]{0,40}\d)(?=[\w+/=.-]{16})))"
+        r"(?!\[redacted\])[^\s\"'<>]{6,}",
+        r"\1" + MASK,
+        signs=" \t",
+    ),
+    _Rule(
+        ("passw", "phrase", "identified"),
+        r"((?i:passw(?:or)?d|passphrase|identified[ ]by)[ ]{1,4})"
+        r"(?!\[redacted\])(?=[^\s\d]{0,40}\d)(?=\S{0,40}?[A-Z!@#$%^&*])[^\s\"']{6,}",
+        r"\1" + MASK,
+    ),
+    # A pair: ("password", "x"), as Python and Map of JavaScript print one.
+    _Rule(
+        _NAME_WORDS,
+        r"([\[(][ ]?[\"'][\w.-]{0,40}?" + values.TELLING + r"[\"'],[ ]{0,4}b?)(?![\"']value)(?:" + values.QUOTED + r")",
+        r"\1" + MASK,
+        signs=",",
+    ),
+    # The key of an encrypted SQLite database.
+    _Rule(
+        ("pragma",), r"(?i)(\bpragma\s{1,4}(?:hex)?(?:re)?key\s{0,4}=\s{0,4})(?!\[redacted\]|\s)[^;\n]+", r"\1" + MASK
     ),
     # Names that tell in the query of a URL alone.
     _Rule(
@@ -163,82 +164,31 @@ _RULES: Tuple[_Rule, ...] = (
     # Programs that take a password with a letter.
     _Rule(
         ("-u", "--user", "--proxy-user"),
-        (r"""((?<![\w-])(?:-[uU]|--(?:proxy-)?user)[ =]{0,2}["']?[^\s:"']{1,100}:)(?!\[redacted\])[^\s"']+"""),
+        r"""((?<![\w-])(?:-[uU]|--(?:proxy-)?user)[ =]{0,2}(?P<quote>["'])?[^\s:"']{1,100}:)(?!\[redacted\])"""
+        r"""(?(quote)(?:(?!(?P=quote)).)+|[^\s"']+)""",
         r"\1" + MASK,
     ),
     _Rule(
-        ("sshpass", "mysql", "redis-cli"),
+        ("sshpass", "mysql", "redis-cli", "docker login"),
         (
             r"(\bsshpass\s{1,4}-p\s{0,4}|\bmysql\w{0,10}\s(?:[^\n]{0,200}?\s)?-p|"
-            r"\bredis-cli\s(?:[^\n]{0,200}?\s)?-a\s{0,4})(?!\[redacted\])[^\s]+"
+            r"\bredis-cli\s(?:[^\n]{0,200}?\s)?-a\s{0,4}|"
+            r"\bdocker login\s(?:[^\n]{0,200}?\s)?-p\s{0,4})(?!\[redacted\])(?:" + values.QUOTED + r"|\S+)"
         ),
         r"\1" + MASK,
     ),
-    # A line of an environment file: nothing but a blank ends its value.
-    _Rule(
-        _NAME_WORDS,
-        r"""(?m)^([ \t]{0,8}(?:export[ \t])?\w{0,80}?""" + _TELLING + r"""=)(?!["'\\]|\[redacted\])\S+""",
-        r"\1" + MASK,
-    ),
-    # NAME=value, "name": "value", name: value, --name value.
-    _Rule(
-        _NAME_WORDS,
-        r"(" + _TELLING + _QUOTE + _SEPARATOR + _OPENING + r")(?:" + _VALUE + r")",
-        r"\1" + MASK,
-    ),
+    # --name value.
     _Rule(
         _NAME_WORDS,
         (
-            r"((?<![\w-])--?[\w-]{0,40}?" + _TELLING + r"\s{1,4})"
-            r"(?:" + _QUOTED + r"|(?!\[redacted\])[^\s-]\S*)"
+            r"((?<![\w-])--?[\w-]{0,40}?" + values.TELLING + r"\s{1,4})"
+            r"(?:" + values.QUOTED + r"|(?!\[redacted\])[^\s-]\S*)"
         ),
         r"\1" + MASK,
+        signs="-",
     ),
-    # Tokens that give themselves away, and hashes of passwords.
-    _Rule(
-        ("akia", "asia", "gh", "glpat", "glptt", "gldt", "glrt", "xox", "xapp-", "k_", "sk-", "npm_", "aiza", "ya29."),
-        (
-            r"\b(?:A(?:KI|SI)A[0-9A-Z]{16}|gh[pousr]_\w{20,}|github_pat_\w{20,}|gl(?:pat|ptt|dt|rt)-[\w-]{16,}|"
-            r"(?:xox[abeprs]|xapp)-[\w-]{10,}|[sr]k_(?:live|test)_\w{10,}|sk-[\w-]{20,}|npm_\w{30,}|AIza[\w-]{30,}|"
-            r"ya29\.[\w-]{20,})"
-        ),
-        MASK,
-    ),
-    _Rule(
-        ("sg.", "hvs.", "hvb.", "pypi-", "_v1_", "whsec_", "age-secret-key-"),
-        (
-            r"\b(?:SG\.[\w-]{16,}\.[\w-]{16,}|hv[sb]\.[\w-]{20,}|pypi-[\w-]{16,}|do[opr]_v1_\w{40,}|"
-            r"whsec_[\w+/=-]{16,}|AGE-SECRET-KEY-1\w{20,})"
-        ),
-        MASK,
-    ),
-    # Addresses that are their own key: whoever has them may post there.
-    _Rule(
-        ("hooks.", "webhook"),
-        (r"(?i)\b(hooks\.slack\.com/\w{1,20}/|discord(?:app)?\.com/api/webhooks/|webhook\.office\.com/)[\w/@-]+"),
-        r"\1" + MASK,
-    ),
-    _Rule(
-        ("$1$", "$5$", "$6$", "$y$", "$7$", "pbkdf2"),
-        r"(?:\$[1567y]\$|\bpbkdf2[\w:-]{0,20}\$)[\w$./+=-]{20,500}",
-        MASK,
-    ),
-    _Rule(("$2",), r"\$2[abxy]?\$\d\d\$[./A-Za-z0-9]{53}", MASK),
-    _Rule(("$argon2", "$scrypt"), r"\$(?:argon2\w{0,2}|scrypt)\$[\w$./+=,-]{20,500}", MASK),
 )
 _WORDS = tuple(dict.fromkeys(word for rule in _RULES for word in rule.words))
-
-
-def _without_beheaded_keys(text: str) -> str:
-    """Take out private keys of which only the end is there: the lines in base64 before the END."""
-    pieces = _END_OF_KEY.split(text)
-    clean = []
-    for piece in pieces[:-1]:
-        lines = piece.splitlines(keepends=True)
-        while lines and _LINE_OF_KEY.match(lines[-1]):
-            lines.pop()
-        clean.append("".join(lines))
-    return MASK.join([*clean, pieces[-1]])
 
 
 def is_secret_name(name: str) -> bool:
@@ -248,7 +198,7 @@ def is_secret_name(name: str) -> bool:
 
 def secret_values(environment: Mapping[str, str]) -> List[str]:
     """Return the values that must appear nowhere: those of secret names, and passwords within URLs."""
-    values = [
+    found = [
         value
         for name, value in environment.items()
         if is_secret_name(name)
@@ -258,8 +208,8 @@ def secret_values(environment: Mapping[str, str]) -> List[str]:
     ]
     for value in environment.values():
         for password in re.findall(r"://[^\s/:@\[]{0,200}:(?!\d{1,5}[/?#])(\S{1,1000})@", value):
-            values.extend((password, urllib.parse.unquote(password)))
-    return sorted({value for value in values if len(value) >= _SHORTEST_KNOWN})
+            found.extend((password, urllib.parse.unquote(password)))
+    return sorted({value for value in found if len(value) >= _redact_known.SHORTEST})
 
 
 def secret_arguments(arguments: Sequence[str]) -> List[str]:
@@ -293,48 +243,57 @@ def _hides_next(argument: str) -> bool:
     return argument.startswith("-") and "=" not in argument and is_secret_name(argument.lstrip("-"))
 
 
-def _spellings(value: str) -> Set[str]:
-    """Return the forms in which a known value may stand in a text."""
-    forms = {value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
-    forms.update((urllib.parse.quote(value, safe=""), urllib.parse.quote_plus(value)))
-    forms.add(base64.b64encode(value.encode("utf-8", "surrogatepass")).decode("ascii").rstrip("="))
-    forms.update(line.strip() for line in value.splitlines() if len(line.strip()) >= _SHORTEST_LINE)
-    return {form for form in forms if len(form) >= _SHORTEST_KNOWN}
+# No line that people read is longer. What comes after so many characters is masked if a name in the line tells.
+_LONGEST_LINE = 64 * 1024
 
 
-class Redactor:
-    """Takes secrets out; C(known) are values to remove wherever they stand."""
-
-    def __init__(self, known: Iterable[str] = ()) -> None:
-        """Take the known values, longest first, so that a value that contains another goes as a whole."""
-        forms: Set[str] = set()
-        for value in known:
-            if len(value) >= _SHORTEST_KNOWN:
-                forms |= _spellings(value)
-        self._known = sorted(forms, key=lambda form: (-len(form), form))
-
-    def text(self, text: str) -> str:
-        """Return C(text) without secrets, and without colours: a name and its value may each have one."""
-        text = _plain.without_sequences(text)
-        for form in self._known:
-            if form in text:
-                text = text.replace(form, MASK)
-        if "PRIVATE KEY" in text:
-            text = _without_beheaded_keys(_WHOLE_KEY.sub(MASK, text))
-        lowered = text.lower()
-        # Most lines of a log hold no such word, and to see that is much quicker than to try the patterns.
-        words = [word for word in _WORDS if word in lowered]
-        return "\n".join(self._line(line, words) for line in _LINES.split(text)) if words else text
-
-    @staticmethod
-    def _line(line: str, words: Sequence[str]) -> str:
+def _without_values(lines: Sequence[str], words: Sequence[str]) -> Iterator[str]:
+    """Return lines without what rules and names find. words: those of the rules that are in any of the lines."""
+    carry: Optional[values.Carry] = None
+    for number, whole in enumerate(lines):
+        line = whole
+        if carry is not None:
+            line, carry = values.carried(line, carry)
         lowered = line.lower()
         held = {word for word in words if word in lowered}
         if held:
+            if len(line) > _LONGEST_LINE:
+                line = line[:_LONGEST_LINE]
+            left = None
+            if not held.isdisjoint(_NAME_WORDS):
+                line, left = values.named_values(line)
             for rule in _RULES:
-                if not held.isdisjoint(rule.words):
+                if not held.isdisjoint(rule.words) and (not rule.signs or any(sign in line for sign in rule.signs)):
                     line = re.sub(rule.pattern, rule.replacement, line)
-        return line
+            if len(whole) > _LONGEST_LINE and not line.endswith(MASK):
+                line += MASK
+            carry = left or carry
+        if carry is not None and carry.kind == "quote":
+            following = lines[number + 1 : number + 4]
+            # If nobody closes it, the line was cut.
+            carry = carry if any(carry.quote in each for each in following) else carry._replace(kind="rest")
+        yield line
+
+
+class Redactor:
+    """Takes secrets out of text and data. Known values are removed wherever they are."""
+
+    def __init__(self, known: Iterable[str] = ()) -> None:
+        """Take the known values; those of a few characters are words like "admin", and are ignored."""
+        self._known = _redact_known.Known(known)
+
+    def text(self, text: str) -> str:
+        """Return a text without secrets, and without colours: a name and its value may each have one.
+
+        It has as many lines as before.
+        """
+        text = _redact_shapes.without_private_keys(self._known.mask(_plain.without_sequences(text)))
+        lowered = text.lower()
+        # Most lines of a log hold no such word, and to see that is much quicker than to try the patterns.
+        words = [word for word in _WORDS if word in lowered]
+        if words:
+            text = "\n".join(_without_values(text.split("\n"), words))
+        return _redact_shapes.without_opaque(_redact_shapes.without_tokens(text))
 
     def argv(self, arguments: List[str]) -> List[str]:
         """Return a command line without secrets; C(--password x) is two arguments but one secret."""
@@ -346,19 +305,30 @@ class Redactor:
         return clean
 
     def value(self, value: Any) -> Any:
-        """Return data (as JSON knows it) with every text in it redacted; a text under a secret's name goes whole."""
+        """Return data (as JSON knows it) with every text in it redacted.
+
+        Under a secret's name, texts and lists of texts are masked whole. So are the values of pairs such as
+        {"name": "Authorization", "value": "x"}.
+        """
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, (list, tuple)):
             return [self.value(item) for item in value]
         if isinstance(value, dict):
-            clean: Dict[str, Any] = {}
-            for name, item in value.items():
-                if name == "argv" and isinstance(item, list):
-                    clean[name] = self.argv(item)
-                elif isinstance(item, str) and item and is_secret_name(name):
-                    clean[name] = MASK
-                else:
-                    clean[name] = self.value(item)
-            return clean
+            named = any(isinstance(value.get(key), str) and is_secret_name(value[key]) for key in ("name", "key"))
+            return {
+                name: MASK if named and name == "value" and isinstance(item, str) else self._member(name, item)
+                for name, item in value.items()
+            }
         return value
+
+    def _member(self, name: str, item: Any) -> Any:
+        """Return a member of an object without secrets."""
+        if name == "argv" and isinstance(item, list):
+            return self.argv(item)
+        if isinstance(name, str) and is_secret_name(name):
+            if isinstance(item, str) and item:
+                return MASK
+            if isinstance(item, (list, tuple)) and item and all(isinstance(each, str) for each in item):
+                return [MASK for _each in item]
+        return self.value(item)

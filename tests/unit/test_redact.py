@@ -229,6 +229,8 @@ def test_data_is_redacted_in_depth_and_stays_data():
         "argv": ["node", "server.js", "--admin-password", CANARY, "--port", "1"],
         "password": CANARY,
         "tokens": 5,
+        "cookies": [CANARY, CANARY],
+        "headers": [{"name": "Authorization", "value": CANARY}, {"key": "X-Api-Key", "value": CANARY}],
         "lines": [f"JWT_SECRET={CANARY}", {"deep": f"Bearer {CANARY}"}],
         "row_counts": {"password_resets": 3},
         "ok": True,
