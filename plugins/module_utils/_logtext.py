@@ -20,6 +20,8 @@ from typing import Any, Dict, List, Optional, Pattern, Sequence, Tuple
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _untrusted
 
 _LONGEST_LINE = 2000
+# Of a line with a known trouble, so many characters around it are quoted: paths and names of packages are among them.
+_CONTEXT = 250
 _LONGEST_STACK = 12
 _MOST_EXCEPTIONS = 5
 # An exception followed by no more lines than these is how the log ends.
@@ -92,6 +94,13 @@ class Line:
     at: Optional[float]
     # Whether the line bears the time itself.
     dated: bool
+    # The line before secrets were masked: a mask may cover what a signature looks for. It is never quoted.
+    unmasked: str = ""
+
+    @property
+    def searched(self) -> str:
+        """What signatures are looked for in."""
+        return self.unmasked or self.text
 
 
 def instant(text: str) -> Optional[float]:
@@ -152,16 +161,32 @@ def split(text: str) -> List[str]:
     return [line[:-1] if line.endswith("\r") else line for line in (lines if lines[-1] else lines[:-1])]
 
 
-def dated(texts: Sequence[str]) -> List[Line]:
-    """Return lines with their instants; a line that bears none (a stack) has that of the line before it."""
+def dated(texts: Sequence[str], *, unmasked: Sequence[str] = ()) -> List[Line]:
+    """Return lines with their instants; a line that bears none (a stack) has that of the line before it.
+
+    unmasked: the same lines before secrets were masked.
+    """
     lines = []
     last: Optional[float] = None
-    for coloured in texts:
+    before = unmasked if len(unmasked) == len(texts) else texts
+    for coloured, whole in zip(texts, before):
         text = _COLOUR.sub("", coloured)
         own = instant(text)
         last = own if own is not None else last
-        lines.append(Line(text=text[:_LONGEST_LINE], at=last, dated=own is not None))
+        searched = _COLOUR.sub("", whole)[:_LONGEST_LINE]
+        lines.append(Line(text=text[:_LONGEST_LINE], at=last, dated=own is not None, unmasked=searched))
     return lines
+
+
+def _quoted(text: str, pattern: Pattern[str]) -> str:
+    """Return the part of a line that a signature matched, with some words around it."""
+    match = pattern.search(text)
+    if match is None:  # it is in what was masked
+        return text.strip()[:_CONTEXT]
+    begin, end = match.start() - _CONTEXT, match.end() + _CONTEXT
+    begin = 0 if begin <= 0 else text.find(" ", begin, match.start()) + 1 or match.start()
+    end = len(text) if end >= len(text) else max(text.rfind(" ", match.end(), end), match.end())
+    return text[begin:end].strip()
 
 
 def _place(lines: Sequence[Line], number: int, stack: Sequence[str]) -> Optional[Dict[str, Any]]:
@@ -233,7 +258,7 @@ def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] 
     often the same one is there.
     """
     fresh = written_at is not None and written_at >= since
-    success = max((number for number, line in enumerate(lines) if _SUCCESS.search(line.text)), default=-1)
+    success = max((number for number, line in enumerate(lines) if _SUCCESS.search(line.searched)), default=-1)
     served = lines[success].at if success >= 0 else None
 
     def recent(number: int, at: Optional[float]) -> bool:
@@ -254,8 +279,9 @@ def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] 
     signatures: Dict[str, Dict[str, Any]] = {}
     for number, line in enumerate(lines):
         for name, pattern in SIGNATURES.items():
-            if pattern.search(line.text) and recent(number, line.at) and still_counts(name, number, line.at):
-                known = signatures.setdefault(name, {"count": 0, "text": line.text.strip(), "at": _iso(line.at)})
+            if pattern.search(line.searched) and recent(number, line.at) and still_counts(name, number, line.at):
+                quoted = _quoted(line.text, pattern)
+                known = signatures.setdefault(name, {"count": 0, "text": quoted, "at": _iso(line.at)})
                 known["count"] += 1
     if success >= 0 and not lines[success].dated and success == len(lines) - 1:
         served = written_at

@@ -39,11 +39,12 @@ _CHECKED = (".js", ".cjs", ".mjs")
 
 
 class _Entry(NamedTuple):
-    """An entry of the journal: seconds since the epoch, who says it wrote it, what it says."""
+    """An entry of the journal: seconds since the epoch, who says it wrote it, what it says masked and unmasked."""
 
     at: float
     who: str
     text: str
+    unmasked: str
 
 
 def _parses(question: Question, path: str) -> Optional[bool]:
@@ -103,8 +104,8 @@ def log(question: Question) -> Dict[str, Any]:
     except OSError as error:
         return found({"path": path, "error": error.strerror})
     # Before anything is cut: half a secret is still one, and nothing would know it any more.
-    text = question.redactor.text(text)
-    lines = _logtext.dated(_logtext.split(text))
+    unmasked, text = text, question.redactor.text(text)
+    lines = _logtext.dated(_logtext.split(text), unmasked=_logtext.split(unmasked))
     facts = {
         "path": path,
         "size": status.st_size,
@@ -127,9 +128,15 @@ def _entries(question: Question, matches: Sequence[str], *, most: int) -> Tuple[
     done = question.command(argv)
     if not done.ok:
         raise RuntimeError(why(done))
-    text = "\n".join(line[:_LONGEST_READ] for line in _logtext.split(done.stdout))
-    matched = filter(None, map(_JOURNAL.match, _logtext.split(question.redactor.text(text))))
-    return argv, [_Entry(float(entry.group(1)), entry.group(2), entry.group(3)) for entry in matched]
+    unmasked = [line[:_LONGEST_READ] for line in _logtext.split(done.stdout)]
+    # All in one text: a secret may go on in the next entry. A mask keeps the lines.
+    lines = _logtext.split(question.redactor.text("\n".join([*unmasked, ""])))
+    entries = []
+    for line, before in zip(lines, unmasked):
+        entry, whole = _JOURNAL.match(line), _JOURNAL.match(before)
+        if entry and whole:
+            entries.append(_Entry(float(entry.group(1)), entry.group(2), entry.group(3), whole.group(3)))
+    return argv, entries
 
 
 def journal(question: Question) -> Dict[str, Any]:
@@ -147,7 +154,7 @@ def journal(question: Question) -> Dict[str, Any]:
         return found({"error": str(error)})
     shown = [f"{_clock.iso(entry.at)} {entry.who}: {entry.text}"[:_LONGEST_LINE] for entry in entries]
     lines = [
-        _logtext.Line(text=entry.text[:_LONGEST_LINE], at=entry.at, dated=True)
+        _logtext.Line(text=entry.text[:_LONGEST_LINE], at=entry.at, dated=True, unmasked=entry.unmasked[:_LONGEST_LINE])
         for entry in entries
         if entry.who != "systemd"
     ]

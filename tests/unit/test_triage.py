@@ -28,6 +28,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _evidence,
     _logtext,
     _parts,
+    _redact,
     _triage,
     _triage_application,
     _triage_host,
@@ -781,6 +782,55 @@ def test_known_troubles(text, name):
     assert list(found["signatures"]) == [name]
     assert found["signatures"][name]["count"] == 1
     assert analyse(f"2026-03-02T01:02:03.000Z ERROR {text}\n", since=AT + 1)["signatures"] == {}
+
+
+def test_of_a_line_with_a_known_trouble_a_part_is_quoted():
+    words = "word " * 300
+    found = analyse(f"2026-03-02T01:02:03.000Z ERROR {words}SqliteError: database is locked {words}\n")
+    quoted = found["signatures"]["db_locked"]["text"]
+    assert "word SqliteError: database is locked word" in quoted and 400 < len(quoted) < 600
+    assert set(quoted.split()) == {"word", "SqliteError:", "database", "is", "locked"}
+
+
+def test_a_known_trouble_is_found_in_what_is_masked_and_not_quoted_from_there():
+    lines = ["2026-03-02T01:02:03.000Z WARN login with password: geheim SQLITE_BUSY database is locked"]
+    clean = _redact.Redactor().text("\n".join(lines)).split("\n")
+    found = _logtext.analyse(_logtext.dated(clean, unmasked=lines), since=AT - 600)
+    assert found["signatures"]["db_locked"]["text"] == "2026-03-02T01:02:03.000Z WARN login with password: [redacted]"
+    assert "geheim" not in json.dumps(found)
+
+
+def test_a_secret_over_two_lines_is_neither_in_the_facts_nor_in_the_evidence(service, tmp_path):
+    known, halves = "Kanarienvogel-4711-am-Fenster", ("q7ZkT0pXv9LmB2nRw4sY", "c6dHf8gJ1aEu3iOxPzVt")
+    app = pathlib.Path(service.described.app_dir)
+    (app / ".env").write_text(f"SMTP_PASSWORD={known}\n")
+    service.described = dataclasses.replace(service.described, manager="systemd")
+    service.start()
+    now = _clock.now()
+    with open(service.described.log_file, "a", encoding="utf-8") as log:
+        log.write(f"{now} INFO Authorization: Bearer\n{now} INFO {halves[0]}{halves[1]}\n")
+        log.write(f"{now} INFO sent {known[:11]}\n{now} INFO {known[11:]} to mail\n")
+    stamp = f"{time.time():.6f} host node[1]:"
+    answers = {
+        "systemctl show": f"LoadState=loaded\nActiveState=active\nMainPID={service.process.pid}\n",
+        "journalctl -q": f"{stamp} token={halves[0]}\n{stamp} {halves[1]}\n"
+        f"{stamp} {known[:11]}\n{stamp} {known[11:]}\n",
+    }
+    result = _triage.triage(
+        service=service.described,
+        run=asked(answers),
+        deadline=20.0,
+        part_timeout=10.0,
+        window=600,
+        log_lines=500,
+        incident="INC-1",
+    )
+    found = list(every_text(result, tmp_path / "state"))
+    assert {"triage.json", "server.log", "journal.txt"} <= {name for name, _text in found}
+    for where, text in found:
+        for piece in (*halves, known[:11], known[11:]):
+            assert piece not in text, where
+    assert sum("[redacted]" in line for line in result["facts"]["journal"]["lines"]) == 4
 
 
 @pytest.mark.parametrize(
