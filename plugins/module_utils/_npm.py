@@ -766,7 +766,7 @@ def npm_ci(
         raise NpmError(f"cache is {cache!r}: must be an absolute path")
     if reserve < 0:
         raise NpmError(f"reserve is {reserve}: must be 0 bytes or more")
-    with _untrusted.acting(application.rights):
+    with _untrusted.acting(application.rights), _explained(f"install in {application.app_dir}"):
         return _made_to_agree(
             application,
             always=always,

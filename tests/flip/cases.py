@@ -7,27 +7,41 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 import sqlite3
+import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple, Type
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _disk_reclaim,
+    _environment,
+    _npm,
+    _release,
     _sqlite_backup,
     _sqlite_check,
     _sqlite_checkpoint,
     _sqlite_files,
     _sqlite_owner,
     _sqlite_restore,
+    _untrusted,
 )
 
 # What only the victims' files hold.
 OF_ROOT = b"canary-of-root"
 OF_ACCOUNT = b"canary-of-another-account"
 
-ERRORS = (_sqlite_files.SqliteError, _sqlite_owner.SqliteOwnerError)
+ERRORS = (
+    _disk_reclaim.DiskReclaimError,
+    _environment.EnvironmentFileError,
+    _npm.NpmError,
+    _release.ReleaseError,
+    _sqlite_files.SqliteError,
+    _sqlite_owner.SqliteOwnerError,
+)
 
 USER = "nobody"
 _ROWS = 200
@@ -38,13 +52,14 @@ class Case:
     """A call of our code.
 
     lay makes its files in a folder (with a mark in their content for the victims), run calls it with the user's folder
-    and ours, after may change what the user owns.
+    and ours, after may change what the user owns. errors are those that are clear to whoever calls it.
     """
 
     name: str
     lay: Callable[..., None]
     run: Callable[[Path, Path], Any]
     after: Optional[Callable[[Path], None]] = None
+    errors: Tuple[Type[Exception], ...] = ERRORS
 
 
 def _database(path: Path, mark: bytes, *, crashed: bool) -> None:
@@ -169,4 +184,132 @@ def _sqlite_cases() -> List[Case]:
     return cases
 
 
-CASES = _sqlite_cases()
+_NODE = """#!/bin/sh
+shift 3
+printf '\\n@npm_ci %s\\n' '{"platform": "linux", "arch": "x64", "abi": "115"}'
+for name in "$@"; do
+  printf '\\n@npm_ci %s\\n' "{\\"name\\": \\"$name\\"}"
+done
+printf '\\n@npm_ci %s\\n' '{"done": true}'
+"""
+
+_NPM = """#!/bin/sh
+mkdir -p node_modules/express
+echo '{"version": "5.1.0"}' >node_modules/express/package.json
+cp package-lock.json node_modules/.package-lock.json
+"""
+
+
+def _lay_modules(folder: Path, *, mark: bytes = b"") -> None:
+    """Lay an application whose modules are older than its lock file."""
+    for version, place in (("4.0.0", folder / "node_modules"), ("5.1.0", None)):
+        lock = {"lockfileVersion": 3, "packages": {"node_modules/express": {"version": version}}, "x": mark.decode()}
+        if place is None:
+            (folder / "package-lock.json").write_text(json.dumps(lock))
+            continue
+        (place / "express").mkdir(parents=True)
+        (place / "express" / "package.json").write_text(json.dumps({"version": version, "x": mark.decode()}))
+        (place / ".package-lock.json").write_text(json.dumps(lock))
+    (folder / "package.json").write_text(json.dumps({"x": mark.decode()}))
+
+
+def _program(folder: Path, name: str, text: str) -> str:
+    """Make a program of root's that everybody may run."""
+    path = folder.parent / "tmp" / name
+    if not path.exists():
+        path.write_text(text)
+        path.chmod(0o755)
+    return str(path)
+
+
+def _npm_cases() -> List[Case]:
+    def install(theirs: Path, ours: Path, *, check_mode: bool = False) -> Any:
+        application = _npm.Application(
+            app_dir=str(theirs), user=USER, node=_program(theirs, "node", _NODE), npm=_program(theirs, "npm", _NPM)
+        )
+        return _npm.npm_ci(application, timeout=10.0, check_mode=check_mode)
+
+    return [
+        Case("npm_ci", _lay_modules, install),
+        Case("npm_ci, check mode", _lay_modules, lambda a, b: install(a, b, check_mode=True)),
+    ]
+
+
+def _lay_releases(folder: Path, *, mark: bytes = b"") -> None:
+    for version in ("v1", "v2"):
+        release = folder / "releases" / version
+        (release / "backend" / "migrations").mkdir(parents=True)
+        (release / "package.json").write_text(json.dumps({"version": version, "x": mark.decode()}))
+    (folder / "current").symlink_to(folder / "releases" / "v2")
+    (folder / "shared").mkdir()
+    with sqlite3.connect(folder / "shared" / "itsm.db") as connection:
+        connection.execute("CREATE TABLE knex_migrations (id INTEGER, name TEXT, batch INTEGER, migration_time TEXT)")
+        connection.execute("CREATE TABLE notes AS SELECT ? AS text", (mark.decode(),))
+    connection.close()
+
+
+def _lay_repository(folder: Path, *, mark: bytes = b"") -> None:
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "init.defaultBranch=main"]
+    app = folder / "app"
+    app.mkdir()
+
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", *identity, *arguments], cwd=app, check=True, capture_output=True)
+
+    git("init", "--quiet")
+    for version in ("v1", "v2"):
+        (app / "package.json").write_text(json.dumps({"version": version, "x": mark.decode()}))
+        git("add", ".")
+        git("commit", "--quiet", "-m", version)
+        git("tag", version)
+    shutil.rmtree(app / ".git" / "hooks")
+
+
+def _release_cases() -> List[Case]:
+    def roll_back(theirs: Path, ours: Path, *, app: str, strategy: str) -> Any:
+        releases = _release.Releases(
+            app_dir=str(theirs / app),
+            db_path=str(theirs / "shared" / "itsm.db" if strategy == "symlink" else ours / "itsm.db"),
+            state_dir=str(ours),
+            user=USER,
+            timeout=10.0,
+        )
+        if strategy == "git":
+            _database(ours / "itsm.db", b"", crashed=False)
+        return _release.roll_back(releases, strategy=strategy)
+
+    return [
+        Case("release_rollback, links", _lay_releases, lambda a, b: roll_back(a, b, app="current", strategy="symlink")),
+        Case("release_rollback, git", _lay_repository, lambda a, b: roll_back(a, b, app="app", strategy="git")),
+    ]
+
+
+def _lay_logs(folder: Path, *, mark: bytes = b"") -> None:
+    (folder / "logs").mkdir()
+    for number in range(3):
+        (folder / "logs" / f"app-{number}.log").write_bytes(b"line " + mark + b"\n")
+    (folder / ".env").write_text(f"NODE_ENV=production\nNOTE={mark.decode()}\n")
+
+
+def _file_cases() -> List[Case]:
+    def reclaim(theirs: Path, ours: Path) -> Any:
+        return _disk_reclaim.reclaim(
+            rules=[_disk_reclaim.Rule(pattern=str(theirs / "logs" / "*.log"))],
+            targets=[_disk_reclaim.Target(path=str(theirs), available=1 << 62)],
+            state_dir=str(ours),
+        )
+
+    def environment(theirs: Path, ours: Path) -> Any:
+        return sorted(_environment.read_environment_file(str(theirs / ".env")).items())
+
+    def log(theirs: Path, ours: Path) -> Any:
+        return _untrusted.read(str(theirs / "logs" / "app-0.log")).decode()
+
+    return [
+        Case("disk_reclaim", _lay_logs, reclaim),
+        Case("environment file", _lay_logs, environment),
+        Case("log file", _lay_logs, log, errors=(OSError,)),
+    ]
+
+
+CASES = [*_sqlite_cases(), *_npm_cases(), *_release_cases(), *_file_cases()]

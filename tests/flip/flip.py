@@ -43,7 +43,6 @@ import tracer
 USER = pwd.getpwnam("nobody")
 OTHER = pwd.getpwnam("daemon")
 DEADLINE = 20.0
-_OWN_ERRORS = cases.ERRORS
 
 
 class Exchange(NamedTuple):
@@ -218,7 +217,7 @@ def _work(ground: Ground) -> Callable[[], bytes]:
         os.environ["TMPDIR"] = tempfile.tempdir = str(ground.base / "tmp")
         try:
             said = {"result": ground.case.run(ground.theirs, ground.ours)}
-        except _OWN_ERRORS as error:
+        except ground.case.errors as error:
             said = {"error": str(error)}
         except BaseException as error:
             said = {"unclear": f"{type(error).__name__}: {error}"}
@@ -302,9 +301,9 @@ def main() -> int:
         parser.error("only root can act as the service's user")
     wanted = [known[name] for name in given.cases] or list(cases.CASES)
     seed = given.seed if given.seed is not None else random.randrange(1 << 32)  # noqa: S311
-    # Where others can get to, in memory if possible: each run writes through to disk many times.
-    parent = "/dev/shm" if os.path.isdir("/dev/shm") else "/var/tmp"
-    base = Path(tempfile.mkdtemp(prefix="flip-", dir=parent))
+    # Others can get there. In memory if possible: each run writes through to disk many times.
+    base = Path(tempfile.mkdtemp(prefix="flip-", dir="/var/tmp"))
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", base], check=False, capture_output=True).returncode == 0
     base.chmod(0o755)
     (base / "tmp").mkdir(mode=0o1777)
     (base / "tmp").chmod(0o1777)
@@ -322,6 +321,8 @@ def main() -> int:
                 harmed += 1
                 print(f"HARMED {ground.case.name}, call {number} {call.name} {call.paths[-1]}, {exchange.name}: {harm}")
     finally:
+        if mounted:
+            subprocess.run(["umount", "--lazy", base], check=False)
         shutil.rmtree(base, ignore_errors=True)
     seconds = time.monotonic() - started
     print(f"flip: {done} of {whole} combinations in {len(wanted)} cases, seed {seed}, {seconds:.0f} s: {harmed} harmed")
