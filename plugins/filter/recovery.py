@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, List, Mapping
 
 from ansible import context
 from ansible.errors import AnsibleFilterError
+from ansible.plugins.loader import lookup_loader
 from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import reach, recovery, statements
@@ -31,6 +32,19 @@ def whole(hosts: Any) -> Any:
     return hosts
 
 
+def single_host(hosts: Any, wanted: Any, groups: Mapping[str, Any]) -> Any:
+    """Return the hosts of a play unchanged. Raise AnsibleFilterError if wanted is true and --limit is not one of them.
+
+    A group name as --limit would start the play on each host of the group.
+    """
+    members = lookup_loader.get("ansible.builtin.inventory_hostnames").run([hosts], variables={"groups": groups})
+    limit = context.CLIARGS.get("subset")
+    reason = recovery.single_host(wanted, limit=limit, hosts=hosts, groups=groups, members=members)
+    if reason:
+        raise AnsibleFilterError(reason)
+    return hosts
+
+
 class FilterModule:
     """What the playbooks ask of the variables C(outage_recover_*), of a partial run, and of a host that is lost.
 
@@ -44,6 +58,7 @@ class FilterModule:
             "recovery_problems": problems,
             "recovery_reach": reach.next_step,
             "recovery_setting": recovery.setting,
+            "recovery_single_host": single_host,
             "recovery_statements": statements.of_run,
             "recovery_whole": whole,
         }

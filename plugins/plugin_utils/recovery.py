@@ -35,6 +35,10 @@ _REFUSED_PART = (
     "{option} '{value}' would leave out tasks of the playbook, which is not safe: nothing was done. Run the whole "
     "playbook without {option}; use outage_recover_rungs to choose the steps of recovery, or --check to change nothing."
 )
+_REFUSED_LIMIT = (
+    "{why}: nothing was done. outage_recover_single_host is true, so --limit must be the name of one host of {hosts}; "
+    "a group, a pattern or a list is not allowed."
+)
 # How alike the names of two variables are where one of them is a slip: a letter or two.
 _ALIKE = 0.85
 
@@ -93,6 +97,30 @@ def partial(options: Mapping[str, Any]) -> str:
     tags = list(options.get("tags") or ["all"])
     given += [("--tags", "" if "all" in tags else ",".join(tags))]
     return " ".join(_REFUSED_PART.format(option=option, value=value) for option, value in given if value)
+
+
+def single_host(wanted: Any, *, limit: Any, hosts: Any, groups: Mapping[str, Sequence[str]], members: Any) -> str:
+    """Return why a run that may work on one host only is refused, empty if it may start.
+
+    wanted is the value of outage_recover_single_host and limit the value of --limit. hosts is the pattern of the play,
+    members are the names of the hosts that it selects. groups maps each group of the inventory to its hosts.
+    """
+    try:
+        if wanted is None or not SETTINGS["single_host"].read(wanted):
+            return ""
+    except _Refused as refused:
+        return f"outage_recover_single_host is {_shown(refused.value)}, allowed {SETTINGS['single_host'].allowed}"
+    if not limit:
+        why = "--limit is missing"
+    elif limit in groups:
+        why = f"--limit {_shown(limit)} is a group of the inventory"
+    elif limit not in groups.get("all", ()):
+        why = f"--limit {_shown(limit)} is not a host of the inventory"
+    elif limit not in members:
+        why = f"--limit {_shown(limit)} is not a host of {_shown(hosts)}"
+    else:
+        return ""
+    return _REFUSED_LIMIT.format(why=why, hosts=_shown(hosts))
 
 
 class _Refused(Exception):
@@ -225,6 +253,7 @@ SETTINGS: Dict[str, _Setting] = {
     "continued": _Setting(False, _flag, "are true and false"),
     "reason": _Setting("", _text, "is a text"),
     "ticket": _Setting("", _text, "is a text"),
+    "single_host": _Setting(False, _flag, "are true and false"),
     "data_in_doubt": _Setting("hold", _one_of(("hold", "serve")), "are hold, serve"),
     "unreachable_dir": _Setting("~/.local/state/itsm-runbook/unreachable", _path, "is the path of a folder"),
 }

@@ -34,6 +34,7 @@ OF_PLAYBOOKS: Dict[str, Any] = {
     "outage_recover_ticket": {},
     "outage_recover_highest_rung": {"choices": LADDER},
     "outage_triage_rung": {"choices": LADDER},
+    "outage_recover_single_host": {"choices": ["false", "true"]},
     "outage_maintenance_state": {"choices": ["present", "absent"]},
     "outage_maintenance_until": {},
     "outage_maintenance_reason": {},

@@ -55,6 +55,8 @@ RUNGS = list(_ladder.RUNGS)
         ("strategy", "ansible.builtin.linear", "ansible.builtin.linear"),
         ("continued", "yes", True),
         ("continued", False, False),
+        ("single_host", None, False),
+        ("single_host", "true", True),
         ("reason", "It is down", "It is down"),
         ("ticket", 4711, "4711"),
         ("unreachable_dir", "~/unreachable", "~/unreachable"),
@@ -99,6 +101,7 @@ def test_a_setting_is_read_from_an_inventory_and_from_a_command_line(name: str, 
         ("serial", True, "is 'True'"),
         ("strategy", "fre", "is 'fre'"),
         ("continued", "perhaps", "is 'perhaps'"),
+        ("single_host", "app.one", "is 'app.one'"),
         ("reason", ["down"], "is '['down']'"),
         ("ticket", {"number": 1}, "is '{'number': 1}'"),
         ("unreachable_dir", " ", "is ' '"),
@@ -190,9 +193,71 @@ def test_options_that_leave_out_tasks_are_named(options: dict[str, Any], told: s
     assert bool(said) == bool(told)
 
 
+INVENTORY = {
+    "all": ["app.one", "app.two", "both", "outside"],
+    "ungrouped": [],
+    "itsm_nexus": ["app.one", "app.two", "both"],
+    "front": ["app.one"],
+    "both": ["both"],
+}
+
+
+def refused(wanted: Any, limit: Any) -> str:
+    return recovery.single_host(
+        wanted, limit=limit, hosts="itsm_nexus", groups=INVENTORY, members=INVENTORY["itsm_nexus"]
+    )
+
+
+@pytest.mark.parametrize("wanted", [None, "", "false", False])
+def test_a_run_of_a_person_may_be_limited_to_anything(wanted: Any) -> None:
+    assert [refused(wanted, limit) for limit in (None, "all", "app.*", "front", "nobody")] == [""] * 5
+
+
+@pytest.mark.parametrize("wanted", ["true", True])
+def test_a_run_for_one_host_may_be_limited_to_one_host(wanted: Any) -> None:
+    assert [refused(wanted, limit) for limit in ("app.one", "app.two")] == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("limit", "told"),
+    [
+        (None, "--limit is missing"),
+        ("", "--limit is missing"),
+        ("all", "--limit 'all' is a group of the inventory"),
+        ("ungrouped", "--limit 'ungrouped' is a group of the inventory"),
+        ("itsm_nexus", "--limit 'itsm_nexus' is a group of the inventory"),
+        # A group of one host is a group: tomorrow it may have two.
+        ("front", "--limit 'front' is a group of the inventory"),
+        # Ansible cannot tell which of the two is meant.
+        ("both", "--limit 'both' is a group of the inventory"),
+        ("localhost", "--limit 'localhost' is not a host of the inventory"),
+        ("nobody", "--limit 'nobody' is not a host of the inventory"),
+        ("app.*", "--limit 'app.*' is not a host of the inventory"),
+        ("app.one,app.two", "--limit 'app.one,app.two' is not a host of the inventory"),
+        ("app.one:!app.two", "--limit 'app.one:!app.two' is not a host of the inventory"),
+        ("outside", "--limit 'outside' is not a host of 'itsm_nexus'"),
+    ],
+)
+def test_a_run_for_one_host_is_refused_with_any_other_limit(limit: Any, told: str) -> None:
+    said = refused("true", limit)
+    assert said.startswith(f"{told}: nothing was done. ")
+    assert "must be the name of one host of 'itsm_nexus'; a group, a pattern or a list is not allowed" in said
+
+
+def test_a_wrong_value_for_one_host_only_is_refused() -> None:
+    assert refused("perhaps", "app.one") == "outage_recover_single_host is 'perhaps', allowed are true and false"
+
+
+def test_the_playbooks_that_event_rules_start_check_the_limit_in_each_play() -> None:
+    for name in ("outage_recover", "outage_triage"):
+        for play in yaml.safe_load((ROOT / "playbooks" / f"{name}.yml").read_text(encoding="utf-8")):
+            wanted = "recovery_single_host(outage_recover_single_host | default(none), groups)"
+            assert f"| itsm_nexus.runbook.{wanted}" in play["hosts"]
+
+
 def test_every_play_refuses_to_run_in_part() -> None:
     plays = [
-        (path.name, play["hosts"])
+        (path.name, " ".join(play["hosts"].split()))
         for path in sorted((ROOT / "playbooks").glob("*.yml"))
         for play in yaml.safe_load(path.read_text(encoding="utf-8"))
         if "ansible.builtin.import_playbook" not in play
