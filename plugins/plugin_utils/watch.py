@@ -33,6 +33,9 @@ _MAINTENANCE_AGE = 15.0
 _READ_TIMEOUT = 10.0
 # What a shell at the other end takes for one plain word.
 _PLAIN = re.compile(r"[\w@%+=:,./-]+\Z", re.ASCII)
+# A group name or a pattern would start a recovery on more than one host. The rulebooks for alerts have the same rule.
+_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}\Z")
+_GROUPS = ("all", "ungrouped")
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -83,8 +86,11 @@ def _known(values: Any, kind: Any, *, parameter: str) -> Any:
 
 def _target(values: Any, *, parameter: str) -> Target:
     target: Target = _known(values, Target, parameter=parameter)
-    if not isinstance(target.host, str) or not target.host:
-        raise WatchError(f"{parameter}.host: must be the host's name in the inventory, not {target.host!r}")
+    if not isinstance(target.host, str) or not _HOST.match(target.host) or target.host in _GROUPS:
+        raise WatchError(
+            f"{parameter}.host: must be the name of one host of the inventory (letters, digits, '_', '.' and '-'), "
+            f"not {target.host!r}"
+        )
     if not isinstance(target.endpoints, list):
         raise WatchError(f"{parameter}.endpoints: must be a list, not {type(target.endpoints).__name__}")
     endpoints = [

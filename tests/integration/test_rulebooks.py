@@ -269,14 +269,72 @@ def test_without_the_token_nobody_is_heard(service: Service) -> None:
         service.kill()
         for token in (None, "", "0", TOKEN[:-1], f"{TOKEN}1"):
             assert post(alerts.port, alert(), token=token) == 401
-        # Whoever has the token still names one host, and no pattern or file.
-        for host in ("@/etc/passwd", "all:!localhost", "*", ""):
-            assert post(alerts.port, alert(labels={"itsm_host": host})) == 200
         assert post(alerts.port, alert(status="resolved"), alert(labels={"severity": "none"})) == 200
         time.sleep(5)
         assert alerts.rulebook.called() == (0, 0)
         assert post(alerts.port, alert()) == 200
         alerts.rulebook.await_recoveries(1)
+
+
+# Each of them selects several hosts or none, if --limit gets it.
+NO_HOST = (
+    *(
+        "all",
+        "ungrouped",
+        "*",
+        "local*",
+        "all:!localhost",
+        "localhost,two",
+        "~.*",
+        "&all",
+        "local[a-z]ost",
+        "@/etc/passwd",
+    ),
+    *("", " localhost", "localhost\n", "-i", "{{ 7 * 7 }}", "\x1b[2Jlocalhost", "a" * 254),
+)
+
+
+def test_an_alert_that_does_not_name_one_host_starts_nothing_and_is_reported(service: Service) -> None:
+    with awaiting_alerts("itsm_nexus.runbook.alertmanager", service) as alerts:
+        service.kill()
+        for severity in ("critical", "warning"):
+            for host in NO_HOST:
+                assert post(alerts.port, alert(labels={"itsm_host": host, "severity": severity})) == 200
+        unnamed = alert()
+        del unnamed["labels"]["itsm_host"]
+        assert post(alerts.port, unnamed) == 200
+
+        def rejected() -> int:
+            return alerts.rulebook.screen().count('Alert rejected, nothing was started: the label itsm_host is "')
+
+        # An alert of each label in a minute; the one without a label and the one with an empty label.
+        wait_for(lambda: rejected() >= len(NO_HOST) + 1, "all are reported", alerts.rulebook)
+        time.sleep(2)
+        assert alerts.rulebook.called() == (0, 0)
+        assert alerts.rulebook.incidents() == []
+        screen = alerts.rulebook.screen()
+        assert 'the label itsm_host is "all".' in screen
+        assert r'the label itsm_host is "\u001b[2Jlocalhost".' in screen
+
+
+@pytest.mark.parametrize("severity", ["critical", "warning"])
+def test_an_alert_that_names_a_group_or_a_stranger_ends_before_anything_is_done(
+    service: Service, severity: str
+) -> None:
+    with awaiting_alerts("itsm_nexus.runbook.alertmanager", service) as alerts:
+        service.kill()
+        for host in ("itsm_nexus", "nobody"):
+            assert post(alerts.port, alert(labels={"itsm_host": host, "severity": severity})) == 200
+
+        def told(text: str) -> None:
+            wait_for(lambda: text in " ".join(alerts.rulebook.screen().split()), text, alerts.rulebook)
+
+        told("--limit 'itsm_nexus' is a group of the inventory: nothing was done.")
+        told("Could not match supplied host pattern, ignoring: nobody")
+        time.sleep(2)
+        assert "TASK [" not in alerts.rulebook.screen()
+        assert alerts.rulebook.incidents() == []
+        assert not service.healthy()
 
 
 def test_fifty_alerts_in_a_second_are_one_run(service: Service) -> None:

@@ -36,6 +36,7 @@ class Awx:
         self.templates = dict(enumerate(DATA["awx_job_templates"], 1))
         self.launched: list[dict[str, Any]] = []
         self.refused: list[Any] = []
+        self.screens: list[str] = []
         self._jobs: dict[int, dict[str, Any]] = {}
         self._threads: list[threading.Thread] = []
         owner = self
@@ -71,6 +72,9 @@ class Awx:
         self._server.server_close()
         for thread in self._threads:
             thread.join(180)
+
+    def at_work(self) -> bool:
+        return any(job["status"] == "running" for job in self._jobs.values())
 
     def answer(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:
         parts = urllib.parse.urlsplit(path)
@@ -117,6 +121,7 @@ class Awx:
 
         def work() -> None:
             done = self.service.play(f"playbooks/{template['name']}.yml", f"--limit={body['limit']}", **answers)
+            self.screens.append(done.screen)
             job["status"] = "failed" if done.rc else "successful"
 
         self._threads.append(threading.Thread(target=work, daemon=True))
@@ -153,6 +158,7 @@ def test_watch_launches_the_recovery_once(awx: Awx, service: Service) -> None:
         {
             "template": "outage_recover",
             "limit": "localhost",
+            "outage_recover_single_host": "true",
             "outage_recover_reason": "The watch: emergency after 1 in a row",
         }
     ]
@@ -174,6 +180,30 @@ def test_alerts_launch_a_triage_and_one_recovery(awx: Awx, service: Service, tmp
         rulebook.await_recoveries(1)
         await_end(rulebook, "outage_recover")
     assert awx.launched == [
-        {"template": "outage_triage", "limit": "localhost"},
-        {"template": "outage_recover", "limit": "localhost", "outage_recover_reason": "An alert of Prometheus"},
+        {"template": "outage_triage", "limit": "localhost", "outage_recover_single_host": "true"},
+        {
+            "template": "outage_recover",
+            "limit": "localhost",
+            "outage_recover_single_host": "true",
+            "outage_recover_reason": "An alert of Prometheus",
+        },
     ]
+
+
+def test_an_alert_that_names_a_group_fails_its_job_before_anything_is_done(awx: Awx, service: Service) -> None:
+    port = free_port()
+    variables = {"alertmanager_port": port, "alertmanager_token": TOKEN, "awx_organization": DATA["awx_organization"]}
+    with running("itsm_nexus.runbook.alertmanager_awx", service, variables) as rulebook:
+        service.kill()
+        # The last one is a number for a template and a text for a limit.
+        for host in ("all", "local*", "itsm_nexus", "0x10"):
+            assert post(port, alert(labels={"itsm_host": host})) == 200
+        wait_for(lambda: len(awx.launched) == 2 and not awx.at_work(), "two jobs end", rulebook)
+        assert {each["limit"] for each in awx.launched} == {"itsm_nexus", "0x10"}
+        assert rulebook.screen().count('Alert rejected, nothing was started: the label itsm_host is "') == 2
+    # The jobs run side by side.
+    group, stranger = sorted(awx.screens, key=lambda screen: "0x10" in screen)
+    assert "--limit 'itsm_nexus' is a group of the inventory: nothing was done." in " ".join(group.split())
+    assert "Could not match supplied host pattern, ignoring: 0x10" in stranger
+    assert "TASK [" not in group + stranger
+    assert rulebook.incidents() == []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import runpy
 import subprocess
 import sys
@@ -211,7 +212,25 @@ def test_a_mistake_in_a_maintenance_keeps_nothing_from_being_done(maintenance):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"host": ""}, r"targets\[0\].host: must be the host's name in the inventory, not ''"),
+        *(
+            (
+                {"host": host},
+                r"targets\[0\].host: must be the name of one host of the inventory .*, not " + re.escape(repr(host)),
+            )
+            for host in (
+                "",
+                "all",
+                "ungrouped",
+                "a,b",
+                "web*",
+                "@/etc/passwd",
+                "-i",
+                "app one",
+                "app\n",
+                ["app"],
+                "a" * 254,
+            )
+        ),
         (
             {"hots": "x"},
             r"targets\[0\]: 'hots' is not known, allowed are host, endpoints, process, state_dir, over, as_root",
@@ -299,8 +318,21 @@ def test_both_ways_to_run_differ_in_their_actions_alone(name):
     asked = [[(rule.pop("action"), rule)[0] for rule in ruleset["rules"]] for ruleset in (by_playbook, by_template)]
     assert by_playbook == by_template
     for playbook, template in zip(*asked):
+        if "debug" in playbook:
+            assert playbook == template
+            continue
         plays, launches = playbook["run_playbook"], template["run_job_template"]
         assert plays["name"] == f"itsm_nexus.runbook.{launches['name']}"
         assert plays.get("lock") == launches.get("lock")
         assert plays.get("extra_vars") == launches["job_args"].get("extra_vars")
         assert launches["include_events"] is False
+
+
+@pytest.mark.parametrize("name", ["watch", "watch_awx", "alertmanager", "alertmanager_awx"])
+def test_each_run_that_a_rulebook_starts_works_on_one_host_only(name):
+    actions = [rule["action"] for rule in rules(name)["rules"] if "debug" not in rule["action"]]
+    assert len(actions) == 2
+    for action in actions:
+        (arguments,) = action.values()
+        given = arguments.get("extra_vars") or arguments["job_args"]["extra_vars"]
+        assert given["outage_recover_single_host"] == "true"
