@@ -12,7 +12,6 @@ import grp
 import hashlib
 import os
 import pwd
-import ssl
 import stat
 import time
 from typing import Any, Dict, List, Optional, Sequence
@@ -20,6 +19,7 @@ from typing import Any, Dict, List, Optional, Sequence
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _clock,
     _command,
+    _key_pair,
     _procfs,
     _redact,
     _untrusted,
@@ -63,29 +63,16 @@ class Permissions:
 
 
 def _read(path: str) -> bytes:
-    """Return what a regular file holds. Raises OSError."""
-    with os.fdopen(_untrusted.open_file(os.path.abspath(path)), "rb") as stream:
-        return stream.read(_LARGEST)
+    """Return what a regular file holds, at most _LARGEST bytes. Raises OSError."""
+    return _untrusted.read(os.path.abspath(path), limit=_LARGEST)
 
 
-def _why_unlike(pair: Pair) -> str:
-    """Return why key and certificate do not serve together; empty where they do."""
-
-    def no_passphrase() -> str:
-        raise ValueError("it needs a passphrase")
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with contextlib.suppress(ssl.SSLError):  # whether they are strong enough is for the service to say
-        context.set_ciphers("DEFAULT:@SECLEVEL=0")
-    try:
-        context.load_cert_chain(pair.certificate, pair.key, password=no_passphrase)
-    except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
-            return f"the key {pair.key} does not belong to the certificate {pair.certificate}"
-        return f"the key {pair.key} cannot be used: {error.reason or error}"
-    except (OSError, ValueError) as error:
-        return f"the key {pair.key} cannot be used: {getattr(error, 'strerror', None) or error}"
-    return ""
+def _why_unlike(pair: Pair, *, certificate: bytes, key: bytes) -> str:
+    """Return why what the files of a pair hold does not serve together, empty if it does."""
+    why = _key_pair.why_unlike(certificate, key)
+    if why == _key_pair.MISMATCH:
+        return f"the key {pair.key} does not belong to the certificate {pair.certificate}"
+    return f"the key {pair.key} cannot be used: {why}" if why else ""
 
 
 def _may_read(user: str, path: str, *, run: _command.Runner) -> bool:
@@ -125,11 +112,11 @@ def look(pair: Pair, *, run: _command.Runner = _command.run) -> Dict[str, Any]:
         problems.append(f"the certificate {pair.certificate} is not valid before {_clock.iso(begin)}")
     if pair.key:
         try:
-            _read(pair.key)
+            key = _read(pair.key)
         except OSError as error:
             problems.append(f"the key {pair.key} cannot be read: {error.strerror}")
         else:
-            unlike = _why_unlike(pair)
+            unlike = _why_unlike(pair, certificate=data, key=key)
             problems += [unlike] if unlike else []
     for path in filter(None, (pair.certificate, pair.key)):
         if os.path.exists(path) and not _may_read(pair.user, path, run=run):

@@ -10,17 +10,23 @@ import contextlib
 import hashlib
 import os
 import re
-import ssl
 import time
 from typing import Any, Dict, List, Optional, Tuple
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _command, _untrusted, _x509
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage_question import Question, found, read_theirs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _clock,
+    _command,
+    _key_pair,
+    _untrusted,
+    _x509,
+)
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage_question import Question, found
 
 _CERTIFICATE_NAME = re.compile(r"(?:\w+_)?(?:SSL|TLS|HTTPS)_(?:CERT|CRT|CERTIFICATE)_(?:PATH|FILE)")
 _KEY_NAME = re.compile(r"(?:\w+_)?(?:SSL|TLS|HTTPS)_(?:PRIVATE_?)?KEY_(?:PATH|FILE)")
 # What OpenSSL itself reads, under this and longer names: those it trusts, not what it serves.
 _TRUSTED = "SSL_CERT_FILE"
+_LARGEST = 1 << 20
 
 
 def names_certificate(name: str) -> bool:
@@ -66,50 +72,49 @@ def _pair(question: Question) -> Tuple[Dict[str, Any], Dict[str, Any]]:
     return certificate, key
 
 
-def _problem(path: str) -> Optional[str]:
-    """Return why a path cannot be read as a file by us; to open what is none might wait for ever."""
+def _content(path: str) -> Tuple[bytes, Optional[str]]:
+    """Return what a file holds, and why it cannot be read as a file by us."""
     try:
-        os.close(_untrusted.open_file(path))
-        return None
+        return _untrusted.read(path, limit=_LARGEST), None
     except IsADirectoryError:
-        return f"Cannot read {path}: it is not a regular file"
+        return b"", f"Cannot read {path}: it is not a regular file"
     except OSError as error:
-        return f"Cannot read {path}: {error.strerror}"
+        return b"", f"Cannot read {path}: {error.strerror}"
 
 
-def _matches(certificate: str, key: str) -> Tuple[Optional[bool], Optional[str]]:
-    """Return whether a key is the certificate's, C(None) and the reason where that cannot be told."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with contextlib.suppress(ssl.SSLError):  # whether they are strong enough is not the question
-        context.set_ciphers("DEFAULT:@SECLEVEL=0")
-    try:
-        if "ENCRYPTED" in read_theirs(key):
-            return None, f"{key} needs a passphrase"
-        context.load_cert_chain(certificate, key)
-    except ssl.SSLError as error:
-        if "MISMATCH" in (error.reason or ""):
-            return False, f"{key} is not the key of {certificate}"
-        return None, f"Cannot use {key}: {error.reason or 'it is no key in PEM form'}"
-    return True, None
+def _matches(
+    certificate: str, key: str, certificate_pem: bytes, key_pem: bytes
+) -> Tuple[Optional[bool], Optional[str]]:
+    """Return whether a key is the certificate's, by paths and contents; None and the reason if that is unknown."""
+    if b"ENCRYPTED" in key_pem:
+        return None, f"{key} needs a passphrase"
+    why = _key_pair.why_unlike(certificate_pem, key_pem)
+    if why == _key_pair.MISMATCH:
+        return False, f"{key} is not the key of {certificate}"
+    return (None, f"Cannot use {key}: {why}") if why else (True, None)
 
 
 def certificate(question: Question) -> Dict[str, Any]:
     """Read the certificate's file and its key, at last as the user the service runs as."""
     facts, key = _pair(question)
+    # Not in the facts: a key is a secret.
+    contents: List[bytes] = []
     for item in (facts, key):
         item.update(exists=None, error=None)
+        content = b""
         if item["path"]:
             item["exists"] = os.path.lexists(item["path"])
-            item["error"] = _problem(item["path"])
+            content, item["error"] = _content(item["path"])
+        contents.append(content)
     key["matches"] = None
     if facts["path"] and not facts["error"]:
         try:
-            facts.update(described(_x509.from_pem(read_theirs(facts["path"]))))
+            facts.update(described(_x509.from_pem(contents[0].decode("utf-8", "replace"))))
         except _x509.CertificateError as error:
             facts["error"] = f"Cannot use {facts['path']}: {error}"
         else:
             if key["path"] and not key["error"]:
-                key["matches"], key["error"] = _matches(facts["path"], key["path"])
+                key["matches"], key["error"] = _matches(facts["path"], key["path"], *contents)
     facts["readable_by_service"] = key["readable"] = None
     with contextlib.suppress(_command.CommandError):  # not root: what another user can read is not ours to try
         become = _command.drop_to(question.service.user)

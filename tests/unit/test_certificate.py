@@ -6,16 +6,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _certificate
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _certificate,
+    _key_pair,
+    _untrusted,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._certificate import (
     CertificateError,
     Pair,
@@ -46,6 +52,36 @@ def pair(tmp_path, made) -> Pair:
     """An expired certificate with its key, laid where they may be changed."""
     shutil.copytree(made["expired"], tmp_path / "tls")
     return Pair(certificate=str(tmp_path / "tls" / "server.crt"), key=str(tmp_path / "tls" / "server.key"))
+
+
+@contextlib.contextmanager
+def alarm(seconds):
+    """Fail a test that waits for ever."""
+
+    def late(*_):
+        raise AssertionError(f"it takes more than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def exchange_after_look(monkeypatch, path, *, by):
+    """Let another file take the place of one the moment after it was opened for the last time before OpenSSL."""
+    opened = _untrusted.open_file
+
+    def then_exchange(asked, *arguments, **options):
+        descriptor = opened(asked, *arguments, **options)
+        if os.fspath(asked) == str(path) and os.path.lexists(path):
+            os.unlink(path)
+            by(path)
+        return descriptor
+
+    monkeypatch.setattr(_untrusted, "open_file", then_exchange)
 
 
 def of(folder: Path) -> Pair:
@@ -237,3 +273,47 @@ def test_permissions_need_a_key(pair):
     os.unlink(pair.key)
     with pytest.raises(CertificateError, match="key_path: must be given"):
         _certificate.ensure(Pair(certificate=pair.certificate), permissions=Permissions(owner=ME))
+
+
+@pytest.mark.parametrize("name", ["certificate", "key"])
+def test_a_file_that_becomes_a_fifo_after_the_look_delays_nothing(made, tmp_path, monkeypatch, name):
+    folder = tmp_path / "tls"
+    shutil.copytree(made["valid"], folder)
+    pair = of(folder)
+    exchange_after_look(monkeypatch, getattr(pair, name), by=os.mkfifo)
+    with alarm(5):
+        found = _certificate.look(pair)
+    # What was opened is judged, and what lies there now is never opened.
+    assert found["problems"] == []
+
+
+def test_a_key_that_is_exchanged_after_the_look_is_not_read(made, tmp_path, monkeypatch):
+    folder = tmp_path / "tls"
+    shutil.copytree(made["valid"], folder)
+    pair = of(folder)
+    exchange_after_look(monkeypatch, pair.key, by=lambda path: shutil.copy(made["another"] / "server.key", path))
+    assert _certificate.look(pair)["problems"] == []
+
+
+@pytest.mark.parametrize("name", ["certificate", "key"])
+def test_a_file_of_too_many_bytes_is_not_read(made, tmp_path, name):
+    folder = tmp_path / "tls"
+    shutil.copytree(made["valid"], folder)
+    pair = of(folder)
+    path = getattr(pair, name)
+    os.truncate(path, 1 << 30)
+    assert f"the {name} {path} cannot be read: it has more than 1048576 bytes" in _certificate.look(pair)["problems"]
+
+
+def test_openssl_gets_a_bounded_time(made, monkeypatch):
+    pair = of(made["valid"])
+    monkeypatch.setattr(_key_pair, "_load", lambda *_: signal.pause())
+    monkeypatch.setattr(_key_pair, "_TIMEOUT", 0.2)
+    with alarm(5):
+        problems = _certificate.look(pair)["problems"]
+    assert problems == [f"the key {pair.key} cannot be used: OpenSSL timed out after 0.2 s"]
+
+
+def test_a_kernel_without_files_in_memory(made, monkeypatch):
+    monkeypatch.setattr(os, "memfd_create", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+    assert _certificate.look(of(made["valid"]))["problems"] == []

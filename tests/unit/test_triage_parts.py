@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _triage_host,
     _triage_question,
     _triage_service,
+    _untrusted,
 )
 
 # Answers as node does to what it is asked here: its version, and whether packages load.
@@ -168,6 +170,30 @@ def test_a_key_that_does_not_serve(site, pairs, key, expected, says):
     assert (facts["key"]["exists"], facts["key"]["matches"]) == expected
     assert says in facts["key"]["error"]
     assert facts["error"] is None
+
+
+@pytest.mark.parametrize("end", ["crt", "key"])
+def test_a_file_of_a_pair_that_becomes_a_fifo_after_the_look_delays_nothing(site, pairs, tmp_path, monkeypatch, end):
+    for name in ("server.crt", "server.key"):
+        shutil.copy(pairs / name, tmp_path)
+    exchanged = tmp_path / f"server.{end}"
+    opened = _untrusted.open_file
+
+    def then_exchange(path, *arguments, **options):
+        descriptor = opened(path, *arguments, **options)
+        if path == str(exchanged):
+            exchanged.unlink()
+            os.mkfifo(exchanged)
+        return descriptor
+
+    monkeypatch.setattr(_untrusted, "open_file", then_exchange)
+    paths = {"tls_cert_path": str(tmp_path / "server.crt"), "tls_key_path": str(tmp_path / "server.key")}
+    question = site.question(service=paths)
+    answer = _parts.ask({"x": lambda: _triage_certificate.certificate(question)}, timeout=5)["x"]
+    assert answer.error is None
+    facts = answer.value["facts"]
+    assert (facts["error"], facts["key"]["error"], facts["key"]["matches"]) == (None, None, True)
+    assert "PRIVATE KEY" not in str(answer.value)
 
 
 def test_certificate_and_key_as_the_variables_name_them(site, pairs):
