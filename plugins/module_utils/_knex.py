@@ -39,6 +39,9 @@ _READ_SECONDS = 30.0
 _BUSY_SECONDS = 5.0
 _READ_ATTEMPTS = 5
 _MOST_ERROR_TEXT = 600
+# Far beyond what any application has: rows and bytes of a value in a table of knex, characters of its statement.
+_MOST_ROWS, _LONGEST_VALUE, _LONGEST_STATEMENT = 20000, 4096, 65536
+_SHOWN = 80  # characters of a table's name
 
 # knex's tables may have any name (migrations.tableName), but always these columns.
 _MIGRATIONS_COLUMNS = {"id", "name", "batch", "migration_time"}
@@ -127,13 +130,40 @@ def _columns(connection: sqlite3.Connection, table: str) -> Set[str]:
     return {str(row[1]) for row in connection.execute(f"PRAGMA table_info({_sqlite_view.quoted(table)})")}
 
 
-def _emit_tables(connection: sqlite3.Connection, emit: _sqlite_view.Emit) -> None:
-    """Run in the reading child: one snapshot of knex's own tables."""
+def _refuse_too_large(connection: sqlite3.Connection, table: str, columns: Set[str]) -> None:
+    """Raise SqliteError if a table holds more than a table of knex can hold; SQLite counts, nothing is taken over."""
+
+    def number(sql: str, *values: Any) -> int:
+        return int(connection.execute(sql, values).fetchone()[0])
+
+    name = _sqlite_view.quoted(table)
+    what = f"table {table[:_SHOWN]}"
+    if number("SELECT max(length(sql)) FROM sqlite_master WHERE name = ?", table) > _LONGEST_STATEMENT:
+        raise _sqlite_files.SqliteError(f"the statement of {what} has more than {_LONGEST_STATEMENT} characters")
+    # The names are quoted as identifiers.
+    if number(f"SELECT count(*) FROM (SELECT 1 FROM {name} LIMIT ?)", _MOST_ROWS + 1) > _MOST_ROWS:  # noqa: S608
+        raise _sqlite_files.SqliteError(f"{what} has more than {_MOST_ROWS} rows")
+    for column in sorted(columns):
+        size = f"length(CAST({_sqlite_view.quoted(column)} AS BLOB))"
+        if number(f"SELECT coalesce(max({size}), 0) FROM {name}") > _LONGEST_VALUE:  # noqa: S608
+            raise _sqlite_files.SqliteError(
+                f"{what} has a value of more than {_LONGEST_VALUE} bytes in column {column}"
+            )
+
+
+def _emit_tables(connection: sqlite3.Connection, emit: _sqlite_view.Emit, *, deadline: float) -> None:
+    """Run in the reading child: one snapshot of knex's own tables, up to the deadline (time.monotonic seconds)."""
+    with _sqlite_view.interrupted_at(connection, deadline):
+        _emit_snapshot(connection, emit)
+
+
+def _emit_snapshot(connection: sqlite3.Connection, emit: _sqlite_view.Emit) -> None:
     connection.execute("BEGIN")
     for table in _sqlite_view.tables_of(connection):
         columns = _columns(connection, table)
         if columns not in (_MIGRATIONS_COLUMNS, _LOCK_COLUMNS):
             continue
+        _refuse_too_large(connection, table, columns)
         name = _sqlite_view.quoted(table)
         sql = connection.execute(
             "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?", (table,)
@@ -165,19 +195,19 @@ def read_tables(db_path: str, *, user: Optional[str] = None) -> Tables:
 
     Raises KnexError where there is no database there, or it cannot be read.
     """
+    deadline = time.monotonic() + _READ_SECONDS
     for attempt in range(_READ_ATTEMPTS):
         found, holders = _look_at_files(db_path, user=user)
-        deadline = time.monotonic() + _READ_SECONDS
         try:
             with _sqlite_view.way_in(found, holders, busy_timeout=_BUSY_SECONDS, deadline=deadline) as way:
-                messages = way.read(_emit_tables, deadline=deadline)
+                messages = way.read(functools.partial(_emit_tables, deadline=deadline), deadline=deadline)
                 steady = way.steady
         except _sqlite_files.SqliteError as error:
             raise KnexError(f"Cannot read the migrations in {db_path}: {error}") from error
         end = messages[-1]
         if steady and set(end) == {"event"}:
             break
-        time.sleep(0.1 * (attempt + 1))
+        time.sleep(min(0.1 * (attempt + 1), max(deadline - time.monotonic(), 0)))
     else:
         why = end.get("error") or end.get("signal") or ("it took too long" if "timeout" in end else "it keeps changing")
         raise KnexError(f"Cannot read the migrations in {db_path}: {why}")

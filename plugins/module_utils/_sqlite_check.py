@@ -33,10 +33,22 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files i
 
 CHECKS = ("quick", "foreign_keys", "integrity")
 _ATTEMPTS = 10  # at a database whose service comes and goes
+_LONGEST_LINE = 1000  # characters; names in it are as long as somebody likes
 _SHOWN = 10  # lines of a check's answer that a message carries
 _PROCESSES = 4  # at most, for one check
 _LARGE = 32 << 20  # bytes from which on a second process is worth its start
 _MAP = 1 << 40  # SQLite takes as much of it as it was built for
+# Tables may use modules, functions and collations that the application brings with it, functions that are not allowed
+# here, and values that take more memory than is allowed.
+_NO_SIGN_OF_DAMAGE = (
+    "no such ",
+    "unknown function",
+    "unsafe use",
+    "not authorized",
+    "authorization denied",
+    "too big",
+    "out of memory",
+)
 SKIPPED = "skipped: time budget"
 UNREAD = "skipped: the database cannot be read"
 
@@ -328,13 +340,16 @@ def _run_check(connection: sqlite3.Connection, name: str, *, table: Optional[str
     try:
         for row in connection.execute(f"PRAGMA {pragma}"):
             if name == "foreign_keys":
-                lines.append(f"row {row[1]} of {row[0]} refers to a row of {row[2]} that is not there")
+                child, parent = (str(name)[:_LONGEST_LINE] for name in (row[0], row[2]))
+                lines.append(f"row {row[1]} of {child} refers to a row of {parent} that is not there")
             else:
-                lines.extend(str(row[0]).splitlines())
+                lines.extend(line[:_LONGEST_LINE] for line in str(row[0]).splitlines())
             if len(lines) >= 1000:
                 break
     except sqlite3.Error as error:
         message["error"] = str(error)
+    except MemoryError:
+        message["error"] = "out of memory"
     if name != "foreign_keys" and lines == ["ok"]:
         lines.clear()
     message["seconds"] = round(time.monotonic() - started, 3)
@@ -347,8 +362,7 @@ def _take_check(done: _Examination, message: _sqlite_view.Message, *, shown: str
         done.checks[name] = SKIPPED
         if not lines:
             return
-    elif "no such " in error or "unknown function" in error or "unsafe use" in error:
-        # Tables may use modules, functions and collations that the application brings with it.
+    elif any(words in error for words in _NO_SIGN_OF_DAMAGE):
         done.checks[name] = f"skipped: {error}"
         return
     elif error:

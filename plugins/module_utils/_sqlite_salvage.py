@@ -142,6 +142,8 @@ def _open_image(path: str) -> sqlite3.Connection:
     connection = sqlite3.connect(_sqlite_view.uri_of(path, "mode=rw"), uri=True, isolation_level=None)
     connection.text_factory = lambda data: data.decode("utf-8", "replace")
     connection.execute("PRAGMA trusted_schema=OFF")
+    # Without cell_size_check: it gives up a whole page for one damaged cell.
+    connection.set_authorizer(_sqlite_view.only_reads)
     return connection
 
 
@@ -253,8 +255,8 @@ def _by_shell(shell: str, image: str, made: str, *, folder: str) -> List[str]:
         for statement in _statements(line.decode("utf-8", "replace") for line in process.stdout or ()):
             try:
                 connection.execute(statement)
-            except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
-                refused.append(f"{statement[:100].strip()}: {error}")
+            except (sqlite3.Error, sqlite3.Warning, ValueError, MemoryError) as error:
+                refused.append(f"{statement[:100].strip()}: {error or type(error).__name__}")
     if connection.in_transaction:
         connection.execute("COMMIT")
     connection.close()

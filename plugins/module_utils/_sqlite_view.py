@@ -54,6 +54,31 @@ _CAP_DAC_READ_SEARCH = 2
 _CAPABILITY_VERSION_3 = 0x20080522
 _PR_SET_PDEATHSIG = 1
 _NOBODY = 65534
+# Bytes beyond what the process has when it begins. A process that writes is one that salvages rows, however large.
+_MEMORY, _MEMORY_TO_WRITE = 256 << 20, 1 << 30
+_LARGEST_VALUE = 128 << 20  # bytes of a row, text or blob
+_MOST_SAID = 16 << 20  # bytes of the messages of one child
+_OUT_OF_MEMORY = "out of memory: reading it takes more than is allowed"
+# https://www.sqlite.org/c3ref/c_limit_attached.html
+_LIMIT_LENGTH, _LIMIT_ATTACHED = 0, 7
+# https://www.sqlite.org/c3ref/c_alter_table.html: what a statement does. Python 3.8 does not name all of them.
+_MAKES = (1, 2, 3, 4, 5, 6, 7, 8, 29)  # indexes, tables, triggers, views, virtual tables
+_REMOVES = (10, 11, 12, 13, 14, 15, 16, 17, 30)
+_PRAGMA, _ATTACH, _DETACH, _ALTER, _REINDEX, _ANALYZE, _FUNCTION = 19, 24, 25, 26, 27, 28, 31
+_WRITES = frozenset((*_MAKES, *_REMOVES, _ATTACH, _DETACH, _ALTER, _REINDEX, _ANALYZE))
+_QUESTIONS = frozenset(
+    (
+        *("application_id", "cell_size_check", "data_version", "encoding", "freelist_count", "journal_mode"),
+        *("page_count", "page_size", "schema_version", "trusted_schema", "user_version"),
+    )
+)
+_QUESTIONS_ABOUT = frozenset(
+    (
+        *("foreign_key_check", "foreign_key_list", "index_info", "index_list", "index_xinfo", "integrity_check"),
+        *("mmap_size", "quick_check", "table_info", "table_xinfo"),
+    )
+)
+_SIDE_EFFECTS = frozenset(("edit", "fts3_tokenizer", "load_extension", "readfile", "writefile"))
 _GRACE = 2.0  # seconds a child gets beyond its deadline to say that it was interrupted
 
 
@@ -189,8 +214,55 @@ def connect(path: str, *, way: str, busy_timeout: float) -> sqlite3.Connection:
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
     # The schema belongs to whoever wrote the file: it may not call functions with side effects.
     connection.execute("PRAGMA trusted_schema=OFF")
-    connection.execute("PRAGMA temp_store=MEMORY")  # it may write to no file
+    connection.execute("PRAGMA cell_size_check=ON")
+    # No file beside the database and none in a folder for temporary ones.
+    connection.execute("PRAGMA temp_store=MEMORY")
+    if hasattr(connection, "setlimit"):  # since Python 3.11
+        connection.setlimit(_LIMIT_LENGTH, _LARGEST_VALUE)
+        connection.setlimit(_LIMIT_ATTACHED, 0)
+    connection.set_authorizer(only_reads)
     return connection
+
+
+def only_reads(
+    action: int, first: Optional[str], second: Optional[str], _database: Optional[str], _trigger: Optional[str]
+) -> int:
+    """Authorize a statement that only reads, for Connection.set_authorizer; deny anything that has another effect.
+
+    Rows need no rule, because the file is opened for reading. Virtual tables prepare INSERT and DELETE when they are
+    only read.
+    """
+    denied = action in _WRITES
+    if action == _PRAGMA:
+        name = str(first).lower()
+        denied = name not in _QUESTIONS_ABOUT and (name not in _QUESTIONS or second is not None)
+    elif action == _FUNCTION:
+        denied = str(second).lower() in _SIDE_EFFECTS
+    return sqlite3.SQLITE_DENY if denied else sqlite3.SQLITE_OK
+
+
+def bounded(*, deadline: float, read_only: bool) -> None:
+    """Have the kernel end what this process could do to the host beyond its task; for child processes only.
+
+    The deadline is in time.monotonic seconds. A limit is never raised. The kernel counts private memory alone, so a
+    mapped database may be larger than the limit (Linux 4.7 and later).
+    """
+    # The parent ends it first; this holds if the parent cannot. A process with two busy threads needs twice the time.
+    seconds = 2 * int(max(deadline - time.monotonic(), 0) + _GRACE) + 1
+    wanted = {resource.RLIMIT_CORE: 0, resource.RLIMIT_CPU: seconds}
+    # Without /proc there is no limit of memory.
+    with contextlib.suppress(OSError, ValueError), open("/proc/self/status", "rb") as stream:
+        for line in stream:
+            if line.startswith(b"VmData:"):
+                held = int(line.split()[1]) << 10
+                wanted[resource.RLIMIT_DATA] = held + (_MEMORY if read_only else _MEMORY_TO_WRITE)
+    if read_only:
+        # Python ignores the signal for it. The user's own rights would let SQLite write beside the database.
+        wanted[resource.RLIMIT_FSIZE] = 0
+    for kind, most in wanted.items():
+        hard = resource.getrlimit(kind)[1]
+        allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (allowed, allowed))
 
 
 def give_up_writing(rights: _untrusted.Rights = None) -> None:
@@ -244,8 +316,9 @@ class _Child:
 
     pid: int
     pipe: int
-    said: bytes = b""
+    said: bytearray = dataclasses.field(default_factory=bytearray)
     ended: bool = False
+    said_too_much: bool = False
     timeout: bool = False
     status: int = 0
 
@@ -254,13 +327,17 @@ class _Child:
         messages: List[Message] = [json.loads(line) for line in self.said.split(b"\n")[:-1]]
         if not messages or messages[-1]["event"] != "end":
             end: Message = {"event": "end"}
-            if self.timeout:
+            if self.said_too_much:
+                end["error"] = f"the reading process said more than {_MOST_SAID} bytes"
+            elif self.timeout or (os.WIFSIGNALED(self.status) and os.WTERMSIG(self.status) == signal.SIGXCPU):
                 end["timeout"] = True
             elif os.WIFSIGNALED(self.status):
                 end["signal"] = signal.Signals(os.WTERMSIG(self.status)).name
             else:
                 end["error"] = "the reading process ended without a word"
             messages.append(end)
+        if messages[-1].get("error") == MemoryError.__name__:
+            messages[-1]["error"] = _OUT_OF_MEMORY
         return messages
 
 
@@ -287,7 +364,7 @@ def in_children(
     children: List[_Child] = []
     try:
         for work in works:
-            children.append(_start(work, read_only=read_only, rights=rights))
+            children.append(_start(work, deadline=deadline, read_only=read_only, rights=rights))
         _listen(children, deadline=deadline)
     finally:
         for child in children:
@@ -299,7 +376,9 @@ def in_children(
     return [child.messages() for child in children]
 
 
-def _start(work: Callable[[Emit], None], *, read_only: bool, rights: _untrusted.Rights) -> _Child:
+def _start(
+    work: Callable[[Emit], None], *, deadline: float, read_only: bool, rights: _untrusted.Rights
+) -> _Child:
     reading, writing = os.pipe()
     parent = os.getpid()
     try:
@@ -309,7 +388,15 @@ def _start(work: Callable[[Emit], None], *, read_only: bool, rights: _untrusted.
         os.close(writing)
         raise _sqlite_files.SqliteError(f"Cannot start a process to read the database in: {error.strerror}") from error
     if pid == 0:
-        _child(work, reading=reading, writing=writing, parent=parent, read_only=read_only, rights=rights)
+        _child(
+            work,
+            reading=reading,
+            writing=writing,
+            parent=parent,
+            deadline=deadline,
+            read_only=read_only,
+            rights=rights,
+        )
     os.close(writing)
     return _Child(pid=pid, pipe=reading)
 
@@ -320,6 +407,7 @@ def _child(
     reading: int,
     writing: int,
     parent: int,
+    deadline: float,
     read_only: bool,
     rights: _untrusted.Rights,
 ) -> None:
@@ -327,10 +415,8 @@ def _child(
     status = 1
     try:
         os.close(reading)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        bounded(deadline=deadline, read_only=read_only)
         if read_only:
-            # Python ignores the signal for it. The user's own rights would let SQLite write beside the database.
-            resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
             give_up_writing(rights)
         elif rights:
             _untrusted.become(*rights)
@@ -361,14 +447,18 @@ def _listen(children: Sequence[_Child], *, deadline: float) -> None:
             return
         left = deadline + _GRACE - time.monotonic()
         ready = select.select(list(speaking), [], [], max(left, 0))[0]
-        if not ready:
+        if not ready or left <= 0:
             for child in speaking.values():
                 child.timeout = True
             return
         for pipe in ready:
             chunk = os.read(pipe, 65536)
-            speaking[pipe].said += chunk
-            speaking[pipe].ended = not chunk
+            child = speaking[pipe]
+            child.said += chunk
+            child.ended = not chunk
+            if len(child.said) > _MOST_SAID:
+                child.said_too_much = child.ended = True
+                os.kill(child.pid, signal.SIGKILL)
 
 
 def _reap(pid: int) -> int:
