@@ -28,7 +28,8 @@ from ansible.plugins.action.normal import ActionModule
 from ansible.plugins.connection import ConnectionBase
 from ansible.utils.display import Display
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import recovery
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _plain
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import answer, recovery
 
 UNREACHABLE = "unreachable"
 
@@ -142,6 +143,14 @@ class OnHost(ActionModule):  # type: ignore[misc]
             )
         return result or {}
 
+    def _low_level_execute_command(self, *arguments: Any, **options: Any) -> Dict[str, Any]:
+        """Return the result of a command on the host, its output made plain before ansible-core reads or prints it."""
+        result: Dict[str, Any] = super()._low_level_execute_command(*arguments, **options)
+        for name, plain in (("stdout", answer.of_module), ("stderr", answer.of_errors)):
+            result[name] = plain(result[name])
+            result[f"{name}_lines"] = result[name].splitlines()
+        return result
+
     def _bound(self, task_vars: Mapping[str, Any]) -> float:
         """Return the seconds within which the host has to be reached again."""
         given = self._templar.template(task_vars.get("outage_recover_reconnect"))
@@ -211,7 +220,7 @@ def unanswered(error: BaseException, *, timeout: float) -> Optional[str]:
     the name that it kept.
     """
     # ssh frames its warnings.
-    told = " ".join(re.sub(r"@{3,}", " ", str(error)).split())
+    told = _plain.text(" ".join(re.sub(r"@{3,}", " ", str(error)).split()))
     if isinstance(error, AnsibleConnectionFailure):
         return f"it can not be reached: {told}"
     if isinstance(error, AnsibleError) and _NOT_BECOME.fullmatch(told):

@@ -195,3 +195,89 @@ def test_a_name_in_the_inventory_leads_nowhere(tmp_path: Path) -> None:
     assert [path.name for path in record.iterdir()] == ["incident.json"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "hosts.json", "p"]
     assert not (tmp_path.parent / "owned").exists()
+
+
+# What a terminal obeys: escapes as ASCII and as one character, the bell, the order of reading, a return to the start.
+ORDERS = "\x1b]0;owned\x07\x1b[2J \x9b2J \u202e a\rb"
+OBEYED = ("\x1b", "\x07", "\x9b", "\u202e", "\r")
+ANSWER = {
+    "changed": True,
+    "msg": ORDERS,
+    "warnings": [ORDERS],
+    "diff": {"before": f"{ORDERS}\n", "after": f"{ORDERS}2\n", "before_header": ORDERS, "after_header": ORDERS},
+    "ansible_facts": {"said": ORDERS},
+    "invocation": {"module_args": {"said": ORDERS}},
+    "_ansible_verbose_always": True,
+    "_ansible_verbose_override": False,
+    "_ansible_delegated_vars": {"ansible_host": ORDERS},
+    "_ansible_item_label": ORDERS,
+    "_ansible_other": ORDERS,
+    ORDERS: ORDERS,
+}
+LIES = {
+    "ok": json.dumps(ANSWER),
+    "raw": json.dumps(ANSWER, ensure_ascii=False).replace("\\u009b", "\x9b"),
+    "failed": json.dumps({**ANSWER, "failed": True, "exception": f"Traceback\n{ORDERS}"}),
+    # As modules answer up to ansible-core 2.18.
+    "deprecations": json.dumps(
+        {**ANSWER, "deprecations": [{"msg": ORDERS, "version": "9.9", "collection_name": ORDERS}]}
+    ),
+    "results": json.dumps({**ANSWER, "results": [ANSWER, ORDERS]}),
+    "lines around it": f"{ORDERS}\n{json.dumps(ANSWER)}\n{ORDERS}\n",
+    "no answer": f"{ORDERS}\n",
+    # As modules answer since ansible-core 2.19.
+    "messages of ansible-core": json.dumps(
+        {
+            **ANSWER,
+            "warnings": [{"__ansible_type": "WarningSummary", "event": {"__ansible_type": "Event", "msg": ORDERS}}],
+            "deprecations": [
+                {"__ansible_type": "DeprecationSummary", "event": {"__ansible_type": "Event", "msg": ORDERS}},
+            ],
+            "failed": True,
+            "exception": {"__ansible_type": "ErrorSummary", "event": {"__ansible_type": "Event", "msg": ORDERS}},
+        }
+    ),
+}
+
+
+@pytest.mark.parametrize("verbose", [[], ["-vvv"]], ids=["quiet", "verbose"])
+@pytest.mark.parametrize("lie", LIES)
+def test_nothing_that_a_host_answers_is_obeyed_by_the_terminal(tmp_path: Path, lie: str, verbose: list[str]) -> None:
+    (tmp_path / "answer").write_text(LIES[lie], encoding="utf-8", newline="")
+    (tmp_path / "error").write_text(f"{ORDERS}\n", encoding="utf-8", newline="")
+    # A host that has its own idea of what Python is.
+    liar = tmp_path / "python3"
+    liar.write_text(
+        f"#!/bin/sh\ncat >/dev/null\ncat {tmp_path}/error >&2\nexec cat {tmp_path}/answer\n", encoding="utf-8"
+    )
+    liar.chmod(0o755)
+    tasks = [
+        {"itsm_nexus.runbook.sqlite_owner": {"path": "/srv/x.db", "user": "nobody"}, "ignore_errors": True},
+        {"itsm_nexus.runbook.health_probe": {"endpoints": []}, "ignore_errors": True},
+        {"itsm_nexus.runbook.incident": {"state": "open"}, "ignore_errors": True, "register": "said"},
+        {"ansible.builtin.debug": {"var": "said"}},
+    ]
+    (tmp_path / "play.json").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
+    host = {"ansible_connection": "local", "ansible_python_interpreter": str(liar)}
+    (tmp_path / "hosts.json").write_text(json.dumps({"all": {"hosts": {"liar": host}}}))
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+    done = subprocess.run(
+        ["ansible-playbook", "-i", tmp_path / "hosts.json", tmp_path / "play.json", "--diff", *verbose],
+        cwd=PROJECT,
+        env={
+            **environment,
+            "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"),
+            "ANSIBLE_NOCOLOR": "true",
+            "ANSIBLE_DEPRECATION_WARNINGS": "true",
+            "ITSM_NEXUS_POSTMORTEM_DIR": str(tmp_path / "p"),
+        },
+        capture_output=True,
+        check=False,
+        timeout=120,
+    )
+    screen = (done.stdout + done.stderr).decode("utf-8")
+    print(screen)
+    assert screen.count("TASK [") == 4
+    assert [sign for sign in OBEYED if sign in screen] == []
+    if lie != "no answer" or verbose:
+        assert "owned" in screen

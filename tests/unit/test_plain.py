@@ -6,14 +6,16 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from pathlib import Path
 
 import pytest
+from ansible.plugins.action import ActionBase
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _evidence, _plain, _redact
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import render_screen, whitelist
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import answer, reach, render_screen, whitelist
 
 MODULES = Path(__file__).resolve().parents[2] / "plugins" / "modules"
 ESCAPES = [
@@ -50,6 +52,41 @@ def test_in_data_too():
     assert _plain.data({"a\x07": ["\x1b", {"b": ("\x9b", 1, None)}]}) == {
         "a\\x07": ["\\x1b", {"b": ["\\x9b", 1, None]}]
     }
+
+
+@pytest.mark.parametrize("ascii_only", [True, False])
+@pytest.mark.parametrize("escape", [each for each in ESCAPES if each != "\udc9b"])
+def test_the_output_of_a_module_is_plain_before_it_is_parsed(escape, ascii_only):
+    said = {f"key{escape}": [f"before{escape}after", "\\u001b \\", "C:\\bin\\run", "\U0001f525 \u65e5\t\n"], "n": 1.5}
+    output = f"line{escape}\r\n{json.dumps(said, ensure_ascii=ascii_only)}\r\n"
+    plain = answer.of_module(output)
+    assert not _plain.ACTIVE.search(plain)
+    line, rest = plain.split("\n", 1)
+    assert line.startswith("line")
+    read = json.loads(rest, strict=False)
+    ((_name, texts), number) = read.items()
+    assert number == ("n", 1.5)
+    assert not _plain.ACTIVE.search("".join([_name, *texts]))
+    assert texts[0].startswith("before") and texts[0].endswith("after")
+    # What is plain already stays as it is.
+    assert texts[1:] == said[f"key{escape}"][1:]
+
+
+def test_half_a_character_is_shown():
+    assert json.loads(answer.of_module('"\\udc9b \\ud83d \\ud83d\\udd25"')) == "\\udc9b \\ud83d \U0001f525"
+
+
+def test_an_honest_answer_is_not_changed():
+    for said in ({"a": ["x", None, True, {"b": "\u65e5\u672c\u8a9e \U0001f525"}]}, {"pattern": "\\d+\\b\\r", "q": '"'}):
+        for ascii_only in (True, False):
+            output = json.dumps(said, ensure_ascii=ascii_only)
+            assert answer.of_module(output) == output
+
+
+def test_each_supported_ansible_core_takes_the_output_of_a_module_from_where_it_is_made_plain():
+    source = inspect.getsource(ActionBase._execute_module)
+    assert "self._low_level_execute_command(" in source
+    assert "_low_level_execute_command" in vars(reach.OnHost)
 
 
 @pytest.mark.parametrize("module", sorted(path.name for path in MODULES.glob("*.py")))

@@ -193,6 +193,11 @@ def test_a_host_that_is_not_reached_within_the_bound_has_no_answer(ask: Any) -> 
     assert ask(AnsibleConnectionFailure(CUT), {"changed": True}, tries=[OK])[0]["changed"]
 
 
+def test_what_is_said_of_a_lost_connection_is_not_obeyed_by_a_terminal(ask: Any) -> None:
+    result, _ = ask(AnsibleConnectionFailure("\x1b]0;owned\x07 \u202e \x9b2J"), bound=0)
+    assert result["msg"].endswith("it can not be reached:  \\u202e \\x9b2J")
+
+
 def test_without_a_bound_nothing_is_tried_again(ask: Any) -> None:
     result, line = ask(AnsibleConnectionFailure(CUT), {"changed": True}, tries=[OK], bound=0)
     assert result["unreachable_host"] and line.resets == 0
