@@ -376,9 +376,7 @@ def in_children(
     return [child.messages() for child in children]
 
 
-def _start(
-    work: Callable[[Emit], None], *, deadline: float, read_only: bool, rights: _untrusted.Rights
-) -> _Child:
+def _start(work: Callable[[Emit], None], *, deadline: float, read_only: bool, rights: _untrusted.Rights) -> _Child:
     reading, writing = os.pipe()
     parent = os.getpid()
     try:
