@@ -6,8 +6,10 @@
 """Exchange what lies at a path right before each system call that takes it, as a hostile service user could.
 
 Each case is a call of our code as root on files of the service's user. It is run once to record the system calls that
-take a path in the user's zone. Then it is run again for each of these calls and each exchange. The user makes the
-exchange while the process is stopped right before the call; some exchanges are undone right after it. After each run:
+take a path in the user's zone. Calls of a process that has become the user for good are left out, except with --every:
+the kernel lets it do no more than the user could do anyway. Then the case is run again for each of these calls and each
+exchange. The user makes the exchange while the process is stopped right before the call. Some exchanges are undone
+right after the call. After each run:
 
 - a tree of victims (files of root alone, files of another account, a cron-like folder) is as it was,
 - nothing of the victims' content is in the result, in a backup, in evidence or anywhere else outside of that tree,
@@ -72,9 +74,10 @@ EXCHANGES = [Exchange(kind, back) for kind in KINDS for back in (False, True)]
 class Ground:
     """A folder with the user's application, our own state folder, and the victims."""
 
-    def __init__(self, base: Path, case: cases.Case) -> None:
+    def __init__(self, base: Path, case: cases.Case, *, every: bool) -> None:
         self.base = base
         self.case = case
+        self._every = every
         self.theirs = base / "theirs"
         self.ours = base / "ours"
         self.victims = base / "victims"
@@ -118,6 +121,11 @@ class Ground:
         cron = self.victims / "cron.d"
         cron.mkdir(mode=0o755)
         (cron / "daily").write_text("# root's\n")
+
+    def counts(self, call: tracer.Call) -> bool:
+        """Whether a call is one of those before which something is exchanged."""
+        here = any(path.startswith(str(self.theirs)) for path in call.paths)
+        return here and (self._every or not call.for_good)
 
     def digest(self) -> Dict[str, Tuple[object, ...]]:
         """Return what there is of the victims: kind, owner, size, time of the last change, content."""
@@ -232,7 +240,7 @@ def record(ground: Ground) -> List[tracer.Call]:
     calls: List[tracer.Call] = []
 
     def before(call: tracer.Call) -> None:
-        if any(path.startswith(str(ground.theirs)) for path in call.paths):
+        if ground.counts(call):
             calls.append(call)
 
     said = json.loads(tracer.trace(_work(ground), before=before, timeout=DEADLINE))
@@ -249,9 +257,9 @@ def run(ground: Ground, *, number: int, exchange: Exchange) -> Optional[str]:
 
     def before(call: tracer.Call) -> Optional[Callable[[], None]]:
         nonlocal seen
-        paths = [path for path in call.paths if path.startswith(str(ground.theirs))]
-        if not paths:
+        if not ground.counts(call):
             return None
+        paths = [path for path in call.paths if path.startswith(str(ground.theirs))]
         seen += 1
         if seen != number:
             return None
@@ -276,10 +284,12 @@ def run(ground: Ground, *, number: int, exchange: Exchange) -> Optional[str]:
     return f"{leaked} holds something of the victims" if leaked else None
 
 
-def combinations(wanted: List[cases.Case], base: Path) -> Iterator[Tuple[Ground, int, tracer.Call, Exchange]]:
-    """Yield every call of every case with every exchange."""
+def combinations(
+    wanted: List[cases.Case], base: Path, *, every: bool
+) -> Iterator[Tuple[Ground, int, tracer.Call, Exchange]]:
+    """Yield the calls of every case with every exchange."""
     for case in wanted:
-        ground = Ground(base, case)
+        ground = Ground(base, case, every=every)
         calls = record(ground)
         for number, call in enumerate(calls):
             for exchange in EXCHANGES:
@@ -292,6 +302,7 @@ def main() -> int:
     parser.add_argument("cases", nargs="*", help="names of cases, default: all")
     parser.add_argument("--sample", type=int, help="how many combinations, by chance; default: all")
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--every", action="store_true", help="calls of processes that are the user for good, too")
     given = parser.parse_args()
     known = {case.name: case for case in cases.CASES}
     unknown = [name for name in given.cases if name not in known]
@@ -310,7 +321,7 @@ def main() -> int:
     started = time.monotonic()
     done = harmed = 0
     try:
-        chosen = list(combinations(wanted, base))
+        chosen = list(combinations(wanted, base, every=given.every))
         whole = len(chosen)
         if given.sample is not None and given.sample < whole:
             chosen = random.Random(seed).sample(chosen, given.sample)  # noqa: S311

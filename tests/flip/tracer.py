@@ -118,10 +118,14 @@ class _Info(ctypes.Structure):
 
 
 class Call(NamedTuple):
-    """A system call that is about to be made: its name and the absolute paths that it takes."""
+    """A system call that is about to be made: its name and the absolute paths that it takes.
+
+    for_good is whether its process has become another user than root and has no way back.
+    """
 
     name: str
     paths: Tuple[str, ...]
+    for_good: bool
 
 
 class TracerError(Exception):
@@ -187,7 +191,15 @@ def _call_of(pid: int, info: _Info) -> Optional[Call]:
         if info.entry.args[index]:
             with contextlib.suppress(OSError):
                 paths.append(_absolute(pid, folder, _text_at(pid, info.entry.args[index]), info.entry.args))
-    return Call(name, tuple(paths))
+    return Call(name, tuple(paths), _is_for_good(pid))
+
+
+def _is_for_good(pid: int) -> bool:
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/status", "rb") as stream:
+        for line in stream:
+            if line.startswith(b"Uid:"):
+                return 0 not in (int(uid) for uid in line.split()[1:])
+    return False
 
 
 def trace(
