@@ -313,11 +313,17 @@ class Migrator:
             folder = tempfile.mkdtemp(prefix="itsm-nexus-")
         try:
             path = os.path.join(folder, "migrations.db")
-            try:
-                with _explained(f"make {path}"), _identity.acting_as(self.account):
-                    self._fill(path, tables)
-            except sqlite3.Error as error:
-                raise KnexError(f"Cannot make {path}: {error}") from error
+            # The statements stand in the database of the service's user: they run in a process that is this user.
+            with _explained(f"make {path}"):
+                messages = _sqlite_view.in_child(
+                    lambda _emit: self._fill(path, tables),
+                    deadline=time.monotonic() + _READ_SECONDS,
+                    read_only=False,
+                    rights=(self.account.pw_uid, self.account.pw_gid),
+                )
+            if set(messages[-1]) != {"event"}:
+                why = messages[-1].get("error") or messages[-1].get("signal") or "it took too long"
+                raise KnexError(f"Cannot make {path}: {why}")
             yield path
         finally:
             _files.discard_tree(folder)

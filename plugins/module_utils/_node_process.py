@@ -590,7 +590,9 @@ def _act_process(
                 f"its parent, pid {again.ppid}, seems to restart it"
             )
         with contextlib.suppress(OSError):
-            os.unlink(service.pid_file)
+            rights = _untrusted.rights_on(service.pid_file, user=_untrusted.account_rights(service.user))
+            with _untrusted.acting(rights):
+                os.unlink(service.pid_file)
     if launch is not None:
         on_start()
         _start(service, launch, proc_root=proc_root)

@@ -34,6 +34,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _triage_logs,
     _triage_service,
     _triage_start,
+    _untrusted,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._finding import Finding
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage_question import Question, Service, file, found
@@ -183,7 +184,7 @@ def _sign_of_life(path: str) -> None:
     """Do to a file what does not come back where its disk does not answer."""
     real = os.path.realpath(path)
     os.statvfs(os.path.dirname(real))
-    with open(real, "rb") as stream:
+    with open(_untrusted.open_file(path), "rb") as stream:
         stream.read(4096)
 
 

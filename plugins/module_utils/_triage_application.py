@@ -13,7 +13,6 @@ import os
 import platform
 import pwd
 import re
-import shutil
 import stat
 import tempfile
 import time
@@ -22,6 +21,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Tuple
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _clock,
     _command,
+    _files,
     _identity,
     _knex,
     _npm,
@@ -330,7 +330,7 @@ def dependencies(question: Question) -> Dict[str, Any]:
         # Not TemporaryDirectory: that of older Pythons changes modes through links, and the folder is the user's.
         with contextlib.ExitStack() as stack:
             folder = tempfile.mkdtemp(prefix="itsm-nexus-")
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            stack.callback(_files.discard_tree, folder)
             question_of_npm = functools.partial(_npm_ls, asked, folder=folder)
             part = _parts.ask({"npm_ls": question_of_npm}, timeout=asked.budget)["npm_ls"]
         late = part.error is not None and _parts.TIMED_OUT in part.error

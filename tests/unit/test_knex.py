@@ -588,7 +588,18 @@ def test_knex_runs_as_the_service_user(monkeypatch):
         site.log.touch()
         for path in (site.log, site.app / "backend", *(site.app / "backend").iterdir()):
             os.chown(path, nobody.pw_uid, nobody.pw_gid)
+        # The statements that make knex's tables anew stand in the user's database.
+        who, fill = base / "who", _knex.Migrator._fill
+        who.touch()
+        who.chmod(0o666)
+
+        def fill_and_tell(*arguments):
+            who.write_text(" ".join(str(uid) for uid in os.getresuid()))
+            fill(*arguments)
+
+        monkeypatch.setattr(_knex.Migrator, "_fill", staticmethod(fill_and_tell))
         result = site.migrate(latest=True, user="nobody", node="python3")
+        assert who.read_text() == " ".join([str(nobody.pw_uid)] * 3)
         assert result["applied"] == ["2_incidents.js", "3_changes.js"]
         assert {call["uid"] for call in site.calls()} == {nobody.pw_uid}
         assert {path.stat().st_uid for path in (site.app / "backend").iterdir()} == {nobody.pw_uid}

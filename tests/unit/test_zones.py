@@ -1,0 +1,165 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which files may touch a path on a host, and why root comes to no harm by it. See "Two zones" in SECURITY.md."""
+
+from __future__ import annotations
+
+import ast
+import os
+import pwd
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _untrusted
+
+PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
+NOBODY = pwd.getpwnam("nobody")
+DAEMON = pwd.getpwnam("daemon")
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has other rights to take")
+
+CHANGES = {
+    *(
+        f"os.{name}"
+        for name in ("chown", "lchown", "chmod", "rename", "replace", "link", "symlink", "unlink", "remove")
+    ),
+    *(f"os.{name}" for name in ("rmdir", "mkdir", "makedirs", "truncate", "utime", "mkfifo", "setxattr")),
+    *("os.open", "open", "tempfile.mkdtemp", "tempfile.mkstemp", "sqlite3.connect"),
+    *(f"shutil.{name}" for name in ("copy", "copy2", "copyfile", "copytree", "move", "rmtree")),
+}
+
+OURS = "only in folders of root alone: state, locks, units, our temporary files"
+AS_USER = "within _untrusted.acting or in a process that is the user for good"
+DESCRIPTORS = "relative to a folder that was opened without following links"
+KERNEL = "only files of /proc, or a descriptor that is open already"
+
+REASONS = {
+    "_call.py": OURS,
+    "_disk_reclaim.py": DESCRIPTORS,
+    "_evidence.py": OURS,
+    "_files.py": "what it is asked to; its callers are in this list",
+    "_hold.py": OURS,
+    "_incident.py": OURS,
+    "_knex.py": AS_USER,
+    "_lease.py": OURS,
+    "_maintenance.py": OURS,
+    "_node_process.py": AS_USER,
+    "_npm.py": AS_USER,
+    "_parts.py": KERNEL,
+    "_postmortem_keep.py": OURS,
+    "_procfs.py": KERNEL,
+    "_release.py": AS_USER,
+    "_sqlite_backup.py": AS_USER,
+    "_sqlite_checkpoint.py": AS_USER,
+    "_sqlite_files.py": AS_USER,
+    "_sqlite_holders.py": KERNEL,
+    "_sqlite_owner.py": DESCRIPTORS,
+    "_sqlite_restore.py": AS_USER,
+    "_sqlite_salvage.py": AS_USER,
+    "_sqlite_view.py": AS_USER,
+    "_triage.py": "a descriptor that _untrusted has opened",
+    "_triage_application.py": OURS,
+    "_triage_question.py": KERNEL,
+    "_unit_dropin.py": OURS,
+    "_untrusted.py": "the package that opens for the others",
+}
+
+
+def touches(path: Path) -> set[str]:
+    """Return the calls of a file that take a path and could change something, or open it."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)} & CHANGES
+
+
+def test_every_file_that_touches_a_path_says_why_root_comes_to_no_harm() -> None:
+    files = [*(PLUGINS / "module_utils").glob("*.py"), *(PLUGINS / "modules").glob("*.py")]
+    assert {path.name for path in files if touches(path)} == set(REASONS)
+
+
+@pytest.fixture
+def base() -> Iterator[Path]:
+    """A folder that other users can get to."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)  # noqa: S103
+        yield Path(folder)
+
+
+def made(path: Path, *, owner: pwd.struct_passwd | None = None, mode: int = 0o755) -> Path:
+    path.mkdir()
+    path.chmod(mode)
+    if owner is not None:
+        os.chown(path, owner.pw_uid, owner.pw_gid)
+    return path
+
+
+@needs_root
+def test_a_path_that_only_root_can_change_is_ours(base: Path) -> None:
+    made(base / "ours")
+    assert _untrusted.rights_on(str(base / "ours" / "missing" / "file")) is None
+    (base / "link").symlink_to(base / "ours")
+    assert _untrusted.rights_on(str(base / "link" / "file")) is None
+
+
+@needs_root
+def test_the_first_folder_of_somebody_else_decides(base: Path) -> None:
+    theirs = made(base / "theirs", owner=NOBODY)
+    made(theirs / "of-another", owner=DAEMON)
+    (theirs / "link").symlink_to("/etc")
+    for name in ("file", "of-another/file", "link/passwd", "../theirs/file"):
+        assert _untrusted.rights_on(str(theirs / name)) == (NOBODY.pw_uid, NOBODY.pw_gid), name
+    named = (DAEMON.pw_uid, DAEMON.pw_gid)
+    assert _untrusted.rights_on(str(theirs / "file"), user=named) == named
+
+
+@needs_root
+@pytest.mark.parametrize("mode", [0o775, 0o757, 0o1777])
+def test_a_folder_that_several_may_write_to_needs_a_name(base: Path, mode: int) -> None:
+    shared = made(base / "shared", mode=mode)
+    with pytest.raises(PermissionError, match="name the service's user"):
+        _untrusted.rights_on(str(shared / "file"))
+    named = (NOBODY.pw_uid, NOBODY.pw_gid)
+    assert _untrusted.rights_on(str(shared / "file"), user=named) == named
+
+
+@needs_root
+def test_rights_are_given_back_however_a_block_ends() -> None:
+    before = os.getresuid(), os.getresgid(), os.getgroups()
+    user = (NOBODY.pw_uid, NOBODY.pw_gid)
+    with pytest.raises(RuntimeError), _untrusted.acting(user):
+        assert os.getresuid() == (0, NOBODY.pw_uid, 0)
+        with _untrusted.acting(None):
+            assert os.getresuid() == (0, 0, 0)
+        with _untrusted.acting((DAEMON.pw_uid, DAEMON.pw_gid)):
+            assert os.geteuid() == DAEMON.pw_uid
+        assert os.geteuid() == NOBODY.pw_uid
+        raise RuntimeError
+    assert (os.getresuid(), os.getresgid(), os.getgroups()) == before
+
+
+@needs_root
+def test_who_became_a_user_has_no_way_back() -> None:
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.seteuid(DAEMON.pw_uid)  # as in a block that acts as a user
+            _untrusted.become(NOBODY.pw_uid, NOBODY.pw_gid)
+            facts = Path("/proc/self/status").read_text(encoding="utf-8")
+            lines = dict(line.split(":\t", 1) for line in facts.splitlines() if ":\t" in line)
+            assert set(lines["Uid"].split()) == {str(NOBODY.pw_uid)}
+            assert set(lines["Gid"].split()) == {str(NOBODY.pw_gid)}
+            assert {int(lines[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {0}
+            assert lines["NoNewPrivs"] == "1"
+            # Not by pytest, which loads what this user may not be able to read.
+            try:
+                os.setuid(0)
+            except PermissionError:
+                status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
