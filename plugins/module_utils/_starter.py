@@ -19,6 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _lease,
     _procfs,
     _takeover,
+    _untrusted,
 )
 
 # Seconds since its start for which a process has hardly done anything yet.
@@ -33,13 +34,14 @@ def take_over(
     warn: Callable[[str], Any],
     reason: str = "",
     database: str = "",
+    user: str = "",
     command: _command.Runner = _command.run,
 ) -> Optional[Dict[str, Any]]:
     """Take a unit over from systemd, if systemd is about to start it; return what stands on record, else C(None).
 
     C(reason): why a start that is on its way must not happen; such a start is cancelled too, and the unit is held.
-    C(database): what the dead-man timer checks before it starts the unit. A takeover that fails leaves the unit to
-    systemd and is a warning.
+    C(database): what the dead-man timer checks before it starts the unit, with the rights of C(user). A takeover that
+    fails leaves the unit to systemd and is a warning.
     """
     seat = _lease.Seat(state_dir=state_dir)
     try:
@@ -50,7 +52,7 @@ def take_over(
         kill = bool(reason) and phase == _takeover.UP and _may_be_ended(properties, database=database)
         taken = None
         if kill or phase in due:
-            guard = _guard(unit=unit, state_dir=state_dir, database=database)
+            guard = _guard(unit=unit, state_dir=state_dir, database=database, user=user)
             taken = _takeover.take(unit, properties, seat=seat, kill=kill, guard=guard, run=command).as_dict()
     except (_procfs.ProcfsError, _takeover.TakeoverError) as error:
         warn(f"systemd may start {unit} while this run works on it: {error}")
@@ -68,11 +70,16 @@ def _may_be_ended(properties: Mapping[str, str], *, database: str) -> bool:
     return young and not (pid.isdecimal() and _procfs.holds_deleted(int(pid), database))
 
 
-def _guard(*, unit: str, state_dir: str, database: str) -> _takeover.Guard:
+def _guard(*, unit: str, state_dir: str, database: str, user: str) -> _takeover.Guard:
+    rights: _untrusted.Rights = None
+    try:
+        rights = _untrusted.rights_on(database, user=_untrusted.account_rights(user)) if database else None
+    except OSError:
+        database = ""  # nobody can say with whose rights to read it
     place = _hold.place(manager="systemd", unit=unit, state_dir=state_dir)
     incident = str((_incident.current(state_dir) or {}).get("id") or "")
     path, text = _hold.dropin(place, incident=incident, reason="The run has died, and the database is damaged")
-    return _takeover.Guard(database=database, dropin=path, text=text)
+    return _takeover.Guard(database=database, rights=rights, dropin=path, text=text)
 
 
 def hold(
@@ -120,13 +127,19 @@ def refusal(*, manager: str, unit: str, state_dir: str) -> str:
 
 
 def arm(
-    *, unit: str, state_dir: str, run: str, database: str = "", command: _command.Runner = _command.run
+    *,
+    unit: str,
+    state_dir: str,
+    run: str,
+    database: str = "",
+    user: str = "",
+    command: _command.Runner = _command.run,
 ) -> Optional[str]:
     """Arm the dead-man timer before C(run) stops the unit, unless it is held; return what kept it from being armed."""
     if held(manager="systemd", unit=unit, state_dir=state_dir) is not None:
         return None
     try:
-        guard = _guard(unit=unit, state_dir=state_dir, database=database)
+        guard = _guard(unit=unit, state_dir=state_dir, database=database, user=user)
         timer = _takeover.arm(unit, seat=_lease.Seat(state_dir=state_dir), run=command, guard=guard)
     except _takeover.TakeoverError as error:
         return f"If this run dies, nobody starts {unit}: {error}"

@@ -19,7 +19,7 @@ import sys
 import time
 from typing import Any, Dict, List, Mapping, Optional
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _command, _lease, _procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _command, _lease, _procfs, _untrusted
 
 # What systemd does with a unit, see phase().
 UP, DOWN, PENDING, STARTING, STOPPING = "up", "down", "pending", "starting", "stopping"
@@ -48,10 +48,11 @@ _TIMEOUT = 30.0
 _TRANSIENT = "/run/systemd/transient"
 
 # Runs on the host, alone. Arguments: lease file, lock file of the modules at work, unit, timer, database (empty if
-# unknown), a folder for a copy of it, the drop-in that holds the unit, its text.
+# unknown), with whose rights it is read (uid:gid, empty for root's), a folder for a copy of it, the drop-in that holds
+# the unit, its text.
 _DEAD_MAN = """
-import fcntl, json, os, shutil, sqlite3, struct, subprocess, sys, tempfile, time
-lease, work, unit, timer, database, scratch, dropin, text = sys.argv[1:]
+import fcntl, json, os, pwd, resource, shutil, sqlite3, struct, subprocess, sys, tempfile, time
+lease, work, unit, timer, database, user, scratch, dropin, text = sys.argv[1:]
 def at_work():
     try:
         descriptor = os.open(work, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -90,12 +91,36 @@ def damage():
         return str(error)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+def become():
+    uid, gid = (int(part) for part in user.split(":"))
+    try:
+        groups = os.getgrouplist(pwd.getpwuid(uid).pw_name, gid)
+    except KeyError:
+        groups = [gid]
+    os.setgroups(groups)
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    resource.setrlimit(resource.RLIMIT_CPU, (600, 600))
+def damage_as_user():
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            become()
+            os.write(writing, damage().encode("utf-8", "replace")[:4000])
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, encoding="utf-8", errors="replace") as stream:
+        wrong = stream.read()
+    os.waitpid(child, 0)
+    return wrong
 def call(*words):
     subprocess.call(["systemctl", *words])
 if not (at_work() or held()):
     try:
-        wrong = damage()
-    except OSError as error:
+        wrong = damage_as_user() if user else damage()
+    except OSError:
         wrong = ""
     if wrong:
         print("The run that took over " + unit + " is gone. The database is in doubt, the unit is held: " + wrong)
@@ -183,9 +208,13 @@ def timer_name(unit: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Guard:
-    """What the dead-man timer looks at before it starts the unit, and the drop-in that it writes if that is damaged."""
+    """What the dead-man timer looks at before it starts the unit, and the drop-in that it writes if that is damaged.
+
+    rights: with whose (uid, gid) it reads the database, see _untrusted.rights_on.
+    """
 
     database: str = ""
+    rights: _untrusted.Rights = None
     dropin: str = ""
     text: str = ""
 
@@ -205,7 +234,9 @@ def arm(unit: str, *, seat: _lease.Seat, run: _command.Runner, guard: Guard = Gu
     argv += ["--", sys.executable or "/usr/bin/python3", "-I", "-S", "-c", _DEAD_MAN]
     argv += [os.path.join(seat.folder, "lease.json"), os.path.join(seat.folder, "work"), unit, f"{name}.timer"]
     scratch = seat.state_dir if os.path.isdir(seat.state_dir) else seat.folder
-    argv += [guard.database, scratch, guard.dropin, guard.text]
+    user = "{}:{}".format(*guard.rights) if guard.rights else ""
+    # Where that user may write.
+    argv += [guard.database, user, "/var/tmp" if user else scratch, guard.dropin, guard.text]  # noqa: S108
     _checked(argv, f"arm the dead-man timer of {unit}", run=run)
     return name
 

@@ -619,7 +619,9 @@ def _take_over(module: AnsibleModule, result: dict, opened: dict) -> Optional[di
     if values["manager"] != "systemd" or module.check_mode or not opened.get("run") or result["healthy"]:
         return None
     where = {"unit": values["unit"], "state_dir": values["state_dir"], "run": opened["run"], "warn": module.warn}
-    taken = _starter.take_over(**where, reason=doubt or "", database=_database(result.get("preflight")))
+    taken = _starter.take_over(
+        **where, reason=doubt or "", database=_database(result.get("preflight")), user=module.params["user"]
+    )
     if doubt:
         # The two words of a cause: triage says more of it in a moment.
         _starter.hold(**where, manager="systemd", incident=opened["id"], cause="db_corrupt", reason=doubt)

@@ -249,7 +249,7 @@ def main() -> None:
                 state=state,
                 stop_timeout=stop_timeout,
                 on_start=lambda: record(_incident.note_start),
-                on_stop=lambda: record(_starter.arm, unit=unit, database=database) if unit else None,
+                on_stop=lambda: record(_starter.arm, unit=unit, database=database, user=service.user) if unit else None,
                 refused=_starter.refusal(manager=service.manager, unit=service.unit, state_dir=lease["state_dir"]),
                 since=begun,
                 check_mode=module.check_mode,

@@ -11,7 +11,9 @@ import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -111,7 +113,7 @@ def test_a_restart_that_cannot_be_cancelled_is_reported(seat):
         _takeover.take(UNIT, PENDING, seat=seat, run=Systemd("stop"))
 
 
-def dead_man(seat, tmp_path, database=""):
+def dead_man(seat, tmp_path, database="", user="", scratch=None):
     """Run the program of the timer with a systemctl of our own; return what it asks for."""
     log = tmp_path / "asked"
     fake = tmp_path / "bin" / "systemctl"
@@ -120,7 +122,7 @@ def dead_man(seat, tmp_path, database=""):
     fake.chmod(0o755)
     argv = [sys.executable, "-I", "-S", "-c", _takeover._DEAD_MAN]
     argv += [os.path.join(seat.folder, "lease.json"), os.path.join(seat.folder, "work"), UNIT, "x.timer"]
-    argv += [database, str(tmp_path), str(tmp_path / "etc/x.service.d/zz-held.conf"), "[Unit]"]
+    argv += [database, user, scratch or str(tmp_path), str(tmp_path / "etc/x.service.d/zz-held.conf"), "[Unit]"]
     subprocess.run(argv, check=True, env={"PATH": f"{fake.parent}:/usr/bin:/bin"}, stdout=subprocess.DEVNULL)
     return log.read_text().splitlines() if log.exists() else []
 
@@ -186,6 +188,20 @@ def test_the_timer_holds_a_unit_whose_database_is_damaged(seat, tmp_path, damage
     # The copy is gone, and the database was only read.
     assert set(os.listdir(tmp_path)) - set(before) <= {"asked", "bin", "etc"}
     connection.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another user")
+@pytest.mark.parametrize("user", ["", "65534:65534"])
+@pytest.mark.parametrize("mode", [0o600, 0o644])
+def test_the_timer_reads_the_database_with_the_rights_of_its_user(seat, tmp_path, user, mode):
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)  # noqa: S103
+        path = Path(folder, "itsm.db")
+        path.write_bytes(b"\xa5" * 8192)
+        path.chmod(mode)
+        asked = dead_man(seat, tmp_path, str(path), user, scratch="/var/tmp")
+    readable = not user or mode == 0o644
+    assert asked == (["daemon-reload", "stop --no-block -- x.timer"] if readable else STARTED)
 
 
 def test_the_name_of_the_timer_is_that_of_the_unit():
