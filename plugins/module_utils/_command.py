@@ -162,6 +162,12 @@ class _Streams:
         return stdout, stderr
 
 
+def _enter(become: Callable[[], None], folder: Optional[str]) -> None:
+    become()
+    if folder is not None:
+        os.chdir(folder)
+
+
 def run(
     argv: Sequence[str],
     *,
@@ -181,15 +187,17 @@ def run(
     try:
         # preexec_fn, since subprocess's own user= came with Python 3.9; no threads run in a module at this point.
         # AnsibleModule.run_command knows neither a deadline nor another user.
+        become = drop_to(user)
         process = subprocess.Popen(  # pylint: disable=ansible-bad-function
             list(argv),
-            cwd=cwd,
+            # Entered as the user if there is one: root would follow a link of this user to anywhere.
+            cwd=cwd if become is None else None,
             env=None if env is None else dict(env),
             stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
-            preexec_fn=drop_to(user),  # noqa: PLW1509
+            preexec_fn=None if become is None else functools.partial(_enter, become, cwd),  # noqa: PLW1509
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise CommandError(f"Cannot run {argv[0]!r}: {error}") from error

@@ -26,26 +26,29 @@ def fsync_folder(path: str) -> None:
         os.close(descriptor)
 
 
-def remove_tree(path: str) -> None:
-    """Remove a folder and all that is in it. Raises OSError if something stays.
+def remove_tree(path: str, *, parent: Optional[int] = None) -> None:
+    """Remove a folder, as it is seen from an opened one, and all that is in it. Raises OSError if something stays.
 
     No link is followed, no FIFO is waited for: whoever owns the folder may exchange what is in it meanwhile.
     """
-    _remove_tree(path, None, depth=0)
+    device = os.stat(path, dir_fd=parent, follow_symlinks=False).st_dev
+    _remove_tree(path, parent, depth=0, device=device)
 
 
-def _remove_tree(name: str, parent: Optional[int], *, depth: int) -> None:
+def _remove_tree(name: str, parent: Optional[int], *, depth: int, device: int) -> None:
     if depth > _DEEPEST:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), name)
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     opened = os.open(name, flags, dir_fd=parent)
     try:
+        if os.fstat(opened).st_dev != device:
+            raise OSError(errno.EXDEV, "another file system is mounted there", name)
         with os.scandir(opened) as entries:
             found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
         for entry_name, is_folder in found:
             with contextlib.suppress(OSError):  # the folder that stays says it
                 if is_folder:
-                    _remove_tree(entry_name, opened, depth=depth + 1)
+                    _remove_tree(entry_name, opened, depth=depth + 1, device=device)
                 else:
                     os.unlink(entry_name, dir_fd=opened)
     finally:

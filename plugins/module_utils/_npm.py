@@ -52,6 +52,8 @@ _LOCK_FILES = ("npm-shrinkwrap.json", "package-lock.json")
 
 # Of a lock file or a package.json.
 _LARGEST = 64 << 20
+# Of the package.json of one package.
+_LARGEST_MANIFEST = 1 << 20
 
 _NODE_TIMEOUT = 60.0
 _FLUSH_TIMEOUT = 300.0
@@ -111,14 +113,14 @@ class Difference:
 _explained = functools.partial(_identity.explained, failure=NpmError)
 
 
-def _read(path: str) -> bytes:
+def _read(path: str, *, limit: int = _LARGEST) -> bytes:
     # Neither to hang on a pipe put in its place, nor to read a device without end.
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
             raise OSError(0, "it is not a regular file", path)
-        data = stream.read(_LARGEST + 1)
-    if len(data) > _LARGEST:
-        raise OSError(errno.EFBIG, f"it has more than {_LARGEST} bytes", path)
+        data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, f"it has more than {limit} bytes", path)
     return data
 
 
@@ -127,7 +129,7 @@ def _read_json(path: str) -> Dict[str, Any]:
         data = _read(path)
     try:
         value = json.loads(data.decode("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise NpmError(f"Cannot read {path}: it is not JSON") from error
     if not isinstance(value, dict):
         raise NpmError(f"Cannot read {path}: it is not a JSON object")
@@ -187,11 +189,13 @@ def _on_disk(app_dir: str, folder: str, wanted: Mapping[str, Any]) -> Optional[D
             return None
         return Difference(folder, "link", None, f"{name}: its link {folder} leads nowhere")
     try:
-        manifest = json.loads(_read(os.path.join(app_dir, folder, "package.json")).decode("utf-8"))
+        manifest = json.loads(
+            _read(os.path.join(app_dir, folder, "package.json"), limit=_LARGEST_MANIFEST).decode("utf-8")
+        )
         found = _version(manifest) if isinstance(manifest, dict) else None
     except OSError:
         return Difference(folder, version, None, f"{name}: {folder}/package.json is missing or unreadable")
-    except ValueError:
+    except (ValueError, RecursionError):
         return Difference(folder, version, "broken", f"{name}: {folder}/package.json is not JSON")
     if version is None or found == version:
         return None
@@ -345,16 +349,25 @@ def _remove(path: str) -> bool:
             os.unlink(path)
         else:
             _files.remove_tree(path)
-    if not os.path.lexists(path) or os.geteuid() == os.getuid():
-        return not os.path.lexists(path)
-    parent, name = os.path.split(path)
-    with _untrusted.acting(None), contextlib.suppress(OSError):
-        folder = _untrusted.open_any(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, lend=False)
-        try:
-            _files.remove_tree(f"/proc/self/fd/{folder}/{name}")
-        finally:
-            os.close(folder)
+    if os.path.lexists(path) and os.geteuid() != os.getuid() and os.path.basename(path) in (_PREVIOUS, _OLDER):
+        with _untrusted.acting(None), contextlib.suppress(OSError):
+            _remove_modules_of_root(path)
     return not os.path.lexists(path)
+
+
+def _remove_modules_of_root(path: str) -> None:
+    """Remove a tree in the user's folder if root once installed it. Raises OSError.
+
+    Not one that merely has its name: the user may have given it to another folder of root's.
+    """
+    parent, name = os.path.split(path)
+    folder = _untrusted.open_any(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, lend=False)
+    try:
+        mark = os.path.join(name, ".package-lock.json")
+        if all(os.stat(each, dir_fd=folder, follow_symlinks=False).st_uid == 0 for each in (name, mark)):
+            _files.remove_tree(name, parent=folder)
+    finally:
+        os.close(folder)
 
 
 def _measure(tree: str) -> Tuple[int, int]:
@@ -396,6 +409,9 @@ class Application:
         with _explained(f"act as user {user!r} in {app_dir}"):
             # Whoever could exchange the folder gets no more than its own rights; root's only where nobody else could.
             self.rights = _untrusted.rights_on(app_dir, user=_untrusted.account_rights(user))
+            if self.rights and user and not self._may_write(self.rights):
+                # It belongs to another account, which gets no more than its own rights either.
+                self.rights, user = _untrusted.rights_on(app_dir), None
             name = user or (_identity.name_of(self.rights[0]) if self.rights else None)
             self.account = _identity.resolve(name, folder=self.app_dir)
         self.omit_dev = omit_dev
@@ -415,6 +431,10 @@ class Application:
         if unknown:
             raise NpmError(f"load_test is {unknown}: must name packages of {self._lock_file}")
         self.load_test = list(load_test) if load_test is not None else self._drivers()
+
+    def _may_write(self, rights: Tuple[int, int]) -> bool:
+        with _untrusted.acting(rights):
+            return os.access(self.app_dir, os.W_OK | os.X_OK, effective_ids=True)
 
     @staticmethod
     def _source(path: str) -> bytes:
@@ -667,10 +687,12 @@ class Application:
         """Give away an entry that the user made, and no other that has taken its place. Raises OSError."""
         opened = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
         try:
-            found = os.fstat(opened).st_uid
-            if found not in (self.account.pw_uid, owner.st_uid):
+            status = os.fstat(opened)
+            if status.st_uid not in (self.account.pw_uid, owner.st_uid):
                 raise OSError(0, f"{name} was not made by user {self.account.pw_name}")
-            if found != owner.st_uid:
+            if stat.S_ISREG(status.st_mode) and status.st_nlink != 1:
+                raise OSError(0, f"{name} has a second name, by which its user could still change it")
+            if status.st_uid != owner.st_uid:
                 os.chown(f"/proc/self/fd/{opened}", owner.st_uid, owner.st_gid)
         finally:
             os.close(opened)

@@ -18,6 +18,7 @@ import json
 import os
 import pwd
 import re
+import stat
 import tempfile
 import time
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple, Union
@@ -88,18 +89,19 @@ def _inside(path: str, folder: str) -> bool:
 
 
 def _rights(path: str, user: str) -> _untrusted.Rights:
-    """Return with whose rights (uid, gid) to change what lies at a path, None if it is root's alone.
+    """Return with whose rights (uid, gid) to change what lies at a path, None if it is root's alone. Raises OSError."""
+    return _untrusted.rights_on(path, user=_untrusted.account_rights(user))
 
-    Raises ReleaseError if it belongs to another account than the service's user, OSError.
-    """
-    rights = _untrusted.rights_on(path)
-    theirs = _untrusted.account_rights(user)
-    if rights and theirs and rights[0] != theirs[0]:
-        raise ReleaseError(
-            f"app_dir: {path} is reached through a folder of {_identity.name_of(rights[0])}, not of user {user}: "
-            "that account goes to another release itself"
-        )
-    return rights
+
+def _not_of_root(folder: str) -> Optional[str]:
+    """Return an entry of a tree that others than root can change, None if there is none. Raises OSError."""
+    for place, folders, names in os.walk(folder):
+        for name in [".", *folders, *names]:
+            status = os.lstat(os.path.join(place, name))
+            others = not stat.S_ISLNK(status.st_mode) and status.st_mode & 0o022
+            if status.st_uid != 0 or others:
+                return os.path.normpath(os.path.join(place, name))
+    return None
 
 
 class _Record:
@@ -228,6 +230,12 @@ class _Git:
         self._releases = releases
         self._run = run
         self.rights = _rights(releases.app_dir, releases.user)
+        other = _not_of_root(releases.app_dir) if self.rights is None and os.getuid() == 0 else None
+        if other:
+            raise ReleaseError(
+                f"app_dir: git would run as root in {releases.app_dir}, and others can change {other}: go to another "
+                "release by hand, or give the repository to one account"
+            )
         uid = self.rights[0] if self.rights else os.getuid()
         self._account: pwd.struct_passwd = _identity.resolve(_identity.name_of(uid), folder=releases.app_dir)
 

@@ -117,10 +117,10 @@ def _backup(
     if exact and os.path.lexists(target):
         raise SqliteError(f"dest {printable(target)} is there already: a backup never replaces another file")
     if evidence:
-        found, holders = _sqlite_holders.survey(path, user=user, proc_root=proc_root)
+        found, holders = _sqlite_holders.survey(path, user=user, deadline=started + timeout, proc_root=proc_root)
         _may_copy_bytes(found, holders)
     else:
-        found, holders = _survey(path, user=user, proc_root=proc_root)
+        found, holders = _survey(path, user=user, deadline=started + timeout, proc_root=proc_root)
     result: Dict[str, Any] = {
         "changed": True,
         "backup_file": None,
@@ -146,7 +146,9 @@ def _backup(
                 _files.fsync_folder(os.path.dirname(folder))
             with _partial(folder) as partial:
                 if evidence:
-                    result["files"] = _copy_bytes(found, f"{partial}/evidence", proc_root=proc_root)
+                    result["files"] = _copy_bytes(
+                        found, f"{partial}/evidence", deadline=started + timeout, proc_root=proc_root
+                    )
                     target = _publish(f"{partial}/evidence", target, exact=False)
                     result["evidence_dir"] = printable(target)
                     for entry in result["files"]:
@@ -262,11 +264,21 @@ def _partial(folder: str) -> Iterator[str]:
     made = tempfile.mkdtemp(prefix=_PARTIAL, dir=folder)
     descriptor = os.open(made, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _lock(descriptor, made)
         yield made
     finally:
         _files.discard_tree(made)
         os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: str) -> None:
+    """Lock a new folder. Raises SqliteError if another process keeps it locked, as its owner could for ever."""
+    for _attempt in range(_ATTEMPTS):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(0.05)
+    raise SqliteError(f"Cannot copy to {printable(folder)}: another process has locked it")
 
 
 def _clear(folder: str) -> None:
@@ -281,10 +293,14 @@ def _clear(folder: str) -> None:
                     os.close(descriptor)
 
 
-def _survey(path: str, *, user: Optional[str], proc_root: str) -> Tuple[Look, _sqlite_holders.Holders]:
+def _survey(path: str, *, user: Optional[str], deadline: float, proc_root: str) -> Tuple[Look, _sqlite_holders.Holders]:
     """Look at a database that may be backed up. Raises SqliteError where it may not."""
     for attempt in range(_ATTEMPTS):
-        found, holders = _sqlite_holders.survey(path, user=user, proc_root=proc_root)
+        found, holders = _sqlite_holders.survey(path, user=user, deadline=deadline, proc_root=proc_root)
+        if not found.wal.complete and time.monotonic() > deadline:
+            raise SqliteError(
+                f"Cannot back up {printable(path)}: its WAL could not be read to its end within the timeout"
+            )
         try:
             _may_back_up(found)
             break
@@ -321,7 +337,7 @@ def _copy(
         end = messages[-1]
         if "timeout" in end or (steady and not _sqlite_view.vanished(end.get("error", ""), found=found)):
             break
-        found, holders = _survey(found.given, user=user, proc_root=proc_root)
+        found, holders = _survey(found.given, user=user, deadline=deadline, proc_root=proc_root)
     else:
         raise SqliteError(
             f"Cannot back up {shown}: it was written to, or its service came and went, during every attempt"
@@ -340,7 +356,7 @@ def _copy(
 
 def _keep_secret(target: str, facts: _sqlite_files.FileFacts) -> None:
     """Give a copy its owner, let nobody else read it, and bring it to disk. Raises OSError."""
-    descriptor = os.open(target, os.O_RDONLY | os.O_NOFOLLOW)
+    descriptor = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         if os.geteuid() == 0:
             os.fchown(descriptor, facts.uid, facts.gid)
@@ -440,9 +456,9 @@ def _publish(made: str, target: str, *, exact: bool) -> str:
     raise SqliteError(f"Cannot name the copy {printable(target)}: that is there already")
 
 
-def _copy_bytes(found: Look, made: str, *, proc_root: str) -> List[Dict[str, Any]]:
+def _copy_bytes(found: Look, made: str, *, deadline: float, proc_root: str) -> List[Dict[str, Any]]:
     """Copy the files as they are into the new folder C(made). Raises OSError, SqliteError."""
-    files = _copy_each(found, made)
+    files = _copy_each(found, made, deadline=deadline)
     holders = _sqlite_holders.find_holders(found, proc_root=proc_root)
     if _sqlite_files.stamps_of(found.path, rights=found.rights) != found.stamps or holders.found:
         raise SqliteError(
@@ -452,7 +468,7 @@ def _copy_bytes(found: Look, made: str, *, proc_root: str) -> List[Dict[str, Any
     return files
 
 
-def _copy_each(found: Look, made: str) -> List[Dict[str, Any]]:
+def _copy_each(found: Look, made: str, *, deadline: float) -> List[Dict[str, Any]]:
     os.mkdir(made, 0o700)
     files: List[Dict[str, Any]] = []
     for name in _sqlite_files.SUFFIXES:
@@ -461,9 +477,9 @@ def _copy_each(found: Look, made: str) -> List[Dict[str, Any]]:
         facts = found.files[name]
         copy = f"{made}/{os.path.basename(facts.path)}"
         digest = hashlib.sha256()
-        with open(_sqlite_files.open_found(facts), "rb") as reader, open(copy, "xb") as writer:
+        with open(copy, "xb") as writer:
             os.fchmod(writer.fileno(), 0o600)
-            for chunk in iter(lambda reader=reader: reader.read(_CHUNK), b""):  # type: ignore[misc]
+            for chunk in _sqlite_files.chunks_of(facts, deadline=deadline):
                 digest.update(chunk)
                 writer.write(chunk)
             writer.flush()

@@ -65,6 +65,12 @@ def checkpoint(
     }
     if needed and not check_mode:
         rights = _sqlite_files.rights_on(path, user)
+        roots = [entry["path"] for entry in before["files"] if entry["owner"] == "root"] if rights else []
+        if roots:
+            raise SqliteError(
+                f"Cannot checkpoint {shown}: {', '.join(roots)} belongs to root, and only the owner of the folder may "
+                "work there; give it back to the service's user first (module sqlite_owner)"
+            )
         with _untrusted.acting(rights), _sqlite_files.clear_errors(f"checkpoint {printable(path)}"):
             real = os.path.realpath(path)
             there = [name for name in (f"{real}-wal", f"{real}-shm") if os.path.lexists(name)]
@@ -103,6 +109,10 @@ def _refuse(before: Dict[str, Any], *, shown: str) -> None:
     if before["holders"]:
         names = ", ".join(f"pid {holder['pid']} ({holder['command']})" for holder in before["holders"])
         raise SqliteError(f"Refusing to checkpoint {shown}: it is open in {names}; stop that first")
+    if before["wal"]["size"] and any(problem["code"] == "hot_journal" for problem in before["problems"]):
+        raise SqliteError(
+            f"Refusing to checkpoint {shown}: SQLite would first undo the rollback journal beside its WAL"
+        )
     if not before["healthy"]:
         messages = "; ".join(problem["message"] for problem in before["problems"] if problem["level"] == "error")
         raise SqliteError(f"Refusing to checkpoint {shown}: it is not sound ({messages})")

@@ -25,6 +25,12 @@ MAGIC = b"SQLite format 3\0"
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 _LOOKS = 5  # at files that change under the eyes
 SUFFIXES = {"database": "", "wal": "-wal", "shm": "-shm", "journal": "-journal"}
+# How the content of such a file begins: https://www.sqlite.org/fileformat2.html and walformat.html.
+_BEGINNINGS = {
+    "-wal": (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83"),
+    "-shm": (struct.pack("=I", 3007000),),
+    "-journal": (_JOURNAL_MAGIC,),
+}
 
 
 class SqliteError(Exception):
@@ -206,7 +212,8 @@ def open_found(facts: FileFacts) -> int:
 def _open_named(facts: FileFacts) -> int:
     """Open whatever regular file has the name of one that was looked at. Raises OSError.
 
-    A file that a command of root left in the service's folder is opened although the service's user may not read it.
+    A file that a command of root left in the service's folder is opened although the service's user may not read it: if
+    it is one of SQLite's by its content. The user may have given another file of root's, which lies there, that name.
     """
     try:
         return open_regular(facts.path, rights=facts.rights)
@@ -215,10 +222,29 @@ def _open_named(facts: FileFacts) -> int:
             raise
         with _untrusted.acting(None):
             descriptor = _untrusted.open_file(facts.path, os.O_RDONLY | os.O_NOFOLLOW, lend=False)
-        if os.fstat(descriptor).st_uid != 0:
+        status = os.fstat(descriptor)
+        kinds = next((found for suffix, found in _BEGINNINGS.items() if facts.path.endswith(suffix)), (MAGIC,))
+        if status.st_uid != 0 or status.st_nlink != 1 or not os.pread(descriptor, len(MAGIC), 0).startswith(kinds):
             os.close(descriptor)
             raise
         return descriptor
+
+
+def chunks_of(facts: FileFacts, *, deadline: Optional[float] = None) -> Iterator[bytes]:
+    """Yield the content of a file that was looked at, no more than it had then: room was checked for that much.
+
+    Raises OSError, SqliteError at the deadline (time.monotonic seconds).
+    """
+    left = facts.size
+    with open(open_found(facts), "rb") as stream:
+        while left > 0:
+            if deadline is not None and time.monotonic() > deadline:
+                raise SqliteError(f"Cannot read {printable(facts.path)}: the time is over")
+            chunk = stream.read(min(left, 1 << 20))
+            if not chunk:
+                return
+            left -= len(chunk)
+            yield chunk
 
 
 def facts_of(path: str, *, rights: _untrusted.Rights) -> Optional[FileFacts]:

@@ -30,7 +30,6 @@ import fcntl
 import fnmatch
 import os
 import pwd
-import shutil
 import stat
 import tempfile
 import time
@@ -136,6 +135,7 @@ def restore(
         place = _locate(path)
         _require_a_way(path, place, rights=rights)
         if working:
+            _refuse_files_of_root(place, rights=rights)
             _refuse_holders(place, user=owner, proc_root=proc_root)
             work = stack.enter_context(_work_folder(place))
             scratch = f"{work}/scratch"
@@ -143,7 +143,7 @@ def restore(
             os.mkdir(scratch, 0o711)
         else:
             scratch = stack.enter_context(_scratch_elsewhere(place, rights=rights))
-            put_back, subject = False, _as_it_was(place, scratch)
+            put_back, subject = False, _as_it_was(place, scratch, rights=rights)
         case = _examine(
             subject,
             scratch=scratch,
@@ -342,7 +342,7 @@ def _size_of(place: str, *, rights: _untrusted.Rights) -> int:
     return sum(each.size for each in facts if each is not None and each.regular)
 
 
-def _as_it_was(place: str, scratch: str) -> str:
+def _as_it_was(place: str, scratch: str, *, rights: _untrusted.Rights) -> str:
     """Return the path of the damaged database: C(place), or a copy where a killed run has moved files away."""
     if not _guarded(place):
         return place
@@ -352,7 +352,7 @@ def _as_it_was(place: str, scratch: str) -> str:
         for suffix in _sqlite_files.SUFFIXES.values():
             for source in (f"{old}/{name}{suffix}", f"{place}{suffix}"):
                 if os.path.isfile(source) and not os.path.islink(source):
-                    shutil.copy2(source, f"{scratch}/was/{name}{suffix}")
+                    _copy_file(source, f"{scratch}/was/{name}{suffix}", rights=rights)
                     break
     return f"{scratch}/was/{name}"
 
@@ -396,7 +396,7 @@ def _examine(
         user=owner,
         proc_root=proc_root,
     )
-    found, holders = _sqlite_holders.survey(path, user=owner, proc_root=proc_root)
+    found, holders = _sqlite_holders.survey(path, user=owner, deadline=deadline, proc_root=proc_root)
     for facts in found.files.values():
         if not facts.regular:
             raise SqliteError(f"{printable(facts.path)} is {_sqlite_files.kind_of(facts)}: move it away first")
@@ -483,6 +483,17 @@ def _room(case: _Case, folder: str) -> None:
         raise SqliteError(
             f"Cannot recover {printable(case.path)}: it takes {needed} bytes in {printable(folder)}, {free} are free"
         )
+
+
+def _refuse_files_of_root(place: str, *, rights: _untrusted.Rights) -> None:
+    """Raise SqliteError if a command of root took the database over: its user could not replace it."""
+    for suffix in _sqlite_files.SUFFIXES.values() if rights else ():
+        facts = _sqlite_files.facts_of(place + suffix, rights=rights)
+        if facts is not None and facts.regular and facts.uid == 0:
+            raise SqliteError(
+                f"Cannot recover {printable(place)}: {printable(facts.path)} belongs to root, and only the folder's "
+                "owner may work there; give it back to the service's user first (module sqlite_owner)"
+            )
 
 
 def _refuse_holders(place: str, *, user: Optional[str], proc_root: str) -> None:
@@ -650,9 +661,13 @@ def _by_backup(case: _Case, backups: Sequence[Tuple[float, str]], *, time_budget
     way = Way("backup")
     refused = []
     for made, path in backups[:_MOST_BACKUPS]:
+        left = case.deadline - time.monotonic()
+        if left <= 0:
+            refused.append("no time was left for further backups")
+            break
         try:
             check = _sqlite_check.check(
-                path=path, checks=["quick", "integrity"], user=case.user, time_budget=time_budget
+                path=path, checks=["quick", "integrity"], user=case.user, time_budget=min(time_budget, left)
             )
         except SqliteError as error:
             refused.append(str(error))
@@ -850,7 +865,7 @@ def _make_new(case: _Case, way: Way, work: str, *, proc_root: str) -> str:
         for suffix in ("-wal", "-journal"):
             if os.path.lexists(new + suffix):
                 raise SqliteError(f"The new database {printable(new)} was not closed properly")
-        descriptor = os.open(new, os.O_RDONLY | os.O_NOFOLLOW)
+        descriptor = os.open(new, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             if os.geteuid() == 0:
                 os.fchown(descriptor, case.owner.uid, case.owner.gid)
@@ -869,7 +884,12 @@ def _copy_file(source: str, target: str, *, rights: _untrusted.Rights) -> None:
 def _copy_opened(source: int, target: str) -> None:
     with open(source, "rb") as reader, open(target, "xb") as writer:
         os.fchmod(writer.fileno(), 0o600)
-        shutil.copyfileobj(reader, writer, 1 << 20)
+        left = os.fstat(source).st_size  # and not what its owner makes of it meanwhile
+        while left > 0:
+            chunk = reader.read(min(left, 1 << 20))
+            if not chunk:
+                break
+            left -= writer.write(chunk)
         writer.flush()
         os.utime(writer.fileno(), ns=(os.fstat(reader.fileno()).st_atime_ns, os.fstat(reader.fileno()).st_mtime_ns))
         os.fsync(writer.fileno())

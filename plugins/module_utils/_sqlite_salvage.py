@@ -61,8 +61,8 @@ def make_image(found: Look, target: str, *, owner: Owner, reading: str = COMMITT
     """
     with open(target, "xb") as image:
         if "database" in found.files:
-            with open(_sqlite_files.open_found(found.files["database"]), "rb") as reader:
-                shutil.copyfileobj(reader, image, _CHUNK)
+            for chunk in _sqlite_files.chunks_of(found.files["database"]):
+                image.write(chunk)
             image.flush()
         if reading != ALONE and found.wal.header_valid:
             _lay_over(image.fileno(), found, beyond=reading == BEYOND)
@@ -70,11 +70,11 @@ def make_image(found: Look, target: str, *, owner: Owner, reading: str = COMMITT
             os.fchown(image.fileno(), owner.uid, owner.gid)
         os.fchmod(image.fileno(), 0o600)
     if found.hot_journal:
-        source = _sqlite_files.open_found(found.files["journal"])
-        with open(source, "rb") as reader, open(f"{target}-journal", "xb") as writer:
+        with open(f"{target}-journal", "xb") as writer:
             if os.geteuid() == 0:
                 os.fchown(writer.fileno(), owner.uid, owner.gid)
-            shutil.copyfileobj(reader, writer, _CHUNK)
+            for chunk in _sqlite_files.chunks_of(found.files["journal"]):
+                writer.write(chunk)
 
 
 def _lay_over(image: int, found: Look, *, beyond: bool) -> None:

@@ -498,12 +498,13 @@ def private_copy(found: _sqlite_files.Look, *, deadline: float) -> Iterator[str]
 
     Raises SqliteError, OutOfTime.
     """
+    rights = found.rights or writer_of(found)
     with _untrusted.acting(None):
-        folder = tempfile.mkdtemp(prefix="itsm-nexus-")
+        folder = tempfile.mkdtemp(prefix="itsm-nexus-", dir=_room_for_copies(rights))
     try:
         try:
             with _untrusted.acting(None):
-                _fill(folder, found, rights=found.rights or writer_of(found), deadline=deadline)
+                _fill(folder, found, rights=rights, deadline=deadline)
         except OSError as error:
             what = f"Cannot copy {_sqlite_files.printable(found.path)} to {folder}"
             raise _sqlite_files.SqliteError(f"{what}: {error.strerror or error}") from error
@@ -511,6 +512,13 @@ def private_copy(found: _sqlite_files.Look, *, deadline: float) -> Iterator[str]
     finally:
         with _untrusted.acting(None):
             _files.discard_tree(folder)
+
+
+def _room_for_copies(rights: Tuple[int, int]) -> str:
+    """Return a folder for temporary files that a user can get to: root's own TMPDIR may be closed to others."""
+    usual = tempfile.gettempdir()
+    with _untrusted.acting(rights):
+        return usual if os.access(usual, os.X_OK, effective_ids=True) else "/var/tmp"  # noqa: S108 - by mkdtemp
 
 
 def _fill(folder: str, found: _sqlite_files.Look, *, rights: Tuple[int, int], deadline: float) -> None:
@@ -522,8 +530,8 @@ def _fill(folder: str, found: _sqlite_files.Look, *, rights: Tuple[int, int], de
     for name in ("database", "wal", "journal"):
         if name in found.files:
             target = f"{folder}/copy.db{_sqlite_files.SUFFIXES[name]}"
-            with open(_sqlite_files.open_found(found.files[name]), "rb") as reader, open(target, "wb") as writer:
-                for chunk in iter(lambda reader=reader: reader.read(1 << 20), b""):  # type: ignore[misc]
+            with open(target, "xb") as writer:
+                for chunk in _sqlite_files.chunks_of(found.files[name]):
                     if time.monotonic() > deadline:
                         raise OutOfTime(f"{what}: the time is over")
                     writer.write(chunk)

@@ -279,14 +279,17 @@ def read(path: str, *, limit: int = LARGEST) -> bytes:
 
 
 def account_rights(user: Optional[str]) -> Rights:
-    """Return uid and gid of a user, None if there is none of that name, or if this process may not become it."""
+    """Return uid and gid of a user, None if there is none of that name, or if this process may not become it.
+
+    None for root as well: root's rights are never lent to work in a folder of somebody else.
+    """
     if not user or os.getuid() != 0:
         return None
     try:
         entry = pwd.getpwnam(user)
     except KeyError:
         return None
-    return entry.pw_uid, entry.pw_gid
+    return (entry.pw_uid, entry.pw_gid) if entry.pw_uid != 0 else None
 
 
 def rights_on(path: str, *, user: Rights = None) -> Rights:

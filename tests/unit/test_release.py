@@ -340,9 +340,26 @@ def test_programs_of_a_repository_that_others_may_write_to_do_not_run_as_root(us
             for name in [".", *folders]:
                 os.chmod(os.path.join(folder, name), 0o775)  # noqa: S103
         site = Releases(app_dir=str(app), db_path=f"{base}/shared/itsm.db", state_dir=f"{base}/state", user=user)
-        with pytest.raises(ReleaseError, match="several accounts"):
+        with contextlib.nullcontext() if user else pytest.raises(ReleaseError, match="several accounts"):
             go(site, strategy="git")
         assert not os.path.exists(f"{base}/ran")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another user")
+def test_git_does_not_run_as_root_in_a_tree_of_which_a_part_is_the_users():
+    """The user could put a repository with filters there, or a link that the checkout follows."""
+    with tempfile.TemporaryDirectory() as base:
+        os.chmod(base, 0o755)  # noqa: S103
+        app = Path(base) / "app"
+        make_repository(app)
+        make_database(Path(base) / "shared" / "itsm.db", "1_users.js")
+        nobody = pwd.getpwnam("nobody")
+        os.chown(app / "backend", nobody.pw_uid, nobody.pw_gid)
+        head = (app / ".git" / "HEAD").read_text()
+        site = Releases(app_dir=str(app), db_path=f"{base}/shared/itsm.db", state_dir=f"{base}/state", user="nobody")
+        with pytest.raises(ReleaseError, match=r"others can change .*/app/backend"):
+            go(site, strategy="git")
+        assert (app / ".git" / "HEAD").read_text() == head
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another user")

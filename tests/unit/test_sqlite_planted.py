@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pwd
 import shutil
@@ -456,3 +457,58 @@ def test_the_wal_of_another_account_is_not_read_in_place_of_the_users(app, priva
     assert "'users': 3" not in said
     for made in app.parent.rglob("*.backup_*"):
         assert b"of-another-account" not in made.read_bytes()
+
+
+def test_a_file_of_root_that_was_given_the_name_of_a_journal_is_not_copied(app):
+    """The user may rename what a command of root left in its folder."""
+    crashed(str(app / "itsm.db"))
+    (app / "root.env").write_text("SECRET=of-root-alone")
+    give_to_user(app)
+    os.chown(app / "root.env", 0, 0)
+    (app / "root.env").chmod(0o600)
+    (app / "root.env").rename(app / "itsm.db-journal")
+    with pytest.raises(_sqlite_files.SqliteError):
+        _sqlite_backup.backup(path=str(app / "itsm.db"), dest_dir=str(app / "evidence"), evidence=True)
+    assert _sqlite_check.check(path=str(app / "itsm.db"))["problems"][0]["code"] == "unreadable"
+    theirs = [path for path in app.rglob("*") if path.is_file() and path.stat().st_uid == NOBODY.pw_uid]
+    assert not [path for path in theirs if b"of-root-alone" in path.read_bytes()]
+
+
+def test_the_rights_of_root_are_not_lent_because_the_service_runs_as_root(app):
+    assert _untrusted.account_rights("root") is None
+    assert _untrusted.rights_on(str(app / "x"), user=_untrusted.account_rights("root"))[0] == NOBODY.pw_uid
+
+
+@pytest.mark.parametrize("work", ["checkpoint", "restore"])
+def test_a_database_that_root_took_over_is_named_before_anything_is_changed(app, work):
+    crashed(str(app / "itsm.db"))
+    with (app / "itsm.db").open("r+b") as stream:
+        if work == "restore":
+            stream.write(b"\xff" * 8192)
+    give_to_user(app)
+    os.chown(app / "itsm.db", 0, 0)
+    with pytest.raises(_sqlite_files.SqliteError, match=r"belongs to root.*sqlite_owner"):
+        WORK[work](str(app / "itsm.db"), app)
+    assert sorted(path.name for path in app.iterdir()) == ["itsm.db", "itsm.db-wal"]
+
+
+@pytest.mark.parametrize("moment", ["_keep_secret", "_lock"])
+def test_a_backup_waits_for_nothing_that_the_user_holds(app, monkeypatch, moment):
+    crashed(str(app / "itsm.db"))
+    give_to_user(app)
+    call = getattr(_sqlite_backup, moment)
+
+    def exchange_and_call(*arguments):
+        (folder,) = app.glob(".itsm-nexus-partial-*")
+        if moment == "_lock":
+            held = as_the_user(lambda: os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
+            fcntl.flock(held, fcntl.LOCK_EX)
+        else:
+            as_the_user(lambda: (os.unlink(folder / "database"), os.mkfifo(folder / "database")))
+        return call(*arguments)
+
+    monkeypatch.setattr(_sqlite_backup, moment, exchange_and_call)
+    begun = time.monotonic()
+    with pytest.raises(_sqlite_files.SqliteError):
+        _sqlite_backup.backup(path=str(app / "itsm.db"), dest_dir=str(app))
+    assert time.monotonic() - begun < 10
