@@ -565,7 +565,10 @@ CLOSED = {
 PLAIN_MODULE = """\
 from ansible.module_utils.basic import AnsibleModule
 module = AnsibleModule(argument_spec=dict.fromkeys(
-    ("state", "state_dir", "run", "outcome", "told", "path", "query", "access_log", "start", "end", "time_budget"),
+    (
+        *("state", "state_dir", "run", "outcome", "told", "path", "user", "query", "access_log", "start", "end"),
+        "time_budget",
+    ),
     dict(type="raw")), supports_check_mode=True)
 module.exit_json(**{answer})
 """
