@@ -24,7 +24,6 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _sqlite_
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import Look, SqliteError, printable
 
 COMMITTED, BEYOND, ALONE = "committed", "beyond", "alone"
-_CHUNK = 1 << 20
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 _ORPHANS = "itsm_nexus_lost_and_found"
 _FAR = (1 << 63) - 1

@@ -277,6 +277,6 @@ def test_triage_reads_what_is_the_services_with_the_rights_of_its_user(host):
     planted = link_of_user(host / "app" / "package.json", host / "secret")
     with pytest.raises(PermissionError):
         _triage_question.read_theirs(str(planted))
-    assert _triage_certificate._problem(str(planted)) == f"Cannot read {planted}: Permission denied"
+    assert _triage_certificate._content(str(planted)) == (b"", f"Cannot read {planted}: Permission denied")
     os.mkfifo(host / "app" / "pipe")
-    assert "not a regular file" in str(_triage_certificate._problem(str(host / "app" / "pipe")))
+    assert "not a regular file" in str(_triage_certificate._content(str(host / "app" / "pipe"))[1])
