@@ -29,7 +29,8 @@ TEST_PROCESSES = $$(($$(nproc) + 1))
 LONG_TESTS := tests/integration/test_eda_page.py tests/integration/test_fleet.py::test_the_broken_are_recovered_and_wait_for_nobody
 
 # Drills of minutes, or with a brother that is run, about what few changes touch: make nightly runs them, and SCENARIO=name one.
-LONG_DRILLS := controller_timer database_recover escalation_rises heap_oom other_service tls_key_unreadable
+LONG_DRILLS := controller_timer database_recover escalation_rises heap_oom migration_pending modules_native \
+  other_service port_conflict_own tls_key_unreadable
 # Drills with more rounds in make nightly.
 THOROUGH_DRILLS := connection_cut controller_killed database_in_doubt dead_man systemd_restarts_first
 # The longest drills start first, so that none of them is left to run alone at the end.
