@@ -29,7 +29,7 @@ def fsync_folder(path: str) -> None:
 def remove_tree(path: str, *, parent: Optional[int] = None) -> None:
     """Remove a folder, as it is seen from an opened one, and all that is in it. Raises OSError if something stays.
 
-    No link is followed, no FIFO is waited for: whoever owns the folder may exchange what is in it meanwhile.
+    No link is followed, no FIFO is waited for: the owner of the folder may exchange its entries meanwhile.
     """
     device = os.stat(path, dir_fd=parent, follow_symlinks=False).st_dev
     _remove_tree(path, parent, depth=0, device=device)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-from typing import Iterator, Optional, Type
+from typing import ContextManager, Iterator, Optional, Type
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _command, _procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _command, _procfs, _untrusted
 
 
 class IdentityError(Exception):
@@ -60,22 +60,6 @@ def explained(action: str, *, failure: Type[Exception]) -> Iterator[None]:
         raise failure(f"Cannot {action}: {reason}") from error
 
 
-@contextlib.contextmanager
-def acting_as(account: pwd.struct_passwd) -> Iterator[None]:
-    """Do file work with the rights of C(account).
-
-    Only the effective ids change, so no program may be started within: it could take root's back.
-    """
-    if account.pw_uid == os.geteuid():
-        yield
-        return
-    gid, groups = os.getegid(), os.getgroups()
-    os.setgroups(os.getgrouplist(account.pw_name, account.pw_gid))
-    os.setegid(account.pw_gid)
-    os.seteuid(account.pw_uid)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(gid)
-        os.setgroups(groups)
+def acting_as(account: pwd.struct_passwd) -> ContextManager[None]:
+    """Do file work with the rights of an account, see _untrusted.acting."""
+    return _untrusted.acting((account.pw_uid, account.pw_gid))

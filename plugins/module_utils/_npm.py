@@ -340,7 +340,7 @@ def _npmrc_secrets(paths: Sequence[str]) -> List[str]:
 
 
 def _remove(path: str) -> bool:
-    """Remove a tree or a link; whether it is gone. What is below a link is never touched.
+    """Remove a tree or a link; whether it is gone. Files below a link are never touched.
 
     What root once installed in the user's folder, only root can remove: in the folder that was opened without links.
     """
@@ -407,7 +407,7 @@ class Application:
             if judged is None or not os.path.samestat(judged, there):
                 raise OSError(0, "another folder has taken its place")
         with _explained(f"act as user {user!r} in {app_dir}"):
-            # Whoever could exchange the folder gets no more than its own rights; root's only where nobody else could.
+            # Whoever could exchange the folder gets only its own rights; root's are used only if nobody else could.
             self.rights = _untrusted.rights_on(app_dir, user=_untrusted.account_rights(user))
             if self.rights and user and not self._may_write(self.rights):
                 # It belongs to another account, which gets no more than its own rights either.
@@ -789,61 +789,40 @@ def npm_ci(
     if reserve < 0:
         raise NpmError(f"reserve is {reserve}: must be 0 bytes or more")
     with _untrusted.acting(application.rights), _explained(f"install in {application.app_dir}"):
-        return _made_to_agree(
-            application,
-            always=always,
-            offline=offline,
-            cache=cache,
-            timeout=timeout,
-            build_only=build_only,
-            reserve=reserve,
-            check_mode=check_mode,
+        result: Dict[str, Any] = {"installed": 0, "swapped": False, "built": None, "mended": [], "leftovers": []}
+        if check_mode:
+            moves = application.interrupted()
+            result["mended"] = [f"put {source} back as {target}" for source, target in moves]
+            litter = application.litter()
+            found, _report = application.look()
+            # What is missing only until it is put back is not looked at before that is done.
+            if found and moves and moves[0][1] == _TREE:
+                found = [
+                    dataclasses.replace(found[0], reason="node_modules is missing: an earlier swap was killed midway")
+                ]
+            result["changed"] = bool(found or always or moves or litter)
+        else:
+            application.require_rights()
+            with application.locked():
+                _install(
+                    application,
+                    result,
+                    always=always,
+                    offline=offline,
+                    cache=cache,
+                    timeout=timeout,
+                    build_only=build_only,
+                    reserve=reserve,
+                )
+            found = result.pop("found")
+        previous = application.path(_PREVIOUS)
+        result.update(
+            needed=bool(found),
+            reasons=_reasons(found),
+            previous=previous if os.path.lexists(previous) else None,
+            diff=_diff(application, found),
         )
-
-
-def _made_to_agree(
-    application: Application,
-    *,
-    always: bool,
-    offline: bool,
-    cache: Optional[str],
-    timeout: float,
-    build_only: bool,
-    reserve: int,
-    check_mode: bool,
-) -> Dict[str, Any]:
-    result: Dict[str, Any] = {"installed": 0, "swapped": False, "built": None, "mended": [], "leftovers": []}
-    if check_mode:
-        moves = application.interrupted()
-        result["mended"] = [f"put {source} back as {target}" for source, target in moves]
-        litter = application.litter()
-        found, _report = application.look()
-        # What is missing only until it is put back is not looked at before that is done.
-        if found and moves and moves[0][1] == _TREE:
-            found = [dataclasses.replace(found[0], reason="node_modules is missing: an earlier swap was killed midway")]
-        result["changed"] = bool(found or always or moves or litter)
-    else:
-        application.require_rights()
-        with application.locked():
-            _install(
-                application,
-                result,
-                always=always,
-                offline=offline,
-                cache=cache,
-                timeout=timeout,
-                build_only=build_only,
-                reserve=reserve,
-            )
-        found = result.pop("found")
-    previous = application.path(_PREVIOUS)
-    result.update(
-        needed=bool(found),
-        reasons=_reasons(found),
-        previous=previous if os.path.lexists(previous) else None,
-        diff=_diff(application, found),
-    )
-    return result
+        return result
 
 
 def _install(

@@ -155,7 +155,7 @@ _RULES: Tuple[_Rule, ...] = (
     _Rule(
         ("pragma",), r"(?i)(\bpragma\s{1,4}(?:hex)?(?:re)?key\s{0,4}=\s{0,4})(?!\[redacted\]|\s)[^;\n]+", r"\1" + MASK
     ),
-    # Names that tell in the query of a URL alone.
+    # Names of secrets in the query of a URL, and nowhere else.
     _Rule(
         ("key=", "auth=", "sig=", "hmac=", "otp=", "pin="),
         r"""(?i)([?&](?:key|auth|sig|hmac|otp|pin)=)(?!\[redacted\])[^\s&#"'\\]+""",

@@ -94,9 +94,12 @@ class _Way:
         """Return the status of the folder that was entered last."""
         return os.fstat(self._folders[-1])
 
-    def target(self, name: str) -> str:
-        """Return where a link leads."""
-        return os.readlink(name, dir_fd=self._folders[-1])
+    def follow(self, name: str) -> List[str]:
+        """Go to the folder that a link starts from, and return the steps from there, the last one first."""
+        target = os.readlink(name, dir_fd=self._folders[-1])
+        if target.startswith("/"):
+            self.back(to_root=True)
+        return _steps(target)
 
     def open(self, name: str, flags: int, mode: int) -> int:
         """Open an entry that is no link."""
@@ -129,10 +132,7 @@ def _down(way: _Way, path: str, flags: int, mode: int) -> int:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
             if not safe:
                 raise _LentError(*_owner(folder, entry))
-            target = way.target(name)
-            if target.startswith("/"):
-                way.back(to_root=True)
-            todo += _steps(target)
+            todo += way.follow(name)
         elif todo:
             way.enter(name, trusted=safe)
         else:
@@ -335,10 +335,7 @@ def _first_stranger(path: str) -> Rights:
                 links += 1
                 if links > _MOST_LINKS:
                     return None  # root's own links lead nowhere
-                target = way.target(name)
-                if target.startswith("/"):
-                    way.back(to_root=True)
-                todo += _steps(target)
+                todo += way.follow(name)
             elif stat.S_ISDIR(entry.st_mode):
                 way.enter(name, trusted=True)
             elif todo:

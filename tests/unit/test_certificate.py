@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pwd
 import shutil
@@ -16,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from alarms import alarm
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _certificate,
@@ -52,22 +52,6 @@ def pair(tmp_path, made) -> Pair:
     """An expired certificate with its key, laid where they may be changed."""
     shutil.copytree(made["expired"], tmp_path / "tls")
     return Pair(certificate=str(tmp_path / "tls" / "server.crt"), key=str(tmp_path / "tls" / "server.key"))
-
-
-@contextlib.contextmanager
-def alarm(seconds):
-    """Fail a test that waits for ever."""
-
-    def late(*_):
-        raise AssertionError(f"it takes more than {seconds} s")
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def exchange_after_look(monkeypatch, path, *, by):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import resource
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterator
 
 import pytest
+from alarms import alarm
 from sqlite_samples import closed
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
@@ -28,22 +28,6 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
 )
 
 MEBIBYTE = 1 << 20
-
-
-@contextlib.contextmanager
-def alarm(seconds: int) -> Iterator[None]:
-    """Fail a test that waits for ever."""
-
-    def late(*_: Any) -> None:
-        raise AssertionError(f"it takes more than {seconds} s")
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def made(path: Path, *statements: str) -> str:
