@@ -13,6 +13,7 @@ import json
 import os
 import pwd
 import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -101,12 +102,24 @@ def unit():
     return dict(line.split("=", 1) for line in output("systemctl", "show", "-p", names, "itsm-system").splitlines())
 
 
+def ports():
+    """Return those of the service's ports at which somebody accepts a connection."""
+    found = []
+    for port in (6443, 8080):
+        with socket.socket() as client:
+            client.settimeout(2)
+            if client.connect_ex(("127.0.0.1", port)) == 0:
+                found.append(port)
+    return found
+
+
 def everything():
     return {
         "rows": rows(DATABASE, with_wal=True),
         "rows_without_wal": rows(DATABASE, with_wal=False),
         "processes": processes(),
         "unit": unit(),
+        "ports": ports(),
         "files": files(),
     }
 
