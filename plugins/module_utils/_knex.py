@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import itertools
 import os
 import re
 import shutil
@@ -35,6 +36,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
 )
 
 _KNEX = "node_modules/.bin/knex"
+# Where applications keep their migrations, and what knex loads of it by default (loadExtensions).
+_USUAL_FOLDERS = ("migrations", "backend/migrations", "db/migrations", "src/migrations")
+_EXTENSIONS = (".co", ".coffee", ".eg", ".iced", ".js", ".cjs", ".litcoffee", ".ls", ".ts")
+_MOST_FILES = 10000
 _READ_SECONDS = 30.0
 _BUSY_SECONDS = 5.0
 _READ_ATTEMPTS = 5
@@ -429,6 +434,18 @@ class Migrator:
                 f"knex migrate:unlock ended well, but the lock of {self.db_path} is still taken", locked=True
             )
         return after
+
+
+def in_folder(app_dir: str) -> Optional[List[str]]:
+    """Return the migrations in the usual folder of an application, sorted; None if it has no such folder.
+
+    The knexfile may name another folder. Only knex knows, and Node takes a while to start.
+    """
+    for folder in _USUAL_FOLDERS:
+        with contextlib.suppress(OSError), os.scandir(os.path.join(app_dir, folder)) as entries:
+            names = [entry.name for entry in itertools.islice(entries, _MOST_FILES)]
+            return sorted(name for name in names if os.path.splitext(name)[1] in _EXTENSIONS)
+    return None
 
 
 def pending(applied: Sequence[str], shipped: Sequence[str]) -> List[str]:

@@ -272,6 +272,10 @@ class _Triage:
         left = self._deadline * (1 - _LAST_SHARE) - self.elapsed
         # The migrations are read in the database: there one reader is told from a stranger, two would see each other.
         self._ask(self._late_parts(), timeout=max(0.1, min(self._part_timeout, left)), after={"migrations": "database"})
+        if _triage_application.to_be_listed(self.done.of("migrations"), self.done.of("migrations_shipped")):
+            left = self._deadline * (1 - _LAST_SHARE) - self.elapsed
+            listed = {"migrations_shipped": _triage_application.migrations_listed}
+            self._ask(listed, timeout=max(0.1, min(self._part_timeout, left)))
 
     def _late_parts(self) -> Dict[str, Part]:
         service = self._service

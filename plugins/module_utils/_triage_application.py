@@ -133,11 +133,30 @@ def _migrator(question: Question) -> _knex.Migrator:
 
 
 def migrations_shipped(question: Question) -> Dict[str, Any]:
-    """See which migrations the application has: knex says so, and needs no database of the service's for it."""
+    """See which migrations the application has: a look at their usual folder, or else knex says so."""
+    with _as_service(question):
+        names = _knex.in_folder(question.service.app_dir)
+    if names is not None:
+        return found({"names": names, "by": "folder", "error": None})
+    return migrations_listed(question)
+
+
+def migrations_listed(question: Question) -> Dict[str, Any]:
+    """Let knex list the migrations that the application has. It needs no database of the service for it."""
     try:
-        return found({"names": _migrator(question).shipped(), "error": None})
+        return found({"names": _migrator(question).shipped(), "by": "knex", "error": None})
     except _knex.KnexError as error:
-        return found({"names": None, "error": str(error)})
+        return found({"names": None, "by": "knex", "error": str(error)})
+
+
+def to_be_listed(facts: Mapping[str, Any], shipped: Mapping[str, Any]) -> bool:
+    """Whether knex must be asked: the usual folder does not hold exactly the completed migrations of C(facts).
+
+    If it does, nothing is pending. If not, that folder may be another one than the one that the knexfile names.
+    """
+    if shipped.get("by") != "folder" or facts.get("error") or facts.get("pending") is not None:
+        return False
+    return sorted(facts.get("completed") or ()) != shipped["names"]
 
 
 def migrations(question: Question) -> Dict[str, Any]:

@@ -561,7 +561,10 @@ def base(site):
 def migrations(site, base, *, processes=()):
     question = site.question(database=base, processes=list(processes))
     facts = _triage_application.migrations(question)["facts"]
-    return _triage_application.with_pending(facts, _triage_application.migrations_shipped(question)["facts"])
+    shipped = _triage_application.migrations_shipped(question)["facts"]
+    if _triage_application.to_be_listed(facts, shipped):
+        shipped = _triage_application.migrations_listed(question)["facts"]
+    return _triage_application.with_pending(facts, shipped)
 
 
 @pytest.fixture
@@ -592,6 +595,25 @@ def test_what_the_application_has_and_the_database_lacks_is_pending(site, base, 
     facts = migrations(site, base)
     assert (facts["completed"], facts["pending"]) == (["1_users.js"], ["2_changes.js", "3_assets.js"])
     assert (facts["lock_held"], facts["batch"], facts["error"]) == (True, 3, None)
+
+
+@pytest.mark.parametrize("folder", ["migrations", "backend/migrations"])
+def test_knex_is_not_asked_if_the_usual_folder_holds_exactly_the_completed_migrations(site, base, folder):
+    (site.folder / folder).mkdir(parents=True)
+    for name in ("1_users.js", "README.md"):
+        (site.folder / folder / name).touch()
+    facts = migrations(site, base)  # there is no knex
+    assert (facts["completed"], facts["pending"], facts["error"]) == (["1_users.js"], [], None)
+
+
+@pytest.mark.parametrize("files", [[], ["1_users.js", "2_changes.js"], ["2_changes.js"]])
+def test_knex_is_asked_if_the_usual_folder_holds_other_migrations(site, base, knex, files):
+    """It may be another folder than the one that the knexfile names."""
+    (site.folder / "migrations").mkdir()
+    for name in files:
+        (site.folder / "migrations" / name).touch()
+    knex("1_users.js", "3_assets.js")
+    assert migrations(site, base)["pending"] == ["3_assets.js"]
 
 
 def test_what_the_database_has_and_the_application_lacks_is_told(site, base, knex):
