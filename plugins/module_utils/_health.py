@@ -484,7 +484,8 @@ class _Watch:
         """
         if healthy:
             return "warning" if self.most_failures >= self.plan.warning_after and self.plan.mode == "watch" else "none"
-        if self.gone and not self.good:
+        # Nobody may start it on a database in doubt: it is down, whatever still runs at this moment.
+        if (self.gone or self.doubted) and not self.good:
             return "emergency"
         return "critical" if self.failures >= self.plan.critical_after else "warning"
 

@@ -255,7 +255,8 @@ summary:
   sample: "https: connection refused: nothing listens there; the process is gone"
 severity:
   description:
-    - V(none) for a healthy service, else V(warning), V(critical) or V(emergency) (the process is gone).
+    - V(none) for a healthy service, else V(warning), V(critical) or V(emergency). It is V(emergency) if the process is
+      gone, or if nobody may start the service because its database is in doubt (RV(doubt)).
     - With O(mode=watch) also V(unreachable) for a host that could not be looked at, because there is no connection or
       it gave no answer within the task's C(timeout). How the service is is then not known.
     - With O(mode=watch) also V(warning) for a service that answers again after O(warning_after) or more failures in a

@@ -565,6 +565,14 @@ def test_nothing_is_waited_for_on_a_database_in_doubt(unit_service):
     assert (result["doubt"], result["severity"], asked) == ("it has 0 bytes beside its WAL", "emergency", [True])
 
 
+def test_a_process_on_a_database_in_doubt_is_an_emergency_whatever_it_still_does(unit_service, running):
+    with Server(BAD) as server:
+        result = _health.ask(
+            unit_service, [server.target()], Plan(), run=Unit(young(running.pid)), doubt=lambda closely: "it is empty"
+        )
+    assert (result["process"]["state"], result["severity"], result["attempts"]) == ("running", "emergency", 1)
+
+
 def test_the_run_that_starts_it_does_not_wait_for_systemd(unit_service):
     with Server(BAD) as server:
         result = ask(unit_service, [server.target()], mode="await", sole_starter=True, run=Unit(waiting(seconds="9s")))
