@@ -53,6 +53,8 @@ METHODS = ("checkpoint", "salvage", "backup", "empty")
 _MARGIN = 8 << 20  # bytes left free
 _SIDE = ("wal", "shm", "journal")
 _MOST_BACKUPS = 20  # looked at, the newest first
+# Seconds for which a WAL is looked at again, and between two looks, if somebody else has the database open.
+_PATIENCE, _PAUSE = 3.0, 0.1
 
 
 @dataclasses.dataclass
@@ -85,6 +87,8 @@ class _Case:
 
     path: str
     found: Look
+    # Why the WAL could not be read to its end, an empty text if it was.
+    unread: str
     holders: _sqlite_holders.Holders
     check: Dict[str, Any]
     owner: Owner
@@ -377,6 +381,27 @@ def _owner_of(place: str, user: Optional[str], *, rights: _untrusted.Rights) -> 
     return Owner(folder.st_uid, folder.st_gid)
 
 
+def _survey(
+    path: str, *, user: Optional[str], deadline: float, proc_root: str
+) -> Tuple[Look, _sqlite_holders.Holders, str]:
+    """Look at the files until the whole WAL was read; return also why it was not, an empty text if it was.
+
+    A salvage without a part of the WAL would lose rows that nobody has counted. While somebody has the database open,
+    even to copy it, the WAL is read as one that is written to; with a damaged database that does not work.
+    """
+    give_up = min(deadline, time.monotonic() + _PATIENCE)
+    while True:
+        found, holders = _sqlite_holders.survey(path, user=user, deadline=deadline, proc_root=proc_root)
+        wal = found.files.get("wal")
+        if wal is None or not wal.regular or not wal.size or (found.wal.exists and found.wal.complete):
+            return found, holders, ""
+        if time.monotonic() >= give_up:
+            who = f"the database is open in {holders.named()}" if holders.found else ""
+            why = who or "; ".join(problem.message for problem in found.problems) or "it took too long"
+            return found, holders, f"its WAL could not be read to the end: {why}"
+        time.sleep(_PAUSE)
+
+
 def _examine(
     path: str,
     *,
@@ -396,7 +421,7 @@ def _examine(
         user=owner,
         proc_root=proc_root,
     )
-    found, holders = _sqlite_holders.survey(path, user=owner, deadline=deadline, proc_root=proc_root)
+    found, holders, unread = _survey(path, user=owner, deadline=deadline, proc_root=proc_root)
     for facts in found.files.values():
         if not facts.regular:
             raise SqliteError(f"{printable(facts.path)} is {_sqlite_files.kind_of(facts)}: move it away first")
@@ -404,6 +429,7 @@ def _examine(
     case = _Case(
         path=path,
         found=found,
+        unread=unread,
         holders=holders,
         check=check,
         owner=_owner_of(path, owner, rights=rights),
@@ -570,6 +596,9 @@ def _by_salvage(case: _Case, scratch: str, *, shell: str, confirmed: bool) -> Wa
     """Salvage for real: only then it is known what is lost."""
     way = Way("salvage")
     found = case.found
+    if case.unread:
+        way.reason = case.unread
+        return way
     if not found.files.get("database") and not found.wal.frames_committed:
         way.reason = "there is neither a database nor a WAL to salvage"
         return way
@@ -717,6 +746,8 @@ def _statement(case: _Case, way: Way) -> str:
     elif way.lost:
         tables = ", ".join(f"{table} {rows} of {case.rows[table]}" for table, rows in way.lost.items())
         parts.append(f"{sum(way.lost.values())} rows: {tables}")
+    if case.unread:
+        parts.append(f"an unknown number of rows, {case.unread}")
     unknown = [table for table in case.uncounted if table not in way.lost]
     if unknown:
         there = ", ".join(f"{table} ({way.rows.get(table, 0)} rows now)" for table in unknown)
@@ -760,7 +791,7 @@ def _choose(ways: Sequence[Way], *, method: str) -> Tuple[Optional[Way], str]:
 def _result(case: _Case, ways: Sequence[Way], *, chosen: Optional[Way], why: str, put_back: bool) -> Dict[str, Any]:
     sound = chosen is not None and chosen.method == "checkpoint" and not case.check["wal"]["size"]
     lost = chosen.lost if chosen is not None else {}
-    unknown = bool(case.uncounted) or case.schema_unreadable
+    unknown = bool(case.uncounted or case.unread) or case.schema_unreadable
     if chosen is not None and chosen.method == "salvage":
         unknown = unknown or case.found.wal.damaged or case.reading == _sqlite_salvage.ALONE
     elif chosen is not None and chosen.method == "backup":

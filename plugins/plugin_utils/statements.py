@@ -171,6 +171,9 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
     by_itself = bool(seen.get("healthy")) and not seen.get("tried")
     attempts = seen.get("attempts") or []
     recovery = seen.get("recovery")
+    if recovery and seen.get("outcome") == "not_recovered" and not recovery.get("replaced"):
+        # What it announced did not happen.
+        recovery = {"rows_before": recovery.get("rows_before")}
     if recovery is not None:
         rows_before, since_start = recovery.get("rows_before"), recovery.get("rows_after")
     else:

@@ -11,6 +11,7 @@ import pwd
 import shutil
 import signal
 import sqlite3
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List
@@ -20,6 +21,8 @@ import sqlite_samples
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _sqlite_backup,
+    _sqlite_files,
+    _sqlite_holders,
     _sqlite_restore,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import SqliteError
@@ -188,7 +191,8 @@ def leaves_of(path: str) -> List[int]:
     return [int.from_bytes(page[at : at + 4], "big") for at in cells] + [int.from_bytes(page[8:12], "big")]
 
 
-def test_database_of_zero_bytes_comes_back_out_of_its_wal(path: str) -> None:
+def only_in_its_wal(path: str) -> None:
+    """Make a database of zero bytes whose rows are all in its WAL."""
     sqlite_samples.crashed(path, in_database=0, in_wal=0)
     os.unlink(f"{path}-wal")
     writer = sqlite3.connect(path, isolation_level=None)
@@ -199,10 +203,56 @@ def test_database_of_zero_bytes_comes_back_out_of_its_wal(path: str) -> None:
     writer.close()
     os.replace(f"{path}.wal", f"{path}-wal")
     Path(path).write_bytes(b"")
+
+
+def test_database_of_zero_bytes_comes_back_out_of_its_wal(path: str) -> None:
+    only_in_its_wal(path)
     result = restore(path)
     assert (result["method"], result["rows_after"]) == ("salvage", {"users": 2, "incidents": 300})
     assert rows(path) == result["rows_after"]
     assert not os.path.exists(f"{path}-wal")
+
+
+@pytest.fixture
+def copied(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Have somebody else open the files, to copy them, during so many looks of a recovery."""
+
+    def during(looks: int) -> None:
+        survey, seen = _sqlite_restore._sqlite_holders.survey, []
+
+        def look(path: str, **named: Any) -> Any:
+            found, holders = survey(path, **named)
+            if "deadline" in named and len(seen) < looks and sys._getframe(1).f_code.co_name in ("_survey", "_examine"):
+                seen.append(path)
+                holders.found.append(_sqlite_holders.Holder(pid=1, command="cp", files=["database", "shm", "wal"]))
+                _sqlite_files.read_wal(found, live=True)
+            return found, holders
+
+        monkeypatch.setattr(_sqlite_restore._sqlite_holders, "survey", look)
+
+    return during
+
+
+def test_a_recovery_waits_for_who_copies_the_files(path: str, copied: Callable[[int], None]) -> None:
+    """Their WAL can't be read meanwhile, and without it nothing would be found to save."""
+    only_in_its_wal(path)
+    copied(2)
+    result = restore(path)
+    assert (result["method"], result["rows_after"]) == ("salvage", {"users": 2, "incidents": 300})
+
+
+def test_nothing_is_salvaged_without_the_whole_wal(
+    path: str, copied: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sqlite_samples.crashed(path, in_database=100, in_wal=60)
+    with open(path, "r+b") as stream:
+        stream.write(b"no header of SQLite")
+    monkeypatch.setattr(_sqlite_restore, "_PATIENCE", 0.2)
+    copied(1000)
+    before = copies(os.path.dirname(path))
+    with pytest.raises(SqliteError, match=r"its WAL could not be read to the end: .* open in pid 1 \(cp\)"):
+        restore(path)
+    assert copies(os.path.dirname(path)) == before
 
 
 def test_frames_behind_a_damaged_one_are_saved(path: str) -> None:

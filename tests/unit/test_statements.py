@@ -271,6 +271,26 @@ TRIED = {**DOWN, "tried": [{"rung": "restart"}]}
             {"data_loss": "unknown"},
             id="nobody knows what the database held",
         ),
+        pytest.param(
+            {
+                "healthy": False,
+                "outcome": "not_recovered",
+                "tried": [{}],
+                "recovery": {"data_loss": "none", "rows_before": BEFORE, "rows_after": BEFORE, "replaced": False},
+            },
+            {"data_loss": "unknown"},
+            id="what the recovery of the database announced did not happen",
+        ),
+        pytest.param(
+            {
+                "healthy": False,
+                "outcome": "not_recovered",
+                "tried": [{}],
+                "recovery": {"data_loss": "known", "rows_before": BEFORE, "rows_after": FEWER, "replaced": False},
+            },
+            {"data_loss": "unknown"},
+            id="nor the loss that it announced",
+        ),
     ],
 )
 def test_of_a_run(seen, expected):
