@@ -263,7 +263,7 @@ class _Triage:
                 return {"path": entry["effective"], "source": entry["source"], "configured": entry["configured"]}
         # Links could not be followed: its disk does not answer.
         question = dataclasses.replace(self._base, known=self._known)
-        path, source = _triage_service.used_database(question, real=os.path.normpath)
+        path, source = _triage_service.used_database(question, links=False)
         configured = os.path.normpath(self._service.path(self._service.db_path))
         return {"path": path, "source": source, "configured": configured}
 

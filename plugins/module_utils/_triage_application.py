@@ -156,7 +156,7 @@ def to_be_listed(facts: Mapping[str, Any], shipped: Mapping[str, Any]) -> bool:
     """
     if shipped.get("by") != "folder" or facts.get("error") or facts.get("pending") is not None:
         return False
-    return sorted(facts.get("completed") or ()) != shipped["names"]
+    return bool(sorted(facts.get("completed") or ()) != shipped["names"])
 
 
 def migrations(question: Question) -> Dict[str, Any]:

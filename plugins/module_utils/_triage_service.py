@@ -26,6 +26,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _procfs,
     _redact,
     _triage_certificate,
+    _untrusted,
     _x509,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage_question import (
@@ -382,29 +383,49 @@ def process(question: Question) -> Dict[str, Any]:
     )
 
 
-def _opened(question: Question, kind: str, configured: str) -> Optional[str]:
-    """Return the configured one of the files that the service has open, else the first of that kind."""
-    names = [path for item in question.known.get("processes", ()) for path in item[kind]]
-    return configured if configured in names else (names or [None])[0]
+def _opened(question: Question, kind: str) -> List[str]:
+    """Return the files of that kind that the service has open."""
+    return [path for item in question.known.get("processes", ()) for path in item[kind]]
 
 
-def used_database(question: Question, *, real: Callable[[str], str]) -> Tuple[str, str]:
+def used_database(question: Question, *, links: bool) -> Tuple[str, str]:
     """Return the database that the service really uses, and how that is known.
 
-    What it has open beats what its variables say, and that what is configured. C(real) makes a path comparable.
+    What it has open beats what its variables say, and that what is configured. Links of the service's user stay in the
+    path, so that whoever works on it sees them. The user may name the database of somebody else, to have us work on
+    that one: such a name does not count. C(links): whether links may be looked at; not on a disk that does not answer.
     """
     service, known = question.service, question.known
-    configured = real(service.path(service.db_path))
-    path = _opened(question, "open_databases", configured)
-    if path is not None:
-        return path, "open in the running process"
+    real: Callable[[str], str] = os.path.realpath if links else os.path.normpath
+    place: Callable[[str], str] = _untrusted.follow_ours if links else os.path.normpath
+    configured = service.path(service.db_path)
+    names = _opened(question, "open_databases")
+    if real(configured) in names:
+        return place(configured), "open in the running process"
+    claims = [(name, "open in the running process") for name in names]
     if known.get("database_path"):
-        return real(known["database_path"]), str(known.get("database_path_source"))
-    return configured, "db_path"
+        claims.append((place(known["database_path"]), str(known.get("database_path_source"))))
+    for path, source in claims:
+        if not links or real(path) == real(configured) or _may_be_theirs(path, user=service.user):
+            return path, source
+    return place(configured), "db_path"
+
+
+def _may_be_theirs(path: str, *, user: str) -> bool:
+    """Whether the service's user can exchange a file, or can at least write to it."""
+    rights = _untrusted.account_rights(user)
+    if rights is None:
+        return True
+    with contextlib.suppress(OSError):
+        if _untrusted.rights_on(path, user=rights) is not None:
+            return True
+    with _untrusted.acting(rights):
+        return os.access(path, os.R_OK | os.W_OK, effective_ids=True)
 
 
 def _used_log(question: Question) -> Tuple[Optional[str], str]:
-    return _opened(question, "open_logs", os.path.realpath(question.service.log_file)), "open in the running process"
+    names, configured = _opened(question, "open_logs"), os.path.realpath(question.service.log_file)
+    return configured if configured in names else next(iter(names), None), "open in the running process"
 
 
 def _used_folder(question: Question) -> Tuple[Optional[str], str]:
@@ -421,21 +442,21 @@ def paths(question: Question, *, what: str) -> Dict[str, Any]:
     if what == "database":
         effective: Optional[str]
         configured = service.path(service.db_path)
-        effective, source = used_database(question, real=os.path.realpath)
+        effective, source = used_database(question, links=True)
     elif what == "log":
         configured = service.log_file
         effective, source = _used_log(question)
     else:
         configured = service.app_dir
         effective, source = _used_folder(question)
-    configured = os.path.realpath(configured)
+    same = None if effective is None else os.path.realpath(effective) == os.path.realpath(configured)
     return found(
         {
             "what": what,
-            "configured": configured,
+            "configured": _untrusted.follow_ours(configured),
             "effective": effective,
             "source": source,
-            "same": None if effective is None else effective == configured,
+            "same": same,
         }
     )
 

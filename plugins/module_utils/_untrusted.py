@@ -90,6 +90,11 @@ class _Way:
         self._folders.append(os.open(name, _FOLDER, dir_fd=self._folders[-1]))
         self._trusted.append(trusted)
 
+    @property
+    def depth(self) -> int:
+        """How many folders below the root it is."""
+        return len(self._folders) - 1
+
     def status(self) -> os.stat_result:
         """Return the status of the folder that was entered last."""
         return os.fstat(self._folders[-1])
@@ -312,6 +317,45 @@ def rights_on(path: str, *, user: Rights = None) -> Rights:
                 ) from error
             return user
     return owner and (user or owner)
+
+
+def follow_ours(path: str) -> str:
+    """Return an absolute path with the links followed that only root could have made.
+
+    From the first entry on that others could exchange, it stays as it is. If their links were followed here, nobody
+    would see any more that they led the way. Raises OSError.
+    """
+    if os.getuid() != 0:
+        return "/" + os.path.realpath(path).lstrip("/")
+    way = _Way()
+    parts: List[str] = []
+    todo, links = _steps(path), 0
+    try:
+        while todo:
+            name = todo.pop()
+            if name == "..":
+                way.back()
+                parts = parts[: way.depth]
+                continue
+            try:
+                _folder, entry, safe = way.look(name)
+            except FileNotFoundError:
+                safe = False
+            if not safe or not (stat.S_ISLNK(entry.st_mode) or stat.S_ISDIR(entry.st_mode)):
+                parts += [name, *reversed(todo)]
+                break
+            if stat.S_ISLNK(entry.st_mode):
+                links += 1
+                if links > _MOST_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+                todo += way.follow(name)
+                parts = parts[: way.depth]
+            else:
+                way.enter(name, trusted=True)
+                parts.append(name)
+    finally:
+        way.close()
+    return "/" + "/".join(parts)
 
 
 def _first_stranger(path: str) -> Rights:

@@ -15,7 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _untrusted
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _command,
+    _triage_question,
+    _triage_service,
+    _untrusted,
+)
 
 PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
 NOBODY = pwd.getpwnam("nobody")
@@ -163,3 +168,79 @@ def test_who_became_a_user_has_no_way_back() -> None:
         finally:
             os._exit(status)
     assert os.waitpid(child, 0)[1] == 0
+
+
+@needs_root
+def test_only_links_of_root_are_followed_ahead(base: Path) -> None:
+    """If a link of the user is followed ahead, what it leads to looks like a path that root chose."""
+    theirs, ours = made(base / "theirs", owner=NOBODY), made(base / "ours")
+    (ours / "file").touch()
+    for link, target in (
+        (base / "link", "theirs"),
+        (base / "other", str(ours)),
+        (theirs / "out", "/etc"),
+        (theirs / "file", "/etc/shadow"),
+        (ours / "back", "../theirs/out"),
+    ):
+        link.symlink_to(target)
+    for given, followed in (
+        ("ours/file", "ours/file"),
+        ("other/../other/file", "ours/file"),
+        ("link/file", "theirs/file"),
+        ("link/out/passwd", "theirs/out/passwd"),
+        ("ours/back/passwd", "theirs/out/passwd"),
+        ("theirs/out/../missing", "theirs/out/../missing"),
+        ("ours/missing/../file", "ours/missing/../file"),
+    ):
+        assert _untrusted.follow_ours(str(base / given)) == str(base / followed), given
+
+
+def question(app: Path, **known: object) -> _triage_question.Question:
+    service = _triage_question.Service(
+        **dict.fromkeys(("unit", "environment_file", "pid_file", "tls_cert_path", "tls_key_path", "log_file"), ""),
+        **{
+            "app_dir": str(app),
+            "command": ["node"],
+            "manager": "process",
+            "user": NOBODY.pw_name,
+            "db_path": "itsm.db",
+        },
+        **{"db_path_variable": "DATABASE_PATH", "https_port": 1, "http_port": 2, "required_environment": []},
+        state_dir=str(app.parent / "state"),
+    )
+    return _triage_question.Question(
+        service=service,
+        run=_command.run,
+        since=0.0,
+        budget=5.0,
+        log_lines=1,
+        kernel_log_command=(),
+        keep=False,
+        known=known,
+    )
+
+
+@needs_root
+@pytest.mark.parametrize("claim", ["link", "variable", "open"])
+def test_a_database_of_root_is_not_taken_for_that_of_the_user(base: Path, claim: str) -> None:
+    """Whichever way the user names it: what is worked on next is worked on with the user's rights."""
+    app, private = made(base / "app", owner=NOBODY), made(base / "private", mode=0o700)
+    (private / "itsm.db").touch(mode=0o600)
+    known: dict[str, object] = {}
+    if claim == "link":
+        (app / "itsm.db").symlink_to(private / "itsm.db")
+    elif claim == "variable":
+        known.update(database_path=str(private / "itsm.db"), database_path_source="DATABASE_PATH of the process")
+    else:
+        known.update(processes=[{"open_databases": [str(private / "itsm.db")]}])
+    facts = _triage_service.paths(question(app, **known), what="database")["facts"]
+    assert facts["effective"] == str(app / "itsm.db")
+    assert _untrusted.rights_on(facts["effective"]) == (NOBODY.pw_uid, NOBODY.pw_gid)
+
+
+@needs_root
+def test_a_database_elsewhere_is_that_of_the_user_if_the_user_may_work_on_it(base: Path) -> None:
+    app, data = made(base / "app", owner=NOBODY), made(base / "data", owner=NOBODY)
+    (data / "itsm.db").touch()
+    opened = question(app, processes=[{"open_databases": [str(data / "itsm.db")]}])
+    assert _triage_service.paths(opened, what="database")["facts"]["effective"] == str(data / "itsm.db")

@@ -6,12 +6,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
+import pytest
 from drills import STATE_DIR, Drill
 
-RUNS = ("recover", "login")
+ATTACKS = ("schema", "modules", "folder")
+RUNS = ("recover", "login", "schema-check", *ATTACKS, "after")
 # What a terminal obeys, line ends and tabs apart, and what turns the direction of reading.
 ACTIVE = re.compile("[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -27,6 +30,24 @@ def test_the_service_is_back_with_every_row(drill: Drill) -> None:
     drill.assert_every_row_is_there()
     told = drill.postmortem()
     assert (told["outcome"], told["data_loss"]) == ("recovered", "none")
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_root_does_nothing_for_the_user(drill: Drill, attack: str) -> None:
+    """No file of root's was made, changed, given away or removed."""
+    before, after = (
+        json.loads((drill.output / name).read_text(encoding="utf-8")) for name in ("roots.json", f"roots-{attack}.json")
+    )
+    assert before and after == before
+
+
+def test_an_attack_was_made_on_what_the_recovery_did(drill: Drill) -> None:
+    """Otherwise nothing was shown."""
+    for run in ("schema-check", "schema"):
+        assert "database_recovery by salvage" in drill.screen(run)
+    # Root does not do there what the user may not do.
+    assert "Cannot make a folder to build in" in drill.screen("modules")
+    assert "/backend" in (drill.output / "exchanged").read_text(encoding="utf-8")
 
 
 def test_in_time(drill: Drill) -> None:

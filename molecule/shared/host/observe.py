@@ -8,6 +8,7 @@ It is the drills' second opinion, so it shares nothing with the collection: the 
 copy, the unit from systemctl, the processes from /proc.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -81,6 +82,15 @@ def processes():
     return sorted(found, key=lambda process: process["pid"])
 
 
+def entry_of(path):
+    status = os.lstat(path)
+    entry = [stat.filemode(status.st_mode), status.st_uid, status.st_gid]
+    if stat.S_ISREG(status.st_mode):
+        with open(path, "rb") as stream:
+            entry += [status.st_size, hashlib.sha256(stream.read()).hexdigest()]
+    return entry
+
+
 def files():
     found = {}
     for top in WATCHED:
@@ -88,12 +98,8 @@ def files():
             names[:] = [name for name in names if os.path.join(folder, name) not in UNWATCHED]
             for name in leaves + names:
                 path = os.path.join(folder, name)
-                status = os.lstat(path)
-                entry = [stat.filemode(status.st_mode), status.st_uid, status.st_gid]
-                if stat.S_ISREG(status.st_mode):
-                    with open(path, "rb") as stream:
-                        entry += [status.st_size, hashlib.sha256(stream.read()).hexdigest()]
-                found[path] = entry
+                with contextlib.suppress(FileNotFoundError):  # gone meanwhile
+                    found[path] = entry_of(path)
     return found
 
 
