@@ -22,7 +22,7 @@ import stat
 import tempfile
 import threading
 import time
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, TypeVar
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _clock,
@@ -44,6 +44,12 @@ _PARTIAL = ".itsm-nexus-partial-"
 _MARGIN = 8 << 20  # bytes left free on the destination
 _PAGES = 4096  # copied between two looks at the clock
 _CHUNK = 1 << 20
+# Seconds for which evidence waits for whoever has the files open for a moment (a scanner, a copy), and between two tries.
+_PATIENCE, _PAUSE = 3.0, 0.1
+
+
+class _InUseError(SqliteError):
+    """Somebody has the files open, so that copies of them may not fit together."""
 
 
 def backup(
@@ -117,8 +123,10 @@ def _backup(
     if exact and os.path.lexists(target):
         raise SqliteError(f"dest {printable(target)} is there already: a backup never replaces another file")
     if evidence:
-        found, holders = _sqlite_holders.survey(path, user=user, deadline=started + timeout, proc_root=proc_root)
-        _may_copy_bytes(found, holders)
+        found = _patiently(
+            lambda: _closed(path, user=user, deadline=started + timeout, proc_root=proc_root), until=started + timeout
+        )
+        holders = _sqlite_holders.Holders(found=[], complete=True)
     else:
         found, holders = _survey(path, user=user, deadline=started + timeout, proc_root=proc_root)
     result: Dict[str, Any] = {
@@ -146,8 +154,11 @@ def _backup(
                 _files.fsync_folder(os.path.dirname(folder))
             with _partial(folder) as partial:
                 if evidence:
-                    result["files"] = _copy_bytes(
-                        found, f"{partial}/evidence", deadline=started + timeout, proc_root=proc_root
+                    result["files"] = _patiently(
+                        lambda: _copy_bytes(
+                            found, f"{partial}/evidence", deadline=started + timeout, proc_root=proc_root
+                        ),
+                        until=started + timeout,
                     )
                     target = _publish(f"{partial}/evidence", target, exact=False)
                     result["evidence_dir"] = printable(target)
@@ -224,10 +235,27 @@ def _may_back_up(found: Look) -> None:
         )
 
 
-def _may_copy_bytes(found: Look, holders: _sqlite_holders.Holders) -> None:
+_Made = TypeVar("_Made")
+
+
+def _patiently(work: Callable[[], _Made], *, until: float) -> _Made:
+    """Return what C(work) returns, trying again while somebody has the files open. Raises SqliteError."""
+    until = min(until, time.monotonic() + _PATIENCE)
+    while True:
+        try:
+            return work()
+        except _InUseError:
+            if time.monotonic() + _PAUSE > until:
+                raise
+        time.sleep(_PAUSE)
+
+
+def _closed(path: str, *, user: Optional[str], deadline: float, proc_root: str) -> Look:
+    """Look at the files of a database that nobody has open. Raises SqliteError."""
+    found, holders = _sqlite_holders.survey(path, user=user, deadline=deadline, proc_root=proc_root)
     shown = printable(found.path)
     if holders.found:
-        raise SqliteError(
+        raise _InUseError(
             f"Refusing to copy the files of {shown}: it is open in {holders.named()}, so they would not fit together"
         )
     if not found.files:
@@ -235,6 +263,7 @@ def _may_copy_bytes(found: Look, holders: _sqlite_holders.Holders) -> None:
     for facts in found.files.values():
         if not facts.regular:
             raise SqliteError(f"Cannot copy {printable(facts.path)}: it is {_sqlite_files.kind_of(facts)}")
+    return found
 
 
 def _room(found: Look, folder: str) -> int:
@@ -458,10 +487,13 @@ def _publish(made: str, target: str, *, exact: bool) -> str:
 
 def _copy_bytes(found: Look, made: str, *, deadline: float, proc_root: str) -> List[Dict[str, Any]]:
     """Copy the files as they are into the new folder C(made). Raises OSError, SqliteError."""
+    _files.discard_tree(made)
     files = _copy_each(found, made, deadline=deadline)
     holders = _sqlite_holders.find_holders(found, proc_root=proc_root)
-    if _sqlite_files.stamps_of(found.path, rights=found.rights) != found.stamps or holders.found:
-        raise SqliteError(
+    written = _sqlite_files.stamps_of(found.path, rights=found.rights) != found.stamps
+    if written or holders.found:
+        error = SqliteError if written else _InUseError
+        raise error(
             f"The files of {printable(found.path)} were opened or written to while they were copied: "
             "stop what uses them first"
         )

@@ -525,7 +525,13 @@ def _refuse_files_of_root(place: str, *, rights: _untrusted.Rights) -> None:
 def _refuse_holders(place: str, *, user: Optional[str], proc_root: str) -> None:
     if _guarded(place):
         return  # nobody can have it open
-    found, holders = _sqlite_holders.survey(place, user=user, deadline=time.monotonic(), proc_root=proc_root)
+    give_up = time.monotonic() + _PATIENCE
+    while True:
+        found, holders = _sqlite_holders.survey(place, user=user, deadline=time.monotonic(), proc_root=proc_root)
+        # A scanner or a copy has the files open for a moment only.
+        if not holders.found or time.monotonic() >= give_up:
+            break
+        time.sleep(_PAUSE)
     if holders.found:
         raise SqliteError(
             f"Refusing to recover {printable(found.path)}: it is open in {holders.named()}; stop that first"

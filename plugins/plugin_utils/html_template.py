@@ -239,7 +239,8 @@ INCIDENT = (
 
 <section><h2>{{ say("doc.evidence") }}</h2>
 <dl class="facts">{% for name, text in evidence %}<dt>{{ name }}</dt><dd><code>{{ text }}</code></dd>{% endfor %}</dl>
-{% if no_evidence %}<p>{{ no_evidence }}</p>{% endif %}</section>
+{% if no_evidence %}<p>{{ no_evidence }}</p>{% endif %}
+{% if not_copied %}<p>{{ not_copied }}</p>{% endif %}</section>
 """
 )
 

@@ -198,6 +198,8 @@ class Incident:
     modules_kept: Optional[str] = _says("The replaced node_modules on the host.")
     escalation: Dict[str, Any] = _says("Who must know and why: level, to, told, reason.")
     evidence: Optional[str] = _says("Folder of the evidence on the host.")
+    database_copied: Optional[str] = _says("Copy of the files of a database in doubt, on the host.")
+    database_not_copied: Optional[str] = _says("Why there is no copy of the files of a database in doubt.")
     record_in_memory: Optional[str] = _says("Folder in memory on the host that has the record; a reboot loses it.")
     error: Optional[str] = _says("What stopped the recovery.")
     next_step: Optional[str] = _says("What a person is to do next.")

@@ -341,12 +341,20 @@ def kept(words: Words, incident: model.Incident) -> List[Tuple[str, str]]:
     """Return what the recovery left on the host for a person to look at or to remove: name and path."""
     places = [
         ("kept.evidence", incident.evidence),
+        ("kept.copy", incident.database_copied),
         ("kept.backup", incident.backup_file),
         ("kept.database", incident.database_kept),
         ("kept.modules", incident.modules_kept),
         ("kept.record", incident.record_in_memory),
     ]
     return [(words.say(name), path) for name, path in places if path]
+
+
+def not_copied(words: Words, incident: model.Incident) -> str:
+    """Return why the evidence lacks the files of a database in doubt, empty if it has them or needs none."""
+    if incident.database_copied or not incident.database_not_copied:
+        return ""
+    return words.say("kept.not_copied", reason=words.said(incident.database_not_copied))
 
 
 def login(words: Words, state: Optional[str], error: Optional[str]) -> str:

@@ -103,6 +103,7 @@ def page(words: Words, incident: model.Incident) -> str:
             *((words.say("doc.timeline_of_run"), f"{run.run}.jsonl") for run in incident.runs),
         ],
         no_evidence="" if incident.evidence else words.say("doc.no_evidence"),
+        not_copied=prose.upper(prose.not_copied(words, incident)),
     )
 
 

@@ -258,4 +258,5 @@ def _evidence(words: Words, incident: model.Incident) -> List[str]:
     told = [(words.say("doc.on_host", name=prose.upper(name)), path) for name, path in prose.kept(words, incident)]
     told += [(words.say("doc.timeline_of_run"), f"{run.run}.jsonl") for run in incident.runs]
     lines = [] if incident.evidence else [f"- {words.say('doc.no_evidence')}"]
+    lines += [f"- {escape(prose.upper(text))}" for text in [prose.not_copied(words, incident)] if text]
     return [*lines, *(f"- {words.say('label', name=name, text=code(path))}" for name, path in told)]

@@ -79,6 +79,7 @@ def summary(words: Words, incident: model.Incident, *, document: Optional[str], 
     if incident.outcome not in model.BACK or incident.data_loss in ("suspected", "known"):
         fields.append(("next", prose.next_step(words, incident)))
     kept = [words.say("screen.on_host", name=name, path=path) for name, path in prose.kept(words, incident)]
+    kept += [text for text in [prose.not_copied(words, incident)] if text]
     fields += [("kept", kept), ("postmortem", document or words.say("screen.not_written"))]
     known = incident.incident or words.say("screen.none")
     head = words.say("screen.head", outcome=outcome, subject=subject, incident=known)

@@ -226,6 +226,7 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
     # A verdict of an earlier run says nothing about a later one that was killed.
     if verdict and not any(event["kind"] == "outcome" for event in runs[-1]):
         verdict = {}
+    copied: Dict[str, Any] = _last_of(_results(events, "triage_info"), "data_evidence") or {}
     records = list(_results(events, "incident"))
     probes = list(_results(events, "health_probe"))
     checks = list(_results(events, "sqlite_check"))
@@ -303,6 +304,8 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
         modules_kept=_last_of(swaps, "previous"),
         escalation=verdict.get("escalation") or {},
         evidence=_first(verdict.get("evidence"), _last_of(_results(events, "triage_info"), "bundle")),
+        database_copied=copied.get("path"),
+        database_not_copied=copied.get("not_copied"),
         record_in_memory=records[-1].get("record_in_memory") if records else None,
         error=verdict.get("error"),
         next_step=verdict.get("next_step") or (of_data.get("next_step") if data_loss == "suspected" else None),

@@ -111,6 +111,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
             "log": {"path": TEXT, "size": NUMBER},
         },
         "bundle": TEXT,
+        "data_evidence": {"path": TEXT, "not_copied": TEXT},
         "row_counts": _ROWS,
         "data_loss_suspected": FLAG,
         "duration": NUMBER,

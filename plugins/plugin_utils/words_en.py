@@ -118,6 +118,8 @@ SENTENCES: Dict[str, str] = {
     "remedied.detail": "{cause}: {action} ({detail})",
     "remedied.left": "{cause}: left alone: {reason}",
     "kept.evidence": "evidence",
+    "kept.copy": "files of the damaged database",
+    "kept.not_copied": "the files of the damaged database were NOT COPIED: {reason}",
     "kept.backup": "database backup",
     "kept.database": "damaged database",
     "kept.modules": "old node_modules",

@@ -160,6 +160,8 @@ SENTENCES: Dict[str, str] = {
     "remedied.detail": "{cause}：{action}（{detail}）",
     "remedied.left": "{cause}：対処せず（{reason}）",
     "kept.evidence": "証拠一式",
+    "kept.copy": "破損したデータベースのファイル",
+    "kept.not_copied": "破損したデータベースのファイルはコピーされていません: {reason}",
     "kept.backup": "データベースのバックアップ",
     "kept.database": "破損したデータベース",
     "kept.modules": "入れ替え前の node_modules",

@@ -372,6 +372,32 @@ def test_evidence_twice_in_one_second(app: str, dest: str, monkeypatch: pytest.M
     assert sorted(os.listdir(dest)) == ["itsm.db.evidence_20260302T010203Z", "itsm.db.evidence_20260302T010203Z-2"]
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_sqlite_backup, "_PATIENCE", 0.2)
+
+
+@pytest.mark.parametrize("look", [1, 2])
+def test_evidence_waits_for_who_has_the_files_open_for_a_moment(
+    app: str, dest: str, monkeypatch: pytest.MonkeyPatch, look: int
+) -> None:
+    """A scanner opens each file that somebody opens."""
+    crashed(app)
+    find_holders, looks = _sqlite_holders.find_holders, []
+
+    def opened(*arguments: Any, **named: Any) -> Any:
+        looks.append(find_holders(*arguments, **named))
+        scanner = _sqlite_holders.Holder(pid=1, command="scanner", files=["database"])
+        return _sqlite_holders.Holders(found=[scanner], complete=True) if len(looks) == look else looks[-1]
+
+    monkeypatch.setattr(_sqlite_holders, "find_holders", opened)
+    made = backup(app, dest_dir=dest, evidence=True)
+    assert len(looks) > 2
+    for entry in made["files"]:
+        assert Path(entry["path"]).read_bytes() == Path(app).with_name(os.path.basename(entry["path"])).read_bytes()
+
+
+@pytest.mark.usefixtures("impatient")
 def test_no_evidence_of_a_live_database(app: str, dest: str) -> None:
     crashed(app)
     with Process(app, OPEN) as process, pytest.raises(SqliteError, match=f"pid {process.pid}"):
@@ -379,6 +405,7 @@ def test_no_evidence_of_a_live_database(app: str, dest: str) -> None:
     assert not os.path.exists(dest)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_evidence_is_dropped_when_somebody_opens_it_meanwhile(
     app: str, dest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

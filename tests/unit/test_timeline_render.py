@@ -1168,3 +1168,17 @@ def test_clocks_that_differ_are_named(host, apart, sentence):
         [f"{sentence}: instants of both stand in this timeline."] if sentence else []
     )
     assert (sentence or "1. When") in render_markdown.markdown(EN, told)
+
+
+@pytest.mark.parametrize("tongue", [EN, JA])
+def test_a_database_that_could_not_be_copied_is_reported(tongue):
+    """Whoever hands the evidence to the DBA must know that the data are not in it."""
+    told = incident(evidence="/e", database_not_copied="it is open in pid 12 (scanner)", runs=runs("r"))
+    said = prose.not_copied(tongue, told)
+    assert "pid 12" in said
+    screen = " ".join(" ".join(render_screen.summary(tongue, told, document=None)).split())
+    assert "pid 12 (scanner)" in screen
+    assert "pid 12" in render_markdown.markdown(tongue, told) and "pid 12" in render_html.page(tongue, told)
+    told.database_copied = "/e/itsm.db.evidence_x"
+    assert prose.not_copied(tongue, told) == ""
+    assert "/e/itsm.db.evidence_x" in " ".join(render_screen.summary(tongue, told, document=None))

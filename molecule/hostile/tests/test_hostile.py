@@ -41,6 +41,11 @@ def test_root_does_nothing_for_the_user(drill: Drill, attack: str) -> None:
     assert before and after == before
 
 
+def test_the_shell_salvages_as_the_user(drill: Drill) -> None:
+    uid = drill.host.check_output("id --user itsm")
+    assert set(drill.host.check_output("cat /mnt/LinuxHDD/evil/shell-as").split()) == {uid}
+
+
 def test_an_attack_was_made_on_what_the_recovery_did(drill: Drill) -> None:
     """Otherwise nothing was shown."""
     for run in ("schema-check", "schema"):

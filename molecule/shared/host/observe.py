@@ -37,11 +37,13 @@ def rows(database, *, with_wal):
     """Return the rows per table of a copy of `database`, or None where the shell can't read it."""
     with tempfile.TemporaryDirectory() as folder:
         copy = os.path.join(folder, "copy.db")
-        if not os.path.exists(database):
+        try:
+            shutil.copy(database, copy)
+        except FileNotFoundError:
             return None
-        shutil.copy(database, copy)
-        if with_wal and os.path.exists(f"{database}-wal"):
-            shutil.copy(f"{database}-wal", f"{copy}-wal")
+        if with_wal:
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copy(f"{database}-wal", f"{copy}-wal")
         if output("sqlite3", copy, "PRAGMA integrity_check") != "ok":
             return None
         tables = output(
