@@ -44,7 +44,7 @@ _PARTIAL = ".itsm-nexus-partial-"
 _MARGIN = 8 << 20  # bytes left free on the destination
 _PAGES = 4096  # copied between two looks at the clock
 _CHUNK = 1 << 20
-# Seconds for which evidence waits for whoever has the files open for a moment (a scanner, a copy), and between two tries.
+# Seconds for which evidence waits for who has the files open for a moment (a scanner, a copy), and between two tries.
 _PATIENCE, _PAUSE = 3.0, 0.1
 
 
