@@ -11,6 +11,7 @@ file named C(broken) lies in it.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import io
 import json
@@ -27,7 +28,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _command, _npm, _redact
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _command, _npm, _redact, _untrusted
 
 NODE = """#!/bin/sh
 shift 3
@@ -805,6 +806,32 @@ esac
         public_site.install(application={"user": user})
     assert owners(victim) == {0}
     assert public_site.version() == "4.0.0"
+
+
+@needs_root
+def test_a_folder_to_build_in_is_not_given_away_by_its_name(public_site, monkeypatch):
+    """The user exchanges the folder that root has just made in the user's own one."""
+    nobody = pwd.getpwnam("nobody")
+    for folder, folders, names in os.walk(public_site.app):
+        for name in [".", *folders, *names]:
+            os.chown(os.path.join(folder, name), nobody.pw_uid, nobody.pw_gid)
+    public_site.app.chmod(0o555)
+    victim = public_site.base / "victim"
+    victim.mkdir(mode=0o700)
+    make = tempfile.mkdtemp
+
+    def make_and_exchange(**where):
+        made = make(**where)
+        with _untrusted.acting((nobody.pw_uid, nobody.pw_gid)):
+            public_site.app.chmod(0o755)
+            os.rename(made, f"{made}.away")
+            os.symlink(victim, made)
+        return made
+
+    monkeypatch.setattr(_npm.tempfile, "mkdtemp", make_and_exchange)
+    with contextlib.suppress(_npm.NpmError):
+        public_site.install(application={"user": "nobody"})
+    assert (victim.stat().st_uid, list(victim.iterdir())) == (0, [])
 
 
 @needs_root
