@@ -90,7 +90,6 @@ from ansible.release import __version__ as ansible_version
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import (
-    ahead,
     burst,
     folder,
     model,
@@ -199,7 +198,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._language: Optional[str] = None
         self._timezone: Optional[str] = None
         self._watch = progress.Watch(self._say_progress, before=self._catch_up)
-        self._packer = ahead.Packer()
+        self._packer: Any = None
+        self._speed_up()
         self._burst = burst.Burst(self._catch_up, seconds=_TOGETHER)
 
     @_guarded
@@ -219,7 +219,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     @_guarded
     def v2_playbook_on_play_start(self, play: Any) -> None:
         source = play.get_ds()
-        self._packer.play(source, play.get_loader())
+        self._speed_up("play", source, play.get_loader())
         self._record(kind="play_start", name=whitelist.static(source.get("name") if isinstance(source, dict) else None))
         self._tasks = {}
 
@@ -270,7 +270,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._settle()
         self._watch.end()
         if self._run is None:
-            self._packer.end()
+            self._speed_up("end")
             return
         self._record(kind="stats", hosts={str(host): stats.summarize(host) for host in stats.processed})
         try:
@@ -279,7 +279,23 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             self._close()
             self._run, self._lines, self._open = None, [], False
         # After all that somebody waits for.
-        self._packer.run_ended()
+        self._speed_up("run_ended")
+
+    def _speed_up(self, event: str = "", *arguments: Any) -> None:
+        """Pass an event on to what packs modules ahead, see M(ahead); without an event, load it.
+
+        It uses names of ansible-core that may be gone in the next version. Whatever fails there costs seconds only.
+        """
+        try:
+            if not event:
+                from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import ahead  # noqa: PLC0415
+
+                self._packer = ahead.Packer()
+            elif self._packer is not None:
+                getattr(self._packer, event)(*arguments)
+        except Exception as error:
+            self._packer = None
+            self._display.v(f"Modules are not packed ahead, so this run takes some seconds more: {error!r}")
 
     def _ended(self, now: progress.Moment, result: Any) -> Tuple[str, Any, Optional[progress.Clock]]:
         """Note that a task has ended on a host; return the host's name, the task, and its times."""
@@ -288,7 +304,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
 
     @_guarded
     def _begins(self, module: str) -> None:
-        self._packer.begun(module)
+        self._speed_up("begun", module)
         # Its worker does not run yet.
         if module in _READING:
             self._catch_up()
@@ -312,7 +328,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             return
         fields = _fields(result)
         if known.module:
-            self._packer.ended(known.module, fields)
+            self._speed_up("ended", known.module, fields)
         published = {} if known.module else _published(task, fields)
         summary = whitelist.pick(whitelist.SUMMARY, published.get(whitelist.SUMMARY_KEY) or {})
         if summary:

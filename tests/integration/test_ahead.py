@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -99,3 +100,86 @@ def test_what_follows_a_module_is_packed_as_ansible_would(tmp_path: Path) -> Non
     # The moment of packing stands in it, compressed: some bytes more or less.
     (size,), (wanted,) = ahead.values(), by_ansible.values()
     assert abs(size - wanted) < 200
+
+
+# A run of ansible-playbook for each name of ansible-core that makes runs faster, as if the next version had it no more:
+# in a copy of the collection, what packs modules ahead uses a name that does not exist.
+WITHOUT = """
+import ast, importlib, os, pathlib, re, sys
+sys.dont_write_bytecode = True
+from ansible.plugins.loader import init_plugin_loader
+init_plugin_loader([])
+from ansible.cli.playbook import PlaybookCLI
+
+def names(tree):
+    modules = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "ansible":
+            for each in node.names:
+                try:
+                    importlib.import_module(f"{node.module}.{each.name}")
+                    modules.add(each.asname or each.name)
+                except ImportError:
+                    yield each.name
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+            yield node.attr
+
+folder, playbook = pathlib.Path(sys.argv[1]), sys.argv[2]
+for file in (folder / "ahead.py", folder / "packs.py"):
+    text = file.read_text()
+    for name in sorted(set(names(ast.parse(text)))):
+        file.write_text(re.sub(rf"\\b{name}\\b", f"{name}_gone", text))
+        sys.stdout.flush()
+        child = os.fork()
+        if child == 0:
+            code = 99
+            try:
+                code = PlaybookCLI(["ansible-playbook", "-i", "localhost,", playbook]).run()
+            finally:
+                sys.stdout.flush()
+                os._exit(code)
+        print("ENDED", file.name, name, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    file.write_text(text)
+"""
+
+PLAY = """
+- hosts: localhost
+  connection: local
+  gather_facts: false
+  module_defaults:
+    group/itsm_nexus.runbook.host:
+      run: ""
+  tasks:
+    - itsm_nexus.runbook.refuse:
+        problems: []
+    - ansible.builtin.debug:
+        msg: it went on
+"""
+
+
+def test_a_name_that_ansible_core_has_no_more_costs_only_time(tmp_path: Path) -> None:
+    (tmp_path / "play.yml").write_text(PLAY, encoding="utf-8")
+    collection = tmp_path / "ansible_collections" / "itsm_nexus" / "runbook"
+    for name in ("plugins", "meta", "galaxy.yml"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        collection.mkdir(parents=True, exist_ok=True)
+        copy(ROOT / name, collection / name)
+    settings = {"ANSIBLE_CONFIG": ROOT / "ansible.cfg", "ANSIBLE_HOME": tmp_path / "home", "XDG_CACHE_HOME": tmp_path}
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, collection / "plugins" / "plugin_utils", tmp_path / "play.yml"],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "ANSIBLE_COLLECTIONS_PATH": str(tmp_path),
+            **{key: str(each) for key, each in settings.items()},
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    ended = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("ENDED ")]
+    assert len(ended) > 10, done.stdout + done.stderr
+    assert [line for line in ended if line[-1] != "0"] == []
+    assert done.stdout.count("it went on") == len(ended)
