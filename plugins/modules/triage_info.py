@@ -596,7 +596,7 @@ def _keep_data(params: dict, path: str) -> dict:
     if kept:
         return {"path": f"{folder}/{kept[0]}", "not_copied": ""}
     try:
-        made = _sqlite_backup.backup(path=path, evidence=True, dest_dir=folder)
+        made = _sqlite_backup.backup(path=path, evidence=True, dest_dir=folder, user=params["user"] or None)
     except SqliteError as error:
         return {"path": None, "not_copied": str(error)}
     return {"path": made["evidence_dir"], "not_copied": ""}

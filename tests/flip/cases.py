@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -17,9 +18,12 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple, Type
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
+    _command,
     _disk_reclaim,
+    _doubt,
     _environment,
     _npm,
+    _preflight,
     _release,
     _sqlite_backup,
     _sqlite_check,
@@ -27,6 +31,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
     _sqlite_files,
     _sqlite_owner,
     _sqlite_restore,
+    _triage,
+    _triage_question,
     _untrusted,
 )
 
@@ -312,4 +318,72 @@ def _file_cases() -> List[Case]:
     ]
 
 
-CASES = [*_sqlite_cases(), *_npm_cases(), *_release_cases(), *_file_cases()]
+def _lay_application(folder: Path, *, mark: bytes = b"") -> None:
+    """Lay an application that was killed, and whose database is damaged."""
+    _lay_modules(folder, mark=mark)
+    _lay_database(folder, mark=mark, damaged=True)
+    (folder / "backend" / "migrations").mkdir()
+    (folder / "backend" / "migrations" / "1_first.js").write_text(f"// {mark.decode()}\n")
+    (folder / "backend" / "server.js").write_text(f"// {mark.decode()}\n")
+    (folder / "logs").mkdir()
+    (folder / "logs" / "app.log").write_text(f"2026-03-02T01:02:03.456Z ERROR started {mark.decode()}\n")
+    (folder / ".env").write_text(f"NODE_ENV=production\nNOTE={mark.decode()}\n")
+    (folder / "server.crt").write_text(f"{mark.decode()}\n")
+    (folder / "server.key").write_text(f"{mark.decode()}\n")
+
+
+def _triage_cases() -> List[Case]:
+    def service(theirs: Path, ours: Path) -> _triage_question.Service:
+        return _triage_question.Service(
+            app_dir=str(theirs),
+            command=[_program(theirs, "node", _NODE), "backend/server.js"],
+            manager="process",
+            unit="",
+            user=USER,
+            db_path="backend/itsm.db",
+            db_path_variable="DATABASE_PATH",
+            log_file=str(theirs / "logs" / "app.log"),
+            environment_file=str(theirs / ".env"),
+            pid_file=str(theirs / "app.pid"),
+            tls_cert_path=str(theirs / "server.crt"),
+            tls_key_path=str(theirs / "server.key"),
+            https_port=64430,
+            http_port=64431,
+            required_environment=[],
+            state_dir=str(ours),
+        )
+
+    def triage(theirs: Path, ours: Path) -> Any:
+        found = _triage.triage(
+            service=service(theirs, ours),
+            run=_command.run,
+            deadline=10.0,
+            part_timeout=4.0,
+            window=600.0,
+            log_lines=20,
+            database_timeout=5.0,
+            incident="INC-1",
+        )
+        path = found["facts"]["database"]["path"]
+        with contextlib.suppress(_sqlite_files.SqliteError):
+            _sqlite_backup.backup(path=path, user=USER, evidence=True, dest_dir=f"{ours}/evidence/INC-1")
+        return found
+
+    def probe(theirs: Path, ours: Path) -> Any:
+        described = service(theirs, ours)
+        names = ("app_dir", "user", "manager", "unit", "command", "pid_file", "environment_file", "db_path", "log_file")
+        config = _preflight.Config(
+            **{name: getattr(described, name) for name in names},
+            **{name: getattr(described, name) for name in ("https_port", "http_port", "db_path_variable", "state_dir")},
+        )
+        seen = _preflight.examine(config)
+        database = str(seen["resolved"]["database_path"] or "")
+        return [seen, _doubt.doubt(database), _doubt.quick_doubt(database, user=USER)]
+
+    return [
+        Case("triage_info", _lay_application, triage, errors=(*ERRORS, _triage.TriageError)),
+        Case("health_probe, preflight and doubt", _lay_application, probe, errors=(*ERRORS, OSError)),
+    ]
+
+
+CASES = [*_sqlite_cases(), *_npm_cases(), *_release_cases(), *_file_cases(), *_triage_cases()]
