@@ -227,6 +227,7 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
     if verdict and not any(event["kind"] == "outcome" for event in runs[-1]):
         verdict = {}
     copied: Dict[str, Any] = _last_of(_results(events, "triage_info"), "data_evidence") or {}
+    copy = _first(_last_of(_results(events, "sqlite_backup"), "evidence_dir"), copied.get("path"))
     records = list(_results(events, "incident"))
     probes = list(_results(events, "health_probe"))
     checks = list(_results(events, "sqlite_check"))
@@ -304,7 +305,7 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
         modules_kept=_last_of(swaps, "previous"),
         escalation=verdict.get("escalation") or {},
         evidence=_first(verdict.get("evidence"), _last_of(_results(events, "triage_info"), "bundle")),
-        database_copied=copied.get("path"),
+        database_copied=copy,
         database_not_copied=copied.get("not_copied"),
         record_in_memory=records[-1].get("record_in_memory") if records else None,
         error=verdict.get("error"),

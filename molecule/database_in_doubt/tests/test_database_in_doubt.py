@@ -28,7 +28,8 @@ from drills import STATE_DIR, Drill
 THOROUGH = bool(os.environ.get("DRILL_THOROUGH"))
 DAMAGES = ("zero", "pages", "deleted")
 DELAYS = (0, 3, 6, 9, 11)
-ROUNDS = list(itertools.product(DAMAGES, DELAYS)) if THOROUGH else [("zero", 3), ("pages", 0), ("deleted", 6)]
+# The last one comes after systemd has started the service.
+ROUNDS = [*itertools.product(DAMAGES, DELAYS), ("pages", 30)] if THOROUGH else [("zero", 3), ("pages", 0), ("deleted", 6)]
 KILLS = range(10 if THOROUGH else 1)
 # How long systemd is watched after the kill: twice its delay and the pause before a start, at the least.
 WATCHED = 120.0 if THOROUGH else 30.0
