@@ -30,7 +30,7 @@ LONG_TESTS := tests/integration/test_eda_page.py tests/integration/test_fleet.py
 
 # Drills of minutes, or with a brother that is run, about what few changes touch: make nightly runs them, and SCENARIO=name one.
 LONG_DRILLS := controller_timer database_recover escalation_rises heap_oom migration_pending modules_native \
-  other_service port_conflict_own tls_key_unreadable
+  oom_kill other_service port_conflict_own tls_key_unreadable two_faults
 # Drills with more rounds in make nightly.
 THOROUGH_DRILLS := connection_cut controller_killed database_in_doubt dead_man systemd_restarts_first
 # The longest drills start first, so that none of them is left to run alone at the end.
@@ -83,7 +83,7 @@ molecule: $(VENV)/test.stamp ## Drills on real systemd hosts, minutes; SCENARIO=
 nightly: $(VENV)/eda.stamp coverage cores release ## What takes too long for every change: more gates, long drills with all their waiting, some on Debian 12
 	$(WITH_PATH) $(BIN)/pytest $(LONG_TESTS)
 	molecule/hosts/install
-	$(MAKE) flip
+	$(MAKE) flip FLIP="--jobs $$(nproc)"
 	DRILL_THOROUGH=1 $(WITH_PATH) molecule/run $(THOROUGH_DRILLS) $(LONG_DRILLS)
 	DRILL_SUITE=bookworm $(WITH_PATH) molecule/run crash clean_start
 
@@ -112,7 +112,7 @@ torture: ## Kill writers and recoveries, count the rows that were lost; minutes
 	tests/install strace
 	$(PYTHON) tests/torture/sqlite_torture.py $(TORTURE)
 
-flip: $(VENV)/test.stamp ## Exchange files right before each system call that takes one, as a hostile user could; all of it takes an hour
+flip: $(VENV)/test.stamp ## Exchange files right before each system call that takes one, as a hostile user could; all of it takes hours
 	$(BIN)/python tests/flip/flip.py $(FLIP)
 
 bench: $(VENV)/test.stamp $(VENV)/bench.stamp ## Measure against the goals, write docs/benchmarks.md; ONLY=name for some; an hour

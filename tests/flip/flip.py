@@ -45,6 +45,7 @@ import tracer
 USER = pwd.getpwnam("nobody")
 OTHER = pwd.getpwnam("daemon")
 DEADLINE = 20.0
+_REPORT_EVERY = 500
 
 
 class Exchange(NamedTuple):
@@ -296,12 +297,29 @@ def combinations(
                 yield ground, number, call, exchange
 
 
+def _shared(jobs: int, *, seed: int) -> int:
+    """Run this program several times, each with a share of the combinations."""
+    argv = [word for word in sys.argv if not word.startswith("--jobs=")]
+    while "--jobs" in argv:
+        at = argv.index("--jobs")
+        del argv[at : at + 2]
+    running = [
+        subprocess.Popen([sys.executable, *argv, "--seed", str(seed), "--share", f"{number}/{jobs}"])
+        for number in range(jobs)
+    ]
+    return max(each.wait() for each in running)
+
+
 def main() -> int:
     """Run the combinations that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cases", nargs="*", help="names of cases, default: all")
     parser.add_argument("--sample", type=int, help="how many combinations, by chance; default: all")
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="how many processes share the work, each with its own files"
+    )
+    parser.add_argument("--share", help=argparse.SUPPRESS)
     parser.add_argument("--every", action="store_true", help="calls of processes that are the user for good, too")
     given = parser.parse_args()
     known = {case.name: case for case in cases.CASES}
@@ -310,8 +328,12 @@ def main() -> int:
         parser.error(f"there is no case {', '.join(unknown)}; there are: {', '.join(known)}")
     if os.geteuid() != 0:
         parser.error("only root can act as the service's user")
-    wanted = [known[name] for name in given.cases] or list(cases.CASES)
+    if given.jobs < 1:
+        parser.error(f"--jobs is {given.jobs}: must be 1 or more")
     seed = given.seed if given.seed is not None else random.randrange(1 << 32)  # noqa: S311
+    if given.jobs > 1:
+        return _shared(given.jobs, seed=seed)
+    wanted = [known[name] for name in given.cases] or list(cases.CASES)
     # Others can get there. In memory if possible: each run writes through to disk many times.
     base = Path(tempfile.mkdtemp(prefix="flip-", dir="/var/tmp"))
     mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", base], check=False, capture_output=True).returncode == 0
@@ -325,9 +347,14 @@ def main() -> int:
         whole = len(chosen)
         if given.sample is not None and given.sample < whole:
             chosen = random.Random(seed).sample(chosen, given.sample)  # noqa: S311
+        if given.share:
+            first, of = map(int, given.share.split("/"))
+            chosen = chosen[first::of]
         for ground, number, call, exchange in chosen:
             harm = run(ground, number=number, exchange=exchange)
             done += 1
+            if done % _REPORT_EVERY == 0:
+                print(f"flip: {done} of {len(chosen)}, {harmed} harmed so far", file=sys.stderr, flush=True)
             if harm is not None:
                 harmed += 1
                 print(f"HARMED {ground.case.name}, call {number} {call.name} {call.paths[-1]}, {exchange.name}: {harm}")
