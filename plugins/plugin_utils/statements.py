@@ -172,7 +172,7 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
     attempts = seen.get("attempts") or []
     recovery = seen.get("recovery")
     if recovery and seen.get("outcome") == "not_recovered" and not recovery.get("replaced"):
-        # What it announced did not happen.
+        # It announced the rows of after, and failed before it replaced the database.
         recovery = {"rows_before": recovery.get("rows_before")}
     if recovery is not None:
         rows_before, since_start = recovery.get("rows_before"), recovery.get("rows_after")

@@ -172,7 +172,7 @@ def test_who_became_a_user_has_no_way_back() -> None:
 
 @needs_root
 def test_only_links_of_root_are_followed_ahead(base: Path) -> None:
-    """If a link of the user is followed ahead, what it leads to looks like a path that root chose."""
+    """If a link of the user is followed ahead, its target looks like a path that root chose."""
     theirs, ours = made(base / "theirs", owner=NOBODY), made(base / "ours")
     (ours / "file").touch()
     for link, target in (
@@ -223,7 +223,7 @@ def question(app: Path, **known: object) -> _triage_question.Question:
 @needs_root
 @pytest.mark.parametrize("claim", ["link", "variable", "open"])
 def test_a_database_of_root_is_not_taken_for_that_of_the_user(base: Path, claim: str) -> None:
-    """Whichever way the user names it: what is worked on next is worked on with the user's rights."""
+    """However the user names it: the next step works with the rights of the user."""
     app, private = made(base / "app", owner=NOBODY), made(base / "private", mode=0o700)
     (private / "itsm.db").touch(mode=0o600)
     known: dict[str, object] = {}

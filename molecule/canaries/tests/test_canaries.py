@@ -54,7 +54,7 @@ def test_the_lines_that_held_them_are_there_without_them(bundle: dict[str, str])
 
 
 def forms_of(canary: str) -> set[str]:
-    """The canary, its halves, and what is the same in all base64 texts that hold it, wherever in them it begins."""
+    """The canary, its halves, and the part that all base64 texts with it have in common, at each of three offsets."""
     encoded = {base64.b64encode(b" " * before + canary.encode()).decode()[4:-4] for before in range(3)}
     return {canary, canary[:16], canary[16:], urllib.parse.quote(canary), *encoded}
 

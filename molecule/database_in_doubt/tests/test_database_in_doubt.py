@@ -29,7 +29,9 @@ THOROUGH = bool(os.environ.get("DRILL_THOROUGH"))
 DAMAGES = ("zero", "pages", "deleted")
 DELAYS = (0, 3, 6, 9, 11)
 # The last one comes after systemd has started the service.
-ROUNDS = [*itertools.product(DAMAGES, DELAYS), ("pages", 30)] if THOROUGH else [("zero", 3), ("pages", 0), ("deleted", 6)]
+ROUNDS = (
+    [*itertools.product(DAMAGES, DELAYS), ("pages", 30)] if THOROUGH else [("zero", 3), ("pages", 0), ("deleted", 6)]
+)
 KILLS = range(10 if THOROUGH else 1)
 # How long systemd is watched after the kill: twice its delay and the pause before a start, at the least.
 WATCHED = 120.0 if THOROUGH else 30.0
