@@ -392,8 +392,9 @@ def used_database(question: Question, *, links: bool) -> Tuple[str, str]:
     """Return the database that the service really uses, and how that is known.
 
     A database that it has open comes before that of its variables, and that before the configured one. Links of the
-    service's user stay in the path, so that the next step sees them. The user may name the database of somebody else, to have us work on
-    that one: such a name does not count. C(links): whether links may be looked at; not on a disk that does not answer.
+    service's user stay in the path, so that the next step sees them. The user may name the database of somebody else,
+    to have us work on that one: such a name does not count. C(links): whether links may be looked at; not on a disk
+    that does not answer.
     """
     service, known = question.service, question.known
     real: Callable[[str], str] = os.path.realpath if links else os.path.normpath
