@@ -183,7 +183,9 @@ def ownership(question: Question) -> Dict[str, Any]:
             facts["denied"].append({key: entry[key] for key in ("path", "owner", "group", "mode")})
         if name and entry is not None and entry["uid"] != account.pw_uid:
             facts["foreign"].append(name)
-    facts["others"] = _others(folder, family=[path + suffix for suffix in _FAMILY], uid=account.pw_uid)
+    # A link of the user may lead to a folder of somebody else, whose names are nobody's business.
+    with _untrusted.acting(_untrusted.account_rights(account.pw_name)):
+        facts["others"] = _others(folder, family=[path + suffix for suffix in _FAMILY], uid=account.pw_uid)
     return found(facts)
 
 
@@ -209,11 +211,12 @@ def _entry(path: str, *, account: pwd.struct_passwd, folder: bool) -> Optional[D
 
 def _others(folder: str, *, family: List[str], uid: int) -> List[str]:
     """Return the other entries of the folder, and the folder, that do not belong to the service's user."""
-    others = []
-    with contextlib.suppress(OSError):
+    try:
         others = [folder] if os.stat(folder).st_uid != uid else []
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.path not in family and entry.stat(follow_symlinks=False).st_uid != uid:
                     others.append(entry.path)
+    except OSError:
+        return [folder]  # nobody can say that all of it is the user's
     return sorted(others)[:_MOST_OTHERS]

@@ -183,3 +183,15 @@ def test_node_is_asked_whether_a_file_can_be_read_now(ask, tmp_path):
     ask.app.symlink_to(tmp_path / "20260302")
     (found,) = ask(_triage_logs.log, user=user, unit_program=shutil.which("node"))["exceptions"]
     assert (found["parses"], bool(found["changed_at"])) == (None, True)
+
+
+@as_root
+def test_names_in_a_folder_that_the_user_may_not_enter_are_not_listed(ask, tmp_path):
+    """A link of the user leads there."""
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    for name in ("itsm.db", "secret-plans.txt"):
+        (private / name).touch()
+    (ask.app / "itsm.db").symlink_to(private / "itsm.db")
+    facts = ask(_triage_start.ownership)
+    assert facts["others"] == [str(private)]
