@@ -457,6 +457,8 @@ def read_wal(found: Look, *, live: bool, deadline: Optional[float] = None) -> No
 
 def _read_live(found: Look, side: FileFacts, *, deadline: Optional[float]) -> bool:
     """Read database header and WAL; return whether both are of the same moment."""
+    if "database" not in found.files:
+        return False
     before = _index_of(found)
     header = parse_header(_head(found.files["database"], 100))
     index = _index_of(found)

@@ -233,9 +233,12 @@ def copied(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return during
 
 
-def test_a_recovery_waits_for_who_copies_the_files(path: str, copied: Callable[[int], None]) -> None:
+@pytest.mark.parametrize("there", [True, False])
+def test_a_recovery_waits_for_who_copies_the_files(path: str, copied: Callable[[int], None], there: bool) -> None:
     """Their WAL can't be read meanwhile, and without it nothing would be found to save."""
     only_in_its_wal(path)
+    if not there:
+        os.unlink(path)
     copied(2)
     result = restore(path)
     assert (result["method"], result["rows_after"]) == ("salvage", {"users": 2, "incidents": 300})
