@@ -214,6 +214,12 @@ def _first(*values: Any) -> Any:
     return next((value for value in values if value not in (None, "", [], {})), None)
 
 
+def _counts(told: Any) -> Dict[str, float]:
+    """Return the rows by table of an answer; a host may name a table without a number."""
+    counted = told if isinstance(told, dict) else {}
+    return {table: number for table, number in counted.items() if isinstance(number, (int, float))}
+
+
 def _last_of(results: Iterable[Mapping[str, Any]], key: str) -> Any:
     return _first(*reversed([result.get(key) for result in results]))
 
@@ -239,13 +245,13 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
     first = findings[0] if findings and verdict.get("cause") in (None, findings[0].get("cause")) else {}
     tried = [rung for run in runs for rung in _rungs(run)]
     looks = [*_results(events, "triage_info"), *checks]
-    counts = [look["row_counts"] for look in looks if look.get("row_counts")]
+    counts = [_counts(look["row_counts"]) for look in looks if look.get("row_counts")]
     # What ended without a run says nothing of the data: what a run said of it before stands.
     judged = [each for each in outcomes if "rows_before" in each]
     of_data = verdict if not verdict or "rows_before" in verdict else judged[-1] if judged else {}
     # Where a verdict has no rows from before or after, none could be counted: other looks are no substitute.
-    rows_before = _first(*(each.get("rows_before") for each in outcomes), *([] if judged else counts[:1])) or {}
-    rows_after = of_data.get("rows_after") or ({} if of_data or len(counts) < 2 else counts[-1])
+    rows_before = _counts(_first(*(each.get("rows_before") for each in outcomes), *([] if judged else counts[:1])))
+    rows_after = _counts(of_data.get("rows_after")) or ({} if of_data or len(counts) < 2 else counts[-1])
     suspected = (
         of_data["data_loss"] == statements.SUSPECTED
         if of_data.get("data_loss")
@@ -256,7 +262,7 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
         outcome=str(verdict.get("outcome") or ""),
         rows_before=rows_before,
         rows_from=of_data.get("rows_from") or statements.FIRST_LOOK,
-        rows_after={**rows_after, **(of_data.get("rows_seeded") or {})},
+        rows_after={**rows_after, **_counts(of_data.get("rows_seeded"))},
         suspected=suspected,
         lost=of_data.get("data_loss") == statements.KNOWN,
     )

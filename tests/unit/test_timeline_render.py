@@ -1182,3 +1182,12 @@ def test_a_database_that_could_not_be_copied_is_reported(tongue):
     told.database_copied = "/e/itsm.db.evidence_x"
     assert prose.not_copied(tongue, told) == ""
     assert "/e/itsm.db.evidence_x" in " ".join(render_screen.summary(tongue, told, document=None))
+
+
+def test_a_table_without_a_number_is_not_counted():
+    """A host may answer anything."""
+    start = {"v": 1, "at": "2026-03-02T01:00:00.000Z", "run": "r", "kind": "run_start"}
+    look = event("triage_info", {"findings": [], "row_counts": {"users": 3, "notes": None}}, "triage")
+    told = timeline.model("INC-1", "node1", [[start, look]])
+    assert told.rows_before == {"users": 3}
+    assert "3" in prose.rows(EN, told)
