@@ -51,6 +51,11 @@ def restore(path: str, *, act: bool = True, **parameters: Any) -> Dict[str, Any]
     return _sqlite_restore.restore(path=path, act=act, backup_patterns=PATTERNS, **parameters)
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_sqlite_restore, "_PATIENCE", 0.2)
+
+
 def way(result: Dict[str, Any], method: str) -> Dict[str, Any]:
     return next(way for way in result["plan"] if way["method"] == method)
 
@@ -244,13 +249,11 @@ def test_a_recovery_waits_for_who_copies_the_files(path: str, copied: Callable[[
     assert (result["method"], result["rows_after"]) == ("salvage", {"users": 2, "incidents": 300})
 
 
-def test_nothing_is_salvaged_without_the_whole_wal(
-    path: str, copied: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("impatient")
+def test_nothing_is_salvaged_without_the_whole_wal(path: str, copied: Callable[[int], None]) -> None:
     sqlite_samples.crashed(path, in_database=100, in_wal=60)
     with open(path, "r+b") as stream:
         stream.write(b"no header of SQLite")
-    monkeypatch.setattr(_sqlite_restore, "_PATIENCE", 0.2)
     copied(1000)
     before = copies(os.path.dirname(path))
     with pytest.raises(SqliteError, match=r"its WAL could not be read to the end: .* open in pid 1 \(cp\)"):
@@ -388,6 +391,7 @@ def test_plan_and_check_mode_change_nothing(path: str) -> None:
     assert os.listdir(os.path.dirname(folder)) == ["app"]
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("method", ["auto", "salvage", "backup"])
 def test_refuses_while_somebody_has_it_open(path: str, method: str) -> None:
     sqlite_samples.closed(path)
