@@ -795,7 +795,7 @@ def npm_ci(
             result["mended"] = [f"put {source} back as {target}" for source, target in moves]
             litter = application.litter()
             found, _report = application.look()
-            # What is missing only until it is put back is not looked at before that is done.
+            # A tree that a run puts back first cannot be compared before that.
             if found and moves and moves[0][1] == _TREE:
                 found = [
                     dataclasses.replace(found[0], reason="node_modules is missing: an earlier swap was killed midway")

@@ -754,6 +754,14 @@ def public_site(monkeypatch):
     shutil.rmtree(base)
 
 
+def give_to_nobody(tree: Path) -> pwd.struct_passwd:
+    nobody = pwd.getpwnam("nobody")
+    for folder, folders, names in os.walk(tree):
+        for name in [".", *folders, *names]:
+            os.chown(os.path.join(folder, name), nobody.pw_uid, nobody.pw_gid)
+    return nobody
+
+
 def owners(tree: Path) -> set[int]:
     return {os.lstat(os.path.join(folder, name)).st_uid for folder, _, names in os.walk(tree) for name in [".", *names]}
 
@@ -761,10 +769,7 @@ def owners(tree: Path) -> set[int]:
 @needs_root
 @pytest.mark.parametrize("user", ["nobody", None])
 def test_npm_runs_as_the_service_user(public_site, user):
-    nobody = pwd.getpwnam("nobody")
-    for folder, folders, names in os.walk(public_site.app):
-        for name in [".", *folders, *names]:
-            os.chown(os.path.join(folder, name), nobody.pw_uid, nobody.pw_gid)
+    nobody = give_to_nobody(public_site.app)
     # As after an installation by root: the user may swap such a tree, root removes it.
     shutil.copytree(public_site.app / "node_modules", public_site.app / "node_modules.previous")
     public_site.install(application={"user": user})
@@ -789,10 +794,7 @@ def test_where_the_service_user_may_not_write_the_tree_goes_to_its_owner(public_
 @pytest.mark.parametrize("user", ["nobody", None])
 def test_no_tree_of_others_is_given_to_a_user_who_exchanges_the_build(public_site, user):
     """The user takes the right to write away from its own folder, and a package exchanges the build as it is loaded."""
-    nobody = pwd.getpwnam("nobody")
-    for folder, folders, names in os.walk(public_site.app):
-        for name in [".", *folders, *names]:
-            os.chown(os.path.join(folder, name), nobody.pw_uid, nobody.pw_gid)
+    give_to_nobody(public_site.app)
     public_site.app.chmod(0o555)
     victim = public_site.base / "victim"
     lay_tree(victim / "node_modules", lock_of(NEW))
@@ -811,10 +813,7 @@ esac
 @needs_root
 def test_a_folder_to_build_in_is_not_given_away_by_its_name(public_site, monkeypatch):
     """The user exchanges the folder that root has just made in the user's own one."""
-    nobody = pwd.getpwnam("nobody")
-    for folder, folders, names in os.walk(public_site.app):
-        for name in [".", *folders, *names]:
-            os.chown(os.path.join(folder, name), nobody.pw_uid, nobody.pw_gid)
+    nobody = give_to_nobody(public_site.app)
     public_site.app.chmod(0o555)
     victim = public_site.base / "victim"
     victim.mkdir(mode=0o700)
