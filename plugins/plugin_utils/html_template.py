@@ -216,7 +216,7 @@ INCIDENT = (
 <div>
 {% if climbs %}<ol>{% for climb in climbs %}<li><b>{{ climb.name }}</b>{% if climb.told %} {{ climb.told }}{% endif %}
 {% if climb.facts %}<ul>{% for fact in climb.facts %}<li>{{ fact }}</li>{% endfor %}</ul>{% endif %}</li>{% endfor %}</ol>
-{% else %}<p>{{ say("doc.nothing_changed") }}</p>{% endif %}
+{% else %}<p>{{ nothing_taken }}</p>{% endif %}
 {% if skips %}<ul>{% for each in skips %}<li>{{ each }}</li>{% endfor %}</ul>{% endif %}
 {% if login %}<p>{{ login }}</p>{% endif %}
 </div></div></section>

@@ -350,6 +350,13 @@ def kept(words: Words, incident: model.Incident) -> List[Tuple[str, str]]:
     return [(words.say(name), path) for name, path in places if path]
 
 
+def nothing_taken(words: Words, incident: model.Incident) -> str:
+    """Return the words for no rung and no remedy. A hold and a takeover change something, too, see statements.py."""
+    if (incident.statements.get("nothing_changed") or {}).get("value") != statements.NO:
+        return words.say("screen.nothing_changed")
+    return words.say("taken.only_held" if incident.held_by else "taken.none")
+
+
 def not_copied(words: Words, incident: model.Incident) -> str:
     """Return why the evidence lacks the files of a database in doubt, empty if it has them or needs none."""
     if incident.database_copied or not incident.database_not_copied:

@@ -87,6 +87,7 @@ def page(words: Words, incident: model.Incident) -> str:
         also_noted=words.say("label", name=words.say("doc.also_noted"), text=prose.named(words, noted)),
         no_cause=words.say("doc.not_established") if noted else words.sentence(prose.cause(words, incident)),
         ladder=html_picture.ladder(words, incident),
+        nothing_taken=words.sentence(prose.nothing_taken(words, incident)),
         climbs=[_climb(words, climb) for climb in prose.climbs(words, incident)],
         skips=[words.sentence(each) for each in prose.skips(words, incident)],
         login=words.sentence(words.say("label", name=words.say("doc.login"), text=login)) if login else "",

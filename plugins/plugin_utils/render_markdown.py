@@ -206,7 +206,7 @@ def _recovery(words: Words, incident: model.Incident) -> List[str]:
             lines.append(f"{position}. {name}")
         lines += [f"   - {escape(fact)}" for fact in climb.facts]
     login = prose.login(words, incident.login, incident.login_error)
-    lines = lines or [words.say("doc.nothing_changed")]
+    lines = lines or [_sentence(words, prose.nothing_taken(words, incident))]
     skipped = prose.skips(words, incident)
     lines += ["", *(f"- {_sentence(words, each)}" for each in skipped)] if skipped else []
     return [*lines, "", _sentence(words, _label(words, "doc.login", login))] if login else lines

@@ -321,7 +321,8 @@ def _nothing_done(words: Words, incident: model.Incident) -> str:
     if incident.outcome == "unreachable" and any(each.run == last_run for each in incident.rungs_tried):
         return words.say("screen.changes_unknown")
     name = prose.run_names(words, incident).get(last_run)
-    return words.say("screen.nothing_changed_in", run=name) if name else words.say("screen.nothing_changed")
+    text = prose.nothing_taken(words, incident)
+    return words.say("label", name=name, text=text) if name else text
 
 
 def _done(words: Words, incident: model.Incident) -> List[str]:

@@ -1191,3 +1191,22 @@ def test_a_table_without_a_number_is_not_counted():
     told = timeline.model("INC-1", "node1", [[start, look]])
     assert told.rows_before == {"users": 3}
     assert "3" in prose.rows(EN, told)
+
+
+@pytest.mark.parametrize("tongue", [EN, JA])
+@pytest.mark.parametrize(
+    ("changed", "held_by", "key"),
+    [("yes", None, "screen.nothing_changed"), ("no", "INC-1", "taken.only_held"), ("no", None, "taken.none")],
+)
+def test_nothing_was_changed_is_only_said_if_nothing_was(tongue, changed, held_by, key):
+    """A hold or a takeover changes the host, too."""
+    statements = {"nothing_changed": {"value": changed, "why": ""}}
+    told = incident(outcome="not_recovered", held_by=held_by, runs=runs("r"))
+    told.statements.update(statements)
+    wanted = tongue.say(key)
+    screen = " ".join(" ".join(render_screen.summary(tongue, told, document=None)).split())
+    assert wanted.replace(" ", "") in screen.replace(" ", "")
+    assert tongue.sentence(wanted) in render_markdown.markdown(tongue, told)
+    assert tongue.sentence(wanted) in render_html.page(tongue, told)
+    false = tongue.say("screen.nothing_changed")
+    assert (false in screen) == (changed == "yes")
