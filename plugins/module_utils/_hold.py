@@ -137,10 +137,13 @@ def set_hold(
     A restart that systemd has scheduled is cancelled. A process that runs is left alone.
     """
     limits: List[str] = []
-    if read(where) is None:
-        _write_record(where, {"incident": incident, "cause": cause, "reason": reason}, limits=limits)
-        if where.manager == "systemd":
-            _write_dropin(where, incident=incident, reason=reason, limits=limits, run=run)
+    held = read(where)
+    if held is None or held["at"] is None:
+        # The dead-man timer of a takeover writes the drop-in alone. A record adds the reason.
+        named = held["incident"] if held else incident
+        _write_record(where, {"incident": named, "cause": cause, "reason": reason}, limits=limits)
+    if held is None and where.manager == "systemd":
+        _write_dropin(where, incident=incident, reason=reason, limits=limits, run=run)
     if where.manager == "systemd":
         _cancel(where, run=run)
     else:
