@@ -17,9 +17,9 @@ sys.path.insert(0, str(ROOT / "collections"))
 
 def text() -> str:
     """Return what the file is to hold."""
-    from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import schema  # noqa: PLC0415
+    from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import schema as document_schema  # noqa: PLC0415
 
-    return json.dumps(schema.schema(), indent=2) + "\n"
+    return json.dumps(document_schema.schema(), indent=2) + "\n"
 
 
 def main() -> int:

@@ -9,34 +9,32 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Dict, List
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import (
-    model,
-    render_html,
-    render_markdown,
-    timeline,
-    words,
-)
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import html as html_report
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import markdown as markdown_report
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
 FOLDER = Path(__file__).parent / "unit" / "recorded"
-SPOKEN = {"en": words.of("en"), "ja": words.of("ja", "Asia/Tokyo")}
+SPOKEN = {"en": catalogue.of("en"), "ja": catalogue.of("ja", "Asia/Tokyo")}
 
 
 def drills() -> List[str]:
     return sorted(path.stem for path in FOLDER.glob("*.jsonl"))
 
 
-def incident(drill: str) -> model.Incident:
+def incident(drill: str) -> incident_model.Incident:
     """Return the one incident that a recorded timeline tells of."""
-    (told,) = timeline.incidents(timeline.decode((FOLDER / f"{drill}.jsonl").read_bytes()))
+    (told,) = timeline_events.incidents(timeline_events.decode((FOLDER / f"{drill}.jsonl").read_bytes()))
     return told
 
 
 def documents(drill: str) -> Dict[str, str]:
     """Return file name -> text of the documents that are compared."""
     told = incident(drill)
-    texts = {f"{drill}.{language}.md": render_markdown.markdown(spoken, told) for language, spoken in SPOKEN.items()}
-    return {**texts, f"{drill}.json": model.to_json(told)}
+    texts = {f"{drill}.{language}.md": markdown_report.markdown(spoken, told) for language, spoken in SPOKEN.items()}
+    return {**texts, f"{drill}.json": incident_model.to_json(told)}
 
 
 def page(drill: str, language: str) -> str:
-    return render_html.page(SPOKEN[language], incident(drill))
+    return html_report.page(SPOKEN[language], incident(drill))

@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import reach
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
 
 
-class ActionModule(reach.OnHost):
+class ActionModule(unreachable.OnHost):
     """Runs the module that the task names: this one, or one of those that meta/runtime.yml sends here."""

@@ -6,19 +6,19 @@ from __future__ import annotations
 
 from typing import Any, Dict, Optional
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import reach
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
 
 
-class ActionModule(reach.OnHost):
+class ActionModule(unreachable.OnHost):
     """Runs the module of this name: that a host can not be looked at is what it was to find out."""
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
         """Return the module's result; of a service on a silent disk no more is known than of one on a lost host."""
         result = super().run(tmp, task_vars)
-        return reach.look(str(result.get("msg"))) if reach.silent(result) else result
+        return unreachable.look(str(result.get("msg"))) if unreachable.silent(result) else result
 
     def without_answer(self, host: str, why: str) -> Dict[str, Any]:
         """Return a severity of its own where it only watches; what waits for a service that was started fails."""
         if self._task.args.get("mode", "watch") == "watch":
-            return reach.look(why)
+            return unreachable.look(why)
         return super().without_answer(host, why)

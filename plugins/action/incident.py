@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from typing import Any, Dict, Optional
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import reach
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
 
 
-class ActionModule(reach.OnHost):
+class ActionModule(unreachable.OnHost):
     """Runs the module of this name, unless the probe that found the outage has opened the incident already."""
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:

@@ -11,8 +11,13 @@ from ansible import constants
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _numbers
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import delivery, issue, planted, telling
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._action import fact_injection
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import (
+    github_issue,
+    notification_action,
+    transports,
+)
 
 # How far (seconds) the clock of a host may be ahead before the issue of its incident is overlooked.
 _CLOCK_SKEW = 86400.0
@@ -20,7 +25,7 @@ _CLOCK_SKEW = 86400.0
 
 def _earlier(instant: str) -> str:
     """Raises ValueError where C(instant) is none."""
-    return _clock.iso(_clock.epoch(instant) - _CLOCK_SKEW)
+    return timestamps.iso(timestamps.epoch(instant) - _CLOCK_SKEW)
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -49,33 +54,33 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 "ca_path": {"type": "path"},
             }
         )
-        _numbers.require_finite(options, fail=telling.fail)
-        token = options["token"] or next(filter(None, map(os.environ.get, delivery.GITHUB_TOKENS)), "")
+        numbers.require_finite(options, fail=notification_action.fail)
+        token = options["token"] or next(filter(None, map(os.environ.get, transports.GITHUB_TOKENS)), "")
         told = {name: options[name] for name in ("repository", "labels", "assignees")}
-        target = issue.Target(api=options["api_url"], token=token, **told)
+        target = github_issue.Target(api=options["api_url"], token=token, **told)
         result.update(changed=False, state="not_published", url="", number=0, reason="")
         try:
             with open(options["document"], encoding="utf-8") as stream:
                 document = stream.read()
         except (OSError, ValueError) as error:
             raise AnsibleActionFail(f"Cannot read the document {options['document']}: {error}") from error
-        names = planted.variables(task_vars, injected=constants.INJECT_FACTS_AS_VARS)
-        reason = planted.refusal(names) if names else issue.why_not(target)
+        names = fact_injection.variables(task_vars, injected=constants.INJECT_FACTS_AS_VARS)
+        reason = fact_injection.refusal(names) if names else github_issue.why_not(target)
         if reason:
             return self._not_published(result, reason)
         if self._task.check_mode:
             result["reason"] = "nothing is sent in check mode"
             return result
         try:
-            published = issue.publish(
+            published = github_issue.publish(
                 target,
                 document=document,
                 where=options["full"] or options["document"],
-                send=issue.transport(timeout=options["timeout"], ca_path=options["ca_path"]),
+                send=github_issue.transport(timeout=options["timeout"], ca_path=options["ca_path"]),
                 since=_earlier(options["since"]),
                 **{name: options[name] for name in ("title", "incident", "patience")},
             )
-        except (issue.IssueError, delivery.DeliveryError, ValueError) as error:
+        except (github_issue.IssueError, transports.DeliveryError, ValueError) as error:
             return self._not_published(result, str(error))
         warnings: List[str] = [f"The issue of the postmortem: {each}" for each in published.warnings]
         if warnings:

@@ -11,7 +11,10 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import callback_loader
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import folder, model, prose, timeline, words
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import document_store, prose
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
 _CALLBACK = "itsm_nexus.runbook.postmortem"
 
@@ -30,7 +33,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 "dir": {"type": "path"},
                 "incident": {"type": "str", "default": ""},
                 "host": {"type": "str", "default": ""},
-                "language": {"type": "str", "default": "", "choices": ["", *words.CATALOGUES]},
+                "language": {"type": "str", "default": "", "choices": ["", *catalogue.CATALOGUES]},
                 "timezone": {"type": "str", "default": ""},
             }
         )
@@ -51,10 +54,10 @@ def _configured(option: str) -> str:
     return str(callback.get_option(option))
 
 
-def _words(told: model.Incident, options: Mapping[str, str]) -> words.Words:
+def _words(told: incident_model.Incident, options: Mapping[str, str]) -> catalogue.Words:
     """Return the words that the task asks for, else those of the incident, else those of the configuration."""
     language = options["language"] or told.language or _configured("language")
-    return words.of(language, options["timezone"] or told.timezone or _configured("timezone"))
+    return catalogue.of(language, options["timezone"] or told.timezone or _configured("timezone"))
 
 
 def _render(path: str, options: Mapping[str, str], *, dry: bool) -> Tuple[List[Dict[str, Any]], List[Dict[str, str]]]:
@@ -62,18 +65,18 @@ def _render(path: str, options: Mapping[str, str], *, dry: bool) -> Tuple[List[D
     rendered: List[Dict[str, Any]] = []
     diff: List[Dict[str, str]] = []
     incident = options["incident"]
-    events = folder.read(path, incidents=[incident] if incident else None) if os.path.isdir(path) else []
-    for told in timeline.incidents(events):
-        documents = folder.documents(path, _words(told, options), told)
+    events = document_store.read(path, incidents=[incident] if incident else None) if os.path.isdir(path) else []
+    for told in timeline_events.incidents(events):
+        documents = document_store.documents(path, _words(told, options), told)
         before = {each.path: each.before() for each in documents}
         if options["host"] not in ("", told.host):
             continue
-        if told.incident != incident if incident else folder.tells_all(documents, before, told):
+        if told.incident != incident if incident else document_store.tells_all(documents, before, told):
             continue
         stale = [each for each in documents if before[each.path] != each.text]
         diff += [_difference(document, before[document.path]) for document in stale]
         if not dry:
-            folder.write(stale)
+            document_store.write(stale)
         paths = {os.path.splitext(each.path)[1]: each.path for each in documents}
         rendered.append(
             {
@@ -90,15 +93,15 @@ def _render(path: str, options: Mapping[str, str], *, dry: bool) -> Tuple[List[D
         )
         spoken = _words(told, options)
     if rendered and not dry:
-        folder.index(path, spoken).write()
+        document_store.index(path, spoken).write()
     return rendered, diff
 
 
-def _title(spoken: words.Words, told: model.Incident) -> str:
+def _title(spoken: catalogue.Words, told: incident_model.Incident) -> str:
     return spoken.say("doc.title", subject=prose.subject(spoken, told), incident=told.incident)
 
 
-def _difference(document: folder.Document, before: Optional[str]) -> Dict[str, str]:
+def _difference(document: document_store.Document, before: Optional[str]) -> Dict[str, str]:
     return {
         "before_header": document.path,
         "before": before or "",

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from typing import Any, Callable, ClassVar, Mapping
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import delivery, telling
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import notification_action, transports
 
 
-class ActionModule(telling.Telling):
+class ActionModule(notification_action.Telling):
     """Runs a command of the controller; the documentation is that of the module of the same name."""
 
     # The command is ended at its time-out by delivery.command itself.
@@ -21,6 +21,6 @@ class ActionModule(telling.Telling):
 
     def sender(self, options: Mapping[str, Any]) -> Callable[[], None]:
         """Return what runs it once."""
-        return lambda: delivery.command(
+        return lambda: transports.command(
             options["argv"], stdin=options["stdin"].encode("utf-8", "replace"), timeout=options["timeout"]
         )

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from typing import Any, Callable, ClassVar, Mapping
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import delivery, telling
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import notification_action, transports
 
 
-class ActionModule(telling.Telling):
+class ActionModule(notification_action.Telling):
     """Sends a mail; the documentation is that of the module of the same name."""
 
     options: ClassVar[Mapping[str, Any]] = {
@@ -29,10 +29,10 @@ class ActionModule(telling.Telling):
 
     def sender(self, options: Mapping[str, Any]) -> Callable[[], None]:
         """Return what sends once; the mail keeps its id, so that one that came twice is known as the same."""
-        server = delivery.Server(
+        server = transports.Server(
             **{name: options[name] for name in ("host", "port", "security", "username", "password")}
         )
         parts = {name: options[name] for name in ("sender", "to", "subject", "text", "message_id", "thread")}
-        return lambda: delivery.mail(
-            delivery.compose(**parts), server=server, timeout=options["timeout"], ca_path=options["ca_path"]
+        return lambda: transports.mail(
+            transports.compose(**parts), server=server, timeout=options["timeout"], ca_path=options["ca_path"]
         )

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from typing import Any, Callable, ClassVar, Mapping
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import delivery, telling
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import notification_action, transports
 
 
-class ActionModule(telling.Telling):
+class ActionModule(notification_action.Telling):
     """Posts JSON; the documentation is that of the module of the same name."""
 
     options: ClassVar[Mapping[str, Any]] = {
@@ -24,7 +24,7 @@ class ActionModule(telling.Telling):
 
     def sender(self, options: Mapping[str, Any]) -> Callable[[], None]:
         """Return what posts once."""
-        return lambda: delivery.post(
+        return lambda: transports.post(
             timeout=options["timeout"],
             **{name: options[name] for name in self.options},
         )

@@ -88,17 +88,15 @@ from ansible import constants, context
 from ansible.plugins.callback import CallbackBase
 from ansible.release import __version__ as ansible_version
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import (
-    burst,
-    folder,
-    model,
-    progress,
-    render_screen,
-    timeline,
-    whitelist,
-    words,
-)
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import document_store
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen as screen_report
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import progress as task_progress
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._watch import event_batch
 
 _Method = TypeVar("_Method", bound=Callable[..., None])
 
@@ -129,9 +127,9 @@ _STATIC_MESSAGES = {
 # Output that a program reads: nothing may stand between its lines.
 _MACHINE_OUTPUT = ("json", "jsonl", "junit")
 _COLORS = {
-    render_screen.GOOD: constants.COLOR_OK,
-    render_screen.ATTENTION: constants.COLOR_WARN,
-    render_screen.BAD: constants.COLOR_ERROR,
+    screen_report.GOOD: constants.COLOR_OK,
+    screen_report.ATTENTION: constants.COLOR_WARN,
+    screen_report.BAD: constants.COLOR_ERROR,
 }
 
 
@@ -168,11 +166,11 @@ class _Task:
     @classmethod
     def of(cls, task: Any) -> _Task:
         action, source = _action(task), task.get_ds()
-        name = whitelist.static(source.get("name") if isinstance(source, dict) else None)
+        name = allowlist.static(source.get("name") if isinstance(source, dict) else None)
         return cls(
             uuid=str(task._uuid),
             action=action,
-            module=whitelist.own_module(action),
+            module=allowlist.own_module(action),
             identity={"task": name, "role": _role(task), "action": action},
             parent=task._parent,
         )
@@ -191,21 +189,21 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self.lock = threading.RLock()
         self._run: Optional[str] = None
         self._lines: List[bytes] = []
-        self._waiting: List[timeline.Event] = []
+        self._waiting: List[timeline_events.Event] = []
         self._open = False
-        self._recorder: Optional[folder.Recorder] = None
+        self._recorder: Optional[document_store.Recorder] = None
         self._tasks: Dict[Tuple[str, int], _Task] = {}
         self._language: Optional[str] = None
         self._timezone: Optional[str] = None
-        self._watch = progress.Watch(self._say_progress, before=self._catch_up)
+        self._watch = task_progress.Watch(self._say_progress, before=self._catch_up)
         self._packer: Any = None
         self._speed_up()
-        self._burst = burst.Burst(self._catch_up, seconds=_TOGETHER)
+        self._burst = event_batch.Burst(self._catch_up, seconds=_TOGETHER)
 
     @_guarded
     def v2_playbook_on_start(self, playbook: Any) -> None:
         self._close()
-        self._run = f"{_clock.compact(time.time())}-{secrets.token_hex(3)}"
+        self._run = f"{timestamps.compact(time.time())}-{secrets.token_hex(3)}"
         self._lines, self._waiting, self._open = [], [], False
         self._language = self._timezone = None
         self._watch.begin(float(self.get_option("progress")))
@@ -220,15 +218,15 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def v2_playbook_on_play_start(self, play: Any) -> None:
         source = play.get_ds()
         self._speed_up("play", source, play.get_loader())
-        self._record(kind="play_start", name=whitelist.static(source.get("name") if isinstance(source, dict) else None))
+        self._record(kind="play_start", name=allowlist.static(source.get("name") if isinstance(source, dict) else None))
         self._tasks = {}
 
-    # Of the thousands of these in a large run only what has to be is done at once, see M(burst).
+    # Of the thousands of these in a large run only what has to be is done at once, see M(event_batch).
 
     def v2_runner_on_start(self, host: Any, task: Any) -> None:
         now = time.monotonic()
         self._burst.add((self._began, now, host, task), now)
-        module = whitelist.own_module(_action(task))
+        module = allowlist.own_module(_action(task))
         if module:
             self._begins(module)
 
@@ -243,7 +241,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     @_guarded
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         self._settle()
-        now = progress.Moment.now()
+        now = task_progress.Moment.now()
         host, task, clock = self._ended(now, result)
         status = "ignored" if ignore_errors else "failed"
         self._task(host, task, _fields(result), at=now.time, status=status, clock=clock)
@@ -252,7 +250,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     @_guarded
     def v2_runner_on_unreachable(self, result: Any) -> None:
         self._settle()
-        host, task, clock = self._ended(progress.Moment.now(), result)
+        host, task, clock = self._ended(task_progress.Moment.now(), result)
         self._record(kind="unreachable", host=host, **self._known(task).identity, **_clocked(clock))
 
     @_guarded
@@ -262,7 +260,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             kind="retry",
             host=host,
             **self._known(task).identity,
-            attempts=whitelist.pick(whitelist.NUMBER, fields.get("attempts")),
+            attempts=allowlist.pick(allowlist.NUMBER, fields.get("attempts")),
         )
 
     @_guarded
@@ -282,22 +280,22 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._speed_up("run_ended")
 
     def _speed_up(self, event: str = "", *arguments: Any) -> None:
-        """Pass an event on to what packs modules ahead, see M(ahead); without an event, load it.
+        """Pass an event on to what packs modules ahead, see M(module_prefetch); without an event, load it.
 
         It uses names of ansible-core that may be gone in the next version. Whatever fails there costs seconds only.
         """
         try:
             if not event:
-                from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import ahead  # noqa: PLC0415
+                from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._prefetch import module_prefetch  # noqa: PLC0415
 
-                self._packer = ahead.Packer()
+                self._packer = module_prefetch.Packer()
             elif self._packer is not None:
                 getattr(self._packer, event)(*arguments)
         except Exception as error:
             self._packer = None
             self._display.v(f"Modules are not packed ahead, so this run takes some seconds more: {error!r}")
 
-    def _ended(self, now: progress.Moment, result: Any) -> Tuple[str, Any, Optional[progress.Clock]]:
+    def _ended(self, now: task_progress.Moment, result: Any) -> Tuple[str, Any, Optional[task_progress.Clock]]:
         """Note that a task has ended on a host; return the host's name, the task, and its times."""
         host, task = _whose(result)
         return host, task, self._watch.ended((host, str(task._uuid)), now)
@@ -310,14 +308,14 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             self._catch_up()
 
     @_guarded
-    def _began(self, now: progress.Moment, host: Any, task: Any) -> None:
+    def _began(self, now: task_progress.Moment, host: Any, task: Any) -> None:
         known, name = self._known(task), str(host.get_name())
         self._watch.started((name, known.uuid), name, known.identity["task"], now, told=known.action not in _ASKING)
         if known.module:
             self._note(now.time, kind="started", host=name, **known.identity)
 
     @_guarded
-    def _went_well(self, now: progress.Moment, result: Any) -> None:
+    def _went_well(self, now: task_progress.Moment, result: Any) -> None:
         host, task, clock = self._ended(now, result)
         known, at = self._known(task), now.time
         if not known.module and known.action not in _PUBLISHING:
@@ -330,10 +328,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         if known.module:
             self._speed_up("ended", known.module, fields)
         published = {} if known.module else _published(task, fields)
-        summary = whitelist.pick(whitelist.SUMMARY, published.get(whitelist.SUMMARY_KEY) or {})
+        summary = allowlist.pick(allowlist.SUMMARY, published.get(allowlist.SUMMARY_KEY) or {})
         if summary:
             self._note(at, kind="summary", data=summary)
-        verdict = whitelist.pick(whitelist.OUTCOME, (published.get(whitelist.OUTCOME_KEY) or {}).get(host))
+        verdict = allowlist.pick(allowlist.OUTCOME, (published.get(allowlist.OUTCOME_KEY) or {}).get(host))
         if isinstance(verdict, dict):
             self._note(at, kind="outcome", host=host, data=verdict)
             self._language = verdict.get("language") or self._language
@@ -342,7 +340,14 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             self._task(host, task, fields, at=at, status="changed" if fields.get("changed") else "ok", clock=clock)
 
     def _task(
-        self, host: str, task: Any, fields: Dict[str, Any], *, at: float, status: str, clock: Optional[progress.Clock]
+        self,
+        host: str,
+        task: Any,
+        fields: Dict[str, Any],
+        *,
+        at: float,
+        status: str,
+        clock: Optional[task_progress.Clock],
     ) -> None:
         known = self._known(task)
         event: Dict[str, Any] = {"host": host, **known.identity, "status": status, **_clocked(clock)}
@@ -354,7 +359,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             if turn.get("skipped"):
                 continue
             told = dict(event) if turn is fields else {**event, "status": _status_of_turn(turn, status)}
-            data = whitelist.of_result(known.action, turn) or _misfits(task, known, turn)
+            data = allowlist.of_result(known.action, turn) or _misfits(task, known, turn)
             if data:
                 told["data"] = data
             if told["status"] in ("failed", "ignored"):
@@ -379,7 +384,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         """Make events of what has arrived."""
         apart = time.time() - time.monotonic()
         for handle, steady, *arrived in self._burst.take():
-            handle(progress.Moment(steady + apart, steady), *arrived)
+            handle(task_progress.Moment(steady + apart, steady), *arrived)
 
     def _record(self, *, kind: str, **keys: Any) -> None:
         """Write an event, and before it what has arrived before it."""
@@ -389,15 +394,15 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
 
     def _note(self, at: float, *, kind: str, **keys: Any) -> None:
         if self._run is not None:
-            event = {"v": timeline.VERSION, "at": _clock.iso(at), "run": self._run, "kind": kind, **keys}
+            event = {"v": timeline_events.VERSION, "at": timestamps.iso(at), "run": self._run, "kind": kind, **keys}
             self._waiting.append(event)
 
     def _write_lines(self) -> None:
         events, self._waiting = self._waiting, []
         if not events:
             return
-        data = b"".join(map(timeline.encode, events))
-        opens = any(map(timeline.opens, events))
+        data = b"".join(map(timeline_events.encode, events))
+        opens = any(map(timeline_events.opens, events))
         if self._recorder:
             durable = opens or any(event["kind"] in ("outcome", "stats") for event in events)
             self._append(self._recorder, data, durable=durable)
@@ -406,14 +411,14 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         if opens and not self._open:
             self._open = True
             if not context.CLIARGS.get("check"):
-                self._recorder = folder.Recorder(self.get_option("dir"), self._run)
+                self._recorder = document_store.Recorder(self.get_option("dir"), self._run)
                 lines, self._lines = self._lines, []
                 self._append(self._recorder, b"".join(lines), durable=True)
         elif not self._open and len(self._lines) > _BACKLOG:
             # The first line says what run this is.
             del self._lines[1 : _BACKLOG // 2]
 
-    def _append(self, recorder: folder.Recorder, data: bytes, *, durable: bool) -> None:
+    def _append(self, recorder: document_store.Recorder, data: bytes, *, durable: bool) -> None:
         try:
             recorder.append(data, durable=durable)
         except OSError:
@@ -439,7 +444,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             recorder.close()
 
     def _conclude(self) -> None:
-        events = timeline.decode(b"".join([self._content(), *self._lines]))
+        events = timeline_events.decode(b"".join([self._content(), *self._lines]))
         shown = False
         for incident in self._incidents(events):
             shown = self._show(incident, self._write(incident), first=not shown)
@@ -447,79 +452,79 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             self._write_index(self._words())
         summaries = [event["data"] for event in events if event["kind"] == "summary"]
         together = summaries[-1] if summaries and sum(map(len, summaries[-1].values())) > 1 else {}
-        for host, of_host in timeline.without_incident(events).items():
+        for host, of_host in timeline_events.without_incident(events).items():
             if any(event["kind"] == "outcome" for event in of_host):
-                shown = self._show(timeline.model("", host, [of_host]), None, first=not shown)
+                shown = self._show(timeline_events.model("", host, [of_host]), None, first=not shown)
                 continue
-            tone, lines = render_screen.without_incident(self._words(), host, of_host)
+            tone, lines = screen_report.without_incident(self._words(), host, of_host)
             # Of many hosts those on which all is well are counted.
-            if together and tone == render_screen.GOOD and host in together.get("healthy", []):
+            if together and tone == screen_report.GOOD and host in together.get("healthy", []):
                 continue
             for line in lines:
                 self._say(line, color=_COLORS[tone])
         if together:
-            tone, lines = render_screen.hosts(self._words(), together)
+            tone, lines = screen_report.hosts(self._words(), together)
             for line in lines:
                 self._say(line, color=_COLORS[tone])
 
-    def _words(self, incident: Optional[model.Incident] = None) -> words.Words:
+    def _words(self, incident: Optional[incident_model.Incident] = None) -> catalogue.Words:
         """Return the words that the playbook wants for its incident, else those of the configuration.
 
         What is told of the run as a whole is told as the playbook wants it for the last of its incidents.
         """
         language = incident.language if incident else self._language
         timezone = incident.timezone if incident else self._timezone
-        return words.of(language or self.get_option("language"), timezone or self.get_option("timezone"))
+        return catalogue.of(language or self.get_option("language"), timezone or self.get_option("timezone"))
 
-    def _incidents(self, events: List[timeline.Event]) -> Iterator[model.Incident]:
+    def _incidents(self, events: List[timeline_events.Event]) -> Iterator[incident_model.Incident]:
         """Yield this run's incidents, with what earlier runs on them left in the folder."""
-        mine = timeline.opened(events)
+        mine = timeline_events.opened(events)
         if not mine:
             return
-        records = [event["data"] for event in events if timeline.opens(event)]
+        records = [event["data"] for event in events if timeline_events.opens(event)]
         opened_at = [record["opened_at"] for record in records if record.get("opened_at")]
-        earlier: List[timeline.Event] = []
+        earlier: List[timeline_events.Event] = []
         if not context.CLIARGS.get("check") and os.path.isdir(self.get_option("dir")):
-            earlier = folder.read(
+            earlier = document_store.read(
                 self.get_option("dir"),
                 incidents=mine.values(),
                 since=min(opened_at) if opened_at else None,
                 besides=str(self._run),
             )
-        for incident in timeline.each_incident([*earlier, *events]):
+        for incident in timeline_events.each_incident([*earlier, *events]):
             if mine.get(incident.host) == incident.incident:
                 yield incident
 
-    def _write(self, incident: model.Incident) -> Optional[str]:
+    def _write(self, incident: incident_model.Incident) -> Optional[str]:
         if context.CLIARGS.get("check"):
             return None
-        documents = folder.documents(self.get_option("dir"), self._words(incident), incident)
+        documents = document_store.documents(self.get_option("dir"), self._words(incident), incident)
         try:
-            folder.write(documents)
+            document_store.write(documents)
         except OSError as error:
             self._display.warning(f"Cannot write the postmortem to {self.get_option('dir')}: {error}")
             return None
         return documents[0].path
 
-    def _write_index(self, spoken: words.Words) -> None:
+    def _write_index(self, spoken: catalogue.Words) -> None:
         try:
-            folder.index(self.get_option("dir"), spoken).write()
+            document_store.index(self.get_option("dir"), spoken).write()
         except OSError as error:
             self._display.warning(f"Cannot write the index of the postmortems: {error}")
 
-    def _show(self, incident: model.Incident, document: Optional[str], *, first: bool) -> bool:
+    def _show(self, incident: incident_model.Incident, document: Optional[str], *, first: bool) -> bool:
         spoken = self._words(incident)
         if first and not _read_by_a_program():
             self._display.banner(spoken.say("screen.title"))
         rehearsed = bool(context.CLIARGS.get("check"))
-        head, *fields = render_screen.summary(spoken, incident, document=document, rehearsed=rehearsed)
-        self._say(head, color=_COLORS[render_screen.tone(incident)])
+        head, *fields = screen_report.summary(spoken, incident, document=document, rehearsed=rehearsed)
+        self._say(head, color=_COLORS[screen_report.tone(incident)])
         for line in fields:
             self._say(line)
         return True
 
     def _say(self, line: str, color: Optional[str] = None) -> None:
-        self._display.display(render_screen.one_line(line), color=color, stderr=_read_by_a_program())
+        self._display.display(screen_report.one_line(line), color=color, stderr=_read_by_a_program())
 
     def _say_progress(self, task: str, hosts: List[str], seconds: float) -> None:
         """Say what is still being done. On the error output: whatever reads the other one is not disturbed."""
@@ -543,9 +548,9 @@ def _whose(result: Any) -> Tuple[str, Any]:
     return str(result._host.get_name()), result._task
 
 
-def _clocked(clock: Optional[progress.Clock]) -> Dict[str, Any]:
+def _clocked(clock: Optional[task_progress.Clock]) -> Dict[str, Any]:
     """Return when a task began and how long it took, where that is known."""
-    return {"start": _clock.iso(clock.began), "duration": round(clock.seconds, 3)} if clock else {}
+    return {"start": timestamps.iso(clock.began), "duration": round(clock.seconds, 3)} if clock else {}
 
 
 def _fields(result: Any) -> Dict[str, Any]:
@@ -556,7 +561,7 @@ def _fields(result: Any) -> Dict[str, Any]:
 def _action(task: Any) -> str:
     # ansible-core 2.16 resolves a module that meta/runtime.yml sends to an action plugin to that plugin.
     named = str(task.action)
-    return named if whitelist.own_module(named) else str(task.resolved_action or named)
+    return named if allowlist.own_module(named) else str(task.resolved_action or named)
 
 
 def _turns(task: _Task, fields: Dict[str, Any]) -> List[Dict[str, Any]]:
@@ -582,7 +587,7 @@ def _role(task: Any) -> Optional[str]:
         if role is not None:
             outermost = str(role.get_name())
         part = getattr(part, "_parent", None)
-    prefix = whitelist.COLLECTION + "."
+    prefix = allowlist.COLLECTION + "."
     return outermost[len(prefix) :] if outermost and outermost.startswith(prefix) else outermost
 
 
@@ -604,14 +609,14 @@ def _published(task: Any, fields: Dict[str, Any]) -> Dict[str, Any]:
 def _reason(task: Any, known: _Task, fields: Dict[str, Any]) -> Optional[str]:
     """Return why a task failed, where that may be told: what a module of ours says, or constant words of a playbook."""
     if known.module:
-        return whitelist.pick(whitelist.TEXT, fields.get("msg")) if _module_speaks(fields) else _unset(fields)
+        return allowlist.pick(allowlist.TEXT, fields.get("msg")) if _module_speaks(fields) else _unset(fields)
     if known.action in _VALIDATING:
         return _unset(fields)
     source, key = task.get_ds(), _STATIC_MESSAGES.get(known.action)
     if key is None or not isinstance(source, dict):
         return None
     arguments = source.get(known.action) or source.get(known.action.rsplit(".", 1)[-1])
-    return whitelist.static(arguments.get(key)) if isinstance(arguments, dict) else None
+    return allowlist.static(arguments.get(key)) if isinstance(arguments, dict) else None
 
 
 def _unset(fields: Dict[str, Any]) -> Optional[str]:
@@ -623,7 +628,7 @@ def _unset(fields: Dict[str, Any]) -> Optional[str]:
 def _misfits(task: Any, known: _Task, fields: Dict[str, Any]) -> Dict[str, Any]:
     """Return which variables of a role of ours are not of the kind that it specifies: its words, never a value."""
     role = getattr(task, "_role", None)
-    if known.action not in _VALIDATING or role is None or not whitelist.own_module(str(role.get_name())):
+    if known.action not in _VALIDATING or role is None or not allowlist.own_module(str(role.get_name())):
         return {}
     specified: Dict[str, Any] = fields.get("argument_spec_data") or {}
     problems = []
@@ -632,7 +637,7 @@ def _misfits(task: Any, known: _Task, fields: Dict[str, Any]) -> Dict[str, Any]:
             choices = specified[name].get("choices")
             kind = f"none of {', '.join(map(str, choices))}" if choices else f"no {specified[name].get('type', 'str')}"
             problems.append(f"{name} is {'missing' if error.startswith('missing') else kind}")
-    return whitelist.of_result(f"{whitelist.COLLECTION}.refuse", {"problems": problems}) if problems else {}
+    return allowlist.of_result(f"{allowlist.COLLECTION}.refuse", {"problems": problems}) if problems else {}
 
 
 def _module_speaks(fields: Dict[str, Any]) -> bool:

@@ -9,12 +9,12 @@ from typing import Any, Callable, Dict, List, Mapping, Sequence
 from ansible.errors import AnsibleFilterError
 from jinja2 import Undefined
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import escalation
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import rules as notification_rules
 
 
 def _body(message: Dict[str, Any], shape: str) -> Dict[str, Any]:
     try:
-        return escalation.body(message, shape)
+        return notification_rules.body(message, shape)
     except KeyError as error:
         raise AnsibleFilterError(f"There is no body of the shape {shape!r}") from error
 
@@ -26,7 +26,7 @@ def _readable(value: Any) -> Any:
     be shown with the lines around its origin, in which secrets may stand.
     """
     if isinstance(value, Undefined):
-        return escalation.UNREADABLE
+        return notification_rules.UNREADABLE
     if isinstance(value, Mapping):
         return {key: _part(value, key) for key in value}
     if isinstance(value, (list, tuple)):
@@ -38,16 +38,18 @@ def _part(value: Any, key: Any) -> Any:
     try:
         return _readable(value[key])
     except Exception:
-        return escalation.UNREADABLE
+        return notification_rules.UNREADABLE
 
 
 def _plan(rules: Sequence[Mapping[str, Any]], *, contacts: Mapping[str, Any], **state: Any) -> Dict[str, Any]:
     known = _readable(contacts)
-    return escalation.plan(rules, contacts=known if isinstance(known, Mapping) else {}, **state)
+    return notification_rules.plan(rules, contacts=known if isinstance(known, Mapping) else {}, **state)
 
 
 def _problems(contacts: Any, *, rules: Any, settings: Mapping[str, Any], **known: Any) -> List[str]:
-    return escalation.problems(_readable(contacts), rules=_readable(rules), settings=_readable(settings), **known)
+    return notification_rules.problems(
+        _readable(contacts), rules=_readable(rules), settings=_readable(settings), **known
+    )
 
 
 class FilterModule:
@@ -57,7 +59,7 @@ class FilterModule:
         """Return the filters by their names."""
         return {
             "escalation_body": _body,
-            "escalation_facts": escalation.facts,
+            "escalation_facts": notification_rules.facts,
             "escalation_plan": _plan,
             "escalation_problems": _problems,
         }

@@ -11,14 +11,16 @@ from ansible.errors import AnsibleFilterError
 from ansible.plugins.loader import lookup_loader
 from ansible.utils.vars import load_extra_vars
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import reach, recovery, statements
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import settings as recovery_settings
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
 
 
 def problems(given: Mapping[str, Any], command_line: bool = False) -> List[str]:
     """Return what is wrong with settings and, where C(command_line), with the names that were given to this run."""
     # Ansible keeps them there once it has read them.
     names = getattr(load_extra_vars, "extra_vars", None) or {}
-    return recovery.problems(given, names=names if command_line else ())
+    return recovery_settings.problems(given, names=names if command_line else ())
 
 
 def whole(hosts: Any) -> Any:
@@ -26,7 +28,7 @@ def whole(hosts: Any) -> Any:
 
     Ansible evaluates the keywords of a play whatever the tags are. A task that refuses would be left out itself.
     """
-    reason = recovery.partial(context.CLIARGS)
+    reason = recovery_settings.partial(context.CLIARGS)
     if reason:
         raise AnsibleFilterError(reason)
     return hosts
@@ -39,7 +41,7 @@ def single_host(hosts: Any, wanted: Any, groups: Mapping[str, Any]) -> Any:
     """
     members = lookup_loader.get("ansible.builtin.inventory_hostnames").run([hosts], variables={"groups": groups})
     limit = context.CLIARGS.get("subset")
-    reason = recovery.single_host(wanted, limit=limit, hosts=hosts, groups=groups, members=members)
+    reason = recovery_settings.single_host(wanted, limit=limit, hosts=hosts, groups=groups, members=members)
     if reason:
         raise AnsibleFilterError(reason)
     return hosts
@@ -54,10 +56,10 @@ class FilterModule:
     def filters(self) -> Dict[str, Callable[..., Any]]:
         """Return the filters by their names."""
         return {
-            "recovery_ladder": recovery.ladder,
+            "recovery_ladder": recovery_settings.ladder,
             "recovery_problems": problems,
-            "recovery_reach": reach.next_step,
-            "recovery_setting": recovery.setting,
+            "recovery_reach": unreachable.next_step,
+            "recovery_setting": recovery_settings.setting,
             "recovery_single_host": single_host,
             "recovery_statements": statements.of_run,
             "recovery_whole": whole,

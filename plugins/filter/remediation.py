@@ -7,12 +7,12 @@ from __future__ import annotations
 import datetime
 from typing import Any, Callable, Dict, List, Mapping, Sequence
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import remediation
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import remediation as remediation_policy
 
 
 def _problems(settings: Mapping[str, Any], *, causes: Sequence[str]) -> List[str]:
     now = datetime.datetime.now(tz=datetime.timezone.utc).replace(tzinfo=None)
-    return remediation.problems(settings, causes=causes, now=now)
+    return remediation_policy.problems(settings, causes=causes, now=now)
 
 
 class FilterModule:

@@ -162,14 +162,17 @@ duration:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _call, _disk_reclaim, _lease, _plain
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import disk_reclaim
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            **_lease.ARGUMENTS,
-            **_call.ARGUMENTS,
+            **host_lease.ARGUMENTS,
+            **repeated_call.ARGUMENTS,
             "targets": {
                 "type": "list",
                 "elements": "dict",
@@ -195,22 +198,22 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    _call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
+    repeated_call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     params = module.params
     try:
-        with _lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
-            result = _disk_reclaim.reclaim(
-                rules=[_disk_reclaim.Rule(pattern=rule["glob"], keep=rule["keep"]) for rule in params["globs"]],
-                targets=[_disk_reclaim.Target(**target) for target in params["targets"]],
+        with host_lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
+            result = disk_reclaim.reclaim(
+                rules=[disk_reclaim.Rule(pattern=rule["glob"], keep=rule["keep"]) for rule in params["globs"]],
+                targets=[disk_reclaim.Target(**target) for target in params["targets"]],
                 protect=params["protect"],
                 truncate_only=params["truncate_only"],
                 keep_databases=params["keep_databases"],
                 state_dir=params["state_dir"],
                 check_mode=module.check_mode,
             )
-    except _disk_reclaim.DiskReclaimError as error:
-        module.fail_json(msg=_plain.text(error))
-    module.exit_json(**_plain.data(result))
+    except disk_reclaim.DiskReclaimError as error:
+        module.fail_json(msg=sanitize.text(error))
+    module.exit_json(**sanitize.data(result))
 
 
 if __name__ == "__main__":

@@ -431,21 +431,17 @@ from typing import Callable, Dict, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
-    _call,
-    _doubt,
-    _health,
-    _incident,
-    _lease,
-    _maintenance,
-    _node_process,
-    _numbers,
-    _outage,
-    _plain,
-    _preflight,
-    _serving,
-    _starter,
-)
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import maintenance as host_maintenance
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import outage_window, repeated_call
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import starter as one_starter
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import health as service_health
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight as service_preflight
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import serving_since
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import start_safety
 
 _DOWN = ("warning", "critical", "emergency")
 _PROOF = {"validate_certs": {"type": "bool", "default": False}, "ca_path": {"type": "path", "default": ""}}
@@ -490,21 +486,21 @@ _LOGIN = {
 }
 
 
-def _login(values: dict) -> _health.Login:
+def _login(values: dict) -> service_health.Login:
     proof = {name: values[name] for name in _PROOF}
-    target = _health.Target(name="login", url=values["url"], **proof)
-    return _health.Login(target=target, username=values["username"], password=values["password"])
+    target = service_health.Target(name="login", url=values["url"], **proof)
+    return service_health.Login(target=target, username=values["username"], password=values["password"])
 
 
 def _look_for_maintenance(module: AnsibleModule) -> Optional[Dict[str, str]]:
     """Return the maintenance that is on. A mistake in it is told and hides no outage."""
     values = {name: module.params[f"maintenance_{name}"] for name in ("until", "reason")}
     try:
-        found, warnings = _maintenance.current(state_dir=module.params["state_dir"], now=time.time(), **values)
-    except _maintenance.MaintenanceError as error:
+        found, warnings = host_maintenance.current(state_dir=module.params["state_dir"], now=time.time(), **values)
+    except host_maintenance.MaintenanceError as error:
         found, warnings = None, [str(error)]
     for warning in warnings:
-        module.warn(_plain.text(warning))
+        module.warn(sanitize.text(warning))
     return found
 
 
@@ -514,10 +510,10 @@ def _checked(module: AnsibleModule) -> dict | None:
     if values["preflight"] is None:
         return None
     shared = {name: values[name] or "" for name in ("app_dir", "user", "manager", "unit", "command", "pid_file")}
-    config = _preflight.Config(**shared, **values["preflight"], state_dir=values["state_dir"])
-    checked: dict = _plain.data(_preflight.examine(config))
-    for warning in _preflight.warnings(checked, state_dir=values["state_dir"]):
-        module.warn(_plain.text(warning))
+    config = service_preflight.Config(**shared, **values["preflight"], state_dir=values["state_dir"])
+    checked: dict = sanitize.data(service_preflight.examine(config))
+    for warning in service_preflight.warnings(checked, state_dir=values["state_dir"]):
+        module.warn(sanitize.text(warning))
     wrong = {problem["variable"] for problem in checked["problems"]}
     # Nobody waits for a disk that does not answer, and there is nothing to look for or to keep a record in.
     silent = bool(wrong) and wrong <= set(checked["silent"])
@@ -529,12 +525,12 @@ def _checked(module: AnsibleModule) -> dict | None:
 def _refuse(module: AnsibleModule, checked: dict) -> None:
     """End here and name the settings that cannot be right."""
     said = "; ".join(problem["message"] for problem in checked["problems"])
-    module.fail_json(msg=_plain.text(said), preflight=checked)
+    module.fail_json(msg=sanitize.text(said), preflight=checked)
 
 
-def _service(values: dict, checked: dict | None) -> _node_process.Service:
+def _service(values: dict, checked: dict | None) -> service_process.Service:
     """Return the service without its wrong settings. If its unit is wrong, its processes are looked for."""
-    service = _node_process.Service(**{name: values[name] for name in _SERVICE if values[name] is not None})
+    service = service_process.Service(**{name: values[name] for name in _SERVICE if values[name] is not None})
     wrong = {problem["variable"] for problem in (checked or {}).get("problems", ())}
     if "nexus_user" in wrong:
         service = dataclasses.replace(service, user="")
@@ -546,10 +542,10 @@ def _asked(module: AnsibleModule, checked: dict | None) -> dict:
     values = module.params
     service, targets = _service(values, checked), _targets(values["endpoints"], checked)
     refused = checked is not None and bool(checked["problems"])
-    found: dict = _health.ask(
+    found: dict = service_health.ask(
         service,
         targets,
-        _health.Plan(**{name: values[name] for name in _PLAN}, sole_starter=bool(values["run"])),
+        service_health.Plan(**{name: values[name] for name in _PLAN}, sole_starter=bool(values["run"])),
         login=_login(values["login"]) if values["login"] else None,
         endpoints_needed=not refused,
         doubt=_doubts(module, checked),
@@ -568,18 +564,18 @@ def _open(module: AnsibleModule, seen: dict) -> dict:
     """Open the incident of an outage that was seen; return what module incident returns, refused or not."""
     values = module.params
     try:
-        result = _incident.call(
+        result = incident_record.call(
             state="open",
             state_dir=values["state_dir"],
             run=values["run"],
             maintenance_until=values["maintenance_until"],
             maintenance_reason=values["maintenance_reason"],
-            update=_incident.Update(severity=seen["severity"], signs=seen["signs"]),
+            update=incident_record.Update(severity=seen["severity"], signs=seen["signs"]),
             check_mode=module.check_mode,
         )
-    except _incident.IncidentError as error:
+    except incident_record.IncidentError as error:
         result = {"failed": True, "changed": False, "msg": str(error), **error.held()}
-    opened: dict = _plain.data(result)
+    opened: dict = sanitize.data(result)
     return opened
 
 
@@ -590,7 +586,7 @@ def _database(checked: dict | None) -> str:
 
 def _is_busy(module: AnsibleModule) -> bool:
     """Whether another run is at work on the host."""
-    holder = _lease.Seat(state_dir=module.params["state_dir"]).holder()
+    holder = host_lease.Seat(state_dir=module.params["state_dir"]).holder()
     return holder is not None and holder["run"] != module.params["run"]
 
 
@@ -600,13 +596,13 @@ def _doubts(module: AnsibleModule, checked: dict | None) -> Callable[[bool], Opt
     if not module.params["open"]:
         return lambda closely: None
     return lambda closely: (
-        _doubt.doubt(path) or (_doubt.quick_doubt(path, user=module.params["user"]) if closely else None)
+        start_safety.doubt(path) or (start_safety.quick_doubt(path, user=module.params["user"]) if closely else None)
     )
 
 
 def _see_restart(module: AnsibleModule, result: dict) -> None:
     """Report an outage that systemd ended a short time ago as an emergency that is over, unless a run has done so."""
-    restarted, last = result["supervisor"]["restarted"], _incident.last_healthy(module.params["state_dir"])
+    restarted, last = result["supervisor"]["restarted"], incident_record.last_healthy(module.params["state_dir"])
     started = result["supervisor"]["started_at"] or ""
     if restarted and module.params["open"] and result["severity"] != "warning" and not (last and last >= started):
         result["severity"] = "emergency"
@@ -620,12 +616,12 @@ def _take_over(module: AnsibleModule, result: dict, opened: dict) -> Optional[di
     if values["manager"] != "systemd" or module.check_mode or not opened.get("run") or result["healthy"]:
         return None
     where = {"unit": values["unit"], "state_dir": values["state_dir"], "run": opened["run"], "warn": module.warn}
-    taken = _starter.take_over(
+    taken = one_starter.take_over(
         **where, reason=doubt or "", database=_database(result.get("preflight")), user=module.params["user"]
     )
     if doubt:
         # The two words of a cause: triage says more of it in a moment.
-        _starter.hold(**where, manager="systemd", incident=opened["id"], cause="db_corrupt", reason=doubt)
+        one_starter.hold(**where, manager="systemd", incident=opened["id"], cause="db_corrupt", reason=doubt)
     return taken
 
 
@@ -634,10 +630,10 @@ def _note_answer(module: AnsibleModule, seen: dict) -> None:
     mode, healthy = module.params["mode"], seen["healthy"]
     if (mode, healthy) not in (("await", True), ("hold", False)):
         return
-    where = {name: module.params[name] for name in _lease.ARGUMENTS}
-    problem = _incident.note_answer(**where, at=seen["first_healthy_at"] if healthy else None)
+    where = {name: module.params[name] for name in host_lease.ARGUMENTS}
+    problem = incident_record.note_answer(**where, at=seen["first_healthy_at"] if healthy else None)
     if problem:
-        module.warn(_plain.text(problem))
+        module.warn(sanitize.text(problem))
 
 
 def _see_end(module: AnsibleModule, result: dict, *, unseen: bool) -> None:
@@ -647,7 +643,7 @@ def _see_end(module: AnsibleModule, result: dict, *, unseen: bool) -> None:
         return
     before_first_probe = result["supervisor"]["restarted"] and not result["first_failure_at"]
     result["serving_said_at"] = _began_to_serve(module, result) if unseen or before_first_probe else None
-    result["answers_since"] = _outage.first_answer(
+    result["answers_since"] = outage_window.first_answer(
         first_failure_at=None if before_first_probe else result["first_healthy_at"],
         first_healthy_at=result["first_healthy_at"],
         process_started_at=result["process"]["started_at"],
@@ -660,7 +656,7 @@ def _began_to_serve(module: AnsibleModule, seen: dict) -> Optional[str]:
     values, started_at = module.params, seen["process"]["started_at"]
     if not started_at:
         return None
-    return _serving.since_start(
+    return serving_since.since_start(
         started_at,
         ports=values["ports"],
         unit=values["unit"] or "" if values["manager"] == "systemd" else "",
@@ -668,8 +664,8 @@ def _began_to_serve(module: AnsibleModule, seen: dict) -> Optional[str]:
     )
 
 
-def _targets(endpoints: list[dict], checked: dict | None) -> list[_health.Target]:
-    targets = [_health.Target(**endpoint) for endpoint in endpoints]
+def _targets(endpoints: list[dict], checked: dict | None) -> list[service_health.Target]:
+    targets = [service_health.Target(**endpoint) for endpoint in endpoints]
     if checked is None or not checked["resolved"]["https_suspended"]:
         return targets
     plain = [target for target in targets if not target.url.startswith("https://")]
@@ -681,8 +677,8 @@ def main() -> None:
         argument_spec={
             **_SERVICE,
             **_PLAN,
-            **_lease.ARGUMENTS,
-            **_call.ARGUMENTS,
+            **host_lease.ARGUMENTS,
+            **repeated_call.ARGUMENTS,
             "endpoints": {"type": "list", "elements": "dict", "required": True, "options": _ENDPOINT},
             "login": {"type": "dict", "options": _LOGIN},
             "remember": {"type": "bool", "default": False},
@@ -694,25 +690,25 @@ def main() -> None:
         required_if=[("manager", "systemd", ["unit"])],
         supports_check_mode=True,
     )
-    _numbers.require_finite(module.params, fail=module.fail_json)
-    _call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
+    numbers.require_finite(module.params, fail=module.fail_json)
+    repeated_call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     values = module.params
     try:
-        with _lease.held(run=values["run"], state_dir=values["state_dir"], warn=module.warn, fail=module.fail_json):
+        with host_lease.held(run=values["run"], state_dir=values["state_dir"], warn=module.warn, fail=module.fail_json):
             checked = _checked(module)
             result = _asked(module, checked)
             if values["run"] and not module.check_mode:
                 _note_answer(module, result)
-    except _health.HealthError as error:
-        module.fail_json(msg=_plain.text(error))
+    except service_health.HealthError as error:
+        module.fail_json(msg=sanitize.text(error))
     _see_restart(module, result)
     watched = values["mode"] == "watch" and result["severity"] == "none"
     if values["remember"] and not module.check_mode and (watched or (values["mode"] == "hold" and result["healthy"])):
-        _incident.note_healthy(values["state_dir"], at=result["last_success_at"])
+        incident_record.note_healthy(values["state_dir"], at=result["last_success_at"])
         if watched:
-            _incident.bring_home(values["state_dir"])
+            incident_record.bring_home(values["state_dir"])
     result["maintenance"] = _look_for_maintenance(module)
-    before = _incident.current(values["state_dir"])
+    before = incident_record.current(values["state_dir"])
     _see_end(module, result, unseen=before is not None and result["severity"] == "none")
     opened = _open(module, result) if values["open"] and result["severity"] in _DOWN else None
     result["preflight"] = checked
@@ -720,19 +716,19 @@ def main() -> None:
     result["takeover"] = _take_over(module, result, owner)
     if opened and result["supervisor"]["restarted"] and not module.check_mode:
         # What this run reports, the next one does not report again.
-        _incident.note_healthy(values["state_dir"], at=result["last_success_at"])
-    held = _starter.held(manager=values["manager"], unit=values["unit"] or "", state_dir=values["state_dir"])
+        incident_record.note_healthy(values["state_dir"], at=result["last_success_at"])
+    held = one_starter.held(manager=values["manager"], unit=values["unit"] or "", state_dir=values["state_dir"])
     if held is not None:
         result["summary"] += f"; the start is held by incident {held['incident'] or 'unknown'}"
     result.update(
         open_incident=before is not None,
-        data_in_doubt=_incident.in_doubt(before),
+        data_in_doubt=incident_record.in_doubt(before),
         hold=held,
         opened=opened,
         preflight=checked,
         python=sys.implementation.cache_tag,
     )
-    module.exit_json(changed=False, **_plain.data(result))
+    module.exit_json(changed=False, **sanitize.data(result))
 
 
 if __name__ == "__main__":

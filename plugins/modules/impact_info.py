@@ -103,7 +103,8 @@ requests_unknown:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _impact, _numbers, _plain
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import impact as outage_impact
 
 
 def main() -> None:
@@ -119,12 +120,12 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    _numbers.require_finite(module.params, fail=module.fail_json)
+    numbers.require_finite(module.params, fail=module.fail_json)
     try:
-        result = _impact.measure(**module.params)
-    except _impact.ImpactError as error:
-        module.fail_json(msg=_plain.text(error))
-    module.exit_json(**_plain.data(result))
+        result = outage_impact.measure(**module.params)
+    except outage_impact.ImpactError as error:
+        module.fail_json(msg=sanitize.text(error))
+    module.exit_json(**sanitize.data(result))
 
 
 if __name__ == "__main__":

@@ -482,14 +482,11 @@ warnings:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
-    _call,
-    _incident,
-    _lease,
-    _numbers,
-    _plain,
-    _starter,
-)
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import starter as one_starter
 
 UPDATE = {
     "severity": {"type": "str", "choices": ["warning", "critical", "emergency", "unreachable"]},
@@ -552,17 +549,17 @@ def _see_to_the_unit(module: AnsibleModule, result: dict) -> None:
     """Take the unit over from systemd when an incident is opened; give it back at the end if it was not started."""
     state, unit, state_dir = (module.params[name] for name in ("state", "unit", "state_dir"))
     if state == "open" and unit and result["run"]:
-        taken = _starter.take_over(unit=unit, state_dir=state_dir, run=result["run"], warn=module.warn)
+        taken = one_starter.take_over(unit=unit, state_dir=state_dir, run=result["run"], warn=module.warn)
         result["takeover"] = taken or result["takeover"]
     elif state == "closed" and result["takeover"]:
-        result["handed_back"] = _starter.hand_back(unit=result["takeover"]["unit"], state_dir=state_dir)
+        result["handed_back"] = one_starter.hand_back(unit=result["takeover"]["unit"], state_dir=state_dir)
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            **_lease.ARGUMENTS,
-            **_call.ARGUMENTS,
+            **host_lease.ARGUMENTS,
+            **repeated_call.ARGUMENTS,
             **UPDATE,
             "state": {"type": "str", "default": "present", "choices": STATES},
             "step": {"type": "str", "default": ""},
@@ -577,22 +574,22 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    _numbers.require_finite(module.params, fail=module.fail_json)
-    _call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
+    numbers.require_finite(module.params, fail=module.fail_json)
+    repeated_call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     params = module.params
     try:
-        result = _incident.call(
-            update=_incident.Update(**{name: params[name] for name in UPDATE}),
+        result = incident_record.call(
+            update=incident_record.Update(**{name: params[name] for name in UPDATE}),
             check_mode=module.check_mode,
             **{name: params[name] for name in params if name not in (*UPDATE, "opened", "unit")},
         )
-    except _incident.IncidentError as error:
-        module.fail_json(msg=_plain.text(error), **_plain.data(error.held()))
+    except incident_record.IncidentError as error:
+        module.fail_json(msg=sanitize.text(error), **sanitize.data(error.held()))
     for warning in result.pop("warnings"):
         module.warn(warning)
     if not module.check_mode:
         _see_to_the_unit(module, result)
-    module.exit_json(**_plain.data(result))
+    module.exit_json(**sanitize.data(result))
 
 
 if __name__ == "__main__":

@@ -144,14 +144,17 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _call, _knex, _lease, _numbers, _plain
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            **_lease.ARGUMENTS,
-            **_call.ARGUMENTS,
+            **host_lease.ARGUMENTS,
+            **repeated_call.ARGUMENTS,
             "app_dir": {"type": "path", "required": True},
             "db_path": {"type": "path", "required": True},
             "user": {"type": "str"},
@@ -163,8 +166,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    _numbers.require_finite(module.params, fail=module.fail_json)
-    _call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
+    numbers.require_finite(module.params, fail=module.fail_json)
+    repeated_call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     parameters = module.params
     started = time.monotonic()
 
@@ -172,10 +175,10 @@ def main() -> None:
         return round(time.monotonic() - started, 3)
 
     try:
-        with _lease.held(
+        with host_lease.held(
             run=parameters["run"], state_dir=parameters["state_dir"], warn=module.warn, fail=module.fail_json
         ):
-            migrator = _knex.Migrator(
+            migrator = knex.Migrator(
                 app_dir=parameters["app_dir"],
                 db_path=parameters["db_path"],
                 user=parameters["user"],
@@ -184,10 +187,10 @@ def main() -> None:
                 environment_file=parameters["environment_file"],
                 timeout=parameters["timeout"],
             )
-            result = _knex.migrate(migrator, state=parameters["state"], check_mode=module.check_mode)
-    except _knex.KnexError as error:
-        module.fail_json(msg=_plain.text(error), locked=error.locked, applied=error.applied, duration=duration())
-    module.exit_json(**_plain.data(result), duration=duration())
+            result = knex.migrate(migrator, state=parameters["state"], check_mode=module.check_mode)
+    except knex.KnexError as error:
+        module.fail_json(msg=sanitize.text(error), locked=error.locked, applied=error.applied, duration=duration())
+    module.exit_json(**sanitize.data(result), duration=duration())
 
 
 if __name__ == "__main__":

@@ -191,22 +191,19 @@ from typing import Any, Callable, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
-    _call,
-    _incident,
-    _lease,
-    _node_process,
-    _numbers,
-    _plain,
-    _starter,
-)
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import starter as one_starter
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            **_lease.ARGUMENTS,
-            **_call.ARGUMENTS,
+            **host_lease.ARGUMENTS,
+            **repeated_call.ARGUMENTS,
             "state": {"type": "str", "required": True, "choices": ["started", "stopped", "restarted"]},
             "manager": {"type": "str", "default": "systemd", "choices": ["systemd", "process"]},
             "unit": {"type": "str"},
@@ -225,10 +222,10 @@ def main() -> None:
         required_if=[("manager", "systemd", ["unit"]), ("manager", "process", ["log_file", "pid_file"])],
         supports_check_mode=True,
     )
-    _numbers.require_finite(module.params, fail=module.fail_json)
-    begun = _call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
+    numbers.require_finite(module.params, fail=module.fail_json)
+    begun = repeated_call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     values = dict(module.params)
-    lease = {name: values.pop(name) for name in _lease.ARGUMENTS}
+    lease = {name: values.pop(name) for name in host_lease.ARGUMENTS}
 
     def record(note: Callable[..., Optional[str]], **what: Any) -> None:
         problem = note(**lease, **what) if lease["run"] and not module.check_mode else None
@@ -237,28 +234,30 @@ def main() -> None:
 
     state, stop_timeout = values.pop("state"), values.pop("stop_timeout")
     tried = {name: values.pop(name) for name in ("attempts", "signs")}
-    service = _node_process.Service(**{name: value for name, value in values.items() if value is not None})
+    service = service_process.Service(**{name: value for name, value in values.items() if value is not None})
     unit = service.unit if service.manager == "systemd" else ""
     database = os.path.join(service.app_dir, service.db_path) if service.db_path else ""
     try:
-        with _lease.held(**lease, warn=module.warn, fail=module.fail_json):
+        with host_lease.held(**lease, warn=module.warn, fail=module.fail_json):
             if tried["attempts"]:
-                record(_incident.note_attempts, **tried)
-            result = _node_process.ensure(
+                record(incident_record.note_attempts, **tried)
+            result = service_process.ensure(
                 service,
                 state=state,
                 stop_timeout=stop_timeout,
-                on_start=lambda: record(_incident.note_start),
-                on_stop=lambda: record(_starter.arm, unit=unit, database=database, user=service.user) if unit else None,
-                refused=_starter.refusal(manager=service.manager, unit=service.unit, state_dir=lease["state_dir"]),
+                on_start=lambda: record(incident_record.note_start),
+                on_stop=lambda: (
+                    record(one_starter.arm, unit=unit, database=database, user=service.user) if unit else None
+                ),
+                refused=one_starter.refusal(manager=service.manager, unit=service.unit, state_dir=lease["state_dir"]),
                 since=begun,
                 check_mode=module.check_mode,
             )
             if unit and state != "stopped":
-                record(_starter.started, unit=unit)
-    except _node_process.NodeProcessError as error:
-        module.fail_json(msg=_plain.text(error))
-    module.exit_json(**_plain.data(result))
+                record(one_starter.started, unit=unit)
+    except service_process.NodeProcessError as error:
+        module.fail_json(msg=sanitize.text(error))
+    module.exit_json(**sanitize.data(result))
 
 
 if __name__ == "__main__":

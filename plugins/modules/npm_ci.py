@@ -171,14 +171,17 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _call, _lease, _npm, _numbers, _plain
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import npm
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            **_lease.ARGUMENTS,
-            **_call.ARGUMENTS,
+            **host_lease.ARGUMENTS,
+            **repeated_call.ARGUMENTS,
             "app_dir": {"type": "path", "required": True},
             "user": {"type": "str"},
             "mode": {"type": "str", "choices": ["auto", "always"], "default": "auto"},
@@ -194,15 +197,15 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    _numbers.require_finite(module.params, fail=module.fail_json)
-    _call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
+    numbers.require_finite(module.params, fail=module.fail_json)
+    repeated_call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     parameters = module.params
     started = time.monotonic()
     try:
-        with _lease.held(
+        with host_lease.held(
             run=parameters["run"], state_dir=parameters["state_dir"], warn=module.warn, fail=module.fail_json
         ):
-            application = _npm.Application(
+            application = npm.Application(
                 app_dir=parameters["app_dir"],
                 user=parameters["user"],
                 node=parameters["node"],
@@ -210,7 +213,7 @@ def main() -> None:
                 omit_dev=parameters["omit_dev"],
                 load_test=parameters["load_test"],
             )
-            result = _npm.npm_ci(
+            result = npm.npm_ci(
                 application,
                 always=parameters["mode"] == "always",
                 offline=parameters["offline"],
@@ -220,9 +223,9 @@ def main() -> None:
                 reserve=parameters["reserve"],
                 check_mode=module.check_mode,
             )
-    except _npm.NpmError as error:
-        module.fail_json(msg=_plain.text(error))
-    module.exit_json(**_plain.data(result), duration=round(time.monotonic() - started, 3))
+    except npm.NpmError as error:
+        module.fail_json(msg=sanitize.text(error))
+    module.exit_json(**sanitize.data(result), duration=round(time.monotonic() - started, 3))
 
 
 if __name__ == "__main__":

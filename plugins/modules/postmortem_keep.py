@@ -74,7 +74,8 @@ removed:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _numbers, _plain, _postmortem_keep
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import archive as postmortem_archive
 
 
 def main() -> None:
@@ -95,17 +96,17 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    _numbers.require_finite(module.params, fail=module.fail_json)
+    numbers.require_finite(module.params, fail=module.fail_json)
     try:
-        result = _postmortem_keep.keep(
+        result = postmortem_archive.keep(
             folder=module.params["dir"],
             documents=module.params["documents"],
             days=module.params["retention_days"],
             check_mode=module.check_mode,
         )
-    except _postmortem_keep.PostmortemKeepError as error:
-        module.fail_json(msg=_plain.text(error))
-    module.exit_json(**_plain.data(result))
+    except postmortem_archive.PostmortemKeepError as error:
+        module.fail_json(msg=sanitize.text(error))
+    module.exit_json(**sanitize.data(result))
 
 
 if __name__ == "__main__":

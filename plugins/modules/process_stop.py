@@ -164,21 +164,18 @@ duration:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
-    _call,
-    _lease,
-    _node_process,
-    _numbers,
-    _plain,
-    _process_stop,
-)
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process_stop
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            **_lease.ARGUMENTS,
-            **_call.ARGUMENTS,
+            **host_lease.ARGUMENTS,
+            **repeated_call.ARGUMENTS,
             "processes": {
                 "type": "list",
                 "elements": "dict",
@@ -212,10 +209,10 @@ def main() -> None:
         required_if=[("manager", "systemd", ["unit"])],
         supports_check_mode=True,
     )
-    _numbers.require_finite(module.params, fail=module.fail_json)
-    _call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
+    numbers.require_finite(module.params, fail=module.fail_json)
+    repeated_call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     params = module.params
-    service = _node_process.Service(
+    service = service_process.Service(
         app_dir=params["app_dir"],
         command=params["command"],
         manager=params["manager"],
@@ -225,18 +222,18 @@ def main() -> None:
         ports=params["ports"],
     )
     try:
-        with _lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
-            result = _process_stop.stop(
+        with host_lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
+            result = process_stop.stop(
                 service,
-                processes=[_process_stop.Wanted(**process) for process in params["processes"]],
-                policies=[_process_stop.Policy(**row) for row in params["policy"]],
+                processes=[process_stop.Wanted(**process) for process in params["processes"]],
+                policies=[process_stop.Policy(**row) for row in params["policy"]],
                 db_path=params["db_path"],
                 timeout=params["timeout"],
                 check_mode=module.check_mode,
             )
-    except _process_stop.ProcessStopError as error:
-        module.fail_json(msg=_plain.text(error))
-    module.exit_json(**_plain.data(result))
+    except process_stop.ProcessStopError as error:
+        module.fail_json(msg=sanitize.text(error))
+    module.exit_json(**sanitize.data(result))
 
 
 if __name__ == "__main__":

@@ -123,14 +123,17 @@ duration:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _call, _lease, _numbers, _plain, _release
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import release as service_release
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            **_lease.ARGUMENTS,
-            **_call.ARGUMENTS,
+            **host_lease.ARGUMENTS,
+            **repeated_call.ARGUMENTS,
             "strategy": {"type": "str", "choices": ["symlink", "git"], "required": True},
             "app_dir": {"type": "path", "required": True},
             "release": {"type": "str", "default": ""},
@@ -143,10 +146,10 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    _numbers.require_finite(module.params, fail=module.fail_json)
-    _call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
+    numbers.require_finite(module.params, fail=module.fail_json)
+    repeated_call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     params = module.params
-    releases = _release.Releases(
+    releases = service_release.Releases(
         app_dir=params["app_dir"],
         db_path=params["db_path"],
         state_dir=params["state_dir"],
@@ -158,11 +161,11 @@ def main() -> None:
         timeout=params["timeout"],
     )
     try:
-        with _lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
-            result = _release.roll_back(releases, strategy=params["strategy"], check_mode=module.check_mode)
-    except _release.ReleaseError as error:
-        module.fail_json(msg=_plain.text(error))
-    module.exit_json(**_plain.data(result))
+        with host_lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
+            result = service_release.roll_back(releases, strategy=params["strategy"], check_mode=module.check_mode)
+    except service_release.ReleaseError as error:
+        module.fail_json(msg=sanitize.text(error))
+    module.exit_json(**sanitize.data(result))
 
 
 if __name__ == "__main__":

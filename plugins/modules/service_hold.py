@@ -92,14 +92,12 @@ hold:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
-    _call,
-    _hold,
-    _incident,
-    _lease,
-    _plain,
-    _starter,
-)
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import hold as unit_hold
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import starter as one_starter
 
 _EMPTY_REASON = "reason is empty: it must say why the service is held or released"
 
@@ -108,19 +106,19 @@ def _set(module: AnsibleModule, service: dict) -> None:
     """Hold or release the service. Raises HoldError."""
     params = module.params
     if params["state"] == "held":
-        incident = (_incident.current(params["state_dir"]) or {}).get("id") or ""
+        incident = (incident_record.current(params["state_dir"]) or {}).get("id") or ""
         about = {name: params[name] for name in ("run", "cause", "reason", "rows")}
-        _starter.hold(**service, **about, incident=incident, warn=module.warn)
+        one_starter.hold(**service, **about, incident=incident, warn=module.warn)
         return
     about = {name: params[name] for name in ("run", "reason", "rows")}
-    _starter.settle_doubt(**service, **about, state=params["statement"], warn=module.warn)
+    one_starter.settle_doubt(**service, **about, state=params["statement"], warn=module.warn)
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            **_lease.ARGUMENTS,
-            **_call.ARGUMENTS,
+            **host_lease.ARGUMENTS,
+            **repeated_call.ARGUMENTS,
             "state": {"type": "str", "required": True, "choices": ["held", "released"]},
             "manager": {"type": "str", "default": "systemd", "choices": ["systemd", "process"]},
             "unit": {"type": "str", "required": True},
@@ -131,26 +129,26 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    _call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
+    repeated_call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     params = module.params
     if not params["reason"].strip():
-        module.fail_json(msg=_plain.text(_EMPTY_REASON))
+        module.fail_json(msg=sanitize.text(_EMPTY_REASON))
     service = {name: params[name] for name in ("manager", "unit", "state_dir")}
-    lease = {name: params[name] for name in _lease.ARGUMENTS}
+    lease = {name: params[name] for name in host_lease.ARGUMENTS}
     try:
-        with _lease.held(**lease, warn=module.warn, fail=module.fail_json):
-            before = _starter.held(**service)
+        with host_lease.held(**lease, warn=module.warn, fail=module.fail_json):
+            before = one_starter.held(**service)
             wanted = params["state"] == "held"
             changed = wanted != (before is not None)
             if not module.check_mode:
                 _set(module, service)
-            after = before if module.check_mode else _starter.held(**service)
-    except _hold.HoldError as error:
-        module.fail_json(msg=_plain.text(error))
+            after = before if module.check_mode else one_starter.held(**service)
+    except unit_hold.HoldError as error:
+        module.fail_json(msg=sanitize.text(error))
     result = {"changed": changed, "hold": after}
     if module._diff:
         result["diff"] = {"before": {"held": before is not None}, "after": {"held": wanted}}
-    module.exit_json(**_plain.data(result))
+    module.exit_json(**sanitize.data(result))
 
 
 if __name__ == "__main__":

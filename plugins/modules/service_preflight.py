@@ -173,14 +173,17 @@ resolved:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _call, _lease, _plain, _preflight
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight as service_preflight
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            **_lease.ARGUMENTS,
-            **_call.ARGUMENTS,
+            **host_lease.ARGUMENTS,
+            **repeated_call.ARGUMENTS,
             "app_dir": {"type": "str", "required": True},
             "user": {"type": "str", "required": True},
             "manager": {"type": "str", "required": True},
@@ -197,14 +200,14 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    _call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
+    repeated_call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     values = dict(module.params)
     run = values.pop("run")
-    with _lease.held(run=run, state_dir=values["state_dir"], warn=module.warn, fail=module.fail_json):
-        result = _preflight.examine(_preflight.Config(**values))
-    for warning in _preflight.warnings(result, state_dir=values["state_dir"]):
-        module.warn(_plain.text(warning))
-    module.exit_json(changed=False, **_plain.data(result))
+    with host_lease.held(run=run, state_dir=values["state_dir"], warn=module.warn, fail=module.fail_json):
+        result = service_preflight.examine(service_preflight.Config(**values))
+    for warning in service_preflight.warnings(result, state_dir=values["state_dir"]):
+        module.warn(sanitize.text(warning))
+    module.exit_json(changed=False, **sanitize.data(result))
 
 
 if __name__ == "__main__":

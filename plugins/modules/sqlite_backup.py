@@ -189,15 +189,18 @@ duration:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _call, _lease, _numbers, _plain, _sqlite_backup
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import NoRoomError, SqliteError
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import NoRoomError, SqliteError
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            **_lease.ARGUMENTS,
-            **_call.ARGUMENTS,
+            **host_lease.ARGUMENTS,
+            **repeated_call.ARGUMENTS,
             "path": {"type": "path", "required": True},
             "dest": {"type": "path"},
             "dest_dir": {"type": "path"},
@@ -213,16 +216,16 @@ def main() -> None:
         required_one_of=[("dest", "dest_dir")],
         supports_check_mode=True,
     )
-    _numbers.require_finite(module.params, fail=module.fail_json)
-    _call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
+    numbers.require_finite(module.params, fail=module.fail_json)
+    repeated_call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     parameters = dict(module.params)
-    lease = {name: parameters.pop(name) for name in _lease.ARGUMENTS}
+    lease = {name: parameters.pop(name) for name in host_lease.ARGUMENTS}
     try:
-        with _lease.held(**lease, warn=module.warn, fail=module.fail_json):
-            result = _sqlite_backup.backup(**parameters, check_mode=module.check_mode)
+        with host_lease.held(**lease, warn=module.warn, fail=module.fail_json):
+            result = sqlite_backup.backup(**parameters, check_mode=module.check_mode)
     except SqliteError as error:
-        module.fail_json(msg=_plain.text(error), no_room=isinstance(error, NoRoomError))
-    module.exit_json(**_plain.data(result))
+        module.fail_json(msg=sanitize.text(error), no_room=isinstance(error, NoRoomError))
+    module.exit_json(**sanitize.data(result))
 
 
 if __name__ == "__main__":

@@ -364,22 +364,19 @@ duration:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
-    _call,
-    _incident,
-    _lease,
-    _numbers,
-    _plain,
-    _sqlite_check,
-)
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import SqliteError
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            **_lease.ARGUMENTS,
-            **_call.ARGUMENTS,
+            **host_lease.ARGUMENTS,
+            **repeated_call.ARGUMENTS,
             "path": {"type": "path", "required": True},
             "checks": {
                 "type": "list",
@@ -397,26 +394,26 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    _numbers.require_finite(module.params, fail=module.fail_json)
-    _call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
+    numbers.require_finite(module.params, fail=module.fail_json)
+    repeated_call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     params = module.params
     try:
-        with _lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
-            result = _sqlite_check.check(
+        with host_lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
+            result = sqlite_check.check(
                 path=params["path"],
                 checks=params["checks"],
-                row_counts=_sqlite_check.tables_wanted(params["row_counts"]),
-                baseline=_sqlite_check.baseline_of(params["baseline"]),
+                row_counts=sqlite_check.tables_wanted(params["row_counts"]),
+                baseline=sqlite_check.baseline_of(params["baseline"]),
                 owner=params["owner"],
                 user=params["user"],
                 time_budget=params["time_budget"],
                 busy_timeout=params["busy_timeout"],
             )
         if params["remember"] and result["healthy"] and not result["data_loss_suspected"] and not module.check_mode:
-            _incident.note_rows(params["state_dir"], path=result["database"]["path"], rows=result["row_counts"])
+            incident_record.note_rows(params["state_dir"], path=result["database"]["path"], rows=result["row_counts"])
     except SqliteError as error:
-        module.fail_json(msg=_plain.text(error))
-    module.exit_json(changed=False, **_plain.data(result))
+        module.fail_json(msg=sanitize.text(error))
+    module.exit_json(changed=False, **sanitize.data(result))
 
 
 if __name__ == "__main__":

@@ -63,29 +63,32 @@ owner:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _call, _lease, _plain, _sqlite_owner
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import owner as sqlite_owner
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            **_lease.ARGUMENTS,
-            **_call.ARGUMENTS,
+            **host_lease.ARGUMENTS,
+            **repeated_call.ARGUMENTS,
             "path": {"type": "path", "required": True},
             "user": {"type": "str", "required": True},
         },
         supports_check_mode=True,
     )
-    _call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
+    repeated_call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     params = module.params
     try:
-        with _lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
-            result = _sqlite_owner.restore(path=params["path"], user=params["user"], check_mode=module.check_mode)
-    except _sqlite_owner.SqliteOwnerError as error:
-        module.fail_json(msg=_plain.text(error))
+        with host_lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
+            result = sqlite_owner.restore(path=params["path"], user=params["user"], check_mode=module.check_mode)
+    except sqlite_owner.SqliteOwnerError as error:
+        module.fail_json(msg=sanitize.text(error))
     if not module._diff:
         del result["diff"]
-    module.exit_json(**_plain.data(result))
+    module.exit_json(**sanitize.data(result))
 
 
 if __name__ == "__main__":

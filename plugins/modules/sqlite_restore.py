@@ -288,25 +288,22 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
-    _call,
-    _lease,
-    _numbers,
-    _plain,
-    _sqlite_check,
-    _sqlite_restore,
-)
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import SqliteError
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import restore as sqlite_restore
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            **_lease.ARGUMENTS,
-            **_call.ARGUMENTS,
+            **host_lease.ARGUMENTS,
+            **repeated_call.ARGUMENTS,
             "path": {"type": "path", "required": True},
             "state": {"type": "str", "choices": ["planned", "recovered"], "default": "planned"},
-            "method": {"type": "str", "choices": ["auto", *_sqlite_restore.METHODS], "default": "auto"},
+            "method": {"type": "str", "choices": ["auto", *sqlite_restore.METHODS], "default": "auto"},
             "confirm_empty": {"type": "bool", "default": False},
             "evidence_dir": {"type": "path", "required": True},
             "backup_dirs": {"type": "list", "elements": "path", "default": []},
@@ -319,21 +316,21 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    _numbers.require_finite(module.params, fail=module.fail_json)
-    _call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
+    numbers.require_finite(module.params, fail=module.fail_json)
+    repeated_call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     parameters = dict(module.params)
-    lease = {name: parameters.pop(name) for name in _lease.ARGUMENTS}
+    lease = {name: parameters.pop(name) for name in host_lease.ARGUMENTS}
     name = os.path.basename(parameters["path"])
     if parameters["backup_patterns"] is None:
         parameters["backup_patterns"] = [f"{name}.backup_*", f"{name}.bak*"]
     try:
-        parameters["expected"] = _sqlite_check.baseline_of(parameters["expected"])
+        parameters["expected"] = sqlite_check.baseline_of(parameters["expected"])
         act = parameters.pop("state") == "recovered"
-        with _lease.held(**lease, warn=module.warn, fail=module.fail_json):
-            result = _sqlite_restore.restore(**parameters, act=act, check_mode=module.check_mode)
+        with host_lease.held(**lease, warn=module.warn, fail=module.fail_json):
+            result = sqlite_restore.restore(**parameters, act=act, check_mode=module.check_mode)
     except SqliteError as error:
-        module.fail_json(msg=_plain.text(error))
-    module.exit_json(**_plain.data(result))
+        module.fail_json(msg=sanitize.text(error))
+    module.exit_json(**sanitize.data(result))
 
 
 if __name__ == "__main__":

@@ -134,21 +134,18 @@ duration:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
-    _call,
-    _lease,
-    _numbers,
-    _plain,
-    _sqlite_checkpoint,
-)
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import NoRoomError, SqliteError
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import checkpoint as sqlite_checkpoint
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import NoRoomError, SqliteError
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            **_lease.ARGUMENTS,
-            **_call.ARGUMENTS,
+            **host_lease.ARGUMENTS,
+            **repeated_call.ARGUMENTS,
             "path": {"type": "path", "required": True},
             "state": {"type": "str", "choices": ["checkpointed"], "default": "checkpointed"},
             "user": {"type": "str"},
@@ -157,12 +154,12 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    _numbers.require_finite(module.params, fail=module.fail_json)
-    _call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
+    numbers.require_finite(module.params, fail=module.fail_json)
+    repeated_call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     params = module.params
     try:
-        with _lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
-            result = _sqlite_checkpoint.checkpoint(
+        with host_lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
+            result = sqlite_checkpoint.checkpoint(
                 path=params["path"],
                 user=params["user"],
                 busy_timeout=params["busy_timeout"],
@@ -170,8 +167,8 @@ def main() -> None:
                 check_mode=module.check_mode,
             )
     except SqliteError as error:
-        module.fail_json(msg=_plain.text(error), no_room=isinstance(error, NoRoomError))
-    module.exit_json(**_plain.data(result))
+        module.fail_json(msg=sanitize.text(error), no_room=isinstance(error, NoRoomError))
+    module.exit_json(**sanitize.data(result))
 
 
 if __name__ == "__main__":

@@ -134,14 +134,17 @@ duration:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _call, _certificate, _lease, _numbers, _plain
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import certificate as service_certificate
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            **_lease.ARGUMENTS,
-            **_call.ARGUMENTS,
+            **host_lease.ARGUMENTS,
+            **repeated_call.ARGUMENTS,
             "cert_path": {"type": "path", "required": True},
             "key_path": {"type": "path", "default": "", "no_log": False},
             "user": {"type": "str", "default": ""},
@@ -153,23 +156,23 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    _numbers.require_finite(module.params, fail=module.fail_json)
-    _call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
+    numbers.require_finite(module.params, fail=module.fail_json)
+    repeated_call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     params = module.params
     try:
-        with _lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
-            result = _certificate.ensure(
-                _certificate.Pair(certificate=params["cert_path"], key=params["key_path"], user=params["user"]),
+        with host_lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
+            result = service_certificate.ensure(
+                service_certificate.Pair(certificate=params["cert_path"], key=params["key_path"], user=params["user"]),
                 command=params["command"],
-                permissions=_certificate.Permissions(
+                permissions=service_certificate.Permissions(
                     owner=params["key_owner"], group=params["key_group"], mode=params["key_mode"]
                 ),
                 timeout=params["timeout"],
                 check_mode=module.check_mode,
             )
-    except _certificate.CertificateError as error:
-        module.fail_json(msg=_plain.text(error))
-    module.exit_json(**_plain.data(result))
+    except service_certificate.CertificateError as error:
+        module.fail_json(msg=sanitize.text(error))
+    module.exit_json(**sanitize.data(result))
 
 
 if __name__ == "__main__":

@@ -530,20 +530,16 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
-    _call,
-    _command,
-    _hold,
-    _incident,
-    _lease,
-    _numbers,
-    _plain,
-    _procfs,
-    _sqlite_backup,
-    _starter,
-    _triage,
-)
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite_files import SqliteError
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, numbers, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import hold as unit_hold
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import starter as one_starter
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import run as triage_run
 
 SERVICE = {
     "app_dir": {"type": "path", "required": True},
@@ -569,23 +565,23 @@ SERVICE = {
 
 def _known(params: dict) -> dict:
     """Return what is on record of the open incident, and the last good row counts."""
-    record = _incident.current(params["state_dir"])
+    record = incident_record.current(params["state_dir"])
     if record is None or not params["incident"]:
         record = None
     where = {name: params[name] for name in ("manager", "unit", "state_dir")}
     rows = functools.partial(_last_good, params["state_dir"])
-    return {"record": record, "held": _starter.held(**where), "last_good": rows}
+    return {"record": record, "held": one_starter.held(**where), "last_good": rows}
 
 
 def _holds_only_copy(facts: dict) -> bool:
     """Whether a process of the service holds the only copy of its database, whose file was deleted."""
     path = (facts.get("database") or {}).get("path") or ""
     processes = (facts.get("process") or {}).get("processes") or []
-    return bool(path) and any(_procfs.holds_deleted(item["pid"], path) for item in processes)
+    return bool(path) and any(procfs.holds_deleted(item["pid"], path) for item in processes)
 
 
 def _last_good(state_dir: str, path: str) -> dict:
-    return _incident.last_good_rows(state_dir, path=path)
+    return incident_record.last_good_rows(state_dir, path=path)
 
 
 def _keep_data(params: dict, path: str) -> dict:
@@ -596,7 +592,7 @@ def _keep_data(params: dict, path: str) -> dict:
     if kept:
         return {"path": f"{folder}/{kept[0]}", "not_copied": ""}
     try:
-        made = _sqlite_backup.backup(path=path, evidence=True, dest_dir=folder, user=params["user"] or None)
+        made = sqlite_backup.backup(path=path, evidence=True, dest_dir=folder, user=params["user"] or None)
     except SqliteError as error:
         return {"path": None, "not_copied": str(error)}
     return {"path": made["evidence_dir"], "not_copied": ""}
@@ -608,47 +604,49 @@ def _guard(module: AnsibleModule, result: dict, known: dict) -> None:
     where = {name: params[name] for name in ("manager", "unit", "state_dir", "run")}
     blocking = [finding for finding in result["findings"] if finding["blocks_start"]]
     # What follows from another cause says nothing of the data: a database that is missing since its path is wrong.
-    of_data = [item for item in blocking if item["cause"] in _triage.DATA_CAUSES and not item["explained_by"]]
+    of_data = [item for item in blocking if item["cause"] in triage_run.DATA_CAUSES and not item["explained_by"]]
     record = known["record"] or {}
     conclusive = bool(result["facts"]["database"].get("conclusive"))
     if blocking:
         first = blocking[0]
         about = {"cause": first["cause"], "reason": first["summary"], "data": bool(of_data)}
         about.update(incident=params["incident"], rows=result["rows_before"])
-        result["hold"] = _starter.hold(**where, **about, warn=warn)
+        result["hold"] = one_starter.hold(**where, **about, warn=warn)
         if of_data:
             result["data_evidence"] = _keep_data(params, result["facts"]["database"]["path"])
         return
-    if known["held"] is None and not _incident.in_doubt(record):
+    if known["held"] is None and not incident_record.in_doubt(record):
         if result["rows_collapsed"]:
             lost = ", ".join(f"{name} {after} of {before}" for name, (before, after) in result["rows_missing"].items())
             reasons = [f"Fewer rows than at the last good count: {lost}"]
-            _starter.put_in_doubt(
+            one_starter.put_in_doubt(
                 state_dir=params["state_dir"], run=params["run"], reasons=reasons, rows=result["rows_before"], warn=warn
             )
         elif conclusive and not record.get("data"):
-            _starter.note_rows(state_dir=params["state_dir"], run=params["run"], rows=result["row_counts"], warn=warn)
+            one_starter.note_rows(
+                state_dir=params["state_dir"], run=params["run"], rows=result["row_counts"], warn=warn
+            )
         return
     if not conclusive or result["rows_missing"] or not result["rows_before"]:
         return
     try:
-        _starter.settle_doubt(
+        one_starter.settle_doubt(
             **where,
-            state=_incident.SOUND,
+            state=incident_record.SOUND,
             reason="The database was checked: it is sound, and no row is missing",
             rows=result["row_counts"],
             warn=warn,
         )
         result["hold"] = None
-    except _hold.HoldError as error:
+    except unit_hold.HoldError as error:
         warn(str(error))
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            **_lease.ARGUMENTS,
-            **_call.ARGUMENTS,
+            **host_lease.ARGUMENTS,
+            **repeated_call.ARGUMENTS,
             **SERVICE,
             "incident": {"type": "str", "default": ""},
             "evidence_limit": {"type": "int", "default": 20971520},
@@ -665,15 +663,15 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    _numbers.require_finite(module.params, fail=module.fail_json)
-    _call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
+    numbers.require_finite(module.params, fail=module.fail_json)
+    repeated_call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     params = module.params
     known = _known(params)
     try:
-        with _lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
-            result = _triage.triage(
-                service=_triage.Service(**{name: params[name] for name in SERVICE}),
-                run=_command.run,
+        with host_lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
+            result = triage_run.triage(
+                service=triage_run.Service(**{name: params[name] for name in SERVICE}),
+                run=commands.run,
                 save=not module.check_mode,
                 **known,
                 **{name: params[name] for name in params if name not in (*SERVICE, "run")},
@@ -681,12 +679,12 @@ def main() -> None:
             result.update(hold=known["held"], data_evidence=None, only_copy=_holds_only_copy(result["facts"]))
             if params["run"] and params["incident"] and not module.check_mode:
                 _guard(module, result, known)
-            result["data"] = (_incident.current(params["state_dir"]) or {}).get("data")
-    except _triage.TriageError as error:
-        module.fail_json(msg=_plain.text(error))
+            result["data"] = (incident_record.current(params["state_dir"]) or {}).get("data")
+    except triage_run.TriageError as error:
+        module.fail_json(msg=sanitize.text(error))
     for warning in result.pop("warnings"):
         module.warn(warning)
-    module.exit_json(changed=False, **_plain.data(result))
+    module.exit_json(changed=False, **sanitize.data(result))
 
 
 if __name__ == "__main__":

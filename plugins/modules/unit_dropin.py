@@ -111,14 +111,17 @@ duration:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _call, _lease, _plain, _unit_dropin
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import unit_dropin
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            **_lease.ARGUMENTS,
-            **_call.ARGUMENTS,
+            **host_lease.ARGUMENTS,
+            **repeated_call.ARGUMENTS,
             "unit": {"type": "str", "required": True},
             "name": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
@@ -129,9 +132,9 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    _call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
+    repeated_call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     params = module.params
-    dropin = _unit_dropin.Dropin(
+    dropin = unit_dropin.Dropin(
         unit=params["unit"],
         name=params["name"],
         memory_max=params["memory_max"],
@@ -140,11 +143,11 @@ def main() -> None:
         until=params["until"],
     )
     try:
-        with _lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
-            result = _unit_dropin.ensure(dropin, state=params["state"], check_mode=module.check_mode)
-    except _unit_dropin.UnitDropinError as error:
-        module.fail_json(msg=_plain.text(error))
-    module.exit_json(**_plain.data(result))
+        with host_lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
+            result = unit_dropin.ensure(dropin, state=params["state"], check_mode=module.check_mode)
+    except unit_dropin.UnitDropinError as error:
+        module.fail_json(msg=sanitize.text(error))
+    module.exit_json(**sanitize.data(result))
 
 
 if __name__ == "__main__":

@@ -259,8 +259,9 @@ def _archive() -> str:
         for part in [*COLLECTION.split("/"), "plugins", "module_utils"]:
             place += f"{part}/"
             archive.writestr(f"{place}__init__.py", "")
-        for file in (ROOT / "plugins" / "module_utils").glob("*.py"):
-            archive.write(file, f"{place}{file.name}")
+        logic = ROOT / "plugins" / "module_utils"
+        for file in logic.rglob("*.py"):
+            archive.write(file, f"{place}{file.relative_to(logic)}")
     return path
 
 
@@ -273,12 +274,13 @@ def discard_archive() -> None:
 def on_host(logic: str, call: str, **arguments: Any) -> tuple[list[str], dict[str, str]]:
     """Return command and environment of a fresh Python process that does what a module does on a managed host.
 
-    C(call) is an expression in the name of the file C(logic) below plugins/module_utils and in C(arguments), a dict.
-    The process prints what it is.
+    C(logic) names a file below plugins/module_utils, like C(_sqlite.check). C(call) is an expression in the name of
+    that file and in C(arguments), a dict. The process prints what it is.
     """
+    package, name = logic.split(".")
     code = (
         "import json, sys\n"
-        f"from {COLLECTION.replace('/', '.')}.plugins.module_utils import {logic}\n"
+        f"from {COLLECTION.replace('/', '.')}.plugins.module_utils.{package} import {name}\n"
         f"arguments = json.loads(sys.argv[1])\nprint({call})\n"
     )
     environment = {**os.environ, "PYTHONPATH": _archive(), "PYTHONDONTWRITEBYTECODE": "1"}

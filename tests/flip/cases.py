@@ -17,36 +17,32 @@ import tempfile
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple, Type
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
-    _command,
-    _disk_reclaim,
-    _doubt,
-    _environment,
-    _npm,
-    _preflight,
-    _release,
-    _sqlite_backup,
-    _sqlite_check,
-    _sqlite_checkpoint,
-    _sqlite_files,
-    _sqlite_owner,
-    _sqlite_restore,
-    _triage,
-    _triage_question,
-    _untrusted,
-)
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import disk_reclaim, npm
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight as service_preflight
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import release as service_release
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import checkpoint as sqlite_checkpoint
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import owner as sqlite_owner
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import restore as sqlite_restore
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import start_safety
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import context as triage_context
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import run as triage_run
 
 # What only the victims' files hold.
 OF_ROOT = b"canary-of-root"
 OF_ACCOUNT = b"canary-of-another-account"
 
 ERRORS = (
-    _disk_reclaim.DiskReclaimError,
-    _environment.EnvironmentFileError,
-    _npm.NpmError,
-    _release.ReleaseError,
-    _sqlite_files.SqliteError,
-    _sqlite_owner.SqliteOwnerError,
+    disk_reclaim.DiskReclaimError,
+    env_file.EnvironmentFileError,
+    npm.NpmError,
+    service_release.ReleaseError,
+    sqlite_files.SqliteError,
+    sqlite_owner.SqliteOwnerError,
 )
 
 USER = "nobody"
@@ -131,7 +127,7 @@ def _path(folder: Path) -> str:
 
 
 def _restore(theirs: Path, ours: Path, **how: Any) -> Dict[str, Any]:
-    return _sqlite_restore.restore(  # noqa: S604 - the name of a program
+    return sqlite_restore.restore(  # noqa: S604 - the name of a program
         path=_path(theirs),
         evidence_dir=str(ours / "evidence"),
         owner=USER,
@@ -146,24 +142,22 @@ def _restore(theirs: Path, ours: Path, **how: Any) -> Dict[str, Any]:
 
 def _sqlite_cases() -> List[Case]:
     def check(theirs: Path, ours: Path) -> Any:
-        return _sqlite_check.check(path=_path(theirs), owner=USER, checks=["quick", "integrity"], time_budget=10.0)
+        return sqlite_check.check(path=_path(theirs), owner=USER, checks=["quick", "integrity"], time_budget=10.0)
 
     def backup(theirs: Path, ours: Path) -> Any:
-        return _sqlite_backup.backup(
-            path=_path(theirs), user=USER, dest_dir=str(theirs / "backend"), keep=1, timeout=10
-        )
+        return sqlite_backup.backup(path=_path(theirs), user=USER, dest_dir=str(theirs / "backend"), keep=1, timeout=10)
 
     def backup_to_ours(theirs: Path, ours: Path) -> Any:
-        return _sqlite_backup.backup(path=_path(theirs), user=USER, dest_dir=str(ours / "backups"), timeout=10)
+        return sqlite_backup.backup(path=_path(theirs), user=USER, dest_dir=str(ours / "backups"), timeout=10)
 
     def evidence(theirs: Path, ours: Path) -> Any:
-        return _sqlite_backup.backup(path=_path(theirs), user=USER, dest_dir=str(ours / "evidence"), evidence=True)
+        return sqlite_backup.backup(path=_path(theirs), user=USER, dest_dir=str(ours / "evidence"), evidence=True)
 
     def checkpoint(theirs: Path, ours: Path) -> Any:
-        return _sqlite_checkpoint.checkpoint(path=_path(theirs), user=USER, time_budget=10.0)
+        return sqlite_checkpoint.checkpoint(path=_path(theirs), user=USER, time_budget=10.0)
 
     def owner(theirs: Path, ours: Path) -> Any:
-        return _sqlite_owner.restore(path=_path(theirs), user=USER)
+        return sqlite_owner.restore(path=_path(theirs), user=USER)
 
     cases = [
         Case("sqlite_check of a crashed database", _crashed, check),
@@ -230,10 +224,10 @@ def _program(folder: Path, name: str, text: str) -> str:
 
 def _npm_cases() -> List[Case]:
     def install(theirs: Path, ours: Path, *, check_mode: bool = False) -> Any:
-        application = _npm.Application(
+        application = npm.Application(
             app_dir=str(theirs), user=USER, node=_program(theirs, "node", _NODE), npm=_program(theirs, "npm", _NPM)
         )
-        return _npm.npm_ci(application, timeout=10.0, check_mode=check_mode)
+        return npm.npm_ci(application, timeout=10.0, check_mode=check_mode)
 
     return [
         Case("npm_ci", _lay_modules, install),
@@ -273,7 +267,7 @@ def _lay_repository(folder: Path, *, mark: bytes = b"") -> None:
 
 def _release_cases() -> List[Case]:
     def roll_back(theirs: Path, ours: Path, *, app: str, strategy: str) -> Any:
-        releases = _release.Releases(
+        releases = service_release.Releases(
             app_dir=str(theirs / app),
             db_path=str(theirs / "shared" / "itsm.db" if strategy == "symlink" else ours / "itsm.db"),
             state_dir=str(ours),
@@ -282,7 +276,7 @@ def _release_cases() -> List[Case]:
         )
         if strategy == "git":
             _database(ours / "itsm.db", b"", crashed=False)
-        return _release.roll_back(releases, strategy=strategy)
+        return service_release.roll_back(releases, strategy=strategy)
 
     return [
         Case("release_rollback, links", _lay_releases, lambda a, b: roll_back(a, b, app="current", strategy="symlink")),
@@ -299,17 +293,17 @@ def _lay_logs(folder: Path, *, mark: bytes = b"") -> None:
 
 def _file_cases() -> List[Case]:
     def reclaim(theirs: Path, ours: Path) -> Any:
-        return _disk_reclaim.reclaim(
-            rules=[_disk_reclaim.Rule(pattern=str(theirs / "logs" / "*.log"))],
-            targets=[_disk_reclaim.Target(path=str(theirs), available=1 << 62)],
+        return disk_reclaim.reclaim(
+            rules=[disk_reclaim.Rule(pattern=str(theirs / "logs" / "*.log"))],
+            targets=[disk_reclaim.Target(path=str(theirs), available=1 << 62)],
             state_dir=str(ours),
         )
 
     def environment(theirs: Path, ours: Path) -> Any:
-        return sorted(_environment.read_environment_file(str(theirs / ".env")).items())
+        return sorted(env_file.read_environment_file(str(theirs / ".env")).items())
 
     def log(theirs: Path, ours: Path) -> Any:
-        return _untrusted.read(str(theirs / "logs" / "app-0.log")).decode()
+        return safe_open.read(str(theirs / "logs" / "app-0.log")).decode()
 
     return [
         Case("disk_reclaim", _lay_logs, reclaim),
@@ -333,8 +327,8 @@ def _lay_application(folder: Path, *, mark: bytes = b"") -> None:
 
 
 def _triage_cases() -> List[Case]:
-    def service(theirs: Path, ours: Path) -> _triage_question.Service:
-        return _triage_question.Service(
+    def service(theirs: Path, ours: Path) -> triage_context.Service:
+        return triage_context.Service(
             app_dir=str(theirs),
             command=[_program(theirs, "node", _NODE), "backend/server.js"],
             manager="process",
@@ -354,9 +348,9 @@ def _triage_cases() -> List[Case]:
         )
 
     def triage(theirs: Path, ours: Path) -> Any:
-        found = _triage.triage(
+        found = triage_run.triage(
             service=service(theirs, ours),
-            run=_command.run,
+            run=commands.run,
             deadline=10.0,
             part_timeout=4.0,
             window=600.0,
@@ -365,23 +359,23 @@ def _triage_cases() -> List[Case]:
             incident="INC-1",
         )
         path = found["facts"]["database"]["path"]
-        with contextlib.suppress(_sqlite_files.SqliteError):
-            _sqlite_backup.backup(path=path, user=USER, evidence=True, dest_dir=f"{ours}/evidence/INC-1")
+        with contextlib.suppress(sqlite_files.SqliteError):
+            sqlite_backup.backup(path=path, user=USER, evidence=True, dest_dir=f"{ours}/evidence/INC-1")
         return found
 
     def probe(theirs: Path, ours: Path) -> Any:
         described = service(theirs, ours)
         names = ("app_dir", "user", "manager", "unit", "command", "pid_file", "environment_file", "db_path", "log_file")
-        config = _preflight.Config(
+        config = service_preflight.Config(
             **{name: getattr(described, name) for name in names},
             **{name: getattr(described, name) for name in ("https_port", "http_port", "db_path_variable", "state_dir")},
         )
-        seen = _preflight.examine(config)
+        seen = service_preflight.examine(config)
         database = str(seen["resolved"]["database_path"] or "")
-        return [seen, _doubt.doubt(database), _doubt.quick_doubt(database, user=USER)]
+        return [seen, start_safety.doubt(database), start_safety.quick_doubt(database, user=USER)]
 
     return [
-        Case("triage_info", _lay_application, triage, errors=(*ERRORS, _triage.TriageError)),
+        Case("triage_info", _lay_application, triage, errors=(*ERRORS, triage_run.TriageError)),
         Case("health_probe, preflight and doubt", _lay_application, probe, errors=(*ERRORS, OSError)),
     ]
 

@@ -14,20 +14,17 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _plain
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import (
-    delivery,
-    escalation,
-    folder,
-    issue,
-    model,
-    render_html,
-    render_markdown,
-    render_screen,
-    timeline,
-    whitelist,
-    words,
-)
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import github_issue, transports
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import rules as notification_rules
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import document_store
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import html as html_report
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import markdown as markdown_report
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen as screen_report
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
 HOSTILE = st.sampled_from(
     [
@@ -47,52 +44,52 @@ LINES = st.lists(VALUE.map(lambda each: json.dumps(each).encode()), max_size=4).
 
 def of_kind(kind: Any) -> st.SearchStrategy[Any]:
     """Return values of a kind of the whitelist, now and then of none."""
-    if isinstance(kind, whitelist.Each):
+    if isinstance(kind, allowlist.Each):
         good = st.lists(of_kind(kind.of), max_size=3)
-    elif isinstance(kind, whitelist.Named):
+    elif isinstance(kind, allowlist.Named):
         good = st.dictionaries(TEXT, of_kind(kind.of), max_size=3)
     elif isinstance(kind, tuple):
         good = st.one_of(*map(of_kind, kind))
     elif isinstance(kind, str):
         good = {
-            whitelist.NUMBER: st.one_of(st.integers(-10, 10**15), st.floats()),
-            whitelist.FLAG: st.booleans(),
+            allowlist.NUMBER: st.one_of(st.integers(-10, 10**15), st.floats()),
+            allowlist.FLAG: st.booleans(),
         }.get(kind, TEXT)
     else:
         good = st.fixed_dictionaries({}, optional={name: of_kind(each) for name, each in kind.items()})
-    return good if isinstance(kind, (dict, whitelist.Each)) else st.one_of(good, good, good, VALUE)
+    return good if isinstance(kind, (dict, allowlist.Each)) else st.one_of(good, good, good, VALUE)
 
 
-RESULT = st.sampled_from(sorted(whitelist.RESULTS)).flatmap(
-    lambda module: st.tuples(st.just(module), of_kind(whitelist.RESULTS[module]))
+RESULT = st.sampled_from(sorted(allowlist.RESULTS)).flatmap(
+    lambda module: st.tuples(st.just(module), of_kind(allowlist.RESULTS[module]))
 )
 ROLES = ["detection", "triage", "remediation", "restart", "clean_start_recovery", "verification", "postmortem", None]
 
 
 @st.composite
-def events(draw: Any) -> list[timeline.Event]:
+def events(draw: Any) -> list[timeline_events.Event]:
     """Events as the callback writes them, of what a host answered."""
-    told: list[timeline.Event] = []
+    told: list[timeline_events.Event] = []
 
     def tell(kind: str, **keys: Any) -> None:
         at = f"2026-03-02T01:02:{len(told):02d}.000Z"
-        told.append({"v": timeline.VERSION, "at": at, "run": "run", "kind": kind, **keys})
+        told.append({"v": timeline_events.VERSION, "at": at, "run": "run", "kind": kind, **keys})
 
     tell("run_start", playbook="outage_recover.yml", check=False, core="2.19.0")
     opened = {"id": draw(TEXT.filter(bool)), "opened_at": draw(TEXT)}
     results = [("incident", opened), *draw(st.lists(RESULT, max_size=6))]
     for module, result in results:
-        action = f"{whitelist.COLLECTION}.{module}"
+        action = f"{allowlist.COLLECTION}.{module}"
         failed = draw(st.booleans())
-        about = {"msg": whitelist.text(draw(TEXT))} if failed else {}
+        about = {"msg": allowlist.text(draw(TEXT))} if failed else {}
         role = draw(st.sampled_from(ROLES))
         status = "failed" if failed else draw(st.sampled_from(["ok", "changed"]))
-        data = whitelist.of_result(action, result)
+        data = allowlist.of_result(action, result)
         tell("task", host="host", task="Do it", role=role, action=action, status=status, data=data, **about)
     if draw(st.booleans()):
-        tell("outcome", host="host", data=whitelist.pick(whitelist.OUTCOME, draw(of_kind(whitelist.OUTCOME))))
+        tell("outcome", host="host", data=allowlist.pick(allowlist.OUTCOME, draw(of_kind(allowlist.OUTCOME))))
     tell("stats", hosts={})
-    return timeline.decode(b"".join(map(timeline.encode, told)))
+    return timeline_events.decode(b"".join(map(timeline_events.encode, told)))
 
 
 TAGS = frozenset(
@@ -165,43 +162,43 @@ def without_code(text: str) -> str:
     return re.sub(r"(?<![\\`])(`+)(?!`)(.+?)(?<!`)\1(?!`)", "", text)
 
 
-SPOKEN = [words.of("en", "UTC"), words.of("ja", "Asia/Tokyo")]
+SPOKEN = [catalogue.of("en", "UTC"), catalogue.of("ja", "Asia/Tokyo")]
 
 
-def check(incident: model.Incident) -> None:
+def check(incident: incident_model.Incident) -> None:
     for spoken in SPOKEN:
-        page = render_html.page(spoken, incident)
+        page = html_report.page(spoken, incident)
         assert Page(page).problems == []
-        assert not _plain.ACTIVE.search(page)
-        document = render_markdown.markdown(spoken, incident)
-        assert not _plain.ACTIVE.search(document)
+        assert not sanitize.ACTIVE.search(page)
+        document = markdown_report.markdown(spoken, incident)
+        assert not sanitize.ACTIVE.search(document)
         assert not re.search(r"<(?!/?(?:details|summary)>|br>)", without_code(document)), document
         assert not re.search(r"(?<!\\)!?\[[^\]\n]*\]\((?!#)", without_code(document))
-        text = issue.body(document, incident=incident.incident, where="/x")
+        text = github_issue.body(document, incident=incident.incident, where="/x")
         assert text.count("<!-- incident:") == text.count("<!-- document:") == 1
-        for line in render_screen.summary(spoken, incident, document=None):
-            shown = render_screen.one_line(line)
-            assert len(shown.splitlines()) <= 1 and not _plain.ACTIVE.search(shown)
-    json.loads(model.to_json(incident))
-    assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", folder.safe_name(incident.incident))
+        for line in screen_report.summary(spoken, incident, document=None):
+            shown = screen_report.one_line(line)
+            assert len(shown.splitlines()) <= 1 and not sanitize.ACTIVE.search(shown)
+    json.loads(incident_model.to_json(incident))
+    assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", document_store.safe_name(incident.incident))
 
 
 @given(events())
 def test_any_answers_make_documents_that_do_nothing(told):
-    for incident in timeline.incidents(told):
+    for incident in timeline_events.incidents(told):
         check(incident)
-    for host, of_host in timeline.without_incident(told).items():
-        render_screen.without_incident(SPOKEN[0], host, of_host)
+    for host, of_host in timeline_events.without_incident(told).items():
+        screen_report.without_incident(SPOKEN[0], host, of_host)
 
 
 @given(st.one_of(st.binary(max_size=300), LINES))
 def test_any_bytes_as_a_timeline(data):
-    timeline.incidents(timeline.decode(data))
+    timeline_events.incidents(timeline_events.decode(data))
 
 
 @given(TEXT, TEXT, TEXT)
 def test_no_header_of_a_mail_is_the_hosts(subject, text, incident):
-    sent = delivery.compose(
+    sent = transports.compose(
         sender="a@example.com", to=["b@example.com"], subject=subject, text=text, message_id=incident, thread=incident
     )
     head = sent.as_bytes().partition(b"\r\n\r\n")[0].decode("ascii")
@@ -215,11 +212,11 @@ def test_no_header_of_a_mail_is_the_hosts(subject, text, incident):
 TOLD = st.dictionaries(st.sampled_from(["subject", "text", "host", "cause_summary", "event"]), TEXT)
 
 
-@given(TOLD, st.sampled_from(escalation._SHAPES))
+@given(TOLD, st.sampled_from(notification_rules._SHAPES))
 def test_what_is_sent_is_one_line_and_inert(message, shape):
-    told = escalation.facts(message)
-    assert all(len(str(value).splitlines()) <= 1 and not _plain.ACTIVE.search(str(value)) for value in told.values())
-    body = escalation.body({"subject": "", "text": "", **told}, shape)
+    told = notification_rules.facts(message)
+    assert all(len(str(value).splitlines()) <= 1 and not sanitize.ACTIVE.search(str(value)) for value in told.values())
+    body = notification_rules.body({"subject": "", "text": "", **told}, shape)
     if shape == "slack":
         # Its blocks are plain text; this is what is read for mentions.
         assert "<" not in body["text"]

@@ -18,27 +18,20 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from sqlite_samples import crashed
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
-    _clock,
-    _command,
-    _environment,
-    _incident,
-    _knex,
-    _lease,
-    _logtext,
-    _maintenance,
-    _npm,
-    _procfs,
-    _redact,
-    _semver,
-    _sqlite_files,
-    _sqlite_wal,
-    _triage_host,
-    _triage_logs,
-    _triage_question,
-    _triage_service,
-    _x509,
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, redact, semver, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs, x509
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import maintenance as host_maintenance
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex, log_patterns, npm
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import wal as sqlite_wal
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import (
+    collect_host,
+    collect_logs,
+    collect_service,
 )
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import context as triage_context
 
 # Any JSON, and text as logs hold it: every control character, whole words that readers look for.
 WORDS = [
@@ -76,11 +69,11 @@ def wal_of_a_crash() -> bytes:
 WAL = wal_of_a_crash()
 
 
-def read_wal(data: bytes) -> _sqlite_wal.Wal:
+def read_wal(data: bytes) -> sqlite_wal.Wal:
     with tempfile.TemporaryFile() as stream:
         stream.write(data)
         stream.flush()
-        return _sqlite_wal.read_wal(stream.fileno(), deadline=time.monotonic() + 20)
+        return sqlite_wal.read_wal(stream.fileno(), deadline=time.monotonic() + 20)
 
 
 @given(st.binary(max_size=200_000))
@@ -106,21 +99,21 @@ def test_a_wal_that_was_damaged_never_gains_a_frame(flips, length):
 
 @given(st.binary(max_size=300))
 def test_any_bytes_as_an_index_a_header_or_a_certificate(data):
-    _sqlite_wal.parse_index(data)
-    _sqlite_files.parse_header(data)
-    _sqlite_files.parse_header(_sqlite_files.MAGIC + data)
-    with contextlib.suppress(_x509.CertificateError):
-        _x509.describe(data)
-    with contextlib.suppress(_x509.CertificateError):
-        _x509.from_pem(data.decode("latin-1"))
+    sqlite_wal.parse_index(data)
+    sqlite_files.parse_header(data)
+    sqlite_files.parse_header(sqlite_files.MAGIC + data)
+    with contextlib.suppress(x509.CertificateError):
+        x509.describe(data)
+    with contextlib.suppress(x509.CertificateError):
+        x509.from_pem(data.decode("latin-1"))
 
 
 @given(st.recursive(st.binary(max_size=12), lambda inner: st.lists(inner, max_size=4).map(b"".join), max_leaves=30))
 def test_any_nesting_as_a_certificate(data):
     for tag in (0x30, 0x17, 0xA3):
         data = bytes([tag, min(len(data), 0x7F)]) + data[:0x7F]
-        with contextlib.suppress(_x509.CertificateError):
-            _x509.describe(data)
+        with contextlib.suppress(x509.CertificateError):
+            x509.describe(data)
 
 
 PROC_NAMES = st.sampled_from(["stat", "status", "cmdline", "environ", "cgroup"])
@@ -138,25 +131,25 @@ def test_any_bytes_in_proc(files, tcp, tcp6):
             Path(root, "7", name).write_bytes(data)
         Path(root, "net/tcp").write_bytes(tcp)
         Path(root, "net/tcp6").write_bytes(tcp6)
-        process = _procfs.read_process(7, proc_root=root)
+        process = procfs.read_process(7, proc_root=root)
         if process is not None:
             json.dumps([process.command, process.argv]).encode()
-            _procfs.runs_command(process, app_dir="/srv", command=["node", "server.js"])
-        _procfs.environment(7, proc_root=root)
-        _procfs.control_groups(7, proc_root=root)
-        with contextlib.suppress(_procfs.ProcfsError):
-            _procfs.listeners([8080], proc_root=root)
+            procfs.runs_command(process, app_dir="/srv", command=["node", "server.js"])
+        procfs.environment(7, proc_root=root)
+        procfs.control_groups(7, proc_root=root)
+        with contextlib.suppress(procfs.ProcfsError):
+            procfs.listeners([8080], proc_root=root)
 
 
 def answering(text: str):
     def run(argv, **_how):
-        return _command.Completed(argv=argv, rc=0, stdout=text, stderr=text, duration=0.0)
+        return commands.Completed(argv=argv, rc=0, stdout=text, stderr=text, duration=0.0)
 
     return run
 
 
-def question(text: str) -> _triage_question.Question:
-    service = _triage_question.Service(
+def question(text: str) -> triage_context.Question:
+    service = triage_context.Service(
         **dict.fromkeys(("user", "environment_file", "pid_file", "tls_cert_path", "tls_key_path"), ""),
         app_dir="/nowhere",
         command=["node", "server.js"],
@@ -170,57 +163,57 @@ def question(text: str) -> _triage_question.Question:
         required_environment=(),
         state_dir="/nowhere/state",
     )
-    return _triage_question.Question(
+    return triage_context.Question(
         service=service, run=answering(text), since=0.0, budget=5.0, log_lines=50, kernel_log_command=(), keep=True
     )
 
 
 ODD = ["[not set]", "infinity", "\u0663", "\u00b2", "18446744073709551615", "9" * 300]
-NAMES = st.sampled_from([*_triage_service._UNIT_PROPERTIES, "Environment", "EnvironmentFiles"])
+NAMES = st.sampled_from([*collect_service._UNIT_PROPERTIES, "Environment", "EnvironmentFiles"])
 VALUES = st.one_of(st.text(max_size=30), st.integers().map(str), st.sampled_from(ODD))
 PROPERTIES = st.lists(st.tuples(NAMES, VALUES).map("=".join), max_size=40).map("\n".join)
 
 
 @given(PROPERTIES)
 def test_any_answer_of_systemctl(text):
-    told = _triage_service.unit(question(text))
+    told = collect_service.unit(question(text))
     json.dumps(told).encode("utf-8", "replace")
-    _environment.unit_environment({"Environment": text, "EnvironmentFiles": ""})
-    _procfs.timespan(text)
+    env_file.unit_environment({"Environment": text, "EnvironmentFiles": ""})
+    procfs.timespan(text)
 
 
 @given(LINES)
 @example(["0001-01-01 00:00:00 GET /x 200", "x"])
 @example(["9999-12-31 23:59:59 -1200 GET /x 200"])
 def test_any_log(lines):
-    dated = _logtext.dated(lines)
-    json.dumps(_logtext.analyse(dated, since=0.0, written_at=time.time()))
+    dated = log_patterns.dated(lines)
+    json.dumps(log_patterns.analyse(dated, since=0.0, written_at=time.time()))
     assert all(len(line.text) <= 2000 for line in dated)
 
 
 @given(LINES)
 @example(["99999999999999999999.5 h node[1]: x"])
 def test_any_journal_and_kernel_log(lines):
-    for part in (_triage_logs.journal, _triage_host.kernel, _triage_host._core_records):
+    for part in (collect_logs.journal, collect_host.kernel, collect_host._core_records):
         json.dumps(part(question("\n".join(lines))))
 
 
 @given(LINES)
 def test_anything_that_knex_and_npm_say(lines):
     text = "\n".join(lines)
-    with contextlib.suppress(_knex.KnexError):
-        completed, pending = _knex.parse_list(text)
+    with contextlib.suppress(knex.KnexError):
+        completed, pending = knex.parse_list(text)
         assert len(completed) + len(pending) <= len(text.splitlines())
-    assert "\n" not in _npm.npm_message(text, redactor=_redact.Redactor())
+    assert "\n" not in npm.npm_message(text, redactor=redact.Redactor())
 
 
 @given(st.lists(st.one_of(JSON.map(json.dumps), st.text(max_size=20)), max_size=6))
 @example(["[]", "{}", '{"name": 1}', "1"])
 def test_anything_that_a_package_says_when_it_is_loaded(lines):
     text = "\n".join(f"@npm_ci {line}" for line in lines)
-    account = _npm._identity.resolve(None, folder="/")
-    with contextlib.suppress(_npm.NpmError):
-        _npm.ask_node("/", names=["x"], node="/usr/bin/node", account=account, run=answering(text))
+    account = npm.run_as.resolve(None, folder="/")
+    with contextlib.suppress(npm.NpmError):
+        npm.ask_node("/", names=["x"], node="/usr/bin/node", account=account, run=answering(text))
 
 
 @given(st.dictionaries(st.sampled_from(["packages", "lockfileVersion"]), JSON | st.dictionaries(st.text(), JSON)))
@@ -231,25 +224,25 @@ def test_any_lock_file(value):
         path.write_text(json.dumps(value))
         (Path(folder) / "node_modules").mkdir()
         (Path(folder) / "node_modules" / ".package-lock.json").write_text(json.dumps(value))
-        with contextlib.suppress(_npm.NpmError):
-            wanted = _npm.installable(_npm.read_packages(str(path)), omit_dev=True)
-            _npm.differences(folder, wanted=wanted, platform="linux", arch="x64")
+        with contextlib.suppress(npm.NpmError):
+            wanted = npm.installable(npm.read_packages(str(path)), omit_dev=True)
+            npm.differences(folder, wanted=wanted, platform="linux", arch="x64")
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_any_version(version, wanted):
-    assert _semver.satisfies(version, wanted) in (True, False, None)
-    assert _semver.satisfies("v20.1.0", wanted) in (True, False, None)
+    assert semver.satisfies(version, wanted) in (True, False, None)
+    assert semver.satisfies("v20.1.0", wanted) in (True, False, None)
 
 
 @given(st.text(max_size=400))
 def test_any_environment_file(text):
-    for name, value in _environment.parse_environment(text).items():
+    for name, value in env_file.parse_environment(text).items():
         assert "\0" in text or (name.isascii() and name.isidentifier() and isinstance(value, str))
 
 
 RECORD = {
-    **_incident._new_record(clock=_lease.Clock()),
+    **incident_record._new_record(clock=host_lease.Clock()),
     "signs": [{"at": "2026-03-02T01:02:03.456Z", "kind": "good", "source": "x"}],
     "attempts": [{"rung": "restart", "started_at": "2026-03-02T01:02:03.456Z"}],
     "starts": [{"at": "2026-03-02T01:02:03.456Z"}],
@@ -260,12 +253,12 @@ RECORD = {
 def test_any_record_of_an_incident(value):
     data = json.dumps(value).encode()
     with contextlib.suppress(ValueError):
-        record = _incident._decode(data)
-        _incident.outage_start(record)
+        record = incident_record._decode(data)
+        incident_record.outage_start(record)
         for attempt in record["attempts"]:
-            _incident._result_of(attempt)
+            incident_record._result_of(attempt)
     with contextlib.suppress(ValueError):
-        _lease._decode(data)
+        host_lease._decode(data)
 
 
 @given(st.one_of(st.binary(max_size=200), JSON.map(lambda value: json.dumps(value).encode())))
@@ -275,10 +268,10 @@ def test_any_bytes_as_a_record_a_lease_or_a_maintenance(data):
     with tempfile.TemporaryDirectory() as folder:
         for name in ("incident.json", "maintenance.json", "lease.json"):
             Path(folder, name).write_bytes(data)
-        store = _incident._Store(home=folder, spare=f"{folder}/spare", clock=_lease.Clock(), writing=False)
+        store = incident_record._Store(home=folder, spare=f"{folder}/spare", clock=host_lease.Clock(), writing=False)
         store.open_incident()
-        _maintenance.current(state_dir=folder, now=time.time())
-        seat = _lease.Seat(state_dir=folder, memory=f"{folder}/memory")
+        host_maintenance.current(state_dir=folder, now=time.time())
+        seat = host_lease.Seat(state_dir=folder, memory=f"{folder}/memory")
         os.makedirs(seat.folder)
         Path(seat.folder, "lease.json").write_bytes(data)
         seat.last()
@@ -287,4 +280,4 @@ def test_any_bytes_as_a_record_a_lease_or_a_maintenance(data):
 @given(st.floats(allow_nan=True, allow_infinity=True))
 def test_any_instant(seconds):
     assume(-1e10 < seconds < 1e11)
-    assert abs(_clock.epoch(_clock.iso(seconds)) - seconds) < 0.01
+    assert abs(timestamps.epoch(timestamps.iso(seconds)) - seconds) < 0.01

@@ -14,8 +14,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _evidence, _logtext, _plain, _redact
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import whitelist
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import redact, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_patterns
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import evidence as triage_evidence
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
 
 SAFE = st.characters(codec="ascii", min_codepoint=48, max_codepoint=122, categories=("Lu", "Ll", "Nd"))
 SECRET = st.text(SAFE, min_size=12, max_size=30).map(lambda text: f"q7Z{text}")
@@ -47,7 +49,7 @@ def test_what_has_a_name_that_tells_does_not_get_through(secret, form, before, a
     # What stands before on the line must not be a name or a quote of its own.
     assume(not set(before) & set("\\\"'=:-\x1b"))
     text = f"{before}\n{form.format(secret)}\n{after}"
-    for clean in (_redact.Redactor().text(text), whitelist.text(text, limit=10_000)):
+    for clean in (redact.Redactor().text(text), allowlist.text(text, limit=10_000)):
         assert secret not in clean
 
 
@@ -56,16 +58,16 @@ PRINTABLE = st.characters(exclude_categories=("C", "Z"))
 
 @given(st.text(PRINTABLE, min_size=6, max_size=40), NOISE, NOISE)
 def test_a_known_value_does_not_get_through_in_any_spelling(secret, before, after):
-    assume(secret not in _redact.MASK)
-    redactor = _redact.Redactor([secret])
+    assume(secret not in redact.MASK)
+    redactor = redact.Redactor([secret])
     for spelling in (secret, json.dumps(secret)[1:-1], urllib.parse.quote(secret, safe="")):
-        assert spelling not in redactor.text(f"{before} {spelling} {after}").replace(_redact.MASK, "")
+        assert spelling not in redactor.text(f"{before} {spelling} {after}").replace(redact.MASK, "")
         assert spelling not in json.dumps(redactor.value({"a": [spelling]}))
 
 
 @given(NOISE)
 def test_what_is_clean_stays_clean(text):
-    redactor = _redact.Redactor()
+    redactor = redact.Redactor()
     once = redactor.text(text)
     assert redactor.text(once) == once
 
@@ -73,7 +75,7 @@ def test_what_is_clean_stays_clean(text):
 @given(st.integers(0, 3000), SECRET)
 def test_a_secret_that_was_cut_is_none(length, secret):
     line = "x" * length + f" password={secret}\n"
-    kept = _evidence._shorten(_redact.Redactor().text(line * 3).encode(), limit=max(length, 1))
+    kept = triage_evidence._shorten(redact.Redactor().text(line * 3).encode(), limit=max(length, 1))
     assert secret not in kept.decode()
 
 
@@ -87,9 +89,9 @@ SLOW += ["2026-03-02T"]
 def test_nothing_takes_long_for_having_been_made_for_it(piece):
     text = piece * (200_000 // len(piece))
     begun = time.process_time()
-    _redact.Redactor(["a-known-secret"]).text(text)
-    _plain.text(text)
-    whitelist.text(text)
-    _logtext.analyse(_logtext.dated([text, *[text[:2000]] * 100]), since=0.0)
+    redact.Redactor(["a-known-secret"]).text(text)
+    sanitize.text(text)
+    allowlist.text(text)
+    log_patterns.analyse(log_patterns.dated([text, *[text[:2000]] * 100]), since=0.0)
     # In proportion to its length it is a tenth of this.
     assert time.process_time() - begun < 5

@@ -21,7 +21,7 @@ import json, os, shutil, sys, time
 from ansible import constants
 from ansible.plugins.loader import init_plugin_loader
 init_plugin_loader([])
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import ahead
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._prefetch import module_prefetch
 
 cache = os.path.join(constants.DEFAULT_LOCAL_TMP, "ansiballz_cache")
 
@@ -52,7 +52,7 @@ import os, sys
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import init_plugin_loader
 init_plugin_loader([])
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import ahead
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._prefetch import module_prefetch
 
 def loaded():
     kinds = [f"ansible.plugins.{kind}." for kind in ("filter", "test", "action", "connection", "shell")]
@@ -126,7 +126,7 @@ def names(tree):
             yield node.attr
 
 folder, playbook = pathlib.Path(sys.argv[1]), sys.argv[2]
-for file in (folder / "ahead.py", folder / "packs.py"):
+for file in (folder / "module_prefetch.py", folder / "module_cache.py"):
     text = file.read_text()
     for name in sorted(set(names(ast.parse(text)))):
         file.write_text(re.sub(rf"\\b{name}\\b", f"{name}_gone", text))
@@ -167,7 +167,7 @@ def test_a_name_that_ansible_core_has_no_more_costs_only_time(tmp_path: Path) ->
         copy(ROOT / name, collection / name)
     settings = {"ANSIBLE_CONFIG": ROOT / "ansible.cfg", "ANSIBLE_HOME": tmp_path / "home", "XDG_CACHE_HOME": tmp_path}
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT, collection / "plugins" / "plugin_utils", tmp_path / "play.yml"],
+        [sys.executable, "-c", WITHOUT, collection / "plugins" / "plugin_utils" / "_prefetch", tmp_path / "play.yml"],
         cwd=tmp_path,
         env={
             **os.environ,

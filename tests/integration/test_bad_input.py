@@ -13,7 +13,7 @@ from typing import Any, Callable
 
 import pytest
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 
 from .conftest import Run, Service
 
@@ -226,7 +226,7 @@ def test_a_variable_that_is_made_of_one_that_is_not_there_is_told_at_the_end(lai
     assert '"msg": "Tell the whole team: The cause is unknown' in down.screen
     assert "told TO BE TOLD: the whole team (The cause is unknown" in summary(down)
     # It has ended, and keeps nobody out.
-    assert _lease.Seat(state_dir=str(laid.state)).holder() is None
+    assert host_lease.Seat(state_dir=str(laid.state)).holder() is None
 
 
 def test_who_was_told_and_who_was_not_is_told_at_the_end_whatever_variable_is_not_there(
@@ -264,7 +264,7 @@ def test_what_a_recovered_database_came_to_is_told_although_it_can_not_be_writte
     assert "RECOVERED: " in summary(run) and "not decided" not in summary(run)
     assert "'vault_that_is_not_there' is undefined" in run.screen[run.screen.index("TASK [End with an error") :]
     assert not (laid.state / "incident.json").exists()
-    assert _lease.Seat(state_dir=str(laid.state)).holder() is None
+    assert host_lease.Seat(state_dir=str(laid.state)).holder() is None
 
 
 def test_a_method_that_there_is_not_is_refused_before_anybody_is_told(laid: Service) -> None:

@@ -24,7 +24,7 @@ import pytest
 import yaml
 from receivers import MailServer, Receiver, authority
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 
 from .conftest import ROOT, free_port
 from .test_recovery import checkout
@@ -483,7 +483,7 @@ def test_a_run_that_is_killed_while_it_tells_has_told_what_it_told(desk: Desk) -
     assert desk.counts()["slack"] == before + 1
     assert [(each["channel"], each["ok"]) for each in open_record(desk, "killed")["told"]] == [("chat", True)]
 
-    _lease.Seat(state_dir=str(desk.folder / "killed")).release(run=open_record(desk, "killed")["runs"][0])
+    host_lease.Seat(state_dir=str(desk.folder / "killed")).release(run=open_record(desk, "killed")["runs"][0])
     ring = {"type": "command", "argv": ["true"], "name": "ring"}
     assert desk.play(**at_once(desk, "killed", slack, ring), watch=True).rc == 0
     assert desk.counts()["slack"] == before + 1
@@ -498,8 +498,8 @@ def test_a_run_that_has_lost_the_host_leaves_the_telling_to_the_other(desk: Desk
     takes = f"""
 import sys
 sys.path.insert(0, {str(ROOT / "collections")!r})
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _lease
-_lease.Seat(state_dir={str(state)!r}).take(run="run-other")
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+host_lease.Seat(state_dir={str(state)!r}).take(run="run-other")
 """
     thief = {"type": "command", "argv": [sys.executable, "-c", takes], "name": "thief"}
     slack = {"type": "webhook", "shape": "slack", "url": desk.url("slack"), "name": "chat"}

@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _clock, _incident, _lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
 
 from .conftest import Run, Service
 
@@ -85,7 +87,7 @@ def fall(service: Service) -> str:
     service.kill()
     service.start()
     service.write("the last good request")
-    began = _clock.iso(time.time())
+    began = timestamps.iso(time.time())
     service.request("/faults/rejection", {})
     deadline = time.monotonic() + 10
     while service.pids():
@@ -105,11 +107,11 @@ def test_the_beginning_is_a_range_and_each_end_has_its_source(service: Service) 
     good = [sign for sign in record["signs"] if sign["source"] == "log: last request answered well"]
     bad = [sign for sign in record["signs"] if sign["kind"] == "bad" and sign["source"].startswith("log: ")]
     assert good and bad
-    start = _incident.outage_start(record)
+    start = incident_record.outage_start(record)
     assert start["earliest_source"] == "log: last request answered well"
     assert start["source"] == bad[0]["source"] and "Background job failed" in start["source"]
     assert start["earliest"] <= start["latest"] < record["detected_at"]
-    assert _clock.epoch(start["latest"]) >= _clock.epoch(began) - 1
+    assert timestamps.epoch(start["latest"]) >= timestamps.epoch(began) - 1
 
 
 def test_the_beginning_is_on_record_where_no_rung_is_climbed(service: Service) -> None:
@@ -117,16 +119,16 @@ def test_the_beginning_is_on_record_where_no_rung_is_climbed(service: Service) -
     assert service.play(RECOVER, outage_recover_rungs=[]).rc != 0
     record = json.loads((service.state / "incident.json").read_text(encoding="utf-8"))
     assert record["attempts"] == []
-    assert _incident.outage_start(record)["earliest_source"] == "log: last request answered well"
+    assert incident_record.outage_start(record)["earliest_source"] == "log: last request answered well"
 
 
 def opened(service: Service, **changes: Any) -> dict[str, Any]:
     """An incident that the leader was told of, left open by a run that did not recover the service."""
     entry = {"level": "not_recovered", "contact": "project_leader", "channel": "command tee", "ok": True, "error": ""}
     call = {"state_dir": str(service.state)}
-    run = _incident.call(**call, state="open", lease=60)["run"]
-    update = _incident.Update(outcome="not_recovered", told=[{**entry, "at": _clock.now()}])
-    return _incident.call(**call, state="closed", run=run, update=update)
+    run = incident_record.call(**call, state="open", lease=60)["run"]
+    update = incident_record.Update(outcome="not_recovered", told=[{**entry, "at": timestamps.now()}])
+    return incident_record.call(**call, state="closed", run=run, update=update)
 
 
 @pytest.mark.parametrize("playbooks", [[RECOVER, RECOVER], ["playbooks/database_recover.yml", RECOVER]])
@@ -152,12 +154,12 @@ def test_the_end_of_what_a_person_mended_is_told_once_and_put_on_record(
 
 def test_what_another_run_works_on_is_not_said_to_be_over(service: Service, tmp_path: Path) -> None:
     opened(service)
-    other = _incident.call(state_dir=str(service.state), state="open", step="verification", lease=600)
+    other = incident_record.call(state_dir=str(service.state), state="open", step="verification", lease=600)
     assert other["continued"]
     run = service.play(RECOVER, escalation_contacts=contacts(tmp_path / "told"))
     assert run.rc == 0
     assert not (tmp_path / "told").exists()
-    left = _incident.call(state_dir=str(service.state), state="present")
+    left = incident_record.call(state_dir=str(service.state), state="present")
     assert (left["id"], left["outcome"], left["locked_by"]["run"]) == (other["id"], "not_recovered", other["run"])
 
 
@@ -173,20 +175,20 @@ def test_a_run_that_was_interrupted_while_it_watched_has_left_the_end_of_the_out
     assert run.rc == 0
     assert "RECOVERED" not in run.screen
     end = " ".join(run.screen[run.screen.index("HEALTHY: ") :].split())
-    held = _lease.Seat(state_dir=str(service.state)).holder()
+    held = host_lease.Seat(state_dir=str(service.state)).holder()
     assert held and held["run"] == left["runs"][0]
     for words in (f"incident {left['id']} is still open", held["run"], f"after {held['until']}"):
         assert words in end
     assert json.loads((service.state / "incident.json").read_text(encoding="utf-8"))["runs"] == left["runs"]
 
     # Waited for, it ends: as the record says, not when it was looked at.
-    _lease.Seat(state_dir=str(service.state)).take(run=left["runs"][0], step="its last", seconds=4)
+    host_lease.Seat(state_dir=str(service.state)).take(run=left["runs"][0], step="its last", seconds=4)
     run = service.play(RECOVER, outage_recover_wait=60)
     assert run.rc == 0
     assert "RECOVERED" in run.screen
     (record,) = records(service)
     assert (record["id"], record["outcome"], record["mitigated_at"]) == (left["id"], "recovered", left["answered_at"])
-    assert _clock.epoch(record["closed_at"]) - _clock.epoch(record["mitigated_at"]) > 4
+    assert timestamps.epoch(record["closed_at"]) - timestamps.epoch(record["mitigated_at"]) > 4
     told = verdict(run)
     assert (told["outcome"], told["times"]["mitigated_at"]) == ("recovered", left["answered_at"])
     assert told["durations"]["outage"] == told["durations"]["mitigate"]
@@ -252,10 +254,10 @@ def test_the_window_of_an_outage_that_was_over_when_it_was_opened(service: Servi
     assert run.rc == 0 and "WARNING, nothing restarted" in run.screen
     answered = observer.ended()
     (record,) = records(service)
-    start = _incident.outage_start(record)
+    start = incident_record.outage_start(record)
     assert (start["source"], record["outcome"]) == ("health probe", "warning")
-    assert _clock.epoch(start["earliest"]) <= stopped <= _clock.epoch(start["latest"]) < answered - 3
-    assert abs(_clock.epoch(record["mitigated_at"]) - answered) < 1
+    assert timestamps.epoch(start["earliest"]) <= stopped <= timestamps.epoch(start["latest"]) < answered - 3
+    assert abs(timestamps.epoch(record["mitigated_at"]) - answered) < 1
     told = verdict(run)
     assert (told["times"]["started_at"], told["times"]["mitigated_at"]) == (start["latest"], record["mitigated_at"])
     assert told["durations"]["outage"] == told["durations"]["mitigate"] > 3
@@ -281,7 +283,7 @@ def test_the_author_of_an_outage_whose_run_was_killed_between_its_start_and_the_
     left = json.loads((service.state / "incident.json").read_text(encoding="utf-8"))
     assert not left["answered_at"] and not left["mitigated_at"]
     answered = observer.ended()
-    _lease.Seat(state_dir=str(service.state)).release(run=left["runs"][0])
+    host_lease.Seat(state_dir=str(service.state)).release(run=left["runs"][0])
 
     run = service.play(RECOVER)
     assert run.rc == 0
@@ -289,16 +291,16 @@ def test_the_author_of_an_outage_whose_run_was_killed_between_its_start_and_the_
     assert "its end is an estimate" in run.screen
     (record,) = records(service)
     assert (record["id"], record["outcome"]) == (left["id"], "recovered")
-    assert abs(_clock.epoch(record["mitigated_at"]) - answered) < 1
+    assert abs(timestamps.epoch(record["mitigated_at"]) - answered) < 1
     told = verdict(run)
     assert (told["outcome"], told["times"]["mitigated_estimated"]) == ("recovered", True)
-    assert abs(told["durations"]["outage"] - (answered - _clock.epoch(told["times"]["started_at"]))) < 1
+    assert abs(told["durations"]["outage"] - (answered - timestamps.epoch(told["times"]["started_at"]))) < 1
 
 
 def test_a_service_that_falls_while_another_run_is_waited_for_is_recovered(service: Service) -> None:
     opened(service)
-    other = _incident.call(state_dir=str(service.state), state="open", lease=60)
-    seat = _lease.Seat(state_dir=str(service.state))
+    other = incident_record.call(state_dir=str(service.state), state="open", lease=60)
+    seat = host_lease.Seat(state_dir=str(service.state))
 
     def fall() -> None:
         deadline = time.monotonic() + 60

@@ -14,7 +14,7 @@ import urllib.request
 import pytest
 from github_api import SERVERS, TOKEN, Api
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import issue
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import github_issue
 
 DOCUMENT = (
     "# Postmortem\n\nIt fell.\n\n## 1. When\n\nAt night.\n\n## 7. Timeline\n\nA, then B.\n\n## Evidence\n\nSome.\n"
@@ -32,15 +32,15 @@ def api(request):
 
 def publish(served, document=DOCUMENT, *, slept=None, patience=60.0, **target):
     wanted = {"api": served.url, "repository": "o/r", "token": TOKEN, "labels": ["postmortem"], **target}
-    return issue.publish(
-        issue.Target(**wanted),
+    return github_issue.publish(
+        github_issue.Target(**wanted),
         title="Postmortem",
         document=document,
         incident="INC-1",
         since=SINCE,
         where="/state/INC-1.md",
         patience=patience,
-        send=issue.transport(timeout=5),
+        send=github_issue.transport(timeout=5),
         sleep=(slept if slept is not None else []).append,
     )
 
@@ -107,24 +107,24 @@ def test_what_passes_is_waited_for(api, trouble, waits):
 )
 def test_what_does_not_pass_is_said(api, troubles, target, told):
     api.troubles = list(troubles)
-    with pytest.raises(issue.IssueError, match=re.escape(told)) as raised:
+    with pytest.raises(github_issue.IssueError, match=re.escape(told)) as raised:
         publish(api, **target)
     assert TOKEN not in str(raised.value) and "CANARY" not in str(raised.value)
     assert api.issues == []
 
 
 def test_an_answer_that_was_lost_makes_no_second_issue(api):
-    send = issue.transport(timeout=5)
+    send = github_issue.transport(timeout=5)
 
     def losing(method, url, headers, data):
         answer = send(method, url, headers, data)
         if method == "POST" and len(api.requests) < 4:
-            raise issue.UnreachedError("no answer in time", passing=True)
+            raise github_issue.UnreachedError("no answer in time", passing=True)
         return answer
 
     told = {"title": "P", "document": DOCUMENT, "incident": "INC-1", "since": SINCE, "where": "y", "patience": 60.0}
-    target = issue.Target(api=api.url, repository="o/r", token=TOKEN)
-    assert issue.publish(target, send=losing, sleep=lambda _seconds: None, **told).state == "unchanged"
+    target = github_issue.Target(api=api.url, repository="o/r", token=TOKEN)
+    assert github_issue.publish(target, send=losing, sleep=lambda _seconds: None, **told).state == "unchanged"
     assert len(api.issues) == 1
 
 

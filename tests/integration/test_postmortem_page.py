@@ -12,7 +12,7 @@ import pytest
 import recorded
 from browser import Browser
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import folder
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import document_store
 
 PICTURES = Path(__file__).resolve().parents[2] / "build" / "postmortem-pages"
 WIDE, NARROW = 1280, 390
@@ -87,9 +87,9 @@ def test_a_page_stands_for_itself_and_fits(browser, tmp_path, drill, language):
 def test_an_index_leads_to_its_pages(browser, tmp_path):
     spoken = recorded.SPOKEN["en"]
     for drill in recorded.drills():
-        for document in folder.documents(str(tmp_path), spoken, recorded.incident(drill)):
+        for document in document_store.documents(str(tmp_path), spoken, recorded.incident(drill)):
             document.write()
-    folder.index(str(tmp_path), spoken).write()
+    document_store.index(str(tmp_path), spoken).write()
     browser.look(width=WIDE, dark=False)
     browser.open(tmp_path / "index.html")
     assert (browser.complaints, browser.requests) == ([], [(tmp_path / "index.html").as_uri()])

@@ -45,12 +45,10 @@ from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "collections"))
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
-    _sqlite_backup,
-    _sqlite_check,
-    _sqlite_checkpoint,
-    _sqlite_view,
-)
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import checkpoint as sqlite_checkpoint
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import reader as sqlite_reader
 
 SYSCALLS = "pwrite64,fsync,fdatasync,ftruncate,unlink,close"
 # Calls of the steps that change something or come before or after a change; each may be the last thing they do.
@@ -64,14 +62,14 @@ POINTS: List[Tuple[Any, str]] = [
     (os, "fork"),
     (shutil, "rmtree"),
     (tempfile, "mkdtemp"),
-    (_sqlite_backup, "_copy_bytes"),
-    (_sqlite_backup, "_copy"),
-    (_sqlite_backup, "verify"),
-    (_sqlite_backup, "_publish"),
-    (_sqlite_backup, "_prune"),
-    (_sqlite_checkpoint, "_run"),
-    (_sqlite_checkpoint, "_prove"),
-    (_sqlite_view, "in_child"),
+    (sqlite_backup, "_copy_bytes"),
+    (sqlite_backup, "_copy"),
+    (sqlite_backup, "verify"),
+    (sqlite_backup, "_publish"),
+    (sqlite_backup, "_prune"),
+    (sqlite_checkpoint, "_run"),
+    (sqlite_checkpoint, "_prove"),
+    (sqlite_reader, "in_child"),
 ]
 WAYS = ("boundary", "boundary", "system call", "instant")
 # Of the days before, so that retention has something to remove.
@@ -297,17 +295,17 @@ def steps(path: str, backups: str, boundaries: Optional[Boundaries] = None) -> D
             boundaries.enter(step)
 
     enter("look")
-    before = _sqlite_check.check(path=path)
+    before = sqlite_check.check(path=path)
     if not before["healthy"]:
         raise Lost(f"unhealthy: {before['problems']}")
     enter("evidence")
-    _sqlite_backup.backup(path=path, dest_dir=backups, evidence=True, prefix="evidence_")
+    sqlite_backup.backup(path=path, dest_dir=backups, evidence=True, prefix="evidence_")
     enter("backup")
-    _sqlite_backup.backup(path=path, dest_dir=backups, prefix="backup_", keep=2)
+    sqlite_backup.backup(path=path, dest_dir=backups, prefix="backup_", keep=2)
     enter("checkpoint")
-    _sqlite_checkpoint.checkpoint(path=path)
+    sqlite_checkpoint.checkpoint(path=path)
     enter("last look")
-    return _sqlite_check.check(path=path, checks=["quick", "integrity"], baseline=before["row_counts"])
+    return sqlite_check.check(path=path, checks=["quick", "integrity"], baseline=before["row_counts"])
 
 
 def in_fork(work: Callable[[], Any]) -> int:
@@ -551,10 +549,10 @@ def live_backups(count: int, seed: int, where: Optional[str]) -> Dict[str, Any]:
                 time.sleep(0.001)
             for number in range(count):
                 before = writer.last()
-                checked = _sqlite_check.check(path=path)
+                checked = sqlite_check.check(path=path)
                 if not checked["healthy"]:
                     raise Lost(f"live check {number}: {checked['problems']}")
-                result = _sqlite_backup.backup(path=path, dest=f"{folder}/copies/{number}")
+                result = sqlite_backup.backup(path=path, dest=f"{folder}/copies/{number}")
                 numbers = rows_of(result["backup_file"], immutable=True)
                 after = writer.last()
                 judge(numbers, acknowledged=before, what=f"live backup {number}")

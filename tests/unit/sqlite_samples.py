@@ -18,7 +18,7 @@ import sys
 import textwrap
 from typing import Any, Dict, List, Tuple
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import _sqlite_wal
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import wal as sqlite_wal
 
 
 def fill(connection: sqlite3.Connection, *, first: int, rows: int) -> None:
@@ -91,7 +91,7 @@ def new_salts(path: str) -> None:
     with open(path, "r+b") as stream:
         header = stream.read(24)
         header = header[:16] + struct.pack(">II", 0x1234, 0x5678)
-        sums = _sqlite_wal.checksum(header, (0, 0), big_endian=bool(header[3] & 1))
+        sums = sqlite_wal.checksum(header, (0, 0), big_endian=bool(header[3] & 1))
         stream.seek(0)
         stream.write(header + struct.pack(">II", *sums))
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from awx_server import could_be_playbook, described
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._ladder import RUNGS
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = described()

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from awx_server import described
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import watch
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._watch import service_watch
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]}
@@ -69,8 +69,8 @@ def test_settings_of_the_page_about_awx_are_read() -> None:
 
 def test_watch_of_the_page_is_taken_and_its_defaults_are_those_of_the_rulebooks() -> None:
     (shown,) = [text for text in blocks("eda.md", "yaml") if "watch_targets" in text]
-    thresholds = watch.Thresholds(warning_after=3, critical_after=5, restored_after=5, again_after=0)
-    (target,) = watch.targets(yaml.safe_load(shown)["watch_targets"], thresholds, timeout=5, interval=2)
+    thresholds = service_watch.Thresholds(warning_after=3, critical_after=5, restored_after=5, again_after=0)
+    (target,) = service_watch.targets(yaml.safe_load(shown)["watch_targets"], thresholds, timeout=5, interval=2)
     (host,) = yaml.safe_load((ROOT / "inventories/production/hosts.yml").read_text("utf-8"))["itsm_nexus"]["hosts"]
     assert target.host == host
     (chapter,) = re.findall(r"^## 3\..*?(?=^## )", PAGES["eda.md"], re.MULTILINE | re.DOTALL)

@@ -35,7 +35,6 @@ FOUND_BY_NAME = {
     "meta/execution-environment.yml": "ansible-builder",
     "meta/runtime.yml": "Ansible",
     "molecule/conftest.py": "pytest",
-    "tests/integration/__init__.py": "pytest",
     "tests/integration/conftest.py": "pytest",
 }
 # Folders in which a file is found by what it is: the program that reads the folder.
@@ -49,7 +48,8 @@ FOUND_BY_FOLDER = (
     r"requirements-\w+\.txt$",  # the Makefile
     r"roles/escalation/tasks/channels/",  # role escalation, by the type of the channel
     r"roles/[^/]+/(defaults|meta|tasks|vars)/main\.yml$|roles/[^/]+/(README\.md|meta/argument_specs\.yml)$",  # Ansible
-    r"tests/(fuzz|unit|integration)/test_",  # pytest
+    r"tests/(fuzz|unit|integration)/(plugins/.*)?(test_|__init__)",  # pytest
+    r"plugins/(module|plugin)_utils/\w+/",  # test_packages.py
     r"tests/unit/recorded/",  # test_recorded.py, all of them
 )
 

@@ -46,7 +46,7 @@ def test_a_deleted_wal_is_noticed(torture: ModuleType, tmp_path: Path, monkeypat
     def remove(*, path: str) -> None:
         os.unlink(f"{path}-wal")
 
-    monkeypatch.setattr(torture._sqlite_checkpoint, "checkpoint", remove)
+    monkeypatch.setattr(torture.sqlite_checkpoint, "checkpoint", remove)
     with pytest.raises(torture.Lost):
         torture.torture(5, 1, str(tmp_path))
 
@@ -54,7 +54,7 @@ def test_a_deleted_wal_is_noticed(torture: ModuleType, tmp_path: Path, monkeypat
 def test_a_backup_without_the_wal_is_noticed(
     torture: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backup = torture._sqlite_backup.backup
+    backup = torture.sqlite_backup.backup
 
     def copy(
         *, path: str, dest_dir: str = "", prefix: str = "", evidence: bool = False, **named: Any
@@ -63,6 +63,6 @@ def test_a_backup_without_the_wal_is_noticed(
             return dict(backup(path=path, dest_dir=dest_dir, prefix=prefix, evidence=True))
         return {"backup_file": shutil.copy(path, f"{dest_dir}/{prefix}20260302T010203Z")}
 
-    monkeypatch.setattr(torture._sqlite_backup, "backup", copy)
+    monkeypatch.setattr(torture.sqlite_backup, "backup", copy)
     with pytest.raises(torture.Lost):
         torture.torture(5, 1, str(tmp_path))

@@ -15,12 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils import (
-    _command,
-    _triage_question,
-    _triage_service,
-    _untrusted,
-)
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import collect_service
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import context as triage_context
 
 PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
 NOBODY = pwd.getpwnam("nobody")
@@ -39,39 +36,39 @@ CHANGES = {
 }
 
 OURS = "only in folders of root alone: state, locks, units, our temporary files"
-AS_USER = "within _untrusted.acting or in a process that is the user for good"
+AS_USER = "within safe_open.acting or in a process that is the user for good"
 DESCRIPTORS = "relative to a folder that was opened without following links"
 KERNEL = "only files of /proc, or a descriptor that is open already"
 
 REASONS = {
-    "_call.py": OURS,
-    "_disk_reclaim.py": DESCRIPTORS,
-    "_evidence.py": OURS,
-    "_files.py": "what it is asked to; its callers are in this list",
-    "_hold.py": OURS,
-    "_incident.py": OURS,
-    "_knex.py": AS_USER,
-    "_lease.py": OURS,
-    "_maintenance.py": OURS,
-    "_node_process.py": AS_USER,
-    "_npm.py": AS_USER,
-    "_parts.py": KERNEL,
-    "_postmortem_keep.py": OURS,
-    "_procfs.py": KERNEL,
-    "_release.py": AS_USER,
-    "_sqlite_backup.py": AS_USER,
-    "_sqlite_checkpoint.py": AS_USER,
-    "_sqlite_files.py": AS_USER,
-    "_sqlite_holders.py": KERNEL,
-    "_sqlite_owner.py": DESCRIPTORS,
-    "_sqlite_restore.py": AS_USER,
-    "_sqlite_salvage.py": AS_USER,
-    "_sqlite_view.py": AS_USER,
-    "_triage.py": "a descriptor that _untrusted has opened",
-    "_triage_application.py": OURS,
-    "_triage_question.py": KERNEL,
-    "_unit_dropin.py": OURS,
-    "_untrusted.py": "the package that opens for the others",
+    "_common/atomic_files.py": "what it is asked to; its callers are in this list",
+    "_common/parallel.py": KERNEL,
+    "_common/safe_open.py": "the package that opens for the others",
+    "_host/procfs.py": KERNEL,
+    "_incident/archive.py": OURS,
+    "_incident/hold.py": OURS,
+    "_incident/lease.py": OURS,
+    "_incident/maintenance.py": OURS,
+    "_incident/record.py": OURS,
+    "_incident/repeated_call.py": OURS,
+    "_service/disk_reclaim.py": DESCRIPTORS,
+    "_service/knex.py": AS_USER,
+    "_service/npm.py": AS_USER,
+    "_service/process.py": AS_USER,
+    "_service/release.py": AS_USER,
+    "_service/unit_dropin.py": OURS,
+    "_sqlite/backup.py": AS_USER,
+    "_sqlite/checkpoint.py": AS_USER,
+    "_sqlite/files.py": AS_USER,
+    "_sqlite/holders.py": KERNEL,
+    "_sqlite/owner.py": DESCRIPTORS,
+    "_sqlite/reader.py": AS_USER,
+    "_sqlite/restore.py": AS_USER,
+    "_sqlite/salvage.py": AS_USER,
+    "_triage/collect_application.py": OURS,
+    "_triage/context.py": KERNEL,
+    "_triage/evidence.py": OURS,
+    "_triage/run.py": "a descriptor that safe_open has opened",
 }
 
 
@@ -82,8 +79,9 @@ def touches(path: Path) -> set[str]:
 
 
 def test_every_file_that_touches_a_path_says_why_root_comes_to_no_harm() -> None:
-    files = [*(PLUGINS / "module_utils").glob("*.py"), *(PLUGINS / "modules").glob("*.py")]
-    assert {path.name for path in files if touches(path)} == set(REASONS)
+    logic, modules = PLUGINS / "module_utils", PLUGINS / "modules"
+    assert {str(path.relative_to(logic)) for path in logic.rglob("*.py") if touches(path)} == set(REASONS)
+    assert [path.name for path in modules.glob("*.py") if touches(path)] == []
 
 
 @pytest.fixture
@@ -105,9 +103,9 @@ def made(path: Path, *, owner: pwd.struct_passwd | None = None, mode: int = 0o75
 @needs_root
 def test_a_path_that_only_root_can_change_is_ours(base: Path) -> None:
     made(base / "ours")
-    assert _untrusted.rights_on(str(base / "ours" / "missing" / "file")) is None
+    assert safe_open.rights_on(str(base / "ours" / "missing" / "file")) is None
     (base / "link").symlink_to(base / "ours")
-    assert _untrusted.rights_on(str(base / "link" / "file")) is None
+    assert safe_open.rights_on(str(base / "link" / "file")) is None
 
 
 @needs_root
@@ -116,9 +114,9 @@ def test_the_first_folder_of_somebody_else_decides(base: Path) -> None:
     made(theirs / "of-another", owner=DAEMON)
     (theirs / "link").symlink_to("/etc")
     for name in ("file", "of-another/file", "link/passwd", "../theirs/file"):
-        assert _untrusted.rights_on(str(theirs / name)) == (NOBODY.pw_uid, NOBODY.pw_gid), name
+        assert safe_open.rights_on(str(theirs / name)) == (NOBODY.pw_uid, NOBODY.pw_gid), name
     named = (DAEMON.pw_uid, DAEMON.pw_gid)
-    assert _untrusted.rights_on(str(theirs / "file"), user=named) == named
+    assert safe_open.rights_on(str(theirs / "file"), user=named) == named
 
 
 @needs_root
@@ -126,20 +124,20 @@ def test_the_first_folder_of_somebody_else_decides(base: Path) -> None:
 def test_a_folder_that_several_may_write_to_needs_a_name(base: Path, mode: int) -> None:
     shared = made(base / "shared", mode=mode)
     with pytest.raises(PermissionError, match="name the service's user"):
-        _untrusted.rights_on(str(shared / "file"))
+        safe_open.rights_on(str(shared / "file"))
     named = (NOBODY.pw_uid, NOBODY.pw_gid)
-    assert _untrusted.rights_on(str(shared / "file"), user=named) == named
+    assert safe_open.rights_on(str(shared / "file"), user=named) == named
 
 
 @needs_root
 def test_rights_are_given_back_however_a_block_ends() -> None:
     before = os.getresuid(), os.getresgid(), os.getgroups()
     user = (NOBODY.pw_uid, NOBODY.pw_gid)
-    with pytest.raises(RuntimeError), _untrusted.acting(user):
+    with pytest.raises(RuntimeError), safe_open.acting(user):
         assert os.getresuid() == (0, NOBODY.pw_uid, 0)
-        with _untrusted.acting(None):
+        with safe_open.acting(None):
             assert os.getresuid() == (0, 0, 0)
-        with _untrusted.acting((DAEMON.pw_uid, DAEMON.pw_gid)):
+        with safe_open.acting((DAEMON.pw_uid, DAEMON.pw_gid)):
             assert os.geteuid() == DAEMON.pw_uid
         assert os.geteuid() == NOBODY.pw_uid
         raise RuntimeError
@@ -153,7 +151,7 @@ def test_who_became_a_user_has_no_way_back() -> None:
         status = 1
         try:
             os.seteuid(DAEMON.pw_uid)  # as in a block that acts as a user
-            _untrusted.become(NOBODY.pw_uid, NOBODY.pw_gid)
+            safe_open.become(NOBODY.pw_uid, NOBODY.pw_gid)
             facts = Path("/proc/self/status").read_text(encoding="utf-8")
             lines = dict(line.split(":\t", 1) for line in facts.splitlines() if ":\t" in line)
             assert set(lines["Uid"].split()) == {str(NOBODY.pw_uid)}
@@ -192,11 +190,11 @@ def test_only_links_of_root_are_followed_ahead(base: Path) -> None:
         ("theirs/out/../missing", "theirs/out/../missing"),
         ("ours/missing/../file", "ours/missing/../file"),
     ):
-        assert _untrusted.follow_ours(str(base / given)) == str(base / followed), given
+        assert safe_open.follow_ours(str(base / given)) == str(base / followed), given
 
 
-def question(app: Path, **known: object) -> _triage_question.Question:
-    service = _triage_question.Service(
+def question(app: Path, **known: object) -> triage_context.Question:
+    service = triage_context.Service(
         **dict.fromkeys(("unit", "environment_file", "pid_file", "tls_cert_path", "tls_key_path", "log_file"), ""),
         **{
             "app_dir": str(app),
@@ -208,9 +206,9 @@ def question(app: Path, **known: object) -> _triage_question.Question:
         **{"db_path_variable": "DATABASE_PATH", "https_port": 1, "http_port": 2, "required_environment": []},
         state_dir=str(app.parent / "state"),
     )
-    return _triage_question.Question(
+    return triage_context.Question(
         service=service,
-        run=_command.run,
+        run=commands.run,
         since=0.0,
         budget=5.0,
         log_lines=1,
@@ -233,9 +231,9 @@ def test_a_database_of_root_is_not_taken_for_that_of_the_user(base: Path, claim:
         known.update(database_path=str(private / "itsm.db"), database_path_source="DATABASE_PATH of the process")
     else:
         known.update(processes=[{"open_databases": [str(private / "itsm.db")]}])
-    facts = _triage_service.paths(question(app, **known), what="database")["facts"]
+    facts = collect_service.paths(question(app, **known), what="database")["facts"]
     assert facts["effective"] == str(app / "itsm.db")
-    assert _untrusted.rights_on(facts["effective"]) == (NOBODY.pw_uid, NOBODY.pw_gid)
+    assert safe_open.rights_on(facts["effective"]) == (NOBODY.pw_uid, NOBODY.pw_gid)
 
 
 @needs_root
@@ -243,4 +241,4 @@ def test_a_database_elsewhere_is_that_of_the_user_if_the_user_may_work_on_it(bas
     app, data = made(base / "app", owner=NOBODY), made(base / "data", owner=NOBODY)
     (data / "itsm.db").touch()
     opened = question(app, processes=[{"open_databases": [str(data / "itsm.db")]}])
-    assert _triage_service.paths(opened, what="database")["facts"]["effective"] == str(data / "itsm.db")
+    assert collect_service.paths(opened, what="database")["facts"]["effective"] == str(data / "itsm.db")

@@ -20,14 +20,14 @@ MEMORY = Goal(150, unit="MiB")
 
 CHECKED = "[r['checks']['integrity'], r['checks']['row_counts'], r['conclusive']]"
 INTEGRITY = (
-    "_sqlite_check",
-    f"(lambda r: {CHECKED})(_sqlite_check.check(**arguments, checks=['integrity'], time_budget=600))",
+    "_sqlite.check",
+    f"(lambda r: {CHECKED})(check.check(**arguments, checks=['integrity'], time_budget=600))",
 )
-BACKUP = ("_sqlite_backup", "(lambda r: [r['integrity'], len(r['sha256'])])(_sqlite_backup.backup(**arguments))")
+BACKUP = ("_sqlite.backup", "(lambda r: [r['integrity'], len(r['sha256'])])(backup.backup(**arguments))")
 ANALYSED = (
-    "_sqlite_check",
+    "_sqlite.check",
     "(lambda w: [w['complete'], w['frames_total'] == w['frames_committed'] > 0])"
-    "(_sqlite_check.check(**arguments, checks=[], row_counts=False)['wal'])",
+    "(check.check(**arguments, checks=[], row_counts=False)['wal'])",
 )
 
 

@@ -86,10 +86,10 @@ def beyond_the_slowest_part(variables: Path, folder: Path) -> float:
     }
     how = {"deadline": 10.0, "part_timeout": 5.0, "window": 600, "log_lines": 100, "incident": "INC-1"}
     call = (
-        "json.dumps((lambda duration=0, parts=0, findings=0, **_rest: [duration, parts, findings])(**_triage.triage("
-        "service=_triage.Service(**arguments['service']), run=_triage._command.run, **arguments['how'])))"
+        "json.dumps((lambda duration=0, parts=0, findings=0, **_rest: [duration, parts, findings])(**run.triage("
+        "service=run.Service(**arguments['service']), run=run.commands.run, **arguments['how'])))"
     )
-    argv, environment = harness.on_host("_triage", call, service=service, how=how)
+    argv, environment = harness.on_host("_triage.run", call, service=service, how=how)
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise harness.BenchError(done.stderr.strip()[-300:])

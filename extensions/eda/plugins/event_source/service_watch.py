@@ -90,7 +90,7 @@ EXAMPLES = r"""
 # <name>/extensions/eda/plugins/event_source/<this file>. Not resolved, since a checkout is reached through a link.
 sys.path.append(str(Path(__file__).absolute().parents[7]))
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils import watch
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._watch import service_watch
 
 _THRESHOLDS = {"warning_after": int, "critical_after": int, "restored_after": int, "again_after": float}
 _OTHERS = {"targets", "interval", "timeout", "ok_statuses"}
@@ -100,14 +100,18 @@ async def main(queue: asyncio.Queue[Any], args: dict[str, Any]) -> None:
     """Watch all targets until cancelled; none waits for another. Raises WatchError where a parameter makes no sense."""
     for name in args:
         if name not in _OTHERS and name not in _THRESHOLDS:
-            raise watch.WatchError(f"{name}: is not known, allowed are {', '.join(sorted({*_OTHERS, *_THRESHOLDS}))}")
-    thresholds = watch.Thresholds(**{name: kind(args[name]) for name, kind in _THRESHOLDS.items() if name in args})
+            raise service_watch.WatchError(
+                f"{name}: is not known, allowed are {', '.join(sorted({*_OTHERS, *_THRESHOLDS}))}"
+            )
+    thresholds = service_watch.Thresholds(
+        **{name: kind(args[name]) for name, kind in _THRESHOLDS.items() if name in args}
+    )
     interval, timeout = float(args.get("interval", 2)), float(args.get("timeout", 5))
-    targets = watch.targets(args.get("targets"), thresholds, timeout=timeout, interval=interval)
+    targets = service_watch.targets(args.get("targets"), thresholds, timeout=timeout, interval=interval)
     ok_statuses = args.get("ok_statuses", ["ok"])
     loop = asyncio.get_running_loop()
 
-    async def keep(looker: watch.Watch) -> None:
+    async def keep(looker: service_watch.Watch) -> None:
         while True:
             next_at = loop.time() + interval
             event = await loop.run_in_executor(threads, looker.look)
@@ -117,5 +121,5 @@ async def main(queue: asyncio.Queue[Any], args: dict[str, Any]) -> None:
 
     with concurrent.futures.ThreadPoolExecutor(max_workers=len(targets)) as threads:
         await asyncio.gather(
-            *(keep(watch.Watch(each, thresholds, timeout=timeout, ok_statuses=ok_statuses)) for each in targets)
+            *(keep(service_watch.Watch(each, thresholds, timeout=timeout, ok_statuses=ok_statuses)) for each in targets)
         )

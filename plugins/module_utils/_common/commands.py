@@ -1,0 +1,220 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Running a command with a deadline, as the service user where asked, its whole process group ended at the deadline."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+import pwd
+import selectors
+import signal
+import subprocess
+import time
+from typing import Callable, Mapping, Optional, Sequence, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
+
+
+class CommandError(Exception):
+    """A command could not be started at all: no such program, no such user, no such folder."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Completed:
+    """What a command did: exit code (C(None) when it was ended at its deadline), output, seconds."""
+
+    argv: Sequence[str]
+    rc: Optional[int]
+    stdout: str
+    stderr: str
+    duration: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether it ended by itself with exit code 0."""
+        return self.rc == 0
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether it was ended at its deadline."""
+        return self.rc is None
+
+
+# What a program may say; of more, the beginning and the end are kept.
+LONGEST_OUTPUT = 16 << 20
+_LEFT_OUT = b"\n[the middle is left out]\n"
+# How long the output is waited for that an ended program's children still hold open.
+_GRACE = 1.0
+_CHUNK = 1 << 16
+_POLL = 0.05
+
+# What the logic is handed instead of calling run() itself, so that tests can answer in its place.
+Runner = Callable[..., Completed]
+
+
+def drop_to(user: Optional[str], *, new_privileges: bool = False) -> Optional[Callable[[], None]]:
+    """Return a function for the child that takes on C(user)'s identity, C(None) where we are that user already.
+
+    Raises CommandError where there is no such user, or where we may not become it.
+    """
+    real, effective, _saved = os.getresuid()
+    if not user:
+        # Within a block that acts as a user, a program gets the rights of that user and no way back.
+        rights = (effective, os.getegid()) if effective != real else None
+    else:
+        try:
+            entry = pwd.getpwnam(user)
+        except KeyError:
+            raise CommandError(f"There is no user {user!r} on this host") from None
+        rights = (entry.pw_uid, entry.pw_gid) if (entry.pw_uid, entry.pw_uid) != (real, effective) else None
+        if rights is not None and real != 0:
+            raise CommandError(f"Cannot act as user {user!r}: only root may, and this runs with uid {effective}")
+    return None if rights is None else functools.partial(safe_open.become, *rights, new_privileges=new_privileges)
+
+
+class _Output:
+    """What came through one pipe, in bounded memory."""
+
+    def __init__(self) -> None:
+        self._head = bytearray()
+        self._tail = bytearray()
+        self._dropped = False
+
+    def add(self, chunk: bytes) -> None:
+        half = LONGEST_OUTPUT // 2
+        room = half - len(self._head)
+        self._head += chunk[:room]
+        self._tail += chunk[room:] if room else chunk
+        # Seldom, since each time half of it is moved.
+        if len(self._tail) > LONGEST_OUTPUT:
+            self._dropped = True
+            del self._tail[: len(self._tail) - half]
+
+    def text(self) -> str:
+        data = bytes(self._head) + (_LEFT_OUT if self._dropped else b"") + bytes(self._tail)
+        return data.decode("utf-8", "replace")
+
+
+class _Streams:
+    """The pipes of a child, followed to their end or until a deadline.
+
+    A program's children may leave its process group and keep its output open for ever, and it may say more than fits
+    into memory: neither must hold us.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], stdin: Optional[bytes]) -> None:
+        self._process = process
+        self._input = memoryview(stdin or b"")
+        self._outputs = {stream.fileno(): _Output() for stream in (process.stdout, process.stderr) if stream}
+        self._selector = selectors.DefaultSelector()
+        for descriptor in self._outputs:
+            self._selector.register(descriptor, selectors.EVENT_READ)
+        if process.stdin is not None:
+            os.set_blocking(process.stdin.fileno(), False)
+            self._selector.register(process.stdin.fileno(), selectors.EVENT_WRITE)
+
+    def follow(self, *, until: float) -> Optional[int]:
+        """Return the exit code once the program has ended and its output too, C(None) at the deadline."""
+        ended: Optional[float] = None
+        while self._selector.get_map() or self._process.poll() is None:
+            now = time.monotonic()
+            if now >= until:
+                # What has ended by itself in time is not said to have been ended.
+                return self._process.poll() if ended is not None else None
+            if ended is None and self._process.poll() is not None:
+                ended = now
+            if ended is not None and now >= ended + _GRACE:
+                break
+            for key, events in self._selector.select(min(_POLL, until - now)):
+                (self._write if events & selectors.EVENT_WRITE else self._read)(key.fd)
+            if not self._selector.get_map():
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(max(0.0, until - time.monotonic()))
+        return self._process.poll()
+
+    def _read(self, descriptor: int) -> None:
+        chunk = os.read(descriptor, _CHUNK)
+        self._outputs[descriptor].add(chunk)
+        if not chunk:
+            self._selector.unregister(descriptor)
+
+    def _write(self, descriptor: int) -> None:
+        try:
+            self._input = self._input[os.write(descriptor, self._input[:_CHUNK]) :]
+        except BrokenPipeError:
+            self._input = self._input[:0]
+        if not self._input and self._process.stdin is not None:
+            self._selector.unregister(descriptor)
+            self._process.stdin.close()
+
+    def close(self) -> Tuple[str, str]:
+        """Let go of the pipes; return what came through them."""
+        self._selector.close()
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if stream is not None:
+                stream.close()
+        stdout, stderr = (output.text() for output in self._outputs.values())
+        return stdout, stderr
+
+
+def _enter(become: Callable[[], None], folder: Optional[str]) -> None:
+    become()
+    if folder is not None:
+        os.chdir(folder)
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    timeout: float,
+    cwd: Optional[str] = None,
+    env: Optional[Mapping[str, str]] = None,
+    user: Optional[str] = None,
+    stdin: Optional[bytes] = None,
+) -> Completed:
+    """Run C(argv) (never through a shell) for at most C(timeout) seconds and return what it did.
+
+    C(env) is the whole environment of the child; C(None) hands on ours. C(stdin) is what the child reads, nothing by
+    default. Output is decoded as UTF-8, bytes that are not are replaced.
+    Raises CommandError where the command cannot be started.
+    """
+    started = time.monotonic()
+    try:
+        # preexec_fn, since subprocess's own user= came with Python 3.9; no threads run in a module at this point.
+        # AnsibleModule.run_command knows neither a deadline nor another user.
+        become = drop_to(user)
+        process = subprocess.Popen(  # pylint: disable=ansible-bad-function
+            list(argv),
+            # Entered as the user if there is one: root would follow a link of this user to anywhere.
+            cwd=cwd if become is None else None,
+            env=None if env is None else dict(env),
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            preexec_fn=None if become is None else functools.partial(_enter, become, cwd),  # noqa: PLW1509
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise CommandError(f"Cannot run {argv[0]!r}: {error}") from error
+    streams = _Streams(process, stdin)
+    rc = streams.follow(until=started + timeout)
+    if rc is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        streams.follow(until=time.monotonic() + _GRACE)
+        # One that hangs in the kernel is not waited for.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_GRACE)
+    stdout, stderr = streams.close()
+    return Completed(
+        argv=list(argv),
+        rc=rc,
+        stdout=stdout,
+        stderr=stderr,
+        duration=time.monotonic() - started,
+    )

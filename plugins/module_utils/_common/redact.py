@@ -1,0 +1,334 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Taking secrets out of text and data before they leave the host.
+
+Three nets:
+
+- known values (what the service's own environment calls a secret), in every spelling: redact_known;
+- values after a name that tells of a secret, to their end, also on the next line: redact_values;
+- shapes (keys, tokens of services, long strings without order), whatever is around them: redact_shapes.
+
+A mask keeps the line breaks of what it covers, so a text has the same lines before and after.
+
+The text comes from anyone, so every pattern takes time in proportion to its length: a repetition is bounded, or what
+follows it cannot fail, or the pattern begins at one place only of a run of characters that it would repeat over.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import urllib.parse
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Match, Optional, Sequence, Tuple, Union
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import redact_known, redact_shapes, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import redact_values as values
+
+MASK = redact_shapes.MASK
+
+_SECRET_NAME = re.compile(values.TELLING + r"\Z")
+# No word that tells stands further from the end of a name than this.
+_END_OF_NAME = 64
+# Variables about a secret that are none themselves; their values are ordinary words and paths.
+_ABOUT = re.compile(
+    r"(?i:_(?:file|path|dir|directory|url|uri|ttl|name|domain|host|port|age|length|rounds|algorithm|issuer|type|secure|"
+    r"samesite|same_site|enabled|mode|store|header|prefix|version|audience|provider))\Z"
+)
+_ABOUT_TIME = re.compile(r"(?i:expir|lifetime)")
+_PATH_OF_KEY = re.compile(r"/[\w./-]+\.(?:key|pem|p12|pfx|json|txt)\Z")
+
+
+def _token(match: Match[str]) -> str:
+    """Take out a JSON Web Token: parts in base64url, the first of which begins with {" ."""
+    before, begin, _token_itself = match.group().partition("eyJ")
+    return before + MASK if begin else before
+
+
+def _inserted(match: Match[str]) -> str:
+    """Take out the values of an SQL statement (knex prints them in its errors) where a column's name tells."""
+    columns = re.findall(r"\w{1,64}", match.group("columns"))
+    return match.group("before") + (MASK if any(map(is_secret_name, columns)) else match.group("values"))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rule:
+    """A pattern, what replaces what it finds, and words (in lower case) without one of which it finds nothing.
+
+    It is compiled when one of its words is first found, as most runs meet none.
+    """
+
+    words: Sequence[str]
+    pattern: str
+    replacement: Union[str, Callable[[Match[str]], str]]
+    # Signs one of which must be there, too.
+    signs: str = ""
+
+
+_NAME_WORDS = (
+    *("passwd", "password", "passphrase", "secret", "token", "credential", "apikey", "api_key", "authorization"),
+    *("cookie", "sessionid", "session_id", "signature", "key", "pwd", "pass", "_auth", "-auth", "bearer"),
+    # Short ones begin many a word: with what comes next.
+    *(
+        "creds",
+        "sessid",
+        "contrase",
+        *(name + end for name in ("sid", "pw") for end in ("=", ":", " =", '"', "'", "`", "]")),
+        "phrase",
+        "psk",
+        *values.JAPANESE,
+    ),
+)
+
+_RULES: Tuple[_Rule, ...] = (
+    _Rule(("eyj",), r"(?<![\w=-])[\w=-]{8,}\.[\w=-]{2,}(?:\.[\w.+/=-]*)?", _token),
+    # HTTP: cookies with all their pairs; header and value as Node's raw headers have them.
+    _Rule(("bearer", "basic"), r"(?i)\b(bearer|basic)(\s{1,4})[\w.~+/-]{8,}=*", r"\1\2" + MASK),
+    _Rule(
+        ("cookie",),
+        r"""(?i)(cookie""" + values.QUOTE + r"""\s{0,4}:\s{0,4}""" + values.QUOTE + r""")[^"'\r\n]+""",
+        r"\1" + MASK,
+    ),
+    _Rule(
+        ("authorization", "cookie", "key", "token"),
+        r"""(?i)((?:authorization|cookie|api-key|-token)\\{0,8}["'],\s{0,4})(?!["']value)(?:""" + values.QUOTED + r")",
+        r"\1" + MASK,
+    ),
+    # Cookies that a program has read already.
+    _Rule(("cookies",), r"(?i)(cookies" + values.QUOTE + r"\s{0,4}[:=]\s{0,4}[{\[])[^}\]\n]+", r"\1" + MASK),
+    # URLs with credentials: the password, or the whole of what stands there without one. People leave @ and / in their
+    # passwords as they are; digits and a slash are a port.
+    _Rule(
+        ("://",),
+        r"""(://[^\s/:@"'?#\[]{0,200}:)(?!\[redacted\]|\d{1,5}[/?#])[^\s"'<>]{1,1000}@""",
+        r"\1" + MASK + "@",
+    ),
+    _Rule(("://",), r"""(://)(?!\[redacted\]@)[^\s/:@"'?#]{1,1000}@""", r"\1" + MASK + "@"),
+    _Rule(
+        ("insert into", "replace into"),
+        (
+            r"(?i)(?P<before>(?:insert|replace) into [^()\n]{1,200}"
+            r"\((?P<columns>[^()\n]{1,4000})\)\s{1,4}values\s{0,4})(?P<values>\([^\n]{0,20000})"
+        ),
+        _inserted,
+    ),
+    _Rule(("bindings",), r"(?i)(bindings[^\w\[]{1,4}\[)(?!\[redacted\])[^\]\n]+", r"\1" + MASK),
+    _Rule(
+        _NAME_WORDS,
+        r"(<[\w:.-]{0,60}?" + values.TELLING + r">)(?:<!\[CDATA\[[^\n]{0,2000}?\]\]>|[^<\n]+)",
+        r"\1" + MASK,
+        signs="<",
+    ),
+    # A string after a name: secret("x"), private_key "x"; invalid password "x".
+    _Rule(
+        (*_NAME_WORDS, "identified"),
+        r"((?<![uU]nexpected )(?:" + values.TELLING + r"(?![\w.-])|(?i:identified\s{1,4}by))"
+        r"(?:[^\s\"'`=:,;.?\\]{1,20}[ ]{0,4}|\.\w{1,20}\([ ]{0,4}|[ ]{1,4}|(?=[\"'`][^\"'`\n]{1,500}[\"'`];)))"
+        r"(?:" + values.QUOTED + r")",
+        r"\1" + MASK,
+        signs="\"'`",
+    ),
+    # What people write: the password is x; and a token after its name.
+    _Rule(
+        _NAME_WORDS,
+        r"((?<![uU]nexpected )" + values.TELLING + r"\s{1,4}"
+        r"(?:(?:is|was)\s{1,4}(?=[^\s\d]{0,40}[\d!@#$%^&*])|(?=[^\s\d]{0,40}\d)(?=[\w+/=.-]{16})))"
+        r"(?!\[redacted\])[^\s\"'<>]{6,}",
+        r"\1" + MASK,
+        signs=" \t",
+    ),
+    _Rule(
+        ("passw", "phrase", "identified"),
+        r"((?i:passw(?:or)?d|passphrase|identified[ ]by)[ ]{1,4})"
+        r"(?!\[redacted\])(?=[^\s\d]{0,40}\d)(?=\S{0,40}?[A-Z!@#$%^&*])[^\s\"']{6,}",
+        r"\1" + MASK,
+    ),
+    # A pair: ("password", "x"), as Python and Map of JavaScript print one.
+    _Rule(
+        _NAME_WORDS,
+        r"([\[(][ ]?[\"'][\w.-]{0,40}?" + values.TELLING + r"[\"'],[ ]{0,4}b?)(?![\"']value)(?:" + values.QUOTED + r")",
+        r"\1" + MASK,
+        signs=",",
+    ),
+    # The key of an encrypted SQLite database.
+    _Rule(
+        ("pragma",), r"(?i)(\bpragma\s{1,4}(?:hex)?(?:re)?key\s{0,4}=\s{0,4})(?!\[redacted\]|\s)[^;\n]+", r"\1" + MASK
+    ),
+    # Names of secrets in the query of a URL, and nowhere else.
+    _Rule(
+        ("key=", "auth=", "sig=", "hmac=", "otp=", "pin="),
+        r"""(?i)([?&](?:key|auth|sig|hmac|otp|pin)=)(?!\[redacted\])[^\s&#"'\\]+""",
+        r"\1" + MASK,
+    ),
+    # Programs that take a password with a letter.
+    _Rule(
+        ("-u", "--user", "--proxy-user"),
+        r"""((?<![\w-])(?:-[uU]|--(?:proxy-)?user)[ =]{0,2}(?P<quote>["'])?[^\s:"']{1,100}:)(?!\[redacted\])"""
+        r"""(?(quote)(?:(?!(?P=quote)).)+|[^\s"']+)""",
+        r"\1" + MASK,
+    ),
+    _Rule(
+        ("sshpass", "mysql", "redis-cli", "docker login"),
+        (
+            r"(\bsshpass\s{1,4}-p\s{0,4}|\bmysql\w{0,10}\s(?:[^\n]{0,200}?\s)?-p|"
+            r"\bredis-cli\s(?:[^\n]{0,200}?\s)?-a\s{0,4}|"
+            r"\bdocker login\s(?:[^\n]{0,200}?\s)?-p\s{0,4})(?!\[redacted\])(?:" + values.QUOTED + r"|\S+)"
+        ),
+        r"\1" + MASK,
+    ),
+    # --name value.
+    _Rule(
+        _NAME_WORDS,
+        (
+            r"((?<![\w-])--?[\w-]{0,40}?" + values.TELLING + r"\s{1,4})"
+            r"(?:" + values.QUOTED + r"|(?!\[redacted\])[^\s-]\S*)"
+        ),
+        r"\1" + MASK,
+        signs="-",
+    ),
+)
+_WORDS = tuple(dict.fromkeys(word for rule in _RULES for word in rule.words))
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a variable, header or key of this name holds a secret."""
+    return _SECRET_NAME.search(name[-_END_OF_NAME:]) is not None
+
+
+def secret_values(environment: Mapping[str, str]) -> List[str]:
+    """Return the values that must appear nowhere: those of secret names, and passwords within URLs."""
+    found = [
+        value
+        for name, value in environment.items()
+        if is_secret_name(name)
+        and not _ABOUT.search(name)
+        and not _ABOUT_TIME.search(name)
+        and not _PATH_OF_KEY.match(value)
+    ]
+    for value in environment.values():
+        for password in re.findall(r"://[^\s/:@\[]{0,200}:(?!\d{1,5}[/?#])(\S{1,1000})@", value):
+            found.extend((password, urllib.parse.unquote(password)))
+    return sorted({value for value in found if len(value) >= redact_known.SHORTEST})
+
+
+def secret_arguments(arguments: Sequence[str]) -> List[str]:
+    """Return the values on a command line that must appear nowhere: those of options with secret names."""
+    found: Dict[str, str] = {}
+    for number, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if equals and is_secret_name(name):
+            found[name.lstrip("-")] = value
+        elif number and _hides_next(arguments[number - 1]) and not argument.startswith("-"):
+            found[arguments[number - 1].lstrip("-")] = argument
+        elif _after_a_letter(arguments, number):
+            found["password"] = argument[len(_after_a_letter(arguments, number).strip()) :]
+    return secret_values(found)
+
+
+def _after_a_letter(arguments: Sequence[str], number: int) -> str:
+    """Return the part of an argument that is no secret where its program takes one there by a letter, else nothing."""
+    argument, before = arguments[number], arguments[number - 1] if number else ""
+    program = arguments[0].rsplit("/", 1)[-1]
+    if (program, before) in (("sshpass", "-p"), ("redis-cli", "-a")):
+        return " "
+    if program.startswith("mysql") and re.match(r"-p.", argument):
+        return "-p"
+    if before in ("-u", "-U", "--user", "--proxy-user") and ":" in argument:
+        return argument.partition(":")[0] + ":"
+    return ""
+
+
+def _hides_next(argument: str) -> bool:
+    return argument.startswith("-") and "=" not in argument and is_secret_name(argument.lstrip("-"))
+
+
+# No line that people read is longer. What comes after so many characters is masked if a name in the line tells.
+_LONGEST_LINE = 64 * 1024
+
+
+def _without_values(lines: Sequence[str], words: Sequence[str]) -> Iterator[str]:
+    """Return lines without what rules and names find. words: those of the rules that are in any of the lines."""
+    carry: Optional[values.Carry] = None
+    for number, whole in enumerate(lines):
+        line = whole
+        if carry is not None:
+            line, carry = values.carried(line, carry)
+        lowered = line.lower()
+        held = {word for word in words if word in lowered}
+        if held:
+            if len(line) > _LONGEST_LINE:
+                line = line[:_LONGEST_LINE]
+            left = None
+            if not held.isdisjoint(_NAME_WORDS):
+                line, left = values.named_values(line)
+            for rule in _RULES:
+                if not held.isdisjoint(rule.words) and (not rule.signs or any(sign in line for sign in rule.signs)):
+                    line = re.sub(rule.pattern, rule.replacement, line)
+            if len(whole) > _LONGEST_LINE and not line.endswith(MASK):
+                line += MASK
+            carry = left or carry
+        if carry is not None and carry.kind == "quote":
+            following = lines[number + 1 : number + 4]
+            # If nobody closes it, the line was cut.
+            carry = carry if any(carry.quote in each for each in following) else carry._replace(kind="rest")
+        yield line
+
+
+class Redactor:
+    """Takes secrets out of text and data. Known values are removed wherever they are."""
+
+    def __init__(self, known: Iterable[str] = ()) -> None:
+        """Take the known values; those of a few characters are words like "admin", and are ignored."""
+        self._known = redact_known.Known(known)
+
+    def text(self, text: str) -> str:
+        """Return a text without secrets, and without colours: a name and its value may each have one.
+
+        It has as many lines as before.
+        """
+        text = redact_shapes.without_private_keys(self._known.mask(sanitize.without_sequences(text)))
+        lowered = text.lower()
+        # Most lines of a log hold no such word, and to see that is much quicker than to try the patterns.
+        words = [word for word in _WORDS if word in lowered]
+        if words:
+            text = "\n".join(_without_values(text.split("\n"), words))
+        return redact_shapes.without_opaque(redact_shapes.without_tokens(text))
+
+    def argv(self, arguments: List[str]) -> List[str]:
+        """Return a command line without secrets; C(--password x) is two arguments but one secret."""
+        clean: List[str] = []
+        for number, argument in enumerate(arguments):
+            hidden = number > 0 and _hides_next(arguments[number - 1]) and not argument.startswith("-")
+            shown = _after_a_letter(arguments, number)
+            clean.append(shown.strip() + MASK if hidden or shown else self.text(argument))
+        return clean
+
+    def value(self, value: Any) -> Any:
+        """Return data (as JSON knows it) with every text in it redacted.
+
+        Under a secret's name, texts and lists of texts are masked whole. So are the values of pairs such as
+        {"name": "Authorization", "value": "x"}.
+        """
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, (list, tuple)):
+            return [self.value(item) for item in value]
+        if isinstance(value, dict):
+            named = any(isinstance(value.get(key), str) and is_secret_name(value[key]) for key in ("name", "key"))
+            return {
+                name: MASK if named and name == "value" and isinstance(item, str) else self._member(name, item)
+                for name, item in value.items()
+            }
+        return value
+
+    def _member(self, name: str, item: Any) -> Any:
+        """Return a member of an object without secrets."""
+        if name == "argv" and isinstance(item, list):
+            return self.argv(item)
+        if isinstance(name, str) and is_secret_name(name):
+            if isinstance(item, str) and item:
+                return MASK
+            if isinstance(item, (list, tuple)) and item and all(isinstance(each, str) for each in item):
+                return [MASK for _each in item]
+        return self.value(item)

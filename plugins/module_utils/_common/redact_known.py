@@ -1,0 +1,247 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Known secrets: they are found in every usual spelling.
+
+Escapes (URL, JSON, JavaScript, Python, shell, HTML) are undone in a copy of the text, up to four times, and so are line
+breaks. The plain value is searched in each copy, and what is found is masked at its place in the text. Base64, hex and
+lists of bytes do not keep the letters: these spellings are searched themselves.
+"""
+
+from __future__ import annotations
+
+import base64
+import bisect
+import html
+import json
+import re
+import string
+from typing import Iterable, Iterator, List, Optional, Pattern, Set, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import redact_shapes as shapes
+
+# A shorter "secret" is a word like "admin". Masking it everywhere would make the evidence unreadable.
+SHORTEST = 6
+# Each line of a value in several lines (a key) that is at least this long is a secret of its own.
+_SHORTEST_LINE = 16
+# JSON in a string of JSON in a string of JSON has its backslashes escaped three times.
+_LEVELS = 4
+
+# Runs of escapes of the same length, so that a place in the copy tells its place in the text.
+# The first sign alone is looked for first, which is quick.
+_ESCAPES = re.compile(
+    r"[%\\&'\"](?:(?P<percent>(?<=%)[0-9a-fA-F]{2}(?:%[0-9a-fA-F]{2})*)|"
+    r"(?<=\\)(?:(?P<unicode>u[0-9a-fA-F]{4}(?:\\u[0-9a-fA-F]{4})*)|(?P<byte>x[0-9a-fA-F]{2}(?:\\x[0-9a-fA-F]{2})*)|"
+    r"(?P<octal>[0-7]{3}(?:\\[0-7]{3})*)|(?P<braces>u\{[0-9a-fA-F]{1,6}\}|U[0-9a-fA-F]{8})|"
+    r"(?P<backslashes>\\(?:\\\\)*)|(?P<letters>[^ux0-7\\\r\n](?:\\[^ux0-7\\\r\n])*))|"
+    r"(?P<entity>(?<=&)(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-z]{2,6});)|"
+    r"(?<=')(?:(?P<shell>(?:\\'|\"'\")')|(?P<single>'(?:'')*))|(?P<double>(?<=\")\"(?:\"\")*))"
+)
+# What begins an escape, the base of its digits, its length.
+_DIGITS = {"percent": ("%", 16, 3), "unicode": ("\\u", 16, 6), "byte": ("\\x", 16, 4), "octal": ("\\", 8, 4)}
+_BREAK = re.compile(shapes.BREAK)
+_BEFORE_BREAK = re.compile(shapes.BEFORE_BREAK)
+_BASE64 = re.compile(r"[A-Za-z0-9+/_=-]*")
+_BASE64_SIGNS = frozenset(string.ascii_letters + string.digits + "+/_=-")
+_SIGNS_OF_LETTERS = str.maketrans("nrtbf", "\n\r\t\b\f")
+
+
+def _undone(kind: Optional[str], run: str) -> Tuple[str, int]:
+    """Return what a run of escapes says, and the length of one escape."""
+    if kind in _DIGITS:
+        mark, base, width = _DIGITS[kind]
+        return "".join([chr(int(digits, base)) for digits in run.split(mark)[1:]]), width
+    if kind == "letters":
+        return run[1::2].translate(_SIGNS_OF_LETTERS), 2
+    if kind == "braces":
+        code = int(run[2:].strip("{}"), 16)
+        return chr(code) if code < 0x110000 else "?", len(run)
+    if kind == "entity":
+        return html.unescape(run)[:1], len(run)
+    return ("'", len(run)) if kind == "shell" else (run[::2], 2)
+
+
+class _Copy:
+    """A copy of a text in which escapes or line breaks are undone, and which place of the text each place is from."""
+
+    def __init__(self, text: str, parent: Optional[_Copy] = None) -> None:
+        self.text = text
+        self._parent = parent
+        self._joined = False
+        self._starts: List[int] = [0]
+        self._origins: List[int] = [0]
+        self._widths: List[int] = [1]
+
+    def _changed(self, pattern: Pattern[str], *, breaks: bool) -> Optional[_Copy]:
+        pieces: List[str] = []
+        copy = _Copy("", self)
+        copy._joined = breaks
+        length = last = 0
+        for match in pattern.finditer(self.text):
+            begin, end = match.span()
+            said, width = ("", 1) if breaks else _undone(match.lastgroup, match.group())
+            if breaks:
+                before = _BEFORE_BREAK.search(self.text[max(last, begin - 8) : begin])
+                begin -= len(before.group()) if before else 0
+            pieces += (self.text[last:begin], said)
+            length += begin - last
+            copy._starts += (length, length + len(said))
+            copy._origins += (begin, end)
+            copy._widths += (width, 1)
+            length, last = length + len(said), end
+        if not last:
+            return None
+        copy.text = "".join([*pieces, self.text[last:]])
+        return copy
+
+    def without_breaks(self) -> Optional[_Copy]:
+        """Return a copy in one line, None if this one is."""
+        return self._changed(_BREAK, breaks=True) if "\n" in self.text else None
+
+    def without_escapes(self) -> Optional[_Copy]:
+        """Return a copy with one level of escapes undone, None if there are none."""
+        return self._changed(_ESCAPES, breaks=False)
+
+    def breaks(self, begin: int, end: int) -> List[int]:
+        """Return where line breaks were undone within a part of the copy, at its ends too."""
+        if not self._joined:
+            return []
+        return self._starts[bisect.bisect_left(self._starts, max(begin, 1)) : bisect.bisect_right(self._starts, end)]
+
+    def origin(self, begin: int, end: int) -> Tuple[int, int]:
+        """Return which part of the text a part of the copy is from."""
+        if self._parent is None:
+            return begin, end
+        first = bisect.bisect_right(self._starts, begin) - 1
+        last = bisect.bisect_right(self._starts, end - 1) - 1
+        return self._parent.origin(
+            self._origins[first] + (begin - self._starts[first]) * self._widths[first],
+            self._origins[last] + (end - self._starts[last]) * self._widths[last],
+        )
+
+
+def _copies(text: str) -> Iterator[_Copy]:
+    """Return the text itself, and its copies with more and more undone."""
+    copy: Optional[_Copy] = _Copy(text)
+    for _level in range(_LEVELS):
+        if copy is None:
+            return
+        yield copy
+        joined = copy.without_breaks()
+        if joined is not None:
+            yield joined
+        copy = copy.without_escapes()
+
+
+def _folded(text: str) -> str:
+    """Return the text in lower case with all places kept: one letter alone has two in lower case."""
+    return text.replace("\u0130", "i").lower().replace("\u03c2", "\u03c3")
+
+
+def _plain_spellings(value: str) -> Set[str]:
+    """Return the values to search in the copies, in lower case."""
+    values = {value, "".join(value.splitlines())}
+    values.update(line.strip() for line in value.splitlines() if len(line.strip()) >= _SHORTEST_LINE)
+    # A value that looks escaped itself is changed with the text around it.
+    for item in sorted(values):
+        copy = _Copy(item).without_escapes()
+        while copy is not None:
+            values.add(copy.text)
+            copy = copy.without_escapes()
+    # "+" in a URL; bytes of UTF-8 escaped one by one; halves of a pair in UTF-16.
+    values.update([item.replace(" ", "+") for item in values])
+    values.update([item.encode("utf-8", "surrogatepass").decode("latin-1") for item in values])
+    units = value.encode("utf-16-be", "surrogatepass")
+    values.add("".join(chr(units[at] << 8 | units[at + 1]) for at in range(0, len(units), 2)))
+    return {_folded(item) for item in values}
+
+
+def _byte_spellings(value: str) -> Set[str]:
+    """Return the value in hex and as a list of bytes, in lower case."""
+    data = value.encode("utf-8", "surrogatepass")
+    digits = [f"{byte:02x}" for byte in data]
+    found = {between.join(digits) for between in ("", " ", ":", "-", ", 0x", ",0x")}
+    found.update(between.join(map(str, data)) for between in (",", ", "))
+    return found
+
+
+def _base64_spellings(value: str) -> Set[str]:
+    """Return the value in base64 as it looks after 0, 1 and 2 bytes of something else."""
+    found = set()
+    for text in {value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}:
+        data = text.encode("utf-8", "surrogatepass")
+        for offset in range(3):
+            # Four characters have three bytes: those that are half of something else are left out.
+            first, last = -(-offset * 4 // 3), (offset + len(data)) * 4 // 3
+            for encode in (base64.b64encode, base64.urlsafe_b64encode):
+                found.add(encode(b"\0" * offset + data).decode("ascii")[first:last])
+    return found
+
+
+def _places(text: str, values: Iterable[str]) -> Iterator[Tuple[int, int]]:
+    for value in values:
+        at = text.find(value)
+        while at >= 0:
+            yield at, at + len(value)
+            at = text.find(value, at + len(value))
+
+
+class Known:
+    """Values that must not be in any text."""
+
+    def __init__(self, values: Iterable[str]) -> None:
+        """Take the values. Those with less than SHORTEST characters are ignored."""
+        self._values: Set[str] = set()
+        self._exact: Set[str] = set()
+        for value in values:
+            if len(value) >= SHORTEST:
+                self._values |= _plain_spellings(value) | _byte_spellings(value)
+                self._exact |= _base64_spellings(value)
+        self._values = {value for value in self._values if len(value.strip()) >= SHORTEST}
+
+    def mask(self, text: str) -> str:
+        """Return the text with every known value masked."""
+        spans: List[Tuple[int, int]] = []
+        for copy in _copies(text) if self._values else ():
+            spans += (copy.origin(*place) for place in _places(_folded(copy.text), self._values))
+            spans += (copy.origin(*place) for place in self._in_base64(copy))
+        return _covered(text, spans) if spans else text
+
+    def _in_base64(self, copy: _Copy) -> Iterator[Tuple[int, int]]:
+        """Return the places of strings in base64 that hold a known value, with what else they hold."""
+        text = copy.text
+        done = 0
+        for begin, end in sorted(_places(text, self._exact)):
+            if end <= done:
+                continue
+            first = begin
+            while first > done and text[first - 1] in _BASE64_SIGNS:
+                first -= 1
+            found = _BASE64.match(text, end)
+            last = found.end() if found else end
+            # A word at the end of the line before, or at the beginning of the next one, is something else.
+            before, after = copy.breaks(first, begin), copy.breaks(end, last)
+            if before and before[0] - first < _SHORTEST_LINE:
+                first = before[0]
+            if after and last - after[-1] < _SHORTEST_LINE:
+                last = after[-1]
+            done = max(last, end)
+            yield first, done
+
+
+def _covered(text: str, spans: List[Tuple[int, int]]) -> str:
+    """Return the text with parts of it masked; parts that touch have one mask."""
+    pieces: List[str] = []
+    last = 0
+    spans.sort()
+    at = 0
+    while at < len(spans):
+        begin, end = spans[at]
+        while at + 1 < len(spans) and spans[at + 1][0] <= end:
+            at += 1
+            end = max(end, spans[at][1])
+        pieces += (text[last:begin], shapes.cover(text[begin:end]))
+        last = end
+        at += 1
+    return "".join([*pieces, text[last:]])

@@ -1,0 +1,169 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Secrets that are known by their shape: private keys, tokens of known services, long strings of high entropy.
+
+Every pattern takes time in proportion to the length of the text: see redact.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import List, Match, Tuple
+
+MASK = "[redacted]"
+
+# What a logger, syslog, journalctl or a container runtime puts before a message. It may match nothing.
+_STAMP = (
+    r"\[?(?:\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[\d.,:+Zz-]{0,20}|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|"
+    r"\d{9,10}\.\d{1,9}|\d\d:\d\d:\d\d(?:[.,]\d{1,6})?)\]?"
+)
+_WHO = r" [\w.-]{1,64} [\w./@-]{1,64}(?:\[\d{1,10}\])?:"
+_LEVEL = r"\[?(?i:trace|debug|info|notice|warn(?:ing)?|error|fatal|critical)\]?:?"
+_IN_JSON = r'\{"(?:level|time|timestamp|severity)"[^{}\n]{0,300}?"(?:msg|message)"\s?:\s?"'
+PREFIX = rf"(?:{_IN_JSON}|(?:[\w.-]{{1,64}}[ ]{{1,8}}\|[ ]?)?(?:{_STAMP}(?:{_WHO})?[ ]{{1,2}})?(?:{_LEVEL}[ ]{{1,2}})?)"
+# The end of a line, and what comes before the text of the next one.
+_LINE_BREAK = rf"(?:\"\}}\r?\n{_IN_JSON}|\\?\r?\n[ \t]{{0,200}}{PREFIX})"
+# The same between two parts of a value, and what comes before it. Two strings that are added count as one.
+BREAK = rf"\n(?:[ \t]{{0,200}}\\?\r?\n){{0,50}}(?:(?<=\}}\n){_IN_JSON}|[ \t]{{0,200}}{PREFIX})[\"']?"
+BEFORE_BREAK = r"(?:[\"']?[ ]?\+?[ ]?\\?|\"\})\r?\Z"
+
+
+def cover(text: str) -> str:
+    """Return the mask for a text, line by line: line breaks and what a logger puts after them stay."""
+    parts = re.split(f"({_LINE_BREAK})", text)
+    return "".join(part if number % 2 or not part else MASK for number, part in enumerate(parts))
+
+
+_KEY = r"[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+# A key ends with its END. If that was cut off, what may be left of the key goes.
+_WHOLE_KEY = re.compile(
+    rf"-----BEGIN {_KEY}(?:.{{0,20000}}?-----END {_KEY}|.{{0,20000}})|"
+    r"PuTTY-User-Key-File-\d(?:.{0,20000}?Private-MAC: ?\w{1,200}|.{0,20000})",
+    re.DOTALL,
+)
+_END_OF_KEY = re.compile(rf"-----END {_KEY}")
+_LINE_OF_KEY = re.compile(rf"(?:[ \t]{{0,200}}{PREFIX})?([A-Za-z0-9+/=\s]*)\Z")
+
+
+def without_private_keys(text: str) -> str:
+    """Return a text without private keys, and without those whose beginning or end was cut off."""
+    if "PRIVATE KEY" in text or "PuTTY-User-Key" in text:
+        text = _without_beheaded_keys(_WHOLE_KEY.sub(lambda match: cover(match.group()), text))
+    return text
+
+
+def _without_beheaded_keys(text: str) -> str:
+    """Take out private keys of which only the end is there: the lines in base64 before the END."""
+    pieces = _END_OF_KEY.split(text)
+    clean = []
+    for piece in pieces[:-1]:
+        lines = piece.splitlines(keepends=True)
+        covered: List[str] = []
+        while lines and _LINE_OF_KEY.match(lines[-1]):
+            line = lines.pop()
+            covered.append(cover(line.rstrip()) + line[len(line.rstrip()) :])
+        clean.append("".join([*lines, *reversed(covered)]))
+    return MASK.join([*clean, pieces[-1]])
+
+
+# Tokens of services, by what their first characters say. Each has a word (in lower case) without which it is not there.
+_TOKENS: Tuple[Tuple[Tuple[str, ...], str], ...] = (
+    (
+        ("akia", "asia", "a3t", "abia", "acca"),
+        r"(?:A(?:KI|SI|BI)A|ACCA|A3T[A-Z0-9])[0-9A-Z]{16}",
+    ),
+    (
+        ("gh", "gl", "gr1348941"),
+        r"(?:gh[pousr]_\w{20,}|github_pat_\w{20,}|gl[a-z]{2,6}-[\w-]{16,}|GR1348941[\w-]{16,})",
+    ),
+    (
+        ("xox", "xapp-", "k_", "sk-", "npm_", "aiza", "ya29.", "sq0", "eaaa"),
+        r"(?:(?:xox[abeoprs]|xapp)-[\w-]{10,}|[sr]k_(?:live|test)_\w{10,}|\bsk-[\w-]{20,}|\bnpm_(?!config_)\w{30,}|"
+        r"AIza[\w-]{30,}|\bya29\.[\w-]{20,}|sq0[a-z]{3}-[\w\\-]{22,}|\bEAAA[\w-]{60})",
+    ),
+    (
+        ("sg.", "hvs.", "hvb.", "pypi-", "_v1_", "whsec_", "age-secret-key-"),
+        r"\b(?:SG\.[\w-]{16,}\.[\w-]{16,}|hv[sb]\.[\w-]{20,}|pypi-[\w-]{16,}|do[opr]_v1_\w{40,}|"
+        r"whsec_[\w+/=-]{16,}|AGE-SECRET-KEY-1\w{20,})",
+    ),
+    # Artifactory, Twilio, Mailchimp, Telegram.
+    (("akc", "ap"), r"(?<![\w/.-])(?:AKC|AP[0-9A-F](?=[A-Z0-9]{0,40}[a-z]))[a-zA-Z0-9]{8,}(?![\w/.-])"),
+    (("ac", "sk"), r"(?<![a-zA-Z0-9])(?:AC|SK)[a-z0-9]{32}(?!\w)"),
+    (("-us",), r"(?<![0-9a-zA-Z])[0-9a-z]{32}-us\d{1,2}"),
+    ((":aa",), r"(?<!\d)\d{8,10}:AA[\w-]{33}(?![\w-])"),
+    # Addresses that are their own key: whoever has them may post there.
+    (
+        ("hooks.", "webhook"),
+        r"(?i)(?<=hooks\.slack\.com/services/)[\w/@-]+|(?<=hooks\.slack\.com/workflows/)[\w/@-]+|"
+        r"(?<=discord\.com/api/webhooks/)[\w/@-]+|(?<=discordapp\.com/api/webhooks/)[\w/@-]+|"
+        r"(?<=webhook\.office\.com/)[\w/@-]+",
+    ),
+    # Hashes of passwords.
+    (("$1$", "$5$", "$6$", "$y$", "$7$", "pbkdf2"), r"(?:\$[1567y]\$|\bpbkdf2[\w:-]{0,20}\$)[\w$./+=-]{20,500}"),
+    (("$2",), r"\$2[abxy]?\$\d\d\$[./A-Za-z0-9]{53}"),
+    (("$argon2", "$scrypt"), r"\$(?:argon2\w{0,2}|scrypt)\$[\w$./+=,-]{20,500}"),
+)
+
+
+def without_tokens(text: str) -> str:
+    """Return a text without the tokens and hashes that their first characters give away."""
+    lowered = text.lower()
+    for words, pattern in _TOKENS:
+        if any(word in lowered for word in words):
+            text = re.sub(pattern, MASK, text)
+    return text
+
+
+_SHORTEST = 20
+# A digest says so itself: npm ("sha512-…"), OpenSSH ("SHA256:…"). It is public.
+_RUN = re.compile(r"(?<![A-Za-z0-9+/_=-])(?<!SHA256:)(?!sha\d{1,3}-)[A-Za-z0-9+/_=-]{20,}")
+# A part of a path that is a word: "node_modules", ".npm", "Linux".
+_WORD = re.compile(r"[._]?[A-Za-z]?[a-z]{2,}(?:[_-][a-z]+)*\Z")
+_HEX = re.compile(r"[0-9a-f]+\Z|[0-9A-F]+\Z")
+# Between capitals, small letters and digits. Words in one ("setupListenHandle") change at every fourth character, a
+# random string at two of three.
+_CHANGE = re.compile(r"[a-z](?=[A-Z0-9])|[A-Z](?=[a-z0-9])|[0-9](?=[A-Za-z])")
+# Times in names of files and runs ("20260302T010203Z") do not count.
+_NO_LETTER = re.compile(r"(?<!\d)\d{8}T\d{4,9}Z?|[^A-Za-z0-9]+")
+
+
+def opaque(token: str) -> bool:
+    """Whether a token has the length and the disorder of a secret that a program made."""
+    if len(token) < _SHORTEST:
+        return False
+    letters = _NO_LETTER.sub("", token)
+    if len(letters) < _SHORTEST or token.startswith("sha"):
+        return False
+    if _HEX.match(letters):
+        # Digests, commits and identifiers have 32, 40 or 64 digits, serial numbers of certificates up to 40.
+        return token == letters and len(letters) >= 44 and len(letters) not in (56, 64, 96, 128)
+    changes = len(_CHANGE.findall(letters)) / len(letters)
+    small, capital = letters.upper() != letters, letters.lower() != letters
+    digit = any(sign in letters for sign in "0123456789")
+    if small and capital:
+        return changes >= (0.36 if digit else 0.42)
+    if not digit or token != letters:
+        return False
+    return len(letters) >= (24 if small else 32) and changes >= 0.22
+
+
+def _judge(match: Match[str]) -> str:
+    token = match.group()
+    parts = token.split("/")
+    is_path = sum(len(part) for part in parts if _WORD.match(part)) * 4 >= len(token)
+    if opaque(token) and not is_path:
+        return MASK
+    # A part of a path may be a token all the same.
+    return "/".join(MASK if opaque(part) else part for part in parts) if len(parts) > 1 else token
+
+
+# Tokens in parts, and those with a number before them: "[redacted].k4rDmc.[redacted]".
+_AROUND = re.compile(r"(?:(?<!\d)\d{8,10}:)?\[redacted\](?:\.[\w=-]{4,40}\.\[redacted\])?")
+
+
+def without_opaque(text: str) -> str:
+    """Return a text without tokens that are long and without order."""
+    masked = _RUN.sub(_judge, text)
+    return text if masked == text else _AROUND.sub(MASK, masked)

@@ -1,0 +1,385 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Values after a name that tells of a secret: where such a value begins, and where it ends.
+
+A value in quotes ends with its quote, a word in a URL or on a command line with the word, everything else with the line
+or with the next name. What is left of a value on the next line is masked there.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import List, Match, NamedTuple, Optional, Pattern, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import redact_shapes as shapes
+
+MASK = shapes.MASK
+
+# Names under which secrets go, from the word that tells on: DB_PASSWORD, clientSecret, x-api-key, SESSION_KEY.
+JAPANESE = ("パスワード", "暗証番号", "秘密鍵", "認証キー", "シークレット", "トークン")
+TELLING = (
+    r"(?:(?i:passw(?:or)?[dt]|pass[ ]?phrase|passcode|secret|token|credential|creds|cookie|session_?id|sessid|"
+    r"signature|contrase[nñ]a|authorization|(?:db|database|key)_?pass|"
+    r"(?:api|auth|access|private|priv|licen[cs]e|encryption|signing|master|service|account|db|database|client)[_ ]?key)"
+    r"[\w.-]{0,40}|(?i:pwd)\w[\w.-]{0,40}|"
+    r"(?:[_-](?i:key|pwd|pass|pw|auth)|[a-z](?:Key|Pwd|Pass|Pw)|"
+    r"\b(?:(?i:pass|(?:db|smtp|mail|user|admin|root)p(?:ass|w)|connect\.sid|bearer|psk|"
+    r"(?:cloudant|clou|cl|softlayer|sl|ibm|iam|cloud|cos)[_-]?(?:api)?[_-]?(?:key|pwd|pw|pass))|[pP]wd|pw|PW|sid))"
+    rf"(?![\w-])|(?:{'|'.join(JAPANESE)})(?!\w))"
+)
+
+# Quoted values end at their quote or with the line. Quotes may be escaped: JSON inside a JSON log line.
+QUOTED = "|".join(
+    rf"{mark}(?:[^{mark}\\\n]|\\.)*(?:{mark}|\\?(?=\n|\Z))"
+    rf"|\\{{1,8}}{mark}(?:[^{mark}\\\n]|\\(?!\\{{0,7}}{mark}))*(?:\\{{1,8}}{mark}|{mark}|(?=\n|\Z))"
+    for mark in ('"', "'", "`")
+)
+# As JavaScript, SQL (knex quotes names by `), HTML and URLs write them.
+QUOTE = r"""(?:\\{0,8}["'`]?|\\{1,8}u002[27]|&(?:quot|apos|#3[49]);|%2[27])"""
+_ESCAPED_QUOTE = r"(?:\\{1,8}u002[27]|&(?:quot|apos|#3[49]);|%2[27])"
+_SEPARATOR = (
+    r"[ \t]{0,4}(?:=>|:=|[=!]{1,2}=|={1,2}!|::|->|[:=\uff1a\uff1d]|[!=]{1,2}(?=[ ]?@?[\"'`])|%3[aAdD])[ \t]{0,20}"
+)
+
+
+@functools.lru_cache(maxsize=None)
+def _pattern(text: str) -> Pattern[str]:
+    """Return a pattern, compiled when it is first needed: most runs meet no secret."""
+    return re.compile(text)
+
+
+# "Unexpected token" is what a parser says.
+_NAME = rf"(?<![uU]nexpected ){TELLING}"
+_NAMED = rf"{_NAME}{QUOTE}[\]'\"`]{{0,2}}(?:\[\d{{0,20}}\])?(?:[ \t](?:is|was))?{_SEPARATOR}({_ESCAPED_QUOTE})?"
+# {"name": "Authorization", "value": "x"}, <add key="password" value="x"/>.
+_PAIR = (
+    r"""(?i:\b(?:name|key|id|header|field|type)\\{0,8}["']?[ ]{0,4}[:=][ ]{0,4})\\{0,8}["']?[\w.:-]{0,60}?"""
+    + TELLING
+    + r"""\\{0,8}["']?[\s,]{1,4}(?:[{\\]{0,8}["']?)(?i:value)\\{0,8}["']?[ ]{0,4}[:=][ ]{0,4}"""
+)
+_PAIR_BEGUN = (
+    r"""[ \t-]{0,200}["']?(?i:name|key|header|field)["']?[ ]{0,4}[:=][ ]{0,4}["']?[\w.:-]{0,60}?"""
+    + TELLING
+    + r"""["']?,?[ \t\r]{0,20}\Z"""
+)
+_PAIR_BEGINS = re.compile(r"""[ \t-]{0,200}["']?(?i:name|key|header|field)""")
+_PAIR_ENDED = re.compile(r"""[ \t]{0,200}["']?(?i:value)["']?[ ]{0,4}[:=][ ]{0,4}""")
+# An element whose text is on the next line.
+_ELEMENT_BEGUN = rf"<[\w:.-]{{0,60}}?{TELLING}>[ \t\r]{{0,20}}\Z"
+# What is compared with a name: "x" === password.
+_COMPARED = rf"[=!]{{2,3}}[ \t]{{0,4}}[\w.$]{{0,60}}?{TELLING}"
+
+# What stands before a quote and belongs to the value: b'', $'', @"", new String("").
+_BEFORE_QUOTE = re.compile(r"(?:[bBuUrRfF]{1,2}|[$@]|!!\w{1,20}[ ]|(?:new[ ])?[A-Za-z][\w.]{0,40}\()?(?=\\{0,8}[\"'`])")
+_STRING = re.compile(rf"(?:{QUOTED})")
+# Another string that is part of the value: 'a' + 'b', 'it'\''s', 'it''s', Python's "a" "b".
+_ANOTHER = re.compile(rf"(?:\\'|[ ]?\+[ ]?|[ ])?(?=[\"'`])(?:{QUOTED})")
+_BLOCK = re.compile(r"(?:![\w!./-]{0,40}[ ]{1,4})?[|>][+-]?\d?[ \t\r]{0,20}\Z")
+# Flags and counts, if nothing else belongs to the value.
+_NO_SECRET = re.compile(
+    r"""(?:(?i:true|false|null|undefined|none|nil)|-?\d{1,3})"""
+    r"""(?=["']?(?:,(?=[\s"'])|[;&]|\s{0,4}[}\])]{1,4}(?:[\s,;]|\Z)|\s{0,4}\Z)|[ ][\w.-]{1,40}=)"""
+)
+_WORD = re.compile(r"""[^\s"'<>]+""")
+_IN_QUERY = re.compile(r"""[^\s&"'<>\\]+""")
+_IN_CONNECTION = re.compile(r"""[^;"'\n]+""")
+_FIRST_WORD = re.compile(r"[\w+/=.~-]+")
+# The next name, or the end of the text in which the value is.
+_NEXT_NAME = (
+    r"""[,;&][ ]{1,4}["'`]?[\w.-]{1,40}["'`]?[ ]{0,2}[:=](?!\w{0,20}[;&])|[,;][ ]?["'][\w.-]{1,40}["'][ ]{0,2}:|"""
+    r"""[;&][\w.-]{1,40}=|[ \t][\w.-]{1,40}=(?=[^\s=])|\\{0,8}["'][ ]?,[ ]?\\{0,8}["']|["'][ ]{1,4}[\w.-]{1,40}=|"""
+    r"""[ ]-[ ](?:SQLITE_|E[A-Z]{3,})|</"""
+)
+# After NAME=word: what a program says of it.
+_SAID_OF_IT = (
+    r"[ ](?:(?:was|were|is|has been|not)[ ]){0,3}"
+    r"(?:refused|rejected|failed|denied|expired|accepted|invalid|wrong|found)\b"
+)
+# The quote that closes what a name and its value are in.
+_CLOSES = r"{}(?=[\s,;)}}\]]|\Z)"
+# Authorization: Bearer x. Of some schemes there are more values than one.
+_SCHEME = (
+    r"(?i:(?:digest|hawk|oauth|token|aws4-hmac-sha256)[ \t][^\r\n]+|"
+    r"(?:[a-z][\w-]{2,20}[ \t]{1,4})?[^\s\"'\\,&]+)"
+)
+_AUTHORIZATION = r"(?i:authorization)\W{1,30}\Z"
+# Names that hold such a word and are of something else: TokenExpiredError: jwt expired, /srv/passwordReset.js:12.
+_OF_AN_ERROR = re.compile(r"(?i:error|exception|warning|rejection)\Z")
+_OF_A_FILE = re.compile(r"\.(?:[cm]?[jt]sx?|json|py|db|sql|log|md|html|css|map)\Z")
+_PLACE = re.compile(r"\d{1,7}(?::\d{1,7})?(?=[)\s,;'\"]|\Z)")
+_CLOSING = " \t\r\"'`}]),>;"
+_ONLY_CLOSING = re.compile(r"[ \t\r\"'`}\]),>;]*\Z")
+_BLANK = re.compile(r"\s*\Z")
+_OPENED = "[{"
+_BRACKET = re.compile(r"""[\[\]{}]|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""")
+
+_BODY = re.compile(rf"[ \t]{{0,200}}{shapes.PREFIX}[ \t]{{0,200}}")
+_KEY_OF_A_LINE = re.compile(r"""(?:-[ ])?["']?[\w.-]{1,60}["']?[ ]?[:=](?:\s|\Z|["'\d{\[])""")
+_FRAME = re.compile(r"at \S|\^|[-=]{3}|[{}\[\]()]*\Z")
+_ALONE = re.compile(r"""[^\s"'{}<>]{4,}(?=["'}\]),;\r]{0,8}\Z)""")
+
+
+class Carry(NamedTuple):
+    """What a line leaves to the next one.
+
+    kind: "value" (a value is to come), "rest" (a value may go on), "quote" (it goes on to its quote), "block" (it goes
+    on as long as lines are indented), "pair" (its name was there).
+    """
+
+    kind: str
+    indent: int = 0
+    quote: str = ""
+    logged: bool = False
+
+
+class _End(NamedTuple):
+    """Where a value ends, and what kind of carry it leaves ("" for none)."""
+
+    at: int
+    carry: str = ""
+    quote: str = ""
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip(" \t"))
+
+
+def _carry(line: str, kind: str, quote: str = "") -> Carry:
+    body = _BODY.match(line)
+    return Carry(kind, _indent(line), quote, bool(body and body.group().strip()))
+
+
+def _before_name(line: str, start: int) -> Tuple[int, str]:
+    """Return where the name begins whose telling part begins there, and the character before it."""
+    first = start
+    while first > 0 and start - first < 80 and (line[first - 1].isalnum() or line[first - 1] in "_.-$"):
+        first -= 1
+    return first, line[first - 1] if first else ""
+
+
+def _quoted_end(line: str, start: int) -> Optional[_End]:
+    """Return where a value in quotes ends, None if it has none."""
+    before = _BEFORE_QUOTE.match(line, start)
+    if before is None:
+        return None
+    for triple in ('"""', "'''"):
+        if line.startswith(triple, before.end()):
+            end = line.find(triple, before.end() + 3)
+            return _End(len(line), "quote", triple) if end < 0 else _End(end + 3)
+    found = _STRING.match(line, before.end())
+    if found is None:
+        return None
+    quote = found.group().lstrip("\\")[:1]
+    if not found.group().endswith(quote) or found.end() - found.start() < 2:
+        return _End(found.end(), "quote", quote)
+    end = found.end()
+    while True:
+        another = _ANOTHER.match(line, end)
+        if another is None or another.end() - end < 2:
+            return _End(end)
+        end = another.end()
+
+
+def _bracket_end(line: str, start: int) -> _End:
+    """Return where a list or an object ends."""
+    depth = 0
+    for match in _BRACKET.finditer(line, start):
+        if match.group() in "[{":
+            depth += 1
+        elif match.group() in "]}":
+            depth -= 1
+            if depth == 0:
+                return _End(match.end())
+    return _End(len(line))
+
+
+def _closed(line: str, start: int, end: int) -> int:
+    """Return the end of a value without the brackets and quotes that close what the value is in."""
+    while end > start and line[end - 1] in _CLOSING and not line.endswith(MASK, start, end):
+        end -= 1
+    return end
+
+
+def _ends_line(line: str, at: int) -> str:
+    """Return the carry of a value in a line: it may go on if nothing but brackets and quotes comes after it."""
+    return "rest" if _ONLY_CLOSING.match(line, at) else ""
+
+
+def _stop(line: str, start: int, *, said: bool) -> int:
+    """Return where the first of all that ends a value without quotes is."""
+    # All in one pattern: several would each look through the rest of the line again and again.
+    ends = [_CLOSES.format(quote) for quote in "\"'" if line.count(quote, max(0, start - 1000), start) % 2]
+    found = _pattern("|".join([_NEXT_NAME, *ends, *([_SAID_OF_IT] if said else [])])).search(line, start)
+    return found.start() if found else len(line)
+
+
+def _plain_end(line: str, name: int, start: int, *, equals: bool) -> _End:
+    """Return where a value without quotes ends."""
+    first, before = _before_name(line, name)
+    option = line[first : first + 1] == "-" and before in ("", " ", '"', "'")
+    word: Optional[Match[str]] = None
+    if "%3" in line[max(0, start - 9) : start] or (before and before in "?&#"):
+        word = _IN_QUERY.match(line, start)
+    elif before == ";":
+        word = _IN_CONNECTION.match(line, start)
+    elif option:
+        word = _WORD.match(line, start)
+    elif _pattern(_AUTHORIZATION).search(line, max(0, start - 60), start):
+        word = _pattern(_SCHEME).match(line, start)
+    else:
+        made = _FIRST_WORD.match(line, start)
+        word = made if made and _made_by_a_program(made.group()) else None
+        if word is None:
+            at = _closed(line, start, _stop(line, start, said=equals))
+            return _End(at, _ends_line(line, at))
+    at = word.end() if word else start
+    return _End(at, _ends_line(line, at))
+
+
+def _made_by_a_program(word: str) -> bool:
+    """Whether a word is a whole value: nobody has it as the first of several."""
+    return shapes.opaque(word) or (len(word) >= 24 and any(map(str.isdigit, word)))
+
+
+def _value_end(line: str, name: int, start: int, *, equals: bool, quote: str = "") -> _End:
+    """Return where a value ends that begins there. quote: what a quote before it is written as, such as &quot;."""
+    if quote:
+        closing = line.find(quote, start, start + 2000)
+        if closing >= 0:
+            return _End(closing)
+    for nothing, left in ((_BLANK, "value"), (_BLOCK, "block"), (_NO_SECRET, "")):
+        if nothing.match(line, start):
+            return _End(start, left)
+    quoted = _quoted_end(line, start)
+    if quoted is not None:
+        return quoted
+    if line[start] in _OPENED and not line.startswith(MASK, start):
+        return _bracket_end(line, start)
+    return _plain_end(line, name, start, equals=equals)
+
+
+def _is_no_secret(match: Match[str], line: str) -> bool:
+    name = match.group().rstrip(": \t")
+    if _OF_A_FILE.search(name):
+        return _PLACE.match(line, match.end()) is not None
+    return _OF_AN_ERROR.search(name) is not None
+
+
+def _without_compared(line: str) -> str:
+    """Return a line without the strings that are compared with a name that tells: 'x' === password."""
+    pieces: List[str] = []
+    last = 0
+    for match in _pattern(_COMPARED).finditer(line):
+        end = match.start()
+        while end > last and line[end - 1] in " \t":
+            end -= 1
+        quote = line[end - 1] if end > last else ""
+        begin = line.rfind(quote, max(last, end - 1000), end - 1) if quote and quote in "\"'`" else -1
+        if begin >= 0:
+            pieces += (line[last:begin], MASK)
+            last = end
+    return "".join([*pieces, line[last:]])
+
+
+def _without_named(line: str, pattern: str) -> Tuple[str, Optional[Carry]]:
+    """Return a line without the values after what a pattern finds, and what the last of them leaves."""
+    carry: Optional[Carry] = None
+    pieces: List[str] = []
+    last = 0
+    search = _pattern(pattern).search
+    match = search(line)
+    while match is not None:
+        start = match.end()
+        if line.startswith(MASK, start):
+            end = _End(start + len(MASK))
+            pieces.append(line[last : end.at])
+        elif _is_no_secret(match, line):
+            end = _End(start)
+            pieces.append(line[last:start])
+        else:
+            quote = match.group(1) if pattern is _NAMED else ""
+            equals = ":" not in match.group()[-4:]
+            end = _value_end(line, match.start(), start, equals=equals, quote=quote or "")
+            pieces += (line[last:start], MASK if end.at > start else "")
+        carry = _carry(line, end.carry, end.quote) if end.carry else None
+        last = end.at
+        match = search(line, last) if last < len(line) else None
+    return "".join([*pieces, line[last:]]), carry
+
+
+def named_values(line: str) -> Tuple[str, Optional[Carry]]:
+    """Return a line without the values whose names tell, and what is left to the next line."""
+    carry: Optional[Carry] = None
+    if "value" in line.lower():
+        line, carry = _without_named(line, _PAIR)
+    line, left = _without_named(line, _NAMED)
+    carry = left or carry
+    if any(sign in line for sign in ("==", "!=", "=!", "!!")):
+        line = _without_compared(line)
+    if carry is None and _PAIR_BEGINS.match(line) and _pattern(_PAIR_BEGUN).match(line):
+        carry = _carry(line, "pair")
+    if carry is None and ">" in line[-30:] and _pattern(_ELEMENT_BEGUN).search(line, max(0, len(line) - 200)):
+        carry = _carry(line, "value")
+    return line, carry
+
+
+def _masked(line: str, start: int, end: int) -> str:
+    return line if end <= start else line[:start] + MASK + line[end:]
+
+
+def carried(line: str, carry: Carry) -> Tuple[str, Optional[Carry]]:
+    """Return a line without what the line before left to it, and what is left to the next line."""
+    found = _BODY.match(line)
+    start = found.end() if found else 0
+    body = line[start : start + 200]
+    result: Tuple[str, Optional[Carry]] = (line, None)
+    if not body.strip():
+        result = line, carry if carry.kind in ("block", "value") else None
+    elif carry.kind == "quote":
+        end = line.find(carry.quote, start)
+        whole = _closed(line, start, len(line))
+        result = (_masked(line, start, end), None) if end >= 0 else (_masked(line, start, whole), carry)
+    elif carry.kind == "block":
+        if _indent(line) > carry.indent:
+            result = _masked(line, start, len(line.rstrip())), carry
+    elif carry.kind == "pair":
+        value = _PAIR_ENDED.match(line)
+        if value is not None:
+            result = _carried_value(line, value.end())
+    elif carry.kind == "value" and body.startswith("- ") and not _KEY_OF_A_LINE.match(body):
+        # A list of values.
+        result = _carried_value(line, start + 2)[0], carry
+    elif body.startswith(MASK):
+        result = line, carry._replace(kind="rest")
+    elif not _FRAME.match(body) and not _KEY_OF_A_LINE.match(body):
+        result = _carried_value(line, start) if carry.kind == "value" else _carried_rest(line, start, carry)
+    return result
+
+
+def _carried_value(line: str, start: int) -> Tuple[str, Optional[Carry]]:
+    if line.startswith(MASK, start):
+        return line, None
+    end = _value_end(line, start, start, equals=False)
+    return _masked(line, start, end.at), _carry(line, end.carry, end.quote) if end.carry else None
+
+
+def _carried_rest(line: str, start: int, carry: Carry) -> Tuple[str, Optional[Carry]]:
+    """Mask what a value may go on with: a word of its own, a word that looks like a token, a line that is indented."""
+    alone = _ALONE.match(line, start)
+    if alone:
+        return _masked(line, start, alone.end()), carry
+    word = _FIRST_WORD.match(line, start)
+    if word and (shapes.opaque(word.group()) or _token_like(word)):
+        return _masked(line, start, word.end()), None
+    logged = start > _indent(line)
+    if not carry.logged and not logged and _indent(line) > carry.indent and not line.lstrip().startswith(("-", "#")):
+        return _masked(line, start, _closed(line, start, len(line))), carry
+    return line, None
+
+
+def _token_like(word: Match[str]) -> bool:
+    text = word.group()
+    return len(text) >= 12 and text.lower() != text and any(map(str.isdigit, text)) and "/" not in text

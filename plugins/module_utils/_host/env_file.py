@@ -1,0 +1,204 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Environment files (C(KEY=VALUE) lines) as systemd's C(EnvironmentFile=) reads them.
+
+Rules: systemd.exec(5), and C(parse_env_file_internal) in systemd's C(src/basic/env-file.c), of version 254 and later.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import shlex
+from typing import Callable, Dict, List, Mapping, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
+
+_NEWLINES = "\n\r"
+_BLANKS = " \t\n\r"
+# What a backslash protects within double quotes; before anything else it stands for itself.
+_ESCAPED_IN_QUOTES = '"\\`$'
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_LARGEST = 1024 * 1024
+# A line of the property EnvironmentFiles, as C(systemctl show) writes it.
+_FILE = re.compile(r"(.*) \(ignore_errors=(?:yes|no)\)\Z")
+
+
+class EnvironmentFileError(Exception):
+    """An environment file could not be read, or is none."""
+
+
+class _Parser:
+    """The states of systemd's parser, a method each: takes one character, returns the next state."""
+
+    def __init__(self) -> None:
+        self.values: Dict[str, str] = {}
+        self._key: List[str] = []
+        self._value: List[str] = []
+        # How much of the value trailing blanks are not stripped from: what was quoted or escaped.
+        self._kept = 0
+
+    def assign(self) -> None:
+        name = "".join(self._key).rstrip(_BLANKS)
+        if NAME.match(name):
+            value = "".join(self._value)
+            self.values[name] = value[: self._kept] + value[self._kept :].rstrip(_BLANKS)
+
+    def keep(self) -> None:
+        self._kept = len(self._value)
+
+    def before_key(self, char: str) -> str:
+        if char in "#;":
+            return "comment"
+        if char in _BLANKS:
+            return "before_key"
+        self._key, self._value, self._kept = [char], [], 0
+        return "key"
+
+    def comment(self, char: str) -> str:
+        return "before_key" if char in _NEWLINES else "comment"
+
+    def key(self, char: str) -> str:
+        if char in _NEWLINES:
+            return "before_key"
+        if char == "=":
+            return "before_value"
+        self._key.append(char)
+        return "key"
+
+    def before_value(self, char: str) -> str:
+        if char == "'":
+            return "single"
+        if char == '"':
+            return "double"
+        if char in _BLANKS and char not in _NEWLINES:
+            return "before_value"
+        return self.value(char)
+
+    def value(self, char: str) -> str:
+        if char in _NEWLINES:
+            self.assign()
+            return "before_key"
+        if char == "\\":
+            return "escape"
+        self._value.append(char)
+        return "value"
+
+    def escape(self, char: str) -> str:
+        if char not in _NEWLINES:
+            self._value.append(char)
+        self.keep()
+        return "value"
+
+    def single(self, char: str) -> str:
+        if char == "'":
+            self.keep()
+            return "before_value"
+        self._value.append(char)
+        return "single"
+
+    def double(self, char: str) -> str:
+        if char == '"':
+            self.keep()
+            return "before_value"
+        if char == "\\":
+            return "double_escape"
+        self._value.append(char)
+        return "double"
+
+    def double_escape(self, char: str) -> str:
+        if char in _ESCAPED_IN_QUOTES:
+            self._value.append(char)
+        elif char != "\n":
+            self._value.extend(("\\", char))
+        return "double"
+
+
+def parse_environment(text: str) -> Dict[str, str]:
+    """Return the variables that C(text) sets, the last assignment of a name counting.
+
+    Comments start with C(#) or C(;). A backslash at the end of a line joins the next one. Nothing is expanded. Lines
+    without C(=) and names that are none (C(export X=1)) are passed over, as systemd does.
+    """
+    parser = _Parser()
+    states: Dict[str, Callable[[str], str]] = {
+        "before_key": parser.before_key,
+        "comment": parser.comment,
+        "key": parser.key,
+        "before_value": parser.before_value,
+        "value": parser.value,
+        "escape": parser.escape,
+        "single": parser.single,
+        "double": parser.double,
+        "double_escape": parser.double_escape,
+    }
+    state = "before_key"
+    for char in text:
+        state = states[state](char)
+    if state in ("single", "double", "double_escape"):
+        parser.keep()
+    if state not in ("before_key", "comment", "key"):
+        parser.assign()
+    return parser.values
+
+
+def read_environment_file(path: str) -> Dict[str, str]:
+    """Return the variables that the file C(path) sets, see M(read_text). Raises EnvironmentFileError."""
+    return parse_environment(read_text(path))
+
+
+def read_text(path: str) -> str:
+    """Return the text of an environment file.
+
+    Its values are handed to processes of the service's user, so nothing is read for whoever may not read it himself.
+
+    Raises EnvironmentFileError, in one line and without a word of the content, where it cannot be read or is no text.
+    """
+    try:
+        data = safe_open.read(os.path.abspath(path), limit=_LARGEST)
+    except OSError as error:
+        raise EnvironmentFileError(f"Cannot read the environment file {path}: {error.strerror}") from error
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise EnvironmentFileError(
+            f"Cannot read the environment file {path}: byte {error.start} is not UTF-8"
+        ) from error
+    if "\0" in text:
+        raise EnvironmentFileError(f"Cannot read the environment file {path}: it contains a NUL byte")
+    return text
+
+
+def files_of(line: str) -> List[str]:
+    """Return the files of one line of C(EnvironmentFiles), whose patterns systemd expands at each start."""
+    found = _FILE.match(line)
+    return sorted(glob.glob(found.group(1))) or [found.group(1)] if found else []
+
+
+def required_files(lines: str) -> List[str]:
+    """Return the files of the property C(EnvironmentFiles) without which systemd refuses to start the unit."""
+    required = [line for line in lines.splitlines() if line.endswith(" (ignore_errors=no)")]
+    return list(dict.fromkeys(name for line in required for name in files_of(line)))
+
+
+def unit_environment(properties: Mapping[str, str]) -> Dict[str, str]:
+    """Return what a unit sets for its process: C(Environment), and over it C(EnvironmentFiles) in their order."""
+    environment: Dict[str, str] = {}
+    try:
+        words: Sequence[str] = shlex.split(properties.get("Environment", ""))
+    except ValueError:
+        words = ()
+    for word in words:
+        name, equals, value = word.partition("=")
+        if equals:
+            environment[name] = value
+    for line in properties.get("EnvironmentFiles", "").splitlines():
+        for path in files_of(line):
+            try:
+                environment.update(read_environment_file(path))
+            except EnvironmentFileError:
+                continue  # systemd's business: it says so itself when the unit starts
+    return environment

@@ -1,0 +1,69 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Do a certificate and a key belong together? OpenSSL answers that, and gets only private copies.
+
+OpenSSL opens files by their paths and waits for ever if a path is a FIFO by then. Certificate and key may belong to the
+service's user, who can exchange a file after we looked at it. So callers read both through descriptors and pass their
+content; OpenSSL opens copies in memory that have no name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import ssl
+import tempfile
+from typing import IO, Iterator, Optional
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import parallel
+
+# Seconds. A certificate made for it keeps some versions of OpenSSL busy for ever (CVE-2022-0778).
+_TIMEOUT = 10.0
+MISMATCH = "KEY_VALUES_MISMATCH"
+PASSPHRASE = "it needs a passphrase"  # noqa: S105 - a message
+
+
+@contextlib.contextmanager
+def _private_copy(data: bytes) -> Iterator[str]:
+    """Yield the path of a file without a name that holds the data; only this process can open it. Raises OSError."""
+    with contextlib.ExitStack() as stack:
+        stream: IO[bytes]
+        try:
+            stream = stack.enter_context(os.fdopen(os.memfd_create("itsm-nexus"), "wb"))
+        except OSError:  # a kernel that forbids it (vm.memfd_noexec)
+            stream = stack.enter_context(tempfile.TemporaryFile())
+        stream.write(data)
+        stream.flush()
+        yield f"/proc/self/fd/{stream.fileno()}"
+
+
+def _load(certificate: bytes, key: bytes) -> str:
+    def no_passphrase() -> str:
+        raise ValueError(PASSPHRASE)
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with contextlib.suppress(ssl.SSLError):  # whether they are strong enough is for the service to say
+        context.set_ciphers("DEFAULT:@SECLEVEL=0")
+    try:
+        with _private_copy(certificate) as certificate_path, _private_copy(key) as key_path:
+            context.load_cert_chain(certificate_path, key_path, password=no_passphrase)
+    except ssl.SSLError as error:
+        return error.reason or str(error)
+    except (OSError, ValueError) as error:
+        return getattr(error, "strerror", None) or str(error)
+    return ""
+
+
+def why_unlike(certificate: bytes, key: bytes, *, timeout: Optional[float] = None) -> str:
+    """Return why a certificate and a key (PEM) cannot be used together, empty if they can.
+
+    MISMATCH if the key belongs to another certificate, PASSPHRASE if it is encrypted, else the reason of OpenSSL. It
+    takes at most the timeout (seconds), because OpenSSL runs in a process of its own.
+    """
+    limit = _TIMEOUT if timeout is None else timeout
+    answer = parallel.ask({"pair": lambda: _load(certificate, key)}, timeout=limit)["pair"]
+    if answer.error is not None:
+        return f"OpenSSL {answer.error}" + (f" after {limit:g} s" if answer.error == parallel.TIMED_OUT else "")
+    return str(answer.value)

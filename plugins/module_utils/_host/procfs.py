@@ -1,0 +1,364 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the kernel and systemd know of processes: which run, which are the service's, who listens on a port.
+
+Formats are those of proc_pid_stat(5), proc_pid_cmdline(5) and proc_net(5). Text from there may hold any byte; what is
+not UTF-8 is replaced, since it travels on as JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import ipaddress
+import os
+import re
+import shutil
+import sys
+import time
+from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, timestamps
+
+# Where programs are found when the service is started; the caller's own PATH says nothing about the service.
+STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+_LISTEN = "0A"
+_DELETED = " (deleted)"
+_SYSTEMCTL_TIMEOUT = 15.0
+# Units of systemd.time(7), as systemd itself prints them.
+_TIME_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_TIMESPAN = re.compile(r"([0-9.]+)(us|ms|min|s|h|d|w)\b")
+
+
+class ProcfsError(Exception):
+    """The question could not be asked at all: /proc or systemd does not answer."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Process:
+    """One process. C(pid) with C(start_ticks) names it beyond reuse of the pid, until the next boot.
+
+    C(exe) and C(cwd) are C(None) where this user may not see them. C(state) is the kernel's letter (C(Z) zombie, C(T)
+    stopped). C(uid) is the effective one. C(started_at) is an instant as L(timestamps) writes it.
+    """
+
+    pid: int
+    ppid: int
+    exe: Optional[str]
+    cwd: Optional[str]
+    argv: List[str]
+    uid: int
+    state: str
+    start_ticks: int
+    started_at: str
+
+    @property
+    def began(self) -> float:
+        """The second since boot at which it started."""
+        return self.start_ticks / _TICKS_PER_SECOND
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs: a zombie has ended and only waits for its parent."""
+        return self.state not in ("Z", "X", "x")
+
+    @property
+    def command(self) -> str:
+        """The program, and the script it runs where that is a file: other arguments may be secrets and stay out."""
+        if not self.argv:
+            return self.exe or "unknown"
+        script = self.argv[1] if len(self.argv) > 1 else ""
+        is_file = bool(script) and os.path.isfile(os.path.join(self.cwd or "/", script))
+        return f"{self.argv[0]} {script}" if is_file else self.argv[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Listener:
+    """One listening TCP socket, the processes that hold it (as far as this user may see), the user that made it."""
+
+    port: int
+    address: str
+    inode: int
+    pids: List[int]
+    uid: int = -1
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as stream:
+        return stream.read()
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
+
+
+def _link(path: str) -> Optional[str]:
+    """Return where a link of /proc points; the kernel's mark of a deleted target is cut off."""
+    try:
+        target = _text(os.readlink(os.fsencode(path)))
+    except OSError:
+        return None
+    return target[: -len(_DELETED)] if target.endswith(_DELETED) else target
+
+
+def _arguments(cmdline: bytes) -> List[str]:
+    """Split a command line; each argument ends with a zero byte, unless the process wrote its own title over them."""
+    parts = [_text(part) for part in cmdline.split(b"\0")]
+    return parts if parts[-1] else parts[:-1]
+
+
+def _started_at(start_ticks: int) -> str:
+    boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    return timestamps.iso(round(boot + start_ticks / _TICKS_PER_SECOND, 2))
+
+
+def pids(*, proc_root: str = "/proc") -> List[int]:
+    """Return the pids there are, lowest first. Raises ProcfsError."""
+    try:
+        return sorted(int(name) for name in os.listdir(proc_root) if name.isdecimal())
+    except OSError as error:
+        raise ProcfsError(f"Cannot list processes in {proc_root}: {error.strerror}") from error
+
+
+def descriptors(*, proc_root: str = "/proc") -> Iterator[Tuple[int, Optional[List[str]]]]:
+    """Yield each process but this one with the paths of its descriptors, C(None) where we may not see them.
+
+    Raises ProcfsError.
+    """
+    for pid in pids(proc_root=proc_root):
+        if pid == os.getpid():
+            continue
+        folder = f"{proc_root}/{pid}/fd"
+        try:
+            yield pid, [f"{folder}/{name}" for name in os.listdir(folder)]
+        except PermissionError:
+            yield pid, None
+        except OSError:  # it has ended
+            continue
+
+
+def read_process(pid: int, *, proc_root: str = "/proc") -> Optional[Process]:
+    """Return the process C(pid), C(None) where there is none (any more)."""
+    folder = os.path.join(proc_root, str(pid))
+    try:
+        # The name in parentheses may itself hold ")" and spaces: the fields begin after the last one.
+        fields = _read(f"{folder}/stat").rpartition(b")")[2].split()
+        status = _read(f"{folder}/status")
+        cmdline = _read(f"{folder}/cmdline")
+        start_ticks = int(fields[19])
+        # At line feeds alone: a process may have a carriage return in its name, and another user behind it.
+        uid = next(int(line.split()[2]) for line in status.split(b"\n") if line.startswith(b"Uid:"))
+        state, ppid = _text(fields[0]), int(fields[1])
+    except (OSError, ValueError, IndexError, StopIteration):
+        return None
+    return Process(
+        pid=pid,
+        ppid=ppid,
+        exe=_link(f"{folder}/exe"),
+        cwd=_link(f"{folder}/cwd"),
+        argv=_arguments(cmdline),
+        uid=uid,
+        state=state,
+        start_ticks=start_ticks,
+        started_at=_started_at(start_ticks),
+    )
+
+
+def processes(*, proc_root: str = "/proc") -> Iterator[Process]:
+    """Return all processes one after the other; those that end meanwhile are left out. Raises ProcfsError."""
+    for pid in pids(proc_root=proc_root):
+        process = read_process(pid, proc_root=proc_root)
+        if process is not None:
+            yield process
+
+
+def still_there(process: Process, *, proc_root: str = "/proc") -> bool:
+    """Whether exactly this process still runs: the same pid begun at the same tick, not a zombie."""
+    present = read_process(process.pid, proc_root=proc_root)
+    return present is not None and present.start_ticks == process.start_ticks and present.alive
+
+
+def environment(pid: int, *, proc_root: str = "/proc") -> Optional[Dict[str, str]]:
+    """Return the environment C(pid) was started with, C(None) where it may not be read. It holds secrets."""
+    try:
+        pairs = _read(os.path.join(proc_root, str(pid), "environ")).split(b"\0")
+    except OSError:
+        return None
+    return {_text(name): _text(value) for name, equals, value in (pair.partition(b"=") for pair in pairs) if equals}
+
+
+def control_groups(pid: int, *, proc_root: str = "/proc") -> List[str]:
+    """Return the control groups C(pid) is in, as systemd's C(ControlGroup) names them; empty where it has ended."""
+    try:
+        lines = _text(_read(os.path.join(proc_root, str(pid), "cgroup"))).split("\n")
+    except OSError:
+        return []
+    return [line.split(":", 2)[2] for line in lines if line.count(":") >= 2]
+
+
+def find_program(name: str, *, app_dir: str, path: str = STANDARD_PATH) -> Optional[str]:
+    """Return the absolute path of the program C(name) as seen from C(app_dir), C(None) if there is none."""
+    if "/" in name:
+        name = os.path.join(app_dir, name)
+    return shutil.which(name, path=path)
+
+
+def _program_names(command: Sequence[str], *, app_dir: str) -> Set[str]:
+    """Return the names the running executable may have: the command's own, and what it is a link to."""
+    found = find_program(command[0], app_dir=app_dir, path=f"{STANDARD_PATH}:{os.environ.get('PATH', '')}")
+    names = {os.path.basename(command[0])}
+    if found:
+        names.add(os.path.basename(os.path.realpath(found)))
+    return names
+
+
+def _same_argument(first: str, second: str, *, folder: str) -> bool:
+    """Whether two arguments are the same, or the same path seen from C(folder) (C(./server.js), C(/app/server.js))."""
+    return first == second or os.path.normpath(os.path.join(folder, first)) == os.path.normpath(
+        os.path.join(folder, second)
+    )
+
+
+def runs_program(process: Process, *, app_dir: str, command: Sequence[str]) -> bool:
+    """Whether a process runs the command's executable in the service's folder, whatever its arguments say now."""
+    if not process.alive or process.exe is None or process.cwd != os.path.realpath(app_dir):
+        return False
+    return os.path.basename(process.exe) in _program_names(command, app_dir=app_dir)
+
+
+def runs_command(process: Process, *, app_dir: str, command: Sequence[str]) -> bool:
+    """Whether a process is the service: executable, working directory and every argument."""
+    folder = os.path.realpath(app_dir)
+    return (
+        len(process.argv) == len(command)
+        and all(_same_argument(*pair, folder=folder) for pair in zip(process.argv[1:], command[1:]))
+        and runs_program(process, app_dir=app_dir, command=command)
+    )
+
+
+def service_processes(*, app_dir: str, command: Sequence[str], proc_root: str = "/proc") -> List[Process]:
+    """Return the running processes that are the service by L(runs_command), oldest first. Raises ProcfsError."""
+    folder = os.path.realpath(app_dir)
+    found = []
+    for pid in pids(proc_root=proc_root):
+        # Most processes are elsewhere, and one link is read in a tenth of the time of all the rest.
+        if _link(os.path.join(proc_root, str(pid), "cwd")) != folder:
+            continue
+        process = read_process(pid, proc_root=proc_root)
+        if process is not None and runs_command(process, app_dir=folder, command=command):
+            found.append(process)
+    return sorted(found, key=lambda process: (process.start_ticks, process.pid))
+
+
+def _address(text: str) -> str:
+    """Return the address of a line of /proc/net/tcp or tcp6: 32-bit words in the order of this machine's bytes."""
+    raw = b"".join(int(text[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(text), 8))
+    address = ipaddress.ip_address(raw)
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address)
+
+
+def _sockets(wanted: Set[int], *, proc_root: str) -> Iterator[Listener]:
+    for name in ("tcp", "tcp6"):
+        path = os.path.join(proc_root, "net", name)
+        try:
+            lines = _text(_read(path)).splitlines()[1:]
+        except FileNotFoundError:
+            if name == "tcp6":  # a host without IPv6
+                continue
+            raise
+        for line in lines:
+            fields = line.split()
+            if len(fields) < 10 or fields[3] != _LISTEN:
+                continue
+            address, _separator, port = fields[1].partition(":")
+            if int(port, 16) in wanted:
+                yield Listener(
+                    port=int(port, 16), address=_address(address), inode=int(fields[9]), pids=[], uid=int(fields[7])
+                )
+
+
+def _holders(inodes: Set[int], *, proc_root: str) -> Dict[int, List[int]]:
+    """Return for each socket the pids that have it open."""
+    links = {f"socket:[{inode}]": inode for inode in inodes}
+    held: Dict[int, List[int]] = {inode: [] for inode in inodes}
+    for pid in pids(proc_root=proc_root):
+        folder = os.path.join(proc_root, str(pid), "fd")
+        seen: Set[int] = set()
+        with contextlib.suppress(OSError):  # another user's process, or one that has just ended
+            for entry in os.listdir(folder):
+                with contextlib.suppress(OSError):
+                    inode = links.get(os.readlink(os.path.join(folder, entry)))
+                    if inode is not None:
+                        seen.add(inode)
+        for inode in seen:
+            held[inode].append(pid)
+    return held
+
+
+def listeners(ports: Iterable[int], *, proc_root: str = "/proc") -> List[Listener]:
+    """Return the listening TCP sockets on C(ports) (IPv4 and IPv6; clients of a port are not among them).
+
+    Raises ProcfsError.
+    """
+    wanted = {port for port in ports if port}
+    try:
+        found = list(_sockets(wanted, proc_root=proc_root))
+    except (OSError, ValueError) as error:
+        raise ProcfsError(f"Cannot read the listening sockets below {proc_root}/net: {error}") from error
+    if not found:
+        return []
+    held = _holders({listener.inode for listener in found}, proc_root=proc_root)
+    return [dataclasses.replace(listener, pids=held[listener.inode]) for listener in found]
+
+
+def timespan(text: str) -> Optional[float]:
+    """Return the seconds of a time span as C(systemctl show) writes it (C(1min 30s)), C(None) for C(infinity)."""
+    parts = _TIMESPAN.findall(text)
+    if not parts:
+        return 0.0 if text == "0" else None
+    return sum(float(number) * _TIME_UNITS[unit] for number, unit in parts)
+
+
+def holds_deleted(pid: int, path: str) -> bool:
+    """Whether a process has the file C(path) open although it was deleted: then it holds the only copy of it.
+
+    The kernel frees the file with the process. C(True), too, if the process may not be looked into.
+    """
+    folder, lost = f"/proc/{pid}/fd", f"{os.path.realpath(path)} (deleted)"
+    try:
+        for name in os.listdir(folder):
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                if os.readlink(f"{folder}/{name}") == lost:
+                    return True
+    except FileNotFoundError:  # it has ended meanwhile
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def unit_properties(unit: str, names: Sequence[str], *, run: commands.Runner) -> Dict[str, str]:
+    """Return properties of a systemd unit by one C(systemctl show).
+
+    A name that comes several times (C(EnvironmentFiles)) has one value a line. A unit that does not exist has
+    C(LoadState=not-found). Raises ProcfsError where systemd does not answer.
+    """
+    argv = ["systemctl", "show", f"--property={','.join(names)}", "--", unit]
+    try:
+        done = run(argv, timeout=_SYSTEMCTL_TIMEOUT)
+    except commands.CommandError as error:
+        raise ProcfsError(f"Cannot ask systemd about unit {unit!r}: {error}") from error
+    if not done.ok:
+        what = "no answer in time" if done.timed_out else (done.stderr.strip().splitlines() or [f"rc {done.rc}"])[0]
+        raise ProcfsError(f"Cannot ask systemd about unit {unit!r}: {what}")
+    values: Dict[str, str] = {}
+    for line in done.stdout.splitlines():
+        name, equals, value = line.partition("=")
+        if equals:
+            values[name] = f"{values[name]}\n{value}" if name in values else value
+    return values

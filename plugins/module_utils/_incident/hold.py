@@ -1,0 +1,234 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A hold: nobody starts a service whose start would do harm, as on a database in doubt.
+
+Under systemd a hold is a drop-in of the unit. Two of its lines are needed (measured with systemd 257): an automatic
+restart does not evaluate C(AssertPathExists=), and a manual start that C(ExecCondition=) skips ends with exit code 0.
+The name of the drop-in and the description of the unit carry the incident's id, for C(systemctl status). A file in the
+state folder says the same to this collection, and is all there is if the service is a plain process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import glob
+import json
+import os
+import re
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, commands, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import takeover
+
+NAME = "hold.json"
+# Where drop-ins survive a reboot, and where they are put if that folder cannot be written to.
+FOLDER = "/etc/systemd/system"
+RUNTIME_FOLDER = "/run/systemd/system"
+_PREFIX = "zz-held-"
+_INCIDENT = re.compile(r"INC-\d{8}T\d{6}Z-[0-9a-f]{4}")
+_TIMEOUT = 60.0
+_LARGEST = 1 << 16
+_REASON = 300
+
+_DROPIN = """# Written by itsm_nexus.runbook. Incident {incident}: the start of this unit is held.
+# Reason: {reason}
+# Release it with the playbook outage_release.yml, or with database_recover.yml, which checks the database.
+[Unit]
+Description=HELD by incident {incident}: release with outage_release.yml
+AssertPathExists=!{path}
+[Service]
+ExecCondition=/bin/sh -c 'echo "Not started: held by incident {incident}, release it with outage_release.yml"; exit 1'
+"""
+
+
+class HoldError(Exception):
+    """The hold could not be set or released; the message names the present state."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a hold is kept: the service, its state folder, and the folders of systemd."""
+
+    manager: str
+    unit: str
+    state_dir: str
+    # The folder of the lease in memory, for a state folder that cannot be written to.
+    spare: str = ""
+    folder: str = FOLDER
+    runtime_folder: str = RUNTIME_FOLDER
+
+    @property
+    def service(self) -> str:
+        """The unit's full name."""
+        return self.unit if "." in os.path.basename(self.unit) else f"{self.unit}.service"
+
+    def dropins(self) -> List[str]:
+        """Return the drop-ins that hold the unit now."""
+        if self.manager != "systemd":
+            return []
+        found: List[str] = []
+        for folder in (self.folder, self.runtime_folder):
+            found += sorted(glob.glob(f"{glob.escape(f'{folder}/{self.service}.d')}/{_PREFIX}*.conf"))
+        return found
+
+    def records(self) -> List[str]:
+        """Return where the record of the hold may be, the state folder first."""
+        return [os.path.join(folder, NAME) for folder in (self.state_dir, self.spare) if folder]
+
+
+def place(*, manager: str, unit: str, state_dir: str) -> Place:
+    """Return where the hold of a service is kept on this host."""
+    return Place(manager=manager, unit=unit, state_dir=state_dir, spare=host_lease.Seat(state_dir=state_dir).folder)
+
+
+def read(where: Place) -> Optional[Dict[str, Any]]:
+    """Return the hold that is in force, C(None) if there is none.
+
+    Keys: incident, reason, cause, unit, at (UTC), enforced (whether systemd itself refuses the start). A drop-in
+    without its record counts: the record may have been lost. A record without its drop-in was released by a person.
+    """
+    dropins = where.dropins()
+    for path in where.records():
+        try:
+            held = json.loads(atomic_files.read_plain(path, limit=_LARGEST).decode("utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(held, dict) and held.get("unit") == where.unit:
+            if where.manager == "systemd" and not dropins:
+                continue
+            return {**held, "enforced": bool(dropins)}
+    if not dropins:
+        return None
+    named = _INCIDENT.search(os.path.basename(dropins[0]))
+    incident = named.group(0) if named else ""
+    return {"incident": incident, "reason": "", "cause": "", "unit": where.unit, "at": None, "enforced": True}
+
+
+def dropin(where: Place, *, incident: str, reason: str, folder: str = "") -> Tuple[str, str]:
+    """Return path and text of the drop-in that holds the unit."""
+    path = f"{folder or where.folder}/{where.service}.d/{_PREFIX}{incident or 'unknown'}.conf"
+    return path, _DROPIN.format(incident=_plain(incident or "unknown"), reason=_plain(reason), path=path)
+
+
+def _plain(text: str) -> str:
+    """Return a text that is safe in one line of a unit file."""
+    return re.sub(r"[^\x20-\x7e]", "?", text).replace("%", "%%")[:_REASON]
+
+
+def set_hold(
+    where: Place,
+    *,
+    incident: str,
+    cause: str,
+    reason: str,
+    run: commands.Runner = commands.run,
+) -> List[str]:
+    """Hold the service; return what limits the hold. One that is in force stays as it is. Raises HoldError.
+
+    A restart that systemd has scheduled is cancelled. A process that runs is left alone.
+    """
+    limits: List[str] = []
+    held = read(where)
+    if held is None or held["at"] is None:
+        # The dead-man timer of a takeover writes the drop-in alone. A record adds the reason.
+        named = held["incident"] if held else incident
+        _write_record(where, {"incident": named, "cause": cause, "reason": reason}, limits=limits)
+    if held is None and where.manager == "systemd":
+        _write_dropin(where, incident=incident, reason=reason, limits=limits, run=run)
+    if where.manager == "systemd":
+        _cancel(where, run=run)
+    else:
+        limits.append("Only this collection honours the hold: the service is a plain process that anybody can start")
+    return limits
+
+
+def _write_record(where: Place, held: Mapping[str, str], *, limits: List[str]) -> None:
+    data = json.dumps({**held, "unit": where.unit, "at": timestamps.now()}, indent=1, sort_keys=True).encode() + b"\n"
+    for path in where.records():
+        try:
+            atomic_files.private_folder(os.path.dirname(path))
+            atomic_files.write_atomically(path, data)
+        except OSError as error:
+            limits.append(f"The record of the hold cannot be written to {path}: {error.strerror}")
+        else:
+            return
+
+
+def _write_dropin(where: Place, *, incident: str, reason: str, limits: List[str], run: commands.Runner) -> None:
+    problems = []
+    for folder in (where.folder, where.runtime_folder):
+        path, text = dropin(where, incident=incident, reason=reason, folder=folder)
+        try:
+            os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+            atomic_files.write_atomically(path, text.encode(), mode=0o644)
+        except OSError as error:
+            problems.append(f"{path}: {error.strerror}")
+            continue
+        _reload(where, run=run)
+        if folder == where.runtime_folder:
+            limits.append(f"The hold ends with the next reboot: {problems[0]}")
+        return
+    raise HoldError(f"Cannot hold unit {where.unit}: {'; '.join(problems)}")
+
+
+def _systemctl(*words: str, run: commands.Runner) -> Optional[str]:
+    """Run systemctl; return its error message, C(None) if it succeeded."""
+    try:
+        done = run(["systemctl", "--no-ask-password", *words], timeout=_TIMEOUT)
+    except commands.CommandError as error:
+        return str(error)
+    if done.ok:
+        return None
+    return "no answer in time" if done.timed_out else (done.stderr.strip().splitlines() or [f"rc {done.rc}"])[0]
+
+
+def _reload(where: Place, *, run: commands.Runner) -> None:
+    problem = _systemctl("daemon-reload", run=run)
+    if problem:
+        raise HoldError(f"Cannot make systemd read the drop-ins of {where.unit}: {problem}")
+
+
+def _cancel(where: Place, *, run: commands.Runner) -> None:
+    """Cancel a start of the unit that is on its way; the hold lets no other begin."""
+    try:
+        properties = procfs.unit_properties(where.unit, takeover.PROPERTIES, run=run)
+    except procfs.ProcfsError as error:
+        raise HoldError(f"Unit {where.unit} is held; whether a start is on its way is unknown: {error}") from error
+    if takeover.phase(properties) in (takeover.PENDING, takeover.STARTING):
+        problem = _systemctl("stop", "--", where.unit, run=run)
+        if problem:
+            raise HoldError(f"Unit {where.unit} is held, but its start that is on its way goes on: {problem}")
+    takeover.disarm(where.unit, run=run)
+
+
+def release(where: Place, *, run: commands.Runner = commands.run) -> bool:
+    """Release the service; return whether it was held. Raises HoldError."""
+    dropins = where.dropins()
+    held = bool(dropins) or read(where) is not None
+    try:
+        for path in dropins:
+            os.unlink(path)
+            with contextlib.suppress(OSError):
+                os.rmdir(os.path.dirname(path))
+        for path in where.records():
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                os.unlink(path)
+    except OSError as error:
+        raise HoldError(f"Cannot release unit {where.unit}: {error.filename}: {error.strerror}") from error
+    if dropins:
+        _reload(where, run=run)
+    return held
+
+
+def refusal(held: Mapping[str, Any]) -> str:
+    """Return why a start is refused, and what releases the hold."""
+    why = f" ({held['reason']})" if held.get("reason") else ""
+    return (
+        f"The start is held by incident {held.get('incident') or 'unknown'}{why}. database_recover.yml releases it "
+        "after it has checked the database, outage_release.yml with a reason"
+    )

@@ -1,0 +1,352 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The lease of the host: one run at a time, although no process of a run lives from its first task to its last.
+
+It is kept per state folder in a folder of its own in memory, below C(/run) for root: taken there, it works with a full
+or missing state folder, and a reboot frees it. Files:
+
+- C(lock): locked with flock(2) for the milliseconds of one transaction;
+- C(lease.json): the run that has the lease, or had it last, and until when;
+- C(work): every module of the run holds a shared fcntl(2) lock on it for as long as it really works. Such a lock ends
+  with its process and is not inherited by children, so that neither a killed module nor a service that it started keeps
+  the host.
+
+Another run may take over when the lease is over and nobody holds C(work). The lease is measured on the kernel's clock
+since boot: a step of the wall clock neither frees nor extends it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import signal
+import stat
+import struct
+import threading
+import time
+from typing import Any, Callable, Dict, Iterator, List, Optional
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, timestamps
+
+# Seconds for which a run keeps the host after its last sign of life.
+SECONDS = 60.0
+# However a lease came to be, it never keeps other runs out for longer than this.
+LONGEST = 3600.0
+
+# The options of the documentation fragment "lease".
+ARGUMENTS: Dict[str, Dict[str, str]] = {
+    "run": {"type": "str", "default": ""},
+    "state_dir": {"type": "path", "default": "/var/lib/itsm-runbook"},
+}
+
+# A lease that holds more bytes than this is none.
+_LARGEST = 1 << 16
+# How long one call may hold the lock is a matter of milliseconds; longer means that its process hangs.
+_LOCK_TIMEOUT = 10.0
+# struct flock of fcntl(2): type, whence, start, length, pid.
+_FLOCK = struct.Struct("@hhqqi4x")
+
+
+class LeaseError(Exception):
+    """The lease could not be read or written, or another run has taken it: C(taken_by) is that run then."""
+
+    taken_by: Optional[Dict[str, Any]] = None
+
+
+def _boot_id() -> str:
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
+            return stream.read().strip()
+    except OSError:
+        return ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Clock:
+    """The clocks used: of the wall for what people read, since boot for the lease, and which boot this is."""
+
+    wall: Callable[[], float] = time.time
+    boot: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
+    boot_id: Callable[[], str] = _boot_id
+    sleep: Callable[[float], None] = time.sleep
+
+
+def memory_folder() -> str:
+    """Return the folder in memory that only this account may write to."""
+    uid = os.geteuid()
+    return "/run/itsm-runbook" if uid == 0 else f"/dev/shm/itsm-runbook-{uid}"  # noqa: S108 its owner is checked
+
+
+def _decode(data: bytes) -> Dict[str, Any]:
+    """Return the lease in C(data). Raises ValueError where it is none."""
+    lease = json.loads(data.decode("utf-8"))
+    if not isinstance(lease, dict):
+        raise ValueError("it is no lease")
+    for name in ("run", "since", "step", "until", "boot_id"):
+        if not isinstance(lease.get(name), str):
+            raise ValueError(f"it has no {name}")
+    for name in ("renewed", "ends"):
+        if isinstance(lease.get(name), bool) or not isinstance(lease.get(name), (int, float)):
+            raise ValueError(f"it has no {name}")
+    if not isinstance(lease.get("released"), bool):
+        raise ValueError("it does not say whether it was released")
+    return lease
+
+
+# The files C(work) that this process has locked, and their descriptors. The kernel ends a process's lock when it closes
+# any descriptor of the file, so what looks at one of these uses that descriptor and opens no other.
+_at_work: Dict[str, int] = {}
+
+
+@dataclasses.dataclass
+class Seat:
+    """The place of the lease of one state folder. What changes it is to be used within M(locked)."""
+
+    state_dir: str
+    clock: Clock = dataclasses.field(default_factory=Clock)
+    # The folder in memory; by default the one of this account.
+    memory: Optional[str] = None
+    warnings: List[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def folder(self) -> str:
+        """Where the files are; two names of one state folder lead to the same place."""
+        path = os.path.realpath(self.state_dir)
+        key = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
+        return os.path.join(self.memory or memory_folder(), f"{os.path.basename(path) or 'root'}-{key}")
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self.folder, name)
+
+    def prepare(self) -> None:
+        """Make the folder. Raises OSError where it cannot be made or could be written to by others."""
+        for folder in (os.path.dirname(self.folder), self.folder):
+            atomic_files.private_folder(folder)
+            status = os.lstat(folder)
+            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+                raise PermissionError(errno.EPERM, "it is not a folder of this account alone", folder)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the lock of the place. Raises OSError, and LeaseError where it is not to be had."""
+        path = self._path("lock")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            give_up = time.monotonic() + _LOCK_TIMEOUT
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > give_up:
+                        raise LeaseError(
+                            f"Cannot lock {path}: another call has held it for {_LOCK_TIMEOUT:.0f} s"
+                        ) from None
+                    time.sleep(0.01)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def last(self) -> Optional[Dict[str, Any]]:
+        """Return the lease as it was written last, over or not; a damaged one is none."""
+        path = self._path("lease.json")
+        try:
+            return _decode(atomic_files.read_plain(path, limit=_LARGEST))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError, RecursionError) as error:
+            self.warnings.append(f"The lease {path} cannot be read ({error}); it counts as over")
+            return None
+
+    def worker(self) -> Optional[int]:
+        """Return the pid of a process other than this one that works under the lease, C(None) where none does."""
+        path = self._path("work")
+        own = _at_work.get(path)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW) if own is None else own
+        except OSError:
+            return None
+        try:
+            asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            kind, _whence, _start, _length, pid = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))
+        finally:
+            if own is None:
+                os.close(descriptor)
+        return None if kind == fcntl.F_UNLCK else int(pid)
+
+    def _runs(self, lease: Dict[str, Any]) -> bool:
+        if lease["released"] or lease["boot_id"] != self.clock.boot_id():
+            return False
+        return bool(lease["renewed"] <= self.clock.boot() < min(lease["ends"], lease["renewed"] + LONGEST))
+
+    def holder(self) -> Optional[Dict[str, Any]]:
+        """Return who has the host: C(run), C(since), C(step), C(until), C(pid) of a process at work; else C(None)."""
+        last, pid = self.last(), self.worker()
+        if pid is None and (last is None or not self._runs(last)):
+            return None
+        return _named(last or {"run": "unknown", "since": "", "step": "", "until": ""}, pid=pid)
+
+    def take(self, *, run: str, step: str = "", seconds: float = SECONDS) -> None:
+        """Give the lease to C(run), or renew it: within one step it is never made shorter. Raises OSError."""
+        wall, boot = self.clock.wall(), self.clock.boot()
+        last = self.last()
+        old = last if last is not None and last["run"] == run and self._runs(last) else None
+        ends = boot + min(seconds, LONGEST)
+        if old is not None and step in ("", old["step"]):
+            step, ends = old["step"], min(max(ends, old["ends"]), boot + LONGEST)
+        self._write(
+            {
+                "run": run,
+                "since": old["since"] if old is not None else timestamps.iso(wall),
+                "step": step,
+                "until": timestamps.iso(wall + ends - boot),
+                "boot_id": self.clock.boot_id(),
+                "renewed": boot,
+                "ends": ends,
+                "released": False,
+                "state_dir": self.state_dir,
+            }
+        )
+
+    def release(self, *, run: str) -> None:
+        """Free the lease of C(run); that it was the last to have it stays known. Raises OSError."""
+        last = self.last()
+        if last is not None and last["run"] == run:
+            self._write({**last, "released": True})
+
+    def _write(self, lease: Dict[str, Any]) -> None:
+        prefix = ".lease.json."
+        for name in os.listdir(self.folder):
+            if name.startswith(prefix):  # what a write that was cut off left behind
+                os.unlink(self._path(name))
+        atomic_files.write_atomically(self._path("lease.json"), json.dumps(lease, sort_keys=True).encode() + b"\n")
+
+    def require(self, *, run: str) -> Optional[Dict[str, Any]]:
+        """Return the lease of C(run), C(None) where none is known (any more). Raises LeaseError where it was lost."""
+        last = self.last()
+        if last is not None and last["run"] != run:
+            lost = LeaseError(
+                f"Run {run} has lost the lease of {self.state_dir}: run {last['run']} took it at {last['since']}; "
+                "nothing was done"
+            )
+            lost.taken_by = _named(last, pid=self.worker())
+            raise lost
+        return last
+
+    def show_work(self) -> int:
+        """Lock C(work) until M(hide_work). Raises OSError."""
+        path = self._path("work")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        _at_work[path] = descriptor
+        return descriptor
+
+    def hide_work(self, descriptor: int) -> None:
+        """Give the lock of M(show_work) back."""
+        _at_work.pop(self._path("work"), None)
+        os.close(descriptor)
+
+
+def _named(lease: Dict[str, Any], *, pid: Optional[int]) -> Dict[str, Any]:
+    """Return what others are told of a run that has the host."""
+    return {**{name: lease[name] for name in ("run", "since", "step", "until")}, "pid": pid}
+
+
+def refusal(held: Dict[str, Any], *, state_dir: str) -> str:
+    """Return the line for a run that is kept out by the one that has the lease."""
+    working = f"process {held['pid']} of it is at work" if held["pid"] is not None else "it has no process at work now"
+    return (
+        f"Another run works on this host: {held['run']}, since {held['since']}, at step {held['step']!r}; "
+        f"its lease of {state_dir} ends {held['until']} unless renewed, and {working}"
+    )
+
+
+def _begin(seat: Seat, *, run: str, warn: Callable[[str], None]) -> Optional[int]:
+    """Show that C(run) works. Raises LeaseError where it must not."""
+    descriptor: Optional[int] = None
+    try:
+        seat.prepare()
+        with seat.locked():
+            last = seat.require(run=run)
+            descriptor = seat.show_work()
+            if last is None or not last["released"]:
+                seat.take(run=run)
+    except OSError as error:
+        # A host that cannot even do this much needs its recovery all the more.
+        warn(
+            f"The lease of run {run} cannot be kept in {seat.folder}: {error.strerror}; another run may come in between"
+        )
+    for warning in seat.warnings:
+        warn(warning)
+    return descriptor
+
+
+def _end(seat: Seat, *, run: str) -> None:
+    """Renew the lease, for what comes until the run's next call. Where that fails, the next call says so."""
+    with contextlib.suppress(OSError, LeaseError), seat.locked():
+        last = seat.require(run=run)
+        if last is not None and not last["released"]:
+            seat.take(run=run)
+
+
+@contextlib.contextmanager
+def _outliving_the_connection() -> Iterator[None]:
+    """Go on to the end when the terminal of the connection is hung up.
+
+    A module that ended there would leave what it has begun half done, and what it has started at work with nobody to
+    wait for it. The signal is caught and not ignored, since a service started here would ignore it for good.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, lambda number, frame: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before if before is not None else signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def held(
+    *,
+    state_dir: str,
+    run: str,
+    warn: Callable[[str], Any] = lambda text: None,
+    fail: Optional[Callable[[str], Any]] = None,
+    memory: Optional[str] = None,
+    clock: Optional[Clock] = None,
+) -> Iterator[None]:
+    """Work under the lease of C(run): it cannot end meanwhile, and is renewed at the end. Without C(run) do nothing.
+
+    A lease that another run has taken meanwhile ends it before anything is done: by C(fail), which gets the message
+    and does not return, else by LeaseError. What is less is told to C(warn).
+    """
+    if not run:
+        yield
+        return
+    seat = Seat(state_dir=state_dir, clock=clock or Clock(), memory=memory)
+    descriptor: Optional[int] = None
+    try:
+        descriptor = _begin(seat, run=run, warn=warn)
+    except LeaseError as error:
+        if fail is None:
+            raise
+        fail(str(error))
+    try:
+        with _outliving_the_connection():
+            yield
+    finally:
+        _end(seat, run=run)
+        if descriptor is not None:
+            seat.hide_work(descriptor)

@@ -1,0 +1,160 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Maintenance: until its end, which must be given, an outage is reported and nothing acts. Then it is void by itself.
+
+It stands in C(maintenance.json) in the state folder (C(until), C(reason)), which may be written by hand, or in a
+variable.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import re
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, timestamps
+
+_PARAMETER = "maintenance_until"
+_ALLOWED = (
+    "allowed is an instant with its time zone, like 2026-03-02T04:00:00Z or 2026-03-02 13:00+09:00, "
+    "or a time from now, like +2h, +90m or +1d12h"
+)
+# A file that holds more bytes than this is no maintenance.
+_LARGEST = 1 << 16
+_RELATIVE = re.compile(r"\+(?=\d)(?:(\d{1,4})d)?(?:(\d{1,4})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?\Z")
+_UNITS = (86400, 3600, 60, 1)
+
+
+class MaintenanceError(Exception):
+    """The end of the maintenance is none, or its file could not be written."""
+
+
+def _path(state_dir: str) -> str:
+    return os.path.join(state_dir, "maintenance.json")
+
+
+def _instant(text: str) -> float:
+    """Return seconds since the epoch of an instant that names its time zone. Raises ValueError."""
+    moment = datetime.datetime.fromisoformat(re.sub(r"Z\Z", "+00:00", text.strip()))
+    if moment.tzinfo is None:
+        raise ValueError("it names no time zone")
+    return moment.timestamp()
+
+
+def _end(text: str, *, now: float) -> float:
+    """Return when a maintenance ends that is to last until C(text). Raises MaintenanceError."""
+    if not text:
+        raise MaintenanceError(f"{_PARAMETER} is empty: a maintenance must have an end; {_ALLOWED}")
+    match = _RELATIVE.match(text.strip())
+    try:
+        until = now + sum(int(n or 0) * unit for n, unit in zip(match.groups(), _UNITS)) if match else _instant(text)
+        timestamps.iso(until)
+    except (ValueError, OverflowError):
+        raise MaintenanceError(f"{_PARAMETER} is {text!r}: {_ALLOWED}") from None
+    if until <= now:
+        raise MaintenanceError(f"{_PARAMETER} is {text!r}, which is {timestamps.iso(until)}: that is over already")
+    return until
+
+
+def _of_variable(until: str, reason: str, *, now: float) -> Optional[Dict[str, str]]:
+    """Return the maintenance that variables say there is. Raises MaintenanceError."""
+    if not until:
+        if reason:
+            raise MaintenanceError(
+                f"maintenance_reason is {reason!r}, but {_PARAMETER} is empty: a maintenance must have an end"
+            )
+        return None
+    if _RELATIVE.match(until.strip()):
+        raise MaintenanceError(
+            f"{_PARAMETER} is {until!r}: counted from each run anew it would never end; give an instant with its time "
+            "zone, like 2026-03-02T04:00:00Z"
+        )
+    try:
+        end = _instant(until)
+    except ValueError:
+        raise MaintenanceError(f"{_PARAMETER} is {until!r}: {_ALLOWED}") from None
+    return {"until": timestamps.iso(end), "reason": reason, "source": "variable"} if end > now else None
+
+
+def _contents(path: str) -> bytes:
+    return atomic_files.read_plain(path, limit=_LARGEST)
+
+
+def _of_file(
+    state_dir: str, *, now: float, read: Callable[[str], bytes] = _contents
+) -> Tuple[Optional[Dict[str, str]], List[str]]:
+    """Return the maintenance that stands in the state folder, over or not, and what is wrong with it."""
+    path = _path(state_dir)
+    try:
+        noted = json.loads(read(path).decode("utf-8"))
+        if not isinstance(noted, dict) or not isinstance(noted.get("until"), str):
+            raise ValueError('it has no end, "until"')
+        until, reason = timestamps.iso(_instant(noted["until"])), str(noted.get("reason") or "")
+    except (FileNotFoundError, NotADirectoryError):
+        return None, []
+    except (OSError, ValueError, OverflowError, RecursionError) as error:
+        what = error.strerror if isinstance(error, OSError) else error
+        return None, [f"The maintenance in {path} does not count: {what}"]
+    return {"until": until, "reason": reason, "source": path}, []
+
+
+def current(
+    *,
+    state_dir: str,
+    now: float,
+    until: str = "",
+    reason: str = "",
+    read: Callable[[str], bytes] = _contents,
+) -> Tuple[Optional[Dict[str, str]], List[str]]:
+    """Return the maintenance that is on, the one that lasts longer of file and variable, and warnings.
+
+    C(read) returns what a file holds or raises OSError; the file may be on another host than this.
+    Raises MaintenanceError where the variables say something that is none.
+    """
+    said = _of_variable(until, reason, now=now)
+    noted, warnings = _of_file(state_dir, now=now, read=read)
+    if noted is not None and timestamps.epoch(noted["until"]) <= now:
+        noted = None
+    return max((item for item in (said, noted) if item), key=lambda item: item["until"], default=None), warnings
+
+
+def _encode(maintenance: Optional[Dict[str, Any]]) -> str:
+    return json.dumps(maintenance, indent=1, sort_keys=True) + "\n" if maintenance else ""
+
+
+def keep(
+    *, state_dir: str, now: float, begin: bool, until: str = "", reason: str = "", check_mode: bool = False
+) -> Dict[str, Any]:
+    """Begin (or change) the maintenance in the state folder, or end it; return C(changed), C(diff) and C(maintenance).
+
+    Raises MaintenanceError.
+    """
+    path = _path(state_dir)
+    before = _of_file(state_dir, now=now)[0]
+    after: Optional[Dict[str, str]] = None
+    if begin:
+        after = {"until": timestamps.iso(_end(until, now=now)), "reason": reason}
+    planned = {**after, "source": path} if after else None
+    changed = before != planned if begin else os.path.lexists(path)
+    if changed and not check_mode:
+        try:
+            if begin:
+                atomic_files.private_folder(state_dir)
+                atomic_files.write_atomically(path, _encode(after).encode())
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+                atomic_files.fsync_folder(state_dir)
+        except OSError as error:
+            raise MaintenanceError(f"Cannot write {path}: {error.strerror}") from error
+    known = {name: before[name] for name in ("until", "reason")} if before else None
+    return {
+        "changed": changed,
+        "diff": {"before": _encode(known), "after": _encode(after)},
+        "maintenance": planned,
+    }

@@ -1,0 +1,197 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""When an outage began, when it ended, and who ended it: pure functions of an incident's record.
+
+Instants are UTC (ISO 8601, milliseconds), so they compare as text. The record is that of the file _incident/record.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
+
+RECOVERED, BY_SYSTEMD, BY_HAND = "recovered", "recovered_by_systemd", "mended_by_hand"
+
+# The source of what a run of ours saw with its own probe.
+PROBE = "health probe"
+# Sources of an end that nobody saw.
+PROCESS_LOG = "the log of the process that serves"
+PROCESS_START = "start of the process that serves"
+LATER_LOOK = "first health probe after the run had ended"
+ESTIMATES = (PROCESS_LOG, PROCESS_START, LATER_LOOK)
+_OWN = (PROBE, "connection")
+
+# Seconds between the recorded start and the start of the process: the kernel's are ticks, and systemd stops the old
+# process first and runs ExecStartPre=.
+_EARLIER, _LATER = 1.0, 150.0
+# Seconds from a takeover to the first look of its timer, which is the length of a lease, less what clocks may differ.
+_TIMER = 58.0
+# A process that has run for so many seconds and does not answer is no longer starting.
+_STARTING = 30.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Ending:
+    """How an outage ended: the outcome, the instant, and its source."""
+
+    outcome: str
+    at: str
+    source: str
+
+    @property
+    def estimated(self) -> bool:
+        """Whether no probe saw the first good answer."""
+        return self.source in ESTIMATES
+
+
+def start(record: Mapping[str, Any]) -> Dict[str, str]:
+    """Return when the outage began: the range from earliest to latest, each with its source.
+
+    The earliest is the last good sign, the latest the first bad sign after it. Good signs count up to the failure: a
+    service that answers again before its incident is opened was down all the same. Signs from after the opening say
+    nothing about the beginning. The best single instant is the latest: something had failed by then.
+    """
+    opened = str(record["opened_at"])
+    signs = [item for item in [*record["signs"], *_exit_sign(record)] if item["at"] <= opened]
+    failed = _known_failure(signs, opened=opened)
+    detected = record.get("detected_at")
+    if detected and detected <= opened:
+        signs.append({"at": detected, "kind": "bad", "source": f"detection: {record.get('detected_by') or 'unknown'}"})
+    good = max(
+        ((item["at"], item["source"]) for item in signs if item["kind"] == "good" and item["at"] <= failed),
+        default=("", ""),
+    )
+    bad = sorted((item["at"], item["source"]) for item in signs if item["kind"] == "bad" and item["at"] >= good[0])
+    latest = bad[0] if bad else (opened, "incident opened")
+    earliest = good if good[0] else latest
+    return {"earliest": earliest[0], "earliest_source": earliest[1], "latest": latest[0], "source": latest[1]}
+
+
+def _exit_sign(record: Mapping[str, Any]) -> List[Dict[str, str]]:
+    """Return the exit that a takeover put on record as a sign: the stop of the takeover makes systemd forget it."""
+    ended = (record.get("last_exit") or {}).get("at")
+    return [{"at": str(ended), "kind": "bad", "source": "unit: main process ended"}] if ended else []
+
+
+def _known_failure(signs: Sequence[Mapping[str, Any]], *, opened: str) -> str:
+    """Return an instant at which the service was down: the first bad answer that a probe of ours got.
+
+    If the first probe got a good answer already, the service was down at the last bad sign before that.
+    """
+    bad = [str(item["at"]) for item in signs if item["kind"] == "bad"]
+    own_bad = [str(item["at"]) for item in signs if item["kind"] == "bad" and item["source"] in _OWN]
+    own_good = [str(item["at"]) for item in signs if item["kind"] == "good" and item["source"] in _OWN]
+    if own_bad:
+        return min(own_bad)
+    answered = max(own_good, default="")
+    return max((at for at in bad if at <= answered), default=answered or opened)
+
+
+def first_answer(
+    *, first_failure_at: Optional[str], first_healthy_at: str, process_started_at: Optional[str], said_at: Optional[str]
+) -> Dict[str, str]:
+    """Return since when a service answers that systemd has started again, and the source of that instant.
+
+    If no probe failed, the first good answer came before the first probe: it is estimated.
+    """
+    if not first_failure_at and process_started_at and process_started_at <= first_healthy_at:
+        if said_at and process_started_at <= said_at <= first_healthy_at:
+            return {"at": said_at, "source": PROCESS_LOG}
+        return {"at": process_started_at, "source": PROCESS_START}
+    return {"at": first_healthy_at, "source": PROBE}
+
+
+def ending(
+    record: Mapping[str, Any],
+    *,
+    seen_at: str,
+    serving_since: Optional[str] = None,
+    restarts: Optional[int] = None,
+    said_at: Optional[str] = None,
+) -> Ending:
+    """Return how the outage ended of a service that was found healthy at seen_at, by no run that is still at work.
+
+    serving_since: when the process started that serves now, None if unknown. restarts: how often systemd has restarted
+    the unit by itself since somebody last started it (NRestarts), None if unknown. said_at: when that process logged
+    that it serves, None if unknown.
+
+    The end is the earliest proof that the service answered after its last known failure. Without a proof it is an
+    estimate: said_at, the start of the process that serves or, if that process was there during a failure, seen_at.
+    """
+    if record["mitigated_at"]:
+        return Ending(RECOVERED, record["mitigated_at"], record.get("mitigated_from") or PROBE)
+    failed = _last_failure(record)
+    outcome = _author(record, failed=failed, serving_since=serving_since, restarts=restarts)
+    proof = _first_answer(record, failed=failed, serving_since=serving_since)
+    if proof:
+        return Ending(outcome, proof, PROBE)
+    if serving_since and said_at and max(serving_since, failed) <= said_at <= seen_at:
+        return Ending(outcome, said_at, PROCESS_LOG)
+    if serving_since and not _was_there(serving_since, failed) and serving_since <= seen_at:
+        return Ending(outcome, min(max(serving_since, failed), seen_at), PROCESS_START)
+    return Ending(outcome, seen_at, LATER_LOOK)
+
+
+def _first_answer(record: Mapping[str, Any], *, failed: str, serving_since: Optional[str]) -> Optional[str]:
+    """Return the first good answer on record that the process that serves now can have given."""
+    if not serving_since:
+        return None
+    answers = [item["at"] for item in record["signs"] if item["kind"] == "good" and item["source"] in _OWN]
+    known = [at for at in answers if at > failed] + [at for at in [record["answered_at"]] if at]
+    return min((at for at in known if at >= serving_since), default=None)
+
+
+def _last_failure(record: Mapping[str, Any]) -> str:
+    """Return the last instant of which the record says that the service did not answer."""
+    signs = record["signs"]
+    known: List[str] = [item["at"] for item in signs if item["kind"] == "bad"]
+    good = [item["at"] for item in signs if item["kind"] == "good" and item["source"] in _OWN]
+    # It was opened while the service was down, unless the probe that opened it had seen it answer again.
+    if not (known and good and max(good) > max(known)):
+        known.append(str(record["opened_at"]))
+    for item in record["attempts"]:
+        if item.get("held") is False:
+            known.append(timestamps.iso(timestamps.epoch(item["started_at"]) + float(item.get("seconds") or 0)))
+    return max(known)
+
+
+def _author(record: Mapping[str, Any], *, failed: str, serving_since: Optional[str], restarts: Optional[int]) -> str:
+    """Return by whom the process was started that ended the outage."""
+    if not serving_since:
+        return BY_HAND
+    answered = record["answered_at"]
+    proved = bool(answered and serving_since <= answered)
+    if not proved and _was_there(serving_since, failed):
+        return BY_HAND  # nobody started it: it answers again
+    if restarts:
+        return BY_SYSTEMD
+    if proved or any(_follows(serving_since, item["at"]) for item in record["starts"]):
+        return RECOVERED
+    fired = _timer_fired(record, failed=failed, serving_since=serving_since)
+    return BY_SYSTEMD if fired else BY_HAND
+
+
+def _timer_fired(record: Mapping[str, Any], *, failed: str, serving_since: str) -> bool:
+    """Whether the dead-man timer of a takeover can have started the process.
+
+    The timer waits for the end of the run's lease. A start by the run, and the end of the run, end the takeover.
+    """
+    taken = str((record.get("takeover") or {}).get("at") or "")
+    # It does not look before the lease could be over: an earlier start was somebody else's.
+    first_look = timestamps.iso(timestamps.epoch(taken) + _TIMER) if taken else ""
+    if not taken or serving_since < first_look or any(item["at"] >= taken for item in record["starts"]):
+        return False
+    return not record["outcome"] or serving_since <= failed
+
+
+def _was_there(serving_since: str, failed: str) -> bool:
+    """Whether the process did not answer although it had had its time to start."""
+    return timestamps.epoch(failed) - timestamps.epoch(serving_since) > _STARTING
+
+
+def _follows(serving_since: str, started: str) -> bool:
+    return -_EARLIER <= timestamps.epoch(serving_since) - timestamps.epoch(started) <= _LATER

@@ -1,0 +1,189 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Calls of a module that act once, although the connection is lost and the controller calls again.
+
+A module on the host goes on to its end if its connection is cut. Its answer is lost, so the controller repeats the call
+under the same name. The repeated call waits for the first one and gives its answer. It does the work itself only if the
+first call never arrived, or died before its answer.
+
+The answers are files below the folder of the lease, in memory, of this account alone. The first line is the second
+since boot at which the call began, the rest is the answer as it was printed. A call that works holds a fcntl(2) lock on
+its file, which ends with its process and is not inherited.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import math
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from typing import Any, Callable, Dict, List, Mapping, MutableMapping, Optional, TextIO, Tuple, cast
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+
+# The options of the documentation fragment "lease" that are not those of the lease itself.
+ARGUMENTS: Dict[str, Dict[str, str]] = {"call": {"type": "str", "default": ""}}
+
+_FOLDER = "calls"
+# The run on the controller and its host, then the call.
+_NAME = re.compile(r"[0-9a-f]{12}\.[0-9a-f]{16}")
+# An answer with more bytes is not kept: the module works again.
+_LARGEST = 1 << 20
+# Seconds after which an answer is removed that nobody asked for.
+_KEPT = 3600.0
+# Seconds for which a repeated call waits for the first one.
+_PATIENCE = 3600.0
+_POLL = 0.02
+
+# They stay open, and with them the locks, as long as the process lives.
+_open: List[int] = []
+
+
+class _BusyError(Exception):
+    """Another process has worked on a call for longer than it is waited for."""
+
+
+def once(
+    params: MutableMapping[str, Any],
+    *,
+    check_mode: bool,
+    fail: Callable[[str], Any],
+    memory: Optional[str] = None,
+    clock: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
+) -> Optional[float]:
+    """Return if the call that C(params) names is to be done; else print the answer that it has already, and exit.
+
+    Takes C(call) out of C(params). Returns the second since boot at which an earlier call of this name began that died
+    without an answer, C(None) if there was none. C(fail) gets what is wrong with the name and does not return.
+    """
+    name = params.pop("call")
+    if not name or check_mode or not _acts(params):
+        return None
+    if not _NAME.fullmatch(name):
+        fail(f"call: {name!r} is not a name that the action plugin makes; leave it out")
+        return None
+    seat = host_lease.Seat(state_dir=params["state_dir"], memory=memory)
+    folder = os.path.join(seat.folder, _FOLDER)
+    try:
+        seat.prepare()
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder, 0o700)
+        _prune(folder, name, clock=clock)
+        descriptor = _locked(os.path.join(folder, name), clock=clock)
+        _open.append(descriptor)
+        begun, answer = _read(descriptor)
+        if answer is None:
+            os.ftruncate(descriptor, 0)
+            # Down to a tick, as the start of a process is counted.
+            began = math.floor(clock() * 100) / 100 if begun is None else begun
+            os.pwrite(descriptor, b"%.2f\n" % began, 0)
+    except _BusyError as error:
+        fail(str(error))
+        return None
+    # A host that cannot keep an answer in memory needs its recovery all the more.
+    except OSError:
+        return None
+    if answer is not None:
+        sys.stdout.write(answer)
+        sys.stdout.flush()
+        sys.exit(1 if json.loads(answer).get("failed") else 0)
+    # Without a terminal the connection's end sends no signal; with one, the work goes on to its end all the same.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGHUP, lambda number, frame: None)
+    sys.stdout = cast(TextIO, _Kept(sys.stdout, descriptor))
+    return begun
+
+
+def _acts(params: Mapping[str, Any]) -> bool:
+    """Say whether a call may change anything: all but a look at the service's health that opens no incident."""
+    return bool(params.get("mode") != "watch" or params.get("open") or params.get("run"))
+
+
+def _locked(path: str, *, clock: Callable[[], float]) -> int:
+    """Open and lock the file of a call; wait while another process has it. Raises OSError and _BusyError."""
+    give_up = clock() + _PATIENCE
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            while not _lock(descriptor):
+                if clock() > give_up:
+                    raise _BusyError(
+                        f"An earlier task of this run is still at work on this host after {_PATIENCE:.0f} s: "
+                        "end its process, then run the playbook again"
+                    )
+                time.sleep(_POLL)
+            # Removed by another call between the two steps.
+            if os.fstat(descriptor).st_nlink:
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def _read(descriptor: int) -> Tuple[Optional[float], Optional[str]]:
+    """Return when the call began, and its answer; each C(None) if it is missing or torn."""
+    head, _separator, answer = os.pread(descriptor, 2 * _LARGEST, 0).partition(b"\n")
+    try:
+        begun = float(head)
+    except ValueError:
+        return None, None
+    try:
+        text = answer.decode("utf-8")
+        return begun, text if isinstance(json.loads(text), dict) else None
+    except (ValueError, RecursionError):
+        return begun, None
+
+
+def _prune(folder: str, name: str, *, clock: Callable[[], float]) -> None:
+    """Remove the answers to earlier calls: those of this run, which it has or has given up, and old ones of others.
+
+    A call of this run that still works is waited for: two steps at a time would disturb each other. Raises OSError and
+    _BusyError.
+    """
+    ours = name.partition(".")[0]
+    for other in os.listdir(folder):
+        path = os.path.join(folder, other)
+        # Another call may remove it first.
+        with contextlib.suppress(FileNotFoundError):
+            if other != name and other.startswith(f"{ours}."):
+                descriptor = _locked(path, clock=clock)
+                os.unlink(path)
+                os.close(descriptor)
+            elif other != name and time.time() - os.lstat(path).st_mtime > _KEPT:
+                os.unlink(path)
+
+
+class _Kept:
+    """The standard output of a module: its answer is in the file of the call before it goes to the controller."""
+
+    def __init__(self, stream: TextIO, descriptor: int) -> None:
+        self._stream = stream
+        self._descriptor = descriptor
+
+    def write(self, text: str) -> int:
+        data = text.encode("utf-8", "replace")
+        # On a full memory the call is repeated in full, as without a file.
+        with contextlib.suppress(OSError):
+            if len(data) <= _LARGEST:
+                os.pwrite(self._descriptor, data, os.fstat(self._descriptor).st_size)
+        return self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)

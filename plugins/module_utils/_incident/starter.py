@@ -1,0 +1,214 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Who starts the service while an incident is open: what a run does about systemd and about a hold, and puts on record.
+
+The logic of a takeover is in _incident/takeover.py, that of a hold in _incident/hold.py. Here is when each is due.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, List, Mapping, Optional
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import hold as unit_hold
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import takeover
+
+# Seconds since its start for which a process has hardly done anything yet.
+_YOUNG = 20.0
+
+
+def take_over(
+    *,
+    unit: str,
+    state_dir: str,
+    run: str,
+    warn: Callable[[str], Any],
+    reason: str = "",
+    database: str = "",
+    user: str = "",
+    command: commands.Runner = commands.run,
+) -> Optional[Dict[str, Any]]:
+    """Take a unit over from systemd, if systemd is about to start it; return what stands on record, else C(None).
+
+    C(reason): why a start that is on its way must not happen; such a start is cancelled too, and the unit is held.
+    C(database): what the dead-man timer checks before it starts the unit, with the rights of C(user). A takeover that
+    fails leaves the unit to systemd and is a warning.
+    """
+    seat = host_lease.Seat(state_dir=state_dir)
+    try:
+        properties = procfs.unit_properties(unit, takeover.PROPERTIES, run=command)
+        phase = takeover.phase(properties)
+        due = (takeover.PENDING, takeover.STARTING) if reason else (takeover.PENDING,)
+        # A process that was started a moment ago must not get as far as the database, nor close it in order.
+        kill = bool(reason) and phase == takeover.UP and _may_be_ended(properties, database=database)
+        taken = None
+        if kill or phase in due:
+            guard = _guard(unit=unit, state_dir=state_dir, database=database, user=user)
+            taken = takeover.take(unit, properties, seat=seat, kill=kill, guard=guard, run=command).as_dict()
+    except (procfs.ProcfsError, takeover.TakeoverError) as error:
+        warn(f"systemd may start {unit} while this run works on it: {error}")
+        return None
+    if taken is not None:
+        exited = taken.pop("last_exit")
+        note(incident_record.note(state_dir=state_dir, run=run, takeover=taken, last_exit=exited), warn=warn)
+    return taken
+
+
+def _may_be_ended(properties: Mapping[str, str], *, database: str) -> bool:
+    """Whether the main process of a unit may be killed on a database in doubt: it was started a moment ago."""
+    pid = properties.get("ExecMainPID", "")
+    young = takeover.started_within(properties, seconds=_YOUNG)
+    return young and not (pid.isdecimal() and procfs.holds_deleted(int(pid), database))
+
+
+def _guard(*, unit: str, state_dir: str, database: str, user: str) -> takeover.Guard:
+    rights: safe_open.Rights = None
+    try:
+        rights = safe_open.rights_on(database, user=safe_open.account_rights(user)) if database else None
+    except OSError:
+        database = ""  # nobody can say with whose rights to read it
+    place = unit_hold.place(manager="systemd", unit=unit, state_dir=state_dir)
+    incident = str((incident_record.current(state_dir) or {}).get("id") or "")
+    path, text = unit_hold.dropin(place, incident=incident, reason="The run has died, and the database is damaged")
+    return takeover.Guard(database=database, rights=rights, dropin=path, text=text)
+
+
+def hold(
+    *,
+    manager: str,
+    unit: str,
+    state_dir: str,
+    run: str,
+    incident: str,
+    cause: str,
+    reason: str,
+    rows: Optional[Mapping[str, int]] = None,
+    data: bool = True,
+    warn: Callable[[str], Any],
+) -> Optional[Dict[str, Any]]:
+    """Hold the service, and put on record that its data are in doubt if C(data); return the hold."""
+    place = unit_hold.place(manager=manager, unit=unit, state_dir=state_dir)
+    try:
+        for limit in unit_hold.set_hold(place, incident=incident, cause=cause, reason=reason):
+            warn(limit)
+    except unit_hold.HoldError as error:
+        warn(str(error))
+    if data:
+        put_in_doubt(state_dir=state_dir, run=run, reasons=[reason], rows=rows, warn=warn)
+    return unit_hold.read(place)
+
+
+def held(*, manager: str, unit: str, state_dir: str) -> Optional[Dict[str, Any]]:
+    """Return the hold of the service, C(None) if there is none."""
+    return unit_hold.read(unit_hold.place(manager=manager, unit=unit, state_dir=state_dir))
+
+
+def hand_back(*, unit: str, state_dir: str, command: commands.Runner = commands.run) -> bool:
+    """Start a unit that was taken over and is still not started, unless it is held; return whether it was."""
+    if held(manager="systemd", unit=unit, state_dir=state_dir) is not None:
+        takeover.disarm(unit, run=command)
+        return False
+    return takeover.hand_back(unit, run=command)
+
+
+def refusal(*, manager: str, unit: str, state_dir: str) -> str:
+    """Return why the service may not be started, an empty text if it may."""
+    found = held(manager=manager, unit=unit, state_dir=state_dir)
+    return unit_hold.refusal(found) if found is not None else ""
+
+
+def arm(
+    *,
+    unit: str,
+    state_dir: str,
+    run: str,
+    database: str = "",
+    user: str = "",
+    command: commands.Runner = commands.run,
+) -> Optional[str]:
+    """Arm the dead-man timer before C(run) stops the unit, unless it is held; return what kept it from being armed."""
+    if held(manager="systemd", unit=unit, state_dir=state_dir) is not None:
+        return None
+    try:
+        guard = _guard(unit=unit, state_dir=state_dir, database=database, user=user)
+        timer = takeover.arm(unit, seat=host_lease.Seat(state_dir=state_dir), run=command, guard=guard)
+    except takeover.TakeoverError as error:
+        return f"If this run dies, nobody starts {unit}: {error}"
+    taken = {"unit": unit, "at": timestamps.now(), "sub_state": "stopped by the run", "timer": timer}
+    known = (incident_record.current(state_dir) or {}).get("takeover")
+    return None if known else incident_record.note(state_dir=state_dir, run=run, takeover=taken)
+
+
+def started(*, unit: str, state_dir: str, run: str, command: commands.Runner = commands.run) -> Optional[str]:
+    """End the takeover: C(run) has started the unit. Return what could not be put on record."""
+    if not takeover.is_armed(unit):
+        return None
+    takeover.disarm(unit, run=command)
+    return incident_record.note(state_dir=state_dir, run=run, takeover=None)
+
+
+def put_in_doubt(
+    *,
+    state_dir: str,
+    run: str,
+    reasons: List[str],
+    rows: Optional[Mapping[str, int]] = None,
+    warn: Callable[[str], Any],
+) -> None:
+    """Put on record that the data of the open incident are in doubt; good counts of before stay on record."""
+    known = (incident_record.current(state_dir) or {}).get("data") or {}
+    if known.get("state") == incident_record.ACCEPTED:
+        return
+    noted = {
+        "state": incident_record.IN_DOUBT,
+        "reasons": list(dict.fromkeys([*known.get("reasons", ()), *reasons])),
+        "rows": known.get("rows") or dict(rows or {}),
+        "checked_at": known.get("checked_at"),
+    }
+    note(incident_record.note(state_dir=state_dir, run=run, data=noted), warn=warn)
+
+
+def note_rows(*, state_dir: str, run: str, rows: Mapping[str, int], warn: Callable[[str], Any]) -> None:
+    """Put the rows of a database that was found sound on record of the open incident."""
+    data = {"state": incident_record.SOUND, "reasons": [], "rows": dict(rows), "checked_at": timestamps.now()}
+    note(incident_record.note(state_dir=state_dir, run=run, data=data), warn=warn)
+
+
+def settle_doubt(
+    *,
+    manager: str,
+    unit: str,
+    state_dir: str,
+    run: str,
+    state: str,
+    reason: str,
+    warn: Callable[[str], Any],
+    rows: Optional[Mapping[str, int]] = None,
+) -> bool:
+    """Release the service and put on record why its data are no longer in doubt; return whether it was held.
+
+    C(state): SOUND after a check, ACCEPTED by the statement of a person. Raises HoldError.
+    """
+    was_held = unit_hold.release(unit_hold.place(manager=manager, unit=unit, state_dir=state_dir))
+    record = incident_record.current(state_dir)
+    if record is not None and (was_held or record.get("data")):
+        known = record.get("data") or {}
+        noted = {
+            "state": state,
+            "reasons": [*known.get("reasons", ()), reason],
+            "rows": dict(rows or known.get("rows") or {}),
+            "checked_at": timestamps.now(),
+        }
+        note(incident_record.note(state_dir=state_dir, run=run, data=noted), warn=warn)
+    return was_held
+
+
+def note(problem: Optional[str], *, warn: Callable[[str], Any]) -> None:
+    """Warn of what could not be put on record."""
+    if problem:
+        warn(problem)

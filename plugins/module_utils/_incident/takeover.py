@@ -1,0 +1,333 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One starter: during an incident the run starts the service, and systemd does not.
+
+If systemd is about to restart the unit by itself, the run records the last exit, arms a timer on the host, and cancels
+the pending restart. The timer (dead-man timer) starts the unit if the run dies: it looks at the lease of the host and
+acts once nobody holds it. If somebody starts the unit already, the run waits for the result.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import re
+import sys
+import time
+from typing import Any, Dict, List, Mapping, Optional
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+
+# What systemd does with a unit, see phase().
+UP, DOWN, PENDING, STARTING, STOPPING = "up", "down", "pending", "starting", "stopping"
+
+PROPERTIES = (
+    "LoadState",
+    "ActiveState",
+    "SubState",
+    "Job",
+    "Result",
+    "NRestarts",
+    "ExecMainPID",
+    "ExecMainCode",
+    "ExecMainStatus",
+    "ExecMainStartTimestampMonotonic",
+    "ExecMainExitTimestampMonotonic",
+)
+
+# The values of wait(2) that systemd reports as ExecMainCode (siginfo CLD_EXITED, CLD_KILLED, CLD_DUMPED).
+EXIT_CODES = {"1": "exited", "2": "killed", "3": "dumped"}
+# Seconds between two looks of the dead-man timer once the lease should be over.
+POLL = 5
+# A start by systemd this long ago (seconds) is reported by the run that finds the service healthy again.
+RECENT = 60.0
+_TIMEOUT = 30.0
+_TRANSIENT = "/run/systemd/transient"
+
+# Runs on the host, alone. Arguments: lease file, lock file of the modules at work, unit, timer, database (empty if
+# unknown), with whose rights it is read (uid:gid, empty for root's), a folder for a copy of it, the drop-in that holds
+# the unit, its text.
+_DEAD_MAN = """
+import fcntl, json, os, pwd, resource, shutil, sqlite3, struct, subprocess, sys, tempfile, time
+lease, work, unit, timer, database, user, scratch, dropin, text = sys.argv[1:]
+def at_work():
+    try:
+        descriptor = os.open(work, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    asked = struct.pack("@hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0)
+    return struct.unpack("@hhqqi4x", fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))[0] != fcntl.F_UNLCK
+def held():
+    try:
+        with open(lease) as stream:
+            last = json.load(stream)
+        with open("/proc/sys/kernel/random/boot_id") as stream:
+            same = stream.read().strip() == last["boot_id"]
+        return same and not last["released"] and time.clock_gettime(time.CLOCK_BOOTTIME) < last["ends"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+def size(path):
+    return os.path.getsize(path) if os.path.exists(path) else 0
+def damage():
+    if not database:
+        return ""
+    if not size(database):
+        return "it is missing or empty beside its WAL" if size(database + "-wal") else ""
+    needed = 2 * (size(database) + size(database + "-wal"))
+    if needed > shutil.disk_usage(scratch).free // 2:
+        return ""
+    folder = tempfile.mkdtemp(prefix=".dead-man.", dir=scratch)
+    try:
+        copy = os.path.join(folder, "copy")
+        for suffix in ("", "-wal"):
+            if os.path.isfile(database + suffix):
+                shutil.copyfile(database + suffix, copy + suffix)
+        said = sqlite3.connect(copy).execute("PRAGMA quick_check(1)").fetchone()[0]
+        return "" if said == "ok" else said
+    except sqlite3.DatabaseError as error:
+        return str(error)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+def become():
+    uid, gid = (int(part) for part in user.split(":"))
+    try:
+        groups = os.getgrouplist(pwd.getpwuid(uid).pw_name, gid)
+    except KeyError:
+        groups = [gid]
+    os.setgroups(groups)
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    resource.setrlimit(resource.RLIMIT_CPU, (600, 600))
+def damage_as_user():
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            become()
+            os.write(writing, damage().encode("utf-8", "replace")[:4000])
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, encoding="utf-8", errors="replace") as stream:
+        wrong = stream.read()
+    os.waitpid(child, 0)
+    return wrong
+def call(*words):
+    subprocess.call(["systemctl", *words])
+if not (at_work() or held()):
+    try:
+        wrong = damage_as_user() if user else damage()
+    except OSError:
+        wrong = ""
+    if wrong:
+        print("The run that took over " + unit + " is gone. The database is in doubt, the unit is held: " + wrong)
+        os.makedirs(os.path.dirname(dropin), exist_ok=True)
+        with open(dropin, "w") as stream:
+            stream.write(text)
+        call("daemon-reload")
+    else:
+        print("The run that took over " + unit + " is gone: starting the unit")
+        call("reset-failed", "--", unit)
+        call("start", "--no-block", "--", unit)
+    call("stop", "--no-block", "--", timer)
+"""
+
+
+class TakeoverError(Exception):
+    """The unit could not be taken over; it is as systemd had it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Takeover:
+    """What was taken over: the unit, when, from which state, the timer that gives it back, and the last exit."""
+
+    unit: str
+    at: str
+    sub_state: str
+    timer: str
+    last_exit: Dict[str, Any]
+
+    def as_dict(self) -> Dict[str, Any]:
+        """Return it as it stands on record."""
+        return dataclasses.asdict(self)
+
+
+def phase(properties: Mapping[str, str]) -> str:
+    """Return what systemd does with the unit that has these properties: UP, DOWN, PENDING, STARTING or STOPPING.
+
+    PENDING: an automatic restart is scheduled. STARTING: somebody starts it already (start-pre, start, or a job that
+    waits in the queue). STOPPING: it is being stopped, maybe to be started again.
+    """
+    active, sub = properties.get("ActiveState", ""), properties.get("SubState", "")
+    queued = properties.get("Job", "") not in ("", "0")
+    if sub.startswith("auto-restart") and not queued:
+        return PENDING
+    if active == "activating" or (queued and active in ("inactive", "failed")):
+        return STARTING
+    if active == "deactivating":
+        return STOPPING
+    return UP if active in ("active", "reloading", "refreshing") else DOWN
+
+
+def restarted_by_systemd(properties: Mapping[str, str]) -> bool:
+    """Whether the present start of the unit is an automatic restart: a start by a person resets the counter."""
+    return _number(properties.get("NRestarts", "")) > 0
+
+
+def started_within(properties: Mapping[str, str], *, seconds: float) -> bool:
+    """Whether the main process was started within so many seconds before now."""
+    started = _number(properties.get("ExecMainStartTimestampMonotonic", "")) / 1e6
+    return started > 0 and time.clock_gettime(time.CLOCK_MONOTONIC) - started <= seconds
+
+
+def last_exit(properties: Mapping[str, str]) -> Dict[str, Any]:
+    """Return how the main process ended: result, code, status, pid, at (UTC, None if unknown), restarts."""
+    ended = _number(properties.get("ExecMainExitTimestampMonotonic", "")) / 1e6
+    boot = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
+    return {
+        "result": properties.get("Result", ""),
+        "code": EXIT_CODES.get(properties.get("ExecMainCode", ""), ""),
+        "status": _number(properties.get("ExecMainStatus", "")),
+        "pid": _number(properties.get("ExecMainPID", "")),
+        "at": timestamps.iso(boot + ended) if ended else None,
+        "restarts": _number(properties.get("NRestarts", "")),
+    }
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() and len(text) < 19 else 0
+
+
+def timer_name(unit: str) -> str:
+    """Return the name of the dead-man timer of a unit, without its suffix."""
+    return f"itsm-runbook-dead-man-{re.sub(r'[^A-Za-z0-9_.-]', '_', re.sub(r'[.]service$', '', unit))}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Guard:
+    """What the dead-man timer looks at before it starts the unit, and the drop-in that it writes if that is damaged.
+
+    rights: with whose (uid, gid) it reads the database, see safe_open.rights_on.
+    """
+
+    database: str = ""
+    rights: safe_open.Rights = None
+    dropin: str = ""
+    text: str = ""
+
+
+def arm(unit: str, *, seat: host_lease.Seat, run: commands.Runner, guard: Guard = Guard()) -> str:
+    """Arm the dead-man timer of C(unit), unless it is armed; return its name. Raises TakeoverError.
+
+    It looks first when the lease of C(seat) would be over, then every POLL seconds, and ends itself once it has acted:
+    it starts the unit, or holds it if the database of C(guard) is damaged.
+    """
+    name = timer_name(unit)
+    if is_armed(unit):
+        return name
+    argv = ["systemd-run", "--quiet", "--collect", f"--unit={name}"]
+    argv += [f"--description=Start {unit} if the recovery that stopped it has died"]
+    argv += [
+        f"--on-active={host_lease.SECONDS:.0f}",
+        f"--on-unit-inactive={POLL}",
+        "--timer-property=AccuracySec=100ms",
+    ]
+    argv += ["--", sys.executable or "/usr/bin/python3", "-I", "-S", "-c", _DEAD_MAN]
+    argv += [os.path.join(seat.folder, "lease.json"), os.path.join(seat.folder, "work"), unit, f"{name}.timer"]
+    scratch = seat.state_dir if os.path.isdir(seat.state_dir) else seat.folder
+    user = "{}:{}".format(*guard.rights) if guard.rights else ""
+    # Where that user may write.
+    argv += [guard.database, user, "/var/tmp" if user else scratch, guard.dropin, guard.text]  # noqa: S108
+    _checked(argv, f"arm the dead-man timer of {unit}", run=run)
+    return name
+
+
+def is_armed(unit: str) -> bool:
+    """Whether the dead-man timer of a unit is there; a cheap look."""
+    return os.path.exists(f"{_TRANSIENT}/{timer_name(unit)}.timer")
+
+
+def disarm(unit: str, *, run: commands.Runner = commands.run) -> None:
+    """Remove the dead-man timer of a unit: the run has started the service, or nobody may."""
+    if is_armed(unit):
+        with contextlib.suppress(commands.CommandError):
+            run(["systemctl", "--no-ask-password", "stop", "--", f"{timer_name(unit)}.timer"], timeout=_TIMEOUT)
+
+
+def take(
+    unit: str,
+    properties: Mapping[str, str],
+    *,
+    seat: host_lease.Seat,
+    kill: bool = False,
+    guard: Guard = Guard(),
+    run: commands.Runner = commands.run,
+) -> Takeover:
+    """Take the unit over: arm the timer first, then cancel what systemd is about to do. Raises TakeoverError.
+
+    C(properties) are those of before: a stop resets the result, the exit and the counter of restarts. C(kill): end its
+    processes by SIGKILL, so that none of them gets to do anything more.
+    """
+    timer = arm(unit, seat=seat, run=run, guard=guard)
+    try:
+        if kill:
+            argv = ["systemctl", "--no-ask-password", "kill", "--signal=SIGKILL", "--", unit]
+            _checked(argv, f"kill {unit}", run=run)
+        _checked(["systemctl", "--no-ask-password", "stop", "--", unit], f"cancel the restart of {unit}", run=run)
+    except TakeoverError:
+        disarm(unit, run=run)
+        raise
+    return Takeover(
+        unit=unit,
+        at=timestamps.now(),
+        sub_state=properties.get("SubState", ""),
+        timer=timer,
+        last_exit=last_exit(properties),
+    )
+
+
+def hand_back(unit: str, *, run: commands.Runner = commands.run) -> bool:
+    """Start a unit that was taken over and that this run does not start; return whether it was to be handed back."""
+    if not is_armed(unit):
+        return False
+    with contextlib.suppress(commands.CommandError):
+        run(["systemctl", "--no-ask-password", "start", "--no-block", "--", unit], timeout=_TIMEOUT)
+    disarm(unit, run=run)
+    return True
+
+
+def _checked(argv: List[str], what: str, *, run: commands.Runner) -> None:
+    try:
+        done = run(argv, timeout=_TIMEOUT)
+    except commands.CommandError as error:
+        raise TakeoverError(f"Cannot {what}: {error}") from error
+    if not done.ok:
+        said = (done.stderr.strip().splitlines() or [f"rc {done.rc}"])[0]
+        raise TakeoverError(f"Cannot {what}: {'no answer in time' if done.timed_out else said}")
+
+
+def settle(
+    unit: str,
+    *,
+    limit: float,
+    run: commands.Runner = commands.run,
+    poll: float = 0.1,
+    doubt: Optional[Any] = None,
+) -> Dict[str, str]:
+    """Wait until nobody starts or stops the unit any more, for C(limit) seconds at most; return its properties.
+
+    C(doubt) is asked at each look; if it says true the wait ends at once, since the start must not happen.
+    Raises ProcfsError if systemd does not answer.
+    """
+    give_up = time.monotonic() + limit
+    while True:
+        properties = procfs.unit_properties(unit, PROPERTIES, run=run)
+        busy = phase(properties) in (STARTING, STOPPING)
+        if not busy or time.monotonic() >= give_up or (doubt is not None and doubt()):
+            return properties
+        time.sleep(poll)

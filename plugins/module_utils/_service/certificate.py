@@ -1,0 +1,262 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The service's certificate and key: can it serve with them, and getting there by a command or by permissions."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import grp
+import hashlib
+import os
+import pwd
+import stat
+import time
+from typing import Any, Dict, List, Optional, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, redact, safe_open, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import key_pair, procfs, x509
+
+_LARGEST = 1 << 20
+_MOST_OUTPUT = 600
+_TEST_TIMEOUT = 10.0
+_PRIVATE_KEY = b"PRIVATE KEY-----"
+
+
+class CertificateError(Exception):
+    """A parameter makes no sense, or the command could not be run; where a parameter is to blame, it is named."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """The files of a certificate and its key, and who must be able to read them.
+
+    Without C(key) it is the file beside the certificate, C(server.key) beside C(server.crt), where there is one.
+    """
+
+    certificate: str
+    key: str = ""
+    user: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Permissions:
+    """What the key shall have; an empty field is left as it is."""
+
+    owner: str = ""
+    group: str = ""
+    mode: str = ""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether any of it is asked for."""
+        return bool(self.owner or self.group or self.mode)
+
+
+def _read(path: str) -> bytes:
+    """Return what a regular file holds, at most _LARGEST bytes. Raises OSError."""
+    return safe_open.read(os.path.abspath(path), limit=_LARGEST)
+
+
+def _why_unlike(pair: Pair, *, certificate: bytes, key: bytes) -> str:
+    """Return why what the files of a pair hold does not serve together, empty if it does."""
+    why = key_pair.why_unlike(certificate, key)
+    if why == key_pair.MISMATCH:
+        return f"the key {pair.key} does not belong to the certificate {pair.certificate}"
+    return f"the key {pair.key} cannot be used: {why}" if why else ""
+
+
+def _may_read(user: str, path: str, *, run: commands.Runner) -> bool:
+    """Whether the service's user may read a file; true where we may not try."""
+    if not user or os.geteuid() != 0:
+        return os.access(path, os.R_OK)
+    try:
+        done = run(["test", "-r", path], timeout=_TEST_TIMEOUT, env={"PATH": procfs.STANDARD_PATH}, user=user)
+    except commands.CommandError as error:
+        raise CertificateError(f"user: {error}") from error
+    return done.ok
+
+
+def look(pair: Pair, *, run: commands.Runner = commands.run) -> Dict[str, Any]:
+    """Return what the files say and what is wrong with them, as C(state) of the module documents it."""
+    found: Dict[str, Any] = {"subject": None, "not_before": None, "not_after": None, "sha256": None, "problems": []}
+    problems: List[str] = found["problems"]
+    try:
+        data = _read(pair.certificate)
+        facts = x509.describe(x509.from_pem(data.decode("ascii", "replace")))
+    except OSError as error:
+        problems.append(f"the certificate {pair.certificate} cannot be read: {error.strerror}")
+        return found
+    except x509.CertificateError as error:
+        problems.append(f"the certificate {pair.certificate} cannot be used: {error}")
+        return found
+    begin, end = float(str(facts["not_before"])), float(str(facts["not_after"]))
+    found.update(
+        subject=facts["subject"],
+        not_before=timestamps.iso(begin),
+        not_after=timestamps.iso(end),
+        sha256=hashlib.sha256(data).hexdigest(),
+    )
+    if end < time.time():
+        problems.append(f"the certificate {pair.certificate} expired on {timestamps.iso(end)}")
+    if begin > time.time():
+        problems.append(f"the certificate {pair.certificate} is not valid before {timestamps.iso(begin)}")
+    if pair.key:
+        try:
+            key = _read(pair.key)
+        except OSError as error:
+            problems.append(f"the key {pair.key} cannot be read: {error.strerror}")
+        else:
+            unlike = _why_unlike(pair, certificate=data, key=key)
+            problems += [unlike] if unlike else []
+    for path in filter(None, (pair.certificate, pair.key)):
+        if os.path.exists(path) and not _may_read(pair.user, path, run=run):
+            problems.append(f"{pair.user or 'this user'} may not read {path}")
+    return found
+
+
+def _ids(permissions: Permissions) -> List[int]:
+    try:
+        uid = pwd.getpwnam(permissions.owner).pw_uid if permissions.owner else -1
+    except KeyError:
+        raise CertificateError(f"key_owner: there is no user {permissions.owner!r} on this host") from None
+    try:
+        gid = grp.getgrnam(permissions.group).gr_gid if permissions.group else -1
+    except KeyError:
+        raise CertificateError(f"key_group: there is no group {permissions.group!r} on this host") from None
+    return [uid, gid]
+
+
+def _mode(permissions: Permissions) -> Optional[int]:
+    if not permissions.mode:
+        return None
+    try:
+        mode = int(permissions.mode, 8)
+    except ValueError:
+        mode = -1
+    if not 0 <= mode <= 0o777 or mode & 0o027:
+        raise CertificateError(
+            f"key_mode is {permissions.mode!r}: must be octal digits, nothing for others and no writing for the group"
+        )
+    return mode
+
+
+def _mend(pair: Pair, permissions: Permissions, *, check_mode: bool) -> bool:
+    """Give the key its owner, group and mode; return whether that changes it.
+
+    Only a regular file with one name that holds a key: the folder may belong to somebody else than root.
+    """
+    uid, gid = _ids(permissions)
+    mode = _mode(permissions)
+    if not pair.key:
+        raise CertificateError("key_path: must be given where key_owner, key_group or key_mode is")
+    try:
+        # No link of somebody else on the way, lest another key of that name gets these permissions.
+        descriptor = safe_open.open_file(pair.key, os.O_RDONLY | os.O_NOFOLLOW, lend=False)
+    except OSError as error:
+        raise CertificateError(f"key_path: cannot open {pair.key}: {error.strerror}") from error
+    with os.fdopen(descriptor, "rb") as stream:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or _PRIVATE_KEY not in stream.read(_LARGEST):
+            raise CertificateError(
+                f"key_path: {pair.key} must be a regular file with one name that holds a private key"
+            )
+        wanted = (
+            status.st_uid if uid < 0 else uid,
+            status.st_gid if gid < 0 else gid,
+            stat.S_IMODE(status.st_mode) if mode is None else mode,
+        )
+        changed = wanted != (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode))
+        if changed and not check_mode:
+            try:
+                os.fchown(descriptor, wanted[0], wanted[1])
+                os.fchmod(descriptor, wanted[2])
+            except OSError as error:
+                raise CertificateError(f"Cannot give {pair.key} its permissions: {error.strerror}") from error
+    return changed
+
+
+def _renew(command: Sequence[str], *, timeout: float, run: commands.Runner) -> Dict[str, Any]:
+    """Run the command as it is given and return how it ended, its last words without secrets."""
+    environment = {"PATH": procfs.STANDARD_PATH, "LANG": "C.UTF-8"}
+    with contextlib.suppress(KeyError):
+        environment["HOME"] = pwd.getpwuid(os.geteuid()).pw_dir
+    try:
+        done = run(list(command), timeout=timeout, env=environment, cwd="/")
+    except commands.CommandError as error:
+        raise CertificateError(f"command: {error}") from error
+    said = redact.Redactor().text(f"{done.stdout}\n{done.stderr}".strip())
+    return {"command_rc": done.rc, "output": said[-_MOST_OUTPUT:]}
+
+
+def ensure(
+    pair: Pair,
+    *,
+    command: Sequence[str] = (),
+    permissions: Optional[Permissions] = None,
+    timeout: float = 120.0,
+    check_mode: bool = False,
+    run: commands.Runner = commands.run,
+) -> Dict[str, Any]:
+    """Where the service cannot serve with its certificate, mend the key's permissions, then renew, then look again.
+
+    Returns the result as the module C(tls_certificate) documents it. Raises CertificateError.
+    """
+    begun = time.monotonic()
+    for name, path in (("cert_path", pair.certificate), ("key_path", pair.key)):
+        if path and not os.path.isabs(path):
+            raise CertificateError(f"{name} is {path!r}: must be an absolute path")
+    if timeout <= 0:
+        raise CertificateError(f"timeout is {timeout:g}: must be more than 0 seconds")
+    beside = os.path.splitext(pair.certificate)[0] + ".key"
+    if not pair.key and os.path.isfile(beside):
+        pair = dataclasses.replace(pair, key=beside)
+    before = after = look(pair, run=run)
+    mended = renewed = False
+    done: Dict[str, Any] = {"command_rc": None, "output": ""}
+    if permissions is not None:
+        _ids(permissions)
+        _mode(permissions)
+    wanted = permissions if permissions is not None and permissions.wanted else None
+    if before["problems"] and wanted is not None:
+        try:
+            mended = _mend(pair, wanted, check_mode=check_mode)
+            after = look(pair, run=run)
+        except CertificateError:
+            # A key that is gone or no key is what a renewal may bring back.
+            if not command:
+                raise
+    if after["problems"] and command and not (check_mode and mended):
+        if check_mode:
+            renewed = True
+        else:
+            done = _renew(command, timeout=timeout, run=run)
+            last, after = after, look(pair, run=run)
+            # A key may be renewed alone, but then the certificate is as well, or both do not go together.
+            renewed = last != after
+            # What was renewed as root is root's.
+            if after["problems"] and wanted is not None:
+                with contextlib.suppress(CertificateError):  # what is wrong with the key stands in the problems
+                    mended = _mend(pair, wanted, check_mode=False) or mended
+                    after = look(pair, run=run)
+    return {
+        "changed": mended or renewed,
+        "valid": not after["problems"],
+        "problems": after["problems"],
+        "subject": after["subject"],
+        "not_before": after["not_before"],
+        "not_after": after["not_after"],
+        "mended": mended,
+        "renewed": renewed,
+        **done,
+        "diff": {"before": _lines(before), "after": _lines(after)},
+        "duration": round(time.monotonic() - begun, 3),
+    }
+
+
+def _lines(found: Dict[str, Any]) -> str:
+    return "".join(f"{name}: {found[name]}\n" for name in ("subject", "not_before", "not_after")) + "".join(
+        f"problem: {text}\n" for text in found["problems"]
+    )

@@ -1,0 +1,145 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whom an outage hit: a query of the database and the access log, both read and never waited for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sqlite3
+import time
+from typing import Any, Dict, Optional, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import redact, safe_open, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_patterns
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import reader as sqlite_reader
+
+# Of a longer log only the end is read.
+_LOG_BYTES = 64 << 20
+
+_STATUS = re.compile(
+    r"""\b(?:GET|POST|PUT|PATCH|DELETE|HEAD|OPTIONS)\b[\s"']+\S+(?:\s+HTTP/[\d.]+)?["']?\s+(?:-\s+)?([1-5]\d\d)\b|"""
+    r""""(?:status|statusCode|status_code)":\s*([1-5]\d\d)\b"""
+)
+
+
+# SQLITE_READ, SQLITE_SELECT, SQLITE_FUNCTION, SQLITE_RECURSIVE (https://www.sqlite.org/c3ref/c_alter_table.html)
+_READING = (20, 21, 31, 33)
+
+
+def _only_reads(action: int, *_about: Any) -> int:
+    return sqlite3.SQLITE_OK if action in _READING else sqlite3.SQLITE_DENY
+
+
+class ImpactError(Exception):
+    """A parameter makes no sense."""
+
+
+def measure(
+    *,
+    path: str,
+    query: str,
+    access_log: str,
+    start: str,
+    end: str,
+    time_budget: float,
+    user: str = "",
+    busy_timeout: float = 1.0,
+) -> Dict[str, Any]:
+    """Return C(users) and C(requests), C(requests_failed) between two instants, and why what is not known is not.
+
+    C(query): one statement that answers a number; C(:start) and C(:end) in it are the instants. An empty C(query) or
+    C(access_log) is not asked. The database is read with the rights of C(user), see sqlite_files.look. Raises
+    ImpactError.
+    """
+    begun, over = _instant("start", start), _instant("end", end)
+    deadline = time.monotonic() + time_budget
+    users, why_no_users = _users(
+        path, query, {"start": start, "end": end}, deadline=deadline, user=user, busy_timeout=busy_timeout
+    )
+    requests, why_no_requests = _requests(access_log, begun, over, deadline)
+    return {
+        "users": users,
+        "users_unknown": why_no_users,
+        "requests": requests[0] if requests else None,
+        "requests_failed": requests[1] if requests else None,
+        "requests_from": access_log if requests else None,
+        "requests_unknown": why_no_requests,
+    }
+
+
+def _instant(name: str, text: str) -> float:
+    try:
+        return timestamps.epoch(text)
+    except ValueError:
+        raise ImpactError(f"{name} is {text!r}: an instant is written like 2026-03-02T01:02:03.456Z (UTC)") from None
+
+
+def _users(
+    path: str, query: str, instants: Dict[str, str], *, deadline: float, user: str, busy_timeout: float
+) -> Tuple[Optional[int], Optional[str]]:
+    if not query.strip():
+        return None, None
+    try:
+        found, holders = sqlite_holders.survey(path, user=user, deadline=deadline)
+        if not found.openable:
+            problem = found.problems[0].message if found.problems else "it cannot be opened"
+            return None, f"the database is not asked: {problem}"
+        with contextlib.ExitStack() as stack:
+            way = stack.enter_context(
+                sqlite_reader.way_in(found, holders, busy_timeout=busy_timeout, deadline=deadline)
+            )
+
+            def work(emit: sqlite_reader.Emit) -> None:
+                connection = way.connect()
+                connection.set_authorizer(_only_reads)
+                with sqlite_reader.interrupted_at(connection, deadline):
+                    row = connection.execute(query, instants).fetchone()
+                value = row[0] if row else None
+                emit({"event": "answer", "users": value if isinstance(value, int) else None})
+
+            messages = sqlite_reader.in_child(work, deadline=deadline, read_only=way.read_only, rights=way.rights)
+    except sqlite_files.SqliteError as error:
+        return None, str(error)
+    end = messages[-1]
+    if messages[0]["event"] == "answer":
+        users = messages[0]["users"]
+        return users, None if users is not None else "the query answered with no number"
+    if end.get("timeout") or str(end.get("error", "")).startswith("interrupt"):
+        return None, "the query took too long"
+    # An error may quote the query, and that may hold anything.
+    told = redact.Redactor().text(str(end.get("error") or end.get("signal") or "the reading process ended"))
+    return None, f"the query failed: {told[:200]}"
+
+
+def _requests(path: str, begun: float, over: float, deadline: float) -> Tuple[Optional[Tuple[int, int]], Optional[str]]:
+    """Return how many requests a log has of that time, and how many of them were answered with 5xx."""
+    if not path:
+        return None, None
+    seen = requests = failed = 0
+    try:
+        with os.fdopen(safe_open.open_file(path), "rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size > _LOG_BYTES:
+                stream.seek(size - _LOG_BYTES)
+                stream.readline()
+            for number, raw in enumerate(stream):
+                if number % 1000 == 0 and time.monotonic() > deadline:
+                    return None, f"{path} takes too long to read"
+                line = raw[:2000].decode("utf-8", "replace")
+                match = _STATUS.search(line)
+                at = log_patterns.instant(line) if match else None
+                if match is None or at is None:
+                    continue
+                seen += 1
+                if begun <= at <= over:
+                    requests += 1
+                    failed += (match.group(1) or match.group(2)).startswith("5")
+    except OSError as error:
+        return None, f"{path} cannot be read: {error.strerror}"
+    return ((requests, failed), None) if seen else (None, f"{path} has no requests in it")

@@ -1,0 +1,306 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Reading application logs: when each line was written, exceptions with their stack, known troubles, requests answered.
+
+The log's form is not ours to choose, so times are looked for in the forms Node applications write: ISO 8601 near the
+beginning of a line, milliseconds since the epoch under "time" (pino), and Apache's form (morgan).
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import datetime
+import os
+import re
+from typing import Any, Dict, List, Optional, Pattern, Sequence, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open, timestamps
+
+_LONGEST_LINE = 2000
+# Of a line with a known trouble, so many characters around it are quoted: paths and names of packages are among them.
+_CONTEXT = 250
+_LONGEST_STACK = 12
+_MOST_EXCEPTIONS = 5
+# An exception followed by no more lines than these is how the log ends.
+_AFTER_THE_LAST = 3
+
+# What an application says when a known thing is wrong with it; the name is what rules ask for.
+SIGNATURES: Dict[str, Pattern[str]] = {
+    "heap_oom": re.compile(
+        r"JavaScript heap out of memory|Reached heap limit|Ineffective mark-compacts near heap limit"
+    ),
+    "disk_full": re.compile(r"\bENOSPC\b|SQLITE_FULL|database or disk is full|No space left on device"),
+    "port_taken": re.compile(r"\bEADDRINUSE\b"),
+    "tls": re.compile(
+        r"CERT_HAS_EXPIRED|certificate has expired|ERR_OSSL_|ERR_SSL_|key values mismatch|KEY_VALUES_MISMATCH|"
+        r"(?i:(?:ssl|tls|https|certificate)[^\n]{0,80}(?:EACCES|ENOENT|not available|fall(?:ing)? ?back))"
+    ),
+    "db_locked": re.compile(r"SQLITE_BUSY|SQLITE_LOCKED|database is locked|database table is locked"),
+    "db_corrupt": re.compile(r"SQLITE_CORRUPT|SQLITE_NOTADB|database disk image is malformed|file is not a database"),
+    "module_missing": re.compile(
+        r"MODULE_NOT_FOUND|ERR_MODULE_NOT_FOUND|Cannot find module|ERR_DLOPEN_FAILED|invalid ELF header|"
+        r"NODE_MODULE_VERSION|Could not locate the bindings file|"
+        # What the loader says of a native driver that was cut off, or built elsewhere.
+        r"file too short|wrong ELF class|undefined symbol: |cannot open shared object file"
+    ),
+    "migration_locked": re.compile(r"Migration table is already locked|MigrationLocked"),
+    "migration_missing": re.compile(
+        r"SQLITE_ERROR: no such (?:table|column)|no such (?:table|column): |table \S+ has no column named "
+    ),
+}
+
+# Troubles that requests answered well may go along with for a while (a health check need not touch the database).
+_LASTING = ("disk_full", "db_locked", "db_corrupt", "migration_missing")
+_LASTING_SECONDS = 30.0
+
+# At the beginning of the line, or behind what a logger puts there (time, level).
+_ERROR = re.compile(r"(?:^|[\s\[(])(?:[A-Z]\w*)?(?:Error|Exception|Rejection)\b(?: \[\w+\])?(?::|\s*$)")
+_FRAME = re.compile(r"^\s+at .+")
+_CARET = re.compile(r"^\s*\^+\s*$")
+# Node names the place of an uncaught error above its message, with the source line and the caret between them.
+_HEADER = re.compile(r"^(?:file://)?(/[^\n]*|node:\S+):(\d+)$")
+_PLACE = re.compile(r"(?:^|[\s(])(?:file://)?(/[^()\n]+?):(\d+)(?::\d+)?\)?$")
+# A file of JSON has no header: its path begins the message.
+_JSON_FILE = re.compile(r"SyntaxError: (/[^\n:]+\.json): ")
+# Frames in which Node compiles a file; what fails there was not run yet.
+_COMPILING = re.compile(r"^at .*\(?node:(?:internal/(?:modules|vm)|vm)\b")
+_LONGEST_HEADER = 8
+# Node says its version last when it ends because of an exception (17 and later).
+_NODE_ENDED = re.compile(r"^Node\.js v\d+\.")
+
+_LAST_INSTANT = 7258118400.0  # 2200
+
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
+
+_ISO = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d{1,6})\d*)?\s?(Z|[+-]\d\d:?\d\d)?")
+_PINO = re.compile(r'"time":\s*(\d{13})\b')
+_APACHE = re.compile(r"\[(\d\d)/([A-Z][a-z]{2})/(\d{4}):(\d\d:\d\d:\d\d) ([+-]\d{4})\]")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+_SUCCESS = re.compile(
+    r"""\b(?:GET|POST|PUT|PATCH|DELETE|HEAD)\b[\s"']+\S+(?:\s+HTTP/[\d.]+)?["']?\s+(?:-\s+)?[23]\d\d\b|"""
+    r""""(?:status|statusCode|status_code)":\s*[23]\d\d\b"""
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """One line and when it was written (seconds since the epoch), as far as it or a line before it says."""
+
+    text: str
+    at: Optional[float]
+    # Whether the line bears the time itself.
+    dated: bool
+    # The line before secrets were masked: a mask may cover what a signature looks for. It is never quoted.
+    unmasked: str = ""
+
+    @property
+    def searched(self) -> str:
+        """What signatures are looked for in."""
+        return self.unmasked or self.text
+
+
+def instant(text: str) -> Optional[float]:
+    """Return the instant a log line bears, in seconds since the epoch; without a zone it is this host's local time.
+
+    One that no log is of, before 1970 or after 2200, is none.
+    """
+    try:
+        found = _instant(text[:200])
+    except (ValueError, OverflowError):  # a thirteenth month; the year 1 in a zone to the east
+        return None
+    return found if found is not None and 0 <= found < _LAST_INSTANT else None
+
+
+def _instant(head: str) -> Optional[float]:
+    match = _ISO.search(head)
+    if match:
+        day, clock, fraction, zone = match.groups()
+        zone = "" if zone is None else "+0000" if zone == "Z" else zone.replace(":", "")
+        moment = datetime.datetime.strptime(f"{day} {clock}{zone}", "%Y-%m-%d %H:%M:%S" + ("%z" if zone else ""))
+        return moment.timestamp() + float(f"0.{fraction or 0}")
+    match = _PINO.search(head)
+    if match:
+        return int(match.group(1)) / 1000
+    match = _APACHE.search(head)
+    if match and match.group(2) in _MONTHS:
+        day, month, year, clock, zone = match.groups()
+        written = f"{year}-{_MONTHS.index(month) + 1:02d}-{day} {clock}{zone}"
+        return datetime.datetime.strptime(written, "%Y-%m-%d %H:%M:%S%z").timestamp()
+    return None
+
+
+def tail(path: str, *, limit: int) -> Tuple[str, bool, os.stat_result]:
+    """Return the last C(limit) bytes of a file as text, whether something was left out before them, and its status.
+
+    A first line that is cut is left out too: half a line may be a secret without the name that gives it away.
+    Raises OSError.
+    """
+    # What is read here is shown to people: it must be what the service may read itself.
+    with os.fdopen(safe_open.open_file(path), "rb") as stream:
+        status = os.fstat(stream.fileno())
+        cut = status.st_size > limit
+        if cut:
+            stream.seek(status.st_size - limit)
+        data = stream.read(limit)
+    if cut:
+        data = data.partition(b"\n")[2]
+    return data.decode("utf-8", "replace"), cut, status
+
+
+def split(text: str) -> List[str]:
+    """Return the lines of a log.
+
+    A line feed ends one, and nothing else that Python takes for an end: users may have U+2028 in what they call things,
+    and what follows it would pass for a line of its own.
+    """
+    lines = text.split("\n")
+    return [line[:-1] if line.endswith("\r") else line for line in (lines if lines[-1] else lines[:-1])]
+
+
+def dated(texts: Sequence[str], *, unmasked: Sequence[str] = ()) -> List[Line]:
+    """Return lines with their instants; a line that bears none (a stack) has that of the line before it.
+
+    unmasked: the same lines before secrets were masked.
+    """
+    lines = []
+    last: Optional[float] = None
+    before = unmasked if len(unmasked) == len(texts) else texts
+    for coloured, whole in zip(texts, before):
+        text = _COLOUR.sub("", coloured)
+        own = instant(text)
+        last = own if own is not None else last
+        searched = _COLOUR.sub("", whole)[:_LONGEST_LINE]
+        lines.append(Line(text=text[:_LONGEST_LINE], at=last, dated=own is not None, unmasked=searched))
+    return lines
+
+
+def _quoted(text: str, pattern: Pattern[str]) -> str:
+    """Return the part of a line that a signature matched, with some words around it."""
+    match = pattern.search(text)
+    if match is None:  # it is in what was masked
+        return text.strip()[:_CONTEXT]
+    begin, end = match.start() - _CONTEXT, match.end() + _CONTEXT
+    begin = 0 if begin <= 0 else text.find(" ", begin, match.start()) + 1 or match.start()
+    end = len(text) if end >= len(text) else max(text.rfind(" ", match.end(), end), match.end())
+    return text[begin:end].strip()
+
+
+def _place(lines: Sequence[Line], number: int, stack: Sequence[str]) -> Optional[Dict[str, Any]]:
+    """Return the C(file) and C(line) of an error at C(lines[number]), in the application's own code if it says so."""
+    named = _JSON_FILE.search(lines[number].text)
+    if named:
+        return {"file": named.group(1), "line": None}
+    places = []
+    for before in reversed(lines[max(0, number - _LONGEST_HEADER) : number]):
+        header = _HEADER.match(before.text)
+        if header:
+            places.append(header)
+            break
+        if _FRAME.match(before.text) or _NODE_ENDED.match(before.text):
+            break
+    places += [found for found in map(_PLACE.search, stack) if found]
+    own = [found for found in places if found.group(1).startswith("/")]
+    found = next((found for found in own if "/node_modules/" not in found.group(1)), own[0] if own else None)
+    return {"file": found.group(1), "line": int(found.group(2))} if found else None
+
+
+def _alike(item: Dict[str, Any]) -> Tuple[str, ...]:
+    """Return what two errors of the same place have in common: message and stack without times and numbers in them."""
+    error = _ERROR.search(item["message"])
+    text = item["message"][error.start() :] if error else item["message"]
+    return (re.sub(r"\d+", "0", text), *item["stack"])
+
+
+def _exceptions(lines: Sequence[Line]) -> List[Dict[str, Any]]:
+    """Return the exceptions with a stack, or that ended the process, in the order of the log."""
+    found = []
+    for number, line in enumerate(lines):
+        if not _ERROR.search(line.text):
+            continue
+        stack = []
+        for following in lines[number + 1 : number + 1 + _LONGEST_STACK]:
+            if not _FRAME.match(following.text):
+                break
+            stack.append(following.text.strip())
+        end = number + 1 + len(stack)
+        # An error object is printed with its properties after the stack, then an empty line, then Node's version.
+        fatal = any(_NODE_ENDED.match(after.text) for after in lines[end : end + 25]) or any(
+            _CARET.match(before.text) for before in lines[max(0, number - 3) : number]
+        )
+        if stack or fatal:
+            last = len(lines) - end <= _AFTER_THE_LAST
+            found.append(
+                {
+                    "line": number,
+                    "message": line.text.strip(),
+                    "stack": stack,
+                    "fatal": fatal,
+                    "last": last,
+                    "at": line.at,
+                    "place": _place(lines, number, stack),
+                    "compiling": bool(stack and _COMPILING.match(stack[0])) or bool(_JSON_FILE.search(line.text)),
+                }
+            )
+    return found
+
+
+def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] = None) -> Dict[str, Any]:
+    """Return what is worth knowing in C(lines).
+
+    C(exceptions) and C(signatures) hold only what happened after C(since); where the log bears no times that is what
+    stands near its end, provided it was written to (C(written_at)) after C(since). What ends a process counts only
+    after the last request answered well (C(last_success_at)): a process that served after it was another one. Each
+    exception has C(place) (C(file), C(line)), C(compiling) (Node was reading a file, not running it) and C(times), how
+    often the same one is there.
+    """
+    fresh = written_at is not None and written_at >= since
+    success = max((number for number, line in enumerate(lines) if _SUCCESS.search(line.searched)), default=-1)
+    served = lines[success].at if success >= 0 else None
+
+    def recent(number: int, at: Optional[float]) -> bool:
+        if at is not None and at >= since:
+            return True
+        # Nothing dated stands after it, and no request was answered since: it is how the log ends.
+        return (
+            fresh and len(lines) - number <= 80 and not any(line.dated for line in lines[number:]) and success < number
+        )
+
+    def still_counts(name: str, number: int, at: Optional[float]) -> bool:
+        if number > success or (served is None and name in _LASTING):
+            return True
+        return name in _LASTING and at is not None and served is not None and at >= served - _LASTING_SECONDS
+
+    exceptions = [item for item in _exceptions(lines) if recent(item["line"], item["at"]) and (item["line"] > success)]
+    times = collections.Counter(map(_alike, exceptions))
+    signatures: Dict[str, Dict[str, Any]] = {}
+    for number, line in enumerate(lines):
+        for name, pattern in SIGNATURES.items():
+            if pattern.search(line.searched) and recent(number, line.at) and still_counts(name, number, line.at):
+                quoted = _quoted(line.text, pattern)
+                known = signatures.setdefault(name, {"count": 0, "text": quoted, "at": _iso(line.at)})
+                known["count"] += 1
+    if success >= 0 and not lines[success].dated and success == len(lines) - 1:
+        served = written_at
+    return {
+        # Those that ended a process, or the log, are never crowded out by those that were only logged.
+        "exceptions": [
+            {
+                **{name: item[name] for name in ("message", "stack", "fatal", "last", "place", "compiling")},
+                "at": _iso(item["at"]),
+                "times": times[_alike(item)],
+            }
+            for item in ([item for item in exceptions if item["fatal"] or item["last"]] or exceptions)[
+                -_MOST_EXCEPTIONS:
+            ]
+        ],
+        "signatures": signatures,
+        "last_success_at": _iso(served),
+    }
+
+
+def _iso(at: Optional[float]) -> Optional[str]:
+    return None if at is None else timestamps.iso(at)

@@ -1,0 +1,253 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Stopping single processes that stand in the service's way: of this application, or named by policy, and no other.
+
+What was found earlier is asked once more here: the same process (pid and start), still on that port or in that
+database, and whose it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import pwd
+import re
+import time
+from typing import Any, Callable, Dict, List, Optional, Pattern, Sequence, Set, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
+
+# Roles of those who keep others from writing; readers and those who merely have it open do not.
+
+
+class ProcessStopError(Exception):
+    """A parameter makes no sense, the host could not be asked, or a process could not be stopped."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """A process to stop: by pid and start, and the port it was found on where there was one."""
+
+    pid: int
+    start_ticks: int
+    port: Optional[int] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """Processes of others that may be stopped: of this user, by their whole command line, on this port where given."""
+
+    user: str
+    command: str
+    port: Optional[int] = None
+
+
+def _checked(policies: Sequence[Policy]) -> List[Tuple[Policy, int, Pattern[str]]]:
+    checked = []
+    for policy in policies:
+        if not policy.user or not policy.command:
+            raise ProcessStopError("policy: each row must name a user and a command, and neither may be empty")
+        try:
+            pattern = re.compile(policy.command, re.DOTALL)
+        except re.error as error:
+            raise ProcessStopError(f"policy: command {policy.command!r} is no regular expression: {error}") from error
+        with contextlib.suppress(KeyError):  # where there is no such user, no process can be theirs
+            checked.append((policy, pwd.getpwnam(policy.user).pw_uid, pattern))
+    return checked
+
+
+def _ancestors(proc_root: str) -> Set[int]:
+    """Return ourselves and those above us: the connection that this runs over among them."""
+    found: Set[int] = set()
+    pid = os.getpid()
+    while pid > 0 and pid not in found:
+        found.add(pid)
+        process = procfs.read_process(pid, proc_root=proc_root)
+        pid = process.ppid if process is not None else 0
+    return found | {1}
+
+
+class _Judge:
+    """Says of a process why it may not be stopped."""
+
+    def __init__(
+        self,
+        service: service_process.Service,
+        *,
+        policies: Sequence[Policy],
+        db_path: Optional[str],
+        run: commands.Runner,
+        proc_root: str,
+    ) -> None:
+        self._service = service
+        self._policies = _checked(policies)
+        self._proc_root = proc_root
+        self._untouchable = _ancestors(proc_root)
+        self._group = ""
+        if service.manager == "systemd":
+            try:
+                properties = procfs.unit_properties(service.unit, ["ControlGroup"], run=run)
+            except procfs.ProcfsError as error:
+                raise ProcessStopError(str(error)) from error
+            self._group = properties.get("ControlGroup", "")
+        try:
+            self._ours = {process.pid for process in service_process.find(service, proc_root=proc_root)}
+            self._uid = pwd.getpwnam(service.user).pw_uid if service.user else os.geteuid()
+        except service_process.NodeProcessError as error:
+            raise ProcessStopError(str(error)) from error
+        self._blocking = _blocking(db_path, user=service.user, proc_root=proc_root) if db_path else None
+
+    def _is_the_service(self, process: procfs.Process) -> bool:
+        """Whether it is the service as its manager runs it, and not one beside it."""
+        if self._service.manager == "systemd":
+            groups = procfs.control_groups(process.pid, proc_root=self._proc_root)
+            inside = (self._group, f"{self._group}/")
+            return bool(self._group) and any(name == inside[0] or name.startswith(inside[1]) for name in groups)
+        recorded = service_process.read_pid_file(self._service.pid_file) if self._service.pid_file else None
+        return recorded == (process.pid, process.start_ticks)
+
+    def _of_this_app(self, process: procfs.Process) -> bool:
+        """Whether it is proved to be of this application: the service, or its program in its folder by its user."""
+        mine = process.uid == self._uid and procfs.runs_program(
+            process, app_dir=self._service.app_dir, command=self._service.command
+        )
+        return process.pid in self._ours or mine
+
+    def _named(self, process: procfs.Process, port: Optional[int]) -> bool:
+        line = " ".join(process.argv)
+        return any(
+            process.uid == uid and policy.port in (None, port) and pattern.fullmatch(line)
+            for policy, uid, pattern in self._policies
+        )
+
+    def why_not(self, process: procfs.Process, wanted: Wanted) -> Optional[str]:
+        """Return why this process is left alone, C(None) where it may be stopped."""
+        port = wanted.port
+        checks: Sequence[Tuple[Callable[[], bool], str]] = (
+            (lambda: process.start_ticks != wanted.start_ticks, "another process has its pid now"),
+            (
+                lambda: process.pid in self._untouchable or not process.argv,  # threads of the kernel have none
+                "it is part of the system or of this connection",
+            ),
+            (lambda: self._is_the_service(process), "it is the service itself: that is restarted, not stopped"),
+            (
+                lambda: port is not None and process.pid not in _listening(port, proc_root=self._proc_root),
+                f"it no longer listens on port {port}",
+            ),
+            (
+                lambda: self._blocking is not None and process.pid not in self._blocking,
+                "it no longer locks the database",
+            ),
+            (
+                lambda: (
+                    self._blocking is not None and knex.may_migrate(process.argv) and not self._named(process, port)
+                ),
+                "it migrates the database, and would leave its lock behind if it were ended midway",
+            ),
+            (
+                lambda: not self._of_this_app(process) and not self._named(process, port),
+                "it is not of this application, and no policy names it",
+            ),
+        )
+        return next((reason for speaks_against, reason in checks if speaks_against()), None)
+
+
+def _listening(port: int, *, proc_root: str) -> Set[int]:
+    try:
+        return {pid for listener in procfs.listeners([port], proc_root=proc_root) for pid in listener.pids}
+    except procfs.ProcfsError as error:
+        raise ProcessStopError(str(error)) from error
+
+
+def _blocking(db_path: str, *, user: str, proc_root: str) -> Set[int]:
+    """Return who keeps others from writing to the database."""
+    try:
+        _found, holders = sqlite_holders.survey(db_path, user=user, proc_root=proc_root)
+    except sqlite_files.SqliteError as error:
+        raise ProcessStopError(f"db_path: {error}") from error
+    return {holder.pid for holder in holders.found if holder.role in sqlite_holders.BLOCKING}
+
+
+def _told(process: procfs.Process) -> Dict[str, Any]:
+    return {"pid": process.pid, "user": service_process.user_name(process.uid), "command": process.command}
+
+
+def _remaining(
+    ports: Sequence[int], db_path: Optional[str], *, user: str, ended: Set[int], proc_root: str
+) -> List[Dict[str, Any]]:
+    """Return who is in the way now, C(ended) apart: somebody may have started again, or come in their place."""
+    pairs = {(port, pid) for port in ports for pid in _listening(port, proc_root=proc_root)}
+    if db_path:
+        pairs |= {(0, pid) for pid in _blocking(db_path, user=user, proc_root=proc_root)}
+    found = []
+    for port, pid in sorted(pairs):
+        process = procfs.read_process(pid, proc_root=proc_root)
+        if process is not None and pid not in ended:
+            found.append({**_told(process), "port": port or None})
+    return found
+
+
+def stop(
+    service: service_process.Service,
+    *,
+    processes: Sequence[Wanted],
+    policies: Sequence[Policy] = (),
+    db_path: Optional[str] = None,
+    timeout: float = 10.0,
+    check_mode: bool = False,
+    run: commands.Runner = commands.run,
+    proc_root: str = "/proc",
+) -> Dict[str, Any]:
+    """Stop what may be stopped of C(processes); return the result as the module C(process_stop) documents it.
+
+    Raises ProcessStopError.
+    """
+    begun = time.monotonic()
+    if timeout <= 0:
+        raise ProcessStopError(f"timeout is {timeout:g}: must be more than 0 seconds")
+    judge = _Judge(service, policies=policies, db_path=db_path, run=run, proc_root=proc_root)
+    chosen: List[procfs.Process] = []
+    left: List[Dict[str, Any]] = []
+    gone: List[int] = []
+    for wanted in processes:
+        process = procfs.read_process(wanted.pid, proc_root=proc_root)
+        if process is None or not process.alive:
+            gone.append(wanted.pid)
+            continue
+        reason = judge.why_not(process, wanted)
+        if reason is not None:
+            left.append({**_told(process), "port": wanted.port, "reason": reason})
+        elif process not in chosen:
+            chosen.append(process)
+    told = {process.pid: _told(process) for process in chosen}
+    try:
+        ended = [] if check_mode else service_process.stop_processes(chosen, timeout=timeout, proc_root=proc_root)
+    except service_process.NodeProcessError as error:
+        raise ProcessStopError(str(error)) from error
+    how = {entry["pid"]: entry for entry in ended}
+    unsent: Dict[str, Any] = {"signal": None, "seconds": 0.0}
+    stopped = [{**told[process.pid], **unsent, **how.get(process.pid, {})} for process in chosen]
+    lines = [f"pid {entry['pid']} of {entry['user']}: {entry['command']}\n" for entry in stopped]
+    return {
+        "changed": bool(stopped),
+        "stopped": stopped,
+        "left": left,
+        "gone": gone,
+        "remaining": _remaining(
+            [wanted.port for wanted in processes if wanted.port],
+            db_path,
+            user=service.user,
+            ended=set(told),
+            proc_root=proc_root,
+        ),
+        "duration": round(time.monotonic() - begun, 3),
+        "diff": {"before": "".join(lines), "after": ""},
+    }

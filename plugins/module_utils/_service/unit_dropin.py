@@ -1,0 +1,349 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a unit is given beside its own file: a memory limit, a heap size, variables, for good or until an instant.
+
+Variables stand in a file of their own that the drop-in names with C(EnvironmentFile=): what such files set wins over
+every C(Environment=) (systemd.exec(5)), and of several files the last one, which a drop-in adds, wins over the unit's.
+Whether it came out that way is asked of systemd afterwards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import os
+import re
+import shutil
+import time
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, commands, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs
+
+FOLDER = "/etc/systemd/system"
+# The name of the drop-in that switches HTTPS off for a time.
+HTTPS = "https"
+_PREFIX = "90-itsm-nexus"
+_TIMER_PREFIX = "itsm-nexus-expiry"
+_PROPERTIES = ("LoadState", "ExecStart", "MemoryMax", "Environment", "EnvironmentFiles")
+_TIMEOUT = 60.0
+_UNIT = re.compile(r"[A-Za-z0-9@._:-]+")
+_NAME = re.compile(r"[a-z][a-z0-9-]*")
+# V8 takes _ for - in its options; a value may follow = or a space.
+_HEAP = re.compile(r"\s*--max[-_]old[-_]space[-_]size(?:=|\s+)\d+")
+_INSTANT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?Z")
+_HEADER = "# Written by itsm_nexus.runbook (unit_dropin), and removed by it.\n"
+
+
+class UnitDropinError(Exception):
+    """A parameter makes no sense, systemd does not answer, or the drop-in has no effect."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Dropin:
+    """What the unit shall get; each field is the parameter of the same name."""
+
+    unit: str
+    name: str
+    memory_max: int = 0
+    max_old_space_size: int = 0
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    until: str = ""
+
+    @property
+    def service(self) -> str:
+        """The unit's full name."""
+        return self.unit if self.unit.endswith(".service") else f"{self.unit}.service"
+
+    @property
+    def wants_variables(self) -> bool:
+        """Whether it sets any."""
+        return bool(self.environment or self.max_old_space_size)
+
+
+class _Paths:
+    """The files of a drop-in."""
+
+    def __init__(self, dropin: Dropin, *, folder: str) -> None:
+        own = f"{folder}/{dropin.service}.d/{_PREFIX}-{dropin.name}"
+        timer = f"{_TIMER_PREFIX}-{dropin.service[: -len('.service')].replace('@', '-')}-{dropin.name}"
+        self.conf, self.variables = f"{own}.conf", f"{own}.env"
+        self.timer_name = f"{timer}.timer"
+        self.timer, self.service = f"{folder}/{timer}.timer", f"{folder}/{timer}.service"
+
+    def all(self) -> Tuple[str, ...]:
+        return (self.conf, self.variables, self.timer, self.service)
+
+
+def _checked(dropin: Dropin, *, state: str) -> None:
+    if not _UNIT.fullmatch(dropin.unit):
+        raise UnitDropinError(f"unit is {dropin.unit!r}: must be the name of a service unit")
+    if not _NAME.fullmatch(dropin.name):
+        raise UnitDropinError(f"name is {dropin.name!r}: must be a word of a-z, 0-9 and -")
+    if state == "absent":
+        return
+    for name in ("memory_max", "max_old_space_size"):
+        if getattr(dropin, name) < 0:
+            raise UnitDropinError(f"{name} is {getattr(dropin, name)}: must be more than 0, or 0 for none")
+    if not dropin.memory_max and not dropin.wants_variables:
+        raise UnitDropinError("memory_max, max_old_space_size, environment: one of them must be given")
+    for name, value in dropin.environment.items():
+        if not env_file.NAME.match(name) or name == "NODE_OPTIONS" or re.search(r"[\x00-\x1f\"\\]", value):
+            raise UnitDropinError(
+                f"environment: {name}={value!r} must be a variable other than NODE_OPTIONS, and plain text in one line"
+            )
+    if dropin.until and _ends(dropin.until) <= time.time():
+        raise UnitDropinError(f"until is {dropin.until!r}: must be in the future")
+
+
+def _ends(until: str) -> float:
+    match = _INSTANT.fullmatch(until)
+    if not match:
+        raise UnitDropinError(f"until is {until!r}: must be an instant in UTC, such as 2026-03-02T05:00:00Z")
+    try:
+        moment = datetime.datetime.strptime(match.group(1), "%Y-%m-%dT%H:%M:%S")
+    except ValueError as error:
+        raise UnitDropinError(f"until is {until!r}: {error}") from error
+    return moment.replace(tzinfo=datetime.timezone.utc).timestamp()
+
+
+class _Systemd:
+    """What is asked of systemd and told to it."""
+
+    def __init__(self, *, run: commands.Runner) -> None:
+        self._run = run
+
+    def properties(self, dropin: Dropin) -> Dict[str, str]:
+        try:
+            found = procfs.unit_properties(dropin.service, _PROPERTIES, run=self._run)
+        except procfs.ProcfsError as error:
+            raise UnitDropinError(str(error)) from error
+        if found.get("LoadState") != "loaded":
+            raise UnitDropinError(f"unit: {dropin.unit!r} must be a loaded unit; it is {found.get('LoadState')}")
+        return found
+
+    def tell(self, *words: str) -> None:
+        try:
+            done = self._run(["systemctl", "--no-ask-password", *words], timeout=_TIMEOUT)
+        except commands.CommandError as error:
+            raise UnitDropinError(str(error)) from error
+        if not done.ok:
+            what = "no answer in time" if done.timed_out else (done.stderr.strip().splitlines() or [f"rc {done.rc}"])[0]
+            raise UnitDropinError(f"systemctl {' '.join(words)} failed: {what}")
+
+
+def _with_sizes_given(dropin: Dropin, before: Mapping[str, str], paths: _Paths) -> Dropin:
+    """Return it with the sizes that it gave until now: one outage's remedy does not take another's away."""
+
+    def given(pattern: str, path: str) -> int:
+        found = re.search(pattern, before.get(path, ""))
+        return int(found.group(1)) if found else 0
+
+    return dataclasses.replace(
+        dropin,
+        memory_max=dropin.memory_max or given(r"(?m)^MemoryMax=(\d+)$", paths.conf),
+        max_old_space_size=dropin.max_old_space_size
+        or given(r'(?m)^NODE_OPTIONS=.*--max-old-space-size=(\d+)"$', paths.variables),
+    )
+
+
+def _without(properties: Mapping[str, str], path: str) -> Dict[str, str]:
+    """Return the properties as they were without our own file of variables."""
+    lines = [line for line in properties.get("EnvironmentFiles", "").splitlines() if path not in line]
+    return {**properties, "EnvironmentFiles": "\n".join(lines)}
+
+
+def _variables(dropin: Dropin, properties: Mapping[str, str], paths: _Paths) -> Dict[str, str]:
+    wanted = dict(dropin.environment)
+    if dropin.max_old_space_size:
+        if _HEAP.search(f" {properties.get('ExecStart', '')}"):
+            raise UnitDropinError(
+                f"max_old_space_size: the command of {dropin.service} sets --max-old-space-size itself, and wins over "
+                "NODE_OPTIONS; change it there"
+            )
+        present = env_file.unit_environment(_without(properties, paths.variables)).get("NODE_OPTIONS", "")
+        kept = _HEAP.sub("", present).strip()
+        wanted["NODE_OPTIONS"] = f"{kept} --max-old-space-size={dropin.max_old_space_size}".strip()
+    return wanted
+
+
+def _contents(dropin: Dropin, variables: Mapping[str, str], paths: _Paths) -> Dict[str, str]:
+    """Return what the files shall hold, by path."""
+    until = f"# Until {dropin.until}: {paths.timer_name} removes it then.\n" if dropin.until else ""
+    lines = [f"MemoryMax={dropin.memory_max}\n"] if dropin.memory_max else []
+    contents = {}
+    if variables:
+        lines.append(f"EnvironmentFile={paths.variables}\n")
+        quoted = {name: value.replace("\\", "\\\\").replace('"', '\\"') for name, value in variables.items()}
+        contents[paths.variables] = _HEADER + "".join(f'{name}="{quoted[name]}"\n' for name in sorted(quoted))
+    contents[paths.conf] = f"{_HEADER}{until}[Service]\n{''.join(lines)}"
+    if dropin.until:
+        contents.update(_expiry(dropin, paths))
+    return contents
+
+
+def _expiry(dropin: Dropin, paths: _Paths) -> Dict[str, str]:
+    """Return the units that take everything away at its end and give the service back what it had."""
+    systemctl = shutil.which("systemctl", path=procfs.STANDARD_PATH) or "/usr/bin/systemctl"
+    moment = datetime.datetime.fromtimestamp(_ends(dropin.until), tz=datetime.timezone.utc)
+    # One shell does it all: this very unit is gone for systemd once it reads its files anew.
+    script = "; ".join(
+        [
+            f"{systemctl} disable --now {paths.timer_name}",
+            f"rm -f {' '.join(paths.all())}",
+            f"{systemctl} daemon-reload",
+            f"{systemctl} try-restart --no-block {dropin.service}",
+        ]
+    )
+    return {
+        paths.timer: (
+            f"{_HEADER}[Unit]\nDescription=End of {os.path.basename(paths.conf)} of {dropin.service}\n\n"
+            f"[Timer]\nOnCalendar={moment:%Y-%m-%d %H:%M:%S} UTC\nAccuracySec=1s\nPersistent=true\n\n"
+            "[Install]\nWantedBy=timers.target\n"
+        ),
+        paths.service: (
+            f"{_HEADER}[Unit]\nDescription=Remove {os.path.basename(paths.conf)} of {dropin.service}\n\n"
+            f"[Service]\nType=oneshot\nExecStart=/bin/sh -c '{script}'\n"
+        ),
+    }
+
+
+def _present(paths: Sequence[str]) -> Dict[str, str]:
+    """Return what the files hold that are there."""
+    found = {}
+    for path in paths:
+        try:
+            with open(path, encoding="utf-8", errors="replace") as stream:
+                found[path] = stream.read()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise UnitDropinError(f"Cannot read {path}: {error.strerror}") from error
+    return found
+
+
+def _write(before: Mapping[str, str], after: Mapping[str, str]) -> None:
+    try:
+        for path, text in after.items():
+            if before.get(path) != text:
+                os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+                # Variables may come out of a file that only the service and root read; systemd reads them as root.
+                mode = 0o600 if path.endswith(".env") else 0o644
+                atomic_files.write_atomically(path, text.encode("utf-8"), mode=mode)
+        for path in before:
+            if path not in after:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+    except OSError as error:
+        raise UnitDropinError(f"Cannot write the drop-in: {error}") from error
+
+
+def _apply(before: Mapping[str, str], after: Mapping[str, str], paths: _Paths, *, systemd: _Systemd) -> None:
+    """Put the files in their place and let systemd read them.
+
+    Killed at any instant, it leaves nothing in force whose end is not already set: the timer runs first.
+    """
+    if paths.timer in before and paths.timer not in after:
+        systemd.tell("disable", "--now", "--", paths.timer_name)
+    if paths.timer in after:
+        early = {path: text for path, text in after.items() if path != paths.conf}
+        _write({path: text for path, text in before.items() if path in early}, early)
+        systemd.tell("daemon-reload")
+        systemd.tell("enable", "--", paths.timer_name)
+        # restart: a timer that runs already keeps the instant that it was started with
+        systemd.tell("restart", "--", paths.timer_name)
+    _write(before, after)
+    systemd.tell("daemon-reload")
+
+
+def _take_back(before: Mapping[str, str], paths: _Paths, *, systemd: _Systemd) -> None:
+    """Leave the unit as it was found, as far as that can be done."""
+    with contextlib.suppress(UnitDropinError):
+        now = _present(paths.all())
+        if paths.timer in now and paths.timer not in before:
+            with contextlib.suppress(UnitDropinError):
+                systemd.tell("disable", "--now", "--", paths.timer_name)
+        _write(now, before)
+        systemd.tell("daemon-reload")
+        if paths.timer in before:
+            systemd.tell("restart", "--", paths.timer_name)
+
+
+def _prove(dropin: Dropin, variables: Mapping[str, str], properties: Mapping[str, str]) -> None:
+    """Raise UnitDropinError unless the unit really has what it was given."""
+    wrong: List[str] = []
+    if dropin.memory_max and properties.get("MemoryMax") != str(dropin.memory_max):
+        # The kernel counts in pages, and so does systemd once the unit runs.
+        found = properties.get("MemoryMax", "")
+        page = os.sysconf("SC_PAGE_SIZE")
+        if not found.isdecimal() or int(found) // page != dropin.memory_max // page:
+            wrong.append(f"MemoryMax is {found}, not {dropin.memory_max}")
+    present = env_file.unit_environment(properties)
+    wrong += [
+        f"{name} is {present.get(name)!r}, not {value!r}"
+        for name, value in variables.items()
+        if present.get(name) != value
+    ]
+    if wrong:
+        raise UnitDropinError(
+            f"The drop-in of {dropin.service} has no effect, another one comes after it: {'; '.join(wrong)}"
+        )
+
+
+def is_there(unit: str, name: str, *, folder: str = FOLDER) -> bool:
+    """Whether the unit has the drop-in of that name."""
+    return os.path.exists(_Paths(Dropin(unit=unit, name=name), folder=folder).conf)
+
+
+def ensure(
+    dropin: Dropin,
+    *,
+    state: str,
+    check_mode: bool = False,
+    run: commands.Runner = commands.run,
+    folder: str = FOLDER,
+) -> Dict[str, Any]:
+    """See to it that the drop-in is C(present) or C(absent); return the result as C(unit_dropin) documents it.
+
+    The service itself is not restarted. Raises UnitDropinError.
+    """
+    begun = time.monotonic()
+    _checked(dropin, state=state)
+    paths = _Paths(dropin, folder=folder)
+    systemd = _Systemd(run=run)
+    properties = systemd.properties(dropin)
+    before = _present(paths.all())
+    variables: Dict[str, str] = {}
+    after: Dict[str, str] = {}
+    if state == "present":
+        dropin = _with_sizes_given(dropin, before, paths)
+        variables = _variables(dropin, properties, paths)
+        after = _contents(dropin, variables, paths)
+    changed = before != after
+    try:
+        if changed and not check_mode:
+            _apply(before, after, paths, systemd=systemd)
+            properties = systemd.properties(dropin)
+        if not (check_mode and changed):
+            _prove(dropin, variables, properties)
+    except UnitDropinError:
+        # What has no effect, or an end that nobody keeps, is not left behind.
+        if changed and state == "present":
+            _take_back(before, paths, systemd=systemd)
+        raise
+    limit: Optional[str] = properties.get("MemoryMax")
+    return {
+        "changed": changed,
+        "files": sorted(after),
+        "memory_max": int(limit) if limit and limit.isdecimal() and int(limit) < 1 << 63 else None,
+        "variables": variables,
+        "until": timestamps.iso(_ends(dropin.until)) if after and dropin.until else None,
+        "diff": {
+            "before": "".join(f"{path}\n{text}" for path, text in sorted(before.items())),
+            "after": "".join(f"{path}\n{text}" for path, text in sorted(after.items())),
+        },
+        "duration": round(time.monotonic() - begun, 3),
+    }

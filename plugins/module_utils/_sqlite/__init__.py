@@ -1,0 +1,9 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A SQLite database in WAL mode: read, check, copy, checkpoint, salvage and restore it.
+
+Put code here if it works on the database file or on the files beside it.
+It imports from _common and _host only.
+"""

@@ -1,0 +1,540 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A database file and the files beside it, looked at as bytes, before SQLite is allowed near them.
+
+Merely opening a database of zero bytes deletes its WAL, and opening a missing one creates it: so sizes, kinds and
+headers come first. Format: "Database File Format" (https://www.sqlite.org/fileformat2.html), section 1.3.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import os
+import stat
+import struct
+import time
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import wal as sqlite_wal
+
+MAGIC = b"SQLite format 3\0"
+_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
+_LOOKS = 5  # at files that change under the eyes
+SUFFIXES = {"database": "", "wal": "-wal", "shm": "-shm", "journal": "-journal"}
+# How the content of such a file begins: https://www.sqlite.org/fileformat2.html and walformat.html.
+_BEGINNINGS = {
+    "-wal": (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83"),
+    "-shm": (struct.pack("=I", 3007000),),
+    "-journal": (_JOURNAL_MAGIC,),
+}
+
+
+class SqliteError(Exception):
+    """A database could not be looked at, copied or checkpointed; the message says which, what was tried and why."""
+
+
+class NoRoomError(SqliteError):
+    """There is too little room; the database and its WAL were not touched."""
+
+
+@contextlib.contextmanager
+def clear_errors(what: str) -> Iterator[None]:
+    """Make a SqliteError, "Cannot ...: why", of an error of the operating system that nobody expected.
+
+    Whoever owns a folder can take any file in it away, or the right to it, at any moment.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise SqliteError(f"Cannot {what}: {error.strerror or error}") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong. C(level): C(error) makes the database unhealthy, C(warning) is worth knowing."""
+
+    code: str
+    message: str
+    level: str = "error"
+    loss: bool = False
+
+    def as_dict(self) -> Dict[str, str]:
+        """Return it as modules return it."""
+        return {"code": self.code, "message": self.message, "level": self.level}
+
+
+@dataclasses.dataclass(frozen=True)
+class FileFacts:
+    """What C(lstat) says of one of the files."""
+
+    path: str
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    uid: int
+    gid: int
+    mode: int
+    regular: bool
+    rights: safe_open.Rights = None  # with whose rights it is opened
+
+    @property
+    def stamp(self) -> Tuple[int, int, int, int]:
+        """What changes when somebody writes to the file or puts another in its place."""
+        return (self.device, self.inode, self.size, self.mtime_ns)
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """The fields of the 100-byte database header that decide something here."""
+
+    page_size: int
+    write_version: int
+    read_version: int
+    change_counter: int
+    page_count: int
+    freelist_count: int
+    schema_format: int
+    user_version: int
+    valid_for: int
+    writer_version: int
+
+    @property
+    def wal_mode(self) -> bool:
+        """Whether connections use a WAL."""
+        return self.read_version == 2
+
+
+@dataclasses.dataclass
+class Look:
+    """Everything that the bytes alone tell about a database.
+
+    C(acknowledged): frames of the WAL whose transactions were acknowledged, C(None) where the index does not tell.
+    """
+
+    given: str
+    path: str
+    files: Dict[str, FileFacts] = dataclasses.field(default_factory=dict)
+    header: Optional[Header] = None
+    wal: sqlite_wal.Wal = dataclasses.field(default_factory=sqlite_wal.Wal)
+    backfilled: int = 0
+    acknowledged: Optional[int] = None
+    hot_journal: bool = False
+    problems: List[Problem] = dataclasses.field(default_factory=list)
+    rights: safe_open.Rights = None  # with whose rights it is worked on
+
+    @property
+    def openable(self) -> bool:
+        """Whether SQLite may open it: a regular file that has content and a SQLite header."""
+        return self.header is not None
+
+    @property
+    def stamps(self) -> Dict[str, Tuple[int, int, int, int]]:
+        """Stamps of the files whose content decides what a reader sees."""
+        return {name: facts.stamp for name, facts in self.files.items() if name != "shm"}
+
+    @property
+    def newest_header(self) -> Optional[Header]:
+        """The header as the last commit left it, which may lie in the WAL."""
+        return parse_header(self.wal.page_one) or self.header
+
+
+def printable(path: str) -> str:
+    """Return C(path) for messages and results: bytes that are not UTF-8 are replaced."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+def parse_header(data: bytes) -> Optional[Header]:
+    """Return the fields of a database header; C(None) where C(data) does not begin with one."""
+    if len(data) < 100 or not data.startswith(MAGIC):
+        return None
+    page_size, write_version, read_version = struct.unpack_from(">HBB", data, 16)
+    change_counter, page_count = struct.unpack_from(">II", data, 24)
+    freelist_count, _cookie, schema_format = struct.unpack_from(">III", data, 36)
+    (user_version,) = struct.unpack_from(">i", data, 60)
+    valid_for, writer_version = struct.unpack_from(">II", data, 92)
+    return Header(
+        page_size=65536 if page_size == 1 else page_size,
+        write_version=write_version,
+        read_version=read_version,
+        change_counter=change_counter,
+        page_count=page_count,
+        freelist_count=freelist_count,
+        schema_format=schema_format,
+        user_version=user_version,
+        valid_for=valid_for,
+        writer_version=writer_version,
+    )
+
+
+def version_text(number: int) -> str:
+    """Return C(3046001) as C(3.46.1), the empty string for zero."""
+    return f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}" if number else ""
+
+
+def has_wal_reset_bug(version: int) -> bool:
+    """Whether a SQLite library may lose pages when two connections write and checkpoint at the same instant.
+
+    Versions: https://www.sqlite.org/wal.html#walresetbug
+    """
+    backported = 3044006 <= version < 3045000 or 3050007 <= version < 3051000
+    return 3007000 <= version <= 3051002 and not backported
+
+
+def open_regular(path: str, *, rights: safe_open.Rights) -> int:
+    """Open a regular file for reading with the given rights, following no link, waiting for nothing. Raises OSError."""
+    with safe_open.acting(rights):
+        return _open_regular(path)
+
+
+def _open_regular(path: str) -> int:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(0, "not a regular file")
+    return descriptor
+
+
+def open_found(facts: FileFacts) -> int:
+    """Open a file that was looked at, see open_regular, and no other that has its name by now. Raises OSError."""
+    descriptor = _open_named(facts)
+    status = os.fstat(descriptor)
+    if (status.st_dev, status.st_ino) != (facts.device, facts.inode):
+        os.close(descriptor)
+        raise OSError(0, "another file has taken its place")
+    return descriptor
+
+
+def _open_named(facts: FileFacts) -> int:
+    """Open whatever regular file has the name of one that was looked at. Raises OSError.
+
+    A file that a command of root left in the service's folder is opened although the service's user may not read it: if
+    it is one of SQLite's by its content. The user may have given another file of root's, which lies there, that name.
+    """
+    try:
+        return open_regular(facts.path, rights=facts.rights)
+    except PermissionError:
+        if facts.rights is None or facts.uid != 0:
+            raise
+        with safe_open.acting(None):
+            descriptor = safe_open.open_file(facts.path, os.O_RDONLY | os.O_NOFOLLOW, lend=False)
+        status = os.fstat(descriptor)
+        kinds = next((found for suffix, found in _BEGINNINGS.items() if facts.path.endswith(suffix)), (MAGIC,))
+        if status.st_uid != 0 or status.st_nlink != 1 or not os.pread(descriptor, len(MAGIC), 0).startswith(kinds):
+            os.close(descriptor)
+            raise
+        return descriptor
+
+
+def chunks_of(facts: FileFacts, *, deadline: Optional[float] = None) -> Iterator[bytes]:
+    """Yield the content of a file that was looked at, no more than it had then: room was checked for that much.
+
+    Raises OSError, SqliteError at the deadline (time.monotonic seconds).
+    """
+    left = facts.size
+    with open(open_found(facts), "rb") as stream:
+        while left > 0:
+            if deadline is not None and time.monotonic() > deadline:
+                raise SqliteError(f"Cannot read {printable(facts.path)}: the time is over")
+            chunk = stream.read(min(left, 1 << 20))
+            if not chunk:
+                return
+            left -= len(chunk)
+            yield chunk
+
+
+def facts_of(path: str, *, rights: safe_open.Rights) -> Optional[FileFacts]:
+    """Return what lstat says of a path, None if there is nothing. Raises OSError if the rights do not reach it."""
+    try:
+        with safe_open.acting(rights):
+            found = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return FileFacts(
+        path=path,
+        device=found.st_dev,
+        inode=found.st_ino,
+        size=found.st_size,
+        mtime_ns=found.st_mtime_ns,
+        uid=found.st_uid,
+        gid=found.st_gid,
+        mode=stat.S_IMODE(found.st_mode),
+        regular=stat.S_ISREG(found.st_mode),
+        rights=rights,
+    )
+
+
+def stamps_of(path: str, *, rights: safe_open.Rights) -> Dict[str, Tuple[int, int, int, int]]:
+    """Return the present stamps of the files of a database, see Look.stamps. Raises OSError."""
+    facts = {name: facts_of(path + suffix, rights=rights) for name, suffix in SUFFIXES.items() if name != "shm"}
+    return {name: found.stamp for name, found in facts.items() if found is not None}
+
+
+def kind_of(facts: FileFacts) -> str:
+    """Return in a word what a thing is that is not a regular file."""
+    with safe_open.acting(facts.rights):
+        mode = os.lstat(facts.path).st_mode
+    for test, word in (
+        (stat.S_ISDIR, "a folder"),
+        (stat.S_ISLNK, "a symbolic link"),
+        (stat.S_ISFIFO, "a FIFO"),
+        (stat.S_ISSOCK, "a socket"),
+    ):
+        if test(mode):
+            return word
+    return "a device"
+
+
+def free_bytes(folder: str) -> int:
+    """Return how many bytes may still be written to the filesystem of C(folder). Raises OSError."""
+    room = os.statvfs(folder)
+    return room.f_bavail * room.f_frsize
+
+
+def rights_on(path: str, user: Optional[str]) -> safe_open.Rights:
+    """Return with whose rights to work on a database: the user's, or as safe_open.rights_on says without one.
+
+    Raises SqliteError.
+    """
+    try:
+        return safe_open.rights_on(path, user=safe_open.account_rights(user))
+    except OSError as error:
+        raise SqliteError(f"Cannot work on {printable(path)}: {error.strerror}") from error
+
+
+def look(path: str, *, user: Optional[str] = None) -> Look:
+    """Look at a database (absolute path) and the files beside it without SQLite; the WAL is left to read_wal.
+
+    In a folder that others than root may change, all of this is done with the rights of the user, or, if none is given,
+    of whom the folder belongs to. What is wrong with the files is in the problems. Raises SqliteError for a path that
+    names nothing that could be looked at, or that somebody else has made lead to what is not theirs; FileNotFoundError
+    if a file came or went between two glances.
+    """
+    if not os.path.isabs(path) or "\0" in path:
+        raise SqliteError(f"path must be an absolute path, not {printable(path)!r}")
+    rights = rights_on(path, user)
+    try:
+        with safe_open.acting(rights):
+            # SQLite follows links too, and keeps the WAL beside the file that the link leads to.
+            real = "/" + os.path.realpath(path).lstrip("/")
+        found = Look(given=path, path=real, rights=rights)
+        for name, suffix in SUFFIXES.items():
+            facts = facts_of(real + suffix, rights=rights)
+            if facts is not None:
+                found.files[name] = facts
+    except OSError as error:
+        found = Look(given=path, path=path, rights=rights)
+        found.problems.append(Problem("unreadable", f"Cannot look at {printable(path)}: {error.strerror}"))
+        with contextlib.suppress(FileNotFoundError):
+            require_a_way(path, None)
+        return found
+    require_a_way(path, found.files.get("database"))
+    _look_at_database(found)
+    _look_at_side_files(found)
+    return found
+
+
+def require_a_way(path: str, facts: Optional[FileFacts]) -> None:
+    """Raise SqliteError where whoever may exchange a part of C(path) has made it lead to what is not theirs.
+
+    That one would get copies of it, and could have it replaced. C(facts) are of where it led before, so that this is
+    what is judged; FileNotFoundError where it leads elsewhere by now.
+    """
+    try:
+        with safe_open.acting(None):
+            status = safe_open.look_up(path)
+    except OSError as error:
+        if facts is not None and not facts.regular:
+            return  # nothing is done with that; a link to itself leads nowhere
+        raise SqliteError(f"Cannot work on {printable(path)}: {error.strerror}") from error
+    there = None if facts is None else (facts.device, facts.inode)
+    if there != (None if status is None else (status.st_dev, status.st_ino)):
+        raise FileNotFoundError(errno.ENOENT, "another file has taken its place", path)
+
+
+def _look_at_database(found: Look) -> None:
+    shown = printable(found.path)
+    facts = found.files.get("database")
+    side = found.files.get("wal")
+    beside = side.size if side is not None else 0
+    if facts is None:
+        message = f"There is no database {shown}"
+        if beside:
+            message += f", but a WAL of {beside} bytes is beside its place: keep it"
+        found.problems.append(Problem("missing", message, loss=True))
+    elif not facts.regular:
+        found.problems.append(Problem("not_a_file", f"{shown} is {kind_of(facts)}, not a database file"))
+    elif facts.size == 0 and beside:
+        found.problems.append(
+            Problem(
+                "empty_beside_wal",
+                f"{shown} has 0 bytes beside a WAL of {beside} bytes: opening it with SQLite, or starting the service, "
+                "would delete that WAL and every row in it",
+                loss=True,
+            )
+        )
+    elif facts.size == 0:
+        found.problems.append(Problem("empty", f"{shown} has 0 bytes", loss=True))
+    else:
+        try:
+            data = _head(facts, 100)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            found.problems.append(Problem("unreadable", f"Cannot read {shown}: {error.strerror or error}"))
+            return
+        found.header = parse_header(data)
+        if found.header is None:
+            found.problems.append(
+                Problem(
+                    "not_a_database",
+                    f"{shown} does not begin as a SQLite database does: it is damaged, encrypted, or another kind of "
+                    "file",
+                    loss=True,
+                )
+            )
+
+
+def _look_at_side_files(found: Look) -> None:
+    for name in ("wal", "shm", "journal"):
+        facts = found.files.get(name)
+        if facts is not None and not facts.regular:
+            found.problems.append(
+                Problem("not_a_file", f"{printable(facts.path)} is {kind_of(facts)}, not a file that SQLite made")
+            )
+            found.header = None  # SQLite would follow it or stumble over it
+            return
+    if "journal" in found.files:
+        with _reported(found):
+            found.hot_journal = _head(found.files["journal"], 8) == _JOURNAL_MAGIC
+
+
+@contextlib.contextmanager
+def _reported(found: Look) -> Iterator[None]:
+    """Make a problem of a file that cannot be read; one that is gone is for the caller to look again."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        found.header = None
+        message = f"Cannot read the files beside {printable(found.path)}: {error.strerror or error}"
+        found.problems.append(Problem("unreadable", message))
+
+
+def read_wal(found: Look, *, live: bool, deadline: Optional[float] = None) -> None:
+    """Read the WAL of C(found) into it. Raises FileNotFoundError where SQLite removed it meanwhile.
+
+    A C(live) WAL is written to while it is read: there the index says how far it reaches, and whether it was started
+    over meanwhile.
+    """
+    side = found.files.get("wal")
+    if side is None or not side.regular:
+        return
+    with _reported(found):
+        if live:
+            for _look in range(_LOOKS):
+                if _read_live(found, side, deadline=deadline):
+                    return
+                time.sleep(0.02)
+            found.wal = sqlite_wal.Wal(exists=True, size=side.size, complete=False)
+        else:
+            found.wal = _wal_at(side, deadline=deadline)
+            index = _index_of(found)
+            if index is not None and index.salts == found.wal.salts:
+                found.backfilled = min(index.backfilled, found.wal.frames_committed)
+                # A commit is entered here before it is acknowledged. An index that was built anew since (by whoever
+                # opened the database) knows only what it could read; one from before the host went down may be older
+                # than the WAL.
+                booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+                if index.commits and side.mtime_ns / 1e9 > booted:
+                    found.acknowledged = index.max_frame
+
+
+def _read_live(found: Look, side: FileFacts, *, deadline: Optional[float]) -> bool:
+    """Read database header and WAL; return whether both are of the same moment."""
+    if "database" not in found.files:
+        return False
+    before = _index_of(found)
+    header = parse_header(_head(found.files["database"], 100))
+    index = _index_of(found)
+    if before is None or index is None or header is None:
+        return False
+    wal = _wal_at(side, deadline=deadline, limit=index.max_frame)
+    after = _index_of(found)
+    if after is None or not before.salts == index.salts == after.salts:
+        return False  # started over, or another file, meanwhile
+    if wal.header_valid and wal.salts != index.salts and index.max_frame:
+        return False
+    found.header, found.wal = header, wal
+    found.backfilled = min(after.backfilled, wal.frames_committed)
+    return True
+
+
+def _wal_at(facts: FileFacts, *, deadline: Optional[float], limit: Optional[int] = None) -> sqlite_wal.Wal:
+    descriptor = _open_named(facts)
+    try:
+        return sqlite_wal.read_wal(descriptor, deadline=deadline, limit=limit)
+    finally:
+        os.close(descriptor)
+
+
+def _index_of(found: Look) -> Optional[sqlite_wal.WalIndex]:
+    facts = found.files.get("shm")
+    if facts is None or not facts.regular:
+        return None
+    index = sqlite_wal.parse_index(_head(facts, 136))
+    return index if index is not None and index.initialised else None
+
+
+def _head(facts: FileFacts, length: int) -> bytes:
+    descriptor = _open_named(facts)
+    try:
+        return os.pread(descriptor, length, 0)
+    finally:
+        os.close(descriptor)
+
+
+def why_foreign(found: Look) -> str:
+    """Return why the WAL cannot belong to the database, the empty string where nothing speaks against it.
+
+    A WAL left from before a restore, or copied beside the wrong file, has sound checksums, and SQLite believes it.
+    """
+    header, wal = found.header, found.wal
+    if header is None or not wal.frames_committed:
+        return ""
+    if wal.page_size != header.page_size:
+        return f"its pages have {wal.page_size} bytes, those of the database {header.page_size}"
+    first, last = parse_header(wal.first_page_one), parse_header(wal.page_one)
+    # The first page counts changes: each WAL goes on where the database was, by one at most, and the database never
+    # gets ahead of its WAL.
+    if first is None or last is None or first.change_counter - 1 <= header.change_counter <= last.change_counter:
+        return ""
+    counted = f"changes {first.change_counter} to {last.change_counter}"
+    return f"it holds {counted}, the database is at change {header.change_counter}"
+
+
+def wal_as_dict(found: Look) -> Dict[str, Any]:
+    """Return the WAL part of a look as modules return it."""
+    wal = found.wal
+    return {
+        "exists": wal.exists,
+        "size": wal.size,
+        "page_size": wal.page_size,
+        "frames_total": wal.frames_total,
+        "frames_valid": wal.frames_valid,
+        "frames_committed": wal.frames_committed,
+        "frames_lost": wal.frames_lost,
+        "frames_backfilled": found.backfilled,
+        "pages_pending": wal.pages_pending(found.backfilled),
+        "database_pages": wal.database_pages,
+        "torn": wal.torn,
+        "damaged": wal.damaged or wal.foreign,
+        "checkpoint_sequence": wal.checkpoint_sequence,
+        "complete": wal.complete,
+    }

@@ -1,0 +1,215 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Who has a database open, and what for: open descriptors by device and inode, locks by byte.
+
+Lock bytes: "WAL-mode File Format", section 2.2.2 (https://www.sqlite.org/walformat.html) for the C(-shm) file, and
+C(PENDING_BYTE) and its neighbours in SQLite's C(os.h) for the database.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import os
+import struct
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
+
+_LOOKS = 5
+_PENDING = 1 << 30
+_SHARED_FIRST = _PENDING + 2
+_SHARED_SIZE = 510
+_ROLES = ("writer", "checkpointer", "recovering", "reader", "open")
+# Whose lock keeps everybody else from writing.
+BLOCKING = ("writer", "checkpointer", "recovering")
+HIDDEN = "hidden: a process in another PID namespace"
+
+
+@dataclasses.dataclass
+class Holder:
+    """A process that has the database, its WAL or its index open. A hidden process has pid 0."""
+
+    pid: int
+    command: str
+    role: str = "open"
+    files: List[str] = dataclasses.field(default_factory=list)
+
+    def as_dict(self) -> Dict[str, Any]:
+        """Return it as modules return it."""
+        return {"pid": self.pid, "command": self.command, "role": self.role, "files": self.files}
+
+
+@dataclasses.dataclass(frozen=True)
+class Holders:
+    """All that could be found. C(complete) is false where some processes may not be looked into."""
+
+    found: Sequence[Holder]
+    complete: bool
+    deleted: Sequence[Holder] = ()
+
+    @property
+    def of_index(self) -> bool:
+        """Whether somebody is in the database as a WAL-mode connection."""
+        return any("shm" in holder.files for holder in self.found)
+
+    def named(self) -> str:
+        """Return them for a message: C(pid 12 (node backend/server.js))."""
+        return ", ".join(f"pid {holder.pid} ({holder.command})" for holder in self.found)
+
+
+def survey(
+    path: str, *, user: Optional[str] = None, deadline: Optional[float] = None, proc_root: str = "/proc"
+) -> Tuple[sqlite_files.Look, Holders]:
+    """Look at a database with the rights of a user, see sqlite_files.look, at who is in it, and at its WAL.
+
+    Raises SqliteError.
+    """
+    for _look in range(_LOOKS):
+        with contextlib.suppress(FileNotFoundError):
+            found = sqlite_files.look(path, user=user)
+            holders = find_holders(found, proc_root=proc_root)
+            sqlite_files.read_wal(found, live=holders.of_index, deadline=deadline)
+            return found, holders
+    raise sqlite_files.SqliteError(
+        f"Cannot look at {sqlite_files.printable(path)}: files beside it came and went during each of {_LOOKS} looks"
+    )
+
+
+def find_holders(found: sqlite_files.Look, *, proc_root: str = "/proc") -> Holders:
+    """Return who has the files of a database open, this process left out."""
+    with safe_open.acting(None):  # only root can look into the processes of others
+        return _find_holders(found, proc_root=proc_root)
+
+
+def _find_holders(found: sqlite_files.Look, *, proc_root: str) -> Holders:
+    files = found.files
+    wal_mode = "shm" in files or (found.header is not None and found.header.wal_mode)
+    by_identity = {(facts.device, facts.inode): name for name, facts in files.items()}
+    gone = {os.fsencode(found.path + suffix) + b" (deleted)" for suffix in sqlite_files.SUFFIXES.values()}
+    holders: Dict[int, Holder] = {}
+    deleted: Dict[int, Holder] = {}
+    complete = True
+    for pid, descriptors in procfs.descriptors(proc_root=proc_root):
+        complete = complete and descriptors is not None
+        for link in descriptors or ():
+            try:
+                target = os.readlink(os.fsencode(link))
+                if not target.startswith(b"/"):
+                    continue  # a socket, pipe or the like
+                seen = os.stat(link)
+            except OSError:
+                continue
+            name = by_identity.get((seen.st_dev, seen.st_ino))
+            if name is not None:
+                holder = holders.setdefault(pid, Holder(pid=pid, command=_command_of(proc_root, pid)))
+                if name not in holder.files:
+                    holder.files.append(name)
+            elif target in gone:
+                deleted.setdefault(pid, Holder(pid=pid, command=_command_of(proc_root, pid)))
+    _add_roles(holders, files, wal_mode=wal_mode, proc_root=proc_root)
+    if not holders:
+        holders.update(_hidden(files))
+    for holder in holders.values():
+        holder.files.sort()
+    ordered = sorted(holders.values(), key=lambda holder: (_ROLES.index(holder.role), holder.pid))
+    return Holders(found=ordered, complete=complete, deleted=sorted(deleted.values(), key=lambda holder: holder.pid))
+
+
+def _command_of(proc_root: str, pid: int) -> str:
+    """Return the program and its script only: further arguments may hold secrets."""
+    try:
+        with open(f"{proc_root}/{pid}/cmdline", "rb") as stream:
+            words = stream.read(4096).split(b"\0")
+        with open(f"{proc_root}/{pid}/comm", "rb") as stream:
+            name = stream.read(64).strip()
+    except OSError:
+        return ""
+    shown = [word.decode("utf-8", "replace") for word in words[:2] if word]
+    if len(shown) == 2 and shown[1].startswith("-"):
+        shown = shown[:1]
+    return " ".join(shown) or name.decode("utf-8", "replace")
+
+
+def role_of_lock(*, name: str, kind: str, start: int, end: int, wal_mode: bool) -> str:
+    """Return the role that a lock of C(kind) (C(READ), C(WRITE)) on bytes C(start) to C(end) gives its owner."""
+    if name == "shm":
+        for byte, role in ((120, "writer"), (121, "checkpointer"), (122, "recovering")):
+            if start <= byte <= end and kind == "WRITE":
+                return role
+        return "reader" if start <= 127 and end >= 123 else "open"
+    if name == "database":
+        if kind == "WRITE" and start <= _SHARED_FIRST + _SHARED_SIZE and end >= _PENDING:
+            return "writer"
+        # A WAL-mode connection keeps the shared lock for as long as it is open.
+        return "open" if wal_mode else "reader"
+    return "open"
+
+
+def _add_roles(
+    holders: Dict[int, Holder], files: Mapping[str, sqlite_files.FileFacts], *, wal_mode: bool, proc_root: str
+) -> None:
+    by_inode = {facts.inode: (name, facts.device) for name, facts in files.items()}
+    try:
+        with open(f"{proc_root}/locks", encoding="ascii", errors="replace") as stream:
+            lines = stream.readlines()
+    except OSError:
+        return
+    for line in lines:
+        words = line.split()
+        # "1: POSIX  ADVISORY  WRITE 1234 fe:00:11199145 120 120"; a waiter has "->" in the second place.
+        if len(words) != 8 or words[1] not in ("POSIX", "OFDLCK") or words[5].count(":") != 2:
+            continue
+        major, minor, inode = words[5].split(":")
+        name, device = by_inode.get(int(inode), ("", 0))
+        pid = int(words[4])
+        same_device = os.makedev(int(major, 16), int(minor, 16)) == device
+        # Some filesystems show another device here than stat does; there the open descriptor decides.
+        if not name or pid == os.getpid() or not (same_device or pid in holders) or pid <= 0:
+            continue
+        end = 1 << 62 if words[7] == "EOF" else int(words[7])
+        role = role_of_lock(name=name, kind=words[3], start=int(words[6]), end=end, wal_mode=wal_mode)
+        holder = holders.setdefault(pid, Holder(pid=pid, command=_command_of(proc_root, pid)))
+        if name not in holder.files:
+            holder.files.append(name)
+        if _ROLES.index(role) < _ROLES.index(holder.role):
+            holder.role = role
+
+
+def lock_on(descriptor: int, *, start: int, length: int) -> Optional[Tuple[str, int]]:
+    """Return (C(READ) or C(WRITE), pid) of a lock that somebody else holds on the bytes, C(None) where nobody does.
+
+    It asks the kernel, which also knows of processes that C(/proc) hides; their pid is 0.
+    """
+    question = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
+    kind, _whence, _start, _length, pid = struct.unpack("hhqqi", fcntl.fcntl(descriptor, fcntl.F_GETLK, question))
+    if kind == fcntl.F_UNLCK:
+        return None
+    return ("WRITE" if kind == fcntl.F_WRLCK else "READ", max(pid, 0))
+
+
+def _hidden(files: Mapping[str, sqlite_files.FileFacts]) -> Dict[int, Holder]:
+    """Return the owner of a lock that no visible process has."""
+    for name, start, length in (("shm", 120, 9), ("database", _PENDING, 2 + _SHARED_SIZE)):
+        if name not in files:
+            continue
+        try:
+            descriptor = sqlite_files.open_found(files[name])
+        except OSError:
+            continue
+        try:
+            lock = lock_on(descriptor, start=start, length=length)
+        except OSError:
+            lock = None
+        finally:
+            os.close(descriptor)
+        if lock is not None:
+            kind, pid = lock
+            role = role_of_lock(name=name, kind=kind, start=start, end=start, wal_mode=True)
+            return {pid: Holder(pid=pid, command=HIDDEN, role=role if kind == "WRITE" else "open", files=[name])}
+    return {}

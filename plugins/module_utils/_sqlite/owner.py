@@ -1,0 +1,119 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Giving a database that a command of root took over back to the service's user.
+
+The service's user may put anything in the place of these files at any instant. So each is opened without following
+links in a folder that was opened the same way, judged by its descriptor, and changed by that descriptor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import stat
+import struct
+from typing import Any, Dict, List, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
+
+_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+# https://www.sqlite.org/fileformat2.html: the header of a database, the magic of a WAL, the version of a WAL index.
+_DATABASE = b"SQLite format 3\0"
+_WAL = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
+_INDEX = struct.pack("=I", 3007000)
+_KINDS: Dict[str, Tuple[bytes, ...]] = {"": (_DATABASE,), "-wal": (*_WAL, b""), "-shm": (_INDEX, b"")}
+
+
+class SqliteOwnerError(Exception):
+    """The owner cannot be restored, or must not be. Nothing was changed."""
+
+
+def _judged(name: str, suffix: str, *, folder: int, uid: int) -> int:
+    """Open one of the database's files and return its descriptor. Raises SqliteOwnerError, FileNotFoundError."""
+    try:
+        opened = os.open(name, _FLAGS, dir_fd=folder)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise SqliteOwnerError(f"Cannot open {name}: {error.strerror}") from error
+    status = os.fstat(opened)
+    wrong = ""
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+        wrong = "it is not a file with one name only"
+    elif status.st_uid not in (0, uid):
+        wrong = f"it belongs to uid {status.st_uid}, not to root"
+    elif status.st_mode & 0o600 != 0o600:
+        wrong = f"its mode {stat.S_IMODE(status.st_mode):04o} keeps its owner out; correct that first"
+    elif not _is_kind(os.pread(opened, len(_DATABASE), 0), _KINDS[suffix]):
+        wrong = "its content is not that of a SQLite file"
+    if wrong:
+        os.close(opened)
+        raise SqliteOwnerError(f"The owner of {name} is left as it is: {wrong}")
+    return opened
+
+
+def _is_kind(head: bytes, kinds: Tuple[bytes, ...]) -> bool:
+    return any(head.startswith(kind) if kind else not head for kind in kinds)
+
+
+def _require_own_folder(folder: int, *, path: str, family: List[str], account: pwd.struct_passwd) -> None:
+    """Raise SqliteOwnerError unless the folder, and all else in it, belongs to the service's user."""
+    others = [path] if os.fstat(folder).st_uid != account.pw_uid else []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name not in family and entry.stat(follow_symlinks=False).st_uid != account.pw_uid:
+                others.append(os.path.join(path, entry.name))
+    if others:
+        raise SqliteOwnerError(
+            f"The owner is left as it is: {', '.join(sorted(others)[:3])} does not belong to {account.pw_name} either, "
+            "so the folder may be meant to be shared"
+        )
+
+
+def restore(*, path: str, user: str, check_mode: bool = False) -> Dict[str, Any]:
+    """Give a database, its -wal and its -shm to a user, if they belong to root, and return what the module returns.
+
+    All of them are judged before the first is changed. Raises SqliteOwnerError.
+    """
+    try:
+        account = pwd.getpwnam(user)
+    except KeyError:
+        raise SqliteOwnerError(f"user: there is no user {user!r} on this host") from None
+    if os.geteuid() != 0:
+        raise SqliteOwnerError("Only root can change the owner of a file; set ansible_become")
+    where, base = os.path.split(path)
+    with contextlib.ExitStack() as stack:
+        try:
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+            folder = safe_open.open_any(where, flags, lend=False)
+        except OSError as error:
+            raise SqliteOwnerError(f"Cannot open the folder {where}: {error.strerror}") from error
+        stack.callback(os.close, folder)
+        names = {f"{base}{suffix}": suffix for suffix in _KINDS}
+        _require_own_folder(folder, path=where, family=list(names), account=account)
+        files = []
+        for name, suffix in names.items():
+            try:
+                opened = _judged(name, suffix, folder=folder, uid=account.pw_uid)
+            except FileNotFoundError:
+                if not suffix:
+                    raise SqliteOwnerError(f"There is no database {path}") from None
+                continue
+            stack.callback(os.close, opened)
+            if os.fstat(opened).st_uid != account.pw_uid:
+                files.append((name, opened))
+        for _name, opened in [] if check_mode else files:
+            os.fchown(opened, account.pw_uid, account.pw_gid)
+    changed = [os.path.join(where, name) for name, _opened in files]
+    return {
+        "changed": bool(changed),
+        "files": changed,
+        "owner": account.pw_name,
+        "diff": {
+            "before": dict.fromkeys(changed, "root"),
+            "after": dict.fromkeys(changed, account.pw_name),
+        },
+    }

@@ -1,0 +1,68 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whether a start would do harm to the database, by looks that are quick enough for the first second of an outage."""
+
+from __future__ import annotations
+
+import os
+from typing import Optional
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError
+
+_MAGIC = b"SQLite format 3\0"
+# Seconds that a database may be looked through while somebody starts the service on it.
+_QUICK = 1.5
+# Codes of problems of a database that a start would make worse.
+_HARMFUL = ("empty_beside_wal", "not_a_database", "corrupt", "wal_damaged", "wal_foreign")
+
+
+def doubt(path: str) -> Optional[str]:
+    """Return why nothing may be started on the database C(path), by a look of a millisecond; C(None) if it seems sound.
+
+    SQLite deletes the WAL beside a database that is missing or empty when it opens it.
+    """
+    if not path:
+        return None
+    try:
+        sizes = [_size(path), _size(f"{path}-wal")]
+        if sizes[0] == 0 and sizes[1] > 0:
+            return f"The database {path} is missing or empty, and its WAL holds {sizes[1]} bytes"
+        if sizes[0] > 0 and _beginning(path) != _MAGIC:
+            return f"The database {path} does not begin as a database does"
+    except OSError:
+        return None
+    return None
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _beginning(path: str) -> bytes:
+    descriptor = safe_open.open_file(path)
+    try:
+        return os.read(descriptor, len(_MAGIC))
+    finally:
+        os.close(descriptor)
+
+
+def quick_doubt(path: str, *, user: str = "") -> Optional[str]:
+    """Return why nothing may be started on the database, by a check of _QUICK seconds, None if nothing was found.
+
+    SQLite reads it with the rights of the user, see sqlite_files.look.
+    """
+    if not path or not os.path.exists(path):
+        return None
+    try:
+        found = sqlite_check.check(path=path, checks=["quick"], user=user, row_counts=False, time_budget=_QUICK)
+    except SqliteError:
+        return None
+    problems = [item for item in found["problems"] if item["code"] in _HARMFUL]
+    return str(problems[0]["message"]) if problems else None

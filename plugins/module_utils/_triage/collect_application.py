@@ -1,0 +1,379 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Triage of the application: its database, its migrations, its dependencies, the Node that is to run it, its files."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import platform
+import pwd
+import re
+import stat
+import tempfile
+import time
+from typing import Any, Dict, Iterator, List, Mapping, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import (
+    atomic_files,
+    commands,
+    parallel,
+    semver,
+    timestamps,
+)
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs, run_as
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex, npm
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import (
+    Question,
+    file,
+    found,
+    identity,
+    program,
+    read_theirs,
+    user_name,
+    why,
+)
+
+_MOST_ENTRIES = 500
+# What node says of itself; another program may say anything.
+_VERSION = re.compile(r"v\d[\w.+-]{0,38}\n?\Z")
+_MOST_REASONS = 20
+# Seconds for which a stranger has to be seen with the lock, in so many looks, before it is told of.
+_LASTS, _LOOKS = 0.5, 5
+
+_ARCHITECTURES = {"x86_64": "x64", "aarch64": "arm64", "armv7l": "arm", "i686": "ia32", "ppc64le": "ppc64"}
+
+
+def database(question: Question) -> Dict[str, Any]:
+    """Check the database the service really uses, the quick way, and count its rows."""
+    # A little less than this part has: what is found by then is an answer, a part given up is none.
+    budget = question.left * 0.9
+    owner = None
+    with contextlib.suppress(KeyError):
+        owner = pwd.getpwnam(question.service.user).pw_name if question.service.user else None
+    facts = sqlite_check.check(
+        path=question.known["database"],
+        owner=owner,
+        checks=["quick"],
+        row_counts=True,
+        time_budget=budget,
+        busy_timeout=min(1.0, budget),
+    )
+    ours = {item["pid"] for item in question.known.get("processes", ())}
+    redactor = question.redactor
+    for holder in facts["holders"]:
+        process = procfs.read_process(holder["pid"])
+        known: Dict[str, Any] = {"start_ticks": None, "exe": None, "user": None, "ours": holder["pid"] in ours}
+        if process is not None:
+            known = identity(process, ours=known["ours"], redactor=redactor)
+        holder.update({name: known[name] for name in ("start_ticks", "exe", "user", "ours")})
+    _watch_strangers(question, [holder for holder in facts["holders"] if not holder["ours"]])
+    return found(facts)
+
+
+def _watch_strangers(question: Question, strangers: List[Dict[str, Any]]) -> None:
+    """Note for how long each of C(strangers) was seen to keep everybody else from writing, look after look.
+
+    A transaction of a moment harms nobody; one that somebody forgot stops each write of a service that seems well.
+    """
+    begun = time.monotonic()
+    for holder in strangers:
+        holder["blocks_for"] = None
+    blocking = {holder["pid"]: holder for holder in strangers if holder["role"] in sqlite_holders.BLOCKING}
+    for _look in range(_LOOKS):
+        if not blocking or question.left < _LASTS:
+            return
+        time.sleep(_LASTS / _LOOKS)
+        try:
+            _files, now = sqlite_holders.survey(question.known["database"], user=question.service.user)
+        except sqlite_files.SqliteError:
+            return
+        still = {each.pid for each in now.found if each.role in sqlite_holders.BLOCKING}
+        blocking = {pid: holder for pid, holder in blocking.items() if pid in still}
+    for holder in blocking.values():
+        holder["blocks_for"] = round(time.monotonic() - begun, 3)
+
+
+def _migrators(question: Question) -> List[Dict[str, Any]]:
+    """Return the processes in the service's folder that could be migrating, the service itself apart."""
+    folder = os.path.realpath(question.service.app_dir)
+    ours = {item["pid"] for item in question.known.get("processes", ())}
+    migrators = []
+    for pid in procfs.pids():
+        with contextlib.suppress(OSError):
+            cwd = os.readlink(f"/proc/{pid}/cwd")
+            if pid in ours or not (cwd == folder or cwd.startswith(folder + "/")):
+                continue
+            process = procfs.read_process(pid)
+            if process is not None and process.alive and knex.may_migrate(process.argv):
+                migrators.append(identity(process, ours=False, redactor=question.redactor))
+    return migrators
+
+
+def _migrator(question: Question) -> knex.Migrator:
+    service = question.service
+    return knex.Migrator(
+        app_dir=service.app_dir,
+        db_path=question.known["database"],
+        user=service.user or None,
+        node=program(question) or service.command[0],
+        environment_file=service.path(service.environment_file) if service.environment_file else None,
+        timeout=question.left * 0.9,
+        run=question.run,
+    )
+
+
+def migrations_shipped(question: Question) -> Dict[str, Any]:
+    """See which migrations the application has: a look at their usual folder, or else knex says so."""
+    with _as_service(question):
+        names = knex.in_folder(question.service.app_dir)
+    if names is not None:
+        return found({"names": names, "by": "folder", "error": None})
+    return migrations_listed(question)
+
+
+def migrations_listed(question: Question) -> Dict[str, Any]:
+    """Let knex list the migrations that the application has. It needs no database of the service for it."""
+    try:
+        return found({"names": _migrator(question).shipped(), "by": "knex", "error": None})
+    except knex.KnexError as error:
+        return found({"names": None, "by": "knex", "error": str(error)})
+
+
+def to_be_listed(facts: Mapping[str, Any], shipped: Mapping[str, Any]) -> bool:
+    """Whether knex must be asked: the usual folder does not hold exactly the completed migrations of C(facts).
+
+    If it does, nothing is pending. If not, that folder may be another one than the one that the knexfile names.
+    """
+    if shipped.get("by") != "folder" or facts.get("error") or facts.get("pending") is not None:
+        return False
+    return bool(sorted(facts.get("completed") or ()) != shipped["names"])
+
+
+def migrations(question: Question) -> Dict[str, Any]:
+    """See which migrations are completed, and whether their lock is held by anybody who lives."""
+    path = question.known["database"]
+    facts: Dict[str, Any] = dict.fromkeys(("completed", "pending", "batch", "lock_held", "lock_stale", "error"))
+    facts["migrators"] = _migrators(question)
+    try:
+        tables = knex.read_tables(path, user=question.service.user)
+        facts.update(completed=list(tables.names), batch=tables.batch, lock_held=tables.locked)
+        if tables.several:
+            status = _migrator(question).look()
+            facts.update(completed=status.completed, pending=status.pending)
+    except knex.KnexError as error:
+        facts["error"] = str(error)
+    if facts["lock_held"] is not None:
+        # A service that has the database open may be migrating itself: it does so at its start.
+        inside = [item for item in question.known.get("processes", ()) if path in item["open_databases"]]
+        facts["lock_stale"] = facts["lock_held"] and not facts["migrators"] and not inside
+    return found(facts)
+
+
+def with_pending(facts: Mapping[str, Any], shipped: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return the facts of C(migrations) with those pending that C(migrations_shipped) names beyond the completed."""
+    if facts.get("error") or facts.get("pending") is not None:
+        return dict(facts)
+    if shipped.get("names") is None:
+        return {**facts, "error": shipped["error"]}
+    try:
+        return {**facts, "pending": knex.pending(facts["completed"], shipped["names"])}
+    except knex.KnexError as error:
+        return {**facts, "error": str(error)}
+
+
+def node(question: Question) -> Dict[str, Any]:
+    """See which Node runs the service, and whether what it is to run is there."""
+    service = question.service
+    path = program(question)
+    facts: Dict[str, Any] = {
+        "path": path,
+        "version": None,
+        "engines": None,
+        "engines_ok": None,
+        "script": None,
+        "script_exists": None,
+        "modules_exist": os.path.isdir(service.path("node_modules")),
+        "dependencies": 0,
+    }
+    if path:
+        # As the service's user, whose program it may be: what runs in its folder says nothing of who put it there.
+        with contextlib.suppress(run_as.IdentityError, commands.CommandError):
+            done = question.run_as(
+                [path, "--version"],
+                timeout=question.left,
+                env={"PATH": procfs.STANDARD_PATH, "LC_ALL": "C"},
+                user=run_as.resolve(service.user or None, folder=service.app_dir).pw_name,
+            )
+            facts["version"] = done.stdout.strip() if done.ok and _VERSION.match(done.stdout) else None
+    script = next((word for word in service.command[1:] if not word.startswith("-")), None)
+    if script:
+        facts["script"] = service.path(script)
+        facts["script_exists"] = os.path.isfile(service.path(script))
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        package = json.loads(read_theirs(service.path("package.json")))
+        facts["engines"] = (package.get("engines") or {}).get("node")
+        facts["dependencies"] = len(package.get("dependencies") or {})
+        facts["engines_ok"] = semver.satisfies(facts["version"], facts["engines"])
+    return found(facts)
+
+
+def _native(wanted: Mapping[str, Dict[str, Any]]) -> List[str]:
+    """Return the packages with a part for one version of Node alone: the drivers, and what was built when installed."""
+    names = []
+    for folder, entry in wanted.items():
+        name = folder[len("node_modules/") :]
+        if "node_modules/" in name or entry.get("optional") or entry.get("devOptional"):
+            continue
+        if name in npm.NATIVE_DRIVERS or entry.get("hasInstallScript"):
+            names.append(name)
+    return sorted(names)
+
+
+def _unloadable(question: Question, wanted: Mapping[str, Dict[str, Any]]) -> Tuple[Dict[str, str], str, str]:
+    """Return why which native package does not load, and the platform and architecture of the Node that tried."""
+    service = question.service
+    report = npm.ask_node(
+        service.app_dir,
+        names=_native(wanted),
+        node=program(question) or service.command[0],
+        account=run_as.resolve(service.user or None, folder=service.app_dir),
+        run=question.run_as,
+    )
+    return dict(report.failures), report.platform, report.arch
+
+
+@contextlib.contextmanager
+def _as_service(question: Question) -> Iterator[None]:
+    """Read with the rights of the service's user what that user wrote, as far as we may take them on."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(run_as.IdentityError):
+            account = run_as.resolve(question.service.user or None, folder=question.service.app_dir)
+            stack.enter_context(run_as.acting_as(account))
+        yield
+
+
+def _read_tree(question: Question) -> Dict[str, Any]:
+    """Compare node_modules with the lock file, and let Node load what has a native part."""
+    service = question.service
+    facts: Dict[str, Any] = {"ok": None, "missing": [], "invalid": [], "unloadable": [], "reasons": [], "error": None}
+    try:
+        with _as_service(question):
+            wanted = npm.installable(npm.read_packages(npm.lock_file(service.app_dir)), omit_dev=True)
+    except npm.NpmError as error:
+        return {**facts, "error": str(error)}
+    system, arch = "linux", _ARCHITECTURES.get(platform.machine(), platform.machine())
+    failures: Dict[str, str] = {}
+    try:
+        failures, system, arch = _unloadable(question, wanted)
+    except (npm.NpmError, run_as.IdentityError) as error:
+        facts["error"] = str(error)
+    with _as_service(question):
+        differences = npm.differences(service.app_dir, wanted=wanted, platform=system, arch=arch)
+    unfinished = [item for item in differences if item.path.endswith("/.package-lock.json")]
+    told = [item for item in differences if item not in unfinished]
+
+    def names(items: List[npm.Difference]) -> List[str]:
+        return sorted({item.path.rpartition("node_modules/")[2] or item.path for item in items})
+
+    facts["missing"] = names([item for item in told if item.found is None])
+    facts["invalid"] = names([item for item in told if item.found is not None])
+    facts["unloadable"] = sorted(set(failures) - set(facts["missing"]))
+    reasons = [item.reason for item in differences] + [f"{name}: {failures[name]}" for name in facts["unloadable"]]
+    facts["reasons"] = reasons[:_MOST_REASONS]
+    # Without npm's own record nothing was compared: another program, or an older npm, may have installed it well.
+    broken = bool(told or facts["unloadable"])
+    facts["ok"] = False if broken else None if unfinished or facts["error"] else True
+    return facts
+
+
+def _npm_ls(question: Question, *, folder: str) -> Dict[str, Any]:
+    """Ask C(npm ls), as the service's user, its cache and logs in a C(folder) that is thrown away."""
+    service = question.service
+    account = run_as.resolve(service.user or None, folder=service.app_dir)
+    os.chown(folder, account.pw_uid, account.pw_gid)
+    own = program(question)
+    environment = {
+        "PATH": ":".join(([os.path.dirname(own)] if own else []) + [procfs.STANDARD_PATH]),
+        "HOME": folder,
+        "USER": account.pw_name,
+        "LC_ALL": "C",
+        "NO_COLOR": "1",
+        "npm_config_cache": folder,
+        "npm_config_logs_max": "0",
+        "npm_config_update_notifier": "false",
+    }
+    done = question.run(
+        [npm.find_program("npm"), "ls", "--omit=dev", "--json"],
+        timeout=question.left * 0.9,
+        cwd=service.app_dir,
+        env=environment,
+        user=account.pw_name,
+    )
+    if done.timed_out:
+        raise TimeoutError(parallel.TIMED_OUT)
+    try:
+        answer = json.loads(done.stdout)
+        said = [str(text)[:300] for text in answer.get("problems") or []]
+    except (ValueError, AttributeError):
+        answer, said = {"error": True}, []
+    if "error" in answer and not said:
+        return {"ok": None, "problems": [], "error": why(done)}
+    # A package too many breaks nothing, and where one is missing, all that it brought along are too many.
+    problems = [text for text in said if not text.startswith("extraneous: ")]
+    return {"ok": done.ok or not problems, "problems": problems[:_MOST_REASONS], "error": None}
+
+
+def dependencies(question: Question) -> Dict[str, Any]:
+    """See whether the dependencies are there and load.
+
+    The files tell that in a fraction of the time that C(npm ls) takes, so that one is asked only where they do not
+    tell; what it takes, hanging for ever included, costs its own answer alone.
+    """
+    if not os.path.exists(question.service.path("package.json")):
+        return found({"ok": None, "error": "There is no package.json", "npm_ls": None})
+    facts = _read_tree(question)
+    facts["npm_ls"] = None
+    reports: Dict[str, Any] = {}
+    if facts["ok"] is None:
+        asked = question.begun_with(question.left * 0.8)
+        # Not TemporaryDirectory: that of older Pythons changes modes through links, and the folder is the user's.
+        with contextlib.ExitStack() as stack:
+            folder = tempfile.mkdtemp(prefix="itsm-nexus-")
+            stack.callback(atomic_files.discard_tree, folder)
+            question_of_npm = functools.partial(_npm_ls, asked, folder=folder)
+            part = parallel.ask({"npm_ls": question_of_npm}, timeout=asked.budget)["npm_ls"]
+        late = part.error is not None and parallel.TIMED_OUT in part.error
+        reports["npm_ls"] = parallel.TIMED_OUT if late else part.report
+        facts["npm_ls"] = part.value or {"ok": None, "problems": [], "error": reports["npm_ls"]}
+        facts["ok"] = facts["npm_ls"]["ok"]
+    text = "\n".join([*facts["reasons"], *((facts["npm_ls"] or {}).get("problems") or ()), facts["error"] or "", ""])
+    kept = [file("dependencies.txt", "package-lock.json, node_modules, npm ls", text)]
+    return found(facts, evidence=kept if question.keep and text.strip() else (), reports=reports)
+
+
+def files(question: Question) -> Dict[str, Any]:
+    """List the folders of the application, its database and its log: names, sizes, owners, times. No content."""
+    service = question.service
+    folders = [service.app_dir, os.path.dirname(question.known["database"]), os.path.dirname(service.log_file)]
+    text = []
+    for folder in dict.fromkeys(folders):
+        text.append(f"{folder}:")
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            for entry in sorted(entries, key=lambda item: item.name)[:_MOST_ENTRIES]:
+                with contextlib.suppress(OSError):
+                    status = entry.stat(follow_symlinks=False)
+                    owner = user_name(status.st_uid)
+                    text.append(
+                        f"{stat.filemode(status.st_mode)} {owner:>12} {status.st_size:>12} "
+                        f"{timestamps.iso(status.st_mtime)} {entry.name}"
+                    )
+        text.append("")
+    return found({}, evidence=[file("files.txt", ", ".join(dict.fromkeys(folders)), "\n".join(text))])

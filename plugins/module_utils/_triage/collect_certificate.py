@@ -1,0 +1,121 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Triage of the certificate: whom it names, until when, whether its key fits, whether the service may read both."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import time
+from typing import Any, Dict, List, Optional, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import key_pair, x509
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import Question, found
+
+_CERTIFICATE_NAME = re.compile(r"(?:\w+_)?(?:SSL|TLS|HTTPS)_(?:CERT|CRT|CERTIFICATE)_(?:PATH|FILE)")
+_KEY_NAME = re.compile(r"(?:\w+_)?(?:SSL|TLS|HTTPS)_(?:PRIVATE_?)?KEY_(?:PATH|FILE)")
+# What OpenSSL itself reads, under this and longer names: those it trusts, not what it serves.
+_TRUSTED = "SSL_CERT_FILE"
+_LARGEST = 1 << 20
+
+
+def names_certificate(name: str) -> bool:
+    """Whether a variable of this name holds the path of a certificate that is served."""
+    return _CERTIFICATE_NAME.fullmatch(name) is not None and not name.endswith(_TRUSTED)
+
+
+def names_key(name: str) -> bool:
+    """Whether a variable of this name holds the path of a certificate's key."""
+    return _KEY_NAME.fullmatch(name) is not None
+
+
+def described(der: bytes) -> Dict[str, Any]:
+    """Return what is to be known of a certificate. Raises CertificateError."""
+    facts = x509.describe(der)
+    begin, end = facts["not_before"], facts["not_after"]
+    return {
+        **{name: facts[name] for name in ("subject", "issuer", "names")},
+        "not_before": timestamps.iso(begin),
+        "not_after": timestamps.iso(end),
+        "expired": end < time.time(),
+        "not_yet_valid": begin > time.time(),
+        "fingerprint": hashlib.sha256(der).hexdigest(),
+    }
+
+
+def _pair(question: Question) -> Tuple[Dict[str, Any], Dict[str, Any]]:
+    """Return path and source of the certificate and of its key: as configured here, else as the variables say."""
+    service, known = question.service, question.known
+    pair: List[Dict[str, Any]] = []
+    for kind, option in (("certificate", "tls_cert_path"), ("key", "tls_key_path")):
+        path = getattr(service, option)
+        named = known.get(kind) or {}
+        if path:
+            pair.append({"path": service.path(path), "source": option})
+        else:
+            pair.append({"path": named.get("path"), "source": named.get("source")})
+    certificate, key = pair
+    if certificate["path"] and not key["path"]:
+        beside = os.path.splitext(certificate["path"])[0] + ".key"
+        if os.path.isfile(beside):
+            key.update(path=beside, source="beside the certificate")
+    return certificate, key
+
+
+def _content(path: str) -> Tuple[bytes, Optional[str]]:
+    """Return what a file holds, and why it cannot be read as a file by us."""
+    try:
+        return safe_open.read(path, limit=_LARGEST), None
+    except IsADirectoryError:
+        return b"", f"Cannot read {path}: it is not a regular file"
+    except OSError as error:
+        return b"", f"Cannot read {path}: {error.strerror}"
+
+
+def _matches(
+    certificate: str, key: str, certificate_pem: bytes, key_pem: bytes
+) -> Tuple[Optional[bool], Optional[str]]:
+    """Return whether a key is the certificate's, by paths and contents; None and the reason if that is unknown."""
+    if b"ENCRYPTED" in key_pem:
+        return None, f"{key} needs a passphrase"
+    why = key_pair.why_unlike(certificate_pem, key_pem)
+    if why == key_pair.MISMATCH:
+        return False, f"{key} is not the key of {certificate}"
+    return (None, f"Cannot use {key}: {why}") if why else (True, None)
+
+
+def certificate(question: Question) -> Dict[str, Any]:
+    """Read the certificate's file and its key, at last as the user the service runs as."""
+    facts, key = _pair(question)
+    # Not in the facts: a key is a secret.
+    contents: List[bytes] = []
+    for item in (facts, key):
+        item.update(exists=None, error=None)
+        content = b""
+        if item["path"]:
+            item["exists"] = os.path.lexists(item["path"])
+            content, item["error"] = _content(item["path"])
+        contents.append(content)
+    key["matches"] = None
+    if facts["path"] and not facts["error"]:
+        try:
+            facts.update(described(x509.from_pem(contents[0].decode("utf-8", "replace"))))
+        except x509.CertificateError as error:
+            facts["error"] = f"Cannot use {facts['path']}: {error}"
+        else:
+            if key["path"] and not key["error"]:
+                key["matches"], key["error"] = _matches(facts["path"], key["path"], *contents)
+    facts["readable_by_service"] = key["readable"] = None
+    with contextlib.suppress(commands.CommandError):  # not root: what another user can read is not ours to try
+        become = commands.drop_to(question.service.user)
+        if become is not None:
+            become()  # this process answers this one question and ends
+        for item, name in ((facts, "readable_by_service"), (key, "readable")):
+            if item["exists"]:
+                item[name] = os.access(item["path"], os.R_OK)
+    return found({**facts, "key": key})

@@ -1,0 +1,294 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Triage of the host: room on its disks, memory, the kernel's own killings, core dumps."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import re
+import stat
+import time
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_patterns
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import (
+    Question,
+    end_of,
+    file,
+    found,
+    read,
+    status_fields,
+    why,
+)
+
+_LOG_BYTES = 512 * 1024
+_KERNEL_LINES = 5000
+_MOST_LINES = 20
+
+_KILLED = re.compile(r"[Kk]illed process (\d+),? \(([^)]*)\)")
+_OOM = re.compile(r"out of memory|oom-kill|oom_kill|oom_reaper|invoked oom-killer", re.IGNORECASE)
+_SECONDS_SINCE_BOOT = re.compile(r"^\[\s*(\d{1,10}\.\d{1,9})\]")
+_SECONDS_SINCE_EPOCH = re.compile(r"^(\d{9,10}\.\d{1,9}) ")
+
+# TIME PID UID GID SIG COREFILE EXE, of every version; the day of the week comes first, SIZE last where there is one.
+_CORE_DUMP = re.compile(
+    r"^\w{3} (?P<day>\d{4}-\d\d-\d\d) (?P<clock>\d\d:\d\d:\d\d) UTC\s+(?P<pid>\d+)\s+\d+\s+\d+\s+(?P<signal>\S+)\s+"
+    r"(?P<file>\S+)\s+(?P<exe>\S+)"
+)
+
+# Where control groups are, of version 2 and of version 1.
+_GROUP_ROOTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/memory")
+# In which file each version of control groups says what; the first that is there counts.
+_GROUP_FILES = {
+    "max": ("memory.max", "memory.limit_in_bytes"),
+    "high": ("memory.high", "memory.soft_limit_in_bytes"),
+    "swap_max": ("memory.swap.max",),
+    "current": ("memory.current", "memory.usage_in_bytes"),
+    "peak": ("memory.peak", "memory.max_usage_in_bytes"),
+}
+# What the first version writes for "no limit" is the largest number of whole pages.
+_NO_LIMIT = 1 << 62
+
+
+def _mounts() -> List[Tuple[str, str, str]]:
+    """Return (mount point, device, type) of every mount; later ones hide earlier ones at the same point."""
+    mounts = []
+    # Blanks, tabs and line feeds in names are escaped there; what else separates words or lines elsewhere is not.
+    for line in filter(None, read("/proc/self/mounts").split("\n")):
+        device, point, kind = line.split(" ")[:3]
+        mounts.append((re.sub(r"\\(\d{3})", lambda octal: chr(int(octal.group(1), 8)), point), device, kind))
+    return mounts
+
+
+def _mount_of(place: str) -> Tuple[str, str, str]:
+    points = [mount for mount in _mounts() if place == mount[0] or place.startswith(mount[0].rstrip("/") + "/")]
+    # Of two at one point the later one.
+    return max(enumerate(points), key=lambda item: (len(item[1][0]), item[0]), default=(0, ("/", "", "")))[1]
+
+
+def _existing(path: str) -> str:
+    while not os.path.exists(path) and path != "/":
+        path = os.path.dirname(path)
+    return path
+
+
+def disk(question: Question, *, path: str, use: str) -> Dict[str, Any]:
+    """See how much room the file system that holds C(path) has; C(use) says what it is for."""
+    place = os.path.realpath(_existing(path))
+    room = os.statvfs(place)
+    point, device, kind = _mount_of(place)
+    used = (room.f_blocks - room.f_bfree) * room.f_frsize
+    available = room.f_bavail * room.f_frsize
+    return found(
+        {
+            "use": use,
+            "path": path,
+            "mount": point,
+            "device": device,
+            "type": kind,
+            "size": room.f_blocks * room.f_frsize,
+            "available": available,
+            "used_percent": round(100 * used / (used + available), 1) if used + available else 0.0,
+            "inodes": room.f_files,
+            "inodes_available": room.f_favail,
+            "read_only": bool(room.f_flag & os.ST_RDONLY),
+        }
+    )
+
+
+def _pressure(path: str) -> Optional[Dict[str, Any]]:
+    """Return pressure stall information (proc_pressure(5)): C(some avg10=0.00 avg60=0.00 avg300=0.00 total=0)."""
+    facts: Dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError):  # EOPNOTSUPP where the kernel was started without it
+        for line in read(path).splitlines():
+            kind, *pairs = line.split()
+            facts[kind] = {
+                name: float(number)
+                for name, _equals, number in (pair.partition("=") for pair in pairs)
+                if name != "total"
+            }
+    return facts or None
+
+
+def _number(text: str) -> Optional[int]:
+    return int(text) if text.isdecimal() and int(text) < _NO_LIMIT else None
+
+
+def _control_group(group: Optional[str]) -> Dict[str, Any]:
+    """Return the limits and the use of a control group's memory, in either version of the file system."""
+    facts: Dict[str, Any] = dict.fromkeys((*_GROUP_FILES, "oom", "oom_kill", "pressure"))
+    if not group:
+        return facts
+    folders = [root + group for root in _GROUP_ROOTS if os.path.isdir(root + group)]
+    for name, files in _GROUP_FILES.items():
+        for path in (f"{folder}/{entry}" for folder in folders for entry in files):
+            with contextlib.suppress(OSError):
+                facts[name] = _number(read(path).strip())
+                break
+    for folder in folders:
+        for entry in ("memory.events", "memory.oom_control"):
+            with contextlib.suppress(OSError, ValueError):
+                events = dict(line.split() for line in read(f"{folder}/{entry}").splitlines())
+                for name in ("oom", "oom_kill"):
+                    facts[name] = int(events[name]) if name in events else facts[name]
+        facts["pressure"] = facts["pressure"] or _pressure(f"{folder}/memory.pressure")
+    return facts
+
+
+def memory(question: Question) -> Dict[str, Any]:
+    """See how much memory there is and how hard it is fought for, on the host and in the unit's control group."""
+    fields = status_fields(read("/proc/meminfo"))
+
+    def size(name: str) -> int:
+        return int(fields.get(name, "0").split()[0]) * 1024
+
+    return found(
+        {
+            "total": size("MemTotal"),
+            "available": size("MemAvailable"),
+            "swap_total": size("SwapTotal"),
+            "swap_free": size("SwapFree"),
+            "pressure": {name: _pressure(f"/proc/pressure/{name}") for name in ("cpu", "memory", "io")},
+            "control_group": _control_group(question.known.get("control_group")),
+        }
+    )
+
+
+def _kernel_commands(question: Question) -> List[Sequence[str]]:
+    if question.kernel_log_command:
+        return [question.kernel_log_command]
+    return [[*_kernel_journal(question), "-n", str(_KERNEL_LINES)], ["dmesg"]]
+
+
+def _kernel_journal(question: Question) -> List[str]:
+    return ["journalctl", "-k", "-q", "--no-pager", "-o", "short-unix", "--since", f"@{question.since:.0f}"]
+
+
+def _crowded_out(question: Question, text: str) -> str:
+    """Return what a full log says of the killer before its last lines, which a talkative firewall may have filled."""
+    if question.kernel_log_command or text.count("\n") < _KERNEL_LINES:
+        return ""
+    # In lower case it is looked for in any case; a journalctl that was built without it says so and finds nothing.
+    argv = [*_kernel_journal(question), "-n", str(_KERNEL_LINES), "--grep=out of memory|oom[-_]|killed process"]
+    with contextlib.suppress(commands.CommandError):
+        done = question.command(argv)
+        return done.stdout if done.ok else ""
+    return ""
+
+
+def _telling(lines: Sequence[Dict[str, Any]], question: Question) -> List[Dict[str, Any]]:
+    """Return the last lines, and before them those that may be about the service: others may be killed all the time."""
+    unit = re.sub(r"\.service\Z", "", question.service.unit)
+    last_pid = question.known.get("last_pid")
+    before = [
+        line
+        for line in lines[:-_MOST_LINES]
+        if f"/{unit}.service" in line["text"]
+        or (line["pid"] and line["pid"] == last_pid)
+        or (line["name"] or "").startswith(("node", "MainThread"))
+    ]
+    return [*before[-_MOST_LINES:], *lines[-_MOST_LINES:]]
+
+
+def kernel(question: Question) -> Dict[str, Any]:
+    """Look for the out-of-memory killer in the kernel's log."""
+    boot = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
+    text, source, errors = "", None, []
+    for argv in _kernel_commands(question):
+        try:
+            done = question.command(argv)
+        except commands.CommandError as error:
+            errors.append(str(error))
+            continue
+        if done.ok and done.stdout.strip():
+            text, source = done.stdout, " ".join(argv)
+            break
+        if not done.ok:
+            errors.append(f"{argv[0]}: {why(done)}")
+    lines = []
+    for line in dict.fromkeys(log_patterns.split(_crowded_out(question, text)) + log_patterns.split(text)):
+        if not _OOM.search(line):
+            continue
+        since_boot, since_epoch = _SECONDS_SINCE_BOOT.match(line), _SECONDS_SINCE_EPOCH.match(line)
+        at = (
+            boot + float(since_boot.group(1))
+            if since_boot
+            else float(since_epoch.group(1))
+            if since_epoch
+            else log_patterns.instant(line)
+        )
+        if at is None or at >= question.since:
+            killed = _KILLED.search(line)
+            lines.append(
+                {
+                    "at": None if at is None else timestamps.iso(at),
+                    "text": line.strip()[:400],
+                    "pid": int(killed.group(1)) if killed else None,
+                    "name": killed.group(2) if killed else None,
+                }
+            )
+    end, truncated = end_of(text, limit=_LOG_BYTES)
+    kept = [file("kernel.txt", source, end, truncated=truncated)] if source else []
+    return found(
+        {"source": source, "out_of_memory": _telling(lines, question), "errors": [] if source else errors},
+        evidence=kept if question.keep else (),
+    )
+
+
+def _core_files(question: Question) -> List[Dict[str, Any]]:
+    app_dir = question.service.app_dir
+    places = [os.path.join(app_dir, "core"), os.path.join(app_dir, "core.*")]
+    places += ["/tmp/core.*", "/var/lib/systemd/coredump/core.*"]  # noqa: S108
+    dumps = []
+    for path in (name for place in places for name in glob.glob(place)):
+        with contextlib.suppress(OSError):
+            status = os.lstat(path)
+            if stat.S_ISREG(status.st_mode) and status.st_mtime >= question.since:
+                dumps.append(
+                    {
+                        "path": path,
+                        "size": status.st_size,
+                        "at": timestamps.iso(status.st_mtime),
+                        "pid": None,
+                        "signal": None,
+                        "exe": None,
+                        "source": "file",
+                    }
+                )
+    return dumps
+
+
+def _core_records(question: Question) -> List[Dict[str, Any]]:
+    """Return what systemd-coredump has on record; the dumps themselves may be gone already."""
+    argv = ["coredumpctl", "list", "-q", "--no-pager", "--no-legend", "--since", f"@{question.since:.0f}"]
+    try:
+        done = question.command(argv)
+    except commands.CommandError:  # not every host has it
+        return []
+    dumps = []
+    for match in filter(None, map(_CORE_DUMP.match, done.stdout.splitlines())):
+        at = log_patterns.instant(f"{match.group('day')}T{match.group('clock')}Z")
+        if at is not None:
+            dumps.append(
+                {
+                    "path": None,
+                    "size": None,
+                    "at": timestamps.iso(at),
+                    "pid": int(match.group("pid")),
+                    "signal": match.group("signal"),
+                    "exe": match.group("exe"),
+                    "source": f"coredumpctl ({match.group('file')})",
+                }
+            )
+    return dumps
+
+
+def cores(question: Question) -> Dict[str, Any]:
+    """List core dumps, and what systemd-coredump wrote down of them."""
+    dumps = [*_core_files(question), *_core_records(question)]
+    return found(sorted(dumps, key=lambda item: str(item["at"]))[-20:])

@@ -1,0 +1,172 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Triage of the logs: what the service wrote into its file, what it and systemd wrote into the journal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs, run_as
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_patterns
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import (
+    Question,
+    file,
+    found,
+    program,
+    why,
+)
+
+_LOG_BYTES = 512 * 1024
+_JOURNAL_LINES = 2000
+# A line of the journal may have 48 KiB. What is cut here is cut again after secrets were taken out.
+_LONGEST_READ, _LONGEST_LINE = 4000, 2000
+
+_JOURNAL = re.compile(r"^(\d{1,10}\.\d{1,9}) \S+ ([^\s\[:]+)(?:\[\d+\])?: ?(.*)$")
+# What systemd says of one unit; a unit that falls again and again has it say a few lines each time.
+_MANAGER_LINES = 500
+# Files that "node --check" can read. It parses and runs nothing.
+_CHECKED = (".js", ".cjs", ".mjs")
+
+
+class _Entry(NamedTuple):
+    """An entry of the journal: seconds since the epoch, who says it wrote it, what it says masked and unmasked."""
+
+    at: float
+    who: str
+    text: str
+    unmasked: str
+
+
+def _parses(question: Question, path: str) -> Optional[bool]:
+    """Return whether Node can parse a file now, None if it was not asked. It runs with the service user's rights."""
+    node = program(question)
+    if not node or not path.endswith(_CHECKED):
+        return None
+    service = question.service
+    with contextlib.suppress(run_as.IdentityError, commands.CommandError):
+        done = question.run_as(
+            [node, "--check", path],
+            timeout=question.left * 0.5,
+            cwd=service.app_dir,
+            env={"PATH": procfs.STANDARD_PATH, "LC_ALL": "C"},
+            user=run_as.resolve(service.user or None, folder=service.app_dir).pw_name,
+        )
+        if not done.timed_out:
+            return done.ok if done.ok or "SyntaxError" in done.stderr else None
+    return None
+
+
+def _look_again(question: Question, exceptions: List[Dict[str, Any]]) -> None:
+    """Add to each exception when its file was last changed (changed_at), and if it parses now (parses).
+
+    An error of a file that was changed since may be gone. Only files of the application are looked at, since others may
+    be on a disk that does not answer.
+    """
+    app_dir = os.path.normpath(question.service.app_dir)
+    answers = question.known.get("app_dir_answers", True)
+    # Another release may be in place by now, whose files are older than the error.
+    another = _changed_at(app_dir) if exceptions and answers else None
+    known: Dict[str, Tuple[Optional[str], Optional[bool]]] = {}
+    for item in exceptions:
+        path = str((item["place"] or {}).get("file") or "")
+        reached = answers and path.startswith((app_dir + "/", os.path.realpath(app_dir) + "/"))
+        if reached and path not in known:
+            compiled = item["compiling"] and "SyntaxError" in item["message"]
+            known[path] = (_changed_at(path, app_dir), _parses(question, path) if compiled else None)
+        item["changed_at"], item["parses"] = known.get(path, (another, None))
+
+
+def _changed_at(*paths: str) -> Optional[str]:
+    """Return when the latest of the paths was changed. A link counts: it is how a release is put in place."""
+    times = []
+    for path in paths:
+        with contextlib.suppress(OSError):
+            entry = os.lstat(path)
+            times += [entry.st_ctime] if not os.path.isdir(path) or os.path.islink(path) else []
+    return timestamps.iso(max(times)) if times else None
+
+
+def log(question: Question) -> Dict[str, Any]:
+    """Read the end of the log file."""
+    path = question.service.log_file
+    try:
+        text, truncated, status = log_patterns.tail(path, limit=_LOG_BYTES)
+    except OSError as error:
+        return found({"path": path, "error": error.strerror})
+    # Before anything is cut: half a secret is still one, and nothing would know it any more.
+    unmasked, text = text, question.redactor.text(text)
+    lines = log_patterns.dated(log_patterns.split(text), unmasked=log_patterns.split(unmasked))
+    facts = {
+        "path": path,
+        "size": status.st_size,
+        "written_at": timestamps.iso(status.st_mtime),
+        "lines": [line.text for line in lines[-question.log_lines :]],
+        **log_patterns.analyse(lines, since=question.since, written_at=status.st_mtime),
+    }
+    _look_again(question, facts["exceptions"])
+    evidence = [file(os.path.basename(path), path, text, truncated=truncated)] if question.keep else []
+    return found(facts, evidence=evidence)
+
+
+def _entries(question: Question, matches: Sequence[str], *, most: int) -> Tuple[List[str], List[_Entry]]:
+    """Ask the journal for its last C(most) entries that match; return what was asked, and them without secrets.
+
+    Raises RuntimeError where it does not answer.
+    """
+    argv = ["journalctl", "-q", "--no-pager", "-o", "short-unix", "-n", str(most), *matches]
+    argv += ["--since", f"@{question.since:.0f}"]
+    done = question.command(argv)
+    if not done.ok:
+        raise RuntimeError(why(done))
+    unmasked = [line[:_LONGEST_READ] for line in log_patterns.split(done.stdout)]
+    # All in one text: a secret may go on in the next entry. A mask keeps the lines.
+    lines = log_patterns.split(question.redactor.text("\n".join([*unmasked, ""])))
+    entries = []
+    for line, before in zip(lines, unmasked):
+        entry, whole = _JOURNAL.match(line), _JOURNAL.match(before)
+        if entry and whole:
+            entries.append(_Entry(float(entry.group(1)), entry.group(2), entry.group(3), whole.group(3)))
+    return argv, entries
+
+
+def journal(question: Question) -> Dict[str, Any]:
+    """Read the unit's journal.
+
+    What systemd says of the unit is asked for apart, by what the journal itself knows of who wrote it: the service
+    could call itself systemd, too. However much it says, it does not crowd out what systemd said.
+    """
+    unit = question.service.unit
+    try:
+        argv, entries = _entries(question, ["-u", unit], most=_JOURNAL_LINES)
+        full_name = unit if unit.endswith(".service") else f"{unit}.service"
+        _argv, of_manager = _entries(question, ["_PID=1", f"UNIT={full_name}"], most=_MANAGER_LINES)
+    except RuntimeError as error:
+        return found({"error": str(error)})
+    shown = [f"{timestamps.iso(entry.at)} {entry.who}: {entry.text}"[:_LONGEST_LINE] for entry in entries]
+    lines = [
+        log_patterns.Line(
+            text=entry.text[:_LONGEST_LINE], at=entry.at, dated=True, unmasked=entry.unmasked[:_LONGEST_LINE]
+        )
+        for entry in entries
+        if entry.who != "systemd"
+    ]
+    managed = [{"at": timestamps.iso(entry.at), "text": entry.text} for entry in of_manager]
+    facts = {
+        "lines": shown[-question.log_lines :],
+        "exits": [item for item in managed if "Main process exited" in item["text"]][-20:],
+        "control_exits": [item for item in managed if "Control process exited" in item["text"]][-20:],
+        "starts": [item for item in managed if item["text"].startswith("Started ")][-20:],
+        "stops": [item for item in managed if re.match(r"(Stopping|Stopped) ", item["text"])][-20:],
+        "results": [item for item in managed if "Failed with result" in item["text"]][-20:],
+        "start_limit": [item for item in managed if "Start request repeated too quickly" in item["text"]][-1:],
+        **log_patterns.analyse(lines, since=question.since),
+    }
+    _look_again(question, facts["exceptions"])
+    kept = [file("journal.txt", " ".join(argv), "\n".join(shown) + "\n", truncated=len(shown) >= _JOURNAL_LINES)]
+    return found(facts, evidence=kept if question.keep else ())

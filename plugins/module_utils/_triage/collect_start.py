@@ -1,0 +1,219 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Triage of the next start: whether systemd can run the unit's program, and the service can use its database.
+
+Each fact is checked on the host as it is now. An exit code tells only of the last start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import os
+import pwd
+import stat
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import run_as
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import Question, found, user_name
+
+# The kernel runs ELF files, and scripts that name their interpreter.
+_ELF, _SCRIPT = b"\x7fELF", b"#!"
+_HEAD = 256
+# The database, and the files that SQLite adds.
+_FAMILY = ("", "-wal", "-shm")
+_MOST_OTHERS = 20
+
+
+def _account(user: str) -> Optional[pwd.struct_passwd]:
+    with contextlib.suppress(KeyError, ValueError):
+        return pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
+    return None
+
+
+@contextlib.contextmanager
+def _rights(account: Optional[pwd.struct_passwd]) -> Iterator[bool]:
+    """Act as the service's user; the value says whether that was possible."""
+    if account is None or os.geteuid() not in (0, account.pw_uid):
+        yield False
+        return
+    with run_as.acting_as(account):
+        yield True
+
+
+def _may(path: str, mode: int, *, account: Optional[pwd.struct_passwd]) -> Optional[bool]:
+    """Return whether the service's user may use a path, access control lists included; None if unknown."""
+    with _rights(account) as acting:
+        return os.access(path, mode, effective_ids=True) if acting else None
+
+
+def _program_fault(path: str, *, account: Optional[pwd.struct_passwd]) -> Optional[str]:
+    """Return why the kernel cannot run a program, None if nothing speaks against it."""
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return "does not exist"
+    except OSError:
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return "is not a file"
+    if os.statvfs(path).f_flag & os.ST_NOEXEC:
+        return "is on a file system that is mounted noexec"
+    denied = _may(path, os.X_OK, account=account) is False
+    return "may not be executed by the service's user" if denied else _format_fault(path)
+
+
+def _format_fault(path: str) -> Optional[str]:
+    """Return why a file is nothing that the kernel can run, None if it is or we may not read it."""
+    head = _ELF
+    with contextlib.suppress(OSError), os.fdopen(safe_open.open_file(path), "rb") as stream:
+        head = stream.read(_HEAD)
+    if head.startswith(_SCRIPT):
+        words = head[len(_SCRIPT) :].split(b"\n")[0].split()
+        interpreter = os.fsdecode(words[0]) if words else ""
+        return None if os.path.exists(interpreter) else f"needs the interpreter {interpreter!r}, which does not exist"
+    return None if head.startswith(_ELF) else "is neither a program nor a script"
+
+
+def _folder_fault(path: str, *, account: Optional[pwd.struct_passwd]) -> Optional[str]:
+    if not os.path.isdir(path):
+        return "is not a folder"
+    return "may not be entered by the service's user" if _may(path, os.X_OK, account=account) is False else None
+
+
+def start(question: Question) -> Dict[str, Any]:
+    """See if the service can be started: its environment files, and what systemd needs to run its program."""
+    service, unit = question.service, question.known.get("unit") or {}
+    names = ("program", "program_fault", "folder", "folder_fault", "user_fault", "group_fault")
+    facts: Dict[str, Any] = dict.fromkeys(names)
+    if service.manager == "systemd":
+        needed = list(unit.get("environment_files") or ())
+    else:
+        needed = [service.path(service.environment_file)] if service.environment_file else []
+    facts["environment_files"] = [{"path": path, "exists": _exists(path)} for path in needed]
+    used = [*needed, unit.get("file"), unit.get("program"), *(unit.get("drop_ins") or ())]
+    # A drop-in that was removed changes its folder.
+    facts["changed_at"] = _changed_at([*used, *map(os.path.dirname, unit.get("drop_ins") or ())])
+    # With a root of its own or a user that systemd makes up, paths and accounts here say nothing.
+    if service.manager != "systemd" or unit.get("load_state") != "loaded" or unit.get("confined"):
+        return found(facts)
+    user, group = str(unit.get("user") or "root"), str(unit.get("group") or "")
+    account = _account(user)
+    if account is None and not user.isdecimal():
+        facts["user_fault"] = f"there is no user {user}"
+    if group and not _is_group(group):
+        facts["group_fault"] = f"there is no group {group}"
+    judged = _judged(account, unit)
+    facts["program"], facts["folder"] = unit.get("program"), unit.get("needed_folder")
+    if str(facts["program"]).startswith("/"):
+        facts["program_fault"] = _program_fault(facts["program"], account=judged)
+    if facts["folder"]:
+        facts["folder_fault"] = _folder_fault(facts["folder"], account=judged)
+    return found(facts)
+
+
+def _judged(account: Optional[pwd.struct_passwd], unit: Mapping[str, Any]) -> Optional[pwd.struct_passwd]:
+    """Return the account, None if the unit adds groups, which may give rights that the account alone does not have."""
+    group = str(unit.get("group") or "")
+    if account is None or unit.get("more_groups"):
+        return None
+    names = [group] if group else []
+    with contextlib.suppress(KeyError, ValueError):
+        names = [] if not group or grp.getgrnam(group).gr_gid == account.pw_gid else names
+    return None if names else account
+
+
+def _is_group(name: str) -> bool:
+    if name.isdecimal():
+        return True
+    try:
+        return bool(grp.getgrnam(name))
+    except KeyError:
+        return False
+
+
+def _changed_at(paths: Iterable[Optional[str]]) -> Optional[str]:
+    """Return when the latest of the paths was changed, as far as they exist. A link counts as well as its target."""
+    times: List[float] = []
+    for path in paths:
+        with contextlib.suppress(OSError):
+            times += [os.lstat(path or "").st_ctime, os.stat(path or "").st_ctime]
+    return timestamps.iso(max(times)) if times else None
+
+
+def _exists(path: str) -> Optional[bool]:
+    """Return whether a file exists, None if we may not see it."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def ownership(question: Question) -> Dict[str, Any]:
+    """See if the service's user can write its database, -wal, -shm and their folder, and list foreign owners."""
+    account = _account(str((question.known.get("unit") or {}).get("user") or question.service.user))
+    path = os.path.realpath(question.known["database"])
+    folder = os.path.dirname(path)
+    facts: Dict[str, Any] = {
+        "user": account.pw_name if account else None,
+        "database": path,
+        "folder": folder,
+        "denied": [],
+        "foreign": [],
+        "others": [],
+        "read_only": None,
+    }
+    with _rights(_judged(account, question.known.get("unit") or {})) as possible:
+        pass
+    if account is None or not possible or not os.path.isdir(folder):
+        return found(facts)
+    facts["read_only"] = bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+    for name in ("", *(path + suffix for suffix in _FAMILY)):
+        entry = _entry(name or folder, account=account, folder=not name)
+        if entry is not None and entry["denied"]:
+            facts["denied"].append({key: entry[key] for key in ("path", "owner", "group", "mode")})
+        if name and entry is not None and entry["uid"] != account.pw_uid:
+            facts["foreign"].append(name)
+    # A link of the user may lead to a folder of somebody else, whose names are nobody's business.
+    with safe_open.acting(safe_open.account_rights(account.pw_name)):
+        facts["others"] = _others(folder, family=[path + suffix for suffix in _FAMILY], uid=account.pw_uid)
+    return found(facts)
+
+
+def _entry(path: str, *, account: pwd.struct_passwd, folder: bool) -> Optional[Dict[str, Any]]:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    wanted = os.R_OK | os.W_OK | (os.X_OK if folder else 0)
+    try:
+        group = grp.getgrgid(status.st_gid).gr_name
+    except KeyError:
+        group = str(status.st_gid)
+    return {
+        "path": path,
+        "owner": user_name(status.st_uid),
+        "group": group,
+        "mode": f"{stat.S_IMODE(status.st_mode):04o}",
+        "uid": status.st_uid,
+        "denied": _may(path, wanted, account=account) is False,
+    }
+
+
+def _others(folder: str, *, family: List[str], uid: int) -> List[str]:
+    """Return the other entries of the folder, and the folder, that do not belong to the service's user."""
+    try:
+        others = [folder] if os.stat(folder).st_uid != uid else []
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.path not in family and entry.stat(follow_symlinks=False).st_uid != uid:
+                    others.append(entry.path)
+    except OSError:
+        return [folder]  # nobody can say that all of it is the user's
+    return sorted(others)[:_MOST_OTHERS]

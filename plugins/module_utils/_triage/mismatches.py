@@ -1,0 +1,247 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Where a service is not as it is configured: one L(Misfit) for each thing, for the rule C(config_mismatch)."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any, List, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import health as service_health
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts import View
+
+# A database that is only in the wrong place, or not there yet.
+_ABSENT = ("missing", "empty", "no_tables")
+
+# Who answers so would answer otherwise at another time: Request Timeout (RFC 9110), Too Many Requests (RFC 6585).
+_NOT_NOW = (408, 429)
+
+# What a misfit explains where it is found: why the service does not start, or does not use what it should.
+START = "start"
+MODULES = "modules"
+DATABASE = "database"
+HTTPS = "https"
+
+
+@dataclasses.dataclass(frozen=True)
+class Misfit:
+    """One thing that is not as configured.
+
+    C(hinders): no start can succeed as long as it is so. C(serves): the service runs and answers, and only we look for
+    it in the wrong place: to take it down would be the outage.
+    """
+
+    what: str
+    text: str
+    confidence: float
+    configured: Any = None
+    effective: Any = None
+    hinders: bool = False
+    serves: bool = False
+    explains: Sequence[str] = ()
+    # The rungs that need it, if not all of them do.
+    useless: Sequence[str] = ()
+
+
+def misfits(view: View) -> List[Misfit]:
+    """Return all that is not as configured, the surest first."""
+    found = [*_of_host(view), *_of_question(view), *_of_paths(view), *_of_environment(view), *_of_settings(view)]
+    return sorted(found, key=lambda item: -item.confidence)
+
+
+def _of_host(view: View) -> List[Misfit]:
+    """Return where the service, as it is described, is not on this host."""
+    service, node, unit = view.part("service"), view.part("node"), view.part("unit")
+    found = []
+    if view.elsewhere:
+        text = f"{_listed(view.misplaced)} configured, the service runs and listens on {_listed(view.elsewhere)}"
+        found.append(Misfit("ports", text, 0.95, view.misplaced, view.elsewhere, serves=True, explains=(HTTPS, START)))
+    if service.get("app_dir_exists") is False:
+        text = f"{service['app_dir']} is not a folder; is its disk mounted?"
+        found.append(
+            Misfit(
+                "app_dir",
+                text,
+                0.97,
+                service["app_dir"],
+                None,
+                hinders=True,
+                explains=(START, MODULES, DATABASE, HTTPS),
+            )
+        )
+    if service.get("manager") == "systemd" and unit.get("load_state") == "not-found":
+        text = f"systemd knows no unit {service['unit']}"
+        sure = 0.95 if view.down else 0.5
+        found.append(Misfit("unit", text, sure, service["unit"], None, hinders=True, explains=(START,)))
+    if view.gone and node.get("script_exists") is False:
+        said = str(node["script"]) in "\n".join(item["text"] for item in view.signature("module_missing"))
+        text = f"{node['script']} does not exist"
+        found.append(
+            Misfit("command", text, 0.95 if said else 0.85, node["script"], None, hinders=said, explains=(START,))
+        )
+    if view.gone and "script" in node and node.get("path") is None:
+        # A unit may name its program by another path than the command here does.
+        hinders = service.get("manager") == "process"
+        text = "its program is not found on this host"
+        found.append(Misfit("command", text, 0.95 if hinders else 0.6, hinders=hinders, explains=(START,)))
+    if view.down and node.get("engines_ok") is False:
+        text = f"Node {node.get('version')} runs it, package.json asks for {node.get('engines')}"
+        explains = (MODULES, START) if view.exited or view.exceptions() else ()
+        sure = 0.75 if explains else 0.45
+        found.append(Misfit("node", text, sure, node.get("engines"), node.get("version"), explains=explains))
+    return found
+
+
+def _of_question(view: View) -> List[Misfit]:
+    """Return whether the service is asked for its health where it has none to tell.
+
+    Who answers with 401, 403 or 404 has understood the question and refuses it, and who sends one elsewhere or shows a
+    page tells nothing of its health there; no restart makes another answer of it. A service whose routes did not load
+    answers so as well, though, and there a restart may help. So it is a question wrongly asked only where all that can
+    be looked at says so:
+
+    - The process is proven: on the port that users reach, whoever listens is the service. A proxy or another program
+      there is C(port_conflict), or nobody knows.
+    - It has not fallen within the window, its unit is up, and no port of it is silent.
+    - As far as the log goes it was never answered well at that very path, and it complains of nothing since it last
+      answered anything well.
+    - What it needs (database, schema, dependencies, room) was looked at and is there.
+
+    Where one of these cannot be said, the ladder is climbed as for any service that does not answer well. Where all are
+    true and it is an outage all the same, people are told at once, and nothing that worked was taken down: the cheaper
+    mistake.
+    """
+    path = str(view.part("service").get("health_path") or "")
+    status = view.health.get("status") or 0
+    elsewhere = status == 200 and view.health.get("error") in (service_health.NOT_JSON, service_health.NO_STATUS)
+    refused = 300 <= status < 500 and status not in _NOT_NOW
+    # A log does not tell a page that was shown from a good answer.
+    if not path or not (elsewhere or refused) or not view.proven or not _seems_well(view, path if refused else ""):
+        return []
+    said = f"{status} and nothing of its health" if elsewhere else status
+    text = (
+        f"nexus_health_path is {path}, which it answers with {said} while its process, ports, log, database and "
+        "dependencies are well"
+    )
+    return [Misfit("health_path", text, 0.9, path, f"answered {status}", serves=True)]
+
+
+def _seems_well(view: View, path: str) -> bool:
+    """Whether nothing speaks against a service that runs and answers; with C(path), a good answer there does too."""
+    if view.restarted or view.silent or view.part("unit").get("active_state", "active") != "active":
+        return False
+    # Once a path was answered well, it is the right one.
+    answered = re.compile(
+        rf"""\b(?:GET|HEAD)[\s"']+{re.escape(path)}(?:\?\S*)?(?:\s+HTTP/[\d.]+)?["']?\s+(?:-\s+)?2\d\d\b"""
+    )
+    told = [facts for facts in (view.part("log"), view.part("journal")) if "signatures" in facts]
+    for facts in told:
+        if facts.get("exceptions") or facts["signatures"]:
+            return False
+        if path and any(map(answered.search, facts.get("lines") or ())):
+            return False
+    database, dependencies, migrations = (view.part(name) for name in ("database", "dependencies", "migrations"))
+    return (
+        bool(told)
+        and database.get("conclusive") is True
+        and not database.get("data_loss_suspected")
+        and not any(view.database_problems())
+        and dependencies.get("ok") is True
+        and not (migrations.get("pending") or migrations.get("lock_held"))
+        and not view.short_of_room()
+        and not any(item.get("read_only") and item.get("use") in ("database", "log") for item in view.items("disk"))
+    )
+
+
+def _of_paths(view: View) -> List[Misfit]:
+    """Return where the service uses other files than those configured here, or may not use its own."""
+    found = []
+    absent = [item["code"] for item in view.database_problems()[0] if item["code"] in _ABSENT]
+    for item in view.items("paths"):
+        if item.get("same") is not False:
+            continue
+        text = f"{item['configured']} is configured, the service uses {item['effective']} ({item['source']})"
+        misled = item["what"] == "database" and bool(absent)
+        found.append(
+            Misfit(
+                str(item["what"]),
+                text,
+                0.95 if misled else 0.45 if view.down else 0.6,
+                item["configured"],
+                item["effective"],
+                explains=(DATABASE, START) if misled else (),
+            )
+        )
+    return found
+
+
+def _of_environment(view: View) -> List[Misfit]:
+    """Return what the service's environment lacks."""
+    environment, unit = view.part("environment"), view.part("unit")
+    found = []
+    if view.troubled:
+        refused = unit.get("result") == "resources" or view.part("service").get("manager") == "process"
+        for text in environment.get("problems") or ():
+            hinders = view.gone and refused
+            found.append(
+                Misfit("environment_file", text, 0.93 if hinders else 0.45, hinders=hinders, explains=(START,))
+            )
+    missing = list(environment.get("required_missing") or ())
+    if missing and view.down:
+        complaints = view.complaints()
+        said = [name for name in missing if name in complaints]
+        # Where it complained of something else, that is why.
+        sure = 0.95 if said else 0.6 if view.exited and not complaints else 0.45
+        text = f"{_listed(said or missing)} not set"
+        explains = (START,) if sure > 0.5 else ()
+        found.append(Misfit("environment", text, sure, said or missing, None, hinders=bool(said), explains=explains))
+    return found
+
+
+# Settings that the preflight refuses and a cause of its own reports.
+_REPORTED = {"nexus_unit": ("masked", "bad-setting", "error", "not-found")}
+# Under systemd a restart needs none of these: the unit has them itself.
+_OF_UNIT = ("nexus_command", "nexus_environment_file", "nexus_user")
+_UNUSED = ("nexus_log_file", "nexus_pid_file", "nexus_db_path_variable")
+_PORTS = ("nexus_https_port", "nexus_http_port")
+
+
+def _of_settings(view: View) -> List[Misfit]:
+    """Return the settings that cannot be right, as the preflight found, with the rungs that need them."""
+    found = []
+    for item in view.items("settings"):
+        name, text = str(item["variable"]), str(item["message"])
+        if view.part("unit").get("load_state") in _REPORTED.get(name, ()) or _is_missing_environment(view, name):
+            continue
+        useless = _rungs_that_need(view, name) if view.unwell else ()
+        sure = 0.95 if useless == RUNGS else 0.6
+        text = text[len(name) :].strip() if text.startswith(f"{name} is ") else text
+        reach = (DATABASE, START) if name == "nexus_db_path" else ()
+        found.append(Misfit(name, text, sure, item.get("value"), None, useless=useless, explains=reach))
+    return found
+
+
+def _is_missing_environment(view: View, name: str) -> bool:
+    files = view.part("start").get("environment_files") or ()
+    return name == "nexus_environment_file" and any(item.get("exists") is False for item in files)
+
+
+def _rungs_that_need(view: View, name: str) -> Sequence[str]:
+    """Return the rungs that cannot be tried without a setting."""
+    service, systemd = view.part("service"), view.part("service").get("manager") == "systemd"
+    if name in _PORTS:
+        # One port that is left is enough to see that it answers.
+        return () if service.get("https_port") or service.get("http_port") else RUNGS
+    if name == "nexus_db_path_variable" or (systemd and name in _UNUSED):
+        return ()
+    if systemd and name in _OF_UNIT and not view.part("start").get("user_fault"):
+        return RUNGS[1:]
+    return RUNGS
+
+
+def _listed(values: Sequence[Any]) -> str:
+    return " and ".join(str(value) for value in values)

@@ -1,0 +1,354 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A postmortem as an issue of GitHub, or of a GitHub Enterprise Server: made once, commented when there is news.
+
+GitHub has no key against doing a thing twice, so the text carries two hidden marks: of the incident, by which its issue
+is found again, and of the document, by which it is seen that it has been posted. Issues are listed and not searched:
+the index of the search lags behind. (https://docs.github.com/en/rest/issues)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import http.client
+import json
+import re
+import ssl
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import transports
+
+# The longest body of an issue or a comment, in characters.
+LONGEST = 65536
+_PAGES = 10
+_PER_PAGE = 100
+_RETRIES = 4
+
+# Method, URL, headers, body -> status, headers (names in lower case), body.
+Transport = Callable[[str, str, Mapping[str, str], Optional[bytes]], Tuple[int, Mapping[str, str], bytes]]
+
+
+class IssueError(Exception):
+    """It could not be published; the text holds nothing secret."""
+
+
+class _PassingError(Exception):
+    """It may work later: after so many seconds, where the server says when."""
+
+    def __init__(self, text: str, *, after: Optional[float] = None) -> None:
+        super().__init__(text)
+        self.after = after
+
+
+class UnreachedError(Exception):
+    """A request got no answer; C(passing) says whether trying again may help."""
+
+    def __init__(self, text: str, *, passing: bool) -> None:
+        """Say what happened."""
+        super().__init__(text)
+        self.passing = passing
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """Where issues are made; C(api): its REST API, C(repository): C(owner/name)."""
+
+    api: str
+    repository: str
+    token: str
+    labels: Sequence[str] = ()
+    assignees: Sequence[str] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """What became of it: C(created), C(commented) or C(unchanged), where it stands, and what did not go as asked."""
+
+    state: str
+    url: str
+    number: int
+    warnings: List[str]
+
+
+def body(document: str, *, incident: str, where: str) -> str:
+    """Return C(document) (Markdown) as the text of an issue, with its hidden marks, and no longer than GitHub takes.
+
+    Where it is too long, whole sections are left out, the later ones first unless a single one is the cause; each
+    says C(where) the full document is.
+    """
+    marks = f"{marker(incident)}\n{_digest_mark(document)}\n"
+    # An issue is found again by its marks: a host that knows how they look gets none into its own.
+    document = document.replace("<!--", "<!- -")
+    room = LONGEST - len(marks)
+    if _length(document) <= room:
+        return marks + document
+    head, *sections = re.split(r"(?m)^(?=## )", document)
+    pointer = f"\n_Too long for an issue; the whole document: {where}_\n\n"
+    short = [f"{section.splitlines()[0]}\n{pointer}" for section in sections]
+    if _length(head) + sum(map(_length, short)) > room:
+        return marks + head.encode("utf-16-le")[: 2 * (room - _length(pointer))].decode("utf-16-le", "ignore") + pointer
+    left = room - _length(head) - sum(map(_length, short))
+    told = []
+    for section, stub in zip(sections, short):
+        more = _length(section) - _length(stub)
+        told.append(section if more <= left else stub)
+        left -= more if more <= left else 0
+    return marks + head + "".join(told)
+
+
+def _length(text: str) -> int:
+    """Return the characters of C(text) as GitHub counts them: those beyond the basic plane twice."""
+    return len(text) + sum(character > "\uffff" for character in text)
+
+
+def marker(incident: str) -> str:
+    """Return the hidden mark of an incident; an id cannot end it early."""
+    return f"<!-- incident: {re.sub(r'[^A-Za-z0-9._-]', '_', incident)} -->"
+
+
+def _digest_mark(document: str) -> str:
+    return f"<!-- document: {hashlib.sha256(document.encode('utf-8', 'replace')).hexdigest()[:16]} -->"
+
+
+def why_not(target: Target) -> str:
+    """Return why C(target) can not be what is meant, empty where it can."""
+    if not re.fullmatch(r"[A-Za-z0-9-]+/[A-Za-z0-9._-]+", target.repository):
+        return f"repository is {target.repository!r}: it is owner/name"
+    wrong = transports.why_not_url(target.api)
+    if wrong:
+        return f"api_url {wrong}"
+    if not target.token:
+        return "token is empty, and neither ITSM_NEXUS_GITHUB_TOKEN nor GITHUB_TOKEN is set on the controller"
+    return "" if target.token.isascii() and target.token.isprintable() else "token holds characters that no token has"
+
+
+def publish(
+    target: Target,
+    *,
+    title: str,
+    document: str,
+    incident: str,
+    since: str,
+    where: str,
+    patience: float,
+    send: Transport,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Published:
+    """Make the issue of an incident, or comment the one that is there. Raises IssueError.
+
+    C(since): an instant before the incident. C(patience): seconds that may be waited for a server that has trouble.
+    """
+    text = body(document, incident=incident, where=where)
+    client = _Client(target, send)
+    waited = 0.0
+    for attempt in range(_RETRIES):
+        try:
+            # From the beginning each time: of a request that got no answer nobody knows whether it did its work.
+            return _publish(client, title=title, text=text, document=document, incident=incident, since=since)
+        except _PassingError as error:
+            wait = error.after if error.after is not None else float(2**attempt)
+            if attempt + 1 == _RETRIES or waited + wait > patience:
+                raise IssueError(str(error)) from None
+            waited += wait
+            sleep(wait)
+    raise AssertionError
+
+
+def _publish(client: _Client, *, title: str, text: str, document: str, incident: str, since: str) -> Published:
+    found = client.find(marker(incident), since=since)
+    if found is None:
+        made, warnings = client.create(title, text)
+        return Published("created", str(made.get("html_url") or ""), int(made.get("number") or 0), warnings)
+    number, url = int(found["number"]), str(found.get("html_url") or "")
+    if _digest_mark(document) in str(found.get("body")) or client.commented(number, _digest_mark(document)):
+        return Published("unchanged", url, number, [])
+    comment = client.call("POST", f"/issues/{number}/comments", {"body": text})
+    return Published("commented", str(comment.get("html_url") or url), number, [])
+
+
+class _Client:
+    """Requests to the API of one repository."""
+
+    def __init__(self, target: Target, send: Transport) -> None:
+        self.target = target
+        self._send = send
+        self._base = f"{target.api.rstrip('/')}/repos/{target.repository}"
+
+    def find(self, mark: str, *, since: str) -> Optional[Dict[str, Any]]:
+        """Return the issue that carries C(mark): by label, and where the label may have been dropped, by time."""
+        queries = [{"since": since}]
+        if self.target.labels:
+            queries.insert(0, {"labels": self.target.labels[0]})
+        for query in queries:
+            for each in self.pages("/issues", {**query, "state": "all", "sort": "created", "direction": "desc"}):
+                # Others may quote a mark: it stands at the beginning.
+                if "pull_request" not in each and str(each.get("body") or "").startswith(mark):
+                    return each
+        return None
+
+    def commented(self, number: int, mark: str) -> bool:
+        """Say whether a comment of the issue carries C(mark)."""
+        return any(mark in str(each.get("body") or "")[:300] for each in self.pages(f"/issues/{number}/comments", {}))
+
+    def create(self, title: str, text: str) -> Tuple[Dict[str, Any], List[str]]:
+        """Return the new issue, and what of labels and assignees it did not get."""
+        wanted: Dict[str, Any] = {"title": title[:256], "body": text}
+        extras = {"labels": list(self.target.labels), "assignees": list(self.target.assignees)}
+        try:
+            made = self.call("POST", "/issues", {**wanted, **{name: each for name, each in extras.items() if each}})
+        except _RefusedError as error:
+            if not any(extras.values()):
+                raise
+            # A person who left the company is no reason to publish nothing.
+            made = self.call("POST", "/issues", wanted)
+            return made, [f"labels and assignees were refused: {error}"]
+        got = {
+            "labels": {each.get("name") for each in made.get("labels") or [] if isinstance(each, dict)},
+            "assignees": {each.get("login") for each in made.get("assignees") or [] if isinstance(each, dict)},
+        }
+        lost = [f"{name[:-1]} {each}" for name, asked in extras.items() for each in asked if each not in got[name]]
+        return made, [f"{self.target.repository} did not take {', '.join(lost)}"] if lost else []
+
+    def pages(self, path: str, query: Mapping[str, str]) -> Iterator[Dict[str, Any]]:
+        """Yield what a list holds, page by page."""
+        for page in range(1, _PAGES + 1):
+            asked = urllib.parse.urlencode({**query, "per_page": _PER_PAGE, "page": page})
+            listed = self.call("GET", f"{path}?{asked}")
+            items = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+            yield from items
+            if len(items) < _PER_PAGE:
+                return
+
+    def call(self, method: str, path: str, sent: Optional[Mapping[str, Any]] = None) -> Any:
+        """Return the JSON that the API answers. Raises IssueError, _PassingError, _RefusedError."""
+        headers = {
+            "Accept": "application/vnd.github+json",
+            "Authorization": f"Bearer {self.target.token}",
+            "User-Agent": "itsm_nexus.runbook",
+            "X-GitHub-Api-Version": "2022-11-28",
+        }
+        data = None
+        if sent is not None:
+            data = json.dumps(sent).encode()
+            headers["Content-Type"] = "application/json"
+        try:
+            status, answered, content = self._send(method, self._base + path, headers, data)
+        except UnreachedError as error:
+            told = f"{self._host()}: {error}"
+            raise (_PassingError(told) if error.passing else IssueError(told)) from None
+        if status in (200, 201):
+            try:
+                return json.loads(content)
+            except ValueError:
+                raise IssueError(f"{self._host()} did not answer with JSON: is {self.target.api} its API?") from None
+        raise self._error(status, answered, content)
+
+    def _host(self) -> str:
+        return transports.host(self.target.api)
+
+    def _error(self, status: int, answered: Mapping[str, str], content: bytes) -> Exception:
+        told = f"{self._host()} answered {status} {http.client.responses.get(status, '')}".rstrip()
+        said = _message(content)
+        told = f"{told}: {said}" if said else told
+        spent = answered.get("x-ratelimit-remaining") == "0" or "rate limit" in said.lower()
+        if status == 429 or (status == 403 and (spent or "retry-after" in answered)):
+            return _PassingError(told, after=_after(answered))
+        if status >= 500:
+            return _PassingError(told, after=_after(answered))
+        if status == 422:
+            return _RefusedError(told)
+        if 300 <= status < 400:
+            return IssueError(f"{told}; the repository has moved: name its new place")
+        hint = {
+            401: "the token is wrong or has expired",
+            403: "the token may not write issues there",
+            404: f"there is no {self.target.repository}, or the token may not see it",
+            410: "the repository has no issues",
+        }.get(status)
+        return IssueError(f"{told}; {hint}" if hint else told)
+
+
+class _RefusedError(IssueError):
+    """The API understood and refused what it was given."""
+
+
+def _message(content: bytes) -> str:
+    """Return what the API says is wrong, short: it quotes what was sent, never the token."""
+    try:
+        answer = json.loads(content)
+    except ValueError:
+        return ""
+    if not isinstance(answer, dict):
+        return ""
+    parts = [str(answer.get("message") or "")]
+    for each in answer.get("errors") or []:
+        parts.append(
+            " ".join(str(each[key]) for key in ("field", "code", "message") if each.get(key))
+            if isinstance(each, dict)
+            else str(each)
+        )
+    return " ".join("; ".join(filter(None, parts)).split())[:300]
+
+
+def _after(answered: Mapping[str, str]) -> Optional[float]:
+    """Return the seconds that the server asks to wait; C(None) where it does not say."""
+    # Retry-After may be a date too; GitHub sends seconds.
+    with contextlib.suppress(ValueError):
+        if "retry-after" in answered:
+            return max(float(answered["retry-after"]), 0.0)
+        if answered.get("x-ratelimit-remaining") == "0" and "x-ratelimit-reset" in answered:
+            return max(float(answered["x-ratelimit-reset"]) - time.time(), 0.0)
+    return None
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect would take the token elsewhere."""
+
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        return None
+
+
+def transport(*, timeout: float, ca_path: Optional[str] = None) -> Transport:
+    """Return what sends requests over HTTPS, its certificates always verified. Raises delivery.DeliveryError."""
+    context = transports.trust(ca_path)
+    opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), _NoRedirect())
+
+    def send(
+        method: str, url: str, headers: Mapping[str, str], data: Optional[bytes]
+    ) -> Tuple[int, Mapping[str, str], bytes]:
+        request = urllib.request.Request(url, data=data, headers=dict(headers), method=method)  # noqa: S310
+        try:
+            with opener.open(request, timeout=timeout) as answer:
+                return answer.status, _lower(answer.headers), answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, _lower(error.headers), error.read()
+        except urllib.error.URLError as error:
+            raise _unreached(error.reason) from None
+        except http.client.HTTPException:
+            raise UnreachedError("its answer is no HTTP", passing=True) from None
+        except OSError as error:
+            raise _unreached(error) from None
+
+    return send
+
+
+def _unreached(error: object) -> UnreachedError:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return UnreachedError(f"its certificate is not trusted: {error.verify_message}", passing=False)
+    if isinstance(error, TimeoutError):
+        return UnreachedError("no answer in time", passing=True)
+    told = getattr(error, "strerror", None) or type(error).__name__
+    return UnreachedError(f"cannot be reached: {told}", passing=True)
+
+
+def _lower(headers: Any) -> Dict[str, str]:
+    return {str(name).lower(): str(value) for name, value in headers.items()}

@@ -1,0 +1,357 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Telling one person through one channel: JSON over HTTPS, mail, a local command. Nothing of Ansible in it.
+
+What a channel is reached by (a webhook's URL, a key, a password) is a secret: an error says what happened in words of
+its own and names the host at most.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import email.message
+import email.policy
+import email.utils
+import hashlib
+import hmac
+import http.client
+import json
+import os
+import re
+import smtplib
+import socket
+import ssl
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, timestamps
+
+# The scheme of https://www.standardwebhooks.com: secrets in base64 carry this prefix.
+_BASE64_SECRET = "whsec_"  # noqa: S105
+GITHUB_TOKENS = ("ITSM_NEXUS_GITHUB_TOKEN", "GITHUB_TOKEN")
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+# RFC 9110, 5.1 and 5.5, of the values what is ASCII.
+_HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+\Z", re.ASCII)
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*\Z")
+
+
+class DeliveryError(Exception):
+    """A channel did not take the message; C(passing) says whether trying again may help."""
+
+    def __init__(self, text: str, *, passing: bool) -> None:
+        """Say what happened, without anything secret."""
+        super().__init__(text)
+        self.passing = passing
+
+
+@dataclasses.dataclass(frozen=True)
+class Delivered:
+    """How it went: when the last attempt ended, whether the message was taken, how many attempts, why not."""
+
+    ok: bool
+    at: str
+    attempts: int
+    error: str
+
+
+def deliver(
+    send: Callable[[], None],
+    *,
+    timeout: float,
+    retries: int,
+    delay: float,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Delivered:
+    """Call C(send) until it succeeds, at most C(retries) times more, C(delay) seconds apart.
+
+    An attempt that has not ended after C(timeout) seconds counts as failed, whatever it waits for. Raises nothing:
+    the message that cannot be delivered must not stop what comes after it.
+    """
+    attempts = 0
+    while True:
+        attempts += 1
+        error = _attempt(send, timeout=timeout)
+        if error is None:
+            return Delivered(ok=True, at=timestamps.now(), attempts=attempts, error="")
+        if not error.passing or attempts > retries:
+            return Delivered(ok=False, at=timestamps.now(), attempts=attempts, error=str(error))
+        sleep(delay)
+
+
+def _attempt(send: Callable[[], None], *, timeout: float) -> Optional[DeliveryError]:
+    """Return why C(send) failed, C(None) where it did not."""
+    outcome: List[Optional[DeliveryError]] = []
+
+    def run() -> None:
+        try:
+            send()
+            outcome.append(None)
+        except DeliveryError as error:
+            outcome.append(error)
+        except Exception as error:
+            # Whatever a library raises may quote what it was given: its kind is all that may be told.
+            outcome.append(DeliveryError(f"it failed ({type(error).__name__})", passing=False))
+
+    # Sockets bound their single steps only, and the look-up of a name not at all: the thread bounds the whole.
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(timeout)
+    return outcome[0] if outcome else DeliveryError(f"no answer within {timeout:g} s", passing=True)
+
+
+def trust(ca_path: Optional[str]) -> ssl.SSLContext:
+    """Return what verifies a server: its certificate and its name, against C(ca_path) or the system's authorities."""
+    try:
+        if ca_path and os.path.isdir(ca_path):
+            return ssl.create_default_context(capath=ca_path)
+        return ssl.create_default_context(cafile=ca_path or None)
+    except OSError as error:
+        raise DeliveryError(f"no certificates can be read from {ca_path}: {error.strerror}", passing=False) from None
+
+
+def _network(error: OSError) -> DeliveryError:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return DeliveryError(f"its certificate is not trusted: {error.verify_message}", passing=False)
+    if isinstance(error, ssl.SSLError):
+        return DeliveryError(f"TLS failed: {error.reason or 'no reason given'}", passing=True)
+    if isinstance(error, socket.timeout):
+        return DeliveryError("no answer in time", passing=True)
+    return DeliveryError(f"cannot be reached: {error.strerror or type(error).__name__}", passing=True)
+
+
+# JSON over HTTPS.
+
+
+def host(url: str) -> str:
+    """Return the host a URL names, the only part of it that may be shown; empty where there is none."""
+    try:
+        return urllib.parse.urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def why_not_url(url: object) -> str:
+    """Return why C(url) is no address to post to, without quoting it; empty where it is one."""
+    try:
+        parts = urllib.parse.urlsplit(url) if isinstance(url, str) else None
+        if parts is None or not parts.hostname or (parts.port or 1) < 1:
+            return "is no URL with a host"
+    except ValueError:
+        return "is no URL"
+    if any(ord(character) <= 0x20 or ord(character) >= 0x7F for character in str(url)):
+        return "holds characters that no URL has"
+    if parts.username is not None or parts.password is not None:
+        return "holds a user or a password, which are not sent"
+    if parts.scheme != "https" and (parts.scheme != "http" or parts.hostname not in LOOPBACK):
+        return "is not https:// (http:// is for this machine alone)"
+    return ""
+
+
+def signing_key(secret: str) -> bytes:
+    """Return the HMAC key in C(secret): base64 after C(whsec_), else the bytes of the text. Raises ValueError."""
+    if not secret.startswith(_BASE64_SECRET):
+        return secret.encode()
+    try:
+        return base64.b64decode(secret[len(_BASE64_SECRET) :], validate=True)
+    except binascii.Error:
+        raise ValueError("what follows whsec_ is not base64") from None
+
+
+def signature(secret: str, *, message_id: str, timestamp: int, body: bytes) -> Dict[str, str]:
+    """Return the headers that prove to a receiver with the same secret who sent C(body), and when.
+
+    As https://www.standardwebhooks.com lays down: HMAC-SHA256 over C(id.timestamp.body), in base64. The receiver
+    refuses a timestamp more than five minutes off and an id that it has seen.
+    """
+    signed = b"%s.%d.%s" % (message_id.encode(), timestamp, body)
+    digest = hmac.new(signing_key(secret), signed, hashlib.sha256).digest()
+    return {
+        "webhook-id": message_id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": "v1," + base64.b64encode(digest).decode(),
+    }
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect would turn the POST into a GET and take a secret URL elsewhere."""
+
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        return None
+
+
+def _why_not_headers(headers: Mapping[str, object]) -> str:
+    """Return why these can not be headers, without quoting a value; empty where they can."""
+    for name, value in headers.items():
+        if not _HEADER_NAME.match(str(name)):
+            return "one of its headers has a name that no header has"
+        if not isinstance(value, str) or not _HEADER_VALUE.match(value):
+            return f"its header {name} holds what no header can: one line of ASCII is allowed"
+    return ""
+
+
+def post(
+    *,
+    url: str,
+    body: Mapping[str, Any],
+    timeout: float,
+    ca_path: Optional[str] = None,
+    secret: Optional[str] = None,
+    message_id: str = "",
+    method: str = "POST",
+    headers: Optional[Mapping[str, str]] = None,
+    clock: Callable[[], float] = time.time,
+) -> None:
+    """Post C(body) as JSON; with C(secret) it is signed. Taken is what is answered with 2xx. Raises DeliveryError.
+
+    C(headers), which may be secrets, go with it; none of them takes the place of a header of the signature.
+    """
+    reason = why_not_url(url)
+    if reason:
+        raise DeliveryError(f"its URL {reason}", passing=False)
+    reason = _why_not_headers(headers or {})
+    if reason:
+        raise DeliveryError(reason, passing=False)
+    data = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+    # Later ones win, whatever the case of their letters.
+    sent = {"Content-Type": "application/json", "User-Agent": "itsm_nexus.runbook", **(headers or {})}
+    if secret is not None:
+        signed = signature(secret, message_id=message_id, timestamp=int(clock()), body=data)
+        sent = {**{name: value for name, value in sent.items() if name.lower() not in signed}, **signed}
+    request = urllib.request.Request(url, data=data, headers=sent, method=method)  # noqa: S310
+    opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=trust(ca_path)), _NoRedirect())
+    try:
+        with opener.open(request, timeout=timeout):
+            pass
+    except urllib.error.HTTPError as error:
+        error.close()
+        meaning = http.client.responses.get(error.code, "unknown status")
+        raise DeliveryError(
+            f"answered {error.code} {meaning}", passing=error.code in (408, 425, 429) or error.code >= 500
+        ) from None
+    except urllib.error.URLError as error:
+        if isinstance(error.reason, OSError):
+            raise _network(error.reason) from None
+        raise DeliveryError("cannot be reached", passing=True) from None
+    except http.client.HTTPException:
+        raise DeliveryError("its answer is no HTTP", passing=True) from None
+    except OSError as error:
+        raise _network(error) from None
+
+
+# Mail.
+
+
+@dataclasses.dataclass(frozen=True)
+class Server:
+    """The mail server. C(security) is C(tls) from the first byte, C(starttls), or C(none)."""
+
+    host: str
+    port: int
+    security: str
+    username: str = ""
+    password: str = ""
+
+
+def why_not_address(address: object) -> str:
+    """Return why C(address) is none to send mail to; empty where it is one."""
+    if not isinstance(address, str) or any(ord(character) < 0x20 or ord(character) == 0x7F for character in address):
+        return "is no text of one line"
+    if len(email.utils.getaddresses([address])) != 1:
+        return "is more than one address"
+    name, at, domain = email.utils.parseaddr(address)[1].rpartition("@")
+    return "" if name and at and domain and " " not in domain else "is no mail address"
+
+
+def compose(
+    *, sender: str, to: Sequence[str], subject: str, text: str, message_id: str, thread: str
+) -> email.message.EmailMessage:
+    """Return the mail. C(thread) is the id of the incident: its mails stand together in the reader's mailbox."""
+    domain = email.utils.parseaddr(sender)[1].rpartition("@")[2]
+    # 7bit: the server need not know how to take anything else.
+    message = email.message.EmailMessage(policy=email.policy.SMTP.clone(cte_type="7bit"))
+    message["From"] = sender
+    message["To"] = ", ".join(to)
+    # No line break gets into a header, whatever the host said.
+    message["Subject"] = " ".join("".join(c if c.isprintable() else " " for c in subject).split())
+    message["Date"] = email.utils.formatdate(localtime=True)
+    message["Message-ID"] = f"<{_atom(message_id)}@{domain}>"
+    message["References"] = f"<{_atom(thread)}@{domain}>"
+    message["Auto-Submitted"] = "auto-generated"
+    # Half a surrogate pair, of a name that is no UTF-8, would keep the whole mail from being sent.
+    message.set_content(text.encode("utf-8", "replace").decode("utf-8"), charset="utf-8")
+    return message
+
+
+def _atom(text: str) -> str:
+    return "".join(character if character.isascii() and character.isalnum() else "-" for character in text) or "none"
+
+
+def mail(message: email.message.EmailMessage, *, server: Server, timeout: float, ca_path: Optional[str] = None) -> None:
+    """Hand the mail to the server for all its recipients. Raises DeliveryError."""
+    if server.password and server.security == "none" and server.host not in LOOPBACK:
+        raise DeliveryError("its password would be sent unprotected", passing=False)
+    name = socket.gethostname()
+    # The full name would be looked up, which takes long where nothing answers.
+    local = name if "." in name else "[127.0.0.1]"
+    try:
+        if server.security == "tls":
+            client: smtplib.SMTP = smtplib.SMTP_SSL(
+                server.host, server.port, local_hostname=local, timeout=timeout, context=trust(ca_path)
+            )
+        else:
+            client = smtplib.SMTP(server.host, server.port, local_hostname=local, timeout=timeout)
+        with client:
+            if server.security == "starttls":
+                client.starttls(context=trust(ca_path))
+            if server.username:
+                client.login(server.username, server.password)
+            refused = client.send_message(message)
+    except smtplib.SMTPException as error:
+        raise _smtp(error) from None
+    except OSError as error:
+        raise _network(error) from None
+    if refused:
+        raise DeliveryError(f"refused {len(refused)} of its recipients, the others have it", passing=False)
+
+
+def _smtp(error: smtplib.SMTPException) -> DeliveryError:
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        codes = sorted({code for code, _text in error.recipients.values()})
+        return DeliveryError(
+            f"refused all recipients ({', '.join(map(str, codes))})", passing=all(400 <= code < 500 for code in codes)
+        )
+    if isinstance(error, smtplib.SMTPNotSupportedError):
+        return DeliveryError("does not offer what is asked of it: STARTTLS or a log-in", passing=False)
+    if isinstance(error, smtplib.SMTPResponseException):
+        what = "refused the log-in" if isinstance(error, smtplib.SMTPAuthenticationError) else "refused the mail"
+        return DeliveryError(f"{what} ({error.smtp_code})", passing=400 <= error.smtp_code < 500)
+    return DeliveryError(f"broke off ({type(error).__name__})", passing=True)
+
+
+# A command on this machine.
+
+
+def command(argv: Sequence[str], *, stdin: bytes, timeout: float) -> None:
+    """Run C(argv), without a shell, C(stdin) as its input; taken is what ends with 0. Raises DeliveryError.
+
+    It gets our environment but the tokens by which issues are published, which are none of its business.
+    """
+    environment = {name: value for name, value in os.environ.items() if name not in GITHUB_TOKENS}
+    try:
+        completed = commands.run(argv, timeout=timeout, stdin=stdin, env=environment)
+    except commands.CommandError as error:
+        cause = error.__cause__
+        why = cause.strerror if isinstance(cause, OSError) and cause.strerror else "it cannot be run"
+        raise DeliveryError(f"did not start: {why}", passing=False) from None
+    if completed.timed_out:
+        raise DeliveryError(f"was ended after {timeout:g} s", passing=True)
+    if not completed.ok:
+        raise DeliveryError(f"ended with {completed.rc}", passing=True)

@@ -1,0 +1,9 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The settings of a recovery and the policy of its remedies, read and checked.
+
+Put code here if it decides what a playbook may do.
+It imports from _action only.
+"""

@@ -1,0 +1,117 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is wrong with the policy of remedies, found before anything is done by it."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import re
+from typing import Any, Dict, Iterator, List, Mapping, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import disk_reclaim
+
+# Longer than a renewal can take: what is consented to for longer is not meant for an outage.
+MOST_DAYS_WITHOUT_HTTPS = 30
+
+_MIB = 1 << 20
+# Number: the least, and what 0 stands for where it is allowed beside it.
+_NUMBERS: Dict[str, Any] = {
+    "remediation_stop_timeout": (0.1, ""),
+    "remediation_tls_renew_timeout": (0.1, ""),
+    # With less than this, the service could not even start.
+    "remediation_memory_max": (64 * _MIB, "what was proposed"),
+    "remediation_max_old_space_size": (32, "what was proposed"),
+    "remediation_rollback_after_falls": (1, ""),
+    "remediation_keep_backups": (1, "all"),
+}
+_INSTANT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?Z")
+
+
+def _number(name: str, value: Any) -> Iterator[str]:
+    least, zero = _NUMBERS[name]
+    try:
+        number = float("nan") if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not (least <= number < math.inf or (zero and number == 0)):
+        yield f"{name} is {value!r}: must be a number from {least} on" + (f", or 0 for {zero}" if zero else "")
+
+
+def _until(value: Any, *, now: datetime.datetime) -> Iterator[str]:
+    name = "remediation_tls_disable_https_until"
+    match = _INSTANT.fullmatch(value) if isinstance(value, str) else None
+    try:
+        end = datetime.datetime.strptime(match[1], "%Y-%m-%dT%H:%M:%S") if match else None
+    except ValueError:
+        end = None
+    if end is None:
+        # Without quotes, YAML makes a date of it.
+        yield f"{name} is '{value}': must be empty, or an instant in UTC such as '2026-03-02T05:00:00Z', in quotes"
+    elif end > now + datetime.timedelta(days=MOST_DAYS_WITHOUT_HTTPS):
+        yield f"{name} is '{value}': must be within {MOST_DAYS_WITHOUT_HTTPS} days from now"
+
+
+def _rows(name: str, value: Any, *, needs: Sequence[str], may: str) -> Iterator[str]:
+    """Say which rows are none, of a list that is one."""
+    for row in value:
+        if not isinstance(row, Mapping) or not all(isinstance(row.get(key), str) and row[key] for key in needs):
+            yield f"{name} has the row {row!r}: each must be a dictionary with {' and '.join(needs)}"
+        elif set(row) - {*needs, may}:
+            yield f"{name} has the row {dict(row)!r}: it may hold {', '.join([*needs, may])} and nothing else"
+        elif may in row and not re.fullmatch(r"\d+", str(row[may])):
+            yield f"{name} has the row {dict(row)!r}: {may} must be a whole number, 0 or more"
+
+
+def _globs(value: Sequence[Any]) -> Iterator[str]:
+    name = "remediation_disk_globs"
+    bad = list(_rows(name, value, needs=("glob",), may="keep"))
+    yield from bad
+    for row in [] if bad else value:
+        reason = disk_reclaim.why_not_pattern(row["glob"])
+        if reason:
+            yield f"{name} has the glob {row['glob']!r}: {reason}"
+
+
+def _stop_policy(value: Sequence[Any]) -> Iterator[str]:
+    name = "remediation_stop_policy"
+    bad = list(_rows(name, value, needs=("user", "command"), may="port"))
+    yield from bad
+    for row in [] if bad else value:
+        try:
+            re.compile(row["command"])
+        except re.error as error:
+            yield f"{name} has the command {row['command']!r}: must be a regular expression, but {error}"
+
+
+def problems(settings: Mapping[str, Any], *, causes: Sequence[str], now: datetime.datetime) -> List[str]:
+    """Return a sentence for each setting that cannot be followed.
+
+    C(settings): the variables of role remediation by their names; C(causes): those that have a remedy; C(now) in UTC.
+    """
+    found: List[str] = []
+    for name in _NUMBERS:
+        found += _number(name, settings[name])
+    if settings["remediation_tls_disable_https_until"]:
+        found += _until(settings["remediation_tls_disable_https_until"], now=now)
+    found += [
+        f"remediation_allowed names {cause!r}: allowed are {', '.join(causes)}"
+        for cause in settings["remediation_allowed"]
+        if cause not in causes
+    ]
+    mode = settings["remediation_tls_key_mode"]
+    if mode and not (isinstance(mode, str) and re.fullmatch(r"0?[0-7]{3}", mode) and not int(mode, 8) & 0o027):
+        found.append(
+            f"remediation_tls_key_mode is {mode!r}: must be octal digits in quotes, nothing for others and no writing "
+            "for the group"
+        )
+    lists = {"remediation_disk_globs": _globs, "remediation_stop_policy": _stop_policy}
+    for name, check in lists.items():
+        value = settings[name]
+        found += check(value) if isinstance(value, list) else [f"{name} is {value!r}: must be a list of dictionaries"]
+    command = settings["remediation_tls_renew_command"]
+    if not isinstance(command, list) or not all(isinstance(word, str) and word for word in command):
+        found.append("remediation_tls_renew_command must be a list of words, none of them empty")
+    return found

@@ -1,0 +1,259 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a recovery is told to do: the variables C(outage_recover_*), how each is read, and what each may be.
+
+On a command line a value is a string, in an inventory it is what it is; both are read. A value that cannot be used is
+refused before anything is done: a recovery that goes on by a default does what nobody has asked for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import re
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Sequence, Tuple
+
+import yaml
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
+
+PREFIX = "outage_recover_"
+
+SEVERITIES = ("none", "warning", "critical", "emergency")
+STRATEGIES = ("free", "host_pinned", "linear", "debug")
+
+# Of a value that is refused, so much is shown.
+_SHOWN = 80
+# What is read where it stands, and is no setting of these.
+_OF_THE_PLAY = ("hosts",)
+# Options of ansible-playbook that run no task.
+_ONLY_SHOW = ("syntax", "listhosts", "listtasks", "listtags")
+_REFUSED_PART = (
+    "{option} '{value}' would leave out tasks of the playbook, which is not safe: nothing was done. Run the whole "
+    "playbook without {option}; use outage_recover_rungs to choose the steps of recovery, or --check to change nothing."
+)
+_REFUSED_LIMIT = (
+    "{why}: nothing was done. outage_recover_single_host is true, so --limit must be the name of one host of {hosts}; "
+    "a group, a pattern or a list is not allowed."
+)
+# How alike the names of two variables are where one of them is a slip: a letter or two.
+_ALIKE = 0.85
+
+
+def ladder(highest: Any = None) -> List[str]:
+    """Return the rungs up to C(highest), all where nothing is said of it, none where there is no such rung."""
+    if highest in (None, ""):
+        return list(RUNGS)
+    return list(RUNGS[: RUNGS.index(highest) + 1]) if highest in RUNGS else []
+
+
+def setting(value: Any, name: str) -> Any:
+    """Return the value of C(outage_recover_<name>) as it is used; its default where it is C(None) or is refused."""
+    known = SETTINGS[name]
+    if value is None:
+        return known.default
+    try:
+        return known.read(value)
+    except _Refused:
+        return known.default
+
+
+def problems(given: Mapping[str, Any], names: Iterable[str] = ()) -> List[str]:
+    """Return a sentence for each of the settings, by their names without PREFIX, that cannot be used.
+
+    C(names) are those of variables. One that begins with PREFIX and is nearly that of a setting is refused: what
+    somebody wanted to be set is not. Any other is nobody's business.
+    """
+    known = (*SETTINGS, *_OF_THE_PLAY)
+    found: List[str] = []
+    ours = {name[len(PREFIX) :] for name in names if name.startswith(PREFIX)}
+    for name in sorted(ours.difference(known)):
+        for meant in difflib.get_close_matches(name, known, n=1, cutoff=_ALIKE):
+            found.append(f"{PREFIX}{name} is not known, and nearly {PREFIX}{meant}, which is")
+    for name, value in given.items():
+        if value is None:
+            continue
+        try:
+            SETTINGS[name].read(value)
+        except _Refused as refused:
+            verb = "is" if refused.value == value else "names"
+            found.append(f"{PREFIX}{name} {verb} {_shown(refused.value)}, allowed {SETTINGS[name].allowed}")
+    return found
+
+
+def partial(options: Mapping[str, Any]) -> str:
+    """Return why a run with these options of ansible-playbook is refused, empty if it runs every task.
+
+    Options that only show the playbook run nothing, so nothing of it can be left out.
+    """
+    if any(options.get(name) for name in _ONLY_SHOW):
+        return ""
+    given = [("--start-at-task", options.get("start_at_task"))]
+    given += [("--skip-tags", ",".join(options.get("skip_tags") or []))]
+    # The tags that Ansible itself sets if there is no option.
+    tags = list(options.get("tags") or ["all"])
+    given += [("--tags", "" if "all" in tags else ",".join(tags))]
+    return " ".join(_REFUSED_PART.format(option=option, value=value) for option, value in given if value)
+
+
+def single_host(wanted: Any, *, limit: Any, hosts: Any, groups: Mapping[str, Sequence[str]], members: Any) -> str:
+    """Return why a run that may work on one host only is refused, empty if it may start.
+
+    wanted is the value of outage_recover_single_host and limit the value of --limit. hosts is the pattern of the play,
+    members are the names of the hosts that it selects. groups maps each group of the inventory to its hosts.
+    """
+    try:
+        if wanted is None or not SETTINGS["single_host"].read(wanted):
+            return ""
+    except _Refused as refused:
+        return f"outage_recover_single_host is {_shown(refused.value)}, allowed {SETTINGS['single_host'].allowed}"
+    if not limit:
+        why = "--limit is missing"
+    elif limit in groups:
+        why = f"--limit {_shown(limit)} is a group of the inventory"
+    elif limit not in groups.get("all", ()):
+        why = f"--limit {_shown(limit)} is not a host of the inventory"
+    elif limit not in members:
+        why = f"--limit {_shown(limit)} is not a host of {_shown(hosts)}"
+    else:
+        return ""
+    return _REFUSED_LIMIT.format(why=why, hosts=_shown(hosts))
+
+
+class _Refused(Exception):
+    def __init__(self, value: Any) -> None:
+        super().__init__()
+        self.value = value
+
+
+def _shown(value: Any) -> str:
+    told = f"'{value}'"
+    return told if len(told) <= _SHOWN else f"{told[: _SHOWN - 2]}…'"
+
+
+def _listed(value: Any) -> List[Any]:
+    """Return the members of a list; of a string those of the list in it, or what stands between its commas."""
+    if isinstance(value, str):
+        try:
+            read = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise _Refused(value) from error
+        if read is None:
+            raise _Refused(value)
+        return [part.strip() for part in read.split(",")] if isinstance(read, str) else _listed(read)
+    if isinstance(value, (list, tuple)):
+        return [member for part in value for member in _listed(part)]
+    return [value]
+
+
+def _names_of(allowed: Sequence[str]) -> Callable[[Any], List[str]]:
+    def read(value: Any) -> List[str]:
+        names = _listed(value)
+        for name in names:
+            if name not in allowed:
+                raise _Refused(name)
+        return names
+
+    return read
+
+
+def _highest(value: Any) -> str:
+    if value != "" and value not in RUNGS:
+        raise _Refused(value)
+    return str(value) or RUNGS[-1]
+
+
+def _seconds(value: Any) -> float:
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError) as error:
+        raise _Refused(value) from error
+    if isinstance(value, bool) or not math.isfinite(seconds) or seconds < 0:
+        raise _Refused(value)
+    return seconds
+
+
+def _whole_seconds(value: Any) -> int:
+    seconds = _seconds(value)
+    if seconds != int(seconds):
+        raise _Refused(value)
+    return int(seconds)
+
+
+def _serial(value: Any) -> Any:
+    batches = _listed(value) if isinstance(value, (list, tuple)) or str(value).startswith("[") else [value]
+    for batch in batches:
+        matched = None if isinstance(batch, bool) else re.fullmatch(r"0*([1-9][0-9]*)(%?)", str(batch))
+        if not matched or (matched[2] and int(matched[1]) > 100):
+            raise _Refused(batch)
+    if not batches:
+        raise _Refused(value)
+    return batches if len(batches) > 1 else batches[0]
+
+
+def _strategy(value: Any) -> str:
+    if re.sub(r"\Aansible\.builtin\.", "", str(value)) not in STRATEGIES:
+        raise _Refused(value)
+    return str(value)
+
+
+def _one_of(allowed: Sequence[str]) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        if value not in allowed:
+            raise _Refused(value)
+        return str(value)
+
+    return read
+
+
+def _flag(value: Any) -> bool:
+    named = str(value).lower()
+    if named in ("true", "yes", "on", "1"):
+        return True
+    if named in ("false", "no", "off", "0", ""):
+        return False
+    raise _Refused(value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise _Refused(value)
+    return str(value)
+
+
+def _path(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise _Refused(value)
+    return value
+
+
+@dataclasses.dataclass(frozen=True)
+class _Setting:
+    """C(read) returns a value as it is used, and raises _Refused where it is not C(allowed)."""
+
+    default: Any
+    read: Callable[[Any], Any]
+    allowed: str
+
+
+_ACTED_ON: Tuple[str, ...] = ("critical", "emergency")
+
+SETTINGS: Dict[str, _Setting] = {
+    "rungs": _Setting(list(RUNGS), _names_of(RUNGS), f"are {', '.join(RUNGS)}"),
+    "highest_rung": _Setting(RUNGS[-1], _highest, f"are {', '.join(RUNGS)}"),
+    "act_on": _Setting(list(_ACTED_ON), _names_of(SEVERITIES), f"are {', '.join(SEVERITIES)}"),
+    "wait": _Setting(0.0, _seconds, "are seconds, 0 or more"),
+    "reconnect": _Setting(60.0, _seconds, "are seconds, 0 or more"),
+    "task_timeout": _Setting(3600, _whole_seconds, "are whole seconds, 0 for no limit"),
+    "serial": _Setting("100%", _serial, "are a number of hosts from 1, a share of them like 20%, or a list of both"),
+    "strategy": _Setting("free", _strategy, f"are {', '.join(STRATEGIES)}"),
+    "continued": _Setting(False, _flag, "are true and false"),
+    "reason": _Setting("", _text, "is a text"),
+    "ticket": _Setting("", _text, "is a text"),
+    "single_host": _Setting(False, _flag, "are true and false"),
+    "data_in_doubt": _Setting("hold", _one_of(("hold", "serve")), "are hold, serve"),
+    "unreachable_dir": _Setting("~/.local/state/itsm-runbook/unreachable", _path, "is the path of a folder"),
+}

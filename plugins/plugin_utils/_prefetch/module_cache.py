@@ -1,0 +1,261 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Packed modules, kept on the controller from one run of Ansible to the next.
+
+Ansible packs a module with all that it imports once a run, and forgets it at the run's end. It is the same as long as
+neither the collection nor ansible-core changes: what was packed in an earlier run is put where Ansible looks for it.
+What is missing, damaged or not its user's own alone is packed anew, as ever.
+
+Where all hosts have the same Python, and the controller has it too, what is kept is compiled, so that they need not do
+that again for every task. A host with another one finds that it can not use it, and takes the source beside it.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import pickle
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import zipfile
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+import ansible.module_utils
+from ansible import constants
+from ansible.executor import module_common
+from ansible.release import __version__ as ansible_version
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
+
+_COLLECTION = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
+_PREFIX = f"ansible_collections.{allowlist.COLLECTION}.plugins.modules."
+# Of the collections and versions of ansible-core that one user works with in turns.
+_GENERATIONS = 4
+_LARGEST = 8 << 20
+_COMPILED = "compiled-"
+_DIGEST = 64
+# Its name in the archive, and what is in it.
+_Source = Tuple[str, bytes]
+
+_COMPILE_SECONDS = 20.0
+_OTHER_FOLDERS = ("/usr/bin", "/usr/local/bin")
+# In the folder of a Python that did not compile: it is not asked again.
+_FAILED = "failed"
+
+# Run by the Python that the code is for: names and sources in, in the same order files of compiled code out that are
+# never compared with their source (PEP 552), both as JSON.
+_COMPILER = """
+import base64, importlib.util, json, marshal, sys
+made = []
+for name, source in json.load(sys.stdin):
+    data = base64.b64decode(source)
+    head = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little") + importlib.util.source_hash(data)
+    code = marshal.dumps(compile(data, name, "exec", dont_inherit=True))
+    made.append(base64.b64encode(head + code).decode("ascii"))
+json.dump({"python": sys.implementation.cache_tag, "made": made}, sys.stdout)
+"""
+
+
+def home() -> str:
+    """Return the folder that all generations are in."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return os.path.join(cache, "itsm-nexus-runbook", "modules")
+
+
+def lay() -> List[str]:
+    """Put what earlier runs have packed where Ansible looks for it; return the names of these modules."""
+    generation = os.path.join(home(), _fingerprint())
+    laid = []
+    try:
+        kept = _kept(generation)
+        for folder in _compiled(generation):
+            kept.update(_kept(folder))
+        os.makedirs(_of_this_run(), exist_ok=True)
+        for name, path in kept.items():
+            data = _sound(path)
+            if data is None:
+                os.unlink(path)
+                continue
+            place = os.path.join(_of_this_run(), name)
+            with open(f"{place}-part", "wb") as stream:
+                stream.write(data)
+            os.rename(f"{place}-part", place)
+            laid.append(name[len(_PREFIX) :].partition("-")[0])
+        if kept:
+            os.utime(generation)
+    # It is no more than time that is lost.
+    except (OSError, ValueError):
+        pass
+    return laid
+
+
+def keep(pythons: Iterable[str] = ()) -> None:
+    """Keep what this run has packed for the next one, compiled where the hosts' C(pythons) are one that is here."""
+    generation = os.path.join(home(), _fingerprint())
+    hosts = set(pythons)
+    try:
+        made = [name for name in os.listdir(_of_this_run()) if name.startswith(_PREFIX)]
+        packed = [name for name in made if not name.endswith((".lock", "-part"))]
+        atomic_files.private_folder(home())
+        atomic_files.private_folder(generation)
+        # What was laid for this run is kept already, whether it is compiled or not.
+        for name in set(packed) - set(_kept(generation)):
+            _keep(generation, name, atomic_files.read_plain(os.path.join(_of_this_run(), name), limit=_LARGEST))
+        compiled = os.path.join(generation, f"{_COMPILED}{min(hosts)}") if len(hosts) == 1 else None
+        if hosts:
+            for folder in set(_compiled(generation)) - {compiled}:
+                shutil.rmtree(folder)
+        if compiled:
+            _keep_compiled(generation, compiled, python=min(hosts))
+        generations = [os.path.join(home(), name) for name in os.listdir(home())]
+        for old in sorted(generations, key=os.path.getmtime)[:-_GENERATIONS]:
+            shutil.rmtree(old)
+    except (OSError, ValueError):
+        pass
+
+
+def here() -> str:
+    """Return the name of this Python's compiled code, like C(cpython-313)."""
+    return str(sys.implementation.cache_tag)
+
+
+def _sound(path: str) -> Optional[bytes]:
+    """Return what is kept in a file, C(None) where it is not what was put there."""
+    data = atomic_files.read_plain(path, limit=_LARGEST)
+    return data if hashlib.sha256(data).hexdigest() == path[-_DIGEST:] else None
+
+
+def _keep(folder: str, name: str, data: bytes) -> None:
+    atomic_files.write_atomically(os.path.join(folder, f"{name}~{hashlib.sha256(data).hexdigest()}"), data)
+
+
+def _keep_compiled(generation: str, folder: str, *, python: str) -> None:
+    """Keep in C(folder) what is kept in C(generation), compiled by C(python), where that is on this machine."""
+    kept = _kept(generation)
+    missing = set(kept) - set(_kept(folder))
+    program = _program(python) if missing and not os.path.exists(os.path.join(folder, _FAILED)) else None
+    if program is None:
+        return
+    read = {name: _sound(kept[name]) for name in missing}
+    modules = {name: data for name, data in read.items() if data is not None}
+    sources = {name: _sources(data) for name, data in modules.items()}
+    # Most files are in most modules.
+    every = {source for of_one in sources.values() for source in of_one}
+    compiled = _compile(list(every), program=program, python=python)
+    atomic_files.private_folder(folder)
+    if compiled is None:
+        atomic_files.write_atomically(os.path.join(folder, _FAILED), b"")
+        return
+    for name, data in modules.items():
+        _keep(folder, name, _with(data, {source[0]: compiled[source] for source in sources[name]}))
+
+
+def _program(python: str) -> Optional[str]:
+    """Return the program of a Python that is named like C(cpython-313), C(None) where this machine has none."""
+    if python == here():
+        return sys.executable
+    release = re.fullmatch(r"cpython-3(\d+)", python)
+    path = os.pathsep.join([*filter(None, os.environ.get("PATH", "").split(os.pathsep)), *_OTHER_FOLDERS])
+    return shutil.which(f"python3.{release.group(1)}", path=path) if release else None
+
+
+def _compile(sources: Sequence[_Source], *, program: str, python: str) -> Optional[Dict[_Source, bytes]]:
+    """Return for each source the file of its compiled code, C(None) where C(program) is not C(python)."""
+    given = json.dumps([[name, base64.b64encode(source).decode("ascii")] for name, source in sources])
+    try:
+        done = subprocess.run(
+            [program, "-I", "-S", "-c", _COMPILER],
+            input=given,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            encoding="utf-8",
+            timeout=_COMPILE_SECONDS,
+            check=True,
+        )
+        answer = json.loads(done.stdout)
+        made = {source: base64.b64decode(code) for source, code in zip(sources, answer["made"])}
+    # A program of that name may be anything, or lead nowhere.
+    except (OSError, subprocess.SubprocessError, ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return made if answer.get("python") == python and len(made) == len(sources) else None
+
+
+def _opened(data: bytes) -> Tuple[Any, io.BytesIO]:
+    """Return a packed module as Ansible keeps it, and the archive of its files."""
+    module = pickle.loads(data)  # noqa: S301 - Ansible does the same with it, and it is from a folder of this user alone
+    return module, io.BytesIO(base64.b64decode(module.zip_data))
+
+
+def _sources(data: bytes) -> List[_Source]:
+    with zipfile.ZipFile(_opened(data)[1]) as archive:
+        return [(name, archive.read(name)) for name in archive.namelist() if name.endswith(".py")]
+
+
+def _with(data: bytes, compiled: Mapping[str, bytes]) -> bytes:
+    """Return a packed module with the compiled code beside every source, by whose names it is given."""
+    module, packed = _opened(data)
+    with zipfile.ZipFile(packed, "a", compression=zipfile.ZIP_DEFLATED) as archive:
+        # Another run may have done so since; a second entry of a name would be a warning on the screen.
+        there = set(archive.namelist())
+        for name, code in compiled.items():
+            if f"{name}c" not in there:
+                archive.writestr(f"{name}c", code)
+    return pickle.dumps(dataclasses.replace(module, zip_data=base64.b64encode(packed.getvalue())))
+
+
+def _of_this_run() -> str:
+    return os.path.join(constants.DEFAULT_LOCAL_TMP, "ansiballz_cache")
+
+
+def _compiled(generation: str) -> List[str]:
+    """Return the folders of a generation with what is compiled, one for each Python."""
+    if not os.path.isdir(generation):
+        return []
+    return [os.path.join(generation, name) for name in os.listdir(generation) if name.startswith(_COMPILED)]
+
+
+def _kept(generation: str) -> Dict[str, str]:
+    """Return the files of a generation by the names that Ansible has for them, none where others may write there."""
+    if not all(_private(folder) for folder in (home(), generation)):
+        return {}
+    names = (name for name in os.listdir(generation) if name.startswith(_PREFIX))
+    parted = ((name.rpartition("~")[0], os.path.join(generation, name)) for name in sorted(names))
+    return {name: path for name, path in parted if name}
+
+
+def _private(folder: str) -> bool:
+    """Say whether a folder is this user's own, and nobody else may write in it. Raises OSError."""
+    try:
+        found = os.lstat(folder)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
+
+
+def _fingerprint() -> str:
+    """Return what changes with anything that a packed module is made of."""
+    parts = [ansible_version, sys.version, _COLLECTION]
+    of_collection = [os.path.join(_COLLECTION, "plugins", kind) for kind in ("modules", "module_utils")]
+    of_ansible = [*ansible.module_utils.__path__, os.path.dirname(module_common.__file__)]
+    for path, found in _files_of([*of_collection, os.path.join(_COLLECTION, "meta"), *of_ansible]):
+        parts.append(f"{path} {found.st_size} {found.st_mtime_ns}")
+    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:20]
+
+
+def _files_of(folders: Sequence[str]) -> Iterator[Tuple[str, os.stat_result]]:
+    for folder in folders:
+        for top, below, names in os.walk(folder):
+            below[:] = sorted(name for name in below if name != "__pycache__")
+            for name in sorted(names):
+                path = os.path.join(top, name)
+                yield path, os.stat(path)

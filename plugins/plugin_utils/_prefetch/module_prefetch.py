@@ -1,0 +1,184 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Modules made ready for the hosts while the one before is at work, on another core.
+
+Ansible packs a module, with all its imports, when the first task that uses it is about to run. That takes 0.2 to 0.4 s
+per module, and the outage lasts that much longer. A module that an earlier run has packed comes from L(module_cache).
+A module that is packed here goes into Ansible's own cache of the run, as if another host had needed it first. If that
+fails or comes too late, only the time is lost that it would have saved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import sys
+from typing import Any, Dict, List, Mapping, Sequence, Set, Tuple, Union
+
+from ansible import constants
+from ansible.errors import AnsibleError
+from ansible.executor import module_common
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import (
+    action_loader,
+    connection_loader,
+    filter_loader,
+    module_loader,
+    shell_loader,
+    test_loader,
+)
+from ansible.release import __version__ as ansible_version
+from ansible.template import Templar
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._prefetch import module_cache
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
+
+# The play that orders a recovery gives the modules their run by this name.
+_GROUP = f"group/{allowlist.COLLECTION}.host"
+_PLAYBOOKS = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", "..", "..", "playbooks"))
+FIRST = "health_probe"
+# What usually follows a module, on the way to a healthy answer.
+FOLLOWERS: Dict[str, Tuple[str, ...]] = {
+    "health_probe": ("incident", "triage_info", "node_process"),
+    "node_process": ("sqlite_check",),
+    "sqlite_check": ("sqlite_backup",),
+    "sqlite_backup": ("sqlite_wal",),
+    "sqlite_wal": ("knex_migrate",),
+}
+# What nearly every task needs. One filter, one test bring those of ansible-core with them.
+_PLUGINS = (
+    (filter_loader, ("bool", "ansible.builtin.bool")),
+    (test_loader, ("truthy", "ansible.builtin.truthy")),
+    (connection_loader, ("local", "ssh")),
+    (shell_loader, ("sh",)),
+    (
+        action_loader,
+        (
+            "normal",
+            *(f"ansible.builtin.{name}" for name in ("fail", "set_fact", "validate_argument_spec")),
+            *(f"{allowlist.COLLECTION}.{name}" for name in ("disk_reclaim", "health_probe", "incident")),
+        ),
+    ),
+)
+# Before, the cache is guarded by locks that only Ansible's own workers share.
+_SUPPORTED = tuple(int(part) for part in ansible_version.split(".")[:2]) >= (2, 19)
+
+_TRUSTED: Dict[str, bool] = {"trusted_as_template": True} if _SUPPORTED else {}
+
+
+class Packer:
+    """Packs each module once; one process at a time."""
+
+    def __init__(self) -> None:
+        self._known: Set[str] = set()
+        self._ours = False
+        self._pythons: Set[str] = set()
+        self._children: List[int] = []
+
+    def play(self, source: Any, loader: DataLoader) -> None:
+        """Make ready what a play of ours needs, and pack the first module of one that recovers.
+
+        C(source) is the play as it is written, C(loader) what Ansible reads its files with.
+        """
+        if not isinstance(source, dict):
+            return
+        recovers = _GROUP in (source.get("module_defaults") or {})
+        if recovers or os.path.realpath(loader.get_basedir()) == _PLAYBOOKS:
+            _read(loader, source.get("vars_files") or [])
+            # Containers like to set it. With it, Python reads a module from a pipe byte by byte: 0.3 s each.
+            os.environ.pop("PYTHONUNBUFFERED", None)
+            _load()
+            # What is loaded by now stays: no worker, and there is one a task, has to look through it for garbage.
+            gc.freeze()
+            if _SUPPORTED and not self._ours:
+                self._ours = True
+                self._known.update(module_cache.lay())
+        if recovers:
+            self._pack([FIRST])
+
+    def begun(self, module: str) -> None:
+        """Pack what usually follows a module of ours; call it when a task with it begins."""
+        self._known.add(module)
+        self._pack(FOLLOWERS.get(module, ()))
+
+    def ended(self, module: str, fields: Mapping[str, Any]) -> None:
+        """Note what a host runs its modules with, and stop where nothing follows: the service is well.
+
+        Call it with the result of a module of ours that went well.
+        """
+        if module != FIRST:
+            return
+        if fields.get("python"):
+            self._pythons.add(str(fields["python"]))
+        if fields.get("healthy"):
+            self.end()
+
+    def _pack(self, names: Sequence[str]) -> None:
+        fresh = [name for name in names if name not in self._known]
+        self._known.update(fresh)
+        if fresh and _SUPPORTED:
+            self._children.append(_fork(fresh))
+
+    def run_ended(self) -> None:
+        """Stop, and keep what was packed for the next run."""
+        self.end()
+        if self._ours:
+            module_cache.keep(self._pythons)
+
+    def end(self) -> None:
+        """Stop what is not needed any more."""
+        for child in self._children:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        self._children = []
+
+
+def _load() -> None:
+    """Load once what the worker of every task would load for itself: 0.02 s and more for each of dozens."""
+    for loader, names in _PLUGINS:
+        for name in names:
+            loader.get(name, class_only=True)
+
+
+def _read(loader: DataLoader, names: Union[str, Sequence[str]]) -> None:
+    """Have Ansible keep the variables of a play parsed: by itself it parses their files again for every task."""
+    for name in [names] if isinstance(names, str) else names:
+        # What is wrong with a file is told where it is needed.
+        with contextlib.suppress(AnsibleError):
+            loader.load_from_file(os.path.join(loader.get_basedir(), name), unsafe=True, **_TRUSTED)
+
+
+def _fork(names: Sequence[str]) -> int:
+    child = os.fork()
+    if child:
+        return child
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(null, descriptor)
+        for name in names:
+            _pack(f"{allowlist.COLLECTION}.{name}")
+    finally:
+        os._exit(0)
+
+
+def _pack(name: str) -> None:
+    """Have Ansible pack a module as its worker does; what it answers is not needed."""
+    path = module_loader.find_plugin_with_context(name).plugin_resolved_path
+    module_common.modify_module(
+        module_name=name,
+        module_path=path,
+        module_args={},
+        templar=Templar(loader=DataLoader()),
+        task_vars={"ansible_python_interpreter": sys.executable, "ansible_playbook_python": sys.executable},
+        module_compression=constants.config.get_config_value("DEFAULT_MODULE_COMPRESSION"),
+        async_timeout=0,
+        environment={},
+        remote_is_local=True,
+    )

@@ -1,0 +1,9 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The documents: Markdown, HTML, JSON, charts, and the summary on the screen.
+
+Put code here if it turns an incident into something to read, and decides nothing.
+It imports from _timeline, _messages, _policy and _action.
+"""

@@ -1,0 +1,168 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a picture of an incident shows, without how it is drawn: who worked when, and on which stretch of the axis.
+
+Instants are seconds since the epoch here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Dict, List, Optional, Sequence, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
+
+# The parts of the recovery in the order in which they come; a role that is none of them is in no picture.
+LANES = (
+    *("detection", "triage", "remediation"),
+    *incident_model.RUNGS,
+    *("verification", "escalation"),
+)
+
+GOOD, BAD, UNSURE, WORK = "good", "bad", "unsure", "work"
+
+# What nobody worked in, and takes more than this share of the time that somebody did, is cut out of the axis.
+_LONG_GAP = 0.4
+_SHORTEST_GAP = 15.0
+# Room of what was cut out, as a share of the axis.
+_CUT = 0.07
+
+
+@dataclasses.dataclass
+class Bar:
+    """A stretch of time in a lane; C(tone): how it ended."""
+
+    lane: str
+    begin: float
+    end: float
+    tone: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """A piece of the axis: its time, and its place as shares of the width. C(cut): drawn shorter than it was."""
+
+    begin: float
+    end: float
+    left: float
+    right: float
+    cut: bool
+
+
+def instant(text: Optional[str]) -> Optional[float]:
+    """Return seconds since the epoch, C(None) where there is no readable instant."""
+    try:
+        return timestamps.epoch(text) if text else None
+    except ValueError:
+        return None
+
+
+def work(incident: incident_model.Incident) -> List[Bar]:
+    """Return who worked when, in the order of LANES."""
+    bars: List[Bar] = []
+    latest: Dict[str, Bar] = {}
+    for step in incident.steps:
+        begin = instant(step.at)
+        if step.role not in LANES or begin is None or step.kind != "task":
+            continue
+        end = begin + (step.seconds or 0.0)
+        span = latest.get(step.run)
+        # Between two looks, another run may have been waited for.
+        if span is not None and span.lane == step.role and begin - span.end < _SHORTEST_GAP:
+            span.end = max(span.end, end)
+        else:
+            span = latest[step.run] = Bar(step.role, begin, end, _tone(incident, step, begin))
+            bars.append(span)
+        if step.role not in incident_model.RUNGS:
+            span.tone = _tone(incident, step, begin)
+    return sorted(bars, key=lambda span: (LANES.index(span.lane), span.begin))
+
+
+def _tone(incident: incident_model.Incident, step: incident_model.Step, begin: float) -> str:
+    if step.role in incident_model.RUNGS:
+        begun = [
+            each
+            for each in incident.rungs_tried
+            if each.run == step.run
+            and each.rung.partition(" ")[0] == step.role
+            and (instant(each.started_at) or begin) <= begin
+        ]
+        return WORK if not begun or begun[-1].held is None else GOOD if begun[-1].held else BAD
+    if step.role == "verification" and "healthy" in step.data:
+        return GOOD if step.data["healthy"] else BAD
+    return BAD if step.weight == incident_model.FAILURE else WORK
+
+
+def service(incident: incident_model.Incident) -> List[Bar]:
+    """Return when the service was up, down, or not known to be either; empty where its begin is not known."""
+    times, begin = incident.times, instant(incident.times.started_at)
+    if begin is None:
+        return []
+    good, back = instant(times.last_good_at), instant(times.mitigated_at)
+    until = max([begin, *(end for _begin, end in _runs(incident)), back or begin, instant(times.resolved_at) or begin])
+    bars = [Bar("service", good, begin, UNSURE)] if good is not None and good < begin else []
+    # Of a host that gives no answer nobody knows whether its service is down.
+    tone = UNSURE if incident.outcome == "unreachable" else BAD
+    bars.append(Bar("service", begin, back if back is not None and back > begin else until, tone))
+    if back is not None and back < until:
+        bars.append(Bar("service", back, until, GOOD))
+    return bars
+
+
+def _runs(incident: incident_model.Incident) -> List[Tuple[float, float]]:
+    told = [(instant(run.started_at), instant(run.last_event_at)) for run in incident.runs]
+    return [(begin, end) for begin, end in told if begin is not None and end is not None]
+
+
+def axis(incident: incident_model.Incident) -> List[Piece]:
+    """Return the pieces of the axis; long times in which nobody worked are cut, so that the work can be seen."""
+    times = incident.times
+    marks = [times.last_good_at, times.started_at, times.detected_at, times.mitigated_at, times.resolved_at]
+    points = [(at, at) for at in map(instant, marks) if at is not None]
+    busy = _merged([*_runs(incident), *points])
+    if not busy:
+        return []
+    worked = sum(end - begin for begin, end in _merged(_runs(incident)))
+    longest = max(_LONG_GAP * worked, _SHORTEST_GAP)
+    pieces: List[Tuple[float, float, bool]] = []
+    for number, (begin, end) in enumerate(busy):
+        if number:
+            pieces.append((busy[number - 1][1], begin, begin - busy[number - 1][1] > longest))
+        pieces.append((begin, end, False))
+    return _placed([piece for piece in pieces if piece[1] > piece[0]])
+
+
+def _placed(pieces: Sequence[Tuple[float, float, bool]]) -> List[Piece]:
+    cuts = sum(cut for _begin, _end, cut in pieces)
+    drawn = sum(end - begin for begin, end, cut in pieces if not cut)
+    share = min(_CUT, 0.5 / cuts) if cuts else 0.0
+    whole = 1.0 - share * cuts if drawn else 0.0
+    placed: List[Piece] = []
+    left = 0.0
+    for begin, end, cut in pieces:
+        right = left + (share if cut else whole * (end - begin) / drawn)
+        placed.append(Piece(begin, end, left, right, cut))
+        left = right
+    return placed
+
+
+def _merged(spans: Sequence[Tuple[float, float]]) -> List[Tuple[float, float]]:
+    merged: List[Tuple[float, float]] = []
+    for begin, end in sorted(spans):
+        if merged and begin <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
+        else:
+            merged.append((begin, end))
+    return merged
+
+
+def place(pieces: Sequence[Piece], at: float) -> float:
+    """Return where an instant stands on the axis, as a share of its width."""
+    for piece in pieces:
+        if at <= piece.end:
+            inside = max(at - piece.begin, 0.0) / (piece.end - piece.begin)
+            return piece.left + inside * (piece.right - piece.left)
+    return pieces[-1].right if pieces else 0.0

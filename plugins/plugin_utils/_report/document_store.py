@@ -1,0 +1,198 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The folder of the postmortems on the controller: C(<run>.jsonl) timelines; C(<incident>.md), C(.json) and C(.html)
+documents; C(index.html).
+
+Nothing is written outside of it, whatever an incident's id says: ids come from the managed hosts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from typing import Any, Iterable, List, Mapping, Optional, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
+
+SUFFIX = ".jsonl"
+
+_INDEX = "index"
+
+# Postmortems that the index names, the latest ones.
+_LISTED = 200
+
+# Seconds between two waits for the disk.
+_SYNC = 1.0
+
+# How far (seconds) the clocks of controller and host may differ before an earlier run of an incident is overlooked.
+_CLOCK_SKEW = 86400.0
+
+
+def _renderer(name: str) -> Any:
+    """Return what makes documents, loaded when there is one to make: a run that finds the service well makes none."""
+    return import_module(f"ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.{name}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Document:
+    """A file of a postmortem: where it belongs and what it holds."""
+
+    path: str
+    text: str
+
+    def before(self) -> Optional[str]:
+        """Return what the file holds now, C(None) where there is none. Raises OSError."""
+        try:
+            with open(self.path, "rb") as stream:
+                return stream.read().decode("utf-8", "replace")
+        except FileNotFoundError:
+            return None
+
+    def write(self) -> None:
+        """Write the file, readable by its owner alone. Raises OSError."""
+        atomic_files.write_atomically(self.path, self.text.encode("utf-8", "replace"))
+
+
+def safe_name(identity: str) -> str:
+    """Return C(identity) where it can be a file's name, else a name made of it that no other identity gets."""
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}", identity) and identity != _INDEX:
+        return identity
+    digest = hashlib.sha256(identity.encode("utf-8", "replace")).hexdigest()[:8]
+    return f"{re.sub(r'[^A-Za-z0-9-]+', '_', identity)[:100].strip('_-') or 'incident'}-{digest}"
+
+
+def documents(folder: str, words: Words, incident: incident_model.Incident) -> List[Document]:
+    """Return the documents of an incident: Markdown, JSON, HTML."""
+    base = os.path.join(folder, safe_name(incident.incident))
+    return [
+        Document(path=f"{base}.md", text=_renderer("markdown").markdown(words, incident)),
+        Document(path=f"{base}.json", text=incident_model.to_json(incident)),
+        Document(path=f"{base}.html", text=_renderer("html").page(words, incident)),
+    ]
+
+
+def write(made: Sequence[Document]) -> None:
+    """Write all of C(made) at once: the disk takes hardly longer for them than for one. Raises OSError."""
+    try:
+        with ThreadPoolExecutor() as pool:
+            for _written in pool.map(Document.write, made):
+                pass
+    # Where the system has no thread left, one after the other.
+    except RuntimeError:
+        for document in made:
+            document.write()
+
+
+def tells_all(made: Iterable[Document], before: Mapping[str, Optional[str]], incident: incident_model.Incident) -> bool:
+    """Say whether the documents that are there, C(before) by path, tell of every run on an incident."""
+    if None in before.values():
+        return False
+    with contextlib.suppress(ValueError, AttributeError, KeyError, TypeError):
+        text = next(before[document.path] for document in made if document.path.endswith(".json"))
+        told = {(run["run"], run["last_event_at"]) for run in json.loads(text or "")["runs"]}
+        return told >= {(run.run, run.last_event_at) for run in incident.runs}
+    return False
+
+
+def index(folder: str, words: Words) -> Document:
+    """Return the page that names the postmortems in C(folder), the latest first. Raises OSError."""
+    found = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(".json") and os.path.exists(f"{entry.path[:-5]}.html"):
+                found.append((entry.stat().st_mtime, entry.path))
+    html, listed = _renderer("html"), []
+    for _changed, path in sorted(found, reverse=True)[:_LISTED]:
+        # A file that is no document of ours, or not readable as one, is none.
+        with contextlib.suppress(ValueError), open(path, encoding="utf-8") as stream:
+            told = json.load(stream)
+            if isinstance(told, dict) and told.get("incident"):
+                listed.append(html.Entry(told, os.path.basename(path)[:-5] + ".html"))
+    return Document(path=os.path.join(folder, f"{_INDEX}.html"), text=html.index(words, listed))
+
+
+def read(
+    folder: str, *, incidents: Optional[Iterable[str]] = None, since: Optional[str] = None, besides: str = ""
+) -> List[timeline_events.Event]:
+    """Return the events of all timelines in C(folder), or of those that mention one of C(incidents).
+
+    C(since): an instant; timelines last written a day or more before it are not opened; nor is that of the run
+    C(besides). Raises OSError.
+    """
+    wanted = None if incidents is None else [identity.encode() for identity in incidents]
+    oldest = _oldest(since)
+    events: List[timeline_events.Event] = []
+    for name in sorted(os.listdir(folder)):
+        path = os.path.join(folder, name)
+        if not name.endswith(SUFFIX) or name == besides + SUFFIX or os.stat(path).st_mtime < oldest:
+            continue
+        with open(path, "rb") as stream:
+            data = stream.read()
+        if wanted is None or any(identity in data for identity in wanted):
+            events += timeline_events.decode(data)
+    return events
+
+
+def _oldest(since: Optional[str]) -> float:
+    try:
+        return timestamps.epoch(since) - _CLOCK_SKEW if since else 0.0
+    except ValueError:
+        return 0.0
+
+
+class Recorder:
+    """Appends to the timeline of a run, whole lines only."""
+
+    def __init__(self, folder: str, run: str) -> None:
+        """Create the file, and the folder where it is missing. Raises OSError."""
+        atomic_files.private_folder(folder)
+        self.path = os.path.join(folder, run + SUFFIX)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._descriptor = os.open(self.path, flags, 0o600)
+        self._size = 0
+        self._due, self._synced_at = False, 0.0
+        atomic_files.fsync_folder(folder)
+
+    def append(self, data: bytes, *, durable: bool) -> None:
+        """Write C(data) at once, so that the end of this process loses nothing of it. Raises OSError.
+
+        C(durable): it is to be on disk too, so that the end of this machine does not either. That is waited for once a
+        second at most: where fifty hosts have such a thing at once, fifty waits would hold up their recovery.
+        """
+        rest = data
+        while rest:
+            rest = rest[os.write(self._descriptor, rest) :]
+        self._due = self._due or durable
+        if self._due and time.monotonic() - self._synced_at >= _SYNC:
+            os.fsync(self._descriptor)
+            self._due, self._synced_at = False, time.monotonic()
+        self._size += len(data)
+
+    def content(self) -> bytes:
+        """Return what was appended without an error. Raises OSError, also where somebody has cut the file short."""
+        data = b""
+        while len(data) < self._size:
+            part = os.pread(self._descriptor, self._size - len(data), len(data))
+            if not part:
+                raise OSError(f"{self.path} has only {len(data)} of the {self._size} bytes that were written to it")
+            data += part
+        return data
+
+    def close(self) -> None:
+        """Bring the rest to disk and close the file. Raises OSError."""
+        try:
+            os.fsync(self._descriptor)
+        finally:
+            os.close(self._descriptor)

@@ -1,0 +1,632 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What an incident's model says, in sentences: plain text, shared by the documents and by the summary on screen."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose_steps
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
+
+_LIKELY = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Climb:
+    """What was changed on one rung, in plain facts; C(rung) is C(None) for what was changed on none.
+
+    C(name): of the rung, or of the part of the recovery that is none.
+    """
+
+    rung: Optional[incident_model.Rung]
+    name: str
+    facts: List[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """A number of the headline: what it is called, its value, what exactly it is."""
+
+    title: str
+    value: str
+    meaning: str
+
+
+bare = prose_steps.bare
+summed_up = prose_steps.summed_up
+upper = prose_steps.upper
+
+
+def subject(words: Words, incident: incident_model.Incident) -> str:
+    """Return which service on which host."""
+    if not incident.service:
+        return incident.host
+    return words.say("subject", service=incident.service, host=incident.host)
+
+
+def outcome(words: Words, incident: incident_model.Incident) -> str:
+    """Return what it came to."""
+    return words.name("outcome", incident.outcome)
+
+
+def rows(words: Words, incident: incident_model.Incident) -> str:
+    """Return one sentence on the rows of the database before and after."""
+    before, after = incident.rows_before, incident.rows_after
+    if not before and not after:
+        return words.say("not_counted")
+    if not before:
+        return words.say(
+            "rows.after_only", after=words.number(sum(after.values())), tables=words.count("tables", len(after))
+        )
+    numbers = {"before": words.number(sum(before.values())), "tables": words.count("tables", len(before))}
+    if not after:
+        return words.say("rows.before_only", **numbers)
+    sum_after = words.number(sum(after.values()))
+    numbers["after"] = words.say("rows.after", after=sum_after)
+    grown = {table: count - before.get(table, 0) for table, count in after.items() if count > before.get(table, 0)}
+    if grown:
+        more = words.listed([f"{table} +{words.number(count)}" for table, count in grown.items()], limit=3)
+        numbers["after"] = words.say("rows.after_grown", after=sum_after, grown=more)
+    if incident.rows_seeded:
+        seeded = words.listed(
+            [f"{table} {words.number(count)}" for table, count in incident.rows_seeded.items()], limit=3
+        )
+        numbers["after"] = words.say("rows.after_seeded", after=numbers["after"], seeded=seeded)
+    if incident.rows_stale:
+        numbers["after"] = words.say("rows.after_stale", after=numbers["after"])
+    lost = incident.rows_lost()
+    if not lost:
+        return words.say("rows.none_fewer", **numbers)
+    fewer = [f"{table} {words.number(was)} -> {words.number(now)}" for table, (was, now) in lost.items()]
+    return words.say("rows.fewer", fewer=words.listed(fewer), **numbers)
+
+
+def data_loss(words: Words, incident: incident_model.Incident) -> str:
+    """Return the data-loss verdict in words."""
+    verdict = statements.data_loss(
+        statements.Facts(
+            rows_before=incident.rows_before,
+            rows_from=incident.rows_from,
+            rows_after=incident.rows_after,
+            started_since=incident.rows_stale,
+            suspected=incident.data_loss == statements.SUSPECTED,
+            lost=incident.data_loss == statements.KNOWN,
+        )
+    )
+    told = words.say(f"data_loss.{verdict.value}", why=words.say(f"uncounted.{verdict.why}") if verdict.why else "")
+    untouched = verdict.value == statements.SUSPECTED and stated(incident, "nothing_started") == statements.YES
+    return words.say("data_loss.untouched", verdict=told) if untouched else told
+
+
+def stated(incident: incident_model.Incident, name: str) -> str:
+    """Return the value of a statement about the service."""
+    return str((incident.statements.get(name) or {}).get("value") or statements.UNKNOWN)
+
+
+def whom(words: Words, incident: incident_model.Incident) -> str:
+    """Return who has been told, or is to be told, and why."""
+    escalation = incident.escalation
+    if not escalation:
+        return words.say("told.undecided")
+    to, entries = escalation.get("to") or [], [each for each in escalation.get("told") or [] if isinstance(each, dict)]
+    names = dict(zip(escalation.get("contacts") or [], to))
+    reached: Dict[str, List[str]] = {}
+    for each in entries:
+        if each.get("ok"):
+            ways = reached.setdefault(str(names.get(each.get("contact"), each.get("contact"))), [])
+            if each.get("channel") not in ways:
+                ways.append(str(each.get("channel")))
+    reason = escalation_reason(words, incident)
+    if not to and not reached:
+        return words.say("told.nobody_why", reason=reason) if reason else words.say("told.nobody")
+    done = [
+        words.say("told.by", name=words.name("contact", name), ways=words.listed(ways))
+        for name, ways in reached.items()
+    ]
+    missing = [words.name("contact", name) for name in to if name not in reached]
+    failed = [
+        words.say("label", name=str(each.get("channel")), text=bare(each.get("error")))
+        for each in entries
+        if each.get("ok") is False
+    ]
+    parts = [words.say("told.done", names=words.listed(done))] if done else []
+    parts += [words.say("told.missing", names=words.listed(missing))] if missing else []
+    parts += [words.say("told.failed", channels=words.listed(failed))] if failed else []
+    return words.say("told.why", told=words.joined(parts), reason=reason) if reason else words.joined(parts)
+
+
+def would_tell(words: Words, incident: incident_model.Incident) -> List[str]:
+    """Return who would be told, and who would be where the recovery does not hold: for a run in check mode."""
+    escalation: Mapping[str, Any] = incident.escalation
+    if not escalation:
+        return [words.say("told.undecided")]
+    told = [_would_tell(words, escalation)]
+    if escalation.get("otherwise"):
+        told.append(words.say("told.otherwise", told=_would_tell(words, escalation["otherwise"])))
+    return told
+
+
+def _would_tell(words: Words, escalation: Mapping[str, Any]) -> str:
+    ways: Dict[str, List[str]] = {str(name): [] for name in escalation.get("to") or []}
+    for each in escalation.get("would") or []:
+        error = bare(each.get("error"))
+        way = str(each.get("channel"))
+        ways.setdefault(str(each.get("name")), []).append(words.say("label", name=way, text=error) if error else way)
+    reason = _escalation_reason(words, escalation)
+    if not ways:
+        return words.say("told.nobody_why", reason=reason) if reason else words.say("told.nobody")
+    names = [
+        words.say("told.by", name=words.name("contact", name), ways=words.listed(by))
+        if by
+        else words.say("told.by_no_way", name=words.name("contact", name))
+        for name, by in ways.items()
+    ]
+    told = words.listed(names)
+    return words.say("told.why", told=told, reason=reason) if reason else told
+
+
+@dataclasses.dataclass(frozen=True)
+class Telling:
+    """One try to tell somebody: when it ended, who, by which channel, what came of it, and whether they were told."""
+
+    at: Optional[str]
+    who: str
+    by: str
+    came: str
+    reached: bool
+
+
+def tellings(words: Words, incident: incident_model.Incident) -> List[Telling]:
+    """Return whom this and earlier runs told, try by try."""
+    escalation = incident.escalation
+    names = dict(zip(escalation.get("contacts") or [], escalation.get("to") or []))
+    return [
+        Telling(
+            at=each.get("at") or None,
+            who=words.name("contact", str(names.get(each.get("contact"), each.get("contact")))),
+            by=str(each.get("channel") or ""),
+            came=words.say("doc.told.reached")
+            if each.get("ok")
+            else words.say("doc.told.not", error=words.said(each.get("error")) or words.say("unknown")),
+            reached=bool(each.get("ok")),
+        )
+        for each in escalation.get("told") or []
+        if isinstance(each, dict)
+    ]
+
+
+def escalation_reason(words: Words, incident: incident_model.Incident) -> str:
+    """Return why those people must know, empty where nothing says so."""
+    return _escalation_reason(words, incident.escalation)
+
+
+def _escalation_reason(words: Words, escalation: Mapping[str, Any]) -> str:
+    # The rule was called its level before version 0.2.0.
+    rule = str(escalation.get("rule") or escalation.get("level") or "")
+    if words.knows("escalation", rule):
+        return words.name("escalation", rule)
+    return bare(escalation.get("reason"))
+
+
+def cause(words: Words, incident: incident_model.Incident) -> str:
+    """Return the cause and its summary in one line."""
+    if not incident.cause:
+        return words.say("cause_unknown")
+    summary = summed_up(words, incident.cause, incident.cause_summary)
+    name = words.name("cause", incident.cause)
+    return words.say("label", name=name, text=summary) if summary else name
+
+
+def original(words: Words, named: Optional[str], summary: Optional[str]) -> str:
+    """Return a finding's summary as the module said it, where M(summed_up) tells less; empty where it tells all."""
+    told_less = summary and words.translated(summary) is None and words.knows("summary", named)
+    return str(summary) if told_less else ""
+
+
+def ladder(words: Words, incident: incident_model.Incident) -> str:
+    """Return which rungs were tried and which one held, run by run where there were several."""
+    if not incident.rungs_tried and not incident.rungs_skipped:
+        if not incident.rung:
+            return words.say("ladder.none")
+        return words.say("ladder.rung", rung=part(words, incident.rung), came=words.say("held.held"))
+    names = run_names(words, incident)
+    if not names:
+        return _climbed(words, incident)
+    return words.joined(
+        [words.say("label", name=name, text=_climbed(words, incident, run=run)) for run, name in names.items()]
+    )
+
+
+def _climbed(words: Words, incident: incident_model.Incident, *, run: Optional[str] = None) -> str:
+    told = [
+        (each.started_at or "", words.say("ladder.rung", rung=part(words, each.rung), came=held(words, each)))
+        for each in incident.rungs_tried
+        if run in (None, each.run)
+    ]
+    told += [
+        (each.at or "", words.say("ladder.rung", rung=part(words, each.rung), came=words.say("held.skipped")))
+        for each in incident.rungs_skipped
+        if run in (None, each.run)
+    ]
+    ordered = [text for _at, text in sorted(told, key=lambda pair: pair[0])]
+    return words.say("ladder.then").join(ordered) or words.say("ladder.none")
+
+
+def skips(words: Words, incident: incident_model.Incident, *, run: Optional[str] = None) -> List[str]:
+    """Return which rungs were not climbed, and why."""
+    return [
+        words.say("ladder.skipped_why", rung=part(words, each.rung), reason=words.said(each.reason))
+        for each in incident.rungs_skipped
+        if run in (None, each.run)
+    ]
+
+
+def part(words: Words, name: Optional[str]) -> str:
+    """Return what a role is called: C(database_recovery by salvage) is a role and how it was done."""
+    base, by, how = str(name or "").partition(" by ")
+    called = words.name("part", base)
+    return words.say("part_by", part=called, how=how) if by else called
+
+
+def run_names(words: Words, incident: incident_model.Incident) -> Dict[str, str]:
+    """Return run -> C(run 1), C(run 2); nothing where there was only one, which needs no name."""
+    runs = [each.run for each in incident.runs]
+    if len(runs) < 2:
+        return {}
+    return {run: words.say("run", number=position) for position, run in enumerate(runs, start=1)}
+
+
+def rung_name(words: Words, incident: incident_model.Incident, rung: incident_model.Rung) -> str:
+    """Return the rung's name, with the run it was tried in where there were several."""
+    run = run_names(words, incident).get(rung.run)
+    name = part(words, rung.rung)
+    return words.say("rung_of_run", run=run, rung=name) if run else name
+
+
+def climbs(words: Words, incident: incident_model.Incident, *, run: Optional[str] = None) -> List[Climb]:
+    """Return what was changed on each rung, in the order in which they were tried, then what was changed on none.
+
+    C(run): only of this run.
+    """
+    tried = [
+        Climb(rung, rung_name(words, incident, rung), []) for rung in incident.rungs_tried if run in (None, rung.run)
+    ]
+    mended = Climb(None, words.name("part", "remediation"), remedies(words, incident, run=run))
+    other = Climb(None, "", [])
+    for step in incident.steps:
+        # What the remedies themselves tell of is not told twice, nor is who was told.
+        if step.role == "escalation" or (step.role == "remediation" and mended.facts):
+            continue
+        if step.weight != incident_model.CHANGE or run not in (None, step.run):
+            continue
+        # A rung may say more than the role's name: how it was done.
+        of_role = [
+            each
+            for each in tried
+            if each.rung and each.rung.run == step.run and each.rung.rung.partition(" ")[0] == step.role
+        ]
+        begun = [each for each in of_role if each.rung and (each.rung.started_at or "") <= step.at]
+        (begun or of_role[:1] or [other])[-1].facts.append(prose_steps.deed(words, step))
+    return [*([mended] if mended.facts else []), *tried, *([other] if other.facts else [])]
+
+
+def remedies(words: Words, incident: incident_model.Incident, *, run: Optional[str] = None) -> List[str]:
+    """Return what was done about the causes before the ladder, and what was not allowed; C(run): in this run."""
+    facts: List[str] = []
+    names = run_names(words, incident) if run is None else {}
+    for each in incident.remedies:
+        if run not in (None, each.run):
+            continue
+        before = len(facts)
+        named, detail = words.name("cause", each.cause), words.listed([bare(text) for text in each.detail])
+        if each.failed:
+            facts.append(words.say("remedied.failed", cause=named, action=bare(each.action), detail=detail))
+        elif each.changed and detail:
+            facts.append(words.say("remedied.detail", cause=named, action=bare(each.action), detail=detail))
+        elif each.changed:
+            facts.append(words.say("label", name=named, text=bare(each.action)))
+        elif each.reason:
+            facts.append(words.say("remedied.left", cause=named, reason=words.said(each.reason)))
+        facts[before:] = [
+            words.say("label", name=names[each.run], text=fact) if names else fact for fact in facts[before:]
+        ]
+    return facts
+
+
+def kept(words: Words, incident: incident_model.Incident) -> List[Tuple[str, str]]:
+    """Return what the recovery left on the host for a person to look at or to remove: name and path."""
+    places = [
+        ("kept.evidence", incident.evidence),
+        ("kept.copy", incident.database_copied),
+        ("kept.backup", incident.backup_file),
+        ("kept.database", incident.database_kept),
+        ("kept.modules", incident.modules_kept),
+        ("kept.record", incident.record_in_memory),
+    ]
+    return [(words.say(name), path) for name, path in places if path]
+
+
+def nothing_taken(words: Words, incident: incident_model.Incident) -> str:
+    """Return the words for no rung and no remedy. A hold and a takeover change something, too, see statements.py."""
+    if (incident.statements.get("nothing_changed") or {}).get("value") != statements.NO:
+        return words.say("screen.nothing_changed")
+    return words.say("taken.only_held" if incident.held_by else "taken.none")
+
+
+def not_copied(words: Words, incident: incident_model.Incident) -> str:
+    """Return why the evidence lacks the files of a database in doubt, empty if it has them or needs none."""
+    if incident.database_copied or not incident.database_not_copied:
+        return ""
+    return words.say("kept.not_copied", reason=words.said(incident.database_not_copied))
+
+
+def login(words: Words, state: Optional[str], error: Optional[str]) -> str:
+    """Return what became of the login of the last verification, empty where none was made; see timeline.login."""
+    if state not in ("checked", "rate_limited", "no_password", "no_answer", "failed"):
+        return ""
+    told = words.say(f"login.{state}")
+    return words.say("label", name=told, text=words.said(error)) if error else told
+
+
+def named(words: Words, findings: Sequence[Mapping[str, Any]]) -> str:
+    """Return the names of the causes that were found."""
+    return words.listed([words.name("cause", str(each.get("cause") or "unknown")) for each in findings])
+
+
+def likely(finding: Mapping[str, Any]) -> bool:
+    """Say whether a finding is a root cause: as likely as not, and not the consequence of another one."""
+    return float(finding.get("confidence") or 0) >= _LIKELY and not finding.get("explained_by")
+
+
+def sure(words: Words, finding: Mapping[str, Any]) -> str:
+    """Return how sure a finding is, and what explains it: C(90% sure, explained by disk_full); empty if unknown."""
+    confidence, by = finding.get("confidence"), finding.get("explained_by")
+    parts = [words.say("sure", percent=f"{confidence:.0%}")] if confidence is not None else []
+    parts += [words.say("explained_by", cause=words.name("cause", by))] if by else []
+    return words.say("list.comma").join(parts)
+
+
+def held(words: Words, rung: incident_model.Rung) -> str:
+    """Return what became of a rung in one or two words."""
+    if rung.held:
+        return words.say("held.held")
+    if rung.serves:
+        return words.say("held.serves")
+    if rung.restored:
+        return words.say("held.restored")
+    if rung.halted:
+        return words.say("held.halted")
+    return words.say("held.not" if rung.held is False else "held.unknown")
+
+
+def detection(words: Words, incident: incident_model.Incident) -> str:
+    """Return how the outage was noticed."""
+    probe = incident.probe
+    if not probe:
+        return words.say("detection.no_probe")
+    if probe.get("severity") == "unreachable":
+        return words.say("detection.unreached", why=words.said(incident.cause_summary) or words.say("unknown"))
+    parts = []
+    if (probe.get("process") or {}).get("state") == "gone":
+        parts.append(words.say("detection.gone"))
+    failures = probe.get("max_consecutive_failures") or probe.get("consecutive_failures")
+    if failures and failures > 1:
+        parts.append(words.say("detection.failures", number=words.number(failures)))
+    failing = [each for each in probe.get("endpoints") or [] if each.get("ok") is False]
+    if failing:
+        parts.append(words.listed([prose_steps.endpoint(words, each) for each in failing]))
+    severity = words.name("severity", probe.get("severity") or "unknown")
+    return words.say("detection.probe", found=words.joined(parts) or words.say("detection.severity", severity=severity))
+
+
+def next_step(words: Words, incident: incident_model.Incident) -> str:
+    """Return what a person is to do next, and that the service is held if it is."""
+    held = words.say("next.held", incident=incident.held_by) if incident.held_by else ""
+    return " ".join(part for part in (_next_step(words, incident), held) if part)
+
+
+def _next_step(words: Words, incident: incident_model.Incident) -> str:
+    """Return what the playbook says, or the same in a language it does not speak."""
+    if incident.outcome == "unfinished":
+        return words.name("next", "unfinished")
+    if incident.outcome == "login_failed" and incident.data_loss != "suspected":
+        return words.name("next", "login_failed")
+    if not incident.next_step:
+        return ""
+    state = incident.outcome
+    if state != incident_model.IN_DOUBT and incident.data_loss == "suspected":
+        state = "data_loss"
+    elif incident.outcome == "recovered" and incident.data_loss == "known":
+        state = "loss"
+    elif incident.outcome == "not_recovered" and any(each.halted for each in incident.rungs_tried):
+        state = "halted"
+    elif incident.outcome == "not_recovered" and incident.rungs_tried and incident.cause == "unknown":
+        state = "helpless"
+    own = words.translated(incident.next_step)
+    if own is not None:
+        return own
+    return words.name("next", state) if words.knows("next", state) else incident.next_step
+
+
+def measures(words: Words, incident: incident_model.Incident) -> List[Measure]:
+    """Return the durations of the incident, each with its definition: of one incident, so none is a mean."""
+    spans, open_ends = incident.durations, _open_ends(incident)
+    return [
+        Measure(
+            words.say(f"measure.{name}"),
+            words.say("none_yet") if value is None and name in open_ends else words.duration(value),
+            words.say(f"measure.{name}.meaning"),
+        )
+        for name, value in (("detect", spans.detect), ("mitigate", spans.mitigate), ("resolve", spans.resolve))
+    ]
+
+
+def _open_ends(incident: incident_model.Incident) -> Tuple[str, ...]:
+    """Return what has not come to pass yet, where it is known that it has not."""
+    if incident.outcome == "login_failed":
+        return ("resolve",)
+    return ("mitigate", "resolve") if incident.outcome in ("not_recovered", "unreachable") else ()
+
+
+def still_down(incident: incident_model.Incident) -> bool:
+    """Say whether the outage goes on after the last run."""
+    return incident.outcome not in incident_model.BACK and stated(incident, "still_down") == statements.YES
+
+
+def lasted(words: Words, incident: incident_model.Incident) -> str:
+    """Return how long the outage was in a word or two, or has been until now."""
+    told = words.duration(incident.durations.outage)
+    if incident.outcome == "unreachable":
+        return words.say("outage.unreached", outage=told)
+    known = incident.durations.outage is not None
+    return words.say("so_far", outage=told) if known and still_down(incident) else told
+
+
+def outage(words: Words, incident: incident_model.Incident) -> str:
+    """Return how long the outage was, and by how much it may have been longer."""
+    spans = incident.durations
+    if spans.outage is None:
+        return words.say("unknown")
+    if incident.outcome == "unreachable":
+        return lasted(words, incident)
+    exact = words.say("exactly", seconds=f"{spans.outage:,.1f}")
+    told = exact if spans.outage < 60 else words.say("exactly_or", exactly=exact, about=words.duration(spans.outage))
+    if still_down(incident):
+        told = words.say("so_far", outage=told)
+    if spans.uncertain is None:
+        return words.say("outage.begin_unsure", outage=told)
+    if spans.uncertain < 0.05:
+        return told
+    return words.say("outage.at_most", outage=told, uncertain=words.duration(spans.uncertain))
+
+
+def _unmeasured(incident: incident_model.Incident) -> bool:
+    """Say whether no run came so far that it could measure the impact."""
+    return incident.source == "events" and not any(value for value in dataclasses.astuple(incident.impact))
+
+
+def users(words: Words, incident: incident_model.Incident) -> str:
+    """Return how many users were affected, or why that is not known."""
+    impact = incident.impact
+    if _unmeasured(incident):
+        return words.say("unmeasured")
+    if impact.users is not None:
+        return words.say("users", users=words.count("users.count", impact.users))
+    return (
+        words.say("unknown_why", why=words.said(impact.users_unknown)) if impact.users_unknown else words.say("unknown")
+    )
+
+
+def requests(words: Words, incident: incident_model.Incident) -> str:
+    """Return how many requests failed, or why that is not known."""
+    impact = incident.impact
+    if _unmeasured(incident):
+        return words.say("unmeasured")
+    if impact.requests == 0:
+        return words.say("requests.nothing", log=impact.requests_from)
+    if impact.requests is not None and impact.requests_failed is not None:
+        return words.say(
+            "requests" if impact.requests_failed else "requests.none",
+            failed=words.number(impact.requests_failed),
+            requests=words.count("requests.count", impact.requests),
+            log=impact.requests_from,
+        )
+    if impact.requests_unknown:
+        return words.say("unknown_why", why=words.said(impact.requests_unknown))
+    return words.say("unknown")
+
+
+def facts(words: Words, incident: incident_model.Incident) -> List[Tuple[str, str]]:
+    """Return what stands at the top of the documents: what each is called, and what it is."""
+    told = [
+        ("doc.severity", words.name("severity", incident.severity or "unknown")),
+        ("doc.cause_label", cause(words, incident)),
+        ("doc.ladder", ladder(words, incident)),
+        ("doc.data_loss", data_loss(words, incident)),
+        ("doc.told", whom(words, incident)),
+        ("doc.ticket", incident.ticket or ""),
+    ]
+    since = words.when(incident.times.started_at) or words.say("unknown")
+    return [(begun(words, incident), since), *((words.say(key), text) for key, text in told if text)]
+
+
+def detected(words: Words, incident: incident_model.Incident) -> List[str]:
+    """Return how the outage was noticed and, where whoever started the playbook said so, why it was started."""
+    why = [words.say("label", name=words.say("doc.reason"), text=bare(incident.reason))] if incident.reason else []
+    return [words.sentence(each) for each in (detection(words, incident), *why)]
+
+
+def notes(words: Words, incident: incident_model.Incident) -> List[str]:
+    """Return what a reader must know before believing the rest."""
+    told = [words.say("doc.no_verdict")] if incident.source == "events" else []
+    for run in incident.runs:
+        if not run.complete and run.last_task:
+            told.append(
+                words.say(
+                    "doc.cut_short_at",
+                    run=run.run,
+                    at=words.when(run.last_event_at),
+                    task=words.name("task", run.last_task),
+                )
+            )
+        elif not run.complete:
+            told.append(words.say("doc.cut_short", run=run.run, at=words.when(run.last_event_at)))
+    # Where the cause itself was in the way it is told already.
+    if incident.error and bare(incident.error) != bare(incident.cause_summary):
+        error = words.said(incident.error)
+        told.append(error if incident.outcome in incident_model.BACK else words.say("doc.stopped_by", error=error))
+    return told
+
+
+def cuts(words: Words, incident: incident_model.Incident) -> List[Tuple[str, str]]:
+    """Return when runs were cut short, and at what."""
+    names = run_names(words, incident)
+    told = []
+    for run in incident.runs:
+        if run.complete:
+            continue
+        text = words.say("step.cut_short", task=words.name("task", run.last_task) or words.say("unknown"))
+        told.append((run.last_event_at, words.say("label", name=names[run.run], text=text) if names else text))
+    return told
+
+
+def sources(words: Words, incident: incident_model.Incident) -> List[str]:
+    """Return what the instants are based on: where the begin is taken from, an estimated end, clocks that differ."""
+    times, told = incident.times, []
+    if times.started_from:
+        told.append(words.say("doc.begin_read_from", source=words.name("source", times.started_from)))
+    if times.mitigated_estimated:
+        told.append(words.say("doc.end_estimated", source=words.name("source", times.mitigated_from or "unknown")))
+    if times.clocks_apart is not None:
+        key = "doc.clock_ahead" if times.clocks_apart > 0 else "doc.clock_behind"
+        told.append(words.say(key, apart=words.duration(abs(times.clocks_apart))))
+    return told
+
+
+def no_instant(words: Words, incident: incident_model.Incident, name: str) -> str:
+    """Return what stands for an instant of M(marks) that there is none of: it is not known, or is still to come."""
+    later = [words.say(f"doc.mark.{each}") for each in ("mitigated", "resolved")]
+    return words.say("none_yet" if _open_ends(incident) and name in later else "unknown")
+
+
+def begun(words: Words, incident: incident_model.Incident) -> str:
+    """Return what the first bad sign is called: of a host that gives no answer it is no more than that."""
+    return words.say("doc.mark.unreached" if incident.outcome == "unreachable" else "doc.mark.started")
+
+
+def marks(words: Words, incident: incident_model.Incident) -> List[Tuple[str, Optional[str]]]:
+    """Return the instants of the incident, what each is called and when it was."""
+    times = incident.times
+    return [
+        (words.say("doc.mark.last_good"), times.last_good_at),
+        (begun(words, incident), times.started_at),
+        (words.say("doc.mark.detected"), times.detected_at),
+        (words.say("doc.mark.mitigated"), times.mitigated_at),
+        (words.say("doc.mark.resolved"), times.resolved_at),
+    ]

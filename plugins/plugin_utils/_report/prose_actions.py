@@ -1,0 +1,181 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The checklist of the runbook's 7.2, each item argued from this incident, and what the findings ask for."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import List, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
+
+# An outage that went unnoticed for longer (seconds) was noticed late.
+_LATE = 60
+# A log that is larger (bytes) is not rotated, or not often enough.
+_LARGE = 1 << 30
+# A share of memory or disk that is not enough for the next night.
+_SCARCE = 0.1
+
+_RESOURCE_CAUSES = {"oom_kill": "memory", "heap_oom": "memory", "disk_full": "disk"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Action:
+    """An item of the runbook's checklist (7.2) or a remedy: whether there is something to do, and why."""
+
+    title: str
+    wanted: bool
+    why: str
+
+
+def actions(words: Words, incident: incident_model.Incident) -> List[Action]:
+    """Return the items, those of the runbook first."""
+    causes = [str(each.get("cause")) for each in incident.findings] or [incident.cause or "unknown"]
+    # What is merely possible, or follows from another finding, is no item to settle.
+    settled = [each for each in incident.findings if prose.likely(each)]
+    to_do = [
+        Action(
+            words.said(each["remedy"]),
+            True,
+            words.say(
+                "action.unsettled" if incident.outcome == "unfinished" else "action.remedy",
+                cause=words.name("cause", each.get("cause") or "unknown"),
+            ),
+        )
+        for each in settled
+        # On a service that is back the remedy was applied.
+        if each.get("remedy") and incident.outcome not in incident_model.BACK
+    ]
+    to_prevent = [
+        Action(
+            words.said(each["prevention"]),
+            True,
+            words.say("action.prevention", cause=words.name("cause", each.get("cause") or "unknown")),
+        )
+        for each in settled
+        if each.get("prevention")
+    ]
+    return [
+        _thresholds(words, incident),
+        _automation(words, incident),
+        _rotation(words, incident, causes),
+        _resources(words, incident, causes),
+        *to_do,
+        *to_prevent,
+    ]
+
+
+def _thresholds(words: Words, incident: incident_model.Incident) -> Action:
+    title = words.say("action.thresholds")
+    detect, probe = incident.durations.detect, incident.probe
+    if detect is None:
+        return Action(title, True, words.say("action.thresholds.unknown"))
+    took = words.duration(detect)
+    if detect > _LATE:
+        return Action(title, True, words.say("action.thresholds.late", took=took))
+    gone = (probe.get("process") or {}).get("state") == "gone"
+    return Action(title, False, words.say("action.thresholds.gone" if gone else "action.thresholds.soon", took=took))
+
+
+def _automation(words: Words, incident: incident_model.Incident) -> Action:
+    title = words.say("action.automation")
+    ladder = prose.ladder(words, incident)
+    if incident.outcome == "recovered":
+        late = incident.durations.detect is not None and incident.durations.detect > _LATE
+        key = "action.automation.late" if late else "action.automation.done"
+        return Action(title, late, words.say(key, ladder=ladder, took=words.duration(incident.durations.mitigate)))
+    if incident.outcome == "recovered_by_systemd":
+        took = words.duration(incident.durations.mitigate)
+        return Action(title, False, words.say("action.automation.systemd", took=took))
+    if incident.outcome in ("warning", "unreachable", "unfinished", incident_model.IN_DOUBT):
+        return Action(title, incident.outcome == "unfinished", words.say(f"action.automation.{incident.outcome}"))
+    for_a_person = [each for each in incident.findings if prose.likely(each) and each.get("blocks_start")]
+    if for_a_person:
+        return Action(title, False, words.say("action.automation.person", causes=prose.named(words, for_a_person)))
+    refused = [each for each in incident.remedies if each.reason and each.run == incident.runs[-1].run]
+    if refused and not incident.rungs_tried:
+        why = [
+            words.say("label", name=words.name("cause", each.cause), text=words.said(each.reason)) for each in refused
+        ]
+        return Action(title, True, words.say("action.automation.left", why=words.joined(why)))
+    return Action(title, True, words.say("action.automation.failed", ladder=ladder))
+
+
+def _rotation(words: Words, incident: incident_model.Incident, causes: Sequence[str]) -> Action:
+    title = words.say("action.rotation")
+    seen = words.joined([*_room(words, incident), *_log(words, incident)])
+    if "disk_full" in causes:
+        return Action(title, True, _with(words, "action.rotation.full", seen))
+    if ((incident.resources.get("log") or {}).get("size") or 0) > _LARGE:
+        return Action(title, True, _with(words, "action.rotation.large", seen))
+    if not (incident.findings or _room(words, incident)):
+        return Action(title, True, words.say("action.rotation.unknown"))
+    return Action(title, False, _with(words, "action.rotation.fine", seen))
+
+
+def _resources(words: Words, incident: incident_model.Incident, causes: Sequence[str]) -> Action:
+    title = words.say("action.resources")
+    seen = words.joined([*_memory(words, incident), *_room(words, incident)])
+    short = sorted({_RESOURCE_CAUSES[each] for each in causes if each in _RESOURCE_CAUSES})
+    if short:
+        what = words.listed([words.name("resource", each) for each in short])
+        named = words.listed([words.name("cause", each) for each in causes if each in _RESOURCE_CAUSES])
+        return Action(title, True, _with(words, "action.resources.short", seen, what=what, causes=named))
+    if not (incident.findings or (_memory(words, incident) and _room(words, incident))):
+        return Action(title, True, words.say("action.resources.unknown"))
+    scarce = _scarce(incident)
+    if scarce:
+        what = words.listed([words.name("resource", each) for each in scarce])
+        return Action(title, True, _with(words, "action.resources.scarce", seen, what=what))
+    return Action(title, False, _with(words, "action.resources.fine", seen))
+
+
+def _scarce(incident: incident_model.Incident) -> List[str]:
+    """Return of what little was left, though it did not run out."""
+    memory, disks = incident.resources.get("memory") or {}, incident.resources.get("disk") or []
+    measured = [("memory", memory), *(("disk", each) for each in disks)]
+    return list(
+        dict.fromkeys(
+            what
+            for what, each in measured
+            if (whole := each.get("total") or each.get("size"))
+            and each.get("available") is not None
+            and float(each["available"]) / float(whole) < _SCARCE
+        )
+    )
+
+
+def _with(words: Words, key: str, seen: str, **values: object) -> str:
+    """Return a sentence and what was seen, where it is on record."""
+    told = words.say(key, **values)
+    return words.say("aside", text=told, aside=seen) if seen else told
+
+
+def _room(words: Words, incident: incident_model.Incident) -> List[str]:
+    """Return how much room the fullest file system of the service had."""
+    disks = [
+        each for each in incident.resources.get("disk") or [] if each.get("size") and each.get("available") is not None
+    ]
+    if not disks:
+        return []
+    fullest = min(disks, key=lambda each: float(each["available"]) / float(each["size"]))
+    sizes = {name: words.size(fullest[name]) for name in ("available", "size")}
+    return [words.say("action.seen.disk", mount=fullest.get("mount"), **sizes)]
+
+
+def _log(words: Words, incident: incident_model.Incident) -> List[str]:
+    log = incident.resources.get("log") or {}
+    if log.get("size") is None:
+        return []
+    return [words.say("action.seen.log", path=log.get("path"), size=words.size(log["size"]))]
+
+
+def _memory(words: Words, incident: incident_model.Incident) -> List[str]:
+    memory = incident.resources.get("memory") or {}
+    if not memory.get("total") or memory.get("available") is None:
+        return []
+    return [words.say("action.seen.memory", **{name: words.size(memory[name]) for name in ("available", "total")})]

@@ -1,0 +1,313 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a step of the recovery did, in one line: of a change the plain fact."""
+
+from __future__ import annotations
+
+import posixpath
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
+
+_Teller = Callable[[Words, Mapping[str, Any]], str]
+
+
+def bare(text: object) -> str:
+    """Return C(text) on one line, without the punctuation at its end: for a place that puts its own there."""
+    return " ".join(str(text or "").split()).rstrip(" .;")
+
+
+def upper(text: str) -> str:
+    """Return C(text) with a capital at its beginning."""
+    return text[:1].upper() + text[1:]
+
+
+def summed_up(words: Words, named: Optional[str], summary: Optional[str]) -> str:
+    """Return a finding's summary in this language: in its own words where they are known, else by its cause.
+
+    They are not known where what was put into them, such as the message of an exception, reads as clauses of its own.
+    """
+    own = words.translated(summary) if summary else None
+    if own is not None:
+        return own
+    return words.name("summary", named) if words.knows("summary", named) else bare(summary)
+
+
+def endpoint(words: Words, each: Mapping[str, Any]) -> str:
+    """Return an endpoint's name and what it answered."""
+    answer = words.said(each.get("error")) or (
+        words.say("answered", status=each["status"]) if each.get("status") else ""
+    )
+    name = str(each.get("name") or "endpoint")
+    return words.say("label", name=name, text=answer) if answer else name
+
+
+def happened(words: Words, step: incident_model.Step) -> str:
+    """Return what a step did: of a change the plain fact, else its name and what came of it."""
+    if step.kind == "run_start":
+        return words.say("step.run", playbook=step.task or "playbook")
+    if step.kind == "outcome":
+        return words.say("step.verdict", outcome=words.name("outcome", str(step.data.get("outcome"))))
+    name = _name(words, step)
+    if step.kind == "unreachable":
+        return words.say("step.unreachable", task=name)
+    if step.kind == "retry":
+        return words.say("step.retry", task=name)
+    came = _came(words, step)
+    of_process = allowlist.own_module(step.action or "") == "node_process" and step.weight == incident_model.DETAIL
+    # The name of the task that starts and stops is the same for both.
+    if came and (step.weight == incident_model.CHANGE or of_process):
+        return upper(came)
+    return words.say("label", name=name, text=came) if came else name
+
+
+def deed(words: Words, step: incident_model.Step) -> str:
+    """Return what a step changed: the plain fact, or its name where nothing says more."""
+    return bare(_came(words, step)) or _name(words, step)
+
+
+def recorded(step: incident_model.Step) -> bool:
+    """Say whether a step only wrote to the incident's record, which the document tells as a whole."""
+    return allowlist.own_module(step.action or "") == "incident" and step.weight == incident_model.DETAIL
+
+
+def short(steps: Sequence[incident_model.Step]) -> List[incident_model.Step]:
+    """Return the steps of the short timeline: what changed, failed or was decided, each once."""
+    told: List[incident_model.Step] = []
+    for step in steps:
+        if step.weight == incident_model.DETAIL or recorded(step):
+            continue
+        # A playbook that fails over what it has just seen says nothing new.
+        repeats = step.weight == incident_model.FAILURE and not broken(step) and not step.message
+        seen = told[-1] if told else None
+        if (
+            repeats
+            and seen
+            and seen.weight == incident_model.DECISION
+            and (seen.run, seen.role) == (step.run, step.role)
+        ):
+            continue
+        told.append(step)
+    return told
+
+
+def probed(step: incident_model.Step) -> bool:
+    """Say whether a step is a look at the service's health that gave an answer."""
+    return allowlist.own_module(step.action or "") == "health_probe" and "healthy" in step.data
+
+
+def seen(words: Words, look: Mapping[str, Any]) -> str:
+    """Return how bad it is and what is wrong, of a look that did not find the service healthy."""
+    failing = [endpoint(words, each) for each in look.get("endpoints") or [] if each.get("ok") is False]
+    wrong = bare(look.get("summary") or words.listed(failing))
+    severity = words.name("severity", str(look.get("severity") or "unknown"))
+    return words.say("label", name=severity, text=wrong) if wrong else severity
+
+
+def checked(step: incident_model.Step) -> bool:
+    """Say whether a step is a check of the database."""
+    return allowlist.own_module(step.action or "") == "sqlite_check" and bool(step.data)
+
+
+def broken(step: incident_model.Step) -> bool:
+    """Say whether a step failed because something could not be done, not because its playbook says so."""
+    return step.kind == "unreachable" or str(step.action).rsplit(".", 1)[-1] not in ("fail", "assert")
+
+
+def unreached(step: incident_model.Step) -> bool:
+    """Say whether a step is a look at the service's health that found no way to its host."""
+    return probed(step) and step.data.get("severity") == "unreachable"
+
+
+def lost(step: incident_model.Step) -> str:
+    """Return why a module of ours found no way to its host, empty for other steps."""
+    if unreached(step):
+        return bare(step.data.get("summary"))
+    # What its message begins with is the module and the host.
+    return bare((step.message or "").partition(": ")[2]) if step.data.get("unreachable_host") else ""
+
+
+def triaged(step: incident_model.Step) -> bool:
+    """Say whether a step is a triage that came to its end."""
+    return allowlist.own_module(step.action or "") == "triage_info" and "findings" in step.data
+
+
+def validated(step: incident_model.Step) -> bool:
+    """Say whether a step compares the variables of a role with its specification."""
+    return str(step.action).rsplit(".", 1)[-1] == "validate_argument_spec"
+
+
+def refused(step: incident_model.Step) -> List[str]:
+    """Return what a step found wrong with the configuration, nothing for other steps."""
+    module = allowlist.own_module(step.action or "")
+    if module == "refuse" or validated(step):
+        return [bare(each) for each in step.data.get("problems") or []]
+    if module not in ("service_preflight", "health_probe"):
+        return []
+    # A probe that went on reports a service that is down: its settings are a finding.
+    if module == "health_probe" and step.status not in ("failed", "ignored"):
+        return []
+    checked = (step.data if module == "service_preflight" else step.data.get("preflight")) or {}
+    return [bare(each.get("message")) for each in checked.get("problems") or []]
+
+
+def kept_out(step: incident_model.Step) -> Mapping[str, Any]:
+    """Return the run that kept this one from beginning, nothing for other steps."""
+    opening = allowlist.own_module(step.action or "") == "incident" and step.status == "failed"
+    return (step.data.get("locked_by") if opening else None) or {}
+
+
+def maintenance(step: incident_model.Step) -> Mapping[str, Any]:
+    """Return the maintenance for whose sake no incident was opened, nothing for other steps."""
+    return (step.data.get("maintenance") if allowlist.own_module(step.action or "") == "incident" else None) or {}
+
+
+def _name(words: Words, step: incident_model.Step) -> str:
+    return words.name("task", (step.task or step.action or "task").strip())
+
+
+def _came(words: Words, step: incident_model.Step) -> str:
+    """Return what came of a step: what its result says, or why it failed, and that its connection was lost."""
+    lost_for = (step.data.get("connection_lost") or {}).get("seconds")
+    told = _said(words, step)
+    parted = [] if lost_for is None else [words.say("came.lost", seconds=words.duration(lost_for))]
+    return words.joined([*filter(None, [told]), *parted])
+
+
+def _said(words: Words, step: incident_model.Step) -> str:
+    if step.status in ("failed", "ignored"):
+        status = words.name("status", step.status)
+        return words.say("label", name=status, text=words.said(step.message)) if step.message else status
+    teller = _TELLERS.get(allowlist.own_module(step.action or "") or "")
+    return teller(words, {**step.data, "changed": step.status == "changed"}) if teller and step.data else ""
+
+
+def _tell_probe(words: Words, data: Mapping[str, Any]) -> str:
+    if data.get("healthy"):
+        return words.say("came.healthy", probes=words.count("probes", int(data.get("attempts") or 1)))
+    parts = [words.name("severity", str(data.get("severity") or "unhealthy"))]
+    if (data.get("process") or {}).get("state") == "gone":
+        parts.append(words.say("came.gone"))
+    parts += [endpoint(words, each) for each in data.get("endpoints") or [] if each.get("ok") is False]
+    login = data.get("login") or {}
+    if login.get("ok") is False:
+        parts.append(words.say("came.login", error=words.said(login.get("error")) or login.get("status")))
+    return words.say("list.comma").join(parts)
+
+
+def _tell_triage(words: Words, data: Mapping[str, Any]) -> str:
+    findings = data.get("findings") or []
+    if not findings:
+        return words.say("came.no_cause")
+    named = str(findings[0].get("cause") or "unknown")
+    told = words.say("label", name=words.name("cause", named), text=summed_up(words, named, findings[0].get("summary")))
+    return words.say("came.causes", first=told, number=len(findings) - 1) if len(findings) > 1 else told
+
+
+def _tell_check(words: Words, data: Mapping[str, Any]) -> str:
+    if data.get("healthy"):
+        counts = data.get("row_counts") or {}
+        if not counts:
+            return words.say("came.sound")
+        rows = words.count("rows.count", sum(counts.values()))
+        return words.say("came.sound_rows", rows=rows, tables=words.count("tables", len(counts)))
+    messages = [str(each.get("message") or each.get("code")) for each in data.get("problems") or []]
+    if not messages:
+        return words.say("came.unsound")
+    return words.say("label", name=words.say("came.unsound"), text=words.listed(messages, limit=3))
+
+
+def _tell_process(words: Words, data: Mapping[str, Any]) -> str:
+    before = [str(pid) for pid in data.get("pids_before") or []]
+    parts = [
+        words.say("came.killed", pid=each.get("pid"), after=words.duration(each.get("seconds")))
+        if each.get("signal") == "KILL"
+        else words.say("came.stopped", pid=each.get("pid"))
+        for each in data.get("stopped") or []
+    ]
+    begun = [str(pid) for pid in data.get("pids_after") or [] if str(pid) not in before]
+    if begun:
+        parts.append(words.say("came.started", pids=words.listed(begun)))
+    if not parts:
+        state = str(data.get("state") or "")
+        called = words.name("state", state)
+        if not data["changed"]:
+            parts = [words.say("came.already", state=called)]
+        # In check mode the result tells only what the service was and what it would be. Without a process, stopping
+        # it called off a restart that its manager was about to make.
+        elif not before and state == "stopped":
+            parts = [called]
+        elif before and state == "started":
+            parts = [words.say("came.would_restart", pids=words.listed(before))]
+        else:
+            parts = [words.say("came.would_be", state=called)]
+    parts += [
+        words.say("came.foreign", port=each.get("port"), command=each.get("command"), pid=each.get("pid"))
+        for each in data.get("foreign") or []
+    ]
+    return words.say("list.comma").join(parts)
+
+
+def _tell_backup(words: Words, data: Mapping[str, Any]) -> str:
+    # The names alone: whole paths stand where it is told what was kept.
+    if data.get("backup_file"):
+        return words.say("came.backup", name=posixpath.basename(data["backup_file"]))
+    if data.get("evidence_dir"):
+        return words.say("came.copied", name=posixpath.basename(data["evidence_dir"]))
+    return ""
+
+
+def _tell_wal(words: Words, data: Mapping[str, Any]) -> str:
+    frames = data.get("frames_committed", data.get("frames_before"))
+    return words.say("came.checkpointed", frames=words.count("frames", int(frames))) if frames else ""
+
+
+def _tell_restore(words: Words, data: Mapping[str, Any]) -> str:
+    if not data.get("method"):
+        return words.say("came.no_method", reason=bare(data.get("reason")))
+    told = words.say("label", name=str(data["method"]), text=bare(data.get("reason")))
+    return words.say("came.restored", method=told, lost=bare(data.get("statement")))
+
+
+def _tell_npm(words: Words, data: Mapping[str, Any]) -> str:
+    why = words.listed([bare(each) for each in data.get("reasons") or []], limit=3) or words.say("came.asked_for")
+    if data.get("swapped"):
+        return words.say("came.rebuilt", why=why)
+    if data.get("needed"):
+        return words.say("came.to_rebuild", why=why)
+    return "" if data["changed"] else words.say("came.not_needed")
+
+
+def _tell_knex(words: Words, data: Mapping[str, Any]) -> str:
+    applied, pending = data.get("applied") or [], data.get("pending") or []
+    if applied:
+        return words.say("came.migrated", names=words.listed([str(each) for each in applied], limit=3))
+    told = words.count("came.pending", len(pending)) if pending else words.say("came.none_pending")
+    return words.joined([told, words.say("came.migration_locked")]) if data.get("locked") else told
+
+
+def _tell_incident(words: Words, data: Mapping[str, Any]) -> str:
+    return words.say("came.incident", id=data["id"]) if data.get("id") else ""
+
+
+def _tell_preflight(words: Words, data: Mapping[str, Any]) -> str:
+    return words.joined([bare(each.get("message")) for each in data.get("problems") or []])
+
+
+_TELLERS: Dict[str, _Teller] = {
+    "health_probe": _tell_probe,
+    "triage_info": _tell_triage,
+    "sqlite_check": _tell_check,
+    "sqlite_backup": _tell_backup,
+    "sqlite_wal": _tell_wal,
+    "sqlite_restore": _tell_restore,
+    "node_process": _tell_process,
+    "npm_ci": _tell_npm,
+    "knex_migrate": _tell_knex,
+    "incident": _tell_incident,
+    "service_preflight": _tell_preflight,
+}

@@ -1,0 +1,101 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The JSON Schema (2020-12) of the JSON document, made from M(incident_model.Incident) and the whitelist."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from typing import Any, Dict, Mapping
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
+
+_SCALARS = {str: "string", bool: "boolean", int: "integer", float: "number"}
+_KINDS = {
+    allowlist.TEXT: "string",
+    allowlist.PROGRAM: "string",
+    allowlist.NUMBER: "number",
+    allowlist.FLAG: "boolean",
+}
+_INSTANT = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"
+# Fields that hold results of modules, and what the whitelist lets through of them.
+_OF_WHITELIST: Mapping[str, Any] = {
+    "findings": allowlist.RESULTS["triage_info"]["findings"],
+    "resources": allowlist.RESULTS["triage_info"]["facts"],
+    "probe": allowlist.RESULTS["health_probe"],
+    "database": allowlist.RESULTS["sqlite_check"],
+    "escalation": allowlist.OUTCOME["escalation"],
+}
+_CHOICES = {
+    "outcome": list(incident_model.OUTCOMES),
+    "source": ["verdict", "events"],
+    "data_loss": ["none", "suspected", "known", "unknown"],
+    "weight": [incident_model.CHANGE, incident_model.FAILURE, incident_model.DECISION, incident_model.DETAIL],
+}
+
+
+def schema() -> Dict[str, Any]:
+    """Return the schema of what M(incident_model.to_json) writes."""
+    described = _of_class(incident_model.Incident)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Postmortem of an incident",
+        "description": "Instants are UTC, durations seconds; null stands for what is not known.",
+        **described,
+    }
+
+
+def _of_class(kind: Any) -> Dict[str, Any]:
+    hints = typing.get_type_hints(kind)
+    fields = dataclasses.fields(kind)
+    return {
+        "description": (kind.__doc__ or "").split("\n")[0],
+        "type": "object",
+        "required": [field.name for field in fields],
+        "additionalProperties": False,
+        "properties": {
+            field.name: {**_of_type(field.name, hints[field.name]), "description": field.metadata["doc"]}
+            for field in fields
+        },
+    }
+
+
+def _of_type(name: str, kind: Any) -> Dict[str, Any]:
+    if name in _OF_WHITELIST:
+        return _of_kind(_OF_WHITELIST[name])
+    if name in _CHOICES:
+        return {"enum": _CHOICES[name]}
+    if dataclasses.is_dataclass(kind):
+        return _of_class(kind)
+    return _of_hint(name, kind)
+
+
+def _of_hint(name: str, kind: Any) -> Dict[str, Any]:
+    arguments = typing.get_args(kind)
+    if type(None) in arguments:
+        inner = _of_type(name, arguments[0])
+        return {**inner, "type": [inner["type"], "null"]}
+    if typing.get_origin(kind) is list:
+        return {"type": "array", "items": _of_type("", arguments[0])}
+    if typing.get_origin(kind) is dict:
+        values = {} if arguments[1] is Any else {"additionalProperties": _of_type("", arguments[1])}
+        return {"type": "object", **values}
+    told: Dict[str, Any] = {"type": _SCALARS[kind]}
+    return {**told, "pattern": _INSTANT} if name == "at" or name.endswith("_at") else told
+
+
+def _of_kind(kind: Any) -> Dict[str, Any]:
+    """Return the schema of a kind of the whitelist; each value may be null, as modules return it."""
+    if isinstance(kind, str):
+        return {"type": [_KINDS[kind], "null"]}
+    if isinstance(kind, tuple):
+        return {"anyOf": [_of_kind(each) for each in kind]}
+    if isinstance(kind, allowlist.Each):
+        return {"type": ["array", "null"], "items": _of_kind(kind.of)}
+    if isinstance(kind, allowlist.Named):
+        return {"type": ["object", "null"], "additionalProperties": _of_kind(kind.of)}
+    properties = {name: _of_kind(each) for name, each in kind.items()}
+    return {"type": ["object", "null"], "additionalProperties": False, "properties": properties}

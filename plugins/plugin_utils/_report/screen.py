@@ -1,0 +1,380 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The closing summary on screen: a few aligned lines that answer what a tired person asks first."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+import unicodedata
+from typing import Any, List, Mapping, Optional, Sequence, Tuple, Union
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose, prose_steps
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
+
+WIDTH = 100
+_LABEL = 14
+_INDENT = 24
+# What a run of many hosts may come to and end without an error.
+_FINE = ("healthy", "recovered", "recovered_by_systemd", "would_recover", "warning")
+
+GOOD, ATTENTION, BAD = "good", "attention", "bad"
+# The end of the key of a label, and its value: a line, or several.
+_Field = Tuple[str, Union[str, List[str]]]
+
+_TONES: Mapping[str, str] = {
+    **dict.fromkeys((*incident_model.BACK, "healthy"), GOOD),
+    **dict.fromkeys(("warning", "would_recover", "login_failed"), ATTENTION),
+}
+
+
+def tone(incident: incident_model.Incident) -> str:
+    """Return whether the summary is good news, wants attention, or is bad news."""
+    return tone_of(incident.outcome, incident.data_loss)
+
+
+def tone_of(outcome: Optional[str], data_loss: Optional[str]) -> str:
+    """Return the tone of an outcome and a verdict on the data."""
+    return BAD if data_loss == "suspected" else _TONES.get(str(outcome), BAD)
+
+
+def summary(
+    words: Words, incident: incident_model.Incident, *, document: Optional[str], rehearsed: bool = False
+) -> List[str]:
+    """Return the lines for one incident; C(document) is where its postmortem was written, C(None) where it was not.
+
+    C(rehearsed) where the run is one in check mode.
+    """
+    outcome, subject = prose.outcome(words, incident), prose.subject(words, incident)
+    if rehearsed and incident.outcome == "not_recovered":
+        outcome = words.say("outcome.would_not_recover")
+    if incident.outcome == "would_recover" or (rehearsed and incident.outcome == "not_recovered"):
+        head = words.say("screen.would", outcome=outcome, subject=subject)
+        return [head, *_aligned(words, _rehearsal(words, incident))]
+    fields: List[_Field] = [
+        ("severity", words.name("severity", incident.severity or "unknown")),
+        ("cause", prose.cause(words, incident)),
+        ("database", _database(incident)),
+        ("rung", [prose.ladder(words, incident), *prose.skips(words, incident, run=incident.runs[-1].run)]),
+        ("done", _done(words, incident) or _nothing_done(words, incident)),
+        ("outage", _outage(words, incident)),
+        ("login", prose.login(words, incident.login, incident.login_error)),
+        ("rows", prose.rows(words, incident)),
+        ("data_loss", prose.data_loss(words, incident)),
+        ("escalation", prose.whom(words, incident)),
+    ]
+    if rehearsed:
+        fields.append(_counted(words))
+    if incident.outcome not in incident_model.BACK:
+        fields.append(("why", _why(words, incident)))
+    elif incident.error:
+        fields.append(("why", words.said(incident.error)))
+    if incident.outcome not in incident_model.BACK or incident.data_loss in ("suspected", "known"):
+        fields.append(("next", prose.next_step(words, incident)))
+    kept = [words.say("screen.on_host", name=name, path=path) for name, path in prose.kept(words, incident)]
+    kept += [text for text in [prose.not_copied(words, incident)] if text]
+    fields += [("kept", kept), ("postmortem", document or words.say("screen.not_written"))]
+    known = incident.incident or words.say("screen.none")
+    head = words.say("screen.head", outcome=outcome, subject=subject, incident=known)
+    return [head, *_aligned(words, fields)]
+
+
+def _outage(words: Words, incident: incident_model.Incident) -> str:
+    told = words.duration(incident.durations.outage)
+    if incident.times.started_at:
+        told = words.say("screen.since", outage=told, at=words.when(incident.times.started_at))
+    if incident.outcome == "unreachable":
+        return prose.lasted(words, incident)
+    if incident.times.mitigated_estimated:
+        told = words.say("screen.estimated", outage=told)
+    return words.say("screen.still_down", outage=told) if prose.still_down(incident) else told
+
+
+def _database(incident: incident_model.Incident) -> str:
+    """Return the database that the runbook for damaged ones works on, which may not be the one that was meant."""
+    its_own = any(each.rung.startswith("database_recovery") for each in incident.rungs_tried)
+    return str((incident.database.get("database") or {}).get("path") or "") if its_own else ""
+
+
+def _rehearsal(words: Words, incident: incident_model.Incident) -> List[_Field]:
+    """Return the fields of a run in check mode: only what was looked at is known, the rest is what would be done."""
+    rungs = words.say("list.comma").join(prose.part(words, each.rung) for each in incident.rungs_tried)
+    return [
+        ("severity", words.name("severity", incident.severity or "unknown")),
+        ("cause", prose.cause(words, incident)),
+        ("database", _database(incident)),
+        ("would_climb", [rungs or words.say("screen.no_rung"), *prose.skips(words, incident)]),
+        ("would_do", _done(words, incident) or words.say("screen.nothing")),
+        ("would_tell", prose.would_tell(words, incident)),
+        ("why", _why(words, incident) if incident.outcome == "not_recovered" else ""),
+        _counted(words),
+        ("next", prose.next_step(words, incident)),
+    ]
+
+
+def _counted(words: Words) -> _Field:
+    """Say what the changes in the recap are: Ansible counts in check mode what would be changed."""
+    return "recap", words.say("screen.counted")
+
+
+def without_incident(words: Words, host: str, events: Sequence[timeline_events.Event]) -> Tuple[str, List[str]]:
+    """Return tone and lines for a host without an incident: no lines where there is nothing to say."""
+    steps = [each for each in map(timeline_events.step, events) if each]
+    changed = [prose_steps.deed(words, each) for each in steps if each.status == "changed"]
+    touched = words.say("screen.changed", what=words.listed(changed)) if changed else words.say("screen.unchanged")
+    looks = [each.data for each in steps if prose_steps.probed(each)]
+    if any(each.weight == incident_model.FAILURE for each in steps):
+        state, error = timeline_events.login(events)
+        failures = [each for each in steps if each.weight == incident_model.FAILURE]
+        worse = any(map(prose_steps.broken, failures)) or any(map(_unsound, steps))
+        if state == "failed" and not worse and looks[-1]["healthy"]:
+            return ATTENTION, _login_failed(words, host, prose.login(words, state, error), touched=touched)
+        return _stopped(words, host, steps, touched=touched)
+    if looks and looks[-1]["healthy"]:
+        left = [each.data for each in steps if timeline_events.is_left(each.data, each.status)]
+        if left:
+            return ATTENTION, _left(words, host, left[-1], touched=touched)
+        login = prose.login(words, *timeline_events.login(events))
+        sound = [each.data for each in steps if each.role == "database_recovery" and each.data.get("database")]
+        if sound:
+            path = str(sound[-1]["database"].get("path"))
+            return GOOD, [words.say("screen.healthy_database", host=host, path=path, touched=touched)]
+        key = "screen.healthy_login" if login else "screen.healthy"
+        return GOOD, [words.say(key, host=host, login=login, touched=touched)]
+    triages = [each.data for each in steps if prose_steps.triaged(each)]
+    return _triage(words, host, triages[-1]) if triages else (GOOD, [])
+
+
+def hosts(words: Words, ended: Mapping[str, Sequence[str]]) -> Tuple[str, List[str]]:
+    """Return tone and lines for all hosts of a run together, by what it came to: those that want somebody are named."""
+    counts = {name: ended.get(name) or [] for name in allowlist.SUMMARY}
+    number = sum(map(len, counts.values()))
+    what = [
+        words.say("screen.hosts_of", number=words.number(len(names)), ended=_ended(words, name))
+        for name, names in counts.items()
+        if names
+    ]
+    head = words.say("screen.hosts", number=words.number(number), what=words.say("list.comma").join(what))
+    lines: List[str] = []
+    for name, names in counts.items():
+        if name == "healthy" or not names:
+            continue
+        wrapped = _wrapped(" ".join(names), WIDTH - _INDENT)
+        label = f"  {_ended(words, name)}"
+        heads = [label + " " * max(_INDENT - columns(label), 1), *[" " * _INDENT] * len(wrapped)]
+        lines += [before + line for before, line in zip(heads, wrapped)]
+    bad = [name for name in counts if counts[name] and name not in _FINE]
+    return BAD if bad else ATTENTION if counts["warning"] or counts["would_recover"] else GOOD, [head, *lines]
+
+
+def _ended(words: Words, name: str) -> str:
+    return words.name("ended", name)
+
+
+def _stopped(words: Words, host: str, steps: Sequence[incident_model.Step], *, touched: str) -> Tuple[str, List[str]]:
+    """Return tone and lines for a host on which a step failed: the reason a person asks for first."""
+    for each in steps:
+        if prose_steps.kept_out(each):
+            return BAD, _kept_out(words, host, prose_steps.kept_out(each), touched=touched)
+    last = [each for each in steps if each.weight == incident_model.FAILURE][-1]
+    looks = [each.data for each in steps if prose_steps.probed(each)]
+    agreed = [prose_steps.maintenance(each) for each in steps if prose_steps.maintenance(each)]
+    if agreed and looks and not prose_steps.broken(last):
+        return ATTENTION, _maintenance(words, host, agreed[-1], looks[-1])
+    problems = list(dict.fromkeys(problem for each in steps for problem in prose_steps.refused(each)))
+    if len(problems) > 1:
+        counted = words.count("problems", len(problems))
+        head = words.say("screen.stopped_many", host=host, problems=counted, touched=touched)
+        return BAD, [head, *(f"  - {problem}" for problem in problems)]
+    # A playbook that fails by itself after the service was found down says just that.
+    lost = [prose_steps.lost(each) for each in steps if prose_steps.lost(each)]
+    if lost:
+        head = words.say("screen.unreachable", host=host, why=words.said(lost[-1]), touched=touched)
+        step = unreachable.next_step(lost[-1])
+        return BAD, [head, *_aligned(words, [("next", words.translated(step) or step)])]
+    if looks and not looks[-1]["healthy"] and not problems and not prose_steps.broken(last):
+        seen = prose_steps.seen(words, looks[-1])
+        head = words.say(_down(looks[-1]), host=host, seen=seen, touched=touched)
+        return BAD, [head, *_aligned(words, [("next", words.say("screen.triage_it"))])]
+    unsound = [each for each in steps if _unsound(each)]
+    why = problems[0] if problems else prose_steps.happened(words, (_reasons(steps) or unsound or [last])[-1])
+    return BAD, [words.say("screen.stopped", host=host, why=why, touched=touched)]
+
+
+def _login_failed(words: Words, host: str, login: str, *, touched: str) -> List[str]:
+    """Return the lines of a run that found a service which answers and lets nobody log in."""
+    head = words.say("screen.login_failed", host=host, login=login, touched=touched)
+    return [head, *_aligned(words, [("next", words.say("screen.check_login"))])]
+
+
+def _unsound(step: incident_model.Step) -> bool:
+    """Say whether a step is a check that found the database not sound."""
+    return prose_steps.checked(step) and step.data.get("healthy") is False
+
+
+def _kept_out(words: Words, host: str, other: Mapping[str, Any], *, touched: str) -> List[str]:
+    """Return the lines of a run that another one keeps out: which, since when, where it is, and what to do."""
+    fields = [*_other(words, other), ("next", words.say("screen.wait_for_it", until=other.get("until")))]
+    return [words.say("screen.kept_out", host=host, touched=touched), *_aligned(words, fields)]
+
+
+def _left(words: Words, host: str, data: Mapping[str, Any], *, touched: str) -> List[str]:
+    """Return the lines of a run that found the service well and its incident in the hands of another one."""
+    other = data["locked_by"]
+    fields = [*_other(words, other), ("next", words.say("screen.closes_it", until=other.get("until")))]
+    head = words.say("screen.healthy_open", host=host, incident=data["id"], touched=touched)
+    return [head, *_aligned(words, fields)]
+
+
+def _other(words: Words, other: Mapping[str, Any]) -> List[_Field]:
+    """Return the fields that tell which other run has the host."""
+    at_work = "screen.step_idle" if other.get("pid") is None else "screen.step_at_work"
+    return [
+        ("run", words.say("screen.since", outage=other.get("run"), at=other.get("since"))),
+        ("step", words.say(at_work, step=other.get("step"), pid=other.get("pid"))),
+    ]
+
+
+def _maintenance(words: Words, host: str, until: Mapping[str, Any], look: Mapping[str, Any]) -> List[str]:
+    """Return the lines of a run that saw an outage and left it alone."""
+    seen, reason = prose_steps.seen(words, look), until.get("reason")
+    told = words.say("aside", text=until.get("until"), aside=reason) if reason else until.get("until")
+    ends = "screen.end_variable" if until.get("source") == "variable" else "screen.end_maintenance"
+    head = words.say("screen.maintenance", host=host, seen=seen, until=told)
+    return [head, *_aligned(words, [("next", words.say(ends))])]
+
+
+def _down(look: Mapping[str, Any]) -> str:
+    return "screen.down" if look.get("severity") in ("critical", "emergency") else "screen.not_healthy"
+
+
+def _triage(words: Words, host: str, data: Mapping[str, Any]) -> Tuple[str, List[str]]:
+    tone, found = GOOD, words.say("screen.nothing_wrong", host=host)
+    if data["findings"]:
+        first, *others = data["findings"]
+        named, sure = str(first.get("cause") or "unknown"), prose.sure(words, first)
+        cause = words.name("cause", named)
+        summary = prose.summed_up(words, named, first.get("summary"))
+        cause = words.say("aside", text=cause, aside=sure) if sure else cause
+        tone, found = ATTENTION, words.say("screen.found", host=host, cause=cause, summary=summary)
+        likely = [finding for finding in others if prose.likely(finding)]
+        if likely:
+            found = words.say("screen.and_more", found=found, causes=words.count("causes", len(likely)))
+    if data.get("bundle"):
+        found = words.say("screen.evidence", found=found, path=prose.bare(data["bundle"]))
+    return tone, [found]
+
+
+def _why(words: Words, incident: incident_model.Incident) -> Union[str, List[str]]:
+    if incident.error and prose_steps.bare(incident.error) == prose_steps.bare(incident.cause_summary):
+        return "" if incident.outcome == "unreachable" else words.say("screen.that_cause")
+    if incident.error:
+        return words.said(incident.error)
+    tried = [each for each in incident.rungs_tried if each.reason]
+    last_run = incident.runs[-1].run
+    reasons = _did_not_hold(words, incident, [each for each in tried if each.run == last_run])
+    if reasons:
+        return reasons
+    if incident.outcome == "unfinished":
+        return words.say("screen.unfinished")
+    failures = _reasons([step for step in incident.steps if step.run == last_run])
+    if failures:
+        return prose_steps.happened(words, failures[-1])
+    # The last run tried nothing: it is down for what the run before it has seen.
+    return _did_not_hold(words, incident, [each for each in tried if each.run == tried[-1].run]) or prose.cause(
+        words, incident
+    )
+
+
+def _did_not_hold(words: Words, incident: incident_model.Incident, tried: Sequence[incident_model.Rung]) -> List[str]:
+    return [
+        words.say("label", name=prose.rung_name(words, incident, each), text=words.said(each.reason)) for each in tried
+    ]
+
+
+def _reasons(steps: Sequence[incident_model.Step]) -> List[incident_model.Step]:
+    """Return the failures that can be a reason.
+
+    What a playbook ends with repeats another failure; no service is down because somebody could not be told, or because
+    a setting was refused that a recovery goes on without.
+    """
+    return [
+        step
+        for step in steps
+        if step.weight == incident_model.FAILURE
+        and step.role != "escalation"
+        and not prose_steps.refused(step)
+        and (prose_steps.broken(step) or step.message)
+    ]
+
+
+def _nothing_done(words: Words, incident: incident_model.Incident) -> str:
+    last_run = incident.runs[-1].run
+    # A rung was at work when its host was lost.
+    if incident.outcome == "unreachable" and any(each.run == last_run for each in incident.rungs_tried):
+        return words.say("screen.changes_unknown")
+    name = prose.run_names(words, incident).get(last_run)
+    text = prose.nothing_taken(words, incident)
+    return words.say("label", name=name, text=text) if name else text
+
+
+def _done(words: Words, incident: incident_model.Incident) -> List[str]:
+    """Return what was changed, a line a rung; of earlier runs the document tells."""
+    told = [climb for climb in prose.climbs(words, incident, run=incident.runs[-1].run) if climb.facts]
+    return [
+        words.say("label", name=climb.name, text=words.joined(climb.facts)) if climb.name else words.joined(climb.facts)
+        for climb in told
+    ]
+
+
+def one_line(text: str) -> str:
+    """Return C(text) on one line: what a host says must not look like a line of ours."""
+    return re.sub(r"[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+", " ", text)
+
+
+def columns(text: str) -> int:
+    """Return how many columns a terminal gives to C(text): two for each wide character."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def _wrapped(text: str, width: int) -> List[str]:
+    """Return C(text) in lines of at most C(width) columns; a long word, as a path is, is not broken."""
+    text = one_line(text)
+    # Paths are not broken: they are copied from the screen.
+    if columns(text) == len(text):
+        return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+    lines = [""]
+    for word in _words(text):
+        if lines[-1] and columns(lines[-1] + word.rstrip()) > width:
+            lines.append("")
+        lines[-1] += word if lines[-1] else word.lstrip()
+    return [line.rstrip() for line in lines if line.strip()]
+
+
+def _words(text: str) -> List[str]:
+    """Return the pieces between which a line may end: behind a space or wide character, and not before a stop."""
+    pieces = [""]
+    for character in text:
+        ends = pieces[-1] and (pieces[-1][-1] == " " or unicodedata.east_asian_width(pieces[-1][-1]) in "WF")
+        if ends and character not in " \u3001\u3002\u300d\uff09\uff1a":
+            pieces.append("")
+        pieces[-1] += character
+    return pieces
+
+
+def _aligned(words: Words, fields: Sequence[_Field]) -> List[str]:
+    """Return the fields' lines; one without a value is left out."""
+    lines: List[str] = []
+    for key, value in fields:
+        label = words.say(f"screen.{key}")
+        parts = [value] if isinstance(value, str) else value
+        wrapped = [line for part in parts for line in _wrapped(part, WIDTH - _LABEL)]
+        heads = [f"  {label}{' ' * max(_LABEL - 2 - columns(label), 1)}", *[" " * _LABEL] * len(wrapped)]
+        lines += [head + line for head, line in zip(heads, wrapped)]
+    return lines

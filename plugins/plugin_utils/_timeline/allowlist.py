@@ -1,0 +1,416 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What may be recorded of a task's result: named keys of this collection's own modules, each of its kind, nothing else.
+
+A key that no table names is dropped, and so is a value of another type than its table says. Texts are cut to a length,
+lose their control characters, and credentials that modules should have masked already are masked once more.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import re
+from typing import Any, Dict, Mapping, Optional, Tuple, Union
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import redact, sanitize
+
+COLLECTION = "itsm_nexus.runbook"
+_PREFIX = COLLECTION + "."
+
+TEXT_LIMIT = 600
+LIST_LIMIT = 50
+COUNT_LIMIT = 500
+# Texts up to this length are kept once they are clean.
+_OFTEN = 100
+
+# Kinds of scalars.
+TEXT = "text"
+NUMBER = "number"
+FLAG = "flag"
+PROGRAM = "program"  # a command line of which only the program's name is kept: its arguments may hold secrets
+
+
+@dataclasses.dataclass(frozen=True)
+class Each:
+    """A list whose members all have the kind C(of)."""
+
+    of: Any
+    limit: int = LIST_LIMIT
+
+
+@dataclasses.dataclass(frozen=True)
+class Named:
+    """A mapping from any name (of a table, of a check) to the kind C(of)."""
+
+    of: Any
+    limit: int = COUNT_LIMIT
+
+
+Kind = Union[str, Each, Named, Mapping[str, Any], Tuple[Any, ...]]
+
+_ROWS = Named(NUMBER)
+_PROBLEMS = Each({"code": TEXT, "message": TEXT})
+_PREFLIGHT = {
+    "ok": FLAG,
+    "problems": Each({"variable": TEXT, "message": TEXT}),
+    "resolved": {"node": {"version": TEXT}, "database_path": TEXT},
+}
+_WOULD_TELL = Each({"name": TEXT, "channel": TEXT, "error": TEXT})
+_HOLDERS = Each({"pid": NUMBER, "command": PROGRAM, "role": TEXT})
+
+RESULTS: Mapping[str, Mapping[str, Any]] = {
+    "health_probe": {
+        "healthy": FLAG,
+        "summary": TEXT,
+        "severity": TEXT,
+        "consecutive_failures": NUMBER,
+        "max_consecutive_failures": NUMBER,
+        "process": {"state": TEXT, "pids": Each(NUMBER), "started_at": TEXT, "restarts": NUMBER},
+        "endpoints": Each(
+            {
+                "name": TEXT,
+                "url": TEXT,
+                "required": FLAG,
+                "ok": FLAG,
+                "status": (NUMBER, TEXT),
+                "latency_ms": NUMBER,
+                "error": TEXT,
+                "certificate": {"not_after": TEXT, "expired": FLAG},
+            }
+        ),
+        "first_failure_at": TEXT,
+        "last_success_at": TEXT,
+        "first_healthy_at": TEXT,
+        "attempts": NUMBER,
+        "duration": NUMBER,
+        "login": {"ok": FLAG, "checked": FLAG, "status": (NUMBER, TEXT), "error": TEXT},
+        "preflight": _PREFLIGHT,
+    },
+    "triage_info": {
+        "findings": Each(
+            {
+                "cause": TEXT,
+                "confidence": NUMBER,
+                "summary": TEXT,
+                "evidence": Each({"source": TEXT, "text": TEXT}, limit=10),
+                "remedy": TEXT,
+                "prevention": TEXT,
+                "blocks_start": FLAG,
+                "rungs_help": FLAG,
+                "useless_rungs": Each(TEXT),
+                "explained_by": TEXT,
+            }
+        ),
+        "facts": {
+            "disk": Each({"use": TEXT, "mount": TEXT, "size": NUMBER, "available": NUMBER}),
+            "memory": {"total": NUMBER, "available": NUMBER},
+            "log": {"path": TEXT, "size": NUMBER},
+        },
+        "bundle": TEXT,
+        "data_evidence": {"path": TEXT, "not_copied": TEXT},
+        "row_counts": _ROWS,
+        "data_loss_suspected": FLAG,
+        "duration": NUMBER,
+    },
+    "sqlite_check": {
+        "healthy": FLAG,
+        "problems": _PROBLEMS,
+        "database": {"path": TEXT, "size": NUMBER, "journal_mode": TEXT, "sqlite_version": TEXT},
+        "wal": {
+            "exists": FLAG,
+            "size": NUMBER,
+            "frames_total": NUMBER,
+            "frames_valid": NUMBER,
+            "frames_committed": NUMBER,
+            "pages_pending": NUMBER,
+            "torn": FLAG,
+        },
+        "holders": _HOLDERS,
+        "row_counts": _ROWS,
+        "checks": Named(TEXT),
+        "data_loss_suspected": FLAG,
+        "duration": NUMBER,
+    },
+    "sqlite_backup": {
+        "backup_file": TEXT,
+        "sha256": TEXT,
+        "size": NUMBER,
+        "row_counts": _ROWS,
+        "integrity": TEXT,
+        "evidence_dir": TEXT,
+        "removed": Each(TEXT),
+    },
+    "sqlite_wal": {
+        "checkpointed": (FLAG, NUMBER),
+        "frames_before": NUMBER,
+        "frames_committed": NUMBER,
+        "holders": _HOLDERS,
+        "removed": Each(TEXT),
+    },
+    "sqlite_restore": {
+        "method": TEXT,
+        "reason": TEXT,
+        "needed": FLAG,
+        "healthy_before": FLAG,
+        "problems": _PROBLEMS,
+        "plan": Each({"method": TEXT, "possible": FLAG, "reason": TEXT, "lost": _ROWS, "statement": TEXT}),
+        "rows_before": _ROWS,
+        "rows_after": _ROWS,
+        "rows_lost": _ROWS,
+        "data_loss": TEXT,
+        "statement": TEXT,
+        "source": TEXT,
+        "evidence_dir": TEXT,
+        "kept": TEXT,
+        "orphans_file": TEXT,
+        "put_back": FLAG,
+        "duration": NUMBER,
+    },
+    "node_process": {
+        "state": TEXT,
+        "pids_before": Each(NUMBER),
+        "pids_after": Each(NUMBER),
+        "stopped": Each({"pid": NUMBER, "signal": TEXT, "seconds": NUMBER}),
+        "foreign": Each({"pid": NUMBER, "port": NUMBER, "command": PROGRAM, "user": TEXT}),
+        "started_at": TEXT,
+        "duration": NUMBER,
+    },
+    "npm_ci": {
+        "needed": FLAG,
+        "reasons": Each(TEXT),
+        "installed": (FLAG, NUMBER),
+        "swapped": FLAG,
+        "previous": TEXT,
+        "mended": Each(TEXT),
+        "duration": NUMBER,
+    },
+    "knex_migrate": {
+        "pending": Each(TEXT),
+        "applied": Each(TEXT),
+        "batch": NUMBER,
+        "locked": FLAG,
+        "duration": NUMBER,
+    },
+    "disk_reclaim": {
+        "removed": Each({"path": TEXT, "size": NUMBER, "modified": TEXT}),
+        "truncated": Each({"path": TEXT, "size": NUMBER, "modified": TEXT}),
+        "skipped_count": NUMBER,
+        "freed": NUMBER,
+        "enough": FLAG,
+        "duration": NUMBER,
+    },
+    "process_stop": {
+        "stopped": Each({"pid": NUMBER, "user": TEXT, "command": PROGRAM, "signal": TEXT, "seconds": NUMBER}),
+        "left": Each({"pid": NUMBER, "user": TEXT, "command": PROGRAM, "port": NUMBER, "reason": TEXT}),
+        "duration": NUMBER,
+    },
+    "release_rollback": {"from": TEXT, "to": TEXT, "refused": TEXT, "duration": NUMBER},
+    "unit_dropin": {
+        "files": Each(TEXT),
+        "memory_max": NUMBER,
+        "until": TEXT,
+        "duration": NUMBER,
+    },
+    "tls_certificate": {
+        "valid": FLAG,
+        "problems": Each(TEXT),
+        "not_before": TEXT,
+        "not_after": TEXT,
+        "mended": FLAG,
+        "renewed": FLAG,
+        "command_rc": NUMBER,
+        "duration": NUMBER,
+    },
+    "incident": {
+        "id": TEXT,
+        "run": TEXT,
+        "severity": TEXT,
+        "opened_at": TEXT,
+        "outage_started_at": TEXT,
+        "outage_started": {"earliest": TEXT, "earliest_source": TEXT, "latest": TEXT, "source": TEXT},
+        "detected_at": TEXT,
+        "mitigated_at": TEXT,
+        "mitigated_from": TEXT,
+        "mitigated_estimated": FLAG,
+        "closed_at": TEXT,
+        "outage_seconds": NUMBER,
+        "restarts_in_window": NUMBER,
+        "record_in_memory": TEXT,
+        "maintenance": {"until": TEXT, "reason": TEXT, "source": TEXT},
+        "locked_by": {"run": TEXT, "since": TEXT, "step": TEXT, "until": TEXT, "pid": NUMBER},
+    },
+    "service_preflight": _PREFLIGHT,
+    "refuse": {"problems": Each(TEXT)},
+}
+
+# Of every module that works on a host: that there was no way to it, or for a time none.
+_OF_ALL: Mapping[str, Any] = {"unreachable_host": FLAG, "connection_lost": {"times": NUMBER, "seconds": NUMBER}}
+
+# What playbooks publish of all their hosts: the hosts by what it came to there, the best first and the worst last.
+SUMMARY_KEY = "outage_summary"
+SUMMARY: Mapping[str, Any] = {
+    ended: Each(TEXT, limit=10_000)
+    for ended in (
+        *("healthy", "recovered", "recovered_by_systemd", "would_recover", "warning", "critical", "emergency"),
+        *("data_in_doubt", "login_failed", "not_recovered", "unreachable", "stopped"),
+    )
+}
+
+# The verdict that the postmortem role publishes with set_stats under OUTCOME_KEY, by host.
+OUTCOME_KEY = "outage_recover"
+OUTCOME: Mapping[str, Any] = {
+    "incident": TEXT,
+    "host": TEXT,
+    "service": TEXT,
+    "language": TEXT,
+    "timezone": TEXT,
+    "reason": TEXT,
+    "ticket": TEXT,
+    "severity": TEXT,
+    "outcome": TEXT,
+    "cause": TEXT,
+    "cause_summary": TEXT,
+    "rung": TEXT,
+    "rungs_tried": Each(
+        {
+            **dict.fromkeys(("rung", "reason", "started_at"), TEXT),
+            **dict.fromkeys(("held", "halted", "serves", "restored"), FLAG),
+            "seconds": NUMBER,
+        }
+    ),
+    "rungs_skipped": Each({"rung": TEXT, "reason": TEXT, "at": TEXT}),
+    "remediation": {
+        "applied": Each(
+            {"cause": TEXT, "action": TEXT, "changed": FLAG, "failed": FLAG, "detail": Each(TEXT), "seconds": NUMBER}
+        ),
+        "refused": Each({"cause": TEXT, "reason": TEXT}),
+    },
+    "outage_seconds": NUMBER,
+    "outage_started_at": TEXT,
+    "detected_at": TEXT,
+    "mitigated_at": TEXT,
+    "mitigated_from": TEXT,
+    "mitigated_estimated": FLAG,
+    "resolved_at": TEXT,
+    "impact": {
+        "users": NUMBER,
+        "users_unknown": TEXT,
+        "requests": NUMBER,
+        "requests_failed": NUMBER,
+        "requests_from": TEXT,
+        "requests_unknown": TEXT,
+    },
+    "data_loss": TEXT,
+    "rows_before": _ROWS,
+    "rows_from": TEXT,
+    "rows_after": _ROWS,
+    "rows_seeded": _ROWS,
+    "statements": Named({"value": TEXT, "why": TEXT}),
+    "escalation": {
+        "rule": TEXT,
+        "level": TEXT,
+        "to": Each(TEXT),
+        "contacts": Each(TEXT),
+        "told": Each({"level": TEXT, "contact": TEXT, "channel": TEXT, "at": TEXT, "ok": FLAG, "error": TEXT}),
+        "reason": TEXT,
+        # In check mode: who would be told, and who would be where the recovery does not hold.
+        "would": _WOULD_TELL,
+        "otherwise": {"rule": TEXT, "level": TEXT, "to": Each(TEXT), "reason": TEXT, "would": _WOULD_TELL},
+    },
+    "evidence": TEXT,
+    "backup_file": TEXT,
+    "error": TEXT,
+    "next_step": TEXT,
+    "held_by": TEXT,
+}
+
+_TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
+_REDACTOR = redact.Redactor()
+
+_DROPPED = object()
+
+
+def text(value: str, *, limit: int = TEXT_LIMIT) -> str:
+    """Return C(value) on its way to a file: no control characters, credentials masked, at most C(limit) characters."""
+    # Names of tasks, tables and parts come again with every host.
+    return _clean(value, limit) if len(value) <= _OFTEN else _cleaned(value, limit)
+
+
+def _cleaned(value: str, limit: int) -> str:
+    # Cut first: the patterns' time grows faster than the text, and a secret that was cut is masked all the same.
+    cleaned = _REDACTOR.text(sanitize.ACTIVE.sub(" ", sanitize.without_sequences(str(value[:limit]))))
+    return cleaned[:limit] if len(value) <= limit else cleaned[: limit - 1] + "…"
+
+
+_clean = functools.lru_cache(maxsize=4096)(_cleaned)
+
+
+def static(template: object) -> Optional[str]:
+    """Return the part of a name or message that stands in the playbook itself; what is filled in becomes C(…).
+
+    What is filled in in brackets at the end, for the screen, is left out. C(None) where nothing readable is left:
+    values that were filled in at run time may be secrets.
+    """
+    if not isinstance(template, str):
+        return None
+    kept = re.sub(r" \(…\)\Z", "", _TEMPLATE.sub("…", template))
+    return text(kept) if re.search(r"\w", kept) else None
+
+
+def pick(kind: Kind, value: object) -> Any:
+    """Return what of C(value) the kind allows; mappings come back with the allowed keys only. See RESULTS for kinds."""
+    picked = _pick(kind, value)
+    return None if picked is _DROPPED else picked
+
+
+def of_result(action: str, result: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return what may be recorded of a result of C(action) (its full name); empty for modules of others."""
+    table = RESULTS.get(own_module(action) or "")
+    return pick({**table, **_OF_ALL}, result) if table else {}
+
+
+def own_module(action: str) -> Optional[str]:
+    """Return the short name of C(action) where it is a module of this collection, else C(None)."""
+    return action[len(_PREFIX) :] if action.startswith(_PREFIX) else None
+
+
+def _pick(kind: Kind, value: object) -> Any:
+    if value is None:
+        return None
+    if isinstance(kind, str):
+        return _scalar(kind, value)
+    if isinstance(kind, tuple):
+        return next((found for found in (_pick(each, value) for each in kind) if found is not _DROPPED), _DROPPED)
+    if isinstance(kind, Each):
+        if not isinstance(value, (list, tuple)):
+            return _DROPPED
+        members = (_pick(kind.of, member) for member in value[: kind.limit])
+        return [member for member in members if member is not _DROPPED]
+    return _mapping(kind, value) if isinstance(value, Mapping) else _DROPPED
+
+
+def _mapping(kind: Union[Named, Mapping[str, Any]], value: Mapping[Any, Any]) -> Dict[str, Any]:
+    if isinstance(kind, Named):
+        pairs = [(text(str(name), limit=200), _pick(kind.of, value[name])) for name in list(value)[: kind.limit]]
+    else:
+        pairs = [(name, _pick(kind[name], value[name])) for name in kind if name in value]
+    return {name: member for name, member in pairs if member is not _DROPPED}
+
+
+def _scalar(kind: str, value: object) -> Any:
+    if kind == FLAG:
+        return bool(value) if isinstance(value, bool) else _DROPPED
+    if kind == NUMBER:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            return _DROPPED
+        return value
+    if not isinstance(value, str):
+        return _DROPPED
+    if kind == PROGRAM:
+        words = value.split()
+        return text(words[0].rsplit("/", 1)[-1], limit=100) if words else ""
+    return text(value)

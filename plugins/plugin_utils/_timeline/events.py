@@ -1,0 +1,573 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+r"""The timeline of a run: its events, and the model of an incident that is made of them.
+
+A timeline is a file of JSON objects, one a line, appended as things happen. Keys of every event: C(v) (version of this
+format), C(at) (UTC instant), C(run), C(kind). Kinds and their further keys:
+
+- C(run_start): C(playbook), C(check) (check mode), C(core) (version of ansible-core)
+- C(play_start): C(name)
+- C(started): C(host), C(task), C(role), C(action): a task of one of our modules begins
+- C(task): C(host), C(task) (its name as it stands in the playbook, not filled in), C(role), C(action), C(status)
+  (C(ok) C(changed) C(failed) C(ignored)), C(start), C(duration) (seconds); C(data) (whitelisted keys of the result) and
+  C(msg) (why it failed) where they may be told; C(hidden) where the task has C(no_log)
+- C(retry): C(host), C(task), C(role), C(action), C(attempts)
+- C(unreachable): as C(task), without data
+- C(outcome): C(host), C(data): the verdict of the run, see M(allowlist)
+- C(summary): C(data): the hosts of the run by what it came to there, see M(allowlist)
+- C(stats): C(hosts) {name: {ok, changed, failures, unreachable, rescued, ignored}}: the run came to its end
+
+What it tells of an incident is M(incident_model.Incident).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist, statements
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.model import (
+    CHANGE,
+    DECISION,
+    DETAIL,
+    FAILURE,
+    RUNGS,
+    Durations,
+    Impact,
+    Incident,
+    Remedy,
+    Run,
+    Rung,
+    Skip,
+    Step,
+    Times,
+)
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.model import VERSION as _MODEL_VERSION
+
+VERSION = 1
+
+Event = Dict[str, Any]
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+_LOOKS = ("detection", "verification")
+
+# Clocks that differ by no more seconds leave the order of events readable.
+_CLOCKS_AGREE = 2.0
+
+# Actions that are no step of anybody's work as long as they succeed.
+_PLUMBING = (
+    *("include_role", "include_tasks", "import_role", "import_tasks", "validate_argument_spec"),
+    *("assert", "set_fact", "set_stats", "debug", "meta"),
+)
+
+
+def encode(event: Mapping[str, Any]) -> bytes:
+    """Return C(event) as one line of a timeline."""
+    return _ENCODER.encode(event).encode("utf-8", "replace") + b"\n"
+
+
+def decode(data: bytes) -> List[Event]:
+    """Return the events of a timeline; a line that is torn, or of another version, is left out."""
+    events: List[Event] = []
+    for line in data.split(b"\n"):
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and event.get("v") == VERSION and event.get("run") and event.get("at"):
+            events.append(event)
+    return events
+
+
+def incidents(events: Iterable[Event]) -> List[Incident]:
+    """Return the incidents that C(events), of any number of runs, tell of: one for each incident and host."""
+    return list(each_incident(events))
+
+
+def each_incident(events: Iterable[Event]) -> Iterator[Incident]:
+    """Yield the same, each made when it is asked for: those of many hosts need not be in memory together."""
+    runs: Dict[str, List[Event]] = {}
+    for event in events:
+        runs.setdefault(event["run"], []).append(event)
+    ordered = sorted(runs.values(), key=lambda run: str(run[0]["at"]))
+    found: Dict[Tuple[str, str], List[List[Event]]] = {}
+    for run in ordered:
+        for host, incident in opened(run).items():
+            found.setdefault((incident, host), []).append([each for each in run if each.get("host") in (None, host)])
+    for (incident, host), told in found.items():
+        yield model(incident, host, told)
+
+
+def opened(events: Iterable[Event]) -> Dict[str, str]:
+    """Return host -> id of the incident that C(events) of one run opened or continued there."""
+    return {str(event["host"]): str(event["data"]["id"]) for event in events if opens(event)}
+
+
+def opens(event: Event) -> bool:
+    """Say whether C(event) is a result of the incident module that names an incident of this run."""
+    of_module = event["kind"] == "task" and _module(event) == "incident"
+    return of_module and bool(event.get("data", {}).get("id")) and not is_left(event["data"], event.get("status"))
+
+
+def is_left(data: Mapping[str, Any], status: Optional[str]) -> bool:
+    """Say whether C(data) of the incident module names an incident that was left to the run that has it."""
+    return status == "ok" and bool(data.get("id") and data.get("locked_by")) and not data.get("run")
+
+
+def without_incident(events: Iterable[Event]) -> Dict[str, List[Event]]:
+    """Return host -> events of hosts that a module of ours was run on, or was to be, and that have no incident."""
+    told = list(events)
+    with_incident = opened(told)
+    told_of = (event for event in told if event["kind"] == "outcome" or _module(event) or _fits_not(event))
+    hosts = dict.fromkeys(event["host"] for event in told_of)
+    return {host: [event for event in told if event.get("host") == host] for host in hosts if host not in with_incident}
+
+
+def _fits_not(event: Event) -> bool:
+    """Say whether a variable does not fit a role of ours, or is not there, which ends it before any of its modules."""
+    if event["kind"] != "task":
+        return False
+    unset = str(event.get("action")).rsplit(".", 1)[-1] == "validate_argument_spec" and event.get("msg")
+    return bool(event.get("data", {}).get("problems") or unset)
+
+
+def login(events: Sequence[Event]) -> Tuple[Optional[str], Optional[str]]:
+    """Return what the last verification of a run says of the login, and why it failed: see M(Incident)."""
+    probes: List[Dict[str, Any]] = []
+    for event in reversed(events):
+        if event["kind"] == "task" and event.get("role") in RUNGS:
+            break
+        if event.get("role") == "verification":
+            probes += _results([event], "health_probe")
+    if not probes:
+        return None, None
+    tried = next((probe["login"] for probe in probes if probe.get("login")), None)
+    if tried is None:
+        return "no_password" if any(probe.get("healthy") for probe in probes) else "no_answer", None
+    if tried.get("ok"):
+        return "rate_limited" if tried.get("checked") is False else "checked", None
+    return "failed", _first(tried.get("error"), tried.get("status") and f"status {tried['status']}")
+
+
+def step(event: Event) -> Optional[Step]:
+    """Return what an event tells, C(None) for one that only frames others."""
+    if event["kind"] in ("started", "stats", "play_start", "summary"):
+        return None
+    if event.get("status") == "ok" and str(event.get("action")).rsplit(".", 1)[-1] in _PLUMBING:
+        return None
+    return Step(
+        at=str(event.get("start") or event["at"]),
+        run=str(event["run"]),
+        kind=str(event["kind"]),
+        weight=_weight(event),
+        role=event.get("role"),
+        action=event.get("action"),
+        task=event.get("task") or event.get("playbook"),
+        status=event.get("status"),
+        seconds=event.get("duration"),
+        data=event.get("data") or {},
+        message=event.get("msg"),
+    )
+
+
+def seconds_between(earlier: Optional[str], later: Optional[str]) -> Optional[float]:
+    """Return the seconds between two instants, C(None) where one is unknown or the order is reversed."""
+    if not earlier or not later:
+        return None
+    try:
+        seconds = timestamps.epoch(later) - timestamps.epoch(earlier)
+    except ValueError:
+        return None
+    return round(seconds, 3) if seconds >= 0 else None
+
+
+def _steps(run: Sequence[Event]) -> Iterator[Step]:
+    """Return the steps of one run; what comes after its verdict hands it on, and what then fails only repeats it."""
+    decided = False
+    for event in run:
+        told = step(event)
+        decided = decided or event["kind"] == "outcome"
+        if decided and event.get("role") == "postmortem" and event.get("status") in ("ok", "changed"):
+            continue
+        if told and decided and told.kind == "task" and told.weight == FAILURE and not _module(event):
+            continue
+        if told:
+            yield told
+
+
+def _module(event: Mapping[str, Any]) -> Optional[str]:
+    return allowlist.own_module(str(event.get("action") or ""))
+
+
+def _results(events: Sequence[Event], module: str) -> Iterator[Dict[str, Any]]:
+    for event in events:
+        if event["kind"] == "task" and _module(event) == module and event.get("data"):
+            yield event["data"]
+
+
+def _first(*values: Any) -> Any:
+    return next((value for value in values if value not in (None, "", [], {})), None)
+
+
+def _counts(told: Any) -> Dict[str, float]:
+    """Return the rows by table of an answer; a host may name a table without a number."""
+    counted = told if isinstance(told, dict) else {}
+    return {table: number for table, number in counted.items() if isinstance(number, (int, float))}
+
+
+def _last_of(results: Iterable[Mapping[str, Any]], key: str) -> Any:
+    return _first(*reversed([result.get(key) for result in results]))
+
+
+def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident:
+    """Return the model of C(incident) on C(host) from the events of its runs, oldest first."""
+    events = [event for run in runs for event in run]
+    outcomes = [event["data"] for event in events if event["kind"] == "outcome"]
+    verdict: Dict[str, Any] = outcomes[-1] if outcomes else {}
+    # A verdict of an earlier run says nothing about a later one that was killed.
+    if verdict and not any(event["kind"] == "outcome" for event in runs[-1]):
+        verdict = {}
+    copied: Dict[str, Any] = _last_of(_results(events, "triage_info"), "data_evidence") or {}
+    copy = _first(_last_of(_results(events, "sqlite_backup"), "evidence_dir"), copied.get("path"))
+    records = list(_results(events, "incident"))
+    probes = list(_results(events, "health_probe"))
+    checks = list(_results(events, "sqlite_check"))
+    failing = [probe for probe in probes if not probe.get("healthy")]
+    triages = [result["findings"] for result in _results(events, "triage_info") if result.get("findings")]
+    # The first look saw what nobody had touched yet; where the verdict rests on a later one, that one is told.
+    agreeing = [each for each in triages if each[0].get("cause") == verdict.get("cause")]
+    findings: List[Dict[str, Any]] = _first(*agreeing, *triages) or []
+    first = findings[0] if findings and verdict.get("cause") in (None, findings[0].get("cause")) else {}
+    tried = [rung for run in runs for rung in _rungs(run)]
+    looks = [*_results(events, "triage_info"), *checks]
+    counts = [_counts(look["row_counts"]) for look in looks if look.get("row_counts")]
+    # What ended without a run says nothing of the data: what a run said of it before stands.
+    judged = [each for each in outcomes if "rows_before" in each]
+    of_data = verdict if not verdict or "rows_before" in verdict else judged[-1] if judged else {}
+    # Where a verdict has no rows from before or after, none could be counted: other looks are no substitute.
+    rows_before = _counts(_first(*(each.get("rows_before") for each in outcomes), *([] if judged else counts[:1])))
+    rows_after = _counts(of_data.get("rows_after")) or ({} if of_data or len(counts) < 2 else counts[-1])
+    suspected = (
+        of_data["data_loss"] == statements.SUSPECTED
+        if of_data.get("data_loss")
+        else any(look.get("data_loss_suspected") for look in looks)
+    )
+    seen = dataclasses.replace(
+        _last_look(runs),
+        outcome=str(verdict.get("outcome") or ""),
+        rows_before=rows_before,
+        rows_from=of_data.get("rows_from") or statements.FIRST_LOOK,
+        rows_after={**rows_after, **_counts(of_data.get("rows_seeded"))},
+        suspected=suspected,
+        lost=of_data.get("data_loss") == statements.KNOWN,
+    )
+    said = statements.decide(seen)
+    data_loss = said["data_loss"].value
+    seeded = statements.rows_seeded(rows_before, seen.rows_after)
+    times = _times(verdict, records, events, probes, failing)
+    swaps = [result for result in _results(events, "npm_ci") if result.get("swapped")]
+    logged_in, login_error = login(runs[-1])
+    told = Incident(
+        schema=_MODEL_VERSION,
+        incident=incident,
+        host=host,
+        service=_last_of(outcomes, "service"),
+        language=_last_of(outcomes, "language"),
+        timezone=_last_of(outcomes, "timezone"),
+        reason=_first(*(each.get("reason") for each in outcomes)),
+        ticket=_last_of(outcomes, "ticket"),
+        outcome=verdict.get("outcome") or _derived_outcome(runs[-1], probes, tried, login_failed=logged_in == "failed"),
+        source="verdict" if verdict else "events",
+        severity=_first(verdict.get("severity"), *(probe.get("severity") for probe in failing)),
+        cause=_first(verdict.get("cause"), first.get("cause")),
+        cause_summary=_first(first.get("summary"), _last_of(outcomes, "cause_summary")),
+        rung=verdict.get("rung") if verdict else next((each.rung for each in reversed(tried) if each.held), None),
+        rungs_tried=tried,
+        rungs_skipped=[skip for run in runs for skip in _skips(run)],
+        remedies=[remedy for run in runs for remedy in _remedies(run)],
+        times=times,
+        durations=_durations(verdict, records, times),
+        impact=_impact(outcomes),
+        data_loss=data_loss,
+        rows_before=rows_before,
+        rows_from=seen.rows_from,
+        rows_after={table: count for table, count in rows_after.items() if table not in seeded},
+        rows_seeded=seeded,
+        rows_stale=seen.started_since,
+        statements={
+            **{name: dataclasses.asdict(each) for name, each in said.items()},
+            # The run itself knows more of the service than its events.
+            **{name: each for name, each in (verdict.get("statements") or {}).items() if name != "data_loss"},
+        },
+        login=logged_in,
+        login_error=login_error,
+        backup_file=_first(verdict.get("backup_file"), _last_of(_results(events, "sqlite_backup"), "backup_file")),
+        database_kept=_last_of(_results(events, "sqlite_restore"), "kept"),
+        modules_kept=_last_of(swaps, "previous"),
+        escalation=verdict.get("escalation") or {},
+        evidence=_first(verdict.get("evidence"), _last_of(_results(events, "triage_info"), "bundle")),
+        database_copied=copy,
+        database_not_copied=copied.get("not_copied"),
+        record_in_memory=records[-1].get("record_in_memory") if records else None,
+        error=verdict.get("error"),
+        next_step=verdict.get("next_step") or (of_data.get("next_step") if data_loss == "suspected" else None),
+        held_by=verdict.get("held_by") or None,
+        findings=findings,
+        resources=_first(*(result.get("facts") for result in _results(events, "triage_info"))) or {},
+        probe=failing[0] if failing else {},
+        database=checks[-1] if checks else {},
+        runs=[_run(run) for run in runs],
+        steps=[each for run in runs for each in _steps(run)],
+    )
+    return told
+
+
+def _last_look(runs: Sequence[Sequence[Event]]) -> statements.Facts:
+    """Return what the events say of the service: looks count that were made after its last start and stop."""
+    answers: Optional[bool] = None
+    running: Optional[bool] = None
+    stopped = started = stale = False
+    for event in (event for run in runs for event in run if event["kind"] == "task"):
+        module, data = _module(event), event.get("data") or {}
+        if module == "node_process" and event.get("status") == "changed":
+            answers, stale = None, stale or bool(data.get("pids_after"))
+            stopped, started = not data.get("pids_after"), started or bool(data.get("pids_after"))
+            running = bool(data.get("pids_after"))
+        elif module == "health_probe" and data.get("healthy") is not None:
+            login = data.get("login") or {}
+            answers, stopped = bool(data["healthy"] or login.get("ok") is False), False
+            state = (data.get("process") or {}).get("state")
+            running = None if state is None else state == "running"
+        elif module in ("sqlite_check", "triage_info") and data.get("row_counts"):
+            stale = False
+    last = [event for event in runs[-1] if event["kind"] != "stats"]
+    steps = [each for each in map(step, last) if each]
+    return statements.Facts(
+        answers=answers,
+        running=running,
+        stopped=stopped,
+        started=started,
+        started_since=stale,
+        changed=any(each.weight == CHANGE for each in steps),
+        login=login_of(runs[-1]),
+    )
+
+
+def login_of(run: Sequence[Event]) -> Optional[str]:
+    """Return the state of the login in the last verification of a run."""
+    return login(run)[0]
+
+
+def _times(
+    verdict: Mapping[str, Any],
+    records: Sequence[Mapping[str, Any]],
+    events: Sequence[Event],
+    probes: Sequence[Mapping[str, Any]],
+    failing: Sequence[Mapping[str, Any]],
+) -> Times:
+    opening = next((event["at"] for event in events if opens(event)), None)
+    started = _first(
+        verdict.get("outage_started_at"),
+        _last_of(records, "outage_started_at"),
+        failing[0].get("first_failure_at") if failing else None,
+    )
+    begun = dict(_last_of(records, "outage_started") or {})
+    # Where no good sign is on record, the first bad one stands for it.
+    if begun.get("earliest") == begun.get("latest") and begun.get("earliest_source") in (None, begun.get("source")):
+        begun["earliest"] = None
+    first_good = None
+    if failing:
+        later = probes[probes.index(failing[-1]) + 1 :]
+        first_good = _first(*(probe.get("first_healthy_at") for probe in later))
+    return Times(
+        last_good_at=_first(begun.get("earliest"), failing[0].get("last_success_at") if failing else None),
+        started_at=started,
+        started_from=begun.get("source"),
+        detected_at=_first(verdict.get("detected_at"), _last_of(records, "detected_at"), opening),
+        mitigated_at=_first(verdict.get("mitigated_at"), _last_of(records, "mitigated_at"), first_good),
+        mitigated_from=_first(verdict.get("mitigated_from"), _last_of(records, "mitigated_from")),
+        mitigated_estimated=bool(_first(verdict.get("mitigated_estimated"), _last_of(records, "mitigated_estimated"))),
+        resolved_at=_first(verdict.get("resolved_at"), _last_of(records, "closed_at")),
+        clocks_apart=_clocks_apart(events),
+    )
+
+
+def _clocks_apart(events: Sequence[Event]) -> Optional[float]:
+    """Return by how many seconds the clock of the host is ahead of the controller's, None up to 2 seconds.
+
+    What a probe saw by the host's clock happened between the begin and the end of its task by the controller's.
+    """
+    apart = 0.0
+    for event in events:
+        if event["kind"] != "task" or _module(event) != "health_probe" or not event.get("start"):
+            continue
+        for name in ("first_failure_at", "first_healthy_at"):
+            seen = (event.get("data") or {}).get(name)
+            if not seen:
+                continue
+            try:
+                instant, begun, ended = map(timestamps.epoch, (seen, str(event["start"]), str(event["at"])))
+            except ValueError:
+                continue
+            found = instant - ended if instant > ended else min(0.0, instant - begun)
+            apart = found if abs(found) > abs(apart) else apart
+    return round(apart, 1) if abs(apart) > _CLOCKS_AGREE else None
+
+
+def _durations(verdict: Mapping[str, Any], records: Sequence[Mapping[str, Any]], times: Times) -> Durations:
+    mitigate = seconds_between(times.started_at, times.mitigated_at)
+    return Durations(
+        outage=_first(verdict.get("outage_seconds"), _last_of(records, "outage_seconds"), mitigate),
+        detect=seconds_between(times.started_at, times.detected_at),
+        mitigate=mitigate,
+        resolve=seconds_between(times.started_at, times.resolved_at),
+        uncertain=seconds_between(times.last_good_at, times.started_at),
+    )
+
+
+def _impact(outcomes: Sequence[Mapping[str, Any]]) -> Impact:
+    told: Mapping[str, Any] = next((each["impact"] for each in reversed(outcomes) if each.get("impact")), {})
+    return Impact(**{field.name: told.get(field.name) for field in dataclasses.fields(Impact)})
+
+
+def _derived_outcome(
+    last_run: Sequence[Event],
+    probes: Sequence[Mapping[str, Any]],
+    tried: Sequence[Rung],
+    *,
+    login_failed: bool,
+) -> str:
+    if not any(event["kind"] == "stats" for event in last_run):
+        return "unfinished"
+    if not probes:
+        return "unfinished"
+    if not probes[-1].get("healthy"):
+        return "not_recovered" if tried else "warning" if probes[-1].get("severity") == "warning" else "not_recovered"
+    if login_failed:
+        return "login_failed"
+    return "recovered" if tried else "healthy"
+
+
+def _rungs(run: Sequence[Event]) -> List[Rung]:
+    """Return the rungs of one run: as its verdict tells them, else concluded from the roles its tasks belong to."""
+    identity = str(run[0]["run"])
+    verdict = _verdict(run)
+    if verdict:
+        return [
+            Rung(
+                rung=str(each.get("rung") or ""),
+                held=each.get("held"),
+                halted=each.get("halted"),
+                serves=each.get("serves"),
+                restored=each.get("restored"),
+                reason=each.get("reason"),
+                started_at=each.get("started_at"),
+                seconds=each.get("seconds"),
+                run=identity,
+            )
+            for each in verdict.get("rungs_tried") or []
+        ]
+    tried: List[Rung] = []
+    healthy: Optional[bool] = None
+    for event in run:
+        if event["kind"] not in ("task", "started"):
+            continue
+        role = event.get("role")
+        if role in RUNGS and (not tried or tried[-1].rung != role):
+            begun = str(event.get("start") or event["at"])
+            tried.append(
+                Rung(
+                    rung=role,
+                    held=None,
+                    halted=None,
+                    serves=None,
+                    restored=None,
+                    reason=None,
+                    started_at=begun,
+                    seconds=None,
+                    run=identity,
+                )
+            )
+            healthy = None
+        if not tried or role not in (*RUNGS, *_LOOKS):
+            continue
+        tried[-1].seconds = seconds_between(tried[-1].started_at, event["at"])
+        if event.get("status") == "failed":
+            # A rung whose host was lost may have worked.
+            tried[-1].held = None if (event.get("data") or {}).get("unreachable_host") else False
+            tried[-1].reason = event.get("msg") or event.get("task")
+        elif event["kind"] == "started":
+            # What is looked at until the run is killed was not seen to its end.
+            tried[-1].held = None
+        elif _module(event) == "health_probe" and event.get("data"):
+            healthy = tried[-1].held = bool(event["data"].get("healthy"))
+        elif tried[-1].held is None:
+            tried[-1].held = healthy
+    return tried
+
+
+def _verdict(run: Sequence[Event]) -> Dict[str, Any]:
+    """Return the verdict of one run, empty where it has none."""
+    return next((dict(event["data"]) for event in reversed(run) if event["kind"] == "outcome"), {})
+
+
+def _skips(run: Sequence[Event]) -> List[Skip]:
+    identity = str(run[0]["run"])
+    return [
+        Skip(rung=str(each.get("rung") or ""), reason=each.get("reason"), at=each.get("at"), run=identity)
+        for each in _verdict(run).get("rungs_skipped") or []
+    ]
+
+
+def _remedies(run: Sequence[Event]) -> List[Remedy]:
+    told = _verdict(run).get("remediation") or {}
+    return [
+        Remedy(
+            cause=str(each.get("cause") or "unknown"),
+            action=each.get("action"),
+            changed=bool(each.get("changed")),
+            failed=bool(each.get("failed")),
+            detail=each.get("detail") or [],
+            reason=each.get("reason"),
+            seconds=each.get("seconds"),
+            run=str(run[0]["run"]),
+        )
+        for each in [*(told.get("applied") or []), *(told.get("refused") or [])]
+    ]
+
+
+def _run(events: Sequence[Event]) -> Run:
+    first = events[0]
+    tasks = [event for event in events if event["kind"] in ("task", "started", "unreachable")]
+    verdicts = [event for event in events if event["kind"] == "outcome"]
+    return Run(
+        run=str(first["run"]),
+        playbook=first.get("playbook"),
+        core=first.get("core"),
+        started_at=str(first["at"]),
+        # What comes after the verdict only hands it on.
+        last_event_at=str((verdicts or events)[-1]["at"]),
+        complete=any(event["kind"] in ("outcome", "stats") for event in events),
+        last_task=_first(tasks[-1].get("task"), tasks[-1].get("action")) if tasks else None,
+    )
+
+
+def _weight(event: Event) -> str:
+    module = _module(event)
+    if event.get("status") == "failed" or event["kind"] == "unreachable":
+        return FAILURE
+    if event["kind"] in ("outcome", "run_start"):
+        return DECISION
+    if module in ("triage_info", "health_probe") and event.get("data"):
+        return DECISION
+    if module == "sqlite_check" and event.get("data", {}).get("healthy") is False:
+        return DECISION
+    # What the record of the incident says stands in the document itself, and that it was written is seen.
+    if module == "incident" or event.get("role") == "postmortem":
+        return DETAIL
+    return CHANGE if module and event.get("status") == "changed" else DETAIL

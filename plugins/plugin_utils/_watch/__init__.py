@@ -1,0 +1,9 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The watch over services for event rules: when to call a playbook.
+
+Put code here if the event source plugin needs it.
+It imports no other package of plugin_utils.
+"""

@@ -1,0 +1,274 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A watch over services from where rulebooks run: when to call for a triage, when for a recovery. Knows no rulebooks.
+
+What counts are failures in a row, which no throttle of ansible-rulebook can count. An outage is told once; only after
+so many good answers in a row is the next failure another outage.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import re
+import time
+from typing import Any, Dict, List, Optional, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, sanitize, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import maintenance as host_maintenance
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import health as service_health
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
+
+TRIAGE, RECOVER, RESTORED = "triage", "recover", "restored"
+_SEVERITIES = {TRIAGE: "warning", RECOVER: "critical", RESTORED: "none"}
+# How long an answer of the host about its maintenance is taken for true, and how long the host has to give it. Seconds.
+_MAINTENANCE_AGE = 15.0
+_READ_TIMEOUT = 10.0
+# What a shell at the other end takes for one plain word.
+_PLAIN = re.compile(r"[\w@%+=:,./-]+\Z", re.ASCII)
+# A group name or a pattern would start a recovery on more than one host. The rulebooks for alerts have the same rule.
+_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}\Z")
+_GROUPS = ("all", "ungrouped")
+_LOGGER = logging.getLogger(__name__)
+
+
+class WatchError(Exception):
+    """A parameter makes no sense; the message names it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Thresholds:
+    """Answers in a row that mean something, and after how many seconds a recovery is called for again (0: never)."""
+
+    warning_after: int = 3
+    critical_after: int = 5
+    restored_after: int = 5
+    again_after: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """One service to watch. C(host) is its name in the inventory.
+
+    C(over) is what a command is preceded by to run on that host, empty where it is this one; C(as_root) what the one
+    that reads in the state folder is preceded by there. Without C(process) nobody looks whether the process is gone,
+    without C(state_dir) nobody asks for a maintenance.
+    """
+
+    host: str
+    endpoints: Sequence[service_health.Target]
+    process: Optional[service_process.Service] = None
+    state_dir: str = ""
+    over: Sequence[str] = ()
+    as_root: Sequence[str] = ()
+
+
+def _known(values: Any, kind: Any, *, parameter: str) -> Any:
+    """Return the dataclass C(kind) made of a mapping. Raises WatchError where it has other keys, or lacks one."""
+    if not isinstance(values, dict):
+        raise WatchError(f"{parameter}: must be a mapping, not {type(values).__name__}")
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    for name in values:
+        if name not in fields:
+            raise WatchError(f"{parameter}: {name!r} is not known, allowed are {', '.join(fields)}")
+    for name, field in fields.items():
+        if name not in values and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise WatchError(f"{parameter}: {name!r} is missing")
+    return kind(**values)
+
+
+def _target(values: Any, *, parameter: str) -> Target:
+    target: Target = _known(values, Target, parameter=parameter)
+    if not isinstance(target.host, str) or not _HOST.match(target.host) or target.host in _GROUPS:
+        raise WatchError(
+            f"{parameter}.host: must be the name of one host of the inventory (letters, digits, '_', '.' and '-'), "
+            f"not {target.host!r}"
+        )
+    if not isinstance(target.endpoints, list):
+        raise WatchError(f"{parameter}.endpoints: must be a list, not {type(target.endpoints).__name__}")
+    endpoints = [
+        _known(endpoint, service_health.Target, parameter=f"{parameter}.endpoints[{number}]")
+        for number, endpoint in enumerate(target.endpoints)
+    ]
+    process: Optional[service_process.Service] = None
+    if target.process is not None:
+        process = _known(target.process, service_process.Service, parameter=f"{parameter}.process")
+    for name, words in (("over", target.over), ("as_root", target.as_root)):
+        if not isinstance(words, (list, tuple)) or not all(isinstance(word, str) for word in words):
+            raise WatchError(f"{parameter}.{name}: must be a list of words, not {words!r}")
+    if target.over:
+        if process is not None and process.manager != "systemd":
+            raise WatchError(f"{parameter}.process.manager: is {process.manager!r}, allowed with over is systemd")
+        for word in (process.unit if process else "", target.state_dir):
+            if word and not _PLAIN.match(word):
+                raise WatchError(f"{parameter}: {word!r} must be without blanks and quotes where over is used")
+    return dataclasses.replace(target, endpoints=endpoints, process=process)
+
+
+def targets(listed: Any, thresholds: Thresholds, *, timeout: float, interval: float) -> List[Target]:
+    """Return the targets that a rulebook names, checked. Raises WatchError; the message names the parameter."""
+    if not isinstance(listed, list) or not listed:
+        raise WatchError("targets: must be a list of at least one service to watch")
+    if thresholds.restored_after < 1:
+        raise WatchError(f"restored_after: {thresholds.restored_after} must be at least 1")
+    if thresholds.again_after < 0:
+        raise WatchError(f"again_after: {thresholds.again_after} must not be less than 0 seconds")
+    found = [_target(values, parameter=f"targets[{number}]") for number, values in enumerate(listed)]
+    if len({target.host for target in found}) < len(found):
+        raise WatchError("targets: a host is named twice")
+    plan = service_health.Plan(
+        timeout=timeout,
+        interval=interval,
+        warning_after=thresholds.warning_after,
+        critical_after=thresholds.critical_after,
+    )
+    for target in found:
+        try:
+            service_health.check(target.endpoints, plan)
+        except service_health.HealthError as error:
+            raise WatchError(f"targets, {target.host}: {error}") from error
+    return found
+
+
+class Outage:
+    """What has been seen of one service, and what has been called for. It knows no clock but the one it is told."""
+
+    def __init__(self, thresholds: Thresholds) -> None:
+        """Begin with a service of which nothing is known."""
+        self._thresholds = thresholds
+        self.failures = 0
+        self._good = 0
+        self._called: Optional[str] = None
+        self._recovery_called_at = 0.0
+
+    def see(self, *, good: bool, gone: bool, now: float) -> Optional[str]:
+        """Take in one answer; return what it calls for, C(None) for nothing.
+
+        It stays due until L(called) says that it was done. C(now) is in seconds of any steady clock.
+        """
+        if good:
+            self.failures = 0
+            self._good += 1
+            return RESTORED if self._called and self._good >= self._thresholds.restored_after else None
+        self._good = 0
+        self.failures += 1
+        if gone or self.failures >= self._thresholds.critical_after:
+            return RECOVER if self._recovery_is_due(now) else None
+        return TRIAGE if self.failures >= self._thresholds.warning_after and self._called is None else None
+
+    def _recovery_is_due(self, now: float) -> bool:
+        again = self._thresholds.again_after
+        return self._called != RECOVER or (again > 0 and now - self._recovery_called_at >= again)
+
+    def called(self, act: str, *, now: float) -> None:
+        """Note that it was called for."""
+        self._called = None if act == RESTORED else act
+        if act == RECOVER:
+            self._recovery_called_at = now
+
+
+class Watch:
+    """Looks at one target and says what to call for."""
+
+    def __init__(
+        self,
+        target: Target,
+        thresholds: Thresholds,
+        *,
+        timeout: float,
+        ok_statuses: Sequence[str],
+        run: commands.Runner = commands.run,
+    ) -> None:
+        """Take the target as it is; L(targets) has checked it."""
+        self.target = target
+        self._outage = Outage(thresholds)
+        self._timeout = timeout
+        self._ok_statuses = ok_statuses
+        self._run = run
+        self._first_failure_at: Optional[str] = None
+        # Seconds since the epoch, and on the steady clock.
+        self._maintenance_until = 0.0
+        self._ask_maintenance_at = 0.0
+
+    def look(self) -> Optional[Dict[str, Any]]:
+        """Ask once and return the event that is due, C(None) for none. Takes at most the time-outs together."""
+        began_at = timestamps.now()
+        answers = service_health.probe(self.target.endpoints, timeout=self._timeout, ok_statuses=self._ok_statuses)
+        wrong = [f"{each['name']}: {each['error']}" for each in answers if each["required"] and not each["ok"]]
+        state = self._process_state() if wrong else "running"
+        if wrong and not self._outage.failures:
+            self._first_failure_at = began_at
+        now = time.monotonic()
+        act = self._outage.see(good=not wrong, gone=state == "gone", now=now)
+        if act is None or (act != RESTORED and self._under_maintenance()):
+            return None
+        self._outage.called(act, now=now)
+        if state == "gone":
+            wrong.append("the process is gone")
+        return {
+            "outage": {
+                "host": self.target.host,
+                "act": act,
+                "severity": "emergency" if state == "gone" else _SEVERITIES[act],
+                "consecutive_failures": self._outage.failures,
+                "process": state,
+                "summary": sanitize.text("; ".join(wrong) or "answers"),
+                "first_failure_at": self._first_failure_at,
+            },
+            # What ansible-rulebook limits an action to.
+            "meta": {"hosts": self.target.host},
+        }
+
+    def _warn(self, text: str) -> None:
+        """Log what may hold words of the host, without what a terminal would obey."""
+        _LOGGER.warning("%s: %s", self.target.host, sanitize.text(text))
+
+    def _over(self, argv: Sequence[str], **options: Any) -> commands.Completed:
+        return self._run([*self.target.over, *argv], **options)
+
+    def _process_state(self) -> str:
+        """Return whether the process is C(running), C(gone) or C(unknown)."""
+        service = self.target.process
+        if service is None:
+            return "unknown"
+        try:
+            if not self.target.over:
+                return str(service_health.look_at_process(service, run=self._run)[0]["state"])
+            properties = procfs.unit_properties(service.unit, service_process.UNIT_PROPERTIES, run=self._over)
+            service_process.require_loaded(service, properties)
+        except (service_health.HealthError, service_process.NodeProcessError, procfs.ProcfsError) as error:
+            self._warn(f"whether the process is there is not known: {error}")
+            return "unknown"
+        return "running" if service_process.main_pid(properties) else "gone"
+
+    def _read(self, path: str) -> bytes:
+        """Return what a file on the host holds. Raises OSError."""
+        try:
+            # The words of the C locale are those that are looked for below.
+            done = self._over(["env", "LC_ALL=C", *self.target.as_root, "cat", "--", path], timeout=_READ_TIMEOUT)
+        except commands.CommandError as error:
+            raise OSError(0, str(error)) from error
+        if done.ok:
+            return done.stdout.encode()
+        if "No such file" in done.stderr:
+            raise FileNotFoundError(path)
+        raise OSError(0, "no answer in time" if done.timed_out else done.stderr.strip() or f"rc {done.rc}")
+
+    def _under_maintenance(self) -> bool:
+        """Whether nothing may be done now. What cannot be found out keeps nothing from being done."""
+        if not self.target.state_dir:
+            return False
+        if time.monotonic() >= self._ask_maintenance_at:
+            found, warnings = host_maintenance.current(
+                state_dir=self.target.state_dir, now=time.time(), read=self._read
+            )
+            for warning in warnings:
+                self._warn(warning)
+            if found:
+                self._warn(f"under maintenance until {found['until']}, nothing is done")
+            self._maintenance_until = timestamps.epoch(found["until"]) if found else 0.0
+            self._ask_maintenance_at = time.monotonic() + _MAINTENANCE_AGE
+        return time.time() < self._maintenance_until

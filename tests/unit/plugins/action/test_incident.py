@@ -1,0 +1,39 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""An incident that the probe has opened is reported by the task that would open it, without asking the host again."""
+
+from __future__ import annotations
+
+import types
+
+import pytest
+
+from ansible_collections.itsm_nexus.runbook.plugins.action import incident
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
+
+OPENED = {"changed": True, "id": "INC-1", "run": "R-1"}
+
+
+def run(monkeypatch, **arguments):
+    monkeypatch.setattr(unreachable.OnHost, "run", lambda *_: {"asked": True})
+    action = incident.ActionModule.__new__(incident.ActionModule)
+    action._task = types.SimpleNamespace(args=arguments)
+    return action.run(None, {})
+
+
+def test_what_was_opened_is_the_result(monkeypatch):
+    assert run(monkeypatch, state="open", opened=OPENED) == {**OPENED, "invocation": {}}
+
+
+def test_a_refusal_is_the_result_too(monkeypatch):
+    refused = {"failed": True, "msg": "another run is at work here", "locked_by": {"run": "R-2"}}
+    assert run(monkeypatch, state="open", opened=refused) == {**refused, "invocation": {}}
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"state": "open"}, {"state": "open", "opened": {}}, {"state": "attempt", "opened": OPENED}, {}]
+)
+def test_else_the_host_is_asked(monkeypatch, arguments):
+    assert run(monkeypatch, **arguments) == {"asked": True}

@@ -1,0 +1,139 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How much of what a public scanner calls a secret is masked, and how many ordinary lines are changed.
+
+The rules are those of detect-secrets. Each of its regular expressions gives samples. What the rule calls the secret of
+a sample must go.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import random
+import re
+import string
+from pathlib import Path
+from typing import Iterator
+
+import detect_secrets.plugins
+from detect_secrets.plugins import keyword as keywords
+from detect_secrets.plugins.base import RegexBasedDetector
+from redact_samples import Sampler, ordinary_lines, pieces_left, recorded_texts
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import redact
+
+RECORDED = Path(__file__).parents[3] / "recorded"
+OF_A_RULE = 40
+LEAST_MASKED, MOST_CHANGED = 0.99, 0.01
+# An address of the network is no secret. Of a private key the rule knows the first line alone; see below.
+NO_RULES = ("IPPublicDetector", "PrivateKeyDetector")
+# What a rule finds besides, which is the same for everybody.
+NO_SECRET = re.compile(r"AccountKey=|https://hooks\.slack\.com/services/", re.IGNORECASE)
+
+
+def _detectors() -> Iterator[type[RegexBasedDetector]]:
+    for module in pkgutil.iter_modules(detect_secrets.plugins.__path__):
+        for found in vars(importlib.import_module(f"detect_secrets.plugins.{module.name}")).values():
+            if not isinstance(found, type) or not issubclass(found, RegexBasedDetector):
+                continue
+            if isinstance(getattr(found, "denylist", None), (list, tuple)) and found.__name__ not in NO_RULES:
+                yield found
+
+
+def _samples(pattern: re.Pattern[str], group: int | None, *, seed: str) -> Iterator[tuple[str, str]]:
+    """Return texts that a rule matches, each with what the rule calls the secret."""
+    sampler = Sampler(seed)
+    made = 0
+    for _attempt in range(OF_A_RULE * 20):
+        text = sampler.sample(pattern)
+        match = pattern.search(text)
+        if match is None:
+            continue
+        groups = [found for found in match.groups() if found]
+        secret = match.group(group) if group is not None else max(groups, key=len, default=match.group())
+        yield text, NO_SECRET.sub("", secret)
+        made += 1
+        if made == OF_A_RULE:
+            return
+    raise AssertionError(f"no samples of {pattern.pattern}")
+
+
+def _scanner_samples() -> Iterator[tuple[str, str, str]]:
+    """Return (rule, text, secret)."""
+    for detector in dict.fromkeys(_detectors()):
+        for number, pattern in enumerate(detector.denylist):
+            # A part of the match that is no more than a prefix is no secret.
+            whole = detector.__name__ in ("GitHubTokenDetector", "GitLabTokenDetector", "SlackDetector")
+            for text, secret in _samples(pattern, 0 if whole else None, seed=f"{detector.__name__} {number}"):
+                yield f"{detector.__name__} {number}", text, secret
+    rules = {pattern: group for table in keywords.REGEX_BY_FILETYPE.values() for pattern, group in table.items()}
+    for number, (pattern, group) in enumerate(rules.items()):
+        for text, secret in _samples(pattern, group, seed=f"keyword {number}"):
+            yield f"keyword {number}", text, secret
+    yield from _entropy_samples()
+    yield from _private_keys()
+
+
+def _entropy_samples() -> Iterator[tuple[str, str, str]]:
+    """Return what the rule for base64 of high entropy finds in quotes: it has no regular expression.
+
+    The rule for hexadecimal strings is left out. Without a name, a secret of 32, 40 or 64 digits looks like a digest or
+    a commit, and these stay.
+    """
+    source = random.Random("entropy")  # noqa: S311
+    alphabet = string.ascii_letters + string.digits + "+/"
+    for _ in range(OF_A_RULE * 2):
+        secret = "".join(source.choices(alphabet, k=source.randint(32, 64)))
+        yield "base64 of high entropy", f'{source.choice(("x = ", "", "call("))}"{secret}"', secret
+
+
+def _private_keys() -> Iterator[tuple[str, str, str]]:
+    source = random.Random("keys")  # noqa: S311
+    kinds = ("DSA ", "EC ", "OPENSSH ", "", "RSA ", "SSH2 ENCRYPTED ")
+    for kind in kinds:
+        for _ in range(OF_A_RULE // 4):
+            lines = ["".join(source.choices(string.ascii_letters + string.digits + "+/", k=64)) for _ in range(3)]
+            text = "\n".join([f"-----BEGIN {kind}PRIVATE KEY-----", *lines, f"-----END {kind}PRIVATE KEY-----"])
+            yield f"{kind}PRIVATE KEY", text, " ".join(lines)
+
+
+def _is_left(secret: str, clean: str) -> bool:
+    return bool(pieces_left(secret, clean, size=8)) if len(secret) >= 6 else secret in clean
+
+
+def masked() -> tuple[int, list[tuple[str, str, str]]]:
+    """Return the number of samples, and those that were not masked with what became of them."""
+    samples = list(_scanner_samples())
+    redactor = redact.Redactor()
+    kept = [(rule, text, clean) for rule, text, secret in samples if _is_left(secret, clean := redactor.text(text))]
+    return len(samples), kept
+
+
+def changed() -> tuple[int, list[tuple[str, str]]]:
+    """Return the number of ordinary lines, and those that were changed with what became of them."""
+    redactor = redact.Redactor()
+    lines = list(dict.fromkeys([*ordinary_lines(RECORDED), *recorded_texts(RECORDED)]))
+    return len(lines), [(line, clean) for line in lines if (clean := redactor.text(line)) != line]
+
+
+def test_what_a_public_scanner_finds_is_masked():
+    number, kept = masked()
+    assert number >= 2000
+    assert 1 - len(kept) / number >= LEAST_MASKED, (number, len(kept), kept[:20])
+
+
+def test_ordinary_lines_stay_as_they_are():
+    number, lines = changed()
+    assert number >= 2000
+    assert len(lines) / number < MOST_CHANGED, (number, len(lines), lines[:20])
+
+
+def test_ordinary_lines_stay_in_one_log_too():
+    lines = ordinary_lines(RECORDED)
+    random.Random("order").shuffle(lines)  # noqa: S311
+    clean = redact.Redactor().text("\n".join(lines)).split("\n")
+    assert len(clean) == len(lines)
+    assert sum(new != old for new, old in zip(clean, lines)) / len(lines) < MOST_CHANGED

@@ -1,0 +1,277 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the service's user may plant in its own folders while root works there: the user here is nobody."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pwd
+import stat
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, commands, safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import certificate as service_certificate
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import impact as outage_impact
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_patterns, npm
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight as service_preflight
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import collect_certificate
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import context as triage_context
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import evidence as triage_evidence
+
+CONFIG = service_preflight.Config(
+    **dict.fromkeys([field.name for field in dataclasses.fields(service_preflight.Config)], ""),
+)
+NOBODY = pwd.getpwnam("nobody")
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to lend and secrets to lose")
+
+
+@pytest.fixture
+def host():
+    """Return a root-only secret and a folder of the service's user, on a path that everybody may walk."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as base:
+        os.chmod(base, 0o755)  # noqa: S103
+        secret = Path(base, "secret")
+        secret.write_text("JWT_SECRET=of-root-alone\n")
+        secret.chmod(0o600)
+        app = Path(base, "app")
+        app.mkdir()
+        own = app / "own"
+        own.write_text("NODE_ENV=production\n")
+        for path in (app, own):
+            os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid)
+        yield Path(base)
+
+
+def link_of_user(path: Path, target: Path) -> Path:
+    path.symlink_to(target)
+    os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid, follow_symlinks=False)
+    return path
+
+
+def test_what_is_there_is_read(host):
+    assert safe_open.read(str(host / "secret")) == b"JWT_SECRET=of-root-alone\n"
+    assert safe_open.read(str(host / "app" / "own")) == b"NODE_ENV=production\n"
+
+
+def test_a_link_of_the_user_leads_where_the_user_may_go(host):
+    link = link_of_user(host / "app" / "link", host / "app" / "own")
+    assert safe_open.read(str(link)) == b"NODE_ENV=production\n"
+    assert os.geteuid() == 0 and os.getegid() == 0
+
+
+def test_a_link_of_the_user_does_not_lead_to_what_only_root_may_read(host):
+    link = link_of_user(host / "app" / "log", host / "secret")
+    assert link.read_text()  # the naive way
+    with pytest.raises(PermissionError):
+        safe_open.read(str(link))
+    with pytest.raises(PermissionError):
+        log_patterns.tail(str(link), limit=100)
+    # Not even in several steps, nor by a folder.
+    hop = link_of_user(host / "app" / "hop", link)
+    folder = link_of_user(host / "app" / "folder", host)
+    for path in (hop, folder / "secret"):
+        with pytest.raises(PermissionError):
+            safe_open.read(str(path))
+    assert os.geteuid() == 0
+
+
+def test_a_link_that_root_made_among_its_own_is_followed(host):
+    # A relative one, over the parent folder, as certificates are linked.
+    (host / "live").mkdir()
+    (host / "live" / "link").symlink_to("../secret")
+    assert safe_open.read(str(host / "live" / "link")) == b"JWT_SECRET=of-root-alone\n"
+    # In a folder of the user, somebody else may have moved it there.
+    (host / "app" / "moved").symlink_to("../secret")
+    with pytest.raises(PermissionError):
+        safe_open.read(str(host / "app" / "moved"))
+
+
+def test_a_folder_that_others_may_write_to_is_nobodys(host):
+    (host / "shared").mkdir()
+    (host / "shared").chmod(0o777)
+    (host / "shared" / "link").symlink_to(host / "secret")
+    with pytest.raises(PermissionError, match="others may write"):
+        safe_open.read(str(host / "shared" / "link"))
+
+
+def test_a_second_name_of_a_file_of_root_is_refused(host):
+    os.link(host / "secret", host / "app" / "hard")
+    with pytest.raises(PermissionError, match="second name"):
+        safe_open.read(str(host / "app" / "hard"))
+
+
+def test_nothing_is_waited_for_and_nothing_is_without_end(host):
+    os.mkfifo(host / "app" / "pipe")
+    os.chown(host / "app" / "pipe", NOBODY.pw_uid, NOBODY.pw_gid)
+    zero = link_of_user(host / "app" / "zero", Path("/dev/zero"))
+    huge = host / "app" / "huge"
+    with huge.open("wb") as stream:
+        stream.truncate(2 << 30)
+    begun = time.monotonic()
+    for path, reason in ((host / "app" / "pipe", "regular"), (zero, "regular"), (huge, "more than")):
+        with pytest.raises(OSError, match=reason):
+            safe_open.read(str(path), limit=1 << 20)
+    measured = outage_impact.measure(
+        path=str(host / "none.db"),
+        query="",
+        access_log=str(host / "app" / "pipe"),
+        start="2026-03-02T01:00:00.000Z",
+        end="2026-03-02T02:00:00.000Z",
+        time_budget=5.0,
+    )
+    assert "cannot be read" in measured["requests_unknown"]
+    assert time.monotonic() - begun < 2
+
+
+def test_the_environment_of_root_is_not_handed_to_the_service(host):
+    link = link_of_user(host / "app" / ".env", host / "secret")
+    with pytest.raises(env_file.EnvironmentFileError) as refused:
+        env_file.read_environment_file(str(link))
+    assert "of-root-alone" not in str(refused.value)
+
+
+def test_a_log_is_not_made_where_the_user_may_not_write(host):
+    service_log = link_of_user(host / "app" / "logs", host / "etc") / "server.log"
+    (host / "etc").mkdir()
+    with pytest.raises(service_process.NodeProcessError, match="log_file: cannot append"):
+        service_process._open_log(str(service_log), account=NOBODY)
+    assert list((host / "etc").iterdir()) == []
+
+
+def test_no_other_key_of_that_name_is_given_to_the_service(host):
+    (host / "private").mkdir()
+    key = host / "private" / "server.key"
+    key.write_text("-----BEGIN PRIVATE KEY-----\n")
+    key.chmod(0o600)
+    planted = link_of_user(host / "app" / "ssl", host / "private") / "server.key"
+    pair = service_certificate.Pair(certificate=str(host / "app" / "none.crt"), key=str(planted), user="nobody")
+    with pytest.raises(service_certificate.CertificateError, match="folder of somebody else"):
+        service_certificate._mend(pair, service_certificate.Permissions(owner="nobody", mode="0400"), check_mode=False)
+    assert (key.stat().st_uid, stat.S_IMODE(key.stat().st_mode)) == (0, 0o600)
+
+
+def test_a_certificate_is_not_read_with_more_rights_than_its_users(host):
+    (host / "private").mkdir(mode=0o700)
+    for name in ("server.crt", "server.key"):
+        (host / "private" / name).write_text("-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n")
+        link_of_user(host / "app" / name, host / "private" / name)
+    found = service_certificate.look(
+        service_certificate.Pair(certificate=f"{host}/app/server.crt", key=f"{host}/app/server.key", user="nobody")
+    )
+    assert found["sha256"] is None
+    assert "server.crt cannot be read: Permission denied" in found["problems"][0]
+
+
+def test_the_state_is_not_kept_where_the_user_could_exchange_it(host):
+    config = dataclasses.replace(CONFIG, user="nobody", state_dir=str(host / "app" / "state"))
+    refused = service_preflight._Preflight(config, run=commands.run, proc_root="/proc")
+    refused.check_user()
+    refused.check_state_dir()
+    assert [each["variable"] for each in refused.problems] == ["nexus_state_dir"]
+    fine = service_preflight._Preflight(
+        dataclasses.replace(config, state_dir=str(host / "state")), run=commands.run, proc_root="/proc"
+    )
+    fine.check_user()
+    fine.check_state_dir()
+    assert fine.problems == []
+
+
+def test_the_service_does_not_say_whose_database_is_worked_on(host):
+    (host / "private").mkdir(mode=0o700)
+    (host / "private" / "other.db").touch(mode=0o600)
+    config = dataclasses.replace(
+        CONFIG, user="nobody", app_dir=str(host / "app"), db_path="itsm.db", db_path_variable="DATABASE_PATH"
+    )
+
+    def problems(path: Path) -> list[str]:
+        said = service_preflight._Preflight(config, run=commands.run, proc_root="/proc")
+        said.check_user()
+        said.environment = {"DATABASE_PATH": str(path), "NODE_ENV": "production"}
+        said.database_path()
+        return [each["message"] for each in said.problems]
+
+    (refused,) = problems(host / "private" / "other.db")
+    assert "DATABASE_PATH" in refused and "user nobody may write neither" in refused
+    # A folder of its own, a file that root left there by mistake, a place that is not there yet.
+    (host / "app" / "roots.db").touch(mode=0o600)
+    for path in (host / "app" / "none.db", host / "app" / "roots.db", host / "none" / "itsm.db"):
+        assert problems(path) == []
+
+
+def test_a_program_of_the_service_is_never_run_as_root(host):
+    ran = []
+
+    def run(argv, **options):
+        ran.append(options.get("user"))
+        return commands.Completed(argv=argv, rc=0, stdout="v20.0.0\n", stderr="", duration=0.0)
+
+    node = host / "app" / "node"
+    node.write_text("#!/bin/sh\n")
+    node.chmod(0o755)
+    for user in ("nobody", "nobody-of-this-name"):
+        config = dataclasses.replace(CONFIG, user=user, app_dir=str(host / "app"), command=["node", "own"])
+        asked = service_preflight._Preflight(config, run=run, proc_root="/proc")
+        asked.environment = {"PATH": str(host / "app")}
+        asked.check_user()
+        asked.check_command(app_dir=True)
+    assert ran == ["nobody"]
+
+
+def test_modules_are_not_built_into_the_application_of_somebody_else(host):
+    other = host / "other"
+    other.mkdir()
+    for folder in (host / "app" / "releases", other):
+        folder.mkdir(exist_ok=True)
+        (folder / "package.json").write_text('{"name": "x"}')
+        (folder / "package-lock.json").write_text('{"lockfileVersion": 3, "packages": {"": {}}}')
+    for path in [host / "app" / "releases", *(host / "app" / "releases").iterdir()]:
+        os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid)
+    link = link_of_user(host / "app" / "current", other)
+    with pytest.raises(npm.NpmError, match="link's owner"):
+        npm.Application(app_dir=str(link), user="nobody", node="true")
+    link.unlink()
+    link_of_user(link, host / "app" / "releases")
+    assert npm.Application(app_dir=str(link), user="nobody", node="true").app_dir == str(host / "app" / "releases")
+
+
+def test_evidence_goes_to_no_folder_that_somebody_else_has_made(host):
+    (host / "tmp").mkdir()
+    (host / "tmp").chmod(0o1777)
+    theirs = host / "tmp" / "itsm-runbook-evidence-0"
+    theirs.mkdir()
+    os.chown(theirs, NOBODY.pw_uid, NOBODY.pw_gid)
+    link_of_user(host / "tmp" / "itsm-runbook-evidence-1", host)
+    first, second = (triage_evidence._place_in(str(host / "tmp")) for _ in range(2))
+    assert first != second and not os.path.lexists(first)
+    os.mkdir(first, 0o700)
+    # The second pass on an incident finds the first one's.
+    assert triage_evidence._place_in(str(host / "tmp")) == first
+
+
+def test_no_folder_on_the_way_is_everybodys(host):
+    old = os.umask(0)
+    try:
+        atomic_files.private_folder(str(host / "var" / "lib" / "state"))
+    finally:
+        os.umask(old)
+    modes = [stat.S_IMODE((host / path).stat().st_mode) for path in ("var", "var/lib", "var/lib/state")]
+    assert modes == [0o755, 0o755, 0o700]
+
+
+def test_triage_reads_what_is_the_services_with_the_rights_of_its_user(host):
+    planted = link_of_user(host / "app" / "package.json", host / "secret")
+    with pytest.raises(PermissionError):
+        triage_context.read_theirs(str(planted))
+    assert collect_certificate._content(str(planted)) == (b"", f"Cannot read {planted}: Permission denied")
+    os.mkfifo(host / "app" / "pipe")
+    assert "not a regular file" in str(collect_certificate._content(str(host / "app" / "pipe"))[1])

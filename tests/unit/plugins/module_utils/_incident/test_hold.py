@@ -1,0 +1,257 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A hold: what it writes, what it asks of systemd, what ends it, and what it cannot do."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import hold as unit_hold
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import starter as one_starter
+
+INCIDENT = "INC-20260302T010203Z-1f3a"
+REASON = "The database has 0 bytes; 100 % of it: é"
+
+
+class Systemd:
+    """Answers `show` with the state of the unit, notes everything else."""
+
+    def __init__(self, active="inactive", sub="dead", failing=()):
+        self.state = f"ActiveState={active}\nSubState={sub}\n"
+        self.failing = failing
+        self.verbs = []
+
+    def __call__(self, argv, **_more):
+        verb = argv[1] if argv[1] != "--no-ask-password" else argv[2]
+        if verb != "show":
+            self.verbs.append(verb)
+        ok = verb not in self.failing
+        return SimpleNamespace(ok=ok, rc=int(not ok), stdout=self.state, stderr="" if ok else "no", timed_out=False)
+
+
+@pytest.fixture
+def place(tmp_path):
+    return unit_hold.Place(
+        manager="systemd",
+        unit="itsm-system",
+        state_dir=str(tmp_path / "state"),
+        spare=str(tmp_path / "spare"),
+        folder=str(tmp_path / "etc"),
+        runtime_folder=str(tmp_path / "run"),
+    )
+
+
+def hold(place, systemd=None):
+    return unit_hold.set_hold(place, incident=INCIDENT, cause="db_corrupt", reason=REASON, run=systemd or Systemd())
+
+
+def test_a_hold_refuses_automatic_and_manual_starts(place, tmp_path):
+    systemd = Systemd()
+    assert hold(place, systemd) == []
+    path = tmp_path / "etc/itsm-system.service.d" / f"zz-held-{INCIDENT}.conf"
+    lines = path.read_text().splitlines()
+    # The one for a person, the other for an automatic restart.
+    assert f"AssertPathExists=!{path}" in lines
+    assert any(line.startswith("ExecCondition=") and line.endswith("exit 1'") for line in lines)
+    assert any(line.startswith("Description=") and INCIDENT in line and "outage_release.yml" in line for line in lines)
+    assert systemd.verbs == ["daemon-reload"]
+    held = unit_hold.read(place)
+    assert (held["incident"], held["cause"], held["reason"]) == (INCIDENT, "db_corrupt", REASON)
+    assert held["enforced"] is True
+    # A percent sign is a specifier of systemd, a line break would begin another setting.
+    assert "100 %% of it" in path.read_text()
+    assert path.read_text().isascii()
+
+
+@pytest.mark.parametrize("state", [("activating", "auto-restart"), ("activating", "start-pre")])
+def test_a_start_that_is_on_its_way_is_cancelled(place, state):
+    systemd = Systemd(*state)
+    hold(place, systemd)
+    assert systemd.verbs == ["daemon-reload", "stop"]
+
+
+def test_a_running_service_is_left_alone(place):
+    systemd = Systemd("active", "running")
+    hold(place, systemd)
+    assert "stop" not in systemd.verbs
+
+
+def test_a_second_hold_changes_nothing(place):
+    hold(place)
+    before = unit_hold.read(place)
+    unit_hold.set_hold(place, incident="INC-20260302T010203Z-ffff", cause="x", reason="y", run=Systemd())
+    assert unit_hold.read(place) == before
+    assert len(place.dropins()) == 1
+
+
+def test_a_hold_of_the_dead_man_timer_is_given_its_record(place):
+    path, text = _hold.dropin(place, incident=INCIDENT, reason="The run has died")
+    os.makedirs(os.path.dirname(path))
+    Path(path).write_text(text)
+    systemd = Systemd()
+    hold(place, systemd)
+    held = _hold.read(place)
+    assert (held["incident"], held["cause"], held["reason"]) == (INCIDENT, "db_corrupt", REASON)
+    assert held["at"] is not None
+    assert (Path(path).read_text(), len(place.dropins()), systemd.verbs) == (text, 1, [])
+    _hold.set_hold(place, incident="INC-20260302T010203Z-ffff", cause="x", reason="y", run=Systemd())
+    assert _hold.read(place) == held
+
+
+def test_a_folder_that_cannot_be_written_to_makes_it_end_with_the_boot(place, tmp_path):
+    (tmp_path / "etc").write_text("not a folder")
+    (limit,) = hold(place)
+    assert "ends with the next reboot" in limit
+    assert unit_hold.read(place)["enforced"] is True
+
+
+def test_no_folder_at_all_is_an_error(place, tmp_path):
+    for name in ("etc", "run"):
+        (tmp_path / name).write_text("not a folder")
+    with pytest.raises(unit_hold.HoldError, match="Cannot hold unit itsm-system"):
+        hold(place)
+
+
+def test_systemd_that_does_not_read_it_is_an_error(place):
+    with pytest.raises(unit_hold.HoldError, match="read the drop-ins"):
+        hold(place, Systemd(failing=("daemon-reload",)))
+
+
+def test_release_removes_all_of_it(place, tmp_path):
+    hold(place)
+    systemd = Systemd()
+    assert unit_hold.release(place, run=systemd) is True
+    assert systemd.verbs == ["daemon-reload"]
+    assert unit_hold.read(place) is None
+    assert not (tmp_path / "etc/itsm-system.service.d").exists()
+    assert unit_hold.release(place, run=systemd) is False
+
+
+def test_a_lost_record_does_not_end_the_hold(place, tmp_path):
+    hold(place)
+    (tmp_path / "state/hold.json").unlink()
+    assert unit_hold.read(place)["incident"] == INCIDENT
+
+
+def test_a_drop_in_that_a_person_removed_ends_it(place):
+    hold(place)
+    for path in place.dropins():
+        Path(path).unlink()
+    assert unit_hold.read(place) is None
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "null", '{"unit": "another"}'])
+def test_a_damaged_record_hides_no_drop_in(place, tmp_path, content):
+    hold(place)
+    (tmp_path / "state/hold.json").write_text(content)
+    assert unit_hold.read(place)["enforced"] is True
+
+
+def test_a_plain_process_is_held_for_this_collection_only(tmp_path):
+    place = unit_hold.Place(manager="process", unit="itsm-system", state_dir=str(tmp_path))
+    systemd = Systemd()
+    (limit,) = hold(place, systemd)
+    assert "plain process" in limit
+    assert systemd.verbs == []
+    assert unit_hold.read(place)["enforced"] is False
+    assert INCIDENT in one_starter.refusal(manager="process", unit="itsm-system", state_dir=str(tmp_path))
+    assert unit_hold.release(place) is True
+    assert one_starter.refusal(manager="process", unit="itsm-system", state_dir=str(tmp_path)) == ""
+
+
+# What the record says of the data.
+
+
+@pytest.fixture
+def incident(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        host_lease,
+        "memory_folder",
+        lambda: str(tmp_path / "memory"),
+    )
+    state_dir = str(tmp_path / "state")
+    opened = incident_record.call(state_dir=state_dir, state="open")
+    return {"state_dir": state_dir, "run": opened["run"]}
+
+
+def close(incident, outcome="recovered"):
+    return incident_record.call(**incident, state="closed", update=incident_record.Update(outcome=outcome))
+
+
+def fail(text):
+    pytest.fail(text)
+
+
+def test_an_incident_is_not_closed_while_its_data_are_in_doubt(incident):
+    one_starter.put_in_doubt(**incident, reasons=["pages are damaged"], rows={"users": 4}, warn=fail)
+    closed = close(incident)
+    assert (closed["outcome"], closed["closed_at"]) == ("data_in_doubt", None)
+    assert incident_record.in_doubt(incident_record.current(incident["state_dir"]))
+
+
+def test_a_person_who_mended_the_service_does_not_close_it_either(incident):
+    one_starter.put_in_doubt(**incident, reasons=["pages are damaged"], warn=fail)
+    close(incident, outcome="not_recovered")
+    looked = incident_record.call(state_dir=incident["state_dir"], state="mended")
+    assert (looked["run"], looked["closed_at"], looked["changed"]) == (None, None, False)
+
+
+@pytest.mark.parametrize("state", [incident_record.SOUND, incident_record.ACCEPTED])
+def test_a_check_or_a_person_ends_the_doubt(incident, state):
+    one_starter.put_in_doubt(**incident, reasons=["pages are damaged"], rows={"users": 4}, warn=fail)
+    one_starter.settle_doubt(
+        **incident, manager="process", unit="itsm-system", state=state, reason="restored", warn=fail
+    )
+    record = incident_record.current(incident["state_dir"])
+    assert (record["data"]["state"], record["data"]["rows"]) == (state, {"users": 4})
+    assert record["data"]["reasons"] == ["pages are damaged", "restored"]
+    assert close(incident)["closed_at"]
+
+
+def test_what_a_person_has_accepted_is_not_doubted_again(incident):
+    one_starter.put_in_doubt(**incident, reasons=["a"], warn=fail)
+    one_starter.settle_doubt(
+        **incident, manager="process", unit="x", state=incident_record.ACCEPTED, reason="b", warn=fail
+    )
+    one_starter.put_in_doubt(**incident, reasons=["c"], warn=fail)
+    assert incident_record.current(incident["state_dir"])["data"]["state"] == incident_record.ACCEPTED
+
+
+def test_good_counts_of_before_stay_on_record(incident):
+    one_starter.note_rows(**incident, rows={"users": 4}, warn=fail)
+    one_starter.put_in_doubt(**incident, reasons=["gone"], rows={"users": 1}, warn=fail)
+    assert incident_record.current(incident["state_dir"])["data"]["rows"] == {"users": 4}
+
+
+def test_last_good_rows_are_those_of_this_database(tmp_path):
+    state_dir = str(tmp_path)
+    incident_record.note_rows(state_dir, path="/srv/a.db", rows={"users": 4})
+    assert incident_record.last_good_rows(state_dir, path="/srv/a.db") == {"users": 4}
+    assert incident_record.last_good_rows(state_dir, path="/srv/b.db") == {}
+    for content in ("{", "[]", json.dumps({"path": "/srv/a.db", "rows": [1]}), ""):
+        (tmp_path / "last_good_rows.json").write_text(content)
+        assert incident_record.last_good_rows(state_dir, path="/srv/a.db") == {}
+
+
+@pytest.mark.parametrize(
+    ("exited", "cause"),
+    [
+        ({"result": "signal", "code": "killed", "at": None}, "killed"),
+        ({"result": "oom-kill", "code": "killed", "at": None}, "oom_kill"),
+        ({"result": "exit-code", "code": "exited", "at": None}, None),
+        (None, None),
+    ],
+)
+def test_the_exit_on_record_is_the_cause_if_no_run_came_to_its_triage(incident, exited, cause):
+    assert incident_record.note(**incident, last_exit=exited) is None
+    incident_record.call(**incident, state="closed", update=incident_record.Update(outcome="not_recovered"))
+    assert incident_record.call(state_dir=incident["state_dir"], state="closed")["cause"] == cause

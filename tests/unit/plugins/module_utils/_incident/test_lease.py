@@ -1,0 +1,348 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The lease of the host: who has it, what keeps it, and what frees it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+
+import pytest
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+
+START = timestamps.epoch("2026-03-02T01:02:03.000Z")
+
+
+class Time:
+    """A clock that goes when it is told to."""
+
+    passed = 0.0
+
+    def clock(self) -> host_lease.Clock:
+        return host_lease.Clock(
+            wall=lambda: START + self.passed,
+            boot=lambda: 1000 + self.passed,
+            boot_id=lambda: "boot",
+            sleep=self.advance,
+        )
+
+    def advance(self, seconds: float) -> None:
+        self.passed += seconds
+
+
+@pytest.fixture
+def time():
+    return Time()
+
+
+@pytest.fixture
+def seat(tmp_path, time):
+    seat = host_lease.Seat(state_dir=str(tmp_path / "state"), clock=time.clock(), memory=str(tmp_path / "memory"))
+    seat.prepare()
+    return seat
+
+
+@pytest.fixture
+def held(seat, time):
+    def held(run, **parameters):
+        return host_lease.held(state_dir=seat.state_dir, run=run, memory=seat.memory, clock=time.clock(), **parameters)
+
+    return held
+
+
+class Worker:
+    """A process that works under the lease until it is told to end, or killed. It may start a child that lives on."""
+
+    def __init__(self, seat, *, run, child=""):
+        self._ending, ending = os.pipe()[::-1]
+        started, report = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            signal.alarm(20)  # at the latest
+            try:
+                with host_lease.held(state_dir=seat.state_dir, run=run, memory=seat.memory, clock=seat.clock):
+                    os.write(report, b"%d" % self._start(child))
+                    os.read(ending, 1)
+            finally:
+                os._exit(0)
+        os.close(report)
+        os.close(ending)
+        self.child = int(os.read(started, 20))
+
+    def _start(self, child):
+        if child == "exec":
+            return subprocess.Popen(["sleep", "20"]).pid
+        pid = os.fork() if child == "fork" else -1
+        if pid == 0:
+            signal.alarm(20)
+            signal.pause()
+        return pid
+
+    def end(self):
+        os.write(self._ending, b".")
+        return os.waitpid(self.pid, 0)[1]
+
+    def kill(self):
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+
+
+def test_without_a_run_nothing_is_looked_at(held, seat):
+    with held(""):
+        assert seat.last() is None
+    assert os.listdir(seat.folder) == []
+
+
+def test_work_renews_the_lease_at_its_begin_and_its_end(held, seat, time):
+    seat.take(run="a", step="restart")
+    time.advance(50)
+    with held("a"):
+        assert seat.last()["until"] == timestamps.iso(START + 110)
+        time.advance(40)
+    held_by = seat.holder()
+    assert (held_by["run"], held_by["step"], held_by["since"]) == ("a", "restart", timestamps.iso(START))
+    assert held_by["until"] == timestamps.iso(START + 150)
+    time.advance(59.9)
+    assert seat.holder()["run"] == "a"
+    time.advance(0.1)
+    assert seat.holder() is None
+
+
+def test_work_that_fails_renews_it_too(held, seat, time):
+    seat.take(run="a")
+    with pytest.raises(SystemExit), held("a"):
+        time.advance(300)
+        raise SystemExit(1)
+    assert seat.holder()["until"] == timestamps.iso(START + 360)
+
+
+def test_a_long_step_keeps_the_host_only_while_it_runs(seat, time):
+    seat.take(run="a", step="restart")
+    worker = Worker(seat, run="a")
+    time.advance(1800)
+    holder = seat.holder()
+    assert (holder["run"], holder["pid"]) == ("a", worker.pid)
+    refusal = host_lease.refusal(holder, state_dir=seat.state_dir)
+    for part in ("a, since 2026-03-02T01:02:03.000Z", "'restart'", f"process {worker.pid}"):
+        assert part in refusal
+    worker.kill()
+    assert seat.holder() is None
+
+
+def test_two_at_work_and_one_of_them_ends(seat, time):
+    seat.take(run="a")
+    first, second = Worker(seat, run="a"), Worker(seat, run="a")
+    first.end()
+    time.advance(1800)
+    assert seat.holder()["pid"] == second.pid
+    second.kill()
+    assert seat.holder() is None
+
+
+@pytest.mark.parametrize("child", ["fork", "exec"])
+@pytest.mark.parametrize("end", ["end", "kill"])
+def test_a_service_that_a_module_started_does_not_keep_the_host(seat, time, child, end):
+    seat.take(run="a")
+    worker = Worker(seat, run="a", child=child)
+    time.advance(61)
+    assert seat.holder()["pid"] == worker.pid
+    getattr(worker, end)()
+    time.advance(61)
+    try:
+        os.kill(worker.child, 0)  # it lives
+        assert seat.holder() is None
+    finally:
+        os.kill(worker.child, signal.SIGKILL)
+
+
+def test_work_goes_on_when_the_connection_is_hung_up(seat, time):
+    seat.take(run="a")
+    worker = Worker(seat, run="a", child="exec")
+    os.kill(worker.pid, signal.SIGHUP)
+    time.advance(1800)
+    assert seat.holder()["pid"] == worker.pid
+    # A service that it starts is not deaf to the signal.
+    with open(f"/proc/{worker.child}/status", encoding="ascii") as stream:
+        (ignored,) = [line.split()[1] for line in stream if line.startswith("SigIgn:")]
+    assert not int(ignored, 16) & 1 << signal.SIGHUP - 1
+    assert os.WIFEXITED(worker.end())
+    os.kill(worker.child, signal.SIGKILL)
+
+
+def test_the_signal_means_again_what_it_meant_when_the_work_is_done(held, seat):
+    before = signal.getsignal(signal.SIGHUP)
+    with held("a"):
+        assert signal.getsignal(signal.SIGHUP) != before
+    assert signal.getsignal(signal.SIGHUP) == before
+
+
+def test_a_lost_lease_ends_the_work_before_it_begins(held, seat, time):
+    seat.take(run="a")
+    time.advance(61)
+    seat.take(run="b", step="triage")
+    with pytest.raises(
+        host_lease.LeaseError, match=r"Run a has lost the lease of .*: run b took it at .*; nothing was done"
+    ), held("a"):
+        pytest.fail("it worked")
+
+    def fail(message):
+        raise SystemExit(message)
+
+    with pytest.raises(SystemExit, match="Run a has lost"), held("a", fail=fail):
+        pytest.fail("it worked")
+    # It stays lost when the other one is done: what the run knew of the host is no longer true.
+    seat.release(run="b")
+    with pytest.raises(host_lease.LeaseError), held("a"):
+        pytest.fail("it worked")
+    assert seat.last()["run"] == "b"
+
+
+def test_a_run_whose_lease_ended_unnoticed_goes_on(held, seat, time):
+    seat.take(run="a")
+    time.advance(3000)
+    with held("a"):
+        assert seat.holder()["until"] == timestamps.iso(START + 3060)
+
+
+def test_after_a_reboot_a_run_goes_on(held, seat):
+    with held("a"):
+        assert seat.holder()["run"] == "a"
+
+
+def test_work_after_the_run_has_ended_takes_no_new_lease(held, seat, time):
+    seat.take(run="a")
+    seat.release(run="a")
+    with held("a"):
+        time.advance(1)
+    assert seat.holder() is None
+    worker = Worker(seat, run="a")
+    assert seat.holder()["pid"] == worker.pid
+    worker.end()
+    assert seat.holder() is None
+
+
+def test_of_two_names_of_a_folder_it_is_the_same_lease(seat, tmp_path):
+    (tmp_path / "state").mkdir()
+    (tmp_path / "link").symlink_to("state")
+    for name in ("link", "state/", "other/../state"):
+        assert host_lease.Seat(state_dir=str(tmp_path / name), memory=seat.memory).folder == seat.folder
+    assert host_lease.Seat(state_dir=str(tmp_path / "b/state"), memory=seat.memory).folder != seat.folder
+
+
+def test_a_state_folder_that_is_missing_or_unusable_does_not_matter(held, seat, tmp_path):
+    (tmp_path / "state").write_text("a file")
+    warnings = []
+    with held("a", warn=warnings.append):
+        assert seat.last()["run"] == "a"
+    assert warnings == []
+
+
+def test_memory_that_cannot_be_used_is_a_warning(seat, tmp_path, time):
+    (tmp_path / "file").write_text("")
+    warnings, worked = [], []
+    with host_lease.held(state_dir=seat.state_dir, run="a", memory=str(tmp_path / "file"), warn=warnings.append):
+        worked.append(True)
+    assert worked and len(warnings) == 1
+    assert "another run may come in between" in warnings[0] and "File exists" in warnings[0]
+
+
+def test_a_folder_that_others_may_write_to_is_not_trusted(tmp_path):
+    memory = tmp_path / "memory"
+    memory.mkdir()
+    memory.chmod(0o777)
+    with pytest.raises(PermissionError):
+        host_lease.Seat(state_dir="/x", memory=str(memory)).prepare()
+    memory.rmdir()
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    memory.symlink_to("elsewhere")
+    with pytest.raises(PermissionError):
+        host_lease.Seat(state_dir="/x", memory=str(memory)).prepare()
+
+
+def test_everything_is_for_this_account_alone(held, seat):
+    with held("a"):
+        pass
+    for folder, _folders, names in os.walk(seat.memory):
+        assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
+        assert all(stat.S_IMODE(os.stat(os.path.join(folder, name)).st_mode) == 0o600 for name in names)
+
+
+def test_a_lease_cut_off_or_changed_anywhere_is_never_fatal(held, seat):
+    seat.take(run="a", step="restart")
+    path = os.path.join(seat.folder, "lease.json")
+    with open(path, "rb") as stream:
+        whole = stream.read()
+    broken = [whole[:length] for length in range(len(whole))]
+    broken += [
+        whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :] for at in range(len(whole)) for bit in range(8)
+    ]
+    for data in broken:
+        with open(path, "wb") as stream:
+            stream.write(data)
+        before = len(seat.warnings)
+        assert (seat.last() is None) == (len(seat.warnings) > before)
+        holder = seat.holder()
+        assert holder is None or isinstance(holder["run"], str)
+    with open(path, "wb") as stream:
+        stream.write(whole[:40])
+    warnings = []
+    with held("b", warn=warnings.append):
+        assert seat.holder()["run"] == "b"
+    assert "cannot be read" in warnings[0]
+
+
+def test_a_write_that_was_cut_off_leaves_nothing(seat):
+    with open(os.path.join(seat.folder, ".lease.json.x"), "w") as stream:
+        json.dump({}, stream)
+    seat.take(run="a")
+    assert sorted(os.listdir(seat.folder)) == ["lease.json"]
+
+
+def without_end(seat):
+    path = os.path.join(seat.folder, "lease.json")
+    with open(path, encoding="utf-8") as stream:
+        lease = json.load(stream)
+    with open(path, "w", encoding="utf-8") as stream:
+        json.dump({**lease, "ends": 1e300}, stream)
+
+
+@pytest.mark.parametrize("how", ["asked for", "found", "renewed"])
+def test_no_lease_keeps_others_out_for_ever(seat, time, how):
+    seat.take(run="a", seconds=1e12 if how == "asked for" else 60)
+    if how != "asked for":
+        without_end(seat)
+    if how == "renewed":
+        seat.take(run="a")
+    time.advance(host_lease.LONGEST - 1)
+    assert seat.holder() is not None
+    time.advance(1)
+    assert seat.holder() is None
+
+
+def seen_by_another(seat):
+    """Return who is at work, as another process sees it."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        host_lease._at_work.clear()
+        os.write(writing, str(seat.worker()).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writing)
+    with open(reading, encoding="utf-8") as stream:
+        return stream.read()
+
+
+def test_a_process_that_looks_who_is_at_work_is_at_work_still(seat, held):
+    with held("a"):
+        assert seat.worker() is None
+        assert seat.holder()["run"] == "a"
+        assert seen_by_another(seat) == str(os.getpid())
+    assert seen_by_another(seat) == "None"

@@ -1,0 +1,1196 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The incident's record, and the lease as the calls for it take, renew and free it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import multiprocessing
+import os
+import shutil
+import stat
+
+import pytest
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.record import IncidentError, Update
+
+START = timestamps.epoch("2026-03-02T01:02:03.000Z")
+
+
+class Time:
+    """A clock that goes when it is told to."""
+
+    def __init__(self) -> None:
+        self.passed = 0.0
+        self.step = 0.0
+        self.boot_id = "first boot"
+
+    def clock(self) -> host_lease.Clock:
+        return host_lease.Clock(
+            wall=lambda: START + self.passed + self.step,
+            boot=lambda: 1000 + self.passed,
+            boot_id=lambda: self.boot_id,
+            sleep=self.advance,
+        )
+
+    def advance(self, seconds: float) -> None:
+        self.passed += seconds
+
+    def at(self, seconds: float) -> str:
+        return timestamps.iso(START + seconds)
+
+
+@pytest.fixture
+def time():
+    return Time()
+
+
+@pytest.fixture
+def call(tmp_path, time):
+    def call(state, **parameters):
+        update = parameters.pop("update", {})
+        return incident_record.call(
+            state_dir=str(tmp_path / "state"),
+            memory=str(tmp_path / "memory"),
+            state=state,
+            clock=time.clock(),
+            update=Update(**update),
+            **parameters,
+        )
+
+    return call
+
+
+@pytest.fixture
+def note_start(tmp_path, time):
+    def note_start(run):
+        return incident_record.note_start(
+            state_dir=str(tmp_path / "state"), memory=str(tmp_path / "memory"), run=run, clock=time.clock()
+        )
+
+    return note_start
+
+
+@pytest.fixture
+def note_answer(tmp_path, time):
+    def note_answer(run, seconds):
+        at = None if seconds is None else time.at(seconds)
+        folders = {"state_dir": str(tmp_path / "state"), "memory": str(tmp_path / "memory")}
+        return incident_record.note_answer(**folders, run=run, at=at, clock=time.clock())
+
+    return note_answer
+
+
+@pytest.fixture
+def no_flush(monkeypatch):
+    """Leave the flushing out where thousands of records are written: no power is cut here."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+def told(time, level="leader", at=0, **values):
+    return {"level": level, "contact": "a", "channel": "mail", "at": time.at(at), "ok": True, "error": "", **values}
+
+
+def sign(time, seconds, kind="bad", source="test"):
+    return {"at": time.at(seconds), "kind": kind, "source": source}
+
+
+def attempt(time, began, **values):
+    return {"rung": "restart", "started_at": time.at(began), **values}
+
+
+def test_a_run_from_opening_to_closing(call, note_start, time, tmp_path):
+    opened = call("open", update={"severity": "critical", "signs": [sign(time, -30), sign(time, -40, "good")]})
+    assert opened["changed"] and not opened["continued"]
+    assert opened["id"].startswith("INC-20260302T010203Z-")
+    assert opened["locked_by"]["run"] == opened["run"]
+    assert opened["detected_at"] == opened["opened_at"] == time.at(0)
+    assert opened["outage_started"] == {
+        "earliest": time.at(-40),
+        "earliest_source": "test",
+        "latest": time.at(-30),
+        "source": "test",
+    }
+
+    time.advance(5)
+    tried = call("attempt", run=opened["run"], update={"attempts": [attempt(time, 5)]})
+    assert tried["changed"] and tried["locked_by"]["step"] == "restart"
+    assert (tried["attempts"][0]["held"], tried["attempts"][0]["result"]) == (None, "under way")
+    note_start(opened["run"])
+
+    time.advance(5)
+    update = {
+        "attempts": [attempt(time, 5, held=True, seconds=5.0)],
+        "outcome": "recovered",
+        "mitigated_at": time.at(9),
+    }
+    closed = call("closed", run=opened["run"], update=update)
+    assert closed["outage_seconds"] == 39.0
+    assert closed["closed_at"] == time.at(10)
+    assert closed["locked_by"] is None
+    (tried,) = closed["attempts"]
+    assert (tried["held"], tried["result"], tried["started"], tried["seconds"]) == (True, "held", True, 5.0)
+    assert closed["starts"] == [{"at": time.at(5), "run": opened["run"]}]
+    assert closed["restarts_in_window"] == 1
+
+    assert os.listdir(tmp_path / "state" / "incidents") == [f"{opened['id']}.json"]
+    assert call("present")["id"] is None
+    # Closing twice is no change, and still tells the same.
+    again = call("closed", run=opened["run"])
+    assert (again["changed"], again["id"], again["outage_seconds"]) == (False, opened["id"], 39.0)
+
+
+def test_everything_is_for_root_alone(call, tmp_path):
+    run = call("open")["run"]
+    call("closed", run=run, update={"outcome": "recovered"})
+    for folder, _folders, names in [*os.walk(tmp_path / "state"), *os.walk(tmp_path / "memory")]:
+        assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
+        for name in names:
+            assert stat.S_IMODE(os.stat(os.path.join(folder, name)).st_mode) == 0o600
+
+
+def test_a_record_is_on_disk_before_it_takes_the_place_of_the_old_one(call, tmp_path, monkeypatch):
+    run = call("open")["run"]
+    done, real = [], {"fsync": os.fsync, "replace": os.replace}
+
+    def fsync(descriptor):
+        done.append(("flushed", os.readlink(f"/proc/self/fd/{descriptor}")))
+        real["fsync"](descriptor)
+
+    def replace(source, target):
+        done.append(("renamed", str(source), str(target)))
+        real["replace"](source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    call("attempt", run=run, update={"cause": "killed"})
+    state = str(tmp_path / "state")
+    mine = [each for each in done if each[1].startswith(state)]
+    temporary = mine[0][1]
+    assert os.path.dirname(temporary) == state
+    assert mine == [("flushed", temporary), ("renamed", temporary, f"{state}/incident.json"), ("flushed", state)]
+
+
+def test_a_second_run_is_refused_in_one_line_until_the_lease_ends(call, time):
+    first = call("open", step="triage", lease=60)
+    time.advance(59)
+    with pytest.raises(IncidentError) as refused:
+        call("open")
+    message = str(refused.value)
+    assert "\n" not in message
+    for part in (first["run"], f"since {time.at(0)}", "'triage'", time.at(60)):
+        assert part in message
+    time.advance(1)
+    second = call("open")
+    assert second["continued"] and second["id"] == first["id"]
+    # The first one is still alive after all: it may no longer act.
+    with pytest.raises(IncidentError, match=second["run"]):
+        call("attempt", run=first["run"], update={"attempts": [attempt(time, 1)]})
+
+
+@pytest.mark.parametrize("state", ["open", "attempt", "present"])
+def test_every_call_of_the_run_renews_its_lease(call, time, state):
+    run = call("open", lease=60)["run"]
+    time.advance(50)
+    renewed = call(state, run=run, lease=60)
+    assert renewed["locked_by"]["until"] == time.at(110)
+    assert not renewed["changed"]
+    time.advance(50)
+    with pytest.raises(IncidentError):
+        call("open")
+
+
+def test_a_lease_announced_long_is_not_cut_short_within_its_step(call, time):
+    run = call("open")["run"]
+    call("attempt", run=run, step="standard_recovery", lease=600)
+    assert call("attempt", run=run, step="standard_recovery", lease=60)["locked_by"]["until"] == time.at(600)
+    assert call("attempt", run=run, step="verification", lease=60)["locked_by"]["until"] == time.at(60)
+
+
+def test_waiting_for_the_lease(call, time):
+    first = call("open", lease=20)
+    with pytest.raises(IncidentError) as refused:
+        call("open", wait=10)
+    assert refused.value.locked_by["run"] == first["run"]
+    went_on = call("open", wait=15)
+    assert went_on["continued"]
+    assert went_on["waited"] == pytest.approx(10, abs=0.2)
+    assert time.passed == pytest.approx(20, abs=0.2)
+
+
+def test_what_ended_while_it_was_waited_for_is_not_opened_again(call, time, monkeypatch):
+    first = call("open")
+    assert first["waited"] == 0
+
+    def end_it(seconds):
+        time.passed += seconds
+        call("closed", run=first["run"], update={"outcome": "recovered", "mitigated_at": time.at(0)})
+
+    monkeypatch.setattr(time, "advance", end_it)
+    waited = call("open", wait=15)
+    assert (waited["id"], waited["run"], waited["locked_by"], waited["changed"]) == (None, None, None, False)
+    assert waited["waited"] > 0
+    # Who has looked again and found it down begins anew.
+    again = call("open", wait=15)
+    assert again["id"] != first["id"]
+    assert again["waited"] == 0
+
+
+def test_what_did_not_end_while_it_was_waited_for_is_gone_on_with(call, time, monkeypatch):
+    first = call("open")
+
+    def give_up(seconds):
+        time.passed += seconds
+        call("closed", run=first["run"], update={"outcome": "not_recovered"})
+
+    monkeypatch.setattr(time, "advance", give_up)
+    went_on = call("open", wait=15)
+    assert (went_on["id"], went_on["continued"]) == (first["id"], True)
+    assert went_on["locked_by"]["run"] == went_on["run"]
+
+
+def test_the_wall_clock_neither_frees_nor_extends_the_lease(call, time):
+    call("open", lease=60)
+    time.step = 3600
+    with pytest.raises(IncidentError):
+        call("open")
+    time.step = -3600
+    time.advance(61)
+    assert call("open")["continued"]
+
+
+def test_a_reboot_frees_the_lease(call, time):
+    call("open", lease=60)
+    time.boot_id = "second boot"
+    assert call("open")["continued"]
+
+
+def test_a_run_that_lost_its_lease_records_nothing_more(call, time):
+    first = call("open")
+    time.advance(61)
+    second = call("open")
+    call("closed", run=second["run"], update={"outcome": "not_recovered"})
+    for state in ("attempt", "closed"):
+        with pytest.raises(IncidentError, match=f"Run {first['run']} has lost the lease"):
+            call(state, run=first["run"], update={"cause": "killed"})
+    assert call("present", run=first["run"])["locked_by"] is None
+
+
+def test_who_is_kept_out_has_lost_nothing(call):
+    call("open")
+    with pytest.raises(IncidentError) as refused:
+        call("open")
+    assert refused.value.locked_by and refused.value.taken_by is None
+
+
+def test_who_took_the_lease_is_told_to_the_run_that_lost_it(call, time):
+    first = call("open")
+    time.advance(61)
+    second = call("open", step="triage")
+    with pytest.raises(IncidentError) as lost:
+        call("attempt", run=first["run"], update={"told": [told(time)]})
+    assert lost.value.taken_by == lost.value.locked_by == second["locked_by"]
+    # When the other one is done, too.
+    call("closed", run=second["run"], update={"outcome": "not_recovered"})
+    with pytest.raises(IncidentError) as lost:
+        call("attempt", run=first["run"], update={"told": [told(time)]})
+    assert lost.value.locked_by is None
+    assert (lost.value.taken_by["run"], lost.value.taken_by["step"]) == (second["run"], "triage")
+    assert call("present")["told"] == []
+
+
+def test_a_look_takes_no_lease_and_changes_nothing(call, time, tmp_path):
+    assert call("present")["id"] is None
+    assert not (tmp_path / "state").exists() and not (tmp_path / "memory").exists()
+    run = call("open")["run"]
+    before = (tmp_path / "state" / "incident.json").read_bytes()
+    time.advance(10)
+    looked = call("present")
+    assert (looked["locked_by"]["run"], looked["run"], looked["changed"]) == (run, None, False)
+    assert (tmp_path / "state" / "incident.json").read_bytes() == before
+
+
+def test_check_mode_touches_nothing(call, tmp_path):
+    planned = call("open", check_mode=True, update={"severity": "critical"})
+    assert (planned["id"], planned["run"], planned["changed"], planned["locked_by"]) == (None, None, True, None)
+    assert "critical" in planned["diff"]["after"] and "critical" not in planned["diff"]["before"]
+    assert call("attempt", check_mode=True)["id"] is None
+    assert call("closed", check_mode=True)["id"] is None
+    assert not (tmp_path / "state").exists() and not (tmp_path / "memory").exists()
+    opened = call("open")
+    before = (tmp_path / "state" / "incident.json").read_bytes()
+    planned = call("open", check_mode=True)
+    assert planned["id"] == opened["id"] and planned["locked_by"]["run"] == opened["run"]
+    call("closed", check_mode=True, run=opened["run"], update={"outcome": "recovered"})
+    assert (tmp_path / "state" / "incident.json").read_bytes() == before
+
+
+def test_an_outage_that_goes_on_is_one_incident(call, time):
+    first = call("open", update={"signs": [sign(time, -100)], "told": [told(time)]})
+    ended = call("closed", run=first["run"], update={"outcome": "not_recovered"})
+    assert ended["closed_at"] is None and ended["locked_by"] is None
+    time.advance(1800)
+    # The crash of the second run's own attempt is no beginning.
+    second = call("open", update={"signs": [sign(time, 1700), sign(time, 1650, "good")]})
+    assert second["continued"] and second["changed"]
+    assert second["outage_started_at"] == time.at(-100)
+    assert second["told"] == [told(time)]
+    assert second["detected_at"] == time.at(0)
+
+
+@pytest.mark.parametrize("back", [0, 1200, 86400])
+def test_how_long_it_has_lasted_whatever_the_clock_says(call, time, back):
+    run = call("open", update={"signs": [sign(time, -100)]})["run"]
+    assert call("present")["lasted"] == 100
+    time.advance(1800)
+    time.step = -back
+    assert call("attempt", run=run)["lasted"] == 1900
+    # What the record says is older, a person may have put back, and then it is as long as that.
+    time.step = 600
+    assert call("present")["lasted"] == 2500
+    time.step = 0
+    ended = call("closed", run=run, update={"outcome": "recovered", "mitigated_at": time.at(1000)})
+    assert (ended["lasted"], ended["outage_seconds"]) == (1100, 1100)
+
+
+def test_after_a_reboot_the_wall_clock_alone_says_how_long_it_has_lasted(call, time):
+    call("open")
+    time.advance(1800)
+    time.boot_id = "second boot"
+    assert call("present")["lasted"] == 1800
+    time.step = -1200
+    assert call("present")["lasted"] == 600
+    assert call("present", check_mode=True)["lasted"] == 600
+
+
+def test_an_incident_that_was_mitigated_but_not_closed_is_no_longer_the_outage(call, time):
+    first = call("open")
+    call("attempt", run=first["run"], update={"mitigated_at": time.at(5)})
+    time.advance(86400)
+    second = call("open")
+    assert second["id"] != first["id"] and not second["continued"]
+    assert first["id"] in second["warnings"][0]
+    assert second["outage_started_at"] == time.at(86400)
+
+
+@pytest.mark.parametrize(
+    ("signs", "expected"),
+    [
+        ([], ("opened", "opened", "incident opened")),
+        ([(-50, "good")], (-50, "opened", "detection: probe")),
+        ([(-50, "good"), (-20, "bad"), (-10, "bad")], (-50, -20, "test")),
+        # A failure after which all was well again began nothing.
+        ([(-90, "bad"), (-50, "good"), (-20, "bad")], (-50, -20, "test")),
+        ([(-20, "bad")], (-20, -20, "test")),
+        ([(-20, "bad"), (30, "bad"), (25, "good")], (-20, -20, "test")),
+    ],
+)
+def test_when_the_outage_began(call, time, signs, expected):
+    update = {"signs": [sign(time, seconds, kind) for seconds, kind in signs]}
+    if expected[2].startswith("detection"):
+        update.update(detected_by="probe")
+    start = call("open", update=update)["outage_started"]
+    instant = {"opened": time.at(0)}
+    wanted = [instant.get(item) or time.at(item) for item in expected[:2]]
+    assert [start["earliest"], start["latest"]] == wanted
+    if expected[2] != "incident opened":
+        assert start["source"] == expected[2]
+
+
+def test_starts_are_counted_over_incidents_within_the_window(call, note_start, time):
+    for begin in (0, 1000, 2000):
+        time.passed = begin
+        run = call("open")["run"]
+        call("attempt", run=run, update={"attempts": [attempt(time, begin)]})
+        assert note_start(run) is None
+        # Neither a rung that was halted, nor one that failed before it started anything, is a restart.
+        tried = [
+            attempt(time, begin, held=True),
+            {"rung": "standard_recovery", "started_at": time.at(begin + 1), "halted": True, "held": False},
+            {"rung": "clean_start_recovery", "started_at": time.at(begin + 2), "held": False, "reason": "npm"},
+        ]
+        last = call("closed", run=run, update={"attempts": tried, "outcome": "recovered"})
+    assert [item["started"] for item in last["attempts"]] == [True, False, False]
+    assert [item["result"] for item in last["attempts"]] == ["held", "halted", "did not hold"]
+    assert (last["restarts_in_window"], last["blind_restarts_left"]) == (3, 0)
+    assert last["crash_loop"] == {"looping": True, "restarts": 3, "fell": False, "limit": 3, "window": 3600.0}
+    fewer = call("present", window=1500)
+    assert (fewer["restarts_in_window"], fewer["blind_restarts_left"], fewer["crash_loop"]["looping"]) == (2, 1, False)
+    assert call("present", restart_limit=5)["blind_restarts_left"] == 2
+    # They count for the next incident, before and while it is open, and no longer than the window lasts.
+    assert call("open", run="next")["blind_restarts_left"] == 0
+    assert note_start("next") is None
+    assert call("present")["restarts_in_window"] == 4
+    time.passed = 2000 + 3600
+    assert call("present")["restarts_in_window"] == 2
+
+
+def test_what_is_tried_is_on_record_before_it_is_done(call, note_start, time, tmp_path):
+    run = call("open")["run"]
+
+    def note(attempts, run=run):
+        where = {"state_dir": str(tmp_path / "state"), "memory": str(tmp_path / "memory")}
+        return incident_record.note_attempts(
+            **where, run=run, clock=time.clock(), attempts=attempts, signs=[sign(time, -9)]
+        )
+
+    first = attempt(time, 1)
+    assert note([first]) is None
+    assert note_start(run) is None
+    # The same rung touches the service twice, and the next one knows what the first came to.
+    assert note([first]) is None
+    assert note([{**first, "held": False, "reason": "fell"}, attempt(time, 2, rung="standard_recovery")]) is None
+    seen = call("present", run=run)
+    told = [(each["rung"], each["result"], each["started"]) for each in seen["attempts"]]
+    assert told == [("restart", "did not hold", True), ("standard_recovery", "under way", False)]
+    assert seen["outage_started_at"] == time.at(-9)
+    assert seen["locked_by"]["step"] == "standard_recovery"
+
+    # Before 2.19, ansible-core hands on as text what it worked out.
+    texts = {"held": "False", "fell": "True", "halted": "False", "seconds": "12.5"}
+    assert note([{**first, **texts}]) is None
+    (seen, *_rest) = call("present", run=run)["attempts"]
+    assert (seen["held"], seen["fell"], seen["halted"], seen["seconds"]) == (False, True, False, 12.5)
+    assert note([{**first, **texts, "seconds": "long"}]) is None
+    assert call("present", run=run)["attempts"][0]["seconds"] is None
+
+    assert "Another run works on this host" in note([attempt(time, 3)], run="another")
+    assert "attempts[].rung is None" in note([{"started_at": time.at(3)}])
+
+
+@pytest.mark.parametrize(("step", "counted"), [(0, 3), (-600, 3), (-3600, 3), (-7200, 0), (7200, 0)])
+def test_a_start_that_a_wrong_clock_wrote_counts_no_longer_than_the_window(call, note_start, time, step, counted):
+    run = call("open")["run"]
+    for _ in range(3):
+        note_start(run)
+    call("closed", run=run, update={"outcome": "not_recovered"})
+    time.step = step
+    looked = call("open")
+    assert looked["restarts_in_window"] == counted
+    assert looked["crash_loop"]["looping"] == bool(counted)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "closes"),
+    [
+        ("recovered", True),
+        ("recovered_by_systemd", True),
+        ("warning", True),
+        ("not_recovered", False),
+        ("data_in_doubt", False),
+    ],
+)
+def test_an_incident_stays_open_while_the_service_is_down_or_its_data_in_doubt(call, outcome, closes):
+    run = call("open")["run"]
+    closed = call("closed", run=run, update={"outcome": outcome})
+    assert (closed["outcome"], bool(closed["closed_at"])) == (outcome, closes)
+    assert bool(call("present")["id"]) is not closes
+
+
+def test_a_fall_while_it_was_watched_makes_the_next_restart_a_blind_one(call, note_start, time):
+    run = call("open")["run"]
+    note_start(run)
+    tried = [attempt(time, 1, held=False, fell=True, reason="fell again"), attempt(time, 90, held=True)]
+    last = call("closed", run=run, update={"attempts": tried, "outcome": "recovered"})
+    assert last["crash_loop"] == {"looping": True, "restarts": 1, "fell": True, "limit": 3, "window": 3600.0}
+    assert last["blind_restarts_left"] == 0
+    # It counts for the next incident as well, as long as the window lasts.
+    time.advance(3000)
+    assert call("open")["crash_loop"]["looping"]
+    time.advance(700)
+    assert not call("present")["crash_loop"]["looping"]
+
+
+def test_a_start_without_an_incident_is_on_no_record(call, note_start, tmp_path):
+    assert note_start("run-x") is None
+    assert call("present")["id"] is None
+    (tmp_path / "file").write_text("")
+    said = incident_record.note_start(state_dir="/x", run="run-x", memory=str(tmp_path / "file"))
+    assert said.startswith("The start is not on record: Cannot keep the incident of /x")
+
+
+def test_the_same_twice_is_no_change(call, time):
+    run = call("open")["run"]
+    update = {
+        "attempts": [attempt(time, 1, held=True)],
+        "signs": [sign(time, -1)],
+        "told": [told(time)],
+        "cause": "killed",
+    }
+    assert call("attempt", run=run, update=update)["changed"]
+    again = call("attempt", run=run, update=update)
+    assert not again["changed"]
+    assert len(again["attempts"]) == len(again["signs"]) == len(again["told"]) == 1
+
+
+def test_a_record_cut_off_anywhere_is_set_aside_and_never_fatal(call, time, tmp_path, no_flush):
+    path = tmp_path / "state" / "incident.json"
+    first = call("open", update={"signs": [sign(time, -1)], "attempts": [attempt(time, 0)]})
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        looked = call("present")
+        assert looked["id"] in (None, first["id"])
+        # A call that writes takes far longer than a look: one for each eight bytes, and for each of the last ones.
+        if length % 8 and length < len(whole) - 8:
+            assert "damaged" in looked["warnings"][0]
+            continue
+        time.advance(61)
+        second = call("open")
+        # A record without its last line break says all it has to say.
+        if length == len(whole) - 1:
+            assert second["id"] == first["id"]
+            continue
+        assert second["id"] != first["id"]
+        assert "damaged" in looked["warnings"][0] and "is kept as" in second["warnings"][0]
+        (aside,) = tmp_path.glob("state/incident.json.damaged-*")
+        assert aside.read_bytes() == whole[:length]
+        aside.unlink()
+
+
+def test_a_record_with_any_bit_flipped_is_gone_on_with_or_set_aside(call, note_start, time, tmp_path, no_flush):
+    path = tmp_path / "state" / "incident.json"
+    run = call("open", update={"signs": [sign(time, -1)], "told": [told(time)], "cause": "killed"})["run"]
+    call("attempt", run=run, update={"attempts": [attempt(time, 0)]})
+    note_start(run)
+    whole = path.read_bytes()
+    for at in range(len(whole)):
+        broken = whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :]
+        path.write_bytes(broken)
+        call("open", check_mode=True)
+        if at % 16 == 0:  # and in a call that writes
+            time.advance(61)
+            again = call("open", update={"attempts": [attempt(time, 0, held=False)]})
+            note_start(again["run"])
+            call("closed", run=again["run"], update={"outcome": "recovered"})
+            shutil.rmtree(tmp_path / "state" / "incidents")
+
+
+def test_a_record_in_the_history_that_is_damaged_is_set_aside(call, tmp_path):
+    closed = call("closed", run=call("open")["run"], update={"outcome": "recovered"})
+    path = tmp_path / "state" / "incidents" / f"{closed['id']}.json"
+    path.write_bytes(path.read_bytes()[:50])
+    assert "is kept as" in call("open")["warnings"][0]
+    assert not path.exists()
+
+
+def test_a_folder_in_the_place_of_the_record_is_set_aside(call, tmp_path):
+    (tmp_path / "state" / "incident.json" / "sub").mkdir(parents=True)
+    opened = call("open")
+    assert "is kept as" in opened["warnings"][0] and opened["id"]
+    assert (tmp_path / "state" / "incident.json").is_file()
+
+
+def test_the_record_is_replaced_and_never_written_over(call, tmp_path):
+    path = tmp_path / "state" / "incident.json"
+    run = call("open")["run"]
+    # Held open, so that its number is not given to the new one.
+    with path.open("rb") as held:
+        old = held.read()
+        call("attempt", run=run, update={"cause": "killed"})
+        held.seek(0)
+        assert held.read() == old != path.read_bytes()
+        assert not os.path.samestat(os.fstat(held.fileno()), path.stat())
+
+
+@pytest.mark.parametrize("whole", ["old", "new"])
+def test_power_lost_while_it_is_written_leaves_the_old_or_the_new_one(call, time, tmp_path, whole, no_flush):
+    path = tmp_path / "state" / "incident.json"
+    run = call("open")["run"]
+    old = path.read_bytes()
+    call("attempt", run=run, update={"cause": "killed"})
+    new = path.read_bytes()
+    for length in range(len(new) + 1):
+        path.write_bytes(old if whole == "old" else new)
+        (tmp_path / "state" / ".incident.json.cut").write_bytes(new[:length])
+        assert call("attempt", run=run)["cause"] == (None if whole == "old" else "killed")
+        assert not (tmp_path / "state" / ".incident.json.cut").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id": "../../etc/passwd"},
+        {"signs": [{"at": "yesterday", "kind": "bad", "source": "x"}]},
+        {"signs": [{"at": "2026-03-02T01:02:03.000Z"}]},
+        {"attempts": [{"rung": 1, "started_at": "2026-03-02T01:02:03.000Z"}]},
+        {"attempts": "none"},
+        {"runs": [1]},
+        {"opened_at": None},
+        {"starts": [{"run": "x"}]},
+        {"revision": "x"},
+        {"revision": True},
+        {"outcome": ["recovered"]},
+        {"severity": {"a": 1}},
+        {"cause": 5},
+        {"told": [{"level": "leader", "contact": "a"}]},
+        {"told": [{"level": "leader", "contact": "a", "channel": "mail", "at": "soon"}]},
+        {"attempts": [{"rung": "x", "started_at": "2026-03-02T01:02:03.000Z", "held": "yes"}]},
+        {"attempts": [{"rung": "x", "started_at": "2026-03-02T01:02:03.000Z", "seconds": True}]},
+        {"opened_boot": float("inf")},
+        {"closed_at": ""},
+    ],
+)
+def test_a_record_that_is_json_but_no_record_is_set_aside(call, time, tmp_path, change):
+    call("open")
+    time.advance(61)
+    path = tmp_path / "state" / "incident.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    assert "damaged" in call("open")["warnings"][0]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "endless", "huge", "deep"])
+def test_what_no_record_can_be_is_set_aside_at_once(call, tmp_path, kind):
+    path = tmp_path / "state" / "incident.json"
+    path.parent.mkdir(mode=0o700)
+    if kind == "pipe":
+        os.mkfifo(path)  # which nobody writes to
+    elif kind == "endless":
+        path.symlink_to("/dev/zero")
+    elif kind == "huge":
+        with path.open("wb") as stream:
+            stream.truncate(1 << 40)
+    else:
+        path.write_text("[" * 1_000_000)
+    opened = call("open")
+    assert opened["id"] and "is kept as" in opened["warnings"][0]
+    assert json.loads(path.read_text())["id"] == opened["id"]
+
+
+def test_a_state_folder_that_is_a_link(call, tmp_path):
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    (tmp_path / "state").symlink_to("elsewhere")
+    opened = call("open")
+    assert json.loads((tmp_path / "elsewhere" / "incident.json").read_text())["id"] == opened["id"]
+    assert not opened["warnings"]
+
+
+def test_a_state_folder_that_is_a_link_to_nowhere(call, time, tmp_path):
+    (tmp_path / "state").symlink_to("nowhere")
+    opened = call("open")
+    assert "cannot be kept in" in opened["warnings"][0]
+    time.advance(61)
+    assert call("open")["id"] == opened["id"]
+
+
+def test_a_state_folder_where_even_root_may_not_write(tmp_path):
+    places = {"state_dir": "/proc/self/state", "memory": str(tmp_path / "memory")}
+    opened = incident_record.call(**places, state="open")
+    assert "cannot be kept in /proc/self/state" in opened["warnings"][0]
+    closed = incident_record.call(**places, state="closed", run=opened["run"], update=Update(outcome="not_recovered"))
+    assert closed["id"] == opened["id"]
+    assert incident_record.call(**places, state="open")["id"] == opened["id"]
+    assert incident_record.is_open(**places)
+
+
+def test_a_run_that_died_between_closing_and_filing_away(call, tmp_path, time):
+    first = call("open")
+    path = tmp_path / "state" / "incident.json"
+    record = {**json.loads(path.read_text()), "closed_at": time.at(1)}
+    path.write_text(json.dumps(record))
+    time.advance(61)
+    second = call("open")
+    assert second["id"] != first["id"] and not second["continued"]
+    assert (tmp_path / "state" / "incidents" / f"{first['id']}.json").exists()
+
+
+class Disk:
+    """The disk of the state folder, which can be full."""
+
+    def __init__(self, folder, monkeypatch):
+        self.folder, self.full = str(folder), False
+        for name in ("write_atomically", "private_folder"):
+            monkeypatch.setattr(
+                incident_record.atomic_files, name, self._failing(getattr(incident_record.atomic_files, name))
+            )
+
+    def _failing(self, real):
+        def write(path, *rest, **more):
+            if self.full and path.startswith(self.folder) and not os.path.isdir(path):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+            return real(path, *rest, **more)
+
+        return write
+
+
+@pytest.fixture
+def disk(tmp_path, monkeypatch):
+    return Disk(tmp_path / "state", monkeypatch)
+
+
+@pytest.mark.parametrize("folder", ["missing", "there"])
+def test_a_full_disk_keeps_the_record_elsewhere_until_there_is_room(call, tmp_path, disk, folder):
+    if folder == "there":
+        (tmp_path / "state").mkdir(mode=0o700)
+    disk.full = True
+    opened = call("open", update={"severity": "critical"})
+    assert "No space left on device" in opened["warnings"][0] and "a reboot loses it" in opened["warnings"][0]
+    with pytest.raises(IncidentError, match=opened["run"]):
+        call("open")
+    assert call("present")["id"] == opened["id"]
+    disk.full = False
+    # With room again it comes home, even when the call has nothing new to say.
+    again = call("attempt", run=opened["run"])
+    assert (again["id"], again["severity"], again["warnings"]) == (opened["id"], "critical", [])
+    assert json.loads((tmp_path / "state" / "incident.json").read_text())["id"] == opened["id"]
+    assert not list(tmp_path.glob("memory/*/incident.json"))
+
+
+def test_a_disk_that_fills_up_while_an_incident_is_open(call, note_start, time, tmp_path, disk):
+    opened = call("open", update={"signs": [sign(time, -60)]})
+    disk.full = True
+    call("attempt", run=opened["run"], update={"attempts": [attempt(time, 0)]})
+    note_start(opened["run"])
+    time.advance(61)
+    second = call("open")
+    assert second["continued"] and second["outage_started_at"] == time.at(-60)
+    assert second["restarts_in_window"] == 1
+    closed = call("closed", run=second["run"], update={"outcome": "recovered"})
+    assert closed["closed_at"]
+    # What the full disk still holds is an open record, and no longer true.
+    assert json.loads((tmp_path / "state" / "incident.json").read_text())["closed_at"] is None
+    assert call("present")["id"] is None
+    third = call("open")
+    assert third["id"] != opened["id"] and not third["continued"] and third["restarts_in_window"] == 1
+    disk.full = False
+    closed = call("closed", run=third["run"], update={"outcome": "recovered"})
+    assert closed["restarts_in_window"] == 1
+    call("present", run=third["run"])
+    names = sorted(path.name for path in (tmp_path / "state" / "incidents").iterdir())
+    assert names == sorted(f"{item['id']}.json" for item in (opened, third))
+    assert not list(tmp_path.glob("memory/*/incidents/*"))
+
+
+def test_the_call_says_that_the_record_is_in_memory(call, disk, tmp_path):
+    disk.full = True
+    opened = call("open")
+    (spare,) = (tmp_path / "memory").iterdir()
+    assert opened["record_in_memory"] == str(spare)
+    disk.full = False
+    assert call("attempt", run=opened["run"])["record_in_memory"] is None
+
+
+def test_a_healthy_run_brings_home_what_was_kept_in_memory(call, time, tmp_path, disk):
+    places = {"state_dir": str(tmp_path / "state"), "memory": str(tmp_path / "memory"), "clock": time.clock()}
+    disk.full = True
+    over = call("open")
+    call("closed", run=over["run"], update={"outcome": "recovered"})
+    opened = call("open")
+    incident_record.bring_home(**places)
+    (spare,) = (tmp_path / "memory").iterdir()
+    assert (spare / "incident.json").exists()
+
+    disk.full = False
+    # A run at work is left alone.
+    incident_record.bring_home(**places)
+    assert (spare / "incident.json").exists()
+    time.advance(61)
+    (tmp_path / "state").mkdir(exist_ok=True)
+    incident_record.bring_home(**places)
+    assert not (spare / "incident.json").exists()
+    assert not list(spare.glob("incidents/*"))
+    assert json.loads((tmp_path / "state" / "incident.json").read_text())["id"] == opened["id"]
+    assert (tmp_path / "state" / "incidents" / f"{over['id']}.json").exists()
+
+
+def test_a_healthy_run_without_anything_in_memory_makes_no_folder(time, tmp_path):
+    places = {"state_dir": str(tmp_path / "state"), "memory": str(tmp_path / "memory"), "clock": time.clock()}
+    incident_record.bring_home(**places)
+    assert not list(tmp_path.iterdir())
+
+
+def test_of_two_copies_the_newer_one_counts(call, tmp_path):
+    run = call("open")["run"]
+    old = (tmp_path / "state" / "incident.json").read_bytes()
+    call("attempt", run=run, update={"cause": "killed"})
+    (spare,) = (tmp_path / "memory").iterdir()
+    (spare / "incident.json").write_bytes(old)
+    assert call("attempt", run=run)["cause"] == "killed"
+    assert not (spare / "incident.json").exists()
+
+
+def test_a_copy_left_behind_does_not_hide_the_incident_that_is_open(call, time, tmp_path, disk):
+    first = call("open")
+    stale = (tmp_path / "state" / "incident.json").read_bytes()
+    call("closed", run=first["run"], update={"outcome": "recovered"})
+    (tmp_path / "state" / "incident.json").write_bytes(stale)
+    disk.full = True
+    # With a clock that was set back the open one is the older of the two.
+    time.step = -3600
+    second = call("open")
+    assert second["id"] != first["id"]
+    assert call("attempt", run=second["run"])["id"] == second["id"]
+    assert call("present")["id"] == second["id"]
+
+
+def test_where_neither_place_can_be_used_it_is_one_line(tmp_path):
+    (tmp_path / "state").write_text("a file")
+    kept = incident_record.call(state_dir=str(tmp_path / "state"), memory=str(tmp_path / "memory"), state="open")
+    assert "cannot be kept" in kept["warnings"][0]
+    with pytest.raises(IncidentError, match=r"Cannot keep the incident of .*, neither there nor in .*: ") as failed:
+        incident_record.call(state_dir=str(tmp_path / "state"), memory=str(tmp_path / "state"), state="open")
+    assert "\n" not in str(failed.value)
+
+
+def test_who_was_told_can_still_be_recorded_when_it_is_over(call, time):
+    run = call("open", update={"told": [told(time)]})["run"]
+    call("closed", run=run, update={"outcome": "recovered"})
+    late = call("attempt", run=run, update={"told": [told(time, "resolved", at=5)]})
+    assert late["changed"] and late["locked_by"] is None
+    assert [item["level"] for item in late["told"]] == ["leader", "resolved"]
+    assert not call("attempt", run=run, update={"told": [told(time, "resolved", at=5)]})["changed"]
+    with pytest.raises(IncidentError, match="no incident is open"):
+        call("attempt", run=run, update={"told": [told(time)], "cause": "killed"})
+
+
+def test_what_a_person_mended_is_closed_by_a_healthy_run(call, time):
+    opened = call("open", update={"signs": [sign(time, -10)]})
+    call("closed", run=opened["run"], update={"outcome": "not_recovered", "told": [told(time)]})
+    time.advance(600)
+    planned = call("closed", check_mode=True)
+    assert planned["changed"] and call("present")["id"] == opened["id"]
+    closed = call("closed", update={"mitigated_at": time.at(590)})
+    assert closed["changed"] and closed["id"] == opened["id"]
+    assert (closed["outcome"], closed["outage_seconds"]) == ("mended_by_hand", 600.0)
+    assert closed["told"] == [told(time)] and closed["locked_by"] is None
+    # The run it names may record whom it told of the end.
+    assert call("attempt", run=closed["run"], update={"told": [told(time, "resolved")]})["changed"]
+    again = call("closed")
+    assert (again["changed"], again["id"]) == (False, None)
+
+
+def test_its_end_is_told_before_it_is_closed(call, time):
+    opened = call("open")
+    call("closed", run=opened["run"], update={"outcome": "not_recovered", "told": [told(time)]})
+    time.advance(600)
+    planned = call("mended", check_mode=True)
+    assert planned["changed"] and call("present")["outcome"] == "not_recovered"
+    mended = call("mended", update={"mitigated_at": time.at(590)})
+    assert (mended["outcome"], mended["closed_at"], mended["told"]) == ("mended_by_hand", None, [told(time)])
+    assert mended["locked_by"]["run"] == mended["run"]
+    # Of two that find it healthy at once, one tells.
+    other = call("mended")
+    assert (other["run"], other["changed"]) == (None, False)
+    call("attempt", run=mended["run"], update={"told": [told(time, "resolved")]})
+    # It died: the next one goes on with what is left to tell, and the end is the same.
+    time.advance(61)
+    heir = call("mended", update={"mitigated_at": time.at(9000)})
+    assert (heir["outcome"], heir["mitigated_at"]) == ("mended_by_hand", time.at(590))
+    assert [item["level"] for item in heir["told"]] == ["leader", "resolved"]
+    closed = call("closed", run=heir["run"])
+    assert (closed["outcome"], closed["locked_by"]) == ("mended_by_hand", None)
+    assert closed["closed_at"]
+
+
+def test_a_healthy_run_tells_nothing_of_an_incident_that_is_worked_on(call, time):
+    opened = call("open", update={"told": [told(time)]})
+    left = call("mended")
+    assert (left["changed"], left["run"], left["locked_by"]["run"]) == (False, None, opened["run"])
+    # The run that has it may say itself that it is mended.
+    mine = call("mended", run=opened["run"], update={"outcome": "recovered", "mitigated_at": time.at(0)})
+    assert (mine["outcome"], mine["closed_at"]) == ("recovered", None)
+    assert call("closed", run=opened["run"])["outcome"] == "recovered"
+
+
+def test_what_a_killed_run_had_mended_is_closed_as_recovered(call, time):
+    run = call("open")["run"]
+    call("attempt", run=run, update={"mitigated_at": time.at(5)})
+    time.advance(3600)
+    closed = call("closed", update={"mitigated_at": time.at(3600)})
+    assert (closed["outcome"], closed["mitigated_at"]) == ("recovered", time.at(5))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param((4, "recovered", 5), id="the process that answered then"),
+        pytest.param((30, "mended_by_hand", 30), id="a later one"),
+        pytest.param((None, "mended_by_hand", 3600), id="none that can be seen"),
+    ],
+)
+@pytest.mark.parametrize("state", ["mended", "closed"])
+def test_an_outage_ends_with_the_first_good_answer_of_a_run_that_was_ended_while_it_watched(
+    call, note_answer, time, state, case
+):
+    serving_since, outcome, seconds = case
+    run = call("open", update={"attempts": [attempt(time, 1)]})["run"]
+    assert note_answer(run, 5) is None
+    time.advance(3600)
+    update = {
+        "mitigated_at": time.at(3600),
+        "serving_since": None if serving_since is None else time.at(serving_since),
+    }
+    ended = call(state, update=update)
+    assert (ended["outcome"], ended["mitigated_at"]) == (outcome, time.at(seconds))
+    assert ended["outage_seconds"] == seconds
+
+
+@pytest.mark.parametrize("then", ["fell", "did not hold", "was started again", "was given up"])
+def test_a_good_answer_after_which_it_did_not_hold_ends_no_outage(call, note_start, note_answer, time, then):
+    run = call("open", update={"attempts": [attempt(time, 1)]})["run"]
+    time.advance(3)
+    note_start(run)
+    note_answer(run, 5)
+    time.advance(57)
+    if then == "fell":
+        note_answer(run, None)
+    elif then == "did not hold":
+        call("attempt", run=run, update={"attempts": [attempt(time, 1, held=False, seconds=59)]})
+    elif then == "was started again":
+        note_start(run)
+    else:
+        call("closed", run=run, update={"outcome": "not_recovered"})
+    assert call("present")["answered_at"] is None
+    time.advance(3600)
+    serving = 61 if then == "was started again" else 4
+    ended = call("closed", update={"mitigated_at": time.at(3660), "serving_since": time.at(serving)})
+    if then == "was started again":
+        # The start on record was killed before it saw an answer.
+        assert (ended["outcome"], ended["mitigated_at"], ended["mitigated_estimated"]) == (
+            "recovered",
+            time.at(61),
+            True,
+        )
+    else:
+        assert (ended["outcome"], ended["mitigated_at"]) == ("mended_by_hand", time.at(3660))
+
+
+def test_systemd_or_a_run_that_was_killed_has_ended_an_outage(call, note_start, time):
+    run = call("open", update={"attempts": [attempt(time, 1)]})["run"]
+    time.advance(2)
+    note_start(run)
+    time.advance(600)
+    look = {"mitigated_at": time.at(600), "serving_since": time.at(4)}
+    planned = call("closed", update={**look, "serving_restarts": 1}, check_mode=True)
+    assert planned["outcome"] == "recovered_by_systemd"
+    ended = call("mended", update={**look, "serving_restarts": 0})
+    assert (ended["outcome"], ended["mitigated_at"]) == ("recovered", time.at(4))
+    assert (ended["mitigated_estimated"], ended["mitigated_from"]) == (True, "start of the process that serves")
+
+
+def test_an_incident_with_data_in_doubt_is_not_over_because_the_service_answers(call, time):
+    run = call("open")["run"]
+    call("closed", run=run, update={"outcome": "data_in_doubt", "mitigated_at": time.at(5)})
+    assert call("open")["continued"]
+
+
+def test_a_run_that_has_waited_for_the_one_that_was_ended_knows_the_first_good_answer(call, note_answer, time):
+    note_answer(call("open")["run"], 5)
+    heir = call("open", wait=90)["run"]
+    update = {"outcome": "recovered", "mitigated_at": time.at(61), "serving_since": time.at(4)}
+    assert call("mended", run=heir, update=update)["mitigated_at"] == time.at(5)
+
+
+def test_only_a_run_of_the_incident_puts_an_answer_on_record(call, note_answer, tmp_path):
+    assert note_answer("run-x", 5) is None
+    call("open")
+    assert note_answer("run-x", 5) is None
+    assert call("present")["answered_at"] is None
+    (tmp_path / "file").touch()
+    said = incident_record.note_answer(state_dir="/x", run="run-x", at=None, memory=str(tmp_path / "file"))
+    assert said.startswith("The first good answer is not on record: ")
+
+
+def test_a_look_can_wait_until_no_other_run_has_the_host(call, time):
+    run = call("open", lease=30)["run"]
+    assert call("present", wait=20)["locked_by"]["run"] == run
+    looked = call("present", wait=20)
+    assert (looked["locked_by"], looked["waited"] > 9, looked["changed"]) == (None, True, False)
+    assert call("present", run=call("open")["run"], wait=20)["waited"] == 0
+
+
+def test_a_healthy_run_leaves_an_incident_alone_that_is_worked_on(call, time):
+    opened = call("open")
+    left = call("closed")
+    assert (left["changed"], left["id"], left["locked_by"]["run"]) == (False, opened["id"], opened["run"])
+    assert call("closed", run=opened["run"], update={"outcome": "recovered"})["outcome"] == "recovered"
+
+
+def test_whether_an_incident_is_open_is_a_cheap_look(call, tmp_path, disk):
+    folders = {"state_dir": str(tmp_path / "state"), "memory": str(tmp_path / "memory")}
+    assert not incident_record.is_open(**folders)
+    disk.full = True
+    run = call("open")["run"]
+    assert incident_record.is_open(**folders)
+    disk.full = False
+    call("attempt", run=run)
+    assert incident_record.is_open(**folders)
+    call("closed", run=run, update={"outcome": "recovered"})
+    assert not incident_record.is_open(**folders)
+
+
+def test_the_last_healthy_run_is_the_last_good_sign(call, time, tmp_path):
+    state = tmp_path / "state"
+    incident_record.note_healthy(str(state), at=time.at(-300))
+    incident_record.note_healthy(str(state), at=time.at(-60))
+    assert stat.S_IMODE((state / "last_healthy").stat().st_mode) == 0o600
+    start = call("open", update={"signs": [sign(time, -20)]})["outage_started"]
+    assert (start["earliest"], start["earliest_source"]) == (time.at(-60), "last healthy run")
+    (tmp_path / "file").write_text("")
+    incident_record.note_healthy(str(tmp_path / "file"), at=time.at(0))  # nowhere to note it is no error
+
+
+def test_during_a_maintenance_nothing_is_opened(call, time, tmp_path):
+    begun = call("maintenance_begun", maintenance_until="+2h", maintenance_reason="Release 4.2")
+    until = {"until": time.at(7200), "reason": "Release 4.2", "source": str(tmp_path / "state" / "maintenance.json")}
+    assert begun["changed"] and begun["maintenance"] == until
+    for run in ("", "run-x"):
+        held = call("open", run=run)
+        assert (held["maintenance"], held["id"], held["run"], held["changed"]) == (until, None, None, False)
+    assert held["locked_by"] is None
+    time.advance(7200)
+    opened = call("open")
+    assert opened["maintenance"] is None and opened["id"]
+
+
+def test_a_maintenance_leaves_the_run_at_work_alone(call, time):
+    run = call("open")["run"]
+    assert call("maintenance_begun", maintenance_until="+2h")["locked_by"]["run"] == run
+    assert call("attempt", run=run, update={"cause": "killed"})["changed"]
+    held = call("open")
+    assert held["maintenance"] and held["id"] and held["run"] is None
+    ended = call("maintenance_ended")
+    assert ended["changed"] and ended["maintenance"] is None
+    assert not call("maintenance_ended")["changed"]
+
+
+def test_a_maintenance_begun_while_it_waits_keeps_it_out(call, time, monkeypatch):
+    first = call("open")
+
+    def begin(seconds):
+        time.passed += seconds
+        if time.passed < 1:
+            call("maintenance_begun", maintenance_until="+2h")
+            call("closed", run=first["run"], update={"outcome": "not_recovered"})
+
+    monkeypatch.setattr(time, "advance", begin)
+    waited = call("open", wait=15)
+    assert waited["maintenance"]["until"] and waited["waited"] > 0
+    assert (waited["run"], waited["locked_by"]) == (None, None)
+
+
+def test_a_maintenance_of_a_variable(call, time):
+    held = call("open", maintenance_until="2026-03-02T11:00:00+09:00", maintenance_reason="power")
+    assert held["maintenance"] == {"until": "2026-03-02T02:00:00.000Z", "reason": "power", "source": "variable"}
+    # The later end of the two counts; one that is over is none.
+    call("maintenance_begun", maintenance_until="+2h")
+    assert call("open", maintenance_until=time.at(60))["maintenance"]["until"] == time.at(7200)
+    call("maintenance_ended")
+    assert call("open", maintenance_until=time.at(-1))["maintenance"] is None
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"state": "attempt"}, "run is empty"),
+        ({"state": "closed", "run": "run-x"}, "no incident is open"),
+        ({"state": "open", "restart_limit": -1}, "restart_limit is -1"),
+        ({"state": "open", "maintenance_reason": "x"}, "a maintenance must have an end"),
+        ({"state": "open", "update": {"told": [{"at": "2026-03-02T01:02:03.000Z"}]}}, r"told\[\].level is None"),
+        ({"state": "open", "lease": 0}, "lease is 0"),
+        ({"state": "open", "lease": 4000}, "at most 3600"),
+        ({"state": "open", "wait": -1}, "wait is -1"),
+        ({"state": "open", "window": 0}, "window is 0"),
+        ({"state": "open", "update": {"mitigated_at": "now"}}, "mitigated_at is 'now'"),
+        ({"state": "open", "update": {"signs": [{"at": "1"}]}}, r"signs\[\].at is '1'"),
+    ],
+)
+def test_bad_parameters(call, parameters, words):
+    with pytest.raises(IncidentError, match=words):
+        call(**parameters)
+
+
+ROUNDS, RUNS = 60, 8
+
+
+def _round(folder, number):
+    """Lay what the runs of a round find: nothing, the lease of a dead run that is over, or one that was freed."""
+    places = {"state_dir": f"{folder}/{number}/state", "memory": f"{folder}/{number}/memory"}
+    os.mkdir(f"{folder}/{number}")
+    if number % 3:
+        run = incident_record.call(**places, state="open", lease=0.001)["run"]
+    if number % 3 == 2:
+        incident_record.call(**places, state="closed", run=run, update=Update(outcome="not_recovered"))
+    return places
+
+
+def _open(folder, number, barrier, results):
+    places = {"state_dir": f"{folder}/{number}/state", "memory": f"{folder}/{number}/memory"}
+    barrier.wait(timeout=20)
+    try:
+        return results.put((number, incident_record.call(**places, state="open")["run"], None))
+    except IncidentError as error:
+        return results.put((number, None, error.locked_by["run"]))
+
+
+def _race(folder, barrier, results):
+    for number in range(ROUNDS):
+        _open(folder, number, barrier, results)
+
+
+def test_of_runs_that_start_at_once_exactly_one_wins(tmp_path):
+    for number in range(ROUNDS):
+        _round(tmp_path, number)
+    context = multiprocessing.get_context("fork")
+    barrier, results = context.Barrier(RUNS), context.Queue()
+    runs = [context.Process(target=_race, args=(str(tmp_path), barrier, results)) for _ in range(RUNS)]
+    for run in runs:
+        run.start()
+    answers = [results.get(timeout=60) for _ in range(RUNS * ROUNDS)]
+    for run in runs:
+        run.join()
+    for number in range(ROUNDS):
+        won = [run for at, run, _other in answers if at == number and run]
+        refused_by = [other for at, _run, other in answers if at == number and other]
+        assert len(won) == 1
+        assert refused_by == won * (RUNS - 1)
+        record = json.loads((tmp_path / str(number) / "state" / "incident.json").read_text())
+        assert (len(record["runs"]), record["runs"][-1]) == (2 if number % 3 else 1, won[0])
+
+
+def _work(places, run, begin, ended, results):
+    begin.wait(timeout=20)
+    try:
+        with host_lease.held(**places, run=run):
+            results.put("old")
+            ended.wait(timeout=20)
+    except host_lease.LeaseError:
+        results.put("lost")
+
+
+def _take_over(places, begin, ended, results):
+    begin.wait(timeout=20)
+    try:
+        results.put(incident_record.call(**places, state="open") and "new")
+    except IncidentError:
+        results.put("refused")
+    ended.wait(timeout=20)
+
+
+def test_a_run_thought_dead_and_its_heir_never_both_work(tmp_path):
+    context = multiprocessing.get_context("fork")
+    seen = set()
+    for number in range(30):
+        places = {"state_dir": f"{tmp_path}/{number}/state", "memory": f"{tmp_path}/{number}/memory"}
+        os.mkdir(tmp_path / str(number))
+        run = incident_record.call(**places, state="open", lease=0.001)["run"]
+        begin, ended, results = context.Barrier(2), context.Event(), context.Queue()
+        both = [
+            context.Process(target=_work, args=(places, run, begin, ended, results)),
+            context.Process(target=_take_over, args=(places, begin, ended, results)),
+        ]
+        for each in both[:: -1 if number % 2 else 1]:
+            each.start()
+        answers = {results.get(timeout=20), results.get(timeout=20)}
+        ended.set()
+        for each in both:
+            each.join()
+        assert answers in ({"old", "refused"}, {"lost", "new"})
+        seen |= answers
+    assert "old" in seen or "new" in seen

@@ -1,0 +1,66 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which process a takeover ends on a database in doubt, and which it must leave alone."""
+
+from __future__ import annotations
+
+import os
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import starter as one_starter
+
+
+class Systemd:
+    """An active unit whose main process is this test, started so many seconds ago."""
+
+    def __init__(self, age):
+        started = int((time.clock_gettime(time.CLOCK_MONOTONIC) - age) * 1e6)
+        self.shown = "ActiveState=active\nSubState=running\nJob=\n"
+        self.shown += f"ExecMainPID={os.getpid()}\nExecMainStartTimestampMonotonic={started}\n"
+        self.verbs = []
+
+    def __call__(self, argv, **_more):
+        verb = argv[0] if argv[0] != "systemctl" else argv[1] if argv[1] == "show" else argv[2]
+        if verb != "show":
+            self.verbs.append(verb)
+        return SimpleNamespace(ok=True, rc=0, stdout=self.shown, stderr="", timed_out=False)
+
+
+@pytest.mark.parametrize(
+    ("age", "opened", "ended"),
+    [
+        pytest.param(2.0, "nothing", True, id="a process that has just been started"),
+        pytest.param(2.0, "there", True, id="one that has opened the file that is there"),
+        pytest.param(2.0, "deleted", False, id="one that holds the file that was deleted"),
+        pytest.param(3600.0, "nothing", False, id="one that has run for long"),
+    ],
+)
+def test_only_a_young_process_without_the_lost_file_is_ended(tmp_path, monkeypatch, age, opened, ended):
+    monkeypatch.setattr(host_lease, "memory_folder", lambda: str(tmp_path / "memory"))
+    database = tmp_path / "itsm.db"
+    database.write_bytes(b"x")
+    systemd = Systemd(age)
+    stream = open(database, "rb") if opened != "nothing" else None  # noqa: SIM115 - it is open while the unit is taken over
+    try:
+        if opened == "deleted":
+            database.unlink()
+        taken = one_starter.take_over(
+            unit="itsm-system",
+            state_dir=str(tmp_path / "state"),
+            run="run-1",
+            reason="it is missing beside its WAL",
+            database=str(database),
+            warn=lambda text: None,
+            command=systemd,
+        )
+    finally:
+        if stream is not None:
+            stream.close()
+    assert (taken is not None) == ended
+    assert systemd.verbs == (["systemd-run", "kill", "stop"] if ended else [])

@@ -1,0 +1,483 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Making room: what goes, in which order, when it is enough, and above all what never goes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import disk_reclaim
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.disk_reclaim import (
+    DiskReclaimError,
+    Rule,
+    Target,
+)
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Path:
+    folder = tmp_path / "log"
+    folder.mkdir()
+    return folder
+
+
+def lay(path: Path, *, age: int, size: int = MIB) -> Path:
+    """A file of real blocks, last written C(age) seconds ago."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x" * size)
+    os.utime(path, (1_700_000_000 - age, 1_700_000_000 - age))
+    return path
+
+
+def free(folder: Path) -> int:
+    room = os.statvfs(folder)
+    return room.f_bavail * room.f_frsize
+
+
+def reclaim(folder: Path, *patterns, wanted: int | None = None, **more) -> dict:
+    """Ask for C(wanted) bytes more than there are; by default for more than there will ever be."""
+    available = 1 << 62 if wanted is None else free(folder) + wanted
+    rules = [rule if isinstance(rule, Rule) else Rule(str(rule)) for rule in patterns]
+    return disk_reclaim.reclaim(
+        rules=rules,
+        targets=[Target(path=str(folder), available=available)],
+        **{"state_dir": "/nowhere/state", **more},
+    )
+
+
+def paths(entries: list[dict]) -> list[str]:
+    return [entry["path"] for entry in entries]
+
+
+def reasons(result: dict) -> dict[str, str]:
+    return {Path(entry["path"]).name: entry["reason"] for entry in result["skipped"]}
+
+
+@contextlib.contextmanager
+def full(size: int = 4 * MIB, **options):
+    """A real full file system, where this user may mount one."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a tmpfs")
+    folder = Path(f"/tmp/itsm-nexus-full-{os.getpid()}")
+    folder.mkdir()
+    settings = ",".join([f"size={size}", *(f"{name}={value}" for name, value in options.items())])
+    try:
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", settings, "tmpfs", folder], check=False, capture_output=True
+        )
+        if done.returncode:
+            pytest.skip(f"no tmpfs can be mounted here: {done.stderr.decode()}")
+        try:
+            yield folder
+        finally:
+            subprocess.run(["umount", folder], check=True)
+    finally:
+        folder.rmdir()
+
+
+# What goes
+
+
+def test_the_oldest_go_until_it_is_enough(logs, monkeypatch):
+    names = [lay(logs / f"app.log.{number}", age=number) for number in (3, 1, 4, 2)]
+    # Others write to this file system too, which is not to be seen; check mode only counts, so it is exact then.
+    room = os.statvfs(logs)
+    monkeypatch.setattr(os, "statvfs", lambda _path: room)
+    told = reclaim(logs, logs / "app.log.*", wanted=2 * MIB, check_mode=True)
+    assert paths(told["removed"]) == [str(logs / "app.log.4"), str(logs / "app.log.3")]
+    assert all(path.exists() for path in names)
+    assert (told["changed"], told["enough"], told["freed"]) == (True, True, 2 * MIB)
+    assert told["removed"][0] == {
+        "path": str(logs / "app.log.4"),
+        "size": MIB,
+        "modified": "2023-11-14T22:13:16.000Z",
+    }
+    assert told["diff"] == {"before": "".join(f"{logs}/app.log.{n} {MIB}\n" for n in (4, 3)), "after": ""}
+
+
+def test_a_full_file_system_has_room_again_and_no_more_went_than_needed():
+    with full() as folder:
+        for number in range(1, 4):
+            lay(folder / f"app.log.{number}", age=number)
+        with contextlib.suppress(OSError), (folder / "live").open("wb", buffering=0) as stream:
+            while stream.write(b"x" * 4096):
+                pass
+        assert free(folder) == 0
+        target = [Target(path=str(folder), available=MIB + 4096)]
+        arguments = {"rules": [Rule(f"{folder}/app.log.*")], "targets": target, "state_dir": "/nowhere"}
+        result = disk_reclaim.reclaim(**arguments)
+        assert paths(result["removed"]) == [f"{folder}/app.log.3", f"{folder}/app.log.2"]
+        assert result["enough"] and free(folder) >= MIB + 4096
+        assert result["targets"][0]["available_before"] == 0
+        (folder / "written").write_bytes(b"y" * MIB)
+        (folder / "written").unlink()
+        again = disk_reclaim.reclaim(**arguments)
+        assert (again["changed"], again["enough"], again["removed"]) == (False, True, [])
+
+
+def test_inodes_are_room_too():
+    with full(nr_inodes=40) as folder:
+        for number in range(60):
+            with contextlib.suppress(OSError):
+                lay(folder / f"s{number}", age=number, size=0)
+        assert os.statvfs(folder).f_favail == 0
+        result = disk_reclaim.reclaim(
+            rules=[Rule(f"{folder}/s*")], targets=[Target(path=str(folder), inodes=5)], state_dir="/nowhere"
+        )
+        assert (result["enough"], len(result["removed"]), result["targets"][0]["inodes_freed"]) == (True, 5, 5)
+        assert os.statvfs(folder).f_favail == 5
+
+
+def test_enough_room_means_nothing_is_done(logs):
+    kept = lay(logs / "app.log.1", age=1)
+    result = reclaim(logs, logs / "*", wanted=-MIB)
+    assert (result["changed"], result["enough"]) == (False, True)
+    assert kept.exists()
+
+
+def test_too_little_is_told_after_all_has_gone(logs):
+    gone = lay(logs / "app.log.1", age=1)
+    result = reclaim(logs, logs / "app.log.*")
+    assert (result["changed"], result["enough"]) == (True, False)
+    assert not gone.exists()
+
+
+def test_files_on_another_file_system_are_left(logs):
+    with full() as folder:
+        kept = lay(folder / "app.log.1", age=1)
+        result = reclaim(logs, folder / "*")
+        assert (result["removed"], kept.exists()) == ([], True)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "named"),
+    [
+        ("*.log", {"a.log"}),
+        ("*", {"a.log", "b.log.1", "b.log.2"}),
+        ("b.log.[1]", {"b.log.1"}),
+        ("b.log.?", {"b.log.1", "b.log.2"}),
+        (".*", {".hidden"}),
+        ("old/*.gz", {"c.gz"}),
+        ("o*/*", {"c.gz", "d"}),
+        ("**", {"a.log", "b.log.1", "b.log.2", "c.gz", "d", "e.gz"}),
+        ("**/*.gz", {"c.gz", "e.gz"}),
+        ("none/*", set()),
+        ("a.log/*", set()),
+    ],
+)
+def test_patterns(logs, pattern, named):
+    for name in ("a.log", "b.log.1", "b.log.2", ".hidden", "old/c.gz", "old/d", "old/deep/e.gz"):
+        lay(logs / name, age=1, size=1)
+    result = reclaim(logs, logs / pattern, check_mode=True)
+    assert {Path(entry["path"]).name for entry in result["removed"]} == named
+    assert result["skipped"] == []
+
+
+def test_the_newest_stay_where_the_rule_keeps_some(logs):
+    for number in range(1, 5):
+        lay(logs / f"backup_{number}", age=number)
+    result = reclaim(logs, Rule(f"{logs}/backup_*", keep=3))
+    assert paths(result["removed"]) == [f"{logs}/backup_4"]
+    assert len(list(logs.iterdir())) == 3
+
+
+def test_what_one_rule_keeps_no_other_takes(logs):
+    lay(logs / "backup_1", age=1)
+    result = reclaim(logs, logs / "*", Rule(f"{logs}/backup_*", keep=1))
+    assert result["removed"] == []
+
+
+def test_names_may_hold_any_byte(logs):
+    (logs / os.fsdecode(b"a\xff\n.log")).write_bytes(b"x" * MIB)
+    result = reclaim(logs, logs / "*.log")
+    assert paths(result["removed"]) == [f"{logs}/a\ufffd\n.log"]
+    assert list(logs.iterdir()) == []
+
+
+# What is truncated
+
+
+def test_an_open_file_is_truncated_and_its_writer_goes_on(logs):
+    path = lay(logs / "server.log", age=1)
+    with path.open("ab", buffering=0) as own:
+        writer = subprocess.Popen(["sh", "-c", "read line; echo more"], stdin=subprocess.PIPE, stdout=own)
+    try:
+        result = reclaim(logs, logs / "*")
+        assert (result["removed"], paths(result["truncated"])) == ([], [str(path)])
+        assert (result["truncated"][0]["size"], path.stat().st_size, result["freed"]) == (MIB, 0, MIB)
+        assert result["diff"]["after"] == f"{path} 0\n"
+        writer.communicate(b"\n", timeout=5)
+        assert path.read_bytes() == b"more\n"
+    finally:
+        writer.kill()
+        writer.wait()
+
+
+def test_a_log_that_the_service_opens_by_name_is_truncated_even_if_nobody_has_it_open(logs):
+    path = lay(logs / "server.log", age=1)
+    path.chmod(0o640)
+    result = reclaim(logs, logs / "server.log*", truncate_only=[str(path)])
+    assert (paths(result["truncated"]), path.stat().st_size, path.stat().st_mode & 0o777) == ([str(path)], 0, 0o640)
+    again = reclaim(logs, logs / "server.log*", truncate_only=[str(path)])
+    assert not again["changed"]
+
+
+def test_where_not_all_processes_can_be_seen_the_files_of_others_may_be_open(logs, monkeypatch):
+    mine, other = lay(logs / "mine", age=2), lay(logs / "other", age=1)
+    monkeypatch.setattr(disk_reclaim, "_open_files", lambda _proc_root: (set(), False))
+    uid = os.geteuid()
+    real = os.stat
+
+    class Other:
+        """What stat says of another user's file."""
+
+        def __init__(self, status):
+            self._status = status
+
+        def __getattr__(self, name):
+            return uid + 1 if name == "st_uid" else getattr(self._status, name)
+
+    def stat(path, *arguments, **options):
+        found = real(path, *arguments, **options)
+        return Other(found) if path == "other" else found
+
+    monkeypatch.setattr(os, "stat", stat)
+    result = reclaim(logs, logs / "*")
+    assert (paths(result["removed"]), paths(result["truncated"])) == ([str(mine)], [str(other)])
+
+
+# What never goes
+
+
+def test_links_are_not_followed(logs, tmp_path):
+    outside = tmp_path / "outside"
+    precious = lay(outside / "precious.log", age=9)
+    (logs / "link.log").symlink_to(precious)
+    (logs / "folder").symlink_to(outside)
+    result = reclaim(logs, logs / "*", logs / "folder" / "*", logs / "*" / "*.log", logs / "**" / "*.log")
+    assert result["removed"] == result["truncated"] == []
+    assert precious.stat().st_size == MIB
+    assert reasons(result) == {
+        "link.log": "it is a symbolic link",
+        "folder": "it is reached by a symbolic link; name its real path",
+    }
+
+
+def test_a_linked_folder_on_the_way_is_said_to_be_one(logs, tmp_path):
+    lay(logs / "app.log", age=1)
+    (tmp_path / "linked").symlink_to(logs)
+    result = reclaim(logs, tmp_path / "linked" / "app.log")
+    assert result["removed"] == []
+    assert reasons(result) == {"linked": "it is reached by a symbolic link; name its real path"}
+
+
+def test_a_folder_swapped_for_a_link_after_the_look_is_not_entered(logs, tmp_path, monkeypatch):
+    inner = lay(logs / "old" / "app.log", age=1).parent
+    outside = tmp_path / "outside"
+    precious = lay(outside / "app.log", age=1)
+    look = disk_reclaim._Reclaim.take
+
+    def swap_first(self, candidate):
+        shutil.rmtree(inner)
+        inner.symlink_to(outside)
+        look(self, candidate)
+
+    monkeypatch.setattr(disk_reclaim._Reclaim, "take", swap_first)
+    result = reclaim(logs, logs / "old" / "*")
+    assert (result["removed"], precious.exists()) == ([], True)
+    assert "cannot be removed" in reasons(result)["app.log"]
+
+
+@pytest.mark.parametrize("truncate_only", [False, True])
+def test_a_file_swapped_for_another_after_the_look_is_left(logs, tmp_path, monkeypatch, truncate_only):
+    path = lay(logs / "app.log", age=1)
+    other = lay(tmp_path / "other", age=1)
+    look = disk_reclaim._Reclaim.take
+
+    def swap_first(self, candidate):
+        other.replace(path)
+        look(self, candidate)
+
+    monkeypatch.setattr(disk_reclaim._Reclaim, "take", swap_first)
+    result = reclaim(logs, logs / "*", truncate_only=[str(path)] if truncate_only else [])
+    assert (result["changed"], path.stat().st_size) == (False, MIB)
+
+
+@pytest.mark.parametrize("truncate_only", [False, True])
+def test_a_file_with_a_second_name_is_left(logs, tmp_path, truncate_only):
+    path = lay(logs / "app.log", age=1)
+    os.link(path, tmp_path / "passwd")
+    result = reclaim(logs, logs / "*", truncate_only=[str(path)] if truncate_only else [])
+    assert (result["changed"], path.stat().st_size) == (False, MIB)
+    assert reasons(result) == {"app.log": "it has 2 names: removing one frees nothing"}
+
+
+def test_only_regular_files_go(logs):
+    os.mkfifo(logs / "fifo")
+    (logs / "folder").mkdir()
+    result = reclaim(logs, logs / "*")
+    assert (result["changed"], result["skipped"]) == (False, [])
+    assert {path.name for path in logs.iterdir()} == {"fifo", "folder"}
+
+
+def database(path: Path, *, age: int = 5) -> Path:
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE t (x)")
+        connection.execute("INSERT INTO t VALUES (zeroblob(100000))")
+    os.utime(path, (1_700_000_000 - age, 1_700_000_000 - age))
+    return path
+
+
+def files_of(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_size for path in folder.iterdir()}
+
+
+def test_a_database_in_use_is_never_touched(logs):
+    path = logs / "itsm.db"
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("CREATE TABLE t (x)")
+    connection.execute("INSERT INTO t VALUES (zeroblob(100000))")
+    os.utime(database(logs / "itsm.db.backup_9"), (1 << 33, 1 << 33))  # or the newest would stay for being that
+    before = files_of(logs)
+    result = reclaim(logs, Rule(f"{logs}/itsm.db*", keep=1), truncate_only=[str(path)])
+    assert (result["changed"], files_of(logs)) == (False, before)
+    assert set(reasons(result)) == {"itsm.db", "itsm.db-wal", "itsm.db-shm"}
+    connection.close()
+
+
+def test_a_database_without_side_files_that_another_process_has_open_is_never_truncated(logs):
+    path = database(logs / "other.db")
+    newest = database(logs / "newest.db", age=1)
+    with path.open("rb") as own:
+        reader = subprocess.Popen(["sleep", "60"], stdin=own)
+    try:
+        result = reclaim(logs, logs / "*.db")
+        assert (result["changed"], reasons(result)) == (False, {"other.db": "it is a database that a process has open"})
+        assert path.stat().st_size > 100000 and newest.exists()
+    finally:
+        reader.kill()
+        reader.wait()
+
+
+def test_the_only_copy_of_a_database_stays(logs):
+    old, new = database(logs / "itsm.db.backup_1", age=9), database(logs / "itsm.db.backup_2", age=1)
+    result = reclaim(logs, logs / "itsm.db.backup_*")
+    assert paths(result["removed"]) == [str(old)]
+    assert new.exists()
+
+
+@pytest.mark.parametrize("keep", [0, 2])
+def test_copies_that_were_cut_off_take_nobodys_place(logs, keep):
+    whole = [database(logs / f"itsm.db.backup_{age}", age=age) for age in (30, 20, 10)]
+    cut = [shutil.copy(whole[0], logs / f"itsm.db.backup_{age}") for age in (3, 2)] + [logs / "itsm.db.backup_1"]
+    for number, path in enumerate(cut):
+        with open(path, "ab") as stream:
+            stream.truncate((8192, 4096, 0)[number])
+        os.utime(path, (1_700_000_000 - 3 + number, 1_700_000_000 - 3 + number))
+    reclaim(logs, Rule(f"{logs}/itsm.db.backup_*", keep=keep))
+    assert [path.exists() for path in whole] == ([False, True, True] if keep else [False, False, True])
+
+
+def test_every_copy_stays_while_the_database_is_not_known_to_be_sound(logs):
+    copies = [database(logs / f"itsm.db.backup_{age}", age=age) for age in (30, 20, 10)]
+    log = lay(logs / "server.log.1", age=1)
+    rules = [Rule(f"{logs}/itsm.db.backup_*", keep=1), logs / "*"]
+    result = reclaim(logs, *rules, keep_databases=True)
+    assert paths(result["removed"]) == [str(log)]
+    assert all(path.exists() for path in copies)
+
+
+def test_a_protected_database_is_left_under_all_its_names(logs):
+    path = database(logs / "itsm.db")
+    newer = database(logs / "newer.db", age=1)
+    (logs / "itsm.db-wal").write_bytes(b"x" * MIB)
+    folder = logs / "kept"
+    lay(folder / "deep" / "file", age=1)
+    (logs.parent / "alias.db").symlink_to(path)
+    result = reclaim(logs, logs / "**", protect=[str(logs.parent / "alias.db"), str(folder)])
+    assert result["removed"] == []
+    assert path.exists() and newer.exists() and (folder / "deep" / "file").exists()
+    assert reasons(result)["itsm.db"] == reasons(result)["itsm.db-wal"] == reasons(result)["file"] == "it is protected"
+
+
+def test_evidence_is_never_touched(logs):
+    evidence = lay(logs / "state" / "evidence" / "INC-1" / "server.log", age=99)
+    result = reclaim(logs, logs / "**", state_dir=str(logs / "state"))
+    assert (result["changed"], evidence.exists()) == (False, True)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        *(
+            "/var/log/**",
+            "/var/log/itsm/server.log*",
+            "/var/log//itsm/*.gz",
+            "/data/*.bak",
+            "/home/itsm/.npm/_cacache/**",
+        ),
+        *("/mnt/LinuxHDD/ITSM-System/backend/itsm.db.backup_*", "/usr/local/itsm/logs/*", "/var/lib/itsm/[0-9]*/x"),
+    ],
+)
+def test_what_people_mean_is_no_pattern_too_wide(pattern):
+    assert disk_reclaim.why_not_pattern(pattern) == ""
+
+
+@pytest.mark.parametrize(
+    ("pattern", "keep", "message"),
+    [
+        ("relative/*", 0, "globs: 'relative/*' must be an absolute pattern"),
+        ("/var/log/../../etc/*", 0, "without . and .."),
+        ("/./[a-z]*/*", 0, "without . and .."),
+        ("/var/log/", 0, "not ending with /"),
+        ("/*", 0, "must name a folder below the root"),
+        ("/**/*.log", 0, "must name a folder below the root"),
+        ("/*/*", 0, "must name a folder below the root"),
+        ("/[a-z]*/*", 0, "must name a folder below the root"),
+        ("//[!x]*/log/*", 0, "must name a folder below the root"),
+        ("/*/log/app.log", 0, "must name a folder below the root"),
+        ("/etc/passwd", 0, "must not name files of the system, as all below /etc are"),
+        ("/etc/cron.d/*", 0, "must not name files of the system"),
+        ("/usr/lib/**", 0, "must not name files of the system"),
+        ("/usr/local/*", 0, "must not name files of the system"),
+        ("/usr/local/**/*.log", 0, "must not name files of the system"),
+        ("/home/**", 0, "must name the folder in /home that is meant, as /home/name/** does"),
+        ("/var/**/*.log", 0, "as /var/name/**/*.log does"),
+        ("/var/?og/*", 0, "as /var/name/?og/* does"),
+        ("/var/lib/*/*", 0, "as /var/lib/name/*/* does"),
+        ("/var/log/*", -1, "keep of '/var/log/*' is -1: must be 0 or more"),
+    ],
+)
+def test_rules_that_make_no_sense(logs, pattern, keep, message):
+    with pytest.raises(DiskReclaimError) as caught:
+        reclaim(logs, Rule(pattern, keep=keep))
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (Target(path="relative"), "targets: 'relative' must be an absolute path"),
+        (Target(path="/", available=-1), "0 or more bytes"),
+        (Target(path="/nowhere/at/all"), "targets: cannot look at the file system of /nowhere/at/all: No such file"),
+    ],
+)
+def test_targets_that_make_no_sense(target, message):
+    with pytest.raises(DiskReclaimError) as caught:
+        disk_reclaim.reclaim(rules=[], targets=[target], state_dir="/nowhere")
+    assert message in str(caught.value)

@@ -1,0 +1,770 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import json
+import socket
+import ssl
+import subprocess
+import threading
+import time
+
+import pytest
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import health as service_health
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
+
+HealthError = service_health.HealthError
+Plan, Target = service_health.Plan, service_health.Target
+GOOD = (200, b'{"status":"ok"}')
+BAD = (503, b'{"status":"error"}')
+
+
+class Server:
+    """A real HTTP(S) server; each request gets the next of C(answers), the last one for ever."""
+
+    def __init__(self, *answers, context=None):
+        self.answers = list(answers) or [GOOD]
+        self.requests = []
+        owner = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                owner.requests.append((self.command, self.path, dict(self.headers), body))
+                answer = owner.answers.pop(0) if len(owner.answers) > 1 else owner.answers[0]
+                status, content, *more = answer
+                self.send_response(status)
+                for name, value in more:
+                    self.send_header(name, value)
+                self.end_headers()
+                with contextlib.suppress(OSError):
+                    self.wfile.write(content)
+
+            do_POST = do_GET
+
+            def log_message(self, *_arguments):
+                pass
+
+        class Quiet(http.server.ThreadingHTTPServer):
+            daemon_threads = True
+
+            def get_request(self):
+                connected, address = super().get_request()
+                if context is not None:
+                    connected = context.wrap_socket(connected, server_side=True)
+                return connected, address
+
+            def handle_error(self, *_arguments):
+                pass
+
+        self.server = Quiet(("127.0.0.1", 0), Handler)
+        self.port = self.server.server_address[1]
+        self.scheme = "http" if context is None else "https"
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_arguments):
+        self.server.shutdown()
+        self.server.server_close()
+
+    def target(self, name="one", *, path="/api/v1/health", host="127.0.0.1", **more):
+        return Target(name=name, url=f"{self.scheme}://{host}:{self.port}{path}", **more)
+
+
+@contextlib.contextmanager
+def raw_server(handle):
+    """A server that does with each connection what C(handle) does, in a thread of its own."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    kept = []
+
+    def accept():
+        with contextlib.suppress(OSError):
+            while True:
+                connected, _address = listener.accept()
+                kept.append(connected)
+                threading.Thread(target=handle, args=(connected,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    yield listener.getsockname()[1]
+    for each in (listener, *kept):
+        each.close()
+
+
+def silent(_connected):
+    """Accepts, and says nothing."""
+
+
+def dripping(connected):
+    """Sends a byte each time the client's patience would begin anew."""
+    with contextlib.suppress(OSError):
+        connected.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+        while True:
+            connected.sendall(b"x")
+            time.sleep(0.02)
+
+
+def endless(connected):
+    with contextlib.suppress(OSError):
+        connected.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            connected.sendall(b"x" * 65536)
+
+
+def not_http(connected):
+    connected.sendall(b"220 mail ready\r\n")
+    connected.close()
+
+
+def hanging_up(connected):
+    connected.recv(4096)
+    connected.close()
+
+
+def closed_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def ask_once(target, *, timeout=2.0, ok_statuses=("ok",)):
+    (endpoint,) = service_health.probe([target], timeout=timeout, ok_statuses=ok_statuses)
+    return endpoint
+
+
+# Certificates, made by openssl
+
+
+def openssl(*arguments, cwd):
+    return subprocess.run(["openssl", *arguments], cwd=cwd, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    """Contexts of servers by kind (C(elsewhere): for another name) and the folder of their files."""
+    folder = tmp_path_factory.mktemp("certificates")
+    (folder / "ca.cnf").write_text(
+        "[ca]\ndefault_ca=own\n[own]\nnew_certs_dir=.\ndatabase=index.txt\nrand_serial=yes\ndefault_md=sha256\n"
+        "policy=any\ncopy_extensions=copy\nunique_subject=no\n[any]\norganizationName=optional\ncommonName=supplied\n"
+    )
+    (folder / "index.txt").touch()
+    contexts = {}
+    for name, host, first, last in (
+        ("good", "localhost", "20250101000000Z", "20601231235959Z"),
+        ("expired", "localhost", "20250101000000Z", "20250102030405Z"),
+        ("elsewhere", "elsewhere.example", "20250101000000Z", "20601231235959Z"),
+    ):
+        openssl(
+            *f"req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {name}.key -out {name}.csr".split(),
+            *("-subj", f"/O=ITSM Über/CN={host}", "-utf8", "-addext", f"subjectAltName=DNS:{host}"),
+            cwd=folder,
+        )
+        openssl(
+            *f"ca -batch -config ca.cnf -selfsign -keyfile {name}.key -in {name}.csr -out {name}.pem -notext".split(),
+            *("-utf8", "-startdate", first, "-enddate", last),
+            cwd=folder,
+        )
+        contexts[name] = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        contexts[name].load_cert_chain(folder / f"{name}.pem", folder / f"{name}.key")
+    return contexts, folder
+
+
+def test_certificate_is_told_as_openssl_tells_it_though_nothing_is_verified(certificates):
+    contexts, folder = certificates
+    with Server(context=contexts["good"]) as server:
+        endpoint = ask_once(server.target())
+    assert endpoint["ok"]
+    told = openssl("x509", "-in", "good.pem", "-noout", "-enddate", "-dateopt", "iso_8601", cwd=folder)
+    assert told.strip() == f"notAfter={endpoint['certificate']['not_after'][:19].replace('T', ' ')}Z"
+    assert endpoint["certificate"] == {
+        "not_after": "2060-12-31T23:59:59.000Z",
+        "subject": "O=ITSM Über, CN=localhost",
+        "expired": False,
+    }
+
+
+def test_expired_certificate_is_told_and_does_no_harm_without_verification(certificates):
+    with Server(context=certificates[0]["expired"]) as server:
+        endpoint = ask_once(server.target())
+    assert endpoint["ok"]
+    assert endpoint["certificate"]["expired"] is True
+    assert endpoint["certificate"]["not_after"] == "2025-01-02T03:04:05.000Z"
+
+
+def test_verified_certificate(certificates):
+    contexts, folder = certificates
+    with Server(context=contexts["good"]) as server:
+        ca_path = str(folder / "good.pem")
+        assert ask_once(server.target(host="localhost", validate_certs=True, ca_path=ca_path))["ok"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "ca", "said"),
+    [
+        ("good", "", "certificate not trusted: self"),
+        ("expired", "expired.pem", "certificate not trusted: certificate has expired"),
+        ("elsewhere", "elsewhere.pem", "certificate not trusted: Hostname mismatch"),
+    ],
+)
+def test_certificate_that_does_not_verify_is_told_all_the_same(certificates, kind, ca, said):
+    contexts, folder = certificates
+    with Server(context=contexts[kind]) as server:
+        ca_path = str(folder / ca) if ca else ""
+        endpoint = ask_once(server.target(host="localhost", validate_certs=True, ca_path=ca_path))
+    assert not endpoint["ok"] and endpoint["status"] is None
+    assert endpoint["error"].startswith(said)
+    assert endpoint["certificate"]["expired"] is (kind == "expired")
+
+
+# One request
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        ((200, b'{"status":"ok"}'), None),
+        ((200, b'{"status":"OK","uptime":1}'), None),
+        ((429, b"slow down"), None),
+        ((200, b'{"status":"error"}'), "answered 200 with status 'error' instead of ok"),
+        ((200, b'{"status":1}'), 'answered 200 with JSON that has no "status"'),
+        ((200, b"[]"), 'answered 200 with JSON that has no "status"'),
+        ((200, b"<html>"), "answered 200 with a body that is not JSON"),
+        ((200, b""), "answered 200 with a body that is not JSON"),
+        ((200, b"\xff\xfe"), "answered 200 with a body that is not JSON"),
+        ((200, b"[" * 60000), "answered 200 with a body that is not JSON"),
+        ((503, b'{"status":"ok"}'), "answered 503 instead of 200"),
+        ((302, b"", ("Location", "/login")), "answered 302 instead of 200"),
+        ((204, b""), "answered 204 instead of 200"),
+    ],
+)
+def test_answer(answer, error):
+    with Server(answer) as server:
+        endpoint = ask_once(server.target())
+    assert (endpoint["ok"], endpoint["status"], endpoint["error"]) == (error is None, answer[0], error)
+    assert 0 < endpoint["latency_ms"] < 2000
+    assert endpoint["certificate"] is None
+
+
+def test_words_that_are_good_are_a_choice():
+    with Server((200, b'{"status":"Healthy"}')) as server:
+        assert ask_once(server.target(), ok_statuses=["up", "HEALTHY"])["ok"]
+
+
+@pytest.mark.parametrize(
+    ("handle", "error"),
+    [
+        (silent, "no answer within 0.4 s"),
+        (dripping, "no answer within 0.4 s"),
+        (not_http, "answer is not HTTP: BadStatusLine"),
+        (hanging_up, "connection lost: RemoteDisconnected"),
+        (endless, "answered 200 with a body that is not JSON"),
+    ],
+)
+def test_server_that_misbehaves(handle, error):
+    with raw_server(handle) as port:
+        begun = time.monotonic()
+        endpoint = ask_once(Target(name="one", url=f"http://127.0.0.1:{port}/"), timeout=0.4)
+        assert time.monotonic() - begun < 0.8
+    assert (endpoint["ok"], endpoint["error"]) == (False, error)
+    assert endpoint["silent"] is error.startswith("no answer")
+
+
+def test_handshake_that_never_ends_is_bounded():
+    with raw_server(silent) as port:
+        begun = time.monotonic()
+        endpoint = ask_once(Target(name="one", url=f"https://127.0.0.1:{port}/"), timeout=0.3)
+        assert time.monotonic() - begun < 0.7
+    assert (endpoint["error"], endpoint["silent"]) == ("no answer within 0.3 s", True)
+
+
+def test_plain_http_on_the_tls_port_is_told():
+    with Server() as server:
+        endpoint = ask_once(Target(name="one", url=f"https://127.0.0.1:{server.port}/"))
+    assert endpoint["error"].startswith("TLS error: ")
+
+
+def test_nothing_listens():
+    endpoint = ask_once(Target(name="one", url=f"http://127.0.0.1:{closed_port()}/"))
+    assert endpoint["error"] == "connection refused: nothing listens there"
+
+
+def test_name_that_does_not_exist():
+    endpoint = ask_once(Target(name="one", url="http://no-such-host.invalid/"))
+    assert endpoint["error"].startswith("cannot connect: ") or endpoint["error"].startswith("no answer")
+
+
+def test_no_thread_is_left_behind():
+    with raw_server(dripping) as port:
+        ask_once(Target(name="one", url=f"http://127.0.0.1:{port}/"), timeout=0.2)
+        deadline = time.monotonic() + 2
+        while any("_Request" in str(thread._target) for thread in threading.enumerate() if hasattr(thread, "_target")):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_all_are_asked_at_once():
+    with raw_server(silent) as first, raw_server(silent) as second, Server() as third:
+        targets = [Target(name=str(port), url=f"http://127.0.0.1:{port}/") for port in (first, second)]
+        begun = time.monotonic()
+        endpoints = service_health.probe([*targets, third.target()], timeout=0.5, ok_statuses=["ok"])
+        assert time.monotonic() - begun < 0.9
+    assert [endpoint["ok"] for endpoint in endpoints] == [False, False, True]
+    assert endpoints[2]["latency_ms"] < 400  # its own time, not that of those before it
+
+
+def test_proxies_of_the_environment_are_not_used(monkeypatch):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{closed_port()}")
+    with Server() as server:
+        assert ask_once(server.target())["ok"]
+
+
+def test_request_as_the_server_sees_it():
+    with Server() as server:
+        ask_once(server.target(path="/health?deep=1"))
+        ((method, path, headers, _body),) = server.requests
+    assert (method, path, headers["Host"]) == ("GET", "/health?deep=1", f"127.0.0.1:{server.port}")
+
+
+# The verdict
+
+
+@pytest.fixture
+def service(tmp_path):
+    return service_process.Service(app_dir=str(tmp_path), command=["sleep", "60"])
+
+
+@pytest.fixture
+def running(service):
+    with subprocess.Popen(list(service.command), cwd=service.app_dir) as child:
+        while not procfs.environment(child.pid):  # its arguments come a moment after the program itself
+            time.sleep(0.001)
+        yield child
+        child.kill()
+
+
+def ask(service, targets, *, login=None, run=commands.run, **plan):
+    plan = {"interval": 0.02, "timeout": 1.0, **plan}
+    return service_health.ask(service, targets, Plan(**plan), login=login, run=run)
+
+
+def test_healthy_at_the_first_answer(service, running):
+    with Server() as server:
+        result = ask(service, [server.target()])
+    assert (result["healthy"], result["severity"], result["attempts"]) == (True, "none", 1)
+    assert result["process"]["state"] == "running" and result["process"]["pids"] == [running.pid]
+    assert result["process"]["restarts"] is None
+    assert result["first_failure_at"] is None
+    assert result["first_healthy_at"] == result["last_success_at"]
+    assert abs(timestamps.epoch(result["last_success_at"]) - time.time()) < 5
+
+
+def test_five_failures_in_a_row_are_critical_and_there_is_no_sixth(service, running):
+    with Server(BAD) as server:
+        result = ask(service, [server.target()])
+        assert len(server.requests) == 5
+    assert (result["healthy"], result["severity"], result["attempts"]) == (False, "critical", 5)
+    assert result["consecutive_failures"] == result["max_consecutive_failures"] == 5
+    assert result["last_success_at"] is None
+    assert timestamps.epoch(result["first_failure_at"]) <= time.time() - 0.08
+
+
+def test_hung_process_is_critical_within_the_sum_of_the_time_outs(service, running):
+    with raw_server(silent) as port:
+        targets = [Target(name="one", url=f"http://127.0.0.1:{port}/")]
+        result = ask(service, targets, timeout=0.1, critical_after=4)
+    assert (result["severity"], result["process"]["state"]) == ("critical", "running")
+    assert 0.4 <= result["duration"] < 1
+
+
+def test_recovery_by_itself_is_healthy_and_its_failures_are_remembered(service, running):
+    with Server(BAD, BAD, BAD, GOOD) as server:
+        result = ask(service, [server.target()])
+    assert (result["healthy"], result["severity"], result["attempts"]) == (True, "warning", 4)
+    assert (result["consecutive_failures"], result["max_consecutive_failures"]) == (0, 3)
+    assert result["first_failure_at"] < result["first_healthy_at"]
+
+
+def test_service_that_flaps_is_a_warning_from_the_threshold_on(service, running):
+    for failures, severity in ((2, "none"), (3, "warning")):
+        with Server(*[BAD] * failures, GOOD) as server:
+            result = ask(service, [server.target()])
+        assert (result["healthy"], result["severity"], result["max_consecutive_failures"]) == (True, severity, failures)
+    with Server(*[BAD] * 4, GOOD) as server:
+        assert ask(service, [server.target()], mode="await")["severity"] == "none"  # it was only starting
+
+
+def test_summary_is_a_line_on_what_is_wrong(service, running):
+    with Server() as server:
+        assert ask(service, [server.target()])["summary"] == "answers"
+    with Server(BAD) as server:
+        targets = [server.target(), server.target("two"), server.target("three", required=False)]
+        summary = ask(service, targets, warning_after=1, critical_after=1)["summary"]
+        assert summary == "one: answered 503 instead of 200; two: answered 503 instead of 200"
+        running.kill()
+        running.wait()
+        assert ask(service, targets[:1])["summary"] == "one: answered 503 instead of 200; the process is gone"
+
+
+def test_process_gone_is_an_emergency_at_once(service):
+    with Server(BAD) as server:
+        result = ask(service, [server.target()])
+        assert len(server.requests) == 1
+    assert (result["healthy"], result["severity"], result["attempts"]) == (False, "emergency", 1)
+    assert result["process"] == {"state": "gone", "pids": [], "started_at": None, "restarts": None}
+
+
+def test_process_that_may_not_be_seen_is_unknown_and_no_emergency(service, monkeypatch):
+    monkeypatch.setattr(service_process, "is_hidden", lambda _service: True)
+    with Server(BAD) as server:
+        result = ask(service, [server.target()])
+    assert (result["severity"], result["process"]["state"], result["attempts"]) == ("critical", "unknown", 5)
+
+
+def test_only_required_endpoints_count(service, running):
+    missing = Target(name="http", url=f"http://127.0.0.1:{closed_port()}/", required=False)
+    with Server() as server:
+        result = ask(service, [server.target(), missing])
+    assert result["healthy"] and [endpoint["ok"] for endpoint in result["endpoints"]] == [True, False]
+    with Server(BAD) as server:
+        result = ask(service, [server.target(), missing], warning_after=1, critical_after=1)
+    assert not result["healthy"]
+
+
+def test_interval_is_from_start_to_start(service, running):
+    with raw_server(silent) as port:
+        targets = [Target(name="one", url=f"http://127.0.0.1:{port}/")]
+        result = ask(service, targets, timeout=0.15, interval=0.2, warning_after=1, critical_after=3)
+    assert 0.55 <= result["duration"] < 0.8
+
+
+# Waiting after a start
+
+
+def test_await_until_it_answers(service, running):
+    with Server(BAD, BAD, BAD, BAD, BAD, BAD, BAD, GOOD) as server:
+        result = ask(service, [server.target()], mode="await", deadline=10)
+    assert (result["healthy"], result["severity"], result["attempts"]) == (True, "none", 8)
+
+
+def test_await_ends_at_its_deadline_also_when_nothing_answers(service, running):
+    with raw_server(silent) as port:
+        targets = [Target(name="one", url=f"http://127.0.0.1:{port}/")]
+        begun = time.monotonic()
+        result = ask(service, targets, mode="await", deadline=0.6, timeout=5)
+        assert time.monotonic() - begun < 1.2
+    assert (result["healthy"], result["severity"]) == (False, "warning")
+
+
+def test_await_ends_early_when_the_process_is_gone(service):
+    with Server(BAD) as server:
+        result = ask(service, [server.target()], mode="await", deadline=30)
+    assert (result["healthy"], result["severity"], result["attempts"]) == (False, "emergency", 2)
+
+
+class Unit:
+    """Answers for C(systemctl show) with one set of properties after the other, the last for ever."""
+
+    def __init__(self, *states):
+        self.states = list(states)
+
+    def __call__(self, argv, *, timeout, **_more):
+        assert argv[:2] == ["systemctl", "show"]
+        properties = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        out = "".join(f"{name}={value}\n" for name, value in {"LoadState": "loaded", **properties}.items())
+        return commands.Completed(argv=argv, rc=0, stdout=out, stderr="", duration=0.0)
+
+
+def waiting(restarts=0, seconds="100ms"):
+    return {
+        "ActiveState": "activating",
+        "SubState": "auto-restart",
+        "MainPID": "0",
+        "NRestarts": str(restarts),
+        "RestartUSec": seconds,
+    }
+
+
+def up(pid, restarts=0):
+    return {"ActiveState": "active", "SubState": "running", "MainPID": str(pid), "NRestarts": str(restarts)}
+
+
+@pytest.fixture
+def unit_service(service):
+    return service_process.Service(app_dir=service.app_dir, command=["nothing"], manager="systemd", unit="itsm-system")
+
+
+def test_unit_that_waits_for_its_restart_has_no_process(unit_service):
+    with Server(BAD) as server:
+        result = ask(unit_service, [server.target()], run=Unit(waiting(restarts=4)))
+    assert (result["severity"], result["process"]["state"], result["process"]["restarts"]) == ("emergency", "gone", 4)
+
+
+def starting(restarts=0):
+    return {**waiting(restarts), "SubState": "start-pre", "Job": "196"}
+
+
+def young(pid, restarts=0):
+    started = str(int(time.clock_gettime(time.CLOCK_MONOTONIC) * 1e6))
+    return {**up(pid, restarts), "ExecMainStartTimestampMonotonic": started}
+
+
+@pytest.mark.parametrize(("restarts", "by_systemd"), [(1, True), (0, False)])
+def test_a_start_that_is_under_way_is_waited_for(unit_service, running, restarts, by_systemd):
+    with Server(BAD, GOOD) as server:
+        states = [starting(restarts), starting(restarts), young(running.pid, restarts)]
+        result = ask(unit_service, [server.target()], run=Unit(*states))
+    assert (result["healthy"], result["severity"], result["max_consecutive_failures"]) == (True, "none", 0)
+    assert (result["supervisor"]["phase"], result["supervisor"]["restarted"]) == ("starting", by_systemd)
+    assert result["supervisor"]["waited"] > 0
+
+
+def test_a_young_process_is_given_time_to_listen(unit_service, running, monkeypatch):
+    monkeypatch.setattr(service_health, "_YOUNG_INTERVAL", 0.01)
+    with Server(BAD, BAD, BAD, BAD, BAD, BAD, GOOD) as server:
+        result = ask(unit_service, [server.target()], run=Unit(young(running.pid)))
+    assert (result["healthy"], result["attempts"], result["max_consecutive_failures"]) == (True, 7, 0)
+
+
+def test_a_young_process_that_listens_and_is_silent_is_counted(unit_service, running):
+    with raw_server(silent) as port:
+        target = Target(name="http", url=f"http://localhost:{port}/")
+        result = ask(unit_service, [target], run=Unit(young(running.pid)), timeout=0.1)
+    assert (result["severity"], result["consecutive_failures"]) == ("critical", 5)
+
+
+def test_the_start_of_another_run_is_not_waited_for(unit_service):
+    with Server(BAD) as server:
+        result = service_health.ask(
+            unit_service, [server.target()], Plan(interval=0.02), run=Unit(starting()), busy=lambda: True
+        )
+    assert (result["severity"], result["supervisor"]["waited"]) == ("emergency", 0.0)
+
+
+def test_nothing_is_waited_for_on_a_database_in_doubt(unit_service):
+    asked = []
+
+    def doubt(closely):
+        asked.append(closely)
+        return "it has 0 bytes beside its WAL"
+
+    with Server(BAD) as server:
+        result = service_health.ask(unit_service, [server.target()], Plan(), run=Unit(starting(1)), doubt=doubt)
+    assert (result["doubt"], result["severity"], asked) == ("it has 0 bytes beside its WAL", "emergency", [True])
+
+
+def test_a_process_on_a_database_in_doubt_is_an_emergency_whatever_it_still_does(unit_service, running):
+    with Server(BAD) as server:
+        result = service_health.ask(
+            unit_service, [server.target()], Plan(), run=Unit(young(running.pid)), doubt=lambda closely: "it is empty"
+        )
+    assert (result["process"]["state"], result["severity"], result["attempts"]) == ("running", "emergency", 1)
+
+
+def test_the_run_that_starts_it_does_not_wait_for_systemd(unit_service):
+    with Server(BAD) as server:
+        result = ask(unit_service, [server.target()], mode="await", sole_starter=True, run=Unit(waiting(seconds="9s")))
+    assert (result["severity"], result["attempts"]) == ("emergency", 1)
+
+
+def test_await_gives_systemd_time_to_start_it_again(unit_service, running, monkeypatch):
+    monkeypatch.setattr(service_health, "_RESTART_GRACE", 0.2)
+    with Server(BAD, BAD, BAD, GOOD) as server:
+        states = [waiting(), waiting(), waiting(), up(running.pid, restarts=1)]
+        result = ask(unit_service, [server.target()], mode="await", run=Unit(*states))
+    assert result["healthy"] and result["process"]["pids"] == [running.pid]
+
+
+def test_await_gives_up_when_systemd_does_not_start_it_again(unit_service, monkeypatch):
+    monkeypatch.setattr(service_health, "_RESTART_GRACE", 0.1)
+    with Server(BAD) as server:
+        result = ask(unit_service, [server.target()], mode="await", run=Unit(waiting(seconds="200ms")))
+    assert result["severity"] == "emergency" and 0.3 <= result["duration"] < 1
+
+
+@pytest.mark.parametrize(
+    ("restarts", "attempts"), [((2, 3, 4, 5), 3), ((0, None, 1, None, 2), 4), ((None, 1, None), 3)]
+)
+def test_await_ends_early_in_a_crash_loop(unit_service, running, restarts, attempts):
+    # None: at that look the unit waits for its next restart, the count being that of before.
+    count, states = 0, []
+    for each in restarts:
+        count = count if each is None else each
+        states.append(waiting(count, seconds="10s") if each is None else up(running.pid, restarts=count))
+    with Server(BAD) as server:
+        result = ask(unit_service, [server.target()], mode="await", run=Unit(*states))
+    assert (result["healthy"], result["attempts"]) == (False, attempts)
+    assert result["severity"] == ("emergency" if restarts[attempts - 1] is None else "warning")
+
+
+def test_process_started_by_hand_beside_a_dead_unit_is_seen(service, running):
+    by_hand = service_process.Service(
+        app_dir=service.app_dir, command=service.command, manager="systemd", unit="itsm-system"
+    )
+    process, _properties = service_health.look_at_process(by_hand, run=Unit({"ActiveState": "failed", "MainPID": "0"}))
+    assert (process["state"], process["pids"]) == ("running", [running.pid])
+
+
+def test_missing_unit_is_named_and_silent_systemd_is_unknown(unit_service):
+    with pytest.raises(HealthError, match=r"^unit: 'itsm-system' must be a loaded unit; there is no such unit"):
+        service_health.look_at_process(unit_service, run=Unit({"LoadState": "not-found"}))
+
+    def refuse(argv, **_more):
+        return commands.Completed(argv=argv, rc=1, stdout="", stderr="no bus", duration=0.0)
+
+    assert service_health.look_at_process(unit_service, run=refuse)[0]["state"] == "unknown"
+
+
+# Holding
+
+
+def test_hold_wants_all_of_its_good_answers(service, running):
+    with Server() as server:
+        result = ask(service, [server.target()], mode="hold", count=4, interval=0.1)
+    assert (result["healthy"], result["attempts"]) == (True, 4)
+    assert 0.3 <= result["duration"] < 0.8
+
+
+def test_hold_ends_at_the_first_bad_answer(service, running):
+    with Server(GOOD, BAD, GOOD) as server:
+        result = ask(service, [server.target()], mode="hold", count=5)
+    assert (result["healthy"], result["severity"], result["attempts"]) == (False, "warning", 2)
+
+
+def test_hold_ends_when_the_process_is_another(unit_service, running):
+    with subprocess.Popen(["sleep", "60"]) as other, Server() as server:
+        try:
+            run = Unit(up(running.pid), up(running.pid), up(other.pid, restarts=1))
+            result = ask(unit_service, [server.target()], mode="hold", count=5, run=run)
+        finally:
+            other.kill()
+    assert (result["healthy"], result["severity"], result["attempts"]) == (False, "warning", 3)
+    assert result["summary"] == "another process answers than at first"
+
+
+# Logging in
+
+
+def login(server, **more):
+    return service_health.Login(
+        target=server.target("login", path="/login", **more), username="admin", password="hunter2"
+    )
+
+
+@pytest.mark.parametrize("mode", ["await", "hold"])
+@pytest.mark.parametrize(
+    ("answer", "good", "error"),
+    [
+        ((200, b'{"token":"eyJsecret"}'), True, None),
+        ((201, b""), True, None),
+        ((401, b'{"error":"eyJsecret"}'), False, "answered 401"),
+        ((500, b""), False, "answered 500"),
+        ((302, b""), False, "answered 302"),
+        ((429, b""), True, "rate limited (429): the service lives, the password was not tried"),
+    ],
+)
+def test_login(service, running, *, mode, answer, good, error):
+    with Server() as health, Server(answer) as server:
+        result = ask(service, [health.target()], login=login(server), mode=mode, count=2)
+        ((method, _path, headers, body),) = server.requests
+    assert (method, headers["Content-Type"]) == ("POST", "application/json")
+    assert json.loads(body) == {"username": "admin", "password": "hunter2"}
+    assert result["healthy"] is good
+    assert result["severity"] == ("none" if good else "warning")
+    assert result["summary"] == ("answers" if good else f"login: {error}")
+    assert result["login"] == {"ok": good, "checked": answer[0] != 429, "status": answer[0], "error": error}
+    assert "eyJsecret" not in str(result) and "hunter2" not in str(result)
+
+
+def test_login_that_hangs_is_bounded(service, running):
+    with Server() as health, raw_server(silent) as port:
+        hanging = service_health.Login(
+            target=Target(name="login", url=f"http://127.0.0.1:{port}/"), username="a", password="b"
+        )
+        result = ask(service, [health.target()], login=hanging, mode="await", timeout=0.3)
+    assert (result["healthy"], result["login"]["error"]) == (False, "no answer within 0.3 s")
+    assert result["login"]["checked"] is False
+
+
+def test_nobody_logs_in_to_an_unhealthy_service(service):
+    with Server(BAD) as health, Server() as server:
+        result = ask(service, [health.target()], login=login(server), mode="await")
+        assert (result["login"], server.requests) == (None, [])
+
+
+@pytest.mark.parametrize(
+    ("url", "validate_certs", "allowed"),
+    [
+        ("https://localhost/login", False, True),
+        ("http://127.0.0.1:8080/login", False, True),
+        ("https://[::1]:6443/login", False, True),
+        ("https://itsm.example.com/login", True, True),
+        ("https://itsm.example.com/login", False, False),
+        ("http://itsm.example.com/login", True, False),
+        ("https://192.0.2.7/login", False, False),
+        ("https://localhost.example.com/login", False, False),
+    ],
+)
+def test_password_goes_only_where_it_is_safe(url, validate_certs, allowed):
+    target = Target(name="login", url=url, validate_certs=validate_certs)
+    values = service_health.Login(target=target, username="admin", password="hunter2")
+    endpoints = [Target(name="one", url="http://localhost/")]
+    with contextlib.nullcontext() if allowed else pytest.raises(HealthError, match=r"^login: ") as failure:
+        service_health.check(endpoints, Plan(mode="hold"), login=values)
+    assert allowed or "hunter2" not in str(failure.value)
+
+
+# Parameters
+
+
+@pytest.mark.parametrize(
+    ("target", "plan", "said"),
+    [
+        ({"url": "ftp://localhost/"}, {}, r"^endpoints: 'ftp://localhost/' must be an http"),
+        ({"url": "localhost:6443"}, {}, r"^endpoints: 'localhost:6443' must be"),
+        ({"url": "http:///path"}, {}, r"^endpoints: .* with a host"),
+        ({"url": "http://localhost:99999/"}, {}, r"^endpoints: .*99999"),
+        ({"url": "http://localhost:0/"}, {}, r"^endpoints: .*:0"),
+        (
+            {"url": "http://me:hunter2@localhost/"},
+            {},
+            r"^endpoints: the URL of 'one' must not hold a user",
+        ),
+        ({"ca_path": "/nowhere.pem"}, {}, r"^endpoints: ca_path '/nowhere.pem' must be a readable file"),
+        ({"required": False}, {}, r"^endpoints: at least one endpoint must be required"),
+        ({}, {"warning_after": 6}, r"^warning_after 6 and critical_after 5 must be 1 <= "),
+        ({}, {"warning_after": 0}, r"^warning_after 0 and "),
+        ({}, {"timeout": 0}, r"^timeout: 0 must be more than 0 seconds"),
+        ({}, {"timeout": float("nan")}, r"^timeout: nan must be"),
+        ({}, {"deadline": -1}, r"^deadline: -1 must be"),
+        ({}, {"interval": -1}, r"^interval: -1 must not be"),
+        ({}, {"count": 0}, r"^count: 0 must be at least 1"),
+        ({}, {"ok_statuses": []}, r"^ok_statuses: "),
+    ],
+)
+def test_parameters_that_make_no_sense(service, target, plan, said):
+    with pytest.raises(HealthError, match=said):
+        ask(service, [Target(**{"name": "one", "url": "http://localhost/", **target})], **plan)
+
+
+def test_login_while_watching_is_refused(service):
+    with Server() as server, pytest.raises(HealthError, match=r"^login: can be tried with mode=await or mode=hold"):
+        ask(service, [server.target()], login=login(server))
+
+
+def test_silent_is_what_gave_no_answer_at_any_attempt(service, running):
+    plan = {"mode": "watch", "timeout": 0.3, "interval": 0.01, "warning_after": 1, "critical_after": 2}
+    with raw_server(silent) as port, Server((503, b"{}")) as server:
+        mute = Target(name="one", url=f"http://127.0.0.1:{port}/")
+        assert ask(service, [mute], **plan)["silent"] is True
+        assert ask(service, [mute, server.target()], **plan)["silent"] is False
+        assert ask(service, [server.target()], **plan)["silent"] is False

@@ -1,0 +1,123 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whom an outage hit, by a real database and real logs."""
+
+from __future__ import annotations
+
+import pathlib
+import sqlite3
+
+import pytest
+import yaml
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import impact as outage_impact
+
+ROLE = pathlib.Path(__file__).resolve().parents[5] / "roles" / "postmortem"
+DEFAULT = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text(encoding="utf-8"))[
+    "postmortem_affected_users_query"
+]
+START, END = "2026-03-02T01:00:00.000Z", "2026-03-02T01:10:00.000Z"
+ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
+
+
+@pytest.fixture
+def database(tmp_path):
+    """Activity of users 1 and 2 near the outage, of 3 long before it, of 4 after it, in both forms of time."""
+    path = tmp_path / "itsm.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("CREATE TABLE user_activity (user_id INTEGER, created_at TEXT)")
+        rows = [
+            (1, "2026-03-02T00:30:00.000Z"),
+            (1, "2026-03-02T00:40:00.000Z"),
+            (2, "2026-03-02 01:05:00"),
+            (3, "2026-03-01T23:00:00.000Z"),
+            (4, "2026-03-02T01:11:00.000Z"),
+        ]
+        connection.executemany("INSERT INTO user_activity VALUES (?, ?)", rows)
+    connection.close()
+    return str(path)
+
+
+def measure(path, **keys):
+    return outage_impact.measure(
+        **{"path": path, "query": "", "access_log": "", "start": START, "end": END, "time_budget": 5.0, **keys}
+    )
+
+
+def test_the_default_counts_who_was_active_from_an_hour_before_the_outage_to_its_end(database):
+    told = measure(database, query=DEFAULT)
+    assert (told["users"], told["users_unknown"]) == (2, None)
+
+
+def test_a_live_database_is_asked_and_left_as_it_is(database, tmp_path):
+    with sqlite3.connect(database) as service:
+        service.execute("INSERT INTO user_activity VALUES (5, '2026-03-02T01:00:00.000Z')")
+        service.commit()
+        before = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
+        assert measure(database, query=DEFAULT)["users"] == 3
+        assert {path.name: path.stat().st_size for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("query", "why"),
+    [
+        pytest.param("SELECT count(*) FROM no_such", "the query failed: no such table: no_such", id="no table"),
+        pytest.param("SELECT 'many'", "the query answered with no number", id="no number"),
+        pytest.param("SELECT 1 WHERE 0", "the query answered with no number", id="no row"),
+        pytest.param("DELETE FROM user_activity", "the query failed: not authorized", id="writes"),
+        pytest.param("SELECT 1; DROP TABLE user_activity", "the query failed", id="two statements"),
+        pytest.param("ATTACH '/tmp/x.db' AS x", "the query failed: not authorized", id="another file"),
+        pytest.param(ENDLESS, "the query took too long", id="endless"),
+    ],
+)
+def test_a_query_that_gives_no_number_says_why(database, query, why):
+    told = measure(database, query=query, time_budget=0.5)
+    assert told["users"] is None
+    assert told["users_unknown"].startswith(why)
+    with sqlite3.connect(database) as connection:
+        assert connection.execute("SELECT count(*) FROM user_activity").fetchone() == (5,)
+
+
+def test_a_database_that_is_not_there_is_not_made(tmp_path):
+    told = measure(str(tmp_path / "gone.db"), query=DEFAULT)
+    assert told["users"] is None and "gone.db" in told["users_unknown"]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        pytest.param(
+            '10.0.0.1 - - [02/Mar/2026:{clock} +0000] "GET /api/v1/x HTTP/1.1" {status} 12 "-" "-"', id="proxy"
+        ),
+        pytest.param("2026-03-02T{clock}.123Z INFO GET /api/v1/x {status} 3 ms", id="application"),
+        pytest.param('{{"time":"2026-03-02T{clock}.123Z","method":"GET","status": {status}}}', id="json"),
+    ],
+)
+def test_requests_of_the_outage_are_counted(database, tmp_path, form):
+    log = tmp_path / "access.log"
+    lines = [("00:59:59", 500), ("01:00:01", 502), ("01:05:00", 200), ("01:09:59", 503), ("01:10:01", 500)]
+    log.write_text("\n".join(form.format(clock=clock, status=status) for clock, status in lines) + "\nnoise 500\n")
+    told = measure(database, access_log=str(log))
+    assert (told["requests"], told["requests_failed"], told["requests_from"]) == (3, 2, str(log))
+
+
+@pytest.mark.parametrize(("content", "why"), [(None, "cannot be read: No such file"), ("hello\n", "has no requests")])
+def test_a_log_that_tells_nothing_says_why(database, tmp_path, content, why):
+    log = tmp_path / "access.log"
+    if content is not None:
+        log.write_text(content)
+    told = measure(database, access_log=str(log))
+    assert told["requests"] is None and why in told["requests_unknown"]
+
+
+def test_what_is_not_asked_is_not_known_and_no_riddle(database):
+    assert set(measure(database).values()) == {None}
+
+
+def test_an_instant_that_is_none_is_refused(database):
+    with pytest.raises(outage_impact.ImpactError, match="start is 'yesterday'"):
+        measure(database, start="yesterday")

@@ -1,0 +1,315 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A database that was made to cost root memory or time: reading it ends within limits, and does nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import resource
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any, Callable, Iterator
+
+import pytest
+from alarms import alarm
+from sqlite_samples import closed
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import reader as sqlite_reader
+
+MEBIBYTE = 1 << 20
+
+
+def made(path: Path, *statements: str) -> str:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA ignore_check_constraints=ON")
+        for statement in statements:
+            connection.execute(statement)
+    return str(path)
+
+
+# Memory
+
+
+GREEDY = "length(hex(zeroblob(4 + length(a)))) > 0"
+# What SQLite computes for each row: a column in quick_check, the condition of an index in integrity_check.
+COMPUTED = {
+    "quick": ["CREATE TABLE t (a TEXT, b TEXT AS (hex(zeroblob(4 + length(a)))) NOT NULL)"],
+    "integrity": ["CREATE TABLE t (a TEXT)", f"CREATE INDEX i ON t (a) WHERE {GREEDY}"],
+}
+GROWN = ["PRAGMA writable_schema=ON", "UPDATE sqlite_master SET sql = replace(sql, 'zeroblob(4', 'zeroblob(400000000')"]
+
+
+def answer_and_memory(code: str, *arguments: str) -> tuple[Any, int]:
+    """Run code in a process of its own; return what it prints as JSON, and the KiB that its largest child had.
+
+    The kernel knows only the largest of all children that a process ever had.
+    """
+    text = f"""
+        import json, resource, sys, time
+        from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
+        from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import reader as sqlite_reader
+        answer = {code}
+        print(json.dumps([answer, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss]))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(text), *arguments],
+        env={"PYTHONPATH": ":".join(sys.path)},
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    answer, kibibytes = json.loads(done.stdout)
+    return answer, kibibytes
+
+
+@pytest.mark.parametrize("check", COMPUTED)
+def test_what_is_computed_of_a_row_gets_a_bounded_amount_of_memory(tmp_path: Path, check: str) -> None:
+    path = made(tmp_path / "itsm.db", *COMPUTED[check], "INSERT INTO t (a) VALUES ('row')", *GROWN)
+    call = "sqlite_check.check(path=sys.argv[1], checks=[sys.argv[2]])"
+    result, kibibytes = answer_and_memory(call, path, check)
+    assert kibibytes < 300 * 1024
+    # No sign of damage, and no proof that there is none.
+    assert (result["problems"], result["healthy"], result["row_counts"]) == ([], True, {"t": 1})
+    assert result["checks"][check].startswith("skipped: ")
+    assert result["conclusive"] is False
+
+
+def test_a_constraint_gets_a_bounded_amount_of_memory(tmp_path: Path) -> None:
+    path = made(
+        tmp_path / "itsm.db", f"CREATE TABLE t (a TEXT CHECK ({GREEDY}))", "INSERT INTO t VALUES ('row')", *GROWN
+    )
+    # SQLite checks constraints only if it may write, as it may on the copy of a database with a hot journal.
+    call = """sqlite_reader.in_child(
+            lambda emit: emit(sqlite_check._run_check(
+                sqlite_reader.connect(sys.argv[1], way="copy", busy_timeout=1), "quick")),
+            deadline=time.monotonic() + 30, read_only=False)"""
+    (said, _end), kibibytes = answer_and_memory(call, path)
+    assert kibibytes < 600 * 1024
+    assert "too big" in said["error"] or "out of memory" in said["error"]
+
+
+def test_a_child_that_wants_more_memory_says_so() -> None:
+    def work(_emit: sqlite_reader.Emit) -> None:
+        bytearray(2 << 30)
+
+    for read_only in (True, False):
+        (end,) = sqlite_reader.in_child(work, deadline=time.monotonic() + 20, read_only=read_only)
+        assert "memory" in end["error"]
+
+
+# Limits of the kernel
+
+
+def limits(*, read_only: bool) -> dict[str, int]:
+    def work(emit: sqlite_reader.Emit) -> None:
+        kinds = {"cpu": resource.RLIMIT_CPU, "files": resource.RLIMIT_FSIZE, "core": resource.RLIMIT_CORE}
+        emit({"event": "limits", **{name: resource.getrlimit(kind)[0] for name, kind in kinds.items()}})
+
+    told, end = sqlite_reader.in_child(work, deadline=time.monotonic() + 20, read_only=read_only)
+    assert end == {"event": "end"}
+    return told
+
+
+def test_a_reading_process_writes_no_file_and_gets_the_time_up_to_its_deadline() -> None:
+    told = limits(read_only=True)
+    assert (told["files"], told["core"]) == (0, 0)
+    assert 20 < told["cpu"] < 50
+
+
+def test_a_process_that_has_to_write_may_write() -> None:
+    told = limits(read_only=False)
+    assert told["files"] == resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    assert 20 < told["cpu"] < 50
+
+
+def test_a_limit_is_never_raised() -> None:
+    def inner(emit: sqlite_reader.Emit) -> None:
+        emit({"event": "cpu", "limit": resource.getrlimit(resource.RLIMIT_CPU)[1]})
+
+    def outer(emit: sqlite_reader.Emit) -> None:
+        for message in sqlite_reader.in_child(inner, deadline=time.monotonic() + 1000, read_only=False):
+            emit(message)
+
+    messages = sqlite_reader.in_child(outer, deadline=time.monotonic() + 20, read_only=False)
+    assert 20 < messages[0]["limit"] < 50
+
+
+# What a child says
+
+
+def test_a_child_that_talks_for_ever_is_ended_at_its_deadline() -> None:
+    def work(emit: sqlite_reader.Emit) -> None:
+        while True:
+            emit({"event": "word"})
+
+    begun = time.monotonic()
+    with alarm(20):
+        messages = sqlite_reader.in_child(work, deadline=time.monotonic() + 0.2)
+    assert time.monotonic() - begun < 15
+    assert messages[-1].keys() & {"timeout", "error"}
+
+
+def test_a_child_that_says_too_much_is_ended() -> None:
+    def work(emit: sqlite_reader.Emit) -> None:
+        for _ in range(60):
+            emit({"event": "word", "text": "x" * MEBIBYTE})
+
+    messages = sqlite_reader.in_child(work, deadline=time.monotonic() + 60)
+    assert messages[-1]["error"] == "the reading process said more than 16777216 bytes"
+    assert sum(len(json.dumps(message)) for message in messages) < 17 * MEBIBYTE
+
+
+def test_a_long_line_of_a_check_is_cut() -> None:
+    class Connection:
+        def execute(self, _statement: str) -> list[tuple[str]]:
+            return [("x" * 10 * MEBIBYTE,)]
+
+    for name in ("quick", "foreign_keys"):
+        connection: Any = Connection()
+        if name == "foreign_keys":
+            connection.execute = lambda _statement: [("t" * MEBIBYTE, 1, "u" * MEBIBYTE)]
+        (line,) = sqlite_check._run_check(connection, name)["lines"]
+        assert len(line) < 3000
+
+
+# What a connection may do
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    path = str(tmp_path / "itsm.db")
+    closed(path)
+    with contextlib.closing(sqlite_reader.connect(path, way="alone", busy_timeout=1.0)) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "ATTACH ':memory:' AS other",
+        "PRAGMA writable_schema=ON",
+        "PRAGMA trusted_schema=ON",
+        "PRAGMA journal_mode=DELETE",
+        "PRAGMA wal_checkpoint",
+        "PRAGMA optimize",
+        "PRAGMA temp_store_directory='/tmp'",
+        "SELECT load_extension('/tmp/x')",
+        "SELECT writefile('/tmp/x', 'y')",
+        "SELECT edit('x', 'touch')",
+        "SELECT fts3_tokenizer('simple')",
+        "CREATE TEMP TABLE t (a)",
+        "CREATE VIRTUAL TABLE temp.t USING fts5(a)",
+        "VACUUM INTO '/tmp/x'",
+    ],
+)
+def test_a_connection_for_reading_does_nothing_else(connection: sqlite3.Connection, statement: str) -> None:
+    with pytest.raises(sqlite3.DatabaseError, match=r"not authorized|prohibited|authorization denied|no such function"):
+        connection.execute(statement).fetchall()
+
+
+def test_a_connection_for_reading_reads(connection: sqlite3.Connection) -> None:
+    assert connection.execute("PRAGMA quick_check").fetchall() == [("ok",)]
+    assert connection.execute("PRAGMA integrity_check(10)").fetchall() == [("ok",)]
+    assert connection.execute("PRAGMA cell_size_check").fetchone() == (1,)
+    assert connection.execute("PRAGMA journal_mode").fetchone()
+    connection.execute(f"PRAGMA mmap_size={1 << 40}")
+    assert sum(count or 0 for count in sqlite_reader.count_rows(connection).values()) > 0
+
+
+def test_virtual_tables_are_checked_as_before(tmp_path: Path) -> None:
+    statements = ["CREATE TABLE plain (a)", "CREATE VIRTUAL TABLE boxes USING rtree(id, low, high)"]
+    statements += ["CREATE VIRTUAL TABLE words USING fts5(text)", "INSERT INTO words VALUES ('one')"]
+    try:
+        path = made(tmp_path / "itsm.db", *statements, "INSERT INTO boxes VALUES (1, 0, 1)")
+    except sqlite3.OperationalError as error:
+        pytest.skip(str(error))
+    result = sqlite_check.check(path=path, checks=["quick", "integrity"])
+    assert (result["problems"], result["checks"]["quick"], result["checks"]["integrity"]) == ([], "ok", "ok")
+
+
+# The tables of knex
+
+MIGRATIONS = "CREATE TABLE knex_migrations (id integer primary key, name varchar(255), batch integer, migration_time)"
+LOCK = 'CREATE TABLE knex_migrations_lock ("index" integer primary key, is_locked integer)'
+
+
+@pytest.mark.parametrize(
+    ("statements", "told"),
+    [
+        (
+            ["INSERT INTO knex_migrations VALUES (1, replace(hex(zeroblob(15000000)), '0', 'x'), 1, 1)"],
+            "table knex_migrations has a value of more than 4096 bytes in column name",
+        ),
+        (
+            ["INSERT INTO knex_migrations VALUES (1, 'a', 1, zeroblob(30000000))"],
+            "table knex_migrations has a value of more than 4096 bytes in column migration_time",
+        ),
+        (
+            [
+                "INSERT INTO knex_migrations WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL"
+                " SELECT i + 1 FROM n LIMIT 20001) SELECT i, 'a', 1, 1 FROM n"
+            ],
+            "table knex_migrations has more than 20000 rows",
+        ),
+        (
+            [
+                "DROP TABLE knex_migrations",
+                MIGRATIONS.replace("batch integer", f"batch integer DEFAULT '{'x' * 100_000}'"),
+            ],
+            "the statement of table knex_migrations has more than 65536 characters",
+        ),
+    ],
+    ids=["name", "blob", "rows", "statement"],
+)
+def test_tables_of_knex_that_are_far_too_large_are_not_read(tmp_path: Path, statements: list[str], told: str) -> None:
+    path = made(tmp_path / "itsm.db", MIGRATIONS, LOCK, *statements)
+    begun = time.monotonic()
+    with alarm(60), pytest.raises(knex.KnexError, match=told):
+        knex.read_tables(path)
+    assert time.monotonic() - begun < 15
+
+
+def test_all_attempts_at_the_tables_of_knex_share_one_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = made(tmp_path / "itsm.db", MIGRATIONS, LOCK)
+    deadlines = []
+
+    def late(_work: Callable[..., Any], *, deadline: float, **_named: Any) -> list[sqlite_reader.Message]:
+        deadlines.append(deadline)
+        return [{"event": "end", "timeout": True}]
+
+    monkeypatch.setattr(sqlite_reader, "in_child", late)
+    with pytest.raises(knex.KnexError, match="it took too long"):
+        knex.read_tables(path)
+    assert len(set(deadlines)) == 1
+
+
+def test_a_query_of_knex_that_takes_long_is_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = made(tmp_path / "itsm.db", MIGRATIONS, LOCK)
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+    monkeypatch.setattr(sqlite_reader, "tables_of", lambda connection: connection.execute(endless).fetchall())
+    monkeypatch.setattr(knex, "_READ_SECONDS", 0.5)
+    begun = time.monotonic()
+    with alarm(30), pytest.raises(knex.KnexError, match="interrupted"):
+        knex.read_tables(path)
+    assert time.monotonic() - begun < 2
+
+
+def test_what_a_service_has_is_read_as_before(tmp_path: Path) -> None:
+    path = made(
+        tmp_path / "itsm.db",
+        MIGRATIONS,
+        LOCK,
+        "INSERT INTO knex_migrations VALUES (1, '001_users.js', 1, 1700000000000)",
+        "INSERT INTO knex_migrations_lock VALUES (1, 0)",
+    )
+    tables = knex.read_tables(path)
+    assert (tables.names, tables.batch, tables.locked) == (["001_users.js"], 1, False)

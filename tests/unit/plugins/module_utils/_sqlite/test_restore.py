@@ -1,0 +1,689 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import pwd
+import shutil
+import signal
+import sqlite3
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List
+
+import pytest
+import sqlite_samples
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import restore as sqlite_restore
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError
+
+PATTERNS = ["itsm.db.backup_*"]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    (tmp_path / "app").mkdir()
+    return str(tmp_path / "app" / "itsm.db")
+
+
+@pytest.fixture
+def reachable() -> Iterator[str]:
+    """A folder that other users can get to, unlike those of pytest."""
+    folder = tempfile.mkdtemp()
+    os.mkdir(f"{folder}/app")
+    os.chmod(folder, 0o755)  # noqa: S103
+    yield folder
+    shutil.rmtree(folder)
+
+
+def restore(path: str, *, act: bool = True, **parameters: Any) -> Dict[str, Any]:
+    parameters.setdefault("evidence_dir", os.path.join(os.path.dirname(os.path.dirname(path)), "evidence"))
+    return sqlite_restore.restore(path=path, act=act, backup_patterns=PATTERNS, **parameters)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_restore, "_PATIENCE", 0.2)
+
+
+def way(result: Dict[str, Any], method: str) -> Dict[str, Any]:
+    return next(way for way in result["plan"] if way["method"] == method)
+
+
+def rows(path: str) -> Dict[str, int]:
+    connection = sqlite3.connect(path)
+    found = connection.execute("SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM incidents)").fetchone()
+    connection.close()
+    return {"users": found[0], "incidents": found[1]}
+
+
+def root_of(path: str, table: str) -> int:
+    connection = sqlite3.connect(path)
+    (root,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+    connection.close()
+    return int(root)
+
+
+def overwrite(path: str, page: int, *, page_size: int = 4096) -> None:
+    sqlite_samples.patch(path, (page - 1) * page_size, b"\xa5" * page_size)
+
+
+def leaf_lost(path: str, *, rows: int = 1000) -> None:
+    """Make a database of which one page of the incidents is gone; its index still knows of all of them."""
+    sqlite_samples.closed(path, rows=rows)
+    overwrite(path, 12)
+    assert "malformed" in sqlite_samples.shell(path, "SELECT sum(length(body)) FROM incidents")
+
+
+def copies(folder: str) -> List[bytes]:
+    """Return the content of every file below a folder."""
+    return [path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()]
+
+
+def test_sound_database_without_wal_is_left_alone(path: str) -> None:
+    sqlite_samples.closed(path)
+    before = Path(path).read_bytes()
+    result = restore(path)
+    assert (result["changed"], result["needed"], result["method"]) == (False, False, "checkpoint")
+    assert result["statement"] == "Nothing: every row that was counted is there"
+    assert Path(path).read_bytes() == before
+    assert os.listdir(os.path.dirname(path)) == ["itsm.db"]
+
+
+def test_checkpoint_moves_the_wal_in(path: str) -> None:
+    sqlite_samples.crashed(path)
+    result = restore(path)
+    assert (result["changed"], result["method"], result["data_loss"]) == (True, "checkpoint", "none")
+    assert result["rows_lost"] == {}
+    assert not os.path.exists(f"{path}-wal")
+    assert rows(path) == result["rows_before"] == result["rows_after"] == {"users": 2, "incidents": 260}
+    assert [entry["name"] for entry in result["evidence"]] == ["database", "wal"]
+    assert restore(path)["changed"] is False
+
+
+@pytest.mark.parametrize("shell", ["sqlite3", "/nonexistent/sqlite3"])
+def test_salvage_accounts_for_every_row(path: str, shell: str) -> None:
+    leaf_lost(path)
+    damaged = Path(path).read_bytes()
+    os.chmod(path, 0o640)
+    result = restore(path, shell=shell)
+    assert way(result, "salvage")["tool"] == ("shell" if shell == "sqlite3" else "dump")
+    assert (result["method"], result["data_loss"]) == ("salvage", "known")
+    assert result["rows_before"] == {"users": 2, "incidents": 1000}
+    now = rows(path)
+    assert 0 < result["rows_lost"]["incidents"] < 40
+    assert now == result["rows_after"] == {"users": 2, "incidents": 1000 - result["rows_lost"]["incidents"]}
+    assert result["statement"].startswith(f"{result['rows_lost']['incidents']} rows: incidents")
+    assert sqlite_samples.shell(path, "PRAGMA integrity_check; PRAGMA journal_mode") == "ok\nwal"
+    assert os.stat(path).st_mode & 0o777 == 0o640
+    for folder in (result["evidence_dir"], result["kept"]):
+        assert Path(folder, "itsm.db").read_bytes() == damaged
+
+
+@pytest.mark.parametrize("shell", ["sqlite3", "/nonexistent/sqlite3"])
+def test_salvage_brings_schema_values_and_counters_back(path: str, shell: str) -> None:
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.executescript(
+        """
+        PRAGMA page_size=1024; PRAGMA user_version=42; PRAGMA application_id=7;
+        CREATE TABLE "odd ""name" (id INTEGER PRIMARY KEY AUTOINCREMENT, v, note TEXT NOT NULL DEFAULT 'é');
+        CREATE TABLE pairs (a TEXT, b INTEGER, PRIMARY KEY (a, b)) WITHOUT ROWID;
+        CREATE TABLE filler (id INTEGER PRIMARY KEY, body TEXT);
+        CREATE UNIQUE INDEX odd_note ON "odd ""name" (note);
+        CREATE VIEW seen AS SELECT v FROM "odd ""name";
+        CREATE TRIGGER kept AFTER DELETE ON filler BEGIN SELECT 1; END;
+        """
+    )
+    values = [None, 1.5, -(1 << 62), b"\x00\xff", "line\nbreak; 'quoted'", "日本語"]
+    for number, value in enumerate(values):
+        connection.execute('INSERT INTO "odd ""name" (v, note) VALUES (?, ?)', (value, f"note {number}"))
+        connection.execute("INSERT INTO pairs VALUES (?, ?)", (str(value), number))
+    for number in range(200):
+        connection.execute("INSERT INTO filler VALUES (?, ?)", (number * 1000, "x" * 200))
+    connection.execute('DELETE FROM "odd ""name" WHERE id = 6')
+    read = 'SELECT id, v, typeof(v), note FROM "odd ""name"'
+    before = connection.execute(read).fetchall()
+    schema = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name"
+    objects = connection.execute(schema).fetchall()
+    leaves = os.path.getsize(path) // 1024
+    connection.close()
+    overwrite(path, leaves - 10, page_size=1024)
+    result = restore(path, shell=shell)
+    assert result["method"] == "salvage"
+    # No index tells how many there were.
+    assert (result["rows_uncounted"], result["data_loss"]) == (["filler"], "unknown")
+    assert "cannot tell how many it had: filler (" in result["statement"]
+    assert 190 < result["rows_after"]["filler"] < 200
+    connection = sqlite3.connect(path)
+    assert connection.execute(read).fetchall() == before
+    assert connection.execute("SELECT count(*) FROM pairs").fetchone() == (6,)
+    assert connection.execute(schema).fetchall() == objects
+    assert connection.execute("SELECT seq FROM sqlite_sequence").fetchall() == [(6,)]
+    for pragma, value in (("user_version", 42), ("application_id", 7), ("page_size", 1024)):
+        assert connection.execute(f"PRAGMA {pragma}").fetchone() == (value,)
+    connection.close()
+
+
+@pytest.mark.parametrize("where", ["first", "middle", "last", "several"])
+def test_dump_goes_around_damage_wherever_it_is(path: str, where: str) -> None:
+    sqlite_samples.closed(path, rows=2000)
+    pages = leaves_of(path)
+    chosen = {"first": [0], "middle": [len(pages) // 2], "last": [-1], "several": [1, 2, 5, len(pages) - 2]}[where]
+    for number in chosen:
+        overwrite(path, pages[number])
+    result = restore(path, shell="/nonexistent/sqlite3")  # noqa: S604
+    assert result["method"] == "salvage"
+    assert 0 < result["rows_lost"]["incidents"] <= 40 * len(chosen)
+    assert sqlite_samples.shell(path, "PRAGMA integrity_check") == "ok"
+
+
+def leaves_of(path: str) -> List[int]:
+    """Return the leaf pages of the incidents, in order, as their root names them."""
+    root = root_of(path, "incidents")
+    page = Path(path).read_bytes()[(root - 1) * 4096 : root * 4096]
+    assert page[0] == 5
+    cells = [int.from_bytes(page[12 + 2 * n : 14 + 2 * n], "big") for n in range(int.from_bytes(page[3:5], "big"))]
+    return [int.from_bytes(page[at : at + 4], "big") for at in cells] + [int.from_bytes(page[8:12], "big")]
+
+
+def only_in_its_wal(path: str) -> None:
+    """Make a database of zero bytes whose rows are all in its WAL."""
+    sqlite_samples.crashed(path, in_database=0, in_wal=0)
+    os.unlink(f"{path}-wal")
+    writer = sqlite3.connect(path, isolation_level=None)
+    writer.execute("PRAGMA wal_autocheckpoint=0")
+    sqlite_samples.fill(writer, first=1, rows=300)
+    writer.execute("VACUUM")
+    shutil.copy(f"{path}-wal", f"{path}.wal")
+    writer.close()
+    os.replace(f"{path}.wal", f"{path}-wal")
+    Path(path).write_bytes(b"")
+
+
+def test_database_of_zero_bytes_comes_back_out_of_its_wal(path: str) -> None:
+    only_in_its_wal(path)
+    result = restore(path)
+    assert (result["method"], result["rows_after"]) == ("salvage", {"users": 2, "incidents": 300})
+    assert rows(path) == result["rows_after"]
+    assert not os.path.exists(f"{path}-wal")
+
+
+@pytest.fixture
+def copied(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Have somebody else open the files, to copy them, during so many looks of a recovery."""
+
+    def during(looks: int) -> None:
+        survey, seen = sqlite_restore.sqlite_holders.survey, []
+
+        def look(path: str, **named: Any) -> Any:
+            found, holders = survey(path, **named)
+            if "deadline" in named and len(seen) < looks and sys._getframe(1).f_code.co_name in ("_survey", "_examine"):
+                seen.append(path)
+                holders.found.append(sqlite_holders.Holder(pid=1, command="cp", files=["database", "shm", "wal"]))
+                sqlite_files.read_wal(found, live=True)
+            return found, holders
+
+        monkeypatch.setattr(sqlite_restore._sqlite_holders, "survey", look)
+
+    return during
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_recovery_waits_for_who_copies_the_files(path: str, copied: Callable[[int], None], there: bool) -> None:
+    """Their WAL can't be read meanwhile, and without it nothing would be found to save."""
+    only_in_its_wal(path)
+    if not there:
+        os.unlink(path)
+    copied(2)
+    result = restore(path)
+    assert (result["method"], result["rows_after"]) == ("salvage", {"users": 2, "incidents": 300})
+
+
+@pytest.mark.usefixtures("impatient")
+def test_nothing_is_salvaged_without_the_whole_wal(path: str, copied: Callable[[int], None]) -> None:
+    sqlite_samples.crashed(path, in_database=100, in_wal=60)
+    with open(path, "r+b") as stream:
+        stream.write(b"no header of SQLite")
+    copied(1000)
+    before = copies(os.path.dirname(path))
+    with pytest.raises(SqliteError, match=r"its WAL could not be read to the end: .* open in pid 1 \(cp\)"):
+        restore(path)
+    assert copies(os.path.dirname(path)) == before
+
+
+def test_frames_behind_a_damaged_one_are_saved(path: str) -> None:
+    sqlite_samples.crashed(path, in_database=200, in_wal=60)
+    sqlite_samples.flip(f"{path}-wal", sqlite_samples.frame_offset(9) + 24 + 3000)
+    result = restore(path)
+    assert result["method"] == "salvage"
+    assert result["rows_before"]["incidents"] < 210
+    assert result["rows_after"]["incidents"] >= 259
+    assert result["data_loss"] == "unknown"
+
+
+def test_wal_of_another_database_is_left_out(path: str) -> None:
+    sqlite_samples.closed(path, rows=100)
+    other = f"{path}.other"
+    sqlite_samples.crashed(other, in_database=50, in_wal=5)
+    os.replace(f"{other}-wal", f"{path}-wal")
+    os.unlink(other)
+    result = restore(path)
+    assert (result["method"], result["rows_after"]) == ("salvage", {"users": 2, "incidents": 100})
+    assert Path(result["kept"], "itsm.db-wal").exists()
+    assert rows(path) == {"users": 2, "incidents": 100}
+
+
+def test_rows_of_no_table_are_kept_apart(path: str) -> None:
+    sqlite_samples.closed(path, rows=1000)
+    overwrite(path, root_of(path, "incidents"))
+    result = restore(path)
+    salvage = way(result, "salvage")
+    assert salvage["orphans"] > 900
+    assert "belong to no table" in result["statement"]
+    connection = sqlite3.connect(result["orphans_file"])
+    (table,) = connection.execute("SELECT name FROM sqlite_master").fetchone()
+    assert connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] == salvage["orphans"]  # noqa: S608
+    connection.close()
+    assert "lost_and_found" not in sqlite_samples.shell(path, ".tables")
+
+
+def test_backup_is_found_verified_and_its_age_and_loss_are_told(path: str, tmp_path: Path) -> None:
+    sqlite_samples.closed(path, rows=300)
+    apart = tmp_path / "backups"
+    for number, made in enumerate(("old", "good")):
+        target = str(apart / f"itsm.db.backup_{made}")
+        sqlite_backup.backup(path=path, dest=target)
+        os.utime(target, (1_000_000 + number * 86400,) * 2)
+    newest = tmp_path / "app" / "itsm.db.backup_newest"
+    newest.write_bytes(b"\0" * 8192)
+    for name in ("itsm.db.backup_good-wal", "other.backup_1"):
+        (apart / name).write_bytes(b"")
+    connection = sqlite3.connect(path)
+    sqlite_samples.fill(connection, first=301, rows=7)
+    connection.commit()
+    connection.close()
+    Path(path).write_bytes(b"\xa5" * os.path.getsize(path))
+    os.utime(path, (1_000_000 + 2 * 86400 + 7200,) * 2)
+    plan = restore(path, act=False, backup_dirs=[str(apart)], expected={"users": 2, "incidents": 307})
+    backup = way(plan, "backup")
+    assert plan["method"] == "backup"
+    assert backup["source"] == str(apart / "itsm.db.backup_good")
+    assert backup["age"] == 86400 + 7200
+    assert backup["lost"] == {"incidents": 7}
+    assert "itsm.db.backup_newest is no good" in backup["reason"]
+    result = restore(path, backup_dirs=[str(apart)], expected={"users": 2, "incidents": 307})
+    assert (result["method"], result["source"]) == ("backup", backup["source"])
+    assert result["rows_lost"] == {"incidents": 7}
+    assert rows(path) == {"users": 2, "incidents": 300}
+    assert (apart / "itsm.db.backup_good").exists()
+
+
+def test_backup_with_more_rows_goes_before_salvage(path: str) -> None:
+    sqlite_samples.closed(path, rows=1000)
+    sqlite_backup.backup(path=path, dest=f"{path}.backup_1")
+    overwrite(path, root_of(path, "incidents"))
+    plan = restore(path, act=False)
+    assert way(plan, "salvage")["possible"]
+    assert plan["method"] == "backup"
+    assert "salvage brings back 2 rows, the backup has 1002" in plan["reason"]
+    assert restore(path, method="salvage")["rows_after"]["users"] == 2
+
+
+def test_empty_needs_a_confirmation(path: str) -> None:
+    Path(path).write_bytes(b"\xa5" * 8192)
+    before = sqlite_samples.snapshot(os.path.dirname(path))
+    plan = restore(path, act=False)
+    assert (plan["method"], plan["changed"]) == (None, False)
+    for method in ("auto", "empty"):
+        with pytest.raises(SqliteError, match="has to be confirmed"):
+            restore(path, method=method)
+    with pytest.raises(SqliteError, match="has to be confirmed"):
+        restore(path, check_mode=True)
+    after = sqlite_samples.snapshot(os.path.dirname(path))
+    assert after["itsm.db"] == before["itsm.db"]
+    assert set(after) == set(before)
+    result = restore(path, confirm_empty=True)
+    assert (result["method"], result["rows_after"], result["data_loss"]) == ("empty", {}, "unknown")
+    assert sqlite_samples.shell(path, "PRAGMA integrity_check; SELECT count(*) FROM sqlite_master") == "ok\n0"
+    assert Path(result["kept"], "itsm.db").read_bytes() == b"\xa5" * 8192
+
+
+def test_tables_without_a_row_are_no_salvage(path: str) -> None:
+    sqlite_samples.closed(path, rows=300)
+    roots = [root_of(path, name) for name in ("users", "sqlite_autoindex_users_1", "incidents", "incidents_title")]
+    for page in roots:
+        overwrite(path, page)
+    damaged = Path(path).read_bytes()
+    plan = restore(path, act=False)
+    assert (plan["method"], way(plan, "salvage")["rows"]) == (None, {"incidents": 0, "users": 0})
+    for method in ("auto", "salvage"):
+        with pytest.raises(
+            SqliteError, match="0 rows in 2 tables, everything would be lost, so it has to be confirmed"
+        ):
+            restore(path, method=method)
+    assert Path(path).read_bytes() == damaged
+    # Confirmed, the tables come back, and what belongs to none of them in a file of its own.
+    result = restore(path, confirm_empty=True)
+    assert (result["method"], result["data_loss"]) == ("salvage", "unknown")
+    assert Path(result["orphans_file"]).exists()
+
+
+def test_plan_and_check_mode_change_nothing(path: str) -> None:
+    leaf_lost(path)
+    folder = os.path.dirname(path)
+    before = sqlite_samples.snapshot(folder)
+    for parameters in ({"act": False}, {"act": True, "check_mode": True}):
+        result = restore(path, **parameters)
+        assert [each["method"] for each in result["plan"]] == list(sqlite_restore.METHODS)
+        assert way(result, "salvage")["lost"] == result["rows_lost"]
+        assert result["changed"] is parameters["act"]
+    assert sqlite_samples.snapshot(folder) == before
+    assert os.listdir(os.path.dirname(folder)) == ["app"]
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("method", ["auto", "salvage", "backup"])
+def test_refuses_while_somebody_has_it_open(path: str, method: str) -> None:
+    sqlite_samples.closed(path)
+    sqlite_backup.backup(path=path, dest=f"{path}.backup_1")
+    with sqlite_samples.Process(path, sqlite_samples.OPEN) as process:
+        with pytest.raises(SqliteError, match=f"it is open in pid {process.pid}"):
+            restore(path, method=method)
+        assert not os.path.lexists(os.path.join(os.path.dirname(path), ".itsm.db.restore"))
+
+
+def test_who_comes_in_at_the_last_moment_gets_the_old_files_back(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    leaf_lost(path)
+    damaged = Path(path).read_bytes()
+    visitors: List[sqlite_samples.Process] = []
+    link = os.link
+
+    def late(source: str, target: str) -> None:
+        link(source, target)
+        visitors.append(sqlite_samples.Process(path, "handle = open(path, 'r+b')"))
+
+    monkeypatch.setattr(os, "link", late)
+    try:
+        with pytest.raises(SqliteError, match="was opened meanwhile by pid"):
+            restore(path)
+    finally:
+        for visitor in visitors:
+            visitor.end()
+    assert Path(path).read_bytes() == damaged
+    assert not os.path.islink(path)
+    monkeypatch.undo()
+    assert restore(path)["method"] == "salvage"
+
+
+def test_two_at_once_are_refused(path: str) -> None:
+    leaf_lost(path)
+    with sqlite_restore._work_folder(path), pytest.raises(SqliteError, match="is at work"):
+        restore(path)
+
+
+def test_room_is_checked_before_anything(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    leaf_lost(path)
+    before = sqlite_samples.snapshot(os.path.dirname(path))["itsm.db"]
+    monkeypatch.setattr("os.statvfs", lambda _path: os.statvfs_result((4096, 4096, 10, 10, 10, 0, 0, 0, 0, 255)))
+    with pytest.raises(SqliteError, match="40960 are free"):
+        restore(path)
+    assert sqlite_samples.snapshot(os.path.dirname(path))["itsm.db"] == before
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"path": "itsm.db"}, "path must be an absolute path"),
+        ({"evidence_dir": "x"}, "evidence_dir must be an absolute path"),
+        ({"method": "magic"}, "method must be auto or one of"),
+        ({"time_budget": 0.0}, "time_budget must be above 0"),
+    ],
+)
+def test_parameters_are_checked(path: str, parameters: Dict[str, Any], message: str) -> None:
+    with pytest.raises(SqliteError, match=message):
+        restore(**{"path": path, **parameters})
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_is_no_file_is_refused(path: str, make: Callable[[str], None]) -> None:
+    make(path)
+    with pytest.raises(SqliteError, match="move it away first"):
+        restore(path, confirm_empty=True)
+
+
+def test_database_behind_a_link_is_replaced_where_it_is(path: str, tmp_path: Path) -> None:
+    leaf_lost(path)
+    link = tmp_path / "link.db"
+    link.symlink_to(path)
+    restore(str(link))
+    assert link.is_symlink()
+    assert sqlite_samples.shell(path, "PRAGMA integrity_check") == "ok"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as somebody else")
+@pytest.mark.parametrize("shell", ["sqlite3", "/nonexistent/sqlite3"])
+def test_schema_of_the_damaged_file_gets_no_rights_of_root(reachable: str, shell: str) -> None:
+    path = f"{reachable}/app/itsm.db"
+    leaf_lost(path)
+    roots, own = Path(reachable) / "roots", Path(reachable) / "app" / "own"
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA writable_schema=ON")
+    for name, target in (("x", roots), ("y", own)):
+        evil = f"CREATE TABLE {name}(a);\nATTACH '{target}' AS z; CREATE TABLE z.t(a);\n.shell touch {target}\n"
+        connection.execute("INSERT INTO sqlite_master VALUES ('table', ?, ?, 2, ?)", (name, name, evil))
+    connection.commit()
+    connection.close()
+    os.chown(os.path.dirname(path), 1234, 1234)
+    os.chown(path, 1234, 1234)
+    result = restore(path, shell=shell)
+    assert result["method"] == "salvage"
+    # The shell's .recover stumbles over such a schema; then the rows come without it.
+    assert way(result, "salvage")["tool"] == "dump"
+    assert result["rows_after"]["incidents"] > 950
+    assert not roots.exists()
+    # The shell itself runs what the schema says, with the rights of the owner, who could have done it before.
+    assert shell == "sqlite3" or not own.exists()
+    facts = os.stat(path)
+    assert (facts.st_uid, facts.st_gid) == (1234, 1234)
+    assert os.stat(result["kept"]).st_uid == 1234
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_new_database_belongs_to_whom_the_old_one_did(reachable: str) -> None:
+    path = f"{reachable}/app/itsm.db"
+    sqlite_samples.closed(path)
+    sqlite_backup.backup(path=path, dest=f"{reachable}/backups/itsm.db.backup_1")
+    for name in (path, os.path.dirname(path)):
+        os.chown(name, 1234, 2345)
+    result = restore(path, method="backup", backup_dirs=[f"{reachable}/backups"])
+    assert result["source"] == f"{reachable}/backups/itsm.db.backup_1"
+    facts = os.stat(path)
+    assert (facts.st_uid, facts.st_gid) == (1234, 2345)
+    os.unlink(path)
+    with pytest.raises(SqliteError, match="Permission denied"):
+        restore(path, method="empty", confirm_empty=True, owner="nobody")
+    os.chown(os.path.dirname(path), pwd.getpwnam("nobody").pw_uid, -1)
+    assert restore(path, method="empty", confirm_empty=True, owner="nobody")["changed"]
+    assert os.stat(path).st_uid == pwd.getpwnam("nobody").pw_uid
+
+
+def test_deleted_rows_stay_deleted(path: str) -> None:
+    sqlite_samples.closed(path, rows=1000)
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA secure_delete=OFF")  # some distributions build it to wipe what is deleted
+    connection.execute("DELETE FROM incidents WHERE id > 500")
+    connection.commit()
+    connection.close()
+    overwrite(path, leaves_of(path)[3])
+    result = restore(path)
+    salvage = way(result, "salvage")
+    assert (salvage["tool"], salvage["orphans"]) == ("shell", 0)
+    assert 460 < result["rows_after"]["incidents"] < 500
+
+
+# A run that is killed.
+
+# Calls that change what is in a folder; between two of them nothing happens that another process could see.
+POINTS = ("link", "symlink", "rename", "rmtree")
+
+
+def killed_at(number: int, work: Callable[[], Any]) -> bool:
+    """Run C(work) in a process that is killed when it makes its call C(number) of POINTS; return whether it was."""
+    pid = os.fork()
+    if pid == 0:
+        calls = itertools.count(1)
+
+        def deadly(function: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*args: Any, **parameters: Any) -> Any:
+                if next(calls) == number:
+                    sqlite_samples.die(signal.SIGKILL)
+                return function(*args, **parameters)
+
+            return call
+
+        try:
+            for name in POINTS:
+                module: Any = shutil if name == "rmtree" else os
+                setattr(module, name, deadly(getattr(module, name)))
+            work()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    status = os.waitpid(pid, 0)[1]
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, number
+    return os.WIFSIGNALED(status)
+
+
+def opened(folder: str, scratch: Path) -> str:
+    """Say what a service that started at this instant would find, tried on a copy."""
+    if scratch.exists():
+        shutil.rmtree(scratch)
+    shutil.copytree(folder, scratch, symlinks=True)
+    place = scratch / "itsm.db"
+    if place.is_symlink():
+        # The copy leads where the original does: into a folder that does not exist.
+        assert not os.path.lexists(os.path.dirname(os.readlink(place)))
+    try:
+        connection = sqlite3.connect(place)
+        try:
+            query = "SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM incidents)"
+            return "{} users, {} incidents".format(*connection.execute(query).fetchone())
+        finally:
+            connection.close()
+    except sqlite3.OperationalError as error:
+        return str(error)
+
+
+@dataclasses.dataclass
+class Torture:
+    """A database that is readable, all in its WAL, so that every misreading shows: other rows, or none."""
+
+    path: str
+    scratch: Path
+    start: Path
+
+    @property
+    def folder(self) -> str:
+        return os.path.dirname(self.path)
+
+    def restore(self, method: str) -> Dict[str, Any]:
+        # Nobody else is on this host, which makes it quick to look for them.
+        nobody = self.scratch / "proc"
+        nobody.mkdir(exist_ok=True)
+        return restore(self.path, method=method, proc_root=str(nobody))
+
+    def reset(self) -> None:
+        shutil.rmtree(self.folder)
+        shutil.rmtree(self.scratch / "evidence", ignore_errors=True)
+        shutil.copytree(self.start, self.folder, symlinks=True)
+
+    def old_files_are_kept(self, old: List[bytes]) -> bool:
+        kept = copies(self.folder) + copies(str(self.scratch / "evidence"))
+        return all(content in kept for content in old)
+
+    def run(self, method: str, *, expected: str, old: List[bytes]) -> Dict[str, int]:
+        """Kill a run at each of its points, judge what is there, let the next run recover; return what was seen."""
+        states: Dict[str, int] = {}
+        for number in itertools.count(1):
+            self.reset()
+            if not killed_at(number, lambda: self.restore(method)):
+                return states
+            state = opened(self.folder, self.scratch / "probe")
+            states[state] = states.get(state, 0) + 1
+            assert state in ("2 users, 100 incidents", expected, CLOSED), number
+            assert self.old_files_are_kept(old), number
+            result = self.restore(method)
+            assert result["put_back"] is (state == CLOSED), number
+            assert opened(self.folder, self.scratch / "probe") == expected, number
+            assert not os.path.lexists(f"{self.folder}/.itsm.db.restore"), number
+            beside = copies(self.folder)
+            assert all(content in beside for content in old), number
+        raise AssertionError
+
+
+CLOSED = "unable to open database file"
+
+
+@pytest.fixture
+def torture(path: str, tmp_path: Path) -> Torture:
+    sqlite_samples.crashed(path, in_database=92, in_wal=8, shm=True)
+    sqlite_samples.closed(f"{path}.other", rows=70)
+    sqlite_backup.backup(path=f"{path}.other", dest=f"{path}.backup_1")
+    os.unlink(f"{path}.other")
+    shutil.copytree(os.path.dirname(path), tmp_path / "start")
+    return Torture(path, tmp_path, tmp_path / "start")
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"), [("salvage", "2 users, 100 incidents"), ("backup", "2 users, 70 incidents")]
+)
+def test_killed_anywhere_sqlite_never_misreads_and_the_next_run_recovers(
+    torture: Torture, method: str, expected: str
+) -> None:
+    old = [(torture.start / f"itsm.db{suffix}").read_bytes() for suffix in ("", "-wal")]
+    states = torture.run(method, expected=expected, old=old)
+    assert sum(states.values()) >= 10
+    assert states[CLOSED] >= 3
+
+
+def test_killed_while_it_puts_the_old_files_back(torture: Torture, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = [(torture.start / f"itsm.db{suffix}").read_bytes() for suffix in ("", "-wal")]
+    cut_off(torture.path, monkeypatch)
+    shutil.rmtree(torture.start)
+    # Links to the same file become copies, as where there are no hard links.
+    shutil.copytree(torture.folder, torture.start, symlinks=True)
+    states = torture.run("backup", expected="2 users, 70 incidents", old=old)
+    assert states[CLOSED] >= 5
+
+
+def cut_off(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave what a run leaves that is killed when it has moved the WAL away."""
+
+    def die(*_args: Any, **_parameters: Any) -> None:
+        os.rename(f"{path}-wal", f"{os.path.dirname(path)}/.itsm.db.restore/old/itsm.db-wal")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite_restore, "_behind_the_guard", die)
+        with pytest.raises(KeyboardInterrupt):
+            restore(path, method="salvage")
+    assert os.path.islink(path)
+
+
+def test_plan_looks_behind_the_guard_of_a_killed_run(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sqlite_samples.crashed(path, in_database=40, in_wal=60)
+    cut_off(path, monkeypatch)
+    before = sqlite_samples.snapshot(os.path.dirname(path))
+    plan = restore(path, act=False)
+    assert (plan["method"], plan["rows_before"]) == ("checkpoint", {"users": 2, "incidents": 100})
+    assert sqlite_samples.snapshot(os.path.dirname(path)) == before
+    assert restore(path)["put_back"] is True
+    assert rows(path) == {"users": 2, "incidents": 100}

@@ -1,0 +1,95 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Quick looks at a database before somebody starts a service on it; row counts of before and after."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+
+import pytest
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import row_counts, start_safety
+
+
+@pytest.fixture
+def database(tmp_path):
+    """A database that was killed: its rows are in the WAL alone."""
+    live = tmp_path / "live.db"
+    connection = sqlite3.connect(live, isolation_level=None)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("CREATE TABLE users (name TEXT)")
+    connection.executemany("INSERT INTO users VALUES (?)", [("x" * 500,)] * 200)
+    path = tmp_path / "itsm.db"
+    for suffix in ("", "-wal"):
+        shutil.copy(f"{live}{suffix}", f"{path}{suffix}")
+    connection.close()
+    return path
+
+
+def test_a_sound_database_is_not_doubted(database):
+    before = {name: os.stat(database.parent / name).st_mtime_ns for name in os.listdir(database.parent)}
+    assert start_safety.doubt(str(database)) is None
+    assert start_safety.quick_doubt(str(database)) is None
+    # The look leaves the folder as it was.
+    assert {name: os.stat(database.parent / name).st_mtime_ns for name in os.listdir(database.parent)} == before
+
+
+def test_a_database_of_no_bytes_beside_its_wal(database):
+    database.write_bytes(b"")
+    assert "missing or empty" in start_safety.doubt(str(database))
+
+
+def test_a_database_that_was_deleted_beside_its_wal(database):
+    database.unlink()
+    assert "missing or empty" in start_safety.doubt(str(database))
+    assert start_safety.quick_doubt(str(database)) is None
+
+
+def test_something_else_in_its_place(database):
+    database.write_bytes(b"x" * 8192)
+    assert "does not begin as a database" in start_safety.doubt(str(database))
+
+
+def test_damaged_pages_are_found_by_the_closer_look(database):
+    connection = sqlite3.connect(database)
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    (root,) = connection.execute("SELECT rootpage FROM sqlite_master").fetchone()
+    connection.close()
+    with open(database, "r+b") as stream:
+        stream.seek((root - 1) * 4096)
+        stream.write(b"\xa5" * 4096)
+    assert start_safety.doubt(str(database)) is None
+    assert start_safety.quick_doubt(str(database))
+
+
+def test_no_database_at_all_is_not_doubted(tmp_path):
+    assert start_safety.doubt("") is None
+    assert start_safety.doubt(str(tmp_path / "none.db")) is None
+
+
+def test_a_pipe_in_its_place_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "itsm.db")
+    assert start_safety.doubt(str(tmp_path / "itsm.db")) is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "missing", "collapsed"),
+    [
+        ({}, {"users": 1}, {}, False),
+        ({"users": 4}, {"users": 4}, {}, False),
+        ({"users": 4}, {"users": 9, "more": 1}, {}, False),
+        # Tables shrink in ordinary work.
+        ({"users": 4, "sessions": 3}, {"users": 4, "sessions": 1}, {"sessions": [3, 1]}, False),
+        ({"users": 4}, {}, {"users": [4, 0]}, True),
+        ({"users": 1, "log": 0}, {"users": 1}, {}, True),
+        # Seeded again: three rows where there were many.
+        ({"users": 4, "incidents": 40}, {"users": 4, "incidents": 3}, {"incidents": [40, 3]}, True),
+    ],
+)
+def test_rows_of_before_and_after(before, after, missing, collapsed):
+    assert row_counts.missing(before, after) == missing
+    assert row_counts.collapsed(before, after) is collapsed

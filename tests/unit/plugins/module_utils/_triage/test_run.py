@@ -1,0 +1,1003 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One pass over a service that really runs, hangs or is gone, and the parts the pass is made of."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.parse
+
+import pytest
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, parallel, redact, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import x509
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_patterns
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import (
+    collect_application,
+    collect_host,
+    collect_logs,
+    collect_service,
+)
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import context as triage_context
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import evidence as triage_evidence
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import run as triage_run
+
+CANARY = "Kanarienvogel-4711"
+
+# Listens, answers, holds a database in WAL mode and logs more than it should.
+SERVER = """
+import http.server, os, sqlite3, sys, threading, time
+database = sqlite3.connect("itsm.db", isolation_level=None, check_same_thread=False)
+database.execute("PRAGMA journal_mode=WAL")
+database.execute("CREATE TABLE IF NOT EXISTS users (id INTEGER PRIMARY KEY, name TEXT)")
+database.execute("INSERT INTO users (name) VALUES ('a')")
+secret = os.environ.get("JWT_SECRET", "")
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"status":"ok"}')
+    do_HEAD = do_GET
+    def log_message(self, *arguments):
+        now = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime())
+        print(f"{now} INFO {self.command} {self.path} 200 1 ms secret={secret} bare {secret}", flush=True)
+server = http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler)
+print("ready", flush=True)
+server.serve_forever()
+"""
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def service(tmp_path):
+    """The service's description, with C(start()) and the process it started."""
+    app = tmp_path / "app"
+    app.mkdir()
+    (app / "server.py").write_text(SERVER)
+    (app / "service.env").write_text(f"JWT_SECRET={CANARY}\nNODE_ENV=production\n")
+    port = free_port()
+
+    class Running:
+        described = triage_run.Service(
+            app_dir=str(app),
+            command=[sys.executable, "server.py", str(port)],
+            manager="process",
+            unit="itsm-system",
+            user="",
+            db_path="itsm.db",
+            db_path_variable="DATABASE_PATH",
+            log_file=str(tmp_path / "server.log"),
+            environment_file="service.env",
+            pid_file=str(tmp_path / "service.pid"),
+            tls_cert_path="",
+            tls_key_path="",
+            https_port=0,
+            http_port=port,
+            required_environment=[],
+            state_dir=str(tmp_path / "state"),
+        )
+        process = None
+
+        def start(self):
+            with open(self.described.log_file, "ab") as log:
+                self.process = subprocess.Popen(
+                    self.described.command,
+                    cwd=app,
+                    env={"PATH": os.environ["PATH"], "JWT_SECRET": CANARY},
+                    stdout=log,
+                    stderr=log,
+                )
+            (tmp_path / "service.pid").write_text(str(self.process.pid))
+            for _ in range(200):
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                time.sleep(0.02)
+            with socket.create_connection(("127.0.0.1", port)) as link:
+                link.sendall(b"GET /api/v1/health HTTP/1.0\r\n\r\n")
+                while link.recv(4096):
+                    pass
+
+        def end(self, number=signal.SIGKILL):
+            self.process.send_signal(number)
+            self.process.wait()
+
+    running = Running()
+    yield running
+    if running.process is not None and running.process.poll() is None:
+        running.end()
+
+
+def look(service, **parameters):
+    defaults = {"deadline": 10.0, "part_timeout": 5.0, "window": 600, "log_lines": 50, "kernel_log_command": ["true"]}
+    return triage_run.triage(service=service.described, run=commands.run, **{**defaults, **parameters})
+
+
+def causes(result):
+    return [finding["cause"] for finding in result["findings"]]
+
+
+def test_on_a_healthy_service_nothing_is_found_and_everything_is_known(service):
+    service.start()
+    result = look(service)
+    assert causes(result) == []
+    facts = result["facts"]
+    assert [item["pid"] for item in facts["process"]["processes"]] == [service.process.pid]
+    assert facts["ports"][0]["owners"][0]["ours"] is True
+    assert (facts["answer"]["http"]["answered"], facts["answer"]["http"]["status"]) == (True, 200)
+    assert facts["database"]["source"] == "open in the running process"
+    assert result["row_counts"] == {"users": 1}
+    assert facts["environment"]["names"] == ["JWT_SECRET", "NODE_ENV", "PATH"]
+    assert result["bundle"] is None
+    assert [item["kind"] for item in result["signs"]] == ["good"]
+    assert facts["window"]["booted_at"] < facts["log"]["written_at"]
+    assert all(isinstance(seconds, float) for seconds in result["parts"].values()), result["parts"]
+
+
+def test_it_is_asked_for_its_health_as_the_detection_asks(service):
+    service.start()
+    described = service.described
+    for words, error in ((["OK"], None), (["up"], "answered 200 with status 'ok' instead of up")):
+        service.described = dataclasses.replace(described, health_path="/api/v1/health", health_ok_statuses=words)
+        result = look(service)
+        (health,) = result["facts"]["health"]
+        url = f"http://localhost:{described.http_port}/api/v1/health"
+        assert health == {"name": "http", "url": url, "ok": error is None, "status": 200, "error": error}
+        assert causes(result) == []
+
+
+CANARIES = {
+    "environment of the process": "Kanarienvogel-4711",
+    "environment file": 'Zeisig"4712/ü',
+    "own file of the application": "Stieglitz-4713",
+    "command line": "Gimpel-4714",
+    "log": "Girlitz-4715",
+    "journal": "Kernbeisser-4716",
+    "database": "Buchfink-4717",
+}
+
+
+def every_text(result, folder):
+    """Return (where, text) of all that a pass handed over or wrote."""
+    yield "result", json.dumps(result)
+    yield "result", json.dumps(result, ensure_ascii=False)
+    for place, _folders, names in os.walk(folder):
+        for name in names:
+            with open(os.path.join(place, name), encoding="utf-8") as stream:
+                yield name, stream.read()
+
+
+def test_no_secret_leaves_the_host_wherever_it_was(service, tmp_path):
+    app = tmp_path / "app"
+    of_file = CANARIES["environment file"]
+    (app / "service.env").write_text(f"ADMIN_PASSWORD='{of_file}'\n")
+    (app / ".env").write_text(f"SMTP_PASSWORD={CANARIES['own file of the application']}\n")
+    command = [*service.described.command, "--api-token", CANARIES["command line"]]
+    service.described = dataclasses.replace(service.described, command=command, manager="systemd")
+    service.start()
+    with contextlib.closing(sqlite3.connect(app / "itsm.db")) as base, base:
+        base.execute("CREATE TABLE tokens (token TEXT)")
+        base.execute("CREATE TABLE api_token (token TEXT)")
+        base.execute("INSERT INTO tokens VALUES (?)", (CANARIES["database"],))
+    now = timestamps.now()
+    known = [CANARIES[name] for name in CANARIES if name not in ("log", "journal", "database")]
+    bare = "".join(
+        f"{now} ERROR Error: bare {form}\n"
+        for value in known
+        for form in (
+            value,
+            json.dumps(value),
+            json.dumps(value, ensure_ascii=False),
+            urllib.parse.quote(value, safe=""),
+            base64.b64encode(value.encode()).decode(),
+        )
+    )
+    statement = "insert into `tokens` (`id`, `token`) values (1, 'X')".replace("X", CANARIES["database"])
+    told = (
+        f"{now} WARN login with password={CANARIES['log']} refused\n"
+        f"{now} ERROR Error: {statement} - SQLITE_FULL\n"
+        f"{now} INFO cookie: sid={CANARIES['log']}\n    at login (auth.js:1:1)\n"
+        + "x" * 1990
+        + CANARIES["command line"]
+    )
+    with open(service.described.log_file, "a", encoding="utf-8") as log:
+        log.write(bare + told + "\n")
+    stamp = f"{time.time():.6f} host"
+    answers = {
+        "systemctl show": f"LoadState=loaded\nActiveState=active\nMainPID={service.process.pid}\n",
+        "journalctl -q": f"{stamp} node[1]: Authorization: Bearer {CANARIES['journal']}\n"
+        f"{stamp} node[1]: bare {CANARIES['environment of the process']}\n"
+        f"{stamp} node[1]: " + "y" * 1960 + CANARIES["command line"] + "\n"
+        f"{stamp} systemd[1]: Stopping with --token {CANARIES['journal']}\n",
+        "true": f"Out of memory: Killed process 1 (node) token={CANARIES['journal']}\n",
+    }
+    # The server takes one argument; the command line's secret is one that it does not look at.
+    result = triage_run.triage(
+        service=service.described,
+        run=asked(answers),
+        deadline=20.0,
+        part_timeout=10.0,
+        window=600,
+        log_lines=500,
+        kernel_log_command=["true"],
+        incident="INC-1",
+    )
+    found = list(every_text(result, tmp_path / "state"))
+    assert {"manifest.json", "triage.json", "server.log", "journal.txt", "kernel.txt"} <= {
+        name for name, _text in found
+    }
+    for where, text in found:
+        for source, canary in CANARIES.items():
+            encoded = base64.b64encode(canary.encode()).decode().rstrip("=")
+            spelled = (json.dumps(canary)[1:-1], json.dumps(canary, ensure_ascii=False)[1:-1])
+            for form in (canary, *spelled, urllib.parse.quote(canary, safe=""), encoded, canary[:9]):
+                assert form not in text, f"{source} in {where}"
+    # Names that tell of secrets are there, with what is none.
+    kept = json.loads(next(text for where, text in found if where == "triage.json"))
+    assert kept["facts"]["database"]["row_counts"]["api_token"] == 0
+    lines = "\n".join(result["facts"]["log"]["lines"])
+    assert "bare [redacted]" in lines and "login with password=[redacted] refused" in lines
+
+
+def test_a_killed_service(service):
+    service.start()
+    service.end()
+    result = look(service)
+    assert causes(result)[0] == "killed"
+    assert not result["blocks_start"] and not result["data_loss_suspected"]
+    # Rows that stand in the WAL alone are counted.
+    assert result["row_counts"] == {"users": 1}
+    assert causes(result)[-1] == "wal_pending"
+
+
+def test_a_stopped_process_is_hung(service):
+    service.start()
+    service.process.send_signal(signal.SIGSTOP)
+    result = look(service, part_timeout=1.0)
+    assert causes(result)[0] == "hung"
+    assert result["facts"]["answer"]["http"]["answered"] is False
+
+
+@pytest.mark.parametrize(("silent", "waited"), [(True, 0.5), (False, 2.25)])
+def test_what_others_waited_for_in_vain_is_not_waited_for_as_long_again(service, silent, waited):
+    service.start()
+    service.process.send_signal(signal.SIGSTOP)
+    result = look(service, silent=silent)
+    assert causes(result)[0] == "hung"
+    assert waited <= result["facts"]["answer"]["http"]["seconds"] < waited + 1.5
+
+
+def test_a_damaged_database_blocks_the_start(service, tmp_path):
+    service.start()
+    service.end()
+    for name in ("itsm.db-wal", "itsm.db-shm"):
+        (tmp_path / "app" / name).unlink()
+    (tmp_path / "app" / "itsm.db").write_bytes(b"")
+    result = look(service)
+    assert causes(result)[0] == "db_corrupt"
+    assert result["blocks_start"] and result["data_loss_suspected"]
+
+
+def slow_check(monkeypatch, seconds):
+    """Let a look at the database take so long, unless it is given that much time."""
+    check = collect_application.sqlite_check.check
+
+    def slowly(*, time_budget, **options):
+        time.sleep(min(seconds, time_budget))
+        return {**check(time_budget=5.0, **options), "conclusive": time_budget > seconds}
+
+    monkeypatch.setattr(collect_application.sqlite_check, "check", slowly)
+
+
+def test_a_database_that_takes_longer_is_given_longer(service, monkeypatch):
+    service.start()
+    service.end()
+    slow_check(monkeypatch, 0.5)
+    result = look(service, part_timeout=0.4, database_timeout=20.0)
+    assert "db_unchecked" not in causes(result)
+    assert not result["blocks_start"]
+    assert result["row_counts"] == {"users": 1}
+
+
+def test_nothing_is_started_on_a_database_that_nobody_looked_through(service, monkeypatch):
+    service.start()
+    service.end()
+    slow_check(monkeypatch, 30.0)
+    result = look(service, part_timeout=0.4, database_timeout=0.5)
+    assert "db_unchecked" in causes(result)
+    assert result["blocks_start"]
+
+
+def test_another_database_than_the_configured_one(service, tmp_path):
+    service.start()
+    service.end()
+    (tmp_path / "app" / "service.env").write_text("DATABASE_PATH=other.db\n")
+    (tmp_path / "app" / "itsm.db").rename(tmp_path / "app" / "other.db")
+    (tmp_path / "app" / "itsm.db-wal").rename(tmp_path / "app" / "other.db-wal")
+    result = look(service)
+    assert "config_mismatch" in causes(result)
+    assert result["facts"]["database"]["path"] == str(tmp_path / "app" / "other.db")
+    assert result["row_counts"] == {"users": 1}
+
+
+def test_a_stranger_on_the_port(service):
+    server = f"import socket, time; s = socket.create_server(('127.0.0.1', {service.described.http_port}))"
+    stranger = subprocess.Popen(
+        [sys.executable, "-c", f"{server}; print(1, flush=True); time.sleep(60)", "--password", "geheim-4711"],
+        stdout=subprocess.PIPE,
+    )
+    try:
+        stranger.stdout.readline()
+        result = look(service, part_timeout=1.0)
+    finally:
+        stranger.kill()
+        stranger.communicate()
+    assert "port_conflict" in causes(result)
+    (owner,) = result["facts"]["ports"][0]["owners"]
+    assert (owner["pid"], owner["ours"]) == (stranger.pid, False)
+    assert owner["command"].startswith(f"{sys.executable} -c import socket")
+    assert owner["command"].endswith("--password [redacted]") and "geheim" not in json.dumps(result)
+
+
+def test_what_the_log_says_counts_within_the_window(service):
+    with open(service.described.log_file, "w", encoding="utf-8") as log:
+        log.write(f"{timestamps.iso(time.time() - 1200)} ERROR Error: Cannot find module 'express'\n")
+    assert "modules_broken" not in causes(look(service, window=600))
+    assert "modules_broken" in causes(look(service, window=1800))
+
+
+def test_check_mode_says_where_the_bundle_would_be(service, tmp_path):
+    result = look(service, incident="INC-1", save=False)
+    assert result["bundle"] == str(tmp_path / "state" / "evidence" / "INC-1")
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.fixture
+def dead_disk(monkeypatch):
+    """Let whoever reads the log wait for a disk that does not answer."""
+    monkeypatch.setattr(log_patterns, "tail", lambda path, limit: time.sleep(60))
+
+
+def test_what_hangs_costs_its_part_and_not_the_pass(service, tmp_path, dead_disk):
+    service.start()
+    log = tmp_path / "other.log"
+    service.described = dataclasses.replace(service.described, log_file=str(log))
+    started = time.monotonic()
+    result = look(service, part_timeout=0.8, kernel_log_command=["sleep", "60"])
+    assert time.monotonic() - started < 3
+    assert result["parts"]["log"] == parallel.TIMED_OUT
+    assert "no answer in time" in result["facts"]["kernel"]["errors"][0]
+    assert result["facts"]["process"]["state"] == "running"
+    # It does write to another log.
+    assert causes(result) == ["config_mismatch"]
+
+
+@pytest.mark.parametrize(
+    ("options", "reached"),
+    [
+        ({"log_file": "DEAD/server.log"}, {"database", "process", "disk:application", "paths:database"}),
+        ({"db_path": "DEAD/itsm.db"}, {"log", "process", "disk:log", "environment"}),
+        ({"state_dir": "DEAD/state"}, {"log", "database", "process", "disk:log"}),
+        ({"app_dir": "DEAD/app", "db_path": "DEAD/itsm.db"}, {"log", "process", "disk:log", "environment"}),
+    ],
+)
+def test_a_dead_mount_costs_what_is_on_it(service, dead_mount, monkeypatch, options, reached):
+    elsewhere = str(dead_mount.parent / "elsewhere")
+    monkeypatch.setitem(triage_evidence.save.__kwdefaults__, "elsewhere", (elsewhere,))
+    service.start()
+    service.described = dataclasses.replace(
+        service.described, **{name: value.replace("DEAD", str(dead_mount)) for name, value in options.items()}
+    )
+    started = time.monotonic()
+    result = look(service, deadline=4.0, part_timeout=1.0, database_timeout=60.0, incident="INC-dead")
+    assert time.monotonic() - started < 15
+    assert parallel.TIMED_OUT in result["parts"].values()
+    assert {name for name in reached if not isinstance(result["parts"][name], float)} == set()
+    assert not str(result["bundle"]).startswith(str(dead_mount))
+    with open(os.path.join(result["bundle"], "manifest.json"), encoding="utf-8") as stream:
+        manifest = json.load(stream)
+    assert parallel.TIMED_OUT in manifest["not_reached"].values()
+    assert bool(manifest["not_in_its_place"]) == ("state_dir" in options)
+    if "state_dir" in options:
+        assert "does not answer" in result["warnings"][0]
+        assert result["bundle"] == f"{elsewhere}/INC-dead"
+
+
+def test_the_service_is_found_where_its_folder_does_not_answer(service, monkeypatch):
+    service.start()
+    real = os.path.realpath
+
+    def hang(path, **options):
+        if str(path).startswith(service.described.app_dir):
+            time.sleep(60)
+        return real(path, **options)
+
+    monkeypatch.setattr(os.path, "realpath", hang)
+    monkeypatch.setattr(os.path, "isdir", hang)
+    result = look(service, deadline=4.0, part_timeout=0.7)
+    assert [item["pid"] for item in result["facts"]["process"]["processes"]] == [service.process.pid]
+    assert result["facts"]["service"]["app_dir_exists"] is None
+    assert result["facts"]["database"]["path"] == service.described.path("itsm.db")
+
+
+def test_the_deadline_holds_for_the_whole_pass(service, dead_disk):
+    started = time.monotonic()
+    result = look(service, deadline=1.0, part_timeout=30.0)
+    assert time.monotonic() - started < 1.5
+    assert result["parts"]["log"] == parallel.TIMED_OUT
+
+
+# Parts of systemd's and the journal's making, answered by functions in their place.
+
+
+def asked(answers):
+    def run(argv, **_parameters):
+        for words, text in answers.items():
+            if words in " ".join(argv):
+                return commands.Completed(argv=argv, rc=0, stdout=text, stderr="", duration=0.0)
+        return commands.Completed(argv=argv, rc=1, stdout="", stderr="not asked for", duration=0.0)
+
+    return run
+
+
+def question(service, answers, **values):
+    values = {"since": time.time() - 600, "kernel_log_command": (), **values}
+    return triage_context.Question(
+        service=service.described, run=asked(answers), budget=5.0, log_lines=50, keep=False, **values
+    )
+
+
+def test_the_unit_tells_how_its_process_ended(service):
+    uptime = time.clock_gettime(time.CLOCK_MONOTONIC)
+    text = (
+        "LoadState=loaded\nActiveState=failed\nSubState=failed\nResult=signal\nExecMainPID=77\nExecMainCode=2\n"
+        "ExecMainStatus=9\nNRestarts=1\nMemoryMax=infinity\n"
+        f"ExecMainExitTimestampMonotonic={int((uptime - 30) * 1e6)}\nActiveEnterTimestampMonotonic=0\n"
+    )
+    facts = collect_service.unit(question(service, {"systemctl show": text}))["facts"]
+    assert (facts["result"], facts["exit_code"], facts["exit_status"], facts["last_pid"]) == ("signal", "killed", 9, 77)
+    assert abs(timestamps.epoch(facts["exited_at"]) - (time.time() - 30)) < 1
+    assert facts["active_enter_at"] is None and facts["memory_max"] is None
+    signs = triage_run.signs({"unit": facts})
+    assert signs == [{"at": facts["exited_at"], "kind": "bad", "source": "unit itsm-system: main process ended"}]
+
+
+def test_the_environment_of_a_unit_and_its_files(service, tmp_path):
+    (tmp_path / "unit.env").write_text("DATABASE_PATH=data/real.db\nADMIN_PASSWORD=geheim-4711\n")
+    shown = 'Environment=NODE_ENV=production "JWT_SECRET=two words"\n'
+    shown += f"EnvironmentFiles={tmp_path}/unit.env (ignore_errors=no)\n"
+    service.described = dataclasses.replace(service.described, manager="systemd")
+    found = collect_service.environment(question(service, {"systemctl show": shown}))
+    facts = found["facts"]
+    assert facts["names"] == ["ADMIN_PASSWORD", "DATABASE_PATH", "JWT_SECRET", "NODE_ENV"]
+    assert facts["database_path"] == str(tmp_path / "app" / "data" / "real.db")
+    assert facts["database_path_source"] == f"DATABASE_PATH, {tmp_path}/unit.env"
+    assert sorted(found["secrets"]) == sorted([CANARY, "geheim-4711", "two words"])
+    assert "geheim" not in json.dumps(facts)
+    # Without an answer of systemd the file we know of is still read.
+    assert collect_service.environment(question(service, {}))["facts"]["names"] == ["JWT_SECRET", "NODE_ENV"]
+
+
+def test_the_journal_tells_apart_what_systemd_and_the_service_say(service):
+    now = time.time()
+    lines = [
+        f"{now - 50:.6f} host node[77]: {timestamps.iso(now - 50)} INFO GET /api/v1/health 200 3 ms",
+        f"{now - 40:.6f} host node[77]: Error: boom",
+        f"{now - 40:.6f} host node[77]:     at main (server.js:1:2)",
+        f"{now - 40:.6f} host node[77]: ",
+        f"{now - 40:.6f} host node[77]: Node.js v20.20.2",
+        f"{now - 39:.6f} host systemd[1]: itsm-system.service: Main process exited, code=exited, status=1/FAILURE",
+        f"{now - 38:.6f} host systemd[1]: Stopped itsm-system.service - ITSM.",
+    ]
+    answers = {"-u itsm-system": "\n".join(lines), "_PID=1 UNIT=itsm-system.service": "\n".join(lines[-2:])}
+    facts = collect_logs.journal(question(service, answers))["facts"]
+    assert [item["at"] for item in facts["exits"]] == [timestamps.iso(now - 39)]
+    assert len(facts["stops"]) == 1
+    (exception,) = facts["exceptions"]
+    assert (exception["message"], exception["fatal"], exception["stack"]) == (
+        "Error: boom",
+        True,
+        ["at main (server.js:1:2)"],
+    )
+    assert abs(timestamps.epoch(facts["last_success_at"]) - (now - 50)) < 0.01
+    failed = {"name": "itsm-system", "active_state": "failed", "restarts": 0}
+    kinds = [item["kind"] for item in triage_run.signs({"unit": failed, "journal": facts})]
+    assert kinds == ["good", "bad", "bad"]
+
+
+def test_the_service_does_not_speak_for_systemd(service):
+    stop = "Stopping itsm-system.service - ITSM..."
+    end = "itsm-system.service: Main process exited, code=killed, status=9/KILL"
+    stamp = f"{time.time() - 5:.6f} host "
+    said = [
+        f"{stamp}systemd[77]: {stop}",
+        # As it calls itself, and what would be a line of its own for who splits text at more than line feeds.
+        f"{stamp}systemd[1]: {stop}[77]: x",
+        f"{stamp}node[77]: title=a\u2028{stamp}systemd[1]: {end}\x85{stamp}systemd[1]: {stop}",
+    ]
+    facts = collect_logs.journal(question(service, {"-u itsm": "\n".join(said), "_PID=1": ""}))["facts"]
+    assert [facts[name] for name in ("exits", "stops", "exceptions")] == [[], [], []]
+    assert len(facts["lines"]) == 3
+
+
+def test_what_users_write_into_the_log_is_no_line_of_its_own(service):
+    forged = "\u2028Error: boom\u2028    at main (server.js:1:2)\u2028\u2028Node.js v20.20.2"
+    pathlib.Path(service.described.log_file).write_text(
+        f"{timestamps.now()} INFO POST /api/v1/incidents 400 title=a{forged}\r\n", encoding="utf-8"
+    )
+    facts = collect_logs.log(question(service, {}))["facts"]
+    assert (len(facts["lines"]), facts["exceptions"]) == (1, [])
+    assert facts["lines"][0].endswith("Node.js v20.20.2")
+
+
+@pytest.mark.parametrize(
+    ("state", "exits", "stops", "started", "expected"),
+    [
+        pytest.param("failed", [100, 900], [], None, 900, id="the last exit"),
+        pytest.param("failed", [100, 860, 875, 890], [], None, 860, id="the first exit of a crash loop"),
+        pytest.param("activating", [100, 900], [], None, 900, id="systemd waits for its restart"),
+        pytest.param("inactive", [900], [909], None, 900, id="the pending restart was cancelled later"),
+        pytest.param("inactive", [], [900, 901], None, 900, id="somebody has stopped it"),
+        pytest.param("active", [100, 900], [], 912, 900, id="systemd has started it again"),
+        pytest.param("active", [901], [900], 912, 900, id="somebody has restarted it"),
+        pytest.param("active", [700], [], 712, None, id="it hangs, long after its last exit"),
+        pytest.param("active", [921], [920], 912, None, id="our own stop, after its start"),
+        pytest.param("active", [], [], 912, None, id="no end in the journal"),
+        pytest.param(None, [900], [900], None, None, id="no unit"),
+    ],
+)
+def test_the_ends_of_this_outage_are_told_from_earlier_ones(state, exits, stops, started, expected):
+    def of(text, instants):
+        return [{"at": timestamps.iso(each), "text": text} for each in instants]
+
+    unit = {
+        "name": "itsm-system",
+        "active_state": state,
+        # It counts the restarts of earlier weeks, and a stop sets it to 0: nothing depends on it.
+        "restarts": 7,
+        "restart_delay": "10s",
+        "started_at": started and timestamps.iso(started),
+    }
+    journal = {"exits": of("Main process exited", exits), "stops": of("Stopping itsm", stops)}
+    found = triage_run.signs({"unit": unit, "journal": journal, "window": {"until": timestamps.iso(930)}})
+    assert [item["at"] for item in found] == ([] if expected is None else [timestamps.iso(expected)])
+
+
+def test_a_fall_soon_after_a_planned_restart_is_a_sign_of_its_own():
+    def of(text, *instants):
+        return [{"at": timestamps.iso(each), "text": text} for each in instants]
+
+    unit = {"name": "itsm-system", "active_state": "active", "restart_delay": "10s", "started_at": timestamps.iso(930)}
+    journal = {"exits": of("Main process exited", 916), "stops": of("Stopping itsm", 903)}
+    journal["starts"] = of("Started itsm", 905, 930)
+    found = triage_run.signs({"unit": unit, "journal": journal, "window": {"until": timestamps.iso(935)}})
+    assert [item["at"] for item in found] == [timestamps.iso(903), timestamps.iso(916)]
+
+
+def test_a_fatal_exception_of_an_earlier_outage_begins_none():
+    def fatal(seconds):
+        return {"at": timestamps.iso(seconds), "message": "Error: boom", "fatal": True, "last": False, "stack": []}
+
+    unit = {"name": "itsm-system", "active_state": "failed", "restart_delay": "10s"}
+    journal = {
+        "exits": [{"at": timestamps.iso(900), "text": "Main process exited"}],
+        "exceptions": [fatal(100), fatal(899.9)],
+    }
+    found = triage_run.signs({"unit": unit, "journal": journal})
+    assert [item["at"] for item in found] == [timestamps.iso(899.9), timestamps.iso(900)]
+
+
+@pytest.mark.parametrize(
+    ("line", "counts"),
+    [
+        ("{recent:.6f} host kernel: Out of memory: Killed process 77 (node) total-vm:1kB", 1),
+        ("{old:.6f} host kernel: Out of memory: Killed process 77 (node) total-vm:1kB", 0),
+        ("[{recent_boot:.6f}] Memory cgroup out of memory: Killed process 77 (node) total-vm:1kB", 1),
+        ("[    0.000001] Out of memory: Killed process 77 (node) total-vm:1kB", 0),
+        ("[{recent_boot:.6f}] EXT4-fs (vda): mounted filesystem", 0),
+    ],
+)
+def test_the_kernel_log_within_the_window(service, line, counts):
+    uptime = time.clock_gettime(time.CLOCK_MONOTONIC)
+    text = line.format(recent=time.time() - 60, old=time.time() - 7200, recent_boot=uptime - 1)
+    window = min(600, uptime / 2)
+    facts = collect_host.kernel(question(service, {"journalctl -k": text}, since=time.time() - window))["facts"]
+    assert [(item["pid"], item["name"]) for item in facts["out_of_memory"]] == [(77, "node")] * counts
+
+
+def test_the_killer_is_not_crowded_out_of_the_kernel_log(service):
+    now = time.time()
+    killed = f"{now - 500:.6f} host kernel: Out of memory: Killed process 77 (node) total-vm:1kB"
+    # A firewall that logs every packet, and another service that reaches its limit all the time.
+    packets = [f"{now - 60:.6f} host kernel: DROP SRC=192.0.2.{number % 256}" for number in range(5000)]
+    others = [
+        f"{now - 90:.6f} host kernel: Memory cgroup out of memory: Killed process {number} (java)"
+        for number in range(1000, 1050)
+    ]
+    asked_for = []
+
+    def run(argv, **_parameters):
+        asked_for.append(argv)
+        found = [killed, *others] if any(word.startswith("--grep") for word in argv) else packets
+        return commands.Completed(argv=argv, rc=0, stdout="\n".join([*found, ""]), stderr="", duration=0.0)
+
+    facts = collect_host.kernel(dataclasses.replace(question(service, {}, since=now - 600), run=run))["facts"]
+    assert [item["pid"] for item in facts["out_of_memory"]] == [77, *range(1030, 1050)]
+    # What is asked for is bounded.
+    assert len(asked_for) == 2 and all("-n" in argv for argv in asked_for)
+
+
+def test_the_kernel_log_by_another_command(service):
+    answers = {"cat /tmp/kernel": "Out of memory: Killed process 5 (node) total-vm:1kB"}
+    facts = collect_host.kernel(question(service, answers, kernel_log_command=["cat", "/tmp/kernel"]))["facts"]
+    assert (facts["source"], len(facts["out_of_memory"])) == ("cat /tmp/kernel", 1)
+
+
+def test_the_window_begins_before_the_end_of_the_unit():
+    ended = {"active_state": "failed", "exited_at": timestamps.iso(1000000.0)}
+    assert triage_run._since({"unit": ended}, window=600) == 999400.0
+    running = {"active_state": "active", "exited_at": timestamps.iso(1000000.0)}
+    assert triage_run._since({"unit": running}, window=600) == pytest.approx(time.time() - 600, abs=5)
+
+
+# Asking side by side.
+
+
+def test_each_question_is_answered_on_its_own():
+    def hang():
+        time.sleep(60)
+
+    def crash():
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+    def fail():
+        raise ValueError("no such thing")
+
+    started = time.monotonic()
+    answers = parallel.ask(
+        {"good": lambda: {"a": 1}, "long": lambda: "x" * 5_000_000, "hang": hang, "crash": crash, "fail": fail},
+        timeout=1.5,
+    )
+    assert time.monotonic() - started < 3
+    assert list(answers) == ["good", "long", "hang", "crash", "fail"]
+    assert answers["good"].value == {"a": 1} and isinstance(answers["good"].report, float)
+    assert len(answers["long"].value) == 5_000_000
+    assert answers["hang"].report == "timed out"
+    assert answers["crash"].report == "ended without an answer"
+    assert answers["fail"].report == "ValueError: no such thing"
+
+
+def test_a_question_does_not_write_to_our_output(capfd):
+    parallel.ask({"loud": lambda: os.write(1, b"loud") and print("loud", file=sys.stderr)}, timeout=5)
+    captured = capfd.readouterr()
+    assert captured.out == captured.err == ""
+
+
+def test_no_questions_are_no_answers():
+    assert parallel.ask({}, timeout=1) == {}
+
+
+# Logs.
+
+BOOM = """/srv/app/server.js:12
+    throw new Error('boom');
+    ^
+
+Error: boom
+    at main (/srv/app/server.js:12:11)
+    at node:internal/main/run_main_module:28:49 {
+  code: 'E_BOOM'
+}
+
+Node.js v20.20.2
+"""
+HANDLED = "2026-03-02T01:02:03.000Z ERROR Error: handled\n    at save (/srv/app/save.js:1:1)\n"
+ACCESS = "2026-03-02T01:02:0{}.500Z INFO GET /api/v1/health 200 3 ms\n"
+AT = timestamps.epoch("2026-03-02T01:02:03.000Z")
+
+
+def analyse(text, *, since=AT - 600, written_at=AT + 10):
+    return log_patterns.analyse(log_patterns.dated(text.splitlines()), since=since, written_at=written_at)
+
+
+def test_an_exception_that_ended_node():
+    found = analyse(ACCESS.format(1) + BOOM)
+    (exception,) = found["exceptions"]
+    assert (exception["message"], exception["fatal"], exception["last"]) == ("Error: boom", True, False)
+    assert exception["stack"][0] == "at main (/srv/app/server.js:12:11)"
+    assert exception["at"] == found["last_success_at"] == "2026-03-02T01:02:01.500Z"
+
+
+def test_an_exception_of_long_ago_in_a_log_without_times():
+    assert analyse(BOOM, written_at=AT - 7200)["exceptions"] == []
+    assert len(analyse(BOOM)["exceptions"]) == 1
+    # It served after that.
+    assert analyse(BOOM + "GET /api/v1/health 200 3 ms\n")["exceptions"] == []
+
+
+def test_an_exception_of_long_ago_in_a_log_with_times():
+    later = "".join(f"2026-03-02T01:02:0{number}.500Z INFO tick\n" for number in range(4, 9))
+    assert analyse(HANDLED + later, since=AT + 2)["exceptions"] == []
+    assert [item["fatal"] for item in analyse(HANDLED + later)["exceptions"]] == [False]
+
+
+def test_what_ended_an_earlier_process_is_over_once_requests_are_answered_again():
+    for text in (BOOM, "FATAL ERROR: Reached heap limit\n", "Error: Cannot find module 'x'\n"):
+        found = analyse(ACCESS.format(1) + text + ACCESS.format(5))
+        assert (found["exceptions"], found["signatures"]) == ([], {}), text
+    # A health check may be answered well while the database is locked; a while later that is over too.
+    locked = "2026-03-02T01:02:03.000Z ERROR SqliteError: database is locked\n"
+    assert list(analyse(locked + ACCESS.format(5))["signatures"]) == ["db_locked"]
+    assert analyse(locked + "2026-03-02T01:03:03.000Z GET /api/v1/health 200 1 ms\n")["signatures"] == {}
+
+
+def test_an_exception_that_ended_node_is_not_crowded_out_by_handled_ones():
+    found = analyse(ACCESS.format(1) + BOOM + HANDLED * 20 + "2026-03-02T01:02:04.000Z INFO tick\n" * 9)
+    assert [item["message"] for item in found["exceptions"]] == ["Error: boom"]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("FATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory", "heap_oom"),
+        ("Error: ENOSPC: no space left on device, write", "disk_full"),
+        ("SqliteError: database or disk is full", "disk_full"),
+        ("Error: listen EADDRINUSE: address already in use :::6443", "port_taken"),
+        ("HTTPS is not available, continuing with HTTP", "tls"),
+        ("Error: EACCES: permission denied, open 'server.key' - SSL falling back to HTTP", "tls"),
+        ("SqliteError: database is locked", "db_locked"),
+        ("SqliteError: database disk image is malformed", "db_corrupt"),
+        ("Error: Cannot find module 'express'", "module_missing"),
+        ("Error: /srv/app/node_modules/x.node: invalid ELF header", "module_missing"),
+        ("Error: /srv/app/node_modules/x.node: file too short", "module_missing"),
+        ("Error: libstdc++.so.6: cannot open shared object file: No such file or directory", "module_missing"),
+        ("SqliteError: select `due_at` from `incidents` - no such column: due_at", "migration_missing"),
+        ("SqliteError: insert into `incidents` - table incidents has no column named due_at", "migration_missing"),
+        ("MigrationLocked: Migration table is already locked", "migration_locked"),
+    ],
+)
+def test_known_troubles(text, name):
+    found = analyse(f"2026-03-02T01:02:03.000Z ERROR {text}\n")
+    assert list(found["signatures"]) == [name]
+    assert found["signatures"][name]["count"] == 1
+    assert analyse(f"2026-03-02T01:02:03.000Z ERROR {text}\n", since=AT + 1)["signatures"] == {}
+
+
+def test_of_a_line_with_a_known_trouble_a_part_is_quoted():
+    words = "word " * 300
+    found = analyse(f"2026-03-02T01:02:03.000Z ERROR {words}SqliteError: database is locked {words}\n")
+    quoted = found["signatures"]["db_locked"]["text"]
+    assert "word SqliteError: database is locked word" in quoted and 400 < len(quoted) < 600
+    assert set(quoted.split()) == {"word", "SqliteError:", "database", "is", "locked"}
+
+
+def test_a_known_trouble_is_found_in_what_is_masked_and_not_quoted_from_there():
+    lines = ["2026-03-02T01:02:03.000Z WARN login with password: geheim SQLITE_BUSY database is locked"]
+    clean = redact.Redactor().text("\n".join(lines)).split("\n")
+    found = log_patterns.analyse(log_patterns.dated(clean, unmasked=lines), since=AT - 600)
+    assert found["signatures"]["db_locked"]["text"] == "2026-03-02T01:02:03.000Z WARN login with password: [redacted]"
+    assert "geheim" not in json.dumps(found)
+
+
+def test_a_secret_over_two_lines_is_neither_in_the_facts_nor_in_the_evidence(service, tmp_path):
+    known, halves = "Kanarienvogel-4711-am-Fenster", ("q7ZkT0pXv9LmB2nRw4sY", "c6dHf8gJ1aEu3iOxPzVt")
+    app = pathlib.Path(service.described.app_dir)
+    (app / ".env").write_text(f"SMTP_PASSWORD={known}\n")
+    service.described = dataclasses.replace(service.described, manager="systemd")
+    service.start()
+    now = timestamps.now()
+    with open(service.described.log_file, "a", encoding="utf-8") as log:
+        log.write(f"{now} INFO Authorization: Bearer\n{now} INFO {halves[0]}{halves[1]}\n")
+        log.write(f"{now} INFO sent {known[:11]}\n{now} INFO {known[11:]} to mail\n")
+    stamp = f"{time.time():.6f} host node[1]:"
+    answers = {
+        "systemctl show": f"LoadState=loaded\nActiveState=active\nMainPID={service.process.pid}\n",
+        "journalctl -q": f"{stamp} token={halves[0]}\n{stamp} {halves[1]}\n"
+        f"{stamp} {known[:11]}\n{stamp} {known[11:]}\n",
+    }
+    result = triage_run.triage(
+        service=service.described,
+        run=asked(answers),
+        deadline=20.0,
+        part_timeout=10.0,
+        window=600,
+        log_lines=500,
+        incident="INC-1",
+    )
+    found = list(every_text(result, tmp_path / "state"))
+    assert {"triage.json", "server.log", "journal.txt"} <= {name for name, _text in found}
+    for where, text in found:
+        for piece in (*halves, known[:11], known[11:]):
+            assert piece not in text, where
+    assert sum("[redacted]" in line for line in result["facts"]["journal"]["lines"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("2026-03-02T01:02:03.456Z INFO x", AT + 0.456),
+        ("[2026-03-02T10:02:03+09:00] x", AT),
+        ("2026-03-02 01:02:03,456 +0000 x", AT + 0.456),
+        ('{"level":30,"time":1772413323456,"msg":"x"}', 1772413323.456),
+        ('::1 - - [02/Mar/2026:10:02:03 +0900] "GET / HTTP/1.1" 200 5', AT),
+        ("no time here", None),
+        ("2026-13-45T99:99:99Z", None),
+        ("[02/Xyz/2026:10:02:03 +0900]", None),
+    ],
+)
+def test_instants_of_log_lines(line, expected):
+    found = log_patterns.instant(line)
+    assert found == (None if expected is None else pytest.approx(expected))
+
+
+@pytest.mark.parametrize(
+    ("line", "success"),
+    [
+        ('::1 - - [02/Mar/2026:01:02:03 +0000] "GET / HTTP/1.1" 200 5', True),
+        ("2026-03-02T01:02:03.000Z GET /api/v1/health 304 1.2 ms - -", True),
+        ("2026-03-02T01:02:03.000Z \x1b[0mGET / \x1b[32m200\x1b[0m 1 ms", True),
+        ('{"time":1772413323000,"req":{"method":"GET"},"res":{"statusCode":201}}', True),
+        ("2026-03-02T01:02:03.000Z GET /api/v1/health 503 1.2 ms", False),
+        ("2026-03-02T01:02:03.000Z INFO waited 200 ms", False),
+    ],
+)
+def test_requests_answered_well(line, success):
+    assert (analyse(line + "\n")["last_success_at"] == "2026-03-02T01:02:03.000Z") == success
+
+
+def test_the_end_of_a_long_log_begins_with_a_whole_line(tmp_path):
+    path = tmp_path / "long.log"
+    path.write_text("".join(f"PASSWORD=geheim-{number:04d}\n" for number in range(100)))
+    text, cut, _status = log_patterns.tail(str(path), limit=100)
+    assert cut and text.splitlines()[0].startswith("PASSWORD=") and text.endswith("0099\n")
+    assert log_patterns.tail(str(path), limit=10**6)[1] is False
+
+
+# Certificates: made by openssl, one with UTCTime, one with GeneralizedTime.
+
+EXPIRED = """-----BEGIN CERTIFICATE-----
+MIIBuTCCAV+gAwIBAgIUTRM2lomRDvDYjNOhc7BSaKW4AbMwCgYIKoZIzj0EAwIw
+MjELMAkGA1UEBhMCSlAxDDAKBgNVBAoMA09wczEVMBMGA1UEAwwMaXRzbS5leGFt
+cGxlMB4XDTI0MDEwMTAwMDAwMFoXDTI1MDEwMTEyMDAwMFowMjELMAkGA1UEBhMC
+SlAxDDAKBgNVBAoMA09wczEVMBMGA1UEAwwMaXRzbS5leGFtcGxlMFkwEwYHKoZI
+zj0CAQYIKoZIzj0DAQcDQgAEVh9bAFZ9sjY2E1+IQSFo1BSlTPIXHIuroFA1DAcj
+bycmqox6S7KjJCLu1VCTuD+KotwMzLHPxxKdJXGRmLQa86NTMFEwHQYDVR0OBBYE
+FFYZ3Hjl0wFW2odLYyrPTP2jX4d8MB8GA1UdIwQYMBaAFFYZ3Hjl0wFW2odLYyrP
+TP2jX4d8MA8GA1UdEwEB/wQFMAMBAf8wCgYIKoZIzj0EAwIDSAAwRQIhALkJvKO7
+AOFaS6SW4kNlA51dgJz9yHtJh98wwJEcCN1vAiAtVEKcJF16nqt1lavI3qDGKgF0
+ZAV/3DsntCUQuZe0Sw==
+-----END CERTIFICATE-----
+"""
+FAR = """-----BEGIN CERTIFICATE-----
+MIIBhjCCASugAwIBAgIUKye+m86s4mkve5MAHbWBAKEefYswCgYIKoZIzj0EAwIw
+FzEVMBMGA1UEAwwMaXRzbS5leGFtcGxlMCAXDTI0MDEwMTAwMDAwMFoYDzIwNjAw
+MTAxMTIwMDAwWjAXMRUwEwYDVQQDDAxpdHNtLmV4YW1wbGUwWTATBgcqhkjOPQIB
+BggqhkjOPQMBBwNCAAQTtybaxw+EY9Snh14+bbG+Lsb7a9BuLtvKtLBeOvr4sGt5
+srKasVVTHjpuIn+tCDNqYf0hZeWrrg6QBsCXQS0Eo1MwUTAdBgNVHQ4EFgQUySoE
+RoE7rGYjOhTKz4mfwCFpZ7EwHwYDVR0jBBgwFoAUySoERoE7rGYjOhTKz4mfwCFp
+Z7EwDwYDVR0TAQH/BAUwAwEB/zAKBggqhkjOPQQDAgNJADBGAiEA9FH8st7ZwVL0
+mMzqMxN3Kd/r6VF+zIpolsWTSizwWXICIQClb/1+IFAHjdL91Ngld3J91udcPfYR
+nPCSGJekZfmouA==
+-----END CERTIFICATE-----
+"""
+
+
+@pytest.mark.parametrize(
+    ("pem", "subject", "ends"),
+    [
+        (EXPIRED, "C=JP, O=Ops, CN=itsm.example", "2025-01-01T12:00:00.000Z"),
+        (FAR, "CN=itsm.example", "2060-01-01T12:00:00.000Z"),
+        # Text before it, the issuer's after it.
+        ("Certificate:\n" + FAR + EXPIRED, "CN=itsm.example", "2060-01-01T12:00:00.000Z"),
+    ],
+)
+def test_a_certificate_tells_whom_it_names_and_when_it_ends(pem, subject, ends):
+    facts = x509.describe(x509.from_pem(pem))
+    assert (facts["subject"], timestamps.iso(facts["not_after"])) == (subject, ends)
+    assert timestamps.iso(facts["not_before"]) == "2024-01-01T00:00:00.000Z"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "-----BEGIN CERTIFICATE-----", FAR.replace("MII", "MI!"), FAR.replace("MII", "AAA")]
+)
+def test_what_is_no_certificate_is_said_to_be_none(text):
+    with pytest.raises(x509.CertificateError):
+        x509.describe(x509.from_pem(text))
+
+
+def test_a_certificate_cut_off_anywhere_is_none():
+    der = x509.from_pem(FAR)
+    for length in range(len(der)):
+        with pytest.raises(x509.CertificateError):
+            x509.describe(der[:length])
+
+
+def test_the_certificate_file(service, tmp_path):
+    (tmp_path / "app" / "server.crt").write_text(EXPIRED)
+    service.described = dataclasses.replace(service.described, tls_cert_path="server.crt")
+    result = look(service)
+    assert result["facts"]["certificate"]["expired"] is True
+    assert "tls_expired" in causes(result)
+
+
+# As Node 20 prints them.
+NODE_20 = {
+    "syntax error": (
+        "/srv/app/a.js:2\nconst x = ;\n          ^\n\nSyntaxError: Unexpected token ';'\n"
+        "    at wrapSafe (node:internal/modules/cjs/loader:1464:18)\n"
+        "    at Module._compile (node:internal/modules/cjs/x:1:2)\n"
+        "    at Object.<anonymous> (/srv/app/server.js:1:1)\n\nNode.js v20.20.2\n",
+        ("/srv/app/a.js", 2, True),
+    ),
+    "syntax error in a module": (
+        "file:///srv/app/a.mjs:1\nexport const = 3;\n             ^\n\nSyntaxError: Unexpected token '='\n"
+        "    at compileSourceTextModule (node:internal/modules/esm/utils:346:16)\n\nNode.js v20.20.2\n",
+        ("/srv/app/a.mjs", 1, True),
+    ),
+    "JSON": (
+        "node:internal/modules/cjs/loader:1644\n    throw err;\n    ^\n\n"
+        "SyntaxError: /srv/app/bad.json: Unexpected token '}', \"{\" is not valid JSON\n    at parse (<anonymous>)\n"
+        "\nNode.js v20.20.2\n",
+        ("/srv/app/bad.json", None, True),
+    ),
+    "JSON that was parsed": (
+        "<anonymous_script>:1\n<a>\n^\n\nSyntaxError: Unexpected token '<', \"<a>\" is not valid JSON\n"
+        "    at JSON.parse (<anonymous>)\n    at load (/srv/app/jp.js:7:6)\n\nNode.js v20.20.2\n",
+        ("/srv/app/jp.js", 7, False),
+    ),
+    "thrown": (
+        '/srv/app/b.js:2\n  throw new TypeError("boom");\n  ^\n\nTypeError: boom\n    at f (/srv/app/b.js:2:9)\n'
+        "\nNode.js v20.20.2\n",
+        ("/srv/app/b.js", 2, False),
+    ),
+    "thrown in a package": (
+        "/srv/app/node_modules/knex/a.js:9\n  throw e;\n  ^\n\nError: no\n"
+        "    at f (/srv/app/node_modules/knex/a.js:9:1)\n"
+        "    at main (/srv/app/server.js:41:3)\n\nNode.js v20.20.2\n",
+        ("/srv/app/server.js", 41, False),
+    ),
+    "logged": (
+        "2026-03-02T01:02:03.000Z ERROR Error: boom\n    at main (/srv/app/server.js:97:11)\n",
+        ("/srv/app/server.js", 97, False),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NODE_20)
+def test_an_exception_names_its_file_and_line(name):
+    text, (path, line, compiling) = NODE_20[name]
+    (found,) = analyse("2026-03-02T01:02:02.000Z INFO up\n" + text)["exceptions"]
+    assert (found["place"], found["compiling"]) == ({"file": path, "line": line}, compiling)
+
+
+def test_how_often_the_same_exception_is_there_is_counted():
+    text, _place = NODE_20["thrown"]
+    other = text.replace("boom", "another")
+    assert {item["message"]: item["times"] for item in analyse(text * 2 + other)["exceptions"]} == {
+        "TypeError: boom": 2,
+        "TypeError: another": 1,
+    }
+    # Times and numbers differ from start to start; that it served in between begins the count again.
+    at = "2026-03-02T01:02:{}.000Z ERROR Error: port {} refused\n    at main (/srv/app/server.js:97:11)\n"
+    found = analyse(at.format("03", 8080) + at.format("09", 9090))["exceptions"]
+    assert [item["times"] for item in found] == [2, 2]
+    served = analyse(at.format("03", 1) + ACCESS.format(5) + at.format("09", 1))["exceptions"]
+    assert [item["times"] for item in served] == [1]

@@ -1,0 +1,270 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The variables C(outage_recover_*): what is read and what refused; and the one list of rungs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import ladder as recovery_ladder
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import causes
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import ja as messages_ja
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import settings as recovery_settings
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import chart
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
+
+ROOT = Path(__file__).resolve().parents[5]
+RUNGS = list(recovery_ladder.RUNGS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "read"),
+    [
+        ("rungs", None, RUNGS),
+        ("rungs", "restart", ["restart"]),
+        ("rungs", ["restart"], ["restart"]),
+        ("rungs", "['restart', 'standard_recovery']", ["restart", "standard_recovery"]),
+        ("rungs", "restart, standard_recovery", ["restart", "standard_recovery"]),
+        ("rungs", ["['restart']", "standard_recovery"], ["restart", "standard_recovery"]),
+        ("rungs", [], []),
+        ("rungs", "[]", []),
+        ("highest_rung", None, RUNGS[-1]),
+        ("highest_rung", "", RUNGS[-1]),
+        ("highest_rung", "restart", "restart"),
+        ("act_on", None, ["critical", "emergency"]),
+        ("act_on", "critical", ["critical"]),
+        ("act_on", "[none, warning]", ["none", "warning"]),
+        ("act_on", [], []),
+        ("wait", None, 0.0),
+        ("wait", "600", 600.0),
+        ("wait", 0.5, 0.5),
+        ("reconnect", None, 60.0),
+        ("reconnect", "0", 0.0),
+        ("task_timeout", "60", 60),
+        ("task_timeout", 0, 0),
+        ("serial", None, "100%"),
+        ("serial", "2", "2"),
+        ("serial", 2, 2),
+        ("serial", "20%", "20%"),
+        ("serial", [1, "5", "50%"], [1, 5, "50%"]),
+        ("serial", "[1, '50%']", [1, "50%"]),
+        ("strategy", None, "free"),
+        ("strategy", "ansible.builtin.linear", "ansible.builtin.linear"),
+        ("continued", "yes", True),
+        ("continued", False, False),
+        ("single_host", None, False),
+        ("single_host", "true", True),
+        ("reason", "It is down", "It is down"),
+        ("ticket", 4711, "4711"),
+        ("unreachable_dir", "~/unreachable", "~/unreachable"),
+    ],
+)
+def test_a_setting_is_read_from_an_inventory_and_from_a_command_line(name: str, value: Any, read: Any) -> None:
+    assert recovery_settings.setting(value, name) == read
+    assert recovery_settings.problems({name: value}) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("rungs", "database_recovery", "is 'database_recovery'"),
+        ("rungs", ["triage", "restart"], "names 'triage'"),
+        ("rungs", "[restart, foo]", "names 'foo'"),
+        ("rungs", "", "is ''"),
+        ("rungs", "[", "is '['"),
+        ("rungs", 5, "is '5'"),
+        ("rungs", {"restart": True}, "is '{"),
+        ("rungs", [{"restart": True}], "names '{"),
+        ("highest_rung", "restrat", "is 'restrat'"),
+        ("highest_rung", ["restart"], "is '['restart']'"),
+        ("act_on", "crtical", "is 'crtical'"),
+        ("act_on", ["critical", "unreachable"], "names 'unreachable'"),
+        ("act_on", True, "is 'True'"),
+        ("wait", "soon", "is 'soon'"),
+        ("wait", -1, "is '-1'"),
+        ("wait", "inf", "is 'inf'"),
+        ("wait", "nan", "is 'nan'"),
+        ("wait", True, "is 'True'"),
+        ("wait", [600], "is '[600]'"),
+        ("wait", "", "is ''"),
+        ("task_timeout", "soon", "is 'soon'"),
+        ("task_timeout", 1.5, "is '1.5'"),
+        ("serial", "soon", "is 'soon'"),
+        ("serial", 0, "is '0'"),
+        ("serial", "0%", "is '0%'"),
+        ("serial", "200%", "is '200%'"),
+        ("serial", [], "is '[]'"),
+        ("serial", [1, "x"], "names 'x'"),
+        ("serial", True, "is 'True'"),
+        ("strategy", "fre", "is 'fre'"),
+        ("continued", "perhaps", "is 'perhaps'"),
+        ("single_host", "app.one", "is 'app.one'"),
+        ("reason", ["down"], "is '['down']'"),
+        ("ticket", {"number": 1}, "is '{'number': 1}'"),
+        ("unreachable_dir", " ", "is ' '"),
+        ("unreachable_dir", 7, "is '7'"),
+    ],
+)
+def test_what_cannot_be_used_is_named_with_what_is_allowed(name: str, value: Any, told: str) -> None:
+    (problem,) = recovery_settings.problems({name: value, "wait" if name != "wait" else "serial": 1})
+    assert problem.startswith(f"outage_recover_{name} {told}")
+    assert f", allowed {recovery_settings.SETTINGS[name].allowed}" in problem
+    # Keywords of a play are read before anything can be refused.
+    assert recovery_settings.setting(value, name) == recovery_settings.SETTINGS[name].default
+
+
+def test_a_long_value_is_not_shown_as_a_whole() -> None:
+    (problem,) = recovery_settings.problems({"wait": "x" * 10_000})
+    assert len(problem) < 200
+
+
+def test_each_setting_of_the_playbook_is_looked_at() -> None:
+    text = "".join(path.read_text("utf-8") for path in (ROOT / "playbooks").rglob("*.yml"))
+    read = set(re.findall(r"(?<![\w.])outage_recover_(\w+) \| default\(none\)", text))
+    looked_at = set(re.findall(r"^      '(\w+)': outage_recover_", text, flags=re.MULTILINE))
+    assert read == looked_at == set(recovery_settings.SETTINGS)
+
+
+def test_the_cap_lets_pass_what_is_at_or_below_it_and_nothing_else() -> None:
+    assert recovery_settings.ladder() == recovery_settings.ladder("") == RUNGS
+    for number, rung in enumerate(RUNGS, 1):
+        assert recovery_settings.ladder(rung) == RUNGS[:number]
+    for stranger in ("restrat", "database_recovery", "triage", ["restart"]):
+        assert recovery_settings.ladder(stranger) == []
+
+
+def test_all_places_go_by_the_one_list_of_rungs() -> None:
+    assert list(causes.RUNGS) == RUNGS
+    assert list(incident_model.RUNGS) == [*RUNGS, "database_recovery"]
+    assert [lane for lane in chart.LANES if lane in RUNGS] == RUNGS
+    # Those that cannot read it.
+    for rung in RUNGS:
+        assert (ROOT / "roles" / rung / "tasks" / "main.yml").is_file()
+        assert f"part.{rung}" in messages_ja.SENTENCES
+    (named,) = re.findall(r"set rungs = \{(.*?)\}", (ROOT / "roles/escalation/templates/ja.j2").read_text("utf-8"))
+    assert re.findall(r"'(\w+)':", named) == RUNGS
+    # No playbook has a list of its own; the surveys of AWX are held to this one by their own tests.
+    playbooks = [path for path in (ROOT / "playbooks").rglob("*.yml") if path.name != "awx.yml"]
+    assert not [path.name for path in playbooks if re.search(r"\[[^\]]*restart,", path.read_text("utf-8"))]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("outage_recover_hihgest_rung", "outage_recover_highest_rung"),
+        ("outage_recover_rung", "outage_recover_rungs"),
+        ("outage_recover_acton", "outage_recover_act_on"),
+        ("outage_recover_host", "outage_recover_hosts"),
+    ],
+)
+def test_a_name_that_is_nearly_that_of_a_setting_is_refused(name: str, meant: str) -> None:
+    assert recovery_settings.problems({}, names=[name, meant]) == [f"{name} is not known, and nearly {meant}, which is"]
+
+
+def test_any_other_name_is_left_alone() -> None:
+    settings = [f"{recovery_settings.PREFIX}{name}" for name in recovery_settings.SETTINGS]
+    assert recovery_settings.problems({}, names=[*settings, "outage_recover_hosts"]) == []
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "playbooks").rglob("*.yml")]
+    facts = {name for text in texts for name in re.findall(r"\boutage_recover_\w+", text)} - {*settings}
+    assert len(facts) > 10
+    assert recovery_settings.problems({}, names=[*facts, "outage_recover_team"]) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({}, ""),
+        ({"tags": ("all",), "skip_tags": (), "start_at_task": None}, ""),
+        ({"tags": ("all", "x")}, ""),
+        ({"tags": ("x", "y")}, "--tags 'x,y' would leave out tasks"),
+        ({"tags": ("always",)}, "--tags 'always' would leave out tasks"),
+        ({"tags": ("all",), "skip_tags": ("x",)}, "--skip-tags 'x' would leave out tasks"),
+        ({"tags": ("all",), "start_at_task": "Close the incident"}, "--start-at-task 'Close the incident' would leave"),
+        ({"tags": ("x",), "listtasks": True}, ""),
+        ({"skip_tags": ("x",), "syntax": True}, ""),
+    ],
+)
+def test_options_that_leave_out_tasks_are_named(options: dict[str, Any], told: str) -> None:
+    said = recovery_settings.partial(options)
+    assert said.startswith(told)
+    assert bool(said) == bool(told)
+
+
+INVENTORY = {
+    "all": ["app.one", "app.two", "both", "outside"],
+    "ungrouped": [],
+    "itsm_nexus": ["app.one", "app.two", "both"],
+    "front": ["app.one"],
+    "both": ["both"],
+}
+
+
+def refused(wanted: Any, limit: Any) -> str:
+    return recovery_settings.single_host(
+        wanted, limit=limit, hosts="itsm_nexus", groups=INVENTORY, members=INVENTORY["itsm_nexus"]
+    )
+
+
+@pytest.mark.parametrize("wanted", [None, "", "false", False])
+def test_a_run_of_a_person_may_be_limited_to_anything(wanted: Any) -> None:
+    assert [refused(wanted, limit) for limit in (None, "all", "app.*", "front", "nobody")] == [""] * 5
+
+
+@pytest.mark.parametrize("wanted", ["true", True])
+def test_a_run_for_one_host_may_be_limited_to_one_host(wanted: Any) -> None:
+    assert [refused(wanted, limit) for limit in ("app.one", "app.two")] == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("limit", "told"),
+    [
+        (None, "--limit is missing"),
+        ("", "--limit is missing"),
+        ("all", "--limit 'all' is a group of the inventory"),
+        ("ungrouped", "--limit 'ungrouped' is a group of the inventory"),
+        ("itsm_nexus", "--limit 'itsm_nexus' is a group of the inventory"),
+        # A group of one host is a group: tomorrow it may have two.
+        ("front", "--limit 'front' is a group of the inventory"),
+        # Ansible cannot tell which of the two is meant.
+        ("both", "--limit 'both' is a group of the inventory"),
+        ("localhost", "--limit 'localhost' is not a host of the inventory"),
+        ("nobody", "--limit 'nobody' is not a host of the inventory"),
+        ("app.*", "--limit 'app.*' is not a host of the inventory"),
+        ("app.one,app.two", "--limit 'app.one,app.two' is not a host of the inventory"),
+        ("app.one:!app.two", "--limit 'app.one:!app.two' is not a host of the inventory"),
+        ("outside", "--limit 'outside' is not a host of 'itsm_nexus'"),
+    ],
+)
+def test_a_run_for_one_host_is_refused_with_any_other_limit(limit: Any, told: str) -> None:
+    said = refused("true", limit)
+    assert said.startswith(f"{told}: nothing was done. ")
+    assert "must be the name of one host of 'itsm_nexus'; a group, a pattern or a list is not allowed" in said
+
+
+def test_a_wrong_value_for_one_host_only_is_refused() -> None:
+    assert refused("perhaps", "app.one") == "outage_recover_single_host is 'perhaps', allowed are true and false"
+
+
+def test_the_playbooks_that_event_rules_start_check_the_limit_in_each_play() -> None:
+    for name in ("outage_recover", "outage_triage"):
+        for play in yaml.safe_load((ROOT / "playbooks" / f"{name}.yml").read_text(encoding="utf-8")):
+            wanted = "recovery_single_host(outage_recover_single_host | default(none), groups)"
+            assert f"| itsm_nexus.runbook.{wanted}" in play["hosts"]
+
+
+def test_every_play_refuses_to_run_in_part() -> None:
+    plays = [
+        (path.name, " ".join(play["hosts"].split()))
+        for path in sorted((ROOT / "playbooks").glob("*.yml"))
+        for play in yaml.safe_load(path.read_text(encoding="utf-8"))
+        if "ansible.builtin.import_playbook" not in play
+    ]
+    assert plays
+    assert [name for name, hosts in plays if not hosts.endswith("| itsm_nexus.runbook.recovery_whole }}")] == []

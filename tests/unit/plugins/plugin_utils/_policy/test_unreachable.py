@@ -1,0 +1,256 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A host without an answer: every module that works on the host has one for it, and the screen counts many hosts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen as screen_report
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
+
+ROOT = Path(__file__).resolve().parents[5]
+RUNTIME = yaml.safe_load((ROOT / "meta" / "runtime.yml").read_text("utf-8"))
+ON_HOST = RUNTIME["action_groups"]["host"]
+
+
+class TaskTimeoutError(BaseException):
+    """Of the name that ansible-core gives to the end of a task's time."""
+
+
+@pytest.mark.parametrize("module", ON_HOST)
+def test_a_module_that_works_on_the_host_has_an_answer_where_the_host_has_none(module: str) -> None:
+    routing = RUNTIME["plugin_routing"]["modules"].get(module, {"action_plugin": f"itsm_nexus.runbook.{module}"})
+    name = routing["action_plugin"].rsplit(".", 1)[-1]
+    assert "unreachable.OnHost" in (ROOT / "plugins" / "action" / f"{name}.py").read_text("utf-8")
+
+
+def test_what_is_no_answer_is_told_apart_from_an_error() -> None:
+    lost = unreachable.unanswered(AnsibleConnectionFailure("ssh: connect to host:\n timed out"), timeout=0)
+    assert lost == "it can not be reached: ssh: connect to host: timed out"
+    hung = unreachable.unanswered(TaskTimeoutError(), timeout=60)
+    assert hung == "it gave no answer within 60 s: a disk of it hangs, or all of it"
+    assert unreachable.unanswered(ValueError("timed out"), timeout=60) is None
+    asked = unreachable.unanswered(AnsibleError("Missing sudo password"), timeout=0)
+    assert asked == "it can not be worked on: Missing sudo password"
+    assert unreachable.unanswered(AnsibleError("Missing sudo password in x=CANARY"), timeout=0) is None
+
+
+@pytest.mark.parametrize(
+    ("why", "look_at"),
+    [
+        ("Failed to connect to the host via ssh: me@host: Permission denied (publickey,password).", "ansible_user"),
+        ("Invalid/incorrect password: Permission denied, please try again.", "ansible_user"),
+        ("Received disconnect from ::1 port 22:2: Too many authentication failures", "ansible_user"),
+        (
+            "No ED25519 host key is known for host. Host key verification failed.",
+            "known_hosts",
+        ),
+        ("@@@@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @@@@ IT IS POSSIBLE", "known_hosts"),
+        ("Timeout (12s) waiting for privilege escalation prompt: ", "ansible_become_password"),
+        ("Incorrect sudo password", "ansible_become_password"),
+        ("ssh: connect to host host port 22: No route to host", "console"),
+        ("Failed command was: mkdir /x && echo ok; mkdir: /x: Permission denied", "console"),
+        ("it gave no answer within 60 s: a disk of it hangs, or all of it", "console"),
+    ],
+)
+def test_the_next_step_says_what_to_look_at_and_nothing_of_what_was_said(why: str, look_at: str) -> None:
+    step = unreachable.next_step(f"it can not be reached: {why} CANARY")
+    assert look_at in step and "CANARY" not in step and step.endswith("run the playbook again.")
+
+
+def test_nothing_is_guessed_of_a_service_that_could_not_be_looked_at() -> None:
+    look = unreachable.look("it can not be reached")
+    assert (look["healthy"], look["severity"], look["process"]["state"]) == (False, "unreachable", "unknown")
+    assert look["endpoints"] == [] and look["last_success_at"] is look["first_failure_at"] is None
+    assert "failed" not in look
+
+
+@pytest.mark.parametrize(
+    ("problems", "silent"),
+    [(["nexus_app_dir"], True), (["nexus_app_dir", "nexus_user"], False), (["nexus_user"], False), ([], False)],
+)
+def test_a_disk_that_does_not_answer_is_no_wrong_setting(problems: list[str], silent: bool) -> None:
+    preflight = {"problems": [{"variable": name} for name in problems], "silent": ["nexus_app_dir"]}
+    assert unreachable.silent({"failed": True, "preflight": preflight}) is silent
+    assert not unreachable.silent({"healthy": False, "preflight": None})
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_many_hosts_are_counted_and_those_that_want_somebody_are_named(language: str) -> None:
+    spoken = catalogue.of(language)
+    healthy = [f"well-{number}" for number in range(52)]
+    ended = {"healthy": healthy, "recovered": ["a", "b"], "unreachable": [f"lost-{number:02}" for number in range(20)]}
+    tone, (head, *lines) = screen_report.hosts(spoken, ended)
+    assert tone == screen_report.BAD
+    assert all(text in head for text in ("74", "52", "20"))
+    text = "\n".join(lines)
+    assert "well-0" not in text and all(name in text for name in ("a", "b", "lost-00", "lost-19"))
+    assert all(screen_report.columns(line) <= screen_report.WIDTH for line in lines)
+    assert screen_report.hosts(spoken, {"healthy": healthy})[0] == screen_report.GOOD
+    assert screen_report.hosts(spoken, {"healthy": healthy, "warning": ["a"]})[0] == screen_report.ATTENTION
+
+
+def test_every_way_to_end_has_its_word() -> None:
+    assert all(catalogue.of("ja").knows("ended", ended) for ended in allowlist.SUMMARY)
+
+
+CUT = "Failed to connect to the host via ssh: Shared connection to 192.0.2.1 closed."
+AWAY = "Failed to connect to the host via ssh: ssh: connect to host 192.0.2.1 port 22: No route to host"
+DEAD = {"failed": True, "rc": 137, "module_stdout": "", "module_stderr": "Killed"}
+
+
+class Line:
+    """A connection, and what its module and its tries to reach the host come to: results, or errors that are raised."""
+
+    transport = "ssh"
+
+    def __init__(self, answers: list[Any], tries: list[Any]) -> None:
+        self.answers, self.tries, self.resets = list(answers), list(tries), 0
+        self.calls: list[str] = []
+
+    def close(self) -> None:
+        pass
+
+    def reset(self) -> None:
+        self.resets += 1
+
+    def asked(self, action: Any, *_: Any) -> dict[str, Any]:
+        self.calls.append(action._task.args.get("call", ""))
+        return self._next(self.answers)
+
+    def tried(self, *_: Any, **__: Any) -> dict[str, Any]:
+        return self._next(self.tries)
+
+    @staticmethod
+    def _next(planned: list[Any]) -> Any:
+        answer = planned.pop(0) if planned else AnsibleConnectionFailure(AWAY)
+        if isinstance(answer, BaseException):
+            raise answer
+        return dict(answer)
+
+
+@pytest.fixture
+def ask(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[dict[str, Any], Line]]:
+    monkeypatch.setattr(unreachable.constants, "DEFAULT_LOCAL_TMP", str(tmp_path))
+    monkeypatch.setattr(unreachable, "_PAUSE", 0.01)
+
+    def ask(
+        *answers: Any, tries: Sequence[Any] = (), bound: float = 0.1, transport: str = "ssh", **arguments: Any
+    ) -> tuple[dict[str, Any], Line]:
+        line = Line(list(answers), list(tries))
+        line.transport = transport
+        action = object.__new__(unreachable.OnHost)
+        action._connection = line
+        action._task = SimpleNamespace(action="itsm_nexus.runbook.node_process", timeout=0, args={**arguments})
+        action._templar = SimpleNamespace(template=lambda value: value)
+        monkeypatch.setattr(unreachable.ActionModule, "run", lambda self, *_: line.asked(self))
+        monkeypatch.setattr(unreachable.OnHost, "_low_level_execute_command", line.tried)
+        result = action.run(None, {"inventory_hostname": "web", "outage_recover_reconnect": bound})
+        return result, line
+
+    return ask
+
+
+OK = {"rc": 0}
+
+
+def test_a_module_whose_connection_was_lost_is_called_again_under_the_same_name(ask: Any) -> None:
+    result, line = ask(AnsibleConnectionFailure(CUT), {"changed": True}, tries=[AnsibleConnectionFailure(AWAY), OK])
+    assert result["changed"] and "failed" not in result
+    assert result["connection_lost"]["times"] == 1 and result["connection_lost"]["seconds"] >= 0
+    assert line.calls[0] == line.calls[1] and line.resets == 2
+    assert re.fullmatch(r"[0-9a-f]{12}\.[0-9a-f]{16}", line.calls[0])
+
+
+def test_every_call_has_a_name_of_its_own_within_that_of_the_run(ask: Any) -> None:
+    (first, _), (second, _) = ((line.calls[0], result) for result, line in (ask({}), ask({})))
+    assert first != second and first[:13] == second[:13]
+
+
+def test_a_connection_that_was_not_lost_leaves_nothing_in_the_result(ask: Any) -> None:
+    result, line = ask({"changed": False})
+    assert result == {"changed": False} and line.resets == 0
+
+
+def test_a_host_that_is_not_reached_within_the_bound_has_no_answer(ask: Any) -> None:
+    result, line = ask(AnsibleConnectionFailure(CUT), {"changed": True})
+    assert result["unreachable_host"] and "Shared connection" in result["msg"]
+    assert line.resets > 1 and len(line.calls) == 1
+    # What follows tries once, and waits again after the host was there.
+    _, line = ask(AnsibleConnectionFailure(CUT), {"changed": True}, tries=[OK])
+    assert line.resets == 0
+    assert ask({"changed": True})[0]["changed"]
+    assert ask(AnsibleConnectionFailure(CUT), {"changed": True}, tries=[OK])[0]["changed"]
+
+
+def test_what_is_said_of_a_lost_connection_is_not_obeyed_by_a_terminal(ask: Any) -> None:
+    result, _ = ask(AnsibleConnectionFailure("\x1b]0;owned\x07 \u202e \x9b2J"), bound=0)
+    assert result["msg"].endswith("it can not be reached:  \\u202e \\x9b2J")
+
+
+def test_without_a_bound_nothing_is_tried_again(ask: Any) -> None:
+    result, line = ask(AnsibleConnectionFailure(CUT), {"changed": True}, tries=[OK], bound=0)
+    assert result["unreachable_host"] and line.resets == 0
+
+
+def test_a_connection_that_is_lost_again_and_again_is_given_up(ask: Any) -> None:
+    result, line = ask(*[AnsibleConnectionFailure(CUT)] * 20, tries=[OK] * 20)
+    assert result["unreachable_host"] and len(line.calls) == 6
+
+
+def test_a_host_that_was_never_reached_is_not_waited_for(ask: Any) -> None:
+    result, line = ask(AnsibleConnectionFailure(AWAY), {"changed": True}, tries=[OK])
+    assert result["unreachable_host"] and line.resets == 0
+    # Of a run that has the host it is known that it was there.
+    result, line = ask(AnsibleConnectionFailure(AWAY), {"changed": True}, tries=[OK], run="run-1")
+    assert result["unreachable_host"] and line.resets == 0, "given up before"
+    ask({})
+    assert ask(AnsibleConnectionFailure(AWAY), {"changed": True}, tries=[OK], run="run-1")[0]["changed"]
+
+
+@pytest.mark.parametrize("why", ["me@host: Permission denied (publickey,password).", "Host key verification failed."])
+def test_a_host_that_lets_nobody_in_is_not_waited_for(ask: Any, why: str) -> None:
+    result, line = ask(AnsibleConnectionFailure(why), {"changed": True}, tries=[OK], run="run-1")
+    assert result["unreachable_host"] and line.resets == 0
+
+
+def test_a_module_that_a_signal_ended_is_called_once_more(ask: Any) -> None:
+    result, line = ask(DEAD, {"changed": True}, tries=[OK])
+    assert result == {"changed": True} and line.calls[0] == line.calls[1]
+    result, line = ask(DEAD, DEAD, {"changed": True}, tries=[OK, OK])
+    assert result == DEAD and len(line.calls) == 2
+
+
+@pytest.mark.parametrize(
+    "result", [{"failed": True, "rc": 1}, {**DEAD, "rc": 1}, {**DEAD, "rc": 127}, {**DEAD, "module_stdout": "x"}]
+)
+def test_what_failed_is_not_called_again(ask: Any, result: dict[str, Any]) -> None:
+    assert ask(result, {"changed": True}, tries=[OK])[0] == result
+
+
+def test_this_machine_is_never_lost(ask: Any) -> None:
+    result, line = ask(DEAD, {"changed": True}, tries=[OK], transport="local")
+    assert result == DEAD and line.calls == [""]
+
+
+def test_the_end_of_the_tasks_time_ends_the_waiting_too(ask: Any) -> None:
+    result, _ = ask(AnsibleConnectionFailure(CUT), tries=[TaskTimeoutError()])
+    assert result["unreachable_host"] and "Shared connection" in result["msg"]
+
+
+def test_other_errors_are_raised(ask: Any) -> None:
+    with pytest.raises(ValueError, match="of our own"):
+        ask(ValueError("of our own"))

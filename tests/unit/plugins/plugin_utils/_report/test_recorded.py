@@ -1,0 +1,49 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The documents of real drills, word by word. After a wanted change: tests/record, and read the difference."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import jsonschema
+import pytest
+import recorded
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import schema as document_schema
+
+
+@pytest.mark.parametrize("drill", recorded.drills())
+def test_documents_are_what_they_were(drill):
+    for name, text in recorded.documents(drill).items():
+        assert text == (recorded.FOLDER / name).read_text(encoding="utf-8"), name
+
+
+@pytest.mark.parametrize("drill", recorded.drills())
+def test_the_json_of_a_drill_is_what_its_schema_says(drill):
+    jsonschema.validate(json.loads(recorded.documents(drill)[f"{drill}.json"]), document_schema.schema())
+
+
+def test_the_drills_came_to_every_end():
+    told = {drill: recorded.incident(drill) for drill in recorded.drills()}
+    assert {each.outcome for each in told.values()} == {"recovered", "not_recovered"}
+    assert {each.data_loss for each in told.values()} >= {"none", "suspected"}
+    assert {rung.rung for each in told.values() for rung in each.rungs_tried} == {
+        "restart",
+        "standard_recovery",
+        "clean_start_recovery",
+    }
+    assert [run.complete for run in told["controller_killed"].runs] == [False, True]
+    assert len(told["unrecoverable"].runs) == 2
+
+
+@pytest.mark.parametrize("drill", recorded.drills())
+def test_nothing_in_a_recording_tells_of_the_day_it_was_made(drill):
+    text = (recorded.FOLDER / f"{drill}.jsonl").read_text(encoding="utf-8")
+    assert {json.loads(line)["at"][:10] for line in text.splitlines()} <= {"2026-03-02", "2026-03-03"}
+    # The last day of all is the end of the drill's certificate.
+    assert max(re.findall(r"\b\d{4}-\d\d-\d\d(?=T\d\d)", text)) <= "2026-05-01"
+    assert not re.findall(r"\b(?:10|172|192)\.\d+\.\d+\.\d+\b", text)

@@ -1,0 +1,1218 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Model to document, screen and file."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import re
+
+import pytest
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import (
+    chart,
+    document_store,
+    prose,
+    prose_actions,
+    prose_steps,
+)
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import html as html_report
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import markdown as markdown_report
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen as screen_report
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
+
+EN, JA = catalogue.of("en"), catalogue.of("ja", "Asia/Tokyo")
+
+HOSTILE = "a|b`c\n# <script>x</script> [l](http://e) ![i](x) *b* _u_ $m$ @team #12 ~~s~~"
+
+
+def incident(**changes):
+    told = timeline_events.model(
+        "INC-1", "node1", [[{"v": 1, "at": "2026-03-02T01:00:00.000Z", "run": "r", "kind": "run_start"}]]
+    )
+    told.times.started_at = "2026-03-02T01:00:00.000Z"
+    for name, value in changes.items():
+        setattr(told, name, value)
+    return told
+
+
+def rung(name="restart", **changes):
+    return incident_model.Rung(
+        **{
+            "rung": name,
+            "held": True,
+            "halted": False,
+            "serves": None,
+            "restored": None,
+            "reason": None,
+            "started_at": None,
+            "seconds": 2.0,
+            "run": "r",
+            **changes,
+        }
+    )
+
+
+def step(module="node_process", data=None, **changes):
+    return incident_model.Step(
+        **{
+            "at": "2026-03-02T01:00:05.000Z",
+            "run": "r",
+            "kind": "task",
+            "weight": incident_model.CHANGE,
+            "role": "restart",
+            "action": f"itsm_nexus.runbook.{module}",
+            "task": f"Use {module}",
+            "status": "changed",
+            "seconds": 1.0,
+            "data": data or {},
+            "message": None,
+            **changes,
+        }
+    )
+
+
+def runs(*names):
+    return [incident_model.Run(name, "outage_recover.yml", None, "", "", True, None) for name in names]
+
+
+def section(document, title):
+    return document[document.index(f"## {title}") :].split("\n## ")[0]
+
+
+def durations(**seconds):
+    return incident_model.Durations(
+        **{"outage": None, "detect": None, "mitigate": None, "resolve": None, "uncertain": None, **seconds}
+    )
+
+
+def skip(**changes):
+    return incident_model.Skip(
+        **{"rung": "restart", "reason": "A package is missing.", "at": None, "run": "r", **changes}
+    )
+
+
+def remedy(**changes):
+    return incident_model.Remedy(
+        **{
+            "cause": "disk_full",
+            "action": "removed old logs",
+            "changed": True,
+            "failed": False,
+            "detail": ["/var/log/itsm/server.log.1"],
+            "reason": None,
+            "seconds": 0.5,
+            "run": "r",
+            **changes,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("plain words, db_path=/srv/a_b.db", "plain words, db_path=/srv/a_b.db"),
+        ("a|b`c\nd", "a\\|b\\`c d"),
+        ("<b>&amp;", "&lt;b&gt;&amp;amp;"),
+        ("*x* _y_ [z](u) ~s~ $m$", "\\*x\\* \\_y\\_ \\[z\\](u) \\~s\\~ \\$m\\$"),
+        ("@team #12 me@host", "@&#8203;team #&#8203;12 me@host"),
+        ("other/name#12 gh-3", "other/name#&#8203;12 gh-&#8203;3"),
+        (
+            "https://github.com/other/name/issues/1 www.example.com",
+            "https:&#8203;//github.com/other/name/issues/1 www&#8203;.example.com",
+        ),
+    ],
+)
+def test_escape(text, escaped):
+    assert markdown_report.escape(text) == escaped
+
+
+@pytest.mark.parametrize(
+    ("text", "span"), [("a|b\nc", "`a\\|b c`"), ("a`b", "``a`b``"), ("`a``", "``` `a`` ```"), ("", "")]
+)
+def test_code(text, span):
+    assert markdown_report.code(text) == span
+
+
+def test_text_of_hosts_stays_inert_everywhere():
+    failed = step("npm_ci", weight=incident_model.FAILURE, task=HOSTILE, status="failed", message=HOSTILE)
+    changed = step("npm_ci", {"swapped": True, "reasons": [HOSTILE]})
+    finding = {"cause": HOSTILE, "confidence": 0.5, "summary": HOSTILE, "remedy": HOSTILE}
+    finding["evidence"] = [{"source": HOSTILE, "text": HOSTILE}]
+    document = markdown_report.markdown(
+        EN,
+        incident(
+            host=HOSTILE,
+            incident=HOSTILE,
+            cause=HOSTILE,
+            cause_summary=HOSTILE,
+            severity=HOSTILE,
+            outcome=HOSTILE,
+            error=HOSTILE,
+            next_step=HOSTILE,
+            evidence=HOSTILE,
+            findings=[finding],
+            service=HOSTILE,
+            login="failed",
+            login_error=HOSTILE,
+            modules_kept=HOSTILE,
+            steps=[failed, changed],
+            rungs_tried=[rung(HOSTILE, reason=HOSTILE)],
+            rows_before={HOSTILE: 1},
+            escalation={"to": [HOSTILE], "told": [], "reason": HOSTILE},
+        ),
+    )
+    outside_code = re.sub(r"(`+)(?!`).*?(?<!`)\1(?!`)", "", document.replace("\\`", ""))
+    for markup in ("<script", "[l](", "![i](", "@team", " #12"):
+        assert markup not in outside_code
+    columns = {len(re.findall(r"(?<!\\)\|", line)) for line in document.splitlines() if line.startswith("|")}
+    assert columns == {4, 5}
+
+
+def test_the_seven_fields_and_what_else_is_asked_for_are_there():
+    document = markdown_report.markdown(EN, incident())
+    titles = re.findall(r"^## (.*)$", document, re.MULTILINE)
+    assert [title.split(". ")[0] for title in titles[:7]] == list("1234567")
+    assert titles[7:] == ["Who was told", "Evidence"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        pytest.param({"durations": durations(detect=5.0)}, {"Review the alert thresholds": False}, id="seen soon"),
+        pytest.param({"durations": durations(detect=900.0)}, {"Review the alert thresholds": True}, id="seen late"),
+        pytest.param({}, {"Review the alert thresholds": True, "Check log rotation": True}, id="nothing known"),
+        pytest.param(
+            {"findings": [{"cause": "oom_kill"}]},
+            {"Consider more memory or disk": True, "Check log rotation": False},
+            id="memory",
+        ),
+        pytest.param(
+            {"findings": [{"cause": "disk_full"}]},
+            {"Consider more memory or disk": True, "Check log rotation": True},
+            id="disk",
+        ),
+        pytest.param(
+            {"findings": [{"cause": "hung", "confidence": 0.9, "remedy": "Read the stacks."}]},
+            {"Consider more memory or disk": False, "Read the stacks": True},
+            id="neither",
+        ),
+        pytest.param(
+            {"outcome": "recovered", "rungs_tried": [rung()], "durations": durations(detect=5.0)},
+            {"Consider automatic recovery": False},
+            id="recovered",
+        ),
+        pytest.param({"outcome": "not_recovered"}, {"Consider automatic recovery": True}, id="not recovered"),
+        pytest.param(
+            {
+                "outcome": "not_recovered",
+                "findings": [{"cause": "db_corrupt", "confidence": 0.9, "blocks_start": True}],
+            },
+            {"Consider automatic recovery": False},
+            id="for a person",
+        ),
+        pytest.param(
+            {"findings": [{"cause": "hung"}], "resources": {"log": {"path": "/var/log/x", "size": 3 << 30}}},
+            {"Check log rotation": True, "Consider more memory or disk": False},
+            id="large log",
+        ),
+        pytest.param(
+            {"findings": [{"cause": "hung"}], "resources": {"memory": {"total": 4 << 30, "available": 1 << 28}}},
+            {"Check log rotation": False, "Consider more memory or disk": True},
+            id="scarce memory",
+        ),
+        pytest.param(
+            {"findings": [{"cause": "hung"}], "resources": {"disk": [{"mount": "/", "size": 100, "available": 9}]}},
+            {"Check log rotation": False, "Consider more memory or disk": True},
+            id="scarce disk",
+        ),
+    ],
+)
+def test_the_checklist_is_argued_from_the_incident(changes, wanted):
+    actions = prose_actions.actions(EN, incident(**changes))
+    assert [action.title for action in actions[:4]] == [
+        "Review the alert thresholds",
+        "Consider automatic recovery",
+        "Check log rotation",
+        "Consider more memory or disk",
+    ]
+    assert {action.title: action.wanted for action in actions if action.title in wanted} == wanted
+    assert all(action.why for action in actions)
+
+
+def test_a_cause_that_was_left_alone_is_what_automation_lacks():
+    told = incident(
+        outcome="not_recovered",
+        findings=[{"cause": "disk_full", "confidence": 0.9}],
+        remedies=[remedy(reason="remediation_allowed does not name it", action=None, changed=False)],
+    )
+    action = prose_actions.actions(EN, told)[1]
+    assert action.wanted
+    assert "(disk_full: remediation_allowed does not name it)" in action.why
+    assert "許可されていません" in prose_actions.actions(JA, told)[1].why
+
+
+def test_what_was_measured_is_told_where_nothing_was_found_wrong():
+    gib = 1 << 30
+    disk, memory = [{"mount": "/", "size": 40 * gib, "available": 30 * gib}], {"total": 4 * gib, "available": 3 * gib}
+    measured = prose_actions.actions(EN, incident(findings=[], resources={"disk": disk, "memory": memory}))[2:4]
+    assert [(action.wanted, "30 GiB of 40 GiB" in action.why) for action in measured] == [(False, True)] * 2
+    # Where only one of the two was measured, the other one is not shown to suffice.
+    half = prose_actions.actions(EN, incident(findings=[], resources={"disk": disk}))[2:4]
+    assert [action.wanted for action in half] == [False, True]
+    neither = prose_actions.actions(EN, incident(findings=[]))[2:4]
+    assert all(action.wanted and "neither a finding nor a measure" in action.why for action in neither)
+
+
+def test_memory_and_disk_are_argued_with_what_was_free():
+    gib = 1 << 30
+    resources = {
+        "disk": [
+            {"mount": "/", "size": 40 * gib, "available": 30 * gib},
+            {"mount": "/srv", "size": 8 * gib, "available": gib},
+        ],
+        "memory": {"total": 4 * gib, "available": 1.5 * gib},
+        "log": {"path": "/var/log/itsm/server.log", "size": 2048},
+    }
+    told = incident(findings=[{"cause": "killed", "confidence": 0.9}], resources=resources)
+    why = {action.title: action.why for action in prose_actions.actions(EN, told)}
+    assert why["Check log rotation"] == (
+        "no full file system was found (1.0 GiB of 8.0 GiB were free on /srv; /var/log/itsm/server.log had 2.0 KiB)"
+    )
+    assert why["Consider more memory or disk"] == (
+        "neither memory nor disk was found short "
+        "(1.5 GiB of 4.0 GiB of memory were free; 1.0 GiB of 8.0 GiB were free on /srv)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "told"), [(0, "0 B"), (1023, "1,023 B"), (1024, "1.0 KiB"), (12 << 30, "12 GiB"), (5 << 50, "5,120 TiB")]
+)
+def test_sizes(size, told):
+    assert EN.size(size) == told
+
+
+def test_what_is_merely_possible_is_no_item_to_settle():
+    finding = {"cause": "wal_pending", "confidence": 0.2, "remedy": "Leave the WAL alone."}
+    assert all("WAL" not in action.title for action in prose_actions.actions(EN, incident(findings=[finding])))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (None, "unknown"),
+        (0.44, "0.4 s"),
+        (9.96, "10 s"),
+        (59.6, "1 min"),
+        (185, "3 min 5 s"),
+        (3600, "1 h"),
+        (7265, "2 h 1 min"),
+    ],
+)
+def test_duration(seconds, words):
+    assert EN.duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ({}, {}, "not counted"),
+        ({"a": 1200}, {}, "1,200 in 1 table before, not counted after"),
+        ({"a": 2, "b": 1}, {"a": 3, "b": 1}, "3 in 2 tables before, 4 after (a +1); no table has fewer rows"),
+        (
+            {"a": 2},
+            {"a": 3, "b": 1, "c": 1, "d": 1},
+            "2 in 1 table before, 6 after (a +1, b +1, c +1 and 1 more); no table has fewer rows",
+        ),
+        ({"a": 2, "b": 1}, {"a": 1}, "3 in 2 tables before, 1 after; FEWER IN a 2 -> 1 and b 1 -> 0"),
+    ],
+)
+def test_rows(before, after, words):
+    assert prose.rows(EN, incident(rows_before=before, rows_after=after)) == words
+
+
+@pytest.mark.parametrize(
+    ("changes", "tone", "words"),
+    [
+        pytest.param(
+            {"outcome": "recovered", "rung": "restart", "rungs_tried": [rung()], "data_loss": "none"},
+            screen_report.GOOD,
+            ["RECOVERED: node1", "restart held", "/d/INC-1.md"],
+            id="recovered",
+        ),
+        pytest.param(
+            {
+                "outcome": "recovered",
+                "service": "itsm-system",
+                "rungs_tried": [rung()],
+                "steps": [step(data={"stopped": [{"pid": 2308, "signal": "TERM"}], "pids_after": [6994]})],
+                "login": "no_password",
+                "evidence": "/var/evidence",
+                "backup_file": "/app/itsm.db.backup",
+                "database_kept": "/app/itsm.db.damaged",
+                "modules_kept": "/app/node_modules.previous",
+                "escalation": {"to": ["Lead"], "told": [], "reason": "It fell often."},
+            },
+            screen_report.GOOD,
+            [
+                "RECOVERED: itsm-system on node1, incident INC-1",
+                "done        restart: stopped pid 2308, started pid 6994\n",
+                "login       not checked: no password was given\n",
+                "kept        evidence on the host: /var/evidence\n",
+                "database backup on the host: /app/itsm.db.backup\n",
+                "damaged database on the host: /app/itsm.db.damaged\n",
+                "old node_modules on the host: /app/node_modules.previous\n",
+                "(It fell often)",
+            ],
+            id="recovered, with all that there is to tell",
+        ),
+        pytest.param(
+            {"outcome": "would_recover", "rungs_tried": [rung()], "service": "itsm-system"},
+            screen_report.ATTENTION,
+            ["nothing changed): itsm-system on node1", "would climb restart", "would do    nothing"],
+            id="rehearsed",
+        ),
+        pytest.param(
+            {
+                "outcome": "would_recover",
+                "rungs_tried": [rung("database_recovery by salvage")],
+                "database": {"healthy": False, "database": {"path": "/copy/itsm.db"}},
+            },
+            screen_report.ATTENTION,
+            ["  database    /copy/itsm.db\n"],
+            id="rehearsed on a database",
+        ),
+        pytest.param(
+            {
+                "outcome": "recovered",
+                "rungs_tried": [rung("database_recovery by salvage")],
+                "database": {"healthy": True, "database": {"path": "/app/itsm.db"}},
+            },
+            screen_report.GOOD,
+            ["  database    /app/itsm.db\n"],
+            id="recovered a database",
+        ),
+        pytest.param(
+            {"outcome": "recovered", "rungs_tried": [rung()], "data_loss": "suspected", "next_step": "Call the DBA"},
+            screen_report.BAD,
+            ["SUSPECTED", "Call the DBA"],
+            id="recovered with loss",
+        ),
+        pytest.param(
+            {
+                "outcome": "not_recovered",
+                "rungs_tried": [
+                    rung(held=False, reason="no answer"),
+                    rung("standard_recovery", held=False, halted=True),
+                ],
+                "escalation": {
+                    "to": ["Lead", "DBA"],
+                    "contacts": ["lead", "dba"],
+                    "told": [
+                        {"contact": "lead", "channel": "mail lead@x", "ok": True, "error": ""},
+                        {"contact": "dba", "channel": "slack chat.x", "ok": False, "error": "connection refused"},
+                    ],
+                    "reason": "unknown cause",
+                },
+                "next_step": "Look at the evidence",
+                "statements": {"still_down": {"value": "yes", "why": ""}},
+            },
+            screen_report.BAD,
+            [
+                "NOT RECOVERED",
+                "restart did not hold, then standard_recovery stopped the climb",
+                "restart: no answer",
+                "told        Lead by mail lead@x; TO BE TOLD: DBA; NOT REACHED by slack chat.x:",
+                "next step   Look at the evidence",
+                "still down",
+            ],
+            id="not recovered",
+        ),
+        pytest.param({}, screen_report.BAD, ["UNFINISHED", "the run ended before its verdict"], id="killed"),
+    ],
+)
+def test_summary(changes, tone, words):
+    told_of = incident(**changes)
+    assert screen_report.tone(told_of) == tone
+    lines = screen_report.summary(EN, told_of, document="/d/INC-1.md")
+    for part in words:
+        assert part in "\n".join(lines)
+    assert all(len(line) <= screen_report.WIDTH for line in lines)
+    assert all(line[14] != " " for line in lines[1:])
+
+
+def test_of_several_runs_each_rung_says_whose_it_is():
+    told_of = incident(
+        runs=runs("r1", "r2", "r3"),
+        outcome="recovered",
+        rungs_tried=[rung(held=False, reason="no answer", run="r1"), rung(run="r3")],
+        steps=[step(data={"pids_after": [1]}, run="r1"), step(data={"pids_after": [3]}, run="r3")],
+    )
+    screen = "\n".join(screen_report.summary(EN, told_of, document=None))
+    assert "rung        run 1: restart did not hold; run 2: none tried; run 3: restart held\n" in screen
+    assert "done        run 3, restart: started pid 3\n" in screen
+    assert "pid 1" not in screen
+    told = section(markdown_report.markdown(EN, told_of), "5.")
+    assert "1. **run 1, restart** did not hold, 2.0 s: no answer\n   - started pid 1\n2. **run 3, restart**" in told
+    assert told.endswith("   - started pid 3\n")
+
+
+def test_changes_are_told_under_the_rung_that_made_them():
+    told_of = incident(
+        rungs_tried=[
+            rung(held=False, started_at="2026-03-02T01:00:01.000Z"),
+            rung(started_at="2026-03-02T01:00:04.000Z"),
+            rung("database_recovery by salvage"),
+        ],
+        steps=[
+            step(data={"pids_after": [1]}, at="2026-03-02T01:00:02.000Z"),
+            step(data={"pids_after": [2]}),
+            step(data={"pids_after": [3]}, role="database_recovery"),
+            step(data={"pids_after": [4]}, role=None),
+            step("tell_by_mail", role="escalation"),
+            step(weight=incident_model.DETAIL),
+        ],
+    )
+    assert [(climb.rung and climb.rung.rung, climb.facts) for climb in prose.climbs(EN, told_of)] == [
+        ("restart", ["started pid 1"]),
+        ("restart", ["started pid 2"]),
+        ("database_recovery by salvage", ["started pid 3"]),
+        (None, ["started pid 4"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("module", "data", "words"),
+    [
+        ("node_process", {"stopped": [{"pid": 1, "signal": "systemd"}], "pids_before": [1]}, "stopped pid 1"),
+        (
+            "node_process",
+            {"stopped": [{"pid": 1, "signal": "KILL", "seconds": 30.0}], "pids_before": [1], "pids_after": [2]},
+            "stopped pid 1 with KILL after 30 s, started pid 2",
+        ),
+        ("node_process", {"state": "started", "pids_before": [7]}, "would be restarted (pid 7)"),
+        ("node_process", {"state": "started", "pids_before": []}, "would be started"),
+        ("node_process", {"state": "stopped", "pids_before": [7]}, "would be stopped"),
+        ("node_process", {"state": "stopped", "pids_before": []}, "stopped"),
+        ("npm_ci", {"swapped": True, "reasons": ["express is missing."]}, "dependencies rebuilt: express is missing"),
+        ("npm_ci", {"needed": False}, "Use npm_ci"),
+        ("knex_migrate", {"applied": ["1.js", "2.js"]}, "migrations applied: 1.js and 2.js"),
+        ("sqlite_backup", {"backup_file": "/app/itsm.db.backup_1"}, "database backed up as itsm.db.backup_1"),
+        (
+            "sqlite_backup",
+            {"evidence_dir": "/e/INC-1/itsm.db.evidence_1"},
+            "database files copied as itsm.db.evidence_1",
+        ),
+        ("sqlite_wal", {"frames_committed": 2}, "2 frames of the WAL moved into the database"),
+        ("sqlite_wal", {"frames_committed": 0}, "Use sqlite_wal"),
+    ],
+)
+def test_a_change_is_told_as_the_plain_fact(module, data, words):
+    assert prose_steps.deed(EN, step(module, data)) == words
+
+
+def test_what_was_there_already_is_no_riddle():
+    done = step(
+        data={"state": "stopped"}, status="ok", weight=incident_model.DETAIL, task="Bring it to the state asked for"
+    )
+    assert prose_steps.happened(EN, done) == "Already stopped"
+
+
+def test_nobody_ticked_what_needs_nothing():
+    told_of = incident(
+        durations=durations(detect=5.0), findings=[{"cause": "hung", "confidence": 0.9, "remedy": "Read."}]
+    )
+    told_of.outcome = "not_recovered"
+    lines = section(markdown_report.markdown(EN, told_of), "6.").splitlines()[2:-1]
+    assert "[x]" not in "".join(lines)
+    assert "- [ ] Read: the cause (hung) is still there" in lines
+    assert "- Not needed: Check log rotation: no full file system was found" in lines
+    assert lines == sorted(lines, key=lambda line: not line.startswith("- [ ] "))
+
+
+TOLD = {
+    "to": ["project leader", "DBA"],
+    "contacts": ["project_leader", "dba"],
+    "rule": "not_recovered",
+    "told": [
+        {"contact": "project_leader", "channel": "mail", "at": "2026-03-02T01:02:00.000Z", "ok": True},
+        {
+            "contact": "dba",
+            "channel": "pager|duty",
+            "at": "2026-03-02T01:03:00.000Z",
+            "ok": False,
+            "error": "no *answer*.",
+        },
+    ],
+}
+
+
+def test_who_was_told_stands_there_try_by_try():
+    document = markdown_report.markdown(EN, incident(escalation=TOLD))
+    told = section(document, "Who was told")
+    assert "| 2026-03-02T01:02:00.000Z | project leader | mail | told |" in told
+    assert "| 2026-03-02T01:03:00.000Z | DBA | pager\\|duty | NOT REACHED: no \\*answer\\* |" in told
+    assert "- Who was told: project leader by mail; TO BE TOLD: DBA" in document
+    told = section(markdown_report.markdown(JA, incident(escalation=TOLD)), "連絡先と連絡状況")
+    assert "| 2026-03-02T01:02:00.000Z | 2026-03-02 10:02:00 | プロジェクトリーダー | mail | 連絡済み |" in told
+    assert "|" not in section(markdown_report.markdown(EN, incident()), "Who was told")
+
+
+def test_who_started_it_and_for_which_ticket_is_told():
+    document = markdown_report.markdown(EN, incident(reason="An *alert* of Prometheus.", ticket="INC-4711"))
+    assert "Started because: An \\*alert\\* of Prometheus." in section(document, "2.")
+    assert "- Ticket: INC-4711" in document
+    document = markdown_report.markdown(EN, incident())
+    assert "Started because" not in document and "Ticket" not in document
+
+
+def test_the_first_reason_and_the_last_ticket_stand():
+    def run(name, **verdict):
+        common = {"v": 1, "at": "2026-03-02T01:00:00.000Z", "run": name}
+        data = allowlist.pick(allowlist.OUTCOME, {"outcome": "not_recovered", "reason": "", "ticket": "", **verdict})
+        return [{**common, "kind": "run_start"}, {**common, "kind": "outcome", "host": "node1", "data": data}]
+
+    told = timeline_events.model(
+        "INC-1", "node1", [run("a", reason="The phone rang"), run("b", ticket="T-1"), run("c")]
+    )
+    assert (told.reason, told.ticket) == ("The phone rang", "T-1")
+
+
+def test_a_playbook_that_fails_over_what_it_has_seen_is_not_told():
+    seen = step("health_probe", {"healthy": False}, weight=incident_model.DECISION, role="verification", status="ok")
+    fails = step(weight=incident_model.FAILURE, role="verification", status="failed", action="ansible.builtin.fail")
+    elsewhere = step(weight=incident_model.FAILURE, role="restart", status="failed", action="ansible.builtin.fail")
+    speaks = step(
+        weight=incident_model.FAILURE, role="verification", status="failed", action="ansible.builtin.fail", message="!"
+    )
+    assert prose_steps.short([seen, fails]) == [seen]
+    assert prose_steps.short([fails, seen]) == [fails, seen]
+    assert prose_steps.short([seen, elsewhere]) == [seen, elsewhere]
+    assert prose_steps.short([seen, speaks]) == [seen, speaks]
+
+
+def test_of_a_host_that_gives_no_answer_nothing_is_said_to_be_down():
+    why = "it can not be reached: no route."
+    lost = incident(
+        outcome="unreachable",
+        source="verdict",
+        severity="unreachable",
+        cause="unreachable",
+        cause_summary=why,
+        error=why,
+        probe={"healthy": False, "severity": "unreachable"},
+        durations=durations(outage=4.0, detect=1.0),
+        steps=[step("health_probe", {"healthy": False}, role="detection", weight=incident_model.DECISION)],
+    )
+    document = markdown_report.markdown(EN, lost)
+    assert "- Outage: not known; the host has given no answer for 4.0 s" in document
+    assert "- No answer since: 2026-03-02 01:00:00 UTC" in document
+    assert "The host gave no answer: it can not be reached: no route." in section(document, "2.")
+    assert "Outage began" not in document and "still down" not in document and "stopped by an error" not in document
+    assert "section Service" not in document and "gantt" in document
+    assert "| First good answer | none yet |" in document
+    assert "- Not needed: Consider automatic recovery" in document
+    screen = "\n".join(screen_report.summary(EN, lost, document="x"))
+    assert "still down" not in screen and screen.count("no route") == 1
+    assert [bar.tone for bar in chart.service(lost)] == [chart.UNSURE]
+    assert "停止中" not in markdown_report.markdown(JA, lost)
+
+
+def test_a_run_that_was_cut_short_says_what_is_to_be_done():
+    killed = incident(findings=[{"cause": "killed", "confidence": 0.9, "remedy": "Start it."}])
+    assert killed.outcome == "unfinished"
+    document = markdown_report.markdown(EN, killed)
+    assert "**Next step**: Run the playbook again" in document
+    assert "- [ ] Start it: the run ended before this cause (killed) was settled" in document
+    assert "- Affected users: not measured" in document and "- Failed requests: not measured" in document
+    assert "再度実行する" in markdown_report.markdown(JA, killed)
+    killed.runs = [*runs("r"), dataclasses.replace(runs("s")[0], complete=False, last_event_at="x", last_task="Watch")]
+    assert "| x |  | **Run 2: cut short, the last sign of it, at Watch** |  |" in markdown_report.markdown(EN, killed)
+
+
+@pytest.mark.parametrize(
+    ("counted", "told"),
+    [
+        ((None, None), "unknown"),
+        ((0, 0), "unknown: /a.log has none of that time"),
+        ((1, 0), "none on record among the 1 request that /a.log has"),
+        ((12, 3), "at least 3, answered with 5xx among the 12 requests that /a.log has"),
+    ],
+)
+def test_requests_that_no_log_has_are_not_counted_as_good(counted, told):
+    impact = incident_model.Impact(None, None, *counted, "/a.log", None)
+    assert prose.requests(EN, incident(impact=impact)).startswith(told)
+
+
+def test_only_what_is_likely_and_explained_by_nothing_is_a_root_cause():
+    full = {"cause": "disk_full", "confidence": 0.9, "summary": "The disk is full."}
+    killed = {"cause": "killed", "confidence": 0.9, "summary": "Killed.", "explained_by": "disk_full", "remedy": "Ask."}
+    maybe = {"cause": "wal_pending", "confidence": 0.2, "summary": "Pending."}
+    causes, noted = section(markdown_report.markdown(EN, incident(findings=[full, killed, maybe])), "4.").split(
+        "Also noted"
+    )
+    assert re.findall(r"^- \*\*(\w+)", causes, re.MULTILINE) == ["disk_full"]
+    assert "- **killed** (90% sure, explained by disk_full): Killed." in noted
+    assert "- **wal_pending** (20% sure): Pending." in noted
+    assert all(action.title != "Ask" for action in prose_actions.actions(EN, incident(findings=[full, killed])))
+    assert "Not established" in section(markdown_report.markdown(EN, incident(findings=[maybe])), "4.")
+
+
+@pytest.mark.parametrize(("details", "folded"), [(1, False), (2, True)])
+def test_all_steps_are_told_once_more_only_where_most_of_them_are_new(details, folded):
+    detail = step("sqlite_check", {"healthy": True}, status="ok", weight=incident_model.DETAIL)
+    record = step("incident", {"id": "INC-1"}, weight=incident_model.DETAIL, task="Put it on record")
+    told = section(markdown_report.markdown(EN, incident(steps=[step(), *[detail] * details, *[record] * 5])), "7.")
+    assert ("<details>" in told) is folded
+    assert told.count("Use sqlite_check: sound") == details
+    assert "Put it on record" not in told
+
+
+LOOK = {"healthy": False, "severity": "emergency", "summary": "https: connection refused; the process is gone"}
+
+
+def event(module="health_probe", data=None, role="detection", status="ok", **keys):
+    return {
+        **{"v": 1, "at": "2026-03-02T01:00:00.000Z", "run": "r", "kind": "task", "host": "node1", "role": role},
+        **{"action": f"itsm_nexus.runbook.{module}", "task": f"Use {module}", "status": status, "data": data or {}},
+        **keys,
+    }
+
+
+OTHER_RUN = {
+    "run": "run-7",
+    "since": "2026-03-02T01:02:03.456Z",
+    "step": "restart",
+    "until": "2026-03-02T01:04:00.000Z",
+    "pid": 4711,
+}
+MAINTENANCE = {"until": "2026-03-02T04:00:00.000Z", "reason": "Patch day", "source": "/state/maintenance.json"}
+
+END = event(status="failed", action="ansible.builtin.fail", task="End with an error")
+
+
+TRIAGE_IT = "  next step   outage_triage.yml names the cause, outage_recover.yml --check what would be done"
+
+
+@pytest.mark.parametrize(
+    ("events", "tone", "lines"),
+    [
+        pytest.param(
+            [event(data=LOOK), END],
+            screen_report.BAD,
+            ["DOWN: node1, emergency: https: connection refused; the process is gone; nothing changed", TRIAGE_IT],
+            id="down",
+        ),
+        pytest.param(
+            [event(data={**LOOK, "severity": "warning", "summary": "another process answers"}), END],
+            screen_report.BAD,
+            ["NOT HEALTHY: node1, warning: another process answers; nothing changed", TRIAGE_IT],
+            id="not healthy",
+        ),
+        pytest.param(
+            [event(data=LOOK), event("incident", status="failed", msg="Another run holds the lock.")],
+            screen_report.BAD,
+            ["STOPPED: node1, Use incident: failed: Another run holds the lock; nothing changed"],
+            id="down and locked",
+        ),
+        pytest.param(
+            [event(data=LOOK), event("incident", {"locked_by": OTHER_RUN}, status="failed", msg="Another run.")],
+            screen_report.BAD,
+            [
+                "STOPPED: node1, another run is at work on it; nothing changed",
+                "  other run   run-7, since 2026-03-02T01:02:03.456Z",
+                "  its step    restart, process 4711 is at work",
+                "  next step   Let it end, or run this one again with -e outage_recover_wait=600: it begins when that",
+                "              one has ended. Should that one be dead, the host is free at 2026-03-02T01:04:00.000Z,",
+                "              or a minute after its last process has ended.",
+            ],
+            id="another run",
+        ),
+        pytest.param(
+            [event(data={**LOOK, "summary": "silent"}), event("incident", {"maintenance": MAINTENANCE}), END],
+            screen_report.ATTENTION,
+            [
+                "MAINTENANCE: node1, emergency: silent; nothing acts on it until 2026-03-02T04:00:00.000Z (Patch day)",
+                "  next step   Leave it to those at work on it. To have it recovered now, end the maintenance:",
+                "              ansible-playbook playbooks/outage_maintenance.yml -e outage_maintenance_state=absent",
+            ],
+            id="maintenance",
+        ),
+        pytest.param(
+            [
+                event(data={**LOOK, "summary": "silent"}),
+                event("incident", {"maintenance": {**MAINTENANCE, "reason": "", "source": "variable"}}),
+                END,
+            ],
+            screen_report.ATTENTION,
+            [
+                "MAINTENANCE: node1, emergency: silent; nothing acts on it until 2026-03-02T04:00:00.000Z",
+                "  next step   Leave it to those at work on it. To have it recovered now, remove",
+                "              nexus_maintenance_until.",
+            ],
+            id="maintenance of a variable",
+        ),
+        pytest.param(
+            [event("service_preflight", {"problems": [{"message": "Can't operate."}]}), END],
+            screen_report.BAD,
+            ["STOPPED: node1, Can't operate; nothing changed"],
+            id="one problem",
+        ),
+        pytest.param(
+            [event(data=LOOK), event("service_preflight", {"problems": [{"message": "No folder."}]}), END],
+            screen_report.BAD,
+            ["STOPPED: node1, No folder; nothing changed"],
+            id="down, and then a problem",
+        ),
+        pytest.param(
+            [event("service_preflight", {"problems": [{"message": "No folder."}, {"message": "No\nuser."}]}), END],
+            screen_report.BAD,
+            ["STOPPED: node1, 2 problems; nothing changed", "  - No folder", "  - No user"],
+            id="several problems",
+        ),
+        pytest.param(
+            [
+                event(data={"healthy": True}),
+                event("incident", {"id": "INC-1", "run": None, "locked_by": {**OTHER_RUN, "pid": None}}, None),
+            ],
+            screen_report.ATTENTION,
+            [
+                "HEALTHY: node1, incident INC-1 is still open, for another run has the host; nothing changed",
+                "  other run   run-7, since 2026-03-02T01:02:03.456Z",
+                "  its step    restart, no process at work now",
+                "  next step   That run closes it when it ends. Should it be dead, run this one again after",
+                "              2026-03-02T01:04:00.000Z, or now with -e outage_recover_wait=600, which waits for",
+                "              that: it closes it then.",
+            ],
+            id="up, the incident in the hands of another run",
+        ),
+        pytest.param(
+            [
+                event(
+                    "triage_info",
+                    {"unreachable_host": True},
+                    status="failed",
+                    msg="Cannot run triage_info on node1: it can not be reached: me@x: Permission denied (publickey).",
+                ),
+                END,
+            ],
+            screen_report.BAD,
+            [
+                "UNREACHABLE: node1, it can not be reached: me@x: Permission denied (publickey); nothing changed",
+                "  next step   The host refuses the login: look at ansible_user, its key or password, and",
+                "              authorized_keys there, then run the playbook again.",
+            ],
+            id="lost to another look",
+        ),
+        pytest.param([event(data={"healthy": True})], screen_report.GOOD, ["HEALTHY: node1, nothing changed"], id="up"),
+        pytest.param(
+            [event(data={"healthy": True, "login": None}, role="verification")],
+            screen_report.GOOD,
+            ["HEALTHY: node1, login not checked: no password was given; nothing changed"],
+            id="verified",
+        ),
+        pytest.param(
+            [
+                event(data={"healthy": True}),
+                event("sqlite_check", {"healthy": True, "database": {"path": "/app/itsm.db"}}, "database_recovery"),
+            ],
+            screen_report.GOOD,
+            ["HEALTHY: node1, the database /app/itsm.db is sound; nothing changed"],
+            id="nothing to recover",
+        ),
+        pytest.param(
+            [
+                event(data={"healthy": True}, role="verification"),
+                event(
+                    "sqlite_check",
+                    {"healthy": False, "problems": [{"code": "missing", "message": "There is no database /app/x.db"}]},
+                    "verification",
+                ),
+                event("ansible.builtin.fail", role="verification", status="failed"),
+            ],
+            screen_report.BAD,
+            ["STOPPED: node1, Use sqlite_check: not sound: There is no database /app/x.db; nothing changed"],
+            id="verified against no database",
+        ),
+        pytest.param(
+            [event("triage_info", {"findings": []}, "triage")],
+            screen_report.GOOD,
+            ["NOTHING WRONG FOUND: node1"],
+            id="nothing found",
+        ),
+        pytest.param(
+            [
+                event(
+                    "triage_info",
+                    {
+                        "findings": [
+                            {"cause": "stopped", "confidence": 0.5, "summary": "It was stopped."},
+                            {"cause": "wal_pending", "confidence": 0.2},
+                        ],
+                        "bundle": "/e/INC-1",
+                    },
+                    "triage",
+                )
+            ],
+            screen_report.ATTENTION,
+            ["CAUSE: node1, stopped (50% sure): It was stopped; evidence on the host: /e/INC-1"],
+            id="cause",
+        ),
+        pytest.param([event("sqlite_check", {"healthy": True})], screen_report.GOOD, [], id="nothing to say"),
+    ],
+)
+def test_closing_line_without_an_incident(events, tone, lines):
+    assert screen_report.without_incident(EN, "node1", events) == (tone, lines)
+
+
+@pytest.mark.parametrize("outcome", ["would_recover", "not_recovered"])
+def test_what_the_recap_counts_in_check_mode_is_said_whatever_it_comes_to(outcome):
+    told = incident(outcome=outcome, runs=runs("r"))
+    counted = "changed= counts what would be changed"
+    assert counted in "\n".join(screen_report.summary(EN, told, document=None, rehearsed=True))
+    assert "RECOVER (check mode, nothing changed)" in screen_report.summary(EN, told, document=None, rehearsed=True)[0]
+    real = incident(outcome="not_recovered", runs=runs("r"))
+    assert counted not in "\n".join(screen_report.summary(EN, real, document=None))
+
+
+def test_what_kept_it_from_being_written_down_is_told_of_a_service_that_is_back():
+    told = incident(outcome="recovered", error="Not written down: postmortem_language is 'jp'", runs=runs("r"))
+    assert "  why         Not written down: postmortem_language is 'jp'" in screen_report.summary(
+        EN, told, document=None
+    )
+
+
+def test_an_outage_that_systemd_ended_is_good_news():
+    told = incident(
+        outcome="recovered_by_systemd",
+        cause="killed",
+        next_step="x",
+        runs=runs("r"),
+        durations=durations(mitigate=14.0),
+    )
+    lines = screen_report.summary(EN, told, document="x")
+    assert lines[0].startswith("RECOVERED by systemd: ")
+    assert not [line for line in lines if line.startswith(("  why", "  next")) or "still down" in line]
+    assert screen_report.tone(told) == screen_report.GOOD
+    (automation,) = [each for each in prose_actions.actions(EN, told) if each.title == "Consider automatic recovery"]
+    assert (automation.wanted, automation.why) == (
+        False,
+        "systemd started the service again by itself; it was back after 14 s",
+    )
+
+
+@pytest.mark.parametrize("loss", ["unknown", "suspected"])
+def test_a_service_on_a_database_in_doubt_is_bad_news_and_not_down(loss):
+    told = incident(
+        outcome="data_in_doubt",
+        cause="db_corrupt",
+        next_step="Hand the database to the DBA",
+        data_loss=loss,
+        runs=runs("r"),
+    )
+    lines = screen_report.summary(EN, told, document="x")
+    assert lines[0].startswith("DATA IN DOUBT: ")
+    assert "  next step   Hand the database to the DBA" in lines
+    assert "still down" not in "\n".join(lines)
+    assert screen_report.tone(told) == screen_report.BAD
+    assert "データベースを DBA に引き継ぐ" in prose.next_step(JA, told)
+    (automation,) = [each for each in prose_actions.actions(EN, told) if each.title == "Consider automatic recovery"]
+    assert not automation.wanted and "its database is in doubt" in automation.why
+
+
+def test_an_outage_that_ended_without_a_run_is_good_news_and_asks_for_nothing():
+    told = incident(outcome="mended_by_hand", cause="killed", next_step="x", runs=runs("r"))
+    lines = screen_report.summary(EN, told, document="x")
+    assert lines[0].startswith("OVER, mended without a run of the playbook: ")
+    assert not [line for line in lines if line.startswith(("  why", "  next"))]
+    assert screen_report.tone(told) == screen_report.GOOD
+
+
+def test_a_long_path_is_not_broken():
+    path = "/a" * 80
+    assert f"  postmortem  {path}" in screen_report.summary(EN, incident(), document=path)
+
+
+@pytest.mark.parametrize(
+    "identity", ["../../etc/passwd", "/etc/x", ".hidden", "", "a/b", "a\x00b", "x" * 300, "..", "é", "index"]
+)
+def test_documents_stay_within_the_folder(identity, tmp_path):
+    for document in document_store.documents(str(tmp_path), EN, incident(incident=identity)):
+        document.write()
+    assert len(list(tmp_path.iterdir())) == 3
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith((".", "index."))]
+
+
+def test_ids_that_differ_get_names_that_differ():
+    assert len({document_store.safe_name(identity) for identity in ["a/b", "a_b", "a.b", "a:b", "a//b"]}) == 5
+
+
+def test_hosts_that_have_much_to_say_at_once_wait_for_the_disk_once(tmp_path, monkeypatch):
+    synced, now = [], [100.0]
+    recorder = document_store.Recorder(str(tmp_path / "state"), "run1")
+    monkeypatch.setattr(document_store.os, "fsync", lambda descriptor: synced.append(now[0]))
+    monkeypatch.setattr(document_store.time, "monotonic", lambda: now[0])
+    for seconds, durable in [(0.0, True), (0.1, True), (0.1, False), (0.9, False), (5.0, False), (0.0, True)]:
+        now[0] += seconds
+        recorder.append(b"{}\n", durable=durable)
+    assert synced == pytest.approx([100.0, 101.1, 106.1])
+    recorder.close()
+    assert len(synced) == 4
+
+
+def test_recorder_creates_private_files_and_reads_what_it_wrote(tmp_path):
+    place = str(tmp_path / "x" / "postmortems")
+    recorder = document_store.Recorder(place, "run1")
+    event = {"v": 1, "at": "2026-03-02T01:00:00.000Z", "run": "run1", "kind": "run_start", "note": "INC-7 ✓ \udcff"}
+    recorder.append(timeline_events.encode(event), durable=True)
+    assert [each["kind"] for each in document_store.read(place, incidents=["INC-7"])] == ["run_start"]
+    assert document_store.read(place, incidents=["INC-8"]) == []
+    assert document_store.read(place, since="2999-01-01T00:00:00.000Z") == []
+    assert len(document_store.read(place, since="no instant")) == 1
+    recorder.close()
+    with pytest.raises(FileExistsError):
+        document_store.Recorder(place, "run1")
+
+
+def test_what_a_full_disk_took_of_an_event_is_not_read_back(tmp_path, monkeypatch):
+    recorder = document_store.Recorder(str(tmp_path), "run1")
+    recorder.append(b"first\n", durable=False)
+    write, room = os.write, [3]
+
+    def write_until_full(descriptor, data):
+        if not room[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = write(descriptor, data[: room[0]])
+        room[0] -= written
+        return written
+
+    with monkeypatch.context() as patched:
+        patched.setattr(document_store.os, "write", write_until_full)
+        with pytest.raises(OSError, match="No space"):
+            recorder.append(b"second\n", durable=False)
+    assert (tmp_path / "run1.jsonl").read_bytes() == b"first\nsec"
+    assert recorder.content() == b"first\n"
+    recorder.close()
+
+
+def test_what_was_recorded_is_read_back_though_somebody_removed_the_file(tmp_path):
+    recorder = document_store.Recorder(str(tmp_path), "run1")
+    recorder.append(b"first\n" * 100_000, durable=False)
+    (tmp_path / "run1.jsonl").unlink()
+    assert recorder.content() == b"first\n" * 100_000
+    recorder.close()
+
+
+def test_a_rung_that_could_not_help_is_told_with_its_reason():
+    told = incident(
+        outcome="recovered",
+        rungs_tried=[rung("standard_recovery", started_at="2026-03-02T01:00:02.000Z")],
+        rungs_skipped=[skip(at="2026-03-02T01:00:01.000Z")],
+        runs=runs("r"),
+    )
+    lines = "\n".join(screen_report.summary(EN, told, document=None))
+    assert "restart skipped, then standard_recovery held" in lines
+    assert "restart skipped: A package is missing" in lines
+    assert "- Restart skipped: A package is missing." in section(
+        markdown_report.markdown(EN, told), "5. Recovery steps"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "remediation: disk_full: removed old logs (/var/log/itsm/server.log.1)"),
+        (
+            {"failed": True, "detail": ["rm: no"]},
+            "remediation: disk_full: removed old logs: FAILED: rm: no",
+        ),
+        (
+            {"changed": False, "action": None, "detail": [], "reason": "not in remediation_allowed"},
+            "remediation: disk_full: left alone: not in remediation_allowed",
+        ),
+    ],
+)
+def test_remedies_are_told_before_the_rungs(changes, words):
+    told = incident(
+        outcome="recovered", remedies=[remedy(**changes)], rungs_tried=[rung()], steps=[step()], runs=runs("r")
+    )
+    lines = "\n".join(screen_report.summary(EN, told, document=None))
+    assert words in lines
+    document = section(markdown_report.markdown(EN, told), "5. Recovery steps")
+    assert document.index("1. **Remediation**") < document.index("2. **restart**")
+
+
+@pytest.mark.parametrize(("outcome", "wanted"), [("recovered", False), ("not_recovered", True)])
+def test_the_remedy_is_no_item_once_the_service_is_back(outcome, wanted):
+    finding = {"cause": "killed", "confidence": 0.9, "remedy": "Restart it.", "prevention": "Find out who killed it."}
+    titles = [each.title for each in prose_actions.actions(EN, incident(outcome=outcome, findings=[finding]))]
+    assert ("Restart it" in titles) is wanted
+    assert "Find out who killed it" in titles
+
+
+def test_the_reason_is_never_that_somebody_could_not_be_told() -> None:
+    told = incident(outcome="not_recovered", cause="killed", cause_summary="It was killed", runs=runs("r1", "r2"))
+    told.rungs_tried = [rung(held=False, reason="no answer", run="r1")]
+    failed = {"weight": incident_model.FAILURE, "status": "failed"}
+    repeated = step(action="ansible.builtin.fail", task="Fail unless all of it holds", run="r1", **failed)
+    channel = step(action="ansible.builtin.include_tasks", role="escalation", run="r2", **failed)
+    refused = step("refuse", {"problems": ["x is wrong"]}, role="remediation", run="r2", **failed)
+    told.steps = [repeated, channel, refused]
+
+    def why() -> str:
+        return next(line for line in screen_report.summary(EN, told, document=None) if line.startswith("  why "))
+
+    assert why().endswith("  run 1, restart: no answer")
+    # What stopped the last run is said first.
+    told.steps.append(step("triage_info", message="no room", run="r2", **failed))
+    assert why().endswith("  Use triage_info: failed: no room")
+    told.steps, told.rungs_tried = told.steps[:3], []
+    assert why().endswith("  killed: It was killed")
+
+
+def test_what_the_cause_says_is_not_said_again_as_the_reason() -> None:
+    told = incident(outcome="not_recovered", cause="port_conflict", cause_summary="Port 1 is taken.", runs=runs("r1"))
+    told.error = "Port 1 is taken."
+    lines = screen_report.summary(EN, told, document=None)
+    assert "\n".join(lines).count("is taken") == 1
+    assert any(line.startswith("  why         the cause above") for line in lines)
+    told.error = "Port 1 is taken. Data loss is suspected."
+    assert "\n".join(screen_report.summary(EN, told, document=None)).count("is taken") == 2
+
+
+def test_a_rehearsal_says_who_would_be_told_and_who_where_it_does_not_hold() -> None:
+    told = incident(
+        outcome="would_recover",
+        rungs_tried=[rung()],
+        escalation={
+            "rule": "record_only",
+            "to": [],
+            "would": [{"name": "Lead", "channel": "mail lead@x", "error": ""}],
+            "otherwise": {
+                "rule": "of_ours",
+                "to": ["Lead", "DBA"],
+                "reason": "It is down.",
+                "would": [
+                    {"name": "Lead", "channel": "mail lead@x", "error": ""},
+                    {"name": "Lead", "channel": "chat", "error": "there is no such channel"},
+                ],
+            },
+        },
+    )
+    lines = "\n".join(screen_report.summary(EN, told, document=None))
+    assert "  would tell  Lead by mail lead@x" in lines
+    assert "  recap       changed= counts what would be changed" in lines
+    flat = " ".join(lines.split())
+    assert "where it does not hold: Lead by mail lead@x and chat: there is no such channel" in flat
+    assert "DBA (by no channel) (It is down)" in flat
+    told.escalation = {}
+    assert "would tell not decided" in " ".join(" ".join(screen_report.summary(EN, told, document=None)).split())
+
+
+def test_a_timeline_that_somebody_has_cut_short_is_no_whole_one(tmp_path):
+    recorder = document_store.Recorder(str(tmp_path), "run1")
+    recorder.append(b"first\n", durable=False)
+    os.truncate(tmp_path / "run1.jsonl", 2)
+    with pytest.raises(OSError, match="has only 2 of the 6 bytes"):
+        recorder.content()
+    recorder.close()
+
+
+def test_documents_are_written_though_the_system_has_no_thread_left(tmp_path, monkeypatch):
+    def refused(_thread):
+        raise RuntimeError("can't start new thread")
+
+    made = document_store.documents(str(tmp_path), EN, incident(incident="INC-1"))
+    monkeypatch.setattr("threading.Thread.start", refused)
+    document_store.write(made)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["INC-1.html", "INC-1.json", "INC-1.md"]
+
+
+def test_an_end_that_nobody_saw_is_called_an_estimate_everywhere():
+    told = incident(outcome="recovered", runs=runs("r"), durations=durations(outage=9.0))
+    told.times.mitigated_at, told.times.mitigated_from = "2026-03-02T01:00:09.000Z", "start of the process that serves"
+    told.times.mitigated_estimated = True
+    sentence = "When it ended is an estimate, taken from: start of the process that serves."
+    assert sentence in prose.sources(EN, told)
+    assert sentence in markdown_report.markdown(EN, told)
+    assert sentence in html_report.page(EN, told)
+    assert "稼働中のプロセスの起動時刻。" in html_report.page(JA, told)
+    assert [line for line in screen_report.summary(EN, told, document="x") if "its end is an estimate" in line]
+    told.times.mitigated_estimated = False
+    assert "estimate" not in html_report.page(EN, told) + "".join(screen_report.summary(EN, told, document="x"))
+
+
+@pytest.mark.parametrize(
+    ("host", "apart", "sentence"),
+    [
+        (0.5, None, None),
+        (2.9, None, None),
+        (-1.9, None, None),
+        (75.0, 74.0, "The clock of the host is 1 min 14 s ahead of the controller's"),
+        (-30.0, -30.0, "The clock of the host is 30 s behind the controller's"),
+    ],
+)
+def test_clocks_that_differ_are_named(host, apart, sentence):
+    # The task lasts from 0 to 1 s of the controller's clock.
+    def at(seconds):
+        return timestamps.iso(timestamps.epoch("2026-03-02T01:00:00.000Z") + seconds)
+
+    event = {"v": 1, "run": "r", "host": "node1", "task": "Probe", "role": "detection", "status": "ok"}
+    event.update(kind="task", action="itsm_nexus.runbook.health_probe", at=at(1), start=at(0), duration=1.0)
+    event["data"] = {"healthy": False, "severity": "critical", "first_failure_at": at(host)}
+    told = timeline_events.model("INC-1", "node1", [[{"v": 1, "at": at(0), "run": "r", "kind": "run_start"}, event]])
+    assert told.times.clocks_apart == apart
+    assert [each for each in prose.sources(EN, told) if "clock" in each] == (
+        [f"{sentence}: instants of both stand in this timeline."] if sentence else []
+    )
+    assert (sentence or "1. When") in markdown_report.markdown(EN, told)
+
+
+@pytest.mark.parametrize("tongue", [EN, JA])
+def test_a_database_that_could_not_be_copied_is_reported(tongue):
+    """Whoever hands the evidence to the DBA must know that the data are not in it."""
+    told = incident(evidence="/e", database_not_copied="it is open in pid 12 (scanner)", runs=runs("r"))
+    said = prose.not_copied(tongue, told)
+    assert "pid 12" in said
+    screen = " ".join(" ".join(screen_report.summary(tongue, told, document=None)).split())
+    assert "pid 12 (scanner)" in screen
+    assert "pid 12" in markdown_report.markdown(tongue, told) and "pid 12" in html_report.page(tongue, told)
+    told.database_copied = "/e/itsm.db.evidence_x"
+    assert prose.not_copied(tongue, told) == ""
+    assert "/e/itsm.db.evidence_x" in " ".join(screen_report.summary(tongue, told, document=None))
+
+
+def test_a_table_without_a_number_is_not_counted():
+    """A host may answer anything."""
+    start = {"v": 1, "at": "2026-03-02T01:00:00.000Z", "run": "r", "kind": "run_start"}
+    look = event("triage_info", {"findings": [], "row_counts": {"users": 3, "notes": None}}, "triage")
+    told = timeline_events.model("INC-1", "node1", [[start, look]])
+    assert told.rows_before == {"users": 3}
+    assert "3" in prose.rows(EN, told)
+
+
+@pytest.mark.parametrize("tongue", [EN, JA])
+@pytest.mark.parametrize(
+    ("changed", "held_by", "key"),
+    [("yes", None, "screen.nothing_changed"), ("no", "INC-1", "taken.only_held"), ("no", None, "taken.none")],
+)
+def test_nothing_was_changed_is_only_said_if_nothing_was(tongue, changed, held_by, key):
+    """A hold or a takeover changes the host, too."""
+    statements = {"nothing_changed": {"value": changed, "why": ""}}
+    told = incident(outcome="not_recovered", held_by=held_by, runs=runs("r"))
+    told.statements.update(statements)
+    wanted = tongue.say(key)
+    screen = " ".join(" ".join(screen_report.summary(tongue, told, document=None)).split())
+    assert wanted.replace(" ", "") in screen.replace(" ", "")
+    assert tongue.sentence(wanted) in markdown_report.markdown(tongue, told)
+    assert tongue.sentence(wanted) in html_report.page(tongue, told)
+    false = tongue.say("screen.nothing_changed")
+    assert (false in screen) == (changed == "yes")

@@ -1,0 +1,90 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is let through to a timeline."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
+
+PROBE = "itsm_nexus.runbook.health_probe"
+
+
+@pytest.mark.parametrize(
+    ("action", "result", "recorded"),
+    [
+        (PROBE, {"healthy": True, "invocation": {"a": 1}, "msg": "x", "stdout": "y"}, {"healthy": True}),
+        (PROBE, {"healthy": "CANARY", "attempts": "CANARY", "attempts_": 1}, {}),
+        (PROBE, {"attempts": float("nan"), "severity": None}, {"severity": None}),
+        (
+            PROBE,
+            {"process": {"state": "gone", "environ": "CANARY", "pids": [1, "CANARY", True]}},
+            {"process": {"state": "gone", "pids": [1]}},
+        ),
+        (PROBE, {"endpoints": {"name": "CANARY"}}, {}),
+        (PROBE, {"summary": "the process is gone", "login": None}, {"summary": "the process is gone", "login": None}),
+        (
+            "itsm_nexus.runbook.node_process",
+            {"foreign": [{"pid": 1, "command": "/usr/bin/mysqld --password CANARY"}]},
+            {"foreign": [{"pid": 1, "command": "mysqld"}]},
+        ),
+        ("itsm_nexus.runbook.sqlite_check", {"row_counts": {"users": 3, "x": "CANARY"}}, {"row_counts": {"users": 3}}),
+        (PROBE, {"failed": True, "unreachable_host": True, "msg": "CANARY"}, {"unreachable_host": True}),
+        ("itsm_nexus.runbook.other", {"healthy": True}, {}),
+        ("ansible.builtin.command", {"stdout": "CANARY", "healthy": True}, {}),
+        ("elsewhere.itsm_nexus.health_probe", {"healthy": True}, {}),
+    ],
+)
+def test_of_result(action, result, recorded):
+    assert allowlist.of_result(action, result) == recorded
+
+
+def test_lists_and_texts_are_bounded():
+    findings = [{"cause": "a word " * 1000}] * 500
+    kept = allowlist.of_result("itsm_nexus.runbook.triage_info", {"findings": findings})["findings"]
+    assert len(kept) == allowlist.LIST_LIMIT
+    assert {len(each["cause"]) for each in kept} == {allowlist.TEXT_LIMIT}
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ("a\x1b[31mb\x00\u202ec\r\nd", "ab  c \nd"),
+        ("日本語 ✓", "日本語 ✓"),
+    ],
+)
+def test_control_characters_are_taken_out(value, kept):
+    assert allowlist.text(value) == kept
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "JWT_SECRET=CANARY1234",
+        "Authorization: Bearer CANARY1234567",
+        "https://admin:CANARY1234@db.example",
+        "token eyJhbGciOiJIUzI1NiJ9.eyJCANARYNARY.abcdefCANARY",
+    ],
+)
+def test_credentials_are_masked_all_the_same(value):
+    assert "CANARY" not in allowlist.text(value)
+
+
+@pytest.mark.parametrize(
+    ("template", "kept"),
+    [
+        ("Restart the service", "Restart the service"),
+        ("Take {{ secret }} to {% if x %}y{% endif %}", "Take … to …y…"),
+        ("Watch that it stays up ({{ seconds }})", "Watch that it stays up"),
+        ("Take ({{ a }}) it", "Take (…) it"),
+        ("{{ secret }}", None),
+        ("{{\n secret }}: failed", "…: failed"),
+        (None, None),
+        (["x"], None),
+    ],
+)
+def test_static(template, kept):
+    assert allowlist.static(template) == kept

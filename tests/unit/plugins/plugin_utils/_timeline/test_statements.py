@@ -1,0 +1,359 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What may be stated, by tables of cases: after which look, and nothing else."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+
+import pytest
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import html as html_report
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import markdown as markdown_report
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen as screen_report
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.statements import Facts
+
+ROOT = pathlib.Path(__file__).resolve().parents[5]
+EN, JA = catalogue.of("en"), catalogue.of("ja")
+BEFORE, MORE, FEWER = {"users": 3, "cmdb": 9}, {"users": 4, "cmdb": 9}, {"users": 2, "cmdb": 9}
+
+
+def test_the_table_in_the_documentation_is_that_of_the_code():
+    page = (ROOT / "docs" / "statements.md").read_text(encoding="utf-8")
+    first, second = page.split("## Data loss")
+    assert re.findall(r"^\| `(\w+)` \|", first, re.MULTILINE) == list(statements.VALUES)
+    assert sorted(re.findall(r"^\| `(\w+)` \|", second, re.MULTILINE)) == sorted(statements.VALUES["data_loss"])
+    reasons = (
+        statements.NOT_COUNTED,
+        statements.NOT_BEFORE,
+        statements.NOT_AFTER,
+        statements.STARTED_SINCE,
+        statements.FEWER_SINCE,
+    )
+    assert all(f"`{why}`" in second and EN.knows("uncounted", why) and JA.knows("uncounted", why) for why in reasons)
+    for name in ("README.md", "docs/architecture.md"):
+        assert "statements.md" in (ROOT / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("facts", "verdict", "why"),
+    [
+        pytest.param({}, "unknown", "not_counted", id="no look"),
+        pytest.param({"rows_before": BEFORE}, "unknown", "not_after", id="before only"),
+        pytest.param({"rows_after": BEFORE}, "unknown", "not_before", id="after only"),
+        pytest.param({"rows_before": BEFORE, "rows_after": MORE}, "none", "", id="none is fewer"),
+        pytest.param({"rows_before": BEFORE, "rows_after": FEWER}, "suspected", "", id="fewer"),
+        pytest.param({"rows_before": BEFORE, "rows_after": {"users": 3}}, "suspected", "", id="a table is gone"),
+        pytest.param(
+            {"rows_before": BEFORE, "rows_after": MORE, "suspected": True},
+            "suspected",
+            "",
+            id="the database has a reason",
+        ),
+        pytest.param({"suspected": True}, "suspected", "", id="a reason without counts"),
+        pytest.param(
+            {"rows_before": BEFORE, "rows_after": BEFORE, "started_since": True},
+            "unknown",
+            "started_since",
+            id="old count",
+        ),
+        pytest.param(
+            {"rows_before": BEFORE, "rows_after": FEWER, "started_since": True}, "suspected", "", id="old count, fewer"
+        ),
+        pytest.param(
+            {"rows_before": BEFORE, "rows_after": FEWER, "rows_from": "last_good"},
+            "unknown",
+            "fewer_since",
+            id="ordinary work",
+        ),
+        pytest.param({"rows_before": BEFORE, "rows_after": MORE, "rows_from": "last_good"}, "none", "", id="last good"),
+        pytest.param(
+            {"rows_before": BEFORE, "rows_after": FEWER, "lost": True}, "known", "", id="counted by the recovery"
+        ),
+        pytest.param(
+            {"rows_before": BEFORE, "rows_after": MORE, "uncounted": True},
+            "unknown",
+            "not_before",
+            id="not by the recovery",
+        ),
+    ],
+)
+def test_data_loss(facts, verdict, why):
+    said = statements.data_loss(Facts(**facts))
+    assert (said.value, said.why, said.allowed) == (verdict, why, verdict != "unknown")
+    assert said.value in statements.VALUES["data_loss"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        pytest.param({}, {}, id="no look"),
+        pytest.param(
+            {
+                "outcome": "recovered",
+                "answers": True,
+                "login": "checked",
+                "started": True,
+                "running": True,
+                "changed": True,
+            },
+            {"healthy": "yes", "still_down": "no", "resolved": "yes", "login_checked": "yes", "nothing_started": "no"}
+            | {"nothing_changed": "no"},
+            id="recovered",
+        ),
+        pytest.param(
+            {"outcome": "recovered", "answers": True, "suspected": True},
+            {"healthy": "yes", "still_down": "no", "resolved": "no", "data_loss": "suspected"},
+            id="recovered, rows are missing",
+        ),
+        pytest.param({"outcome": "mended_by_hand"}, {"resolved": "unknown"}, id="over, and nobody looked"),
+        pytest.param(
+            {"outcome": "login_failed", "answers": True, "login": "failed"},
+            {"healthy": "no", "still_down": "no", "login_checked": "no"},
+            id="serves, and the login fails",
+        ),
+        pytest.param(
+            {"outcome": "recovered", "answers": True, "login": "rate limit"},
+            {"healthy": "yes", "still_down": "no", "resolved": "yes"},
+            id="the login was not tried",
+        ),
+        pytest.param(
+            {"outcome": "not_recovered", "answers": False, "started": False, "running": False, "changed": False},
+            {"healthy": "no", "still_down": "yes", "nothing_started": "yes", "nothing_changed": "yes"},
+            id="down, and nothing was done",
+        ),
+        pytest.param(
+            {"outcome": "not_recovered", "answers": None, "started": True},
+            {"nothing_started": "no"},
+            id="started, and nobody looked",
+        ),
+        pytest.param(
+            {"outcome": "not_recovered", "answers": False, "started": False, "running": True},
+            {"healthy": "no", "still_down": "yes", "nothing_started": "no"},
+            id="somebody else has started it",
+        ),
+        pytest.param(
+            {"outcome": "data_in_doubt", "answers": True, "suspected": True, "started": False, "running": True},
+            {"healthy": "yes", "still_down": "no", "data_loss": "suspected", "nothing_started": "no"},
+            id="answers on a database in doubt",
+        ),
+        pytest.param(
+            {"outcome": "data_in_doubt", "stopped": True, "suspected": True},
+            {"healthy": "no", "still_down": "yes", "data_loss": "suspected"},
+            id="stopped on a database in doubt",
+        ),
+    ],
+)
+def test_what_is_stated(facts, expected):
+    said = {name: each.value for name, each in statements.decide(Facts(**facts)).items()}
+    assert list(said) == list(statements.VALUES)
+    assert all(said[name] in values for name, values in statements.VALUES.items())
+    not_back = facts.get("outcome") not in ("recovered", "mended_by_hand")
+    assert {name: value for name, value in said.items() if value != "unknown"} == {
+        **({"resolved": "no"} if not_back else {}),
+        **{name: value for name, value in expected.items() if value != "unknown"},
+    }
+
+
+def test_rows_that_the_service_seeds_are_no_rows_after():
+    before, after = {"users": 3, "incidents": 0}, {"users": 3, "incidents": 3, "demo": 2, "empty": 0}
+    assert statements.rows_seeded(before, after) == {"incidents": 3, "demo": 2}
+    assert statements.rows_seeded({}, after) == {}
+    run = {
+        "outcome": "recovered",
+        "tried": [{}],
+        "first": {"row_counts": before},
+        "verification": {"row_counts": after},
+    }
+    said = statements.of_run(run)
+    assert (said["rows_after"], said["rows_seeded"]) == ({"users": 3, "empty": 0}, {"incidents": 3, "demo": 2})
+    assert said["data_loss"] == "none"
+
+
+DOWN = {"healthy": False, "first": {"row_counts": BEFORE}, "last": {"facts": {"process": {"processes": []}}}}
+TRIED = {**DOWN, "tried": [{"rung": "restart"}]}
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        pytest.param(
+            {**DOWN, "outcome": "not_recovered"},
+            {"still_down": "yes", "data_loss": "unknown", "nothing_started": "yes", "nothing_changed": "yes"},
+            id="nothing was tried",
+        ),
+        pytest.param(
+            {**DOWN, "outcome": "not_recovered", "changes": [[], None, {"unit": "x"}]},
+            {"still_down": "yes", "nothing_changed": "no"},
+            id="only taken over",
+        ),
+        pytest.param(
+            {
+                **TRIED,
+                "outcome": "recovered",
+                "verification": {"verified": True, "row_counts": MORE, "login": "checked"},
+            },
+            {"healthy": "yes", "still_down": "no", "data_loss": "none", "login_checked": "yes"},
+            id="a rung succeeded",
+        ),
+        pytest.param(
+            {**TRIED, "outcome": "not_recovered", "verification": {"verified": False, "serves": False}},
+            {"healthy": "no", "still_down": "yes"},
+            id="a rung failed its verification",
+        ),
+        pytest.param(
+            {**TRIED, "outcome": "not_recovered", "last": {}, "starts": [{}]},
+            {"still_down": "unknown", "nothing_started": "no"},
+            id="a rung failed, and nobody looked since",
+        ),
+        pytest.param(
+            {**TRIED, "outcome": "not_recovered"}, {"still_down": "yes"}, id="a rung failed, triage saw no process"
+        ),
+        pytest.param(
+            {**TRIED, "outcome": "unreachable"}, {"healthy": "unknown", "still_down": "unknown"}, id="the host was lost"
+        ),
+        pytest.param(
+            {**TRIED, "clean_start": {"rows_after": BEFORE}, "attempts": [{"started": True}]},
+            {"data_loss": "unknown"},
+            id="counted before the start only",
+        ),
+        pytest.param(
+            {**TRIED, "clean_start": {"rows_after": BEFORE}, "attempts": [{"started": False}]},
+            {"data_loss": "none"},
+            id="counted after the checkpoint, not started",
+        ),
+        pytest.param(
+            {"healthy": True, "outcome": "recovered_by_systemd", "last": {"rows_before": BEFORE, "row_counts": MORE}},
+            {"healthy": "yes", "resolved": "yes", "data_loss": "none"},
+            id="systemd was first",
+        ),
+        pytest.param(
+            {
+                "healthy": True,
+                "outcome": "recovered_by_systemd",
+                "first": {"row_counts": MORE},
+                "last": {"row_counts": MORE},
+            },
+            {"resolved": "yes", "data_loss": "unknown"},
+            id="systemd was first, and nobody had counted",
+        ),
+        pytest.param(
+            {"healthy": True, "outcome": "data_in_doubt", "suspected": True, "stopped": True, "changes": [True]},
+            {"still_down": "yes", "data_loss": "suspected", "nothing_changed": "no"},
+            id="stopped in doubt",
+        ),
+        pytest.param(
+            {
+                "healthy": False,
+                "outcome": "recovered",
+                "tried": [{}],
+                "verification": {"verified": True, "row_counts": MORE},
+                "recovery": {"data_loss": "none", "rows_before": BEFORE, "rows_after": BEFORE},
+            },
+            {"healthy": "yes", "data_loss": "none"},
+            id="database recovered",
+        ),
+        pytest.param(
+            {
+                "healthy": False,
+                "tried": [{}],
+                "recovery": {"data_loss": "unknown", "rows_before": {}, "rows_after": BEFORE},
+            },
+            {"data_loss": "unknown"},
+            id="nobody knows what the database held",
+        ),
+        pytest.param(
+            {
+                "healthy": False,
+                "outcome": "not_recovered",
+                "tried": [{}],
+                "recovery": {"data_loss": "none", "rows_before": BEFORE, "rows_after": BEFORE, "replaced": False},
+            },
+            {"data_loss": "unknown"},
+            id="what the recovery of the database announced did not happen",
+        ),
+        pytest.param(
+            {
+                "healthy": False,
+                "outcome": "not_recovered",
+                "tried": [{}],
+                "recovery": {"data_loss": "known", "rows_before": BEFORE, "rows_after": FEWER, "replaced": False},
+            },
+            {"data_loss": "unknown"},
+            id="nor the loss that it announced",
+        ),
+    ],
+)
+def test_of_a_run(seen, expected):
+    said = statements.of_run(seen)
+    assert {name: said["statements"][name]["value"] for name in expected} == expected
+    assert said["data_loss"] == said["statements"]["data_loss"]["value"]
+
+
+# What was counted, and what the run that published its verdict made of it: no two places may disagree.
+
+
+def told(before, after, loss, **more):
+    start = {"v": 1, "at": "2026-03-02T01:00:00.000Z", "run": "r", "kind": "run_start"}
+    data = {"incident": "INC-1", "outcome": "recovered", "data_loss": loss, "rows_before": before, "rows_after": after}
+    event = {"v": 1, "at": "2026-03-02T01:00:09.000Z", "run": "r", "kind": "outcome", "host": "node1"}
+    return timeline_events.model("INC-1", "node1", [[start, {**event, "data": {**data, **more}}]])
+
+
+@pytest.mark.parametrize("words_of", [EN, JA])
+@pytest.mark.parametrize("loss", ["none", "unknown", "suspected", "known"])
+@pytest.mark.parametrize("before", [{}, BEFORE])
+@pytest.mark.parametrize("after", [{}, BEFORE, FEWER])
+def test_rows_and_data_loss_agree_everywhere(words_of, before, after, loss):
+    incident = told(before, after, loss)
+    rows, verdict = prose.rows(words_of, incident), prose.data_loss(words_of, incident)
+    counted = bool(before and after)
+    assert (verdict == words_of.say("data_loss.none")) == (
+        counted and after == BEFORE and loss not in ("suspected", "known")
+    )
+    if incident.data_loss == "unknown":
+        why = {(False, False): "not_counted", (True, False): "not_after", (False, True): "not_before"}
+        key = why[(bool(before), bool(after))]
+        assert verdict == words_of.say("data_loss.unknown", why=words_of.say(f"uncounted.{key}"))
+        assert (rows == words_of.say("not_counted")) == (key == "not_counted")
+    document = markdown_report.markdown(words_of, incident)
+    assert incident.data_loss == incident.statements["data_loss"]["value"]
+    assert document.count(f"{words_of.say('doc.data_loss')}") >= 1
+    for text in (
+        document,
+        html_report.page(words_of, incident),
+        "".join(screen_report.summary(words_of, incident, document="")),
+    ):
+        assert not (words_of.say("data_loss.none") in text and incident.data_loss != "none")
+
+
+def test_rows_that_two_runs_counted_are_compared():
+    start = {"v": 1, "at": "2026-03-02T01:00:00.000Z", "run": "r1", "kind": "run_start"}
+    first = {"v": 1, "at": "2026-03-02T01:00:09.000Z", "run": "r1", "kind": "outcome", "host": "node1"}
+    data = {
+        "incident": "INC-1",
+        "outcome": "not_recovered",
+        "data_loss": "unknown",
+        "rows_before": BEFORE,
+        "rows_after": {},
+    }
+    again = {**data, "outcome": "recovered", "rows_before": {}, "rows_after": BEFORE}
+    runs = [[start, {**first, "data": data}], [{**start, "run": "r2"}, {**first, "run": "r2", "data": again}]]
+    incident = timeline_events.model("INC-1", "node1", runs)
+    assert (incident.rows_before, incident.rows_after, incident.data_loss) == (BEFORE, BEFORE, "none")
+    assert prose.rows(EN, incident) == "12 in 2 tables before, 12 after; no table has fewer rows"
+
+
+def test_seeded_rows_are_told_apart():
+    incident = told({"users": 3, "incidents": 0}, {"users": 3}, "none", rows_seeded={"incidents": 3})
+    assert incident.rows_seeded == {"incidents": 3}
+    assert prose.rows(EN, incident) == (
+        "3 in 2 tables before, 3 after, and seeded at the start: incidents 3; no table has fewer rows"
+    )

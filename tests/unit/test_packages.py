@@ -1,0 +1,98 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The packages of module_utils and plugin_utils: every import points down, and every file has an importer."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+from pathlib import Path
+
+import graphlib
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PLUGINS = ROOT / "plugins"
+PREFIX = "ansible_collections.itsm_nexus.runbook.plugins."
+
+# From the bottom up. A package imports only from those that stand in an earlier line.
+MODULE_UTILS = [
+    ["_common"],
+    ["_host"],
+    ["_sqlite", "_incident"],
+    ["_service"],
+    ["_triage"],
+]
+# Each of them may import from module_utils.
+PLUGIN_UTILS = [
+    ["_action", "_timeline", "_messages", "_watch"],
+    ["_policy", "_notify", "_prefetch"],
+    ["_report"],
+]
+# Loaded by name when there is a document to write.
+LOADED_BY_NAME = {"plugin_utils._report.html", "plugin_utils._report.markdown"}
+
+
+def modules() -> dict[str, Path]:
+    """Return the files of the packages by their dotted name below plugins."""
+    files = itertools.chain(*((PLUGINS / kind).rglob("*.py") for kind in ("module_utils", "plugin_utils")))
+    return {".".join(path.relative_to(PLUGINS).with_suffix("").parts): path for path in files}
+
+
+def imports(path: Path) -> set[str]:
+    """Return what a file imports of this collection, as dotted names below plugins."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(PREFIX):
+            base = node.module[len(PREFIX) :]
+            found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+    return found & set(MODULES)
+
+
+MODULES = modules()
+FILES = sorted(name for name in MODULES if not name.endswith("__init__"))
+IMPORTS = {name: imports(MODULES[name]) for name in FILES}
+
+
+def rank(name: str) -> int:
+    """Return how high the package of a file stands; what runs on the controller stands above what runs on a host."""
+    kind, package = name.split(".")[:2]
+    layers = [*MODULE_UTILS, *PLUGIN_UTILS]
+    of_kind = MODULE_UTILS if kind == "module_utils" else PLUGIN_UTILS
+    return next(layers.index(layer) for layer in of_kind if package in layer)
+
+
+@pytest.mark.parametrize("kind", ["module_utils", "plugin_utils"])
+def test_every_file_is_in_a_package_that_says_what_belongs_there(kind: str) -> None:
+    layers = MODULE_UTILS if kind == "module_utils" else PLUGIN_UTILS
+    there = {path.name for path in (PLUGINS / kind).iterdir() if path.name != "__pycache__"}
+    assert there == {package for layer in layers for package in layer}
+    for package in there:
+        source = (PLUGINS / kind / package / "__init__.py").read_text(encoding="utf-8")
+        said = ast.get_docstring(ast.parse(source)) or ""
+        assert len([line for line in said.splitlines() if line]) == 3, package
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_imports_point_down(name: str) -> None:
+    own = name.rpartition(".")[0]
+    upwards = {each for each in IMPORTS[name] if each.rpartition(".")[0] != own and rank(each) >= rank(name)}
+    assert not upwards, f"{name} may not import {', '.join(sorted(upwards))}: see MODULE_UTILS and PLUGIN_UTILS above"
+
+
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    assert list(graphlib.TopologicalSorter(IMPORTS).static_order())
+
+
+def test_every_file_has_an_importer() -> None:
+    outside = [path for folder in ("plugins", "extensions", "docs") for path in (ROOT / folder).rglob("*.py")]
+    imported = set().union(*(imports(path) for path in outside))
+    assert set(FILES) - imported == LOADED_BY_NAME
+
+
+def test_the_tests_of_a_package_lie_in_a_folder_of_its_name() -> None:
+    tests = Path(__file__).parent / "plugins"
+    for folder in tests.glob("*_utils/*/"):
+        assert (PLUGINS / folder.relative_to(tests) / "__init__.py").exists(), folder
