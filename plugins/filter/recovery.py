@@ -12,7 +12,7 @@ from ansible.plugins.loader import lookup_loader
 from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import settings as recovery_settings
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable, verdict
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
 
 
@@ -59,8 +59,10 @@ class FilterModule:
             "recovery_ladder": recovery_settings.ladder,
             "recovery_problems": problems,
             "recovery_reach": unreachable.next_step,
+            "recovery_rung": verdict.rung_of_run,
             "recovery_setting": recovery_settings.setting,
             "recovery_single_host": single_host,
             "recovery_statements": statements.of_run,
+            "recovery_verdict": verdict.of_run,
             "recovery_whole": whole,
         }

@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The settings of a recovery and the policy of its remedies, read and checked.
+"""The decisions of a recovery: its settings, the policy of its remedies, and the verdict.
 
 Put code here if it decides what a playbook may do.
-It imports from _action only.
+It imports from _timeline and _action only.
 """

@@ -94,17 +94,17 @@ def test_a_second_hold_changes_nothing(place):
 
 
 def test_a_hold_of_the_dead_man_timer_is_given_its_record(place):
-    path, text = _hold.dropin(place, incident=INCIDENT, reason="The run has died")
+    path, text = unit_hold.dropin(place, incident=INCIDENT, reason="The run has died")
     os.makedirs(os.path.dirname(path))
     Path(path).write_text(text)
     systemd = Systemd()
     hold(place, systemd)
-    held = _hold.read(place)
+    held = unit_hold.read(place)
     assert (held["incident"], held["cause"], held["reason"]) == (INCIDENT, "db_corrupt", REASON)
     assert held["at"] is not None
     assert (Path(path).read_text(), len(place.dropins()), systemd.verbs) == (text, 1, [])
-    _hold.set_hold(place, incident="INC-20260302T010203Z-ffff", cause="x", reason="y", run=Systemd())
-    assert _hold.read(place) == held
+    unit_hold.set_hold(place, incident="INC-20260302T010203Z-ffff", cause="x", reason="y", run=Systemd())
+    assert unit_hold.read(place) == held
 
 
 def test_a_folder_that_cannot_be_written_to_makes_it_end_with_the_boot(place, tmp_path):

@@ -343,7 +343,7 @@ def test_no_statement_of_a_planted_copy_runs_as_root(app, monkeypatch, check_mod
     shell = app.parent / "sqlite3"
     shell.write_text(f"#!/bin/sh\nid -ru >> {who}\nid -u >> {who}\n")
     shell.chmod(0o755)
-    monkeypatch.setattr(sqlite_restore._sqlite_salvage, "find_shell", lambda _name: str(shell))
+    monkeypatch.setattr(sqlite_restore.sqlite_salvage, "find_shell", lambda _name: str(shell))
     with contextlib.suppress(sqlite_files.SqliteError):
         sqlite_restore.restore(
             path=str(app / "itsm.db"),

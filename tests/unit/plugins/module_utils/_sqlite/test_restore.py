@@ -231,7 +231,7 @@ def copied(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
                 sqlite_files.read_wal(found, live=True)
             return found, holders
 
-        monkeypatch.setattr(sqlite_restore._sqlite_holders, "survey", look)
+        monkeypatch.setattr(sqlite_restore.sqlite_holders, "survey", look)
 
     return during
 

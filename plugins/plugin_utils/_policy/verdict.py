@@ -1,0 +1,343 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The decisions of a recovery: may a rung be taken, has the ladder ended, what is the outcome, who is notified.
+
+The playbook hands over what its roles reported, see L(facts_of_run). The functions here only decide: they look at
+nothing and change nothing. An instant is a string in UTC (ISO 8601).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
+
+# The outcomes after which the service does not serve its users as it should. The playbook ends with an error.
+FAILED = ("login_failed", "data_in_doubt", "not_recovered", "unreachable")
+# The outcomes after which no later step may take a rung if something has ended the ladder.
+_ENDED = ("login_failed", "not_recovered", "unreachable")
+_UNKNOWN_CAUSE: Mapping[str, Any] = {"cause": "unknown", "summary": "No cause was found."}
+_NO_REMEDY = "see the evidence"
+_TO_THE_DBA = "database_recover.yml with --check says what each way back would lose."
+
+NEXT_STEPS: Mapping[str, str] = {
+    "data_loss": f"Start nothing. Hand the evidence to the DBA; {_TO_THE_DBA}",
+    "halted": "Deal with what ended the climb ({halted}), then run it again.",
+    "login_failed": (
+        "Check that people can log in, and the values of nexus_login_username and nexus_login_password. Then run the "
+        "playbook again: it checks the login and closes the incident."
+    ),
+    "helpless": "Read the evidence; what was tried did not help, and trying it again will not either.",
+    "unreachable": "{reach}",
+    "not_recovered": "Mend the cause ({remedy}), then run the playbook again.",
+    "warning": "Look into the cause before it becomes an outage: {summary}",
+    "would_recover": "Run the playbook without --check to do it.",
+    "recovered": "Settle the items of prevention that are open.",
+    "recovered_by_systemd": "Settle the items of prevention that are open.",
+    "data_in_doubt": f"Hand the database to the DBA; {_TO_THE_DBA}",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What a run has seen and done. A list of rungs, findings or remedies holds them as the roles report them."""
+
+    # Of the first look.
+    severity: str
+    healthy: bool = False
+    restarted_by_systemd: bool = False
+    answers_since: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    # Whether the open incident had data in doubt before this run.
+    was_in_doubt: bool = False
+    # Of the latest triage, and of the one that found why the service was down.
+    findings: Sequence[Mapping[str, Any]] = ()
+    diagnosis: Sequence[Mapping[str, Any]] = ()
+    in_doubt: bool = False
+    # Whether any look of this run or of an earlier step suspects that rows are lost.
+    loss_suspected: bool = False
+    # What this run did.
+    tried: Sequence[Mapping[str, Any]] = ()
+    skipped: Sequence[Mapping[str, Any]] = ()
+    remedies: Sequence[Mapping[str, Any]] = ()
+    crash_loop: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    check_mode: bool = False
+    # Why the host was lost, why the recovery stopped, why an earlier step ended the ladder. Empty if it was not so.
+    lost: str = ""
+    error: str = ""
+    halted_before: str = ""
+    first_healthy_at: Optional[str] = None
+    # What the incident's record says of the run before.
+    outcome_before: str = ""
+    # The incident that holds the service at the end.
+    held_by: str = ""
+    act_on: Sequence[str] = ()
+
+    @property
+    def finding(self) -> Mapping[str, Any]:
+        """The first cause, or that none was found."""
+        return next(iter(self.diagnosis), _UNKNOWN_CAUSE)
+
+    @property
+    def held(self) -> str:
+        """The rung that held, empty if none did."""
+        return next((str(each["rung"]) for each in self.tried if each.get("held")), "")
+
+    @property
+    def restored(self) -> List[str]:
+        """Why rungs failed after which the service was started again as it was, and holds."""
+        return [str(each.get("reason") or "") for each in self.tried if each.get("restored")]
+
+    @property
+    def mended(self) -> List[str]:
+        """The causes that a remedy of this run has changed something about."""
+        return [str(each["cause"]) for each in self.remedies if each.get("changed") and not each.get("failed")]
+
+    @property
+    def standing(self) -> List[Mapping[str, Any]]:
+        """The findings that stand now. In check mode, those that would have been mended are left out."""
+        would = {each["cause"] for each in self.remedies if self.check_mode and not each.get("failed")}
+        return [each for each in self.findings if each["cause"] not in would]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rung:
+    """May this rung be taken? C(useless): why it cannot help; it is skipped then."""
+
+    climb: bool
+    useless: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What a run came to."""
+
+    outcome: str
+    recovered: bool
+    failed: bool
+    severity: str
+    cause: str
+    cause_summary: str
+    rung: Optional[str]
+    halted: str
+    loss_suspected: bool
+    error: Optional[str]
+    next_step: str
+    held_by: str
+    # When users were served again, and who says so. None if that was not seen by this run.
+    mitigated_at: Optional[str]
+    mitigated_from: Optional[str]
+
+
+def obstacles(facts: Facts) -> List[str]:
+    """Return why no rung may be taken: a start would do harm, or no rung can help."""
+    found = [facts.halted_before] if facts.halted_before else []
+    found += [str(each["summary"]) for each in facts.standing if each.get("blocks_start")]
+    found += [str(each["summary"]) for each in facts.standing if not each.get("rungs_help")]
+    return _once(found)
+
+
+def useless(facts: Facts, rung: str) -> List[str]:
+    """Return why a rung cannot help. What fell before its cause was mended may stand now."""
+    mended = facts.mended
+    found = [
+        str(each["summary"])
+        for each in facts.standing
+        if rung in each.get("useless_rungs", ()) and each["cause"] not in mended and each["explained_by"] not in mended
+    ]
+    if rung == "restart" and facts.crash_loop.get("looping") and not mended:
+        found.append(_looping(facts.crash_loop))
+    return found
+
+
+def _looping(crash_loop: Mapping[str, Any]) -> str:
+    minutes = round(float(crash_loop["window"]) / 60)
+    if crash_loop.get("fell"):
+        what = f"It fell again while it was watched after a start within the last {minutes} minutes"
+    else:
+        what = f"It was started {crash_loop['restarts']} times within {minutes} minutes and fell again"
+    return f"{what}: once more is no remedy."
+
+
+def rung(facts: Facts, name: str) -> Rung:
+    """Say whether a rung may be taken. One that held, restored the service or was halted is the last."""
+    ended = any(each.get("held") or each.get("halted") or each.get("restored") for each in facts.tried)
+    reasons = useless(facts, name)
+    return Rung(climb=not ended and not obstacles(facts), useless=" ".join(map(_with_stop, reasons)))
+
+
+def judge(facts: Facts) -> Verdict:
+    """Return what the run came to."""
+    outcome = _outcome(facts)
+    halted = _halted(facts, outcome)
+    by_itself = outcome in ("recovered", "warning", "recovered_by_systemd") and not facts.tried
+    by_a_rung = outcome in ("recovered", "login_failed") and bool(facts.tried)
+    at = facts.first_healthy_at if by_a_rung else facts.answers_since.get("at") if by_itself else None
+    return Verdict(
+        outcome=outcome,
+        recovered=outcome not in FAILED,
+        failed=outcome in FAILED,
+        severity="unreachable" if outcome == "unreachable" else facts.severity,
+        cause=str(facts.finding["cause"]),
+        cause_summary=str(facts.finding["summary"]),
+        rung=facts.held or None,
+        halted=halted,
+        loss_suspected=facts.loss_suspected,
+        error=facts.lost or facts.error or next(iter(facts.restored), "") or why_no_rung(facts) or None,
+        next_step=_next_step(facts, outcome, halted=halted),
+        held_by=facts.held_by,
+        mitigated_at=at,
+        mitigated_from=facts.answers_since.get("source") if by_itself else None,
+    )
+
+
+def _outcome(facts: Facts) -> str:
+    """Return the outcome. The first rule that applies decides."""
+    nothing_before = not facts.halted_before
+    # An earlier run stopped it on a database in doubt, and nothing was tried since: the verdict is the same.
+    doubted_before = facts.outcome_before == "data_in_doubt" and not facts.tried
+    rules = (
+        ("would_recover", facts.check_mode and bool(facts.held)),
+        ("recovered", bool(facts.held or facts.restored)),
+        ("unreachable", bool(facts.lost)),
+        ("data_in_doubt", facts.in_doubt and (facts.healthy or doubted_before)),
+        ("recovered_by_systemd", facts.healthy and facts.restarted_by_systemd and nothing_before),
+        ("recovered", facts.healthy and facts.was_in_doubt),
+        ("login_failed", any(each.get("serves") for each in facts.tried)),
+        ("warning", facts.healthy and not facts.tried and nothing_before),
+    )
+    return next((outcome for outcome, applies in rules if applies), "not_recovered")
+
+
+def _halted(facts: Facts, outcome: str) -> str:
+    """Return why no later step may take a rung, empty if it may."""
+    if outcome not in _ENDED:
+        return ""
+    reasons = [str(each.get("reason") or "") for each in facts.tried if each.get("halted")]
+    suspected = "Data loss is suspected." if facts.loss_suspected else ""
+    return facts.halted_before or next(reversed(reasons), "") or suspected
+
+
+def why_no_rung(facts: Facts) -> str:
+    """Return what kept every rung from being taken, empty if one was."""
+    if facts.tried:
+        return ""
+    if facts.severity in ("critical", "emergency") and facts.severity not in facts.act_on:
+        allowed = ", ".join(facts.act_on)
+        return f"{facts.severity} is not in outage_recover_act_on ({allowed}): nothing was tried"
+    return " ".join(obstacles(facts) or _once([str(each["reason"]) for each in facts.skipped]))
+
+
+def _next_step(facts: Facts, outcome: str, *, halted: str) -> str:
+    helpless = outcome == "not_recovered" and facts.tried and facts.finding["cause"] == "unknown"
+    rules = (
+        ("data_loss", facts.loss_suspected),
+        ("login_failed", outcome == "login_failed"),
+        ("halted", bool(halted)),
+        ("helpless", helpless),
+    )
+    which = next((step for step, applies in rules if applies), outcome)
+    return NEXT_STEPS[which].format(
+        halted=halted,
+        remedy=re.sub(r"\.$", "", str(facts.finding.get("remedy", _NO_REMEDY))),
+        summary=facts.finding["summary"],
+        reach=unreachable.next_step(facts.lost) if facts.lost else "",
+    )
+
+
+def facts_of_run(seen: Mapping[str, Any]) -> Facts:
+    """Return the facts of a run of outage_recover.yml.
+
+    seen: check_mode, act_on, detection, triage (the latest), first, diagnosis (its results), remediation, clean_start,
+    verification (results of these roles, empty if they did not run), tried, skipped, crash_loop, record (of the
+    incident, empty if it is not known yet), before and verified_before (what earlier steps of a workflow published),
+    lost, error, hold (the hold that this run has set).
+    """
+    detection, triage = seen["detection"], seen.get("triage") or {}
+    before = seen.get("before") or {}
+    in_doubt = (triage.get("data") or {}).get("state") == "in_doubt"
+    looks = (triage, seen.get("clean_start") or {}, seen.get("verification") or {})
+    return Facts(
+        severity=detection["severity"],
+        healthy=bool(detection.get("healthy")),
+        restarted_by_systemd=bool((detection.get("supervisor") or {}).get("restarted")),
+        answers_since=detection.get("answers_since") or {},
+        was_in_doubt=bool(detection.get("data_in_doubt")),
+        findings=triage.get("findings") or [],
+        diagnosis=(seen.get("diagnosis") or {}).get("findings") or [],
+        in_doubt=in_doubt,
+        loss_suspected=in_doubt
+        or any(bool(each.get("data_loss_suspected")) for each in looks)
+        or before.get("data_loss") == "suspected",
+        tried=seen.get("tried") or [],
+        skipped=seen.get("skipped") or [],
+        remedies=(seen.get("remediation") or {}).get("applied") or [],
+        crash_loop=seen.get("crash_loop") or {},
+        check_mode=bool(seen.get("check_mode")),
+        lost=str(seen.get("lost") or ""),
+        error=str(seen.get("error") or ""),
+        halted_before=str(before.get("halted") or (seen.get("verified_before") or {}).get("halted") or ""),
+        first_healthy_at=(seen.get("verification") or {}).get("first_healthy_at"),
+        outcome_before=str((seen.get("record") or {}).get("outcome") or ""),
+        held_by=str((seen.get("hold") or triage.get("hold") or {}).get("incident") or ""),
+        act_on=seen.get("act_on") or [],
+    )
+
+
+def rung_of_run(seen: Mapping[str, Any], name: str) -> Dict[str, Any]:
+    """Return M(rung) as plain data."""
+    return dataclasses.asdict(rung(facts_of_run(seen), name))
+
+
+def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return M(judge) as plain data, with what may be stated of the service and its data (M(statements.of_run)).
+
+    seen: as for L(facts_of_run), and policy_problem (what is wrong with the policy of the remedies).
+    """
+    facts = facts_of_run(seen)
+    verdict = judge(facts)
+    record, triage, detection = seen.get("record") or {}, seen.get("triage") or {}, seen["detection"]
+    remedies = seen.get("remediation") or {"applied": [], "refused": _policy(facts, seen.get("policy_problem"))}
+    changes = [facts.tried, [each for each in remedies["applied"] if each.get("changed")], triage.get("hold")]
+    changes += [detection.get("takeover"), seen.get("stopped")]
+    said = statements.of_run(
+        {
+            "outcome": verdict.outcome,
+            "healthy": detection.get("healthy"),
+            "tried": facts.tried,
+            "verification": seen.get("verification"),
+            "clean_start": seen.get("clean_start"),
+            "first": seen.get("first"),
+            "last": triage,
+            "starts": record.get("starts"),
+            "attempts": record.get("attempts"),
+            "suspected": facts.loss_suspected,
+            "stopped": seen.get("stopped"),
+            "changes": [] if facts.check_mode else changes,
+        }
+    )
+    return {
+        **dataclasses.asdict(verdict),
+        "said": said,
+        "remediation": remedies,
+        "evidence": re.sub(r"/pass-[0-9]+$", "", str(triage.get("bundle") or "")),
+    }
+
+
+def _policy(facts: Facts, problem: Optional[str]) -> List[Dict[str, Any]]:
+    """Return what is refused if the policy of the remedies cannot be used, although nothing had a remedy."""
+    if not problem or facts.severity not in facts.act_on:
+        return []
+    return [{"cause": facts.finding["cause"], "reason": problem}]
+
+
+def _once(texts: Sequence[str]) -> List[str]:
+    return list(dict.fromkeys(texts))
+
+
+def _with_stop(text: str) -> str:
+    return text if text.endswith(".") else f"{text}."

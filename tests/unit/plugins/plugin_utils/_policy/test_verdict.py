@@ -1,0 +1,348 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The decisions of a recovery: tables of cases."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import verdict
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.verdict import Facts
+
+ROOT = Path(__file__).resolve().parents[5]
+ALL_RUNGS = ["restart", "standard_recovery", "clean_start_recovery"]
+DOWN = Facts(severity="emergency", act_on=["critical", "emergency"])
+
+
+def finding(cause: str = "killed", **changes: Any) -> dict[str, Any]:
+    return {
+        **{"cause": cause, "summary": f"It is {cause}", "remedy": f"Mend {cause}.", "blocks_start": False},
+        **{"useless_rungs": [], "rungs_help": True, "explained_by": None},
+        **changes,
+    }
+
+
+def tried(**changes: Any) -> dict[str, Any]:
+    return {"rung": "restart", "held": False, "halted": False, "reason": "It fell", **changes}
+
+
+BLOCKS = finding("corrupt", blocks_start=True)
+USELESS = finding("masked", useless_rungs=ALL_RUNGS, rungs_help=False)
+ANSWERS = {"healthy": True, "severity": "none", "answers_since": {"at": "10:00", "source": "probe"}}
+
+OUTCOMES = [
+    ("a rung held", {"tried": [tried(held=True)]}, "recovered"),
+    ("the second rung held", {"tried": [tried(), tried(rung="standard_recovery", held=True)]}, "recovered"),
+    ("a rung failed and the service was started as it was", {"tried": [tried(restored=True)]}, "recovered"),
+    ("in check mode", {"tried": [tried(held=True)], "check_mode": True}, "would_recover"),
+    ("no rung held", {"tried": [tried()]}, "not_recovered"),
+    ("nobody knows whether the rung held", {"tried": [tried(held=None)]}, "not_recovered"),
+    ("it serves, and the login fails", {"tried": [tried(serves=True, halted=True)]}, "login_failed"),
+    ("no rung was allowed", {"findings": [BLOCKS]}, "not_recovered"),
+    ("the host was lost", {"lost": "Connection timed out"}, "unreachable"),
+    ("the host was lost after a rung held", {"lost": "gone", "tried": [tried(held=True)]}, "recovered"),
+    ("it answers although something is wrong", {**ANSWERS, "severity": "warning"}, "warning"),
+    ("systemd brought it back", {**ANSWERS, "restarted_by_systemd": True}, "recovered_by_systemd"),
+    ("it answers on a database in doubt", {**ANSWERS, "in_doubt": True}, "data_in_doubt"),
+    ("systemd brought it back on one", {**ANSWERS, "in_doubt": True, "restarted_by_systemd": True}, "data_in_doubt"),
+    ("it answers and the data were in doubt, and are sound now", {**ANSWERS, "was_in_doubt": True}, "recovered"),
+    ("down on a database in doubt", {"in_doubt": True}, "not_recovered"),
+    (
+        "down, stopped by an earlier run because of its data",
+        {"in_doubt": True, "outcome_before": "data_in_doubt"},
+        "data_in_doubt",
+    ),
+    (
+        "the same, and a rung was tried since",
+        {"in_doubt": True, "outcome_before": "data_in_doubt", "tried": [tried()]},
+        "not_recovered",
+    ),
+    ("it answers, an earlier step ended the ladder", {**ANSWERS, "halted_before": "Data loss"}, "not_recovered"),
+    (
+        "systemd brought it back, an earlier step ended the ladder",
+        {**ANSWERS, "restarted_by_systemd": True, "halted_before": "Data loss"},
+        "not_recovered",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "outcome"), [each[1:] for each in OUTCOMES], ids=[each[0] for each in OUTCOMES])
+def test_outcome(changes: dict[str, Any], outcome: str) -> None:
+    judged = verdict.judge(dataclasses.replace(DOWN, **changes))
+    assert judged.outcome == outcome
+    assert judged.failed == (not judged.recovered)
+    assert judged.failed == (outcome in {"login_failed", "data_in_doubt", "not_recovered", "unreachable"})
+
+
+def test_the_table_has_each_outcome_that_a_run_can_have() -> None:
+    with_cases = {outcome for _id, _changes, outcome in OUTCOMES}
+    assert with_cases == set(verdict.NEXT_STEPS) - {"data_loss", "halted", "helpless"}
+
+
+RUNGS = [
+    ("nothing is in the way", {"findings": [finding()]}, "restart", True, ""),
+    ("a start would do harm", {"findings": [BLOCKS]}, "restart", False, ""),
+    ("no rung can help", {"findings": [USELESS]}, "restart", False, "It is masked."),
+    ("an earlier step ended the ladder", {"halted_before": "Lost rows"}, "restart", False, ""),
+    ("a rung held", {"tried": [tried(held=True)]}, "standard_recovery", False, ""),
+    ("a rung ended the ladder", {"tried": [tried(halted=True)]}, "standard_recovery", False, ""),
+    ("the service was started as it was", {"tried": [tried(restored=True)]}, "standard_recovery", False, ""),
+    ("the rung before did not hold", {"tried": [tried()]}, "standard_recovery", True, ""),
+    (
+        "this rung cannot help",
+        {"findings": [finding(useless_rungs=["restart"])]},
+        "restart",
+        True,
+        "It is killed.",
+    ),
+    ("another rung cannot help", {"findings": [finding(useless_rungs=["restart"])]}, "standard_recovery", True, ""),
+    (
+        "the cause was mended",
+        {
+            "findings": [finding(useless_rungs=["restart"])],
+            "remedies": [{"cause": "killed", "changed": True, "failed": False}],
+        },
+        "restart",
+        True,
+        "",
+    ),
+    (
+        "what explains it was mended",
+        {
+            "findings": [finding("hung", useless_rungs=["restart"], explained_by="db_locked")],
+            "remedies": [{"cause": "db_locked", "changed": True, "failed": False}],
+        },
+        "restart",
+        True,
+        "",
+    ),
+    (
+        "the remedy failed",
+        {
+            "findings": [finding(useless_rungs=["restart"])],
+            "remedies": [{"cause": "killed", "changed": True, "failed": True}],
+        },
+        "restart",
+        True,
+        "It is killed.",
+    ),
+    (
+        "check mode: the remedy would have mended it",
+        {
+            "check_mode": True,
+            "findings": [BLOCKS],
+            "remedies": [{"cause": "corrupt", "changed": True, "failed": False}],
+        },
+        "restart",
+        True,
+        "",
+    ),
+    (
+        "it was started too often",
+        {"crash_loop": {"looping": True, "fell": False, "restarts": 4, "window": 600}},
+        "restart",
+        True,
+        "It was started 4 times within 10 minutes and fell again: once more is no remedy.",
+    ),
+    (
+        "it fell while it was watched",
+        {"crash_loop": {"looping": True, "fell": True, "restarts": 1, "window": 600}},
+        "restart",
+        True,
+        "It fell again while it was watched after a start within the last 10 minutes: once more is no remedy.",
+    ),
+    (
+        "a loop stops only the restart",
+        {"crash_loop": {"looping": True, "fell": False, "restarts": 4, "window": 600}},
+        "standard_recovery",
+        True,
+        "",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "climb", "useless"), [each[1:] for each in RUNGS], ids=[each[0] for each in RUNGS]
+)
+def test_rung(changes: dict[str, Any], name: str, climb: bool, useless: str) -> None:
+    decided = verdict.rung(dataclasses.replace(DOWN, **changes), name)
+    assert (decided.climb, decided.useless) == (climb, useless)
+
+
+NEXT = [
+    ("data loss comes first", {"loss_suspected": True, "tried": [tried(serves=True, halted=True)]}, "Start nothing."),
+    ("then the login", {"tried": [tried(serves=True, halted=True)]}, "Check that people can log in"),
+    (
+        "then what ended the ladder",
+        {"tried": [tried(halted=True, reason="No room")]},
+        "Deal with what ended the climb (No",
+    ),
+    ("then no cause", {"tried": [tried()]}, "Read the evidence"),
+    ("then the cause", {"tried": [tried()], "diagnosis": [finding()]}, "Mend the cause (Mend killed), then"),
+    (
+        "a cause without a remedy",
+        {"diagnosis": [{"cause": "odd", "summary": "Odd"}]},
+        "Mend the cause (see the evidence)",
+    ),
+    ("no cause and no rung", {}, "Mend the cause (see the evidence)"),
+    ("the way to the host", {"lost": "Host key verification failed."}, "known_hosts has no SSH key"),
+]
+
+
+@pytest.mark.parametrize(("changes", "says"), [each[1:] for each in NEXT], ids=[each[0] for each in NEXT])
+def test_next_step(changes: dict[str, Any], says: str) -> None:
+    assert verdict.judge(dataclasses.replace(DOWN, **changes)).next_step.startswith(says)
+
+
+ERRORS = [
+    ("none", {"tried": [tried(held=True)]}, None),
+    ("the lost host comes first", {"lost": "gone", "error": "Triage: broke", "findings": [BLOCKS]}, "gone"),
+    ("then what stopped the recovery", {"error": "Triage: broke", "findings": [BLOCKS]}, "Triage: broke"),
+    ("why the rung failed before the service was restored", {"tried": [tried(restored=True)]}, "It fell"),
+    ("why no rung was taken", {"findings": [BLOCKS, USELESS, BLOCKS]}, "It is corrupt It is masked"),
+    ("why each rung was skipped, once", {"skipped": [{"reason": "Useless."}, {"reason": "Useless."}]}, "Useless."),
+    (
+        "not acted on",
+        {"act_on": ["critical"]},
+        "emergency is not in outage_recover_act_on (critical): nothing was tried",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "error"), [each[1:] for each in ERRORS], ids=[each[0] for each in ERRORS])
+def test_error(changes: dict[str, Any], error: str | None) -> None:
+    assert verdict.judge(dataclasses.replace(DOWN, **changes)).error == error
+
+
+HALTED = [
+    ({"tried": [tried(halted=True, reason="First"), tried(halted=True, reason="Last")]}, "Last"),
+    ({"halted_before": "Before", "tried": [tried(halted=True)]}, "Before"),
+    ({"loss_suspected": True}, "Data loss is suspected."),
+    ({"loss_suspected": True, "tried": [tried(held=True)]}, ""),
+    ({"tried": [tried()]}, ""),
+]
+
+
+@pytest.mark.parametrize(("changes", "halted"), HALTED)
+def test_whether_a_later_step_may_take_a_rung(changes: dict[str, Any], halted: str) -> None:
+    assert verdict.judge(dataclasses.replace(DOWN, **changes)).halted == halted
+
+
+def test_who_saw_that_it_serves_again() -> None:
+    by_itself = verdict.judge(dataclasses.replace(DOWN, **ANSWERS))
+    assert (by_itself.mitigated_at, by_itself.mitigated_from) == ("10:00", "probe")
+    by_a_rung = dataclasses.replace(DOWN, tried=[tried(held=True)], first_healthy_at="11:00")
+    assert (verdict.judge(by_a_rung).mitigated_at, verdict.judge(by_a_rung).mitigated_from) == ("11:00", None)
+    down = verdict.judge(dataclasses.replace(DOWN, tried=[tried()], first_healthy_at="11:00"))
+    assert (down.mitigated_at, down.mitigated_from) == (None, None)
+
+
+def seen(**changes: Any) -> dict[str, Any]:
+    return {"act_on": ["emergency"], "detection": {"severity": "emergency"}, **changes}
+
+
+SUSPICIONS = [
+    {"triage": {"data_loss_suspected": True}},
+    {"triage": {"data": {"state": "in_doubt"}}},
+    {"clean_start": {"data_loss_suspected": True}},
+    {"verification": {"data_loss_suspected": True}},
+    {"before": {"data_loss": "suspected"}},
+]
+
+
+@pytest.mark.parametrize("changes", SUSPICIONS)
+def test_any_look_can_suspect_that_rows_are_lost(changes: dict[str, Any]) -> None:
+    assert verdict.of_run(seen(**changes))["loss_suspected"]
+    assert not verdict.of_run(seen())["loss_suspected"]
+    assert verdict.of_run(seen(**changes))["said"]["data_loss"] == "suspected"
+
+
+def test_what_a_run_hands_over() -> None:
+    """Each key of what the playbook hands over changes the facts, so none is written in vain."""
+    whole: dict[str, Any] = {
+        "detection": {
+            **{"severity": "warning", "healthy": True, "supervisor": {"restarted": True}, "data_in_doubt": True},
+            **{"answers_since": {"at": "10:00", "source": "probe"}},
+        },
+        "triage": {
+            **{"findings": [finding()], "data": {"state": "in_doubt"}, "hold": {"incident": "INC-1"}},
+        },
+        "diagnosis": {"findings": [finding()]},
+        "tried": [tried()],
+        "skipped": [{"rung": "restart", "reason": "useless"}],
+        "remediation": {"applied": [{"cause": "killed", "changed": True, "failed": False}], "refused": []},
+        "crash_loop": {"looping": True},
+        "check_mode": True,
+        "lost": "gone",
+        "error": "broke",
+        "before": {"halted": "ended"},
+        "verification": {"first_healthy_at": "11:00"},
+        "record": {"outcome": "data_in_doubt"},
+        "act_on": ["critical"],
+        "clean_start": {"data_loss_suspected": False},
+    }
+    facts = verdict.facts_of_run(whole)
+    unset = Facts(severity="")
+    same = [
+        field.name for field in dataclasses.fields(Facts) if getattr(facts, field.name) == getattr(unset, field.name)
+    ]
+    assert same == []
+    assert verdict.facts_of_run({**whole, "hold": {"incident": "INC-2"}}).held_by == "INC-2"
+    assert verdict.facts_of_run({**whole, "before": {}, "verified_before": {"halted": "seen"}}).halted_before == "seen"
+
+
+def test_the_playbook_hands_over_what_is_read_and_nothing_else() -> None:
+    variables = yaml.safe_load((ROOT / "playbooks" / "vars" / "outage_recover.yml").read_text(encoding="utf-8"))
+    source = Path(verdict.__file__).read_text(encoding="utf-8")
+    read = set(re.findall(r'seen(?:\.get\(|\[)"(\w+)"', source))
+    assert set(variables["_outage_recover_seen"]) == read
+
+
+def test_a_policy_that_cannot_be_used_is_reported_although_nothing_had_a_remedy() -> None:
+    refused = [{"cause": "unknown", "reason": "Not a list"}]
+    assert verdict.of_run(seen(policy_problem="Not a list"))["remediation"] == {"applied": [], "refused": refused}
+    quiet = {**seen(policy_problem="Not a list"), "act_on": []}
+    assert verdict.of_run(quiet)["remediation"] == {"applied": [], "refused": []}
+    done = {"applied": [{"cause": "killed", "changed": False}], "refused": []}
+    assert verdict.of_run(seen(policy_problem="Not a list", remediation=done))["remediation"] == done
+
+
+CHANGES: list[dict[str, Any]] = [
+    {"tried": [tried()]},
+    {"remediation": {"applied": [{"cause": "x", "changed": True}], "refused": []}},
+    {"triage": {"hold": {"incident": "INC-1"}}},
+    {"detection": {"severity": "emergency", "takeover": {"unit": "x"}}},
+    {"stopped": True},
+]
+
+
+@pytest.mark.parametrize("changes", CHANGES)
+def test_what_counts_as_a_change(changes: dict[str, Any]) -> None:
+    def said(**more: Any) -> str:
+        return verdict.of_run(seen(**more))["said"]["statements"]["nothing_changed"]["value"]
+
+    assert said(**changes) == "no"
+    assert said() == "yes"
+    assert said(**changes, check_mode=True) == "yes"
+
+
+def test_the_folder_of_the_evidence_is_that_of_all_passes() -> None:
+    assert verdict.of_run(seen(triage={"bundle": "/var/lib/x/evidence/INC-1/pass-2"}))["evidence"].endswith("INC-1")
+
+
+def test_a_verdict_is_given_whatever_did_not_run() -> None:
+    """A failure of a role leaves its result out, or empty. Somebody must be notified all the same."""
+    roles = ("triage", "first", "diagnosis", "remediation", "clean_start", "verification", "record", "before")
+    for left_out in itertools.product((None, {}), repeat=len(roles)):
+        judged = verdict.of_run(seen(**dict(zip(roles, left_out))))
+        assert judged["outcome"] == "not_recovered"
+        assert verdict.rung_of_run(seen(**dict(zip(roles, left_out))), "restart") == {"climb": True, "useless": ""}
