@@ -637,7 +637,7 @@ def _misfits(task: Any, known: _Task, fields: Dict[str, Any]) -> Dict[str, Any]:
             choices = specified[name].get("choices")
             kind = f"none of {', '.join(map(str, choices))}" if choices else f"no {specified[name].get('type', 'str')}"
             problems.append(f"{name} is {'missing' if error.startswith('missing') else kind}")
-    return allowlist.of_result(f"{allowlist.COLLECTION}.refuse", {"problems": problems}) if problems else {}
+    return allowlist.of_result(f"{allowlist.COLLECTION}.fail_settings", {"problems": problems}) if problems else {}
 
 
 def _module_speaks(fields: Dict[str, Any]) -> bool:

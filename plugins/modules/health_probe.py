@@ -144,11 +144,11 @@ options:
     version_added: 0.2.0
   preflight:
     description:
-      - What M(itsm_nexus.runbook.service_preflight) would be asked beside O(app_dir), O(user), O(manager), O(unit),
-        O(command), O(pid_file) and O(state_dir). With it, both questions are answered in one round trip, and a value
-        that cannot be right fails the module only if the service is healthy, or nobody can say how it is. If the
-        service is down, the module succeeds, and RV(preflight) lists what is wrong. The service is asked on the
-        endpoints that are usable.
+      - The options of M(itsm_nexus.runbook.service_preflight_info) that this module does not have itself (it has
+        O(app_dir), O(user), O(manager), O(unit), O(command), O(pid_file) and O(state_dir)). With them, both questions
+        are answered in one round trip, and a value that cannot be right fails the module only if the service is
+        healthy, or nobody can say how it is. If the service is down, the module succeeds, and RV(preflight) lists what
+        is wrong. The service is asked on the endpoints that are usable.
       - As long as HTTPS is switched off by consent, what is asked is plain HTTP alone.
     type: dict
     version_added: 0.2.0
@@ -385,7 +385,7 @@ maintenance:
   type: dict
   sample: {"until": "2026-03-02T04:00:00.000Z", "reason": "Release 4.2", "source": "variable"}
 preflight:
-  description: What M(itsm_nexus.runbook.service_preflight) returns, V(null) without O(preflight).
+  description: What M(itsm_nexus.runbook.service_preflight_info) returns, V(null) without O(preflight).
   returned: success, and when a value of O(preflight) cannot be right
   type: dict
   version_added: 0.2.0

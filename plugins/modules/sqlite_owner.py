@@ -37,7 +37,7 @@ extends_documentation_fragment:
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 seealso:
-  - module: itsm_nexus.runbook.sqlite_check
+  - module: itsm_nexus.runbook.sqlite_info
 """
 
 EXAMPLES = r"""

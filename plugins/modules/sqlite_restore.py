@@ -98,7 +98,7 @@ extends_documentation_fragment:
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 seealso:
-  - module: itsm_nexus.runbook.sqlite_check
+  - module: itsm_nexus.runbook.sqlite_info
   - module: itsm_nexus.runbook.sqlite_backup
   - module: itsm_nexus.runbook.sqlite_wal
 """
@@ -140,7 +140,7 @@ healthy_before:
   type: bool
   sample: false
 problems:
-  description: What is wrong with it, see M(itsm_nexus.runbook.sqlite_check).
+  description: What is wrong with it, see M(itsm_nexus.runbook.sqlite_info).
   returned: success
   type: list
   elements: dict

@@ -172,8 +172,8 @@ options:
     default: []
   settings:
     description:
-      - Variables that cannot be right, as RV(itsm_nexus.runbook.service_preflight#module:problems) lists them. Each
-        becomes a finding that names the rungs which need it.
+      - Variables that cannot be right, as RV(itsm_nexus.runbook.service_preflight_info#module:problems) lists them.
+        Each becomes a finding that names the rungs which need it.
     type: list
     elements: dict
     default: []
@@ -376,7 +376,7 @@ facts:
       type: dict
     database:
       description: >-
-        What M(itsm_nexus.runbook.sqlite_check) returns of the database in use, with C(path), C(source) and
+        What M(itsm_nexus.runbook.sqlite_info) returns of the database in use, with C(path), C(source) and
         C(configured); each of its C(holders) with C(pid), C(start_ticks), C(role), C(command), C(exe), C(user),
         C(ours), C(files), and those that are not the service's C(blocks_for) (seconds for which it was seen to keep
         everybody else from writing; null where it let go meanwhile).

@@ -160,10 +160,10 @@ def _sqlite_cases() -> List[Case]:
         return sqlite_owner.restore(path=_path(theirs), user=USER)
 
     cases = [
-        Case("sqlite_check of a crashed database", _crashed, check),
-        Case("sqlite_check of a closed database", _closed, check),
-        Case("sqlite_check of a damaged database", _damaged, check),
-        Case("sqlite_check of a database of root", _crashed, check, _roots),
+        Case("sqlite_info of a crashed database", _crashed, check),
+        Case("sqlite_info of a closed database", _closed, check),
+        Case("sqlite_info of a damaged database", _damaged, check),
+        Case("sqlite_info of a database of root", _crashed, check, _roots),
         Case("sqlite_backup beside the database", _crashed, backup),
         Case("sqlite_backup into our folder", _crashed, backup_to_ours),
         Case("sqlite_backup evidence", _damaged, evidence),

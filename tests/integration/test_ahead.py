@@ -41,7 +41,7 @@ while not (os.path.exists(cache) and kept()) and time.monotonic() < deadline:
 packer.end()
 packed = kept()
 shutil.rmtree(cache)
-ahead._pack("itsm_nexus.runbook.sqlite_check")
+ahead._pack("itsm_nexus.runbook.sqlite_info")
 print(json.dumps([packed, kept()]))
 """
 
@@ -96,7 +96,7 @@ def test_what_follows_a_module_is_packed_as_ansible_would(tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     ahead, by_ansible = json.loads(done.stdout)
     assert list(ahead) == list(by_ansible)
-    assert [name.split("-")[0].rsplit(".", 1)[-1] for name in ahead] == ["sqlite_check"]
+    assert [name.split("-")[0].rsplit(".", 1)[-1] for name in ahead] == ["sqlite_info"]
     # The moment of packing stands in it, compressed: some bytes more or less.
     (size,), (wanted,) = ahead.values(), by_ansible.values()
     assert abs(size - wanted) < 200
@@ -151,7 +151,7 @@ PLAY = """
     group/itsm_nexus.runbook.host:
       run: ""
   tasks:
-    - itsm_nexus.runbook.refuse:
+    - itsm_nexus.runbook.fail_settings:
         problems: []
     - ansible.builtin.debug:
         msg: it went on

@@ -31,7 +31,7 @@ _PLAY = """
   tasks:
     - evil:
       register: evil
-    - itsm_nexus.runbook.tell_by_command:
+    - itsm_nexus.runbook.notify_command:
         argv: "{{ escalation_contacts.leader.channels[0].argv }}"
         retries: 0
       register: told

@@ -63,7 +63,7 @@ def starts(service: Service) -> int:
         ("node_process", "during", 1),
         ("node_process", "after", 2),
         ("node_process", "died", 0),
-        ("sqlite_check", "after", 0),
+        ("sqlite_info", "after", 0),
     ],
 )
 def test_a_lost_answer_is_no_failure_of_the_step(

@@ -134,7 +134,7 @@ def collection(tmp_path_factory):
         )
     modules = target / "plugins" / "modules"
     modules.mkdir()
-    for name in ("postmortem_render", "postmortem_issue", "postmortem_keep"):
+    for name in ("postmortem_render", "postmortem_issue", "postmortem_archive"):
         shutil.copy(ROOT / "plugins" / "modules" / f"{name}.py", modules)
     for name in ("health_probe", "incident", "impact_info", "triage_info", "node_process", "npm_ci"):
         (modules / f"{name}.py").write_text(ANSWERING_MODULE)

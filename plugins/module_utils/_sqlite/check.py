@@ -62,7 +62,7 @@ def check(
     user: Optional[str] = None,
     proc_root: str = "/proc",
 ) -> Dict[str, Any]:
-    """Check the database C(path) within C(time_budget) seconds and return the result of the module C(sqlite_check).
+    """Check the database C(path) within C(time_budget) seconds and return the result of the module C(sqlite_info).
 
     SQLite reads with the rights of C(user), by default of C(owner), see sqlite_files.look. What is wrong with the
     database is in the result. Raises SqliteError for parameters that make no sense.

@@ -237,7 +237,7 @@ def db_unchecked(view: View) -> Optional[Finding]:
         evidence=[says(path, text) for text in unread or [said or "not reached"]],
         remedy="Look again as root; give database, -wal and -shm back to the service's user where they are another's."
         if unread
-        else "Check it with sqlite_check and a larger time_budget, or give triage_database_timeout more seconds.",
+        else "Check it with sqlite_info and a larger time_budget, or give triage_database_timeout more seconds.",
         prevention="Let nobody but the service's user open its database for writing."
         if unread
         else "Give triage_database_timeout the seconds that a look through this database takes.",

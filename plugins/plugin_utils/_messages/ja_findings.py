@@ -70,8 +70,8 @@ _FINDINGS: Dict[str, str] = {
     "Look again as root; give database, -wal and -shm back to the service's user where they are another's": (
         "root で再確認する。データベース、-wal、-shm の所有者が異なる場合は、サービスのユーザーに戻す"
     ),
-    "Check it with sqlite_check and a larger time_budget, or give triage_database_timeout more seconds": (
-        "sqlite_check の time_budget、または triage_database_timeout を延ばして確認する"
+    "Check it with sqlite_info and a larger time_budget, or give triage_database_timeout more seconds": (
+        "sqlite_info の time_budget、または triage_database_timeout を延ばして確認する"
     ),
     "Let nobody but the service's user open its database for writing": "サービスのユーザー以外がデータベースを書き込みで開かないようにする",
     "Give triage_database_timeout the seconds that a look through this database takes": "triage_database_timeout を、このデータベースの確認に必要な秒数にする",

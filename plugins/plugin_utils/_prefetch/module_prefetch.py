@@ -44,8 +44,8 @@ FIRST = "health_probe"
 # What usually follows a module, on the way to a healthy answer.
 FOLLOWERS: Dict[str, Tuple[str, ...]] = {
     "health_probe": ("incident", "triage_info", "node_process"),
-    "node_process": ("sqlite_check",),
-    "sqlite_check": ("sqlite_backup",),
+    "node_process": ("sqlite_info",),
+    "sqlite_info": ("sqlite_backup",),
     "sqlite_backup": ("sqlite_wal",),
     "sqlite_wal": ("knex_migrate",),
 }

@@ -110,7 +110,7 @@ def seen(words: Words, look: Mapping[str, Any]) -> str:
 
 def checked(step: incident_model.Step) -> bool:
     """Say whether a step is a check of the database."""
-    return allowlist.own_module(step.action or "") == "sqlite_check" and bool(step.data)
+    return allowlist.own_module(step.action or "") == "sqlite_info" and bool(step.data)
 
 
 def broken(step: incident_model.Step) -> bool:
@@ -144,14 +144,14 @@ def validated(step: incident_model.Step) -> bool:
 def refused(step: incident_model.Step) -> List[str]:
     """Return what a step found wrong with the configuration, nothing for other steps."""
     module = allowlist.own_module(step.action or "")
-    if module == "refuse" or validated(step):
+    if module == "fail_settings" or validated(step):
         return [bare(each) for each in step.data.get("problems") or []]
-    if module not in ("service_preflight", "health_probe"):
+    if module not in ("service_preflight_info", "health_probe"):
         return []
     # A probe that went on reports a service that is down: its settings are a finding.
     if module == "health_probe" and step.status not in ("failed", "ignored"):
         return []
-    checked = (step.data if module == "service_preflight" else step.data.get("preflight")) or {}
+    checked = (step.data if module == "service_preflight_info" else step.data.get("preflight")) or {}
     return [bare(each.get("message")) for each in checked.get("problems") or []]
 
 
@@ -301,7 +301,7 @@ def _tell_preflight(words: Words, data: Mapping[str, Any]) -> str:
 _TELLERS: Dict[str, _Teller] = {
     "health_probe": _tell_probe,
     "triage_info": _tell_triage,
-    "sqlite_check": _tell_check,
+    "sqlite_info": _tell_check,
     "sqlite_backup": _tell_backup,
     "sqlite_wal": _tell_wal,
     "sqlite_restore": _tell_restore,
@@ -309,5 +309,5 @@ _TELLERS: Dict[str, _Teller] = {
     "npm_ci": _tell_npm,
     "knex_migrate": _tell_knex,
     "incident": _tell_incident,
-    "service_preflight": _tell_preflight,
+    "service_preflight_info": _tell_preflight,
 }

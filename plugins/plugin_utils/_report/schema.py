@@ -26,7 +26,7 @@ _OF_WHITELIST: Mapping[str, Any] = {
     "findings": allowlist.RESULTS["triage_info"]["findings"],
     "resources": allowlist.RESULTS["triage_info"]["facts"],
     "probe": allowlist.RESULTS["health_probe"],
-    "database": allowlist.RESULTS["sqlite_check"],
+    "database": allowlist.RESULTS["sqlite_info"],
     "escalation": allowlist.OUTCOME["escalation"],
 }
 _CHOICES = {

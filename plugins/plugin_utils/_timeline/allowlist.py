@@ -116,7 +116,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
         "data_loss_suspected": FLAG,
         "duration": NUMBER,
     },
-    "sqlite_check": {
+    "sqlite_info": {
         "healthy": FLAG,
         "problems": _PROBLEMS,
         "database": {"path": TEXT, "size": NUMBER, "journal_mode": TEXT, "sqlite_version": TEXT},
@@ -243,8 +243,8 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
         "maintenance": {"until": TEXT, "reason": TEXT, "source": TEXT},
         "locked_by": {"run": TEXT, "since": TEXT, "step": TEXT, "until": TEXT, "pid": NUMBER},
     },
-    "service_preflight": _PREFLIGHT,
-    "refuse": {"problems": Each(TEXT)},
+    "service_preflight_info": _PREFLIGHT,
+    "fail_settings": {"problems": Each(TEXT)},
 }
 
 # Of every module that works on a host: that there was no way to it, or for a time none.

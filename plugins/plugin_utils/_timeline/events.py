@@ -236,7 +236,7 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
     copy = _first(_last_of(_results(events, "sqlite_backup"), "evidence_dir"), copied.get("path"))
     records = list(_results(events, "incident"))
     probes = list(_results(events, "health_probe"))
-    checks = list(_results(events, "sqlite_check"))
+    checks = list(_results(events, "sqlite_info"))
     failing = [probe for probe in probes if not probe.get("healthy")]
     triages = [result["findings"] for result in _results(events, "triage_info") if result.get("findings")]
     # The first look saw what nobody had touched yet; where the verdict rests on a later one, that one is told.
@@ -343,7 +343,7 @@ def _last_look(runs: Sequence[Sequence[Event]]) -> statements.Facts:
             answers, stopped = bool(data["healthy"] or login.get("ok") is False), False
             state = (data.get("process") or {}).get("state")
             running = None if state is None else state == "running"
-        elif module in ("sqlite_check", "triage_info") and data.get("row_counts"):
+        elif module in ("sqlite_info", "triage_info") and data.get("row_counts"):
             stale = False
     last = [event for event in runs[-1] if event["kind"] != "stats"]
     steps = [each for each in map(step, last) if each]
@@ -565,7 +565,7 @@ def _weight(event: Event) -> str:
         return DECISION
     if module in ("triage_info", "health_probe") and event.get("data"):
         return DECISION
-    if module == "sqlite_check" and event.get("data", {}).get("healthy") is False:
+    if module == "sqlite_info" and event.get("data", {}).get("healthy") is False:
         return DECISION
     # What the record of the incident says stands in the document itself, and that it was written is seen.
     if module == "incident" or event.get("role") == "postmortem":

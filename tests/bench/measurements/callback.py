@@ -19,7 +19,7 @@ from harness import Goal, Measurement
 HOSTS, RESULTS = 50, 10_000
 # Tasks in a row that it is awake for, or asleep.
 BLOCK = 5
-OWN = ("health_probe", "incident", "node_process", "sqlite_check", "triage_info")
+OWN = ("health_probe", "incident", "node_process", "sqlite_info", "triage_info")
 PLUGINS = harness.ROOT / "tests" / "bench" / "plugins"
 
 
@@ -33,7 +33,7 @@ def tasks() -> list[dict[str, Any]]:
     rows = {f"table{number}": number for number in range(30)}
     look = answering("health_probe", healthy=False, severity="critical", endpoints=[{"name": "https", "ok": False}] * 2)
     act = answering("node_process", changed=True, state="started", pids_after=[1])
-    check = answering("sqlite_check", healthy=True, row_counts=rows)
+    check = answering("sqlite_info", healthy=True, row_counts=rows)
     cycle = [look, answering("triage_info", findings=[finding] * 4, row_counts=rows), act, look, check, act]
     told = [answering("incident", id="INC-{{ inventory_hostname }}", opened_at="2026-03-02T01:00:00.000Z")]
     for number in range(1, 2 * RESULTS // HOSTS):

@@ -42,10 +42,10 @@ def wal(name: str, recipe: databases.Recipe, goal: float) -> Measurement:
     return Measurement(
         name=f"sqlite-{name}",
         what=f"WAL of {recipe.wal_mib} MiB analysed",
-        how="sqlite_check with no check of the database: header, every frame by salt and checksum, what is pending, "
+        how="sqlite_info with no check of the database: header, every frame by salt and checksum, what is pending, "
         "torn or lost",
         prepare=recipe.made,
-        ours=("sqlite_check", lambda path, _: harness.timed_on_host(*ANALYSED, expect="[True, True]", path=str(path))),
+        ours=("sqlite_info", lambda path, _: harness.timed_on_host(*ANALYSED, expect="[True, True]", path=str(path))),
         goals=[Goal(goal)],
     )
 
@@ -74,11 +74,11 @@ MEASUREMENTS = [
     Measurement(
         name="sqlite-integrity",
         what="Full integrity check of a database of 0.9 GiB",
-        how="sqlite_check with integrity: quick_check, all tables and indexes, and every table's rows counted; the "
+        how="sqlite_info with integrity: quick_check, all tables and indexes, and every table's rows counted; the "
         "shell: PRAGMA integrity_check",
         prepare=LARGE.made,
         ours=(
-            "sqlite_check",
+            "sqlite_info",
             lambda path, _: harness.timed_on_host(*INTEGRITY, expect="['ok', 'ok', True]", path=str(path)),
         ),
         rivals={

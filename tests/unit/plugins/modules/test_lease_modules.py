@@ -40,7 +40,7 @@ PARAMETERS = {
     "process_stop": {**SERVICE, "processes": []},
     "release_rollback": {"strategy": "git", "app_dir": "/nonexistent", "db_path": "/nonexistent"},
     "service_hold": {"state": "released", "unit": "x", "reason": "x"},
-    "service_preflight": {
+    "service_preflight_info": {
         **SERVICE,
         "user": "root",
         "db_path": "x",
@@ -49,7 +49,7 @@ PARAMETERS = {
         "http_port": 0,
     },
     "sqlite_backup": {"path": "/nonexistent", "dest": "/nonexistent"},
-    "sqlite_check": {"path": "/nonexistent"},
+    "sqlite_info": {"path": "/nonexistent"},
     "sqlite_owner": {"path": "/nonexistent", "user": "nobody"},
     "sqlite_restore": {"path": "/nonexistent", "evidence_dir": "/nonexistent"},
     "sqlite_wal": {"path": "/nonexistent"},

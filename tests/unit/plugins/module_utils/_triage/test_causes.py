@@ -16,7 +16,7 @@ import yaml
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import health as service_health
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_patterns
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import causes
-from ansible_collections.itsm_nexus.runbook.plugins.modules import sqlite_check, triage_info
+from ansible_collections.itsm_nexus.runbook.plugins.modules import sqlite_info, triage_info
 
 # What parts of a triage leave to others: logs, knex, npm, X.509.
 GATHERING = (
@@ -830,7 +830,7 @@ def test_every_fact_that_a_rule_reads_is_documented(read_by_rules):
     known["log"] |= set(log_patterns.SIGNATURES)
     known["journal"] |= known["log"]
     known["answer"] |= known["certificate"]
-    known["database"] |= names_in(yaml.safe_load(sqlite_check.RETURN))
+    known["database"] |= names_in(yaml.safe_load(sqlite_info.RETURN))
     assert not {(part, name) for part, name in read_by_rules if name not in known.get(part, ())}
 
 

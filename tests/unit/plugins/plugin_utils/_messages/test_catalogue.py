@@ -93,7 +93,7 @@ def test_japanese_has_words_for_what_is_to_be_done_about_a_lost_host(why):
 
 
 def test_a_next_step_sends_nobody_to_the_document_it_stands_in():
-    (told,) = yaml.safe_load((ROOT / "playbooks" / "tasks" / "close_database.yml").read_text(encoding="utf-8"))
+    (told,) = yaml.safe_load((ROOT / "playbooks" / "tasks" / "close_database_incident.yml").read_text(encoding="utf-8"))
     for steps in (verdict.NEXT_STEPS, told["vars"]["_database_recover_next_steps"]):
         assert len(steps) > 3
         assert not [step for step in steps.values() if "postmortem" in step]

@@ -477,7 +477,7 @@ def test_changes_are_told_under_the_rung_that_made_them():
             step(data={"pids_after": [2]}),
             step(data={"pids_after": [3]}, role="database_recovery"),
             step(data={"pids_after": [4]}, role=None),
-            step("tell_by_mail", role="escalation"),
+            step("notify_mail", role="escalation"),
             step(weight=incident_model.DETAIL),
         ],
     )
@@ -668,11 +668,11 @@ def test_only_what_is_likely_and_explained_by_nothing_is_a_root_cause():
 
 @pytest.mark.parametrize(("details", "folded"), [(1, False), (2, True)])
 def test_all_steps_are_told_once_more_only_where_most_of_them_are_new(details, folded):
-    detail = step("sqlite_check", {"healthy": True}, status="ok", weight=incident_model.DETAIL)
+    detail = step("sqlite_info", {"healthy": True}, status="ok", weight=incident_model.DETAIL)
     record = step("incident", {"id": "INC-1"}, weight=incident_model.DETAIL, task="Put it on record")
     told = section(markdown_report.markdown(EN, incident(steps=[step(), *[detail] * details, *[record] * 5])), "7.")
     assert ("<details>" in told) is folded
-    assert told.count("Use sqlite_check: sound") == details
+    assert told.count("Use sqlite_info: sound") == details
     assert "Put it on record" not in told
 
 
@@ -761,19 +761,19 @@ TRIAGE_IT = "  next step   outage_triage.yml names the cause, outage_recover.yml
             id="maintenance of a variable",
         ),
         pytest.param(
-            [event("service_preflight", {"problems": [{"message": "Can't operate."}]}), END],
+            [event("service_preflight_info", {"problems": [{"message": "Can't operate."}]}), END],
             screen_report.BAD,
             ["STOPPED: node1, Can't operate; nothing changed"],
             id="one problem",
         ),
         pytest.param(
-            [event(data=LOOK), event("service_preflight", {"problems": [{"message": "No folder."}]}), END],
+            [event(data=LOOK), event("service_preflight_info", {"problems": [{"message": "No folder."}]}), END],
             screen_report.BAD,
             ["STOPPED: node1, No folder; nothing changed"],
             id="down, and then a problem",
         ),
         pytest.param(
-            [event("service_preflight", {"problems": [{"message": "No folder."}, {"message": "No\nuser."}]}), END],
+            [event("service_preflight_info", {"problems": [{"message": "No folder."}, {"message": "No\nuser."}]}), END],
             screen_report.BAD,
             ["STOPPED: node1, 2 problems; nothing changed", "  - No folder", "  - No user"],
             id="several problems",
@@ -822,7 +822,7 @@ TRIAGE_IT = "  next step   outage_triage.yml names the cause, outage_recover.yml
         pytest.param(
             [
                 event(data={"healthy": True}),
-                event("sqlite_check", {"healthy": True, "database": {"path": "/app/itsm.db"}}, "database_recovery"),
+                event("sqlite_info", {"healthy": True, "database": {"path": "/app/itsm.db"}}, "database_recovery"),
             ],
             screen_report.GOOD,
             ["HEALTHY: node1, the database /app/itsm.db is sound; nothing changed"],
@@ -832,14 +832,14 @@ TRIAGE_IT = "  next step   outage_triage.yml names the cause, outage_recover.yml
             [
                 event(data={"healthy": True}, role="verification"),
                 event(
-                    "sqlite_check",
+                    "sqlite_info",
                     {"healthy": False, "problems": [{"code": "missing", "message": "There is no database /app/x.db"}]},
                     "verification",
                 ),
                 event("ansible.builtin.fail", role="verification", status="failed"),
             ],
             screen_report.BAD,
-            ["STOPPED: node1, Use sqlite_check: not sound: There is no database /app/x.db; nothing changed"],
+            ["STOPPED: node1, Use sqlite_info: not sound: There is no database /app/x.db; nothing changed"],
             id="verified against no database",
         ),
         pytest.param(
@@ -866,7 +866,7 @@ TRIAGE_IT = "  next step   outage_triage.yml names the cause, outage_recover.yml
             ["CAUSE: node1, stopped (50% sure): It was stopped; evidence on the host: /e/INC-1"],
             id="cause",
         ),
-        pytest.param([event("sqlite_check", {"healthy": True})], screen_report.GOOD, [], id="nothing to say"),
+        pytest.param([event("sqlite_info", {"healthy": True})], screen_report.GOOD, [], id="nothing to say"),
     ],
 )
 def test_closing_line_without_an_incident(events, tone, lines):
@@ -1064,7 +1064,7 @@ def test_the_reason_is_never_that_somebody_could_not_be_told() -> None:
     failed = {"weight": incident_model.FAILURE, "status": "failed"}
     repeated = step(action="ansible.builtin.fail", task="Fail unless all of it holds", run="r1", **failed)
     channel = step(action="ansible.builtin.include_tasks", role="escalation", run="r2", **failed)
-    refused = step("refuse", {"problems": ["x is wrong"]}, role="remediation", run="r2", **failed)
+    refused = step("fail_settings", {"problems": ["x is wrong"]}, role="remediation", run="r2", **failed)
     told.steps = [repeated, channel, refused]
 
     def why() -> str:

@@ -31,7 +31,7 @@ PROBE = "itsm_nexus.runbook.health_probe"
             {"foreign": [{"pid": 1, "command": "/usr/bin/mysqld --password CANARY"}]},
             {"foreign": [{"pid": 1, "command": "mysqld"}]},
         ),
-        ("itsm_nexus.runbook.sqlite_check", {"row_counts": {"users": 3, "x": "CANARY"}}, {"row_counts": {"users": 3}}),
+        ("itsm_nexus.runbook.sqlite_info", {"row_counts": {"users": 3, "x": "CANARY"}}, {"row_counts": {"users": 3}}),
         (PROBE, {"failed": True, "unreachable_host": True, "msg": "CANARY"}, {"unreachable_host": True}),
         ("itsm_nexus.runbook.other", {"healthy": True}, {}),
         ("ansible.builtin.command", {"stdout": "CANARY", "healthy": True}, {}),

@@ -120,9 +120,9 @@ def test_outcome_without_a_verdict(finish, outcome):
         pytest.param(lambda each: each.begun("health_probe"), None, id="killed while it was watched"),
         pytest.param(lambda each: each.begun("health_probe").verified(), True, id="watched to its end"),
         pytest.param(lambda each: each.begun("health_probe").verified(healthy=False), False, id="fell"),
-        pytest.param(lambda each: each.verified().begun("sqlite_check"), None, id="killed while rows were counted"),
+        pytest.param(lambda each: each.verified().begun("sqlite_info"), None, id="killed while rows were counted"),
         pytest.param(
-            lambda each: each.begun("sqlite_check").task("sqlite_check", {"healthy": True}, role="verification"),
+            lambda each: each.begun("sqlite_info").task("sqlite_info", {"healthy": True}, role="verification"),
             True,
             id="counted",
         ),
@@ -223,7 +223,7 @@ def test_hosts_are_told_apart():
 def test_rows_that_are_gone_raise_the_suspicion_by_themselves():
     recording = Recording().down().opened()
     recording.task("triage_info", {"findings": [{"cause": "killed"}], "row_counts": {"users": 3, "assets": 2}})
-    recording.task("sqlite_check", {"healthy": True, "row_counts": {"users": 3}})
+    recording.task("sqlite_info", {"healthy": True, "row_counts": {"users": 3}})
     incident = only(recording)
     assert incident.rows_lost() == {"assets": (2, 0)}
     assert incident.data_loss == "suspected"

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: tell_by_mail
+module: notify_mail
 short_description: Tell somebody by mail
 version_added: 0.2.0
 author:
@@ -98,7 +98,7 @@ options:
 
 EXAMPLES = r"""
 - name: Tell the leader
-  itsm_nexus.runbook.tell_by_mail:
+  itsm_nexus.runbook.notify_mail:
     host: smtp.example.com
     port: 587
     username: runbook

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: service_preflight
+module: service_preflight_info
 short_description: Tell whether what the inventory says of the service is true on this host
 version_added: 0.1.0
 description:
@@ -78,7 +78,7 @@ options:
 
 EXAMPLES = r"""
 - name: See whether the inventory is true
-  itsm_nexus.runbook.service_preflight:
+  itsm_nexus.runbook.service_preflight_info:
     app_dir: "{{ nexus_app_dir }}"
     user: "{{ nexus_user }}"
     manager: "{{ nexus_manager }}"

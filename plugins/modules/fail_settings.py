@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: refuse
+module: fail_settings
 short_description: End with an error for what is wrong with settings
 version_added: 0.2.0
 author:
@@ -35,7 +35,7 @@ options:
 
 EXAMPLES = r"""
 - name: Refuse a port that is none
-  itsm_nexus.runbook.refuse:
+  itsm_nexus.runbook.fail_settings:
     problems:
       - my_port is 'soon', allowed are numbers from 1 to 65535
   when: my_port | int == 0

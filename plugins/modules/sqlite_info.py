@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: sqlite_check
+module: sqlite_info
 short_description: Tell whether a SQLite database is sound and complete, without touching it
 version_added: 0.1.0
 description:
@@ -84,12 +84,12 @@ seealso:
 
 EXAMPLES = r"""
 - name: Look at the database of the stopped service
-  itsm_nexus.runbook.sqlite_check:
+  itsm_nexus.runbook.sqlite_info:
     path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
   register: database
 
 - name: Check everything, and that no row is missing since then
-  itsm_nexus.runbook.sqlite_check:
+  itsm_nexus.runbook.sqlite_info:
     path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
     checks: [quick, integrity, foreign_keys]
     baseline: "{{ database.row_counts }}"

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: tell_by_command
+module: notify_command
 short_description: Tell somebody by a command of the controller
 version_added: 0.2.0
 author:
@@ -55,7 +55,7 @@ options:
 
 EXAMPLES = r"""
 - name: Ring the bell
-  itsm_nexus.runbook.tell_by_command:
+  itsm_nexus.runbook.notify_command:
     argv:
       - /usr/local/bin/ring
       - --loud

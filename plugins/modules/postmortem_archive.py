@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: postmortem_keep
+module: postmortem_archive
 short_description: Keeps copies of postmortems on the host, and removes old ones
 version_added: 0.2.0
 description:
@@ -50,7 +50,7 @@ author:
 
 EXAMPLES = r"""
 - name: Keep it with the host it is about
-  itsm_nexus.runbook.postmortem_keep:
+  itsm_nexus.runbook.postmortem_archive:
     dir: /var/lib/itsm-runbook/postmortems
     documents:
       - name: INC-20260302T010203Z-1f3a.md

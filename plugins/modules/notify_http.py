@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: tell_by_post
+module: notify_http
 short_description: Tell somebody by posting JSON
 version_added: 0.2.0
 author:
@@ -80,7 +80,7 @@ options:
 
 EXAMPLES = r"""
 - name: Tell the monitoring
-  itsm_nexus.runbook.tell_by_post:
+  itsm_nexus.runbook.notify_http:
     url: "{{ vault_monitoring_url }}"
     secret: "{{ vault_monitoring_secret }}"
     message_id: INC-20260302T010203Z-1f3a/long_outage
@@ -89,7 +89,7 @@ EXAMPLES = r"""
   no_log: true
 
 - name: Tell a room of Matrix
-  itsm_nexus.runbook.tell_by_post:
+  itsm_nexus.runbook.notify_http:
     # The room and an id of the message are parts of it.
     url: "{{ vault_matrix_url }}"
     method: PUT
