@@ -56,6 +56,7 @@ class FilterModule:
     def filters(self) -> Dict[str, Callable[..., Any]]:
         """Return the filters by their names."""
         return {
+            "recovery_course": verdict.course,
             "recovery_ladder": recovery_settings.ladder,
             "recovery_problems": problems,
             "recovery_reach": unreachable.next_step,
@@ -63,6 +64,7 @@ class FilterModule:
             "recovery_setting": recovery_settings.setting,
             "recovery_single_host": single_host,
             "recovery_statements": statements.of_run,
+            "recovery_summary": verdict.summary,
             "recovery_verdict": verdict.of_run,
             "recovery_whole": whole,
         }

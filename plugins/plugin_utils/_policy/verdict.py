@@ -19,6 +19,13 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 # The outcomes after which the service does not serve its users as it should. The playbook ends with an error.
 FAILED = ("login_failed", "data_in_doubt", "not_recovered", "unreachable")
+# All outcomes of a run, as its summary lists them.
+OUTCOMES = (
+    *("recovered", "recovered_by_systemd", "would_recover", "warning", "data_in_doubt", "login_failed"),
+    *("not_recovered", "unreachable"),
+)
+# The severities of the first look after which something is done, whatever outage_recover_act_on says.
+_REPORTED = ("warning", "critical", "emergency", "unreachable")
 # The outcomes after which no later step may take a rung if something has ended the ladder.
 _ENDED = ("login_failed", "not_recovered", "unreachable")
 _UNKNOWN_CAUSE: Mapping[str, Any] = {"cause": "unknown", "summary": "No cause was found."}
@@ -131,6 +138,29 @@ class Verdict:
     # When users were served again, and who says so. None if that was not seen by this run.
     mitigated_at: Optional[str]
     mitigated_from: Optional[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Course:
+    """What the first look calls for. C(idle): the run ends there. C(acting): rungs may be taken."""
+
+    idle: bool
+    acting: bool
+
+
+def course(detection: Mapping[str, Any], act_on: Sequence[str], halted_before: str = "") -> Dict[str, Any]:
+    """Return the Course of a run as plain data.
+
+    A service that systemd has brought back is not stopped or started again, however badly it was down before.
+    """
+    severity = detection["severity"]
+    open_matter = halted_before or detection.get("data_in_doubt") or detection.get("hold")
+    restarted = (detection.get("supervisor") or {}).get("restarted")
+    decided = Course(
+        idle=severity not in (*act_on, *_REPORTED) and not open_matter,
+        acting=severity in act_on and not restarted,
+    )
+    return dataclasses.asdict(decided)
 
 
 def obstacles(facts: Facts) -> List[str]:
@@ -326,6 +356,21 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
         "remediation": remedies,
         "evidence": re.sub(r"/pass-[0-9]+$", "", str(triage.get("bundle") or "")),
     }
+
+
+def summary(ended: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return how many hosts a run had, and their names by outcome.
+
+    ended: hosts (all names), outcomes (each with C(host) and C(outcome)), failed (names of hosts that ended with an
+    error). A host without an outcome and without an error was healthy.
+    """
+    names = {
+        outcome: [each["host"] for each in ended["outcomes"] if each["outcome"] == outcome] for outcome in OUTCOMES
+    }
+    decided = {each["host"] for each in ended["outcomes"]}
+    stopped = sorted(set(ended["failed"]) - decided)
+    healthy = sorted(set(ended["hosts"]) - decided - set(stopped))
+    return {"hosts": len(ended["hosts"]), "healthy": healthy, **names, "stopped": stopped}
 
 
 def _policy(facts: Facts, problem: Optional[str]) -> List[Dict[str, Any]]:

@@ -85,7 +85,7 @@ def test_outcome(changes: dict[str, Any], outcome: str) -> None:
 
 def test_the_table_has_each_outcome_that_a_run_can_have() -> None:
     with_cases = {outcome for _id, _changes, outcome in OUTCOMES}
-    assert with_cases == set(verdict.NEXT_STEPS) - {"data_loss", "halted", "helpless"}
+    assert with_cases == set(verdict.NEXT_STEPS) - {"data_loss", "halted", "helpless"} == set(verdict.OUTCOMES)
 
 
 RUNGS = [
@@ -346,3 +346,31 @@ def test_a_verdict_is_given_whatever_did_not_run() -> None:
         judged = verdict.of_run(seen(**dict(zip(roles, left_out))))
         assert judged["outcome"] == "not_recovered"
         assert verdict.rung_of_run(seen(**dict(zip(roles, left_out))), "restart") == {"climb": True, "useless": ""}
+
+
+COURSES = [
+    ({"severity": "none"}, "", (True, False)),
+    ({"severity": "none"}, "Lost rows", (False, False)),
+    ({"severity": "none", "data_in_doubt": True}, "", (False, False)),
+    ({"severity": "none", "hold": {"incident": "INC-1"}}, "", (False, False)),
+    ({"severity": "warning"}, "", (False, False)),
+    ({"severity": "critical"}, "", (False, False)),
+    ({"severity": "unreachable"}, "", (False, False)),
+    ({"severity": "emergency"}, "", (False, True)),
+    ({"severity": "emergency", "supervisor": {"restarted": False}}, "", (False, True)),
+    ({"severity": "emergency", "supervisor": {"restarted": True}}, "", (False, False)),
+]
+
+
+@pytest.mark.parametrize(("detection", "halted_before", "expected"), COURSES)
+def test_course(detection: dict[str, Any], halted_before: str, expected: tuple[bool, bool]) -> None:
+    decided = verdict.course(detection, ["emergency"], halted_before)
+    assert (decided["idle"], decided["acting"]) == expected
+
+
+def test_summary_names_each_host_once() -> None:
+    outcomes = [{"host": name, "outcome": name} for name in verdict.OUTCOMES]
+    hosts = [*verdict.OUTCOMES, "well", "broken"]
+    told = verdict.summary({"hosts": hosts, "outcomes": outcomes, "failed": ["broken", "not_recovered"]})
+    assert told.pop("hosts") == len(hosts)
+    assert told == {**{name: [name] for name in verdict.OUTCOMES}, "healthy": ["well"], "stopped": ["broken"]}
