@@ -77,8 +77,8 @@ def test_every_file_is_in_a_package_that_says_what_belongs_there(kind: str) -> N
 
 @pytest.mark.parametrize("name", FILES)
 def test_imports_point_down(name: str) -> None:
-    own = name.rpartition(".")[0]
-    upwards = {each for each in IMPORTS[name] if each.rpartition(".")[0] != own and rank(each) >= rank(name)}
+    own = name.split(".")[:2]
+    upwards = {each for each in IMPORTS[name] if each.split(".")[:2] != own and rank(each) >= rank(name)}
     assert not upwards, f"{name} may not import {', '.join(sorted(upwards))}: see MODULE_UTILS and PLUGIN_UTILS above"
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The facts of a triage as the rules of L(causes) ask for them.
+"""The facts of a triage as the rules of a cause ask for them.
 
 Facts say what is so now, words (of logs, of systemd) what was so: where they disagree, the facts are right.
 """

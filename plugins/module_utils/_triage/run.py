@@ -6,7 +6,7 @@
 
 Each part is one function that takes a L(Question) and returns what L(found) makes of it. It runs in a process of its
 own (see L(parallel)), so a part that hangs or crashes costs only itself. This process itself touches no path of the
-service. L(causes) decides what the facts mean.
+service. The package causes decides what the facts mean.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import row_counts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import (
-    causes,
     collect_application,
     collect_certificate,
     collect_host,
@@ -38,6 +37,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
     collect_start,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import evidence as triage_evidence
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes import table as causes_table
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import (
     Question,
     Service,
@@ -480,7 +480,7 @@ def triage(
     rows = on_record.get("rows") or last_good(facts["database"]["path"])
     facts["hold"] = _hold_facts(facts, held, rows)
     facts = redactor.value(facts)
-    found = causes.evaluate(facts)
+    found = causes_table.evaluate(facts)
     if on_record.get("state") == "accepted":
         found = [_accepted(finding) for finding in found]
     findings = [finding.as_dict() for finding in found]

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501, RUF001 - a sentence is one line, and full-width punctuation is how Japanese is written.
 
-"""Japanese for what M(causes) says of an outage: what it saw, what is to be done, what keeps it from coming back.
+"""Japanese for what the rules of the causes say of an outage: what it saw, what is to be done, what keeps it from coming back.
 
 A sentence that is in doubt there is in doubt here. A summary into which something was put that has no words here is told
 by the words of its cause, C(summary.<cause>) in M(messages_ja), with the English one beside it.

@@ -13,9 +13,10 @@ import re
 import pytest
 import yaml
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import health as service_health
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_patterns
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import causes
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes import table
 from ansible_collections.itsm_nexus.runbook.plugins.modules import sqlite_info, triage_info
 
 # What parts of a triage leave to others: logs, knex, npm, X.509.
@@ -748,7 +749,7 @@ def facts_of(*changes):
 
 
 def evaluate(*changes):
-    return causes.evaluate(facts_of(*changes))
+    return table.evaluate(facts_of(*changes))
 
 
 @pytest.mark.parametrize(("cause", "changes", "words"), CASES)
@@ -766,14 +767,14 @@ def test_the_right_cause_comes_first(cause, changes, words):
 
 
 def test_every_cause_has_a_case():
-    assert {cause for cause, _changes, _words in CASES} == set(causes.CAUSES) - {"wal_pending"}
+    assert {cause for cause, _changes, _words in CASES} == set(table.CAUSES) - {"wal_pending"}
 
 
 def test_the_documentation_names_every_cause():
     (cause,) = [
         item for item in yaml.safe_load(triage_info.RETURN)["findings"]["contains"].items() if item[0] == "cause"
     ]
-    assert set(re.findall(r"V\((\w+)\)", cause[1]["description"])) == set(causes.CAUSES)
+    assert set(re.findall(r"V\((\w+)\)", cause[1]["description"])) == set(table.CAUSES)
 
 
 class Watched(dict):
@@ -809,7 +810,7 @@ def read_by_rules():
     """What the rules ask for, as (part, name), over all cases; the part itself is (part, part)."""
     seen = set()
     for _cause, changes, _words in CASES:
-        causes.evaluate(Watched(facts_of(*changes), part=None, seen=seen))
+        table.evaluate(Watched(facts_of(*changes), part=None, seen=seen))
     assert len(seen) > 150
     return seen
 
@@ -836,7 +837,7 @@ def test_every_fact_that_a_rule_reads_is_documented(read_by_rules):
 
 def test_every_fact_that_a_rule_reads_is_gathered(read_by_rules):
     # What gathers facts writes their names out; what judges them is no proof of anything.
-    packages = pathlib.Path(causes.__file__).parents[1]
+    packages = pathlib.Path(table.__file__).parents[2]
     gathering = {
         *(packages / "_triage").glob("collect_*.py"),
         *(packages / "_triage" / f"{name}.py" for name in ("run", "context", "evidence")),
@@ -1135,8 +1136,8 @@ def test_rows_in_the_wal_alone_are_told_and_are_not_the_cause():
 
 
 def test_nothing_at_all_was_reached():
-    assert causes.evaluate({}) == []
-    assert causes.evaluate({"process": {"error": "timed out"}, "database": {"path": "x", "configured": "x"}}) == []
+    assert table.evaluate({}) == []
+    assert table.evaluate({"process": {"error": "timed out"}, "database": {"path": "x", "configured": "x"}}) == []
 
 
 @pytest.mark.parametrize("part", [*HEALTHY, "everything"])
@@ -1149,11 +1150,11 @@ def test_a_part_that_was_not_reached_costs_no_rule(part, lost):
 def test_no_two_causes_explain_each_other():
     def reached(name, seen=()):
         assert name not in seen, f"{name} explains itself"
-        for other in causes.CAUSES[name].explains:
-            assert other in causes.CAUSES
+        for other in table.CAUSES[name].explains:
+            assert other in table.CAUSES
             reached(other, (*seen, name))
 
-    for name in causes.CAUSES:
+    for name in table.CAUSES:
         reached(name)
 
 
@@ -1255,7 +1256,7 @@ def test_no_rung_is_climbed_against_a_stranger_on_the_port():
     assert (found[0].cause, found[0].rungs_help) == ("port_conflict", False)
 
 
-RESTART, STANDARD, CLEAN = causes.RUNGS
+RESTART, STANDARD, CLEAN = RUNGS
 ALL = [RESTART, STANDARD, CLEAN]
 FOREIGN_PORT = {"ports": [{"port": 6443, "address": "::", "owners": [STRANGER]}]}
 OWN_PORT = {

@@ -15,7 +15,7 @@ import string
 import pytest
 import yaml
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import causes, causes_of_start
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes import config, database, network, table
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable, verdict
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose
@@ -65,7 +65,7 @@ def test_every_sentence_is_said_somewhere():
 
 def test_japanese_has_words_for_every_cause():
     # What a finding says of itself has words of its own, see below.
-    keys = [(family, cause) for cause in causes.CAUSES for family in ("cause", "summary")]
+    keys = [(family, cause) for cause in table.CAUSES for family in ("cause", "summary")]
     assert not [f"{family}.{cause}" for family, cause in keys if not JA.knows(family, cause)]
 
 
@@ -112,9 +112,10 @@ def written(node):
 
 
 def findings():
-    """Yield every summary, remedy and prevention that stands in M(causes) and M(causes_of_start)."""
+    """Yield every summary, remedy and prevention that stands in the rules of the causes."""
     names = {"summary", "remedy", "prevention"}
-    sources = [pathlib.Path(module.__file__).read_text(encoding="utf-8") for module in (causes, causes_of_start)]
+    sources = [path.read_text(encoding="utf-8") for path in pathlib.Path(table.__file__).parent.glob("*.py")]
+    assert len(sources) > 5
     for node in (node for source in sources for node in ast.walk(ast.parse(source))):
         if isinstance(node, ast.keyword) and node.arg in names:
             yield from written(node.value)
@@ -157,8 +158,8 @@ COMPOSED = {
 def test_japanese_has_words_for_everything_that_a_finding_says():
     told = set(findings())
     assert len(told) > 100 and not set(COMPOSED) - told
-    told |= {*causes._UNSOUND.values(), *causes._TLS_REASONS.values()}
-    told |= {reason for _step, reason in causes_of_start._STEPS.values()}
+    told |= {*database._UNSOUND.values(), *network._TLS_REASONS.values()}
+    told |= {reason for _step, reason in config._STEPS.values()}
     every = {text for each in told for text in COMPOSED.get(each, [each])}
     assert not {text for text in every if JA.translated(text) is None}
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import ladder as recovery_ladder
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import causes
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS as LADDER
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import ja as messages_ja
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import settings as recovery_settings
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import chart
@@ -141,7 +141,7 @@ def test_the_cap_lets_pass_what_is_at_or_below_it_and_nothing_else() -> None:
 
 
 def test_all_places_go_by_the_one_list_of_rungs() -> None:
-    assert list(causes.RUNGS) == RUNGS
+    assert list(LADDER) == RUNGS
     assert list(incident_model.RUNGS) == [*RUNGS, "database_recovery"]
     assert [lane for lane in chart.LANES if lane in RUNGS] == RUNGS
     # Those that cannot read it.

@@ -1,0 +1,8 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The causes of an outage: one file per subject, one function per cause, and the table that ranks them.
+
+A new cause is a function in the file of its subject and a row in table.py. common.py holds what several subjects share.
+"""

@@ -1,0 +1,208 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Causes in the application: its dependencies, an exception, a syntax error."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.common import FALLS, LOOP_FALLS, PROOF
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts import View, says
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding
+
+# Errors of a peer: it may answer the next time.
+_OF_PEERS = re.compile(r"\b(?:ECONNREFUSED|ECONNRESET|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|EPIPE)\b")
+
+
+def modules_broken(view: View) -> Optional[Finding]:
+    """Dependencies are missing or do not load."""
+    if not view.troubled:
+        return None
+    facts, node = view.part("dependencies"), view.part("node")
+    missing = [name for name in facts.get("missing") or () if name != "node_modules"]
+    unloadable = list(facts.get("unloadable") or ())
+    nothing_there = node.get("modules_exist") is False and bool(node.get("dependencies"))
+    broken = bool(missing or unloadable or nothing_there)
+    named, of_packages = view.modules_missed()
+    words = view.signature("module_missing") if of_packages else []
+    # What is merely another version than the lock file's may well run.
+    if not broken and not words and not facts.get("invalid"):
+        return None
+    mended = facts.get("ok") is True and not broken
+    evidence = [says("node_modules", "is not there")] if nothing_there else []
+    evidence += [says("node_modules", text) for text in (facts.get("reasons") or missing + unloadable)[:5]]
+    # The facts are exact; the log may still tell of an earlier start.
+    packages = missing + unloadable or sorted(named)
+    reason = "missing" if missing or nothing_there else "unloadable" if unloadable else "invalid"
+    if not broken and words:
+        reason = "mended" if mended else "not loaded"
+    if mended:
+        summary = "The service could not load a dependency; all of them are in order now."
+    elif nothing_there:
+        summary = "The service's dependencies are missing: there is no node_modules."
+    else:
+        shown = ", ".join((packages or list(facts.get("invalid") or ()))[:3])
+        what = {
+            "missing": "missing",
+            "unloadable": "there but cannot be loaded",
+            "invalid": "not those of the lock file",
+        }
+        state = what.get(reason, "missing or cannot be loaded")
+        summary = f"The service's dependencies are {state}: {shown or 'see the log'}."
+    if words:
+        confidence = 0.97 if broken else 0.5 if mended else 0.9
+    else:
+        confidence = 0.45 if not broken else 0.9 if view.exited else 0.7
+    return Finding(
+        confidence=confidence,
+        summary=summary,
+        evidence=evidence + words,
+        remedy="Start the service."
+        if mended
+        else "Rebuild node_modules from the lock file beside the present ones, and swap (module npm_ci).",
+        prevention="Install with npm ci only, as the service's user, and again after each change of Node's version.",
+        useless_rungs=("restart",) if broken or (words and not mended) else (),
+        details={"packages": packages, "reason": reason},
+        explains=FALLS if words or view.exited else (),
+        past=mended,
+    )
+
+
+def unhandled_exception(view: View) -> Optional[Finding]:
+    """An exception nobody caught ended the process, or it ended itself over an error."""
+    if not view.troubled:
+        return None
+    # One that was only logged did not end what somebody else has ended.
+    errors = [item for _source, item in syntax_errors(view)]
+    found = [
+        pair for pair in view.exceptions() if pair[1] not in errors and (pair[1]["fatal"] or not view.ended_by_others)
+    ]
+    if errors and not found:
+        return None
+    word = view.last_word() if view.gone and not found else None
+    by_hand = view.part("service").get("manager") == "process" and view.gone
+    if not found and not (word and (view.exited or by_hand)):
+        return None
+    place: Mapping[str, Any] = {}
+    useless = _useless_in_a_loop(view)
+    if found:
+        # The latest: where starts failed since, why they fail is what must be dealt with.
+        source, latest = sorted(found, key=lambda pair: pair[1]["at"] or "")[-1]
+        text, where = str(latest["message"]), location(latest)
+        place = latest.get("place") or {}
+        useless = _useless_against(view, latest)
+        summary = (
+            f"An exception that nobody caught ended the service at {where}: {text[:200]}"
+            if where
+            else f"An exception that nobody caught ended the service: {text[:200]}"
+        )
+        evidence = [says(source, "\n".join([*([where] if where else []), text, *latest["stack"][:4]]))]
+        confidence = 0.88 if latest["fatal"] else 0.75 if view.exited else 0.65
+    else:
+        source, text = word or ("", "")
+        summary = f"The service ended itself over an error: {text[:200]}"
+        evidence = [says(source, text)]
+        confidence = 0.7 if view.exited else 0.55
+    return Finding(
+        confidence=confidence,
+        summary=summary,
+        evidence=evidence + (view.unit_ending() if view.exited else []),
+        remedy="Start it again; where it falls again, go back to the release before.",
+        prevention="Mend the code that throws it, and test it with what it was thrown at.",
+        useless_rungs=useless,
+        details={"falls": view.falls, "exception": text, "file": place.get("file"), "line": place.get("line")},
+    )
+
+
+def _useless_against(view: View, item: Mapping[str, Any]) -> Sequence[str]:
+    """Return the rungs that an exception defeats which ended start after start.
+
+    A clean start also rebuilds the dependencies and migrates: it stays if one of these may be the reason.
+    """
+    if not repeated(view, item):
+        return _useless_in_a_loop(view)
+    sound = view.part("dependencies").get("ok") is True and view.part("migrations").get("pending") == []
+    return RUNGS if sound and not in_dependency(item) else RUNGS[:2]
+
+
+def _useless_in_a_loop(view: View) -> Sequence[str]:
+    """A restart is what systemd has tried since the service last served, again and again."""
+    return ("restart",) if view.gone and view.falls >= LOOP_FALLS else ()
+
+
+def syntax_error(view: View) -> Optional[Finding]:
+    """Node cannot read a file of the application."""
+    found = [pair for pair in syntax_errors(view) if pair[1]["fatal"] or not view.ended_by_others]
+    if not found or not view.troubled:
+        return None
+    source, latest = sorted(found, key=lambda pair: str(pair[1]["at"] or ""))[-1]
+    where, text = location(latest), str(latest["message"])
+    error = text[text.index("SyntaxError") :][:200]
+    common: Dict[str, Any] = {
+        "evidence": [says(source, "\n".join([where, text, *latest["stack"][:4]])), *view.unit_ending()],
+        "prevention": "Run node --check, or the tests, on each release before it is put in place.",
+        "details": {
+            "file": latest["place"]["file"],
+            "line": latest["place"]["line"],
+            "falls": view.falls,
+            "exception": text,
+        },
+    }
+    if view.changed_since(latest.get("changed_at")) and latest.get("parses") is not False:
+        return Finding(
+            confidence=0.5,
+            summary=f"Node could not read {where}: {error}; the file was changed since.",
+            remedy="Start the service.",
+            past=True,
+            **common,
+        )
+    return Finding(
+        confidence=0.96,
+        summary=f"Node cannot read {where}: {error}",
+        remedy=f"Correct {where}, or go back to the release before. No restart helps.",
+        useless_rungs=_useless(view, latest, proved=latest.get("parses") is False),
+        **common,
+    )
+
+
+def _useless(view: View, item: Mapping[str, Any], *, proved: bool) -> Sequence[str]:
+    if not proved and not repeated(view, item):
+        return ()
+    return RUNGS[:2] if in_dependency(item) else RUNGS
+
+
+def syntax_errors(view: View) -> List[Tuple[str, Mapping[str, Any]]]:
+    """Return (source, exception) of the errors by which Node could not read a file of the application."""
+    return [
+        pair
+        for pair in view.exceptions()
+        if pair[1].get("compiling") and "SyntaxError" in str(pair[1]["message"]) and location(pair[1])
+    ]
+
+
+def location(item: Mapping[str, Any]) -> str:
+    """Return the place of an exception as file:line; empty if the log does not name it."""
+    found = item.get("place") or {}
+    return f"{found['file']}:{found['line']}" if found.get("line") else str(found.get("file") or "")
+
+
+def in_dependency(item: Mapping[str, Any]) -> bool:
+    """Whether the error is in a package, which a rebuild of the dependencies may repair."""
+    return "/node_modules/" in location(item)
+
+
+def repeated(view: View, item: Mapping[str, Any]) -> bool:
+    """Whether start after start ended with this error, and nothing was changed since the last one."""
+    text = "\n".join([str(item["message"]), *item["stack"]])
+    return (
+        view.gone
+        and int(item.get("times") or 0) >= PROOF
+        and view.failed_starts >= PROOF
+        and not view.changed_since(item.get("changed_at"))
+        and not view.changed_since(view.part("start").get("changed_at"))
+        and not _OF_PEERS.search(text)
+    )

@@ -1,0 +1,32 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the rules of several subjects share."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Mapping, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import mismatches
+
+FALLS = ("unhandled_exception", "crash_loop", "stopped", "killed", "wal_pending")
+
+# By what a misfit reaches, see L(mismatches).
+OF_MISFITS: Dict[str, Tuple[str, ...]] = {
+    mismatches.START: FALLS,
+    mismatches.MODULES: ("modules_broken",),
+    mismatches.DATABASE: ("db_corrupt", "db_unchecked", "migration_pending"),
+    mismatches.HTTPS: ("tls_expired",),
+}
+
+LOOP_FALLS = 3
+
+# How many failed starts in a row, with nothing changed, prove that one more fails too.
+PROOF = 2
+
+
+def process_details(process: Mapping[str, Any], **more: Any) -> Dict[str, Any]:
+    known = {name: process.get(name) for name in ("start_ticks", "user", "command", "exe")}
+    # One in another PID namespace has the pid 0 here.
+    return {**more, "pid": process.get("pid") or None, **known, "ours": bool(process.get("ours"))}

@@ -1,0 +1,75 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Causes on a disk: no room, or nobody may write."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts import View, says
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding
+
+# What the service writes to; without room elsewhere it may go on.
+_WRITTEN_TO = ("application", "database", "log")
+
+
+def disk_full(view: View) -> Optional[Finding]:
+    """A file system without room."""
+    full = view.short_of_room()
+    words = view.signature("disk_full") if view.troubled or full else []
+    if not full and not words:
+        return None
+    prevention = "Rotate and compress the logs, and have somebody told before a file system is full."
+    if not full:
+        return Finding(
+            confidence=0.6,
+            summary="Writes failed for want of room; there is room again.",
+            evidence=words,
+            remedy="Start the service, and see what took the room.",
+            prevention=prevention,
+            details={"mounts": []},
+            past=True,
+        )
+    evidence = []
+    for room in full:
+        free = "{available} of {size}" if room["what"] == "bytes" else "{inodes_available} of {inodes}"
+        where = f"{room['mount']} ({', '.join(room['uses'])})"
+        evidence.append(says(where, f"{free.format(**room)} {room['what']} free"))
+        if room["held"]:
+            evidence.append(says(where, f"the service holds {room['held']} bytes of removed files open"))
+    matters = bool(words) or any(set(room["uses"]).intersection(_WRITTEN_TO) for room in full)
+    # A removed file takes its room until it is closed.
+    freed_by_restart = all(room["what"] == "bytes" and room["held"] >= room["wanted"] for room in full)
+    where = ", ".join(sorted(room["mount"] for room in full))
+    return Finding(
+        confidence=0.97 if words else 0.9 if matters else 0.4,
+        summary=f"There is no room left on {where}.",
+        evidence=evidence + words,
+        remedy="Restart the service: it holds removed files open, which take the room until then."
+        if freed_by_restart
+        else f"Make room on {where}: rotated logs, the npm cache, old backups. Never the database, its -wal or -shm.",
+        prevention=prevention,
+        useless_rungs=RUNGS if matters and not freed_by_restart else (),
+        details={"mounts": [{name: room[name] for name in room if name not in ("uses", "held")} for room in full]},
+    )
+
+
+def disk_read_only(view: View) -> Optional[Finding]:
+    """A file system that the service must write to lets nobody write."""
+    closed = [item for item in view.items("disk") if item.get("read_only") and item.get("use") in ("database", "log")]
+    if not closed or not view.troubled:
+        return None
+    where = " and ".join(sorted({str(item["mount"]) for item in closed}))
+    return Finding(
+        confidence=0.9,
+        summary=f"The file system {where} is read-only.",
+        evidence=[
+            says(f"{item['mount']} ({item['use']})", f"{item.get('device')} is mounted read-only") for item in closed
+        ],
+        remedy="Read the kernel's log for errors of that disk, and mount it writable once it is known to be well.",
+        prevention="Watch the disk's health, and have somebody told when a file system becomes read-only.",
+        useless_rungs=RUNGS if any(item["use"] == "database" for item in closed) else (),
+    )

@@ -1,0 +1,89 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Causes in memory: the kernel's out-of-memory killer, and the heap of Node.js."""
+
+from __future__ import annotations
+
+import re
+from typing import Optional
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts import View, says
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding
+
+# Exit codes of processes that shells and Node end by a signal: 128 + number.
+_ABORTED = (6, 134)
+
+_KILLED_RSS = re.compile(r"anon-rss:(\d+)kB")
+
+_OF_CGROUP = re.compile(r"task_memcg=([^,\s]+).*?\bpid=(\d+)")
+
+# What V8 says of its heap at the last collections: "Mark-Compact 2046.3 (2083.1) -> 2045.4 (2083.1) MB".
+_HEAP = re.compile(r"(?:Mark-[Cc]ompact|Mark-sweep|Scavenge)[^\d\n]*(\d+)(?:\.\d+)? \(\d+")
+
+
+def oom_kill(view: View) -> Optional[Finding]:
+    """The kernel's out-of-memory killer took the process."""
+    if not view.troubled:
+        return None
+    unit, kernel = view.part("unit"), view.part("kernel")
+    by_unit = view.unit_ending() if unit.get("result") == "oom-kill" else []
+    results = view.part("journal").get("results") or ()
+    if view.restarted and results and "'oom-kill'" in results[-1]["text"]:
+        by_unit = [says("journal", results[-1]["text"])]
+    seen = kernel.get("out_of_memory") or ()
+    groups = {int(pid): group for line in seen for group, pid in _OF_CGROUP.findall(line["text"])}
+    pids = {unit.get("last_pid")} - {None, 0}
+    named = re.sub(r"\.service\Z", "", unit.get("name") or "")
+    sure, perhaps, others = [], [], []
+    for line in seen:
+        if line["pid"] is None:
+            continue
+        group = groups.get(line["pid"], "")
+        if line["pid"] in pids or (named and f"/{named}.service/" in f"{group}/"):
+            sure.append(line)
+        elif not group and (line["name"] or "").startswith(("node", "MainThread")) and view.ended_at(line["at"]):
+            perhaps.append(line)
+        else:
+            others.append(line)
+    killed = sure or perhaps
+    if not by_unit and not killed:
+        return None
+    rss = [int(size) * 1024 for line in killed for size in _KILLED_RSS.findall(line["text"])]
+    bounded = any("emory cgroup out of memory" in line["text"] for line in killed)
+    sizes = view.memory_sizes(rss=max(rss, default=None), bounded=bounded)
+    return Finding(
+        confidence=0.97 if by_unit else 0.9 if sure else 0.75,
+        summary="The service reached its own memory limit, and the kernel killed it."
+        if bounded
+        else "The kernel ran out of memory and killed the service.",
+        evidence=by_unit
+        + [says(kernel.get("source") or "kernel log", line["text"]) for line in [*killed[-3:], *others[-1:]]],
+        remedy="Restart the service; where it falls again, give it the sizes proposed, or the host more memory.",
+        prevention="Bound the service (MemoryMax=, --max-old-space-size) below what the host has, and look for a leak.",
+        details=sizes,
+    )
+
+
+def heap_oom(view: View) -> Optional[Finding]:
+    """V8's own limit, not the kernel's."""
+    words = view.signature("heap_oom")
+    if not words or not view.troubled:
+        return None
+    aborted = view.part("unit").get("exit_status") in _ABORTED
+    # Words alone, that anybody may have it log, against the fact that it was ended otherwise.
+    refuted = view.ended_by_others and not any("status=6/ABRT" in item["text"] for item in view.exits)
+    lines = [line for source in ("log", "journal") for line in view.part(source).get("lines") or ()]
+    heaps = [int(size) << 20 for line in lines for size in _HEAP.findall(line)]
+    heaps += [size << 20 for size in (view.part("environment").get("max_old_space_size"),) if size]
+    return Finding(
+        confidence=0.45 if refuted else 0.97 if aborted else 0.93,
+        summary="The log speaks of the limit of Node's heap, but it was not what ended the service."
+        if refuted
+        else "Node reached the limit of its own heap and aborted; the host's memory was not the limit.",
+        evidence=words + (view.unit_ending() if aborted else []),
+        remedy="Restart the service; where the load explains the need, give it the heap proposed.",
+        prevention="Look for the leak; raise --max-old-space-size only if the load explains the need.",
+        details=view.memory_sizes(heap=max(heaps, default=None)),
+    )

@@ -1,0 +1,157 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the facts of a triage mean: the causes of an outage, ranked.
+
+One cause is one function in the file of its subject and one row of the table below. A rule gets a L(View) of the facts
+and returns a L(Finding), or nothing. To add a cause, write its rule, put it into the table, and give it a test.
+
+A rule speaks only of what is so now or was so within the window, and never on a host where nothing is wrong. It calls a
+rung of the ladder useless only where facts, not words alone, say that the cause is still there: what was mended since
+is not to hold the recovery up.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_patterns
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes import (
+    application,
+    config,
+    database,
+    disk,
+    memory,
+    network,
+    process,
+)
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.common import FALLS, OF_MISFITS
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts import View
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding
+
+# As likely as not. What is less likely is worth a note, and explains nothing.
+_LIKELY = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Cause:
+    """A row of the table: the rule, and the causes that are its consequences where both are found.
+
+    C(symptom): its word on rungs counts only where nothing else explains it, since it goes with what does.
+    """
+
+    rule: Callable[[View], Optional[Finding]]
+    explains: Tuple[str, ...] = ()
+    symptom: bool = False
+
+
+CAUSES: Dict[str, Cause] = {
+    "disk_full": Cause(disk.disk_full, ("db_locked", "tls_expired", "migration_pending", "hung", *FALLS)),
+    "disk_read_only": Cause(disk.disk_read_only, ("db_locked", "migration_pending", "hung", *FALLS)),
+    "oom_kill": Cause(memory.oom_kill, ("heap_oom", *FALLS)),
+    "heap_oom": Cause(memory.heap_oom, FALLS),
+    "config_mismatch": Cause(
+        config.config_mismatch, tuple(dict.fromkeys(cause for row in OF_MISFITS.values() for cause in row))
+    ),
+    "unit_masked": Cause(config.unit_masked, ("stopped", "crash_loop", "wal_pending")),
+    "unit_invalid": Cause(config.unit_invalid, ("stopped", "crash_loop", "wal_pending")),
+    "environment_missing": Cause(
+        config.environment_missing, ("config_mismatch", "crash_loop", "stopped", "wal_pending")
+    ),
+    "exec_failed": Cause(config.exec_failed, ("config_mismatch", "crash_loop", "stopped", "wal_pending")),
+    "syntax_error": Cause(application.syntax_error, ("unhandled_exception", "crash_loop", "stopped", "wal_pending")),
+    "database_owner": Cause(database.database_owner, ("db_locked", "migration_pending", "hung", *FALLS)),
+    "db_corrupt": Cause(database.db_corrupt, ("start_held", "migration_pending", "hung", *FALLS)),
+    "db_unchecked": Cause(database.db_unchecked),
+    "start_held": Cause(process.start_held, ("stopped",)),
+    "port_conflict": Cause(network.port_conflict, ("hung", *FALLS)),
+    "modules_broken": Cause(application.modules_broken, FALLS),
+    "db_locked": Cause(database.db_locked, ("hung", "migration_pending", *FALLS)),
+    "migration_pending": Cause(database.migration_pending, FALLS),
+    "tls_expired": Cause(network.tls_expired, FALLS),
+    "hung": Cause(process.hung, ("wal_pending",)),
+    "unhandled_exception": Cause(
+        application.unhandled_exception, ("crash_loop", "stopped", "killed", "wal_pending"), symptom=True
+    ),
+    "killed": Cause(process.killed, ("crash_loop", "wal_pending")),
+    "crash_loop": Cause(process.crash_loop, ("stopped", "wal_pending"), symptom=True),
+    "stopped": Cause(process.stopped, ("wal_pending",)),
+    "unknown": Cause(process.unknown),
+    "wal_pending": Cause(database.wal_pending),
+}
+
+# The words by which an error says that it came of a cause.
+_WORDS = {
+    "disk_full": ("disk_full",),
+    "port_conflict": ("port_taken",),
+    "db_locked": ("db_locked",),
+    "modules_broken": ("module_missing",),
+    "migration_pending": ("migration_locked", "migration_missing"),
+    "exec_failed": (),
+    "syntax_error": (),
+}
+
+
+def evaluate(facts: Mapping[str, Any]) -> List[Finding]:
+    """Return the findings, the cause to deal with first at the front; none on a host where nothing is wrong."""
+    view = View(facts)
+    found = {}
+    for name, cause in CAUSES.items():
+        finding = cause.rule(view)
+        if finding is not None:
+            found[name] = finding
+    if any(finding.confidence >= _LIKELY for finding in found.values()):
+        found.pop("unknown", None)
+    return _ranked(found)
+
+
+def _ranked(found: Mapping[str, Finding]) -> List[Finding]:
+    """Order by confidence, past causes after present ones; no finding comes before one that explains it.
+
+    That nothing says why comes before what is worth a note, and explains nothing.
+    """
+    explained_by = {name: [other for other in found if _explains(other, name, found=found)] for name in found}
+    ranked: List[Finding] = []
+    waiting = sorted(
+        found,
+        key=lambda name: (
+            found[name].confidence < _LIKELY and name != "unknown",
+            found[name].past,
+            -found[name].confidence,
+        ),
+    )
+    while waiting:
+        name = next(name for name in waiting if not any(other in waiting for other in explained_by[name]))
+        waiting.remove(name)
+        by = [item.cause for item in ranked if item.cause in explained_by[name]]
+        finding = dataclasses.replace(found[name], cause=name, explained_by=by[0] if by else None)
+        if by and CAUSES[name].symptom:
+            finding = dataclasses.replace(finding, useless_rungs=())
+        ranked.append(finding)
+    return ranked
+
+
+def _explains(name: str, other: str, *, found: Mapping[str, Finding]) -> bool:
+    """Whether of what was C(found) the cause C(name) explains the cause C(other)."""
+    finding, only_by = found[name], found[other].only_by
+    if other not in CAUSES[name].explains or finding.confidence < _LIKELY:
+        return False
+    if finding.past and not _still_explains(name, other, found=found):
+        return False
+    return (finding.explains is None or other in finding.explains) and (only_by is None or name in only_by)
+
+
+def _still_explains(name: str, other: str, *, found: Mapping[str, Finding]) -> bool:
+    """Whether a cause that is over explains another one: only an error that names it, and falls by that error."""
+    error = found.get("unhandled_exception")
+    if other == "killed":
+        # systemd waited for it too long: the wait may have had that cause.
+        return found[other].only_by is None
+    if other not in ("unhandled_exception", "crash_loop", "wal_pending"):
+        return False
+    if other == "wal_pending" or error is None:
+        return True
+    text = "\n".join([str(error.details.get("exception")), *(item["text"] for item in error.evidence)])
+    return any(log_patterns.SIGNATURES[word].search(text) for word in _WORDS[name])
