@@ -432,11 +432,17 @@ from typing import Callable, Dict, Optional
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import (
+    last_good,
+    outage_window,
+    repeated_call,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import maintenance as host_maintenance
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import outage_window, repeated_call
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import notes as incident_notes
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import starter as one_starter
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import health as service_health
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight as service_preflight
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
@@ -573,7 +579,7 @@ def _open(module: AnsibleModule, seen: dict) -> dict:
             update=incident_record.Update(severity=seen["severity"], signs=seen["signs"]),
             check_mode=module.check_mode,
         )
-    except incident_record.IncidentError as error:
+    except incident_store.IncidentError as error:
         result = {"failed": True, "changed": False, "msg": str(error), **error.held()}
     opened: dict = sanitize.data(result)
     return opened
@@ -602,7 +608,7 @@ def _doubts(module: AnsibleModule, checked: dict | None) -> Callable[[bool], Opt
 
 def _see_restart(module: AnsibleModule, result: dict) -> None:
     """Report an outage that systemd ended a short time ago as an emergency that is over, unless a run has done so."""
-    restarted, last = result["supervisor"]["restarted"], incident_record.last_healthy(module.params["state_dir"])
+    restarted, last = result["supervisor"]["restarted"], last_good.last_healthy(module.params["state_dir"])
     started = result["supervisor"]["started_at"] or ""
     if restarted and module.params["open"] and result["severity"] != "warning" and not (last and last >= started):
         result["severity"] = "emergency"
@@ -631,7 +637,7 @@ def _note_answer(module: AnsibleModule, seen: dict) -> None:
     if (mode, healthy) not in (("await", True), ("hold", False)):
         return
     where = {name: module.params[name] for name in host_lease.ARGUMENTS}
-    problem = incident_record.note_answer(**where, at=seen["first_healthy_at"] if healthy else None)
+    problem = incident_notes.note_answer(**where, at=seen["first_healthy_at"] if healthy else None)
     if problem:
         module.warn(sanitize.text(problem))
 
@@ -704,11 +710,11 @@ def main() -> None:
     _see_restart(module, result)
     watched = values["mode"] == "watch" and result["severity"] == "none"
     if values["remember"] and not module.check_mode and (watched or (values["mode"] == "hold" and result["healthy"])):
-        incident_record.note_healthy(values["state_dir"], at=result["last_success_at"])
+        last_good.note_healthy(values["state_dir"], at=result["last_success_at"])
         if watched:
-            incident_record.bring_home(values["state_dir"])
+            incident_store.bring_home(values["state_dir"])
     result["maintenance"] = _look_for_maintenance(module)
-    before = incident_record.current(values["state_dir"])
+    before = incident_store.current(values["state_dir"])
     _see_end(module, result, unseen=before is not None and result["severity"] == "none")
     opened = _open(module, result) if values["open"] and result["severity"] in _DOWN else None
     result["preflight"] = checked
@@ -716,13 +722,13 @@ def main() -> None:
     result["takeover"] = _take_over(module, result, owner)
     if opened and result["supervisor"]["restarted"] and not module.check_mode:
         # What this run reports, the next one does not report again.
-        incident_record.note_healthy(values["state_dir"], at=result["last_success_at"])
+        last_good.note_healthy(values["state_dir"], at=result["last_success_at"])
     held = one_starter.held(manager=values["manager"], unit=values["unit"] or "", state_dir=values["state_dir"])
     if held is not None:
         result["summary"] += f"; the start is held by incident {held['incident'] or 'unknown'}"
     result.update(
         open_incident=before is not None,
-        data_in_doubt=incident_record.in_doubt(before),
+        data_in_doubt=incident_store.in_doubt(before),
         hold=held,
         opened=opened,
         preflight=checked,

@@ -487,6 +487,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import starter as one_starter
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 
 UPDATE = {
     "severity": {"type": "str", "choices": ["warning", "critical", "emergency", "unreachable"]},
@@ -583,7 +584,7 @@ def main() -> None:
             check_mode=module.check_mode,
             **{name: params[name] for name in params if name not in (*UPDATE, "opened", "unit")},
         )
-    except incident_record.IncidentError as error:
+    except incident_store.IncidentError as error:
         module.fail_json(msg=sanitize.text(error), **sanitize.data(error.held()))
     for warning in result.pop("warnings"):
         module.warn(warning)

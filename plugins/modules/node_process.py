@@ -193,7 +193,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import notes as incident_notes
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import starter as one_starter
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
@@ -240,12 +240,12 @@ def main() -> None:
     try:
         with host_lease.held(**lease, warn=module.warn, fail=module.fail_json):
             if tried["attempts"]:
-                record(incident_record.note_attempts, **tried)
+                record(incident_notes.note_attempts, **tried)
             result = service_process.ensure(
                 service,
                 state=state,
                 stop_timeout=stop_timeout,
-                on_start=lambda: record(incident_record.note_start),
+                on_start=lambda: record(incident_notes.note_start),
                 on_stop=lambda: (
                     record(one_starter.arm, unit=unit, database=database, user=service.user) if unit else None
                 ),

@@ -95,9 +95,9 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import hold as unit_hold
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import starter as one_starter
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 
 _EMPTY_REASON = "reason is empty: it must say why the service is held or released"
 
@@ -106,7 +106,7 @@ def _set(module: AnsibleModule, service: dict) -> None:
     """Hold or release the service. Raises HoldError."""
     params = module.params
     if params["state"] == "held":
-        incident = (incident_record.current(params["state_dir"]) or {}).get("id") or ""
+        incident = (incident_store.current(params["state_dir"]) or {}).get("id") or ""
         about = {name: params[name] for name in ("run", "cause", "reason", "rows")}
         one_starter.hold(**service, **about, incident=incident, warn=module.warn)
         return

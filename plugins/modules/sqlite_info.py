@@ -365,9 +365,8 @@ duration:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good, repeated_call
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError
 
@@ -410,7 +409,7 @@ def main() -> None:
                 busy_timeout=params["busy_timeout"],
             )
         if params["remember"] and result["healthy"] and not result["data_loss_suspected"] and not module.check_mode:
-            incident_record.note_rows(params["state_dir"], path=result["database"]["path"], rows=result["row_counts"])
+            last_good.note_rows(params["state_dir"], path=result["database"]["path"], rows=result["row_counts"])
     except SqliteError as error:
         module.fail_json(msg=sanitize.text(error))
     module.exit_json(changed=False, **sanitize.data(result))

@@ -533,10 +533,10 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, numbers, sanitize
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import hold as unit_hold
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good, repeated_call
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import starter as one_starter
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import run as triage_run
@@ -565,7 +565,7 @@ SERVICE = {
 
 def _known(params: dict) -> dict:
     """Return what is on record of the open incident, and the last good row counts."""
-    record = incident_record.current(params["state_dir"])
+    record = incident_store.current(params["state_dir"])
     if record is None or not params["incident"]:
         record = None
     where = {name: params[name] for name in ("manager", "unit", "state_dir")}
@@ -581,7 +581,7 @@ def _holds_only_copy(facts: dict) -> bool:
 
 
 def _last_good(state_dir: str, path: str) -> dict:
-    return incident_record.last_good_rows(state_dir, path=path)
+    return last_good.last_good_rows(state_dir, path=path)
 
 
 def _keep_data(params: dict, path: str) -> dict:
@@ -615,7 +615,7 @@ def _guard(module: AnsibleModule, result: dict, known: dict) -> None:
         if of_data:
             result["data_evidence"] = _keep_data(params, result["facts"]["database"]["path"])
         return
-    if known["held"] is None and not incident_record.in_doubt(record):
+    if known["held"] is None and not incident_store.in_doubt(record):
         if result["rows_collapsed"]:
             lost = ", ".join(f"{name} {after} of {before}" for name, (before, after) in result["rows_missing"].items())
             reasons = [f"Fewer rows than at the last good count: {lost}"]
@@ -632,7 +632,7 @@ def _guard(module: AnsibleModule, result: dict, known: dict) -> None:
     try:
         one_starter.settle_doubt(
             **where,
-            state=incident_record.SOUND,
+            state=incident_store.SOUND,
             reason="The database was checked: it is sound, and no row is missing",
             rows=result["row_counts"],
             warn=warn,
@@ -679,7 +679,7 @@ def main() -> None:
             result.update(hold=known["held"], data_evidence=None, only_copy=_holds_only_copy(result["facts"]))
             if params["run"] and params["incident"] and not module.check_mode:
                 _guard(module, result, known)
-            result["data"] = (incident_record.current(params["state_dir"]) or {}).get("data")
+            result["data"] = (incident_store.current(params["state_dir"]) or {}).get("data")
     except triage_run.TriageError as error:
         module.fail_json(msg=sanitize.text(error))
     for warning in result.pop("warnings"):

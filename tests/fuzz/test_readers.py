@@ -23,6 +23,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import en
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import maintenance as host_maintenance
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex, log_patterns, npm
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import wal as sqlite_wal
@@ -253,7 +254,7 @@ RECORD = {
 def test_any_record_of_an_incident(value):
     data = json.dumps(value).encode()
     with contextlib.suppress(ValueError):
-        record = incident_record._decode(data)
+        record = incident_store._decode(data)
         incident_record.outage_start(record)
         for attempt in record["attempts"]:
             incident_record._result_of(attempt)
@@ -268,7 +269,7 @@ def test_any_bytes_as_a_record_a_lease_or_a_maintenance(data):
     with tempfile.TemporaryDirectory() as folder:
         for name in ("incident.json", "maintenance.json", "lease.json"):
             Path(folder, name).write_bytes(data)
-        store = incident_record._Store(home=folder, spare=f"{folder}/spare", clock=host_lease.Clock(), writing=False)
+        store = incident_store.Store(home=folder, spare=f"{folder}/spare", clock=host_lease.Clock(), writing=False)
         store.open_incident()
         host_maintenance.current(state_dir=folder, now=time.time())
         seat = host_lease.Seat(state_dir=folder, memory=f"{folder}/memory")

@@ -15,117 +15,21 @@ Who may write is the run that has the lease of the host; every call here takes o
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
-import json
 import math
-import os
-import re
 import secrets
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good, outage_window
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import maintenance as host_maintenance
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import outage_window
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 
-# Outcomes that leave the incident open, for the next run to continue: the service does not serve, lets
-# nobody log in, or its data are in doubt.
-UNFINISHED = ("not_recovered", "data_in_doubt", "login_failed")
-
-# States of the data of an incident. Nobody may close it while its data are in doubt.
-IN_DOUBT, SOUND, ACCEPTED = "in_doubt", "sound", "accepted"
-
-_ID = re.compile(r"INC-\d{8}T\d{6}Z-[0-9a-f]{4}\Z")
 _POLL = 0.1
-# What holds more bytes than this is no record: one of an outage of a week has less.
-_LARGEST = 1 << 23
-
-_EMPTY: Dict[str, Any] = {
-    "closed_at": None,
-    "severity": None,
-    "detected_at": None,
-    "detected_by": None,
-    "signs": [],
-    "attempts": [],
-    "starts": [],
-    "cause": None,
-    # How the process ended before this run took the unit over, and the takeover, see _incident/takeover.py.
-    "last_exit": None,
-    "takeover": None,
-    # state (in_doubt, sound, accepted), reasons, rows (the last good counts by table), checked_at.
-    "data": None,
-    # The first good answer after a start, whatever its verification may still come to.
-    "answered_at": None,
-    "mitigated_at": None,
-    "mitigated_from": None,
-    "outcome": None,
-    "told": [],
-    "runs": [],
-    # When it was opened on the clock since boot, which nobody sets, and which boot that was.
-    "opened_boot": None,
-    "boot_id": None,
-    # How many times it was written: of two copies the higher one is the newer.
-    "revision": 0,
-}
-_INSTANTS = ("detected_at", "answered_at", "mitigated_at", "closed_at")
-_UNSEEN = ("runs", "opened_boot", "boot_id", "revision")
-_NUMBER = (int, float)
-# What may stand in a record beside the instants: the kinds of its values, and of those in its lists.
-_KINDS: Dict[str, Tuple[type, ...]] = {
-    **dict.fromkeys(("severity", "detected_by", "cause", "mitigated_from", "outcome", "boot_id"), (str, type(None))),
-    **dict.fromkeys(("last_exit", "takeover", "data"), (dict, type(None))),
-    "opened_boot": (*_NUMBER, type(None)),
-    "revision": (int,),
-}
-_KINDS_WITHIN: Dict[str, Dict[str, Tuple[type, ...]]] = {
-    "signs": {"kind": (str,), "source": (str,)},
-    "attempts": {
-        "rung": (str,),
-        "held": (bool, type(None)),
-        "halted": (bool, type(None)),
-        "fell": (bool, type(None)),
-        "serves": (bool, type(None)),
-        "restored": (bool, type(None)),
-        "started": (bool, type(None)),
-        "reason": (str, type(None)),
-        "seconds": (*_NUMBER, type(None)),
-        "run": (str, type(None)),
-    },
-    "starts": {"run": (str, type(None))},
-    "told": {
-        "level": (str,),
-        "contact": (str,),
-        "channel": (str,),
-        "ok": (bool, type(None)),
-        "error": (str, type(None)),
-    },
-}
-
-
-class IncidentError(Exception):
-    """The record could not be read or written, or another run has the lease (C(locked_by)) or took it (C(taken_by))."""
-
-    locked_by: Optional[Dict[str, Any]] = None
-    taken_by: Optional[Dict[str, Any]] = None
-
-    def held(self) -> Dict[str, Any]:
-        """Return who has the lease and who took it, as module incident returns it."""
-        return {"locked_by": self.locked_by, **({"taken_by": self.taken_by} if self.taken_by else {})}
-
-
-class _HeldError(IncidentError):
-    """Another run holds the lease; it may be waited for."""
-
-    def __init__(self, held: Dict[str, Any], *, state_dir: str) -> None:
-        """Say which run it is."""
-        super().__init__(host_lease.refusal(held, state_dir=state_dir))
-        self.locked_by = held
-
-
 # What of a record the module returns as it is.
-_RETURNED = ("id", "opened_at", *(name for name in _EMPTY if name not in _UNSEEN))
+_RETURNED = ("id", "opened_at", *(name for name in incident_store.EMPTY if name not in incident_store.UNSEEN))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,192 +50,6 @@ class Update:
     serving_since: Optional[str] = None
     serving_restarts: Optional[int] = None
     said_at: Optional[str] = None
-
-
-# The records.
-
-
-def _encode(record: Mapping[str, Any]) -> bytes:
-    return json.dumps(record, indent=1, sort_keys=True).encode() + b"\n"
-
-
-def _decode(data: bytes) -> Dict[str, Any]:
-    """Return the record in C(data). Raises ValueError where it is none."""
-    read = json.loads(data.decode("utf-8"))
-    if not isinstance(read, dict) or not _ID.match(str(read.get("id"))):
-        raise ValueError("it is no incident")
-    record = {**copy.deepcopy(_EMPTY), **read}
-    for name, kind in (*((name, dict) for name in _KINDS_WITHIN), ("runs", str)):
-        if not isinstance(record[name], list) or not all(isinstance(item, kind) for item in record[name]):
-            raise ValueError(f"its {name} are of another kind")
-    _check_kinds(record, _KINDS, where="its")
-    for name, kinds in _KINDS_WITHIN.items():
-        for item in record[name]:
-            _check_kinds(item, kinds, where=f"of its {name}, one's")
-    instants = [record.get("opened_at")]
-    instants += [record[name] for name in _INSTANTS if record[name] is not None]
-    instants += [item.get("at") for item in (*record["signs"], *record["starts"], *record["told"])]
-    instants += [item.get("started_at") for item in record["attempts"]]
-    for at in instants:
-        timestamps.epoch(str(at))
-    return record
-
-
-def _check_kinds(values: Mapping[str, Any], kinds: Mapping[str, Tuple[type, ...]], *, where: str) -> None:
-    """Raise ValueError where a value is of another kind; a truth is no number, nor is what has no end."""
-    for name, allowed in kinds.items():
-        value = values.get(name)
-        fits = isinstance(value, allowed) and (bool in allowed or not isinstance(value, bool))
-        if not fits or (isinstance(value, float) and not math.isfinite(value)):
-            raise ValueError(f"{where} {name} is of another kind")
-
-
-_CURRENT = "incident.json"
-_HISTORY = "incidents"
-
-
-@dataclasses.dataclass
-class _Store:
-    """The records of one state folder. Without C(writing) it changes nothing."""
-
-    # The state folder, and where records are kept while it cannot be written to.
-    home: str
-    spare: str
-    clock: host_lease.Clock
-    writing: bool
-    warnings: List[str] = dataclasses.field(default_factory=list)
-    # C(spare) if the record was written there.
-    in_memory: Optional[str] = None
-
-    def _read(self, path: str) -> Optional[Dict[str, Any]]:
-        """Return the record in C(path); one that is damaged is set aside and counts as none."""
-        try:
-            return _decode(atomic_files.read_plain(path, limit=_LARGEST))
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except (OSError, ValueError, RecursionError) as error:
-            kept = ""
-            if self.writing:
-                aside = f"{path}.damaged-{timestamps.compact(self.clock.wall())}-{secrets.token_hex(2)}"
-                with contextlib.suppress(OSError):
-                    os.replace(path, aside)
-                    kept = f"; it is kept as {aside}"
-            what = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else f"is damaged ({error})"
-            self.warnings.append(f"The record {path} {what}{kept}")
-            return None
-
-    def write(self, record: Dict[str, Any]) -> str:
-        """Write the open record and return the folder it is in now. Raises OSError where it can be kept nowhere."""
-        record["revision"] += 1
-        for folder in (self.home, self.spare):
-            try:
-                atomic_files.private_folder(folder)
-                atomic_files.write_atomically(os.path.join(folder, _CURRENT), _encode(record))
-            except OSError as error:
-                if folder == self.spare:
-                    raise
-                self.warnings.append(
-                    f"The incident's record cannot be kept in {self.home} ({error.strerror}). Until it can, it is kept "
-                    f"in {self.spare}, where a reboot loses it"
-                )
-            else:
-                break
-        self.in_memory = self.spare if folder == self.spare else None
-        if folder == self.home:
-            with contextlib.suppress(OSError):
-                os.unlink(os.path.join(self.spare, _CURRENT))
-        return folder
-
-    def file_away(self, record: Dict[str, Any]) -> None:
-        """Move the open record to those that are over."""
-        folder = self.write(record)
-        for home in dict.fromkeys((folder, self.spare)):
-            path = os.path.join(home, _HISTORY, f"{record['id']}.json")
-            # Where the move does not succeed, the next call finds the open record closed and moves it.
-            with contextlib.suppress(OSError):
-                atomic_files.private_folder(os.path.dirname(path))
-                if home == folder:
-                    os.replace(os.path.join(folder, _CURRENT), path)
-                else:
-                    atomic_files.write_atomically(path, _encode(record))
-                    os.unlink(os.path.join(folder, _CURRENT))
-                atomic_files.fsync_folder(os.path.dirname(path))
-                atomic_files.fsync_folder(folder)
-                break
-
-    def rewrite(self, record: Dict[str, Any]) -> None:
-        """Write a record that is over."""
-        record["revision"] += 1
-        name = f"{record['id']}.json"
-        for home in (self.home, self.spare):
-            path = os.path.join(home, _HISTORY, name)
-            if os.path.exists(path):
-                try:
-                    atomic_files.write_atomically(path, _encode(record))
-                except OSError as error:
-                    self.warnings.append(f"The record {path} cannot be written: {error.strerror}")
-
-    def past(self, *, since: float) -> List[Dict[str, Any]]:
-        """Return the records that are over and were written to after C(since), the newest first."""
-        found: Dict[str, Dict[str, Any]] = {}
-        for home in (self.home, self.spare):
-            for path in _json_files(os.path.join(home, _HISTORY), since=since):
-                record = self._read(path)
-                if record is not None:
-                    found[record["id"]] = record
-        return sorted(found.values(), key=lambda record: str(record["id"]), reverse=True)
-
-    def open_incident(self) -> Optional[Dict[str, Any]]:
-        """Return the open incident. One that a dying run closed but no longer moved is moved now."""
-        known = []
-        for path in (os.path.join(home, _CURRENT) for home in (self.home, self.spare)):
-            record = self._read(path)
-            if record is not None and self._is_over(record):
-                if self.writing:
-                    with contextlib.suppress(OSError):
-                        os.unlink(path)
-            elif record is not None:
-                known.append(record)
-        if not known:
-            return None
-        record = max(known, key=lambda item: (item["opened_at"], item["revision"]))
-        if record["closed_at"]:
-            if self.writing:
-                self.file_away(record)
-            return None
-        return record
-
-    def _is_over(self, record: Mapping[str, Any]) -> bool:
-        """Whether the record is a copy left behind of one that was filed away where there was room."""
-        name = f"{record['id']}.json"
-        return any(os.path.exists(os.path.join(home, _HISTORY, name)) for home in (self.home, self.spare))
-
-    def tidy(self) -> None:
-        """Bring home what had to be kept elsewhere, and remove what writes that were cut off left behind."""
-        for home in (self.home, self.spare):
-            for folder in (home, os.path.join(home, _HISTORY)):
-                with contextlib.suppress(OSError):
-                    for name in os.listdir(folder):
-                        if name.startswith((f".{_CURRENT}.", ".INC-")):
-                            os.unlink(os.path.join(folder, name))
-        for path in _json_files(os.path.join(self.spare, _HISTORY), since=0):
-            with contextlib.suppress(OSError, ValueError):
-                data = atomic_files.read_plain(path, limit=_LARGEST)
-                atomic_files.private_folder(os.path.join(self.home, _HISTORY))
-                atomic_files.write_atomically(os.path.join(self.home, _HISTORY, os.path.basename(path)), data)
-                os.unlink(path)
-
-
-def _json_files(folder: str, *, since: float) -> List[str]:
-    """Return the records in C(folder) that were written to after C(since)."""
-    try:
-        with os.scandir(folder) as entries:
-            return [item.path for item in entries if item.name.endswith(".json") and item.stat().st_mtime >= since]
-    except OSError:
-        return []
-
-
-# What the instants say.
 
 
 outage_start = outage_window.start
@@ -385,9 +103,6 @@ def _result_of(attempt: Mapping[str, Any]) -> str:
     return {None: "under way", True: "held"}.get(attempt.get("held"), "did not hold")
 
 
-# What a call does.
-
-
 @dataclasses.dataclass
 class _Call:
     """One call: who makes it, and with what."""
@@ -407,7 +122,7 @@ class _Call:
 def _new_record(*, clock: host_lease.Clock) -> Dict[str, Any]:
     wall = clock.wall()
     return {
-        **copy.deepcopy(_EMPTY),
+        **copy.deepcopy(incident_store.EMPTY),
         "id": f"INC-{timestamps.compact(wall)}-{secrets.token_hex(2)}",
         "opened_at": timestamps.iso(wall),
         "opened_boot": clock.boot(),
@@ -454,7 +169,7 @@ def _with_its_end(record: Mapping[str, Any], update: Update, *, seen_at: str) ->
         restarts=update.serving_restarts,
         said_at=update.said_at,
     )
-    known = record["outcome"] if record["outcome"] not in UNFINISHED else None
+    known = record["outcome"] if record["outcome"] not in incident_store.UNFINISHED else None
     return dataclasses.replace(
         update,
         cause=update.cause or record["cause"] or _cause_of_exit(record),
@@ -497,7 +212,7 @@ def _checked(update: Update) -> None:
         try:
             timestamps.epoch(str(text))
         except ValueError:
-            raise IncidentError(
+            raise incident_store.IncidentError(
                 f"{name} is {text!r}: an instant is written like 2026-03-02T01:02:03.456Z (UTC)"
             ) from None
 
@@ -513,10 +228,10 @@ def _checked(update: Update) -> None:
             instant(f"{kind}[].{at}", item.get(at))
             for name in words:
                 if not isinstance(item.get(name), str):
-                    raise IncidentError(f"{kind}[].{name} is {item.get(name)!r}: allowed is a word")
+                    raise incident_store.IncidentError(f"{kind}[].{name} is {item.get(name)!r}: allowed is a word")
 
 
-def _under_way(record: Mapping[str, Any], *, run: str) -> Optional[Dict[str, Any]]:
+def under_way(record: Mapping[str, Any], *, run: str) -> Optional[Dict[str, Any]]:
     """Return the attempt that C(run) has begun and not ended."""
     begun = [item for item in record["attempts"] if item.get("run") == run and item.get("held") is None]
     return begun[-1] if begun else None
@@ -524,16 +239,21 @@ def _under_way(record: Mapping[str, Any], *, run: str) -> Optional[Dict[str, Any
 
 def _step(record: Mapping[str, Any], call: _Call) -> str:
     """Return the name of the step a run is at: the one it says, the attempt it has begun, or the kind of call."""
-    begun = _under_way(record, run=call.run)
+    begun = under_way(record, run=call.run)
     return call.step or (begun["rung"] if begun else call.state)
 
 
 def _result(
-    record: Optional[Mapping[str, Any]], call: _Call, *, store: _Store, seat: host_lease.Seat, continued: bool = False
+    record: Optional[Mapping[str, Any]],
+    call: _Call,
+    *,
+    store: incident_store.Store,
+    seat: host_lease.Seat,
+    continued: bool = False,
 ) -> Dict[str, Any]:
     now = store.clock.wall()
     records = store.past(since=now - call.window)
-    result: Dict[str, Any] = {name: copy.deepcopy((record or _EMPTY).get(name)) for name in _RETURNED}
+    result: Dict[str, Any] = {name: copy.deepcopy((record or incident_store.EMPTY).get(name)) for name in _RETURNED}
     result.update(outage_started_at=None, outage_started=None, outage_seconds=None, lasted=None)
     for attempt in result["attempts"]:
         attempt["result"] = _result_of(attempt)
@@ -570,9 +290,9 @@ def _public(record: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
     return {name: value for name, value in (record or {}).items() if name != "revision"}
 
 
-def _succeed(store: _Store, record: Dict[str, Any], *, run: str) -> Optional[Dict[str, Any]]:
+def _succeed(store: incident_store.Store, record: Dict[str, Any], *, run: str) -> Optional[Dict[str, Any]]:
     """Return the record to go on with; one that was mitigated but never closed by its run is closed, and is none."""
-    kept = record["outcome"] in UNFINISHED or in_doubt(record)
+    kept = record["outcome"] in incident_store.UNFINISHED or incident_store.in_doubt(record)
     if not record["mitigated_at"] or run in record["runs"] or kept:
         return record
     record["outcome"] = record["outcome"] or "recovered"
@@ -585,10 +305,10 @@ def _succeed(store: _Store, record: Dict[str, Any], *, run: str) -> Optional[Dic
     return None
 
 
-def _before_opening(record: Dict[str, Any], update: Update, *, store: _Store) -> Update:
+def _before_opening(record: Dict[str, Any], update: Update, *, store: incident_store.Store) -> Update:
     """Add what is known without being told: it is detected by now, and when the service was last found healthy."""
     signs = list(update.signs)
-    healthy = last_healthy(store.home)
+    healthy = last_good.last_healthy(store.home)
     if healthy is not None and healthy <= record["opened_at"]:
         signs.append({"at": healthy, "kind": "good", "source": "last healthy run"})
     return dataclasses.replace(update, detected_at=update.detected_at or record["opened_at"], signs=signs)
@@ -597,7 +317,7 @@ def _before_opening(record: Dict[str, Any], update: Update, *, store: _Store) ->
 _Outcome = Tuple[Dict[str, Any], Dict[str, Any], Dict[str, Any]]
 
 
-def _transact(call: _Call, *, store: _Store, seat: host_lease.Seat) -> _Outcome:
+def _transact(call: _Call, *, store: incident_store.Store, seat: host_lease.Seat) -> _Outcome:
     """Do one call, under the lock of the lease where it writes. Return (result, before, after)."""
     clock, run, writing = store.clock, call.run, store.writing
     if writing:
@@ -613,7 +333,7 @@ def _transact(call: _Call, *, store: _Store, seat: host_lease.Seat) -> _Outcome:
 
     held = seat.holder() if writing else None
     if held is not None and held["run"] != run:
-        raise _HeldError(held, state_dir=store.home)
+        raise incident_store.HeldError(held, state_dir=store.home)
     before = copy.deepcopy(_public(record))
 
     continued, update = False, call.update
@@ -641,22 +361,17 @@ def _transact(call: _Call, *, store: _Store, seat: host_lease.Seat) -> _Outcome:
         _close(store, record)
     if writing and call.state == "closed":
         seat.release(run=run)
-    elif writing and (_public(record) != before or not _is_kept(store)):
+    elif writing and (_public(record) != before or not incident_store.is_kept(store)):
         store.write(record)
     after = copy.deepcopy(_public(record))
     return _result(record, call, store=store, seat=seat, continued=continued), before, after
 
 
-def _is_kept(store: _Store) -> bool:
-    """Whether the open record is where it belongs."""
-    return not os.path.exists(os.path.join(store.spare, _CURRENT))
-
-
-def _close(store: _Store, record: Dict[str, Any]) -> None:
+def _close(store: incident_store.Store, record: Dict[str, Any]) -> None:
     """File the record away unless the outage goes on, or its data are in doubt."""
-    if in_doubt(record) and record["outcome"] not in UNFINISHED:
+    if incident_store.in_doubt(record) and record["outcome"] not in incident_store.UNFINISHED:
         record["outcome"] = "data_in_doubt"
-    over = record["outcome"] not in UNFINISHED
+    over = record["outcome"] not in incident_store.UNFINISHED
     if over:
         record["closed_at"] = timestamps.iso(store.clock.wall())
     else:
@@ -673,12 +388,9 @@ def _close(store: _Store, record: Dict[str, Any]) -> None:
             store.write(record)
 
 
-def in_doubt(record: Optional[Mapping[str, Any]]) -> bool:
-    """Whether the data of an incident are in doubt: only a check of the database or a person ends that."""
-    return ((record or {}).get("data") or {}).get("state") == IN_DOUBT
-
-
-def _absent(record: Optional[Dict[str, Any]], call: _Call, *, store: _Store, seat: host_lease.Seat) -> _Outcome:
+def _absent(
+    record: Optional[Dict[str, Any]], call: _Call, *, store: incident_store.Store, seat: host_lease.Seat
+) -> _Outcome:
     """Answer a call of a run that has no open incident.
 
     To close it again is well, and who was told of its end can still be put on record; anything else is an error.
@@ -696,7 +408,9 @@ def _absent(record: Optional[Dict[str, Any]], call: _Call, *, store: _Store, sea
             store.rewrite(mine[0])
         return _result(mine[0], call, store=store, seat=seat), before, _public(mine[0])
     where = f"incident {record['id']} is of other runs" if record is not None else "no incident is open"
-    raise IncidentError(f"Cannot record {call.state} for run {call.run!r} in {store.home}: {where}; open one first")
+    raise incident_store.IncidentError(
+        f"Cannot record {call.state} for run {call.run!r} in {store.home}: {where}; open one first"
+    )
 
 
 def _cause_of_exit(record: Mapping[str, Any]) -> Optional[str]:
@@ -707,7 +421,7 @@ def _cause_of_exit(record: Mapping[str, Any]) -> Optional[str]:
     return "killed" if exited.get("code") in ("killed", "dumped") else None
 
 
-def _end_by_hand(call: _Call, *, store: _Store, seat: host_lease.Seat) -> _Outcome:
+def _end_by_hand(call: _Call, *, store: incident_store.Store, seat: host_lease.Seat) -> _Outcome:
     """Say of the incident that is open although the service is well how it ended, unless a run is at work on it.
 
     With C(closed) it is over. With C(mended) it stays open under the lease of the run that is named, which closes it.
@@ -717,7 +431,7 @@ def _end_by_hand(call: _Call, *, store: _Store, seat: host_lease.Seat) -> _Outco
     record = store.open_incident()
     before = copy.deepcopy(_public(record))
     # If its data are in doubt, whoever asks has to check the database first.
-    if record is None or seat.holder() is not None or in_doubt(record):
+    if record is None or seat.holder() is not None or incident_store.in_doubt(record):
         return _result(record, call, store=store, seat=seat), before, before
     run = call.run = _new_run(store.clock) if store.writing else ""
     record["runs"] += [run] if run else []
@@ -735,29 +449,6 @@ def _new_run(clock: host_lease.Clock) -> str:
     return f"run-{timestamps.compact(clock.wall())}-{secrets.token_hex(4)}"
 
 
-@contextlib.contextmanager
-def _lock(seat: host_lease.Seat, *, writing: bool) -> Iterator[None]:
-    if not writing:
-        yield
-        return
-    try:
-        seat.prepare()
-        with seat.locked():
-            yield
-    except OSError as error:
-        what = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
-        raise IncidentError(
-            f"Cannot keep the incident of {seat.state_dir}, neither there nor in {seat.folder}: {what}"
-        ) from error
-
-
-def _pair(
-    state_dir: str, *, clock: host_lease.Clock, memory: Optional[str], writing: bool
-) -> Tuple[_Store, host_lease.Seat]:
-    seat = host_lease.Seat(state_dir=state_dir, clock=clock, memory=memory)
-    return _Store(home=state_dir, spare=seat.folder, clock=clock, writing=writing), seat
-
-
 def _check_numbers(*, lease: float, wait: float, window: float, restart_limit: int) -> None:
     """Raise IncidentError where a number is none that is allowed."""
     for name, value, fits, allowed in (
@@ -767,7 +458,7 @@ def _check_numbers(*, lease: float, wait: float, window: float, restart_limit: i
         ("restart_limit", restart_limit, restart_limit >= 0, "0 or more"),
     ):
         if not fits:
-            raise IncidentError(f"{name} is {value:g}, allowed are {allowed}")
+            raise incident_store.IncidentError(f"{name} is {value:g}, allowed are {allowed}")
 
 
 def call(
@@ -795,7 +486,7 @@ def call(
     """
     clock, update = clock or host_lease.Clock(), update or Update()
     if state == "attempt" and not run and not check_mode:
-        raise IncidentError("run is empty: state 'attempt' is for the run that opened the incident")
+        raise incident_store.IncidentError("run is empty: state 'attempt' is for the run that opened the incident")
     _check_numbers(lease=lease, wait=wait, window=window, restart_limit=restart_limit)
     _checked(update)
     kept: Dict[str, Any] = {}
@@ -834,20 +525,20 @@ def call(
         if plan.state == "open" and plan.maintenance:
             plan.state, plan.run = "present", ""
         writing = not check_mode and (plan.state != "present" or bool(plan.run))
-        store, seat = _pair(state_dir, clock=clock, memory=memory, writing=writing)
+        store, seat = incident_store.pair(state_dir, clock=clock, memory=memory, writing=writing)
         store.warnings += warnings
         try:
-            with _lock(seat, writing=writing):
+            with incident_store.lock(seat, writing=writing):
                 result, before, after = act(plan, store=store, seat=seat)
             break
-        except _HeldError as held:
+        except incident_store.HeldError as held:
             if plan.state != "open":
                 held.taken_by = held.locked_by  # this run had it before
                 raise
             if clock.boot() >= begun + wait:
                 raise
         except host_lease.LeaseError as error:
-            failed = IncidentError(str(error))
+            failed = incident_store.IncidentError(str(error))
             failed.taken_by = error.taken_by
             raise failed from error
         clock.sleep(_POLL)
@@ -855,7 +546,7 @@ def call(
     if check_mode and not before:
         result["id"] = result["run"] = None  # what would be opened has no name yet
     result["changed"] = before != after
-    result["diff"] = {"before": _encode(before).decode(), "after": _encode(after).decode()}
+    result["diff"] = {"before": incident_store.encode(before).decode(), "after": incident_store.encode(after).decode()}
     result.update(kept)
     return result
 
@@ -874,166 +565,4 @@ def _maintained(ask: Callable[..., Any], **question: Any) -> Any:
     try:
         return ask(**question)
     except host_maintenance.MaintenanceError as error:
-        raise IncidentError(str(error)) from error
-
-
-# What other modules put on record, or look up.
-
-
-def note_start(
-    *,
-    state_dir: str,
-    run: str,
-    at: Optional[str] = None,
-    clock: Optional[host_lease.Clock] = None,
-    memory: Optional[str] = None,
-) -> Optional[str]:
-    """Put on record that C(run) (re)started the service; return what kept it from being recorded."""
-    clock = clock or host_lease.Clock()
-    store, seat = _pair(state_dir, clock=clock, memory=memory, writing=True)
-    try:
-        with _lock(seat, writing=True):
-            record = store.open_incident()
-            if record is not None and run in record["runs"]:
-                record["starts"].append({"at": at or timestamps.iso(clock.wall()), "run": run})
-                record["answered_at"] = None
-                attempt = _under_way(record, run=run)
-                if attempt is not None:
-                    attempt["started"] = True
-                store.write(record)
-    except (IncidentError, host_lease.LeaseError) as error:
-        return f"The start is not on record: {error}"
-    return None
-
-
-def note_attempts(
-    *,
-    state_dir: str,
-    run: str,
-    attempts: Sequence[Mapping[str, Any]],
-    signs: Sequence[Mapping[str, Any]] = (),
-    clock: Optional[host_lease.Clock] = None,
-    memory: Optional[str] = None,
-) -> Optional[str]:
-    """Put on record what C(run) has tried and is about to try; return what kept it from being recorded."""
-    update = Update(attempts=attempts, signs=signs)
-    try:
-        call(state_dir=state_dir, state="attempt", run=run, update=update, clock=clock, memory=memory)
-    except IncidentError as error:
-        return f"What is tried is not on record: {error}"
-    return None
-
-
-def note_answer(
-    *,
-    state_dir: str,
-    run: str,
-    at: Optional[str],
-    clock: Optional[host_lease.Clock] = None,
-    memory: Optional[str] = None,
-) -> Optional[str]:
-    """Put on record when the service first answered after C(run) started it, C(None) where it fell again.
-
-    Returns what kept it from being recorded.
-    """
-    clock = clock or host_lease.Clock()
-    store, seat = _pair(state_dir, clock=clock, memory=memory, writing=True)
-    try:
-        with _lock(seat, writing=True):
-            record = store.open_incident()
-            if record is not None and run in record["runs"] and record["answered_at"] != at:
-                record["answered_at"] = at
-                if at is None:
-                    record["signs"].append(
-                        {"at": timestamps.iso(clock.wall()), "kind": "bad", "source": outage_window.PROBE}
-                    )
-                store.write(record)
-    except (IncidentError, host_lease.LeaseError) as error:
-        return f"The first good answer is not on record: {error}"
-    return None
-
-
-def note(
-    *,
-    state_dir: str,
-    run: str,
-    clock: Optional[host_lease.Clock] = None,
-    memory: Optional[str] = None,
-    **fields: Optional[Dict[str, Any]],
-) -> Optional[str]:
-    """Put C(last_exit), C(takeover) or C(data) on the record of C(run); return what kept them from being recorded."""
-    store, seat = _pair(state_dir, clock=clock or host_lease.Clock(), memory=memory, writing=True)
-    try:
-        with _lock(seat, writing=True):
-            record = store.open_incident()
-            if record is not None and run in record["runs"] and {n: record[n] for n in fields} != fields:
-                record.update(fields)
-                store.write(record)
-    except (IncidentError, host_lease.LeaseError) as error:
-        return f"{', '.join(fields)} of the incident are not on record: {error}"
-    return None
-
-
-def current(state_dir: str, *, memory: Optional[str] = None) -> Optional[Dict[str, Any]]:
-    """Return the record of the open incident, C(None) if none is open; a cheap look that changes nothing."""
-    return _pair(state_dir, clock=host_lease.Clock(), memory=memory, writing=False)[0].open_incident()
-
-
-def bring_home(state_dir: str, *, clock: Optional[host_lease.Clock] = None, memory: Optional[str] = None) -> None:
-    """Move what had to be kept in memory to C(state_dir), if it can be written to again.
-
-    While a run is at work it does nothing: the calls of that run do the same.
-    """
-    store, seat = _pair(state_dir, clock=clock or host_lease.Clock(), memory=memory, writing=True)
-    if not any(os.path.exists(os.path.join(store.spare, name)) for name in (_CURRENT, _HISTORY)):
-        return
-    with contextlib.suppress(IncidentError, host_lease.LeaseError, OSError), _lock(seat, writing=True):
-        if seat.holder() is not None:
-            return
-        store.tidy()
-        record = store.open_incident()
-        if record is not None and not _is_kept(store) and os.access(state_dir, os.W_OK):
-            store.write(record)
-
-
-def is_open(state_dir: str, *, memory: Optional[str] = None) -> bool:
-    """Tell whether an incident is open; a cheap look that changes nothing."""
-    return current(state_dir, memory=memory) is not None
-
-
-def note_healthy(state_dir: str, *, at: str) -> None:
-    """Remember that the service was healthy C(at). Where that is not possible it is not worth a word."""
-    with contextlib.suppress(OSError):
-        atomic_files.private_folder(state_dir)
-        path = os.path.join(state_dir, "last_healthy")
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-        os.utime(path, (timestamps.epoch(at), timestamps.epoch(at)), follow_symlinks=False)
-
-
-_ROWS = "last_good_rows.json"
-
-
-def note_rows(state_dir: str, *, path: str, rows: Mapping[str, int], at: Optional[str] = None) -> None:
-    """Remember the rows of the tables of a database that was found sound. Failing to do so is not worth a word."""
-    known = {"at": at or timestamps.now(), "path": os.path.realpath(path), "rows": dict(rows)}
-    data = json.dumps(known, sort_keys=True).encode()
-    with contextlib.suppress(OSError):
-        atomic_files.private_folder(state_dir)
-        atomic_files.write_atomically(os.path.join(state_dir, _ROWS), data + b"\n")
-
-
-def last_good_rows(state_dir: str, *, path: str) -> Dict[str, int]:
-    """Return the rows by table that were counted last in the database C(path) while it was sound; empty if unknown."""
-    try:
-        known = json.loads(atomic_files.read_plain(os.path.join(state_dir, _ROWS), limit=_LARGEST).decode("utf-8"))
-        rows = known["rows"] if known["path"] == os.path.realpath(path) else {}
-        return {str(name): int(number) for name, number in rows.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
-
-
-def last_healthy(state_dir: str) -> Optional[str]:
-    try:
-        return timestamps.iso(os.lstat(os.path.join(state_dir, "last_healthy")).st_mtime)
-    except (OSError, ValueError, OverflowError):
-        return None
+        raise incident_store.IncidentError(str(error)) from error

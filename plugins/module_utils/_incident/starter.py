@@ -15,7 +15,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import hold as unit_hold
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import notes as incident_notes
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import takeover
 
 # Seconds since its start for which a process has hardly done anything yet.
@@ -55,7 +56,7 @@ def take_over(
         return None
     if taken is not None:
         exited = taken.pop("last_exit")
-        note(incident_record.note(state_dir=state_dir, run=run, takeover=taken, last_exit=exited), warn=warn)
+        note(incident_notes.note(state_dir=state_dir, run=run, takeover=taken, last_exit=exited), warn=warn)
     return taken
 
 
@@ -73,7 +74,7 @@ def _guard(*, unit: str, state_dir: str, database: str, user: str) -> takeover.G
     except OSError:
         database = ""  # nobody can say with whose rights to read it
     place = unit_hold.place(manager="systemd", unit=unit, state_dir=state_dir)
-    incident = str((incident_record.current(state_dir) or {}).get("id") or "")
+    incident = str((incident_store.current(state_dir) or {}).get("id") or "")
     path, text = unit_hold.dropin(place, incident=incident, reason="The run has died, and the database is damaged")
     return takeover.Guard(database=database, rights=rights, dropin=path, text=text)
 
@@ -140,8 +141,8 @@ def arm(
     except takeover.TakeoverError as error:
         return f"If this run dies, nobody starts {unit}: {error}"
     taken = {"unit": unit, "at": timestamps.now(), "sub_state": "stopped by the run", "timer": timer}
-    known = (incident_record.current(state_dir) or {}).get("takeover")
-    return None if known else incident_record.note(state_dir=state_dir, run=run, takeover=taken)
+    known = (incident_store.current(state_dir) or {}).get("takeover")
+    return None if known else incident_notes.note(state_dir=state_dir, run=run, takeover=taken)
 
 
 def started(*, unit: str, state_dir: str, run: str, command: commands.Runner = commands.run) -> Optional[str]:
@@ -149,7 +150,7 @@ def started(*, unit: str, state_dir: str, run: str, command: commands.Runner = c
     if not takeover.is_armed(unit):
         return None
     takeover.disarm(unit, run=command)
-    return incident_record.note(state_dir=state_dir, run=run, takeover=None)
+    return incident_notes.note(state_dir=state_dir, run=run, takeover=None)
 
 
 def put_in_doubt(
@@ -161,22 +162,22 @@ def put_in_doubt(
     warn: Callable[[str], Any],
 ) -> None:
     """Put on record that the data of the open incident are in doubt; good counts of before stay on record."""
-    known = (incident_record.current(state_dir) or {}).get("data") or {}
-    if known.get("state") == incident_record.ACCEPTED:
+    known = (incident_store.current(state_dir) or {}).get("data") or {}
+    if known.get("state") == incident_store.ACCEPTED:
         return
     noted = {
-        "state": incident_record.IN_DOUBT,
+        "state": incident_store.IN_DOUBT,
         "reasons": list(dict.fromkeys([*known.get("reasons", ()), *reasons])),
         "rows": known.get("rows") or dict(rows or {}),
         "checked_at": known.get("checked_at"),
     }
-    note(incident_record.note(state_dir=state_dir, run=run, data=noted), warn=warn)
+    note(incident_notes.note(state_dir=state_dir, run=run, data=noted), warn=warn)
 
 
 def note_rows(*, state_dir: str, run: str, rows: Mapping[str, int], warn: Callable[[str], Any]) -> None:
     """Put the rows of a database that was found sound on record of the open incident."""
-    data = {"state": incident_record.SOUND, "reasons": [], "rows": dict(rows), "checked_at": timestamps.now()}
-    note(incident_record.note(state_dir=state_dir, run=run, data=data), warn=warn)
+    data = {"state": incident_store.SOUND, "reasons": [], "rows": dict(rows), "checked_at": timestamps.now()}
+    note(incident_notes.note(state_dir=state_dir, run=run, data=data), warn=warn)
 
 
 def settle_doubt(
@@ -195,7 +196,7 @@ def settle_doubt(
     C(state): SOUND after a check, ACCEPTED by the statement of a person. Raises HoldError.
     """
     was_held = unit_hold.release(unit_hold.place(manager=manager, unit=unit, state_dir=state_dir))
-    record = incident_record.current(state_dir)
+    record = incident_store.current(state_dir)
     if record is not None and (was_held or record.get("data")):
         known = record.get("data") or {}
         noted = {
@@ -204,7 +205,7 @@ def settle_doubt(
             "rows": dict(rows or known.get("rows") or {}),
             "checked_at": timestamps.now(),
         }
-        note(incident_record.note(state_dir=state_dir, run=run, data=noted), warn=warn)
+        note(incident_notes.note(state_dir=state_dir, run=run, data=noted), warn=warn)
     return was_held
 
 

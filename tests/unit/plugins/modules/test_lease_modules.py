@@ -24,6 +24,7 @@ from ansible.module_utils import basic
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 
 ROOT = Path(__file__).parents[4]
 NAMESPACE = "ansible_collections.itsm_nexus.runbook.plugins.modules"
@@ -147,7 +148,7 @@ def test_a_module_that_is_killed_frees_the_host_when_the_lease_is_over(seat, tmp
         probe = begin("health_probe", run=run, state_dir=seat.state_dir, **SERVICE, **asked)
         while seat.worker() is None:
             assert probe.poll() is None
-        with pytest.raises(incident_record.IncidentError, match=f"process {probe.pid} of it is at work"):
+        with pytest.raises(incident_store.IncidentError, match=f"process {probe.pid} of it is at work"):
             incident_record.call(state_dir=seat.state_dir, state="open")
         probe.kill()
         probe.wait()

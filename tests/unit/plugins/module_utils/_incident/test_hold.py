@@ -14,9 +14,12 @@ from types import SimpleNamespace
 import pytest
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import hold as unit_hold
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import notes as incident_notes
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import starter as one_starter
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 
 INCIDENT = "INC-20260302T010203Z-1f3a"
 REASON = "The database has 0 bytes; 100 % of it: é"
@@ -195,7 +198,7 @@ def test_an_incident_is_not_closed_while_its_data_are_in_doubt(incident):
     one_starter.put_in_doubt(**incident, reasons=["pages are damaged"], rows={"users": 4}, warn=fail)
     closed = close(incident)
     assert (closed["outcome"], closed["closed_at"]) == ("data_in_doubt", None)
-    assert incident_record.in_doubt(incident_record.current(incident["state_dir"]))
+    assert incident_store.in_doubt(incident_store.current(incident["state_dir"]))
 
 
 def test_a_person_who_mended_the_service_does_not_close_it_either(incident):
@@ -205,13 +208,13 @@ def test_a_person_who_mended_the_service_does_not_close_it_either(incident):
     assert (looked["run"], looked["closed_at"], looked["changed"]) == (None, None, False)
 
 
-@pytest.mark.parametrize("state", [incident_record.SOUND, incident_record.ACCEPTED])
+@pytest.mark.parametrize("state", [incident_store.SOUND, incident_store.ACCEPTED])
 def test_a_check_or_a_person_ends_the_doubt(incident, state):
     one_starter.put_in_doubt(**incident, reasons=["pages are damaged"], rows={"users": 4}, warn=fail)
     one_starter.settle_doubt(
         **incident, manager="process", unit="itsm-system", state=state, reason="restored", warn=fail
     )
-    record = incident_record.current(incident["state_dir"])
+    record = incident_store.current(incident["state_dir"])
     assert (record["data"]["state"], record["data"]["rows"]) == (state, {"users": 4})
     assert record["data"]["reasons"] == ["pages are damaged", "restored"]
     assert close(incident)["closed_at"]
@@ -220,26 +223,26 @@ def test_a_check_or_a_person_ends_the_doubt(incident, state):
 def test_what_a_person_has_accepted_is_not_doubted_again(incident):
     one_starter.put_in_doubt(**incident, reasons=["a"], warn=fail)
     one_starter.settle_doubt(
-        **incident, manager="process", unit="x", state=incident_record.ACCEPTED, reason="b", warn=fail
+        **incident, manager="process", unit="x", state=incident_store.ACCEPTED, reason="b", warn=fail
     )
     one_starter.put_in_doubt(**incident, reasons=["c"], warn=fail)
-    assert incident_record.current(incident["state_dir"])["data"]["state"] == incident_record.ACCEPTED
+    assert incident_store.current(incident["state_dir"])["data"]["state"] == incident_store.ACCEPTED
 
 
 def test_good_counts_of_before_stay_on_record(incident):
     one_starter.note_rows(**incident, rows={"users": 4}, warn=fail)
     one_starter.put_in_doubt(**incident, reasons=["gone"], rows={"users": 1}, warn=fail)
-    assert incident_record.current(incident["state_dir"])["data"]["rows"] == {"users": 4}
+    assert incident_store.current(incident["state_dir"])["data"]["rows"] == {"users": 4}
 
 
 def test_last_good_rows_are_those_of_this_database(tmp_path):
     state_dir = str(tmp_path)
-    incident_record.note_rows(state_dir, path="/srv/a.db", rows={"users": 4})
-    assert incident_record.last_good_rows(state_dir, path="/srv/a.db") == {"users": 4}
-    assert incident_record.last_good_rows(state_dir, path="/srv/b.db") == {}
+    last_good.note_rows(state_dir, path="/srv/a.db", rows={"users": 4})
+    assert last_good.last_good_rows(state_dir, path="/srv/a.db") == {"users": 4}
+    assert last_good.last_good_rows(state_dir, path="/srv/b.db") == {}
     for content in ("{", "[]", json.dumps({"path": "/srv/a.db", "rows": [1]}), ""):
         (tmp_path / "last_good_rows.json").write_text(content)
-        assert incident_record.last_good_rows(state_dir, path="/srv/a.db") == {}
+        assert last_good.last_good_rows(state_dir, path="/srv/a.db") == {}
 
 
 @pytest.mark.parametrize(
@@ -252,6 +255,6 @@ def test_last_good_rows_are_those_of_this_database(tmp_path):
     ],
 )
 def test_the_exit_on_record_is_the_cause_if_no_run_came_to_its_triage(incident, exited, cause):
-    assert incident_record.note(**incident, last_exit=exited) is None
+    assert incident_notes.note(**incident, last_exit=exited) is None
     incident_record.call(**incident, state="closed", update=incident_record.Update(outcome="not_recovered"))
     assert incident_record.call(state_dir=incident["state_dir"], state="closed")["cause"] == cause

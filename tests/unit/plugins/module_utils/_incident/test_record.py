@@ -16,9 +16,13 @@ import stat
 import pytest
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import notes as incident_notes
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.record import IncidentError, Update
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.record import Update
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.store import IncidentError
 
 START = timestamps.epoch("2026-03-02T01:02:03.000Z")
 
@@ -70,7 +74,7 @@ def call(tmp_path, time):
 @pytest.fixture
 def note_start(tmp_path, time):
     def note_start(run):
-        return incident_record.note_start(
+        return incident_notes.note_start(
             state_dir=str(tmp_path / "state"), memory=str(tmp_path / "memory"), run=run, clock=time.clock()
         )
 
@@ -82,7 +86,7 @@ def note_answer(tmp_path, time):
     def note_answer(run, seconds):
         at = None if seconds is None else time.at(seconds)
         folders = {"state_dir": str(tmp_path / "state"), "memory": str(tmp_path / "memory")}
-        return incident_record.note_answer(**folders, run=run, at=at, clock=time.clock())
+        return incident_notes.note_answer(**folders, run=run, at=at, clock=time.clock())
 
     return note_answer
 
@@ -436,7 +440,7 @@ def test_what_is_tried_is_on_record_before_it_is_done(call, note_start, time, tm
 
     def note(attempts, run=run):
         where = {"state_dir": str(tmp_path / "state"), "memory": str(tmp_path / "memory")}
-        return incident_record.note_attempts(
+        return incident_notes.note_attempts(
             **where, run=run, clock=time.clock(), attempts=attempts, signs=[sign(time, -9)]
         )
 
@@ -511,7 +515,7 @@ def test_a_start_without_an_incident_is_on_no_record(call, note_start, tmp_path)
     assert note_start("run-x") is None
     assert call("present")["id"] is None
     (tmp_path / "file").write_text("")
-    said = incident_record.note_start(state_dir="/x", run="run-x", memory=str(tmp_path / "file"))
+    said = incident_notes.note_start(state_dir="/x", run="run-x", memory=str(tmp_path / "file"))
     assert said.startswith("The start is not on record: Cannot keep the incident of /x")
 
 
@@ -686,7 +690,7 @@ def test_a_state_folder_where_even_root_may_not_write(tmp_path):
     closed = incident_record.call(**places, state="closed", run=opened["run"], update=Update(outcome="not_recovered"))
     assert closed["id"] == opened["id"]
     assert incident_record.call(**places, state="open")["id"] == opened["id"]
-    assert incident_record.is_open(**places)
+    assert incident_store.is_open(**places)
 
 
 def test_a_run_that_died_between_closing_and_filing_away(call, tmp_path, time):
@@ -707,7 +711,7 @@ class Disk:
         self.folder, self.full = str(folder), False
         for name in ("write_atomically", "private_folder"):
             monkeypatch.setattr(
-                incident_record.atomic_files, name, self._failing(getattr(incident_record.atomic_files, name))
+                incident_store.atomic_files, name, self._failing(getattr(incident_store.atomic_files, name))
             )
 
     def _failing(self, real):
@@ -782,17 +786,17 @@ def test_a_healthy_run_brings_home_what_was_kept_in_memory(call, time, tmp_path,
     over = call("open")
     call("closed", run=over["run"], update={"outcome": "recovered"})
     opened = call("open")
-    incident_record.bring_home(**places)
+    incident_store.bring_home(**places)
     (spare,) = (tmp_path / "memory").iterdir()
     assert (spare / "incident.json").exists()
 
     disk.full = False
     # A run at work is left alone.
-    incident_record.bring_home(**places)
+    incident_store.bring_home(**places)
     assert (spare / "incident.json").exists()
     time.advance(61)
     (tmp_path / "state").mkdir(exist_ok=True)
-    incident_record.bring_home(**places)
+    incident_store.bring_home(**places)
     assert not (spare / "incident.json").exists()
     assert not list(spare.glob("incidents/*"))
     assert json.loads((tmp_path / "state" / "incident.json").read_text())["id"] == opened["id"]
@@ -801,7 +805,7 @@ def test_a_healthy_run_brings_home_what_was_kept_in_memory(call, time, tmp_path,
 
 def test_a_healthy_run_without_anything_in_memory_makes_no_folder(time, tmp_path):
     places = {"state_dir": str(tmp_path / "state"), "memory": str(tmp_path / "memory"), "clock": time.clock()}
-    incident_record.bring_home(**places)
+    incident_store.bring_home(**places)
     assert not list(tmp_path.iterdir())
 
 
@@ -993,7 +997,7 @@ def test_only_a_run_of_the_incident_puts_an_answer_on_record(call, note_answer, 
     assert note_answer("run-x", 5) is None
     assert call("present")["answered_at"] is None
     (tmp_path / "file").touch()
-    said = incident_record.note_answer(state_dir="/x", run="run-x", at=None, memory=str(tmp_path / "file"))
+    said = incident_notes.note_answer(state_dir="/x", run="run-x", at=None, memory=str(tmp_path / "file"))
     assert said.startswith("The first good answer is not on record: ")
 
 
@@ -1014,26 +1018,26 @@ def test_a_healthy_run_leaves_an_incident_alone_that_is_worked_on(call, time):
 
 def test_whether_an_incident_is_open_is_a_cheap_look(call, tmp_path, disk):
     folders = {"state_dir": str(tmp_path / "state"), "memory": str(tmp_path / "memory")}
-    assert not incident_record.is_open(**folders)
+    assert not incident_store.is_open(**folders)
     disk.full = True
     run = call("open")["run"]
-    assert incident_record.is_open(**folders)
+    assert incident_store.is_open(**folders)
     disk.full = False
     call("attempt", run=run)
-    assert incident_record.is_open(**folders)
+    assert incident_store.is_open(**folders)
     call("closed", run=run, update={"outcome": "recovered"})
-    assert not incident_record.is_open(**folders)
+    assert not incident_store.is_open(**folders)
 
 
 def test_the_last_healthy_run_is_the_last_good_sign(call, time, tmp_path):
     state = tmp_path / "state"
-    incident_record.note_healthy(str(state), at=time.at(-300))
-    incident_record.note_healthy(str(state), at=time.at(-60))
+    last_good.note_healthy(str(state), at=time.at(-300))
+    last_good.note_healthy(str(state), at=time.at(-60))
     assert stat.S_IMODE((state / "last_healthy").stat().st_mode) == 0o600
     start = call("open", update={"signs": [sign(time, -20)]})["outage_started"]
     assert (start["earliest"], start["earliest_source"]) == (time.at(-60), "last healthy run")
     (tmp_path / "file").write_text("")
-    incident_record.note_healthy(str(tmp_path / "file"), at=time.at(0))  # nowhere to note it is no error
+    last_good.note_healthy(str(tmp_path / "file"), at=time.at(0))  # nowhere to note it is no error
 
 
 def test_during_a_maintenance_nothing_is_opened(call, time, tmp_path):

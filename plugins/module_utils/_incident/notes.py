@@ -1,0 +1,109 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Notes on the record of an open incident, made by whatever module sees or does something."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Mapping, Optional, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import outage_window
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
+
+
+def note_start(
+    *,
+    state_dir: str,
+    run: str,
+    at: Optional[str] = None,
+    clock: Optional[host_lease.Clock] = None,
+    memory: Optional[str] = None,
+) -> Optional[str]:
+    """Put on record that C(run) (re)started the service; return what kept it from being recorded."""
+    clock = clock or host_lease.Clock()
+    store, seat = incident_store.pair(state_dir, clock=clock, memory=memory, writing=True)
+    try:
+        with incident_store.lock(seat, writing=True):
+            record = store.open_incident()
+            if record is not None and run in record["runs"]:
+                record["starts"].append({"at": at or timestamps.iso(clock.wall()), "run": run})
+                record["answered_at"] = None
+                attempt = incident_record.under_way(record, run=run)
+                if attempt is not None:
+                    attempt["started"] = True
+                store.write(record)
+    except (incident_store.IncidentError, host_lease.LeaseError) as error:
+        return f"The start is not on record: {error}"
+    return None
+
+
+def note_attempts(
+    *,
+    state_dir: str,
+    run: str,
+    attempts: Sequence[Mapping[str, Any]],
+    signs: Sequence[Mapping[str, Any]] = (),
+    clock: Optional[host_lease.Clock] = None,
+    memory: Optional[str] = None,
+) -> Optional[str]:
+    """Put on record what C(run) has tried and is about to try; return what kept it from being recorded."""
+    update = incident_record.Update(attempts=attempts, signs=signs)
+    try:
+        incident_record.call(state_dir=state_dir, state="attempt", run=run, update=update, clock=clock, memory=memory)
+    except incident_store.IncidentError as error:
+        return f"What is tried is not on record: {error}"
+    return None
+
+
+def note_answer(
+    *,
+    state_dir: str,
+    run: str,
+    at: Optional[str],
+    clock: Optional[host_lease.Clock] = None,
+    memory: Optional[str] = None,
+) -> Optional[str]:
+    """Put on record when the service first answered after C(run) started it, C(None) where it fell again.
+
+    Returns what kept it from being recorded.
+    """
+    clock = clock or host_lease.Clock()
+    store, seat = incident_store.pair(state_dir, clock=clock, memory=memory, writing=True)
+    try:
+        with incident_store.lock(seat, writing=True):
+            record = store.open_incident()
+            if record is not None and run in record["runs"] and record["answered_at"] != at:
+                record["answered_at"] = at
+                if at is None:
+                    record["signs"].append(
+                        {"at": timestamps.iso(clock.wall()), "kind": "bad", "source": outage_window.PROBE}
+                    )
+                store.write(record)
+    except (incident_store.IncidentError, host_lease.LeaseError) as error:
+        return f"The first good answer is not on record: {error}"
+    return None
+
+
+def note(
+    *,
+    state_dir: str,
+    run: str,
+    clock: Optional[host_lease.Clock] = None,
+    memory: Optional[str] = None,
+    **fields: Optional[Dict[str, Any]],
+) -> Optional[str]:
+    """Put C(last_exit), C(takeover) or C(data) on the record of C(run); return what kept them from being recorded."""
+    store, seat = incident_store.pair(state_dir, clock=clock or host_lease.Clock(), memory=memory, writing=True)
+    try:
+        with incident_store.lock(seat, writing=True):
+            record = store.open_incident()
+            if record is not None and run in record["runs"] and {n: record[n] for n in fields} != fields:
+                record.update(fields)
+                store.write(record)
+    except (incident_store.IncidentError, host_lease.LeaseError) as error:
+        return f"{', '.join(fields)} of the incident are not on record: {error}"
+    return None

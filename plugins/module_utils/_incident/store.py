@@ -1,0 +1,349 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The files of an incident's record on the host: what is written, how it is read, and where."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import json
+import math
+import os
+import re
+import secrets
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+
+# Outcomes that leave the incident open, for the next run to continue: the service does not serve, lets
+# nobody log in, or its data are in doubt.
+UNFINISHED = ("not_recovered", "data_in_doubt", "login_failed")
+# States of the data of an incident. Nobody may close it while its data are in doubt.
+IN_DOUBT, SOUND, ACCEPTED = "in_doubt", "sound", "accepted"
+_ID = re.compile(r"INC-\d{8}T\d{6}Z-[0-9a-f]{4}\Z")
+# What holds more bytes than this is no record: one of an outage of a week has less.
+LARGEST = 1 << 23
+EMPTY: Dict[str, Any] = {
+    "closed_at": None,
+    "severity": None,
+    "detected_at": None,
+    "detected_by": None,
+    "signs": [],
+    "attempts": [],
+    "starts": [],
+    "cause": None,
+    # How the process ended before this run took the unit over, and the takeover, see _incident/takeover.py.
+    "last_exit": None,
+    "takeover": None,
+    # state (in_doubt, sound, accepted), reasons, rows (the last good counts by table), checked_at.
+    "data": None,
+    # The first good answer after a start, whatever its verification may still come to.
+    "answered_at": None,
+    "mitigated_at": None,
+    "mitigated_from": None,
+    "outcome": None,
+    "told": [],
+    "runs": [],
+    # When it was opened on the clock since boot, which nobody sets, and which boot that was.
+    "opened_boot": None,
+    "boot_id": None,
+    # How many times it was written: of two copies the higher one is the newer.
+    "revision": 0,
+}
+_INSTANTS = ("detected_at", "answered_at", "mitigated_at", "closed_at")
+UNSEEN = ("runs", "opened_boot", "boot_id", "revision")
+_NUMBER = (int, float)
+# What may stand in a record beside the instants: the kinds of its values, and of those in its lists.
+_KINDS: Dict[str, Tuple[type, ...]] = {
+    **dict.fromkeys(("severity", "detected_by", "cause", "mitigated_from", "outcome", "boot_id"), (str, type(None))),
+    **dict.fromkeys(("last_exit", "takeover", "data"), (dict, type(None))),
+    "opened_boot": (*_NUMBER, type(None)),
+    "revision": (int,),
+}
+_KINDS_WITHIN: Dict[str, Dict[str, Tuple[type, ...]]] = {
+    "signs": {"kind": (str,), "source": (str,)},
+    "attempts": {
+        "rung": (str,),
+        "held": (bool, type(None)),
+        "halted": (bool, type(None)),
+        "fell": (bool, type(None)),
+        "serves": (bool, type(None)),
+        "restored": (bool, type(None)),
+        "started": (bool, type(None)),
+        "reason": (str, type(None)),
+        "seconds": (*_NUMBER, type(None)),
+        "run": (str, type(None)),
+    },
+    "starts": {"run": (str, type(None))},
+    "told": {
+        "level": (str,),
+        "contact": (str,),
+        "channel": (str,),
+        "ok": (bool, type(None)),
+        "error": (str, type(None)),
+    },
+}
+
+
+class IncidentError(Exception):
+    """The record could not be read or written, or another run has the lease (C(locked_by)) or took it (C(taken_by))."""
+
+    locked_by: Optional[Dict[str, Any]] = None
+    taken_by: Optional[Dict[str, Any]] = None
+
+    def held(self) -> Dict[str, Any]:
+        """Return who has the lease and who took it, as module incident returns it."""
+        return {"locked_by": self.locked_by, **({"taken_by": self.taken_by} if self.taken_by else {})}
+
+
+class HeldError(IncidentError):
+    """Another run holds the lease; it may be waited for."""
+
+    def __init__(self, held: Dict[str, Any], *, state_dir: str) -> None:
+        """Say which run it is."""
+        super().__init__(host_lease.refusal(held, state_dir=state_dir))
+        self.locked_by = held
+
+
+def encode(record: Mapping[str, Any]) -> bytes:
+    return json.dumps(record, indent=1, sort_keys=True).encode() + b"\n"
+
+
+def _decode(data: bytes) -> Dict[str, Any]:
+    """Return the record in C(data). Raises ValueError where it is none."""
+    read = json.loads(data.decode("utf-8"))
+    if not isinstance(read, dict) or not _ID.match(str(read.get("id"))):
+        raise ValueError("it is no incident")
+    record = {**copy.deepcopy(EMPTY), **read}
+    for name, kind in (*((name, dict) for name in _KINDS_WITHIN), ("runs", str)):
+        if not isinstance(record[name], list) or not all(isinstance(item, kind) for item in record[name]):
+            raise ValueError(f"its {name} are of another kind")
+    _check_kinds(record, _KINDS, where="its")
+    for name, kinds in _KINDS_WITHIN.items():
+        for item in record[name]:
+            _check_kinds(item, kinds, where=f"of its {name}, one's")
+    instants = [record.get("opened_at")]
+    instants += [record[name] for name in _INSTANTS if record[name] is not None]
+    instants += [item.get("at") for item in (*record["signs"], *record["starts"], *record["told"])]
+    instants += [item.get("started_at") for item in record["attempts"]]
+    for at in instants:
+        timestamps.epoch(str(at))
+    return record
+
+
+def _check_kinds(values: Mapping[str, Any], kinds: Mapping[str, Tuple[type, ...]], *, where: str) -> None:
+    """Raise ValueError where a value is of another kind; a truth is no number, nor is what has no end."""
+    for name, allowed in kinds.items():
+        value = values.get(name)
+        fits = isinstance(value, allowed) and (bool in allowed or not isinstance(value, bool))
+        if not fits or (isinstance(value, float) and not math.isfinite(value)):
+            raise ValueError(f"{where} {name} is of another kind")
+
+
+_CURRENT = "incident.json"
+_HISTORY = "incidents"
+
+
+@dataclasses.dataclass
+class Store:
+    """The records of one state folder. Without C(writing) it changes nothing."""
+
+    # The state folder, and where records are kept while it cannot be written to.
+    home: str
+    spare: str
+    clock: host_lease.Clock
+    writing: bool
+    warnings: List[str] = dataclasses.field(default_factory=list)
+    # C(spare) if the record was written there.
+    in_memory: Optional[str] = None
+
+    def _read(self, path: str) -> Optional[Dict[str, Any]]:
+        """Return the record in C(path); one that is damaged is set aside and counts as none."""
+        try:
+            return _decode(atomic_files.read_plain(path, limit=LARGEST))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError, RecursionError) as error:
+            kept = ""
+            if self.writing:
+                aside = f"{path}.damaged-{timestamps.compact(self.clock.wall())}-{secrets.token_hex(2)}"
+                with contextlib.suppress(OSError):
+                    os.replace(path, aside)
+                    kept = f"; it is kept as {aside}"
+            what = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else f"is damaged ({error})"
+            self.warnings.append(f"The record {path} {what}{kept}")
+            return None
+
+    def write(self, record: Dict[str, Any]) -> str:
+        """Write the open record and return the folder it is in now. Raises OSError where it can be kept nowhere."""
+        record["revision"] += 1
+        for folder in (self.home, self.spare):
+            try:
+                atomic_files.private_folder(folder)
+                atomic_files.write_atomically(os.path.join(folder, _CURRENT), encode(record))
+            except OSError as error:
+                if folder == self.spare:
+                    raise
+                self.warnings.append(
+                    f"The incident's record cannot be kept in {self.home} ({error.strerror}). Until it can, it is kept "
+                    f"in {self.spare}, where a reboot loses it"
+                )
+            else:
+                break
+        self.in_memory = self.spare if folder == self.spare else None
+        if folder == self.home:
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(self.spare, _CURRENT))
+        return folder
+
+    def file_away(self, record: Dict[str, Any]) -> None:
+        """Move the open record to those that are over."""
+        folder = self.write(record)
+        for home in dict.fromkeys((folder, self.spare)):
+            path = os.path.join(home, _HISTORY, f"{record['id']}.json")
+            # Where the move does not succeed, the next call finds the open record closed and moves it.
+            with contextlib.suppress(OSError):
+                atomic_files.private_folder(os.path.dirname(path))
+                if home == folder:
+                    os.replace(os.path.join(folder, _CURRENT), path)
+                else:
+                    atomic_files.write_atomically(path, encode(record))
+                    os.unlink(os.path.join(folder, _CURRENT))
+                atomic_files.fsync_folder(os.path.dirname(path))
+                atomic_files.fsync_folder(folder)
+                break
+
+    def rewrite(self, record: Dict[str, Any]) -> None:
+        """Write a record that is over."""
+        record["revision"] += 1
+        name = f"{record['id']}.json"
+        for home in (self.home, self.spare):
+            path = os.path.join(home, _HISTORY, name)
+            if os.path.exists(path):
+                try:
+                    atomic_files.write_atomically(path, encode(record))
+                except OSError as error:
+                    self.warnings.append(f"The record {path} cannot be written: {error.strerror}")
+
+    def past(self, *, since: float) -> List[Dict[str, Any]]:
+        """Return the records that are over and were written to after C(since), the newest first."""
+        found: Dict[str, Dict[str, Any]] = {}
+        for home in (self.home, self.spare):
+            for path in _json_files(os.path.join(home, _HISTORY), since=since):
+                record = self._read(path)
+                if record is not None:
+                    found[record["id"]] = record
+        return sorted(found.values(), key=lambda record: str(record["id"]), reverse=True)
+
+    def open_incident(self) -> Optional[Dict[str, Any]]:
+        """Return the open incident. One that a dying run closed but no longer moved is moved now."""
+        known = []
+        for path in (os.path.join(home, _CURRENT) for home in (self.home, self.spare)):
+            record = self._read(path)
+            if record is not None and self._is_over(record):
+                if self.writing:
+                    with contextlib.suppress(OSError):
+                        os.unlink(path)
+            elif record is not None:
+                known.append(record)
+        if not known:
+            return None
+        record = max(known, key=lambda item: (item["opened_at"], item["revision"]))
+        if record["closed_at"]:
+            if self.writing:
+                self.file_away(record)
+            return None
+        return record
+
+    def _is_over(self, record: Mapping[str, Any]) -> bool:
+        """Whether the record is a copy left behind of one that was filed away where there was room."""
+        name = f"{record['id']}.json"
+        return any(os.path.exists(os.path.join(home, _HISTORY, name)) for home in (self.home, self.spare))
+
+    def tidy(self) -> None:
+        """Bring home what had to be kept elsewhere, and remove what writes that were cut off left behind."""
+        for home in (self.home, self.spare):
+            for folder in (home, os.path.join(home, _HISTORY)):
+                with contextlib.suppress(OSError):
+                    for name in os.listdir(folder):
+                        if name.startswith((f".{_CURRENT}.", ".INC-")):
+                            os.unlink(os.path.join(folder, name))
+        for path in _json_files(os.path.join(self.spare, _HISTORY), since=0):
+            with contextlib.suppress(OSError, ValueError):
+                data = atomic_files.read_plain(path, limit=LARGEST)
+                atomic_files.private_folder(os.path.join(self.home, _HISTORY))
+                atomic_files.write_atomically(os.path.join(self.home, _HISTORY, os.path.basename(path)), data)
+                os.unlink(path)
+
+
+def _json_files(folder: str, *, since: float) -> List[str]:
+    """Return the records in C(folder) that were written to after C(since)."""
+    try:
+        with os.scandir(folder) as entries:
+            return [item.path for item in entries if item.name.endswith(".json") and item.stat().st_mtime >= since]
+    except OSError:
+        return []
+
+
+def is_kept(store: Store) -> bool:
+    """Whether the open record is where it belongs."""
+    return not os.path.exists(os.path.join(store.spare, _CURRENT))
+
+
+def in_doubt(record: Optional[Mapping[str, Any]]) -> bool:
+    """Whether the data of an incident are in doubt: only a check of the database or a person ends that."""
+    return ((record or {}).get("data") or {}).get("state") == IN_DOUBT
+
+
+@contextlib.contextmanager
+def lock(seat: host_lease.Seat, *, writing: bool) -> Iterator[None]:
+    if not writing:
+        yield
+        return
+    try:
+        seat.prepare()
+        with seat.locked():
+            yield
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+        raise IncidentError(
+            f"Cannot keep the incident of {seat.state_dir}, neither there nor in {seat.folder}: {what}"
+        ) from error
+
+
+def pair(
+    state_dir: str, *, clock: host_lease.Clock, memory: Optional[str], writing: bool
+) -> Tuple[Store, host_lease.Seat]:
+    seat = host_lease.Seat(state_dir=state_dir, clock=clock, memory=memory)
+    return Store(home=state_dir, spare=seat.folder, clock=clock, writing=writing), seat
+
+
+def current(state_dir: str, *, memory: Optional[str] = None) -> Optional[Dict[str, Any]]:
+    """Return the record of the open incident, C(None) if none is open; a cheap look that changes nothing."""
+    return pair(state_dir, clock=host_lease.Clock(), memory=memory, writing=False)[0].open_incident()
+
+
+def bring_home(state_dir: str, *, clock: Optional[host_lease.Clock] = None, memory: Optional[str] = None) -> None:
+    """Move what had to be kept in memory to C(state_dir), if it can be written to again.
+
+    While a run is at work it does nothing: the calls of that run do the same.
+    """
+    store, seat = pair(state_dir, clock=clock or host_lease.Clock(), memory=memory, writing=True)
+    if not any(os.path.exists(os.path.join(store.spare, name)) for name in (_CURRENT, _HISTORY)):
+        return
+    with contextlib.suppress(IncidentError, host_lease.LeaseError, OSError), lock(seat, writing=True):
+        if seat.holder() is not None:
+            return
+        store.tidy()
+        record = store.open_incident()
+        if record is not None and not is_kept(store) and os.access(state_dir, os.W_OK):
+            store.write(record)
+
+
+def is_open(state_dir: str, *, memory: Optional[str] = None) -> bool:
+    """Tell whether an incident is open; a cheap look that changes nothing."""
+    return current(state_dir, memory=memory) is not None
