@@ -65,6 +65,8 @@ REASONS = {
     "_sqlite/owner.py": DESCRIPTORS,
     "_sqlite/reader.py": AS_USER,
     "_sqlite/restore.py": AS_USER,
+    "_sqlite/restore_swap.py": AS_USER,
+    "_sqlite/restore_ways.py": AS_USER,
     "_sqlite/salvage.py": AS_USER,
     "_triage/collect_application.py": OURS,
     "_triage/context.py": KERNEL,

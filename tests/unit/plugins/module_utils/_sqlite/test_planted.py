@@ -29,6 +29,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import reader as sqlite_reader
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import restore as sqlite_restore
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import restore_swap, restore_ways
 
 NOBODY = pwd.getpwnam("nobody")
 
@@ -343,7 +344,7 @@ def test_no_statement_of_a_planted_copy_runs_as_root(app, monkeypatch, check_mod
     shell = app.parent / "sqlite3"
     shell.write_text(f"#!/bin/sh\nid -ru >> {who}\nid -u >> {who}\n")
     shell.chmod(0o755)
-    monkeypatch.setattr(sqlite_restore.sqlite_salvage, "find_shell", lambda _name: str(shell))
+    monkeypatch.setattr(restore_ways.sqlite_salvage, "find_shell", lambda _name: str(shell))
     with contextlib.suppress(sqlite_files.SqliteError):
         sqlite_restore.restore(
             path=str(app / "itsm.db"),
@@ -376,13 +377,13 @@ def test_no_folder_is_emptied_or_given_away_because_root_left_something(app, pri
     else:
         os.chown(app / roots, 0, 0)
         os.chmod(app / roots, 0o644)
-    settle = sqlite_restore._settle
+    settle = restore_swap.settle
 
     def exchange_and_settle(*arguments, **named):
         as_the_user(lambda: (work.rename(app / "away"), work.symlink_to(private.parent)))
         return settle(*arguments, **named)
 
-    monkeypatch.setattr(sqlite_restore, "_settle", exchange_and_settle)
+    monkeypatch.setattr(restore_swap, "settle", exchange_and_settle)
     before = private.read_bytes()
     with pytest.raises(sqlite_files.SqliteError):
         sqlite_restore.restore(

@@ -23,6 +23,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import restore as sqlite_restore
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import restore_survey, restore_swap
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError
 
 PATTERNS = ["itsm.db.backup_*"]
@@ -51,7 +52,7 @@ def restore(path: str, *, act: bool = True, **parameters: Any) -> Dict[str, Any]
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_restore, "_PATIENCE", 0.2)
+    monkeypatch.setattr(restore_survey, "_PATIENCE", 0.2)
 
 
 def way(result: Dict[str, Any], method: str) -> Dict[str, Any]:
@@ -221,7 +222,7 @@ def copied(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Have somebody else open the files, to copy them, during so many looks of a recovery."""
 
     def during(looks: int) -> None:
-        survey, seen = sqlite_restore.sqlite_holders.survey, []
+        survey, seen = restore_survey.sqlite_holders.survey, []
 
         def look(path: str, **named: Any) -> Any:
             found, holders = survey(path, **named)
@@ -231,7 +232,7 @@ def copied(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
                 sqlite_files.read_wal(found, live=True)
             return found, holders
 
-        monkeypatch.setattr(sqlite_restore.sqlite_holders, "survey", look)
+        monkeypatch.setattr(restore_survey.sqlite_holders, "survey", look)
 
     return during
 
@@ -425,7 +426,7 @@ def test_who_comes_in_at_the_last_moment_gets_the_old_files_back(path: str, monk
 
 def test_two_at_once_are_refused(path: str) -> None:
     leaf_lost(path)
-    with sqlite_restore._work_folder(path), pytest.raises(SqliteError, match="is at work"):
+    with restore_swap.work_folder(path), pytest.raises(SqliteError, match="is at work"):
         restore(path)
 
 
@@ -672,7 +673,7 @@ def cut_off(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(sqlite_restore, "_behind_the_guard", die)
+        patched.setattr(restore_swap, "_behind_the_guard", die)
         with pytest.raises(KeyboardInterrupt):
             restore(path, method="salvage")
     assert os.path.islink(path)

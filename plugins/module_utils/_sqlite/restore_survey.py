@@ -1,0 +1,196 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A look at the damaged database before anything is changed: its files, its owner, its holders, its rows."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import time
+from typing import Iterator, Mapping, Optional, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import restore_swap, restore_ways
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import salvage as sqlite_salvage
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import Look, SqliteError, printable
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.salvage import Owner
+
+# Seconds for which a WAL is looked at again, and between two looks, if somebody else has the database open.
+_PATIENCE, _PAUSE = 3.0, 0.1
+
+
+def owner_of(place: str, user: Optional[str], *, rights: safe_open.Rights) -> Owner:
+    """Return whom a new database belongs to: who works on it, the old one's owner, the user, the folder's owner."""
+    if rights:
+        return Owner(*rights)
+    facts = sqlite_files.facts_of(place, rights=None)
+    if facts is not None and facts.regular:
+        return Owner(facts.uid, facts.gid)
+    if user:
+        try:
+            entry = pwd.getpwnam(user)
+        except KeyError:
+            raise SqliteError(f"owner must be a user of this host, not {user!r}") from None
+        return Owner(entry.pw_uid, entry.pw_gid)
+    folder = os.stat(os.path.dirname(place))
+    return Owner(folder.st_uid, folder.st_gid)
+
+
+def _survey(
+    path: str, *, user: Optional[str], deadline: float, proc_root: str
+) -> Tuple[Look, sqlite_holders.Holders, str]:
+    """Look at the files until the whole WAL was read; return also why it was not, an empty text if it was.
+
+    A salvage without a part of the WAL would lose rows that nobody has counted. While somebody has the database open,
+    even to copy it, the WAL is read as one that is written to; with a damaged database that does not work.
+    """
+    give_up = min(deadline, time.monotonic() + _PATIENCE)
+    while True:
+        found, holders = sqlite_holders.survey(path, user=user, deadline=deadline, proc_root=proc_root)
+        wal = found.files.get("wal")
+        if wal is None or not wal.regular or not wal.size or (found.wal.exists and found.wal.complete):
+            return found, holders, ""
+        if time.monotonic() >= give_up:
+            who = f"the database is open in {holders.named()}" if holders.found else ""
+            why = who or "; ".join(problem.message for problem in found.problems) or "it took too long"
+            return found, holders, f"its WAL could not be read to the end: {why}"
+        time.sleep(_PAUSE)
+
+
+def examine(
+    path: str,
+    *,
+    scratch: str,
+    expected: Mapping[str, int],
+    owner: Optional[str],
+    time_budget: float,
+    deadline: float,
+    rights: safe_open.Rights,
+    proc_root: str,
+) -> restore_ways.Case:
+    check = sqlite_check.check(
+        path=path,
+        checks=["quick", "integrity", "foreign_keys"],
+        time_budget=time_budget,
+        baseline=expected,
+        user=owner,
+        proc_root=proc_root,
+    )
+    found, holders, unread = _survey(path, user=owner, deadline=deadline, proc_root=proc_root)
+    for facts in found.files.values():
+        if not facts.regular:
+            raise SqliteError(f"{printable(facts.path)} is {sqlite_files.kind_of(facts)}: move it away first")
+    facts_or_none = found.files.get("database")
+    case = restore_ways.Case(
+        path=path,
+        found=found,
+        unread=unread,
+        holders=holders,
+        check=check,
+        owner=owner_of(path, owner, rights=rights),
+        user=owner,
+        mode=facts_or_none.mode & 0o777 if facts_or_none is not None else 0o600,
+        rows=dict(check["row_counts"]),
+        uncounted=[],
+        schema_unreadable=False,
+        reading=sqlite_salvage.COMMITTED,
+        deadline=deadline,
+        rights=rights,
+    )
+    if not (check["healthy"] and check["checks"].get("row_counts") == "ok"):
+        _count(case, scratch)
+    for table, rows in expected.items():
+        # What was counted before the damage is at least what there was.
+        case.rows[table] = max(case.rows.get(table, 0), rows)
+        if table in case.uncounted:
+            case.uncounted.remove(table)
+    case.schema_unreadable = case.schema_unreadable and not expected
+    return case
+
+
+def _count(case: restore_ways.Case, scratch: str) -> None:
+    """Count in an image of the damaged database what can be counted."""
+    if not case.found.files.get("database") and not case.found.wal.frames_committed:
+        case.schema_unreadable = True
+        return
+    _room(case, os.path.dirname(scratch))
+    case.reading = _reading_of(case, scratch)
+    with _image(case, scratch, reading=case.reading) as image:
+        rows, case.uncounted = sqlite_salvage.count_what_is_there(image, owner=case.owner, deadline=case.deadline)
+    case.rows = rows
+    case.schema_unreadable = not rows and not case.uncounted
+
+
+def _reading_of(case: restore_ways.Case, scratch: str) -> str:
+    """Return whether the WAL counts: not where it is of another database, whose pages it would overwrite."""
+    if "database" not in case.found.files or not case.found.wal.frames_committed:
+        return sqlite_salvage.COMMITTED
+    if sqlite_files.why_foreign(case.found):
+        return sqlite_salvage.ALONE
+    # Its own WAL cannot make a sound database unsound.
+    with _image(case, scratch, reading=sqlite_salvage.ALONE) as image:
+        sound = not restore_ways.checked(image, user=case.user, time_budget=case.deadline - time.monotonic())
+    return sqlite_salvage.ALONE if sound and not case.found.wal.damaged else sqlite_salvage.COMMITTED
+
+
+@contextlib.contextmanager
+def _image(case: restore_ways.Case, scratch: str, *, reading: str) -> Iterator[str]:
+    """Have an image of the damaged database for a moment."""
+    folder = f"{scratch}/image"
+    restore_ways.own_folder(folder, case.owner)
+    try:
+        with sqlite_files.clear_errors(f"copy {printable(case.path)} to {printable(folder)}"):
+            sqlite_salvage.make_image(case.found, f"{folder}/image.db", owner=case.owner, reading=reading)
+        yield f"{folder}/image.db"
+    finally:
+        atomic_files.discard_tree(folder)
+
+
+def _room(case: restore_ways.Case, folder: str) -> None:
+    """See that an image and a new database fit. Raises SqliteError."""
+    wal = case.found.wal
+    size = sum(facts.size for name, facts in case.found.files.items() if name != "shm")
+    needed = 2 * max(size, wal.database_pages * wal.page_size) + restore_ways.MARGIN
+    with sqlite_files.clear_errors(f"tell the free space of {printable(folder)}"):
+        free = sqlite_files.free_bytes(folder)
+    if free < needed:
+        raise SqliteError(
+            f"Cannot recover {printable(case.path)}: it takes {needed} bytes in {printable(folder)}, {free} are free"
+        )
+
+
+def refuse_files_of_root(place: str, *, rights: safe_open.Rights) -> None:
+    """Raise SqliteError if a command of root took the database over: its user could not replace it."""
+    for suffix in sqlite_files.SUFFIXES.values() if rights else ():
+        facts = sqlite_files.facts_of(place + suffix, rights=rights)
+        if facts is not None and facts.regular and facts.uid == 0:
+            raise SqliteError(
+                f"Cannot recover {printable(place)}: {printable(facts.path)} belongs to root, and only the folder's "
+                "owner may work there; give it back to the service's user first (module sqlite_owner)"
+            )
+
+
+def refuse_holders(place: str, *, user: Optional[str], proc_root: str) -> None:
+    if restore_swap.guarded(place):
+        return  # nobody can have it open
+    give_up = time.monotonic() + _PATIENCE
+    while True:
+        found, holders = sqlite_holders.survey(place, user=user, deadline=time.monotonic(), proc_root=proc_root)
+        # A scanner or a copy has the files open for a moment only.
+        if not holders.found or time.monotonic() >= give_up:
+            break
+        time.sleep(_PAUSE)
+    if holders.found:
+        raise SqliteError(
+            f"Refusing to recover {printable(found.path)}: it is open in {holders.named()}; stop that first"
+        )
+    if not holders.complete:
+        raise SqliteError(
+            f"Refusing to recover {printable(found.path)}: this user cannot see who has it open; run it as root"
+        )

@@ -1,0 +1,266 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The exchange of the database behind a guard, which a killed run leaves whole and the next one undoes."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import tempfile
+import time
+from typing import Iterator, Optional
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, safe_open, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import restore_ways
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError, printable
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.salvage import Owner
+
+_SIDE = ("wal", "shm", "journal")
+
+
+def _work_of(place: str) -> str:
+    return f"{os.path.dirname(place)}/.{os.path.basename(place)}.restore"
+
+
+def _guard_of(place: str) -> str:
+    """Return where the guard leads: into a folder that is never made."""
+    return f"{_work_of(place)}/unfinished/{os.path.basename(place)}"
+
+
+def guarded(place: str) -> bool:
+    return os.path.islink(place) and os.readlink(place) == _guard_of(place)
+
+
+def locate(path: str) -> str:
+    """Follow links from C(path) to where the database is, as SQLite does, but not through a guard."""
+    current = path
+    for _attempt in range(40):
+        folder = "/" + os.path.realpath(os.path.dirname(current)).lstrip("/")
+        current = f"{folder.rstrip('/')}/{os.path.basename(current)}"
+        if not os.path.islink(current) or guarded(current):
+            if not os.path.isdir(folder):
+                raise SqliteError(f"path {printable(path)}: there is no folder {printable(folder)}")
+            return current
+        current = os.path.join(folder, os.readlink(current))
+    raise SqliteError(f"path {printable(path)} leads through too many symbolic links")
+
+
+def require_a_way(path: str, place: str, *, rights: safe_open.Rights) -> None:
+    facts = None
+    with sqlite_files.clear_errors(f"look at {printable(path)}"):
+        with contextlib.suppress(PermissionError):  # a link leads to what its owner may not see, which is said here:
+            facts = None if guarded(place) else sqlite_files.facts_of(place, rights=rights)
+        sqlite_files.require_a_way(path, facts)
+
+
+@contextlib.contextmanager
+def work_folder(place: str) -> Iterator[str]:
+    """Have the work folder beside the database to ourselves. Raises SqliteError where another run has it."""
+    work = _work_of(place)
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(work, 0o700)
+        descriptor = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError as error:
+        raise SqliteError(f"Cannot make the folder {printable(work)}: {error.strerror}") from error
+    try:
+        if os.fstat(descriptor).st_uid != os.geteuid():
+            raise SqliteError(f"{printable(work)} was not made by a run of this user: look what is in it and remove it")
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SqliteError(f"Another recovery of {printable(place)} is at work") from None
+        os.fchmod(descriptor, 0o711)  # the owner of the database works in a folder below
+        yield work
+        # Reached only where nothing of the old database is in it any more; it stays as it is after an error in a swap.
+        if not guarded(place) and not os.path.lexists(f"{work}/old"):
+            atomic_files.discard_tree(work)
+    except BaseException:
+        if not guarded(place) and not os.path.lexists(f"{work}/old"):
+            atomic_files.discard_tree(work)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def settle(place: str, work: str, *, owner: Owner) -> bool:
+    """Undo or finish what a killed run began; return whether the old database was put back."""
+    put_back = False
+    with sqlite_files.clear_errors(f"clear up after a recovery of {printable(place)} that was cut off"):
+        if guarded(place):
+            _put_back(place, work)
+            put_back = True
+        elif _holds_another(place, f"{work}/old"):
+            _finish(place, work, owner=owner)
+        for name in os.listdir(work):
+            entry = f"{work}/{name}"
+            (atomic_files.remove_tree if os.path.isdir(entry) and not os.path.islink(entry) else os.unlink)(entry)
+    return put_back
+
+
+def _holds_another(place: str, old: str) -> bool:
+    """Whether C(old) keeps files of a database that is no longer at C(place)."""
+    kept = f"{old}/{os.path.basename(place)}"
+    if not os.path.lexists(kept):
+        return os.path.isdir(old) and bool(os.listdir(old))
+    return not os.path.exists(place) or not _same(kept, place)
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two names are of one file, or of two with the same content (made where there are no hard links)."""
+    if os.path.samefile(one, other):
+        return True
+    first, second = os.stat(one), os.stat(other)
+    return (first.st_size, first.st_mtime_ns) == (second.st_size, second.st_mtime_ns)
+
+
+def _put_back(place: str, work: str) -> None:
+    """Take the guard away: first what lies beside the database goes back, then the database. Raises OSError."""
+    folder, name = os.path.split(place)
+    old = f"{work}/old"
+    for kind in _SIDE:
+        kept = f"{old}/{name}{sqlite_files.SUFFIXES[kind]}"
+        if os.path.lexists(kept):
+            os.rename(kept, f"{place}{sqlite_files.SUFFIXES[kind]}")
+    atomic_files.fsync_folder(folder)
+    if os.path.lexists(f"{old}/{name}"):
+        os.rename(f"{old}/{name}", place)
+    else:  # there was none
+        os.unlink(place)
+    atomic_files.fsync_folder(folder)
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(old)
+
+
+def _finish(place: str, work: str, *, owner: Owner) -> str:
+    """Give the old files a folder of their own beside the new database; return it. Raises OSError."""
+    target = f"{place}.damaged_{timestamps.compact(time.time())}"
+    number = 1
+    while os.path.lexists(target):
+        number += 1
+        target = f"{place}.damaged_{timestamps.compact(time.time())}-{number}"
+    if os.geteuid() == 0:
+        os.chown(f"{work}/old", owner.uid, owner.gid)
+    os.rename(f"{work}/old", target)
+    atomic_files.fsync_folder(os.path.dirname(place))
+    return target
+
+
+@contextlib.contextmanager
+def scratch_elsewhere(place: str, *, rights: safe_open.Rights) -> Iterator[str]:
+    """Make a folder for trying things out, away from the database."""
+    needed = _size_of(place, rights=rights) * 2 + restore_ways.MARGIN
+    for parent in dict.fromkeys([tempfile.gettempdir(), "/var/tmp"]):  # noqa: S108 - mkdtemp makes it private
+        with contextlib.suppress(OSError):
+            if sqlite_files.free_bytes(parent) >= needed:
+                break
+    else:
+        raise SqliteError(f"Cannot try a recovery of {printable(place)} out: it takes {needed} bytes in /var/tmp")
+    folder = tempfile.mkdtemp(prefix="itsm-nexus-", dir=parent)
+    try:
+        os.chmod(folder, 0o711)  # noqa: S103 - the owner of the database works in a folder below
+        yield folder
+    finally:
+        atomic_files.discard_tree(folder)
+
+
+def _size_of(place: str, *, rights: safe_open.Rights) -> int:
+    names = [place, f"{place}-wal", f"{_work_of(place)}/old/{os.path.basename(place)}"]
+    facts = [sqlite_files.facts_of(name, rights=rights) for name in names]
+    return sum(each.size for each in facts if each is not None and each.regular)
+
+
+def as_it_was(place: str, scratch: str, *, rights: safe_open.Rights) -> str:
+    """Return the path of the damaged database: C(place), or a copy where a killed run has moved files away."""
+    if not guarded(place):
+        return place
+    name, old = os.path.basename(place), f"{_work_of(place)}/old"
+    with sqlite_files.clear_errors(f"copy the files of {printable(place)}"):
+        os.mkdir(f"{scratch}/was", 0o700)
+        for suffix in sqlite_files.SUFFIXES.values():
+            for source in (f"{old}/{name}{suffix}", f"{place}{suffix}"):
+                if os.path.isfile(source) and not os.path.islink(source):
+                    _copy_file(source, f"{scratch}/was/{name}{suffix}", rights=rights)
+                    break
+    return f"{scratch}/was/{name}"
+
+
+def _copy_file(source: str, target: str, *, rights: safe_open.Rights) -> None:
+    copy_opened(sqlite_files.open_regular(source, rights=rights), target)
+
+
+def copy_opened(source: int, target: str) -> None:
+    with open(source, "rb") as reader, open(target, "xb") as writer:
+        os.fchmod(writer.fileno(), 0o600)
+        left = os.fstat(source).st_size  # and not what its owner makes of it meanwhile
+        while left > 0:
+            chunk = reader.read(min(left, 1 << 20))
+            if not chunk:
+                break
+            left -= writer.write(chunk)
+        writer.flush()
+        os.utime(writer.fileno(), ns=(os.fstat(reader.fileno()).st_atime_ns, os.fstat(reader.fileno()).st_mtime_ns))
+        os.fsync(writer.fileno())
+
+
+def swap(case: restore_ways.Case, new: str, work: str, *, proc_root: str) -> Optional[str]:
+    """Put C(new) in the place of the old database, see above; return where the old files are kept. Raises OSError."""
+    place, old = case.path, f"{work}/old"
+    _guard(case, work)
+    try:
+        _behind_the_guard(case, new, old, proc_root=proc_root)
+    except OSError:
+        if guarded(place):
+            _put_back(place, work)
+        raise
+    if not os.listdir(old):  # there was nothing
+        os.rmdir(old)
+        return None
+    return _finish(place, work, owner=case.owner)
+
+
+def _guard(case: restore_ways.Case, work: str) -> None:
+    """Give the database its second name and put the guard in its place. Raises OSError."""
+    place, old = case.path, f"{work}/old"
+    folder, name = os.path.split(place)
+    os.mkdir(old, 0o700)
+    if os.path.lexists(place):
+        try:
+            os.link(place, f"{old}/{name}")
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+                raise
+            _copy_file(place, f"{old}/{name}", rights=case.rights)
+            if os.geteuid() == 0:
+                os.chown(f"{old}/{name}", case.owner.uid, case.owner.gid)
+            os.chmod(f"{old}/{name}", case.mode)
+    atomic_files.fsync_folder(old)
+    atomic_files.fsync_folder(work)
+    os.symlink(_guard_of(place), f"{work}/guard")
+    os.rename(f"{work}/guard", place)
+    atomic_files.fsync_folder(folder)
+
+
+def _behind_the_guard(case: restore_ways.Case, new: str, old: str, *, proc_root: str) -> None:
+    place, work = case.path, os.path.dirname(old)
+    folder, name = os.path.split(place)
+    # From here on nobody can come in any more. Whoever came in since the first look would write into the old files.
+    came = sqlite_holders.find_holders(case.found, proc_root=proc_root)
+    if came.found or came.deleted:
+        _put_back(place, work)
+        who = came.named() or ", ".join(f"pid {holder.pid} ({holder.command})" for holder in came.deleted)
+        raise SqliteError(f"{printable(place)} was opened meanwhile by {who}; the old files are back in place")
+    for kind in _SIDE:
+        beside = f"{place}{sqlite_files.SUFFIXES[kind]}"
+        if os.path.lexists(beside):
+            os.rename(beside, f"{old}/{name}{sqlite_files.SUFFIXES[kind]}")
+    atomic_files.fsync_folder(old)
+    atomic_files.fsync_folder(folder)
+    os.rename(new, place)
+    atomic_files.fsync_folder(folder)
