@@ -60,7 +60,6 @@ class FilterModule:
             "recovery_ladder": recovery_settings.ladder,
             "recovery_problems": problems,
             "recovery_reach": unreachable.next_step,
-            "recovery_rung": verdict.rung_of_run,
             "recovery_setting": recovery_settings.setting,
             "recovery_single_host": single_host,
             "recovery_statements": statements.of_run,

@@ -318,15 +318,11 @@ def facts_of_run(seen: Mapping[str, Any]) -> Facts:
     )
 
 
-def rung_of_run(seen: Mapping[str, Any], name: str) -> Dict[str, Any]:
-    """Return M(rung) as plain data."""
-    return dataclasses.asdict(rung(facts_of_run(seen), name))
-
-
 def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return M(judge) as plain data, with what may be stated of the service and its data (M(statements.of_run)).
+    """Return M(judge) and M(rung) as plain data, with what may be stated of the service (M(statements.of_run)).
 
-    seen: as for L(facts_of_run), and policy_problem (what is wrong with the policy of the remedies).
+    seen: as for L(facts_of_run), rung (the one that comes next, empty if there is none), and policy_problem (what is
+    wrong with the policy of the remedies).
     """
     facts = facts_of_run(seen)
     verdict = judge(facts)
@@ -352,6 +348,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
     )
     return {
         **dataclasses.asdict(verdict),
+        **dataclasses.asdict(rung(facts, str(seen.get("rung") or ""))),
         "said": said,
         "remediation": remedies,
         "evidence": re.sub(r"/pass-[0-9]+$", "", str(triage.get("bundle") or "")),

@@ -302,9 +302,17 @@ def test_what_a_run_hands_over() -> None:
 
 def test_the_playbook_hands_over_what_is_read_and_nothing_else() -> None:
     variables = yaml.safe_load((ROOT / "playbooks" / "vars" / "outage_recover.yml").read_text(encoding="utf-8"))
+    handed = set(re.findall(r"'(\w+)': ", variables["_outage_recover_verdict"]))
     source = Path(verdict.__file__).read_text(encoding="utf-8")
-    read = set(re.findall(r'seen(?:\.get\(|\[)"(\w+)"', source))
-    assert set(variables["_outage_recover_seen"]) == read
+    assert handed == set(re.findall(r'seen(?:\.get\(|\[)"(\w+)"', source))
+
+
+def test_the_rung_that_comes_next_is_judged_with_the_run() -> None:
+    found = {"findings": [finding(useless_rungs=["restart"])]}
+    judged = verdict.of_run(seen(triage=found, rung="restart"))
+    assert (judged["climb"], judged["useless"]) == (True, "It is killed.")
+    assert verdict.of_run(seen(triage=found, rung="standard_recovery"))["useless"] == ""
+    assert not verdict.of_run(seen(triage={"findings": [BLOCKS]}, rung="restart"))["climb"]
 
 
 def test_a_policy_that_cannot_be_used_is_reported_although_nothing_had_a_remedy() -> None:
@@ -345,7 +353,7 @@ def test_a_verdict_is_given_whatever_did_not_run() -> None:
     for left_out in itertools.product((None, {}), repeat=len(roles)):
         judged = verdict.of_run(seen(**dict(zip(roles, left_out))))
         assert judged["outcome"] == "not_recovered"
-        assert verdict.rung_of_run(seen(**dict(zip(roles, left_out))), "restart") == {"climb": True, "useless": ""}
+        assert (judged["climb"], judged["useless"]) == (True, "")
 
 
 COURSES = [
