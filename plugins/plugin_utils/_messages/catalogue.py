@@ -4,10 +4,10 @@
 
 """The language of a document: sentences from a catalogue, numbers, durations and times as people there write them.
 
-A catalogue is a module C(words_<language>) with one mapping, SENTENCES: key -> template of C(str.format). A sentence is
-one entry; only names, numbers and lists are put into it, never half a sentence. Two kinds of keys need not be in every
-catalogue: C(<key>.one), for exactly one, and the families in OPEN, which translate what modules and playbooks say in
-English themselves.
+A catalogue is a module of this package, named by its language. Its mapping SENTENCES maps a key to a template of
+C(str.format). A sentence is one entry: only names, numbers and lists are put into it, never half a sentence. Two kinds
+of keys need not be in every catalogue: C(<key>.one), for exactly one, and the families in OPEN, which translate the
+English text of modules and playbooks.
 """
 
 from __future__ import annotations

@@ -365,8 +365,8 @@ def summary(ended: Mapping[str, Any]) -> Dict[str, Any]:
         outcome: [each["host"] for each in ended["outcomes"] if each["outcome"] == outcome] for outcome in OUTCOMES
     }
     decided = {each["host"] for each in ended["outcomes"]}
-    stopped = sorted(set(ended["failed"]) - decided)
-    healthy = sorted(set(ended["hosts"]) - decided - set(stopped))
+    stopped = sorted(set(ended["failed"]) - decided, key=str.lower)
+    healthy = sorted(set(ended["hosts"]) - decided - set(stopped), key=str.lower)
     return {"hosts": len(ended["hosts"]), "healthy": healthy, **names, "stopped": stopped}
 
 

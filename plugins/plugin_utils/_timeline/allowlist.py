@@ -367,6 +367,18 @@ def pick(kind: Kind, value: object) -> Any:
     return None if picked is _DROPPED else picked
 
 
+# The names that modules had before, in timelines that are still read.
+_RENAMED = {
+    "postmortem_keep": "postmortem_archive",
+    "refuse": "fail_settings",
+    "service_preflight": "service_preflight_info",
+    "sqlite_check": "sqlite_info",
+    "tell_by_command": "notify_command",
+    "tell_by_mail": "notify_mail",
+    "tell_by_post": "notify_http",
+}
+
+
 def of_result(action: str, result: Mapping[str, Any]) -> Dict[str, Any]:
     """Return what may be recorded of a result of C(action) (its full name); empty for modules of others."""
     table = RESULTS.get(own_module(action) or "")
@@ -374,8 +386,14 @@ def of_result(action: str, result: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def own_module(action: str) -> Optional[str]:
-    """Return the short name of C(action) where it is a module of this collection, else C(None)."""
-    return action[len(_PREFIX) :] if action.startswith(_PREFIX) else None
+    """Return the short name of C(action) if it is a module of this collection, else C(None).
+
+    A timeline may be older than the name of the module.
+    """
+    if not action.startswith(_PREFIX):
+        return None
+    name = action[len(_PREFIX) :]
+    return _RENAMED.get(name, name)
 
 
 def _pick(kind: Kind, value: object) -> Any:

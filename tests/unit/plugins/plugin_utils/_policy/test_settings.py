@@ -128,7 +128,7 @@ def test_a_long_value_is_not_shown_as_a_whole() -> None:
 def test_each_setting_of_the_playbook_is_looked_at() -> None:
     text = "".join(path.read_text("utf-8") for path in (ROOT / "playbooks").rglob("*.yml"))
     read = set(re.findall(r"(?<![\w.])outage_recover_(\w+) \| default\(none\)", text))
-    looked_at = set(re.findall(r"^      '(\w+)': outage_recover_", text, flags=re.MULTILINE))
+    looked_at = set(re.findall(r"^      '(\w+)': outage_recover_\w+ \| default\(none\)", text, flags=re.MULTILINE))
     assert read == looked_at == set(recovery_settings.SETTINGS)
 
 

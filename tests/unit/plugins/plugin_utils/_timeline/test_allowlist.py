@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
@@ -88,3 +90,14 @@ def test_credentials_are_masked_all_the_same(value):
 )
 def test_static(template, kept):
     assert allowlist.static(template) == kept
+
+
+def test_a_module_is_known_by_the_name_it_had_before() -> None:
+    """A timeline of an incident that is still open may be older than the name."""
+    modules = Path(allowlist.__file__).parents[2] / "modules"
+    for old, new in allowlist._RENAMED.items():
+        assert allowlist.own_module(f"{allowlist.COLLECTION}.{old}") == new
+        assert (modules / f"{new}.py").exists()
+        assert not (modules / f"{old}.py").exists()
+    counted = {"row_counts": {"users": 3}}
+    assert allowlist.of_result(f"{allowlist.COLLECTION}.sqlite_check", counted) == counted
