@@ -49,7 +49,9 @@ def test_it_is_started_once(drill: Drill, client: outside.Client, delay: float) 
     assert events.count("exited") == 1, events
     assert [events.count(each) for each in ("starting", "started", "stopping")] == [1, 1, 0], events
     runs.wait_for(lambda: client.healthy_since(ended_at) is not None, "the client gets an answer after the run")
-    ((fell_at, back_at),) = client.outages(killed_at)
+    outages = client.outages(killed_at)
+    assert len(outages) == 1, [[instant - killed_at for instant in outage] for outage in outages]
+    ((fell_at, back_at),) = outages
     by_systemd = "restart scheduled" in events
     told = drill.postmortem(name)
     outcome, rung = ("recovered_by_systemd", None) if by_systemd else ("recovered", "restart")
