@@ -4,7 +4,7 @@
 
 """The decisions of a recovery: may a rung be taken, has the ladder ended, what is the outcome, who is notified.
 
-The playbook hands over what its roles reported, see L(facts_of_run). The functions here only decide: they look at
+The playbook hands over the results of its roles, see facts_of_run. The functions here only decide: they look at
 nothing and change nothing. An instant is a string in UTC (ISO 8601).
 """
 
@@ -113,7 +113,10 @@ class Facts:
 
 @dataclasses.dataclass(frozen=True)
 class Rung:
-    """May this rung be taken? C(useless): why it cannot help; it is skipped then."""
+    """Whether the next rung may be taken.
+
+    useless: why it cannot help, empty if it may help. A useless rung is skipped.
+    """
 
     climb: bool
     useless: str
@@ -142,7 +145,7 @@ class Verdict:
 
 @dataclasses.dataclass(frozen=True)
 class Course:
-    """What the first look calls for. C(idle): the run ends there. C(acting): rungs may be taken."""
+    """The decision after the first look. idle: the run ends there. acting: rungs may be taken."""
 
     idle: bool
     acting: bool
@@ -319,10 +322,11 @@ def facts_of_run(seen: Mapping[str, Any]) -> Facts:
 
 
 def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return M(judge) and M(rung) as plain data, with what may be stated of the service (M(statements.of_run)).
+    """Return the results of judge and rung as plain data, with the statements about the service (statements.of_run).
 
-    seen: as for L(facts_of_run), rung (the one that comes next, empty if there is none), and policy_problem (what is
-    wrong with the policy of the remedies).
+    seen: the keys of facts_of_run, and also rung (the name of the next rung, empty if there is none), stopped (true if
+    this run stopped the service because of its data), and policy_problem (why the policy of the remedies cannot be
+    used).
     """
     facts = facts_of_run(seen)
     verdict = judge(facts)
@@ -358,7 +362,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
 def summary(ended: Mapping[str, Any]) -> Dict[str, Any]:
     """Return how many hosts a run had, and their names by outcome.
 
-    ended: hosts (all names), outcomes (each with C(host) and C(outcome)), failed (names of hosts that ended with an
+    ended: hosts (all names), outcomes (each with host and outcome), failed (names of hosts that ended with an
     error). A host without an outcome and without an error was healthy.
     """
     names = {
