@@ -29,7 +29,7 @@ def kept():
     made = [name for name in os.listdir(cache) if not name.endswith((".lock", "-part"))]
     return {name: os.path.getsize(os.path.join(cache, name)) for name in made}
 
-packer = ahead.Packer()
+packer = module_prefetch.Packer()
 packer.begun("npm_ci")
 assert not os.path.exists(cache), "nothing follows it"
 packer.begun("node_process")
@@ -41,7 +41,7 @@ while not (os.path.exists(cache) and kept()) and time.monotonic() < deadline:
 packer.end()
 packed = kept()
 shutil.rmtree(cache)
-ahead._pack("itsm_nexus.runbook.sqlite_info")
+module_prefetch._pack("itsm_nexus.runbook.sqlite_info")
 print(json.dumps([packed, kept()]))
 """
 
@@ -60,7 +60,7 @@ def loaded():
     return {kind for kind in kinds for name in sys.modules if name.startswith(kind)}
 
 before = loaded()
-packer = ahead.Packer()
+packer = module_prefetch.Packer()
 packer.play({"module_defaults": {"group/itsm_nexus.runbook.host": {}}}, DataLoader())
 packer.end()
 print(len(loaded()), len(before), os.environ.get("PYTHONUNBUFFERED"))
