@@ -38,6 +38,9 @@ PROPERTIES = (
     "ExecMainStatus",
     "ExecMainStartTimestampMonotonic",
     "ExecMainExitTimestampMonotonic",
+    "StateChangeTimestampMonotonic",
+    "RestartUSec",
+    "RestartUSecNext",
 )
 
 # The values of wait(2) that systemd reports as ExecMainCode (siginfo CLD_EXITED, CLD_KILLED, CLD_DUMPED).
@@ -46,6 +49,9 @@ EXIT_CODES = {"1": "exited", "2": "killed", "3": "dumped"}
 POLL = 5
 # A start by systemd this long ago (seconds) is reported by the run that finds the service healthy again.
 RECENT = 60.0
+# An automatic restart that is due in so many seconds is not cancelled any more: it would have begun meanwhile, and the
+# cancelling would stop what systemd has just started. One that is overdue by so many seconds is not to come.
+IMMINENT, _OVERDUE = 1.5, 3.0
 _TIMEOUT = 30.0
 _TRANSIENT = "/run/systemd/transient"
 
@@ -172,6 +178,16 @@ def phase(properties: Mapping[str, str]) -> str:
     if active == "deactivating":
         return STOPPING
     return UP if active in ("active", "reloading", "refreshing") else DOWN
+
+
+def is_imminent(properties: Mapping[str, str]) -> bool:
+    """Whether the automatic restart of the unit is so near that it must be waited for; False if that is unknown."""
+    changed = _number(properties.get("StateChangeTimestampMonotonic", "")) / 1e6
+    delay = procfs.timespan(properties.get("RestartUSecNext", "") or properties.get("RestartUSec", ""))
+    if phase(properties) != PENDING or not changed or delay is None:
+        return False
+    left = changed + delay - time.clock_gettime(time.CLOCK_MONOTONIC)
+    return -_OVERDUE < left < IMMINENT
 
 
 def restarted_by_systemd(properties: Mapping[str, str]) -> bool:
@@ -327,7 +343,7 @@ def settle(
     give_up = time.monotonic() + limit
     while True:
         properties = procfs.unit_properties(unit, PROPERTIES, run=run)
-        busy = phase(properties) in (STARTING, STOPPING)
+        busy = phase(properties) in (STARTING, STOPPING) or is_imminent(properties)
         if not busy or time.monotonic() >= give_up or (doubt is not None and doubt()):
             return properties
         time.sleep(poll)

@@ -497,16 +497,18 @@ class _Watch:
     def watch(self) -> bool:
         """Ask until the first good answer, the threshold of failures, or the end of the process.
 
-        If somebody starts the service already (systemd, a person), the start is waited for and does not count.
+        If somebody starts the service already (systemd, a person) or is about to, the start is waited for and does not
+        count.
         """
         while not self.probe():
             phase = self.phase
             self.first_phase = self.first_phase or phase
-            self.doubted = self._doubt(phase == takeover.STARTING)
+            comes = phase == takeover.STARTING or takeover.is_imminent(self.properties)
+            self.doubted = self._doubt(comes)
             if self.doubted:
                 return False
             wait = self.waited < _SETTLE and not self._busy()
-            if wait and phase in (takeover.STARTING, takeover.STOPPING):
+            if wait and (comes or phase == takeover.STOPPING):
                 self._settle()
             elif wait and self._is_young():
                 self._not_counted()

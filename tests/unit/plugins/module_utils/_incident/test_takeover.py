@@ -72,6 +72,33 @@ def test_phase_of_a_unit(properties, expected):
     assert takeover.phase(properties) == expected
 
 
+def due(seconds, **changes):
+    """Return the properties of a unit whose automatic restart comes in so many seconds."""
+    changed = time.clock_gettime(time.CLOCK_MONOTONIC) - 10 + seconds
+    return {**PENDING, "StateChangeTimestampMonotonic": str(int(changed * 1e6)), "RestartUSec": "10s", **changes}
+
+
+@pytest.mark.parametrize(
+    ("properties", "expected"),
+    [
+        (due(1), True),
+        (due(5), False),
+        (due(-1), True),
+        # It should have come long ago.
+        (due(-5), False),
+        # systemd 254 and later may wait longer each time (RestartSteps=).
+        (due(1, RestartUSecNext="40s"), False),
+        (due(-29, RestartUSecNext="40s"), True),
+        (due(1, RestartUSec="infinity"), False),
+        (due(1, StateChangeTimestampMonotonic=""), False),
+        ({**due(1), **START_PRE}, False),
+        (PENDING, False),
+    ],
+)
+def test_whether_an_automatic_restart_comes_in_a_moment(properties, expected):
+    assert takeover.is_imminent(properties) is expected
+
+
 @pytest.mark.parametrize(("restarts", "expected"), [("0", False), ("", False), ("3", True), ("[not set]", False)])
 def test_a_start_by_a_person_is_no_restart_by_systemd(restarts, expected):
     assert takeover.restarted_by_systemd({"NRestarts": restarts}) is expected

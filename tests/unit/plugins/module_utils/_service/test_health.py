@@ -528,6 +528,17 @@ def test_a_start_that_is_under_way_is_waited_for(unit_service, running, restarts
     assert result["supervisor"]["waited"] > 0
 
 
+def test_a_restart_that_comes_in_a_moment_is_waited_for_and_not_taken_over(unit_service, running):
+    """Whoever cancels it then stops what systemd has started meanwhile."""
+    now = str(int(time.clock_gettime(time.CLOCK_MONOTONIC) * 1e6))
+    soon = {**waiting(1, "1s"), "StateChangeTimestampMonotonic": now}
+    with Server(BAD, GOOD) as server:
+        states = [soon, soon, starting(1), young(running.pid, 1)]
+        result = ask(unit_service, [server.target()], run=Unit(*states))
+    assert (result["healthy"], result["severity"], result["max_consecutive_failures"]) == (True, "none", 0)
+    assert (result["supervisor"]["restarted"], result["supervisor"]["waited"] > 0) == (True, True)
+
+
 def test_a_young_process_is_given_time_to_listen(unit_service, running, monkeypatch):
     monkeypatch.setattr(service_health, "_YOUNG_INTERVAL", 0.01)
     with Server(BAD, BAD, BAD, BAD, BAD, BAD, GOOD) as server:
