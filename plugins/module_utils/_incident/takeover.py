@@ -340,10 +340,12 @@ def settle(
     C(doubt) is asked at each look; if it says true the wait ends at once, since the start must not happen.
     Raises ProcfsError if systemd does not answer.
     """
-    give_up = time.monotonic() + limit
+    give_up, soon = time.monotonic() + limit, True
     while True:
         properties = procfs.unit_properties(unit, PROPERTIES, run=run)
-        busy = phase(properties) in (STARTING, STOPPING) or is_imminent(properties)
+        # A restart that is due is waited for once: a service that falls again and again never comes to rest.
+        soon = soon and is_imminent(properties)
+        busy = soon or phase(properties) in (STARTING, STOPPING)
         if not busy or time.monotonic() >= give_up or (doubt is not None and doubt()):
             return properties
         time.sleep(poll)

@@ -423,6 +423,8 @@ class _Watch:
         # What systemd did with the unit at the first probe, and for how many seconds its start was waited for.
         self.first_phase: Optional[str] = None
         self.waited = 0.0
+        # Whether an automatic restart that was due in a moment was waited for.
+        self.restart_awaited = False
         self.endpoints: List[Dict[str, Any]] = []
         self.silent = False
         self.process: Dict[str, Any] = _process("unknown", [], {})
@@ -503,12 +505,15 @@ class _Watch:
         while not self.probe():
             phase = self.phase
             self.first_phase = self.first_phase or phase
-            comes = phase == takeover.STARTING or takeover.is_imminent(self.properties)
+            # Once: a service that falls again after that start is left to the run.
+            soon = not self.restart_awaited and takeover.is_imminent(self.properties)
+            comes = phase == takeover.STARTING or soon
             self.doubted = self._doubt(comes)
             if self.doubted:
                 return False
             wait = self.waited < _SETTLE and not self._busy()
             if wait and (comes or phase == takeover.STOPPING):
+                self.restart_awaited = self.restart_awaited or soon
                 self._settle()
             elif wait and self._is_young():
                 self._not_counted()

@@ -539,6 +539,20 @@ def test_a_restart_that_comes_in_a_moment_is_waited_for_and_not_taken_over(unit_
     assert (result["supervisor"]["restarted"], result["supervisor"]["waited"] > 0) == (True, True)
 
 
+def test_a_service_that_falls_again_after_such_a_restart_is_not_waited_for(unit_service):
+    def soon(restarts):
+        now = str(int(time.clock_gettime(time.CLOCK_MONOTONIC) * 1e6))
+        return {**waiting(restarts), "StateChangeTimestampMonotonic": now}
+
+    with Server(BAD) as server:
+        states = [soon(1), starting(1), *(soon(number) for number in range(2, 40))]
+        begun = time.monotonic()
+        result = ask(unit_service, [server.target()], run=Unit(*states))
+    assert (result["severity"], result["process"]["state"]) == ("emergency", "gone")
+    assert result["supervisor"]["waited"] > 0
+    assert time.monotonic() - begun < 2
+
+
 def test_a_young_process_is_given_time_to_listen(unit_service, running, monkeypatch):
     monkeypatch.setattr(service_health, "_YOUNG_INTERVAL", 0.01)
     with Server(BAD, BAD, BAD, BAD, BAD, BAD, GOOD) as server:
