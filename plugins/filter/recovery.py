@@ -11,8 +11,13 @@ from ansible.errors import AnsibleFilterError
 from ansible.plugins.loader import lookup_loader
 from ansible.utils.vars import load_extra_vars
 
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import (
+    database_verdict,
+    outcome,
+    unreachable,
+    verdict,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import settings as recovery_settings
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable, verdict
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
 
 
@@ -56,14 +61,19 @@ class FilterModule:
     def filters(self) -> Dict[str, Callable[..., Any]]:
         """Return the filters by their names."""
         return {
+            "recovery_closed_outcome": outcome.of_closed_incident,
             "recovery_course": verdict.course,
+            "recovery_database_verdict": database_verdict.of_run,
+            "recovery_error": outcome.error_message,
             "recovery_ladder": recovery_settings.ladder,
+            "recovery_outcome": outcome.of_run,
             "recovery_problems": problems,
             "recovery_reach": unreachable.next_step,
             "recovery_setting": recovery_settings.setting,
             "recovery_single_host": single_host,
             "recovery_statements": statements.of_run,
             "recovery_summary": verdict.summary,
+            "recovery_unreachable_outcome": outcome.of_unreachable_host,
             "recovery_verdict": verdict.of_run,
             "recovery_whole": whole,
         }

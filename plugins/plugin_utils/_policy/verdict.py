@@ -28,7 +28,7 @@ OUTCOMES = (
 _REPORTED = ("warning", "critical", "emergency", "unreachable")
 # The outcomes after which no later step may take a rung if something has ended the ladder.
 _ENDED = ("login_failed", "not_recovered", "unreachable")
-_UNKNOWN_CAUSE: Mapping[str, Any] = {"cause": "unknown", "summary": "No cause was found."}
+UNKNOWN_CAUSE: Mapping[str, Any] = {"cause": "unknown", "summary": "No cause was found."}
 _NO_REMEDY = "see the evidence"
 _TO_THE_DBA = "database_recover.yml with --check says what each way back would lose."
 
@@ -87,7 +87,7 @@ class Facts:
     @property
     def finding(self) -> Mapping[str, Any]:
         """The first cause, or that none was found."""
-        return next(iter(self.diagnosis), _UNKNOWN_CAUSE)
+        return next(iter(self.diagnosis), UNKNOWN_CAUSE)
 
     @property
     def held(self) -> str:
@@ -325,8 +325,8 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the results of judge and rung as plain data, with the statements about the service (statements.of_run).
 
     seen: the keys of facts_of_run, and also rung (the name of the next rung, empty if there is none), stopped (true if
-    this run stopped the service because of its data), and policy_problem (why the policy of the remedies cannot be
-    used).
+    this run stopped the service because of its data), policy_problem (why the policy of the remedies cannot be used),
+    and continued (true if a later step of a workflow may take one of the rungs).
     """
     facts = facts_of_run(seen)
     verdict = judge(facts)
@@ -353,10 +353,23 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
     return {
         **dataclasses.asdict(verdict),
         **dataclasses.asdict(rung(facts, str(seen.get("rung") or ""))),
+        "notified_next_step": notified_next_step(verdict),
+        "later": bool(seen.get("continued")),
+        "tried": list(facts.tried),
+        "skipped": list(facts.skipped),
+        # Only the first look can tell when the outage began: later ones see the service fall again after each rung.
+        "signs": (seen.get("first") or {}).get("signs") or [],
         "said": said,
         "remediation": remedies,
+        "backup_file": (seen.get("clean_start") or {}).get("backup_file"),
         "evidence": re.sub(r"/pass-[0-9]+$", "", str(triage.get("bundle") or "")),
     }
+
+
+def notified_next_step(verdict: Verdict) -> str:
+    """Return the next step as a notification says it: with the hold, which no other line of it names."""
+    held = f" The service is held by incident {verdict.held_by}." if verdict.held_by else ""
+    return verdict.next_step + held
 
 
 def summary(ended: Mapping[str, Any]) -> Dict[str, Any]:

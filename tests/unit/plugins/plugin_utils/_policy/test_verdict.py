@@ -302,7 +302,7 @@ def test_what_a_run_hands_over() -> None:
 
 def test_the_playbook_hands_over_what_is_read_and_nothing_else() -> None:
     variables = yaml.safe_load((ROOT / "playbooks" / "vars" / "outage_recover.yml").read_text(encoding="utf-8"))
-    handed = set(re.findall(r"'(\w+)': ", variables["_outage_recover_verdict"]))
+    handed = set(re.findall(r"'(\w+)': ", variables["_incident_verdict"]))
     source = Path(verdict.__file__).read_text(encoding="utf-8")
     assert handed == set(re.findall(r'seen(?:\.get\(|\[)"(\w+)"', source))
 

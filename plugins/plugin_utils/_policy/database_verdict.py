@@ -1,0 +1,125 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The decisions of a database recovery: the outcome, the cause, the next step.
+
+The playbook hands over the results of its roles, see of_run. The functions here only decide: they look at nothing and
+change nothing. The result has the keys of verdict.of_run that close an incident.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any, Dict, List, Mapping
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable, verdict
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
+
+NEXT_STEPS: Mapping[str, str] = {
+    "loss": "Hand over what was lost: {statement}. The damaged files are in {kept}.",
+    "login_failed": verdict.NEXT_STEPS["login_failed"],
+    "not_recovered": (
+        "Hand the evidence to the DBA; nothing of the damaged database was thrown away. "
+        "Then run the playbook again, with database_recovery_method where another method is wanted."
+    ),
+    "unreachable": "{reach}",
+    "would_recover": verdict.NEXT_STEPS["would_recover"],
+    "recovered": verdict.NEXT_STEPS["recovered"],
+}
+_KEPT = "the evidence"
+
+
+def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return the verdict of a run of database_recover.yml as plain data.
+
+    seen: severity (of the incident), check_mode, held (true if the verification succeeded), detection, triage,
+    recovery, verification (results of these roles, empty if they did not run), record (of the incident, empty if it is
+    not known yet), started_at (when the recovery began), error and lost (reasons, empty if there is none).
+    """
+    recovery, verified = seen.get("recovery") or {}, seen.get("verification") or {}
+    triage, record = seen.get("triage") or {}, seen.get("record") or {}
+    held, lost = bool(seen.get("held")), str(seen.get("lost") or "")
+    serves = not held and bool(verified.get("serves"))
+    outcome = _outcome(held=held, serves=serves, lost=lost, check_mode=bool(seen.get("check_mode")))
+    finding = next(iter(triage.get("findings") or []), verdict.UNKNOWN_CAUSE)
+    error = lost or str(seen.get("error") or "")
+    tried = [
+        {
+            "rung": f"database_recovery by {recovery.get('method') or 'no method'}",
+            "started_at": seen.get("started_at"),
+            "held": held,
+            "halted": not (held or recovery.get("replaced")),
+            "serves": serves,
+            "reason": error,
+        }
+    ]
+    decided = verdict.Verdict(
+        outcome=outcome,
+        recovered=outcome not in verdict.FAILED,
+        failed=outcome in verdict.FAILED,
+        severity="unreachable" if outcome == "unreachable" else str(seen["severity"]),
+        cause=str(finding["cause"]),
+        cause_summary=str(finding["summary"]),
+        rung=str(tried[0]["rung"]) if held else None,
+        halted="",
+        # Without a recovery nobody has counted the rows.
+        loss_suspected=recovery.get("data_loss", statements.UNKNOWN) != statements.NONE,
+        error=error or None,
+        next_step=_next_step(outcome, recovery, lost=lost),
+        held_by="",
+        mitigated_at=verified.get("first_healthy_at") if outcome in ("recovered", "login_failed") else None,
+        mitigated_from=None,
+    )
+    return {
+        **dataclasses.asdict(decided),
+        "notified_next_step": verdict.notified_next_step(decided),
+        "later": False,
+        "tried": tried,
+        "skipped": [],
+        "signs": triage.get("signs") or [],
+        "remediation": {"applied": [], "refused": []},
+        "evidence": recovery.get("evidence_dir") or triage.get("bundle") or "",
+        "backup_file": recovery.get("source"),
+        "said": _statements(seen, outcome, tried, record),
+    }
+
+
+def _outcome(*, held: bool, serves: bool, lost: str, check_mode: bool) -> str:
+    """Return the outcome. The first rule that applies decides."""
+    rules = (
+        ("would_recover", held and check_mode),
+        ("recovered", held),
+        ("login_failed", serves),
+        ("unreachable", bool(lost)),
+    )
+    return next((outcome for outcome, applies in rules if applies), "not_recovered")
+
+
+def _next_step(outcome: str, recovery: Mapping[str, Any], *, lost: str) -> str:
+    which = "loss" if outcome == "recovered" and recovery.get("data_loss") != statements.NONE else outcome
+    return NEXT_STEPS[which].format(
+        statement=re.sub(r"\.$", "", str(recovery.get("statement") or "")),
+        kept=recovery.get("kept") or _KEPT,
+        reach=unreachable.next_step(lost) if lost else "",
+    )
+
+
+def _statements(
+    seen: Mapping[str, Any], outcome: str, tried: List[Dict[str, Any]], record: Mapping[str, Any]
+) -> Dict[str, Any]:
+    recovery = seen.get("recovery") or {}
+    return statements.of_run(
+        {
+            "outcome": outcome,
+            "healthy": (seen.get("detection") or {}).get("healthy"),
+            "tried": tried,
+            "verification": seen.get("verification"),
+            "last": seen.get("triage"),
+            "starts": record.get("starts"),
+            "attempts": record.get("attempts"),
+            "recovery": recovery,
+            "changes": [] if seen.get("check_mode") else [recovery],
+        }
+    )

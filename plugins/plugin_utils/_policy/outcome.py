@@ -1,0 +1,170 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The outcome of an incident as every playbook publishes it: one structure, for artifacts, postmortem and workflows.
+
+The timeline lets through exactly these fields, see allowlist.OUTCOME.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Dict, List, Mapping, Optional
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
+
+# The types are those of the modules' results. Instants are UTC (ISO 8601), durations are seconds.
+_Data = Mapping[str, Any]
+# The outcome of an incident whose host cannot be reached, and its severity and cause.
+UNREACHABLE = unreachable.UNREACHABLE
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """An incident at the end of a run. None is unknown; an absent field says nothing, so an earlier value stands."""
+
+    incident: str
+    host: str
+    service: str
+    severity: Optional[str]
+    outcome: str
+    cause: Optional[str]
+    outage_seconds: Optional[float]
+    outage_started_at: Optional[str]
+    detected_at: Optional[str]
+    mitigated_at: Optional[str]
+    mitigated_from: Optional[str]
+    mitigated_estimated: bool
+    escalation: _Data
+    remediation: _Data = dataclasses.field(default_factory=lambda: {"applied": [], "refused": []})
+    rungs_tried: List[_Data] = dataclasses.field(default_factory=list)
+    rungs_skipped: List[_Data] = dataclasses.field(default_factory=list)
+    halted: str = ""
+
+
+def of_run(seen: _Data) -> Dict[str, Any]:
+    """Return the outcome of a run that worked on an incident, as plain data.
+
+    seen: host, service, reason, ticket, verdict (verdict.of_run or database_verdict.of_run), record (of the incident),
+    escalation (result of that role).
+    """
+    verdict = seen["verdict"]
+    said = verdict["said"]
+    return {
+        **_of_record(
+            seen,
+            outcome=verdict["outcome"],
+            severity=verdict["severity"],
+            cause=verdict["cause"],
+            seconds=float(seen["record"].get("lasted") or 0),
+            escalation=seen["escalation"],
+            remediation=verdict["remediation"],
+            rungs_tried=verdict["tried"],
+            rungs_skipped=verdict["skipped"],
+            halted=verdict["halted"],
+        ),
+        **_started_for(seen),
+        **{name: said[name] for name in ("data_loss", "rows_before", "rows_from", "rows_after", "rows_seeded")},
+        "statements": said["statements"],
+        "cause_summary": verdict["cause_summary"],
+        "rung": verdict["rung"],
+        "evidence": verdict["evidence"] or None,
+        "backup_file": verdict["backup_file"],
+        "error": verdict["error"],
+        "next_step": verdict["next_step"],
+        "held_by": verdict["held_by"],
+    }
+
+
+def of_unreachable_host(seen: _Data) -> Dict[str, Any]:
+    """Return the outcome of a run that did not reach the host, as plain data.
+
+    seen: host, service, language, timezone, reason, ticket, record (kept on the controller), seconds (of the outage so
+    far), escalation, why (the host is not reached), halted (why an earlier step of a workflow ended the ladder).
+    """
+    return {
+        **_of_record(
+            seen,
+            outcome=UNREACHABLE,
+            severity=UNREACHABLE,
+            cause=UNREACHABLE,
+            seconds=float(seen["seconds"]),
+            escalation=seen["escalation"],
+            halted=seen["halted"],
+        ),
+        **_started_for(seen),
+        **_documents(seen),
+        # Whatever an earlier look stated, nobody knows it now.
+        "mitigated_at": None,
+        "data_loss": "unknown",
+        "cause_summary": seen["why"],
+        "rung": None,
+        "evidence": None,
+        "error": seen["why"],
+        "next_step": unreachable.next_step(str(seen["why"])),
+    }
+
+
+def of_closed_incident(seen: _Data) -> Dict[str, Any]:
+    """Return the outcome of an incident that this run found ended and has closed, as plain data.
+
+    It says nothing of the data: an earlier statement stands.
+    seen: host, service, language, timezone, record, closed_at, cause (if the record has none), escalation (None if
+    nobody was notified of the end).
+    """
+    record = seen["record"]
+    # Nobody is notified of the end of an incident that nobody was notified of.
+    escalation: _Data = {"to": [], "contacts": [], "told": record["told"]}
+    if record["told"] and seen.get("escalation"):
+        escalation = {**seen["escalation"], "rule": None, "level": None, "reason": None}
+    return {
+        **_of_record(
+            seen,
+            outcome=record["outcome"],
+            severity=record.get("severity") or None,
+            cause=record.get("cause") or seen.get("cause") or None,
+            seconds=record["outage_seconds"],
+            escalation=escalation,
+        ),
+        **_documents(seen),
+        "resolved_at": seen["closed_at"],
+    }
+
+
+def error_message(outcome: _Data) -> str:
+    """Return the error message with which a run ends that has not brought the service back."""
+    states = {UNREACHABLE: "in an unknown state, its host was lost", "login_failed": "serving, login failed"}
+    if outcome["rungs_tried"] and str(outcome["rungs_tried"][-1]["rung"]).startswith("database_recovery"):
+        why = outcome["error"] or "the service does not hold"
+    else:
+        why = f"{outcome['cause']}: {outcome['cause_summary']}"
+    state = states.get(outcome["outcome"], "not recovered")
+    return f"{outcome['service']} on {outcome['host']} is {state} ({why}) Next: {outcome['next_step']}"
+
+
+def _of_record(seen: _Data, *, seconds: Optional[float], **decided: Any) -> Dict[str, Any]:
+    """Return an Outcome as plain data, with the instants of the incident's record."""
+    record = seen["record"]
+    made = Outcome(
+        incident=record["id"],
+        host=seen["host"],
+        service=seen["service"],
+        outage_seconds=seconds,
+        outage_started_at=record.get("outage_started_at"),
+        detected_at=record.get("detected_at"),
+        mitigated_at=record.get("mitigated_at"),
+        mitigated_from=record.get("mitigated_from"),
+        mitigated_estimated=bool(record.get("mitigated_estimated")),
+        **decided,
+    )
+    return dataclasses.asdict(made)
+
+
+def _started_for(seen: _Data) -> Dict[str, Any]:
+    return {name: seen.get(name) or "" for name in ("reason", "ticket")}
+
+
+def _documents(seen: _Data) -> Dict[str, Any]:
+    """Return the language and time zone of the documents. Role postmortem adds them if it runs."""
+    return {name: seen.get(name) or None for name in ("language", "timezone")}

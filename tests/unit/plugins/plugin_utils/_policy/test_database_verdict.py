@@ -1,0 +1,105 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The decisions of a database recovery: tables of cases."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import database_verdict
+
+ROOT = Path(__file__).resolve().parents[5]
+DONE = {"method": "salvage", "replaced": True, "data_loss": "none", "rows_before": {"a": 2}, "rows_after": {"a": 2}}
+LOST = {**DONE, "data_loss": "known", "statement": "1 row of a.", "kept": "/kept"}
+VERIFIED = {"verified": True, "row_counts": {"a": 2}, "first_healthy_at": "10:00"}
+
+
+def seen(**changes: Any) -> dict[str, Any]:
+    return {
+        **{"severity": "critical", "check_mode": False, "detection": {"healthy": False}, "started_at": "09:00"},
+        **{
+            "triage": {
+                "findings": [{"cause": "db_corrupt", "summary": "A page is damaged."}],
+                "signs": [{"at": "08:59"}],
+            }
+        },
+        **changes,
+    }
+
+
+OUTCOMES = [
+    ("verified", {"held": True, "recovery": DONE, "verification": VERIFIED}, "recovered"),
+    ("verified, with rows lost", {"held": True, "recovery": LOST, "verification": VERIFIED}, "recovered"),
+    ("in check mode", {"held": True, "recovery": DONE, "check_mode": True}, "would_recover"),
+    ("no method was possible", {"error": "no method", "recovery": {"method": ""}}, "not_recovered"),
+    ("it serves, and the login fails", {"recovery": DONE, "verification": {"serves": True}}, "login_failed"),
+    ("the host was lost", {"lost": "it can not be reached: gone"}, "unreachable"),
+    ("the host was lost after the verification", {"held": True, "recovery": DONE, "lost": "gone"}, "recovered"),
+]
+
+
+@pytest.mark.parametrize(("case", "changes", "outcome"), OUTCOMES, ids=[case for case, _, _ in OUTCOMES])
+def test_outcome(case: str, changes: dict[str, Any], outcome: str) -> None:
+    judged = database_verdict.of_run(seen(**changes))
+    assert judged["outcome"] == outcome
+    assert (
+        judged["failed"] == (outcome in ("not_recovered", "login_failed", "unreachable")) == (not judged["recovered"])
+    )
+    assert judged["rung"] == ("database_recovery by salvage" if changes.get("held") else None)
+
+
+NEXT_STEPS = [
+    ({"held": True, "recovery": LOST}, "Hand over what was lost: 1 row of a. The damaged files are in /kept."),
+    ({"held": True, "recovery": {**LOST, "kept": None}}, "The damaged files are in the evidence."),
+    ({"held": True, "recovery": DONE}, "Settle the items of prevention"),
+    ({"held": True, "recovery": LOST, "check_mode": True}, "Run the playbook without --check"),
+    ({"error": "no method"}, "Hand the evidence to the DBA"),
+    ({"recovery": DONE, "verification": {"serves": True}}, "Check that people can log in"),
+    ({"lost": "Permission denied (publickey)"}, "The host refuses the login"),
+]
+
+
+@pytest.mark.parametrize(("changes", "words"), NEXT_STEPS)
+def test_next_step(changes: dict[str, Any], words: str) -> None:
+    judged = database_verdict.of_run(seen(**changes))
+    assert words in judged["next_step"]
+    assert judged["notified_next_step"] == judged["next_step"]
+
+
+def test_a_recovery_that_did_not_run_leaves_the_data_unknown() -> None:
+    judged = database_verdict.of_run(seen(error="broke"))
+    assert judged["loss_suspected"]
+    assert judged["said"]["data_loss"] == "unknown"
+    assert (judged["error"], judged["tried"][0]["halted"]) == ("broke", True)
+
+
+def test_the_verified_rows_are_those_after() -> None:
+    said = database_verdict.of_run(seen(held=True, recovery=DONE, verification=VERIFIED))["said"]
+    assert (said["rows_before"], said["rows_after"], said["data_loss"]) == ({"a": 2}, {"a": 2}, "none")
+
+
+def test_nothing_was_changed_in_check_mode() -> None:
+    def changed(**more: Any) -> str:
+        judged = database_verdict.of_run(seen(held=True, recovery=DONE, **more))
+        return judged["said"]["statements"]["nothing_changed"]["value"]
+
+    assert (changed(), changed(check_mode=True)) == ("no", "yes")
+
+
+def test_the_time_of_the_first_good_answer_is_that_of_the_verification() -> None:
+    assert database_verdict.of_run(seen(held=True, verification=VERIFIED))["mitigated_at"] == "10:00"
+    assert database_verdict.of_run(seen(verification=VERIFIED))["mitigated_at"] is None
+
+
+def test_the_playbook_hands_over_what_is_read_and_nothing_else() -> None:
+    variables = yaml.safe_load((ROOT / "playbooks" / "vars" / "database_recover.yml").read_text(encoding="utf-8"))
+    handed = set(re.findall(r"'(\w+)': ", variables["_incident_verdict"]))
+    source = Path(database_verdict.__file__).read_text(encoding="utf-8")
+    assert handed == set(re.findall(r'seen(?:\.get\(|\[)"(\w+)"', source))

@@ -1,0 +1,156 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The outcome that every playbook publishes: the same structure, whoever composes it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import database_verdict, outcome, verdict
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
+
+ROOT = Path(__file__).resolve().parents[5]
+RECORD = {
+    **{"id": "INC-1", "lasted": 12.5, "outage_seconds": 11.5, "told": [], "severity": "emergency", "cause": "killed"},
+    **{"outcome": "mended_by_hand", "outage_started_at": "10:00", "detected_at": "10:01", "mitigated_at": "10:02"},
+    **{"mitigated_from": "health probe", "mitigated_estimated": False},
+}
+NOTIFIED = {
+    **{"rule": "down", "level": "down", "reason": "It is down"},
+    **{"to": ["leader"], "contacts": [], "told": [{"ok": True}]},
+}
+WHERE = {
+    **{"host": "app01", "service": "itsm", "language": "ja", "timezone": "Asia/Tokyo"},
+    **{"reason": "alarm", "ticket": "T-1"},
+}
+DOWN = {"detection": {"severity": "emergency"}, "tried": [{"rung": "restart", "held": False, "reason": "It fell"}]}
+
+
+def of_recovery(**changes: Any) -> dict[str, Any]:
+    judged = verdict.of_run({**DOWN, **changes})
+    return outcome.of_run({**WHERE, "verdict": judged, "record": RECORD, "escalation": NOTIFIED})
+
+
+def of_database_recovery(**changes: Any) -> dict[str, Any]:
+    judged = database_verdict.of_run({"severity": "critical", **changes})
+    return outcome.of_run({**WHERE, "verdict": judged, "record": RECORD, "escalation": NOTIFIED})
+
+
+def of_unreachable_host() -> dict[str, Any]:
+    seen = {"record": RECORD, "seconds": "7", "escalation": NOTIFIED, "why": "Connection timed out", "halted": ""}
+    return outcome.of_unreachable_host({**WHERE, **seen})
+
+
+def of_closed_incident(**changes: Any) -> dict[str, Any]:
+    record = {**RECORD, **changes}
+    return outcome.of_closed_incident({**WHERE, "record": record, "closed_at": "10:03", "escalation": NOTIFIED})
+
+
+ALL = [of_recovery, of_database_recovery, of_unreachable_host, of_closed_incident]
+
+
+@pytest.mark.parametrize("composed", ALL)
+def test_every_field_reaches_the_timeline(composed: Any) -> None:
+    # "halted" is for the steps of a workflow that follow. The timeline has it with the rung.
+    assert set(composed()) - set(allowlist.OUTCOME) == {"halted"}
+
+
+@pytest.mark.parametrize("composed", ALL)
+def test_every_outcome_has_the_common_fields(composed: Any) -> None:
+    made = composed()
+    assert (made["incident"], made["host"], made["service"]) == ("INC-1", "app01", "itsm")
+    assert {"severity", "outcome", "cause", "outage_seconds", "detected_at", "escalation", "remediation"} <= set(made)
+
+
+def test_a_run_publishes_what_it_was_started_for_and_what_it_states() -> None:
+    made = of_recovery()
+    assert (made["reason"], made["ticket"], made["outage_seconds"]) == ("alarm", "T-1", 12.5)
+    assert made["data_loss"] == made["statements"]["data_loss"]["value"] == "unknown"
+
+
+def test_nothing_is_known_of_an_unreachable_host() -> None:
+    made = of_unreachable_host()
+    assert (made["outcome"], made["severity"], made["data_loss"], made["mitigated_at"]) == (
+        *("unreachable", "unreachable", "unknown"),
+        None,
+    )
+    assert (made["outage_seconds"], made["error"]) == (7.0, "Connection timed out")
+    assert made["next_step"].startswith("Reach the host by another way")
+
+
+def test_a_closed_incident_says_nothing_of_the_data() -> None:
+    made = of_closed_incident()
+    assert not {"data_loss", "rows_before", "rows_after", "statements", "next_step"} & set(made)
+    assert (made["outcome"], made["resolved_at"], made["outage_seconds"]) == ("mended_by_hand", "10:03", 11.5)
+
+
+def test_the_end_is_announced_only_to_people_who_know_of_the_incident() -> None:
+    assert of_closed_incident()["escalation"] == {"to": [], "contacts": [], "told": []}
+    told = of_closed_incident(told=[{"ok": True}])["escalation"]
+    assert (told["to"], told["rule"], told["reason"]) == (["leader"], None, None)
+
+
+ERRORS = [
+    (of_recovery, {}, "itsm on app01 is not recovered (unknown: No cause was found.) Next: "),
+    (of_recovery, {"tried": [{"rung": "restart", "serves": True}]}, "itsm on app01 is serving, login failed ("),
+    (of_recovery, {"lost": "gone"}, "itsm on app01 is in an unknown state, its host was lost ("),
+    (of_database_recovery, {"error": "no method"}, "itsm on app01 is not recovered (no method) Next: "),
+    (of_database_recovery, {}, "itsm on app01 is not recovered (the service does not hold) Next: "),
+]
+
+
+@pytest.mark.parametrize(("composed", "changes", "words"), ERRORS)
+def test_the_error_names_host_state_cause_and_next_step(composed: Any, changes: dict[str, Any], words: str) -> None:
+    message = outcome.error_message(composed(**changes))
+    assert message.startswith(words)
+    assert len(message) > len(words)
+
+
+OF_BOTH = {"host", "service", "record", "escalation"}
+DOCUMENTS = {"language", "timezone"}
+STARTED_FOR = {"reason", "ticket"}
+HANDED = [
+    ("vars/incident.yml", "recovery_outcome", {*OF_BOTH, *STARTED_FOR, "verdict"}),
+    (
+        *("tasks/host_unreachable.yml", "recovery_unreachable_outcome"),
+        {*OF_BOTH, *STARTED_FOR, *DOCUMENTS, "seconds", "why", "halted"},
+    ),
+    ("tasks/publish_closed_incident.yml", "recovery_closed_outcome", {*OF_BOTH, *DOCUMENTS, "closed_at", "cause"}),
+]
+
+
+@pytest.mark.parametrize(("file", "name", "keys"), HANDED)
+def test_the_playbook_hands_over_what_is_read(file: str, name: str, keys: set[str]) -> None:
+    text = (ROOT / "playbooks" / file).read_text(encoding="utf-8")
+    (expression,) = re.findall(rf"\{{\{{((?:(?!\{{\{{).)*?)\| itsm_nexus\.runbook\.{name}\n", text, re.DOTALL)
+    assert set(re.findall(r"'(\w+)': ", expression)) == keys
+
+
+def test_two_incidents_of_a_host_do_not_mix() -> None:
+    """set_stats merges the values of a key, so each incident has a key of its own."""
+    places = [
+        *(ROOT / "playbooks" / "tasks").glob("*.yml"),
+        ROOT / "roles" / "postmortem" / "tasks" / "main.yml",
+    ]
+    published = [
+        set(task["ansible.builtin.set_stats"]["data"])
+        for path in places
+        for task in tasks(yaml.safe_load(path.read_text("utf-8")))
+        if "outage_recover" in (task.get("ansible.builtin.set_stats") or {}).get("data", {})
+    ]
+    assert published == [{"outage_recover", "outage_incidents"}] * 4
+
+
+def tasks(nodes: Any) -> Any:
+    """Yield every task of a list of tasks, also those in blocks."""
+    for node in nodes:
+        yield node
+        for part in ("block", "rescue", "always"):
+            yield from tasks(node.get(part, []))
