@@ -158,7 +158,8 @@ def _of_record(seen: _Data, *, seconds: Optional[float], **decided: Any) -> Dict
         mitigated_estimated=bool(record.get("mitigated_estimated")),
         **decided,
     )
-    return dataclasses.asdict(made)
+    # Not asdict: it would copy what Ansible hands over, which cannot be copied.
+    return {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}
 
 
 def _started_for(seen: _Data) -> Dict[str, Any]:

@@ -154,3 +154,18 @@ def tasks(nodes: Any) -> Any:
         yield node
         for part in ("block", "rescue", "always"):
             yield from tasks(node.get(part, []))
+
+
+class Lazy(dict):
+    """A dict as newer releases of ansible-core hand it to a filter: it cannot be copied."""
+
+    def __init__(self, *values: Any, whole: bool = False) -> None:
+        assert whole, "Direct construction of lazy containers is not supported"
+        super().__init__(*values)
+
+
+def test_the_results_of_modules_are_handed_on_without_a_copy() -> None:
+    judged = verdict.of_run({**DOWN, "tried": [Lazy({"rung": "restart"}, whole=True)]})
+    notified = Lazy(NOTIFIED, whole=True)
+    made = outcome.of_run({**WHERE, "verdict": judged, "record": RECORD, "escalation": notified})
+    assert made["escalation"] is notified
