@@ -128,7 +128,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
 def test_from_nothing_to_a_first_recovery_and_to_one_by_an_alert(reader: Reader) -> None:
     install, describe, start, watch, fall = commands(2)
     listen, alert = commands(4)
-    (first_fall,) = re.findall(r"let the service fall: `([^`]+)`", PAGE)
+    (first_fall,) = re.findall(r"kill the service: `([^`]+)`", PAGE)
 
     reader.types(install)
     reader.types(describe)
