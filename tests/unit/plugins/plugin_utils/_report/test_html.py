@@ -253,7 +253,17 @@ def test_the_json_document_is_what_its_schema_says(make):
 
 def test_the_schema_refuses_another_document():
     told = json.loads(incident_model.to_json(recovered()))
-    for wrong in ({"outcome": "well"}, {"durations": {}}, {"surplus": 1}, {"findings": [{"secret": "x"}]}):
+    step, times = told["steps"][0], told["times"]
+    for wrong in (
+        {"outcome": "well"},
+        {"durations": {}},
+        {"surplus": 1},
+        {"findings": [{"secret": "x"}]},
+        {"times": {**times, "detected_at": "yesterday"}},
+        {"steps": [{**step, "at": None}]},
+        {"escalation": {"would": [{"secret": "x"}]}},
+        {"escalation": {"otherwise": {"would": [{"secret": "x"}]}}},
+    ):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate({**told, **wrong}, document_schema.schema())
 
