@@ -115,7 +115,7 @@ torture: ## Kill writers and recoveries, count the rows that were lost; minutes
 flip: $(VENV)/test.stamp ## Exchange files right before each system call that takes one, as a hostile user could; all of it takes hours
 	$(BIN)/python tests/flip/flip.py $(FLIP)
 
-bench: $(VENV)/test.stamp $(VENV)/bench.stamp ## Measure against the goals, write docs/benchmarks.md; ONLY=name for some; an hour
+bench: $(VENV)/test.stamp $(VENV)/bench.stamp ## Measure against the goals, write docs/benchmarks.md, an hour; then ONLY=name for some
 	tests/install sqlite3 lsof
 	molecule/hosts/install
 	$(WITH_PATH) $(BIN)/python tests/bench/run $(ONLY)

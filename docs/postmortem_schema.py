@@ -2,14 +2,17 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write docs/postmortem-schema.json, the description of the postmortem's JSON document; with --check only compare."""
+"""Write docs/postmortem-schema.json, the JSON Schema of the postmortem; with --check only compare."""
 
 from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from pathlib import Path
+from typing import Any
 
+WIDTH = 120
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "postmortem-schema.json"
 sys.path.insert(0, str(ROOT / "collections"))
@@ -19,7 +22,21 @@ def text() -> str:
     """Return what the file is to hold."""
     from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import schema as document_schema  # noqa: PLC0415
 
-    return json.dumps(document_schema.schema(), indent=2) + "\n"
+    return laid_out(document_schema.schema()) + "\n"
+
+
+def laid_out(value: Any, *, before: str = "", margin: str = "") -> str:
+    """Return JSON with each value on one line if the line has room for it. before is the start of the line."""
+    line = before + json.dumps(value)
+    deeper = margin + " "
+    if len(margin + line) < WIDTH or not isinstance(value, (dict, list)):
+        return line
+    if isinstance(value, dict):
+        parts = [laid_out(each, before=f"{json.dumps(name)}: ", margin=deeper) for name, each in value.items()]
+        return f"{before}{{\n{deeper}" + f",\n{deeper}".join(parts) + f"\n{margin}}}"
+    # The lists of the schema that are longer than a line hold names.
+    names = textwrap.fill(json.dumps(value)[1:-1], WIDTH, initial_indent=deeper, subsequent_indent=deeper)
+    return f"{before}[\n{names}\n{margin}]"
 
 
 def main() -> int:

@@ -94,7 +94,7 @@ class Measurement:
     C(prepare) makes what is worked on, outside of all times; its answer is what the functions get, with the path of an
     empty folder for whatever they make. They return seconds, or what the unit of the goal says, or several figures by
     name, and raise BenchError where the work was not done. Of seconds the median counts, of memory the most of all
-    runs. C(drawn) names the figure that stands in the picture. C(needs_hosts) is for what works in containers.
+    runs. C(headline) names the figure for the table of recoveries. C(needs_hosts) is for what works in containers.
     """
 
     name: str
@@ -105,7 +105,7 @@ class Measurement:
     goals: Sequence[Goal]
     rivals: Mapping[str, Contender] = field(default_factory=dict)
     rounds: int = 5
-    drawn: str | None = None
+    headline: str | None = None
     needs_hosts: bool = False
 
 
@@ -164,7 +164,7 @@ class Result:
             "load": round(os.getloadavg()[1], 1),
             "rounds": self.figures,
             "ours": self.measurement.ours[0],
-            "drawn": self.measurement.drawn,
+            "headline": self.measurement.headline,
             "profile": self.profile,
             "goals": [self._of_goal(goal) for goal in self.measurement.goals],
         }

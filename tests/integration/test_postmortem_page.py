@@ -111,7 +111,7 @@ def test_an_index_leads_to_its_pages(browser, tmp_path):
 def test_the_browser_would_say_so(browser, tmp_path, markup, asked):
     """What the tests above look for is seen where it is, and the page's policy keeps it from being done."""
     page = tmp_path / "page.html"
-    page.write_text(recorded.page("crash", "en").replace("</main>", markup + "</main>"), encoding="utf-8")
+    page.write_text(recorded.page("hang", "en").replace("</main>", markup + "</main>"), encoding="utf-8")
     browser.open(page)
     assert any("Content Security Policy" in each for each in browser.complaints)
     assert browser.requests == [page.as_uri(), *asked]

@@ -141,7 +141,7 @@ _PAGE = """<!DOCTYPE html>
 """
 
 _TABLE_OF_STEPS = """
-{%- macro steps(rows) %}
+{%- macro table_of_steps(rows) %}
 <div class="wide"><table class="steps">
 <thead><tr>{% for name in time_columns %}<th class="zone">{{ name }}</th>{% endfor -%}
 <th>{{ say("doc.column.part") }}</th><th>{{ say("doc.column.what") }}</th>
@@ -201,7 +201,7 @@ INCIDENT = (
 {% if rows %}<details{% if rows_open %} open{% endif %}><summary>{{ say("doc.rows_by_table") }}</summary>
 <div class="wide"><table><thead><tr><th>{{ say("doc.column.table") }}</th><th class="number">{{ say("doc.column.before") }}</th>
 <th class="number">{{ say("doc.column.after") }}</th><th class="number">{{ say("doc.column.change") }}</th></tr></thead><tbody>
-{% for row in rows %}<tr{% if row.fewer %} class="fewer"{% endif %}><td><code>{{ row.name }}</code></td>
+{% for row in rows %}<tr{% if row.fewer %} class="fewer"{% endif %}><td><code>{{ row.table }}</code></td>
 <td class="number">{{ row.before }}</td><td class="number">{{ row.after }}</td><td class="number">{{ row.change }}</td></tr>
 {% endfor %}</tbody></table></div></details>{% endif %}</section>
 
@@ -225,8 +225,8 @@ INCIDENT = (
 <ul class="todo">{% for item in actions %}<li{% if not item.wanted %} class="settled"{% endif %}><b>{{ item.title }}</b><br>{{ item.why }}</li>
 {% endfor %}</ul></section>
 
-<section><h2>{{ say("doc.timeline") }}</h2>{{ steps(timeline) }}
-{% if every %}<details class="every"><summary>{{ say("doc.all_steps", number=number_of_steps) }}</summary>{{ steps(every) }}</details>{% endif %}
+<section><h2>{{ say("doc.timeline") }}</h2>{{ table_of_steps(timeline) }}
+{% if every %}<details class="every"><summary>{{ say("doc.all_steps", number=steps | length) }}</summary>{{ table_of_steps(every) }}</details>{% endif %}
 </section>
 
 <section><h2>{{ say("doc.told") }}</h2><p>{{ told }}</p>

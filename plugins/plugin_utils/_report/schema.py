@@ -20,7 +20,6 @@ _KINDS = {
     allowlist.NUMBER: "number",
     allowlist.FLAG: "boolean",
 }
-_INSTANT = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"
 # Fields that hold results of modules, and what the whitelist lets through of them.
 _OF_WHITELIST: Mapping[str, Any] = {
     "findings": allowlist.RESULTS["triage_info"]["findings"],
@@ -29,6 +28,9 @@ _OF_WHITELIST: Mapping[str, Any] = {
     "database": allowlist.RESULTS["sqlite_info"],
     "escalation": allowlist.OUTCOME["escalation"],
 }
+# What stands at several places of the document has one definition. A reference may carry a narrower type.
+_PREVIEW = allowlist.OUTCOME["escalation"]["would"]
+_INSTANT = {"type": ["string", "null"], "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"}
 _CHOICES = {
     "outcome": list(incident_model.OUTCOMES),
     "source": ["verdict", "events"],
@@ -43,8 +45,9 @@ def schema() -> Dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Postmortem of an incident",
-        "description": "Instants are UTC, durations seconds; null stands for what is not known.",
         **described,
+        "description": f"{described['description']} Instants are UTC, durations are seconds, null means unknown.",
+        "$defs": {"instant": _INSTANT, "notifications": _of_structure(_PREVIEW)},
     }
 
 
@@ -75,6 +78,8 @@ def _of_type(name: str, kind: Any) -> Dict[str, Any]:
 
 def _of_hint(name: str, kind: Any) -> Dict[str, Any]:
     arguments = typing.get_args(kind)
+    if name == "at" or name.endswith("_at"):
+        return _reference("instant") if type(None) in arguments else {**_reference("instant"), "type": "string"}
     if type(None) in arguments:
         inner = _of_type(name, arguments[0])
         return {**inner, "type": [inner["type"], "null"]}
@@ -83,11 +88,18 @@ def _of_hint(name: str, kind: Any) -> Dict[str, Any]:
     if typing.get_origin(kind) is dict:
         values = {} if arguments[1] is Any else {"additionalProperties": _of_type("", arguments[1])}
         return {"type": "object", **values}
-    told: Dict[str, Any] = {"type": _SCALARS[kind]}
-    return {**told, "pattern": _INSTANT} if name == "at" or name.endswith("_at") else told
+    return {"type": _SCALARS[kind]}
+
+
+def _reference(name: str) -> Dict[str, Any]:
+    return {"$ref": f"#/$defs/{name}"}
 
 
 def _of_kind(kind: Any) -> Dict[str, Any]:
+    return _reference("notifications") if kind is _PREVIEW else _of_structure(kind)
+
+
+def _of_structure(kind: Any) -> Dict[str, Any]:
     """Return the schema of a kind of the whitelist; each value may be null, as modules return it."""
     if isinstance(kind, str):
         return {"type": [_KINDS[kind], "null"]}

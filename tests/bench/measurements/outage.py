@@ -259,7 +259,7 @@ def restarted(
         ours=(OURS, crash()),
         rivals={LIMIT: limit},
         goals=[] if more is None else [Goal(more, against=LIMIT, figure=FIRST, more=True)],
-        drawn=FIRST,
+        headline=FIRST,
         needs_hosts=True,
     )
 
@@ -281,7 +281,7 @@ MEASUREMENTS = [
             Goal(0.6, against=BY_HAND, figure=CONFIRMED),
             Goal(0.25, against=TRANSCRIBED, figure=CONFIRMED),
         ],
-        drawn=FIRST,
+        headline=FIRST,
     ),
     restarted(
         "Crash, over SSH with sudo",
@@ -305,7 +305,7 @@ MEASUREMENTS = [
         ours=(OURS, hang),
         rivals={LIMIT: limit},
         goals=[Goal(2.0, against=LIMIT, figure=AFTER, rivals_figure=FIRST, more=True)],
-        drawn=FIRST,
+        headline=FIRST,
     ),
     Measurement(
         name="healthy-local",
@@ -346,7 +346,7 @@ MEASUREMENTS = [
             Goal(0.1, against=BY_HAND, figure=FIRST),
             Goal(3.0, against=LIMIT, figure=FIRST, more=True),
         ],
-        drawn=FIRST,
+        headline=FIRST,
     ),
     Measurement(
         name="standard-stale",
@@ -357,7 +357,7 @@ MEASUREMENTS = [
         ours=(OURS, stale),
         rivals={BY_HAND: stale_by_hand},
         goals=[],
-        drawn=FIRST,
+        headline=FIRST,
     ),
     Measurement(
         name="clean-50",
@@ -368,7 +368,7 @@ MEASUREMENTS = [
         ours=(OURS, crash("clean_start_recovery", **MORE_SQLITE_TIME)),
         rivals={LIMIT: limit},
         goals=[Goal(5.0, against=LIMIT, figure=FIRST, more=True)],
-        drawn=FIRST,
+        headline=FIRST,
     ),
     Measurement(
         name="clean-900",
@@ -378,7 +378,7 @@ MEASUREMENTS = [
         ours=(OURS, crash("clean_start_recovery", **MORE_SQLITE_TIME)),
         rivals={LIMIT: limit},
         goals=[],
-        drawn=FIRST,
+        headline=FIRST,
     ),
     Measurement(
         name="core-crash",

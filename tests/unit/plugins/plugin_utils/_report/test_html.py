@@ -19,6 +19,7 @@ import pytest
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import chart, document_store, mermaid, prose
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import document as composed
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import html as html_report
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import markdown as markdown_report
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import schema as document_schema
@@ -148,6 +149,32 @@ def test_the_page_tells_what_the_markdown_tells():
             assert told in text
 
 
+@pytest.mark.parametrize("make", [recovered, hostile])
+def test_the_page_and_the_markdown_show_the_whole_content(make):
+    for spoken in LANGUAGES:
+        content = composed.compose(spoken, make())
+        text = " ".join(data for _tag, data in Page(html_report.page(spoken, make())).texts)
+        page, document = " ".join(text.split()), markdown_report.markdown(spoken, make())
+        causes, climbs = [*content.causes, *content.noted], content.climbs
+        for shown in (
+            *(content.title, content.outcome, content.outage, content.next_step, content.login, content.told),
+            *(content.no_evidence, content.not_copied, *content.notes, *content.sources, *content.detected),
+            *(part for each in (*content.facts, *content.impact) for part in each),
+            *(part for each in content.marks for part in (each.name, each.after)),
+            *(each.value for each in content.measures),
+            *(part for each in content.rows for part in (each.before, each.after)),
+            *(part for each in causes for part in (each.name, each.sure, each.summary)),
+            *(part for each in climbs for part in (each.held, each.took, each.reason, *each.facts)),
+            *content.skips,
+            *(each.why for each in content.actions),
+            *(part for each in (*content.moments, *content.short) for part in (each.part, each.what, each.took)),
+            *(part for each in content.tellings for part in (each.who, each.by, each.came)),
+            *(name for name, _path in content.evidence),
+        ):
+            assert " ".join(shown.split()) in page
+            assert markdown_report.escape(shown) in document
+
+
 def test_the_pictures_show_the_ladder_and_who_worked_when():
     page = Page(html_report.page(LANGUAGES[0], recovered()))
     told = [data for tag, data in page.texts if tag == "text"]
@@ -253,7 +280,17 @@ def test_the_json_document_is_what_its_schema_says(make):
 
 def test_the_schema_refuses_another_document():
     told = json.loads(incident_model.to_json(recovered()))
-    for wrong in ({"outcome": "well"}, {"durations": {}}, {"surplus": 1}, {"findings": [{"secret": "x"}]}):
+    step, times = told["steps"][0], told["times"]
+    for wrong in (
+        {"outcome": "well"},
+        {"durations": {}},
+        {"surplus": 1},
+        {"findings": [{"secret": "x"}]},
+        {"times": {**times, "detected_at": "yesterday"}},
+        {"steps": [{**step, "at": None}]},
+        {"escalation": {"would": [{"secret": "x"}]}},
+        {"escalation": {"otherwise": {"would": [{"secret": "x"}]}}},
+    ):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate({**told, **wrong}, document_schema.schema())
 

@@ -15,6 +15,19 @@ import recorded
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import schema as document_schema
 
+# What each recording stands for. A recording that runs no other code and shows no other words needs no place here.
+KINDS = {
+    "controller_killed": "the first run dies, the next one recovers on the third rung: backup, checkpoint, clean start",
+    "corruption": "a finding blocks every start, data loss is suspected",
+    "disk_full": "a remedy is not allowed in the first run and applied in the second",
+    "hang": "the first rung recovers; severity critical, not emergency",
+    "unrecoverable": "all rungs fail, and so does the second run",
+}
+
+
+def test_each_recording_stands_for_a_kind():
+    assert set(KINDS) == set(recorded.drills())
+
 
 @pytest.mark.parametrize("drill", recorded.drills())
 def test_documents_are_what_they_were(drill):

@@ -1,0 +1,236 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The content of a postmortem, section by section, as plain text. markdown.py and html.py write it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, List, Mapping, Optional, Sequence, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose, prose_actions, prose_steps
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
+
+# A name and its text.
+Field = Tuple[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Mark:
+    """An instant of the incident. after: the time since the outage began; missing: the text if there is no instant."""
+
+    name: str
+    at: Optional[str]
+    after: str
+    missing: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """The rows of a table, before and after. fewer: rows are missing afterwards."""
+
+    table: str
+    before: str
+    after: str
+    change: str
+    fewer: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """A cause, or something that was noted. evidence: source and text; the source may be empty."""
+
+    name: str
+    sure: str
+    summary: str
+    evidence: List[Field]
+
+
+@dataclasses.dataclass(frozen=True)
+class Climb:
+    """The changes on a rung, or on none. name: may be empty; held and took: empty without a rung."""
+
+    name: str
+    on_rung: bool
+    held: str
+    took: str
+    reason: str
+    facts: List[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """A row of the timeline. kind: moment, run, or the weight of the step. moment: nobody did it; it is no step."""
+
+    at: str
+    kind: str
+    what: str
+    part: str = ""
+    took: str = ""
+    moment: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Document:
+    """A postmortem. Texts of the host are not escaped."""
+
+    title: str
+    outcome: str
+    outage: str
+    facts: List[Field]
+    notes: List[str]
+    next_step: str
+    time_columns: List[str]
+    marks: List[Mark]
+    measures: List[prose.Measure]
+    sources: List[str]
+    detected: List[str]
+    impact: List[Field]
+    rows: List[Rows]
+    causes: List[Finding]
+    no_cause: str
+    noted: List[Finding]
+    also_noted: str
+    climbs: List[Climb]
+    nothing_taken: str
+    skips: List[str]
+    login: str
+    actions: List[prose_actions.Action]
+    moments: List[Event]
+    steps: List[Event]
+    short: List[Event]
+    told: str
+    tellings: List[prose.Telling]
+    no_evidence: str
+    not_copied: str
+    evidence: List[Field]
+
+
+def compose(words: Words, incident: incident_model.Incident) -> Document:
+    """Return the content of the postmortem of an incident."""
+    causes = [finding for finding in incident.findings if prose.likely(finding)]
+    noted = [finding for finding in incident.findings if not prose.likely(finding)]
+    login = prose.login(words, incident.login, incident.login_error)
+    steps = [step for step in incident.steps if not prose_steps.recorded(step)]
+    events = {id(step): _event(words, incident, step) for step in steps}
+    return Document(
+        title=words.say("doc.title", subject=prose.subject(words, incident), incident=incident.incident),
+        outcome=prose.outcome(words, incident),
+        outage=prose.lasted(words, incident),
+        facts=prose.facts(words, incident),
+        notes=prose.notes(words, incident),
+        next_step=prose.next_step(words, incident),
+        time_columns=["UTC", *([words.zone_name()] if words.zone else [])],
+        marks=[_mark(words, incident, name, at) for name, at in prose.marks(words, incident)],
+        measures=prose.measures(words, incident),
+        sources=prose.sources(words, incident),
+        detected=prose.detected(words, incident),
+        impact=[
+            (words.say("doc.outage"), prose.outage(words, incident)),
+            (words.say("doc.users"), prose.users(words, incident)),
+            (words.say("doc.requests"), prose.requests(words, incident)),
+            (words.say("doc.rows"), prose.rows(words, incident)),
+            (words.say("doc.data_loss"), prose.data_loss(words, incident)),
+        ],
+        rows=_rows(words, incident),
+        causes=[_finding(words, finding) for finding in causes],
+        no_cause=words.say("doc.not_established") if noted else words.sentence(prose.cause(words, incident)),
+        noted=[_finding(words, finding) for finding in noted],
+        also_noted=_label(words, "doc.also_noted", prose.named(words, noted)),
+        climbs=[_climb(words, climb) for climb in prose.climbs(words, incident)],
+        nothing_taken=words.sentence(prose.nothing_taken(words, incident)),
+        skips=[words.sentence(each) for each in prose.skips(words, incident)],
+        login=words.sentence(_label(words, "doc.login", login)) if login else "",
+        actions=sorted(prose_actions.actions(words, incident), key=lambda action: not action.wanted),
+        moments=[
+            *(Event(at, "moment", name, moment=True) for name, at in prose.marks(words, incident) if at),
+            *(
+                Event(at, incident_model.FAILURE, prose.upper(text), moment=True)
+                for at, text in prose.cuts(words, incident)
+            ),
+        ],
+        steps=[events[id(step)] for step in steps],
+        short=[events[id(step)] for step in prose_steps.short(steps)],
+        told=words.sentence(prose.whom(words, incident)),
+        tellings=prose.tellings(words, incident),
+        no_evidence="" if incident.evidence else words.say("doc.no_evidence"),
+        not_copied=prose.upper(prose.not_copied(words, incident)),
+        evidence=[
+            *((words.say("doc.on_host", name=prose.upper(name)), path) for name, path in prose.kept(words, incident)),
+            *((words.say("doc.timeline_of_run"), f"{run.run}.jsonl") for run in incident.runs),
+        ],
+    )
+
+
+def chronological(*events: Sequence[Event]) -> List[Event]:
+    """Return events in the order of time; those of one instant in the order given."""
+    return sorted((event for each in events for event in each), key=lambda event: event.at)
+
+
+def _label(words: Words, key: str, text: str) -> str:
+    return words.say("label", name=words.say(key), text=text)
+
+
+def _mark(words: Words, incident: incident_model.Incident, name: str, at: Optional[str]) -> Mark:
+    began = incident.times.started_at
+    after = timeline_events.seconds_between(began, at) if at != began else None
+    return Mark(
+        name=name,
+        at=at,
+        after="" if after is None else words.duration(after),
+        missing=prose.no_instant(words, incident, name),
+    )
+
+
+def _rows(words: Words, incident: incident_model.Incident) -> List[Rows]:
+    before, after = incident.rows_before, incident.rows_after
+
+    def count(value: Optional[float]) -> str:
+        return words.say("not_counted") if value is None else words.number(value)
+
+    def change(table: str) -> str:
+        if not after or table not in before:
+            return ""
+        grown = after.get(table, 0) - before[table]
+        return f"{grown:+,.0f}" if grown else "±0"
+
+    tables = dict.fromkeys([*before, *after]) if before else ()
+    fewer = incident.rows_lost()
+    return [Rows(each, count(before.get(each)), count(after.get(each)), change(each), each in fewer) for each in tables]
+
+
+def _finding(words: Words, finding: Mapping[str, Any]) -> Finding:
+    named = str(finding.get("cause") or "unknown")
+    original = prose.original(words, named, finding.get("summary"))
+    evidence = [(item.get("source") or "", item.get("text") or "") for item in finding.get("evidence") or []]
+    return Finding(
+        name=words.name("cause", named),
+        sure=prose.sure(words, finding),
+        summary=words.sentence(prose.summed_up(words, named, finding.get("summary"))),
+        evidence=[*([("", original)] if original else []), *evidence],
+    )
+
+
+def _climb(words: Words, climb: prose.Climb) -> Climb:
+    rung = climb.rung
+    return Climb(
+        name=climb.name,
+        on_rung=rung is not None,
+        held=prose.held(words, rung) if rung else "",
+        took=words.duration(rung.seconds) if rung and rung.seconds is not None else "",
+        reason=words.said(rung.reason) if rung and rung.reason else "",
+        facts=climb.facts,
+    )
+
+
+def _event(words: Words, incident: incident_model.Incident, step: incident_model.Step) -> Event:
+    return Event(
+        at=step.at,
+        kind="run" if step.kind == "run_start" and len(incident.runs) > 1 else step.weight,
+        what=prose_steps.happened(words, step),
+        part=prose.part(words, step.role),
+        took="" if step.seconds is None else words.duration(step.seconds),
+    )

@@ -1,0 +1,26 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The figures of all measurements: new ones replace those of the same name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def merged(before: dict[str, Any], told: dict[str, Any], *, within: list[str]) -> dict[str, Any]:
+    """Return the figures of both runs in the order of within. A measurement that no longer exists is dropped."""
+    entries = {entry["name"]: entry for entry in [*before["measurements"], *told["measurements"]]}
+    now = {entry["name"] for entry in told["measurements"]}
+    failed = {*told["failed"], *(name for name in before["failed"] if name not in now)}
+    return {
+        "measurements": [entries[name] for name in within if name in entries],
+        "failed": [name for name in within if name in failed],
+    }
+
+
+def missing(whole: dict[str, Any], *, within: list[str]) -> list[str]:
+    """Return the measurements that have no figures and did not fail."""
+    there = {*(entry["name"] for entry in whole["measurements"]), *whole["failed"]}
+    return [name for name in within if name not in there]

@@ -1,0 +1,32 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""make bench ONLY=name replaces one row; docs/benchmarks.md is not written as long as a row has no figures."""
+
+from __future__ import annotations
+
+from bench import figures
+
+NAMES = ["first", "second"]
+
+
+def told(*entries, failed=()):
+    return {"measurements": [{"name": name, "seconds": seconds} for name, seconds in entries], "failed": list(failed)}
+
+
+def test_new_figures_replace_those_of_the_same_name_only():
+    before = told(("first", 1), ("second", 2), ("dropped", 3))
+    assert figures.merged(before, told(("second", 4)), within=NAMES) == told(("first", 1), ("second", 4))
+
+
+def test_failure_is_kept_until_the_measurement_succeeds():
+    failed = figures.merged(told(("first", 1)), told(failed=["second"]), within=NAMES)
+    assert failed == told(("first", 1), failed=["second"])
+    assert figures.merged(failed, told(("first", 5)), within=NAMES)["failed"] == ["second"]
+    assert figures.merged(failed, told(("second", 2)), within=NAMES) == told(("first", 1), ("second", 2))
+
+
+def test_what_was_never_measured_is_missing_and_what_failed_is_not():
+    assert figures.missing(told(("second", 2)), within=NAMES) == ["first"]
+    assert figures.missing(told(("second", 2), failed=["first"]), within=NAMES) == []
