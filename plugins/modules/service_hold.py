@@ -59,6 +59,13 @@ options:
     description: Rows by table of the database that was checked. They become the last good counts.
     type: dict
     default: {}
+  look:
+    description:
+      - Result of M(itsm_nexus.runbook.sqlite_info) at that moment, for O(statement=accepted). The person accepts the
+        damage and the rows that it shows. If damage of another kind is found later, the service is held again.
+      - Without it no damage is accepted.
+    type: dict
+    default: {}
 seealso:
   - module: itsm_nexus.runbook.triage_info
 author:
@@ -72,12 +79,18 @@ EXAMPLES = r"""
     unit: itsm-system
     reason: The database has 0 bytes beside a full WAL
 
-- name: Release it
+- name: Look at the database that was restored by hand
+  itsm_nexus.runbook.sqlite_info:
+    path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
+  register: look
+
+- name: Release the service
   itsm_nexus.runbook.service_hold:
     state: released
     unit: itsm-system
     reason: Restored by hand, CHG-4711
     statement: accepted
+    look: "{{ look }}"
 """
 
 RETURN = r"""
@@ -110,7 +123,7 @@ def _set(module: AnsibleModule, service: dict) -> None:
         about = {name: params[name] for name in ("run", "cause", "reason", "rows")}
         one_starter.hold(**service, **about, incident=incident, warn=module.warn)
         return
-    about = {name: params[name] for name in ("run", "reason", "rows")}
+    about = {name: params[name] for name in ("run", "reason", "rows", "look")}
     one_starter.settle_doubt(**service, **about, state=params["statement"], warn=module.warn)
 
 
@@ -126,6 +139,7 @@ def main() -> None:
             "cause": {"type": "str", "default": "db_corrupt"},
             "statement": {"type": "str", "default": "sound", "choices": ["sound", "accepted"]},
             "rows": {"type": "dict", "default": {}},
+            "look": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )

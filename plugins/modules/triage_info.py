@@ -616,7 +616,8 @@ def _guard(module: AnsibleModule, result: dict, known: dict) -> None:
             result["data_evidence"] = _keep_data(params, result["facts"]["database"]["path"])
         return
     if known["held"] is None and not incident_store.in_doubt(record):
-        if result["rows_collapsed"]:
+        # Of a damaged database that a person has accepted nobody knows the rows.
+        if result["rows_collapsed"] and not (record.get("data") or {}).get("accepted"):
             lost = ", ".join(f"{name} {after} of {before}" for name, (before, after) in result["rows_missing"].items())
             reasons = [f"Fewer rows than at the last good count: {lost}"]
             one_starter.put_in_doubt(

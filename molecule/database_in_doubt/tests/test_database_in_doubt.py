@@ -261,13 +261,13 @@ def test_killed_controller_leaves_no_way_to_start_it(drill: Drill, acknowledged:
 
 
 def test_person_releases_the_hold_with_a_reason(drill: Drill, acknowledged: set[str]) -> None:
-    this = put_in_doubt(drill, "release", "pages", acknowledged)
+    this = put_in_doubt(drill, "release", "zero", acknowledged)
     assert runs.run(drill, this.name) == 2
     this = this.met(drill)
     incident = assert_handed_over(drill, this, this.name)
     assert runs.run(drill, "release-without", playbook="outage_release") != 0
     assert_held(drill, this, incident)
-    reason = "The rows on page 3 are known"
+    reason = "The rows were entered by hand elsewhere"
     assert (
         runs.run(
             drill, "release-with", f"--extra-vars={{'outage_release_reason': '{reason}'}}", playbook="outage_release"
@@ -275,6 +275,16 @@ def test_person_releases_the_hold_with_a_reason(drill: Drill, acknowledged: set[
         == 0
     )
     assert drill.host.run(f"ls {STATE_DIR}/hold.json {DROP_INS}/zz-held-*").stdout == ""
-    records = [*runs.past_incidents(drill), runs.open_incident(drill)]
-    assert reason in json.dumps([record for record in records if record and record["id"] == incident])
+    record = runs.open_incident(drill)
+    assert record["id"] == incident
+    assert reason in json.dumps(record)
+    assert (record["data"]["state"], record["data"]["accepted"]) == ("accepted", ["empty_beside_wal"])
     drill.host.check_output(f"systemctl start {runs.UNIT}")
+
+    # The person has accepted the lost rows, not damage that comes later while the incident is still open.
+    acknowledged.clear()
+    later = put_in_doubt(drill, "after-release", "pages", acknowledged)
+    assert runs.run(drill, later.name) == 2
+    later = later.met(drill)
+    assert assert_handed_over(drill, later, later.name) == incident
+    assert_held(drill, later, incident)

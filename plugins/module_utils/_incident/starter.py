@@ -163,8 +163,6 @@ def put_in_doubt(
 ) -> None:
     """Put on record that the data of the open incident are in doubt; good counts of before stay on record."""
     known = (incident_store.current(state_dir) or {}).get("data") or {}
-    if known.get("state") == incident_store.ACCEPTED:
-        return
     noted = {
         "state": incident_store.IN_DOUBT,
         "reasons": list(dict.fromkeys([*known.get("reasons", ()), *reasons])),
@@ -190,10 +188,12 @@ def settle_doubt(
     reason: str,
     warn: Callable[[str], Any],
     rows: Optional[Mapping[str, int]] = None,
+    look: Optional[Mapping[str, Any]] = None,
 ) -> bool:
     """Release the service and put on record why its data are no longer in doubt; return whether it was held.
 
-    C(state): SOUND after a check, ACCEPTED by the statement of a person. Raises HoldError.
+    state: SOUND after a check, ACCEPTED by the statement of a person. look: result of sqlite_info at that moment. A
+    person accepts the damage and the rows that it shows, and no damage that comes later. Raises HoldError.
     """
     was_held = unit_hold.release(unit_hold.place(manager=manager, unit=unit, state_dir=state_dir))
     record = incident_store.current(state_dir)
@@ -202,11 +202,19 @@ def settle_doubt(
         noted = {
             "state": state,
             "reasons": [*known.get("reasons", ()), reason],
-            "rows": dict(rows or known.get("rows") or {}),
+            "rows": dict(rows or (look or {}).get("row_counts") or known.get("rows") or {}),
             "checked_at": timestamps.now(),
         }
+        if state == incident_store.ACCEPTED:
+            noted["accepted"] = damage(look or {})
         note(incident_notes.note(state_dir=state_dir, run=run, data=noted), warn=warn)
     return was_held
+
+
+def damage(look: Mapping[str, Any]) -> List[str]:
+    """Return the codes of the damage that sqlite_info reports, and UNCHECKED if it could not look at everything."""
+    found = {str(each["code"]) for each in look.get("problems") or () if each.get("level", "error") == "error"}
+    return sorted(found | (set() if look.get("conclusive", True) else {incident_store.UNCHECKED}))
 
 
 def note(problem: Optional[str], *, warn: Callable[[str], Any]) -> None:

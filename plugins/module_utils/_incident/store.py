@@ -24,6 +24,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 UNFINISHED = ("not_recovered", "data_in_doubt", "login_failed")
 # States of the data of an incident. Nobody may close it while its data are in doubt.
 IN_DOUBT, SOUND, ACCEPTED = "in_doubt", "sound", "accepted"
+# Beside the codes of damage that a person accepts: nobody could look at all of the database.
+UNCHECKED = "unchecked"
 _ID = re.compile(r"INC-\d{8}T\d{6}Z-[0-9a-f]{4}\Z")
 # What holds more bytes than this is no record: one of an outage of a week has less.
 LARGEST = 1 << 23
@@ -39,7 +41,8 @@ EMPTY: Dict[str, Any] = {
     # How the process ended before this run took the unit over, and the takeover, see _incident/takeover.py.
     "last_exit": None,
     "takeover": None,
-    # state (in_doubt, sound, accepted), reasons, rows (the last good counts by table), checked_at.
+    # state (in_doubt, sound, accepted), reasons, rows (the last good counts by table), checked_at,
+    # accepted (codes of the damage that a person has accepted).
     "data": None,
     # The first good answer after a start, whatever its verification may still come to.
     "answered_at": None,

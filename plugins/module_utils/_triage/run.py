@@ -27,6 +27,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
     timestamps,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import row_counts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import (
     collect_application,
@@ -44,6 +45,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
     file,
     found,
 )
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts import View
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding
 
 Part = Callable[[Question], Dict[str, Any]]
@@ -418,9 +420,18 @@ def _hold_facts(facts: Mapping[str, Any], held: Optional[Mapping[str, Any]], row
     }
 
 
-def _accepted(finding: Finding) -> Finding:
-    """Return a finding about the data that a person has accepted: it is still there, and blocks nothing."""
-    if finding.cause not in (*DATA_CAUSES, "start_held"):
+def _accepted(finding: Finding, facts: Mapping[str, Any], accepted: Sequence[str]) -> Finding:
+    """Return a finding about the data. Damage that a person has accepted is still reported, and blocks nothing.
+
+    accepted: codes of that damage. Damage of another kind came later: it blocks the start as any other.
+    """
+    damages, _unread = View(facts).database_problems()
+    covered = {
+        "db_corrupt": {item["code"] for item in damages} <= set(accepted),
+        "db_unchecked": incident_store.UNCHECKED in accepted,
+        "start_held": True,
+    }
+    if not covered.get(finding.cause):
         return finding
     return dataclasses.replace(finding, blocks_start=False, useless_rungs=())
 
@@ -481,8 +492,8 @@ def triage(
     facts["hold"] = _hold_facts(facts, held, rows)
     facts = redactor.value(facts)
     found = causes_table.evaluate(facts)
-    if on_record.get("state") == "accepted":
-        found = [_accepted(finding) for finding in found]
+    if on_record.get("state") == incident_store.ACCEPTED:
+        found = [_accepted(finding, facts, on_record.get("accepted") or ()) for finding in found]
     findings = [finding.as_dict() for finding in found]
     result: Dict[str, Any] = {
         "findings": findings,

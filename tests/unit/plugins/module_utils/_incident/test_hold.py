@@ -220,13 +220,40 @@ def test_a_check_or_a_person_ends_the_doubt(incident, state):
     assert close(incident)["closed_at"]
 
 
-def test_what_a_person_has_accepted_is_not_doubted_again(incident):
+LOOK = {
+    "problems": [{"code": "corrupt", "level": "error"}, {"code": "wal_pending", "level": "warning"}],
+    "conclusive": True,
+    "row_counts": {"users": 3},
+}
+
+
+@pytest.mark.parametrize(
+    ("look", "accepted", "rows"),
+    [
+        (LOOK, ["corrupt"], {"users": 3}),
+        ({**LOOK, "conclusive": False}, ["corrupt", "unchecked"], {"users": 3}),
+        ({**LOOK, "problems": []}, [], {"users": 3}),
+        # A damaged database whose rows could not be counted: the last good counts stay.
+        ({**LOOK, "row_counts": {}}, ["corrupt"], {"users": 4}),
+        (None, [], {"users": 4}),
+    ],
+)
+def test_a_person_accepts_the_damage_and_the_rows_of_that_moment(incident, look, accepted, rows):
+    one_starter.put_in_doubt(**incident, reasons=["a"], rows={"users": 4}, warn=fail)
+    about = {"manager": "process", "unit": "x", "state": incident_store.ACCEPTED, "reason": "b"}
+    one_starter.settle_doubt(**incident, **about, look=look, warn=fail)
+    data = incident_store.current(incident["state_dir"])["data"]
+    assert (data["state"], data["accepted"], data["rows"]) == (incident_store.ACCEPTED, accepted, rows)
+
+
+def test_later_damage_puts_accepted_data_in_doubt_again(incident):
     one_starter.put_in_doubt(**incident, reasons=["a"], warn=fail)
-    one_starter.settle_doubt(
-        **incident, manager="process", unit="x", state=incident_store.ACCEPTED, reason="b", warn=fail
-    )
+    about = {"manager": "process", "unit": "x", "state": incident_store.ACCEPTED, "reason": "b"}
+    one_starter.settle_doubt(**incident, **about, look=LOOK, warn=fail)
     one_starter.put_in_doubt(**incident, reasons=["c"], warn=fail)
-    assert incident_store.current(incident["state_dir"])["data"]["state"] == incident_store.ACCEPTED
+    data = incident_store.current(incident["state_dir"])["data"]
+    assert (data["state"], data["reasons"]) == (incident_store.IN_DOUBT, ["a", "b", "c"])
+    assert "accepted" not in data
 
 
 def test_good_counts_of_before_stay_on_record(incident):

@@ -296,6 +296,25 @@ def test_a_damaged_database_blocks_the_start(service, tmp_path):
     assert result["blocks_start"] and result["data_loss_suspected"]
 
 
+@pytest.mark.parametrize(
+    ("accepted", "blocked"),
+    [(["corrupt"], False), (["corrupt", "wal_foreign"], False), (["row_loss"], True), ([], True)],
+)
+def test_a_person_has_accepted_the_damage_of_then_and_no_later_one(service, tmp_path, accepted, blocked):
+    service.start()
+    service.end(signal.SIGTERM)
+    with sqlite3.connect(tmp_path / "app" / "itsm.db") as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    database.close()
+    with (tmp_path / "app" / "itsm.db").open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * 512)
+    result = look(service, record={"data": {"state": "accepted", "accepted": accepted, "rows": {"users": 1}}})
+    finding = next(each for each in result["findings"] if each["cause"] == "db_corrupt")
+    assert {problem["code"] for problem in result["facts"]["database"]["problems"]} == {"corrupt"}
+    assert (result["blocks_start"], finding["blocks_start"]) == (blocked, blocked)
+
+
 def slow_check(monkeypatch, seconds):
     """Let a look at the database take so long, unless it is given that much time."""
     check = collect_application.sqlite_check.check
