@@ -527,6 +527,7 @@ duration:
 
 import functools
 import os
+import re
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -584,18 +585,30 @@ def _last_good(state_dir: str, path: str) -> dict:
     return last_good.last_good_rows(state_dir, path=path)
 
 
-def _keep_data(params: dict, path: str) -> dict:
-    """Copy the files of a database in doubt as they are into the evidence, once an incident; say so, or why not."""
+def _keep_data(params: dict, database: dict) -> dict:
+    """Copy the files of a database in doubt as they are into the evidence, unless that was done; say so, or why not."""
+    path = database["path"]
     folder = f"{params['state_dir']}/evidence/{params['incident']}"
     prefix = f"{os.path.basename(path)}.evidence_"
     kept = sorted(name for name in (os.listdir(folder) if os.path.isdir(folder) else ()) if name.startswith(prefix))
-    if kept:
-        return {"path": f"{folder}/{kept[0]}", "not_copied": ""}
+    if kept and _is_copy(f"{folder}/{kept[-1]}", database.get("files") or [], made=kept[-1][len(prefix) :]):
+        return {"path": f"{folder}/{kept[-1]}", "not_copied": ""}
     try:
         made = sqlite_backup.backup(path=path, evidence=True, dest_dir=folder, user=params["user"] or None)
     except SqliteError as error:
         return {"path": None, "not_copied": str(error)}
     return {"path": made["evidence_dir"], "not_copied": ""}
+
+
+def _is_copy(folder: str, files: list, *, made: str) -> bool:
+    """Whether a copy made then (UTC, as 20260302T010203Z) has the files as they are: same sizes, none modified since.
+
+    The -shm holds no data, and whoever reads the database makes it.
+    """
+    there = {os.path.basename(each["path"]): each for each in files if not each["path"].endswith("-shm")}
+    copied = {name: os.path.getsize(f"{folder}/{name}") for name in os.listdir(folder) if not name.endswith("-shm")}
+    older = all(re.sub("[-:]", "", each["modified_at"])[:15] < made[:15] for each in there.values())
+    return older and copied == {name: each["size"] for name, each in there.items()}
 
 
 def _guard(module: AnsibleModule, result: dict, known: dict) -> None:
@@ -613,7 +626,7 @@ def _guard(module: AnsibleModule, result: dict, known: dict) -> None:
         about.update(incident=params["incident"], rows=result["rows_before"])
         result["hold"] = one_starter.hold(**where, **about, warn=warn)
         if of_data:
-            result["data_evidence"] = _keep_data(params, result["facts"]["database"]["path"])
+            result["data_evidence"] = _keep_data(params, result["facts"]["database"])
         return
     if known["held"] is None and not incident_store.in_doubt(record):
         # Of a damaged database that a person has accepted nobody knows the rows.
