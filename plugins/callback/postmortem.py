@@ -74,15 +74,13 @@ options:
 """
 
 import contextlib
-import dataclasses
 import functools
 import os
-import re
 import secrets
 import threading
 import time
 import traceback
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple, TypeVar
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, TypeVar
 
 from ansible import constants, context
 from ansible.plugins.callback import CallbackBase
@@ -92,15 +90,13 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import document_store
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen as screen_report
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist, task_result
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import progress as task_progress
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._watch import event_batch
 
 _Method = TypeVar("_Method", bound=Callable[..., None])
-
-_CORE = tuple(int(part) for part in ansible_version.split(".")[:2])
 
 # Writings kept of a run that has not opened an incident (yet).
 _BACKLOG = 2000
@@ -114,16 +110,6 @@ _ASKING = ("ansible.builtin.pause", "pause")
 # What reads the timeline of its own run.
 _READING = ("postmortem_render",)
 
-# What publishes the verdict of a run.
-_PUBLISHING = ("ansible.builtin.set_stats", "set_stats")
-
-# What compares the variables of a role with its specification.
-_VALIDATING = ("ansible.builtin.validate_argument_spec", "validate_argument_spec")
-
-_STATIC_MESSAGES = {
-    "ansible.builtin.fail": "msg",
-    "ansible.builtin.assert": "fail_msg",
-}
 # Output that a program reads: nothing may stand between its lines.
 _MACHINE_OUTPUT = ("json", "jsonl", "junit")
 _COLORS = {
@@ -152,30 +138,6 @@ def _guarded(method: _Method) -> _Method:
     return guarded  # type: ignore[return-value]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Task:
-    """What a task is on every host, without anything that was filled in at run time: C(identity) is recorded."""
-
-    uuid: str
-    action: str
-    module: Optional[str]
-    identity: Mapping[str, Optional[str]]
-    # Kept, so that no other part of a playbook gets its place in memory, by which it is known.
-    parent: Any
-
-    @classmethod
-    def of(cls, task: Any) -> _Task:
-        action, source = _action(task), task.get_ds()
-        name = allowlist.static(source.get("name") if isinstance(source, dict) else None)
-        return cls(
-            uuid=str(task._uuid),
-            action=action,
-            module=allowlist.own_module(action),
-            identity={"task": name, "role": _role(task), "action": action},
-            parent=task._parent,
-        )
-
-
 class CallbackModule(CallbackBase):  # type: ignore[misc]
     """Events in, file out."""
 
@@ -192,7 +154,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._waiting: List[timeline_events.Event] = []
         self._open = False
         self._recorder: Optional[document_store.Recorder] = None
-        self._tasks: Dict[Tuple[str, int], _Task] = {}
+        self._tasks: Dict[Tuple[str, int], task_result.Task] = {}
         self._language: Optional[str] = None
         self._timezone: Optional[str] = None
         self._watch = task_progress.Watch(self._say_progress, before=self._catch_up)
@@ -226,7 +188,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def v2_runner_on_start(self, host: Any, task: Any) -> None:
         now = time.monotonic()
         self._burst.add((self._began, now, host, task), now)
-        module = allowlist.own_module(_action(task))
+        module = allowlist.own_module(task_result.action_of(task))
         if module:
             self._begins(module)
 
@@ -242,26 +204,21 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         self._settle()
         now = task_progress.Moment.now()
-        host, task, clock = self._ended(now, result)
-        status = "ignored" if ignore_errors else "failed"
-        self._task(host, task, _fields(result), at=now.time, status=status, clock=clock)
+        known, clock = self._ended(now, result)
+        for entry in task_result.failed(result, known, clock, ignored=ignore_errors):
+            self._note(now.time, **entry)
         self._write_lines()
 
     @_guarded
     def v2_runner_on_unreachable(self, result: Any) -> None:
         self._settle()
-        host, task, clock = self._ended(task_progress.Moment.now(), result)
-        self._record(kind="unreachable", host=host, **self._known(task).identity, **_clocked(clock))
+        known, clock = self._ended(task_progress.Moment.now(), result)
+        self._record(**task_result.unreachable(task_result.host_and_task(result)[0], known, clock))
 
     @_guarded
     def v2_runner_retry(self, result: Any) -> None:
-        (host, task), fields = _whose(result), _fields(result)
-        self._record(
-            kind="retry",
-            host=host,
-            **self._known(task).identity,
-            attempts=allowlist.pick(allowlist.NUMBER, fields.get("attempts")),
-        )
+        host, task = task_result.host_and_task(result)
+        self._record(**task_result.retried(host, self._known(task), task_result.fields_of(result)))
 
     @_guarded
     def v2_playbook_on_stats(self, stats: Any) -> None:
@@ -295,10 +252,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             self._packer = None
             self._display.v(f"Modules are not packed ahead, so this run takes some seconds more: {error!r}")
 
-    def _ended(self, now: task_progress.Moment, result: Any) -> Tuple[str, Any, Optional[task_progress.Clock]]:
-        """Note that a task has ended on a host; return the host's name, the task, and its times."""
-        host, task = _whose(result)
-        return host, task, self._watch.ended((host, str(task._uuid)), now)
+    def _ended(self, now: task_progress.Moment, result: Any) -> Tuple[task_result.Task, Optional[task_progress.Clock]]:
+        """Note that a task has ended on a host; return the task and its times."""
+        host, task = task_result.host_and_task(result)
+        return self._known(task), self._watch.ended((host, str(task._uuid)), now)
 
     @_guarded
     def _begins(self, module: str) -> None:
@@ -312,67 +269,25 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         known, name = self._known(task), str(host.get_name())
         self._watch.started((name, known.uuid), name, known.identity["task"], now, told=known.action not in _ASKING)
         if known.module:
-            self._note(now.time, kind="started", host=name, **known.identity)
+            self._note(now.time, **task_result.started(name, known))
 
     @_guarded
     def _went_well(self, now: task_progress.Moment, result: Any) -> None:
-        host, task, clock = self._ended(now, result)
-        known, at = self._known(task), now.time
-        if not known.module and known.action not in _PUBLISHING:
-            # Nothing of what it answered is recorded, and to ask for it would cost more than all the rest.
-            event = {**known.identity, "status": "changed" if result.is_changed() else "ok"}
-            hidden = {"hidden": True} if task.no_log else {}
-            self._note(at, kind="task", host=host, **event, **_clocked(clock), **hidden)
-            return
-        fields = _fields(result)
+        known, clock = self._ended(now, result)
         if known.module:
-            self._speed_up("ended", known.module, fields)
-        published = {} if known.module else _published(task, fields)
-        summary = allowlist.pick(allowlist.SUMMARY, published.get(allowlist.SUMMARY_KEY) or {})
-        if summary:
-            self._note(at, kind="summary", data=summary)
-        verdict = allowlist.pick(allowlist.OUTCOME, (published.get(allowlist.OUTCOME_KEY) or {}).get(host))
-        if isinstance(verdict, dict):
-            self._note(at, kind="outcome", host=host, data=verdict)
-            self._language = verdict.get("language") or self._language
-            self._timezone = verdict.get("timezone") or self._timezone
-        else:
-            self._task(host, task, fields, at=at, status="changed" if fields.get("changed") else "ok", clock=clock)
+            self._speed_up("ended", known.module, task_result.fields_of(result))
+        for entry in task_result.succeeded(result, known, clock):
+            self._note(now.time, **entry)
+            if entry["kind"] == "outcome":
+                self._language = entry["data"].get("language") or self._language
+                self._timezone = entry["data"].get("timezone") or self._timezone
 
-    def _task(
-        self,
-        host: str,
-        task: Any,
-        fields: Dict[str, Any],
-        *,
-        at: float,
-        status: str,
-        clock: Optional[task_progress.Clock],
-    ) -> None:
-        known = self._known(task)
-        event: Dict[str, Any] = {"host": host, **known.identity, "status": status, **_clocked(clock)}
-        if _hidden(task, fields):
-            self._note(at, kind="task", **event, hidden=True)
-            return
-        # Of a loop over a module of ours each turn is told: what it did stands nowhere else.
-        for turn in _turns(known, fields):
-            if turn.get("skipped"):
-                continue
-            told = dict(event) if turn is fields else {**event, "status": _status_of_turn(turn, status)}
-            data = allowlist.of_result(known.action, turn) or _misfits(task, known, turn)
-            if data:
-                told["data"] = data
-            if told["status"] in ("failed", "ignored"):
-                told["msg"] = _reason(task, known, turn)
-            self._note(at, kind="task", **told)
-            event.pop("duration", None)
-
-    def _known(self, task: Any) -> _Task:
+    def _known(self, task: Any) -> task_result.Task:
         """Return what is the same for a task on every host; a role that is used twice has one task in two places."""
         key = (str(task._uuid), id(task._parent))
         known = self._tasks.get(key)
         if known is None:
-            known = self._tasks[key] = _Task.of(task)
+            known = self._tasks[key] = task_result.Task.of(task)
         return known
 
     @_guarded
@@ -539,110 +454,3 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
 
 def _read_by_a_program() -> bool:
     return str(constants.config.get_config_value("DEFAULT_STDOUT_CALLBACK")).rsplit(".", 1)[-1] in _MACHINE_OUTPUT
-
-
-def _whose(result: Any) -> Tuple[str, Any]:
-    """Return host name and task; ansible-core 2.19 made the names public, 2.23 drops the old ones."""
-    if hasattr(result, "host"):
-        return str(result.host.get_name()), result.task
-    return str(result._host.get_name()), result._task
-
-
-def _clocked(clock: Optional[task_progress.Clock]) -> Dict[str, Any]:
-    """Return when a task began and how long it took, where that is known."""
-    return {"start": timestamps.iso(clock.began), "duration": round(clock.seconds, 3)} if clock else {}
-
-
-def _fields(result: Any) -> Dict[str, Any]:
-    """Return what it answered."""
-    return result.result if hasattr(result, "host") else result._result  # type: ignore[no-any-return]
-
-
-def _action(task: Any) -> str:
-    # ansible-core 2.16 resolves a module that meta/runtime.yml sends to an action plugin to that plugin.
-    named = str(task.action)
-    return named if allowlist.own_module(named) else str(task.resolved_action or named)
-
-
-def _turns(task: _Task, fields: Dict[str, Any]) -> List[Dict[str, Any]]:
-    """Return the results of a loop's turns, that of the task itself where it does not loop or is not ours."""
-    turns = fields.get("results")
-    if not task.module or not isinstance(turns, list) or not turns:
-        return [fields]
-    return [turn for turn in turns if isinstance(turn, dict)]
-
-
-def _status_of_turn(turn: Dict[str, Any], status: str) -> str:
-    if turn.get("failed"):
-        return status if status in ("failed", "ignored") else "failed"
-    return "changed" if turn.get("changed") else "ok"
-
-
-def _role(task: Any) -> Optional[str]:
-    """Return the outermost role that a task runs in: the step of the runbook it belongs to."""
-    outermost: Optional[str] = None
-    part = task
-    while part is not None:
-        role = getattr(part, "_role", None)
-        if role is not None:
-            outermost = str(role.get_name())
-        part = getattr(part, "_parent", None)
-    prefix = allowlist.COLLECTION + "."
-    return outermost[len(prefix) :] if outermost and outermost.startswith(prefix) else outermost
-
-
-def _hidden(task: Any, fields: Dict[str, Any]) -> bool:
-    """Say whether no_log holds; a no_log that was not resolved for the whole task counts."""
-    items = fields.get("results")
-    parts = [fields, *(item for item in (items if isinstance(items, list) else []) if isinstance(item, dict))]
-    return bool(task.no_log) or any(part.get("_ansible_no_log") or "censored" in part for part in parts)
-
-
-def _published(task: Any, fields: Dict[str, Any]) -> Dict[str, Any]:
-    """Return what a task publishes with set_stats."""
-    if _hidden(task, fields):
-        return {}
-    published: Dict[str, Any] = (fields.get("ansible_stats") or {}).get("data") or {}
-    return published
-
-
-def _reason(task: Any, known: _Task, fields: Dict[str, Any]) -> Optional[str]:
-    """Return why a task failed, where that may be told: what a module of ours says, or constant words of a playbook."""
-    if known.module:
-        return allowlist.pick(allowlist.TEXT, fields.get("msg")) if _module_speaks(fields) else _unset(fields)
-    if known.action in _VALIDATING:
-        return _unset(fields)
-    source, key = task.get_ds(), _STATIC_MESSAGES.get(known.action)
-    if key is None or not isinstance(source, dict):
-        return None
-    arguments = source.get(known.action) or source.get(known.action.rsplit(".", 1)[-1])
-    return allowlist.static(arguments.get(key)) if isinstance(arguments, dict) else None
-
-
-def _unset(fields: Dict[str, Any]) -> Optional[str]:
-    """Return which variable ansible-core missed where it was to put it in: its name, and nothing around it."""
-    name = re.search(r"'([A-Za-z_][A-Za-z0-9_]{0,99})' is undefined", str(fields.get("msg")))
-    return f"the variable {name[1]} is not defined" if name else None
-
-
-def _misfits(task: Any, known: _Task, fields: Dict[str, Any]) -> Dict[str, Any]:
-    """Return which variables of a role of ours are not of the kind that it specifies: its words, never a value."""
-    role = getattr(task, "_role", None)
-    if known.action not in _VALIDATING or role is None or not allowlist.own_module(str(role.get_name())):
-        return {}
-    specified: Dict[str, Any] = fields.get("argument_spec_data") or {}
-    problems = []
-    for error in map(str, fields.get("argument_errors") or []):
-        for name in [name for name in re.findall(r"\w+", error) if name in specified]:
-            choices = specified[name].get("choices")
-            kind = f"none of {', '.join(map(str, choices))}" if choices else f"no {specified[name].get('type', 'str')}"
-            problems.append(f"{name} is {'missing' if error.startswith('missing') else kind}")
-    return allowlist.of_result(f"{allowlist.COLLECTION}.fail_settings", {"problems": problems}) if problems else {}
-
-
-def _module_speaks(fields: Dict[str, Any]) -> bool:
-    """Say whether a failure's text is the module's own; that of ansible-core may quote arguments and exceptions.
-
-    ansible-core 2.19+ begins its own texts alike; before, its results lack what a module adds to each of its own.
-    """
-    return not str(fields.get("msg")).startswith("Task failed:") if _CORE >= (2, 19) else "invocation" in fields
