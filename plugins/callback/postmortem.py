@@ -94,7 +94,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import progress as task_progress
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._watch import event_batch
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import event_batch
 
 _Method = TypeVar("_Method", bound=Callable[..., None])
 
