@@ -73,33 +73,30 @@ options:
         key: progress
 """
 
-import contextlib
 import functools
 import os
 import secrets
 import threading
 import time
 import traceback
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, TypeVar
+from typing import Any, Callable, Dict, List, Optional, Tuple, TypeVar
 
 from ansible import constants, context
 from ansible.plugins.callback import CallbackBase
 from ansible.release import __version__ as ansible_version
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import document_store
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import closing
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen as screen_report
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist, task_result
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import (
+    allowlist,
+    event_batch,
+    recorder,
+    task_result,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import progress as task_progress
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import event_batch
 
 _Method = TypeVar("_Method", bound=Callable[..., None])
-
-# Writings kept of a run that has not opened an incident (yet).
-_BACKLOG = 2000
 
 # Seconds that the beginning of a task and its good end wait at most, to be written together with what comes after.
 _TOGETHER = 0.2
@@ -107,7 +104,7 @@ _TOGETHER = 0.2
 # Tasks that ask somebody: a line in between would stand in the answer.
 _ASKING = ("ansible.builtin.pause", "pause")
 
-# What reads the timeline of its own run.
+# Modules that read the timeline of their own run.
 _READING = ("postmortem_render",)
 
 # Output that a program reads: nothing may stand between its lines.
@@ -120,7 +117,7 @@ _COLORS = {
 
 
 def _guarded(method: _Method) -> _Method:
-    """Keep an error of ours from being overlooked; one event at a time, as retries arrive on another thread."""
+    """Turn an error of ours into a warning; one event at a time, as retries arrive on another thread."""
 
     @functools.wraps(method)
     def guarded(self: CallbackModule, *args: Any, **kwargs: Any) -> None:
@@ -138,6 +135,31 @@ def _guarded(method: _Method) -> _Method:
     return guarded  # type: ignore[return-value]
 
 
+class _Screen:
+    """The summary and the lines of progress, between the output of Ansible."""
+
+    def __init__(self, display: Any) -> None:
+        self._display = display
+
+    def title(self, text: str) -> None:
+        if not _is_read_by_a_program():
+            self._display.banner(text)
+
+    def say(self, line: str, tone: Optional[str] = None) -> None:
+        self._display.display(line, color=_COLORS[tone] if tone else None, stderr=_is_read_by_a_program())
+
+    def warn(self, text: str) -> None:
+        self._display.warning(text)
+
+    def progress(self, line: str) -> None:
+        """Show it on the error output, so that a program that reads the other one is not disturbed."""
+        self._display.display(line, color=constants.COLOR_VERBOSE, stderr=True)
+
+
+def _is_read_by_a_program() -> bool:
+    return str(constants.config.get_config_value("DEFAULT_STDOUT_CALLBACK")).rsplit(".", 1)[-1] in _MACHINE_OUTPUT
+
+
 class CallbackModule(CallbackBase):  # type: ignore[misc]
     """Events in, file out."""
 
@@ -149,14 +171,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def __init__(self, display: Any = None) -> None:
         super().__init__(display=display)
         self.lock = threading.RLock()
-        self._run: Optional[str] = None
-        self._lines: List[bytes] = []
-        self._waiting: List[timeline_events.Event] = []
-        self._open = False
-        self._recorder: Optional[document_store.Recorder] = None
+        self._screen = _Screen(self._display)
+        self._recorder: Optional[recorder.Recorder] = None
         self._tasks: Dict[Tuple[str, int], task_result.Task] = {}
-        self._language: Optional[str] = None
-        self._timezone: Optional[str] = None
+        self._wording = closing.Wording(language="en", timezone="UTC")
         self._watch = task_progress.Watch(self._say_progress, before=self._catch_up)
         self._packer: Any = None
         self._speed_up()
@@ -165,14 +183,17 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     @_guarded
     def v2_playbook_on_start(self, playbook: Any) -> None:
         self._close()
-        self._run = f"{timestamps.compact(time.time())}-{secrets.token_hex(3)}"
-        self._lines, self._waiting, self._open = [], [], False
-        self._language = self._timezone = None
+        self._recorder = recorder.Recorder(
+            f"{timestamps.compact(time.time())}-{secrets.token_hex(3)}",
+            folder=None if _check_mode() else self.get_option("dir"),
+            warn=self._screen.warn,
+        )
+        self._wording = closing.Wording(language=self.get_option("language"), timezone=self.get_option("timezone"))
         self._watch.begin(float(self.get_option("progress")))
         self._record(
             kind="run_start",
             playbook=os.path.basename(str(playbook._file_name)),
-            check=bool(context.CLIARGS.get("check")),
+            check=_check_mode(),
             core=ansible_version,
         )
 
@@ -183,7 +204,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._record(kind="play_start", name=allowlist.static(source.get("name") if isinstance(source, dict) else None))
         self._tasks = {}
 
-    # Of the thousands of these in a large run only what has to be is done at once, see M(event_batch).
+    # There are thousands of these events in a large run: they are only kept here, and handled together later.
 
     def v2_runner_on_start(self, host: Any, task: Any) -> None:
         now = time.monotonic()
@@ -205,9 +226,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._settle()
         now = task_progress.Moment.now()
         known, clock = self._ended(now, result)
-        for entry in task_result.failed(result, known, clock, ignored=ignore_errors):
-            self._note(now.time, **entry)
-        self._write_lines()
+        self._note(now.time, *task_result.failed(result, known, clock, ignored=ignore_errors))
+        self._write()
 
     @_guarded
     def v2_runner_on_unreachable(self, result: Any) -> None:
@@ -224,15 +244,20 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def v2_playbook_on_stats(self, stats: Any) -> None:
         self._settle()
         self._watch.end()
-        if self._run is None:
+        if self._recorder is None:
             self._speed_up("end")
             return
         self._record(kind="stats", hosts={str(host): stats.summarize(host) for host in stats.processed})
         try:
-            self._conclude()
+            closing.Closing(
+                self._recorder.run,
+                folder=self.get_option("dir"),
+                check=_check_mode(),
+                wording=self._wording,
+                screen=self._screen,
+            ).conclude(self._recorder.events())
         finally:
             self._close()
-            self._run, self._lines, self._open = None, [], False
         # After all that somebody waits for.
         self._speed_up("run_ended")
 
@@ -252,11 +277,6 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             self._packer = None
             self._display.v(f"Modules are not packed ahead, so this run takes some seconds more: {error!r}")
 
-    def _ended(self, now: task_progress.Moment, result: Any) -> Tuple[task_result.Task, Optional[task_progress.Clock]]:
-        """Note that a task has ended on a host; return the task and its times."""
-        host, task = task_result.host_and_task(result)
-        return self._known(task), self._watch.ended((host, str(task._uuid)), now)
-
     @_guarded
     def _begins(self, module: str) -> None:
         self._speed_up("begun", module)
@@ -269,18 +289,19 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         known, name = self._known(task), str(host.get_name())
         self._watch.started((name, known.uuid), name, known.identity["task"], now, told=known.action not in _ASKING)
         if known.module:
-            self._note(now.time, **task_result.started(name, known))
+            self._note(now.time, task_result.started(name, known))
 
     @_guarded
     def _went_well(self, now: task_progress.Moment, result: Any) -> None:
         known, clock = self._ended(now, result)
         if known.module:
             self._speed_up("ended", known.module, task_result.fields_of(result))
-        for entry in task_result.succeeded(result, known, clock):
-            self._note(now.time, **entry)
-            if entry["kind"] == "outcome":
-                self._language = entry["data"].get("language") or self._language
-                self._timezone = entry["data"].get("timezone") or self._timezone
+        self._note(now.time, *task_result.succeeded(result, known, clock))
+
+    def _ended(self, now: task_progress.Moment, result: Any) -> Tuple[task_result.Task, Optional[task_progress.Clock]]:
+        """Note that a task has ended on a host; return the task and its times."""
+        host, task = task_result.host_and_task(result)
+        return self._known(task), self._watch.ended((host, str(task._uuid)), now)
 
     def _known(self, task: Any) -> task_result.Task:
         """Return what is the same for a task on every host; a role that is used twice has one task in two places."""
@@ -293,164 +314,45 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     @_guarded
     def _catch_up(self) -> None:
         self._settle()
-        self._write_lines()
+        self._write()
 
     def _settle(self) -> None:
-        """Make events of what has arrived."""
+        """Make entries of the events that were kept."""
         apart = time.time() - time.monotonic()
         for handle, steady, *arrived in self._burst.take():
             handle(task_progress.Moment(steady + apart, steady), *arrived)
 
-    def _record(self, *, kind: str, **keys: Any) -> None:
-        """Write an event, and before it what has arrived before it."""
+    def _record(self, **entry: Any) -> None:
+        """Write an entry, after those of the events before it."""
         self._settle()
-        self._note(time.time(), kind=kind, **keys)
-        self._write_lines()
+        self._note(time.time(), entry)
+        self._write()
 
-    def _note(self, at: float, *, kind: str, **keys: Any) -> None:
-        if self._run is not None:
-            event = {"v": timeline_events.VERSION, "at": timestamps.iso(at), "run": self._run, "kind": kind, **keys}
-            self._waiting.append(event)
+    def _note(self, at: float, *entries: task_result.Entry) -> None:
+        for entry in entries:
+            if self._recorder is not None:
+                self._recorder.note(at, entry)
+            if entry["kind"] == "outcome":
+                self._wording.follow(entry["data"])
 
-    def _write_lines(self) -> None:
-        events, self._waiting = self._waiting, []
-        if not events:
-            return
-        data = b"".join(map(timeline_events.encode, events))
-        opens = any(map(timeline_events.opens, events))
-        if self._recorder:
-            durable = opens or any(event["kind"] in ("outcome", "stats") for event in events)
-            self._append(self._recorder, data, durable=durable)
-            return
-        self._lines.append(data)
-        if opens and not self._open:
-            self._open = True
-            if not context.CLIARGS.get("check"):
-                self._recorder = document_store.Recorder(self.get_option("dir"), self._run)
-                lines, self._lines = self._lines, []
-                self._append(self._recorder, b"".join(lines), durable=True)
-        elif not self._open and len(self._lines) > _BACKLOG:
-            # The first line says what run this is.
-            del self._lines[1 : _BACKLOG // 2]
-
-    def _append(self, recorder: document_store.Recorder, data: bytes, *, durable: bool) -> None:
-        try:
-            recorder.append(data, durable=durable)
-        except OSError:
-            # Said once; the summary and the documents are made of what is in the file and what is kept from here on.
-            self._lines = [self._content(), data]
-            with contextlib.suppress(OSError):
-                self._close()
-            raise
-
-    def _content(self) -> bytes:
-        """Return the timeline as far as it is in its file: what memory holds, each worker copies."""
-        if not self._recorder:
-            return b""
-        try:
-            return self._recorder.content()
-        except OSError as error:
-            self._display.warning(f"The postmortem misses what was recorded up to now: {error}")
-            return b""
+    def _write(self) -> None:
+        if self._recorder is not None:
+            self._recorder.write()
 
     def _close(self) -> None:
-        recorder, self._recorder = self._recorder, None
-        if recorder:
-            recorder.close()
-
-    def _conclude(self) -> None:
-        events = timeline_events.decode(b"".join([self._content(), *self._lines]))
-        shown = False
-        for incident in self._incidents(events):
-            shown = self._show(incident, self._write(incident), first=not shown)
-        if shown and not context.CLIARGS.get("check"):
-            self._write_index(self._words())
-        summaries = [event["data"] for event in events if event["kind"] == "summary"]
-        together = summaries[-1] if summaries and sum(map(len, summaries[-1].values())) > 1 else {}
-        for host, of_host in timeline_events.without_incident(events).items():
-            if any(event["kind"] == "outcome" for event in of_host):
-                shown = self._show(timeline_events.model("", host, [of_host]), None, first=not shown)
-                continue
-            tone, lines = screen_report.without_incident(self._words(), host, of_host)
-            # Of many hosts those on which all is well are counted.
-            if together and tone == screen_report.GOOD and host in together.get("healthy", []):
-                continue
-            for line in lines:
-                self._say(line, color=_COLORS[tone])
-        if together:
-            tone, lines = screen_report.hosts(self._words(), together)
-            for line in lines:
-                self._say(line, color=_COLORS[tone])
-
-    def _words(self, incident: Optional[incident_model.Incident] = None) -> catalogue.Words:
-        """Return the words that the playbook wants for its incident, else those of the configuration.
-
-        What is told of the run as a whole is told as the playbook wants it for the last of its incidents.
-        """
-        language = incident.language if incident else self._language
-        timezone = incident.timezone if incident else self._timezone
-        return catalogue.of(language or self.get_option("language"), timezone or self.get_option("timezone"))
-
-    def _incidents(self, events: List[timeline_events.Event]) -> Iterator[incident_model.Incident]:
-        """Yield this run's incidents, with what earlier runs on them left in the folder."""
-        mine = timeline_events.opened(events)
-        if not mine:
-            return
-        records = [event["data"] for event in events if timeline_events.opens(event)]
-        opened_at = [record["opened_at"] for record in records if record.get("opened_at")]
-        earlier: List[timeline_events.Event] = []
-        if not context.CLIARGS.get("check") and os.path.isdir(self.get_option("dir")):
-            earlier = document_store.read(
-                self.get_option("dir"),
-                incidents=mine.values(),
-                since=min(opened_at) if opened_at else None,
-                besides=str(self._run),
-            )
-        for incident in timeline_events.each_incident([*earlier, *events]):
-            if mine.get(incident.host) == incident.incident:
-                yield incident
-
-    def _write(self, incident: incident_model.Incident) -> Optional[str]:
-        if context.CLIARGS.get("check"):
-            return None
-        documents = document_store.documents(self.get_option("dir"), self._words(incident), incident)
-        try:
-            document_store.write(documents)
-        except OSError as error:
-            self._display.warning(f"Cannot write the postmortem to {self.get_option('dir')}: {error}")
-            return None
-        return documents[0].path
-
-    def _write_index(self, spoken: catalogue.Words) -> None:
-        try:
-            document_store.index(self.get_option("dir"), spoken).write()
-        except OSError as error:
-            self._display.warning(f"Cannot write the index of the postmortems: {error}")
-
-    def _show(self, incident: incident_model.Incident, document: Optional[str], *, first: bool) -> bool:
-        spoken = self._words(incident)
-        if first and not _read_by_a_program():
-            self._display.banner(spoken.say("screen.title"))
-        rehearsed = bool(context.CLIARGS.get("check"))
-        head, *fields = screen_report.summary(spoken, incident, document=document, rehearsed=rehearsed)
-        self._say(head, color=_COLORS[screen_report.tone(incident)])
-        for line in fields:
-            self._say(line)
-        return True
-
-    def _say(self, line: str, color: Optional[str] = None) -> None:
-        self._display.display(screen_report.one_line(line), color=color, stderr=_read_by_a_program())
+        closed, self._recorder = self._recorder, None
+        if closed is not None:
+            closed.close()
 
     def _say_progress(self, task: str, hosts: List[str], seconds: float) -> None:
-        """Say what is still being done. On the error output: whatever reads the other one is not disturbed."""
-        spoken = self._words()
-        told = {
-            "took": spoken.duration(seconds),
-            "what": spoken.name("task", task),
-            "hosts": spoken.listed(hosts, limit=3),
+        words = self._wording.of_run()
+        facts = {
+            "took": words.duration(seconds),
+            "what": words.name("task", task),
+            "hosts": words.listed(hosts, limit=3),
         }
-        self._display.display(spoken.say("screen.progress", **told), color=constants.COLOR_VERBOSE, stderr=True)
+        self._screen.progress(words.say("screen.progress", **facts))
 
 
-def _read_by_a_program() -> bool:
-    return str(constants.config.get_config_value("DEFAULT_STDOUT_CALLBACK")).rsplit(".", 1)[-1] in _MACHINE_OUTPUT
+def _check_mode() -> bool:
+    return bool(context.CLIARGS.get("check"))
