@@ -81,13 +81,12 @@ import time
 import traceback
 from typing import Any, Callable, Dict, List, Optional, Tuple, TypeVar
 
-from ansible import constants, context
+from ansible import context
 from ansible.plugins.callback import CallbackBase
 from ansible.release import __version__ as ansible_version
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import closing
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen as screen_report
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import closing, terminal
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import (
     allowlist,
     event_batch,
@@ -98,7 +97,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 _Method = TypeVar("_Method", bound=Callable[..., None])
 
-# Seconds that the beginning of a task and its good end wait at most, to be written together with what comes after.
+# Longest wait, in seconds, of the event for a task that began or succeeded. Events of that time are written together.
 _TOGETHER = 0.2
 
 # Tasks that ask somebody: a line in between would stand in the answer.
@@ -106,14 +105,6 @@ _ASKING = ("ansible.builtin.pause", "pause")
 
 # Modules that read the timeline of their own run.
 _READING = ("postmortem_render",)
-
-# Output that a program reads: nothing may stand between its lines.
-_MACHINE_OUTPUT = ("json", "jsonl", "junit")
-_COLORS = {
-    screen_report.GOOD: constants.COLOR_OK,
-    screen_report.ATTENTION: constants.COLOR_WARN,
-    screen_report.BAD: constants.COLOR_ERROR,
-}
 
 
 def _guarded(method: _Method) -> _Method:
@@ -135,31 +126,6 @@ def _guarded(method: _Method) -> _Method:
     return guarded  # type: ignore[return-value]
 
 
-class _Screen:
-    """The summary and the lines of progress, between the output of Ansible."""
-
-    def __init__(self, display: Any) -> None:
-        self._display = display
-
-    def title(self, text: str) -> None:
-        if not _is_read_by_a_program():
-            self._display.banner(text)
-
-    def say(self, line: str, tone: Optional[str] = None) -> None:
-        self._display.display(line, color=_COLORS[tone] if tone else None, stderr=_is_read_by_a_program())
-
-    def warn(self, text: str) -> None:
-        self._display.warning(text)
-
-    def progress(self, line: str) -> None:
-        """Show it on the error output, so that a program that reads the other one is not disturbed."""
-        self._display.display(line, color=constants.COLOR_VERBOSE, stderr=True)
-
-
-def _is_read_by_a_program() -> bool:
-    return str(constants.config.get_config_value("DEFAULT_STDOUT_CALLBACK")).rsplit(".", 1)[-1] in _MACHINE_OUTPUT
-
-
 class CallbackModule(CallbackBase):  # type: ignore[misc]
     """Events in, file out."""
 
@@ -171,13 +137,11 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def __init__(self, display: Any = None) -> None:
         super().__init__(display=display)
         self.lock = threading.RLock()
-        self._screen = _Screen(self._display)
+        self._terminal = terminal.Terminal(self._display)
         self._recorder: Optional[recorder.Recorder] = None
         self._tasks: Dict[Tuple[str, int], task_result.Task] = {}
         self._wording = closing.Wording(language="en", timezone="UTC")
         self._watch = task_progress.Watch(self._say_progress, before=self._catch_up)
-        self._packer: Any = None
-        self._speed_up()
         self._burst = event_batch.Burst(self._catch_up, seconds=_TOGETHER)
 
     @_guarded
@@ -186,7 +150,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._recorder = recorder.Recorder(
             f"{timestamps.compact(time.time())}-{secrets.token_hex(3)}",
             folder=None if _check_mode() else self.get_option("dir"),
-            warn=self._screen.warn,
+            warn=self._terminal.warn,
         )
         self._wording = closing.Wording(language=self.get_option("language"), timezone=self.get_option("timezone"))
         self._watch.begin(float(self.get_option("progress")))
@@ -200,7 +164,6 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     @_guarded
     def v2_playbook_on_play_start(self, play: Any) -> None:
         source = play.get_ds()
-        self._speed_up("play", source, play.get_loader())
         self._record(kind="play_start", name=allowlist.static(source.get("name") if isinstance(source, dict) else None))
         self._tasks = {}
 
@@ -209,9 +172,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def v2_runner_on_start(self, host: Any, task: Any) -> None:
         now = time.monotonic()
         self._burst.add((self._began, now, host, task), now)
-        module = allowlist.own_module(task_result.action_of(task))
-        if module:
-            self._begins(module)
+        if allowlist.own_module(task_result.action_of(task)) in _READING:
+            # The worker of the task does not run yet.
+            self._catch_up()
 
     def v2_runner_on_ok(self, result: Any) -> None:
         now = time.monotonic()
@@ -245,7 +208,6 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._settle()
         self._watch.end()
         if self._recorder is None:
-            self._speed_up("end")
             return
         self._record(kind="stats", hosts={str(host): stats.summarize(host) for host in stats.processed})
         try:
@@ -254,35 +216,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
                 folder=self.get_option("dir"),
                 check=_check_mode(),
                 wording=self._wording,
-                screen=self._screen,
+                screen=self._terminal,
             ).conclude(self._recorder.events())
         finally:
             self._close()
-        # After all that somebody waits for.
-        self._speed_up("run_ended")
-
-    def _speed_up(self, event: str = "", *arguments: Any) -> None:
-        """Pass an event on to what packs modules ahead, see M(module_prefetch); without an event, load it.
-
-        It uses names of ansible-core that may be gone in the next version. Whatever fails there costs seconds only.
-        """
-        try:
-            if not event:
-                from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._prefetch import module_prefetch  # noqa: PLC0415
-
-                self._packer = module_prefetch.Packer()
-            elif self._packer is not None:
-                getattr(self._packer, event)(*arguments)
-        except Exception as error:
-            self._packer = None
-            self._display.v(f"Modules are not packed ahead, so this run takes some seconds more: {error!r}")
-
-    @_guarded
-    def _begins(self, module: str) -> None:
-        self._speed_up("begun", module)
-        # Its worker does not run yet.
-        if module in _READING:
-            self._catch_up()
 
     @_guarded
     def _began(self, now: task_progress.Moment, host: Any, task: Any) -> None:
@@ -294,8 +231,6 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     @_guarded
     def _went_well(self, now: task_progress.Moment, result: Any) -> None:
         known, clock = self._ended(now, result)
-        if known.module:
-            self._speed_up("ended", known.module, task_result.fields_of(result))
         self._note(now.time, *task_result.succeeded(result, known, clock))
 
     def _ended(self, now: task_progress.Moment, result: Any) -> Tuple[task_result.Task, Optional[task_progress.Clock]]:
@@ -345,13 +280,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             closed.close()
 
     def _say_progress(self, task: str, hosts: List[str], seconds: float) -> None:
-        words = self._wording.of_run()
-        facts = {
-            "took": words.duration(seconds),
-            "what": words.name("task", task),
-            "hosts": words.listed(hosts, limit=3),
-        }
-        self._screen.progress(words.say("screen.progress", **facts))
+        self._terminal.progress(self._wording.of_run(), task, hosts, seconds)
 
 
 def _check_mode() -> bool:
