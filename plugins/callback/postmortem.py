@@ -209,15 +209,21 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._watch.end()
         if self._recorder is None:
             return
-        self._record(kind="stats", hosts={str(host): stats.summarize(host) for host in stats.processed})
+        try:
+            self._record(kind="stats", hosts={str(host): stats.summarize(host) for host in stats.processed})
+        finally:
+            self._conclude(self._recorder)
+
+    def _conclude(self, timeline: recorder.Recorder) -> None:
+        """Write the documents and show the summary."""
         try:
             closing.Closing(
-                self._recorder.run,
+                timeline.run,
                 folder=self.get_option("dir"),
                 check=_check_mode(),
                 wording=self._wording,
                 screen=self._terminal,
-            ).conclude(self._recorder.events())
+            ).conclude(timeline.events())
         finally:
             self._close()
 
