@@ -13,6 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # As the callback does it, and as a worker of Ansible does it, each into an empty cache.
@@ -103,7 +105,7 @@ def test_what_follows_a_module_is_packed_as_ansible_would(tmp_path: Path) -> Non
 
 
 # A run of ansible-playbook for each name of ansible-core that makes runs faster, as if the next version had it no more:
-# in a copy of the collection, what packs modules ahead uses a name that does not exist.
+# in a copy of the collection, what packs modules before their turn uses a name that does not exist.
 WITHOUT = """
 import ast, importlib, os, pathlib, re, sys
 sys.dont_write_bytecode = True
@@ -112,7 +114,19 @@ init_plugin_loader([])
 from ansible.cli.playbook import PlaybookCLI
 
 def names(tree):
-    modules = set()
+    modules, given = set(), set()
+    for node in ast.walk(tree):
+        # Of a callback: the attributes of the events' arguments, and what it has from its base class.
+        if isinstance(node, ast.ClassDef) and node.name == "CallbackModule":
+            methods = [each for each in node.body if isinstance(each, ast.FunctionDef)]
+            given |= {each.arg for method in methods for each in method.args.args} - {"self"}
+            of_self = [
+                each
+                for each in ast.walk(node)
+                if isinstance(each, ast.Attribute) and isinstance(each.value, ast.Name) and each.value.id == "self"
+            ]
+            own = {each.name for each in methods} | {each.attr for each in of_self if isinstance(each.ctx, ast.Store)}
+            yield from {each.attr for each in of_self} - own
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "ansible":
             for each in node.names:
@@ -122,11 +136,11 @@ def names(tree):
                 except ImportError:
                     yield each.name
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules | given:
             yield node.attr
 
-folder, playbook = pathlib.Path(sys.argv[1]), sys.argv[2]
-for file in (folder / "module_prefetch.py", folder / "module_cache.py"):
+playbook, *files = sys.argv[1:]
+for file in map(pathlib.Path, files):
     text = file.read_text()
     for name in sorted(set(names(ast.parse(text)))):
         file.write_text(re.sub(rf"\\b{name}\\b", f"{name}_gone", text))
@@ -139,9 +153,15 @@ for file in (folder / "module_prefetch.py", folder / "module_cache.py"):
             finally:
                 sys.stdout.flush()
                 os._exit(code)
-        print("ENDED", file.name, name, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        print("ENDED", file.parent.name, file.name, name, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     file.write_text(text)
 """
+
+PREFETCH = (
+    "plugin_utils/_prefetch/module_prefetch.py",
+    "plugin_utils/_prefetch/module_cache.py",
+    "callback/module_prefetch.py",
+)
 
 PLAY = """
 - hosts: localhost
@@ -166,8 +186,9 @@ def test_a_name_that_ansible_core_has_no_more_costs_only_time(tmp_path: Path) ->
         collection.mkdir(parents=True, exist_ok=True)
         copy(ROOT / name, collection / name)
     settings = {"ANSIBLE_CONFIG": ROOT / "ansible.cfg", "ANSIBLE_HOME": tmp_path / "home", "XDG_CACHE_HOME": tmp_path}
+    files = [collection / "plugins" / name for name in PREFETCH]
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT, collection / "plugins" / "plugin_utils" / "_prefetch", tmp_path / "play.yml"],
+        [sys.executable, "-c", WITHOUT, tmp_path / "play.yml", *files],
         cwd=tmp_path,
         env={
             **os.environ,
@@ -181,5 +202,43 @@ def test_a_name_that_ansible_core_has_no_more_costs_only_time(tmp_path: Path) ->
     )
     ended = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("ENDED ")]
     assert len(ended) > 10, done.stdout + done.stderr
+    of_callback = {name for folder, _file, name, _code in ended if folder == "callback"}
+    assert of_callback == {"CallbackBase", "get_ds", "get_loader", "get_option"}
     assert [line for line in ended if line[-1] != "0"] == []
     assert done.stdout.count("it went on") == len(ended)
+
+
+BOTH = "itsm_nexus.runbook.postmortem,itsm_nexus.runbook.module_prefetch"
+
+
+@pytest.mark.parametrize(
+    ("settings", "prefetched"),
+    [
+        ({}, True),
+        ({"ANSIBLE_CALLBACKS_ENABLED": BOTH, "ITSM_NEXUS_MODULE_PREFETCH": "false"}, False),
+        ({"ANSIBLE_CALLBACKS_ENABLED": "itsm_nexus.runbook.postmortem"}, False),
+    ],
+    ids=["by the settings of a checkout", "switched off", "not enabled"],
+)
+def test_modules_are_packed_before_their_turn_if_the_callback_is_on(
+    tmp_path: Path, settings: dict[str, str], prefetched: bool
+) -> None:
+    (tmp_path / "play.yml").write_text(PLAY, encoding="utf-8")
+    done = subprocess.run(
+        [Path(sys.executable).parent / "ansible-playbook", "-v", "-i", "localhost,", tmp_path / "play.yml"],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "ANSIBLE_HOME": str(tmp_path / "home"),
+            "XDG_CACHE_HOME": str(tmp_path / "cache"),
+            **settings,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Modules are not packed" not in done.stdout
+    assert (tmp_path / "cache" / "itsm-nexus-runbook" / "modules").exists() is prefetched

@@ -16,7 +16,6 @@ import hashlib
 import json
 import os
 import re
-import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from typing import Any, Iterable, List, Mapping, Optional, Sequence
@@ -25,16 +24,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
-
-SUFFIX = ".jsonl"
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.recorder import SUFFIX
 
 _INDEX = "index"
 
 # Postmortems that the index names, the latest ones.
 _LISTED = 200
-
-# Seconds between two waits for the disk.
-_SYNC = 1.0
 
 # How far (seconds) the clocks of controller and host may differ before an earlier run of an incident is overlooked.
 _CLOCK_SKEW = 86400.0
@@ -150,49 +145,3 @@ def _oldest(since: Optional[str]) -> float:
         return timestamps.epoch(since) - _CLOCK_SKEW if since else 0.0
     except ValueError:
         return 0.0
-
-
-class Recorder:
-    """Appends to the timeline of a run, whole lines only."""
-
-    def __init__(self, folder: str, run: str) -> None:
-        """Create the file, and the folder where it is missing. Raises OSError."""
-        atomic_files.private_folder(folder)
-        self.path = os.path.join(folder, run + SUFFIX)
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._descriptor = os.open(self.path, flags, 0o600)
-        self._size = 0
-        self._due, self._synced_at = False, 0.0
-        atomic_files.fsync_folder(folder)
-
-    def append(self, data: bytes, *, durable: bool) -> None:
-        """Write C(data) at once, so that the end of this process loses nothing of it. Raises OSError.
-
-        C(durable): it is to be on disk too, so that the end of this machine does not either. That is waited for once a
-        second at most: where fifty hosts have such a thing at once, fifty waits would hold up their recovery.
-        """
-        rest = data
-        while rest:
-            rest = rest[os.write(self._descriptor, rest) :]
-        self._due = self._due or durable
-        if self._due and time.monotonic() - self._synced_at >= _SYNC:
-            os.fsync(self._descriptor)
-            self._due, self._synced_at = False, time.monotonic()
-        self._size += len(data)
-
-    def content(self) -> bytes:
-        """Return what was appended without an error. Raises OSError, also where somebody has cut the file short."""
-        data = b""
-        while len(data) < self._size:
-            part = os.pread(self._descriptor, self._size - len(data), len(data))
-            if not part:
-                raise OSError(f"{self.path} has only {len(data)} of the {self._size} bytes that were written to it")
-            data += part
-        return data
-
-    def close(self) -> None:
-        """Bring the rest to disk and close the file. Raises OSError."""
-        try:
-            os.fsync(self._descriptor)
-        finally:
-            os.close(self._descriptor)

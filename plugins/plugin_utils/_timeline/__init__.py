@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The timeline of a run: its events, the incident built from them, and what may be recorded.
+"""The timeline of a run: its events, their file, the incident built from them, and what may be recorded.
 
-Put code here if it decides what happened or what may be stated about it. Words are added later.
+Put code here if it records or decides what happened or what may be stated about it. Words are added later.
 It imports no other package of plugin_utils.
 """

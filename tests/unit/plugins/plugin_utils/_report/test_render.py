@@ -7,8 +7,6 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
-import os
 import re
 
 import pytest
@@ -955,62 +953,6 @@ def test_ids_that_differ_get_names_that_differ():
     assert len({document_store.safe_name(identity) for identity in ["a/b", "a_b", "a.b", "a:b", "a//b"]}) == 5
 
 
-def test_hosts_that_have_much_to_say_at_once_wait_for_the_disk_once(tmp_path, monkeypatch):
-    synced, now = [], [100.0]
-    recorder = document_store.Recorder(str(tmp_path / "state"), "run1")
-    monkeypatch.setattr(document_store.os, "fsync", lambda descriptor: synced.append(now[0]))
-    monkeypatch.setattr(document_store.time, "monotonic", lambda: now[0])
-    for seconds, durable in [(0.0, True), (0.1, True), (0.1, False), (0.9, False), (5.0, False), (0.0, True)]:
-        now[0] += seconds
-        recorder.append(b"{}\n", durable=durable)
-    assert synced == pytest.approx([100.0, 101.1, 106.1])
-    recorder.close()
-    assert len(synced) == 4
-
-
-def test_recorder_creates_private_files_and_reads_what_it_wrote(tmp_path):
-    place = str(tmp_path / "x" / "postmortems")
-    recorder = document_store.Recorder(place, "run1")
-    event = {"v": 1, "at": "2026-03-02T01:00:00.000Z", "run": "run1", "kind": "run_start", "note": "INC-7 ✓ \udcff"}
-    recorder.append(timeline_events.encode(event), durable=True)
-    assert [each["kind"] for each in document_store.read(place, incidents=["INC-7"])] == ["run_start"]
-    assert document_store.read(place, incidents=["INC-8"]) == []
-    assert document_store.read(place, since="2999-01-01T00:00:00.000Z") == []
-    assert len(document_store.read(place, since="no instant")) == 1
-    recorder.close()
-    with pytest.raises(FileExistsError):
-        document_store.Recorder(place, "run1")
-
-
-def test_what_a_full_disk_took_of_an_event_is_not_read_back(tmp_path, monkeypatch):
-    recorder = document_store.Recorder(str(tmp_path), "run1")
-    recorder.append(b"first\n", durable=False)
-    write, room = os.write, [3]
-
-    def write_until_full(descriptor, data):
-        if not room[0]:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        written = write(descriptor, data[: room[0]])
-        room[0] -= written
-        return written
-
-    with monkeypatch.context() as patched:
-        patched.setattr(document_store.os, "write", write_until_full)
-        with pytest.raises(OSError, match="No space"):
-            recorder.append(b"second\n", durable=False)
-    assert (tmp_path / "run1.jsonl").read_bytes() == b"first\nsec"
-    assert recorder.content() == b"first\n"
-    recorder.close()
-
-
-def test_what_was_recorded_is_read_back_though_somebody_removed_the_file(tmp_path):
-    recorder = document_store.Recorder(str(tmp_path), "run1")
-    recorder.append(b"first\n" * 100_000, durable=False)
-    (tmp_path / "run1.jsonl").unlink()
-    assert recorder.content() == b"first\n" * 100_000
-    recorder.close()
-
-
 def test_a_rung_that_could_not_help_is_told_with_its_reason():
     told = incident(
         outcome="recovered",
@@ -1115,15 +1057,6 @@ def test_a_rehearsal_says_who_would_be_told_and_who_where_it_does_not_hold() -> 
     assert "DBA (by no channel) (It is down)" in flat
     told.escalation = {}
     assert "would tell not decided" in " ".join(" ".join(screen_report.summary(EN, told, document=None)).split())
-
-
-def test_a_timeline_that_somebody_has_cut_short_is_no_whole_one(tmp_path):
-    recorder = document_store.Recorder(str(tmp_path), "run1")
-    recorder.append(b"first\n", durable=False)
-    os.truncate(tmp_path / "run1.jsonl", 2)
-    with pytest.raises(OSError, match="has only 2 of the 6 bytes"):
-        recorder.content()
-    recorder.close()
 
 
 def test_documents_are_written_though_the_system_has_no_thread_left(tmp_path, monkeypatch):

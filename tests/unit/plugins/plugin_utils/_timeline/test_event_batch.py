@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._watch import event_batch
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import event_batch
 
 
 class Handler:

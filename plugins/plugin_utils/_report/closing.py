@@ -1,0 +1,139 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The end of a run: the documents of its incidents, the index of all documents, and the summary on the screen."""
+
+from __future__ import annotations
+
+import os
+from typing import Iterator, List, Mapping, Optional, Protocol
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import document_store
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen as screen_report
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
+
+
+class Screen(Protocol):
+    """Shows the summary."""
+
+    def title(self, text: str) -> None:
+        """Show a heading."""
+
+    def say(self, line: str, tone: Optional[str] = None) -> None:
+        """Show a line. tone: GOOD, ATTENTION or BAD of the module screen, None for a plain line."""
+
+    def warn(self, text: str) -> None:
+        """Show a warning."""
+
+
+class Wording:
+    """Language and time zone: those of the playbook for its incident, else those of the configuration."""
+
+    def __init__(self, *, language: str, timezone: str) -> None:
+        """Take the values of the configuration."""
+        self._language, self._timezone = language, timezone
+        self._of_run: Mapping[str, Optional[str]] = {}
+
+    def follow(self, outcome: Mapping[str, Optional[str]]) -> None:
+        """Use the language and the time zone of an outcome for the run as a whole. The last outcome wins."""
+        chosen = {key: outcome[key] for key in ("language", "timezone") if outcome.get(key)}
+        self._of_run = {**self._of_run, **chosen}
+
+    def of_run(self) -> catalogue.Words:
+        """Return the words for what concerns the run as a whole."""
+        return self._words(self._of_run.get("language"), self._of_run.get("timezone"))
+
+    def of_incident(self, incident: incident_model.Incident) -> catalogue.Words:
+        """Return the words for an incident."""
+        return self._words(incident.language, incident.timezone)
+
+    def _words(self, language: Optional[str], timezone: Optional[str]) -> catalogue.Words:
+        return catalogue.of(language or self._language, timezone or self._timezone)
+
+
+class Closing:
+    """Writes the documents of one run and shows its summary."""
+
+    def __init__(self, run: str, *, folder: str, check: bool, wording: Wording, screen: Screen) -> None:
+        """Prepare it. folder: of timelines and documents. check: check mode, nothing is written."""
+        self._run = run
+        self._folder = folder
+        self._check = check
+        self._wording = wording
+        self._screen = screen
+
+    def conclude(self, events: List[timeline_events.Event]) -> None:
+        """Write the documents, then show the summary. events: all events of the run. Raises OSError."""
+        shown = False
+        for incident in self._incidents(events):
+            self._show(incident, self._write(incident), first=not shown)
+            shown = True
+        if shown and not self._check:
+            self._write_index()
+        summaries = [event["data"] for event in events if event["kind"] == "summary"]
+        together = summaries[-1] if summaries and sum(map(len, summaries[-1].values())) > 1 else {}
+        for host, of_host in timeline_events.without_incident(events).items():
+            if any(event["kind"] == "outcome" for event in of_host):
+                self._show(timeline_events.model("", host, [of_host]), None, first=not shown)
+                shown = True
+                continue
+            tone, lines = screen_report.without_incident(self._wording.of_run(), host, of_host)
+            # If there are several hosts, the healthy ones are only counted.
+            if together and tone == screen_report.GOOD and host in together.get("healthy", []):
+                continue
+            self._say(lines, tone)
+        if together:
+            tone, lines = screen_report.hosts(self._wording.of_run(), together)
+            self._say(lines, tone)
+
+    def _incidents(self, events: List[timeline_events.Event]) -> Iterator[incident_model.Incident]:
+        """Yield this run's incidents, with the timelines of earlier runs on them."""
+        mine = timeline_events.opened(events)
+        if not mine:
+            return
+        records = [event["data"] for event in events if timeline_events.opens(event)]
+        opened_at = [record["opened_at"] for record in records if record.get("opened_at")]
+        earlier: List[timeline_events.Event] = []
+        if not self._check and os.path.isdir(self._folder):
+            earlier = document_store.read(
+                self._folder,
+                incidents=mine.values(),
+                since=min(opened_at) if opened_at else None,
+                besides=self._run,
+            )
+        for incident in timeline_events.each_incident([*earlier, *events]):
+            if mine.get(incident.host) == incident.incident:
+                yield incident
+
+    def _write(self, incident: incident_model.Incident) -> Optional[str]:
+        """Write the documents of an incident; return the path of the first one, None if there is none."""
+        if self._check:
+            return None
+        documents = document_store.documents(self._folder, self._wording.of_incident(incident), incident)
+        try:
+            document_store.write(documents)
+        except OSError as error:
+            self._screen.warn(f"Cannot write the postmortem to {self._folder}: {error}")
+            return None
+        return documents[0].path
+
+    def _write_index(self) -> None:
+        try:
+            document_store.index(self._folder, self._wording.of_run()).write()
+        except OSError as error:
+            self._screen.warn(f"Cannot write the index of the postmortems: {error}")
+
+    def _show(self, incident: incident_model.Incident, document: Optional[str], *, first: bool) -> None:
+        words = self._wording.of_incident(incident)
+        if first:
+            self._screen.title(words.say("screen.title"))
+        head, *fields = screen_report.summary(words, incident, document=document, rehearsed=self._check)
+        self._say([head], screen_report.tone(incident))
+        self._say(fields)
+
+    def _say(self, lines: List[str], tone: Optional[str] = None) -> None:
+        for line in lines:
+            self._screen.say(screen_report.one_line(line), tone)

@@ -1,0 +1,142 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The timeline of a run while it is written: in memory at first, in a file as soon as the run opens an incident."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from typing import Any, Callable, Dict, List, Optional
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
+
+SUFFIX = ".jsonl"
+
+# Seconds between two waits for the disk.
+_SYNC = 1.0
+
+# Writes that are kept in memory of a run that has not opened an incident.
+_BACKLOG = 2000
+
+# Kinds of events that are brought to the disk at once.
+_DURABLE = ("outcome", "stats")
+
+
+class Recorder:
+    """Records the events of one run. A run that opens no incident writes no file."""
+
+    def __init__(self, run: str, *, folder: Optional[str], warn: Callable[[str], None]) -> None:
+        """Begin a timeline. folder: for its file, None to write none. warn: shows a warning."""
+        self.run = run
+        self._folder = folder
+        self._warn = warn
+        self._waiting: List[timeline_events.Event] = []
+        self._lines: List[bytes] = []
+        self._opened = False
+        self._file: Optional[TimelineFile] = None
+
+    def note(self, at: float, entry: Dict[str, Any]) -> None:
+        """Keep an entry until the next write. at: seconds since the epoch."""
+        event = {"v": timeline_events.VERSION, "at": timestamps.iso(at), "run": self.run, **entry}
+        self._waiting.append(event)
+
+    def write(self) -> None:
+        """Write the entries that wait. Raises OSError; later entries stay in memory then."""
+        events, self._waiting = self._waiting, []
+        if not events:
+            return
+        data = b"".join(map(timeline_events.encode, events))
+        opens = any(map(timeline_events.opens, events))
+        if self._file:
+            self._append(self._file, data, durable=opens or any(event["kind"] in _DURABLE for event in events))
+            return
+        self._lines.append(data)
+        if opens and not self._opened:
+            self._opened = True
+            if self._folder is not None:
+                self._file = TimelineFile(self._folder, self.run)
+                lines, self._lines = self._lines, []
+                self._append(self._file, b"".join(lines), durable=True)
+        elif not self._opened and len(self._lines) > _BACKLOG:
+            # The first line says which run this is.
+            del self._lines[1 : _BACKLOG // 2]
+
+    def events(self) -> List[timeline_events.Event]:
+        """Return all events of the run."""
+        return timeline_events.decode(b"".join([self._content(), *self._lines]))
+
+    def close(self) -> None:
+        """Close the file. Raises OSError."""
+        file, self._file = self._file, None
+        if file:
+            file.close()
+
+    def _append(self, file: TimelineFile, data: bytes, *, durable: bool) -> None:
+        try:
+            file.append(data, durable=durable)
+        except OSError:
+            # From here on, memory takes the place of the file, so the error is reported once.
+            self._lines = [self._content(), data]
+            with contextlib.suppress(OSError):
+                self.close()
+            raise
+
+    def _content(self) -> bytes:
+        """Return the bytes of the file. They are not kept in memory, because each worker of Ansible copies it."""
+        if not self._file:
+            return b""
+        try:
+            return self._file.content()
+        except OSError as error:
+            self._warn(f"The postmortem misses what was recorded up to now: {error}")
+            return b""
+
+
+class TimelineFile:
+    """Appends to the timeline of a run, whole lines only."""
+
+    def __init__(self, folder: str, run: str) -> None:
+        """Create the file, and the folder where it is missing. Raises OSError."""
+        atomic_files.private_folder(folder)
+        self.path = os.path.join(folder, run + SUFFIX)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._descriptor = os.open(self.path, flags, 0o600)
+        self._size = 0
+        self._due, self._synced_at = False, 0.0
+        atomic_files.fsync_folder(folder)
+
+    def append(self, data: bytes, *, durable: bool) -> None:
+        """Write C(data) at once, so that the end of this process loses nothing of it. Raises OSError.
+
+        C(durable): it is to be on disk too, so that the end of this machine does not either. That is waited for once a
+        second at most: where fifty hosts have such a thing at once, fifty waits would hold up their recovery.
+        """
+        rest = data
+        while rest:
+            rest = rest[os.write(self._descriptor, rest) :]
+        self._due = self._due or durable
+        if self._due and time.monotonic() - self._synced_at >= _SYNC:
+            os.fsync(self._descriptor)
+            self._due, self._synced_at = False, time.monotonic()
+        self._size += len(data)
+
+    def content(self) -> bytes:
+        """Return what was appended without an error. Raises OSError, also where somebody has cut the file short."""
+        data = b""
+        while len(data) < self._size:
+            part = os.pread(self._descriptor, self._size - len(data), len(data))
+            if not part:
+                raise OSError(f"{self.path} has only {len(data)} of the {self._size} bytes that were written to it")
+            data += part
+        return data
+
+    def close(self) -> None:
+        """Bring the rest to disk and close the file. Raises OSError."""
+        try:
+            os.fsync(self._descriptor)
+        finally:
+            os.close(self._descriptor)

@@ -1,0 +1,244 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Tasks of Ansible and their results, as entries of the timeline.
+
+An entry is an event without version, time and run. It holds no argument, no loop item and no name that was filled in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+
+from ansible.release import __version__ as ansible_version
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist, progress
+
+_CORE = tuple(int(part) for part in ansible_version.split(".")[:2])
+
+# Actions that publish the outcome of a run.
+_PUBLISHING = ("ansible.builtin.set_stats", "set_stats")
+
+# Actions that compare the variables of a role with its specification.
+_VALIDATING = ("ansible.builtin.validate_argument_spec", "validate_argument_spec")
+
+# Actions whose message is a constant of the playbook, and the argument that holds it.
+_STATIC_MESSAGES = {
+    "ansible.builtin.fail": "msg",
+    "ansible.builtin.assert": "fail_msg",
+}
+
+_FAILURES = ("failed", "ignored")
+
+Entry = Dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A task as it is on every host, without anything that was filled in at run time.
+
+    module: short name, if it is a module of this collection. identity: the keys that every entry of the task has.
+    """
+
+    uuid: str
+    action: str
+    module: Optional[str]
+    identity: Mapping[str, Optional[str]]
+    # Kept, so that no other part of a playbook gets its place in memory, by which it is known.
+    parent: Any
+
+    @classmethod
+    def of(cls, task: Any) -> Task:
+        """Return what is known of a task of Ansible."""
+        action, source = action_of(task), task.get_ds()
+        name = allowlist.static(source.get("name") if isinstance(source, dict) else None)
+        return cls(
+            uuid=str(task._uuid),
+            action=action,
+            module=allowlist.own_module(action),
+            identity={"task": name, "role": _role(task), "action": action},
+            parent=task._parent,
+        )
+
+
+def host_and_task(result: Any) -> Tuple[str, Any]:
+    """Return host name and task; ansible-core 2.19 made the names public, 2.23 drops the old ones."""
+    if hasattr(result, "host"):
+        return str(result.host.get_name()), result.task
+    return str(result._host.get_name()), result._task
+
+
+def fields_of(result: Any) -> Dict[str, Any]:
+    """Return the keys of a result. ansible-core copies all of them for the first call."""
+    return result.result if hasattr(result, "host") else result._result  # type: ignore[no-any-return]
+
+
+def action_of(task: Any) -> str:
+    """Return the full name of a task's action or module."""
+    # ansible-core 2.16 resolves a module that meta/runtime.yml sends to an action plugin to that plugin.
+    named = str(task.action)
+    return named if allowlist.own_module(named) else str(task.resolved_action or named)
+
+
+def started(host: str, known: Task) -> Entry:
+    """Return the entry for the begin of a task."""
+    return {"kind": "started", "host": host, **known.identity}
+
+
+def retried(host: str, known: Task, fields: Mapping[str, Any]) -> Entry:
+    """Return the entry for an attempt that failed and is followed by another one."""
+    attempts = allowlist.pick(allowlist.NUMBER, fields.get("attempts"))
+    return {"kind": "retry", "host": host, **known.identity, "attempts": attempts}
+
+
+def unreachable(host: str, known: Task, clock: Optional[progress.Clock]) -> Entry:
+    """Return the entry for a host that could not be reached."""
+    return {"kind": "unreachable", "host": host, **known.identity, **_times(clock)}
+
+
+def succeeded(result: Any, known: Task, clock: Optional[progress.Clock]) -> Iterator[Entry]:
+    """Yield the entries for a result that is no failure: of the task, or the outcome that it publishes."""
+    host, task = host_and_task(result)
+    if not known.module and known.action not in _PUBLISHING:
+        # No key of this result is recorded, and to ask for them would cost more than all the rest.
+        status = "changed" if result.is_changed() else "ok"
+        hidden = {"hidden": True} if task.no_log else {}
+        yield {"kind": "task", "host": host, **known.identity, "status": status, **_times(clock), **hidden}
+        return
+    fields = fields_of(result)
+    published = {} if known.module else _published(task, fields)
+    summary = allowlist.pick(allowlist.SUMMARY, published.get(allowlist.SUMMARY_KEY) or {})
+    if summary:
+        yield {"kind": "summary", "data": summary}
+    outcome = allowlist.pick(allowlist.OUTCOME, (published.get(allowlist.OUTCOME_KEY) or {}).get(host))
+    if isinstance(outcome, dict):
+        yield {"kind": "outcome", "host": host, "data": outcome}
+        return
+    yield from _ended(host, task, known, fields, status="changed" if fields.get("changed") else "ok", clock=clock)
+
+
+def failed(result: Any, known: Task, clock: Optional[progress.Clock], *, ignored: bool) -> Iterator[Entry]:
+    """Yield the entries for a task that failed. ignored: the playbook ignores the error."""
+    host, task = host_and_task(result)
+    yield from _ended(host, task, known, fields_of(result), status="ignored" if ignored else "failed", clock=clock)
+
+
+def _ended(
+    host: str,
+    task: Any,
+    known: Task,
+    fields: Dict[str, Any],
+    *,
+    status: str,
+    clock: Optional[progress.Clock],
+) -> Iterator[Entry]:
+    entry: Entry = {"kind": "task", "host": host, **known.identity, "status": status, **_times(clock)}
+    if _hidden(task, fields):
+        yield {**entry, "hidden": True}
+        return
+    # A loop over a module of ours gets one entry per turn: only the turns say what was done.
+    for turn in _turns(known, fields):
+        if turn.get("skipped"):
+            continue
+        of_turn = dict(entry) if turn is fields else {**entry, "status": _status_of_turn(turn, status)}
+        data = allowlist.of_result(known.action, turn) or _mismatches(task, known, turn)
+        if data:
+            of_turn["data"] = data
+        if of_turn["status"] in _FAILURES:
+            of_turn["msg"] = _reason(task, known, turn)
+        yield of_turn
+        # The time is that of all turns together.
+        entry.pop("duration", None)
+
+
+def _times(clock: Optional[progress.Clock]) -> Dict[str, Any]:
+    """Return when a task began and how many seconds it took, nothing if that is not known."""
+    return {"start": timestamps.iso(clock.began), "duration": round(clock.seconds, 3)} if clock else {}
+
+
+def _turns(task: Task, fields: Dict[str, Any]) -> List[Dict[str, Any]]:
+    """Return the results of a loop over a module of ours, else the result of the task itself."""
+    turns = fields.get("results")
+    if not task.module or not isinstance(turns, list) or not turns:
+        return [fields]
+    return [turn for turn in turns if isinstance(turn, dict)]
+
+
+def _status_of_turn(turn: Dict[str, Any], status: str) -> str:
+    if turn.get("failed"):
+        return status if status in _FAILURES else "failed"
+    return "changed" if turn.get("changed") else "ok"
+
+
+def _role(task: Any) -> Optional[str]:
+    """Return the outermost role that a task runs in: the step of the runbook it belongs to."""
+    outermost: Optional[str] = None
+    part = task
+    while part is not None:
+        role = getattr(part, "_role", None)
+        if role is not None:
+            outermost = str(role.get_name())
+        part = getattr(part, "_parent", None)
+    prefix = allowlist.COLLECTION + "."
+    return outermost[len(prefix) :] if outermost and outermost.startswith(prefix) else outermost
+
+
+def _hidden(task: Any, fields: Dict[str, Any]) -> bool:
+    """Say whether no_log holds; a no_log that was not resolved for the whole task counts."""
+    items = fields.get("results")
+    parts = [fields, *(item for item in (items if isinstance(items, list) else []) if isinstance(item, dict))]
+    return bool(task.no_log) or any(part.get("_ansible_no_log") or "censored" in part for part in parts)
+
+
+def _published(task: Any, fields: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the data that a task publishes with set_stats."""
+    if _hidden(task, fields):
+        return {}
+    published: Dict[str, Any] = (fields.get("ansible_stats") or {}).get("data") or {}
+    return published
+
+
+def _reason(task: Any, known: Task, fields: Dict[str, Any]) -> Optional[str]:
+    """Return why a task failed, if it may be recorded: a message of a module of ours, or a constant of a playbook."""
+    if known.module:
+        return allowlist.pick(allowlist.TEXT, fields.get("msg")) if _is_of_module(fields) else _undefined(fields)
+    if known.action in _VALIDATING:
+        return _undefined(fields)
+    source, key = task.get_ds(), _STATIC_MESSAGES.get(known.action)
+    if key is None or not isinstance(source, dict):
+        return None
+    arguments = source.get(known.action) or source.get(known.action.rsplit(".", 1)[-1])
+    return allowlist.static(arguments.get(key)) if isinstance(arguments, dict) else None
+
+
+def _undefined(fields: Dict[str, Any]) -> Optional[str]:
+    """Return which variable is not defined, if ansible-core says so: its name, and no other word of the message."""
+    name = re.search(r"'([A-Za-z_][A-Za-z0-9_]{0,99})' is undefined", str(fields.get("msg")))
+    return f"the variable {name[1]} is not defined" if name else None
+
+
+def _mismatches(task: Any, known: Task, fields: Dict[str, Any]) -> Dict[str, Any]:
+    """Return which variables of a role of ours do not fit its specification: words of the role, never a value."""
+    role = getattr(task, "_role", None)
+    if known.action not in _VALIDATING or role is None or not allowlist.own_module(str(role.get_name())):
+        return {}
+    specified: Dict[str, Any] = fields.get("argument_spec_data") or {}
+    problems = []
+    for error in map(str, fields.get("argument_errors") or []):
+        for name in [name for name in re.findall(r"\w+", error) if name in specified]:
+            choices = specified[name].get("choices")
+            kind = f"none of {', '.join(map(str, choices))}" if choices else f"no {specified[name].get('type', 'str')}"
+            problems.append(f"{name} is {'missing' if error.startswith('missing') else kind}")
+    return allowlist.of_result(f"{allowlist.COLLECTION}.fail_settings", {"problems": problems}) if problems else {}
+
+
+def _is_of_module(fields: Dict[str, Any]) -> bool:
+    """Say whether a failure's text is the module's own; a text of ansible-core may quote arguments and exceptions.
+
+    Texts of ansible-core 2.19 and later have a prefix. Results of earlier versions lack a key that modules add.
+    """
+    return not str(fields.get("msg")).startswith("Task failed:") if _CORE >= (2, 19) else "invocation" in fields

@@ -1,0 +1,133 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The end of a run: which documents are written, and what the summary shows in which language."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import closing
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen as screen_report
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
+
+AT = "2026-03-02T01:00:00.000Z"
+
+
+def event(kind, run="run2", **keys):
+    return {"v": 1, "at": AT, "run": run, "kind": kind, **keys}
+
+
+def result(module, data, *, run="run2", host="node1"):
+    return event(
+        "task", run, host=host, action=f"itsm_nexus.runbook.{module}", task="Do it", role=None, status="ok", data=data
+    )
+
+
+def incident(run="run2"):
+    return [event("run_start", run), result("incident", {"id": "INC-1", "opened_at": AT}, run=run)]
+
+
+def outcome(host="node1", **data):
+    return event("outcome", host=host, data={"incident": "INC-1", "outcome": "recovered", **data})
+
+
+HEALTHY = {"healthy": True, "severity": "none"}
+
+
+class Screen:
+    """Keeps what is shown."""
+
+    def __init__(self):
+        self.titles, self.lines, self.warnings = [], [], []
+
+    def title(self, text):
+        self.titles.append(text)
+
+    def say(self, line, tone=None):
+        self.lines.append((line, tone))
+
+    def warn(self, text):
+        self.warnings.append(text)
+
+    @property
+    def text(self):
+        return "\n".join(line for line, _tone in self.lines)
+
+
+@pytest.fixture
+def screen():
+    return Screen()
+
+
+def conclude(folder, screen, events, *, check=False):
+    wording = closing.Wording(language="en", timezone="UTC")
+    for each in events:
+        if each["kind"] == "outcome":
+            wording.follow(each["data"])
+    closing.Closing("run2", folder=str(folder), check=check, wording=wording, screen=screen).conclude(events)
+
+
+def test_an_incident_gets_documents_an_index_and_a_summary(tmp_path, screen):
+    conclude(tmp_path, screen, [*incident(), outcome()])
+    assert {path.name for path in tmp_path.iterdir()} == {"INC-1.md", "INC-1.json", "INC-1.html", "index.html"}
+    assert screen.titles == ["OUTAGE SUMMARY"]
+    assert screen.lines[0] == ("RECOVERED: node1, incident INC-1", screen_report.GOOD)
+    assert "INC-1.md" in screen.text
+    assert screen.warnings == []
+
+
+def test_earlier_runs_on_the_incident_are_in_its_document(tmp_path, screen):
+    (tmp_path / "run1.jsonl").write_bytes(b"".join(map(timeline_events.encode, incident("run1"))))
+    conclude(tmp_path, screen, [*incident(), outcome()])
+    runs = json.loads((tmp_path / "INC-1.json").read_text(encoding="utf-8"))["runs"]
+    assert [run["run"] for run in runs] == ["run1", "run2"]
+
+
+def test_check_mode_writes_nothing(tmp_path, screen):
+    conclude(tmp_path, screen, [*incident(), outcome()], check=True)
+    assert list(tmp_path.iterdir()) == []
+    assert screen.titles == ["OUTAGE SUMMARY"]
+
+
+def test_a_folder_that_cannot_be_written_is_a_warning_and_the_summary_is_shown(tmp_path, screen):
+    conclude(tmp_path / "missing", screen, [*incident(), outcome()])
+    of_documents, _of_index = screen.warnings
+    assert of_documents.startswith(f"Cannot write the postmortem to {tmp_path / 'missing'}: ")
+    assert screen.lines[0] == ("RECOVERED: node1, incident INC-1", screen_report.GOOD)
+    assert "not written" in screen.text
+
+
+def test_the_language_is_that_of_the_incident_else_that_of_the_configuration(tmp_path, screen):
+    conclude(tmp_path, screen, [*incident(), outcome(language="ja", timezone="Asia/Tokyo")])
+    assert "復旧" in screen.text
+    wording = closing.Wording(language="en", timezone="UTC")
+    wording.follow({"language": "ja", "timezone": None})
+    wording.follow({"language": None, "timezone": "Asia/Tokyo"})
+    assert wording.of_run().language == "ja"
+    assert wording.of_incident(timeline_events.model("INC-1", "node1", [incident()])).language == "en"
+
+
+def test_a_host_without_an_incident_has_its_line_and_no_title(tmp_path, screen):
+    conclude(tmp_path, screen, [event("run_start"), result("health_probe", HEALTHY)])
+    assert screen.lines == [("HEALTHY: node1, nothing changed", screen_report.GOOD)]
+    assert screen.titles == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_several_hosts_the_healthy_ones_are_only_counted(tmp_path, screen):
+    hosts = [result("health_probe", HEALTHY, host=host) for host in ("node1", "node2")]
+    together = {"healthy": ["node1", "node2"], "would_recover": ["node3"]}
+    conclude(tmp_path, screen, [event("run_start"), *hosts, event("summary", data=together)])
+    assert "HEALTHY: node1" not in screen.text
+    assert screen.lines[0][0].startswith("3 HOSTS: 2 healthy, ")
+    assert "node3" in screen.text
+
+
+def test_an_outcome_without_an_incident_is_shown_and_not_written(tmp_path, screen):
+    conclude(tmp_path, screen, [event("run_start"), outcome(incident="", outcome="unreachable")])
+    assert screen.titles == ["OUTAGE SUMMARY"]
+    assert list(tmp_path.iterdir()) == []
