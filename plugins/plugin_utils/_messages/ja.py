@@ -339,7 +339,6 @@ SENTENCES: Dict[str, str] = {
     "task.End here, for it could not be looked at": "確認できないため終了",
     "task.End with an error, for nothing is known of the service": "サービスの状態が不明のためエラーで終了",
     "task.End with an error where it could not be written down": "記録できなかったためエラーで終了",
-    "task.Refuse to go on where it is not completed": "記録を完了できない場合は中止",
     "task.Refuse to go on without a record": "記録なしでは続行しない",
     "task.End with an error where it is down": "停止していればエラーで終了",
     "task.Refuse a highest rung that is not on the ladder": "上限の復旧手順の指定を確認",
