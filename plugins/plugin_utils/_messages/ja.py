@@ -409,6 +409,8 @@ SENTENCES: Dict[str, str] = {
     "task.Refuse a policy that cannot be followed": "実行できない対処方針がないか確認",
     "task.Reinstall the dependencies where needed": "必要な場合に依存関係を再インストール",
     "task.Look whether migrations are pending": "未適用のマイグレーションを確認",
+    "task.Look which migrations would be applied": "適用されるマイグレーションを確認",
+    "task.Wait for another run that is at work on the incident": "インシデントに対応中の別の実行を待つ",
     "task.Save the evidence and find the cause": "証拠を保存し、原因を調査",
     "task.Wait for the first healthy answer and log in": "最初の正常応答を待ち、ログインを確認",
     "task.Watch that it stays up": "安定稼働を確認",
