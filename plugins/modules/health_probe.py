@@ -15,6 +15,8 @@ description:
   - An endpoint is good when it answers 200 with a JSON body whose C(status) is one of O(ok_statuses), or 429 (who
     limits the rate is alive). Each request ends after O(timeout), also when the server accepts and stays silent or
     sends single bytes. Proxies of the environment are not used.
+  - It is not named C(health_info), because it can change the host. With O(open) it opens the incident, and it may take
+    a pending restart over from systemd.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes.info_module
   - itsm_nexus.runbook.lease

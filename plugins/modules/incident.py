@@ -31,6 +31,8 @@ attributes:
     details: With O(state=open) and no O(run) every call is a run of its own. Renewing a lease is no change.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
+seealso:
+  - module: itsm_nexus.runbook.incident_info
 options:
   state:
     description:
@@ -45,12 +47,13 @@ options:
       - V(mended) is V(closed) in two steps, for those who have to be told of the end. It names the run, which then has
         the lease; the incident is open until V(closed) with that O(run). A run that dies in between leaves the end to
         be told by the next one.
-      - V(present) looks, and with O(run) renews the lease.
+      - V(renewed) renews the lease of O(run) for O(lease) seconds and records nothing. It does not fail if another run
+        has the lease by then, see RV(locked_by).
       - V(maintenance_begun) and V(maintenance_ended) set and remove the maintenance of the host. A run at work is not
         touched by it.
     type: str
-    choices: [open, attempt, closed, mended, present, maintenance_begun, maintenance_ended]
-    default: present
+    choices: [open, attempt, closed, mended, renewed, maintenance_begun, maintenance_ended]
+    required: true
   state_dir:
     description: The folder that holds the records. It is made with mode V(0700) where it is missing.
     type: path
@@ -75,8 +78,7 @@ options:
       - With O(state=open), seconds to wait for another run's lease to end.
       - When there was one (RV(waited)) and no incident is open after it, none is opened and no lease is taken, for that
         run may have ended the outage. Look at the service again, and call again where it is still down.
-      - With O(state=present), the same before it looks. It takes no lease, and a run that still has the host when the
-        time is over stands in RV(locked_by).
+      - To wait without opening an incident, use M(itsm_nexus.runbook.incident_info).
     type: float
     default: 0.0
   window:
@@ -543,7 +545,7 @@ UPDATE = {
         },
     },
 }
-STATES = ["open", "attempt", "closed", "mended", "present", "maintenance_begun", "maintenance_ended"]
+STATES = ["open", "attempt", "closed", "mended", "renewed", "maintenance_begun", "maintenance_ended"]
 
 
 def _see_to_the_unit(module: AnsibleModule, result: dict) -> None:
@@ -562,7 +564,7 @@ def main() -> None:
             **host_lease.ARGUMENTS,
             **repeated_call.ARGUMENTS,
             **UPDATE,
-            "state": {"type": "str", "default": "present", "choices": STATES},
+            "state": {"type": "str", "required": True, "choices": STATES},
             "step": {"type": "str", "default": ""},
             "lease": {"type": "float", "default": 60.0},
             "wait": {"type": "float", "default": 0.0},

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: knex_migrate
-short_description: Look at the migrations of the service's schema, apply them, or release their stale lock
+short_description: Apply the migrations of the service's schema, or release their stale lock
 version_added: 0.1.0
 description:
-  - Tells which migrations are completed and which are pending, and applies the pending ones.
+  - Applies the pending migrations, or releases the lock that a killed migration left.
   - Runs C(node_modules/.bin/knex) of the application only, so that no other knex is downloaded.
   - Looking does not open the database for writing. What was read of knex's own tables is put into a temporary database,
     and knex looks at that. Files beside the database stay as they are.
@@ -19,6 +19,7 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
+  - itsm_nexus.runbook.knex
   - itsm_nexus.runbook.lease
 attributes:
   check_mode:
@@ -28,61 +29,23 @@ attributes:
   idempotent:
     support: full
 options:
-  app_dir:
-    description: Folder of the application, with its knexfile and C(node_modules). An absolute path.
-    type: path
-    required: true
-  db_path:
-    description:
-      - The database, absolute or relative to O(app_dir).
-      - knex is told to use it, whatever the knexfile says.
-    type: path
-    required: true
-  user:
-    description:
-      - Account that knex runs as. Only root may name another account than its own.
-      - Without it, root acts as the owner of O(app_dir), and everybody else as themselves.
-    type: str
   state:
     description:
-      - V(status) only looks.
-      - V(latest) applies what is pending. It refuses while another process has the database open.
+      - V(latest) applies the pending migrations. It refuses while another process has the database open.
       - V(unlocked) releases the migration lock that a killed migration left. It refuses while a process of the
         application runs knex, or any process has the database open. Back the database up before.
     type: str
-    choices: [status, latest, unlocked]
-    default: status
-  node_env:
-    description: Section of the knexfile. By default the C(NODE_ENV) of O(environment_file), else V(production).
-    type: str
-  environment_file:
-    description:
-      - File with C(KEY=VALUE) lines, read as systemd reads an C(EnvironmentFile), on the host.
-      - Its values are handed to knex in its environment, and taken out of what knex says.
-    type: path
-  timeout:
-    description: Seconds after which a run of knex is ended.
-    type: float
-    default: 120
-  node:
-    description: The node that the service runs with; a name looked up on the path, or an absolute path.
-    type: str
-    default: node
+    choices: [latest, unlocked]
+    default: latest
 notes:
   - A migration that is killed leaves knex's migration lock taken. The module reports that, and takes it away only with
     O(state=unlocked), which was added in 0.2.0.
 seealso:
+  - module: itsm_nexus.runbook.knex_migrate_info
   - module: itsm_nexus.runbook.npm_ci
 """
 
 EXAMPLES = r"""
-- name: Look whether migrations are pending
-  itsm_nexus.runbook.knex_migrate:
-    app_dir: /mnt/LinuxHDD/ITSM-System
-    db_path: backend/itsm.db
-    user: itsm
-    environment_file: /etc/itsm/itsm.env
-
 - name: Bring the schema up to date
   itsm_nexus.runbook.knex_migrate:
     app_dir: /mnt/LinuxHDD/ITSM-System
@@ -155,14 +118,9 @@ def main() -> None:
         argument_spec={
             **host_lease.ARGUMENTS,
             **repeated_call.ARGUMENTS,
-            "app_dir": {"type": "path", "required": True},
-            "db_path": {"type": "path", "required": True},
-            "user": {"type": "str"},
-            "state": {"type": "str", "choices": ["status", "latest", "unlocked"], "default": "status"},
-            "node_env": {"type": "str"},
-            "environment_file": {"type": "path"},
+            **knex.ARGUMENTS,
             "timeout": {"type": "float", "default": 120},
-            "node": {"type": "str", "default": "node"},
+            "state": {"type": "str", "choices": ["latest", "unlocked"], "default": "latest"},
         },
         supports_check_mode=True,
     )
@@ -178,15 +136,7 @@ def main() -> None:
         with host_lease.held(
             run=parameters["run"], state_dir=parameters["state_dir"], warn=module.warn, fail=module.fail_json
         ):
-            migrator = knex.Migrator(
-                app_dir=parameters["app_dir"],
-                db_path=parameters["db_path"],
-                user=parameters["user"],
-                node=parameters["node"],
-                node_env=parameters["node_env"],
-                environment_file=parameters["environment_file"],
-                timeout=parameters["timeout"],
-            )
+            migrator = knex.Migrator(**{name: parameters[name] for name in (*knex.ARGUMENTS, "timeout")})
             result = knex.migrate(migrator, state=parameters["state"], check_mode=module.check_mode)
     except knex.KnexError as error:
         module.fail_json(msg=sanitize.text(error), locked=error.locked, applied=error.applied, duration=duration())

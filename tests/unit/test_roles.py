@@ -64,6 +64,53 @@ def test_every_variable_is_used(role: str) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_main_tasks_stay_short(role: str) -> None:
-    tasks = yaml.safe_load((ROOT / "roles" / role / "tasks" / "main.yml").read_text(encoding="utf-8"))
+    text = (ROOT / "roles" / role / "tasks" / "main.yml").read_text(encoding="utf-8")
+    tasks = yaml.safe_load(text)
     assert len(tasks) <= 8
+    assert len(text.splitlines()) <= 40, "move a step into a task file of its own and import it: that costs no time"
     assert all(task["name"][0].isupper() for task in tasks)
+
+
+# Only playbooks decide how a recovery goes on after a failure. A role file has a rescue for one of these reasons alone.
+RESCUES_IN_ROLES = {
+    "roles/detection/tasks/probe_health.yml": "raises again: names the wrong setting, at no cost for a healthy service",
+    "roles/escalation/tasks/tell.yml": "records: a channel of the user's own may fail, the next one is tried",
+    "roles/remediation/tasks/release.yml": "raises again: a release without its modules must not stay in place",
+    "roles/remediation/tasks/remedy.yml": "records: a remedy may fail, the next one and the ladder have their turn",
+}
+RAISES = {"ansible.builtin.fail"}
+RECORDS = {"ansible.builtin.set_fact", "itsm_nexus.runbook.incident"}
+
+
+def blocks(tasks: list[dict]) -> list[dict]:
+    """Return the blocks among tasks, and those within them."""
+    found = [task for task in tasks if "block" in task]
+    inner = [blocks(task.get(part, [])) for task in found for part in ("block", "rescue", "always")]
+    return found + [block for each in inner for block in each]
+
+
+@functools.cache
+def blocks_by_file() -> dict[str, list[dict]]:
+    found = {}
+    patterns = ("roles/*/tasks/**/*.yml", "playbooks/*.yml", "playbooks/tasks/*.yml")
+    for path in (path for pattern in patterns for path in ROOT.glob(pattern)):
+        parts = yaml.safe_load(path.read_text(encoding="utf-8")) or []
+        tasks = [task for part in parts for task in (part.get("tasks", []) if "hosts" in part else [part])]
+        found[path.relative_to(ROOT).as_posix()] = blocks(tasks)
+    return found
+
+
+def test_only_playbooks_answer_a_failure() -> None:
+    in_roles = {name: found for name, found in blocks_by_file().items() if name.startswith("roles/")}
+    rescued = {name for name, found in in_roles.items() if any("rescue" in block for block in found)}
+    assert rescued == set(RESCUES_IN_ROLES)
+    assert not [name for name, found in in_roles.items() if any("always" in block for block in found)]
+
+
+@pytest.mark.parametrize("name", [name for name, found in blocks_by_file().items() if found])
+def test_every_rescue_raises_again_or_records(name: str) -> None:
+    for block in blocks_by_file()[name]:
+        rescue = block.get("rescue")
+        # Under a condition it might do neither.
+        kept = [task for task in rescue or [] if (RAISES | RECORDS) & set(task) and "when" not in task]
+        assert kept or not rescue, f"{block.get('name')}: its rescue hides the failure"

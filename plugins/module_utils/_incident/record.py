@@ -480,13 +480,13 @@ def call(
 ) -> Dict[str, Any]:
     """Open, go on with, close or look at the incident of this host; return what module incident returns.
 
-    C(wait) is for C(state=open) and C(state=present): how many seconds to wait for another run's lease. In check mode
-    nothing is written or locked. C(memory) is the folder of the leases, by default that of this account. Raises
-    IncidentError.
+    C(wait) is for C(state=open) and C(state=present), which is a look: how many seconds to wait for another run's
+    lease. In check mode nothing is written or locked. C(memory) is the folder of the leases, by default that of this
+    account. Raises IncidentError.
     """
     clock, update = clock or host_lease.Clock(), update or Update()
-    if state == "attempt" and not run and not check_mode:
-        raise incident_store.IncidentError("run is empty: state 'attempt' is for the run that opened the incident")
+    if state in ("attempt", "renewed") and not run and not check_mode:
+        raise incident_store.IncidentError(f"run is empty: state {state!r} is for the run that opened the incident")
     _check_numbers(lease=lease, wait=wait, window=window, restart_limit=restart_limit)
     _checked(update)
     kept: Dict[str, Any] = {}
@@ -497,7 +497,8 @@ def call(
             host_maintenance.keep, state_dir=state_dir, now=clock.wall(), begin=begin, check_mode=check_mode, **said
         )
     plan = _Call(
-        state=state,
+        # With a run, a look renews its lease.
+        state="present" if state == "renewed" else state,
         run=run,
         step=step,
         lease=lease,
@@ -549,6 +550,16 @@ def call(
     result["diff"] = {"before": incident_store.encode(before).decode(), "after": incident_store.encode(after).decode()}
     result.update(kept)
     return result
+
+
+def look(*, run: str = "", wait: float = 0.0, **asked: Any) -> Dict[str, Any]:
+    """Return what module incident_info returns: the open incident of this host. Nothing is written.
+
+    C(asked) are the other arguments of L(call). Raises IncidentError.
+    """
+    # A run that has the host waits for nobody.
+    found = call(state="present", wait=0.0 if run else wait, **asked)
+    return {**{name: found[name] for name in found if name not in ("changed", "continued", "diff")}, "run": run or None}
 
 
 def _wait_for_others(seat: host_lease.Seat, *, run: str, seconds: float) -> float:

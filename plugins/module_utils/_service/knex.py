@@ -29,6 +29,16 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import reader as sqlite_reader
 
+# The options of the documentation fragment "knex", which Migrator takes, except timeout.
+ARGUMENTS: Dict[str, Dict[str, Any]] = {
+    "app_dir": {"type": "path", "required": True},
+    "db_path": {"type": "path", "required": True},
+    "user": {"type": "str"},
+    "node_env": {"type": "str"},
+    "environment_file": {"type": "path"},
+    "node": {"type": "str", "default": "node"},
+}
+
 _KNEX = "node_modules/.bin/knex"
 # Where applications keep their migrations, and what knex loads of it by default (loadExtensions).
 _USUAL_FOLDERS = ("migrations", "backend/migrations", "db/migrations", "src/migrations")
@@ -456,8 +466,13 @@ def newly(before: Status, after: Status) -> List[str]:
     return [name for name in after.completed if name not in set(before.completed)]
 
 
+def look(migrator: Migrator) -> Dict[str, Any]:
+    """Return the result of the module C(knex_migrate_info) as it documents it. Raises KnexError."""
+    return dataclasses.asdict(migrator.look())
+
+
 def migrate(migrator: Migrator, *, state: str, check_mode: bool = False) -> Dict[str, Any]:
-    """Look at the migrations, apply them (C(latest)) or release their lock (C(unlocked)).
+    """Apply the pending migrations (C(latest)) or release their lock (C(unlocked)).
 
     Returns the result as the module C(knex_migrate) documents it. Raises KnexError.
     """

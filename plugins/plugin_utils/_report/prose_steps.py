@@ -72,7 +72,7 @@ def deed(words: Words, step: incident_model.Step) -> str:
 
 def recorded(step: incident_model.Step) -> bool:
     """Say whether a step only wrote to the incident's record, which the document tells as a whole."""
-    return allowlist.own_module(step.action or "") == "incident" and step.weight == incident_model.DETAIL
+    return allowlist.own_module(step.action or "") in allowlist.OF_INCIDENT and step.weight == incident_model.DETAIL
 
 
 def short(steps: Sequence[incident_model.Step]) -> List[incident_model.Step]:
@@ -163,7 +163,9 @@ def kept_out(step: incident_model.Step) -> Mapping[str, Any]:
 
 def maintenance(step: incident_model.Step) -> Mapping[str, Any]:
     """Return the maintenance for whose sake no incident was opened, nothing for other steps."""
-    return (step.data.get("maintenance") if allowlist.own_module(step.action or "") == "incident" else None) or {}
+    return (
+        step.data.get("maintenance") if allowlist.own_module(step.action or "") in allowlist.OF_INCIDENT else None
+    ) or {}
 
 
 def _name(words: Words, step: incident_model.Step) -> str:
@@ -308,6 +310,8 @@ _TELLERS: Dict[str, _Teller] = {
     "node_process": _tell_process,
     "npm_ci": _tell_npm,
     "knex_migrate": _tell_knex,
+    "knex_migrate_info": _tell_knex,
     "incident": _tell_incident,
+    "incident_info": _tell_incident,
     "service_preflight_info": _tell_preflight,
 }

@@ -61,6 +61,24 @@ _PREFLIGHT = {
 }
 _WOULD_TELL = Each({"name": TEXT, "channel": TEXT, "error": TEXT})
 _HOLDERS = Each({"pid": NUMBER, "command": PROGRAM, "role": TEXT})
+_RECORD = {
+    "id": TEXT,
+    "run": TEXT,
+    "severity": TEXT,
+    "opened_at": TEXT,
+    "outage_started_at": TEXT,
+    "outage_started": {"earliest": TEXT, "earliest_source": TEXT, "latest": TEXT, "source": TEXT},
+    "detected_at": TEXT,
+    "mitigated_at": TEXT,
+    "mitigated_from": TEXT,
+    "mitigated_estimated": FLAG,
+    "closed_at": TEXT,
+    "outage_seconds": NUMBER,
+    "restarts_in_window": NUMBER,
+    "record_in_memory": TEXT,
+    "maintenance": {"until": TEXT, "reason": TEXT, "source": TEXT},
+    "locked_by": {"run": TEXT, "since": TEXT, "step": TEXT, "until": TEXT, "pid": NUMBER},
+}
 
 RESULTS: Mapping[str, Mapping[str, Any]] = {
     "health_probe": {
@@ -195,6 +213,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
         "locked": FLAG,
         "duration": NUMBER,
     },
+    "knex_migrate_info": {"pending": Each(TEXT), "batch": NUMBER, "locked": FLAG, "duration": NUMBER},
     "disk_reclaim": {
         "removed": Each({"path": TEXT, "size": NUMBER, "modified": TEXT}),
         "truncated": Each({"path": TEXT, "size": NUMBER, "modified": TEXT}),
@@ -225,24 +244,8 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
         "command_rc": NUMBER,
         "duration": NUMBER,
     },
-    "incident": {
-        "id": TEXT,
-        "run": TEXT,
-        "severity": TEXT,
-        "opened_at": TEXT,
-        "outage_started_at": TEXT,
-        "outage_started": {"earliest": TEXT, "earliest_source": TEXT, "latest": TEXT, "source": TEXT},
-        "detected_at": TEXT,
-        "mitigated_at": TEXT,
-        "mitigated_from": TEXT,
-        "mitigated_estimated": FLAG,
-        "closed_at": TEXT,
-        "outage_seconds": NUMBER,
-        "restarts_in_window": NUMBER,
-        "record_in_memory": TEXT,
-        "maintenance": {"until": TEXT, "reason": TEXT, "source": TEXT},
-        "locked_by": {"run": TEXT, "since": TEXT, "step": TEXT, "until": TEXT, "pid": NUMBER},
-    },
+    "incident": _RECORD,
+    "incident_info": _RECORD,
     "service_preflight_info": _PREFLIGHT,
     "fail_settings": {"problems": Each(TEXT)},
 }
@@ -377,6 +380,10 @@ _RENAMED = {
     "tell_by_mail": "notify_mail",
     "tell_by_post": "notify_http",
 }
+
+
+# The modules that return the record of an incident.
+OF_INCIDENT = ("incident", "incident_info")
 
 
 def of_result(action: str, result: Mapping[str, Any]) -> Dict[str, Any]:

@@ -109,8 +109,8 @@ def opened(events: Iterable[Event]) -> Dict[str, str]:
 
 
 def opens(event: Event) -> bool:
-    """Say whether C(event) is a result of the incident module that names an incident of this run."""
-    of_module = event["kind"] == "task" and _module(event) == "incident"
+    """Say whether C(event) is a result of an incident module that names an incident of this run."""
+    of_module = event["kind"] == "task" and _module(event) in allowlist.OF_INCIDENT
     return of_module and bool(event.get("data", {}).get("id")) and not is_left(event["data"], event.get("status"))
 
 
@@ -204,9 +204,9 @@ def _module(event: Mapping[str, Any]) -> Optional[str]:
     return allowlist.own_module(str(event.get("action") or ""))
 
 
-def _results(events: Sequence[Event], module: str) -> Iterator[Dict[str, Any]]:
+def _results(events: Sequence[Event], *modules: str) -> Iterator[Dict[str, Any]]:
     for event in events:
-        if event["kind"] == "task" and _module(event) == module and event.get("data"):
+        if event["kind"] == "task" and _module(event) in modules and event.get("data"):
             yield event["data"]
 
 
@@ -234,7 +234,7 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
         verdict = {}
     copied: Dict[str, Any] = _last_of(_results(events, "triage_info"), "data_evidence") or {}
     copy = _first(_last_of(_results(events, "sqlite_backup"), "evidence_dir"), copied.get("path"))
-    records = list(_results(events, "incident"))
+    records = list(_results(events, *allowlist.OF_INCIDENT))
     probes = list(_results(events, "health_probe"))
     checks = list(_results(events, "sqlite_info"))
     failing = [probe for probe in probes if not probe.get("healthy")]
@@ -568,6 +568,6 @@ def _weight(event: Event) -> str:
     if module == "sqlite_info" and event.get("data", {}).get("healthy") is False:
         return DECISION
     # What the record of the incident says stands in the document itself, and that it was written is seen.
-    if module == "incident" or event.get("role") == "postmortem":
+    if module in allowlist.OF_INCIDENT or event.get("role") == "postmortem":
         return DETAIL
     return CHANGE if module and event.get("status") == "changed" else DETAIL

@@ -42,7 +42,7 @@ def test_every_plugin_that_takes_them_asks(plugin):
 
 @pytest.mark.parametrize("value", [".inf", "1e999", "nan"])
 def test_a_module_ends_at_once(tmp_path, value):
-    arguments = {"app_dir": str(tmp_path), "db_path": "itsm.db", "state": "status", "timeout": value.lstrip(".")}
+    arguments = {"app_dir": str(tmp_path), "db_path": "itsm.db", "timeout": value.lstrip(".")}
     done = subprocess.run(
         [sys.executable, "-m", f"{PREFIX}.knex_migrate"],
         input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),

@@ -320,6 +320,31 @@ def test_a_look_takes_no_lease_and_changes_nothing(call, time, tmp_path):
     assert (tmp_path / "state" / "incident.json").read_bytes() == before
 
 
+def test_who_only_reads_names_its_run_and_does_not_wait_for_itself(call, time, tmp_path):
+    def look(**asked):
+        return incident_record.look(
+            state_dir=str(tmp_path / "state"), memory=str(tmp_path / "memory"), clock=time.clock(), wait=100.0, **asked
+        )
+
+    run = call("open", lease=30.0)["run"]
+    own = look(run=run)
+    assert (own["run"], own["locked_by"]["run"], own["waited"]) == (run, run, 0.0)
+    assert not {"changed", "continued", "diff"} & set(own)
+    other = look()
+    assert other["run"] is None and other["locked_by"] is None and 29 <= other["waited"] <= 31
+
+
+def test_only_a_run_renews_its_lease(call, time):
+    with pytest.raises(IncidentError, match="run is empty"):
+        call("renewed")
+    run = call("open")["run"]
+    time.advance(50)
+    renewed = call("renewed", run=run)
+    assert not renewed["changed"]
+    time.advance(50)
+    assert call("present")["locked_by"]["run"] == run
+
+
 def test_check_mode_touches_nothing(call, tmp_path):
     planned = call("open", check_mode=True, update={"severity": "critical"})
     assert (planned["id"], planned["run"], planned["changed"], planned["locked_by"]) == (None, None, True, None)

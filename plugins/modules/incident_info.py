@@ -1,0 +1,247 @@
+#!/usr/bin/python
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: incident_info
+short_description: Read the record of the open incident, and wait for another run if asked
+version_added: 0.2.0
+description:
+  - Returns the record of the incident that is open on this host, the run that works on it, and the maintenance.
+  - It changes nothing in the record. M(itsm_nexus.runbook.incident) does that.
+author:
+  - The itsm_nexus.runbook contributors !UNKNOWN
+extends_documentation_fragment:
+  - itsm_nexus.runbook.attributes
+  - itsm_nexus.runbook.attributes.info_module
+  - itsm_nexus.runbook.lease
+options:
+  wait:
+    description:
+      - Seconds to wait for another run's lease to end before the record is read. It takes no lease.
+      - If another run still has the host after that time, RV(locked_by) names it.
+    type: float
+    default: 0.0
+  window:
+    description: Seconds back from now within which RV(restarts_in_window) counts.
+    type: float
+    default: 3600.0
+  restart_limit:
+    description: Starts within O(window) from which on RV(crash_loop) says that one more is no remedy.
+    type: int
+    default: 3
+seealso:
+  - module: itsm_nexus.runbook.incident
+"""
+
+EXAMPLES = r"""
+- name: Read the record of the open incident
+  itsm_nexus.runbook.incident_info:
+  register: incident
+
+- name: Wait at most five minutes for the run that works on this host
+  itsm_nexus.runbook.incident_info:
+    wait: 300
+  register: incident
+"""
+
+RETURN = r"""
+id:
+  description: The open incident; V(null) if none is open.
+  returned: always
+  type: str
+  sample: INC-20260302T010203Z-1f3a
+run:
+  description: O(run), V(null) if it is not given.
+  returned: always
+  type: str
+  sample: null
+opened_at:
+  description: When the incident was opened.
+  returned: always
+  type: str
+closed_at:
+  description: When it was closed; V(null) as long as it is open.
+  returned: always
+  type: str
+outage_started_at:
+  description: The best single instant for the beginning of the outage, C(latest) of RV(outage_started).
+  returned: always
+  type: str
+outage_started:
+  description:
+    - The range in which it began, C(earliest) (last good sign) to C(latest) (first bad sign), and the sources of both,
+      C(earliest_source) and C(source).
+  returned: always
+  type: dict
+outage_seconds:
+  description: From RV(outage_started_at) to RV(mitigated_at); V(null) until that is known.
+  returned: always
+  type: float
+lasted:
+  description:
+    - Seconds that the outage has lasted, by the clock of the host, up to now or to RV(mitigated_at). A clock that was
+      set back meanwhile makes it no shorter.
+  returned: always
+  type: float
+severity:
+  description: As recorded last.
+  returned: always
+  type: str
+detected_at:
+  description: As recorded first.
+  returned: always
+  type: str
+detected_by:
+  description: As recorded first.
+  returned: always
+  type: str
+answered_at:
+  description:
+    - The first good answer after a start, as M(itsm_nexus.runbook.health_probe) recorded it before the stability check;
+      V(null) if the service failed again.
+  returned: always
+  type: str
+mitigated_at:
+  description: When the service served again.
+  returned: always
+  type: str
+mitigated_from:
+  description: The source of RV(mitigated_at).
+  returned: always
+  type: str
+mitigated_estimated:
+  description: True if nobody saw the first good answer, so that RV(mitigated_at) is an estimate.
+  returned: always
+  type: bool
+record_in_memory:
+  description:
+    - The folder in memory that has the record, because O(state_dir) cannot be written to. A reboot loses it. V(null) if
+      the record is in O(state_dir), or was not written.
+  returned: always
+  type: str
+  sample: null
+cause:
+  description: The cause.
+  returned: always
+  type: str
+outcome:
+  description: The outcome of the last run on it; V(null) if there is none.
+  returned: always
+  type: str
+last_exit:
+  description:
+    - How the process ended before the unit was taken over from systemd, V(null) if it was not. C(result), C(code),
+      C(status), C(pid), C(at), C(restarts).
+  returned: always
+  type: dict
+takeover:
+  description: What was taken over from systemd. C(unit), C(at), C(sub_state), C(timer). V(null) if nothing is.
+  returned: always
+  type: dict
+data:
+  description:
+    - What is known of the data. C(state) is V(in_doubt), V(sound) or V(accepted). C(reasons), C(rows) (last good counts
+      by table), C(checked_at). V(null) if nothing is known.
+  returned: always
+  type: dict
+signs:
+  description: All instants recorded.
+  returned: always
+  type: list
+  elements: dict
+attempts:
+  description:
+    - All attempts of all runs on this incident, as given, each with its C(run), whether a start of the service is on
+      record within it (C(started)), and in a word its C(result), V(under way), V(held), V(did not hold), V(halted) or
+      V(unknown).
+  returned: always
+  type: list
+  elements: dict
+starts:
+  description: Every start of the service by a run on this incident, C(at) and C(run).
+  returned: always
+  type: list
+  elements: dict
+told:
+  description: All that was told to anyone about this incident.
+  returned: always
+  type: list
+  elements: dict
+restarts_in_window:
+  description: How often runs started the service within O(window), those on earlier incidents included.
+  returned: always
+  type: int
+blind_restarts_left:
+  description: How many more starts O(restart_limit) leaves within O(window); none where RV(crash_loop) says so.
+  returned: always
+  type: int
+crash_loop:
+  description:
+    - Whether one more start is no remedy (C(looping)), because there were too many within C(window) (C(restarts), of
+      C(limit)), or because the service fell again while it was watched after one (C(fell)).
+  returned: always
+  type: dict
+  sample: {"looping": true, "restarts": 3, "fell": false, "limit": 3, "window": 3600.0}
+waited:
+  description: Seconds that it waited for another run. After that, the service may be in another state.
+  returned: always
+  type: float
+maintenance:
+  description:
+    - The maintenance that is on, C(until), C(reason) and C(source) (the file it stands in); V(null) if there is none.
+  returned: always
+  type: dict
+  sample: {"until": "2026-03-02T04:00:00.000Z", "reason": "Release 4.2", "source": "maintenance.json"}
+locked_by:
+  description:
+    - The run that has the host, C(run), C(since), C(step), C(until), and C(pid) of a process of it that is at work,
+      V(null) where none is. V(null) where no run has it.
+  returned: always
+  type: dict
+warnings:
+  description: Records that cannot be read.
+  returned: when there are any
+  type: list
+  elements: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **host_lease.ARGUMENTS,
+            **repeated_call.ARGUMENTS,
+            "wait": {"type": "float", "default": 0.0},
+            "window": {"type": "float", "default": 3600.0},
+            "restart_limit": {"type": "int", "default": 3},
+        },
+        supports_check_mode=True,
+    )
+    numbers.require_finite(module.params, fail=module.fail_json)
+    repeated_call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
+    asked = {name: value for name, value in module.params.items() if name not in ("run", "call")}
+    run = module.params["run"]
+    try:
+        with host_lease.held(run=run, state_dir=asked["state_dir"], warn=module.warn, fail=module.fail_json):
+            result = incident_record.look(run=run, check_mode=module.check_mode, **asked)
+    except incident_store.IncidentError as error:
+        module.fail_json(msg=sanitize.text(error), **sanitize.data(error.held()))
+    for warning in result.pop("warnings"):
+        module.warn(warning)
+    module.exit_json(changed=False, **sanitize.data(result))
+
+
+if __name__ == "__main__":
+    main()

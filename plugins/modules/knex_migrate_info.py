@@ -1,0 +1,104 @@
+#!/usr/bin/python
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: knex_migrate_info
+short_description: List the completed and the pending migrations of the service's schema
+version_added: 0.2.0
+description:
+  - Lists which migrations are completed and which are pending, and whether knex's migration lock is taken.
+  - Runs C(node_modules/.bin/knex) of the application only, so that no other knex is downloaded.
+  - Does not open the database for writing. It copies knex's own tables into a temporary database, and knex reads that.
+    Files beside the database stay as they are.
+  - A missing, empty or foreign file at O(db_path) is refused, because knex would create a database there.
+author:
+  - The itsm_nexus.runbook contributors !UNKNOWN
+extends_documentation_fragment:
+  - itsm_nexus.runbook.attributes
+  - itsm_nexus.runbook.attributes.info_module
+  - itsm_nexus.runbook.knex
+  - itsm_nexus.runbook.lease
+seealso:
+  - module: itsm_nexus.runbook.knex_migrate
+"""
+
+EXAMPLES = r"""
+- name: List the pending migrations
+  itsm_nexus.runbook.knex_migrate_info:
+    app_dir: /mnt/LinuxHDD/ITSM-System
+    db_path: backend/itsm.db
+    user: itsm
+    environment_file: /etc/itsm/itsm.env
+"""
+
+RETURN = r"""
+completed:
+  description: Names of the migrations that are applied.
+  returned: success
+  type: list
+  elements: str
+  sample: [20240401090000_create_users.js]
+pending:
+  description: Names of the migrations that are not applied.
+  returned: success
+  type: list
+  elements: str
+  sample: [20240506090000_link_incidents_to_assets.js]
+batch:
+  description: Number of the last batch of migrations in the database.
+  returned: success
+  type: int
+  sample: 3
+locked:
+  description: Whether knex's migration lock is taken.
+  returned: always
+  type: bool
+  sample: false
+duration:
+  description: Seconds it took.
+  returned: always
+  type: float
+  sample: 0.41
+"""
+
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **host_lease.ARGUMENTS,
+            **repeated_call.ARGUMENTS,
+            **knex.ARGUMENTS,
+            "timeout": {"type": "float", "default": 120},
+        },
+        supports_check_mode=True,
+    )
+    numbers.require_finite(module.params, fail=module.fail_json)
+    repeated_call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
+    parameters = module.params
+    started = time.monotonic()
+    try:
+        with host_lease.held(
+            run=parameters["run"], state_dir=parameters["state_dir"], warn=module.warn, fail=module.fail_json
+        ):
+            result = knex.look(knex.Migrator(**{name: parameters[name] for name in (*knex.ARGUMENTS, "timeout")}))
+    except knex.KnexError as error:
+        spent = round(time.monotonic() - started, 3)
+        module.fail_json(msg=sanitize.text(error), locked=error.locked, duration=spent)
+    module.exit_json(changed=False, **sanitize.data(result), duration=round(time.monotonic() - started, 3))
+
+
+if __name__ == "__main__":
+    main()
