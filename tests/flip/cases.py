@@ -19,7 +19,12 @@ from typing import Any, Callable, Dict, List, Optional, Tuple, Type
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import disk_reclaim, npm
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import (
+    disk_reclaim,
+    npm,
+    npm_application,
+    npm_lock,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight as service_preflight
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import release as service_release
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
@@ -39,7 +44,7 @@ OF_ACCOUNT = b"canary-of-another-account"
 ERRORS = (
     disk_reclaim.DiskReclaimError,
     env_file.EnvironmentFileError,
-    npm.NpmError,
+    npm_lock.NpmError,
     service_release.ReleaseError,
     sqlite_files.SqliteError,
     sqlite_owner.SqliteOwnerError,
@@ -224,7 +229,7 @@ def _program(folder: Path, name: str, text: str) -> str:
 
 def _npm_cases() -> List[Case]:
     def install(theirs: Path, ours: Path, *, check_mode: bool = False) -> Any:
-        application = npm.Application(
+        application = npm_application.Application(
             app_dir=str(theirs), user=USER, node=_program(theirs, "node", _NODE), npm=_program(theirs, "npm", _NPM)
         )
         return npm.npm_ci(application, timeout=10.0, check_mode=check_mode)

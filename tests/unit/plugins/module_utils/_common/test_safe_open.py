@@ -20,7 +20,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import certificate as service_certificate
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import impact as outage_impact
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_patterns, npm
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import (
+    log_patterns,
+    npm_application,
+    npm_lock,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight as service_preflight
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import collect_certificate
@@ -237,11 +241,13 @@ def test_modules_are_not_built_into_the_application_of_somebody_else(host):
     for path in [host / "app" / "releases", *(host / "app" / "releases").iterdir()]:
         os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid)
     link = link_of_user(host / "app" / "current", other)
-    with pytest.raises(npm.NpmError, match="link's owner"):
-        npm.Application(app_dir=str(link), user="nobody", node="true")
+    with pytest.raises(npm_lock.NpmError, match="link's owner"):
+        npm_application.Application(app_dir=str(link), user="nobody", node="true")
     link.unlink()
     link_of_user(link, host / "app" / "releases")
-    assert npm.Application(app_dir=str(link), user="nobody", node="true").app_dir == str(host / "app" / "releases")
+    assert npm_application.Application(app_dir=str(link), user="nobody", node="true").app_dir == str(
+        host / "app" / "releases"
+    )
 
 
 def test_evidence_goes_to_no_folder_that_somebody_else_has_made(host):

@@ -21,7 +21,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.modules import sqlite_info, 
 
 # What parts of a triage leave to others: logs, knex, npm, X.509.
 GATHERING = (
-    *("_service/log_patterns", "_service/knex", "_service/npm", "_service/health", "_service/preflight"),
+    *(
+        "_service/log_patterns",
+        "_service/knex",
+        "_service/npm_lock",
+        "_service/npm_load",
+        "_service/health",
+        "_service/preflight",
+    ),
     "_host/x509",
 )
 
