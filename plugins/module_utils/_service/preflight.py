@@ -23,7 +23,7 @@ from typing import Any, Dict, List, Mapping, Optional, Set
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, parallel, safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import unit_dropin
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process_start, unit_dropin
 
 MANAGERS = ("systemd", "process")
 _UNIT_PROPERTIES = ("LoadState", "User", "WorkingDirectory", "ExecStart", "MainPID", "Environment", "EnvironmentFiles")
@@ -230,7 +230,7 @@ class _Preflight:
         self.environment = env_file.parse_environment(text)
         exported = _EXPORT.findall(text)
         mode = stat.S_IMODE(os.stat(path).st_mode)
-        if mode & service_process.OPEN_TO_OTHERS and self.config.manager == "process":
+        if mode & process_start.OPEN_TO_OTHERS and self.config.manager == "process":
             self.problem(
                 "environment_file",
                 f"must not be readable or writable by group or others, since it holds secrets (0600); it is {mode:04o}",

@@ -24,6 +24,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
     log_patterns,
     npm_application,
     npm_lock,
+    process_start,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight as service_preflight
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
@@ -148,7 +149,7 @@ def test_a_log_is_not_made_where_the_user_may_not_write(host):
     service_log = link_of_user(host / "app" / "logs", host / "etc") / "server.log"
     (host / "etc").mkdir()
     with pytest.raises(service_process.NodeProcessError, match="log_file: cannot append"):
-        service_process._open_log(str(service_log), account=NOBODY)
+        process_start._open_log(str(service_log), account=NOBODY)
     assert list((host / "etc").iterdir()) == []
 
 
