@@ -445,8 +445,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import health as service_health
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight as service_preflight
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import probe_plan, serving_since
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import serving_since
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import start_safety
 
 _DOWN = ("warning", "critical", "emergency")
@@ -492,10 +492,10 @@ _LOGIN = {
 }
 
 
-def _login(values: dict) -> service_health.Login:
+def _login(values: dict) -> probe_plan.Login:
     proof = {name: values[name] for name in _PROOF}
-    target = service_health.Target(name="login", url=values["url"], **proof)
-    return service_health.Login(target=target, username=values["username"], password=values["password"])
+    target = probe_plan.Target(name="login", url=values["url"], **proof)
+    return probe_plan.Login(target=target, username=values["username"], password=values["password"])
 
 
 def _look_for_maintenance(module: AnsibleModule) -> Optional[Dict[str, str]]:
@@ -551,7 +551,7 @@ def _asked(module: AnsibleModule, checked: dict | None) -> dict:
     found: dict = service_health.ask(
         service,
         targets,
-        service_health.Plan(**{name: values[name] for name in _PLAN}, sole_starter=bool(values["run"])),
+        probe_plan.Plan(**{name: values[name] for name in _PLAN}, sole_starter=bool(values["run"])),
         login=_login(values["login"]) if values["login"] else None,
         endpoints_needed=not refused,
         doubt=_doubts(module, checked),
@@ -670,8 +670,8 @@ def _began_to_serve(module: AnsibleModule, seen: dict) -> Optional[str]:
     )
 
 
-def _targets(endpoints: list[dict], checked: dict | None) -> list[service_health.Target]:
-    targets = [service_health.Target(**endpoint) for endpoint in endpoints]
+def _targets(endpoints: list[dict], checked: dict | None) -> list[probe_plan.Target]:
+    targets = [probe_plan.Target(**endpoint) for endpoint in endpoints]
     if checked is None or not checked["resolved"]["https_suspended"]:
         return targets
     plain = [target for target in targets if not target.url.startswith("https://")]
@@ -705,7 +705,7 @@ def main() -> None:
             result = _asked(module, checked)
             if values["run"] and not module.check_mode:
                 _note_answer(module, result)
-    except service_health.HealthError as error:
+    except probe_plan.HealthError as error:
         module.fail_json(msg=sanitize.text(error))
     _see_restart(module, result)
     watched = values["mode"] == "watch" and result["severity"] == "none"

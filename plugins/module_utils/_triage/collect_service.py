@@ -20,7 +20,7 @@ from typing import Any, Callable, Collection, Dict, List, Mapping, Optional, Seq
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import parallel, redact, safe_open, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs, x509
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import health as service_health
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import http_probe, probe_plan
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import collect_certificate
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import (
     Question,
@@ -547,9 +547,9 @@ def health(question: Question) -> Dict[str, Any]:
     service = question.service
     ports_asked = (("https", service.https_port), ("http", service.http_port))
     targets = [
-        service_health.Target(name=name, url=f"{name}://localhost:{port}{service.health_path}")
+        probe_plan.Target(name=name, url=f"{name}://localhost:{port}{service.health_path}")
         for name, port in ports_asked
         if port
     ]
-    answers = service_health.probe(targets, timeout=question.patience, ok_statuses=service.health_ok_statuses)
+    answers = http_probe.probe(targets, timeout=question.patience, ok_statuses=service.health_ok_statuses)
     return found([{name: item[name] for name in ("name", "url", "ok", "status", "error")} for item in answers])

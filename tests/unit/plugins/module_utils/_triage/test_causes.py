@@ -14,8 +14,7 @@ import pytest
 import yaml
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import health as service_health
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_patterns
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import http_probe, log_patterns
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes import table
 from ansible_collections.itsm_nexus.runbook.plugins.modules import sqlite_info, triage_info
 
@@ -26,6 +25,7 @@ GATHERING = (
         "_service/knex",
         "_service/npm_lock",
         "_service/npm_load",
+        "_service/http_probe",
         "_service/health",
         "_service/preflight",
     ),
@@ -235,7 +235,7 @@ def shown(body):
     facts = refused(200)
     return {
         **facts,
-        "health": [{**item, "error": service_health._judge_body(body, ["ok"])} for item in facts["health"]],
+        "health": [{**item, "error": http_probe._judge_body(body, ["ok"])} for item in facts["health"]],
     }
 
 
