@@ -14,8 +14,6 @@ import time
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import probe_plan
 
-HealthError = probe_plan.HealthError
-
 Target = probe_plan.Target
 GOOD = (200, b'{"status":"ok"}')
 BAD = (503, b'{"status":"error"}')

@@ -14,7 +14,6 @@ from http_servers import Server, closed_port, dripping, endless, hanging_up, not
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import http_probe, probe_plan
 
-HealthError = probe_plan.HealthError
 Target = probe_plan.Target
 
 
