@@ -48,7 +48,7 @@ sys.path.insert(0, str(ROOT / "collections"))
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import checkpoint as sqlite_checkpoint
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import reader as sqlite_reader
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import child_process
 
 SYSCALLS = "pwrite64,fsync,fdatasync,ftruncate,unlink,close"
 # Calls of the steps that change something or come before or after a change; each may be the last thing they do.
@@ -69,7 +69,7 @@ POINTS: List[Tuple[Any, str]] = [
     (sqlite_backup, "_prune"),
     (sqlite_checkpoint, "_run"),
     (sqlite_checkpoint, "_prove"),
-    (sqlite_reader, "in_child"),
+    (child_process, "in_child"),
 ]
 WAYS = ("boundary", "boundary", "system call", "instant")
 # Of the days before, so that retention has something to remove.

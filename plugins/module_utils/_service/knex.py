@@ -25,9 +25,11 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, 
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, commands, redact
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs, run_as
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import child_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import reader as sqlite_reader
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import schema as sqlite_schema
 
 _KNEX = "node_modules/.bin/knex"
 # Where applications keep their migrations, and what knex loads of it by default (loadExtensions).
@@ -126,7 +128,7 @@ def parse_list(output: str) -> Tuple[List[str], List[str]]:
 
 
 def _columns(connection: sqlite3.Connection, table: str) -> Set[str]:
-    return {str(row[1]) for row in connection.execute(f"PRAGMA table_info({sqlite_reader.quoted(table)})")}
+    return {str(row[1]) for row in connection.execute(f"PRAGMA table_info({sqlite_schema.quoted(table)})")}
 
 
 def _refuse_too_large(connection: sqlite3.Connection, table: str, columns: Set[str]) -> None:
@@ -135,7 +137,7 @@ def _refuse_too_large(connection: sqlite3.Connection, table: str, columns: Set[s
     def number(sql: str, *values: Any) -> int:
         return int(connection.execute(sql, values).fetchone()[0])
 
-    name = sqlite_reader.quoted(table)
+    name = sqlite_schema.quoted(table)
     what = f"table {table[:_SHOWN]}"
     if number("SELECT max(length(sql)) FROM sqlite_master WHERE name = ?", table) > _LONGEST_STATEMENT:
         raise sqlite_files.SqliteError(f"the statement of {what} has more than {_LONGEST_STATEMENT} characters")
@@ -143,25 +145,25 @@ def _refuse_too_large(connection: sqlite3.Connection, table: str, columns: Set[s
     if number(f"SELECT count(*) FROM (SELECT 1 FROM {name} LIMIT ?)", _MOST_ROWS + 1) > _MOST_ROWS:  # noqa: S608
         raise sqlite_files.SqliteError(f"{what} has more than {_MOST_ROWS} rows")
     for column in sorted(columns):
-        size = f"length(CAST({sqlite_reader.quoted(column)} AS BLOB))"
+        size = f"length(CAST({sqlite_schema.quoted(column)} AS BLOB))"
         if number(f"SELECT coalesce(max({size}), 0) FROM {name}") > _LONGEST_VALUE:  # noqa: S608
             raise sqlite_files.SqliteError(f"{what} has a value of more than {_LONGEST_VALUE} bytes in column {column}")
 
 
-def _emit_tables(connection: sqlite3.Connection, emit: sqlite_reader.Emit, *, deadline: float) -> None:
+def _emit_tables(connection: sqlite3.Connection, emit: child_process.Emit, *, deadline: float) -> None:
     """Run in the reading child: one snapshot of knex's own tables, up to the deadline (time.monotonic seconds)."""
     with sqlite_reader.interrupted_at(connection, deadline):
         _emit_snapshot(connection, emit)
 
 
-def _emit_snapshot(connection: sqlite3.Connection, emit: sqlite_reader.Emit) -> None:
+def _emit_snapshot(connection: sqlite3.Connection, emit: child_process.Emit) -> None:
     connection.execute("BEGIN")
-    for table in sqlite_reader.tables_of(connection):
+    for table in sqlite_schema.tables_of(connection):
         columns = _columns(connection, table)
         if columns not in (_MIGRATIONS_COLUMNS, _LOCK_COLUMNS):
             continue
         _refuse_too_large(connection, table, columns)
-        name = sqlite_reader.quoted(table)
+        name = sqlite_schema.quoted(table)
         sql = connection.execute(
             "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?", (table,)
         ).fetchone()[0]
@@ -312,7 +314,7 @@ class Migrator:
             path = os.path.join(folder, "migrations.db")
             # The statements stand in the database of the service's user: they run in a process that is this user.
             with _explained(f"make {path}"):
-                messages = sqlite_reader.in_child(
+                messages = child_process.in_child(
                     lambda _emit: self._fill(path, tables),
                     deadline=time.monotonic() + _READ_SECONDS,
                     read_only=False,
@@ -333,7 +335,7 @@ class Migrator:
                 connection.execute(sql)
                 for row in rows:
                     marks = ", ".join("?" * len(row))
-                    connection.execute(f"INSERT INTO {sqlite_reader.quoted(name)} VALUES ({marks})", row)  # noqa: S608
+                    connection.execute(f"INSERT INTO {sqlite_schema.quoted(name)} VALUES ({marks})", row)  # noqa: S608
 
     def _list(self, tables: Tables) -> Tuple[List[str], List[str]]:
         with self._stand_in(tables) as database:

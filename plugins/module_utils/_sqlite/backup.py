@@ -25,9 +25,11 @@ import time
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, TypeVar
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, safe_open, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import child_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import reader as sqlite_reader
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import schema as sqlite_schema
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import (
     Look,
     NoRoomError,
@@ -353,7 +355,7 @@ def _copy(
         with contextlib.suppress(FileNotFoundError):
             os.unlink(target)
         with sqlite_reader.way_in(found, holders, busy_timeout=busy_timeout, deadline=deadline) as way:
-            messages = sqlite_reader.in_child(
+            messages = child_process.in_child(
                 functools.partial(_copy_pages, way=way, target=target, deadline=deadline, rights=rights),
                 deadline=deadline,
                 read_only=False,  # until the copy is open
@@ -392,7 +394,7 @@ def _keep_secret(target: str, facts: sqlite_files.FileFacts) -> None:
 
 
 def _copy_pages(
-    emit: sqlite_reader.Emit,
+    emit: child_process.Emit,
     *,
     way: sqlite_reader.WayIn,
     target: str,
@@ -406,7 +408,7 @@ def _copy_pages(
         copy.execute("PRAGMA journal_mode=OFF")
         copy.execute("PRAGMA synchronous=OFF")  # flushed as a whole at the end
     if way.read_only:
-        sqlite_reader.give_up_writing(way.rights)
+        child_process.give_up_writing(way.rights)
     connection = way.connect()
 
     def progress(_status: int, remaining: int, _total: int) -> None:
@@ -415,7 +417,7 @@ def _copy_pages(
 
     with sqlite_reader.interrupted_at(connection, deadline):
         connection.execute("BEGIN")
-        emit({"event": "counts", "counts": sqlite_reader.count_rows(connection)})
+        emit({"event": "counts", "counts": sqlite_schema.count_rows(connection)})
         connection.backup(copy, pages=_PAGES, progress=progress)
     copy.close()
 
@@ -423,7 +425,7 @@ def _copy_pages(
 def verify(path: str, *, deadline: float, rights: safe_open.Rights = None) -> Dict[str, Any]:
     """Reopen a finished copy: whether it is sound, its rows, its size and its SHA-256. Raises SqliteError."""
 
-    def work(emit: sqlite_reader.Emit) -> None:
+    def work(emit: child_process.Emit) -> None:
         digest = hashlib.sha256()
 
         def read() -> None:
@@ -437,11 +439,11 @@ def verify(path: str, *, deadline: float, rights: safe_open.Rights = None) -> Di
         with sqlite_reader.interrupted_at(connection, deadline):
             connection.execute(f"PRAGMA mmap_size={1 << 40}")
             lines = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(10)")]
-            counts = sqlite_reader.count_rows(connection)
+            counts = sqlite_schema.count_rows(connection)
         reader.join()
         emit({"event": "verified", "integrity": "; ".join(lines), "row_counts": counts, "sha256": digest.hexdigest()})
 
-    messages = sqlite_reader.in_child(work, deadline=deadline, rights=rights)
+    messages = child_process.in_child(work, deadline=deadline, rights=rights)
     _expect_end(messages[-1], f"Cannot verify the backup {printable(path)}")
     verified = messages[0]
     return {

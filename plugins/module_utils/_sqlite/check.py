@@ -18,9 +18,11 @@ import time
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import child_process, private_copy
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import reader as sqlite_reader
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import schema as sqlite_schema
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import (
     Look,
     Problem,
@@ -147,7 +149,7 @@ def _attempt(
             with sqlite_reader.way_in(found, holders, busy_timeout=busy_timeout, deadline=deadline) as way:
                 _examine(done, way, checks=asked, row_counts=row_counts, deadline=deadline, holders=holders)
                 done.steady = done.steady and way.steady
-        except sqlite_reader.OutOfTime:
+        except private_copy.OutOfTime:
             pass  # nothing was read: every check was skipped
         except SqliteError as error:
             done.problems.append(Problem("unreadable", str(error)))
@@ -233,7 +235,7 @@ def _examine(
         done.checks.pop("quick", None)
 
 
-def _take_end(done: _Examination, end: sqlite_reader.Message, *, found: Look, holders: sqlite_holders.Holders) -> None:
+def _take_end(done: _Examination, end: child_process.Message, *, found: Look, holders: sqlite_holders.Holders) -> None:
     """Make a problem of a reading process that did not end well."""
     shown = printable(found.path)
     if "signal" in end:
@@ -266,7 +268,7 @@ def _check_tables(
     os.write(turns, b"".join(struct.pack("=I", number) for number in range(len(tables))))
     os.close(turns)
 
-    def work(emit: sqlite_reader.Emit) -> None:
+    def work(emit: child_process.Emit) -> None:
         connection = way.connect()
         with sqlite_reader.interrupted_at(connection, deadline):
             connection.execute(f"PRAGMA mmap_size={_MAP}")
@@ -277,12 +279,12 @@ def _check_tables(
                 emit(_run_check(connection, "integrity", table=tables[struct.unpack("=I", number)[0]]))
 
     try:
-        answers = sqlite_reader.in_children(
+        answers = child_process.in_children(
             [work] * processes, deadline=deadline, read_only=way.read_only, rights=way.rights
         )
     finally:
         os.close(turn)
-    whole: sqlite_reader.Message = {"event": "check", "name": "integrity", "lines": []}
+    whole: child_process.Message = {"event": "check", "name": "integrity", "lines": []}
     for messages in answers:
         for message in messages:
             if message["event"] == "check" and "no such module" not in message.get("error", ""):
@@ -298,7 +300,7 @@ def _check_tables(
 
 def _answer(
     connection: sqlite3.Connection,
-    emit: sqlite_reader.Emit,
+    emit: child_process.Emit,
     *,
     checks: Sequence[str],
     row_counts: Union[bool, Sequence[str]],
@@ -311,7 +313,7 @@ def _answer(
             name: connection.execute(f"PRAGMA {name}").fetchone()[0]
             for name in ("page_size", "page_count", "freelist_count", "user_version", "journal_mode")
         }
-        basics["tables"] = len(sqlite_reader.tables_of(connection))
+        basics["tables"] = len(sqlite_schema.tables_of(connection))
         names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         basics["all_tables"] = [row[0] for row in names]
         emit({"event": "basics", "basics": basics})
@@ -322,17 +324,17 @@ def _answer(
                 emit(_run_check(connection, name))
         if row_counts:
             try:
-                emit({"event": "counts", "counts": sqlite_reader.count_rows(connection, tables=row_counts)})
+                emit({"event": "counts", "counts": sqlite_schema.count_rows(connection, tables=row_counts)})
             except sqlite3.Error as error:
                 emit({"event": "check", "name": "row_counts", "lines": [], "error": str(error)})
 
 
-def _run_check(connection: sqlite3.Connection, name: str, *, table: Optional[str] = None) -> sqlite_reader.Message:
+def _run_check(connection: sqlite3.Connection, name: str, *, table: Optional[str] = None) -> child_process.Message:
     pragma = {"quick": "quick_check", "integrity": "integrity_check", "foreign_keys": "foreign_key_check"}[name]
     if table is not None:
-        pragma += f"({sqlite_reader.quoted(table)})"
+        pragma += f"({sqlite_schema.quoted(table)})"
     lines: List[str] = []
-    message: sqlite_reader.Message = {"event": "check", "name": name, "lines": lines}
+    message: child_process.Message = {"event": "check", "name": name, "lines": lines}
     started = time.monotonic()
     try:
         for row in connection.execute(f"PRAGMA {pragma}"):
@@ -353,7 +355,7 @@ def _run_check(connection: sqlite3.Connection, name: str, *, table: Optional[str
     return message
 
 
-def _take_check(done: _Examination, message: sqlite_reader.Message, *, shown: str) -> None:
+def _take_check(done: _Examination, message: child_process.Message, *, shown: str) -> None:
     name, lines, error = message["name"], message["lines"], message.get("error", "")
     if error.startswith("interrupt"):
         done.checks[name] = SKIPPED

@@ -20,8 +20,10 @@ import struct
 import subprocess
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import authorizer, child_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import reader as sqlite_reader
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import schema as sqlite_schema
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import wal as sqlite_wal
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import Look, SqliteError, printable
 
@@ -135,10 +137,10 @@ def _frames_beyond(descriptor: int, wal: sqlite_wal.Wal) -> Tuple[Dict[int, int]
 
 
 def as_owner(
-    work: Callable[[sqlite_reader.Emit], None], *, owner: Owner, deadline: float
-) -> List[sqlite_reader.Message]:
+    work: Callable[[child_process.Emit], None], *, owner: Owner, deadline: float
+) -> List[child_process.Message]:
     """Run work as sqlite_reader.in_child does, in a process that has taken on the owner's identity for good."""
-    return sqlite_reader.in_child(work, deadline=deadline, read_only=False, rights=(owner.uid, owner.gid))
+    return child_process.in_child(work, deadline=deadline, read_only=False, rights=(owner.uid, owner.gid))
 
 
 def _open_image(path: str) -> sqlite3.Connection:
@@ -146,7 +148,7 @@ def _open_image(path: str) -> sqlite3.Connection:
     connection.text_factory = lambda data: data.decode("utf-8", "replace")
     connection.execute("PRAGMA trusted_schema=OFF")
     # Without cell_size_check: it gives up a whole page for one damaged cell.
-    connection.set_authorizer(sqlite_reader.only_reads)
+    connection.set_authorizer(authorizer.only_reads)
     return connection
 
 
@@ -155,10 +157,10 @@ def count_what_is_there(image: str, *, owner: Owner, deadline: float) -> Tuple[D
     the tables that cannot be counted; of a database whose schema cannot be read, neither.
     """
 
-    def work(emit: sqlite_reader.Emit) -> None:
+    def work(emit: child_process.Emit) -> None:
         connection = _open_image(image)
         with sqlite_reader.interrupted_at(connection, deadline):
-            for table in sqlite_reader.tables_of(connection):
+            for table in sqlite_schema.tables_of(connection):
                 emit({"event": "table", "table": table, "rows": _most_rows(connection, table)})
 
     rows: Dict[str, int] = {}
@@ -173,12 +175,12 @@ def count_what_is_there(image: str, *, owner: Owner, deadline: float) -> Tuple[D
 
 def _most_rows(connection: sqlite3.Connection, table: str) -> Optional[int]:
     """Count through the table itself and through each whole index: damage in one of them leaves the others."""
-    name = sqlite_reader.quoted(table)
+    name = sqlite_schema.quoted(table)
     ways = ["NOT INDEXED"]
     with contextlib.suppress(sqlite3.Error):
         for index in connection.execute(f"PRAGMA index_list({name})"):
             if not index[4]:  # partial
-                ways.append(f"INDEXED BY {sqlite_reader.quoted(str(index[1]))}")
+                ways.append(f"INDEXED BY {sqlite_schema.quoted(str(index[1]))}")
     counts = []
     for way in ways:
         with contextlib.suppress(sqlite3.DatabaseError):
@@ -199,7 +201,7 @@ def salvage(
     for tool in ("shell", "dump") if shell else ("dump",):
         made = f"{folder}/{tool}.db"
 
-        def work(emit: sqlite_reader.Emit, tool: str = tool, made: str = made) -> None:
+        def work(emit: child_process.Emit, tool: str = tool, made: str = made) -> None:
             if tool == "shell":
                 refused = _by_shell(str(shell), image, made, folder=folder)
             else:
@@ -253,7 +255,7 @@ def _by_shell(shell: str, image: str, made: str, *, folder: str) -> List[str]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=errors,
-        preexec_fn=sqlite_reader.die_with_parent,  # noqa: PLW1509 - no threads run in this process
+        preexec_fn=child_process.die_with_parent,  # noqa: PLW1509 - no threads run in this process
     ) as process:
         for statement in _statements(line.decode("utf-8", "replace") for line in process.stdout or ()):
             try:
@@ -305,7 +307,7 @@ def _by_dump(image: str, made: str, *, deadline: float) -> List[str]:
     with sqlite_reader.interrupted_at(connection, deadline):
         for kind, name, sql in schema:
             if kind == "table" and run(sql) and not sql.upper().startswith("CREATE VIRTUAL"):
-                refused += _copy_table(connection, sqlite_reader.quoted(name))
+                refused += _copy_table(connection, sqlite_schema.quoted(name))
         with contextlib.suppress(sqlite3.Error):  # there is none without AUTOINCREMENT
             connection.execute("DELETE FROM main.sqlite_sequence")
             connection.execute("INSERT INTO main.sqlite_sequence SELECT * FROM damaged.sqlite_sequence")
@@ -408,7 +410,7 @@ def _next_readable(connection: sqlite3.Connection, name: str, *, after: int) -> 
 def _stream(connection: sqlite3.Connection, name: str, order: str) -> None:
     """Copy row by row in the order of the primary key until something cannot be read."""
     keys = sorted((row[5], row[1]) for row in connection.execute(f"PRAGMA damaged.table_info({name})") if row[5])
-    ordered = ", ".join(f"{sqlite_reader.quoted(str(key))}{order}" for _number, key in keys)
+    ordered = ", ".join(f"{sqlite_schema.quoted(str(key))}{order}" for _number, key in keys)
     rows = connection.execute(f"SELECT * FROM damaged.{name} ORDER BY {ordered}")  # noqa: S608
     with contextlib.suppress(sqlite3.DatabaseError):
         for row in rows:
@@ -421,14 +423,14 @@ def _finish(made: str, *, wal_mode: bool) -> Dict[str, Any]:
     with contextlib.closing(sqlite3.connect(made, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous=OFF")
         orphans = 0
-        for table in [name for name in sqlite_reader.tables_of(connection) if name.startswith(_ORPHANS)]:
-            name = sqlite_reader.quoted(table)
+        for table in [name for name in sqlite_schema.tables_of(connection) if name.startswith(_ORPHANS)]:
+            name = sqlite_schema.quoted(table)
             orphans += int(connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0])  # noqa: S608
             connection.execute("ATTACH ? AS apart", (f"{made}.orphans",))
             connection.execute(f"CREATE TABLE apart.{name} AS SELECT * FROM main.{name}")  # noqa: S608
             connection.execute("DETACH apart")
             connection.execute(f"DROP TABLE main.{name}")
-        rows = sqlite_reader.count_rows(connection)
+        rows = sqlite_schema.count_rows(connection)
         connection.execute(f"PRAGMA journal_mode={'WAL' if wal_mode else 'DELETE'}")
     return {"rows": rows, "orphans": orphans}
 
@@ -436,7 +438,7 @@ def _finish(made: str, *, wal_mode: bool) -> Dict[str, Any]:
 def make_empty(path: str, *, owner: Owner, wal_mode: bool, deadline: float) -> None:
     """Make a database without any table, which belongs to the owner. Raises SqliteError."""
 
-    def work(_emit: sqlite_reader.Emit) -> None:
+    def work(_emit: child_process.Emit) -> None:
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
             connection.execute(f"PRAGMA journal_mode={'WAL' if wal_mode else 'DELETE'}")
             connection.execute("VACUUM")

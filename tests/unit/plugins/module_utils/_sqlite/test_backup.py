@@ -18,7 +18,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import reader as sqlite_reader
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import schema as sqlite_schema
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError
 
 
@@ -88,7 +88,7 @@ def test_a_live_database(app: str, dest: str, body: str) -> None:
 def test_rows_and_copy_are_of_one_snapshot(app: str, dest: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A commit between the count and the copy is in neither."""
     crashed(app)
-    count_rows = sqlite_reader.count_rows
+    count_rows = sqlite_schema.count_rows
 
     def and_then_somebody_commits(connection: sqlite3.Connection, **named: Any) -> Any:
         counts = count_rows(connection, **named)
@@ -96,7 +96,7 @@ def test_rows_and_copy_are_of_one_snapshot(app: str, dest: str, monkeypatch: pyt
             shell(app, "INSERT INTO users (name) VALUES ('late')")
         return counts
 
-    monkeypatch.setattr(sqlite_reader, "count_rows", and_then_somebody_commits)
+    monkeypatch.setattr(sqlite_schema, "count_rows", and_then_somebody_commits)
     with Process(app, OPEN):
         assert backup(app, dest_dir=dest)["row_counts"]["users"] == 2
     assert int(shell(app, "SELECT count(*) FROM users")) > 2
@@ -328,7 +328,7 @@ def test_a_run_at_the_same_time_is_left_alone(app: str, dest: str) -> None:
 
 def test_a_child_that_dies(app: str, dest: str, monkeypatch: pytest.MonkeyPatch) -> None:
     crashed(app)
-    monkeypatch.setattr(sqlite_reader, "count_rows", lambda *_: die(7))
+    monkeypatch.setattr(sqlite_schema, "count_rows", lambda *_: die(7))
     with pytest.raises(SqliteError, match="SIGBUS"):
         backup(app, dest_dir=dest)
     assert os.listdir(dest) == []
