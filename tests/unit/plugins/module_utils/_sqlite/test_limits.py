@@ -23,7 +23,7 @@ from sqlite_samples import closed
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import child_process
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import child_process, integrity
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import reader as sqlite_reader
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import schema as sqlite_schema
 
@@ -58,7 +58,7 @@ def answer_and_memory(code: str, *arguments: str) -> tuple[Any, int]:
     text = f"""
         import json, resource, sys, time
         from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
-        from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import child_process
+        from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import child_process, integrity
         from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import reader as sqlite_reader
         answer = {code}
         print(json.dumps([answer, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss]))
@@ -92,7 +92,7 @@ def test_a_constraint_gets_a_bounded_amount_of_memory(tmp_path: Path) -> None:
     )
     # SQLite checks constraints only if it may write, as it may on the copy of a database with a hot journal.
     call = """child_process.in_child(
-            lambda emit: emit(sqlite_check._run_check(
+            lambda emit: emit(integrity.run_check(
                 sqlite_reader.connect(sys.argv[1], way="copy", busy_timeout=1), "quick")),
             deadline=time.monotonic() + 30, read_only=False)"""
     (said, _end), kibibytes = answer_and_memory(call, path)
@@ -180,7 +180,7 @@ def test_a_long_line_of_a_check_is_cut() -> None:
         connection: Any = Connection()
         if name == "foreign_keys":
             connection.execute = lambda _statement: [("t" * MEBIBYTE, 1, "u" * MEBIBYTE)]
-        (line,) = sqlite_check._run_check(connection, name)["lines"]
+        (line,) = integrity.run_check(connection, name)["lines"]
         assert len(line) < 3000
 
 
