@@ -24,16 +24,16 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
     log_patterns,
     npm_application,
     npm_lock,
+    preflight_findings,
     process_start,
 )
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight as service_preflight
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import collect_certificate
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import context as triage_context
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import evidence as triage_evidence
 
-CONFIG = service_preflight.Config(
-    **dict.fromkeys([field.name for field in dataclasses.fields(service_preflight.Config)], ""),
+CONFIG = preflight_findings.Config(
+    **dict.fromkeys([field.name for field in dataclasses.fields(preflight_findings.Config)], ""),
 )
 NOBODY = pwd.getpwnam("nobody")
 
@@ -179,11 +179,11 @@ def test_a_certificate_is_not_read_with_more_rights_than_its_users(host):
 
 def test_the_state_is_not_kept_where_the_user_could_exchange_it(host):
     config = dataclasses.replace(CONFIG, user="nobody", state_dir=str(host / "app" / "state"))
-    refused = service_preflight._Preflight(config, run=commands.run, proc_root="/proc")
+    refused = preflight_findings.Findings(config, run=commands.run, proc_root="/proc")
     refused.check_user()
     refused.check_state_dir()
     assert [each["variable"] for each in refused.problems] == ["nexus_state_dir"]
-    fine = service_preflight._Preflight(
+    fine = preflight_findings.Findings(
         dataclasses.replace(config, state_dir=str(host / "state")), run=commands.run, proc_root="/proc"
     )
     fine.check_user()
@@ -199,7 +199,7 @@ def test_the_service_does_not_say_whose_database_is_worked_on(host):
     )
 
     def problems(path: Path) -> list[str]:
-        said = service_preflight._Preflight(config, run=commands.run, proc_root="/proc")
+        said = preflight_findings.Findings(config, run=commands.run, proc_root="/proc")
         said.check_user()
         said.environment = {"DATABASE_PATH": str(path), "NODE_ENV": "production"}
         said.database_path()
@@ -225,7 +225,7 @@ def test_a_program_of_the_service_is_never_run_as_root(host):
     node.chmod(0o755)
     for user in ("nobody", "nobody-of-this-name"):
         config = dataclasses.replace(CONFIG, user=user, app_dir=str(host / "app"), command=["node", "own"])
-        asked = service_preflight._Preflight(config, run=run, proc_root="/proc")
+        asked = preflight_findings.Findings(config, run=run, proc_root="/proc")
         asked.environment = {"PATH": str(host / "app")}
         asked.check_user()
         asked.check_command(app_dir=True)
