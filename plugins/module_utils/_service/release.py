@@ -30,7 +30,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
     timestamps,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs, run_as
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex_tables
 
 _RECORD = "release.json"
 _SIDE_FILES = ("", "-wal", "-shm", "-journal")
@@ -374,8 +374,8 @@ def _checked(releases: Releases) -> None:
 def _refuse_lost_migrations(releases: Releases, step: _Step, there: Set[str]) -> None:
     """Refuse a release that does not know the schema as it is now."""
     try:
-        applied = knex.read_tables(releases.db_path, user=releases.user).names
-    except knex.KnexError as error:
+        applied = knex_tables.read_tables(releases.db_path, user=releases.user).names
+    except knex_tables.KnexError as error:
         raise ReleaseError(str(error)) from error
     missing = [name for name in applied if name not in there]
     if missing:

@@ -28,6 +28,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs, run_as
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import (
     knex,
+    knex_tables,
+    migration_names,
     npm_load,
     npm_lock,
 )
@@ -137,7 +139,7 @@ def _migrator(question: Question) -> knex.Migrator:
 def migrations_shipped(question: Question) -> Dict[str, Any]:
     """See which migrations the application has: a look at their usual folder, or else knex says so."""
     with _as_service(question):
-        names = knex.in_folder(question.service.app_dir)
+        names = migration_names.in_folder(question.service.app_dir)
     if names is not None:
         return found({"names": names, "by": "folder", "error": None})
     return migrations_listed(question)
@@ -147,7 +149,7 @@ def migrations_listed(question: Question) -> Dict[str, Any]:
     """Let knex list the migrations that the application has. It needs no database of the service for it."""
     try:
         return found({"names": _migrator(question).shipped(), "by": "knex", "error": None})
-    except knex.KnexError as error:
+    except knex_tables.KnexError as error:
         return found({"names": None, "by": "knex", "error": str(error)})
 
 
@@ -167,12 +169,12 @@ def migrations(question: Question) -> Dict[str, Any]:
     facts: Dict[str, Any] = dict.fromkeys(("completed", "pending", "batch", "lock_held", "lock_stale", "error"))
     facts["migrators"] = _migrators(question)
     try:
-        tables = knex.read_tables(path, user=question.service.user)
+        tables = knex_tables.read_tables(path, user=question.service.user)
         facts.update(completed=list(tables.names), batch=tables.batch, lock_held=tables.locked)
         if tables.several:
             status = _migrator(question).look()
             facts.update(completed=status.completed, pending=status.pending)
-    except knex.KnexError as error:
+    except knex_tables.KnexError as error:
         facts["error"] = str(error)
     if facts["lock_held"] is not None:
         # A service that has the database open may be migrating itself: it does so at its start.
@@ -188,8 +190,8 @@ def with_pending(facts: Mapping[str, Any], shipped: Mapping[str, Any]) -> Dict[s
     if shipped.get("names") is None:
         return {**facts, "error": shipped["error"]}
     try:
-        return {**facts, "pending": knex.pending(facts["completed"], shipped["names"])}
-    except knex.KnexError as error:
+        return {**facts, "pending": migration_names.pending(facts["completed"], shipped["names"])}
+    except knex_tables.KnexError as error:
         return {**facts, "error": str(error)}
 
 
