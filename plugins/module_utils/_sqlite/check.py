@@ -12,7 +12,12 @@ import time
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize, timestamps
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import file_problems, integrity, private_copy
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import (
+    file_problems,
+    file_survey,
+    integrity,
+    private_copy,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import reader as sqlite_reader
@@ -143,7 +148,7 @@ def _result(
         "conclusive": reached or not sound,
         "problems": [problem.as_dict() for problem in problems],
         "database": _database(found, done),
-        "wal": sqlite_files.wal_as_dict(found),
+        "wal": file_survey.wal_as_dict(found),
         "files": [_file(name, facts) for name, facts in found.files.items()],
         "holders": [holder.as_dict() for holder in holders.found],
         "holders_complete": holders.complete,

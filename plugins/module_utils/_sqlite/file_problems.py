@@ -13,6 +13,7 @@ import pwd
 import stat
 from typing import List, Optional, Sequence
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import file_survey
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import (
@@ -76,7 +77,7 @@ def side_problems(found: Look, holders: sqlite_holders.Holders) -> List[Problem]
                 loss=wal.torn_commit and found.acknowledged != wal.frames_committed,
             )
         )
-    why = sqlite_files.why_foreign(found)
+    why = file_survey.why_foreign(found)
     if why:
         problems.append(Problem("wal_foreign", f"The WAL of {shown} does not belong to it: {why}", loss=True))
     if found.hot_journal and not holders.found:

@@ -14,9 +14,9 @@ from typing import Iterator, Mapping, Optional, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import file_survey, restore_swap, restore_ways
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import restore_swap, restore_ways
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import salvage as sqlite_salvage
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import Look, SqliteError, printable
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.salvage import Owner
@@ -131,7 +131,7 @@ def _reading_of(case: restore_ways.Case, scratch: str) -> str:
     """Return whether the WAL counts: not where it is of another database, whose pages it would overwrite."""
     if "database" not in case.found.files or not case.found.wal.frames_committed:
         return sqlite_salvage.COMMITTED
-    if sqlite_files.why_foreign(case.found):
+    if file_survey.why_foreign(case.found):
         return sqlite_salvage.ALONE
     # Its own WAL cannot make a sound database unsound.
     with _image(case, scratch, reading=sqlite_salvage.ALONE) as image:

@@ -21,7 +21,7 @@ import pytest
 from alarms import alarm
 from sqlite_samples import closed
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex_tables
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import child_process, integrity
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import reader as sqlite_reader
@@ -276,8 +276,8 @@ LOCK = 'CREATE TABLE knex_migrations_lock ("index" integer primary key, is_locke
 def test_tables_of_knex_that_are_far_too_large_are_not_read(tmp_path: Path, statements: list[str], told: str) -> None:
     path = made(tmp_path / "itsm.db", MIGRATIONS, LOCK, *statements)
     begun = time.monotonic()
-    with alarm(60), pytest.raises(knex.KnexError, match=told):
-        knex.read_tables(path)
+    with alarm(60), pytest.raises(knex_tables.KnexError, match=told):
+        knex_tables.read_tables(path)
     assert time.monotonic() - begun < 15
 
 
@@ -290,8 +290,8 @@ def test_all_attempts_at_the_tables_of_knex_share_one_deadline(tmp_path: Path, m
         return [{"event": "end", "timeout": True}]
 
     monkeypatch.setattr(child_process, "in_child", late)
-    with pytest.raises(knex.KnexError, match="it took too long"):
-        knex.read_tables(path)
+    with pytest.raises(knex_tables.KnexError, match="it took too long"):
+        knex_tables.read_tables(path)
     assert len(set(deadlines)) == 1
 
 
@@ -299,10 +299,10 @@ def test_a_query_of_knex_that_takes_long_is_interrupted(tmp_path: Path, monkeypa
     path = made(tmp_path / "itsm.db", MIGRATIONS, LOCK)
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
     monkeypatch.setattr(sqlite_schema, "tables_of", lambda connection: connection.execute(endless).fetchall())
-    monkeypatch.setattr(knex, "_READ_SECONDS", 0.5)
+    monkeypatch.setattr(knex_tables, "READ_SECONDS", 0.5)
     begun = time.monotonic()
-    with alarm(30), pytest.raises(knex.KnexError, match="interrupted"):
-        knex.read_tables(path)
+    with alarm(30), pytest.raises(knex_tables.KnexError, match="interrupted"):
+        knex_tables.read_tables(path)
     assert time.monotonic() - begun < 2
 
 
@@ -314,5 +314,5 @@ def test_what_a_service_has_is_read_as_before(tmp_path: Path) -> None:
         "INSERT INTO knex_migrations VALUES (1, '001_users.js', 1, 1700000000000)",
         "INSERT INTO knex_migrations_lock VALUES (1, 0)",
     )
-    tables = knex.read_tables(path)
+    tables = knex_tables.read_tables(path)
     assert (tables.names, tables.batch, tables.locked) == (["001_users.js"], 1, False)

@@ -26,10 +26,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import checkpoint as sqlite_checkpoint
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import file_survey, restore_swap, restore_ways
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import reader as sqlite_reader
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import restore as sqlite_restore
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import restore_swap, restore_ways
 
 NOBODY = pwd.getpwnam("nobody")
 
@@ -289,7 +289,7 @@ def test_nor_is_it_copied(app, private):
     database = app / "itsm.db"
     crashed(str(database))
     give_to_user(app)
-    found = sqlite_files.look(str(database))
+    found = file_survey.look(str(database))
     (app / "was").mkdir()
     for path in app.glob("itsm.db*"):
         path.rename(app / "was" / path.name)
