@@ -24,6 +24,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
     npm,
     npm_application,
     npm_lock,
+    preflight_findings,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight as service_preflight
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import release as service_release
@@ -371,7 +372,7 @@ def _triage_cases() -> List[Case]:
     def probe(theirs: Path, ours: Path) -> Any:
         described = service(theirs, ours)
         names = ("app_dir", "user", "manager", "unit", "command", "pid_file", "environment_file", "db_path", "log_file")
-        config = service_preflight.Config(
+        config = preflight_findings.Config(
             **{name: getattr(described, name) for name in names},
             **{name: getattr(described, name) for name in ("https_port", "http_port", "db_path_variable", "state_dir")},
         )

@@ -22,11 +22,13 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs, run_as, x509
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import maintenance as host_maintenance
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import outage_window, record_result
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import (
-    knex,
+    knex_tables,
     log_patterns,
+    migration_names,
     npm_build,
     npm_load,
     npm_lock,
@@ -208,8 +210,8 @@ def test_any_journal_and_kernel_log(lines):
 @given(LINES)
 def test_anything_that_knex_and_npm_say(lines):
     text = "\n".join(lines)
-    with contextlib.suppress(knex.KnexError):
-        completed, pending = knex.parse_list(text)
+    with contextlib.suppress(knex_tables.KnexError):
+        completed, pending = migration_names.parse_list(text)
         assert len(completed) + len(pending) <= len(text.splitlines())
     assert "\n" not in npm_build.npm_message(text, redactor=redact.Redactor())
 
@@ -261,9 +263,9 @@ def test_any_record_of_an_incident(value):
     data = json.dumps(value).encode()
     with contextlib.suppress(ValueError):
         record = incident_store._decode(data)
-        incident_record.outage_start(record)
+        outage_window.start(record)
         for attempt in record["attempts"]:
-            incident_record._result_of(attempt)
+            record_result._result_of(attempt)
     with contextlib.suppress(ValueError):
         host_lease._decode(data)
 

@@ -15,7 +15,11 @@ import time
 from typing import Any, Callable, Dict, List, Mapping, Optional, Set
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good, outage_window
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import (
+    last_good,
+    outage_window,
+    record_update,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import maintenance as host_maintenance
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import notes as incident_notes
@@ -24,8 +28,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import health as service_health
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight as service_preflight
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight_findings, serving_since
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import serving_since
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.probe_plan import Login, Plan, Target
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import start_safety
 
@@ -48,7 +52,7 @@ def check_settings(values: Values, *, warn: Warn) -> Optional[Dict[str, Any]]:
     if values["preflight"] is None:
         return None
     shared = {name: values[name] or "" for name in ("app_dir", "user", "manager", "unit", "command", "pid_file")}
-    config = service_preflight.Config(**shared, **values["preflight"], state_dir=values["state_dir"])
+    config = preflight_findings.Config(**shared, **values["preflight"], state_dir=values["state_dir"])
     checked: Dict[str, Any] = sanitize.data(service_preflight.examine(config))
     for warning in service_preflight.warnings(checked, state_dir=values["state_dir"]):
         warn(sanitize.text(warning))
@@ -191,7 +195,7 @@ def open_incident(values: Values, seen: Dict[str, Any], *, check_mode: bool) -> 
             run=values["run"],
             maintenance_until=values["maintenance_until"],
             maintenance_reason=values["maintenance_reason"],
-            update=incident_record.Update(severity=seen["severity"], signs=seen["signs"]),
+            update=record_update.Update(severity=seen["severity"], signs=seen["signs"]),
             check_mode=check_mode,
         )
     except incident_store.IncidentError as error:
