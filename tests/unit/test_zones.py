@@ -77,7 +77,7 @@ REASONS = {
     "_triage/collect_application.py": OURS,
     "_triage/context.py": KERNEL,
     "_triage/evidence.py": OURS,
-    "_triage/run.py": "a descriptor that safe_open has opened",
+    "_triage/triage_pass.py": "a descriptor that safe_open has opened",
 }
 
 
