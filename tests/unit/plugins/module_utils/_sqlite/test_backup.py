@@ -16,6 +16,7 @@ from sqlite_samples import OPEN, READER, WRITER, Process, closed, crashed, die, 
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup_copy, evidence_copy
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import schema as sqlite_schema
@@ -299,12 +300,12 @@ def test_destination_below_a_file(app: str) -> None:
 
 def test_a_copy_that_lacks_rows_is_no_backup(app: str, dest: str, monkeypatch: pytest.MonkeyPatch) -> None:
     crashed(app)
-    verify = sqlite_backup.verify
+    verify = backup_copy.verify
 
     def lacking(path: str, **named: Any) -> Dict[str, Any]:
         return {**verify(path, **named), "row_counts": {"incidents": 259, "users": 2}}
 
-    monkeypatch.setattr(sqlite_backup, "verify", lacking)
+    monkeypatch.setattr(backup_copy, "verify", lacking)
     with pytest.raises(SqliteError, match="has row counts"):
         backup(app, dest_dir=dest)
     assert os.listdir(dest) == []
@@ -372,7 +373,7 @@ def test_evidence_twice_in_one_second(app: str, dest: str, monkeypatch: pytest.M
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_backup, "_PATIENCE", 0.2)
+    monkeypatch.setattr(evidence_copy, "_PATIENCE", 0.2)
 
 
 @pytest.mark.parametrize("look", [1, 2])
