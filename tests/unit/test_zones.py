@@ -76,6 +76,8 @@ REASONS = {
     "_sqlite/restore_swap.py": AS_USER,
     "_sqlite/restore_ways.py": AS_USER,
     "_sqlite/salvage.py": AS_USER,
+    "_sqlite/salvage_image.py": AS_USER,
+    "_sqlite/salvage_tables.py": AS_USER,
     "_triage/collect_application.py": OURS,
     "_triage/context.py": KERNEL,
     "_triage/evidence.py": OURS,
