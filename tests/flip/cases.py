@@ -25,6 +25,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
     npm_application,
     npm_lock,
     preflight_findings,
+    reclaim_patterns,
+    release_steps,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight as service_preflight
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import release as service_release
@@ -43,10 +45,10 @@ OF_ROOT = b"canary-of-root"
 OF_ACCOUNT = b"canary-of-another-account"
 
 ERRORS = (
-    disk_reclaim.DiskReclaimError,
+    reclaim_patterns.DiskReclaimError,
     env_file.EnvironmentFileError,
     npm_lock.NpmError,
-    service_release.ReleaseError,
+    release_steps.ReleaseError,
     sqlite_files.SqliteError,
     sqlite_owner.SqliteOwnerError,
 )
@@ -273,7 +275,7 @@ def _lay_repository(folder: Path, *, mark: bytes = b"") -> None:
 
 def _release_cases() -> List[Case]:
     def roll_back(theirs: Path, ours: Path, *, app: str, strategy: str) -> Any:
-        releases = service_release.Releases(
+        releases = release_steps.Releases(
             app_dir=str(theirs / app),
             db_path=str(theirs / "shared" / "itsm.db" if strategy == "symlink" else ours / "itsm.db"),
             state_dir=str(ours),
@@ -300,8 +302,8 @@ def _lay_logs(folder: Path, *, mark: bytes = b"") -> None:
 def _file_cases() -> List[Case]:
     def reclaim(theirs: Path, ours: Path) -> Any:
         return disk_reclaim.reclaim(
-            rules=[disk_reclaim.Rule(pattern=str(theirs / "logs" / "*.log"))],
-            targets=[disk_reclaim.Target(path=str(theirs), available=1 << 62)],
+            rules=[reclaim_patterns.Rule(pattern=str(theirs / "logs" / "*.log"))],
+            targets=[reclaim_patterns.Target(path=str(theirs), available=1 << 62)],
             state_dir=str(ours),
         )
 

@@ -60,6 +60,7 @@ REASONS = {
     "_service/npm_lock.py": AS_USER,
     "_service/npm_swap.py": AS_USER,
     "_service/process_start.py": AS_USER,
+    "_service/reclaim_patterns.py": DESCRIPTORS,
     "_service/release.py": AS_USER,
     "_service/unit_dropin.py": OURS,
     "_sqlite/backup.py": AS_USER,
