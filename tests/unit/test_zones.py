@@ -62,6 +62,8 @@ REASONS = {
     "_service/process_start.py": AS_USER,
     "_service/reclaim_patterns.py": DESCRIPTORS,
     "_service/release.py": AS_USER,
+    "_service/release_git.py": AS_USER,
+    "_service/release_links.py": AS_USER,
     "_service/unit_dropin.py": OURS,
     "_sqlite/backup.py": AS_USER,
     "_sqlite/backup_copy.py": AS_USER,
