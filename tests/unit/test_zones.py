@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import collect_service
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import collect_paths
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import context as triage_context
 
 PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
@@ -247,7 +247,7 @@ def test_a_database_of_root_is_not_taken_for_that_of_the_user(base: Path, claim:
         known.update(database_path=str(private / "itsm.db"), database_path_source="DATABASE_PATH of the process")
     else:
         known.update(processes=[{"open_databases": [str(private / "itsm.db")]}])
-    facts = collect_service.paths(question(app, **known), what="database")["facts"]
+    facts = collect_paths.paths(question(app, **known), what="database")["facts"]
     assert facts["effective"] == str(app / "itsm.db")
     assert safe_open.rights_on(facts["effective"]) == (NOBODY.pw_uid, NOBODY.pw_gid)
 
@@ -257,4 +257,4 @@ def test_a_database_elsewhere_is_that_of_the_user_if_the_user_may_work_on_it(bas
     app, data = made(base / "app", owner=NOBODY), made(base / "data", owner=NOBODY)
     (data / "itsm.db").touch()
     opened = question(app, processes=[{"open_databases": [str(data / "itsm.db")]}])
-    assert collect_service.paths(opened, what="database")["facts"]["effective"] == str(data / "itsm.db")
+    assert collect_paths.paths(opened, what="database")["facts"]["effective"] == str(data / "itsm.db")

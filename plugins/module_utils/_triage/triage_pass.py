@@ -23,6 +23,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
     collect_certificate,
     collect_host,
     collect_logs,
+    collect_paths,
+    collect_ports,
+    collect_process,
     collect_service,
     collect_start,
 )
@@ -158,13 +161,13 @@ class Triage:
             unit=unit,
             app_dir_answers=self.done.answered("app_dir"),
         )
-        self._ask({"process": collect_service.process, "environment": collect_service.environment}, timeout=timeout)
+        self._ask({"process": collect_process.process, "environment": collect_service.environment}, timeout=timeout)
         environment = self.done.of("environment")
         self._known["processes"] = self.done.of("process").get("processes", [])
         names = ("database_path", "database_path_source", "certificate", "key")
         self._known.update({name: environment.get(name) for name in names})
         self._ask(
-            {f"paths:{what}": functools.partial(collect_service.paths, what=what) for what in _PATHS}, timeout=timeout
+            {f"paths:{what}": functools.partial(collect_paths.paths, what=what) for what in _PATHS}, timeout=timeout
         )
         self._known["database"] = self._database()["path"]
 
@@ -175,7 +178,7 @@ class Triage:
                 return {"path": entry["effective"], "source": entry["source"], "configured": entry["configured"]}
         # Links could not be followed: its disk does not answer.
         question = dataclasses.replace(self._base, known=self._known)
-        path, source = collect_service.used_database(question, links=False)
+        path, source = collect_paths.used_database(question, links=False)
         configured = os.path.normpath(self._service.path(self._service.db_path))
         return {"path": path, "source": source, "configured": configured}
 
@@ -197,8 +200,8 @@ class Triage:
             "migrations_shipped": collect_application.migrations_shipped,
             "dependencies": collect_application.dependencies,
             "node": collect_application.node,
-            "ports": collect_service.ports,
-            "answer": collect_service.answer,
+            "ports": collect_ports.ports,
+            "answer": collect_ports.answer,
             "memory": collect_host.memory,
             "kernel": collect_host.kernel,
             "cores": collect_host.cores,
@@ -207,7 +210,7 @@ class Triage:
             "log": collect_logs.log,
         }
         if service.health_path:
-            parts["health"] = collect_service.health
+            parts["health"] = collect_ports.health
         if service.pid_file:
             parts["pid_file"] = _pid_file
         if service.manager == "systemd":
