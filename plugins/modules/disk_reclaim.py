@@ -165,7 +165,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import disk_reclaim
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import disk_reclaim, reclaim_patterns
 
 
 def main() -> None:
@@ -203,15 +203,15 @@ def main() -> None:
     try:
         with host_lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
             result = disk_reclaim.reclaim(
-                rules=[disk_reclaim.Rule(pattern=rule["glob"], keep=rule["keep"]) for rule in params["globs"]],
-                targets=[disk_reclaim.Target(**target) for target in params["targets"]],
+                rules=[reclaim_patterns.Rule(pattern=rule["glob"], keep=rule["keep"]) for rule in params["globs"]],
+                targets=[reclaim_patterns.Target(**target) for target in params["targets"]],
                 protect=params["protect"],
                 truncate_only=params["truncate_only"],
                 keep_databases=params["keep_databases"],
                 state_dir=params["state_dir"],
                 check_mode=module.check_mode,
             )
-    except disk_reclaim.DiskReclaimError as error:
+    except reclaim_patterns.DiskReclaimError as error:
         module.fail_json(msg=sanitize.text(error))
     module.exit_json(**sanitize.data(result))
 

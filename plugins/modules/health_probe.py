@@ -426,32 +426,13 @@ login:
   sample: {"ok": true, "checked": true, "status": 200, "error": null}
 """
 
-import dataclasses
-import sys
-import time
-from typing import Callable, Dict, Optional
-
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import (
-    last_good,
-    outage_window,
-    repeated_call,
-)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import maintenance as host_maintenance
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import notes as incident_notes
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import starter as one_starter
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import health as service_health
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight as service_preflight
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import serving_since
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import start_safety
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import detection, probe_plan
 
-_DOWN = ("warning", "critical", "emergency")
 _PROOF = {"validate_certs": {"type": "bool", "default": False}, "ca_path": {"type": "path", "default": ""}}
 _SERVICE = {
     "manager": {"type": "str", "default": "systemd", "choices": ["systemd", "process"]},
@@ -494,192 +475,6 @@ _LOGIN = {
 }
 
 
-def _login(values: dict) -> service_health.Login:
-    proof = {name: values[name] for name in _PROOF}
-    target = service_health.Target(name="login", url=values["url"], **proof)
-    return service_health.Login(target=target, username=values["username"], password=values["password"])
-
-
-def _look_for_maintenance(module: AnsibleModule) -> Optional[Dict[str, str]]:
-    """Return the maintenance that is on. A mistake in it is told and hides no outage."""
-    values = {name: module.params[f"maintenance_{name}"] for name in ("until", "reason")}
-    try:
-        found, warnings = host_maintenance.current(state_dir=module.params["state_dir"], now=time.time(), **values)
-    except host_maintenance.MaintenanceError as error:
-        found, warnings = None, [str(error)]
-    for warning in warnings:
-        module.warn(sanitize.text(warning))
-    return found
-
-
-def _checked(module: AnsibleModule) -> dict | None:
-    """Compare the inventory with this host."""
-    values = module.params
-    if values["preflight"] is None:
-        return None
-    shared = {name: values[name] or "" for name in ("app_dir", "user", "manager", "unit", "command", "pid_file")}
-    config = service_preflight.Config(**shared, **values["preflight"], state_dir=values["state_dir"])
-    checked: dict = sanitize.data(service_preflight.examine(config))
-    for warning in service_preflight.warnings(checked, state_dir=values["state_dir"]):
-        module.warn(sanitize.text(warning))
-    wrong = {problem["variable"] for problem in checked["problems"]}
-    # Nobody waits for a disk that does not answer, and there is nothing to look for or to keep a record in.
-    silent = bool(wrong) and wrong <= set(checked["silent"])
-    if silent or wrong & {"nexus_state_dir", "nexus_manager"} or not values["command"]:
-        _refuse(module, checked)
-    return checked
-
-
-def _refuse(module: AnsibleModule, checked: dict) -> None:
-    """End here and name the settings that cannot be right."""
-    said = "; ".join(problem["message"] for problem in checked["problems"])
-    module.fail_json(msg=sanitize.text(said), preflight=checked)
-
-
-def _service(values: dict, checked: dict | None) -> service_process.Service:
-    """Return the service without its wrong settings. If its unit is wrong, its processes are looked for."""
-    service = service_process.Service(**{name: values[name] for name in _SERVICE if values[name] is not None})
-    wrong = {problem["variable"] for problem in (checked or {}).get("problems", ())}
-    if "nexus_user" in wrong:
-        service = dataclasses.replace(service, user="")
-    return dataclasses.replace(service, manager="process") if "nexus_unit" in wrong else service
-
-
-def _asked(module: AnsibleModule, checked: dict | None) -> dict:
-    """Return how the service is. Settings that cannot be right end the module only if the service is well."""
-    values = module.params
-    service, targets = _service(values, checked), _targets(values["endpoints"], checked)
-    refused = checked is not None and bool(checked["problems"])
-    found: dict = service_health.ask(
-        service,
-        targets,
-        service_health.Plan(**{name: values[name] for name in _PLAN}, sole_starter=bool(values["run"])),
-        login=_login(values["login"]) if values["login"] else None,
-        endpoints_needed=not refused,
-        doubt=_doubts(module, checked),
-        busy=lambda: _is_busy(module),
-    )
-    unknown = not targets and found["process"]["state"] != "gone"
-    if checked is None or not refused:
-        return found
-    if found["healthy"] or unknown:
-        _refuse(module, checked)
-    found["summary"] = "; ".join([found["summary"], *(problem["message"] for problem in checked["problems"])])
-    return found
-
-
-def _open(module: AnsibleModule, seen: dict) -> dict:
-    """Open the incident of an outage that was seen; return what module incident returns, refused or not."""
-    values = module.params
-    try:
-        result = incident_record.call(
-            state="open",
-            state_dir=values["state_dir"],
-            run=values["run"],
-            maintenance_until=values["maintenance_until"],
-            maintenance_reason=values["maintenance_reason"],
-            update=incident_record.Update(severity=seen["severity"], signs=seen["signs"]),
-            check_mode=module.check_mode,
-        )
-    except incident_store.IncidentError as error:
-        result = {"failed": True, "changed": False, "msg": str(error), **error.held()}
-    opened: dict = sanitize.data(result)
-    return opened
-
-
-def _database(checked: dict | None) -> str:
-    """Return the database that the preflight found to be the service's, an empty text if it is unknown."""
-    return str(((checked or {}).get("resolved") or {}).get("database_path") or "")
-
-
-def _is_busy(module: AnsibleModule) -> bool:
-    """Whether another run is at work on the host."""
-    holder = host_lease.Seat(state_dir=module.params["state_dir"]).holder()
-    return holder is not None and holder["run"] != module.params["run"]
-
-
-def _doubts(module: AnsibleModule, checked: dict | None) -> Callable[[bool], Optional[str]]:
-    """Return what tells, before somebody else's start is waited for, why it must not happen."""
-    path = _database(checked)
-    if not module.params["open"]:
-        return lambda closely: None
-    return lambda closely: (
-        start_safety.doubt(path) or (start_safety.quick_doubt(path, user=module.params["user"]) if closely else None)
-    )
-
-
-def _see_restart(module: AnsibleModule, result: dict) -> None:
-    """Report an outage that systemd ended a short time ago as an emergency that is over, unless a run has done so."""
-    restarted, last = result["supervisor"]["restarted"], last_good.last_healthy(module.params["state_dir"])
-    started = result["supervisor"]["started_at"] or ""
-    if restarted and module.params["open"] and result["severity"] != "warning" and not (last and last >= started):
-        result["severity"] = "emergency"
-    else:
-        result["supervisor"]["restarted"] = False
-
-
-def _take_over(module: AnsibleModule, result: dict, opened: dict) -> Optional[dict]:
-    """Let nobody but this run start the service from here on; return what was taken over from systemd."""
-    values, doubt = module.params, result["doubt"]
-    if values["manager"] != "systemd" or module.check_mode or not opened.get("run") or result["healthy"]:
-        return None
-    where = {"unit": values["unit"], "state_dir": values["state_dir"], "run": opened["run"], "warn": module.warn}
-    taken = one_starter.take_over(
-        **where, reason=doubt or "", database=_database(result.get("preflight")), user=module.params["user"]
-    )
-    if doubt:
-        # The two words of a cause: triage says more of it in a moment.
-        one_starter.hold(**where, manager="systemd", incident=opened["id"], cause="db_corrupt", reason=doubt)
-    return taken
-
-
-def _note_answer(module: AnsibleModule, seen: dict) -> None:
-    """Put the first good answer after a start on record at once: the run may be ended while it watches on."""
-    mode, healthy = module.params["mode"], seen["healthy"]
-    if (mode, healthy) not in (("await", True), ("hold", False)):
-        return
-    where = {name: module.params[name] for name in host_lease.ARGUMENTS}
-    problem = incident_notes.note_answer(**where, at=seen["first_healthy_at"] if healthy else None)
-    if problem:
-        module.warn(sanitize.text(problem))
-
-
-def _see_end(module: AnsibleModule, result: dict, *, unseen: bool) -> None:
-    """Find since when a healthy service answers, if systemd restarted it, or if no run saw the end of its outage."""
-    result.update(serving_said_at=None, answers_since=None)
-    if module.params["mode"] != "watch" or not result["healthy"]:
-        return
-    before_first_probe = result["supervisor"]["restarted"] and not result["first_failure_at"]
-    result["serving_said_at"] = _began_to_serve(module, result) if unseen or before_first_probe else None
-    result["answers_since"] = outage_window.first_answer(
-        first_failure_at=None if before_first_probe else result["first_healthy_at"],
-        first_healthy_at=result["first_healthy_at"],
-        process_started_at=result["process"]["started_at"],
-        said_at=result["serving_said_at"],
-    )
-
-
-def _began_to_serve(module: AnsibleModule, seen: dict) -> Optional[str]:
-    """Return when the process that answers said that it serves: the end of an outage that no run saw."""
-    values, started_at = module.params, seen["process"]["started_at"]
-    if not started_at:
-        return None
-    return serving_since.since_start(
-        started_at,
-        ports=values["ports"],
-        unit=values["unit"] or "" if values["manager"] == "systemd" else "",
-        log_file=(values["preflight"] or {}).get("log_file") or "",
-    )
-
-
-def _targets(endpoints: list[dict], checked: dict | None) -> list[service_health.Target]:
-    targets = [service_health.Target(**endpoint) for endpoint in endpoints]
-    if checked is None or not checked["resolved"]["https_suspended"]:
-        return targets
-    plain = [target for target in targets if not target.url.startswith("https://")]
-    return [dataclasses.replace(target, required=True) for target in plain] or targets
-
-
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -700,43 +495,15 @@ def main() -> None:
     )
     numbers.require_finite(module.params, fail=module.fail_json)
     repeated_call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
-    values = module.params
+    detect = detection.Detection(module.params, check_mode=module.check_mode, warn=module.warn)
     try:
-        with host_lease.held(run=values["run"], state_dir=values["state_dir"], warn=module.warn, fail=module.fail_json):
-            checked = _checked(module)
-            result = _asked(module, checked)
-            if values["run"] and not module.check_mode:
-                _note_answer(module, result)
-    except service_health.HealthError as error:
+        with host_lease.held(**detect.lease, warn=module.warn, fail=module.fail_json):
+            detect.ask()
+    except detection.SettingsError as error:
+        module.fail_json(msg=sanitize.text(error), preflight=error.preflight)
+    except probe_plan.HealthError as error:
         module.fail_json(msg=sanitize.text(error))
-    _see_restart(module, result)
-    watched = values["mode"] == "watch" and result["severity"] == "none"
-    if values["remember"] and not module.check_mode and (watched or (values["mode"] == "hold" and result["healthy"])):
-        last_good.note_healthy(values["state_dir"], at=result["last_success_at"])
-        if watched:
-            incident_store.bring_home(values["state_dir"])
-    result["maintenance"] = _look_for_maintenance(module)
-    before = incident_store.current(values["state_dir"])
-    _see_end(module, result, unseen=before is not None and result["severity"] == "none")
-    opened = _open(module, result) if values["open"] and result["severity"] in _DOWN else None
-    result["preflight"] = checked
-    owner = opened or ({"run": values["run"], "id": (before or {}).get("id")} if values["mode"] == "await" else {})
-    result["takeover"] = _take_over(module, result, owner)
-    if opened and result["supervisor"]["restarted"] and not module.check_mode:
-        # What this run reports, the next one does not report again.
-        last_good.note_healthy(values["state_dir"], at=result["last_success_at"])
-    held = one_starter.held(manager=values["manager"], unit=values["unit"] or "", state_dir=values["state_dir"])
-    if held is not None:
-        result["summary"] += f"; the start is held by incident {held['incident'] or 'unknown'}"
-    result.update(
-        open_incident=before is not None,
-        data_in_doubt=incident_store.in_doubt(before),
-        hold=held,
-        opened=opened,
-        preflight=checked,
-        python=sys.implementation.cache_tag,
-    )
-    module.exit_json(changed=False, **sanitize.data(result))
+    module.exit_json(changed=False, **sanitize.data(detect.report()))
 
 
 if __name__ == "__main__":

@@ -487,7 +487,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record_update, repeated_call
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import starter as one_starter
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 
@@ -582,7 +582,7 @@ def main() -> None:
     params = module.params
     try:
         result = incident_record.call(
-            update=incident_record.Update(**{name: params[name] for name in UPDATE}),
+            update=record_update.Update(**{name: params[name] for name in UPDATE}),
             check_mode=module.check_mode,
             **{name: params[name] for name in params if name not in (*UPDATE, "opened", "unit")},
         )

@@ -110,7 +110,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex, knex_tables
 
 
 def main() -> None:
@@ -138,7 +138,7 @@ def main() -> None:
         ):
             migrator = knex.Migrator(**{name: parameters[name] for name in (*knex.ARGUMENTS, "timeout")})
             result = knex.migrate(migrator, state=parameters["state"], check_mode=module.check_mode)
-    except knex.KnexError as error:
+    except knex_tables.KnexError as error:
         module.fail_json(msg=sanitize.text(error), locked=error.locked, applied=error.applied, duration=duration())
     module.exit_json(**sanitize.data(result), duration=duration())
 

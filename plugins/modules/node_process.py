@@ -196,6 +196,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import notes as incident_notes
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import starter as one_starter
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import desired_state
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 
 
@@ -241,7 +242,7 @@ def main() -> None:
         with host_lease.held(**lease, warn=module.warn, fail=module.fail_json):
             if tried["attempts"]:
                 record(incident_notes.note_attempts, **tried)
-            result = service_process.ensure(
+            result = desired_state.ensure(
                 service,
                 state=state,
                 stop_timeout=stop_timeout,

@@ -174,7 +174,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import npm
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import npm, npm_application, npm_lock
 
 
 def main() -> None:
@@ -205,7 +205,7 @@ def main() -> None:
         with host_lease.held(
             run=parameters["run"], state_dir=parameters["state_dir"], warn=module.warn, fail=module.fail_json
         ):
-            application = npm.Application(
+            application = npm_application.Application(
                 app_dir=parameters["app_dir"],
                 user=parameters["user"],
                 node=parameters["node"],
@@ -223,7 +223,7 @@ def main() -> None:
                 reserve=parameters["reserve"],
                 check_mode=module.check_mode,
             )
-    except npm.NpmError as error:
+    except npm_lock.NpmError as error:
         module.fail_json(msg=sanitize.text(error))
     module.exit_json(**sanitize.data(result), duration=round(time.monotonic() - started, 3))
 

@@ -127,6 +127,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import release as service_release
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import release_steps
 
 
 def main() -> None:
@@ -149,7 +150,7 @@ def main() -> None:
     numbers.require_finite(module.params, fail=module.fail_json)
     repeated_call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     params = module.params
-    releases = service_release.Releases(
+    releases = release_steps.Releases(
         app_dir=params["app_dir"],
         db_path=params["db_path"],
         state_dir=params["state_dir"],
@@ -163,7 +164,7 @@ def main() -> None:
     try:
         with host_lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
             result = service_release.roll_back(releases, strategy=params["strategy"], check_mode=module.check_mode)
-    except service_release.ReleaseError as error:
+    except release_steps.ReleaseError as error:
         module.fail_json(msg=sanitize.text(error))
     module.exit_json(**sanitize.data(result))
 

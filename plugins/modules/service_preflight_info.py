@@ -177,6 +177,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight as service_preflight
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight_findings
 
 
 def main() -> None:
@@ -204,7 +205,7 @@ def main() -> None:
     values = dict(module.params)
     run = values.pop("run")
     with host_lease.held(run=run, state_dir=values["state_dir"], warn=module.warn, fail=module.fail_json):
-        result = service_preflight.examine(service_preflight.Config(**values))
+        result = service_preflight.examine(preflight_findings.Config(**values))
     for warning in service_preflight.warnings(result, state_dir=values["state_dir"]):
         module.warn(sanitize.text(warning))
     module.exit_json(changed=False, **sanitize.data(result))

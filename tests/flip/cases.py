@@ -19,7 +19,15 @@ from typing import Any, Callable, Dict, List, Optional, Tuple, Type
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import disk_reclaim, npm
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import (
+    disk_reclaim,
+    npm,
+    npm_application,
+    npm_lock,
+    preflight_findings,
+    reclaim_patterns,
+    release_steps,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight as service_preflight
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import release as service_release
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
@@ -37,10 +45,10 @@ OF_ROOT = b"canary-of-root"
 OF_ACCOUNT = b"canary-of-another-account"
 
 ERRORS = (
-    disk_reclaim.DiskReclaimError,
+    reclaim_patterns.DiskReclaimError,
     env_file.EnvironmentFileError,
-    npm.NpmError,
-    service_release.ReleaseError,
+    npm_lock.NpmError,
+    release_steps.ReleaseError,
     sqlite_files.SqliteError,
     sqlite_owner.SqliteOwnerError,
 )
@@ -224,7 +232,7 @@ def _program(folder: Path, name: str, text: str) -> str:
 
 def _npm_cases() -> List[Case]:
     def install(theirs: Path, ours: Path, *, check_mode: bool = False) -> Any:
-        application = npm.Application(
+        application = npm_application.Application(
             app_dir=str(theirs), user=USER, node=_program(theirs, "node", _NODE), npm=_program(theirs, "npm", _NPM)
         )
         return npm.npm_ci(application, timeout=10.0, check_mode=check_mode)
@@ -267,7 +275,7 @@ def _lay_repository(folder: Path, *, mark: bytes = b"") -> None:
 
 def _release_cases() -> List[Case]:
     def roll_back(theirs: Path, ours: Path, *, app: str, strategy: str) -> Any:
-        releases = service_release.Releases(
+        releases = release_steps.Releases(
             app_dir=str(theirs / app),
             db_path=str(theirs / "shared" / "itsm.db" if strategy == "symlink" else ours / "itsm.db"),
             state_dir=str(ours),
@@ -294,8 +302,8 @@ def _lay_logs(folder: Path, *, mark: bytes = b"") -> None:
 def _file_cases() -> List[Case]:
     def reclaim(theirs: Path, ours: Path) -> Any:
         return disk_reclaim.reclaim(
-            rules=[disk_reclaim.Rule(pattern=str(theirs / "logs" / "*.log"))],
-            targets=[disk_reclaim.Target(path=str(theirs), available=1 << 62)],
+            rules=[reclaim_patterns.Rule(pattern=str(theirs / "logs" / "*.log"))],
+            targets=[reclaim_patterns.Target(path=str(theirs), available=1 << 62)],
             state_dir=str(ours),
         )
 
@@ -366,7 +374,7 @@ def _triage_cases() -> List[Case]:
     def probe(theirs: Path, ours: Path) -> Any:
         described = service(theirs, ours)
         names = ("app_dir", "user", "manager", "unit", "command", "pid_file", "environment_file", "db_path", "log_file")
-        config = service_preflight.Config(
+        config = preflight_findings.Config(
             **{name: getattr(described, name) for name in names},
             **{name: getattr(described, name) for name in ("https_port", "http_port", "db_path_variable", "state_dir")},
         )

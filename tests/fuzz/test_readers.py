@@ -19,12 +19,20 @@ from hypothesis import strategies as st
 from sqlite_samples import crashed
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, redact, semver, timestamps
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs, x509
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs, run_as, x509
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import maintenance as host_maintenance
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import outage_window, record_result
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex, log_patterns, npm
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import (
+    knex_tables,
+    log_patterns,
+    migration_names,
+    npm_build,
+    npm_load,
+    npm_lock,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import wal as sqlite_wal
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import (
@@ -202,19 +210,19 @@ def test_any_journal_and_kernel_log(lines):
 @given(LINES)
 def test_anything_that_knex_and_npm_say(lines):
     text = "\n".join(lines)
-    with contextlib.suppress(knex.KnexError):
-        completed, pending = knex.parse_list(text)
+    with contextlib.suppress(knex_tables.KnexError):
+        completed, pending = migration_names.parse_list(text)
         assert len(completed) + len(pending) <= len(text.splitlines())
-    assert "\n" not in npm.npm_message(text, redactor=redact.Redactor())
+    assert "\n" not in npm_build.npm_message(text, redactor=redact.Redactor())
 
 
 @given(st.lists(st.one_of(JSON.map(json.dumps), st.text(max_size=20)), max_size=6))
 @example(["[]", "{}", '{"name": 1}', "1"])
 def test_anything_that_a_package_says_when_it_is_loaded(lines):
     text = "\n".join(f"@npm_ci {line}" for line in lines)
-    account = npm.run_as.resolve(None, folder="/")
-    with contextlib.suppress(npm.NpmError):
-        npm.ask_node("/", names=["x"], node="/usr/bin/node", account=account, run=answering(text))
+    account = run_as.resolve(None, folder="/")
+    with contextlib.suppress(npm_lock.NpmError):
+        npm_load.ask_node("/", names=["x"], node="/usr/bin/node", account=account, run=answering(text))
 
 
 @given(st.dictionaries(st.sampled_from(["packages", "lockfileVersion"]), JSON | st.dictionaries(st.text(), JSON)))
@@ -225,9 +233,9 @@ def test_any_lock_file(value):
         path.write_text(json.dumps(value))
         (Path(folder) / "node_modules").mkdir()
         (Path(folder) / "node_modules" / ".package-lock.json").write_text(json.dumps(value))
-        with contextlib.suppress(npm.NpmError):
-            wanted = npm.installable(npm.read_packages(str(path)), omit_dev=True)
-            npm.differences(folder, wanted=wanted, platform="linux", arch="x64")
+        with contextlib.suppress(npm_lock.NpmError):
+            wanted = npm_lock.installable(npm_lock.read_packages(str(path)), omit_dev=True)
+            npm_lock.differences(folder, wanted=wanted, platform="linux", arch="x64")
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
@@ -255,9 +263,9 @@ def test_any_record_of_an_incident(value):
     data = json.dumps(value).encode()
     with contextlib.suppress(ValueError):
         record = incident_store._decode(data)
-        incident_record.outage_start(record)
+        outage_window.start(record)
         for attempt in record["attempts"]:
-            incident_record._result_of(attempt)
+            record_result._result_of(attempt)
     with contextlib.suppress(ValueError):
         host_lease._decode(data)
 

@@ -17,6 +17,7 @@ import pytest
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import outage_window, record_update
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
 
 from .conftest import Run, Service
@@ -107,7 +108,7 @@ def test_the_beginning_is_a_range_and_each_end_has_its_source(service: Service) 
     good = [sign for sign in record["signs"] if sign["source"] == "log: last request answered well"]
     bad = [sign for sign in record["signs"] if sign["kind"] == "bad" and sign["source"].startswith("log: ")]
     assert good and bad
-    start = incident_record.outage_start(record)
+    start = outage_window.start(record)
     assert start["earliest_source"] == "log: last request answered well"
     assert start["source"] == bad[0]["source"] and "Background job failed" in start["source"]
     assert start["earliest"] <= start["latest"] < record["detected_at"]
@@ -119,7 +120,7 @@ def test_the_beginning_is_on_record_where_no_rung_is_climbed(service: Service) -
     assert service.play(RECOVER, outage_recover_rungs=[]).rc != 0
     record = json.loads((service.state / "incident.json").read_text(encoding="utf-8"))
     assert record["attempts"] == []
-    assert incident_record.outage_start(record)["earliest_source"] == "log: last request answered well"
+    assert outage_window.start(record)["earliest_source"] == "log: last request answered well"
 
 
 def opened(service: Service, **changes: Any) -> dict[str, Any]:
@@ -127,7 +128,7 @@ def opened(service: Service, **changes: Any) -> dict[str, Any]:
     entry = {"level": "not_recovered", "contact": "project_leader", "channel": "command tee", "ok": True, "error": ""}
     call = {"state_dir": str(service.state)}
     run = incident_record.call(**call, state="open", lease=60)["run"]
-    update = incident_record.Update(outcome="not_recovered", told=[{**entry, "at": timestamps.now()}])
+    update = record_update.Update(outcome="not_recovered", told=[{**entry, "at": timestamps.now()}])
     return incident_record.call(**call, state="closed", run=run, update=update)
 
 
@@ -254,7 +255,7 @@ def test_the_window_of_an_outage_that_was_over_when_it_was_opened(service: Servi
     assert run.rc == 0 and "WARNING, nothing restarted" in run.screen
     answered = observer.ended()
     (record,) = records(service)
-    start = incident_record.outage_start(record)
+    start = outage_window.start(record)
     assert (start["source"], record["outcome"]) == ("health probe", "warning")
     assert timestamps.epoch(start["earliest"]) <= stopped <= timestamps.epoch(start["latest"]) < answered - 3
     assert abs(timestamps.epoch(record["mitigated_at"]) - answered) < 1

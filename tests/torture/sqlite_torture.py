@@ -46,9 +46,13 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "collections"))
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import (
+    backup_copy,
+    child_process,
+    evidence_copy,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import checkpoint as sqlite_checkpoint
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import reader as sqlite_reader
 
 SYSCALLS = "pwrite64,fsync,fdatasync,ftruncate,unlink,close"
 # Calls of the steps that change something or come before or after a change; each may be the last thing they do.
@@ -62,14 +66,14 @@ POINTS: List[Tuple[Any, str]] = [
     (os, "fork"),
     (shutil, "rmtree"),
     (tempfile, "mkdtemp"),
-    (sqlite_backup, "_copy_bytes"),
-    (sqlite_backup, "_copy"),
-    (sqlite_backup, "verify"),
+    (evidence_copy, "copy_bytes"),
+    (backup_copy, "copy"),
+    (backup_copy, "verify"),
     (sqlite_backup, "_publish"),
     (sqlite_backup, "_prune"),
     (sqlite_checkpoint, "_run"),
     (sqlite_checkpoint, "_prove"),
-    (sqlite_reader, "in_child"),
+    (child_process, "in_child"),
 ]
 WAYS = ("boundary", "boundary", "system call", "instant")
 # Of the days before, so that retention has something to remove.

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import collect_service
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import collect_paths
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import context as triage_context
 
 PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
@@ -52,26 +52,39 @@ REASONS = {
     "_incident/maintenance.py": OURS,
     "_incident/repeated_call.py": OURS,
     "_incident/store.py": OURS,
+    "_service/desired_state.py": AS_USER,
     "_service/disk_reclaim.py": DESCRIPTORS,
     "_service/knex.py": AS_USER,
-    "_service/npm.py": AS_USER,
-    "_service/process.py": AS_USER,
+    "_service/npm_application.py": AS_USER,
+    "_service/npm_build.py": AS_USER,
+    "_service/npm_lock.py": AS_USER,
+    "_service/npm_swap.py": AS_USER,
+    "_service/process_start.py": AS_USER,
+    "_service/reclaim_patterns.py": DESCRIPTORS,
     "_service/release.py": AS_USER,
+    "_service/release_git.py": AS_USER,
+    "_service/release_links.py": AS_USER,
     "_service/unit_dropin.py": OURS,
     "_sqlite/backup.py": AS_USER,
+    "_sqlite/backup_copy.py": AS_USER,
     "_sqlite/checkpoint.py": AS_USER,
+    "_sqlite/child_process.py": KERNEL,
+    "_sqlite/evidence_copy.py": AS_USER,
     "_sqlite/files.py": AS_USER,
     "_sqlite/holders.py": KERNEL,
     "_sqlite/owner.py": DESCRIPTORS,
+    "_sqlite/private_copy.py": AS_USER,
     "_sqlite/reader.py": AS_USER,
     "_sqlite/restore.py": AS_USER,
     "_sqlite/restore_swap.py": AS_USER,
     "_sqlite/restore_ways.py": AS_USER,
     "_sqlite/salvage.py": AS_USER,
+    "_sqlite/salvage_image.py": AS_USER,
+    "_sqlite/salvage_tables.py": AS_USER,
     "_triage/collect_application.py": OURS,
     "_triage/context.py": KERNEL,
     "_triage/evidence.py": OURS,
-    "_triage/run.py": "a descriptor that safe_open has opened",
+    "_triage/triage_pass.py": "a descriptor that safe_open has opened",
 }
 
 
@@ -234,7 +247,7 @@ def test_a_database_of_root_is_not_taken_for_that_of_the_user(base: Path, claim:
         known.update(database_path=str(private / "itsm.db"), database_path_source="DATABASE_PATH of the process")
     else:
         known.update(processes=[{"open_databases": [str(private / "itsm.db")]}])
-    facts = collect_service.paths(question(app, **known), what="database")["facts"]
+    facts = collect_paths.paths(question(app, **known), what="database")["facts"]
     assert facts["effective"] == str(app / "itsm.db")
     assert safe_open.rights_on(facts["effective"]) == (NOBODY.pw_uid, NOBODY.pw_gid)
 
@@ -244,4 +257,4 @@ def test_a_database_elsewhere_is_that_of_the_user_if_the_user_may_work_on_it(bas
     app, data = made(base / "app", owner=NOBODY), made(base / "data", owner=NOBODY)
     (data / "itsm.db").touch()
     opened = question(app, processes=[{"open_databases": [str(data / "itsm.db")]}])
-    assert collect_service.paths(opened, what="database")["facts"]["effective"] == str(data / "itsm.db")
+    assert collect_paths.paths(opened, what="database")["facts"]["effective"] == str(data / "itsm.db")

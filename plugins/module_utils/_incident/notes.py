@@ -10,7 +10,7 @@ from typing import Any, Dict, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import outage_window
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import outage_window, record_update
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 
@@ -51,7 +51,7 @@ def note_attempts(
     memory: Optional[str] = None,
 ) -> Optional[str]:
     """Put on record what C(run) has tried and is about to try; return what kept it from being recorded."""
-    update = incident_record.Update(attempts=attempts, signs=signs)
+    update = record_update.Update(attempts=attempts, signs=signs)
     try:
         incident_record.call(state_dir=state_dir, state="attempt", run=run, update=update, clock=clock, memory=memory)
     except incident_store.IncidentError as error:

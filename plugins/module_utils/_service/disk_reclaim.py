@@ -13,82 +13,32 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fnmatch
 import itertools
 import os
-import re
 import stat
 import time
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import reclaim_patterns
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.reclaim_patterns import (
+    Candidate,
+    DiskReclaimError,
+    Identity,
+    Rule,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import printable
 
-_DEEP = "**"
-_WILD = re.compile(r"[*?\[]")
-_MOST_SKIPPED = 50
-_BLOCK = 512  # the unit of st_blocks, whatever the file system's own is
 _SIDE_FILES = ("-wal", "-shm", "-journal")
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-
-# Below these nothing is ever in the way, and what is gone is missed; C(/usr/local) is the host's own.
-_SYSTEM = ("bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "sbin", "sys", "usr")
-# Folders in which every folder is somebody else's.
-_SHARED = (["usr", "local"], ["var", "lib"], ["var", "spool"])
-
-Identity = Tuple[int, int]
-
-
-class DiskReclaimError(Exception):
-    """A parameter makes no sense, or a file system could not be looked at."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Rule:
-    """Files that may go: an absolute pattern, of which the newest C(keep) stay."""
-
-    pattern: str
-    keep: int = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class Target:
-    """The file system of C(path) shall have this much room: bytes and inodes."""
-
-    path: str
-    available: int = 0
-    inodes: int = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class _Candidate:
-    """A file that a pattern names, as it was when it was looked at."""
-
-    folder: str
-    name: str
-    status: os.stat_result
-
-    @property
-    def path(self) -> str:
-        return f"{self.folder}/{self.name}"
-
-    @property
-    def identity(self) -> Identity:
-        return (self.status.st_dev, self.status.st_ino)
-
-    @property
-    def frees(self) -> int:
-        return self.status.st_blocks * _BLOCK
 
 
 @dataclasses.dataclass
 class _Room:
     """A file system: what shall be free, what was, and what was freed since by our own count."""
 
-    target: Target
+    target: reclaim_patterns.Target
     device: int
     before: os.statvfs_result
     bytes_freed: int = 0
@@ -146,42 +96,7 @@ def _protect(paths: Sequence[str], folders: Sequence[str]) -> _Protected:
     return _Protected(paths=names, identities=identities, folders=both)
 
 
-def why_not_pattern(pattern: str) -> str:
-    """Return what a pattern must be that is none, or that names more than anybody can mean; empty where it is fine."""
-    parts = [part for part in pattern.split("/") if part]
-    if not pattern.startswith("/") or pattern.endswith("/") or "\0" in pattern or {".", ".."} & set(parts):
-        return "must be an absolute pattern of files, without . and .. and not ending with /"
-    plain = list(itertools.takewhile(lambda part: not _WILD.search(part), parts[:-1]))
-    deepest = len(plain) == len(parts) - 1 and parts[-1] != _DEEP
-    if not plain:
-        return "must name a folder below the root"
-    if plain[0] in _SYSTEM and (plain[:2] != ["usr", "local"] or len(plain) < 3):
-        return f"must not name files of the system, as all below /{plain[0]} are"
-    if not deepest and (len(plain) < 2 or plain in _SHARED):
-        shown = "/".join(plain)
-        return f"must name the folder in /{shown} that is meant, as /{shown}/name/{'/'.join(parts[len(plain) :])} does"
-    return ""
-
-
-def _checked(rules: Sequence[Rule], targets: Sequence[Target], others: Sequence[str]) -> None:
-    for rule in rules:
-        reason = why_not_pattern(rule.pattern)
-        if reason:
-            raise DiskReclaimError(f"globs: {rule.pattern!r} {reason}")
-        if rule.keep < 0:
-            raise DiskReclaimError(f"globs: keep of {rule.pattern!r} is {rule.keep}: must be 0 or more")
-    for target in targets:
-        if not os.path.isabs(target.path) or target.available < 0 or target.inodes < 0:
-            raise DiskReclaimError(
-                f"targets: {target.path!r} must be an absolute path, with 0 or more bytes and inodes, "
-                f"not {target.available} and {target.inodes}"
-            )
-    for path in others:
-        if not os.path.isabs(path):
-            raise DiskReclaimError(f"protect, truncate_only, state_dir: {path!r} must be an absolute path")
-
-
-def _rooms(targets: Sequence[Target]) -> Dict[int, _Room]:
+def _rooms(targets: Sequence[reclaim_patterns.Target]) -> Dict[int, _Room]:
     """Return the file systems to free, by device; of targets on the same one the most counts.
 
     Raises DiskReclaimError.
@@ -197,93 +112,13 @@ def _rooms(targets: Sequence[Target]) -> Dict[int, _Room]:
             ) from error
         known = rooms.get(device)
         if known is not None:
-            target = Target(  # noqa: PLW2901 - both wishes as one
+            target = reclaim_patterns.Target(  # noqa: PLW2901 - both wishes as one
                 path=known.target.path,
                 available=max(known.target.available, target.available),
                 inodes=max(known.target.inodes, target.inodes),
             )
         rooms[device] = _Room(target=target, device=device, before=before)
     return rooms
-
-
-class _Walk:
-    """Finds what patterns name, and notes why something that they name was passed over."""
-
-    def __init__(self, *, skip: Any) -> None:
-        self._skip = skip
-
-    def find(self, pattern: str) -> Iterator[_Candidate]:
-        parts = [part for part in pattern.split("/") if part]
-        descriptor = os.open("/", _FOLDER)
-        try:
-            yield from self._below(descriptor, "", parts)
-        finally:
-            os.close(descriptor)
-
-    def _enter(self, descriptor: int, path: str, name: str) -> Optional[int]:
-        try:
-            return os.open(name, _FOLDER, dir_fd=descriptor)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                if stat.S_ISREG(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode):
-                    return None  # a file where the pattern has a folder is simply not meant
-            linked = "it is reached by a symbolic link; name its real path"
-            is_link = _is_link(name, descriptor)
-            self._skip(f"{path}/{name}", linked if is_link else f"cannot be entered: {error.strerror}")
-            return None
-
-    def _below(self, descriptor: int, path: str, parts: Sequence[str]) -> Iterator[_Candidate]:
-        part, rest = parts[0], parts[1:]
-        if part == _DEEP:
-            yield from self._below(descriptor, path, rest or ["*"])
-            for name in self._names(descriptor, path):
-                if _is_folder(name, descriptor):
-                    yield from self._within(descriptor, path, name, parts)
-        elif rest:
-            plain = not _WILD.search(part)
-            for name in [part] if plain else self._names(descriptor, path, part):
-                if plain or _is_folder(name, descriptor):
-                    yield from self._within(descriptor, path, name, rest)
-        else:
-            for name in self._names(descriptor, path, part):
-                with contextlib.suppress(OSError):
-                    status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
-                    if stat.S_ISREG(status.st_mode):
-                        yield _Candidate(folder=path, name=name, status=status)
-                    elif stat.S_ISLNK(status.st_mode):
-                        self._skip(f"{path}/{name}", "it is a symbolic link")
-
-    def _within(self, descriptor: int, path: str, name: str, parts: Sequence[str]) -> Iterator[_Candidate]:
-        inner = self._enter(descriptor, path, name)
-        if inner is not None:
-            try:
-                yield from self._below(inner, f"{path}/{name}", parts)
-            finally:
-                os.close(inner)
-
-    def _names(self, descriptor: int, path: str, pattern: str = "*") -> List[str]:
-        try:
-            names = os.listdir(descriptor)
-        except OSError as error:
-            self._skip(path or "/", f"cannot be listed: {error.strerror}")
-            return []
-        # As in a shell: hidden names only where the pattern begins with a dot.
-        hidden = pattern.startswith(".")
-        return sorted(name for name in names if name.startswith(".") <= hidden and fnmatch.fnmatchcase(name, pattern))
-
-
-def _is_link(name: str, descriptor: int) -> bool:
-    with contextlib.suppress(OSError):
-        return stat.S_ISLNK(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode)
-    return False
-
-
-def _is_folder(name: str, descriptor: int) -> bool:
-    with contextlib.suppress(OSError):
-        return stat.S_ISDIR(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode)
-    return False
 
 
 def _open_files(proc_root: str) -> Tuple[Set[Identity], bool]:
@@ -301,13 +136,13 @@ def _open_files(proc_root: str) -> Tuple[Set[Identity], bool]:
 
 
 @contextlib.contextmanager
-def _folder_of(candidate: _Candidate) -> Iterator[int]:
+def _folder_of(candidate: Candidate) -> Iterator[int]:
     """Open the folder of a candidate, from the root down, following no link. Raises OSError."""
-    descriptor = os.open("/", _FOLDER)
+    descriptor = os.open("/", reclaim_patterns.FOLDER)
     try:
         for part in candidate.folder.split("/"):
             if part:
-                inner = os.open(part, _FOLDER, dir_fd=descriptor)
+                inner = os.open(part, reclaim_patterns.FOLDER, dir_fd=descriptor)
                 os.close(descriptor)
                 descriptor = inner
         yield descriptor
@@ -315,15 +150,15 @@ def _folder_of(candidate: _Candidate) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _head(candidate: _Candidate, folder: int, *, size: int = len(sqlite_files.MAGIC)) -> bytes:
-    descriptor = os.open(candidate.name, os.O_RDONLY | _FILE, dir_fd=folder)
+def _head(candidate: Candidate, folder: int, *, size: int = len(sqlite_files.MAGIC)) -> bytes:
+    descriptor = os.open(candidate.name, os.O_RDONLY | reclaim_patterns.FILE, dir_fd=folder)
     try:
         return os.read(descriptor, size)
     finally:
         os.close(descriptor)
 
 
-def _why_database(candidate: _Candidate, folder: int, *, is_open: bool) -> Optional[str]:
+def _why_database(candidate: Candidate, folder: int, *, is_open: bool) -> Optional[str]:
     """Return why a file is, or may be, part of a database in use; C(None) where it is not."""
     name = candidate.name
     if name.endswith(_SIDE_FILES):
@@ -337,13 +172,13 @@ def _why_database(candidate: _Candidate, folder: int, *, is_open: bool) -> Optio
     return None
 
 
-def _is_database(candidate: _Candidate) -> bool:
+def _is_database(candidate: Candidate) -> bool:
     with contextlib.suppress(OSError), _folder_of(candidate) as folder:
         return _head(candidate, folder) == sqlite_files.MAGIC
     return False
 
 
-def _is_whole(candidate: _Candidate) -> bool:
+def _is_whole(candidate: Candidate) -> bool:
     """Whether it is a database as long as it says: what was copied to a full disk often is not."""
     with contextlib.suppress(OSError), _folder_of(candidate) as folder:
         header = sqlite_files.parse_header(_head(candidate, folder, size=100))
@@ -351,18 +186,18 @@ def _is_whole(candidate: _Candidate) -> bool:
     return False
 
 
-def _still(candidate: _Candidate, status: os.stat_result) -> bool:
+def _still(candidate: Candidate, status: os.stat_result) -> bool:
     return (status.st_dev, status.st_ino, status.st_nlink) == (*candidate.identity, 1) and stat.S_ISREG(status.st_mode)
 
 
-def _remove(candidate: _Candidate, folder: int) -> None:
+def _remove(candidate: Candidate, folder: int) -> None:
     if not _still(candidate, os.stat(candidate.name, dir_fd=folder, follow_symlinks=False)):
         raise OSError(0, "another file has taken its place")
     os.unlink(candidate.name, dir_fd=folder)
 
 
-def _truncate(candidate: _Candidate, folder: int) -> None:
-    descriptor = os.open(candidate.name, os.O_WRONLY | _FILE, dir_fd=folder)
+def _truncate(candidate: Candidate, folder: int) -> None:
+    descriptor = os.open(candidate.name, os.O_WRONLY | reclaim_patterns.FILE, dir_fd=folder)
     try:
         if not _still(candidate, os.fstat(descriptor)):
             raise OSError(0, "another file has taken its place")
@@ -371,7 +206,7 @@ def _truncate(candidate: _Candidate, folder: int) -> None:
         os.close(descriptor)
 
 
-def _told(candidate: _Candidate) -> Dict[str, Any]:
+def _told(candidate: Candidate) -> Dict[str, Any]:
     return {
         "path": printable(candidate.path),
         "size": candidate.status.st_size,
@@ -404,13 +239,13 @@ class _Reclaim:
     def skip(self, path: str, reason: str) -> None:
         self.skipped_count += 1
         entry = {"path": printable(path), "reason": reason}
-        if len(self.skipped) < _MOST_SKIPPED and entry not in self.skipped:
+        if len(self.skipped) < reclaim_patterns.MOST_SKIPPED and entry not in self.skipped:
             self.skipped.append(entry)
 
-    def candidates(self, rules: Sequence[Rule], *, keep_databases: bool) -> List[_Candidate]:
+    def candidates(self, rules: Sequence[Rule], *, keep_databases: bool) -> List[Candidate]:
         """Return what the rules let go on the file systems that want room, oldest first."""
-        walk = _Walk(skip=self.skip)
-        found: Dict[Identity, _Candidate] = {}
+        walk = reclaim_patterns.Walk(skip=self.skip)
+        found: Dict[Identity, Candidate] = {}
         kept: Set[Identity] = set()
         for rule in rules:
             files = sorted(walk.find(rule.pattern), key=lambda item: (-item.status.st_mtime, item.path))
@@ -424,12 +259,12 @@ class _Reclaim:
             key=lambda item: (item.status.st_mtime, item.path),
         )
 
-    def _is_open(self, candidate: _Candidate) -> bool:
+    def _is_open(self, candidate: Candidate) -> bool:
         # Where other users' processes can't be looked into, their files may be open for all we know.
         unseen = not self._all_seen and candidate.status.st_uid != os.geteuid()
         return candidate.identity in self._open or unseen
 
-    def take(self, candidate: _Candidate) -> None:
+    def take(self, candidate: Candidate) -> None:
         """Remove or truncate one file, or say why not."""
         if self._protected.holds(candidate.path, candidate.identity):
             self.skip(candidate.path, "it is protected")
@@ -461,7 +296,7 @@ class _Reclaim:
 def reclaim(
     *,
     rules: Sequence[Rule],
-    targets: Sequence[Target],
+    targets: Sequence[reclaim_patterns.Target],
     protect: Sequence[str] = (),
     truncate_only: Sequence[str] = (),
     state_dir: str,
@@ -475,7 +310,7 @@ def reclaim(
     Raises DiskReclaimError.
     """
     started = time.monotonic()
-    _checked(rules, targets, [*protect, *truncate_only, state_dir])
+    reclaim_patterns.checked(rules, targets, [*protect, *truncate_only, state_dir])
     rooms = _rooms(targets)
     work = _Reclaim(
         rooms=rooms,

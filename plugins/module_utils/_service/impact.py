@@ -15,6 +15,7 @@ from typing import Any, Dict, Optional, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import redact, safe_open, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_patterns
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import child_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import reader as sqlite_reader
@@ -95,7 +96,7 @@ def _users(
                 sqlite_reader.way_in(found, holders, busy_timeout=busy_timeout, deadline=deadline)
             )
 
-            def work(emit: sqlite_reader.Emit) -> None:
+            def work(emit: child_process.Emit) -> None:
                 connection = way.connect()
                 connection.set_authorizer(_only_reads)
                 with sqlite_reader.interrupted_at(connection, deadline):
@@ -103,7 +104,7 @@ def _users(
                 value = row[0] if row else None
                 emit({"event": "answer", "users": value if isinstance(value, int) else None})
 
-            messages = sqlite_reader.in_child(work, deadline=deadline, read_only=way.read_only, rights=way.rights)
+            messages = child_process.in_child(work, deadline=deadline, read_only=way.read_only, rights=way.rights)
     except sqlite_files.SqliteError as error:
         return None, str(error)
     end = messages[-1]

@@ -20,7 +20,7 @@ from typing import Any, Callable, Dict, List, Optional, Pattern, Sequence, Set, 
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex, process_signals
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
@@ -229,7 +229,7 @@ def stop(
             chosen.append(process)
     told = {process.pid: _told(process) for process in chosen}
     try:
-        ended = [] if check_mode else service_process.stop_processes(chosen, timeout=timeout, proc_root=proc_root)
+        ended = [] if check_mode else process_signals.stop_processes(chosen, timeout=timeout, proc_root=proc_root)
     except service_process.NodeProcessError as error:
         raise ProcessStopError(str(error)) from error
     how = {entry["pid"]: entry for entry in ended}

@@ -14,20 +14,17 @@ import contextlib
 import errno
 import fcntl
 import functools
-import hashlib
 import os
 import re
-import sqlite3
 import stat
 import tempfile
-import threading
 import time
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, TypeVar
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, safe_open, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup_copy, evidence_copy
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import reader as sqlite_reader
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import (
     Look,
     NoRoomError,
@@ -35,17 +32,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files i
     printable,
 )
 
-_ATTEMPTS = 10  # at a database whose service comes and goes
 _PARTIAL = ".itsm-nexus-partial-"
 _MARGIN = 8 << 20  # bytes left free on the destination
-_PAGES = 4096  # copied between two looks at the clock
-_CHUNK = 1 << 20
-# Seconds for which evidence waits for who has the files open for a moment (a scanner, a copy), and between two tries.
-_PATIENCE, _PAUSE = 3.0, 0.1
-
-
-class _InUseError(SqliteError):
-    """Somebody has the files open, so that copies of them may not fit together."""
 
 
 def backup(
@@ -119,24 +107,19 @@ def _backup(
     if exact and os.path.lexists(target):
         raise SqliteError(f"dest {printable(target)} is there already: a backup never replaces another file")
     if evidence:
-        found = _patiently(
-            lambda: _closed(path, user=user, deadline=started + timeout, proc_root=proc_root), until=started + timeout
+        found = evidence_copy.patiently(
+            lambda: evidence_copy.closed(path, user=user, deadline=started + timeout, proc_root=proc_root),
+            until=started + timeout,
         )
         holders = sqlite_holders.Holders(found=[], complete=True)
     else:
-        found, holders = _survey(path, user=user, deadline=started + timeout, proc_root=proc_root)
+        found, holders = backup_copy.survey(path, user=user, deadline=started + timeout, proc_root=proc_root)
     result: Dict[str, Any] = {
         "changed": True,
-        "backup_file": None,
-        "evidence_dir": None,
-        "sha256": None,
-        "size": None,
-        "integrity": None,
-        "row_counts": {},
-        "files": [],
-        "removed": [],
+        **dict.fromkeys(("backup_file", "evidence_dir", "sha256", "size", "integrity")),
+        **{"row_counts": {}, "files": [], "removed": []},
+        "room_needed": _room(found, folder),
     }
-    result["room_needed"] = _room(found, folder)
     if room_only:
         return {**result, "changed": False, "diff": {}, "duration": round(time.monotonic() - started, 3)}
     result["evidence_dir" if evidence else "backup_file"] = printable(target)
@@ -144,36 +127,25 @@ def _backup(
         result["removed"] = [printable(old) for old in _surplus(folder, prefix, keep=keep)] if keep else []
     else:
         try:
-            is_new = not os.path.isdir(folder)
-            atomic_files.private_folder(folder)
-            if is_new:
-                atomic_files.fsync_folder(os.path.dirname(folder))
+            _make_folder(folder)
             with _partial(folder) as partial:
                 if evidence:
-                    result["files"] = _patiently(
-                        lambda: _copy_bytes(
-                            found, f"{partial}/evidence", deadline=started + timeout, proc_root=proc_root
-                        ),
-                        until=started + timeout,
-                    )
-                    target = _publish(f"{partial}/evidence", target, exact=False)
-                    result["evidence_dir"] = printable(target)
-                    for entry in result["files"]:
-                        entry["path"] = f"{printable(target)}/{entry['path']}"
+                    made = functools.partial(_make_evidence, found, partial, target, proc_root=proc_root)
                 else:
-                    made = _copy(
+                    made = functools.partial(
+                        _make_backup,
                         found,
                         holders,
-                        f"{partial}/database",
+                        partial,
+                        target,
+                        exact=exact,
                         busy_timeout=busy_timeout,
-                        deadline=started + timeout,
                         user=user,
                         rights=rights,
                         proc_root=proc_root,
                     )
-                    result.update(made)
-                    target = _publish(f"{partial}/database", target, exact=exact)
-                    result["backup_file"] = printable(target)
+                target, facts = made(deadline=started + timeout)
+                result.update(facts)
             if keep:
                 result["removed"] = _prune(folder, prefix, keep=keep, new=target)
         except OSError as error:
@@ -186,6 +158,55 @@ def _backup(
     }
     result["duration"] = round(time.monotonic() - started, 3)
     return result
+
+
+def _make_folder(folder: str) -> None:
+    is_new = not os.path.isdir(folder)
+    atomic_files.private_folder(folder)
+    if is_new:
+        atomic_files.fsync_folder(os.path.dirname(folder))
+
+
+def _make_evidence(
+    found: Look, partial: str, target: str, *, deadline: float, proc_root: str
+) -> Tuple[str, Dict[str, Any]]:
+    """Copy the files as they are; return the folder and what the module returns of it. Raises OSError, SqliteError."""
+    files = evidence_copy.patiently(
+        lambda: evidence_copy.copy_bytes(found, f"{partial}/evidence", deadline=deadline, proc_root=proc_root),
+        until=deadline,
+    )
+    target = _publish(f"{partial}/evidence", target, exact=False)
+    for entry in files:
+        entry["path"] = f"{printable(target)}/{entry['path']}"
+    return target, {"files": files, "evidence_dir": printable(target)}
+
+
+def _make_backup(
+    found: Look,
+    holders: sqlite_holders.Holders,
+    partial: str,
+    target: str,
+    *,
+    exact: bool,
+    busy_timeout: float,
+    deadline: float,
+    user: Optional[str],
+    rights: safe_open.Rights,
+    proc_root: str,
+) -> Tuple[str, Dict[str, Any]]:
+    """Make a verified backup; return its file and what the module returns of it. Raises OSError, SqliteError."""
+    made = backup_copy.copy(
+        found,
+        holders,
+        f"{partial}/database",
+        busy_timeout=busy_timeout,
+        deadline=deadline,
+        user=user,
+        rights=rights,
+        proc_root=proc_root,
+    )
+    target = _publish(f"{partial}/database", target, exact=exact)
+    return target, {**made, "backup_file": printable(target)}
 
 
 def _names(
@@ -218,48 +239,6 @@ def _names(
     if not prefix or "/" in prefix or prefix.startswith("."):
         raise SqliteError(f"prefix must be the beginning of a file name, with no / and no leading dot, not {prefix!r}")
     return given.rstrip("/") or "/", prefix, prefix + timestamps.compact(time.time())
-
-
-def _may_back_up(found: Look) -> None:
-    shown = printable(found.path)
-    for problem in found.problems:
-        raise SqliteError(f"Refusing to back up {shown}: {problem.message}")
-    if found.wal.damaged or found.wal.foreign:
-        raise SqliteError(
-            f"Refusing to back up {shown}: {found.wal.frames_lost} frames of its WAL cannot be read, so the backup "
-            "would lack them; save its files with evidence instead"
-        )
-
-
-_Made = TypeVar("_Made")
-
-
-def _patiently(work: Callable[[], _Made], *, until: float) -> _Made:
-    """Return what C(work) returns, trying again while somebody has the files open. Raises SqliteError."""
-    until = min(until, time.monotonic() + _PATIENCE)
-    while True:
-        try:
-            return work()
-        except _InUseError:
-            if time.monotonic() + _PAUSE > until:
-                raise
-        time.sleep(_PAUSE)
-
-
-def _closed(path: str, *, user: Optional[str], deadline: float, proc_root: str) -> Look:
-    """Look at the files of a database that nobody has open. Raises SqliteError."""
-    found, holders = sqlite_holders.survey(path, user=user, deadline=deadline, proc_root=proc_root)
-    shown = printable(found.path)
-    if holders.found:
-        raise _InUseError(
-            f"Refusing to copy the files of {shown}: it is open in {holders.named()}, so they would not fit together"
-        )
-    if not found.files:
-        raise SqliteError(f"There are no files of {shown} to copy")
-    for facts in found.files.values():
-        if not facts.regular:
-            raise SqliteError(f"Cannot copy {printable(facts.path)}: it is {sqlite_files.kind_of(facts)}")
-    return found
 
 
 def _room(found: Look, folder: str) -> int:
@@ -298,7 +277,7 @@ def _partial(folder: str) -> Iterator[str]:
 
 def _lock(descriptor: int, folder: str) -> None:
     """Lock a new folder. Raises SqliteError if another process keeps it locked, as its owner could for ever."""
-    for _attempt in range(_ATTEMPTS):
+    for _attempt in range(backup_copy.ATTEMPTS):
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
@@ -316,149 +295,6 @@ def _clear(folder: str) -> None:
                     atomic_files.discard_tree(f"{folder}/{name}")
                 finally:
                     os.close(descriptor)
-
-
-def _survey(path: str, *, user: Optional[str], deadline: float, proc_root: str) -> Tuple[Look, sqlite_holders.Holders]:
-    """Look at a database that may be backed up. Raises SqliteError where it may not."""
-    for attempt in range(_ATTEMPTS):
-        found, holders = sqlite_holders.survey(path, user=user, deadline=deadline, proc_root=proc_root)
-        if not found.wal.complete and time.monotonic() > deadline:
-            raise SqliteError(
-                f"Cannot back up {printable(path)}: its WAL could not be read to its end within the timeout"
-            )
-        try:
-            _may_back_up(found)
-            break
-        except SqliteError:
-            # A service that started during the look makes its WAL seem damaged.
-            if attempt == _ATTEMPTS - 1 or sqlite_files.stamps_of(found.path, rights=found.rights) == found.stamps:
-                raise
-    return found, holders
-
-
-def _copy(
-    found: Look,
-    holders: sqlite_holders.Holders,
-    target: str,
-    *,
-    busy_timeout: float,
-    deadline: float,
-    user: Optional[str],
-    rights: safe_open.Rights,
-    proc_root: str,
-) -> Dict[str, Any]:
-    """Make C(target), verify it, and return what is known of it. Raises OSError, SqliteError."""
-    shown = printable(found.path)
-    for _attempt in range(_ATTEMPTS):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(target)
-        with sqlite_reader.way_in(found, holders, busy_timeout=busy_timeout, deadline=deadline) as way:
-            messages = sqlite_reader.in_child(
-                functools.partial(_copy_pages, way=way, target=target, deadline=deadline, rights=rights),
-                deadline=deadline,
-                read_only=False,  # until the copy is open
-            )
-            steady = way.steady
-        end = messages[-1]
-        if "timeout" in end or (steady and not sqlite_reader.vanished(end.get("error", ""), found=found)):
-            break
-        found, holders = _survey(found.given, user=user, deadline=deadline, proc_root=proc_root)
-    else:
-        raise SqliteError(
-            f"Cannot back up {shown}: it was written to, or its service came and went, during every attempt"
-        )
-    _expect_end(end, f"Cannot back up {shown}")
-    counts = next(message["counts"] for message in messages if message["event"] == "counts")
-    facts = found.files["database"]
-    _keep_secret(target, facts)
-    verified = verify(target, deadline=deadline, rights=rights)
-    if verified["integrity"] != "ok":
-        raise SqliteError(f"{shown} is not sound, so neither is its backup: {verified['integrity']}")
-    if verified["row_counts"] != counts:
-        raise SqliteError(f"The backup of {shown} has row counts {verified['row_counts']}, the database {counts}")
-    return verified
-
-
-def _keep_secret(target: str, facts: sqlite_files.FileFacts) -> None:
-    """Give a copy its owner, let nobody else read it, and bring it to disk. Raises OSError."""
-    descriptor = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        if os.geteuid() == 0:
-            os.fchown(descriptor, facts.uid, facts.gid)
-        os.fchmod(descriptor, 0o600)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _copy_pages(
-    emit: sqlite_reader.Emit,
-    *,
-    way: sqlite_reader.WayIn,
-    target: str,
-    deadline: float,
-    rights: safe_open.Rights,
-) -> None:
-    """Run in the child: count and copy within one snapshot."""
-    # Its file is open from here on; no other is opened for writing.
-    with safe_open.acting(rights):
-        copy = sqlite3.connect(target, isolation_level=None)
-        copy.execute("PRAGMA journal_mode=OFF")
-        copy.execute("PRAGMA synchronous=OFF")  # flushed as a whole at the end
-    if way.read_only:
-        sqlite_reader.give_up_writing(way.rights)
-    connection = way.connect()
-
-    def progress(_status: int, remaining: int, _total: int) -> None:
-        if remaining and time.monotonic() > deadline:
-            raise SqliteError("timeout is over")
-
-    with sqlite_reader.interrupted_at(connection, deadline):
-        connection.execute("BEGIN")
-        emit({"event": "counts", "counts": sqlite_reader.count_rows(connection)})
-        connection.backup(copy, pages=_PAGES, progress=progress)
-    copy.close()
-
-
-def verify(path: str, *, deadline: float, rights: safe_open.Rights = None) -> Dict[str, Any]:
-    """Reopen a finished copy: whether it is sound, its rows, its size and its SHA-256. Raises SqliteError."""
-
-    def work(emit: sqlite_reader.Emit) -> None:
-        digest = hashlib.sha256()
-
-        def read() -> None:
-            with open(path, "rb") as stream:
-                for chunk in iter(lambda: stream.read(_CHUNK), b""):
-                    digest.update(chunk)
-
-        reader = threading.Thread(target=read)
-        reader.start()
-        connection = sqlite_reader.connect(path, way="alone", busy_timeout=1)
-        with sqlite_reader.interrupted_at(connection, deadline):
-            connection.execute(f"PRAGMA mmap_size={1 << 40}")
-            lines = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(10)")]
-            counts = sqlite_reader.count_rows(connection)
-        reader.join()
-        emit({"event": "verified", "integrity": "; ".join(lines), "row_counts": counts, "sha256": digest.hexdigest()})
-
-    messages = sqlite_reader.in_child(work, deadline=deadline, rights=rights)
-    _expect_end(messages[-1], f"Cannot verify the backup {printable(path)}")
-    verified = messages[0]
-    return {
-        "integrity": verified["integrity"],
-        "row_counts": verified["row_counts"],
-        "sha256": verified["sha256"],
-        "size": os.stat(path).st_size,
-    }
-
-
-def _expect_end(end: Dict[str, Any], what: str) -> None:
-    if end.get("timeout"):
-        raise SqliteError(f"{what}: timeout is over")
-    if "signal" in end:
-        raise SqliteError(f"{what}: reading was ended by {end['signal']}, the disk does not give all of the file")
-    if "error" in end:
-        raise SqliteError(f"{what}: {end['error']}")
 
 
 def _publish(made: str, target: str, *, exact: bool) -> str:
@@ -479,50 +315,6 @@ def _publish(made: str, target: str, *, exact: bool) -> str:
         atomic_files.fsync_folder(os.path.dirname(name))
         return name
     raise SqliteError(f"Cannot name the copy {printable(target)}: that is there already")
-
-
-def _copy_bytes(found: Look, made: str, *, deadline: float, proc_root: str) -> List[Dict[str, Any]]:
-    """Copy the files as they are into the new folder C(made). Raises OSError, SqliteError."""
-    atomic_files.discard_tree(made)
-    files = _copy_each(found, made, deadline=deadline)
-    holders = sqlite_holders.find_holders(found, proc_root=proc_root)
-    written = sqlite_files.stamps_of(found.path, rights=found.rights) != found.stamps
-    if written or holders.found:
-        error = SqliteError if written else _InUseError
-        raise error(
-            f"The files of {printable(found.path)} were opened or written to while they were copied: "
-            "stop what uses them first"
-        )
-    return files
-
-
-def _copy_each(found: Look, made: str, *, deadline: float) -> List[Dict[str, Any]]:
-    os.mkdir(made, 0o700)
-    files: List[Dict[str, Any]] = []
-    for name in sqlite_files.SUFFIXES:
-        if name not in found.files:
-            continue
-        facts = found.files[name]
-        copy = f"{made}/{os.path.basename(facts.path)}"
-        digest = hashlib.sha256()
-        with open(copy, "xb") as writer:
-            os.fchmod(writer.fileno(), 0o600)
-            for chunk in sqlite_files.chunks_of(facts, deadline=deadline):
-                digest.update(chunk)
-                writer.write(chunk)
-            writer.flush()
-            os.utime(writer.fileno(), ns=(facts.mtime_ns, facts.mtime_ns))
-            os.fsync(writer.fileno())
-        files.append(
-            {
-                "name": name,
-                "path": printable(os.path.basename(facts.path)),
-                "size": os.stat(copy).st_size,
-                "sha256": digest.hexdigest(),
-            }
-        )
-    atomic_files.fsync_folder(made)
-    return files
 
 
 def _surplus(folder: str, prefix: str, *, keep: int, new: str = "") -> List[str]:

@@ -17,6 +17,7 @@ from typing import Any, Dict, List, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import child_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import reader as sqlite_reader
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import (
@@ -136,7 +137,7 @@ def _room(real: str, *, wal: Dict[str, Any], size: int) -> None:
 def _run(real: str, *, rights: safe_open.Rights, busy_timeout: float, deadline: float) -> None:
     shown = printable(real)
 
-    def work(emit: sqlite_reader.Emit) -> None:
+    def work(emit: child_process.Emit) -> None:
         uri = sqlite_reader.uri_of(real, "mode=rw")
         connection = sqlite3.connect(uri, uri=True, timeout=busy_timeout, isolation_level=None)
         # Exclusive before the first look: SQLite itself then proves that nobody else is in it, and keeps everybody out.
@@ -151,7 +152,7 @@ def _run(real: str, *, rights: safe_open.Rights, busy_timeout: float, deadline: 
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
             connection.close()
 
-    messages: List[Dict[str, Any]] = sqlite_reader.in_child(work, deadline=deadline, read_only=False, rights=rights)
+    messages: List[Dict[str, Any]] = child_process.in_child(work, deadline=deadline, read_only=False, rights=rights)
     end = messages[-1]
     if end.get("timeout"):
         raise SqliteError(f"The checkpoint of {shown} did not end in time; the WAL is kept, run it again")

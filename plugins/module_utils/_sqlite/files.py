@@ -12,25 +12,23 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import os
 import stat
 import struct
 import time
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Dict, Iterator, List, Optional, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import wal as sqlite_wal
 
 MAGIC = b"SQLite format 3\0"
-_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
-_LOOKS = 5  # at files that change under the eyes
+JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 SUFFIXES = {"database": "", "wal": "-wal", "shm": "-shm", "journal": "-journal"}
 # How the content of such a file begins: https://www.sqlite.org/fileformat2.html and walformat.html.
 _BEGINNINGS = {
     "-wal": (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83"),
     "-shm": (struct.pack("=I", 3007000),),
-    "-journal": (_JOURNAL_MAGIC,),
+    "-journal": (JOURNAL_MAGIC,),
 }
 
 
@@ -202,7 +200,7 @@ def _open_regular(path: str) -> int:
 
 def open_found(facts: FileFacts) -> int:
     """Open a file that was looked at, see open_regular, and no other that has its name by now. Raises OSError."""
-    descriptor = _open_named(facts)
+    descriptor = open_named(facts)
     status = os.fstat(descriptor)
     if (status.st_dev, status.st_ino) != (facts.device, facts.inode):
         os.close(descriptor)
@@ -210,7 +208,7 @@ def open_found(facts: FileFacts) -> int:
     return descriptor
 
 
-def _open_named(facts: FileFacts) -> int:
+def open_named(facts: FileFacts) -> int:
     """Open whatever regular file has the name of one that was looked at. Raises OSError.
 
     A file that a command of root left in the service's folder is opened although the service's user may not read it: if
@@ -305,236 +303,3 @@ def rights_on(path: str, user: Optional[str]) -> safe_open.Rights:
         return safe_open.rights_on(path, user=safe_open.account_rights(user))
     except OSError as error:
         raise SqliteError(f"Cannot work on {printable(path)}: {error.strerror}") from error
-
-
-def look(path: str, *, user: Optional[str] = None) -> Look:
-    """Look at a database (absolute path) and the files beside it without SQLite; the WAL is left to read_wal.
-
-    In a folder that others than root may change, all of this is done with the rights of the user, or, if none is given,
-    of whom the folder belongs to. What is wrong with the files is in the problems. Raises SqliteError for a path that
-    names nothing that could be looked at, or that somebody else has made lead to what is not theirs; FileNotFoundError
-    if a file came or went between two glances.
-    """
-    if not os.path.isabs(path) or "\0" in path:
-        raise SqliteError(f"path must be an absolute path, not {printable(path)!r}")
-    rights = rights_on(path, user)
-    try:
-        with safe_open.acting(rights):
-            # SQLite follows links too, and keeps the WAL beside the file that the link leads to.
-            real = "/" + os.path.realpath(path).lstrip("/")
-        found = Look(given=path, path=real, rights=rights)
-        for name, suffix in SUFFIXES.items():
-            facts = facts_of(real + suffix, rights=rights)
-            if facts is not None:
-                found.files[name] = facts
-    except OSError as error:
-        found = Look(given=path, path=path, rights=rights)
-        found.problems.append(Problem("unreadable", f"Cannot look at {printable(path)}: {error.strerror}"))
-        with contextlib.suppress(FileNotFoundError):
-            require_a_way(path, None)
-        return found
-    require_a_way(path, found.files.get("database"))
-    _look_at_database(found)
-    _look_at_side_files(found)
-    return found
-
-
-def require_a_way(path: str, facts: Optional[FileFacts]) -> None:
-    """Raise SqliteError where whoever may exchange a part of C(path) has made it lead to what is not theirs.
-
-    That one would get copies of it, and could have it replaced. C(facts) are of where it led before, so that this is
-    what is judged; FileNotFoundError where it leads elsewhere by now.
-    """
-    try:
-        with safe_open.acting(None):
-            status = safe_open.look_up(path)
-    except OSError as error:
-        if facts is not None and not facts.regular:
-            return  # nothing is done with that; a link to itself leads nowhere
-        raise SqliteError(f"Cannot work on {printable(path)}: {error.strerror}") from error
-    there = None if facts is None else (facts.device, facts.inode)
-    if there != (None if status is None else (status.st_dev, status.st_ino)):
-        raise FileNotFoundError(errno.ENOENT, "another file has taken its place", path)
-
-
-def _look_at_database(found: Look) -> None:
-    shown = printable(found.path)
-    facts = found.files.get("database")
-    side = found.files.get("wal")
-    beside = side.size if side is not None else 0
-    if facts is None:
-        message = f"There is no database {shown}"
-        if beside:
-            message += f", but a WAL of {beside} bytes is beside its place: keep it"
-        found.problems.append(Problem("missing", message, loss=True))
-    elif not facts.regular:
-        found.problems.append(Problem("not_a_file", f"{shown} is {kind_of(facts)}, not a database file"))
-    elif facts.size == 0 and beside:
-        found.problems.append(
-            Problem(
-                "empty_beside_wal",
-                f"{shown} has 0 bytes beside a WAL of {beside} bytes: opening it with SQLite, or starting the service, "
-                "would delete that WAL and every row in it",
-                loss=True,
-            )
-        )
-    elif facts.size == 0:
-        found.problems.append(Problem("empty", f"{shown} has 0 bytes", loss=True))
-    else:
-        try:
-            data = _head(facts, 100)
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            found.problems.append(Problem("unreadable", f"Cannot read {shown}: {error.strerror or error}"))
-            return
-        found.header = parse_header(data)
-        if found.header is None:
-            found.problems.append(
-                Problem(
-                    "not_a_database",
-                    f"{shown} does not begin as a SQLite database does: it is damaged, encrypted, or another kind of "
-                    "file",
-                    loss=True,
-                )
-            )
-
-
-def _look_at_side_files(found: Look) -> None:
-    for name in ("wal", "shm", "journal"):
-        facts = found.files.get(name)
-        if facts is not None and not facts.regular:
-            found.problems.append(
-                Problem("not_a_file", f"{printable(facts.path)} is {kind_of(facts)}, not a file that SQLite made")
-            )
-            found.header = None  # SQLite would follow it or stumble over it
-            return
-    if "journal" in found.files:
-        with _reported(found):
-            found.hot_journal = _head(found.files["journal"], 8) == _JOURNAL_MAGIC
-
-
-@contextlib.contextmanager
-def _reported(found: Look) -> Iterator[None]:
-    """Make a problem of a file that cannot be read; one that is gone is for the caller to look again."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        found.header = None
-        message = f"Cannot read the files beside {printable(found.path)}: {error.strerror or error}"
-        found.problems.append(Problem("unreadable", message))
-
-
-def read_wal(found: Look, *, live: bool, deadline: Optional[float] = None) -> None:
-    """Read the WAL of C(found) into it. Raises FileNotFoundError where SQLite removed it meanwhile.
-
-    A C(live) WAL is written to while it is read: there the index says how far it reaches, and whether it was started
-    over meanwhile.
-    """
-    side = found.files.get("wal")
-    if side is None or not side.regular:
-        return
-    with _reported(found):
-        if live:
-            for _look in range(_LOOKS):
-                if _read_live(found, side, deadline=deadline):
-                    return
-                time.sleep(0.02)
-            found.wal = sqlite_wal.Wal(exists=True, size=side.size, complete=False)
-        else:
-            found.wal = _wal_at(side, deadline=deadline)
-            index = _index_of(found)
-            if index is not None and index.salts == found.wal.salts:
-                found.backfilled = min(index.backfilled, found.wal.frames_committed)
-                # A commit is entered here before it is acknowledged. An index that was built anew since (by whoever
-                # opened the database) knows only what it could read; one from before the host went down may be older
-                # than the WAL.
-                booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-                if index.commits and side.mtime_ns / 1e9 > booted:
-                    found.acknowledged = index.max_frame
-
-
-def _read_live(found: Look, side: FileFacts, *, deadline: Optional[float]) -> bool:
-    """Read database header and WAL; return whether both are of the same moment."""
-    if "database" not in found.files:
-        return False
-    before = _index_of(found)
-    header = parse_header(_head(found.files["database"], 100))
-    index = _index_of(found)
-    if before is None or index is None or header is None:
-        return False
-    wal = _wal_at(side, deadline=deadline, limit=index.max_frame)
-    after = _index_of(found)
-    if after is None or not before.salts == index.salts == after.salts:
-        return False  # started over, or another file, meanwhile
-    if wal.header_valid and wal.salts != index.salts and index.max_frame:
-        return False
-    found.header, found.wal = header, wal
-    found.backfilled = min(after.backfilled, wal.frames_committed)
-    return True
-
-
-def _wal_at(facts: FileFacts, *, deadline: Optional[float], limit: Optional[int] = None) -> sqlite_wal.Wal:
-    descriptor = _open_named(facts)
-    try:
-        return sqlite_wal.read_wal(descriptor, deadline=deadline, limit=limit)
-    finally:
-        os.close(descriptor)
-
-
-def _index_of(found: Look) -> Optional[sqlite_wal.WalIndex]:
-    facts = found.files.get("shm")
-    if facts is None or not facts.regular:
-        return None
-    index = sqlite_wal.parse_index(_head(facts, 136))
-    return index if index is not None and index.initialised else None
-
-
-def _head(facts: FileFacts, length: int) -> bytes:
-    descriptor = _open_named(facts)
-    try:
-        return os.pread(descriptor, length, 0)
-    finally:
-        os.close(descriptor)
-
-
-def why_foreign(found: Look) -> str:
-    """Return why the WAL cannot belong to the database, the empty string where nothing speaks against it.
-
-    A WAL left from before a restore, or copied beside the wrong file, has sound checksums, and SQLite believes it.
-    """
-    header, wal = found.header, found.wal
-    if header is None or not wal.frames_committed:
-        return ""
-    if wal.page_size != header.page_size:
-        return f"its pages have {wal.page_size} bytes, those of the database {header.page_size}"
-    first, last = parse_header(wal.first_page_one), parse_header(wal.page_one)
-    # The first page counts changes: each WAL goes on where the database was, by one at most, and the database never
-    # gets ahead of its WAL.
-    if first is None or last is None or first.change_counter - 1 <= header.change_counter <= last.change_counter:
-        return ""
-    counted = f"changes {first.change_counter} to {last.change_counter}"
-    return f"it holds {counted}, the database is at change {header.change_counter}"
-
-
-def wal_as_dict(found: Look) -> Dict[str, Any]:
-    """Return the WAL part of a look as modules return it."""
-    wal = found.wal
-    return {
-        "exists": wal.exists,
-        "size": wal.size,
-        "page_size": wal.page_size,
-        "frames_total": wal.frames_total,
-        "frames_valid": wal.frames_valid,
-        "frames_committed": wal.frames_committed,
-        "frames_lost": wal.frames_lost,
-        "frames_backfilled": found.backfilled,
-        "pages_pending": wal.pages_pending(found.backfilled),
-        "database_pages": wal.database_pages,
-        "torn": wal.torn,
-        "damaged": wal.damaged or wal.foreign,
-        "checkpoint_sequence": wal.checkpoint_sequence,
-        "complete": wal.complete,
-    }

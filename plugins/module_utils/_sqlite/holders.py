@@ -19,6 +19,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import file_survey
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 
 _LOOKS = 5
@@ -72,9 +73,9 @@ def survey(
     """
     for _look in range(_LOOKS):
         with contextlib.suppress(FileNotFoundError):
-            found = sqlite_files.look(path, user=user)
+            found = file_survey.look(path, user=user)
             holders = find_holders(found, proc_root=proc_root)
-            sqlite_files.read_wal(found, live=holders.of_index, deadline=deadline)
+            file_survey.read_wal(found, live=holders.of_index, deadline=deadline)
             return found, holders
     raise sqlite_files.SqliteError(
         f"Cannot look at {sqlite_files.printable(path)}: files beside it came and went during each of {_LOOKS} looks"

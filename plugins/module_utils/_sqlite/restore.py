@@ -37,6 +37,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
     restore_survey,
     restore_swap,
     restore_ways,
+    salvage_image,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import salvage as sqlite_salvage
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError, printable
@@ -161,7 +162,7 @@ def _result(
     lost = chosen.lost if chosen is not None else {}
     unknown = bool(case.uncounted or case.unread) or case.schema_unreadable
     if chosen is not None and chosen.method == "salvage":
-        unknown = unknown or case.found.wal.damaged or case.reading == sqlite_salvage.ALONE
+        unknown = unknown or case.found.wal.damaged or case.reading == salvage_image.ALONE
     elif chosen is not None and chosen.method == "backup":
         unknown = True  # rows may have been changed since
     return {

@@ -14,12 +14,17 @@ from typing import Iterator, Mapping, Optional, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import (
+    file_survey,
+    restore_swap,
+    restore_ways,
+    salvage_image,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import restore_swap, restore_ways
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import salvage as sqlite_salvage
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import Look, SqliteError, printable
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.salvage import Owner
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.salvage_image import Owner
 
 # Seconds for which a WAL is looked at again, and between two looks, if somebody else has the database open.
 _PATIENCE, _PAUSE = 3.0, 0.1
@@ -99,7 +104,7 @@ def examine(
         rows=dict(check["row_counts"]),
         uncounted=[],
         schema_unreadable=False,
-        reading=sqlite_salvage.COMMITTED,
+        reading=salvage_image.COMMITTED,
         deadline=deadline,
         rights=rights,
     )
@@ -130,13 +135,13 @@ def _count(case: restore_ways.Case, scratch: str) -> None:
 def _reading_of(case: restore_ways.Case, scratch: str) -> str:
     """Return whether the WAL counts: not where it is of another database, whose pages it would overwrite."""
     if "database" not in case.found.files or not case.found.wal.frames_committed:
-        return sqlite_salvage.COMMITTED
-    if sqlite_files.why_foreign(case.found):
-        return sqlite_salvage.ALONE
+        return salvage_image.COMMITTED
+    if file_survey.why_foreign(case.found):
+        return salvage_image.ALONE
     # Its own WAL cannot make a sound database unsound.
-    with _image(case, scratch, reading=sqlite_salvage.ALONE) as image:
+    with _image(case, scratch, reading=salvage_image.ALONE) as image:
         sound = not restore_ways.checked(image, user=case.user, time_budget=case.deadline - time.monotonic())
-    return sqlite_salvage.ALONE if sound and not case.found.wal.damaged else sqlite_salvage.COMMITTED
+    return salvage_image.ALONE if sound and not case.found.wal.damaged else salvage_image.COMMITTED
 
 
 @contextlib.contextmanager
@@ -146,7 +151,7 @@ def _image(case: restore_ways.Case, scratch: str, *, reading: str) -> Iterator[s
     restore_ways.own_folder(folder, case.owner)
     try:
         with sqlite_files.clear_errors(f"copy {printable(case.path)} to {printable(folder)}"):
-            sqlite_salvage.make_image(case.found, f"{folder}/image.db", owner=case.owner, reading=reading)
+            salvage_image.make_image(case.found, f"{folder}/image.db", owner=case.owner, reading=reading)
         yield f"{folder}/image.db"
     finally:
         atomic_files.discard_tree(folder)

@@ -15,11 +15,11 @@ import time
 from typing import Iterator, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, safe_open, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import file_survey, restore_ways
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import restore_ways
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError, printable
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.salvage import Owner
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.salvage_image import Owner
 
 _SIDE = ("wal", "shm", "journal")
 
@@ -56,7 +56,7 @@ def require_a_way(path: str, place: str, *, rights: safe_open.Rights) -> None:
     with sqlite_files.clear_errors(f"look at {printable(path)}"):
         with contextlib.suppress(PermissionError):  # a link leads to what its owner may not see, which is said here:
             facts = None if guarded(place) else sqlite_files.facts_of(place, rights=rights)
-        sqlite_files.require_a_way(path, facts)
+        file_survey.require_a_way(path, facts)
 
 
 @contextlib.contextmanager

@@ -19,8 +19,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import salvage as sqlite_salvage
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import salvage_image
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import Look, SqliteError, printable
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.salvage import Owner
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.salvage_image import Owner
 
 MARGIN = 8 << 20  # bytes left free
 _MOST_BACKUPS = 20  # looked at, the newest first
@@ -148,14 +149,14 @@ def _by_salvage(case: Case, scratch: str, *, shell: str, confirmed: bool) -> Way
         return way
     reasons = []
     readings = [case.reading]
-    if case.reading == sqlite_salvage.COMMITTED and found.wal.damaged and found.wal.header_valid:
-        readings.append(sqlite_salvage.BEYOND)
+    if case.reading == salvage_image.COMMITTED and found.wal.damaged and found.wal.header_valid:
+        readings.append(salvage_image.BEYOND)
     for reading in readings:
         folder = f"{scratch}/salvage-{reading}"
         own_folder(folder, case.owner)
         try:
             with sqlite_files.clear_errors(f"copy {printable(case.path)} to {printable(folder)}"):
-                sqlite_salvage.make_image(found, f"{folder}/image.db", owner=case.owner, reading=reading)
+                salvage_image.make_image(found, f"{folder}/image.db", owner=case.owner, reading=reading)
             salvaged = sqlite_salvage.salvage(
                 f"{folder}/image.db",
                 folder,
@@ -299,11 +300,11 @@ def _statement(case: Case, way: Way) -> str:
     if case.schema_unreadable:
         parts.append("an unknown number of rows, the damaged database tells nothing of its tables")
     wal = case.found.wal
-    if way.salvaged is not None and wal.damaged and way.salvaged.reading != sqlite_salvage.BEYOND:
+    if way.salvaged is not None and wal.damaged and way.salvaged.reading != salvage_image.BEYOND:
         parts.append(f"{wal.commits_lost} transactions in the damaged part of the WAL")
     elif way.salvaged is not None and wal.damaged:
         parts.append(f"what stood in frame {wal.frames_valid + 1} of the WAL, all but the bytes that are not damaged")
-    elif way.salvaged is not None and way.salvaged.reading == sqlite_salvage.ALONE:
+    elif way.salvaged is not None and way.salvaged.reading == salvage_image.ALONE:
         parts.append(f"{wal.frames_committed} frames of the WAL, which belongs to another database")
     if way.method == "backup":
         parts.append(f"changes to rows since {way.source_at}")

@@ -26,7 +26,13 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
     timestamps,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs, run_as
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex, npm
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import (
+    knex,
+    knex_tables,
+    migration_names,
+    npm_load,
+    npm_lock,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
@@ -133,7 +139,7 @@ def _migrator(question: Question) -> knex.Migrator:
 def migrations_shipped(question: Question) -> Dict[str, Any]:
     """See which migrations the application has: a look at their usual folder, or else knex says so."""
     with _as_service(question):
-        names = knex.in_folder(question.service.app_dir)
+        names = migration_names.in_folder(question.service.app_dir)
     if names is not None:
         return found({"names": names, "by": "folder", "error": None})
     return migrations_listed(question)
@@ -143,7 +149,7 @@ def migrations_listed(question: Question) -> Dict[str, Any]:
     """Let knex list the migrations that the application has. It needs no database of the service for it."""
     try:
         return found({"names": _migrator(question).shipped(), "by": "knex", "error": None})
-    except knex.KnexError as error:
+    except knex_tables.KnexError as error:
         return found({"names": None, "by": "knex", "error": str(error)})
 
 
@@ -163,12 +169,12 @@ def migrations(question: Question) -> Dict[str, Any]:
     facts: Dict[str, Any] = dict.fromkeys(("completed", "pending", "batch", "lock_held", "lock_stale", "error"))
     facts["migrators"] = _migrators(question)
     try:
-        tables = knex.read_tables(path, user=question.service.user)
+        tables = knex_tables.read_tables(path, user=question.service.user)
         facts.update(completed=list(tables.names), batch=tables.batch, lock_held=tables.locked)
         if tables.several:
             status = _migrator(question).look()
             facts.update(completed=status.completed, pending=status.pending)
-    except knex.KnexError as error:
+    except knex_tables.KnexError as error:
         facts["error"] = str(error)
     if facts["lock_held"] is not None:
         # A service that has the database open may be migrating itself: it does so at its start.
@@ -184,8 +190,8 @@ def with_pending(facts: Mapping[str, Any], shipped: Mapping[str, Any]) -> Dict[s
     if shipped.get("names") is None:
         return {**facts, "error": shipped["error"]}
     try:
-        return {**facts, "pending": knex.pending(facts["completed"], shipped["names"])}
-    except knex.KnexError as error:
+        return {**facts, "pending": migration_names.pending(facts["completed"], shipped["names"])}
+    except knex_tables.KnexError as error:
         return {**facts, "error": str(error)}
 
 
@@ -232,7 +238,7 @@ def _native(wanted: Mapping[str, Dict[str, Any]]) -> List[str]:
         name = folder[len("node_modules/") :]
         if "node_modules/" in name or entry.get("optional") or entry.get("devOptional"):
             continue
-        if name in npm.NATIVE_DRIVERS or entry.get("hasInstallScript"):
+        if name in npm_load.NATIVE_DRIVERS or entry.get("hasInstallScript"):
             names.append(name)
     return sorted(names)
 
@@ -240,7 +246,7 @@ def _native(wanted: Mapping[str, Dict[str, Any]]) -> List[str]:
 def _unloadable(question: Question, wanted: Mapping[str, Dict[str, Any]]) -> Tuple[Dict[str, str], str, str]:
     """Return why which native package does not load, and the platform and architecture of the Node that tried."""
     service = question.service
-    report = npm.ask_node(
+    report = npm_load.ask_node(
         service.app_dir,
         names=_native(wanted),
         node=program(question) or service.command[0],
@@ -266,21 +272,21 @@ def _read_tree(question: Question) -> Dict[str, Any]:
     facts: Dict[str, Any] = {"ok": None, "missing": [], "invalid": [], "unloadable": [], "reasons": [], "error": None}
     try:
         with _as_service(question):
-            wanted = npm.installable(npm.read_packages(npm.lock_file(service.app_dir)), omit_dev=True)
-    except npm.NpmError as error:
+            wanted = npm_lock.installable(npm_lock.read_packages(npm_lock.lock_file(service.app_dir)), omit_dev=True)
+    except npm_lock.NpmError as error:
         return {**facts, "error": str(error)}
     system, arch = "linux", _ARCHITECTURES.get(platform.machine(), platform.machine())
     failures: Dict[str, str] = {}
     try:
         failures, system, arch = _unloadable(question, wanted)
-    except (npm.NpmError, run_as.IdentityError) as error:
+    except (npm_lock.NpmError, run_as.IdentityError) as error:
         facts["error"] = str(error)
     with _as_service(question):
-        differences = npm.differences(service.app_dir, wanted=wanted, platform=system, arch=arch)
+        differences = npm_lock.differences(service.app_dir, wanted=wanted, platform=system, arch=arch)
     unfinished = [item for item in differences if item.path.endswith("/.package-lock.json")]
     told = [item for item in differences if item not in unfinished]
 
-    def names(items: List[npm.Difference]) -> List[str]:
+    def names(items: List[npm_lock.Difference]) -> List[str]:
         return sorted({item.path.rpartition("node_modules/")[2] or item.path for item in items})
 
     facts["missing"] = names([item for item in told if item.found is None])
@@ -311,7 +317,7 @@ def _npm_ls(question: Question, *, folder: str) -> Dict[str, Any]:
         "npm_config_update_notifier": "false",
     }
     done = question.run(
-        [npm.find_program("npm"), "ls", "--omit=dev", "--json"],
+        [npm_load.find_program("npm"), "ls", "--omit=dev", "--json"],
         timeout=question.left * 0.9,
         cwd=service.app_dir,
         env=environment,

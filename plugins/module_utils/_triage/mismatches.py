@@ -11,7 +11,7 @@ import re
 from typing import Any, List, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import health as service_health
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import http_probe
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts import View
 
 # A database that is only in the wrong place, or not there yet.
@@ -117,7 +117,7 @@ def _of_question(view: View) -> List[Misfit]:
     """
     path = str(view.part("service").get("health_path") or "")
     status = view.health.get("status") or 0
-    elsewhere = status == 200 and view.health.get("error") in (service_health.NOT_JSON, service_health.NO_STATUS)
+    elsewhere = status == 200 and view.health.get("error") in (http_probe.NOT_JSON, http_probe.NO_STATUS)
     refused = 300 <= status < 500 and status not in _NOT_NOW
     # A log does not tell a page that was shown from a good answer.
     if not path or not (elsewhere or refused) or not view.proven or not _seems_well(view, path if refused else ""):

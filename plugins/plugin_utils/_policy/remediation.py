@@ -11,7 +11,7 @@ import math
 import re
 from typing import Any, Dict, Iterator, List, Mapping, Sequence
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import disk_reclaim
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import reclaim_patterns
 
 # Longer than a renewal can take: what is consented to for longer is not meant for an outage.
 MOST_DAYS_WITHOUT_HTTPS = 30
@@ -70,7 +70,7 @@ def _globs(value: Sequence[Any]) -> Iterator[str]:
     bad = list(_rows(name, value, needs=("glob",), may="keep"))
     yield from bad
     for row in [] if bad else value:
-        reason = disk_reclaim.why_not_pattern(row["glob"])
+        reason = reclaim_patterns.why_not_pattern(row["glob"])
         if reason:
             yield f"{name} has the glob {row['glob']!r}: {reason}"
 

@@ -20,6 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import maintenance as host_maintenance
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import health as service_health
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import http_probe, probe_plan
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 
 TRIAGE, RECOVER, RESTORED = "triage", "recover", "restored"
@@ -59,7 +60,7 @@ class Target:
     """
 
     host: str
-    endpoints: Sequence[service_health.Target]
+    endpoints: Sequence[probe_plan.Target]
     process: Optional[service_process.Service] = None
     state_dir: str = ""
     over: Sequence[str] = ()
@@ -90,7 +91,7 @@ def _target(values: Any, *, parameter: str) -> Target:
     if not isinstance(target.endpoints, list):
         raise WatchError(f"{parameter}.endpoints: must be a list, not {type(target.endpoints).__name__}")
     endpoints = [
-        _known(endpoint, service_health.Target, parameter=f"{parameter}.endpoints[{number}]")
+        _known(endpoint, probe_plan.Target, parameter=f"{parameter}.endpoints[{number}]")
         for number, endpoint in enumerate(target.endpoints)
     ]
     process: Optional[service_process.Service] = None
@@ -119,7 +120,7 @@ def targets(listed: Any, thresholds: Thresholds, *, timeout: float, interval: fl
     found = [_target(values, parameter=f"targets[{number}]") for number, values in enumerate(listed)]
     if len({target.host for target in found}) < len(found):
         raise WatchError("targets: a host is named twice")
-    plan = service_health.Plan(
+    plan = probe_plan.Plan(
         timeout=timeout,
         interval=interval,
         warning_after=thresholds.warning_after,
@@ -127,8 +128,8 @@ def targets(listed: Any, thresholds: Thresholds, *, timeout: float, interval: fl
     )
     for target in found:
         try:
-            service_health.check(target.endpoints, plan)
-        except service_health.HealthError as error:
+            probe_plan.check(target.endpoints, plan)
+        except probe_plan.HealthError as error:
             raise WatchError(f"targets, {target.host}: {error}") from error
     return found
 
@@ -196,7 +197,7 @@ class Watch:
     def look(self) -> Optional[Dict[str, Any]]:
         """Ask once and return the event that is due, C(None) for none. Takes at most the time-outs together."""
         began_at = timestamps.now()
-        answers = service_health.probe(self.target.endpoints, timeout=self._timeout, ok_statuses=self._ok_statuses)
+        answers = http_probe.probe(self.target.endpoints, timeout=self._timeout, ok_statuses=self._ok_statuses)
         wrong = [f"{each['name']}: {each['error']}" for each in answers if each["required"] and not each["ok"]]
         state = self._process_state() if wrong else "running"
         if wrong and not self._outage.failures:
@@ -239,7 +240,7 @@ class Watch:
                 return str(service_health.look_at_process(service, run=self._run)[0]["state"])
             properties = procfs.unit_properties(service.unit, service_process.UNIT_PROPERTIES, run=self._over)
             service_process.require_loaded(service, properties)
-        except (service_health.HealthError, service_process.NodeProcessError, procfs.ProcfsError) as error:
+        except (probe_plan.HealthError, service_process.NodeProcessError, procfs.ProcfsError) as error:
             self._warn(f"whether the process is there is not known: {error}")
             return "unknown"
         return "running" if service_process.main_pid(properties) else "gone"

@@ -20,15 +20,20 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import certificate as service_certificate
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import impact as outage_impact
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_patterns, npm
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight as service_preflight
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import (
+    log_patterns,
+    npm_application,
+    npm_lock,
+    preflight_findings,
+    process_start,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import collect_certificate
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import context as triage_context
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import evidence as triage_evidence
 
-CONFIG = service_preflight.Config(
-    **dict.fromkeys([field.name for field in dataclasses.fields(service_preflight.Config)], ""),
+CONFIG = preflight_findings.Config(
+    **dict.fromkeys([field.name for field in dataclasses.fields(preflight_findings.Config)], ""),
 )
 NOBODY = pwd.getpwnam("nobody")
 
@@ -144,7 +149,7 @@ def test_a_log_is_not_made_where_the_user_may_not_write(host):
     service_log = link_of_user(host / "app" / "logs", host / "etc") / "server.log"
     (host / "etc").mkdir()
     with pytest.raises(service_process.NodeProcessError, match="log_file: cannot append"):
-        service_process._open_log(str(service_log), account=NOBODY)
+        process_start._open_log(str(service_log), account=NOBODY)
     assert list((host / "etc").iterdir()) == []
 
 
@@ -174,11 +179,11 @@ def test_a_certificate_is_not_read_with_more_rights_than_its_users(host):
 
 def test_the_state_is_not_kept_where_the_user_could_exchange_it(host):
     config = dataclasses.replace(CONFIG, user="nobody", state_dir=str(host / "app" / "state"))
-    refused = service_preflight._Preflight(config, run=commands.run, proc_root="/proc")
+    refused = preflight_findings.Findings(config, run=commands.run, proc_root="/proc")
     refused.check_user()
     refused.check_state_dir()
     assert [each["variable"] for each in refused.problems] == ["nexus_state_dir"]
-    fine = service_preflight._Preflight(
+    fine = preflight_findings.Findings(
         dataclasses.replace(config, state_dir=str(host / "state")), run=commands.run, proc_root="/proc"
     )
     fine.check_user()
@@ -194,7 +199,7 @@ def test_the_service_does_not_say_whose_database_is_worked_on(host):
     )
 
     def problems(path: Path) -> list[str]:
-        said = service_preflight._Preflight(config, run=commands.run, proc_root="/proc")
+        said = preflight_findings.Findings(config, run=commands.run, proc_root="/proc")
         said.check_user()
         said.environment = {"DATABASE_PATH": str(path), "NODE_ENV": "production"}
         said.database_path()
@@ -220,7 +225,7 @@ def test_a_program_of_the_service_is_never_run_as_root(host):
     node.chmod(0o755)
     for user in ("nobody", "nobody-of-this-name"):
         config = dataclasses.replace(CONFIG, user=user, app_dir=str(host / "app"), command=["node", "own"])
-        asked = service_preflight._Preflight(config, run=run, proc_root="/proc")
+        asked = preflight_findings.Findings(config, run=run, proc_root="/proc")
         asked.environment = {"PATH": str(host / "app")}
         asked.check_user()
         asked.check_command(app_dir=True)
@@ -237,11 +242,13 @@ def test_modules_are_not_built_into_the_application_of_somebody_else(host):
     for path in [host / "app" / "releases", *(host / "app" / "releases").iterdir()]:
         os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid)
     link = link_of_user(host / "app" / "current", other)
-    with pytest.raises(npm.NpmError, match="link's owner"):
-        npm.Application(app_dir=str(link), user="nobody", node="true")
+    with pytest.raises(npm_lock.NpmError, match="link's owner"):
+        npm_application.Application(app_dir=str(link), user="nobody", node="true")
     link.unlink()
     link_of_user(link, host / "app" / "releases")
-    assert npm.Application(app_dir=str(link), user="nobody", node="true").app_dir == str(host / "app" / "releases")
+    assert npm_application.Application(app_dir=str(link), user="nobody", node="true").app_dir == str(
+        host / "app" / "releases"
+    )
 
 
 def test_evidence_goes_to_no_folder_that_somebody_else_has_made(host):

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import hold as unit_hold
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good, record_update
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import notes as incident_notes
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
@@ -187,7 +187,7 @@ def incident(tmp_path, monkeypatch):
 
 
 def close(incident, outcome="recovered"):
-    return incident_record.call(**incident, state="closed", update=incident_record.Update(outcome=outcome))
+    return incident_record.call(**incident, state="closed", update=record_update.Update(outcome=outcome))
 
 
 def fail(text):
@@ -283,5 +283,5 @@ def test_last_good_rows_are_those_of_this_database(tmp_path):
 )
 def test_the_exit_on_record_is_the_cause_if_no_run_came_to_its_triage(incident, exited, cause):
     assert incident_notes.note(**incident, last_exit=exited) is None
-    incident_record.call(**incident, state="closed", update=incident_record.Update(outcome="not_recovered"))
+    incident_record.call(**incident, state="closed", update=record_update.Update(outcome="not_recovered"))
     assert incident_record.call(state_dir=incident["state_dir"], state="closed")["cause"] == cause

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import outage_window
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
 
@@ -28,7 +29,7 @@ def record(
     *, signs=(), starts=(), answered=None, mitigated=None, attempts=(), takeover=None, last_exit=None, outcome=None
 ):
     return {
-        **incident_record._new_record(clock=incident_record.host_lease.Clock(wall=lambda: OPENED)),
+        **incident_record._new_record(clock=host_lease.Clock(wall=lambda: OPENED)),
         "signs": [sign(*each) for each in signs],
         "starts": [{"at": at(each), "run": "run-1"} for each in starts],
         "answered_at": at(answered),

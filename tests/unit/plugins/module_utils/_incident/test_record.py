@@ -21,7 +21,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import notes as incident_notes
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.record import Update
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.record_update import Update
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.store import IncidentError
 
 START = timestamps.epoch("2026-03-02T01:02:03.000Z")

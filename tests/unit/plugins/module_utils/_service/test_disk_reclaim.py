@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import disk_reclaim
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.disk_reclaim import (
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import disk_reclaim, reclaim_patterns
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.reclaim_patterns import (
     DiskReclaimError,
     Rule,
     Target,
@@ -435,7 +435,7 @@ def test_evidence_is_never_touched(logs):
     ],
 )
 def test_what_people_mean_is_no_pattern_too_wide(pattern):
-    assert disk_reclaim.why_not_pattern(pattern) == ""
+    assert reclaim_patterns.why_not_pattern(pattern) == ""
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex, knex_tables, migration_names
 
 KNEX = """#!PYTHON
 import json, os, sqlite3, sys, time
@@ -191,7 +191,7 @@ Found 2 Pending Migration file/files.
     ],
 )
 def test_the_list_is_understood(output, completed, pending):
-    assert knex.parse_list(output) == (completed, pending)
+    assert migration_names.parse_list(output) == (completed, pending)
 
 
 @pytest.mark.parametrize(
@@ -205,8 +205,8 @@ def test_the_list_is_understood(output, completed, pending):
     ],
 )
 def test_a_list_of_another_form_is_not_guessed_at(output):
-    with pytest.raises(knex.KnexError, match="not of the form"):
-        knex.parse_list(output)
+    with pytest.raises(knex_tables.KnexError, match="not of the form"):
+        migration_names.parse_list(output)
 
 
 # Looking
@@ -283,7 +283,7 @@ def empty_beside_wal(path: Path) -> None:
 def test_knex_never_gets_to_open_or_create_what_is_no_database(site, make, message, latest):
     make(site.db)
     before = sorted(os.listdir(site.app / "backend"))
-    with pytest.raises(knex.KnexError, match=f"db_path: .*{message}.*knex is not run"):
+    with pytest.raises(knex_tables.KnexError, match=f"db_path: .*{message}.*knex is not run"):
         site.migrate(latest=latest)
     assert sorted(os.listdir(site.app / "backend")) == before
     assert site.calls() == []
@@ -313,7 +313,7 @@ def test_a_taken_lock_is_told_and_left_alone(site):
     site.make(lock=1)
     assert site.migrate()["locked"] is True
     before = site.traces()
-    with pytest.raises(knex.KnexError, match="the migration lock is taken") as caught:
+    with pytest.raises(knex_tables.KnexError, match="the migration lock is taken") as caught:
         site.migrate(latest=True)
     assert caught.value.locked is True
     assert site.traces() == before
@@ -324,7 +324,7 @@ def test_a_taken_lock_is_told_and_left_alone(site):
 def test_a_lock_taken_meanwhile_is_told(site):
     site.make()
     site.set_environment(FAKE_RACE="1")
-    with pytest.raises(knex.KnexError, match="Migration table is already locked") as caught:
+    with pytest.raises(knex_tables.KnexError, match="Migration table is already locked") as caught:
         site.migrate(latest=True)
     assert caught.value.locked is True
     assert caught.value.applied == []
@@ -334,7 +334,7 @@ def test_a_migration_that_fails_is_told_with_those_before_it(site):
     site.make()
     site.add("2_b_bad.js")
     site.set_environment(MAIL_LOGIN="rosebud-rosebud")
-    with pytest.raises(knex.KnexError, match=r"2_b_bad\.js") as caught:
+    with pytest.raises(knex_tables.KnexError, match=r"2_b_bad\.js") as caught:
         site.migrate(latest=True)
     message = str(caught.value)
     assert 'near "tabel": syntax error' in message
@@ -349,7 +349,7 @@ def test_a_migration_that_fails_is_told_with_those_before_it(site):
 def test_what_was_applied_before_a_failure_is_told(site):
     site.make()
     site.add("4_bad.js")
-    with pytest.raises(knex.KnexError) as caught:
+    with pytest.raises(knex_tables.KnexError) as caught:
         site.migrate(latest=True)
     assert caught.value.applied == ["2_incidents.js", "3_changes.js"]
 
@@ -368,7 +368,7 @@ def test_nothing_is_applied_while_somebody_is_in_the_database(site):
     try:
         while str(site.db) not in _open_files(child):
             pass
-        with pytest.raises(knex.KnexError, match=rf"it is in use by pid {child} "):
+        with pytest.raises(knex_tables.KnexError, match=rf"it is in use by pid {child} "):
             site.migrate(latest=True)
     finally:
         os.close(writing)
@@ -387,7 +387,9 @@ def _open_files(pid: int) -> list[str]:
 
 def test_files_of_applied_migrations_that_are_gone_are_told(site):
     site.make(completed=("0_gone.js",))
-    with pytest.raises(knex.KnexError, match=r"code 1\): Error: The migration directory is corrupt, .*: 0_gone.js$"):
+    with pytest.raises(
+        knex_tables.KnexError, match=r"code 1\): Error: The migration directory is corrupt, .*: 0_gone.js$"
+    ):
         site.migrate()
 
 
@@ -418,13 +420,16 @@ def test_what_the_application_has_is_told_without_its_database(site):
 def test_what_is_pending_is_what_knex_says(site, completed):
     site.make(completed=completed)
     migrator = site.migrator()
-    assert knex.pending(knex.read_tables(str(site.db)).names, migrator.shipped()) == migrator.look().pending
+    assert (
+        migration_names.pending(knex_tables.read_tables(str(site.db)).names, migrator.shipped())
+        == migrator.look().pending
+    )
 
 
 def test_a_migration_that_takes_too_long_is_ended(site):
     site.make()
     site.set_environment(FAKE_SLEEP="30")
-    with pytest.raises(knex.KnexError, match=r"migrate:latest in .* did not end within 1 s"):
+    with pytest.raises(knex_tables.KnexError, match=r"migrate:latest in .* did not end within 1 s"):
         site.migrate(latest=True, timeout=1)
 
 
@@ -452,7 +457,7 @@ def test_the_lock_of_one_who_is_in_the_database_is_not_released(site):
     site.make(lock=1)
     with subprocess.Popen(["sleep", "60"], stdin=site.db.open("rb")) as child:
         try:
-            with pytest.raises(knex.KnexError, match=rf"it is in use by pid {child.pid} ") as caught:
+            with pytest.raises(knex_tables.KnexError, match=rf"it is in use by pid {child.pid} ") as caught:
                 site.unlock()
         finally:
             child.kill()
@@ -482,7 +487,7 @@ def test_the_lock_of_a_running_knex_is_not_released(site, script, ours, inside):
             child.stdout.readline()
             path.write_bytes(keep)
             if ours:
-                with pytest.raises(knex.KnexError, match=rf"knex is running as pid {child.pid} "):
+                with pytest.raises(knex_tables.KnexError, match=rf"knex is running as pid {child.pid} "):
                     site.unlock()
                 assert "migrate:unlock" not in site.commands()
             else:
@@ -510,7 +515,7 @@ def test_knex_of_another_application_is_none_of_ours(site, tmp_path):
 def test_an_unlock_that_did_nothing_is_told(site, code, message):
     site.make(lock=1)
     site.set_environment(FAKE_UNLOCK=code)
-    with pytest.raises(knex.KnexError, match=message) as caught:
+    with pytest.raises(knex_tables.KnexError, match=message) as caught:
         site.unlock()
     assert caught.value.locked is True
 
@@ -560,7 +565,7 @@ def test_the_service_environment_is_handed_on_and_ours_is_not(site, monkeypatch)
 )
 def test_bad_parameters_are_named(site, options, message):
     parameters = {"app_dir": str(site.app), "db_path": "backend/itsm.db", "node": sys.executable, **options}
-    with pytest.raises(knex.KnexError, match=message):
+    with pytest.raises(knex_tables.KnexError, match=message):
         knex.Migrator(**parameters)
 
 
@@ -569,7 +574,9 @@ def test_without_the_application_s_own_knex_none_is_looked_for(site, monkeypatch
     site.knex.unlink()
     monkeypatch.setenv("PATH", f"{site.base}:{os.environ['PATH']}")
     (site.base / "knex").write_text("#!/bin/sh\n")
-    with pytest.raises(knex.KnexError, match=rf"There is no node_modules/.bin/knex in {site.app}: install the modules"):
+    with pytest.raises(
+        knex_tables.KnexError, match=rf"There is no node_modules/.bin/knex in {site.app}: install the modules"
+    ):
         site.migrate()
 
 
@@ -590,7 +597,7 @@ def test_knex_runs_as_the_service_user(monkeypatch):
         for path in (site.log, site.app / "backend", *(site.app / "backend").iterdir()):
             os.chown(path, nobody.pw_uid, nobody.pw_gid)
         # The statements that make knex's tables anew stand in the user's database.
-        who, fill = base / "who", knex.Migrator._fill
+        who, fill = base / "who", knex._fill_stand_in
         who.touch()
         who.chmod(0o666)
 
@@ -598,7 +605,7 @@ def test_knex_runs_as_the_service_user(monkeypatch):
             who.write_text(" ".join(str(uid) for uid in os.getresuid()))
             fill(*arguments)
 
-        monkeypatch.setattr(knex.Migrator, "_fill", staticmethod(fill_and_tell))
+        monkeypatch.setattr(knex, "_fill_stand_in", fill_and_tell)
         result = site.migrate(latest=True, user="nobody", node="python3")
         assert who.read_text() == " ".join([str(nobody.pw_uid)] * 3)
         assert result["applied"] == ["2_incidents.js", "3_changes.js"]

@@ -28,8 +28,18 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, redact, safe_open
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import npm
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import (
+    atomic_files,
+    commands,
+    redact,
+    safe_open,
+)
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import (
+    npm,
+    npm_application,
+    npm_build,
+    npm_lock,
+)
 
 NODE = """#!/bin/sh
 shift 3
@@ -112,9 +122,9 @@ class Site:
         lock["packages"][""] = {"name": "app"}
         (self.app / "package-lock.json").write_text(json.dumps(lock))
 
-    def application(self, **options) -> npm.Application:
+    def application(self, **options) -> npm_application.Application:
         options.setdefault("run", run)
-        return npm.Application(app_dir=str(self.app), node=self.node, npm=self.npm, **options)
+        return npm_application.Application(app_dir=str(self.app), node=self.node, npm=self.npm, **options)
 
     def install(self, *, application: dict | None = None, **options) -> dict:
         return npm.npm_ci(self.application(**(application or {})), **options)
@@ -449,7 +459,7 @@ def test_whatever_fails_the_old_modules_stay(site, monkeypatch, fault, options, 
         fault(site, monkeypatch)
     else:
         fault(site)
-    with pytest.raises(npm.NpmError, match=message) as caught:
+    with pytest.raises(npm_lock.NpmError, match=message) as caught:
         site.install(**options)
     text = str(caught.value)
     assert "\n" not in text
@@ -472,7 +482,7 @@ def test_modules_that_load_only_where_they_were_built_are_taken_back(site, monke
             return commands.Completed(argv, 0, done.stdout + said, "", 0)
         return done
 
-    with pytest.raises(npm.NpmError, match="does not load, the old one is in place"):
+    with pytest.raises(npm_lock.NpmError, match="does not load, the old one is in place"):
         site.install(application={"run": spoiled})
     assert (site.version(), site.version("node_modules.previous")) == ("5.1.0", "4.0.0")
     assert site.names() == ["backend", "node_modules", "node_modules.previous"]
@@ -492,7 +502,7 @@ def test_a_rename_that_fails_is_undone(site, monkeypatch):
     monkeypatch.setattr(os, "rename", rename)
     shutil.rmtree(site.tree)
     lay_tree(site.tree, lock_of(OLD))
-    with pytest.raises(npm.NpmError, match=r"Cannot swap node_modules in .*: Input/output error"):
+    with pytest.raises(npm_lock.NpmError, match=r"Cannot swap node_modules in .*: Input/output error"):
         site.install()
     assert (site.version(), site.version("node_modules.previous")) == ("5.1.0", "4.0.0")
     assert site.names() == ["backend", "node_modules", "node_modules.previous"]
@@ -510,12 +520,12 @@ def test_a_rename_that_fails_is_undone(site, monkeypatch):
 )
 def test_bad_parameters_are_named(site, options, message):
     parameters = {"app_dir": str(site.app), "node": site.node, "npm": site.npm, **options}
-    with pytest.raises(npm.NpmError, match=message):
-        npm.Application(**parameters)
+    with pytest.raises(npm_lock.NpmError, match=message):
+        npm_application.Application(**parameters)
 
 
 def test_a_relative_cache_is_refused(site):
-    with pytest.raises(npm.NpmError, match="cache is 'cache': must be an absolute path"):
+    with pytest.raises(npm_lock.NpmError, match="cache is 'cache': must be an absolute path"):
         site.install(cache="cache")
 
 
@@ -532,13 +542,13 @@ def test_a_lock_file_that_is_none_is_told(site, content, message):
     (site.app / "package-lock.json").unlink()
     if content is not None:
         (site.app / "package-lock.json").write_text(content)
-    with pytest.raises(npm.NpmError, match=message):
+    with pytest.raises(npm_lock.NpmError, match=message):
         site.application()
 
 
 def test_a_node_that_does_not_run_is_told(site):
     script(Path(site.node), "#!/bin/sh\necho 'libnode.so: cannot open' >&2\nexit 127\n")
-    with pytest.raises(npm.NpmError, match=r"Cannot run .*/node in .*: libnode.so: cannot open"):
+    with pytest.raises(npm_lock.NpmError, match=r"Cannot run .*/node in .*: libnode.so: cannot open"):
         site.install()
 
 
@@ -546,18 +556,18 @@ def test_what_npm_says_is_bounded_and_without_secrets():
     gyp = [f"npm error gyp info line {number}" for number in range(200)]
     said = ["npm warn old", "npm error code 1", "npm error path /app", *gyp, "npm error gyp ERR! stack Error: no g++"]
     text = "\n".join(said)
-    message = npm.npm_message(text, redactor=redact.Redactor(["verysecret"]))
+    message = npm_build.npm_message(text, redactor=redact.Redactor(["verysecret"]))
     assert message.startswith("code 1; path /app; gyp info line 0")
     assert message.endswith("gyp ERR! stack Error: no g++")
-    assert len(npm.npm_message("npm error " + "x" * 5000, redactor=redact.Redactor())) < 700
-    assert "verysecret" not in npm.npm_message("npm error verysecret", redactor=redact.Redactor(["verysecret"]))
-    assert npm.npm_message("", redactor=redact.Redactor()) == "it said nothing"
+    assert len(npm_build.npm_message("npm error " + "x" * 5000, redactor=redact.Redactor())) < 700
+    assert "verysecret" not in npm_build.npm_message("npm error verysecret", redactor=redact.Redactor(["verysecret"]))
+    assert npm_build.npm_message("", redactor=redact.Redactor()) == "it said nothing"
 
 
 def test_tokens_of_npmrc_are_known_secrets(site, monkeypatch):
     (site.app / ".npmrc").write_text("registry=https://r/\n//r/:_authToken=plainlookingword\n")
     script(site.base / "npm", "#!/bin/sh\necho 'npm error bad plainlookingword' >&2\nexit 1\n")
-    with pytest.raises(npm.NpmError, match=r"bad \[redacted\]"):
+    with pytest.raises(npm_lock.NpmError, match=r"bad \[redacted\]"):
         site.install()
 
 
@@ -570,7 +580,7 @@ STEPS = (
     (os, "replace"),
     (tempfile, "mkdtemp"),
     (shutil, "rmtree"),
-    (npm.atomic_files, "fsync_folder"),
+    (atomic_files, "fsync_folder"),
 )
 
 
@@ -656,7 +666,7 @@ def test_the_tree_before_the_last_comes_back_where_a_swap_was_killed_after_its_f
 def test_a_tree_that_a_killed_run_finished_is_not_built_again(site, monkeypatch):
     application = site.application()
     _found, report = application.look()
-    application.build(fingerprint=application.fingerprint(report), offline=False, cache=None, timeout=60)
+    npm_build.build(application, fingerprint=application.fingerprint(report), offline=False, cache=None, timeout=60)
     monkeypatch.setenv("npm_config_fake", "fail")
     assert site.install()["swapped"] is True
     assert site.version() == "5.1.0"
@@ -687,7 +697,7 @@ def test_nothing_is_built_if_nothing_is_due(site):
 
 
 def test_what_is_to_stay_free_is_not_taken_by_the_build(site):
-    with pytest.raises(npm.NpmError, match=f"{1 << 60} are to stay free"):
+    with pytest.raises(npm_lock.NpmError, match=f"{1 << 60} are to stay free"):
         site.install(build_only=True, reserve=1 << 60)
     assert site.version() == OLD["express"]
     assert site.names() == ["backend", "node_modules"]
@@ -696,10 +706,10 @@ def test_what_is_to_stay_free_is_not_taken_by_the_build(site):
 def test_a_tree_finished_for_another_lock_file_is_thrown_away(site, monkeypatch):
     application = site.application()
     _found, report = application.look()
-    application.build(fingerprint=application.fingerprint(report), offline=False, cache=None, timeout=60)
+    npm_build.build(application, fingerprint=application.fingerprint(report), offline=False, cache=None, timeout=60)
     site.lock({**NEW, "added": "1.0.0"})
     monkeypatch.setenv("npm_config_fake", "fail")
-    with pytest.raises(npm.NpmError, match="E401"):
+    with pytest.raises(npm_lock.NpmError, match="E401"):
         site.install()
     assert site.names() == ["backend", "node_modules"]
 
@@ -730,7 +740,7 @@ def test_what_an_npm_left_alone_still_works_in_is_let_be(site):
 
 
 def test_two_runs_at_once_are_refused(site):
-    with site.application().locked(), pytest.raises(npm.NpmError, match="another run is installing there"):
+    with site.application().locked(), pytest.raises(npm_lock.NpmError, match="another run is installing there"):
         site.install()
     assert site.install()["swapped"] is True
 
@@ -805,7 +815,7 @@ case "$PWD" in
 esac
 """
     script(public_site.base / "node", exchange + NODE)
-    with pytest.raises(npm.NpmError, match="Permission denied"):
+    with pytest.raises(npm_lock.NpmError, match="Permission denied"):
         public_site.install(application={"user": user})
     assert owners(victim) == {0}
     assert public_site.version() == "4.0.0"
@@ -828,8 +838,8 @@ def test_a_folder_to_build_in_is_not_given_away_by_its_name(public_site, monkeyp
             os.symlink(victim, made)
         return made
 
-    monkeypatch.setattr(npm.tempfile, "mkdtemp", make_and_exchange)
-    with contextlib.suppress(npm.NpmError):
+    monkeypatch.setattr(tempfile, "mkdtemp", make_and_exchange)
+    with contextlib.suppress(npm_lock.NpmError):
         public_site.install(application={"user": "nobody"})
     assert (victim.stat().st_uid, list(victim.iterdir())) == (0, [])
 
@@ -843,7 +853,7 @@ def test_without_root_nothing_is_tried_where_we_may_not_write(public_site):
             os.setgid(65534)
             os.setuid(65534)
             public_site.install()
-        except npm.NpmError as error:
+        except npm_lock.NpmError as error:
             os.write(writing, str(error).encode())
         finally:
             os._exit(0)
@@ -882,8 +892,8 @@ def test_real_npm_installs_a_packed_dependency_offline(tmp_path):
     lock = {"name": "app", "lockfileVersion": 3, "requires": True, "packages": {"": root, "node_modules/dep": dep}}
     (app / "package-lock.json").write_text(json.dumps(lock))
 
-    def application() -> npm.Application:
-        return npm.Application(app_dir=str(app), load_test=["dep"], run=run)
+    def application() -> npm_application.Application:
+        return npm_application.Application(app_dir=str(app), load_test=["dep"], run=run)
 
     result = npm.npm_ci(application(), offline=True, cache=str(tmp_path / "cache"))
     assert result["reasons"] == ["node_modules is missing"]

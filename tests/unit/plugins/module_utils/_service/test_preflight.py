@@ -16,6 +16,7 @@ import pytest
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight as service_preflight
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight_findings
 
 
 def answer(argv, *, rc=0, stdout="", stderr=""):
@@ -59,7 +60,7 @@ def config(tmp_path):
     environment_file = tmp_path / "env"
     environment_file.write_text(f"PATH={tmp_path}/tools:/usr/bin:/bin\nNODE_ENV=production\nJWT_SECRET=hunter2\n")
     environment_file.chmod(0o600)
-    return service_preflight.Config(
+    return preflight_findings.Config(
         app_dir=str(app),
         user=getpass.getuser(),
         manager="process",
@@ -110,7 +111,7 @@ def test_true_configuration(config, tmp_path):
 
 @pytest.mark.parametrize("name", ["app_dir", "environment_file", "db_path", "state_dir", "pid_file", "log_file"])
 def test_a_disk_that_does_not_answer_is_told_and_not_waited_for(config, dead_mount, monkeypatch, name):
-    monkeypatch.setattr(service_preflight, "_DISK_TIMEOUT", 0.5)
+    monkeypatch.setattr(preflight_findings, "_DISK_TIMEOUT", 0.5)
     started = time.monotonic()
     result = examine(config, **{name: f"{dead_mount}/x"})
     assert time.monotonic() - started < 20
@@ -119,7 +120,7 @@ def test_a_disk_that_does_not_answer_is_told_and_not_waited_for(config, dead_mou
 
 
 def test_a_log_of_a_unit_on_such_a_disk_keeps_from_nothing(config, dead_mount, monkeypatch):
-    monkeypatch.setattr(service_preflight, "_DISK_TIMEOUT", 0.5)
+    monkeypatch.setattr(preflight_findings, "_DISK_TIMEOUT", 0.5)
     unit = {
         "LoadState": "loaded",
         "User": config.user,

@@ -22,6 +22,7 @@ import pytest
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import desired_state, process_signals
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 
 NodeProcessError = service_process.NodeProcessError
@@ -130,7 +131,7 @@ def by_hand(service):
 
 
 def ensure(service, state, **more):
-    return service_process.ensure(service, state=state, **more)
+    return desired_state.ensure(service, state=state, **more)
 
 
 def alive(pid):
@@ -527,7 +528,7 @@ def test_process_that_ended_meanwhile_is_not_signalled_under_its_pid(monkeypatch
     with started(["sleep", "60"]) as child:
         process = procfs.read_process(child.pid)
         stale = dataclasses.replace(process, start_ticks=process.start_ticks - 1)
-        assert service_process.stop_processes([stale], timeout=0.1)[0]["signal"] == "TERM"
+        assert process_signals.stop_processes([stale], timeout=0.1)[0]["signal"] == "TERM"
         assert child.poll() is None
 
 
@@ -734,7 +735,7 @@ def test_nothing_is_started_on_a_database_that_only_its_wal_remembers(tmp_path, 
     )
     for state in ("started", "restarted"):
         with pytest.raises(service_process.NodeProcessError, match="not started"):
-            service_process.ensure(service, state=state)
+            desired_state.ensure(service, state=state)
 
 
 @pytest.mark.parametrize("state", ["stopped", "restarted"])

@@ -22,7 +22,7 @@ import pytest
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import release as service_release
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.release import ReleaseError, Releases
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.release_steps import ReleaseError, Releases
 
 MIGRATIONS = {"1": ["1_users.js"], "2": ["1_users.js", "2_assets.js"], "10": ["1_users.js", "2_assets.js"]}
 

@@ -16,9 +16,10 @@ from sqlite_samples import OPEN, READER, WRITER, Process, closed, crashed, die, 
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup_copy, evidence_copy
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import reader as sqlite_reader
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import schema as sqlite_schema
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError
 
 
@@ -88,7 +89,7 @@ def test_a_live_database(app: str, dest: str, body: str) -> None:
 def test_rows_and_copy_are_of_one_snapshot(app: str, dest: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A commit between the count and the copy is in neither."""
     crashed(app)
-    count_rows = sqlite_reader.count_rows
+    count_rows = sqlite_schema.count_rows
 
     def and_then_somebody_commits(connection: sqlite3.Connection, **named: Any) -> Any:
         counts = count_rows(connection, **named)
@@ -96,7 +97,7 @@ def test_rows_and_copy_are_of_one_snapshot(app: str, dest: str, monkeypatch: pyt
             shell(app, "INSERT INTO users (name) VALUES ('late')")
         return counts
 
-    monkeypatch.setattr(sqlite_reader, "count_rows", and_then_somebody_commits)
+    monkeypatch.setattr(sqlite_schema, "count_rows", and_then_somebody_commits)
     with Process(app, OPEN):
         assert backup(app, dest_dir=dest)["row_counts"]["users"] == 2
     assert int(shell(app, "SELECT count(*) FROM users")) > 2
@@ -299,12 +300,12 @@ def test_destination_below_a_file(app: str) -> None:
 
 def test_a_copy_that_lacks_rows_is_no_backup(app: str, dest: str, monkeypatch: pytest.MonkeyPatch) -> None:
     crashed(app)
-    verify = sqlite_backup.verify
+    verify = backup_copy.verify
 
     def lacking(path: str, **named: Any) -> Dict[str, Any]:
         return {**verify(path, **named), "row_counts": {"incidents": 259, "users": 2}}
 
-    monkeypatch.setattr(sqlite_backup, "verify", lacking)
+    monkeypatch.setattr(backup_copy, "verify", lacking)
     with pytest.raises(SqliteError, match="has row counts"):
         backup(app, dest_dir=dest)
     assert os.listdir(dest) == []
@@ -328,7 +329,7 @@ def test_a_run_at_the_same_time_is_left_alone(app: str, dest: str) -> None:
 
 def test_a_child_that_dies(app: str, dest: str, monkeypatch: pytest.MonkeyPatch) -> None:
     crashed(app)
-    monkeypatch.setattr(sqlite_reader, "count_rows", lambda *_: die(7))
+    monkeypatch.setattr(sqlite_schema, "count_rows", lambda *_: die(7))
     with pytest.raises(SqliteError, match="SIGBUS"):
         backup(app, dest_dir=dest)
     assert os.listdir(dest) == []
@@ -372,7 +373,7 @@ def test_evidence_twice_in_one_second(app: str, dest: str, monkeypatch: pytest.M
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_backup, "_PATIENCE", 0.2)
+    monkeypatch.setattr(evidence_copy, "_PATIENCE", 0.2)
 
 
 @pytest.mark.parametrize("look", [1, 2])

@@ -42,6 +42,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import checkpoint as sqlite_checkpoint
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import child_process, integrity
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import reader as sqlite_reader
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError
@@ -415,13 +416,13 @@ def _as_nobody(work: Callable[[], Dict[str, Any]]) -> Dict[str, Any]:
         return work()
     answers: List[Dict[str, Any]] = []
 
-    def child(emit: sqlite_reader.Emit) -> None:
+    def child(emit: child_process.Emit) -> None:
         os.setgroups([])
         os.setgid(65534)
         os.setuid(65534)
         emit({"event": "result", "result": work()})
 
-    answers = sqlite_reader.in_child(child, deadline=time.monotonic() + 20, read_only=False)
+    answers = child_process.in_child(child, deadline=time.monotonic() + 20, read_only=False)
     assert answers[0]["event"] == "result", answers
     return dict(answers[0]["result"])
 
@@ -526,7 +527,7 @@ def test_removed_while_open(tmp_path: Path) -> None:
 def test_a_service_that_starts_meanwhile_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(tmp_path / "itsm.db")
     crashed(path)
-    in_child = sqlite_reader.in_child
+    in_child = child_process.in_child
     writes = []
 
     def and_somebody_writes(*arguments: Any, **named: Any) -> Any:
@@ -535,7 +536,7 @@ def test_a_service_that_starts_meanwhile_is_noticed(tmp_path: Path, monkeypatch:
             writes.append(shell(path, "INSERT INTO users (name) VALUES (hex(randomblob(8)))"))
         return messages
 
-    monkeypatch.setattr(sqlite_reader, "in_child", and_somebody_writes)
+    monkeypatch.setattr(child_process, "in_child", and_somebody_writes)
     result = check(path)
     assert writes == ["", ""]
     assert result["healthy"]
@@ -752,7 +753,7 @@ def test_time_budget_of_the_copy_that_a_hot_journal_takes(tmp_path: Path) -> Non
 def test_quick_answers_where_integrity_has_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(tmp_path / "itsm.db")
     closed(path)
-    run_check = sqlite_check._run_check
+    run_check = integrity.run_check
 
     def endless(connection: sqlite3.Connection, name: str, **named: Any) -> Any:
         if name == "integrity":
@@ -764,7 +765,7 @@ def test_quick_answers_where_integrity_has_no_time(tmp_path: Path, monkeypatch: 
                 return {"event": "check", "name": name, "lines": [], "error": str(error)}
         return run_check(connection, name, **named)
 
-    monkeypatch.setattr(sqlite_check, "_run_check", endless)
+    monkeypatch.setattr(integrity, "run_check", endless)
     result = check(path, checks=["integrity"], time_budget=2)
     assert result["checks"] == {"integrity": "skipped: time budget", "quick": "ok", "row_counts": "ok"}
     assert 2 <= result["duration"] < 4
@@ -799,7 +800,7 @@ def test_a_reader_that_dies_is_reported(tmp_path: Path, monkeypatch: pytest.Monk
     """A mapped page that the disk cannot give raises SIGBUS in the reading process."""
     path = str(tmp_path / "itsm.db")
     closed(path)
-    monkeypatch.setattr(sqlite_check, "_run_check", lambda *_: die(7))
+    monkeypatch.setattr(integrity, "run_check", lambda *_: die(7))
     result = check(path)
     assert codes(result) == ["unreadable"]
     assert "SIGBUS" in result["problems"][0]["message"]
@@ -976,11 +977,11 @@ def test_a_killed_look_leaves_no_process(tmp_path: Path, call: str) -> None:
         import os, sys, time
         from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
         from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
-        from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import reader as sqlite_reader
+        from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import schema as sqlite_schema
         def wait(*_arguments, **_named):
             print(os.getpid(), flush=True)
             time.sleep(60)
-        sqlite_reader.count_rows = wait
+        sqlite_schema.count_rows = wait
         """
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -1021,7 +1022,7 @@ def test_integrity_in_several_processes(
 ) -> None:
     path = str(tmp_path / "itsm.db")
     make(path)
-    monkeypatch.setattr(sqlite_check, "_LARGE", 0)
+    monkeypatch.setattr(integrity, "LARGE", 0)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
     before = snapshot(str(tmp_path))
     result = check(path, checks=["integrity"])
@@ -1034,13 +1035,13 @@ def test_integrity_in_several_processes(
 def test_a_process_of_several_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(tmp_path / "itsm.db")
     closed(path)
-    run_check = sqlite_check._run_check
+    run_check = integrity.run_check
 
     def fragile(connection: sqlite3.Connection, name: str, **named: Any) -> Any:
         return die(7) if named.get("table") == "users" else run_check(connection, name, **named)
 
-    monkeypatch.setattr(sqlite_check, "_run_check", fragile)
-    monkeypatch.setattr(sqlite_check, "_LARGE", 0)
+    monkeypatch.setattr(integrity, "run_check", fragile)
+    monkeypatch.setattr(integrity, "LARGE", 0)
     result = check(path, checks=["integrity"])
     assert codes(result) == ["unreadable"]
     assert result["checks"]["integrity"] == "skipped: the database cannot be read"

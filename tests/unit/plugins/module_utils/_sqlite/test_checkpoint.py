@@ -26,9 +26,9 @@ from sqlite_samples import (
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import checkpoint as sqlite_checkpoint
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import child_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import reader as sqlite_reader
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError
 
 
@@ -190,13 +190,13 @@ def test_rows_that_went_missing_are_an_error(app: str, monkeypatch: pytest.Monke
 
 def test_a_busy_answer_is_honoured(app: str, monkeypatch: pytest.MonkeyPatch) -> None:
     crashed(app)
-    in_child = sqlite_reader.in_child
+    in_child = child_process.in_child
 
     def busy(work: Any, **named: Any) -> Any:
         messages = in_child(work, **named)
         return [{**message, "row": [1, 127, 127]} if "row" in message else message for message in messages]
 
-    monkeypatch.setattr(sqlite_reader, "in_child", busy)
+    monkeypatch.setattr(child_process, "in_child", busy)
     with pytest.raises(SqliteError, match="busy=1"):
         checkpoint(app)
 

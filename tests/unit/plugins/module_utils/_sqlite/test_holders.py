@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from sqlite_samples import OPEN, READER, WRITER, Process, closed
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import file_survey
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.holders import Holders
 
 
 def holders(path: str, *, proc_root: str = "/proc") -> Holders:
-    return sqlite_holders.find_holders(sqlite_files.look(path), proc_root=proc_root)
+    return sqlite_holders.find_holders(file_survey.look(path), proc_root=proc_root)
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,11 @@ import pytest
 from alarms import alarm
 from sqlite_samples import closed
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex_tables
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import child_process, integrity
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import reader as sqlite_reader
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import schema as sqlite_schema
 
 MEBIBYTE = 1 << 20
 
@@ -56,6 +58,7 @@ def answer_and_memory(code: str, *arguments: str) -> tuple[Any, int]:
     text = f"""
         import json, resource, sys, time
         from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
+        from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import child_process, integrity
         from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import reader as sqlite_reader
         answer = {code}
         print(json.dumps([answer, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss]))
@@ -88,8 +91,8 @@ def test_a_constraint_gets_a_bounded_amount_of_memory(tmp_path: Path) -> None:
         tmp_path / "itsm.db", f"CREATE TABLE t (a TEXT CHECK ({GREEDY}))", "INSERT INTO t VALUES ('row')", *GROWN
     )
     # SQLite checks constraints only if it may write, as it may on the copy of a database with a hot journal.
-    call = """sqlite_reader.in_child(
-            lambda emit: emit(sqlite_check._run_check(
+    call = """child_process.in_child(
+            lambda emit: emit(integrity.run_check(
                 sqlite_reader.connect(sys.argv[1], way="copy", busy_timeout=1), "quick")),
             deadline=time.monotonic() + 30, read_only=False)"""
     (said, _end), kibibytes = answer_and_memory(call, path)
@@ -98,11 +101,11 @@ def test_a_constraint_gets_a_bounded_amount_of_memory(tmp_path: Path) -> None:
 
 
 def test_a_child_that_wants_more_memory_says_so() -> None:
-    def work(_emit: sqlite_reader.Emit) -> None:
+    def work(_emit: child_process.Emit) -> None:
         bytearray(2 << 30)
 
     for read_only in (True, False):
-        (end,) = sqlite_reader.in_child(work, deadline=time.monotonic() + 20, read_only=read_only)
+        (end,) = child_process.in_child(work, deadline=time.monotonic() + 20, read_only=read_only)
         assert "memory" in end["error"]
 
 
@@ -110,11 +113,11 @@ def test_a_child_that_wants_more_memory_says_so() -> None:
 
 
 def limits(*, read_only: bool) -> dict[str, int]:
-    def work(emit: sqlite_reader.Emit) -> None:
+    def work(emit: child_process.Emit) -> None:
         kinds = {"cpu": resource.RLIMIT_CPU, "files": resource.RLIMIT_FSIZE, "core": resource.RLIMIT_CORE}
         emit({"event": "limits", **{name: resource.getrlimit(kind)[0] for name, kind in kinds.items()}})
 
-    told, end = sqlite_reader.in_child(work, deadline=time.monotonic() + 20, read_only=read_only)
+    told, end = child_process.in_child(work, deadline=time.monotonic() + 20, read_only=read_only)
     assert end == {"event": "end"}
     return told
 
@@ -132,14 +135,14 @@ def test_a_process_that_has_to_write_may_write() -> None:
 
 
 def test_a_limit_is_never_raised() -> None:
-    def inner(emit: sqlite_reader.Emit) -> None:
+    def inner(emit: child_process.Emit) -> None:
         emit({"event": "cpu", "limit": resource.getrlimit(resource.RLIMIT_CPU)[1]})
 
-    def outer(emit: sqlite_reader.Emit) -> None:
-        for message in sqlite_reader.in_child(inner, deadline=time.monotonic() + 1000, read_only=False):
+    def outer(emit: child_process.Emit) -> None:
+        for message in child_process.in_child(inner, deadline=time.monotonic() + 1000, read_only=False):
             emit(message)
 
-    messages = sqlite_reader.in_child(outer, deadline=time.monotonic() + 20, read_only=False)
+    messages = child_process.in_child(outer, deadline=time.monotonic() + 20, read_only=False)
     assert 20 < messages[0]["limit"] < 50
 
 
@@ -147,23 +150,23 @@ def test_a_limit_is_never_raised() -> None:
 
 
 def test_a_child_that_talks_for_ever_is_ended_at_its_deadline() -> None:
-    def work(emit: sqlite_reader.Emit) -> None:
+    def work(emit: child_process.Emit) -> None:
         while True:
             emit({"event": "word"})
 
     begun = time.monotonic()
     with alarm(20):
-        messages = sqlite_reader.in_child(work, deadline=time.monotonic() + 0.2)
+        messages = child_process.in_child(work, deadline=time.monotonic() + 0.2)
     assert time.monotonic() - begun < 15
     assert messages[-1].keys() & {"timeout", "error"}
 
 
 def test_a_child_that_says_too_much_is_ended() -> None:
-    def work(emit: sqlite_reader.Emit) -> None:
+    def work(emit: child_process.Emit) -> None:
         for _ in range(60):
             emit({"event": "word", "text": "x" * MEBIBYTE})
 
-    messages = sqlite_reader.in_child(work, deadline=time.monotonic() + 60)
+    messages = child_process.in_child(work, deadline=time.monotonic() + 60)
     assert messages[-1]["error"] == "the reading process said more than 16777216 bytes"
     assert sum(len(json.dumps(message)) for message in messages) < 17 * MEBIBYTE
 
@@ -177,7 +180,7 @@ def test_a_long_line_of_a_check_is_cut() -> None:
         connection: Any = Connection()
         if name == "foreign_keys":
             connection.execute = lambda _statement: [("t" * MEBIBYTE, 1, "u" * MEBIBYTE)]
-        (line,) = sqlite_check._run_check(connection, name)["lines"]
+        (line,) = integrity.run_check(connection, name)["lines"]
         assert len(line) < 3000
 
 
@@ -222,7 +225,7 @@ def test_a_connection_for_reading_reads(connection: sqlite3.Connection) -> None:
     assert connection.execute("PRAGMA cell_size_check").fetchone() == (1,)
     assert connection.execute("PRAGMA journal_mode").fetchone()
     connection.execute(f"PRAGMA mmap_size={1 << 40}")
-    assert sum(count or 0 for count in sqlite_reader.count_rows(connection).values()) > 0
+    assert sum(count or 0 for count in sqlite_schema.count_rows(connection).values()) > 0
 
 
 def test_virtual_tables_are_checked_as_before(tmp_path: Path) -> None:
@@ -273,8 +276,8 @@ LOCK = 'CREATE TABLE knex_migrations_lock ("index" integer primary key, is_locke
 def test_tables_of_knex_that_are_far_too_large_are_not_read(tmp_path: Path, statements: list[str], told: str) -> None:
     path = made(tmp_path / "itsm.db", MIGRATIONS, LOCK, *statements)
     begun = time.monotonic()
-    with alarm(60), pytest.raises(knex.KnexError, match=told):
-        knex.read_tables(path)
+    with alarm(60), pytest.raises(knex_tables.KnexError, match=told):
+        knex_tables.read_tables(path)
     assert time.monotonic() - begun < 15
 
 
@@ -282,24 +285,24 @@ def test_all_attempts_at_the_tables_of_knex_share_one_deadline(tmp_path: Path, m
     path = made(tmp_path / "itsm.db", MIGRATIONS, LOCK)
     deadlines = []
 
-    def late(_work: Callable[..., Any], *, deadline: float, **_named: Any) -> list[sqlite_reader.Message]:
+    def late(_work: Callable[..., Any], *, deadline: float, **_named: Any) -> list[child_process.Message]:
         deadlines.append(deadline)
         return [{"event": "end", "timeout": True}]
 
-    monkeypatch.setattr(sqlite_reader, "in_child", late)
-    with pytest.raises(knex.KnexError, match="it took too long"):
-        knex.read_tables(path)
+    monkeypatch.setattr(child_process, "in_child", late)
+    with pytest.raises(knex_tables.KnexError, match="it took too long"):
+        knex_tables.read_tables(path)
     assert len(set(deadlines)) == 1
 
 
 def test_a_query_of_knex_that_takes_long_is_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = made(tmp_path / "itsm.db", MIGRATIONS, LOCK)
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
-    monkeypatch.setattr(sqlite_reader, "tables_of", lambda connection: connection.execute(endless).fetchall())
-    monkeypatch.setattr(knex, "_READ_SECONDS", 0.5)
+    monkeypatch.setattr(sqlite_schema, "tables_of", lambda connection: connection.execute(endless).fetchall())
+    monkeypatch.setattr(knex_tables, "READ_SECONDS", 0.5)
     begun = time.monotonic()
-    with alarm(30), pytest.raises(knex.KnexError, match="interrupted"):
-        knex.read_tables(path)
+    with alarm(30), pytest.raises(knex_tables.KnexError, match="interrupted"):
+        knex_tables.read_tables(path)
     assert time.monotonic() - begun < 2
 
 
@@ -311,5 +314,5 @@ def test_what_a_service_has_is_read_as_before(tmp_path: Path) -> None:
         "INSERT INTO knex_migrations VALUES (1, '001_users.js', 1, 1700000000000)",
         "INSERT INTO knex_migrations_lock VALUES (1, 0)",
     )
-    tables = knex.read_tables(path)
+    tables = knex_tables.read_tables(path)
     assert (tables.names, tables.batch, tables.locked) == (["001_users.js"], 1, False)

@@ -24,12 +24,17 @@ from sqlite_samples import crashed
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import (
+    backup_copy,
+    file_survey,
+    restore_swap,
+    restore_ways,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import checkpoint as sqlite_checkpoint
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import reader as sqlite_reader
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import restore as sqlite_restore
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import restore_swap, restore_ways
 
 NOBODY = pwd.getpwnam("nobody")
 
@@ -116,15 +121,15 @@ def test_a_backup_makes_no_file_where_its_owner_may_not(app, monkeypatch, moment
                 exchange()
             return made
 
-        monkeypatch.setattr(sqlite_backup.tempfile, "mkdtemp", make_and_exchange)
+        monkeypatch.setattr(tempfile, "mkdtemp", make_and_exchange)
     else:
-        copy = sqlite_backup._copy_pages
+        copy = backup_copy._copy_pages
 
         def exchange_and_copy(*arguments, **named):
             exchange()
             copy(*arguments, **named)
 
-        monkeypatch.setattr(sqlite_backup, "_copy_pages", exchange_and_copy)
+        monkeypatch.setattr(backup_copy, "_copy_pages", exchange_and_copy)
     with contextlib.suppress(sqlite_files.SqliteError):
         sqlite_backup.backup(path=str(app / "itsm.db"), dest_dir=str(app))
     assert (app / "stolen").exists()
@@ -289,7 +294,7 @@ def test_nor_is_it_copied(app, private):
     database = app / "itsm.db"
     crashed(str(database))
     give_to_user(app)
-    found = sqlite_files.look(str(database))
+    found = file_survey.look(str(database))
     (app / "was").mkdir()
     for path in app.glob("itsm.db*"):
         path.rename(app / "was" / path.name)
@@ -491,11 +496,11 @@ def test_a_database_that_root_took_over_is_named_before_anything_is_changed(app,
     assert sorted(path.name for path in app.iterdir()) == ["itsm.db", "itsm.db-wal"]
 
 
-@pytest.mark.parametrize("moment", ["_keep_secret", "_lock"])
-def test_a_backup_waits_for_nothing_that_the_user_holds(app, monkeypatch, moment):
+@pytest.mark.parametrize(("module", "moment"), [(backup_copy, "_keep_secret"), (sqlite_backup, "_lock")])
+def test_a_backup_waits_for_nothing_that_the_user_holds(app, monkeypatch, module, moment):
     crashed(str(app / "itsm.db"))
     give_to_user(app)
-    call = getattr(sqlite_backup, moment)
+    call = getattr(module, moment)
 
     def exchange_and_call(*arguments):
         (folder,) = app.glob(".itsm-nexus-partial-*")
@@ -506,7 +511,7 @@ def test_a_backup_waits_for_nothing_that_the_user_holds(app, monkeypatch, moment
             as_the_user(lambda: (os.unlink(folder / "database"), os.mkfifo(folder / "database")))
         return call(*arguments)
 
-    monkeypatch.setattr(sqlite_backup, moment, exchange_and_call)
+    monkeypatch.setattr(module, moment, exchange_and_call)
     begun = time.monotonic()
     with pytest.raises(sqlite_files.SqliteError):
         sqlite_backup.backup(path=str(app / "itsm.db"), dest_dir=str(app))

@@ -20,10 +20,13 @@ import pytest
 import sqlite_samples
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import (
+    file_survey,
+    restore_survey,
+    restore_swap,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import restore as sqlite_restore
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import restore_survey, restore_swap
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError
 
 PATTERNS = ["itsm.db.backup_*"]
@@ -229,7 +232,7 @@ def copied(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
             if "deadline" in named and len(seen) < looks and sys._getframe(1).f_code.co_name in ("_survey", "_examine"):
                 seen.append(path)
                 holders.found.append(sqlite_holders.Holder(pid=1, command="cp", files=["database", "shm", "wal"]))
-                sqlite_files.read_wal(found, live=True)
+                file_survey.read_wal(found, live=True)
             return found, holders
 
         monkeypatch.setattr(restore_survey.sqlite_holders, "survey", look)

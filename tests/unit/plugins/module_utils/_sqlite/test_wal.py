@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from sqlite_samples import closed, crashed, flip, frame_offset, new_salts, patch
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import file_survey
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import wal as sqlite_wal
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.wal import Wal
@@ -28,8 +29,8 @@ def read(path: str) -> Wal:
 
 
 def look(path: str) -> sqlite_files.Look:
-    found = sqlite_files.look(path)
-    sqlite_files.read_wal(found, live=False)
+    found = file_survey.look(path)
+    file_survey.read_wal(found, live=False)
     return found
 
 
@@ -221,9 +222,9 @@ def test_the_index_tells_what_is_copied_already(tmp_path: Path) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("CREATE TABLE t (a)")
     connection.execute("INSERT INTO t VALUES (1)")
-    before = sqlite_files.wal_as_dict(look(path))
+    before = file_survey.wal_as_dict(look(path))
     connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-    after = sqlite_files.wal_as_dict(look(path))
+    after = file_survey.wal_as_dict(look(path))
     connection.close()
     assert (before["frames_backfilled"], before["pages_pending"]) == (0, 2)
     assert (after["frames_backfilled"], after["pages_pending"]) == (3, 0)

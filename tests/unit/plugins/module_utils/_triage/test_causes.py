@@ -14,14 +14,26 @@ import pytest
 import yaml
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import health as service_health
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_patterns
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import http_probe, log_patterns
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes import table
 from ansible_collections.itsm_nexus.runbook.plugins.modules import sqlite_info, triage_info
 
 # What parts of a triage leave to others: logs, knex, npm, X.509.
 GATHERING = (
-    *("_service/log_patterns", "_service/knex", "_service/npm", "_service/health", "_service/preflight"),
+    *(
+        "_service/log_patterns",
+        "_service/knex",
+        "_service/knex_tables",
+        "_service/migration_names",
+        "_service/npm_lock",
+        "_service/npm_load",
+        "_service/http_probe",
+        "_service/health",
+        "_service/preflight",
+        "_service/preflight_findings",
+        "_service/preflight_service",
+        "_service/preflight_settings",
+    ),
     "_host/x509",
 )
 
@@ -228,7 +240,7 @@ def shown(body):
     facts = refused(200)
     return {
         **facts,
-        "health": [{**item, "error": service_health._judge_body(body, ["ok"])} for item in facts["health"]],
+        "health": [{**item, "error": http_probe._judge_body(body, ["ok"])} for item in facts["health"]],
     }
 
 
@@ -840,7 +852,7 @@ def test_every_fact_that_a_rule_reads_is_gathered(read_by_rules):
     packages = pathlib.Path(table.__file__).parents[2]
     gathering = {
         *(packages / "_triage").glob("collect_*.py"),
-        *(packages / "_triage" / f"{name}.py" for name in ("run", "context", "evidence")),
+        *(packages / "_triage" / f"{name}.py" for name in ("run", "triage_pass", "context", "evidence")),
         *(packages / "_sqlite").glob("*.py"),
         *(packages / f"{name}.py" for name in GATHERING),
     }
@@ -848,7 +860,7 @@ def test_every_fact_that_a_rule_reads_is_gathered(read_by_rules):
     written = {node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)}
     assert not {(part, name) for part, name in read_by_rules if name not in written}
     # A part is asked by its name, alone or for each of its uses.
-    source = (packages / "_triage" / "run.py").read_text(encoding="utf-8")
+    source = "".join((packages / "_triage" / name).read_text(encoding="utf-8") for name in ("run.py", "triage_pass.py"))
     assert not {part for part, name in read_by_rules if part == name and not re.search(rf'"{part}["\]:]', source)}
 
 

@@ -27,11 +27,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
     safe_open,
     timestamps,
 )
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import (
     collect_application,
     collect_certificate,
     collect_host,
+    collect_paths,
+    collect_ports,
+    collect_process,
     collect_service,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import context as triage_context
@@ -284,14 +287,14 @@ def test_the_database_is_named_by_the_services_own_variable(site, variable, name
 def test_an_environment_file_that_hangs_costs_itself(site, tmp_path, monkeypatch):
     (site.folder / "unit.env").write_text("JWT_SECRET=x\n")
     (site.folder / ".env").write_text("NODE_ENV=x\n")
-    read = collect_service.env_file.read_environment_file
+    read = env_file.read_environment_file
 
     def slowly(path):
         if path.endswith("unit.env"):
             time.sleep(60)
         return read(path)
 
-    monkeypatch.setattr(collect_service.env_file, "read_environment_file", slowly)
+    monkeypatch.setattr(env_file, "read_environment_file", slowly)
     answer = collect_service.environment(site.question(service={"environment_file": "unit.env"}, budget=1.0))
     assert answer["facts"]["names"] == ["NODE_ENV"]
     assert "no answer in time" in answer["facts"]["problems"][0]
@@ -328,14 +331,14 @@ print("ready", flush=True); time.sleep(60)
 def test_what_a_process_has_open(site, tmp_path):
     log = tmp_path / "server.log"
     with running(site, WRITER, str(log)) as (process, service):
-        found = collect_service.process(site.question(service=service))
+        found = collect_process.process(site.question(service=service))
         (facts,) = found["facts"]["processes"]
         known = procfs.read_process(process.pid)
         again = {
-            what: collect_service.paths(site.question(service=service, processes=[facts]), what=what)["facts"]
+            what: collect_paths.paths(site.question(service=service, processes=[facts]), what=what)["facts"]
             for what in ("database", "log", "working directory")
         }
-        other = collect_service.paths(
+        other = collect_paths.paths(
             site.question(service={**service, "log_file": "/var/log/other.log"}, processes=[facts]), what="log"
         )["facts"]
     assert (facts["pid"], facts["start_ticks"]) == (process.pid, known.start_ticks)
@@ -375,10 +378,10 @@ time.sleep(60)
 def test_https_that_is_served_on_another_port_is_found(site, pairs):
     with running(site, TLS_SERVER, str(pairs / "server.crt"), str(pairs / "server.key")) as (process, service):
         http, _other, https = map(int, process.stdout.readline().split())
-        wrong = collect_service.answer(site.question(service={**service, "http_port": http, "https_port": 1}))["facts"]
-        right = collect_service.answer(site.question(service={**service, "http_port": http, "https_port": https}))
+        wrong = collect_ports.answer(site.question(service={**service, "http_port": http, "https_port": 1}))["facts"]
+        right = collect_ports.answer(site.question(service={**service, "http_port": http, "https_port": https}))
         # A socket of another program is not the service's HTTPS, whatever it speaks.
-        strange = collect_service.answer(site.question(service={"https_port": 1}))["facts"]
+        strange = collect_ports.answer(site.question(service={"https_port": 1}))["facts"]
     assert (wrong["https"]["listening"], wrong["http"]["answered"], wrong["tls_elsewhere"]) == (False, True, [https])
     assert right["facts"]["https"]["answered"] and "tls_elsewhere" not in right["facts"]
     assert strange["tls_elsewhere"] == []
@@ -387,21 +390,21 @@ def test_https_that_is_served_on_another_port_is_found(site, pairs):
 def test_an_application_folder_that_is_a_link_is_no_mismatch(site, tmp_path):
     (tmp_path / "current").symlink_to(site.folder)
     sqlite3.connect(site.folder / "itsm.db").close()
-    facts = collect_service.paths(site.question(service={"app_dir": str(tmp_path / "current")}), what="database")
+    facts = collect_paths.paths(site.question(service={"app_dir": str(tmp_path / "current")}), what="database")
     assert (facts["facts"]["same"], facts["facts"]["source"]) == (True, "db_path")
 
 
 def test_where_nothing_runs_no_path_is_compared_with_nothing(site):
-    log = collect_service.paths(site.question(), what="log")["facts"]
+    log = collect_paths.paths(site.question(), what="log")["facts"]
     assert (log["effective"], log["same"]) == (None, None)
-    folder = collect_service.paths(site.question(working_directory="/srv/old"), what="working directory")["facts"]
+    folder = collect_paths.paths(site.question(working_directory="/srv/old"), what="working directory")["facts"]
     assert (folder["effective"], folder["same"], folder["source"]) == ("/srv/old", False, "the unit")
 
 
 def test_secrets_on_the_command_line_are_known(site):
     code = "import time; print('ready', flush=True); time.sleep(60)"
     with running(site, code, "--admin-password", "geheim-4711", "--api-token=geheim-4712") as (_process, service):
-        secrets = collect_service.process(site.question(service=service))["secrets"]
+        secrets = collect_process.process(site.question(service=service))["secrets"]
     assert {"geheim-4711", "geheim-4712"} <= set(secrets)
 
 

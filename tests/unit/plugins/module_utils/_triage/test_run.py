@@ -30,6 +30,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
     collect_host,
     collect_logs,
     collect_service,
+    outage_signs,
+    triage_pass,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import context as triage_context
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import evidence as triage_evidence
@@ -495,7 +497,7 @@ def test_the_unit_tells_how_its_process_ended(service):
     assert (facts["result"], facts["exit_code"], facts["exit_status"], facts["last_pid"]) == ("signal", "killed", 9, 77)
     assert abs(timestamps.epoch(facts["exited_at"]) - (time.time() - 30)) < 1
     assert facts["active_enter_at"] is None and facts["memory_max"] is None
-    signs = triage_run.signs({"unit": facts})
+    signs = outage_signs.signs({"unit": facts})
     assert signs == [{"at": facts["exited_at"], "kind": "bad", "source": "unit itsm-system: main process ended"}]
 
 
@@ -538,7 +540,7 @@ def test_the_journal_tells_apart_what_systemd_and_the_service_say(service):
     )
     assert abs(timestamps.epoch(facts["last_success_at"]) - (now - 50)) < 0.01
     failed = {"name": "itsm-system", "active_state": "failed", "restarts": 0}
-    kinds = [item["kind"] for item in triage_run.signs({"unit": failed, "journal": facts})]
+    kinds = [item["kind"] for item in outage_signs.signs({"unit": failed, "journal": facts})]
     assert kinds == ["good", "bad", "bad"]
 
 
@@ -596,7 +598,7 @@ def test_the_ends_of_this_outage_are_told_from_earlier_ones(state, exits, stops,
         "started_at": started and timestamps.iso(started),
     }
     journal = {"exits": of("Main process exited", exits), "stops": of("Stopping itsm", stops)}
-    found = triage_run.signs({"unit": unit, "journal": journal, "window": {"until": timestamps.iso(930)}})
+    found = outage_signs.signs({"unit": unit, "journal": journal, "window": {"until": timestamps.iso(930)}})
     assert [item["at"] for item in found] == ([] if expected is None else [timestamps.iso(expected)])
 
 
@@ -607,7 +609,7 @@ def test_a_fall_soon_after_a_planned_restart_is_a_sign_of_its_own():
     unit = {"name": "itsm-system", "active_state": "active", "restart_delay": "10s", "started_at": timestamps.iso(930)}
     journal = {"exits": of("Main process exited", 916), "stops": of("Stopping itsm", 903)}
     journal["starts"] = of("Started itsm", 905, 930)
-    found = triage_run.signs({"unit": unit, "journal": journal, "window": {"until": timestamps.iso(935)}})
+    found = outage_signs.signs({"unit": unit, "journal": journal, "window": {"until": timestamps.iso(935)}})
     assert [item["at"] for item in found] == [timestamps.iso(903), timestamps.iso(916)]
 
 
@@ -620,7 +622,7 @@ def test_a_fatal_exception_of_an_earlier_outage_begins_none():
         "exits": [{"at": timestamps.iso(900), "text": "Main process exited"}],
         "exceptions": [fatal(100), fatal(899.9)],
     }
-    found = triage_run.signs({"unit": unit, "journal": journal})
+    found = outage_signs.signs({"unit": unit, "journal": journal})
     assert [item["at"] for item in found] == [timestamps.iso(899.9), timestamps.iso(900)]
 
 
@@ -672,9 +674,9 @@ def test_the_kernel_log_by_another_command(service):
 
 def test_the_window_begins_before_the_end_of_the_unit():
     ended = {"active_state": "failed", "exited_at": timestamps.iso(1000000.0)}
-    assert triage_run._since({"unit": ended}, window=600) == 999400.0
+    assert triage_pass._since({"unit": ended}, window=600) == 999400.0
     running = {"active_state": "active", "exited_at": timestamps.iso(1000000.0)}
-    assert triage_run._since({"unit": running}, window=600) == pytest.approx(time.time() - 600, abs=5)
+    assert triage_pass._since({"unit": running}, window=600) == pytest.approx(time.time() - 600, abs=5)
 
 
 # Asking side by side.

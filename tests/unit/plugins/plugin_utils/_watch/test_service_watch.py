@@ -17,11 +17,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from http_servers import BAD, GOOD, Server, raw_server, silent
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._watch import service_watch
-
-from ...module_utils._service.test_health import BAD, GOOD, Server, raw_server, silent
 
 ROOT = Path(__file__).resolve().parents[5]
 SOURCE = (

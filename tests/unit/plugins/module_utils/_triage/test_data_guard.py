@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
-from ansible_collections.itsm_nexus.runbook.plugins.modules import triage_info
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import data_guard
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def age(path: Path, *, seconds: float) -> None:
 def keep(database: Path, tmp_path: Path) -> str:
     params = {"state_dir": str(tmp_path / "state"), "incident": "INC-1", "user": ""}
     found = sqlite_check.check(path=str(database), checks=["quick"], time_budget=10.0)
-    kept = triage_info._keep_data(params, {"path": str(database), "files": found["files"]})
+    kept = data_guard._keep_data(params, {"path": str(database), "files": found["files"]})
     assert kept["not_copied"] == ""
     return kept["path"]
 

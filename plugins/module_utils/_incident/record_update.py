@@ -1,0 +1,144 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a call puts on the record of an incident, checked and applied."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import outage_window
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
+
+
+@dataclasses.dataclass(frozen=True)
+class Update:
+    """What a call puts on record; C(None) and empty lists leave what is there."""
+
+    severity: Optional[str] = None
+    detected_at: Optional[str] = None
+    detected_by: Optional[str] = None
+    signs: Sequence[Mapping[str, Any]] = ()
+    attempts: Sequence[Mapping[str, Any]] = ()
+    cause: Optional[str] = None
+    mitigated_at: Optional[str] = None
+    mitigated_from: Optional[str] = None
+    outcome: Optional[str] = None
+    told: Sequence[Mapping[str, Any]] = ()
+    # When the process started that serves now, and how often systemd restarted it: compared with the record, not kept.
+    serving_since: Optional[str] = None
+    serving_restarts: Optional[int] = None
+    said_at: Optional[str] = None
+
+
+def apply(record: Dict[str, Any], update: Update, *, run: str) -> None:
+    """Put C(update) on record. What is there twice is there once."""
+    for name in ("severity", "cause", "mitigated_at", "outcome"):
+        value = getattr(update, name)
+        if value:
+            record[name] = value
+    if update.mitigated_at:
+        record["mitigated_from"] = update.mitigated_from or outage_window.PROBE
+    # The first detection is the one that counts.
+    for name in ("detected_at", "detected_by"):
+        record[name] = record[name] or getattr(update, name) or None
+    for name in ("signs", "told"):
+        for item in getattr(update, name):
+            if dict(item) not in record[name]:
+                record[name].append(dict(item))
+    for item in update.attempts:
+        attempt = {
+            **{"held": None, "halted": False, "fell": False, "reason": "", "seconds": None, "started": False},
+            **_as_typed(item),
+            "run": run,
+        }
+        known = _attempt(record, attempt["rung"], attempt["started_at"])
+        if known is None:
+            record["attempts"].append(attempt)
+        else:
+            known.update({**attempt, **{name: known[name] for name in ("run", "started") if name in known}})
+    if update.attempts and record["attempts"][-1].get("held") is False:
+        record["answered_at"] = None
+
+
+def with_its_end(record: Mapping[str, Any], update: Update, *, seen_at: str) -> Update:
+    """Return C(update), of a service that is well, with how its outage ended; what it says itself stands."""
+    ended = outage_window.ending(
+        record,
+        seen_at=update.mitigated_at or seen_at,
+        serving_since=update.serving_since,
+        restarts=update.serving_restarts,
+        said_at=update.said_at,
+    )
+    known = record["outcome"] if record["outcome"] not in incident_store.UNFINISHED else None
+    return dataclasses.replace(
+        update,
+        cause=update.cause or record["cause"] or _cause_of_exit(record),
+        mitigated_at=ended.at,
+        mitigated_from=ended.source,
+        outcome=update.outcome or known or ended.outcome,
+    )
+
+
+def _as_typed(attempt: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return an attempt with values of their kinds: before 2.19, ansible-core hands on as text what it worked out."""
+
+    def truth(value: Any) -> Optional[bool]:
+        return (
+            value.lower() in ("true", "yes", "1") if isinstance(value, str) else None if value is None else bool(value)
+        )
+
+    def number(value: Any) -> Optional[float]:
+        try:
+            return float(value) if math.isfinite(float(value)) else None
+        except (TypeError, ValueError):
+            return None
+
+    kinds: Dict[str, Callable[[Any], Any]] = {
+        **dict.fromkeys(("held", "halted", "fell", "serves", "restored"), truth),
+        "seconds": number,
+    }
+    return {**attempt, **{name: kinds[name](attempt[name]) for name in kinds if name in attempt}}
+
+
+def _attempt(record: Mapping[str, Any], rung: str, started_at: str) -> Optional[Dict[str, Any]]:
+    same = [item for item in record["attempts"] if (item["rung"], item["started_at"]) == (rung, started_at)]
+    return same[0] if same else None
+
+
+def checked(update: Update) -> None:
+    """Refuse what would make the record unreadable. Raises IncidentError."""
+
+    def instant(name: str, text: Any) -> None:
+        try:
+            timestamps.epoch(str(text))
+        except ValueError:
+            raise incident_store.IncidentError(
+                f"{name} is {text!r}: an instant is written like 2026-03-02T01:02:03.456Z (UTC)"
+            ) from None
+
+    for name in ("detected_at", "mitigated_at", "serving_since", "said_at"):
+        if getattr(update, name):
+            instant(name, getattr(update, name))
+    for kind, at, words in (
+        ("signs", "at", ("kind", "source")),
+        ("attempts", "started_at", ("rung",)),
+        ("told", "at", ("level", "contact", "channel")),
+    ):
+        for item in getattr(update, kind):
+            instant(f"{kind}[].{at}", item.get(at))
+            for name in words:
+                if not isinstance(item.get(name), str):
+                    raise incident_store.IncidentError(f"{kind}[].{name} is {item.get(name)!r}: allowed is a word")
+
+
+def _cause_of_exit(record: Mapping[str, Any]) -> Optional[str]:
+    """Return the cause that the exit before a takeover proves, C(None) if it proves none: no run came to its triage."""
+    exited = record["last_exit"] or {}
+    if exited.get("result") == "oom-kill":
+        return "oom_kill"
+    return "killed" if exited.get("code") in ("killed", "dumped") else None

@@ -1,0 +1,213 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Bring the service into the state started, stopped or restarted, if nothing speaks against it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from typing import Any, Callable, Dict, List, Optional
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import (
+    process_signals,
+    process_start,
+    process_unit,
+)
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.process import Look, NodeProcessError, Service
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.process_start import Launch
+
+_UP = ("active", "reloading", "refreshing")
+_ROUNDS = 3
+
+
+def _refuse_foreign(look: Look) -> None:
+    if look.foreign:
+        who = ", ".join(
+            f"port {entry['port']} by pid {entry['pid'] or 'unknown'} ({entry['command']}, user {entry['user']})"
+            for entry in look.foreign
+        )
+        raise NodeProcessError(
+            f"Cannot start the service, another process listens on its port and is left alone: {who}"
+        )
+
+
+def _refuse_lost_database(service: Service) -> None:
+    """Raise NodeProcessError where the service would throw away what only the WAL of its database holds.
+
+    Opening an empty or new database file through SQLite deletes the WAL beside it, and services do that at their start.
+    """
+    if not service.db_path:
+        return
+    path = os.path.realpath(os.path.join(service.app_dir, service.db_path))
+    sizes = []
+    for name in (path, f"{path}-wal"):
+        try:
+            sizes.append(os.stat(name).st_size)
+        except FileNotFoundError:
+            sizes.append(0)
+        except OSError as error:
+            raise NodeProcessError(f"Cannot look at the database before the start: {error}") from error
+    if sizes[0] == 0 and sizes[1] > 0:
+        raise NodeProcessError(
+            f"The service is not started: its database {path} is missing or empty, and the {sizes[1]} bytes in the "
+            "-wal beside it would be lost"
+        )
+
+
+def _refuse_only_copy(service: Service, look: Look) -> None:
+    """Raise NodeProcessError if a process of the service holds the only copy of its database: its file was deleted."""
+    if not service.db_path:
+        return
+    path = os.path.realpath(os.path.join(service.app_dir, service.db_path))
+    for pid in look.pids:
+        if procfs.holds_deleted(pid, path):
+            raise NodeProcessError(
+                f"The service is not stopped: process {pid} holds the only copy of its database {path}, whose file was "
+                f"deleted. Copy it from /proc/{pid}/fd and the -wal with it, then stop the service by hand"
+            )
+
+
+def _is_up(service: Service, look: Look) -> bool:
+    if service.manager == "systemd":
+        return look.properties.get("ActiveState") in _UP
+    return bool(look.main)
+
+
+def _is_down(service: Service, look: Look) -> bool:
+    if service.manager == "systemd" and look.properties.get("ActiveState") not in ("inactive", "failed"):
+        return False  # a unit that waits for its restart has no process, and yet has to be stopped
+    return not look.pids
+
+
+def _has_begun(service: Service, look: Look, *, since: Optional[float]) -> bool:
+    """Say whether the service is up by a start after the second C(since) of the clock since boot."""
+    return since is not None and _is_up(service, look) and all(process.began >= since for process in look.main)
+
+
+def _act_process(
+    service: Service,
+    look: Look,
+    *,
+    launch: Optional[Launch],
+    state: str,
+    stop_timeout: float,
+    on_start: Callable[[], None],
+    proc_root: str,
+) -> List[Dict[str, Any]]:
+    stopped: List[Dict[str, Any]] = []
+    if state != "started":
+        remaining = look.main
+        for _round in range(_ROUNDS):  # again for what a process started while it was ending
+            stopped += process_signals.stop_processes(remaining, timeout=stop_timeout, proc_root=proc_root)
+            remaining = service_process.find(service, proc_root=proc_root)
+            if not remaining:
+                break
+        else:
+            again = remaining[0]
+            raise NodeProcessError(
+                f"Cannot stop the service: it came back {_ROUNDS} times, now as pid {again.pid}; "
+                f"its parent, pid {again.ppid}, seems to restart it"
+            )
+        with contextlib.suppress(OSError):
+            rights = safe_open.rights_on(service.pid_file, user=safe_open.account_rights(service.user))
+            with safe_open.acting(rights):
+                os.unlink(service.pid_file)
+    if launch is not None:
+        on_start()
+        process_start.start(service, launch, proc_root=proc_root)
+    return stopped
+
+
+def ensure(
+    service: Service,
+    *,
+    state: str,
+    stop_timeout: float = 30.0,
+    on_start: Callable[[], None] = lambda: None,
+    on_stop: Callable[[], None] = lambda: None,
+    refused: str = "",
+    since: Optional[float] = None,
+    check_mode: bool = False,
+    run: commands.Runner = commands.run,
+    proc_root: str = "/proc",
+) -> Dict[str, Any]:
+    """See to it that the service is C(started), C(stopped) or C(restarted), and return what the module returns.
+
+    Returns once the process or unit is up, without waiting for it to answer. C(on_start) is called when everything is
+    ready and the service is about to be started, whatever comes of it; C(on_stop) before it is stopped to stay so.
+    C(refused): why it may not be started. C(since), on the clock since boot, is when an earlier call with the same
+    purpose began that was ended before its answer: what it has restarted is not restarted again. Raises
+    NodeProcessError.
+    """
+    begun = time.monotonic()
+    before = service_process.look(service, run=run, proc_root=proc_root)
+    has_begun = state == "restarted" and _has_begun(service, before, since=since)
+    if has_begun:
+        state = "started"
+    changed = {
+        "started": not _is_up(service, before),
+        "stopped": not _is_down(service, before),
+        "restarted": True,
+    }[state]
+    launch: Optional[Launch] = None
+    if changed:
+        if refused and state != "stopped":
+            raise NodeProcessError(f"The service is not started. {refused}")
+        if state != "started":
+            _refuse_only_copy(service, before)
+        if state == "stopped" and not check_mode:
+            on_stop()
+        if state != "stopped":
+            launch = _prepare_start(service, before)
+    stopped: List[Dict[str, Any]] = []
+    after = before
+    if changed and not check_mode:
+        order: Dict[str, Any] = {
+            "state": state,
+            "stop_timeout": stop_timeout,
+            "on_start": on_start,
+            "proc_root": proc_root,
+        }
+        if service.manager == "systemd":
+            stopped = process_unit.act_systemd(service, before, run=run, **order)
+        else:
+            stopped = _act_process(service, before, launch=launch, **order)
+        after = service_process.look(service, run=run, proc_root=proc_root)
+        if service.manager == "systemd" and state != "stopped":
+            process_unit.require_up(service, after)
+    return {
+        "changed": changed or has_begun,
+        "stopped": stopped,
+        **_change(before, after, state=state, would=check_mode and changed),
+        "duration": round(time.monotonic() - begun, 3),
+    }
+
+
+def _prepare_start(service: Service, look: Look) -> Optional[Launch]:
+    """Return what the start of a plain process needs. Raises NodeProcessError if the service must not be started."""
+    launch = process_start.prepare(service) if service.manager == "process" else None
+    _refuse_foreign(look)
+    _refuse_lost_database(service)
+    return launch
+
+
+def _change(before: Look, after: Look, *, state: str, would: bool) -> Dict[str, Any]:
+    """Return the service before and after as the module returns it. C(would): in check mode, something would change."""
+    final = "stopped" if state == "stopped" else "started"
+    return {
+        "state": final,
+        "pids_before": before.pids,
+        "pids_after": [] if would else after.pids,
+        "foreign": after.foreign,
+        "started_at": None if would else after.started_at,
+        "diff": {
+            "before": {"state": "started" if before.pids else "stopped", "pids": before.pids},
+            "after": {"state": final, "pids": "not known yet" if would else after.pids},
+        },
+    }

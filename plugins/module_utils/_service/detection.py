@@ -1,0 +1,293 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The first answer of a run: preflight, health, the open incident, and who may start the service from here on.
+
+A mapping "values" below holds the parameters of the module health_probe.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from typing import Any, Callable, Dict, List, Mapping, Optional, Set
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import (
+    last_good,
+    outage_window,
+    record_update,
+)
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import maintenance as host_maintenance
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import notes as incident_notes
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import record as incident_record
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import starter as one_starter
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import health as service_health
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight as service_preflight
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight_findings, serving_since
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.probe_plan import Login, Plan, Target
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import start_safety
+
+Values = Mapping[str, Any]
+Warn = Callable[[str], Any]
+
+_DOWN = ("warning", "critical", "emergency")
+
+
+class SettingsError(Exception):
+    """Settings that cannot be right; preflight is the result of the preflight."""
+
+    def __init__(self, preflight: Dict[str, Any]) -> None:
+        super().__init__("; ".join(problem["message"] for problem in preflight["problems"]))
+        self.preflight = preflight
+
+
+def check_settings(values: Values, *, warn: Warn) -> Optional[Dict[str, Any]]:
+    """Compare the inventory with this host. Raises SettingsError if nothing could be asked with these settings."""
+    if values["preflight"] is None:
+        return None
+    shared = {name: values[name] or "" for name in ("app_dir", "user", "manager", "unit", "command", "pid_file")}
+    config = preflight_findings.Config(**shared, **values["preflight"], state_dir=values["state_dir"])
+    checked: Dict[str, Any] = sanitize.data(service_preflight.examine(config))
+    for warning in service_preflight.warnings(checked, state_dir=values["state_dir"]):
+        warn(sanitize.text(warning))
+    wrong = _wrong_settings(checked)
+    # Nobody waits for a disk that does not answer, and there is nothing to look for or to keep a record in.
+    silent = bool(wrong) and wrong <= set(checked["silent"])
+    if silent or wrong & {"nexus_state_dir", "nexus_manager"} or not values["command"]:
+        raise SettingsError(checked)
+    return checked
+
+
+def _wrong_settings(checked: Optional[Dict[str, Any]]) -> Set[str]:
+    return {problem["variable"] for problem in (checked or {}).get("problems", ())}
+
+
+def ask_health(values: Values, checked: Optional[Dict[str, Any]]) -> Dict[str, Any]:
+    """Return how the service is. Raises SettingsError for settings that cannot be right if the service is well."""
+    service, targets = _service(values, checked), _targets(values["endpoints"], checked)
+    refused = checked is not None and bool(checked["problems"])
+    plan = {field.name: values[field.name] for field in dataclasses.fields(Plan) if field.name in values}
+    found: Dict[str, Any] = service_health.ask(
+        service,
+        targets,
+        Plan(**plan, sole_starter=bool(values["run"])),
+        login=_login(values["login"]) if values["login"] else None,
+        endpoints_needed=not refused,
+        doubt=_doubt_of(values, checked),
+        busy=lambda: _is_busy(values),
+    )
+    unknown = not targets and found["process"]["state"] != "gone"
+    if checked is None or not refused:
+        return found
+    if found["healthy"] or unknown:
+        raise SettingsError(checked)
+    found["summary"] = "; ".join([found["summary"], *(problem["message"] for problem in checked["problems"])])
+    return found
+
+
+def _service(values: Values, checked: Optional[Dict[str, Any]]) -> service_process.Service:
+    """Return the service without its wrong settings. If its unit is wrong, its processes are looked for."""
+    names = ("manager", "unit", "app_dir", "user", "command", "pid_file", "ports")
+    service = service_process.Service(**{name: values[name] for name in names if values[name] is not None})
+    wrong = _wrong_settings(checked)
+    if "nexus_user" in wrong:
+        service = dataclasses.replace(service, user="")
+    return dataclasses.replace(service, manager="process") if "nexus_unit" in wrong else service
+
+
+def _targets(endpoints: List[Dict[str, Any]], checked: Optional[Dict[str, Any]]) -> List[Target]:
+    targets = [Target(**endpoint) for endpoint in endpoints]
+    if checked is None or not checked["resolved"]["https_suspended"]:
+        return targets
+    plain = [target for target in targets if not target.url.startswith("https://")]
+    return [dataclasses.replace(target, required=True) for target in plain] or targets
+
+
+def _login(values: Dict[str, Any]) -> Login:
+    proof = {name: values[name] for name in ("validate_certs", "ca_path")}
+    target = Target(name="login", url=values["url"], **proof)
+    return Login(target=target, username=values["username"], password=values["password"])
+
+
+def _database(checked: Optional[Dict[str, Any]]) -> str:
+    """Return the database that the preflight found to be the service's, an empty text if it is unknown."""
+    return str(((checked or {}).get("resolved") or {}).get("database_path") or "")
+
+
+def _doubt_of(values: Values, checked: Optional[Dict[str, Any]]) -> Callable[[bool], Optional[str]]:
+    """Return the question, asked before somebody else's start is waited for, why it must not happen."""
+    path = _database(checked)
+    if not values["open"]:
+        return lambda closely: None
+    return lambda closely: (
+        start_safety.doubt(path) or (start_safety.quick_doubt(path, user=values["user"]) if closely else None)
+    )
+
+
+def _is_busy(values: Values) -> bool:
+    """Whether another run is at work on the host."""
+    holder = host_lease.Seat(state_dir=values["state_dir"]).holder()
+    return holder is not None and holder["run"] != values["run"]
+
+
+def find_maintenance(values: Values, *, warn: Warn) -> Optional[Dict[str, str]]:
+    """Return the maintenance that is on. A mistake in it is a warning and hides no outage."""
+    given = {name: values[f"maintenance_{name}"] for name in ("until", "reason")}
+    try:
+        found, warnings = host_maintenance.current(state_dir=values["state_dir"], now=time.time(), **given)
+    except host_maintenance.MaintenanceError as error:
+        found, warnings = None, [str(error)]
+    for warning in warnings:
+        warn(sanitize.text(warning))
+    return found
+
+
+def mark_restart(values: Values, result: Dict[str, Any]) -> None:
+    """Report an outage that systemd ended a short time ago as an emergency that is over, unless a run has done so."""
+    restarted, last = result["supervisor"]["restarted"], last_good.last_healthy(values["state_dir"])
+    started = result["supervisor"]["started_at"] or ""
+    if restarted and values["open"] and result["severity"] != "warning" and not (last and last >= started):
+        result["severity"] = "emergency"
+    else:
+        result["supervisor"]["restarted"] = False
+
+
+def find_end_of_outage(values: Values, result: Dict[str, Any], *, unseen: bool) -> Dict[str, Any]:
+    """Return since when a healthy service answers, if systemd restarted it, or if no run saw the end of its outage."""
+    if values["mode"] != "watch" or not result["healthy"]:
+        return {"serving_said_at": None, "answers_since": None}
+    before_first_probe = result["supervisor"]["restarted"] and not result["first_failure_at"]
+    said_at = _began_to_serve(values, result) if unseen or before_first_probe else None
+    answers_since = outage_window.first_answer(
+        first_failure_at=None if before_first_probe else result["first_healthy_at"],
+        first_healthy_at=result["first_healthy_at"],
+        process_started_at=result["process"]["started_at"],
+        said_at=said_at,
+    )
+    return {"serving_said_at": said_at, "answers_since": answers_since}
+
+
+def _began_to_serve(values: Values, seen: Dict[str, Any]) -> Optional[str]:
+    """Return when the process that answers said that it serves: the end of an outage that no run saw."""
+    started_at = seen["process"]["started_at"]
+    if not started_at:
+        return None
+    return serving_since.since_start(
+        started_at,
+        ports=values["ports"],
+        unit=values["unit"] or "" if values["manager"] == "systemd" else "",
+        log_file=(values["preflight"] or {}).get("log_file") or "",
+    )
+
+
+def open_incident(values: Values, seen: Dict[str, Any], *, check_mode: bool) -> Dict[str, Any]:
+    """Open the incident of an outage that was seen; return what module incident returns, refused or not."""
+    try:
+        result = incident_record.call(
+            state="open",
+            state_dir=values["state_dir"],
+            run=values["run"],
+            maintenance_until=values["maintenance_until"],
+            maintenance_reason=values["maintenance_reason"],
+            update=record_update.Update(severity=seen["severity"], signs=seen["signs"]),
+            check_mode=check_mode,
+        )
+    except incident_store.IncidentError as error:
+        result = {"failed": True, "changed": False, "msg": str(error), **error.held()}
+    opened: Dict[str, Any] = sanitize.data(result)
+    return opened
+
+
+def take_over(
+    values: Values, result: Dict[str, Any], opened: Dict[str, Any], *, warn: Warn
+) -> Optional[Dict[str, Any]]:
+    """Let nobody but this run start the service from here on; return what was taken over from systemd."""
+    doubt = result["doubt"]
+    if values["manager"] != "systemd" or not opened.get("run") or result["healthy"]:
+        return None
+    where = {"unit": values["unit"], "state_dir": values["state_dir"], "run": opened["run"], "warn": warn}
+    taken: Optional[Dict[str, Any]] = one_starter.take_over(
+        **where, reason=doubt or "", database=_database(result.get("preflight")), user=values["user"]
+    )
+    if doubt:
+        # The two words of a cause: triage says more of it in a moment.
+        one_starter.hold(**where, manager="systemd", incident=opened["id"], cause="db_corrupt", reason=doubt)
+    return taken
+
+
+class Detection:
+    """One call of the module health_probe: ask() is to be called under the run's lease, report() after it."""
+
+    def __init__(self, values: Values, *, check_mode: bool, warn: Warn) -> None:
+        self._values = values
+        self._check_mode = check_mode
+        self._warn = warn
+        self._checked: Optional[Dict[str, Any]] = None
+        self._result: Dict[str, Any] = {}
+
+    @property
+    def lease(self) -> Dict[str, Any]:
+        """Run and state_dir, whose lease this works under."""
+        return {name: self._values[name] for name in host_lease.ARGUMENTS}
+
+    def ask(self) -> None:
+        """Check the settings and ask the service. Raises SettingsError and HealthError."""
+        self._checked = check_settings(self._values, warn=self._warn)
+        self._result = ask_health(self._values, self._checked)
+        if self._values["run"] and not self._check_mode:
+            self._note_answer()
+
+    def _note_answer(self) -> None:
+        """Put the first good answer after a start on record at once: the run may be ended while it watches on."""
+        mode, healthy = self._values["mode"], self._result["healthy"]
+        if (mode, healthy) not in (("await", True), ("hold", False)):
+            return
+        problem = incident_notes.note_answer(**self.lease, at=self._result["first_healthy_at"] if healthy else None)
+        if problem:
+            self._warn(sanitize.text(problem))
+
+    def report(self) -> Dict[str, Any]:
+        """Open the incident if the service is down, and return the result as the module health_probe documents it."""
+        values, result = self._values, self._result
+        mark_restart(values, result)
+        self._remember_healthy()
+        result["maintenance"] = find_maintenance(values, warn=self._warn)
+        before = incident_store.current(values["state_dir"])
+        unseen = before is not None and result["severity"] == "none"
+        result.update(find_end_of_outage(values, result, unseen=unseen))
+        due = values["open"] and result["severity"] in _DOWN
+        opened = open_incident(values, result, check_mode=self._check_mode) if due else None
+        result["preflight"] = self._checked
+        owner = opened or ({"run": values["run"], "id": (before or {}).get("id")} if values["mode"] == "await" else {})
+        result["takeover"] = None if self._check_mode else take_over(values, result, owner, warn=self._warn)
+        if opened and result["supervisor"]["restarted"] and not self._check_mode:
+            # What this run reports, the next one does not report again.
+            last_good.note_healthy(values["state_dir"], at=result["last_success_at"])
+        held = one_starter.held(manager=values["manager"], unit=values["unit"] or "", state_dir=values["state_dir"])
+        if held is not None:
+            result["summary"] += f"; the start is held by incident {held['incident'] or 'unknown'}"
+        return {
+            **result,
+            "open_incident": before is not None,
+            "data_in_doubt": incident_store.in_doubt(before),
+            "hold": held,
+            "opened": opened,
+            "python": sys.implementation.cache_tag,
+        }
+
+    def _remember_healthy(self) -> None:
+        """Note that the service was healthy, if that is wanted and was seen."""
+        values, result = self._values, self._result
+        watched = values["mode"] == "watch" and result["severity"] == "none"
+        seen = watched or (values["mode"] == "hold" and result["healthy"])
+        if not values["remember"] or self._check_mode or not seen:
+            return
+        last_good.note_healthy(values["state_dir"], at=result["last_success_at"])
+        if watched:
+            incident_store.bring_home(values["state_dir"])

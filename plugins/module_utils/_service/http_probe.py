@@ -1,0 +1,239 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Ask the service's endpoints over HTTP and HTTPS, and log in.
+
+Proxies of the environment are not used: the question is whether this service answers, not whether a proxy does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import http.client
+import json
+import socket
+import ssl
+import threading
+import time
+import urllib.parse
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import x509
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.probe_plan import Login, Target
+
+_BODY_LIMIT = 64 * 1024
+# What is said of an answer that tells of something else than health.
+NOT_JSON = "answered 200 with a body that is not JSON"
+NO_STATUS = 'answered 200 with JSON that has no "status"'
+_TOO_MANY_REQUESTS = 429  # rate limiting: whoever says so is alive
+_AGENT = "itsm_nexus.runbook"
+
+
+def _context(target: Target) -> ssl.SSLContext:
+    if target.validate_certs:
+        return ssl.create_default_context(cafile=target.ca_path or None)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _reason(error: Exception, *, timeout: float) -> str:
+    """Say in a few words why there was no answer."""
+    said = getattr(error, "strerror", None) or type(error).__name__
+    kinds: Tuple[Tuple[Any, str], ...] = (
+        ((socket.timeout, TimeoutError), f"no answer within {timeout:g} s"),
+        (ssl.SSLCertVerificationError, f"certificate not trusted: {getattr(error, 'verify_message', '')}"),
+        (ssl.SSLError, f"TLS error: {getattr(error, 'reason', None) or said}"),
+        (ConnectionRefusedError, "connection refused: nothing listens there"),
+        (ConnectionError, f"connection lost: {said}"),
+        ((http.client.HTTPException, ValueError), f"answer is not HTTP: {said}"),
+    )
+    return next((text for kind, text in kinds if isinstance(error, kind)), f"cannot connect: {said}")
+
+
+def _certificate(der: Optional[bytes]) -> Optional[Dict[str, Any]]:
+    try:
+        described = x509.describe(der or b"")
+    except x509.CertificateError:
+        return None
+    not_after = float(str(described["not_after"]))
+    return {
+        "not_after": timestamps.iso(not_after),
+        "subject": described["subject"],
+        "expired": not_after < time.time(),
+    }
+
+
+class _Request:
+    """One request in a thread of its own, with an end to all of it: name, connection, handshake, headers and body.
+
+    A time-out of a socket starts anew with each byte, so a server that drips would never meet it; here the socket is
+    shut when the time is over.
+    """
+
+    def __init__(self, target: Target, *, timeout: float, body: Optional[bytes] = None) -> None:
+        self.target = target
+        self.status: Optional[int] = None
+        self.answer = b""
+        self.error: Optional[str] = None
+        self.certificate: Optional[Dict[str, Any]] = None
+        self.latency = 0.0
+        # Whether the time went by without a word.
+        self.silent = False
+        self._timeout = timeout
+        self._body = body
+        self._problem: Optional[str] = None  # what went wrong, while more is being found out about it
+        self._sockets: List[socket.socket] = []
+        self._over = False
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._begun = time.monotonic()
+        self._thread.start()
+
+    def result(self) -> _Request:
+        """Wait for the answer, at most for the rest of the time."""
+        self._thread.join(max(0.0, self._begun + self._timeout - time.monotonic()))
+        with self._lock:
+            if self._thread.is_alive() and not self._over:
+                self._over = True
+                self.status, self.answer = None, b""
+                self.silent = self._problem is None
+                self.error = self._problem or f"no answer within {self._timeout:g} s"
+                self.latency = time.monotonic() - self._begun
+            for each in self._sockets:
+                with contextlib.suppress(OSError):
+                    socket.socket.shutdown(each, socket.SHUT_RDWR)  # not TLS's own, which the thread may be using
+        return self
+
+    def _run(self) -> None:
+        status: Optional[int] = None
+        answer, error, silent = b"", None, False
+        try:
+            status, answer = self._ask()
+        except (OSError, http.client.HTTPException, ValueError) as problem:
+            silent = isinstance(problem, (socket.timeout, TimeoutError))
+            error = self._problem = _reason(problem, timeout=self._timeout)
+            if isinstance(problem, ssl.SSLCertVerificationError):
+                self._look_at_certificate()
+        with self._lock:
+            if not self._over:
+                self._over = True
+                self.status, self.answer, self.error = status, answer, error
+                self.silent = silent
+                self.latency = time.monotonic() - self._begun
+
+    def _connect(self, parts: urllib.parse.SplitResult) -> socket.socket:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        connected = socket.create_connection((parts.hostname or "", port), timeout=self._timeout)
+        with self._lock:
+            self._sockets.append(connected)
+            if self._over:
+                raise socket.timeout
+        return connected
+
+    def _wrap(self, connected: socket.socket, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
+        wrapped = context.wrap_socket(connected, server_hostname=host, do_handshake_on_connect=False)
+        with self._lock:  # wrapping moves the descriptor: the old object would shut nothing
+            self._sockets[-1] = wrapped
+            if self._over:
+                raise socket.timeout
+        wrapped.do_handshake()
+        return wrapped
+
+    def _ask(self) -> Tuple[int, bytes]:
+        parts = urllib.parse.urlsplit(self.target.url)
+        host = parts.hostname or ""
+        connection = http.client.HTTPConnection(host, parts.port, timeout=self._timeout)
+        connected = self._connect(parts)
+        try:
+            if parts.scheme == "https":
+                connected = self._wrap(connected, _context(self.target), host)
+                self.certificate = _certificate(connected.getpeercert(binary_form=True))
+            connection.sock = connected
+            headers = {"Host": parts.netloc, "Accept": "application/json", "User-Agent": _AGENT, "Connection": "close"}
+            if self._body is not None:
+                headers["Content-Type"] = "application/json"
+            path = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
+            connection.request("GET" if self._body is None else "POST", path, body=self._body, headers=headers)
+            response = connection.getresponse()
+            return response.status, response.read(_BODY_LIMIT)
+        finally:
+            connected.close()
+
+    def _look_at_certificate(self) -> None:
+        """Fetch the certificate that was not trusted: which one it is, and when it ended, is what must be known."""
+        parts = urllib.parse.urlsplit(self.target.url)
+        with contextlib.suppress(OSError, ValueError):
+            connected = self._connect(parts)
+            try:
+                unproved = dataclasses.replace(self.target, validate_certs=False)
+                connected = self._wrap(connected, _context(unproved), parts.hostname or "")
+                self.certificate = _certificate(connected.getpeercert(binary_form=True))
+            finally:
+                connected.close()
+
+
+def _judge_body(answer: bytes, ok_statuses: Sequence[str]) -> Optional[str]:
+    try:
+        body = json.loads(answer.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return NOT_JSON
+    word = body.get("status") if isinstance(body, dict) else None
+    if not isinstance(word, str):
+        return NO_STATUS
+    if word.casefold() not in {good.casefold() for good in ok_statuses}:
+        return f"answered 200 with status {word[:40]!r} instead of {' or '.join(ok_statuses)}"
+    return None
+
+
+def _judge(request: _Request, ok_statuses: Sequence[str]) -> Optional[str]:
+    """Return what is wrong with an answer, C(None) where it is good."""
+    if request.error is not None or request.status == _TOO_MANY_REQUESTS:
+        return request.error
+    if request.status != http.client.OK:
+        return f"answered {request.status} instead of 200"
+    return _judge_body(request.answer, ok_statuses)
+
+
+def probe(targets: Sequence[Target], *, timeout: float, ok_statuses: Sequence[str]) -> List[Dict[str, Any]]:
+    """Ask all targets at once and return what each said; takes at most C(timeout) seconds."""
+    requests = [_Request(target, timeout=timeout) for target in targets]
+    answers = []
+    for request in requests:
+        request.result()
+        error = _judge(request, ok_statuses)
+        answers.append(
+            {
+                "name": request.target.name,
+                "url": request.target.url,
+                "required": request.target.required,
+                "ok": error is None,
+                "status": request.status,
+                "latency_ms": round(request.latency * 1000, 1),
+                "error": error,
+                "silent": request.silent,
+                "certificate": request.certificate,
+            }
+        )
+    return answers
+
+
+def log_in(login: Login, *, timeout: float) -> Dict[str, Any]:
+    """Try the log-in; what the service answers, a token, is thrown away.
+
+    Rate limiting is no failure of the service, but it says nothing of the password: C(checked) is false then.
+    """
+    body = json.dumps({"username": login.username, "password": login.password}).encode()
+    request = _Request(login.target, timeout=timeout, body=body).result()
+    error = request.error
+    limited = request.status == _TOO_MANY_REQUESTS
+    good = request.status is not None and (200 <= request.status < 300 or limited)
+    if error is None and not good:
+        error = f"answered {request.status}"
+    elif limited:
+        error = "rate limited (429): the service lives, the password was not tried"
+    return {"ok": good, "checked": request.status is not None and not limited, "status": request.status, "error": error}

@@ -1,0 +1,151 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What knex's own tables in a database hold, read without leaving a trace beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import sqlite3
+import time
+from typing import Any, Optional, Sequence, Set, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import child_process
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import reader as sqlite_reader
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import schema as sqlite_schema
+
+READ_SECONDS = 30.0
+_BUSY_SECONDS = 5.0
+_READ_ATTEMPTS = 5
+# Far beyond what any application has: rows and bytes of a value in a table of knex, characters of its statement.
+_MOST_ROWS, _LONGEST_VALUE, _LONGEST_STATEMENT = 20000, 4096, 65536
+_SHOWN = 80  # characters of a table's name
+
+# knex's tables may have any name (migrations.tableName), but always these columns.
+_MIGRATIONS_COLUMNS = {"id", "name", "batch", "migration_time"}
+_LOCK_COLUMNS = {"index", "is_locked"}
+
+
+class KnexError(Exception):
+    """The migrations could not be looked at or applied.
+
+    C(locked) where the reason is the migration lock; C(applied) are those that were applied nevertheless.
+    """
+
+    def __init__(self, message: str, *, locked: bool = False, applied: Sequence[str] = ()) -> None:
+        """Take the one-line message, and what else is known."""
+        super().__init__(message)
+        self.locked = locked
+        self.applied = list(applied)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tables:
+    """What knex's own tables hold: for each its name, the statement that made it, and its rows.
+
+    C(names): the migrations that were applied. C(several): more than one table has the columns of knex's, and only
+    knex's own configuration tells which is which.
+    """
+
+    tables: Sequence[Tuple[str, str, Sequence[Sequence[Any]]]] = ()
+    batch: Optional[int] = None
+    locked: bool = False
+    names: Sequence[str] = ()
+    several: bool = False
+
+
+def _columns(connection: sqlite3.Connection, table: str) -> Set[str]:
+    return {str(row[1]) for row in connection.execute(f"PRAGMA table_info({sqlite_schema.quoted(table)})")}
+
+
+def _refuse_too_large(connection: sqlite3.Connection, table: str, columns: Set[str]) -> None:
+    """Raise SqliteError if a table holds more than a table of knex can hold; SQLite counts, nothing is taken over."""
+
+    def number(sql: str, *values: Any) -> int:
+        return int(connection.execute(sql, values).fetchone()[0])
+
+    name = sqlite_schema.quoted(table)
+    what = f"table {table[:_SHOWN]}"
+    if number("SELECT max(length(sql)) FROM sqlite_master WHERE name = ?", table) > _LONGEST_STATEMENT:
+        raise sqlite_files.SqliteError(f"the statement of {what} has more than {_LONGEST_STATEMENT} characters")
+    # The names are quoted as identifiers.
+    if number(f"SELECT count(*) FROM (SELECT 1 FROM {name} LIMIT ?)", _MOST_ROWS + 1) > _MOST_ROWS:  # noqa: S608
+        raise sqlite_files.SqliteError(f"{what} has more than {_MOST_ROWS} rows")
+    for column in sorted(columns):
+        size = f"length(CAST({sqlite_schema.quoted(column)} AS BLOB))"
+        if number(f"SELECT coalesce(max({size}), 0) FROM {name}") > _LONGEST_VALUE:  # noqa: S608
+            raise sqlite_files.SqliteError(f"{what} has a value of more than {_LONGEST_VALUE} bytes in column {column}")
+
+
+def _emit_tables(connection: sqlite3.Connection, emit: child_process.Emit, *, deadline: float) -> None:
+    """Run in the reading child: one snapshot of knex's own tables, up to the deadline (time.monotonic seconds)."""
+    with sqlite_reader.interrupted_at(connection, deadline):
+        _emit_snapshot(connection, emit)
+
+
+def _emit_snapshot(connection: sqlite3.Connection, emit: child_process.Emit) -> None:
+    connection.execute("BEGIN")
+    for table in sqlite_schema.tables_of(connection):
+        columns = _columns(connection, table)
+        if columns not in (_MIGRATIONS_COLUMNS, _LOCK_COLUMNS):
+            continue
+        _refuse_too_large(connection, table, columns)
+        name = sqlite_schema.quoted(table)
+        sql = connection.execute(
+            "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?", (table,)
+        ).fetchone()[0]
+        rows = connection.execute(f"SELECT * FROM {name}").fetchall()  # noqa: S608 - quoted as an identifier
+        emit({"event": "table", "name": table, "sql": sql, "rows": rows, "lock": columns == _LOCK_COLUMNS})
+        if columns == _LOCK_COLUMNS:
+            taken = connection.execute(f"SELECT count(*) FROM {name} WHERE is_locked = 1").fetchone()[0]  # noqa: S608
+            emit({"event": "lock", "taken": taken})
+        else:
+            applied = connection.execute(f"SELECT name, batch FROM {name} ORDER BY id").fetchall()  # noqa: S608
+            batches = [batch for _name, batch in applied if batch is not None]
+            emit({"event": "applied", "names": [row[0] for row in applied], "batch": max(batches, default=None)})
+
+
+def look_at_files(db_path: str, *, user: Optional[str] = None) -> Tuple[sqlite_files.Look, sqlite_holders.Holders]:
+    try:
+        found, holders = sqlite_holders.survey(db_path, user=user)
+    except sqlite_files.SqliteError as error:
+        raise KnexError(f"db_path: {error}") from error
+    if not found.openable:
+        why = found.problems[0].message if found.problems else f"{db_path} cannot be opened"
+        raise KnexError(f"db_path: {why}; knex is not run, since it would open or create it")
+    return found, holders
+
+
+def read_tables(db_path: str, *, user: Optional[str] = None) -> Tables:
+    """Return what knex's tables in the database C(db_path) hold, without leaving a trace beside it.
+
+    Raises KnexError where there is no database there, or it cannot be read.
+    """
+    deadline = time.monotonic() + READ_SECONDS
+    for attempt in range(_READ_ATTEMPTS):
+        found, holders = look_at_files(db_path, user=user)
+        try:
+            with sqlite_reader.way_in(found, holders, busy_timeout=_BUSY_SECONDS, deadline=deadline) as way:
+                messages = way.read(functools.partial(_emit_tables, deadline=deadline), deadline=deadline)
+                steady = way.steady
+        except sqlite_files.SqliteError as error:
+            raise KnexError(f"Cannot read the migrations in {db_path}: {error}") from error
+        end = messages[-1]
+        if steady and set(end) == {"event"}:
+            break
+        time.sleep(min(0.1 * (attempt + 1), max(deadline - time.monotonic(), 0)))
+    else:
+        why = end.get("error") or end.get("signal") or ("it took too long" if "timeout" in end else "it keeps changing")
+        raise KnexError(f"Cannot read the migrations in {db_path}: {why}")
+    applied = [message for message in messages if message["event"] == "applied"]
+    return Tables(
+        tables=[(item["name"], item["sql"], item["rows"]) for item in messages if item["event"] == "table"],
+        batch=max((item["batch"] for item in applied if item["batch"] is not None), default=None),
+        locked=any(message["taken"] for message in messages if message["event"] == "lock"),
+        names=[str(name) for item in applied for name in item["names"]],
+        several=len(applied) > 1,
+    )

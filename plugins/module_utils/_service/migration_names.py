@@ -1,0 +1,67 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Names of migrations: what the application has, what is pending, and what knex lists."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import re
+from typing import Dict, List, Optional, Sequence, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.knex_tables import KnexError
+
+# Where applications keep their migrations, and what knex loads of it by default (loadExtensions).
+_USUAL_FOLDERS = ("migrations", "backend/migrations", "db/migrations", "src/migrations")
+_EXTENSIONS = (".co", ".coffee", ".eg", ".iced", ".js", ".cjs", ".litcoffee", ".ls", ".ts")
+_MOST_FILES = 10000
+
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_HEADING = re.compile(r"(?i)(?:found (?P<count>\d+)|no) (?P<kind>completed|pending) migration files?\b")
+
+
+def parse_list(output: str) -> Tuple[List[str], List[str]]:
+    """Return the completed and the pending migrations that C(knex migrate:list) or C(migrate:status) (2.x, 3.x) names.
+
+    Raises KnexError where the output is not of that form, or names another number of files than it announces.
+    """
+    names: Dict[str, List[str]] = {}
+    announced: Dict[str, int] = {}
+    current = ""
+    for line in ANSI.sub("", output).splitlines():
+        heading = _HEADING.match(line.strip())
+        if heading is not None:
+            current = heading.group("kind").lower()
+            announced[current] = int(heading.group("count") or 0)
+            names[current] = []
+        elif line.strip() and current and len(names[current]) < announced[current]:
+            names[current].append(line.strip())
+    if set(names) != {"completed", "pending"} or any(len(names[kind]) != announced[kind] for kind in names):
+        raise KnexError("the output of knex migrate:list is not of the form that knex 2 and 3 write")
+    return names["completed"], names["pending"]
+
+
+def in_folder(app_dir: str) -> Optional[List[str]]:
+    """Return the migrations in the usual folder of an application, sorted; None if it has no such folder.
+
+    The knexfile may name another folder. Only knex knows, and Node takes a while to start.
+    """
+    for folder in _USUAL_FOLDERS:
+        with contextlib.suppress(OSError), os.scandir(os.path.join(app_dir, folder)) as entries:
+            names = [entry.name for entry in itertools.islice(entries, _MOST_FILES)]
+            return sorted(name for name in names if os.path.splitext(name)[1] in _EXTENSIONS)
+    return None
+
+
+def pending(applied: Sequence[str], shipped: Sequence[str]) -> List[str]:
+    """Return which of the migrations that the application has are still to be applied.
+
+    Raises KnexError where one was applied that the application does not have, as knex does.
+    """
+    unknown = [name for name in applied if name not in set(shipped)]
+    if unknown:
+        raise KnexError(f"The application lacks migrations that its database has: {', '.join(unknown)}")
+    return [name for name in shipped if name not in set(applied)]

@@ -1,0 +1,226 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One application's folder: its user, its lock, its modules, and the folders that a killed run left.
+
+All names below are entries of the application's folder, so that a swap is a few renames:
+
+.npm_ci-*                being built; one that holds "complete" was built, loaded and flushed to disk
+node_modules.previous    what node_modules was before the last swap
+node_modules.older       what node_modules.previous was, while a swap is under way
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+from typing import Iterator, List, Optional, Sequence, Set, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, commands, safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs, run_as
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import npm_load, npm_lock
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.npm_load import NodeReport
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.npm_lock import Difference, NpmError
+
+PREVIOUS = "node_modules.previous"
+OLDER = "node_modules.older"
+BUILD_PREFIX = ".npm_ci-"
+
+
+def remove(path: str) -> bool:
+    """Remove a tree or a link; whether it is gone. Files below a link are never touched.
+
+    What root once installed in the user's folder, only root can remove: in the folder that was opened without links.
+    """
+    with contextlib.suppress(OSError):
+        if os.path.islink(path):
+            os.unlink(path)
+        else:
+            atomic_files.remove_tree(path)
+    if os.path.lexists(path) and os.geteuid() != os.getuid() and os.path.basename(path) in (PREVIOUS, OLDER):
+        with safe_open.acting(None), contextlib.suppress(OSError):
+            _remove_modules_of_root(path)
+    return not os.path.lexists(path)
+
+
+def _remove_modules_of_root(path: str) -> None:
+    """Remove a tree in the user's folder if root once installed it. Raises OSError.
+
+    Not one that merely has its name: the user may have given it to another folder of root's.
+    """
+    parent, name = os.path.split(path)
+    folder = safe_open.open_any(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, lend=False)
+    try:
+        mark = os.path.join(name, ".package-lock.json")
+        if all(os.stat(each, dir_fd=folder, follow_symlinks=False).st_uid == 0 for each in (name, mark)):
+            atomic_files.remove_tree(name, parent=folder)
+    finally:
+        os.close(folder)
+
+
+class Application:
+    """One application's folder and what is installed in it. Raises NpmError wherever its methods cannot do their work.
+
+    C(user) is whom the service runs as: npm, the scripts of packages, and node run as this user.
+    """
+
+    def __init__(
+        self,
+        *,
+        app_dir: str,
+        user: Optional[str] = None,
+        node: str = "node",
+        npm: str = "npm",
+        omit_dev: bool = True,
+        load_test: Optional[Sequence[str]] = None,
+        run: commands.Runner = commands.run,
+    ) -> None:
+        if not os.path.isabs(app_dir) or not os.path.isdir(app_dir):
+            raise NpmError(f"app_dir is {app_dir!r}: must be the absolute path of an existing folder")
+        self.app_dir = os.path.realpath(app_dir)
+        with npm_lock.explained(f"work in {app_dir}"):
+            # Root would put what was built as the user into the application of somebody else.
+            judged, there = safe_open.look_up(app_dir, beside=False), os.stat(self.app_dir)
+            if judged is None or not os.path.samestat(judged, there):
+                raise OSError(0, "another folder has taken its place")
+        with npm_lock.explained(f"act as user {user!r} in {app_dir}"):
+            # Whoever could exchange the folder gets only its own rights; root's are used only if nobody else could.
+            self.rights = safe_open.rights_on(app_dir, user=safe_open.account_rights(user))
+            if self.rights and user and not self._may_write(self.rights):
+                # It belongs to another account, which gets no more than its own rights either.
+                self.rights, user = safe_open.rights_on(app_dir), None
+            name = user or (run_as.name_of(self.rights[0]) if self.rights else None)
+            self.account = run_as.resolve(name, folder=self.app_dir)
+        self.omit_dev = omit_dev
+        self.run = run
+        self.npm = npm
+        self.node = npm_load.find_program(node)
+        with run_as.acting_as(self.account):
+            self.theirs = self.rights is not None or os.access(self.app_dir, os.W_OK | os.X_OK, effective_ids=True)
+            self.lock_file = npm_lock.lock_file(self.app_dir)
+            self.sources = {
+                os.path.basename(path): self._source(path)
+                for path in (os.path.join(self.app_dir, "package.json"), self.lock_file)
+            }
+            self.wanted = npm_lock.installable(npm_lock.read_packages(self.lock_file), omit_dev=omit_dev)
+        here = {npm_lock.package_name(folder) for folder in self.wanted}
+        unknown = sorted(set(load_test or ()) - here)
+        if unknown:
+            raise NpmError(f"load_test is {unknown}: must name packages of {self.lock_file}")
+        self.load_test = list(load_test) if load_test is not None else self._drivers()
+
+    def _may_write(self, rights: Tuple[int, int]) -> bool:
+        with safe_open.acting(rights):
+            return os.access(self.app_dir, os.W_OK | os.X_OK, effective_ids=True)
+
+    @staticmethod
+    def _source(path: str) -> bytes:
+        with npm_lock.explained(f"read {path}"):
+            return npm_lock.read(path)
+
+    def _drivers(self) -> List[str]:
+        entries = {name: self.wanted.get(f"{npm_lock.TREE}/{name}") for name in npm_load.NATIVE_DRIVERS}
+        return [name for name, entry in entries.items() if entry is not None and not entry.get("optional")]
+
+    def path(self, name: str) -> str:
+        """Return the path of an entry of the application's folder."""
+        return os.path.join(self.app_dir, name)
+
+    @contextlib.contextmanager
+    def writing(self, action: str) -> Iterator[None]:
+        """Act as the user where the folder is the user's to write in; errors name what was tried."""
+        with npm_lock.explained(action), contextlib.ExitStack() as stack:
+            if self.theirs:
+                stack.enter_context(run_as.acting_as(self.account))
+            yield
+
+    def require_rights(self) -> None:
+        """Stop before any work where neither the user nor we may write in the folder."""
+        if not self.theirs and os.geteuid() != 0:
+            raise NpmError(f"Cannot install in {self.app_dir}: user {self.account.pw_name!r} may not write there")
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep a second run out; the kernel lets go of the lock when this process ends, however it ends."""
+        with self.writing(f"open {self.app_dir}"):
+            descriptor = os.open(self.app_dir, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise NpmError(f"Cannot install in {self.app_dir}: another run is installing there") from None
+            yield
+        finally:
+            os.close(descriptor)
+
+    # What an earlier run left when it was killed
+
+    def litter(self) -> List[str]:
+        """Return the folders that a killed run left, without those in which its npm still works."""
+        with npm_lock.explained(f"list {self.app_dir}"):
+            names = [
+                entry.name
+                for entry in os.scandir(self.app_dir)
+                if entry.name.startswith(BUILD_PREFIX) and entry.is_dir(follow_symlinks=False)
+            ]
+        if os.path.lexists(self.path(OLDER)) and os.path.lexists(self.path(PREVIOUS)):
+            names.append(OLDER)
+        if not names:
+            return []
+        busy: Set[str] = set()
+        with npm_lock.explained(f"find out who works in {self.app_dir}"):
+            with safe_open.acting(None):  # only root sees where others work
+                processes = list(procfs.processes())
+            for process in processes:
+                if process.cwd is not None and process.cwd.startswith(self.app_dir + "/"):
+                    busy.add(process.cwd[len(self.app_dir) + 1 :].split("/", 1)[0])
+        return sorted(self.path(name) for name in names if name not in busy)
+
+    # Looking
+
+    def look(self) -> Tuple[List[Difference], NodeReport]:
+        """Return what is wrong with the tree that is there, the native drivers' loading included."""
+        there = os.path.isdir(self.path(npm_lock.TREE))
+        report = npm_load.ask_node(
+            self.app_dir,
+            names=self.load_test if there else [],
+            node=self.node,
+            account=self.account,
+            run=self.run,
+        )
+        with run_as.acting_as(self.account):
+            found = npm_lock.differences(self.app_dir, wanted=self.wanted, platform=report.platform, arch=report.arch)
+        known = {difference.path for difference in found}
+        for name, error in report.failures.items():
+            folder = f"{npm_lock.TREE}/{name}"
+            if folder not in known:
+                found.append(Difference(folder, "loads", "does not load", f"{name} does not load: {error}"))
+        return found, report
+
+    def count(self) -> int:
+        """Return how many packages npm says it installed; it says nothing where there was none to install."""
+        with run_as.acting_as(self.account):
+            path = self.path(f"{npm_lock.TREE}/.package-lock.json")
+            return len(npm_lock.read_packages(path)) if os.path.exists(path) else 0
+
+    # Building
+
+    def fingerprint(self, report: NodeReport) -> str:
+        """Return what a finished tree depends on, as one word."""
+        digest = hashlib.sha256(f"{report.platform}-{report.arch}-{report.abi} dev={not self.omit_dev}\n".encode())
+        for name in sorted(self.sources):
+            digest.update(hashlib.sha256(self.sources[name]).digest())
+        return digest.hexdigest()
+
+    def require_loads(self, folder: str) -> None:
+        failures = npm_load.ask_node(
+            folder, names=self.load_test, node=self.node, account=self.account, run=self.run
+        ).failures
+        if failures:
+            said = "; ".join(f"{name}: {error}" for name, error in failures.items())
+            raise NpmError(
+                f"The node_modules just built for {self.app_dir} does not load, the old one is in place: {said}"
+            )

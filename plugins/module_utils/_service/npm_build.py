@@ -1,0 +1,234 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Build a new node_modules in a temporary folder next to the old one, load it, and flush it to disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+import tempfile
+from typing import List, Optional, Sequence, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, redact
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import run_as
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import npm_application, npm_load, npm_lock
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.npm_application import Application
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.npm_lock import NpmError
+
+_COMPLETE = "complete"
+_FLUSH_TIMEOUT = 300.0
+_MEBIBYTE = 1024 * 1024
+_MOST_ERROR_TEXT = 600
+
+
+def npm_message(stderr: str, *, redactor: redact.Redactor) -> str:
+    """Return what npm says went wrong in one bounded line without secrets."""
+    lines = [line.strip() for line in stderr.splitlines()]
+    said = [re.sub(r"^npm (?:error|ERR!)\s*", "", line) for line in lines if re.match(r"npm (?:error|ERR!)", line)]
+    said = [line for line in (said or lines) if line and "complete log of this run" not in line]
+    # Long output is a compiler's: what failed stands in the first lines, why in those with an error in them.
+    chosen = said[:4] + [line for line in said[4:] if re.search(r"(?i)\berror\b|ERR!.*stack", line)][:3]
+    message = redactor.text("; ".join(chosen) or "it said nothing")
+    return message if len(message) <= _MOST_ERROR_TEXT else message[:_MOST_ERROR_TEXT] + "..."
+
+
+def _npmrc_secrets(paths: Sequence[str]) -> List[str]:
+    found: List[str] = []
+    for path in paths:
+        with contextlib.suppress(OSError):
+            text = npm_lock.read(path).decode("utf-8", "replace")
+            found.extend(re.findall(r"(?im)^[^#;=\n]*(?:_auth|_authToken|_password|password)\s*=\s*(\S+)", text))
+    return [value.strip("\"'") for value in found]
+
+
+def _measure(tree: str) -> Tuple[int, int]:
+    """Return bytes on disk and the number of entries of a tree."""
+    size = count = 0
+    for folder, folders, names in os.walk(tree):
+        for name in folders + names:
+            with contextlib.suppress(OSError):
+                size += os.lstat(os.path.join(folder, name)).st_blocks * 512
+                count += 1
+    return size, count
+
+
+def finished(application: Application, *, fingerprint: str) -> Optional[str]:
+    """Return the folder of a tree that a killed run finished and did not come to swap in."""
+    for folder in application.litter():
+        with run_as.acting_as(application.account), contextlib.suppress(OSError):
+            complete = npm_lock.read(os.path.join(folder, _COMPLETE)).decode("ascii", "replace")
+            if complete == fingerprint and os.path.isdir(os.path.join(folder, npm_lock.TREE)):
+                return folder
+    return None
+
+
+def _refuse_links(application: Application) -> None:
+    linked = sorted(
+        str(entry.get("resolved", folder)) for folder, entry in application.wanted.items() if entry.get("link")
+    )
+    if linked:
+        raise NpmError(
+            f"Cannot build node_modules beside the old one in {application.app_dir}: the lock file links folders "
+            f"of the application itself ({', '.join(linked[:5])}; workspaces or file: dependencies), which npm ci "
+            "would change in place; install by hand"
+        )
+
+
+def _check_room(application: Application, *, reserve: int) -> None:
+    size, count = _measure(application.path(npm_lock.TREE))
+    needed = max(size + size // 4, len(application.wanted) * _MEBIBYTE // 2)
+    status = os.statvfs(application.app_dir)
+    free = status.f_bavail * status.f_frsize
+    if free < needed + reserve:
+        kept = f", {reserve} are to stay free" if reserve else ""
+        raise NpmError(
+            f"Cannot build node_modules in {application.app_dir}: it takes about {needed} bytes{kept}, {free} are free "
+            "on its file system"
+        )
+    # Some file systems have no fixed number of inodes and say 0.
+    if status.f_files and status.f_favail < count + count // 4:
+        raise NpmError(
+            f"Cannot build node_modules in {application.app_dir}: it takes about {count + count // 4} inodes, "
+            f"{status.f_favail} are free on its file system"
+        )
+
+
+def _lay_out(application: Application) -> str:
+    """Make the folder to build in: a snapshot of the two JSON files, links to all else that scripts may look at."""
+    with application.writing(f"make a folder to build in below {application.app_dir}"):
+        build = tempfile.mkdtemp(prefix=npm_application.BUILD_PREFIX, dir=application.app_dir)
+        if not application.theirs:
+            os.chown(build, application.account.pw_uid, application.account.pw_gid)
+    try:
+        with npm_lock.explained(f"prepare {build}"), run_as.acting_as(application.account):
+            for name, data in application.sources.items():
+                with open(os.path.join(build, name), "xb") as stream:
+                    stream.write(data)
+            for entry in os.listdir(application.app_dir):
+                ours = entry.startswith((npm_application.BUILD_PREFIX, npm_lock.TREE)) or entry in (
+                    *npm_lock.LOCK_FILES,
+                    "package.json",
+                    ".git",
+                )
+                if not ours:
+                    os.symlink(os.path.join(os.pardir, entry), os.path.join(build, entry))
+    except NpmError:
+        npm_application.remove(build)
+        raise
+    return build
+
+
+def _home(application: Application, build: str) -> str:
+    """Return a home in which npm can keep its cache: the user's own, else one that goes with the build."""
+    home = application.account.pw_dir
+    with run_as.acting_as(application.account):
+        cache = os.path.join(home, ".npm")
+        usable = os.access(cache if os.path.lexists(cache) else home, os.W_OK | os.X_OK, effective_ids=True)
+        if usable and home != "/":
+            return home
+        home = os.path.join(build, ".npm_ci-home")
+        with npm_lock.explained(f"prepare {build}"):
+            os.mkdir(home, 0o700)
+    return home
+
+
+def _run_npm_ci(application: Application, build: str, *, offline: bool, cache: Optional[str], timeout: float) -> None:
+    npm = npm_load.find_program(application.npm)
+    home = _home(application, build)
+    argv = [npm, "ci", "--omit=dev" if application.omit_dev else "--include=dev"]
+    argv += ["--no-audit", "--no-fund", "--no-update-notifier", "--no-progress", "--loglevel=error", "--logs-max=0"]
+    argv.append("--offline" if offline else "--prefer-offline")
+    if cache:
+        argv += ["--cache", cache]
+    with npm_lock.explained(f"run npm ci for {application.app_dir}"):
+        done = application.run(
+            argv,
+            timeout=timeout,
+            cwd=build,
+            env=npm_load.environment(application.account, home=home, node=application.node),
+            user=application.account.pw_name,
+        )
+    if done.timed_out:
+        raise NpmError(
+            f"npm ci for {application.app_dir} did not end within {timeout:g} s; the old node_modules is in place"
+        )
+    if not done.ok:
+        with run_as.acting_as(application.account):
+            secrets = _npmrc_secrets([application.path(".npmrc"), os.path.join(home, ".npmrc")])
+        redactor = redact.Redactor([*secrets, *redact.secret_values(os.environ)])
+        raise NpmError(
+            f"npm ci for {application.app_dir} failed (code {done.rc}), the old node_modules is in place: "
+            + npm_message(done.stderr, redactor=redactor)
+        )
+
+
+def _refuse_absolute_links(application: Application, build: str) -> None:
+    for folder, folders, names in os.walk(os.path.join(build, npm_lock.TREE)):
+        for name in folders + names:
+            path = os.path.join(folder, name)
+            if os.path.islink(path) and os.readlink(path).startswith(build):
+                raise NpmError(
+                    f"The node_modules just built for {application.app_dir} cannot be moved, the old one is in place: "
+                    f"{os.path.relpath(path, build)} is a link to an absolute path in it"
+                )
+
+
+def _hand_over(application: Application, build: str) -> None:
+    """Give a tree built for a folder that the user may not write in to whom the old one belongs."""
+    if application.theirs:
+        return
+    old = application.path(npm_lock.TREE)
+    owner = os.lstat(old if os.path.lexists(old) else application.app_dir)
+    with npm_lock.explained(f"hand over {build}"):
+        for _folder, folders, names, descriptor in os.fwalk(os.path.join(build, npm_lock.TREE), follow_symlinks=False):
+            for name in [".", *folders, *names]:
+                _give(application, name, descriptor, owner)
+
+
+def _give(application: Application, name: str, folder: int, owner: os.stat_result) -> None:
+    """Give away an entry that the user made, and no other that has taken its place. Raises OSError."""
+    opened = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        status = os.fstat(opened)
+        if status.st_uid not in (application.account.pw_uid, owner.st_uid):
+            raise OSError(0, f"{name} was not made by user {application.account.pw_name}")
+        if stat.S_ISREG(status.st_mode) and status.st_nlink != 1:
+            raise OSError(0, f"{name} has a second name, by which its user could still change it")
+        if status.st_uid != owner.st_uid:
+            os.chown(f"/proc/self/fd/{opened}", owner.st_uid, owner.st_gid)
+    finally:
+        os.close(opened)
+
+
+def build(
+    application: Application, *, fingerprint: str, offline: bool, cache: Optional[str], timeout: float, reserve: int = 0
+) -> str:
+    """Build a tree, load it, flush it to disk; return its folder, which the caller removes. Old trees stay."""
+    _refuse_links(application)
+    _check_room(application, reserve=reserve)
+    build = _lay_out(application)
+    try:
+        _run_npm_ci(application, build, offline=offline, cache=cache, timeout=timeout)
+        if not os.path.isdir(os.path.join(build, npm_lock.TREE)):
+            # npm makes none for an application without dependencies.
+            with npm_lock.explained(f"prepare {build}"), run_as.acting_as(application.account):
+                os.mkdir(os.path.join(build, npm_lock.TREE))
+        application.require_loads(build)
+        _refuse_absolute_links(application, build)
+        _hand_over(application, build)
+        with npm_lock.explained(f"flush {build} to disk"):
+            flushed = application.run(["sync", "-f", os.path.join(build, npm_lock.TREE)], timeout=_FLUSH_TIMEOUT)
+        if not flushed.ok:
+            raise NpmError(
+                f"Cannot flush {build} to disk: {npm_load.first_line(flushed.stderr) or 'no end within the time'}"
+            )
+        with npm_lock.explained(f"finish {build}"), run_as.acting_as(application.account):
+            atomic_files.write_atomically(os.path.join(build, _COMPLETE), fingerprint.encode("ascii"))
+    except BaseException:
+        npm_application.remove(build)
+        raise
+    return build

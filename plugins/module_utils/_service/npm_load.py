@@ -1,0 +1,126 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Load packages with node, as the service's user: a broken native part shows only then."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import pwd
+import re
+import shutil
+from typing import Any, Dict, List, Mapping, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import npm_lock
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.npm_lock import NpmError
+
+# Packages with a compiled part that the service cannot do without.
+NATIVE_DRIVERS = ("better-sqlite3", "sqlite3", "bcrypt")
+
+_NODE_TIMEOUT = 60.0
+
+# What npm and the scripts it runs may learn of our environment: the way to the registry, and npm's own settings.
+_HANDED_ON = re.compile(
+    r"(?i)(npm_config_.*|https?_proxy|no_proxy|node_extra_ca_certs|ssl_cert_(file|dir)|lang|lc_.*|tz|cc|cxx|jobs|python)\Z"
+)
+
+# Loads each package, saying which one is next, since a broken native part may end the process. better-sqlite3 loads its
+# native part only when a database is opened.
+_LOADER = """
+const say = (line) => require('fs').writeSync(1, '\\n@npm_ci ' + JSON.stringify(line) + '\\n');
+const { platform, arch, versions } = process;
+say({ platform, arch, abi: versions.modules });
+for (const name of process.argv.slice(1)) {
+  say({ name });
+  try {
+    const loaded = require(name);
+    if (name === 'better-sqlite3') new loaded(':memory:').close();
+  } catch (error) {
+    say({ name, error: String((error && error.message) || error).split('\\n')[0] });
+  }
+}
+say({ done: true });
+process.exit(0);
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class NodeReport:
+    """What node is, and why which package does not load."""
+
+    platform: str
+    arch: str
+    abi: str
+    failures: Mapping[str, str]
+
+
+def environment(account: pwd.struct_passwd, *, home: str, node: str) -> Dict[str, str]:
+    environment = {name: value for name, value in os.environ.items() if _HANDED_ON.match(name)}
+    # npm is itself a node script: the first node on the path is to be the one asked for.
+    folders = [os.path.dirname(node), *os.environ.get("PATH", "").split(":"), *procfs.STANDARD_PATH.split(":")]
+    environment.update(
+        PATH=":".join(dict.fromkeys(folder for folder in folders if folder.startswith("/"))),
+        HOME=home,
+        USER=account.pw_name,
+        LOGNAME=account.pw_name,
+        NO_COLOR="1",
+        CI="true",
+    )
+    # Headers that came with this node: node-gyp would fetch them from nodejs.org.
+    prefix = os.path.dirname(os.path.dirname(os.path.realpath(node)))
+    if os.path.isfile(os.path.join(prefix, "include", "node", "node_version.h")):
+        environment.setdefault("npm_config_nodedir", prefix)
+    return environment
+
+
+def find_program(name: str) -> str:
+    """Return the absolute path of a program. Raises NpmError where it is not on this host."""
+    search = f"{os.environ.get('PATH', '')}:{procfs.STANDARD_PATH}"
+    found = shutil.which(name, path=search)
+    if found is None:
+        raise NpmError(f"Cannot find the program {name!r} on this host (looked in {search})")
+    return os.path.abspath(found)
+
+
+def ask_node(
+    folder: str, *, names: Sequence[str], node: str, account: pwd.struct_passwd, run: commands.Runner = commands.run
+) -> NodeReport:
+    """Let node load the packages C(names) from C(folder)'s C(node_modules), as C(account). Raises NpmError."""
+    with npm_lock.explained(f"run {node} in {folder}"):
+        done = run(
+            [node, "-e", _LOADER, "--", *names],
+            timeout=_NODE_TIMEOUT,
+            cwd=folder,
+            env=environment(account, home=account.pw_dir, node=node),
+            user=account.pw_name,
+        )
+    lines = _of_loader(done.stdout)
+    if not lines:
+        raise NpmError(f"Cannot run {node} in {folder}: {first_line(done.stderr) or f'exit code {done.rc}'}")
+    failures = {line["name"]: str(line["error"]) for line in lines if "error" in line and "name" in line}
+    last = lines[-1]
+    if "name" in last:
+        failures[last["name"]] = "node hangs loading it" if done.timed_out else f"node died loading it (code {done.rc})"
+    return NodeReport(platform=lines[0]["platform"], arch=lines[0]["arch"], abi=str(lines[0]["abi"]), failures=failures)
+
+
+def _of_loader(output: str) -> List[Dict[str, Any]]:
+    """Return what the loader said; what is not of its form, a package that was loaded may have said."""
+    lines: List[Dict[str, Any]] = []
+    for line in output.splitlines():
+        with contextlib.suppress(ValueError, RecursionError):
+            said = json.loads(line[8:]) if line.startswith("@npm_ci ") else None
+            if isinstance(said, dict) and (lines or {"platform", "arch", "abi"} <= said.keys()):
+                name = said.get("name")
+                lines += [said] if name is None or isinstance(name, str) else []
+    return lines
+
+
+def first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")

@@ -1,0 +1,183 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Compare node_modules with the lock file, without asking npm."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import functools
+import json
+import os
+import stat
+from typing import Any, Dict, List, Mapping, Optional
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import run_as
+
+TREE = "node_modules"
+# The first that exists counts, as for npm.
+LOCK_FILES = ("npm-shrinkwrap.json", "package-lock.json")
+
+# Of a lock file or a package.json.
+_LARGEST = 64 << 20
+# Of the package.json of one package.
+_LARGEST_MANIFEST = 1 << 20
+
+
+class NpmError(Exception):
+    """The modules could not be looked at, or a new tree could not be built and put in place; the old one is there."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """One package that is not as the lock file says: C(wanted) and C(found) versions, C(None) where there is none."""
+
+    path: str
+    wanted: Optional[str]
+    found: Optional[str]
+    reason: str
+
+
+explained = functools.partial(run_as.explained, failure=NpmError)
+
+
+def read(path: str, *, limit: int = _LARGEST) -> bytes:
+    # Neither to hang on a pipe put in its place, nor to read a device without end.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise OSError(0, "it is not a regular file", path)
+        data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, f"it has more than {limit} bytes", path)
+    return data
+
+
+def _read_json(path: str) -> Dict[str, Any]:
+    with explained(f"read {path}"):
+        data = read(path)
+    try:
+        value = json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise NpmError(f"Cannot read {path}: it is not JSON") from error
+    if not isinstance(value, dict):
+        raise NpmError(f"Cannot read {path}: it is not a JSON object")
+    return value
+
+
+def lock_file(app_dir: str) -> str:
+    """Return the path of the lock file. Raises NpmError where there is none."""
+    for name in LOCK_FILES:
+        path = os.path.join(app_dir, name)
+        if os.path.exists(path):
+            return path
+    raise NpmError(f"There is no package-lock.json in {app_dir}: npm ci cannot install without one")
+
+
+def read_packages(path: str) -> Dict[str, Dict[str, Any]]:
+    """Return the C(packages) of a lock file (version 2 or 3): folder relative to the application -> entry."""
+    packages = _read_json(path).get("packages")
+    if not isinstance(packages, dict):
+        raise NpmError(f"Cannot read {path}: it has no packages (a lock file of npm 6?)")
+    return {folder: entry for folder, entry in packages.items() if isinstance(entry, dict)}
+
+
+def installable(packages: Mapping[str, Dict[str, Any]], *, omit_dev: bool) -> Dict[str, Dict[str, Any]]:
+    """Return the entries that belong into C(node_modules): not the application itself, nor local folders' targets."""
+    return {
+        folder: entry
+        for folder, entry in packages.items()
+        if "node_modules" in folder.split("/") and not entry.get("extraneous") and not (omit_dev and entry.get("dev"))
+    }
+
+
+def _fits(allowed: Any, actual: str) -> bool:
+    """Whether a package's C(os) or C(cpu) list (C(!x) excludes x) allows this host."""
+    listed = allowed if isinstance(allowed, list) else [allowed]
+    names = [name for name in listed if isinstance(name, str)]
+    if f"!{actual}" in names:
+        return False
+    wanted = [name for name in names if not name.startswith("!")]
+    return not wanted or actual in wanted or "any" in wanted
+
+
+def package_name(folder: str) -> str:
+    return folder.rsplit("node_modules/", 1)[-1]
+
+
+def _version(entry: Mapping[str, Any]) -> Optional[str]:
+    version = entry.get("version")
+    return version.strip().lstrip("v=") if isinstance(version, str) else None
+
+
+def _on_disk(app_dir: str, folder: str, wanted: Mapping[str, Any]) -> Optional[Difference]:
+    """Compare one package's folder with its lock entry."""
+    name, version = package_name(folder), _version(wanted)
+    if wanted.get("link"):
+        if os.path.isdir(os.path.join(app_dir, folder)):
+            return None
+        return Difference(folder, "link", None, f"{name}: its link {folder} leads nowhere")
+    try:
+        manifest = json.loads(
+            read(os.path.join(app_dir, folder, "package.json"), limit=_LARGEST_MANIFEST).decode("utf-8")
+        )
+        found = _version(manifest) if isinstance(manifest, dict) else None
+    except OSError:
+        return Difference(folder, version, None, f"{name}: {folder}/package.json is missing or unreadable")
+    except (ValueError, RecursionError):
+        return Difference(folder, version, "broken", f"{name}: {folder}/package.json is not JSON")
+    if version is None or found == version:
+        return None
+    return Difference(folder, version, found, f"{name}: {folder} holds version {found}, the lock file wants {version}")
+
+
+def differences(app_dir: str, *, wanted: Mapping[str, Dict[str, Any]], platform: str, arch: str) -> List[Difference]:
+    """Return how C(node_modules) differs from C(wanted) (see M(installable)), without asking npm.
+
+    An optional package that npm did not install is no difference; neither is a package nobody asked for, unless it lies
+    below another one, where it would be found before the right one. What C(node_modules/.package-lock.json) says is
+    compared first, then each package's own C(package.json).
+    """
+    if not wanted:
+        return []
+    if not os.path.isdir(os.path.join(app_dir, TREE)):
+        return [Difference(TREE, "a folder", None, "node_modules is missing")]
+    try:
+        hidden = read_packages(os.path.join(app_dir, TREE, ".package-lock.json"))
+    except NpmError:
+        reason = "node_modules/.package-lock.json is missing or broken: no npm install was finished there"
+        return [Difference(f"{TREE}/.package-lock.json", "a lock file", None, reason)]
+    found: List[Difference] = []
+    for folder, entry in wanted.items():
+        name, installed = package_name(folder), hidden.get(folder)
+        if installed is None:
+            if not (entry.get("optional") or entry.get("devOptional")):
+                found.append(
+                    Difference(
+                        folder, _version(entry), None, f"{name} {_version(entry)} is in the lock file, not installed"
+                    )
+                )
+            continue
+        if _version(installed) != _version(entry):
+            reason = f"{name}: the lock file wants version {_version(entry)}, {_version(installed)} is installed"
+            found.append(Difference(folder, _version(entry), _version(installed), reason))
+            continue
+        if None not in (installed.get("integrity"), entry.get("integrity")) and (
+            installed["integrity"] != entry["integrity"]
+        ):
+            reason = f"{name} {_version(entry)}: another package of the same version is installed (integrity differs)"
+            found.append(Difference(folder, _version(entry), "another", reason))
+            continue
+        if not (_fits(entry.get("os"), platform) and _fits(entry.get("cpu"), arch)):
+            reason = f"{name}: node_modules was installed for another platform than {platform}-{arch}"
+            found.append(Difference(folder, None, _version(installed), reason))
+            continue
+        on_disk = _on_disk(app_dir, folder, entry)
+        if on_disk is not None:
+            found.append(on_disk)
+    for folder, entry in hidden.items():
+        if folder not in wanted and folder.rpartition("/node_modules/")[0] in wanted:
+            reason = f"{package_name(folder)}: {folder} is installed, but not in the lock file"
+            found.append(Difference(folder, None, _version(entry), reason))
+    return found

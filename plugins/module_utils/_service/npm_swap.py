@@ -1,0 +1,71 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Put a new node_modules in the place of the old one by renames, and undo a swap that was killed midway."""
+
+from __future__ import annotations
+
+import os
+from typing import List, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import npm_application, npm_lock
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.npm_application import Application
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.npm_lock import NpmError
+
+
+def interrupted(application: Application) -> List[Tuple[str, str]]:
+    """Return the renames (from, to) that undo a swap which was killed midway, in their order."""
+    there = {
+        name
+        for name in (npm_lock.TREE, npm_application.PREVIOUS, npm_application.OLDER)
+        if os.path.lexists(application.path(name))
+    }
+    moves: List[Tuple[str, str]] = []
+    for source, target in (
+        (npm_application.PREVIOUS, npm_lock.TREE),
+        (npm_application.OLDER, npm_application.PREVIOUS),
+    ):
+        if source in there and target not in there:
+            moves.append((source, target))
+            there = (there - {source}) | {target}
+    return moves
+
+
+def mend(application: Application) -> List[str]:
+    """Undo a swap that was killed midway; return what was done, in words."""
+    moves = interrupted(application)
+    for source, target in moves:
+        with application.writing(f"put {application.path(source)} back as {target}"):
+            os.rename(application.path(source), application.path(target))
+            atomic_files.fsync_folder(application.app_dir)
+    return [f"put {source} back as {target}" for source, target in moves]
+
+
+def swap(application: Application, build: str) -> None:
+    """Put the tree built in C(build) in place, the old one aside; all as before where that or loading it fails."""
+    tree, previous, older = (
+        application.path(name) for name in (npm_lock.TREE, npm_application.PREVIOUS, npm_application.OLDER)
+    )
+    if not os.path.lexists(tree):
+        moves = []
+    else:
+        if os.path.lexists(older) and not npm_application.remove(older):
+            raise NpmError(f"Cannot swap node_modules in {application.app_dir}: {older} cannot be removed")
+        moves = [(previous, older)] if os.path.lexists(previous) else []
+        moves.append((tree, previous))
+    moves.append((os.path.join(build, npm_lock.TREE), tree))
+    done: List[Tuple[str, str]] = []
+    try:
+        with application.writing(f"swap node_modules in {application.app_dir}"):
+            for source, target in moves:
+                os.rename(source, target)
+                done.append((source, target))
+            atomic_files.fsync_folder(application.app_dir)
+        application.require_loads(application.app_dir)
+    except NpmError:
+        with application.writing(f"put the old node_modules of {application.app_dir} back"):
+            for source, target in reversed(done):
+                os.rename(target, source)
+        raise

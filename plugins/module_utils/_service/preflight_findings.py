@@ -1,0 +1,86 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a preflight collects: problems, mismatches, and disks that do not answer."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import pwd
+from typing import Any, Dict, List, Optional, Set
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, parallel
+
+# A disk of which nothing is heard by then is not looked at: whoever does waits until its server is back.
+_DISK_TIMEOUT = 3.0
+SILENT = f"must be on a disk that answers; this one has not within {_DISK_TIMEOUT:g} s"
+_PATHS = ("app_dir", "environment_file", "db_path", "log_file", "state_dir", "pid_file")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The inventory's words on the service, unchecked: each field is the variable of that name after C(nexus_)."""
+
+    app_dir: str
+    user: str
+    manager: str
+    unit: str
+    command: Any
+    environment_file: str
+    db_path: str
+    db_path_variable: str
+    log_file: str
+    state_dir: str
+    pid_file: str
+    https_port: Any
+    http_port: Any
+
+
+def absolute(path: str, *, app_dir: str) -> str:
+    return os.path.normpath(os.path.join(app_dir, path))
+
+
+def usable_command(command: Any) -> bool:
+    return isinstance(command, list) and bool(command) and all(isinstance(word, str) and word for word in command)
+
+
+class Findings:
+    """One look at the host: collects problems, mismatches and what was resolved."""
+
+    def __init__(self, config: Config, *, run: commands.Runner, proc_root: str) -> None:
+        self.config = config
+        self.problems: List[Dict[str, Any]] = []
+        self.mismatches: List[Dict[str, Any]] = []
+        self.node: Optional[Dict[str, Any]] = None
+        self.account: Optional[pwd.struct_passwd] = None
+        self.unit_user: Optional[str] = None
+        self.environment: Dict[str, str] = {}
+        self.main_pid = 0
+        self.silent: Set[str] = set()
+        self.state_dir_writable = True
+        self.run = run
+        self.proc_root = proc_root
+
+    def problem(self, name: str, message: str) -> None:
+        value = getattr(self.config, name)
+        self.problems.append(
+            {"variable": f"nexus_{name}", "value": value, "message": f"nexus_{name} is {value!r}: {message}"}
+        )
+
+    def mismatch(self, name: str, found: Any, message: str) -> None:
+        value = getattr(self.config, name)
+        self.mismatches.append({"variable": f"nexus_{name}", "value": value, "found": found, "message": message})
+
+    def ask_disks(self) -> None:
+        """Note what is on a disk that does not answer. To be called before there are threads."""
+        paths = {name: getattr(self.config, name) for name in _PATHS}
+        probes = {
+            name: functools.partial(os.path.exists, absolute(path, app_dir=self.config.app_dir))
+            for name, path in paths.items()
+            if path and "\0" not in path
+        }
+        answers = parallel.ask(probes, timeout=_DISK_TIMEOUT)
+        self.silent = {name for name, answer in answers.items() if answer.error == parallel.TIMED_OUT}

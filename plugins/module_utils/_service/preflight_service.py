@@ -1,0 +1,148 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Compare the inventory with the unit, and with what the running service uses."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import re
+import threading
+from typing import Dict, List, Mapping, Optional
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight_findings
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.preflight_findings import Findings
+
+_UNIT_PROPERTIES = ("LoadState", "User", "WorkingDirectory", "ExecStart", "MainPID", "Environment", "EnvironmentFiles")
+_ARGV = re.compile(r"argv\[\]=(.*?) ; ignore_errors=")
+
+
+class UnitQuestion(threading.Thread):
+    """Asks systemd about the unit while other questions are being asked."""
+
+    def __init__(self, unit: str, *, run: commands.Runner) -> None:
+        super().__init__(daemon=True)
+        self.properties: Dict[str, str] = {}
+        self.error: Optional[str] = None
+        self._unit = unit
+        self._ask = run
+
+    def run(self) -> None:
+        try:
+            self.properties = procfs.unit_properties(self._unit, _UNIT_PROPERTIES, run=self._ask)
+        except procfs.ProcfsError as error:
+            self.error = str(error)
+
+
+def check_unit(look: Findings, asked: UnitQuestion) -> None:
+    asked.join()
+    if asked.error is not None:
+        look.problem("manager", f"systemd must answer on this host, or the manager be process: {asked.error}")
+        return
+    properties = asked.properties
+    if properties.get("LoadState") != "loaded":
+        look.problem("unit", f"must be a loaded unit of this host; it is {properties.get('LoadState', 'unknown')}")
+        return
+    _compare_unit(look, properties)
+    look.main_pid = service_process.main_pid(properties)
+    look.environment.update(env_file.unit_environment(properties))
+
+
+def _compare_unit(look: Findings, properties: Mapping[str, str]) -> None:
+    folder = properties.get("WorkingDirectory", "").lstrip("!-")
+    if "app_dir" not in look.silent and os.path.realpath(folder) != os.path.realpath(look.config.app_dir):
+        look.mismatch("app_dir", folder, "the unit has another WorkingDirectory")
+    user = properties.get("User", "") or "root"
+    with contextlib.suppress(KeyError):
+        look.unit_user = pwd.getpwnam(user).pw_name
+    if user not in (look.config.user, str(look.account.pw_uid) if look.account else ""):
+        look.mismatch("user", user, "the unit runs as another User")
+    argv = _ARGV.search(properties.get("ExecStart", ""))
+    if argv and preflight_findings.usable_command(look.config.command):
+        words = argv.group(1).split(" ")
+        wanted = list(look.config.command)
+        same = os.path.basename(words[0]) == os.path.basename(wanted[0]) and " ".join(words[1:]) == " ".join(wanted[1:])
+        if not same:
+            look.mismatch("command", words[0], "the unit's ExecStart is another command")
+    lines = properties.get("EnvironmentFiles", "").splitlines()
+    files = [name for line in lines for name in env_file.files_of(line)]
+    mine = look.config.environment_file
+    if mine and files and mine not in files:
+        look.mismatch("environment_file", files, "the unit reads other environment files")
+
+
+def database_path(look: Findings) -> Optional[str]:
+    """Return the database's absolute path by the running process, else its configuration, else the inventory."""
+    wanted = look.config.db_path
+    if not wanted or "\0" in wanted:
+        look.problem("db_path", "must be the path of the database file")
+        return None
+    if "db_path" in look.silent:
+        look.problem("db_path", preflight_findings.SILENT)
+        return None
+    environment = _running_environment(look)
+    wanted = preflight_findings.absolute(wanted, app_dir=look.config.app_dir)
+    used = wanted
+    variable = look.config.db_path_variable
+    if variable and not env_file.NAME.match(variable):
+        look.problem("db_path_variable", "must be the name of an environment variable, or empty")
+    elif environment.get(variable):
+        used = preflight_findings.absolute(environment[variable], app_dir=look.config.app_dir)
+    if os.path.realpath(used) != os.path.realpath(wanted):
+        look.mismatch("db_path", used, f"the service uses another database, by {variable} in its environment")
+    if "NODE_ENV" not in environment:
+        look.mismatch("environment_file", None, "NODE_ENV is not set for the service: knex takes it for development")
+    for path in (wanted, used):
+        if os.path.isdir(path):
+            look.problem("db_path", f"must be the path of a file; {path} is a folder")
+            break
+    if os.path.realpath(used) != os.path.realpath(wanted) and not _may_be_theirs(look, used):
+        look.problem(
+            "db_path",
+            f"must be the database of the service; by {variable} that is {used}, where user {look.config.user} "
+            "may write neither to the file nor beside it",
+        )
+    return used
+
+
+def _may_be_theirs(look: Findings, path: str) -> bool:
+    """Whether the service's user can work on a file; true where we can not tell.
+
+    What the service says of itself may be said by its user, who is not to have us work on the files of others.
+    """
+    account = look.account
+    if account is None or os.geteuid() != 0:
+        return True
+    places = [place for place in (path, os.path.dirname(os.path.realpath(path))) if os.path.exists(place)]
+    with safe_open.acting((account.pw_uid, account.pw_gid)):
+        return not places or any(os.access(place, os.W_OK, effective_ids=True) for place in places)
+
+
+def _running_environment(look: Findings) -> Mapping[str, str]:
+    """Return the environment of the service's process, where one runs and may be read, else what it would get."""
+    for pid in _running(look):
+        environment = procfs.environment(pid, proc_root=look.proc_root)
+        if environment:
+            return environment
+    return look.environment
+
+
+def _running(look: Findings) -> List[int]:
+    if look.main_pid or look.account is None or not preflight_findings.usable_command(look.config.command):
+        return [look.main_pid] if look.main_pid else []
+    service = service_process.Service(
+        app_dir=look.config.app_dir,
+        command=look.config.command,
+        user=look.config.user,
+        pid_file="" if "pid_file" in look.silent else look.config.pid_file,
+    )
+    try:
+        return [process.pid for process in service_process.find(service, proc_root=look.proc_root)]
+    except service_process.NodeProcessError:
+        return []

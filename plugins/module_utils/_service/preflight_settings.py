@@ -1,0 +1,195 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Check each setting of the inventory on its own."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import stat
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight_findings, process_start
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.preflight_findings import Findings
+
+_NODE = ("node", "nodejs")
+_NODE_TIMEOUT = 10.0
+_NUMBER = re.compile(r"[0-9]{1,5}\Z")
+_EXPORT = re.compile(r"^[ \t]*export[ \t]+([A-Za-z_]\w*)=", re.MULTILINE)
+
+# What the inventory says, on its own
+
+# What the unit says of the same
+
+# What the service really uses
+
+
+def check_user(look: Findings) -> None:
+    try:
+        look.account = pwd.getpwnam(look.config.user)
+    except (KeyError, ValueError):
+        look.problem("user", "must be a user of this host; there is none of that name")
+        return
+    if os.geteuid() not in (0, look.account.pw_uid):
+        me = service_process.user_name(os.geteuid())
+        look.problem("user", f"must be the user this runs as ({me}), or this must run as root (ansible_become)")
+
+
+def check_app_dir(look: Findings) -> bool:
+    path = look.config.app_dir
+    if not os.path.isabs(path):
+        look.problem("app_dir", "must be an absolute path")
+    elif "app_dir" in look.silent:
+        look.problem("app_dir", preflight_findings.SILENT)
+    elif not os.path.isdir(path):
+        look.problem("app_dir", "must be a folder on this host; it does not exist or is none")
+    else:
+        return True
+    return False
+
+
+def check_ports(look: Findings) -> None:
+    good = []
+    for name in ("https_port", "http_port"):
+        text = str(getattr(look.config, name))
+        if not _NUMBER.match(text) or int(text) > 65535:
+            look.problem(name, "must be a port, a whole number from 1 to 65535, or 0 for none")
+        else:
+            good.append(int(text))
+    if good == [0, 0]:
+        look.problem("https_port", "must be a port, since nexus_http_port is 0 as well")
+    elif len(good) == 2 and good[0] == good[1]:
+        look.problem("http_port", f"must not be the port of nexus_https_port ({good[0]})")
+
+
+def check_files(look: Findings) -> None:
+    if look.config.manager != "process":  # the unit says where output goes; the log is only read where it is there
+        _compare_log_file(look)
+        return
+    for name in ("log_file", "pid_file"):
+        path = getattr(look.config, name)
+        if name in look.silent:
+            look.problem(name, preflight_findings.SILENT)
+        elif not os.path.isabs(path) or os.path.isdir(path):
+            look.problem(name, "must be the absolute path of a file")
+    folder = os.path.dirname(look.config.log_file)
+    if "log_file" not in look.silent and os.path.isabs(folder) and not os.path.isdir(folder):
+        look.problem("log_file", f"must be in a folder that exists; {folder} does not")
+
+
+def _compare_log_file(look: Findings) -> None:
+    path = look.config.log_file
+    if "log_file" in look.silent:
+        look.mismatch("log_file", None, "its disk does not answer")
+    elif path and (not os.path.isabs(path) or os.path.isdir(path)):
+        look.problem("log_file", "must be the absolute path of a file, or empty for none")
+    elif path and not os.path.exists(path):
+        look.mismatch("log_file", None, "there is no such file; the unit's output is in the journal alone, it seems")
+
+
+def check_state_dir(look: Findings) -> None:
+    path = look.config.state_dir
+    if not os.path.isabs(path):
+        look.problem("state_dir", "must be an absolute path")
+        return
+    if "state_dir" in look.silent:
+        look.problem("state_dir", preflight_findings.SILENT)
+        return
+    nearest = os.path.normpath(path)
+    while not os.path.lexists(nearest):
+        nearest = os.path.dirname(nearest)
+    if not os.path.isdir(nearest):
+        look.problem("state_dir", f"must be a folder, or one that can be created; {nearest} is none")
+    elif not os.access(nearest, os.W_OK | os.X_OK):
+        # No reason to leave a service down: what would be kept there is kept in memory.
+        look.state_dir_writable = False
+    elif look.account is not None and look.account.pw_uid != 0 and _is_theirs(look, nearest):
+        look.problem("state_dir", f"must be nowhere that user {look.config.user} may put another folder in its place")
+
+
+def _is_theirs(look: Findings, folder: str) -> bool:
+    """Whether the service's user could exchange a folder, or one above it, under root's hands."""
+    uid = look.account.pw_uid if look.account is not None else 0
+    try:
+        rights = safe_open.rights_on(folder)
+    except PermissionError:  # several accounts could, and this one may be among them
+        return True
+    return rights is not None and rights[0] == uid
+
+
+def check_environment_file(look: Findings) -> None:
+    path = look.config.environment_file
+    if not path:
+        return
+    if not os.path.isabs(path):
+        look.problem("environment_file", "must be an absolute path, or empty for none")
+        return
+    if "environment_file" in look.silent:
+        look.problem("environment_file", preflight_findings.SILENT)
+        return
+    try:
+        text = env_file.read_text(path)
+    except env_file.EnvironmentFileError as error:
+        look.problem("environment_file", f"must be a readable file of KEY=VALUE lines: {error}")
+        return
+    look.environment = env_file.parse_environment(text)
+    exported = _EXPORT.findall(text)
+    mode = stat.S_IMODE(os.stat(path).st_mode)
+    if mode & process_start.OPEN_TO_OTHERS and look.config.manager == "process":
+        look.problem(
+            "environment_file",
+            f"must not be readable or writable by group or others, since it holds secrets (0600); it is {mode:04o}",
+        )
+    lost = sorted(set(exported) - set(look.environment))
+    if lost:
+        look.mismatch(
+            "environment_file",
+            lost,
+            "lines that begin with \"export\" set nothing: this is systemd's format, not a shell's",
+        )
+
+
+def check_command(look: Findings, *, app_dir: bool) -> None:
+    command = look.config.command
+    if not preflight_findings.usable_command(command):
+        look.problem("command", "must be a list of the program and its arguments, such as [node, backend/server.js]")
+        return
+    is_node = os.path.basename(command[0]) in _NODE
+    path = look.environment.get("PATH", procfs.STANDARD_PATH)
+    program = procfs.find_program(command[0], app_dir=look.config.app_dir, path=path)
+    if program is None:
+        look.problem("command", f"must begin with a program of this host; there is no {command[0]!r} in {path}")
+    node = program if is_node else procfs.find_program("node", app_dir=look.config.app_dir, path=path)
+    if node is not None:
+        _ask_node(look, node, path=path)
+    elif program is not None:
+        look.problem("command", f"needs Node.js; there is no 'node' in {path}")
+    if app_dir and is_node and not any(_is_script(look, word) for word in command[1:]):
+        look.problem("command", f"must name a script that exists in {look.config.app_dir}")
+
+
+def _is_script(look: Findings, word: str) -> bool:
+    return os.path.isfile(preflight_findings.absolute(word, app_dir=look.config.app_dir))
+
+
+def _ask_node(look: Findings, node: str, *, path: str) -> None:
+    # As the service's user: the program may be one that this user can write. Without one, by nobody: what the
+    # service's environment says is found first is not run as root.
+    if os.geteuid() == 0 and look.account is None:
+        return
+    user = look.config.user if os.geteuid() == 0 else None
+    try:
+        done = look.run([node, "--version"], timeout=_NODE_TIMEOUT, env={"PATH": path}, user=user)
+    except commands.CommandError as error:
+        look.problem("command", f"must begin with a Node.js that runs: {error}")
+        return
+    if not done.ok or not done.stdout.startswith("v"):
+        said = (done.stderr.strip().splitlines() or ["no version"])[0]
+        look.problem("command", f"must begin with a Node.js that runs; {node} --version said: {said}")
+        return
+    look.node = {"path": node, "version": done.stdout.strip().lstrip("v")}

@@ -1,0 +1,111 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is asked of the service, how often, and when a verdict stands."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import os
+import urllib.parse
+from typing import Optional, Sequence
+
+
+class HealthError(Exception):
+    """A parameter makes no sense; the message names it. A service that does not answer is no error."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """One URL and how its server is proved. C(ca_path) is a file of certificates to trust, C("") the system's."""
+
+    name: str
+    url: str
+    required: bool = True
+    validate_certs: bool = False
+    ca_path: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Login:
+    """A log-in that must succeed for the service to be healthy."""
+
+    target: Target
+    username: str
+    password: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How to ask, and when a verdict stands. Times in seconds; C(interval) from the start of a probe to the next."""
+
+    mode: str = "watch"
+    ok_statuses: Sequence[str] = ("ok",)
+    timeout: float = 5.0
+    interval: float = 1.0
+    warning_after: int = 3
+    critical_after: int = 5
+    deadline: float = 60.0
+    count: int = 6
+    # Whether nobody but the caller starts the service: then systemd's own restart is not waited for.
+    sole_starter: bool = False
+
+
+def _check_target(target: Target, *, parameter: str) -> None:
+    parts = urllib.parse.urlsplit(target.url)
+    try:
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none
+        usable = False
+    if not usable:
+        raise HealthError(f"{parameter}: {target.url!r} must be an http:// or https:// URL with a host")
+    if parts.username is not None or parts.password is not None:
+        raise HealthError(f"{parameter}: the URL of {target.name!r} must not hold a user or password")
+    if target.ca_path and not os.access(target.ca_path, os.R_OK):
+        raise HealthError(f"{parameter}: ca_path {target.ca_path!r} must be a readable file of certificates")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def check(targets: Sequence[Target], plan: Plan, *, login: Optional[Login] = None) -> None:
+    """Raise HealthError where the parameters make no sense together."""
+    if not any(target.required for target in targets):
+        raise HealthError("endpoints: at least one endpoint must be required")
+    for target in targets:
+        _check_target(target, parameter="endpoints")
+    if not 1 <= plan.warning_after <= plan.critical_after:
+        raise HealthError(
+            f"warning_after {plan.warning_after} and critical_after {plan.critical_after} must be "
+            "1 <= warning_after <= critical_after"
+        )
+    for name in ("timeout", "deadline"):
+        if not getattr(plan, name) > 0:
+            raise HealthError(f"{name}: {getattr(plan, name)} must be more than 0 seconds")
+    if not plan.interval >= 0:
+        raise HealthError(f"interval: {plan.interval} must not be less than 0 seconds")
+    if plan.count < 1:
+        raise HealthError(f"count: {plan.count} must be at least 1")
+    if not plan.ok_statuses:
+        raise HealthError("ok_statuses: at least one word must be good")
+    if login is not None:
+        _check_login(login, plan)
+
+
+def _check_login(login: Login, plan: Plan) -> None:
+    if plan.mode == "watch":
+        raise HealthError("login: can be tried with mode=await or mode=hold, not with mode=watch")
+    _check_target(login.target, parameter="login")
+    parts = urllib.parse.urlsplit(login.target.url)
+    proved = parts.scheme == "https" and login.target.validate_certs
+    if not proved and not _is_loopback(parts.hostname or ""):
+        raise HealthError(
+            f"login: a password goes to {parts.hostname} only over https with validate_certs=true; "
+            "without it, only to a loopback address"
+        )

@@ -1,0 +1,91 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""End processes by signals that reach exactly these processes.
+
+Signals are sent through a descriptor of the process if the kernel offers one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from typing import Any, Dict, List, Optional, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.process import NodeProcessError
+
+_POLL = 0.02
+_AFTER_KILL = 5.0
+
+
+def _send(process: procfs.Process, number: signal.Signals, *, proc_root: str) -> None:
+    """Send a signal to exactly this process; nothing happens where it has ended, whoever has its pid now."""
+    descriptor: Optional[int] = None
+    try:
+        if hasattr(os, "pidfd_open"):  # Python 3.9, Linux 5.3: closes the gap between the look and the signal
+            with contextlib.suppress(OSError):
+                descriptor = os.pidfd_open(process.pid)
+        if not procfs.still_there(process, proc_root=proc_root):
+            return
+        if descriptor is not None:
+            signal.pidfd_send_signal(descriptor, number)
+        else:
+            os.kill(process.pid, number)
+    except ProcessLookupError:
+        return
+    except PermissionError as error:
+        user = service_process.user_name(process.uid)
+        raise NodeProcessError(
+            f"Cannot send {number.name} to pid {process.pid} of user {user}: {error.strerror}"
+        ) from error
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _wait_for_end(pending: List[procfs.Process], *, until: float, ended: Dict[int, float], proc_root: str) -> None:
+    """Wait until all of C(pending) have ended or the clock is past C(until); those that ended move to C(ended)."""
+    while True:
+        for process in list(pending):
+            if not procfs.still_there(process, proc_root=proc_root):
+                pending.remove(process)
+                ended[process.pid] = time.monotonic()
+        if not pending or time.monotonic() >= until:
+            return
+        time.sleep(_POLL)
+
+
+def stop_processes(
+    processes: Sequence[procfs.Process], *, timeout: float, proc_root: str = "/proc"
+) -> List[Dict[str, Any]]:
+    """End processes: TERM and CONT (a stopped one must run to see it), KILL after C(timeout) seconds.
+
+    Returns C(pid), C(signal) (the last one sent) and C(seconds) of each. Raises NodeProcessError.
+    """
+    begun = time.monotonic()
+    pending = list(processes)
+    ended: Dict[int, float] = {}
+    for process in pending:
+        _send(process, signal.SIGTERM, proc_root=proc_root)
+        _send(process, signal.SIGCONT, proc_root=proc_root)
+    _wait_for_end(pending, until=begun + timeout, ended=ended, proc_root=proc_root)
+    killed = {process.pid for process in pending}
+    for process in pending:
+        _send(process, signal.SIGKILL, proc_root=proc_root)
+    _wait_for_end(pending, until=time.monotonic() + _AFTER_KILL, ended=ended, proc_root=proc_root)
+    if pending:
+        left = ", ".join(str(process.pid) for process in pending)
+        raise NodeProcessError(f"Cannot stop pid {left}: still there {_AFTER_KILL:.0f} s after SIGKILL")
+    return [
+        {
+            "pid": process.pid,
+            "signal": "KILL" if process.pid in killed else "TERM",
+            "seconds": round(ended[process.pid] - begun, 3),
+        }
+        for process in processes
+    ]

@@ -1,0 +1,156 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Start the service as a plain process: a daemon of its own that appends to its log."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import pwd
+import signal
+import stat
+from typing import Callable, Dict, Mapping, NoReturn, Optional
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, commands, safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.process import NodeProcessError, Service
+
+# Permissions that a file with secrets must not have: reading and writing by group and others.
+OPEN_TO_OTHERS = 0o066
+
+
+def read_environment(path: str) -> Dict[str, str]:
+    """Return what an environment file sets. It holds secrets: one that others may read or change is refused.
+
+    Raises NodeProcessError, which names the parameter.
+    """
+    try:
+        values = env_file.read_environment_file(path)
+        mode = stat.S_IMODE(os.stat(path).st_mode)
+    except env_file.EnvironmentFileError as error:
+        raise NodeProcessError(f"environment_file: {error}") from error
+    except OSError as error:
+        raise NodeProcessError(f"environment_file: cannot read {path}: {error.strerror}") from error
+    if mode & OPEN_TO_OTHERS:
+        raise NodeProcessError(
+            f"environment_file: {path} has mode {mode:04o}; it holds secrets, "
+            "so neither group nor others may read or write it (0600)"
+        )
+    return values
+
+
+@dataclasses.dataclass(frozen=True)
+class Launch:
+    """All that a start needs, found out beforehand so that nothing is stopped for a start that cannot succeed."""
+
+    program: str
+    environment: Mapping[str, str]
+    account: pwd.struct_passwd
+    become: Optional[Callable[[], None]]
+
+
+def prepare(service: Service) -> Launch:
+    account = service_process.account(service.user)
+    try:
+        # As without us: node may have a capability of its own, to listen on a low port.
+        become = commands.drop_to(service.user, new_privileges=True)
+    except commands.CommandError as error:
+        raise NodeProcessError(f"user: {error}") from error
+    if not os.path.isdir(service.app_dir):
+        raise NodeProcessError(f"app_dir: {service.app_dir!r} is not a folder on this host")
+    environment = {"PATH": procfs.STANDARD_PATH, "HOME": account.pw_dir, "LANG": "C.UTF-8"}
+    if service.environment_file:
+        environment.update(read_environment(service.environment_file))
+    program = procfs.find_program(service.command[0], app_dir=service.app_dir, path=environment["PATH"])
+    if program is None:
+        raise NodeProcessError(f"command: there is no program {service.command[0]!r} in {environment['PATH']}")
+    for name, path in (("log_file", service.log_file), ("pid_file", service.pid_file)):
+        if not os.path.isabs(path) or os.path.isdir(path):
+            raise NodeProcessError(f"{name}: {path!r} must be the absolute path of a file")
+    folder = os.path.dirname(service.log_file)
+    if not os.path.isdir(folder):
+        raise NodeProcessError(f"log_file: the folder {folder} of {service.log_file} does not exist")
+    return Launch(program=program, environment=environment, account=account, become=become)
+
+
+def _open_log(path: str, *, account: pwd.struct_passwd) -> int:
+    """Open the log for appending; a new one belongs to the service's user.
+
+    A link, a pipe or a file with a second name is refused: as root, we would write where that user may not.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW
+    try:
+        try:
+            descriptor = safe_open.open_any(path, flags | os.O_CREAT | os.O_EXCL, mode=0o640)
+            os.fchown(descriptor, account.pw_uid, account.pw_gid)
+        except FileExistsError:
+            descriptor = safe_open.open_any(path, flags)
+    except OSError as error:
+        raise NodeProcessError(f"log_file: cannot append to {path}: {error.strerror}") from error
+    status = os.fstat(descriptor)
+    if not (stat.S_ISCHR(status.st_mode) or (stat.S_ISREG(status.st_mode) and status.st_nlink == 1)):
+        os.close(descriptor)
+        raise NodeProcessError(f"log_file: {path} must be a plain file with one name")
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
+def _exec(service: Service, launch: Launch, *, log: int, report: int) -> NoReturn:
+    """Become the service: own session, nobody's child, nothing inherited. What fails is written to C(report)."""
+    try:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        os.write(report, b"%d\n" % os.getpid())
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        for name in os.listdir("/proc/self/fd"):
+            if int(name) > 2 and int(name) != report:
+                with contextlib.suppress(OSError):
+                    os.close(int(name))
+        for number in signal.valid_signals():  # Python ignores SIGPIPE, a session over ssh perhaps more
+            with contextlib.suppress(OSError, ValueError):
+                signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        os.umask(0o022)
+        if launch.become is not None:
+            launch.become()
+        os.chdir(service.app_dir)
+        os.execve(launch.program, list(service.command), dict(launch.environment))  # noqa: S606 - no shell is what we want
+    except OSError as error:
+        os.write(report, f"{error.strerror}: {error.filename or launch.program}".encode("utf-8", "replace"))
+    finally:
+        os._exit(127)
+
+
+def start(service: Service, launch: Launch, *, proc_root: str) -> procfs.Process:
+    """Start the service as a process of its own that outlives us, and record it in the pid file."""
+    log = _open_log(service.log_file, account=launch.account)
+    outcome, report = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _exec(service, launch, log=log, report=report)
+    os.close(log)
+    os.close(report)
+    os.waitpid(child, 0)
+    with os.fdopen(outcome, "rb") as stream:  # ends when the program runs: the descriptor is closed by exec
+        pid, _separator, failure = stream.read().partition(b"\n")
+    what = f"Cannot start {' '.join(service.command)!r} in {service.app_dir}"
+    if failure or not pid:
+        raise NodeProcessError(f"{what}: {failure.decode('utf-8', 'replace') or 'no process came up'}")
+    process = procfs.read_process(int(pid), proc_root=proc_root)
+    if process is None or not process.alive:
+        raise NodeProcessError(f"{what}: it ended at once; see {service.log_file}")
+    # Without it the process is found by what it runs: no reason to fail with a service that runs.
+    with contextlib.suppress(OSError):
+        atomic_files.private_folder(os.path.dirname(service.pid_file))
+        atomic_files.write_atomically(
+            service.pid_file, f"{process.pid}\n{process.start_ticks}\n".encode("ascii"), mode=0o644
+        )
+    return process

@@ -1,0 +1,82 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Start, stop or restart the service's unit under systemd."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Any, Callable, Dict, List, Mapping
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process_signals
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.process import Look, NodeProcessError, Service
+
+_START_TIMEOUT = 90.0
+_MARGIN = 10.0
+
+
+def _systemctl(verb: str, service: Service, *, run: commands.Runner, timeout: float) -> None:
+    try:
+        done = run(["systemctl", "--no-ask-password", verb, "--", service.unit], timeout=timeout)
+    except commands.CommandError as error:
+        raise NodeProcessError(str(error)) from error
+    if not done.ok:
+        said = done.stderr.strip().splitlines()
+        what = f"not done within {timeout:.0f} s" if done.timed_out else (said[0] if said else f"rc {done.rc}")
+        raise _unit_error(verb, service, what, service_process.unit_state(service, run=run))
+
+
+def _unit_error(verb: str, service: Service, what: str, properties: Mapping[str, str]) -> NodeProcessError:
+    state = " ".join(f"{name}={properties.get(name, '')}" for name in ("ActiveState", "Result", "ExecMainStatus"))
+    return NodeProcessError(f"Cannot {verb} unit {service.unit}: {what} ({state}); see journalctl -u {service.unit}")
+
+
+def act_systemd(
+    service: Service,
+    look: Look,
+    *,
+    state: str,
+    stop_timeout: float,
+    on_start: Callable[[], None],
+    run: commands.Runner,
+    proc_root: str,
+) -> List[Dict[str, Any]]:
+    """Start, stop or restart the unit; the service's processes beside it are ended, before it starts."""
+    stop = procfs.timespan(look.properties.get("TimeoutStopUSec", "")) or stop_timeout
+    start = procfs.timespan(look.properties.get("TimeoutStartUSec", "")) or _START_TIMEOUT
+    if state == "stopped":
+        stopped = _unit_stopped(service, look, "stop", run=run, timeout=stop + _MARGIN)
+        return stopped + process_signals.stop_processes(look.strays, timeout=stop_timeout, proc_root=proc_root)
+    stopped = process_signals.stop_processes(look.strays, timeout=stop_timeout, proc_root=proc_root)
+    # Starts by hand count against the unit's start limit as well, so the count is cleared before each. Whether this
+    # works is not asked: systemd refuses it for a stopped unit that it has dropped from memory, and with it the count.
+    with contextlib.suppress(commands.CommandError):
+        run(["systemctl", "--no-ask-password", "reset-failed", "--", service.unit], timeout=_MARGIN)
+    verb = "restart" if state == "restarted" else "start"
+    on_start()
+    stopped += _unit_stopped(service, look, verb, run=run, timeout=stop + start + _MARGIN)
+    return stopped
+
+
+def require_up(service: Service, look: Look) -> None:
+    """Raise NodeProcessError where the unit that was started a moment ago has ended already."""
+    ended = look.properties.get("ActiveState") in ("failed", "inactive") or service_process.waits_for_restart(
+        look.properties
+    )
+    if ended or (service_process.main_pid(look.properties) and not look.main):
+        raise _unit_error("keep up", service, "it ended at once", look.properties)
+
+
+def _unit_stopped(
+    service: Service, look: Look, verb: str, *, run: commands.Runner, timeout: float
+) -> List[Dict[str, Any]]:
+    """Run C(systemctl verb) and return what it ended: the unit's main process, by systemd's own signals."""
+    begun = time.monotonic()
+    _systemctl(verb, service, run=run, timeout=timeout)
+    seconds = round(time.monotonic() - begun, 3)
+    return [] if verb == "start" else [{"pid": p.pid, "signal": "systemd", "seconds": seconds} for p in look.main]

@@ -1,0 +1,187 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Find the files that the patterns of a rule name, following no link."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fnmatch
+import itertools
+import os
+import re
+import stat
+from typing import Any, Iterator, List, Optional, Sequence, Tuple
+
+_DEEP = "**"
+_WILD = re.compile(r"[*?\[]")
+MOST_SKIPPED = 50
+_BLOCK = 512  # the unit of st_blocks, whatever the file system's own is
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+# Below these nothing is ever in the way, and what is gone is missed; C(/usr/local) is the host's own.
+_SYSTEM = ("bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "sbin", "sys", "usr")
+# Folders in which every folder is somebody else's.
+_SHARED = (["usr", "local"], ["var", "lib"], ["var", "spool"])
+
+Identity = Tuple[int, int]
+
+
+class DiskReclaimError(Exception):
+    """A parameter makes no sense, or a file system could not be looked at."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """Files that may go: an absolute pattern, of which the newest C(keep) stay."""
+
+    pattern: str
+    keep: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """The file system of C(path) shall have this much room: bytes and inodes."""
+
+    path: str
+    available: int = 0
+    inodes: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A file that a pattern names, as it was when it was looked at."""
+
+    folder: str
+    name: str
+    status: os.stat_result
+
+    @property
+    def path(self) -> str:
+        return f"{self.folder}/{self.name}"
+
+    @property
+    def identity(self) -> Identity:
+        return (self.status.st_dev, self.status.st_ino)
+
+    @property
+    def frees(self) -> int:
+        return self.status.st_blocks * _BLOCK
+
+
+def why_not_pattern(pattern: str) -> str:
+    """Return what a pattern must be that is none, or that names more than anybody can mean; empty where it is fine."""
+    parts = [part for part in pattern.split("/") if part]
+    if not pattern.startswith("/") or pattern.endswith("/") or "\0" in pattern or {".", ".."} & set(parts):
+        return "must be an absolute pattern of files, without . and .. and not ending with /"
+    plain = list(itertools.takewhile(lambda part: not _WILD.search(part), parts[:-1]))
+    deepest = len(plain) == len(parts) - 1 and parts[-1] != _DEEP
+    if not plain:
+        return "must name a folder below the root"
+    if plain[0] in _SYSTEM and (plain[:2] != ["usr", "local"] or len(plain) < 3):
+        return f"must not name files of the system, as all below /{plain[0]} are"
+    if not deepest and (len(plain) < 2 or plain in _SHARED):
+        shown = "/".join(plain)
+        return f"must name the folder in /{shown} that is meant, as /{shown}/name/{'/'.join(parts[len(plain) :])} does"
+    return ""
+
+
+def checked(rules: Sequence[Rule], targets: Sequence[Target], others: Sequence[str]) -> None:
+    for rule in rules:
+        reason = why_not_pattern(rule.pattern)
+        if reason:
+            raise DiskReclaimError(f"globs: {rule.pattern!r} {reason}")
+        if rule.keep < 0:
+            raise DiskReclaimError(f"globs: keep of {rule.pattern!r} is {rule.keep}: must be 0 or more")
+    for target in targets:
+        if not os.path.isabs(target.path) or target.available < 0 or target.inodes < 0:
+            raise DiskReclaimError(
+                f"targets: {target.path!r} must be an absolute path, with 0 or more bytes and inodes, "
+                f"not {target.available} and {target.inodes}"
+            )
+    for path in others:
+        if not os.path.isabs(path):
+            raise DiskReclaimError(f"protect, truncate_only, state_dir: {path!r} must be an absolute path")
+
+
+class Walk:
+    """Finds what patterns name, and notes why something that they name was passed over."""
+
+    def __init__(self, *, skip: Any) -> None:
+        self._skip = skip
+
+    def find(self, pattern: str) -> Iterator[Candidate]:
+        parts = [part for part in pattern.split("/") if part]
+        descriptor = os.open("/", FOLDER)
+        try:
+            yield from self._below(descriptor, "", parts)
+        finally:
+            os.close(descriptor)
+
+    def _enter(self, descriptor: int, path: str, name: str) -> Optional[int]:
+        try:
+            return os.open(name, FOLDER, dir_fd=descriptor)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                if stat.S_ISREG(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode):
+                    return None  # a file where the pattern has a folder is simply not meant
+            linked = "it is reached by a symbolic link; name its real path"
+            is_link = _is_link(name, descriptor)
+            self._skip(f"{path}/{name}", linked if is_link else f"cannot be entered: {error.strerror}")
+            return None
+
+    def _below(self, descriptor: int, path: str, parts: Sequence[str]) -> Iterator[Candidate]:
+        part, rest = parts[0], parts[1:]
+        if part == _DEEP:
+            yield from self._below(descriptor, path, rest or ["*"])
+            for name in self._names(descriptor, path):
+                if _is_folder(name, descriptor):
+                    yield from self._within(descriptor, path, name, parts)
+        elif rest:
+            plain = not _WILD.search(part)
+            for name in [part] if plain else self._names(descriptor, path, part):
+                if plain or _is_folder(name, descriptor):
+                    yield from self._within(descriptor, path, name, rest)
+        else:
+            for name in self._names(descriptor, path, part):
+                with contextlib.suppress(OSError):
+                    status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+                    if stat.S_ISREG(status.st_mode):
+                        yield Candidate(folder=path, name=name, status=status)
+                    elif stat.S_ISLNK(status.st_mode):
+                        self._skip(f"{path}/{name}", "it is a symbolic link")
+
+    def _within(self, descriptor: int, path: str, name: str, parts: Sequence[str]) -> Iterator[Candidate]:
+        inner = self._enter(descriptor, path, name)
+        if inner is not None:
+            try:
+                yield from self._below(inner, f"{path}/{name}", parts)
+            finally:
+                os.close(inner)
+
+    def _names(self, descriptor: int, path: str, pattern: str = "*") -> List[str]:
+        try:
+            names = os.listdir(descriptor)
+        except OSError as error:
+            self._skip(path or "/", f"cannot be listed: {error.strerror}")
+            return []
+        # As in a shell: hidden names only where the pattern begins with a dot.
+        hidden = pattern.startswith(".")
+        return sorted(name for name in names if name.startswith(".") <= hidden and fnmatch.fnmatchcase(name, pattern))
+
+
+def _is_link(name: str, descriptor: int) -> bool:
+    with contextlib.suppress(OSError):
+        return stat.S_ISLNK(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode)
+    return False
+
+
+def _is_folder(name: str, descriptor: int) -> bool:
+    with contextlib.suppress(OSError):
+        return stat.S_ISDIR(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode)
+    return False

@@ -1,0 +1,108 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Releases in folders next to each other, one of them linked to."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from typing import List, Mapping, Set
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import release_steps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.release_steps import (
+    Refused,
+    ReleaseError,
+    Releases,
+    Step,
+)
+
+
+class Symlink:
+    """Releases in folders beside each other, one of them linked to."""
+
+    def __init__(self, releases: Releases) -> None:
+        self._releases = releases
+        self.rights = release_steps.rights(os.path.dirname(releases.app_dir.rstrip("/")), releases.user)
+        with safe_open.acting(self.rights):
+            self._current = os.path.realpath(releases.app_dir)
+            self._folder = os.path.realpath(releases.releases_dir or os.path.dirname(self._current))
+
+    def _names(self) -> List[str]:
+        try:
+            names = [
+                entry.name
+                for entry in os.scandir(self._folder)
+                if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
+            ]
+        except OSError as error:
+            raise ReleaseError(f"releases_dir: cannot list {self._folder}: {error.strerror}") from error
+        return sorted(
+            (name for name in names if os.path.isfile(self.path(name, "package.json"))), key=release_steps.natural
+        )
+
+    def path(self, name: str, *parts: str) -> str:
+        return os.path.join(self._folder, name, *parts)
+
+    def step(self, record: Mapping[str, str]) -> Step:
+        app_dir = self._releases.app_dir
+        if not os.path.islink(app_dir):
+            raise Refused(f"{app_dir} is no symbolic link to a release")
+        names = self._names()
+        source = os.path.basename(self._current)
+
+        def to(target: str) -> Step:
+            return Step(source=source, target=target, source_commit=source, target_commit=target)
+
+        if self.path(source) != self._current or source not in names:
+            raise Refused(f"{app_dir} leads to {self._current}, which is no release in {self._folder}")
+        if self._releases.release:
+            if self._releases.release not in names:
+                raise Refused(f"there is no release {self._releases.release!r} in {self._folder}")
+            return to(self._releases.release)
+        if record.get("to_commit") == source:
+            raise Refused(release_steps.gone_back(record))
+        earlier = names[: names.index(source)]
+        if not earlier:
+            raise Refused(f"there is no release before {source} in {self._folder}")
+        return to(earlier[-1])
+
+    def migrations(self, step: Step) -> Set[str]:
+        try:
+            return set(os.listdir(self.path(step.target, self._releases.migrations_dir)))
+        except (FileNotFoundError, NotADirectoryError):
+            return set()
+        except OSError as error:
+            raise ReleaseError(f"migrations_dir: cannot list it in release {step.target}: {error.strerror}") from error
+
+    def check(self, step: Step) -> None:
+        """Refuse where the service would lose sight of its database or its environment."""
+        for path in (self._releases.db_path, *self._releases.protect):
+            # By a path through the link, another release may well lead to the same file, by links of its own.
+            through = os.path.relpath(os.path.abspath(path), os.path.abspath(self._releases.app_dir))
+            other = os.path.join(self.path(step.target), through)
+            same = not through.startswith("..") and os.path.realpath(other) == os.path.realpath(path)
+            if release_steps.inside(os.path.realpath(path), self._current) or (
+                not through.startswith("..") and not same
+            ):
+                raise Refused(f"{path} belongs to release {step.source} alone; keep it outside of the releases")
+
+    def act(self, step: Step) -> None:
+        link = self._releases.app_dir.rstrip("/")
+        folder = os.path.dirname(link)
+        target = self.path(step.target)
+        if not os.path.isabs(os.readlink(link)):
+            target = os.path.relpath(target, os.path.realpath(folder))
+        # A name that nobody can have taken before: a folder of our own.
+        made = tempfile.mkdtemp(prefix=".itsm-nexus-release-", dir=folder)
+        try:
+            os.symlink(target, f"{made}/link")
+            os.replace(f"{made}/link", link)
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(f"{made}/link")
+            os.rmdir(made)
+        atomic_files.fsync_folder(folder)

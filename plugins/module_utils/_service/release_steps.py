@@ -1,0 +1,91 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From which release to which, and with whose rights."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import stat
+from typing import List, Mapping, Optional, Sequence, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
+
+SIDE_FILES = ("", "-wal", "-shm", "-journal")
+
+
+class ReleaseError(Exception):
+    """The releases could not be looked at, or the change failed; the message names a parameter that is to blame."""
+
+
+class Refused(Exception):
+    """Why it is not done."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Releases:
+    """Where the releases of the application are; each field is the parameter of the same name."""
+
+    app_dir: str
+    db_path: str
+    state_dir: str
+    release: str = ""
+    releases_dir: str = ""
+    migrations_dir: str = "backend/migrations"
+    protect: Sequence[str] = ()
+    user: str = ""
+    timeout: float = 60.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """From which release to which: C(source) and C(target) for people; with git, the commits say it exactly.
+
+    C(again): it takes up one that was killed midway.
+    """
+
+    source: str
+    target: str
+    source_commit: str
+    target_commit: str
+    again: bool = False
+
+    @property
+    def moves(self) -> bool:
+        """Whether there is anything to do."""
+        return self.again or self.source_commit != self.target_commit
+
+
+def natural(name: str) -> List[Tuple[int, int, str]]:
+    """Sort key that counts numbers as numbers: v1.9 before v1.10."""
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.findall(r"\d+|\D+", name)]
+
+
+def inside(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(f"{folder}/")
+
+
+def rights(path: str, user: str) -> safe_open.Rights:
+    """Return with whose rights (uid, gid) to change what lies at a path, None if it is root's alone. Raises OSError."""
+    return safe_open.rights_on(path, user=safe_open.account_rights(user))
+
+
+def not_of_root(folder: str) -> Optional[str]:
+    """Return an entry of a tree that others than root can change, None if there is none. Raises OSError."""
+    for place, folders, names in os.walk(folder):
+        for name in [".", *folders, *names]:
+            status = os.lstat(os.path.join(place, name))
+            others = not stat.S_ISLNK(status.st_mode) and status.st_mode & 0o022
+            if status.st_uid != 0 or others:
+                return os.path.normpath(os.path.join(place, name))
+    return None
+
+
+def gone_back(record: Mapping[str, str]) -> str:
+    return (
+        f"the release was already taken back, from {record.get('from')} to {record.get('to')} at {record.get('at')}; "
+        "to go further, name the release"
+    )

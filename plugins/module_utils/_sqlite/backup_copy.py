@@ -1,0 +1,182 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Copy a live or crashed database through SQLite, and verify the copy."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import sqlite3
+import threading
+import time
+from typing import Any, Dict, Optional, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import child_process
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import reader as sqlite_reader
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import schema as sqlite_schema
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import Look, SqliteError, printable
+
+ATTEMPTS = 10  # at a database whose service comes and goes
+_PAGES = 4096  # copied between two looks at the clock
+_CHUNK = 1 << 20
+
+
+def _may_back_up(found: Look) -> None:
+    shown = printable(found.path)
+    for problem in found.problems:
+        raise SqliteError(f"Refusing to back up {shown}: {problem.message}")
+    if found.wal.damaged or found.wal.foreign:
+        raise SqliteError(
+            f"Refusing to back up {shown}: {found.wal.frames_lost} frames of its WAL cannot be read, so the backup "
+            "would lack them; save its files with evidence instead"
+        )
+
+
+def survey(path: str, *, user: Optional[str], deadline: float, proc_root: str) -> Tuple[Look, sqlite_holders.Holders]:
+    """Look at a database that may be backed up. Raises SqliteError where it may not."""
+    for attempt in range(ATTEMPTS):
+        found, holders = sqlite_holders.survey(path, user=user, deadline=deadline, proc_root=proc_root)
+        if not found.wal.complete and time.monotonic() > deadline:
+            raise SqliteError(
+                f"Cannot back up {printable(path)}: its WAL could not be read to its end within the timeout"
+            )
+        try:
+            _may_back_up(found)
+            break
+        except SqliteError:
+            # A service that started during the look makes its WAL seem damaged.
+            if attempt == ATTEMPTS - 1 or sqlite_files.stamps_of(found.path, rights=found.rights) == found.stamps:
+                raise
+    return found, holders
+
+
+def copy(
+    found: Look,
+    holders: sqlite_holders.Holders,
+    target: str,
+    *,
+    busy_timeout: float,
+    deadline: float,
+    user: Optional[str],
+    rights: safe_open.Rights,
+    proc_root: str,
+) -> Dict[str, Any]:
+    """Make C(target), verify it, and return what is known of it. Raises OSError, SqliteError."""
+    shown = printable(found.path)
+    for _attempt in range(ATTEMPTS):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(target)
+        with sqlite_reader.way_in(found, holders, busy_timeout=busy_timeout, deadline=deadline) as way:
+            messages = child_process.in_child(
+                functools.partial(_copy_pages, way=way, target=target, deadline=deadline, rights=rights),
+                deadline=deadline,
+                read_only=False,  # until the copy is open
+            )
+            steady = way.steady
+        end = messages[-1]
+        if "timeout" in end or (steady and not sqlite_reader.vanished(end.get("error", ""), found=found)):
+            break
+        found, holders = survey(found.given, user=user, deadline=deadline, proc_root=proc_root)
+    else:
+        raise SqliteError(
+            f"Cannot back up {shown}: it was written to, or its service came and went, during every attempt"
+        )
+    _expect_end(end, f"Cannot back up {shown}")
+    counts = next(message["counts"] for message in messages if message["event"] == "counts")
+    facts = found.files["database"]
+    _keep_secret(target, facts)
+    verified = verify(target, deadline=deadline, rights=rights)
+    if verified["integrity"] != "ok":
+        raise SqliteError(f"{shown} is not sound, so neither is its backup: {verified['integrity']}")
+    if verified["row_counts"] != counts:
+        raise SqliteError(f"The backup of {shown} has row counts {verified['row_counts']}, the database {counts}")
+    return verified
+
+
+def _keep_secret(target: str, facts: sqlite_files.FileFacts) -> None:
+    """Give a copy its owner, let nobody else read it, and bring it to disk. Raises OSError."""
+    descriptor = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        if os.geteuid() == 0:
+            os.fchown(descriptor, facts.uid, facts.gid)
+        os.fchmod(descriptor, 0o600)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _copy_pages(
+    emit: child_process.Emit,
+    *,
+    way: sqlite_reader.WayIn,
+    target: str,
+    deadline: float,
+    rights: safe_open.Rights,
+) -> None:
+    """Run in the child: count and copy within one snapshot."""
+    # Its file is open from here on; no other is opened for writing.
+    with safe_open.acting(rights):
+        copy = sqlite3.connect(target, isolation_level=None)
+        copy.execute("PRAGMA journal_mode=OFF")
+        copy.execute("PRAGMA synchronous=OFF")  # flushed as a whole at the end
+    if way.read_only:
+        child_process.give_up_writing(way.rights)
+    connection = way.connect()
+
+    def progress(_status: int, remaining: int, _total: int) -> None:
+        if remaining and time.monotonic() > deadline:
+            raise SqliteError("timeout is over")
+
+    with sqlite_reader.interrupted_at(connection, deadline):
+        connection.execute("BEGIN")
+        emit({"event": "counts", "counts": sqlite_schema.count_rows(connection)})
+        connection.backup(copy, pages=_PAGES, progress=progress)
+    copy.close()
+
+
+def verify(path: str, *, deadline: float, rights: safe_open.Rights = None) -> Dict[str, Any]:
+    """Reopen a finished copy: whether it is sound, its rows, its size and its SHA-256. Raises SqliteError."""
+
+    def work(emit: child_process.Emit) -> None:
+        digest = hashlib.sha256()
+
+        def read() -> None:
+            with open(path, "rb") as stream:
+                for chunk in iter(lambda: stream.read(_CHUNK), b""):
+                    digest.update(chunk)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        connection = sqlite_reader.connect(path, way="alone", busy_timeout=1)
+        with sqlite_reader.interrupted_at(connection, deadline):
+            connection.execute(f"PRAGMA mmap_size={1 << 40}")
+            lines = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(10)")]
+            counts = sqlite_schema.count_rows(connection)
+        reader.join()
+        emit({"event": "verified", "integrity": "; ".join(lines), "row_counts": counts, "sha256": digest.hexdigest()})
+
+    messages = child_process.in_child(work, deadline=deadline, rights=rights)
+    _expect_end(messages[-1], f"Cannot verify the backup {printable(path)}")
+    verified = messages[0]
+    return {
+        "integrity": verified["integrity"],
+        "row_counts": verified["row_counts"],
+        "sha256": verified["sha256"],
+        "size": os.stat(path).st_size,
+    }
+
+
+def _expect_end(end: Dict[str, Any], what: str) -> None:
+    if end.get("timeout"):
+        raise SqliteError(f"{what}: timeout is over")
+    if "signal" in end:
+        raise SqliteError(f"{what}: reading was ended by {end['signal']}, the disk does not give all of the file")
+    if "error" in end:
+        raise SqliteError(f"{what}: {end['error']}")

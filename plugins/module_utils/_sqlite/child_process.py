@@ -1,0 +1,260 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Run work in child processes that cannot harm the host, and take in their messages.
+
+Every reading happens in a child process, for three reasons: a mapped page that the disk cannot give ends the child, not
+us; the child gives up the right to write before it opens anything; and it ends without closing its connection, so that
+SQLite's clean-up at the last close (checkpoint, removal of the WAL) never runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import dataclasses
+import json
+import os
+import resource
+import select
+import signal
+import sqlite3
+import time
+from typing import Any, Callable, Dict, List, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
+
+Message = Dict[str, Any]
+Emit = Callable[[Message], None]
+
+_CAP_DAC_OVERRIDE = 1
+_CAP_DAC_READ_SEARCH = 2
+_CAPABILITY_VERSION_3 = 0x20080522
+_PR_SET_PDEATHSIG = 1
+_NOBODY = 65534
+# Bytes beyond what the process has when it begins. A process that writes is one that salvages rows, however large.
+_MEMORY, _MEMORY_TO_WRITE = 256 << 20, 1 << 30
+_MOST_SAID = 16 << 20  # bytes of the messages of one child
+_OUT_OF_MEMORY = "out of memory: reading it takes more than is allowed"
+_GRACE = 2.0  # seconds a child gets beyond its deadline to say that it was interrupted
+
+
+def bounded(*, deadline: float, read_only: bool) -> None:
+    """Have the kernel end what this process could do to the host beyond its task; for child processes only.
+
+    The deadline is in time.monotonic seconds. A limit is never raised. The kernel counts private memory alone, so a
+    mapped database may be larger than the limit (Linux 4.7 and later).
+    """
+    # The parent ends it first; this holds if the parent cannot. A process with two busy threads needs twice the time.
+    seconds = 2 * int(max(deadline - time.monotonic(), 0) + _GRACE) + 1
+    wanted = {resource.RLIMIT_CORE: 0, resource.RLIMIT_CPU: seconds}
+    # Without /proc there is no limit of memory.
+    with contextlib.suppress(OSError, ValueError), open("/proc/self/status", "rb") as stream:
+        for line in stream:
+            if line.startswith(b"VmData:"):
+                held = int(line.split()[1]) << 10
+                wanted[resource.RLIMIT_DATA] = held + (_MEMORY if read_only else _MEMORY_TO_WRITE)
+    if read_only:
+        # Python ignores the signal for it. The user's own rights would let SQLite write beside the database.
+        wanted[resource.RLIMIT_FSIZE] = 0
+    for kind, most in wanted.items():
+        hard = resource.getrlimit(kind)[1]
+        allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (allowed, allowed))
+
+
+def give_up_writing(rights: safe_open.Rights = None) -> None:
+    """Take on the rights of a user for good, if any are given.
+
+    Without, in a folder that is root's alone, a process of root keeps the right to read everything and nothing else.
+    SQLite as root would open the WAL for writing and hand it to the database's owner; as somebody who owns no file, and
+    without these capabilities, the kernel refuses both.
+    """
+    if rights:
+        safe_open.become(*rights)
+        return
+    with contextlib.suppress(OSError):
+        os.seteuid(os.getuid())
+    if os.geteuid() != 0:
+        return
+    with contextlib.suppress(OSError, AttributeError):  # a C library without these calls
+        library = ctypes.CDLL(None)
+        header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+        data = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable, for capabilities 0-31 and then 32-63
+        if library.capget(header, data) != 0:
+            return
+        library.setfsuid(_NOBODY)
+        wanted = 1 << _CAP_DAC_READ_SEARCH
+        if not data[1] & wanted:  # as in most containers
+            wanted = data[1] & (1 << _CAP_DAC_OVERRIDE)
+        kept = (ctypes.c_uint32 * 6)(wanted, wanted, 0, 0, 0, 0)
+        library.capset(header, kept)
+    die_with_parent()  # the kernel forgets that when a process changes its identity
+
+
+def die_with_parent() -> None:
+    """Have the kernel end this process when the one that started it ends."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+
+
+@dataclasses.dataclass
+class _Child:
+    """A reading process and what it has said so far."""
+
+    pid: int
+    pipe: int
+    said: bytearray = dataclasses.field(default_factory=bytearray)
+    ended: bool = False
+    said_too_much: bool = False
+    timeout: bool = False
+    status: int = 0
+
+    def messages(self) -> List[Message]:
+        """Return its messages, the last one C({"event": "end", ...})."""
+        messages: List[Message] = [json.loads(line) for line in self.said.split(b"\n")[:-1]]
+        if not messages or messages[-1]["event"] != "end":
+            end: Message = {"event": "end"}
+            if self.said_too_much:
+                end["error"] = f"the reading process said more than {_MOST_SAID} bytes"
+            elif self.timeout or (os.WIFSIGNALED(self.status) and os.WTERMSIG(self.status) == signal.SIGXCPU):
+                end["timeout"] = True
+            elif os.WIFSIGNALED(self.status):
+                end["signal"] = signal.Signals(os.WTERMSIG(self.status)).name
+            else:
+                end["error"] = "the reading process ended without a word"
+            messages.append(end)
+        if messages[-1].get("error") == MemoryError.__name__:
+            messages[-1]["error"] = _OUT_OF_MEMORY
+        return messages
+
+
+def in_child(
+    work: Callable[[Emit], None], *, deadline: float, read_only: bool = True, rights: safe_open.Rights = None
+) -> List[Message]:
+    """Run C(work) in a child process and return the messages it emitted, the last one C({"event": "end", ...}).
+
+    C(end) has C(error) (text) where an exception ended the work, C(signal) where a signal did, C(timeout) where it was
+    ended at C(deadline) (C(time.monotonic) seconds) plus a short grace. With C(rights) the child is that user for good;
+    a C(read_only) one can write to no file. Raises SqliteError where no child can be made.
+    """
+    return in_children([work], deadline=deadline, read_only=read_only, rights=rights)[0]
+
+
+def in_children(
+    works: Sequence[Callable[[Emit], None]],
+    *,
+    deadline: float,
+    read_only: bool = True,
+    rights: safe_open.Rights = None,
+) -> List[List[Message]]:
+    """Run each of C(works) in a child process of its own, all at once; see M(in_child)."""
+    children: List[_Child] = []
+    try:
+        for work in works:
+            children.append(_start(work, deadline=deadline, read_only=read_only, rights=rights))
+        _listen(children, deadline=deadline)
+    finally:
+        for child in children:
+            if not child.ended:
+                with safe_open.acting(None):
+                    os.kill(child.pid, signal.SIGKILL)
+            child.status = _reap(child.pid)
+            os.close(child.pipe)
+    return [child.messages() for child in children]
+
+
+def _start(work: Callable[[Emit], None], *, deadline: float, read_only: bool, rights: safe_open.Rights) -> _Child:
+    reading, writing = os.pipe()
+    parent = os.getpid()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        os.close(reading)
+        os.close(writing)
+        raise sqlite_files.SqliteError(f"Cannot start a process to read the database in: {error.strerror}") from error
+    if pid == 0:
+        _child(
+            work,
+            reading=reading,
+            writing=writing,
+            parent=parent,
+            deadline=deadline,
+            read_only=read_only,
+            rights=rights,
+        )
+    os.close(writing)
+    return _Child(pid=pid, pipe=reading)
+
+
+def _child(
+    work: Callable[[Emit], None],
+    *,
+    reading: int,
+    writing: int,
+    parent: int,
+    deadline: float,
+    read_only: bool,
+    rights: safe_open.Rights,
+) -> None:
+    """Be the child: never return, never run anything of the parent's clean-up."""
+    status = 1
+    try:
+        os.close(reading)
+        bounded(deadline=deadline, read_only=read_only)
+        if read_only:
+            give_up_writing(rights)
+        elif rights:
+            safe_open.become(*rights)
+        die_with_parent()
+        if os.getppid() != parent:  # it ended before we asked
+            os._exit(1)
+
+        def emit(message: Message) -> None:
+            data = json.dumps(message).encode() + b"\n"
+            while data:
+                data = data[os.write(writing, data) :]
+
+        try:
+            work(emit)
+            emit({"event": "end"})
+            status = 0
+        except (sqlite3.Error, sqlite3.Warning, OSError, ValueError, MemoryError, sqlite_files.SqliteError) as error:
+            emit({"event": "end", "error": str(error) or type(error).__name__})
+    finally:
+        os._exit(status)
+
+
+def _listen(children: Sequence[_Child], *, deadline: float) -> None:
+    """Take in what the children say until all have ended, or the deadline is over."""
+    while True:
+        speaking = {child.pipe: child for child in children if not child.ended}
+        if not speaking:
+            return
+        left = deadline + _GRACE - time.monotonic()
+        ready = select.select(list(speaking), [], [], max(left, 0))[0]
+        if not ready or left <= 0:
+            for child in speaking.values():
+                child.timeout = True
+            return
+        for pipe in ready:
+            chunk = os.read(pipe, 65536)
+            child = speaking[pipe]
+            child.said += chunk
+            child.ended = not chunk
+            if len(child.said) > _MOST_SAID:
+                child.said_too_much = child.ended = True
+                os.kill(child.pid, signal.SIGKILL)
+
+
+def _reap(pid: int) -> int:
+    """Wait for the child; a child that hangs in the kernel on a dead disk is left behind after a moment."""
+    until = time.monotonic() + _GRACE
+    while time.monotonic() < until:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return status
+        time.sleep(0.002)
+    return int(signal.SIGKILL)

@@ -1,0 +1,99 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Copy the files of a database byte for byte, while nobody has them open."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from typing import Any, Callable, Dict, List, Optional, TypeVar
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import Look, SqliteError, printable
+
+# Seconds for which evidence waits for who has the files open for a moment (a scanner, a copy), and between two tries.
+_PATIENCE, _PAUSE = 3.0, 0.1
+
+
+class _InUseError(SqliteError):
+    """Somebody has the files open, so that copies of them may not fit together."""
+
+
+_Made = TypeVar("_Made")
+
+
+def patiently(work: Callable[[], _Made], *, until: float) -> _Made:
+    """Return what C(work) returns, trying again while somebody has the files open. Raises SqliteError."""
+    until = min(until, time.monotonic() + _PATIENCE)
+    while True:
+        try:
+            return work()
+        except _InUseError:
+            if time.monotonic() + _PAUSE > until:
+                raise
+        time.sleep(_PAUSE)
+
+
+def closed(path: str, *, user: Optional[str], deadline: float, proc_root: str) -> Look:
+    """Look at the files of a database that nobody has open. Raises SqliteError."""
+    found, holders = sqlite_holders.survey(path, user=user, deadline=deadline, proc_root=proc_root)
+    shown = printable(found.path)
+    if holders.found:
+        raise _InUseError(
+            f"Refusing to copy the files of {shown}: it is open in {holders.named()}, so they would not fit together"
+        )
+    if not found.files:
+        raise SqliteError(f"There are no files of {shown} to copy")
+    for facts in found.files.values():
+        if not facts.regular:
+            raise SqliteError(f"Cannot copy {printable(facts.path)}: it is {sqlite_files.kind_of(facts)}")
+    return found
+
+
+def copy_bytes(found: Look, made: str, *, deadline: float, proc_root: str) -> List[Dict[str, Any]]:
+    """Copy the files as they are into the new folder C(made). Raises OSError, SqliteError."""
+    atomic_files.discard_tree(made)
+    files = _copy_each(found, made, deadline=deadline)
+    holders = sqlite_holders.find_holders(found, proc_root=proc_root)
+    written = sqlite_files.stamps_of(found.path, rights=found.rights) != found.stamps
+    if written or holders.found:
+        error = SqliteError if written else _InUseError
+        raise error(
+            f"The files of {printable(found.path)} were opened or written to while they were copied: "
+            "stop what uses them first"
+        )
+    return files
+
+
+def _copy_each(found: Look, made: str, *, deadline: float) -> List[Dict[str, Any]]:
+    os.mkdir(made, 0o700)
+    files: List[Dict[str, Any]] = []
+    for name in sqlite_files.SUFFIXES:
+        if name not in found.files:
+            continue
+        facts = found.files[name]
+        copy = f"{made}/{os.path.basename(facts.path)}"
+        digest = hashlib.sha256()
+        with open(copy, "xb") as writer:
+            os.fchmod(writer.fileno(), 0o600)
+            for chunk in sqlite_files.chunks_of(facts, deadline=deadline):
+                digest.update(chunk)
+                writer.write(chunk)
+            writer.flush()
+            os.utime(writer.fileno(), ns=(facts.mtime_ns, facts.mtime_ns))
+            os.fsync(writer.fileno())
+        files.append(
+            {
+                "name": name,
+                "path": printable(os.path.basename(facts.path)),
+                "size": os.stat(copy).st_size,
+                "sha256": digest.hexdigest(),
+            }
+        )
+    atomic_files.fsync_folder(made)
+    return files

@@ -1,0 +1,288 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Run the checks of SQLite in child processes, and turn their answers into problems."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sqlite3
+import struct
+import time
+from typing import Any, Dict, List, Optional, Sequence, Union
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import child_process
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import reader as sqlite_reader
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import schema as sqlite_schema
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import Look, Problem, printable
+
+_LONGEST_LINE = 1000  # characters; names in it are as long as somebody likes
+_SHOWN = 10  # lines of a check's answer that a message carries
+_PROCESSES = 4  # at most, for one check
+LARGE = 32 << 20  # bytes from which on a second process is worth its start
+_MAP = 1 << 40  # SQLite takes as much of it as it was built for
+# Tables may use modules, functions and collations that the application brings with it, functions that are not allowed
+# here, and values that take more memory than is allowed.
+_NO_SIGN_OF_DAMAGE = (
+    "no such ",
+    "unknown function",
+    "unsafe use",
+    "not authorized",
+    "authorization denied",
+    "too big",
+    "out of memory",
+)
+SKIPPED = "skipped: time budget"
+
+
+@dataclasses.dataclass
+class Examination:
+    """What the reading process answered, and whether nothing changed while it read."""
+
+    basics: Dict[str, Any] = dataclasses.field(default_factory=dict)
+    checks: Dict[str, str] = dataclasses.field(default_factory=dict)
+    row_counts: Dict[str, int] = dataclasses.field(default_factory=dict)
+    problems: List[Problem] = dataclasses.field(default_factory=list)
+    steady: bool = True
+
+
+def examine(
+    done: Examination,
+    way: sqlite_reader.WayIn,
+    *,
+    checks: Sequence[str],
+    row_counts: Union[bool, Sequence[str]],
+    deadline: float,
+    holders: sqlite_holders.Holders,
+) -> None:
+    """Let a child process read the database and take over what it says."""
+    shown = printable(way.found.path)
+    messages = way.read(
+        lambda connection, emit: _answer(connection, emit, checks=checks, row_counts=row_counts, deadline=deadline),
+        deadline=deadline,
+    )
+    for message in messages:
+        event = message["event"]
+        if event == "basics":
+            done.basics = message["basics"]
+        elif event == "check":
+            _take_check(done, message, shown=shown)
+        elif event == "counts":
+            done.row_counts = {name: count for name, count in message["counts"].items() if count is not None}
+            missing = [name for name, count in message["counts"].items() if count is None]
+            done.checks["row_counts"] = "ok"
+            if missing:
+                done.problems.append(Problem("no_such_table", f"{shown} has no table {', '.join(missing)}", loss=True))
+    _take_end(done, messages[-1], found=way.found, holders=holders)
+    if len(messages[-1]) > 1 or not done.basics:
+        return
+    if not done.basics["tables"]:
+        done.problems.append(Problem("no_tables", f"{shown} holds no table at all", loss=True))
+    if "integrity" in checks:
+        quick = done.checks.get("quick", "")
+        if quick == "ok":
+            _check_tables(done, way, deadline=deadline, holders=holders)
+        else:
+            done.checks["integrity"] = quick  # which is part of it
+    if "quick" not in checks and done.checks.get("integrity") != SKIPPED:
+        done.checks.pop("quick", None)
+
+
+def _take_end(done: Examination, end: child_process.Message, *, found: Look, holders: sqlite_holders.Holders) -> None:
+    """Make a problem of a reading process that did not end well."""
+    shown = printable(found.path)
+    if "signal" in end:
+        done.problems.append(
+            Problem("unreadable", f"Reading {shown} was ended by {end['signal']}: the disk does not give all of it")
+        )
+    elif "error" in end and not end["error"].startswith("interrupt"):
+        if sqlite_reader.vanished(end["error"], found=found):
+            done.steady = False
+        else:
+            done.problems.append(problem_of_error(end["error"], found=found, holders=holders))
+
+
+def _check_tables(
+    done: Examination, way: sqlite_reader.WayIn, *, deadline: float, holders: sqlite_holders.Holders
+) -> None:
+    """Do what integrity_check does beyond quick_check (indexes and UNIQUE), table by table on all processors.
+
+    One after the other in one process it takes as long as integrity_check; threads of one process take longer.
+    """
+    counts = done.row_counts
+    # The largest first, so that all are done at about the same time.
+    names: List[str] = sorted(done.basics["all_tables"], key=lambda name: -counts.get(name, 0))
+    # Older libraries cannot check a single one; more numbers than these do not fit into a pipe.
+    single = sqlite3.sqlite_version_info >= (3, 33) and len(names) < 10000
+    tables: Sequence[Optional[str]] = names if single else [None]
+    large = way.found.files["database"].size >= LARGE
+    processes = min(len(os.sched_getaffinity(0)), _PROCESSES, len(tables)) if large else 1
+    turn, turns = os.pipe()  # each process takes the number of the next table out of it
+    os.write(turns, b"".join(struct.pack("=I", number) for number in range(len(tables))))
+    os.close(turns)
+
+    def work(emit: child_process.Emit) -> None:
+        connection = way.connect()
+        with sqlite_reader.interrupted_at(connection, deadline):
+            connection.execute(f"PRAGMA mmap_size={_MAP}")
+            while True:
+                number = os.read(turn, 4)
+                if not number:
+                    return
+                emit(run_check(connection, "integrity", table=tables[struct.unpack("=I", number)[0]]))
+
+    try:
+        answers = child_process.in_children(
+            [work] * processes, deadline=deadline, read_only=way.read_only, rights=way.rights
+        )
+    finally:
+        os.close(turn)
+    whole: child_process.Message = {"event": "check", "name": "integrity", "lines": []}
+    for messages in answers:
+        for message in messages:
+            if message["event"] == "check" and "no such module" not in message.get("error", ""):
+                whole["lines"] += message["lines"]
+                if "error" in message:
+                    whole["error"] = message["error"]
+        if messages[-1].get("timeout"):
+            whole["error"] = "interrupted"
+        _take_end(done, messages[-1], found=way.found, holders=holders)
+    if all(len(messages[-1]) == 1 or "timeout" in messages[-1] for messages in answers):
+        _take_check(done, whole, shown=printable(way.found.path))
+
+
+def _answer(
+    connection: sqlite3.Connection,
+    emit: child_process.Emit,
+    *,
+    checks: Sequence[str],
+    row_counts: Union[bool, Sequence[str]],
+    deadline: float,
+) -> None:
+    """Run in the child: one snapshot, the quick answers first."""
+    with sqlite_reader.interrupted_at(connection, deadline):
+        connection.execute("BEGIN")
+        basics = {
+            name: connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_size", "page_count", "freelist_count", "user_version", "journal_mode")
+        }
+        basics["tables"] = len(sqlite_schema.tables_of(connection))
+        names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        basics["all_tables"] = [row[0] for row in names]
+        emit({"event": "basics", "basics": basics})
+        connection.execute(f"PRAGMA mmap_size={_MAP}")
+        for name in ("quick", "foreign_keys"):
+            # The quick check is part of the whole one, and an answer where there is no time for that.
+            if name in checks or (name == "quick" and "integrity" in checks):
+                emit(run_check(connection, name))
+        if row_counts:
+            try:
+                emit({"event": "counts", "counts": sqlite_schema.count_rows(connection, tables=row_counts)})
+            except sqlite3.Error as error:
+                emit({"event": "check", "name": "row_counts", "lines": [], "error": str(error)})
+
+
+def run_check(connection: sqlite3.Connection, name: str, *, table: Optional[str] = None) -> child_process.Message:
+    pragma = {"quick": "quick_check", "integrity": "integrity_check", "foreign_keys": "foreign_key_check"}[name]
+    if table is not None:
+        pragma += f"({sqlite_schema.quoted(table)})"
+    lines: List[str] = []
+    message: child_process.Message = {"event": "check", "name": name, "lines": lines}
+    started = time.monotonic()
+    try:
+        for row in connection.execute(f"PRAGMA {pragma}"):
+            if name == "foreign_keys":
+                child, parent = (str(name)[:_LONGEST_LINE] for name in (row[0], row[2]))
+                lines.append(f"row {row[1]} of {child} refers to a row of {parent} that is not there")
+            else:
+                lines.extend(line[:_LONGEST_LINE] for line in str(row[0]).splitlines())
+            if len(lines) >= 1000:
+                break
+    except sqlite3.Error as error:
+        message["error"] = str(error)
+    except MemoryError:
+        message["error"] = "out of memory"
+    if name != "foreign_keys" and lines == ["ok"]:
+        lines.clear()
+    message["seconds"] = round(time.monotonic() - started, 3)
+    return message
+
+
+def _take_check(done: Examination, message: child_process.Message, *, shown: str) -> None:
+    name, lines, error = message["name"], message["lines"], message.get("error", "")
+    if error.startswith("interrupt"):
+        done.checks[name] = SKIPPED
+        if not lines:
+            return
+    elif any(words in error for words in _NO_SIGN_OF_DAMAGE):
+        done.checks[name] = f"skipped: {error}"
+        return
+    elif error:
+        lines = [*lines, error]
+    if not lines:
+        done.checks[name] = "ok"
+        return
+    if name == "row_counts":
+        done.checks[name] = f"failed: {error}"
+    elif name not in done.checks:
+        done.checks[name] = f"{len(lines)} problem{'s' if len(lines) > 1 else ''}"
+    code = "foreign_keys" if name == "foreign_keys" else "corrupt"
+    more = f" (and {len(lines) - _SHOWN} more)" if len(lines) > _SHOWN else ""
+    text = f"{name} check of {shown}: " + "; ".join(lines[:_SHOWN]) + more
+    if error and not error.startswith("interrupt"):
+        code = _code_of(error)
+    # Rows without their parent are a fault of the application, not of the file.
+    done.problems.append(
+        Problem(
+            code,
+            text,
+            level="warning" if code == "foreign_keys" else "error",
+            loss=code in ("corrupt", "not_a_database"),
+        )
+    )
+
+
+def _code_of(text: str) -> str:
+    for words, code in (
+        ("not a database", "not_a_database"),
+        ("encrypted", "not_a_database"),
+        ("unsupported file format", "schema_too_new"),
+        ("malformed", "corrupt"),
+        ("locked", "locked"),
+        ("busy", "locked"),
+    ):
+        if words in text:
+            return code
+    return "unreadable"
+
+
+def problem_of_error(text: str, *, found: Look, holders: sqlite_holders.Holders) -> Problem:
+    """Return the problem that an error message of SQLite stands for."""
+    shown = printable(found.path)
+    code = _code_of(text)
+    header = found.newest_header
+    writer = header.writer_version if header is not None else 0
+    if code == "corrupt" and text.startswith("malformed database schema") and writer > library_number():
+        code = "schema_too_new"
+    if header is not None and (header.read_version > 2 or header.schema_format > 4):
+        code = "schema_too_new"
+    if code == "schema_too_new":
+        return Problem(
+            code,
+            f"{shown} was written by SQLite {sqlite_files.version_text(writer)}, this host's Python has "
+            f"{sqlite3.sqlite_version} and cannot read its schema ({text}): not a sign of damage",
+        )
+    message = f"Cannot read {shown}: {text}"
+    if code == "locked" and holders.found:
+        message += f"; it is open in {holders.named()}"
+    return Problem(code, message, loss=code in ("corrupt", "not_a_database"))
+
+
+def library_number() -> int:
+    """Return the version of the SQLite library in use as it stands in headers: C(3046001)."""
+    major, minor, patch = sqlite3.sqlite_version_info[:3]
+    return int(major * 1000000 + minor * 1000 + patch)

@@ -1,0 +1,79 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Copy a database into a private folder, for what only a copy can answer."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+from typing import Iterator, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
+
+
+class OutOfTime(sqlite_files.SqliteError):
+    """The deadline came before the database could be read."""
+
+
+def writer_of(found: sqlite_files.Look) -> Tuple[int, int]:
+    """Return user and group of who wrote the files of a database: of the first that is not root's, or of the folder."""
+    for name in ("journal", "wal", "shm", "database"):
+        facts = found.files.get(name)
+        if facts is not None and facts.uid != 0:
+            return facts.uid, facts.gid
+    folder = os.stat(os.path.dirname(found.path))
+    return folder.st_uid, folder.st_gid
+
+
+@contextlib.contextmanager
+def private_copy(found: sqlite_files.Look, *, deadline: float) -> Iterator[str]:
+    """Copy the database with its journal and WAL into a private folder of who may read it; yield the copy's path.
+
+    Raises SqliteError, OutOfTime.
+    """
+    rights = found.rights or writer_of(found)
+    with safe_open.acting(None):
+        folder = tempfile.mkdtemp(prefix="itsm-nexus-", dir=_room_for_copies(rights))
+    try:
+        try:
+            with safe_open.acting(None):
+                _fill(folder, found, rights=rights, deadline=deadline)
+        except OSError as error:
+            what = f"Cannot copy {sqlite_files.printable(found.path)} to {folder}"
+            raise sqlite_files.SqliteError(f"{what}: {error.strerror or error}") from error
+        yield f"{folder}/copy.db"
+    finally:
+        with safe_open.acting(None):
+            atomic_files.discard_tree(folder)
+
+
+def _room_for_copies(rights: Tuple[int, int]) -> str:
+    """Return a folder for temporary files that a user can get to: root's own TMPDIR may be closed to others."""
+    usual = tempfile.gettempdir()
+    with safe_open.acting(rights):
+        return usual if os.access(usual, os.X_OK, effective_ids=True) else "/var/tmp"  # noqa: S108 - by mkdtemp
+
+
+def _fill(folder: str, found: sqlite_files.Look, *, rights: Tuple[int, int], deadline: float) -> None:
+    """Copy the files into a folder, and give both away. Raises SqliteError, OutOfTime, OSError."""
+    what = f"Cannot copy {sqlite_files.printable(found.path)} to {folder}"
+    needed = sum(facts.size for name, facts in found.files.items() if name != "shm")
+    if sqlite_files.free_bytes(folder) < needed + (16 << 20):
+        raise sqlite_files.SqliteError(f"{what}: {needed} bytes do not fit there")
+    for name in ("database", "wal", "journal"):
+        if name in found.files:
+            target = f"{folder}/copy.db{sqlite_files.SUFFIXES[name]}"
+            with open(target, "xb") as writer:
+                for chunk in sqlite_files.chunks_of(found.files[name]):
+                    if time.monotonic() > deadline:
+                        raise OutOfTime(f"{what}: the time is over")
+                    writer.write(chunk)
+                if os.geteuid() == 0:
+                    os.fchown(writer.fileno(), *rights)
+    if os.geteuid() == 0:
+        os.chown(folder, *rights)

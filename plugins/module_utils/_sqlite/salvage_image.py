@@ -1,0 +1,106 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Write a damaged database as its WAL makes it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import struct
+from typing import Dict, Optional, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import wal as sqlite_wal
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import Look
+
+COMMITTED, BEYOND, ALONE = "committed", "beyond", "alone"
+
+
+@dataclasses.dataclass(frozen=True)
+class Owner:
+    """Whom the database belongs to."""
+
+    uid: int
+    gid: int
+
+
+def make_image(found: Look, target: str, *, owner: Owner, reading: str = COMMITTED) -> None:
+    """Write the database as its WAL makes it to C(target), with its hot journal beside. Raises OSError.
+
+    C(reading): what of the WAL counts. C(COMMITTED) is what SQLite reads; C(BEYOND) takes the frames behind a damaged
+    one as well, where their own checksums are right; C(ALONE) leaves the WAL out.
+    """
+    with open(target, "xb") as image:
+        if "database" in found.files:
+            for chunk in sqlite_files.chunks_of(found.files["database"]):
+                image.write(chunk)
+            image.flush()
+        if reading != ALONE and found.wal.header_valid:
+            _lay_over(image.fileno(), found, beyond=reading == BEYOND)
+        if os.geteuid() == 0:
+            os.fchown(image.fileno(), owner.uid, owner.gid)
+        os.fchmod(image.fileno(), 0o600)
+    if found.hot_journal:
+        with open(f"{target}-journal", "xb") as writer:
+            if os.geteuid() == 0:
+                os.fchown(writer.fileno(), owner.uid, owner.gid)
+            for chunk in sqlite_files.chunks_of(found.files["journal"]):
+                writer.write(chunk)
+
+
+def _lay_over(image: int, found: Look, *, beyond: bool) -> None:
+    wal = found.wal
+    frames, pages = dict(wal.last_frame_of_page), wal.database_pages
+    size = sqlite_wal.FRAME_HEADER_SIZE + wal.page_size
+    descriptor = sqlite_files.open_found(found.files["wal"])
+    try:
+        if beyond:
+            later, last = _frames_beyond(descriptor, wal)
+            frames.update(later)
+            pages = last or pages
+        for page, frame in frames.items():
+            offset = sqlite_wal.HEADER_SIZE + frame * size + sqlite_wal.FRAME_HEADER_SIZE
+            os.pwrite(image, os.pread(descriptor, wal.page_size, offset), (page - 1) * wal.page_size)
+    finally:
+        os.close(descriptor)
+    if pages:
+        os.ftruncate(image, pages * wal.page_size)
+
+
+def _frames_beyond(descriptor: int, wal: sqlite_wal.Wal) -> Tuple[Dict[int, int], int]:
+    """Return the newest frame of each page behind the valid prefix, up to the last commit, and the pages after it.
+
+    The checksums are a chain, but each frame holds the link to the next one: behind a damaged frame it can be taken up
+    again. The damaged frame itself is the newest state of its page, all but some bytes, so it counts too.
+    """
+    size = sqlite_wal.FRAME_HEADER_SIZE + wal.page_size
+    header = os.pread(descriptor, 4, 0)
+    big_endian = bool(header[3] & 1)
+    found: Dict[int, int] = {}
+    pending: Dict[int, int] = {}
+    pages = 0
+    link: Optional[Tuple[int, int]] = None
+    for index in range(wal.frames_valid, wal.frames_total):
+        frame = os.pread(descriptor, size, sqlite_wal.HEADER_SIZE + index * size)
+        page, commit, salt1, salt2, sum1, sum2 = struct.unpack_from(">6I", frame)
+        if index > wal.frames_valid:
+            if (salt1, salt2) != wal.salts or page == 0:
+                link = None
+                continue
+            after = sqlite_wal.checksum(frame[:8], link or (0, 0), big_endian=big_endian)
+            sound = sqlite_wal.checksum(frame[24:], after, big_endian=big_endian) == (sum1, sum2)
+            link = (sum1, sum2)
+            if not sound:
+                continue
+        elif page == 0 or page > wal.frames_total + max(wal.database_pages, 1 << 20):
+            link = (sum1, sum2)
+            continue
+        link = (sum1, sum2)
+        pending[page] = index
+        if commit:
+            found.update(pending)
+            pending.clear()
+            pages = commit
+    return found, pages

@@ -1,0 +1,93 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which paths the service really uses, against those that are configured."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import Question, found
+
+
+def _opened(question: Question, kind: str) -> List[str]:
+    """Return the files of that kind that the service has open."""
+    return [path for item in question.known.get("processes", ()) for path in item[kind]]
+
+
+def used_database(question: Question, *, links: bool) -> Tuple[str, str]:
+    """Return the database that the service really uses, and how that is known.
+
+    A database that it has open comes before that of its variables, and that before the configured one. Links of the
+    service's user stay in the path, so that the next step sees them. The user may name the database of somebody else,
+    to have us work on that one: such a name does not count. C(links): whether links may be looked at; not on a disk
+    that does not answer.
+    """
+    service, known = question.service, question.known
+    real: Callable[[str], str] = os.path.realpath if links else os.path.normpath
+    place: Callable[[str], str] = safe_open.follow_ours if links else os.path.normpath
+    configured = service.path(service.db_path)
+    names = _opened(question, "open_databases")
+    if real(configured) in names:
+        return place(configured), "open in the running process"
+    claims = [(name, "open in the running process") for name in names]
+    if known.get("database_path"):
+        claims.append((place(known["database_path"]), str(known.get("database_path_source"))))
+    for path, source in claims:
+        if not links or real(path) == real(configured) or _may_be_theirs(path, user=service.user):
+            return path, source
+    return place(configured), "db_path"
+
+
+def _may_be_theirs(path: str, *, user: str) -> bool:
+    """Whether the service's user can exchange a file, or can at least write to it."""
+    rights = safe_open.account_rights(user)
+    if rights is None:
+        return True
+    with contextlib.suppress(OSError):
+        if safe_open.rights_on(path, user=rights) is not None:
+            return True
+    with safe_open.acting(rights):
+        return os.access(path, os.R_OK | os.W_OK, effective_ids=True)
+
+
+def _used_log(question: Question) -> Tuple[Optional[str], str]:
+    names, configured = _opened(question, "open_logs"), os.path.realpath(question.service.log_file)
+    return configured if configured in names else next(iter(names), None), "open in the running process"
+
+
+def _used_folder(question: Question) -> Tuple[Optional[str], str]:
+    processes = question.known.get("processes", ())
+    folder, source = question.known.get("working_directory"), "the unit"
+    if processes:
+        folder, source = processes[0]["cwd"], "the running process"
+    return (os.path.realpath(folder) if folder else None), source
+
+
+def paths(question: Question, *, what: str) -> Dict[str, Any]:
+    """See which path the service really uses, against the one that is configured here."""
+    service = question.service
+    if what == "database":
+        effective: Optional[str]
+        configured = service.path(service.db_path)
+        effective, source = used_database(question, links=True)
+    elif what == "log":
+        configured = service.log_file
+        effective, source = _used_log(question)
+    else:
+        configured = service.app_dir
+        effective, source = _used_folder(question)
+    same = None if effective is None else os.path.realpath(effective) == os.path.realpath(configured)
+    return found(
+        {
+            "what": what,
+            "configured": safe_open.follow_ours(configured),
+            "effective": effective,
+            "source": source,
+            "same": same,
+        }
+    )

@@ -1,0 +1,126 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Hold the service if its data are in doubt after a triage, and release it if they are proved sound.
+
+A mapping "params" below holds the parameters of the module triage_info.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from typing import Any, Callable, Dict, Mapping, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import hold as unit_hold
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import starter as one_starter
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.run import DATA_CAUSES
+
+Params = Mapping[str, Any]
+Warn = Callable[[str], Any]
+
+
+def known(params: Params) -> Dict[str, Any]:
+    """Return what is on record of the open incident, and the last good row counts."""
+    record = incident_store.current(params["state_dir"])
+    if record is None or not params["incident"]:
+        record = None
+    where = {name: params[name] for name in ("manager", "unit", "state_dir")}
+    rows = functools.partial(_last_good, params["state_dir"])
+    return {"record": record, "held": one_starter.held(**where), "last_good": rows}
+
+
+def _holds_only_copy(facts: Mapping[str, Any]) -> bool:
+    """Whether a process of the service holds the only copy of its database, whose file was deleted."""
+    path = (facts.get("database") or {}).get("path") or ""
+    processes = (facts.get("process") or {}).get("processes") or []
+    return bool(path) and any(procfs.holds_deleted(item["pid"], path) for item in processes)
+
+
+def _last_good(state_dir: str, path: str) -> Mapping[str, int]:
+    return last_good.last_good_rows(state_dir, path=path)
+
+
+def _keep_data(params: Params, database: Mapping[str, Any]) -> Dict[str, Any]:
+    """Copy the files of a database in doubt as they are into the evidence, unless that was done; say so, or why not."""
+    path = database["path"]
+    folder = f"{params['state_dir']}/evidence/{params['incident']}"
+    prefix = f"{os.path.basename(path)}.evidence_"
+    kept = sorted(name for name in (os.listdir(folder) if os.path.isdir(folder) else ()) if name.startswith(prefix))
+    if kept and _is_copy(f"{folder}/{kept[-1]}", database.get("files") or [], made=kept[-1][len(prefix) :]):
+        return {"path": f"{folder}/{kept[-1]}", "not_copied": ""}
+    try:
+        made = sqlite_backup.backup(path=path, evidence=True, dest_dir=folder, user=params["user"] or None)
+    except SqliteError as error:
+        return {"path": None, "not_copied": str(error)}
+    return {"path": made["evidence_dir"], "not_copied": ""}
+
+
+def _is_copy(folder: str, files: Sequence[Mapping[str, Any]], *, made: str) -> bool:
+    """Whether a copy made then (UTC, as 20260302T010203Z) has the files as they are: same sizes, none modified since.
+
+    The -shm holds no data, and whoever reads the database makes it.
+    """
+    there = {os.path.basename(each["path"]): each for each in files if not each["path"].endswith("-shm")}
+    copied = {name: os.path.getsize(f"{folder}/{name}") for name in os.listdir(folder) if not name.endswith("-shm")}
+    older = all(re.sub("[-:]", "", each["modified_at"])[:15] < made[:15] for each in there.values())
+    return older and copied == {name: each["size"] for name, each in there.items()}
+
+
+def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, warn: Warn) -> None:
+    """Hold the service if a finding blocks its start; release it if nothing speaks for the hold any more."""
+    where = {name: params[name] for name in ("manager", "unit", "state_dir", "run")}
+    blocking = [finding for finding in result["findings"] if finding["blocks_start"]]
+    # What follows from another cause says nothing of the data: a database that is missing since its path is wrong.
+    of_data = [item for item in blocking if item["cause"] in DATA_CAUSES and not item["explained_by"]]
+    record = known["record"] or {}
+    conclusive = bool(result["facts"]["database"].get("conclusive"))
+    if blocking:
+        first = blocking[0]
+        about = {"cause": first["cause"], "reason": first["summary"], "data": bool(of_data)}
+        about.update(incident=params["incident"], rows=result["rows_before"])
+        result["hold"] = one_starter.hold(**where, **about, warn=warn)
+        if of_data:
+            result["data_evidence"] = _keep_data(params, result["facts"]["database"])
+        return
+    if known["held"] is None and not incident_store.in_doubt(record):
+        # Of a damaged database that a person has accepted nobody knows the rows.
+        if result["rows_collapsed"] and not (record.get("data") or {}).get("accepted"):
+            lost = ", ".join(f"{name} {after} of {before}" for name, (before, after) in result["rows_missing"].items())
+            reasons = [f"Fewer rows than at the last good count: {lost}"]
+            one_starter.put_in_doubt(
+                state_dir=params["state_dir"], run=params["run"], reasons=reasons, rows=result["rows_before"], warn=warn
+            )
+        elif conclusive and not record.get("data"):
+            one_starter.note_rows(
+                state_dir=params["state_dir"], run=params["run"], rows=result["row_counts"], warn=warn
+            )
+        return
+    if not conclusive or result["rows_missing"] or not result["rows_before"]:
+        return
+    try:
+        one_starter.settle_doubt(
+            **where,
+            state=incident_store.SOUND,
+            reason="The database was checked: it is sound, and no row is missing",
+            rows=result["row_counts"],
+            warn=warn,
+        )
+        result["hold"] = None
+    except unit_hold.HoldError as error:
+        warn(str(error))
+
+
+def finish(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, guarded: bool, warn: Warn) -> None:
+    """Add to the result of a triage what is known of the hold and the data, and with C(guarded) hold or release."""
+    result.update(hold=known["held"], data_evidence=None, only_copy=_holds_only_copy(result["facts"]))
+    if guarded:
+        _guard(params, result, known, warn=warn)
+    result["data"] = (incident_store.current(params["state_dir"]) or {}).get("data")

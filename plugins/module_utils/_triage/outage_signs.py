@@ -1,0 +1,80 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""When the service was last well and when it no longer was, by the facts of a triage."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
+
+# A start after which the unit lives for so many seconds counts as one that served.
+_SERVES_AFTER = 30.0
+# A process that has run for longer than so many seconds has served: an end before its start began no outage of now.
+_YOUNG = 90.0
+# How long before its end a process may have written what it ended of.
+_LAST_WORDS = 5.0
+
+
+def signs(facts: Mapping[str, Any]) -> List[Dict[str, str]]:
+    """Return the instants that say when the service was last well and when it no longer was, oldest first."""
+    found: List[Dict[str, str]] = []
+
+    def sign(at: Optional[str], kind: str, source: str) -> None:
+        if at:
+            found.append({"at": at, "kind": kind, "source": source})
+
+    unit_facts = facts.get("unit") or {}
+    if unit_facts.get("active_state") not in (None, "active", "reloading"):
+        ended_at = unit_facts.get("exited_at") or unit_facts.get("active_exit_at")
+        sign(ended_at, "bad", f"unit {unit_facts['name']}: main process ended")
+    ends = _ends(facts)
+    # The first of them began the outage, unless something says that the service served in between: then the last did.
+    started = [item["at"] for item in (facts.get("journal") or {}).get("starts", ())]
+    again = ends[-1:] if any(ends[0]["at"] <= at <= ends[-1]["at"] for at in started if ends) else []
+    for item in [*ends[:1], *again]:
+        sign(item["at"], "bad", f"journal: {item['text'][:120]}")
+    since = timestamps.iso(timestamps.epoch(ends[0]["at"]) - _LAST_WORDS) if ends else ""
+    for name in ("log", "journal"):
+        part = facts.get(name) or {}
+        sign(part.get("last_success_at"), "good", f"{name}: last request answered well")
+        fatal = [item for item in part.get("exceptions", ()) if item["fatal"] and str(item["at"] or "") >= since]
+        for item in fatal[:1]:
+            sign(item["at"], "bad", f"{name}: {item['message'][:120]}")
+    return sorted(found, key=lambda item: item["at"])
+
+
+def _ends(facts: Mapping[str, Any]) -> List[Mapping[str, Any]]:
+    """Return the ends and stops of the unit that belong to this outage, oldest first.
+
+    The counter NRestarts does not say which: it also counts restarts of earlier weeks, and a stop sets it to 0. Ends
+    belong together if the start in between lasted for seconds only. If the unit has been active for minutes, the outage
+    did not begin with an end.
+    """
+    unit_facts, journal_facts = facts.get("unit") or {}, facts.get("journal") or {}
+    state = unit_facts.get("active_state")
+    if state is None:
+        return []
+    gap = _SERVES_AFTER + (procfs.timespan(str(unit_facts.get("restart_delay") or "")) or 0.0)
+    ends = sorted([*journal_facts.get("exits", ()), *journal_facts.get("stops", ())], key=lambda item: str(item["at"]))
+    starts = [str(item["at"]) for item in journal_facts.get("starts", ())]
+    started, until = unit_facts.get("started_at"), (facts.get("window") or {}).get("until")
+    if state in ("active", "reloading"):
+        ends = [item for item in ends if started and item["at"] <= started]
+        if not ends or not until or timestamps.epoch(until) - timestamps.epoch(str(started)) > _YOUNG:
+            return []
+    first = len(ends)
+    while first > 0 and (first == len(ends) or _belong(ends[first - 1], ends[first], starts=starts, gap=gap)):
+        first -= 1
+    return ends[first:]
+
+
+def _belong(earlier: Mapping[str, Any], later: Mapping[str, Any], *, starts: Sequence[str], gap: float) -> bool:
+    """Whether two ends are of one outage: what was started between them lasted too short to serve."""
+    between = [at for at in starts if earlier["at"] <= at <= later["at"]]
+    if between:
+        return timestamps.epoch(later["at"]) - timestamps.epoch(max(between)) <= _SERVES_AFTER
+    return timestamps.epoch(later["at"]) - timestamps.epoch(earlier["at"]) <= gap

@@ -1,0 +1,69 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+from http_servers import BAD, GOOD, Server
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import detection
+
+
+def detect(tmp_path, *answers, check_mode=False, **changes):
+    """Ask a service without a process that gives these answers."""
+    warnings = []
+    with Server(*answers) as server:
+        endpoint = {"name": "http", "url": f"http://127.0.0.1:{server.port}/health"}
+        values = {
+            **{"mode": "watch", "ok_statuses": ["ok"], "timeout": 1.0, "interval": 0.0, "deadline": 1.0, "count": 2},
+            **{"warning_after": 3, "critical_after": 5, "endpoints": [endpoint], "login": None, "preflight": None},
+            **{"manager": "process", "unit": None, "app_dir": str(tmp_path), "user": "", "command": ["nothing"]},
+            **{"pid_file": None, "ports": [], "run": "", "state_dir": str(tmp_path / "state"), "remember": True},
+            **{"open": True, "maintenance_until": "", "maintenance_reason": "", **changes},
+        }
+        call = detection.Detection(values, check_mode=check_mode, warn=warnings.append)
+        call.ask()
+        return call.report(), warnings, values["state_dir"]
+
+
+def test_a_healthy_service_is_remembered_and_no_incident_opened(tmp_path):
+    result, warnings, state_dir = detect(tmp_path, GOOD)
+    assert (result["healthy"], result["severity"], result["opened"], warnings) == (True, "none", None, [])
+    assert last_good.last_healthy(state_dir) == result["last_success_at"]
+    assert incident_store.current(state_dir) is None
+
+
+def test_an_outage_opens_an_incident(tmp_path):
+    result, _warnings, state_dir = detect(tmp_path, BAD)
+    assert (result["severity"], result["open_incident"]) == ("emergency", False)
+    assert incident_store.current(state_dir)["id"] == result["opened"]["id"]
+
+
+def test_check_mode_changes_nothing(tmp_path):
+    for answer in (GOOD, BAD):
+        detect(tmp_path, answer, check_mode=True)
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_mistake_in_the_maintenance_is_a_warning_and_hides_no_outage(tmp_path):
+    result, warnings, _state_dir = detect(tmp_path, BAD, open=False, maintenance_until="tomorrow")
+    assert (result["severity"], result["maintenance"]) == ("emergency", None)
+    assert "tomorrow" in warnings[0]
+
+
+@pytest.mark.parametrize("answer", [GOOD, BAD])
+def test_wrong_settings_end_the_call_only_if_the_service_is_healthy(tmp_path, answer):
+    checked = {"environment_file": "", "db_path": "itsm.db", "db_path_variable": "DATABASE_PATH", "log_file": ""}
+    preflight = {**checked, "https_port": "none", "http_port": 8080}
+    try:
+        result, _warnings, _state_dir = detect(tmp_path, answer, preflight=preflight)
+    except detection.SettingsError as error:
+        assert answer == GOOD
+        assert "nexus_https_port is 'none'" in str(error)
+        assert error.preflight["problems"]
+    else:
+        assert answer == BAD
+        assert "nexus_https_port is 'none'" in result["summary"]
