@@ -224,6 +224,12 @@ findings:
     prevention:
       description: What to do so that it does not come back.
       type: str
+    messages:
+      description: >-
+        C(summary), C(remedy) and C(prevention) for other languages, each with its C(id) in the catalogue of messages
+        and its C(values).
+      type: dict
+      version_added: 0.2.0
     blocks_start:
       description: Whether starting the service now would do harm.
       type: bool
@@ -288,6 +294,17 @@ findings:
           text: failed (failed), Result=signal, main process killed, status KILL
       remedy: Start the service.
       prevention: Find out who or what sent the signal.
+      messages:
+        summary:
+          id: finding.killed.signal
+          values:
+            signal: KILL
+        remedy:
+          id: remedy.start
+          values: {}
+        prevention:
+          id: prevention.killed.sender
+          values: {}
       blocks_start: false
       useless_rungs: []
       rungs_help: true
@@ -407,7 +424,8 @@ facts:
       description: >-
         What a start needs, as it is now. C(environment_files) (C(path), C(exists)); of a unit its C(program) with
         C(program_fault) (why it cannot be run), the C(folder) it is run in with C(folder_fault), C(user_fault),
-        C(group_fault); C(changed_at), when the unit, its program or its environment files were last changed.
+        C(group_fault), and these four as C(messages); C(changed_at), when the unit, its program or its environment
+        files were last changed.
       type: dict
     ownership:
       description: >-
@@ -427,8 +445,8 @@ facts:
       elements: dict
     hold:
       description: >-
-        C(held) (the hold in force: C(incident), C(cause), C(reason), C(at)), C(kept_by) (what keeps it in force),
-        C(rows_missing), C(rows_collapsed).
+        C(held) (the hold in force: C(incident), C(cause), C(reason), C(at)), C(kept_by) (what keeps it in force;
+        also in C(messages)), C(rows_missing), C(rows_collapsed).
       type: dict
     cores:
       description: Core dumps of the window. C(path), C(size), C(at), C(pid), C(signal), C(exe), C(source).

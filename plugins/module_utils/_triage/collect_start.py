@@ -17,7 +17,9 @@ import stat
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import run_as
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import Question, found, user_name
 
 # The kernel runs ELF files, and scripts that name their interpreter.
@@ -26,6 +28,8 @@ _HEAD = 256
 # The database, and the files that SQLite adds.
 _FAMILY = ("", "-wal", "-shm")
 _MOST_OTHERS = 20
+# Why systemd cannot run the unit.
+_FAULTS = ("program_fault", "folder_fault", "user_fault", "group_fault")
 
 
 def _account(user: str) -> Optional[pwd.struct_passwd]:
@@ -50,23 +54,23 @@ def _may(path: str, mode: int, *, account: Optional[pwd.struct_passwd]) -> Optio
         return os.access(path, mode, effective_ids=True) if acting else None
 
 
-def _program_fault(path: str, *, account: Optional[pwd.struct_passwd]) -> Optional[str]:
+def _program_fault(path: str, *, account: Optional[pwd.struct_passwd]) -> Optional[Message]:
     """Return why the kernel cannot run a program, None if nothing speaks against it."""
     try:
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
-        return "does not exist"
+        return message("reason.start.missing", path=path)
     except OSError:
         return None
     if not stat.S_ISREG(status.st_mode):
-        return "is not a file"
+        return message("reason.start.not_a_file", path=path)
     if os.statvfs(path).f_flag & os.ST_NOEXEC:
-        return "is on a file system that is mounted noexec"
+        return message("reason.start.noexec", path=path)
     denied = _may(path, os.X_OK, account=account) is False
-    return "may not be executed by the service's user" if denied else _format_fault(path)
+    return message("reason.start.not_executable", path=path) if denied else _format_fault(path)
 
 
-def _format_fault(path: str) -> Optional[str]:
+def _format_fault(path: str) -> Optional[Message]:
     """Return why a file is nothing that the kernel can run, None if it is or we may not read it."""
     head = _ELF
     with contextlib.suppress(OSError), os.fdopen(safe_open.open_file(path), "rb") as stream:
@@ -74,21 +78,22 @@ def _format_fault(path: str) -> Optional[str]:
     if head.startswith(_SCRIPT):
         words = head[len(_SCRIPT) :].split(b"\n")[0].split()
         interpreter = os.fsdecode(words[0]) if words else ""
-        return None if os.path.exists(interpreter) else f"needs the interpreter {interpreter!r}, which does not exist"
-    return None if head.startswith(_ELF) else "is neither a program nor a script"
+        missing = message("reason.start.no_interpreter", path=path, interpreter=repr(interpreter))
+        return None if os.path.exists(interpreter) else missing
+    return None if head.startswith(_ELF) else message("reason.start.no_program", path=path)
 
 
-def _folder_fault(path: str, *, account: Optional[pwd.struct_passwd]) -> Optional[str]:
+def _folder_fault(path: str, *, account: Optional[pwd.struct_passwd]) -> Optional[Message]:
     if not os.path.isdir(path):
-        return "is not a folder"
-    return "may not be entered by the service's user" if _may(path, os.X_OK, account=account) is False else None
+        return message("reason.start.not_a_folder", path=path)
+    return message("reason.start.not_entered", path=path) if _may(path, os.X_OK, account=account) is False else None
 
 
 def start(question: Question) -> Dict[str, Any]:
     """See if the service can be started: its environment files, and what systemd needs to run its program."""
     service, unit = question.service, question.known.get("unit") or {}
-    names = ("program", "program_fault", "folder", "folder_fault", "user_fault", "group_fault")
-    facts: Dict[str, Any] = dict.fromkeys(names)
+    facts: Dict[str, Any] = dict.fromkeys(("program", "folder", *_FAULTS))
+    faults: Dict[str, Optional[Message]] = dict.fromkeys(_FAULTS)
     if service.manager == "systemd":
         needed = list(unit.get("environment_files") or ())
     else:
@@ -103,15 +108,17 @@ def start(question: Question) -> Dict[str, Any]:
     user, group = str(unit.get("user") or "root"), str(unit.get("group") or "")
     account = _account(user)
     if account is None and not user.isdecimal():
-        facts["user_fault"] = f"there is no user {user}"
+        faults["user_fault"] = message("reason.start.no_user", user=user)
     if group and not _is_group(group):
-        facts["group_fault"] = f"there is no group {group}"
+        faults["group_fault"] = message("reason.start.no_group", group=group)
     judged = _judged(account, unit)
     facts["program"], facts["folder"] = unit.get("program"), unit.get("needed_folder")
     if str(facts["program"]).startswith("/"):
-        facts["program_fault"] = _program_fault(facts["program"], account=judged)
+        faults["program_fault"] = _program_fault(facts["program"], account=judged)
     if facts["folder"]:
-        facts["folder_fault"] = _folder_fault(facts["folder"], account=judged)
+        faults["folder_fault"] = _folder_fault(facts["folder"], account=judged)
+    facts.update({name: messages.english(fault) if fault else None for name, fault in faults.items()})
+    facts["messages"] = {name: fault.to_dict() for name, fault in faults.items() if fault}
     return found(facts)
 
 

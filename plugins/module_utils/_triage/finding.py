@@ -9,25 +9,27 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, with_stop
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import messages
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """A cause: how sure (0 to 1), in a sentence, what says so, what to do.
+    """A cause: how sure (0 to 1), a summary, its evidence, what to do.
 
-    C(confidence): from a half on it is a likely cause, below that it is worth a note. C(remedy): what to do now;
-    C(prevention): what to do against the next time. C(blocks_start): starting the service would do harm.
-    C(useless_rungs): the rungs of the ladder that cannot help. C(details): for those who act on it. C(explains):
-    which of the consequences in the table it has here, all of them for C(None). C(only_by): by which of the causes it
-    can be explained here, by all of them for C(None). C(past): it is over by now, so it ranks below what still is.
+    confidence: from 0.5 on it is a likely cause, below that it is worth a note. summary, remedy (what to do now) and
+    prevention (what to do against the next time) are messages, see messages.py. blocks_start: starting the service
+    would do harm. useless_rungs: the rungs of the ladder that cannot help. details: input of the remedies. explains:
+    the consequences in the table that it has here, None for all of them. only_by: the causes that can explain it here,
+    None for all of them. past: it is over by now, so it ranks below present causes.
     """
 
     confidence: float
-    summary: str
+    summary: Message
     evidence: List[Dict[str, str]]
-    remedy: str
-    prevention: str
+    remedy: Message
+    prevention: Message
     blocks_start: bool = False
     useless_rungs: Sequence[str] = ()
     details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -43,7 +45,15 @@ class Finding:
         return set(self.useless_rungs) != set(RUNGS)
 
     def as_dict(self) -> Dict[str, Any]:
-        """Return it as the module returns it."""
-        found = dataclasses.asdict(self)
+        """Return it as the module returns it: each text in English, and as a message for other languages."""
+        found = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         del found["explains"], found["only_by"]
-        return {**found, "useless_rungs": list(self.useless_rungs), "rungs_help": self.rungs_help}
+        texts = {"summary": self.summary, "remedy": self.remedy, "prevention": self.prevention}
+        return {
+            **found,
+            **{name: with_stop(messages.english(told)) for name, told in texts.items()},
+            "messages": {name: told.to_dict() for name, told in texts.items()},
+            "details": dict(self.details),
+            "useless_rungs": list(self.useless_rungs),
+            "rungs_help": self.rungs_help,
+        }

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Any, List, Sequence
+from typing import Any, List, Sequence, Union
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, quoted
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import http_probe
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts import View
@@ -36,7 +37,7 @@ class Misfit:
     """
 
     what: str
-    text: str
+    told: Message
     confidence: float
     configured: Any = None
     effective: Any = None
@@ -58,14 +59,14 @@ def _of_host(view: View) -> List[Misfit]:
     service, node, unit = view.part("service"), view.part("node"), view.part("unit")
     found = []
     if view.elsewhere:
-        text = f"{_listed(view.misplaced)} configured, the service runs and listens on {_listed(view.elsewhere)}"
-        found.append(Misfit("ports", text, 0.95, view.misplaced, view.elsewhere, serves=True, explains=(HTTPS, START)))
+        told = message("reason.mismatch.ports", configured=_listed(view.misplaced), effective=_listed(view.elsewhere))
+        found.append(Misfit("ports", told, 0.95, view.misplaced, view.elsewhere, serves=True, explains=(HTTPS, START)))
     if service.get("app_dir_exists") is False:
-        text = f"{service['app_dir']} is not a folder; is its disk mounted?"
+        told = message("reason.mismatch.app_dir", path=str(service["app_dir"]))
         found.append(
             Misfit(
                 "app_dir",
-                text,
+                told,
                 0.97,
                 service["app_dir"],
                 None,
@@ -74,25 +75,25 @@ def _of_host(view: View) -> List[Misfit]:
             )
         )
     if service.get("manager") == "systemd" and unit.get("load_state") == "not-found":
-        text = f"systemd knows no unit {service['unit']}"
+        told = message("reason.mismatch.unit", unit=str(service["unit"]))
         sure = 0.95 if view.down else 0.5
-        found.append(Misfit("unit", text, sure, service["unit"], None, hinders=True, explains=(START,)))
+        found.append(Misfit("unit", told, sure, service["unit"], None, hinders=True, explains=(START,)))
     if view.gone and node.get("script_exists") is False:
         said = str(node["script"]) in "\n".join(item["text"] for item in view.signature("module_missing"))
-        text = f"{node['script']} does not exist"
+        told = message("reason.mismatch.script", path=str(node["script"]))
         found.append(
-            Misfit("command", text, 0.95 if said else 0.85, node["script"], None, hinders=said, explains=(START,))
+            Misfit("command", told, 0.95 if said else 0.85, node["script"], None, hinders=said, explains=(START,))
         )
     if view.gone and "script" in node and node.get("path") is None:
         # A unit may name its program by another path than the command here does.
         hinders = service.get("manager") == "process"
-        text = "its program is not found on this host"
-        found.append(Misfit("command", text, 0.95 if hinders else 0.6, hinders=hinders, explains=(START,)))
+        told = message("reason.mismatch.program")
+        found.append(Misfit("command", told, 0.95 if hinders else 0.6, hinders=hinders, explains=(START,)))
     if view.down and node.get("engines_ok") is False:
-        text = f"Node {node.get('version')} runs it, package.json asks for {node.get('engines')}"
+        told = message("reason.mismatch.node", version=str(node.get("version")), engines=str(node.get("engines")))
         explains = (MODULES, START) if view.exited or view.exceptions() else ()
         sure = 0.75 if explains else 0.45
-        found.append(Misfit("node", text, sure, node.get("engines"), node.get("version"), explains=explains))
+        found.append(Misfit("node", told, sure, node.get("engines"), node.get("version"), explains=explains))
     return found
 
 
@@ -122,12 +123,9 @@ def _of_question(view: View) -> List[Misfit]:
     # A log does not tell a page that was shown from a good answer.
     if not path or not (elsewhere or refused) or not view.proven or not _seems_well(view, path if refused else ""):
         return []
-    said = f"{status} and nothing of its health" if elsewhere else status
-    text = (
-        f"nexus_health_path is {path}, which it answers with {said} while its process, ports, log, database and "
-        "dependencies are well"
-    )
-    return [Misfit("health_path", text, 0.9, path, f"answered {status}", serves=True)]
+    variant = "health_page" if elsewhere else "health_path"
+    told = message(f"reason.mismatch.{variant}", path=path, status=status)
+    return [Misfit("health_path", told, 0.9, path, f"answered {status}", serves=True)]
 
 
 def _seems_well(view: View, path: str) -> bool:
@@ -164,12 +162,15 @@ def _of_paths(view: View) -> List[Misfit]:
     for item in view.items("paths"):
         if item.get("same") is not False:
             continue
-        text = f"{item['configured']} is configured, the service uses {item['effective']} ({item['source']})"
+        told = message(
+            "reason.mismatch.path",
+            **{name: str(item[name]) for name in ("configured", "effective", "source")},
+        )
         misled = item["what"] == "database" and bool(absent)
         found.append(
             Misfit(
                 str(item["what"]),
-                text,
+                told,
                 0.95 if misled else 0.45 if view.down else 0.6,
                 item["configured"],
                 item["effective"],
@@ -188,7 +189,7 @@ def _of_environment(view: View) -> List[Misfit]:
         for text in environment.get("problems") or ():
             hinders = view.gone and refused
             found.append(
-                Misfit("environment_file", text, 0.93 if hinders else 0.45, hinders=hinders, explains=(START,))
+                Misfit("environment_file", quoted(text), 0.93 if hinders else 0.45, hinders=hinders, explains=(START,))
             )
     missing = list(environment.get("required_missing") or ())
     if missing and view.down:
@@ -196,9 +197,9 @@ def _of_environment(view: View) -> List[Misfit]:
         said = [name for name in missing if name in complaints]
         # Where it complained of something else, that is why.
         sure = 0.95 if said else 0.6 if view.exited and not complaints else 0.45
-        text = f"{_listed(said or missing)} not set"
+        told = message("reason.mismatch.environment", names=_listed(said or missing))
         explains = (START,) if sure > 0.5 else ()
-        found.append(Misfit("environment", text, sure, said or missing, None, hinders=bool(said), explains=explains))
+        found.append(Misfit("environment", told, sure, said or missing, None, hinders=bool(said), explains=explains))
     return found
 
 
@@ -221,7 +222,7 @@ def _of_settings(view: View) -> List[Misfit]:
         sure = 0.95 if useless == RUNGS else 0.6
         text = text[len(name) :].strip() if text.startswith(f"{name} is ") else text
         reach = (DATABASE, START) if name == "nexus_db_path" else ()
-        found.append(Misfit(name, text, sure, item.get("value"), None, useless=useless, explains=reach))
+        found.append(Misfit(name, quoted(text), sure, item.get("value"), None, useless=useless, explains=reach))
     return found
 
 
@@ -243,5 +244,7 @@ def _rungs_that_need(view: View, name: str) -> Sequence[str]:
     return RUNGS
 
 
-def _listed(values: Sequence[Any]) -> str:
-    return " and ".join(str(value) for value in values)
+def _listed(values: Sequence[Any]) -> Union[str, Message]:
+    """Return the values in one line: a, b and c."""
+    names = [str(value) for value in values]
+    return message("and", names=names[:-1], last=names[-1]) if len(names) > 1 else "".join(names)

@@ -16,11 +16,11 @@ import socket
 import time
 from typing import Any, Callable, Dict, Mapping, Optional, Sequence
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, redact
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, message, redact
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import row_counts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import evidence as triage_evidence
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import outage_signs, triage_pass
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import messages, outage_signs, triage_pass
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes import table as causes_table
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import Question, Service, file
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts import View
@@ -41,17 +41,19 @@ def _hold_facts(facts: Mapping[str, Any], held: Optional[Mapping[str, Any]], row
     database = facts.get("database") or {}
     counts = database.get("row_counts") or {}
     missing = row_counts.missing(rows, counts) if database.get("conclusive") else {}
-    kept = ""
+    kept: Optional[message.Message] = None
     if held is not None and held.get("cause") in DATA_CAUSES:
         if not rows:
-            kept = "no good row counts of before are on record to compare with"
+            kept = message.message("reason.hold.no_counts")
         elif not database.get("conclusive"):
-            kept = "the database could not be looked through"
+            kept = message.message("reason.hold.unchecked")
         elif missing:
-            kept = "rows are missing: " + ", ".join(f"{name} {a} of {b}" for name, (b, a) in sorted(missing.items()))
+            tables = [f"{name} {now} of {before}" for name, (before, now) in sorted(missing.items())]
+            kept = message.message("reason.hold.rows_missing", tables=tables)
     return {
         "held": {name: held.get(name) for name in ("incident", "cause", "reason", "at")} if held is not None else None,
-        "kept_by": kept,
+        "kept_by": messages.english(kept) if kept else "",
+        "messages": {"kept_by": kept.to_dict()} if kept else {},
         "rows_missing": missing,
         "rows_collapsed": bool(database.get("conclusive")) and row_counts.collapsed(rows, counts),
     }

@@ -78,6 +78,40 @@ class Words:
         key = f"{family}.{value}"
         return self.say(key, **values) if key in self.sentences else str(value or "")
 
+    def message(self, told: object, text: object = "") -> str:
+        """Return a message in this language; without one, C(text) as a quotation.
+
+        C(told): a message as plain data (id and values), as a timeline has it. It may come from a hostile host, or from
+        a version with other ids.
+        """
+        known = self._message(told, depth=4)
+        return self.quoted(text) if known is None else known
+
+    def _message(self, told: object, *, depth: int) -> Optional[str]:
+        if not isinstance(told, Mapping) or not depth:
+            return None
+        template = self.sentences.get(str(told.get("id")))
+        values = told.get("values") or {}
+        if template is None or not isinstance(values, Mapping):
+            return None
+        put_in = {str(name): self._value(value, depth=depth - 1) for name, value in values.items()}
+        try:
+            return template.format(**put_in)
+        except KeyError:
+            return None
+
+    def _value(self, value: object, *, depth: int) -> str:
+        if isinstance(value, Mapping):
+            return self._message(value, depth=depth) or self.say("unknown")
+        if isinstance(value, (list, tuple)):
+            return self.sentences["list.comma"].join(self._value(each, depth=depth) for each in value)
+        return str(value)
+
+    def quoted(self, text: object) -> str:
+        """Return a text that is not ours, or older than the ids of messages, as a quotation."""
+        whole = " ".join(str(text or "").split()).rstrip(" .;")
+        return self.say("quoted", text=whole) if whole else ""
+
     def said(self, text: object) -> str:
         """Return what a module or a playbook says in English; all of it stays where a clause has no words here."""
         whole = " ".join(str(text or "").split()).rstrip(" .;")

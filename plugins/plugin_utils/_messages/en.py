@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from typing import Dict
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import messages as triage_messages
+
 SENTENCES: Dict[str, str] = {
+    **triage_messages.ENGLISH,
     # How things are put together.
     "list.comma": ", ",
     "list.and": "{names} and {last}",

@@ -161,7 +161,7 @@ SENTENCES: Dict[str, str] = {
     "remedied.left": "{cause}：対処せず（{reason}）",
     "kept.evidence": "証拠一式",
     "kept.copy": "データベースのファイル",
-    "kept.not_copied": "データベースのファイルはコピーされていません: {reason}",
+    "kept.not_copied": "データベースのファイルはコピーされていません：{reason}",
     "kept.backup": "データベースのバックアップ",
     "kept.database": "破損したデータベース",
     "kept.modules": "入れ替え前の node_modules",

@@ -204,12 +204,13 @@ def _rows(words: Words, incident: incident_model.Incident) -> List[Rows]:
 
 def _finding(words: Words, finding: Mapping[str, Any]) -> Finding:
     named = str(finding.get("cause") or "unknown")
-    original = prose.original(words, named, finding.get("summary"))
+    original = prose.original(words, finding)
+    summary = prose.summed_up(words, named, finding.get("summary"), prose.message_of(finding, "summary"))
     evidence = [(item.get("source") or "", item.get("text") or "") for item in finding.get("evidence") or []]
     return Finding(
         name=words.name("cause", named),
         sure=prose.sure(words, finding),
-        summary=words.sentence(prose.summed_up(words, named, finding.get("summary"))),
+        summary=words.sentence(summary),
         evidence=[*([("", original)] if original else []), *evidence],
     )
 

@@ -39,6 +39,7 @@ class Measure:
 
 
 bare = prose_steps.bare
+message_of = prose_steps.message_of
 summed_up = prose_steps.summed_up
 upper = prose_steps.upper
 
@@ -218,15 +219,15 @@ def cause(words: Words, incident: incident_model.Incident) -> str:
     """Return the cause and its summary in one line."""
     if not incident.cause:
         return words.say("cause_unknown")
-    summary = summed_up(words, incident.cause, incident.cause_summary)
+    summary = summed_up(words, incident.cause, incident.cause_summary, incident.messages.get("cause_summary"))
     name = words.name("cause", incident.cause)
     return words.say("label", name=name, text=summary) if summary else name
 
 
-def original(words: Words, named: Optional[str], summary: Optional[str]) -> str:
-    """Return a finding's summary as the module said it, where M(summed_up) tells less; empty where it tells all."""
-    told_less = summary and words.translated(summary) is None and words.knows("summary", named)
-    return str(summary) if told_less else ""
+def original(words: Words, finding: Mapping[str, Any]) -> str:
+    """Return the English summary of a finding if its cause alone says less, see summed_up; empty if not."""
+    told_less = not words.message(message_of(finding, "summary")) and words.knows("summary", finding.get("cause"))
+    return words.quoted(finding.get("summary")) if told_less else ""
 
 
 def ladder(words: Words, incident: incident_model.Incident) -> str:

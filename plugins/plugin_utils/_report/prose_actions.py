@@ -39,7 +39,7 @@ def actions(words: Words, incident: incident_model.Incident) -> List[Action]:
     settled = [each for each in incident.findings if prose.likely(each)]
     to_do = [
         Action(
-            words.said(each["remedy"]),
+            words.message(prose.message_of(each, "remedy"), each["remedy"]),
             True,
             words.say(
                 "action.unsettled" if incident.outcome == "unfinished" else "action.remedy",
@@ -52,7 +52,7 @@ def actions(words: Words, incident: incident_model.Incident) -> List[Action]:
     ]
     to_prevent = [
         Action(
-            words.said(each["prevention"]),
+            words.message(prose.message_of(each, "prevention"), each["prevention"]),
             True,
             words.say("action.prevention", cause=words.name("cause", each.get("cause") or "unknown")),
         )

@@ -26,15 +26,20 @@ def upper(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def summed_up(words: Words, named: Optional[str], summary: Optional[str]) -> str:
-    """Return a finding's summary in this language: in its own words where they are known, else by its cause.
+def summed_up(words: Words, named: Optional[str], summary: Optional[str], told: object) -> str:
+    """Return a finding's summary in this language. An old timeline has only the English text: its cause says less.
 
-    They are not known where what was put into them, such as the message of an exception, reads as clauses of its own.
+    told: the summary as a message.
     """
-    own = words.translated(summary) if summary else None
-    if own is not None:
-        return own
-    return words.name("summary", named) if words.knows("summary", named) else bare(summary)
+    known = words.message(told)
+    if known:
+        return known
+    return words.name("summary", named) if words.knows("summary", named) else words.quoted(summary)
+
+
+def message_of(texts: Mapping[str, Any], name: str) -> object:
+    """Return the message of a text of a finding, rung, remedy or verdict; None in an old timeline."""
+    return (texts.get("messages") or {}).get(name)
 
 
 def endpoint(words: Words, each: Mapping[str, Any]) -> str:
@@ -206,7 +211,8 @@ def _tell_triage(words: Words, data: Mapping[str, Any]) -> str:
     if not findings:
         return words.say("came.no_cause")
     named = str(findings[0].get("cause") or "unknown")
-    told = words.say("label", name=words.name("cause", named), text=summed_up(words, named, findings[0].get("summary")))
+    summary = summed_up(words, named, findings[0].get("summary"), message_of(findings[0], "summary"))
+    told = words.say("label", name=words.name("cause", named), text=summary)
     return words.say("came.causes", first=told, number=len(findings) - 1) if len(findings) > 1 else told
 
 

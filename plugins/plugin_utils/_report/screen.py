@@ -260,7 +260,7 @@ def _triage(words: Words, host: str, data: Mapping[str, Any]) -> Tuple[str, List
         first, *others = data["findings"]
         named, sure = str(first.get("cause") or "unknown"), prose.sure(words, first)
         cause = words.name("cause", named)
-        summary = prose.summed_up(words, named, first.get("summary"))
+        summary = prose.summed_up(words, named, first.get("summary"), prose.message_of(first, "summary"))
         cause = words.say("aside", text=cause, aside=sure) if sure else cause
         tone, found = ATTENTION, words.say("screen.found", host=host, cause=cause, summary=summary)
         likely = [finding for finding in others if prose.likely(finding)]

@@ -52,6 +52,18 @@ class Named:
 
 Kind = Union[str, Each, Named, Mapping[str, Any], Tuple[Any, ...]]
 
+
+def _message(depth: int) -> Mapping[str, Any]:
+    """Return the kind of a message (module_utils/_common/message.py) with values that are messages, C(depth) deep."""
+    if depth == 1:
+        return {"id": TEXT, "values": Named((NUMBER, TEXT), limit=_VALUES)}
+    inner = _message(depth - 1)
+    return {"id": TEXT, "values": Named((NUMBER, TEXT, inner, Each((TEXT, inner), limit=_VALUES)), limit=_VALUES)}
+
+
+_VALUES = 20
+MESSAGE = _message(3)
+
 _ROWS = Named(NUMBER)
 _PROBLEMS = Each({"code": TEXT, "message": TEXT})
 _PREFLIGHT = {
@@ -117,6 +129,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
                 "evidence": Each({"source": TEXT, "text": TEXT}, limit=10),
                 "remedy": TEXT,
                 "prevention": TEXT,
+                "messages": dict.fromkeys(("summary", "remedy", "prevention"), MESSAGE),
                 "blocks_start": FLAG,
                 "rungs_help": FLAG,
                 "useless_rungs": Each(TEXT),
@@ -328,6 +341,7 @@ OUTCOME: Mapping[str, Any] = {
     "backup_file": TEXT,
     "error": TEXT,
     "next_step": TEXT,
+    "messages": dict.fromkeys(("cause_summary", "error", "next_step"), MESSAGE),
     "held_by": TEXT,
 }
 

@@ -316,6 +316,7 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
         record_in_memory=records[-1].get("record_in_memory") if records else None,
         error=verdict.get("error"),
         next_step=verdict.get("next_step") or (of_data.get("next_step") if data_loss == "suspected" else None),
+        messages=_messages(first, outcomes, verdict),
         held_by=verdict.get("held_by") or None,
         findings=findings,
         resources=_first(*(result.get("facts") for result in _results(events, "triage_info"))) or {},
@@ -325,6 +326,19 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
         steps=[each for run in runs for each in _steps(run)],
     )
     return told
+
+
+def _messages(
+    first: Mapping[str, Any], outcomes: Sequence[Mapping[str, Any]], verdict: Mapping[str, Any]
+) -> Dict[str, Any]:
+    """Return the messages of cause_summary, error and next_step, of the same origin as these texts."""
+    found = {name: (verdict.get("messages") or {}).get(name) for name in ("error", "next_step")}
+    if first.get("summary"):
+        found["cause_summary"] = (first.get("messages") or {}).get("summary")
+    else:
+        told = [each for each in outcomes if each.get("cause_summary")]
+        found["cause_summary"] = (told[-1].get("messages") or {}).get("cause_summary") if told else None
+    return {name: each for name, each in found.items() if each}
 
 
 def _last_look(runs: Sequence[Sequence[Event]]) -> statements.Facts:

@@ -203,6 +203,7 @@ class Incident:
     record_in_memory: Optional[str] = _says("Folder in memory on the host that has the record; a reboot loses it.")
     error: Optional[str] = _says("What stopped the recovery.")
     next_step: Optional[str] = _says("What a person is to do next.")
+    messages: Dict[str, Any] = _says("cause_summary, error and next_step for other languages: id and values of each.")
     held_by: Optional[str] = _says("The incident that holds the start of the service, if it is held at the end.")
     findings: List[Dict[str, Any]] = _says("Causes, the most likely first, with their evidence.")
     resources: Dict[str, Any] = _says("Disk, memory and log as the first look found them.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.common import FALLS, LOOP_FALLS, PROOF
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts import View, says
@@ -41,18 +42,14 @@ def modules_broken(view: View) -> Optional[Finding]:
     if not broken and words:
         reason = "mended" if mended else "not loaded"
     if mended:
-        summary = "The service could not load a dependency; all of them are in order now."
+        summary = message("finding.modules_broken.mended")
     elif nothing_there:
-        summary = "The service's dependencies are missing: there is no node_modules."
+        summary = message("finding.modules_broken.no_folder")
     else:
-        shown = ", ".join((packages or list(facts.get("invalid") or ()))[:3])
-        what = {
-            "missing": "missing",
-            "unloadable": "there but cannot be loaded",
-            "invalid": "not those of the lock file",
-        }
-        state = what.get(reason, "missing or cannot be loaded")
-        summary = f"The service's dependencies are {state}: {shown or 'see the log'}."
+        shown = (packages or list(facts.get("invalid") or ()))[:3]
+        summary = message(
+            f"finding.modules_broken.{reason.replace(' ', '_')}", packages=shown or message("reason.see_log")
+        )
     if words:
         confidence = 0.97 if broken else 0.5 if mended else 0.9
     else:
@@ -61,10 +58,8 @@ def modules_broken(view: View) -> Optional[Finding]:
         confidence=confidence,
         summary=summary,
         evidence=evidence + words,
-        remedy="Start the service."
-        if mended
-        else "Rebuild node_modules from the lock file beside the present ones, and swap (module npm_ci).",
-        prevention="Install with npm ci only, as the service's user, and again after each change of Node's version.",
+        remedy=message("remedy.start" if mended else "remedy.modules_broken"),
+        prevention=message("prevention.modules_broken"),
         useless_rungs=("restart",) if broken or (words and not mended) else (),
         details={"packages": packages, "reason": reason},
         explains=FALLS if words or view.exited else (),
@@ -96,23 +91,23 @@ def unhandled_exception(view: View) -> Optional[Finding]:
         place = latest.get("place") or {}
         useless = _useless_against(view, latest)
         summary = (
-            f"An exception that nobody caught ended the service at {where}: {text[:200]}"
+            message("finding.unhandled_exception.at", where=where, text=text[:200])
             if where
-            else f"An exception that nobody caught ended the service: {text[:200]}"
+            else message("finding.unhandled_exception.somewhere", text=text[:200])
         )
         evidence = [says(source, "\n".join([*([where] if where else []), text, *latest["stack"][:4]]))]
         confidence = 0.88 if latest["fatal"] else 0.75 if view.exited else 0.65
     else:
         source, text = word or ("", "")
-        summary = f"The service ended itself over an error: {text[:200]}"
+        summary = message("finding.unhandled_exception.error", text=text[:200])
         evidence = [says(source, text)]
         confidence = 0.7 if view.exited else 0.55
     return Finding(
         confidence=confidence,
         summary=summary,
         evidence=evidence + (view.unit_ending() if view.exited else []),
-        remedy="Start it again; where it falls again, go back to the release before.",
-        prevention="Mend the code that throws it, and test it with what it was thrown at.",
+        remedy=message("remedy.unhandled_exception"),
+        prevention=message("prevention.unhandled_exception"),
         useless_rungs=useless,
         details={"falls": view.falls, "exception": text, "file": place.get("file"), "line": place.get("line")},
     )
@@ -144,7 +139,7 @@ def syntax_error(view: View) -> Optional[Finding]:
     error = text[text.index("SyntaxError") :][:200]
     common: Dict[str, Any] = {
         "evidence": [says(source, "\n".join([where, text, *latest["stack"][:4]])), *view.unit_ending()],
-        "prevention": "Run node --check, or the tests, on each release before it is put in place.",
+        "prevention": message("prevention.syntax_error"),
         "details": {
             "file": latest["place"]["file"],
             "line": latest["place"]["line"],
@@ -155,15 +150,15 @@ def syntax_error(view: View) -> Optional[Finding]:
     if view.changed_since(latest.get("changed_at")) and latest.get("parses") is not False:
         return Finding(
             confidence=0.5,
-            summary=f"Node could not read {where}: {error}; the file was changed since.",
-            remedy="Start the service.",
+            summary=message("finding.syntax_error.past", where=where, error=error),
+            remedy=message("remedy.start"),
             past=True,
             **common,
         )
     return Finding(
         confidence=0.96,
-        summary=f"Node cannot read {where}: {error}",
-        remedy=f"Correct {where}, or go back to the release before. No restart helps.",
+        summary=message("finding.syntax_error.now", where=where, error=error),
+        remedy=message("remedy.syntax_error", where=where),
         useless_rungs=_useless(view, latest, proved=latest.get("parses") is False),
         **common,
     )

@@ -9,21 +9,20 @@ from __future__ import annotations
 import re
 from typing import Any, Dict, List, Optional, Tuple
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import (
+    Message,
+    from_dict,
+    message,
+    quoted,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import mismatches
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import messages, mismatches
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.common import OF_MISFITS, PROOF
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts import View, says
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding
 
-# Why systemd could not run a program: exit codes of systemd.exec(5), the step that failed, and the reason in words.
-_STEPS = {
-    200: ("CHDIR", "its working directory cannot be entered"),
-    203: ("EXEC", "its program cannot be run"),
-    209: ("STDOUT", "its standard output cannot be opened"),
-    216: ("GROUP", "there is no such group"),
-    217: ("USER", "there is no such user"),
-    226: ("NAMESPACE", "its view of the file system cannot be set up"),
-}
+# Why systemd could not run a program: exit codes of systemd.exec(5) and the step that failed.
+_STEPS = {200: "CHDIR", 203: "EXEC", 209: "STDOUT", 216: "GROUP", 217: "USER", 226: "NAMESPACE"}
 
 _STEP = re.compile(r"code=exited, status=(\d+)/[A-Z]")
 
@@ -35,10 +34,10 @@ def config_mismatch(view: View) -> Optional[Finding]:
         return None
     return Finding(
         confidence=found[0].confidence,
-        summary=f"The configuration does not fit the host: {found[0].what}: {found[0].text}.",
-        evidence=[says(item.what, item.text) for item in found],
-        remedy="Correct the variables of this host, or the service's own configuration, whichever is wrong.",
-        prevention="Keep the service's configuration and this inventory in one place, and change both together.",
+        summary=message("finding.config_mismatch", what=found[0].what, mismatch=found[0].told),
+        evidence=[says(item.what, messages.english(item.told)) for item in found],
+        remedy=message("remedy.config_mismatch"),
+        prevention=message("prevention.config_mismatch"),
         blocks_start=any(item.serves for item in found),
         useless_rungs=RUNGS
         if any(item.serves or item.hinders for item in found)
@@ -60,12 +59,12 @@ def environment_missing(view: View) -> Optional[Finding]:
     path = missing[0]
     return Finding(
         confidence=0.96,
-        summary=f"The environment file {path} does not exist, and no start succeeds without it.",
+        summary=message("finding.environment_missing", path=path),
         evidence=[says(name, "No such file or directory") for name in missing]
         + _settings(view, "nexus_environment_file")
         + view.unit_ending(),
-        remedy=f"Restore {path} from a backup or the configuration management, for root only (0600), then start it.",
-        prevention="Keep the environment file in a backup, and let one tool alone manage it.",
+        remedy=message("remedy.environment_missing", path=path),
+        prevention=message("prevention.environment_missing"),
         useless_rungs=RUNGS,
         details={"variable": "nexus_environment_file", "paths": missing},
     )
@@ -78,10 +77,10 @@ def unit_masked(view: View) -> Optional[Finding]:
         return None
     return Finding(
         confidence=0.97,
-        summary=f"The unit {unit.get('name')} is masked: systemd refuses to start it.",
+        summary=message("finding.unit_masked", unit=str(unit.get("name"))),
         evidence=[says(f"systemctl show {unit.get('name')}", "LoadState=masked"), *_settings(view, "nexus_unit")],
-        remedy=f"Ask who masked it and why; if that is over, systemctl unmask {unit.get('name')} and start it.",
-        prevention="Announce maintenance instead of masking the unit: a maintenance has an end.",
+        remedy=message("remedy.unit_masked", unit=str(unit.get("name"))),
+        prevention=message("prevention.unit_masked"),
         useless_rungs=RUNGS,
         details={"variable": "nexus_unit", "load_state": "masked"},
     )
@@ -96,10 +95,10 @@ def unit_invalid(view: View) -> Optional[Finding]:
     said = f"LoadState={state} {unit.get('load_error') or ''}".strip()
     return Finding(
         confidence=0.96,
-        summary=f"systemd cannot load the unit {unit.get('name')} ({state}).",
+        summary=message("finding.unit_invalid", unit=str(unit.get("name")), state=str(state)),
         evidence=[says(f"systemctl show {unit.get('name')}", said), *_settings(view, "nexus_unit")],
-        remedy="Run systemd-analyze verify on the unit, correct it, then systemctl daemon-reload.",
-        prevention="Check a unit with systemd-analyze verify before it is put in place.",
+        remedy=message("remedy.unit_invalid"),
+        prevention=message("prevention.unit_invalid"),
         useless_rungs=RUNGS,
         details={"variable": "nexus_unit", "load_state": state},
     )
@@ -120,18 +119,22 @@ def exec_failed(view: View) -> Optional[Finding]:
     if code == "exited" and status in _STEPS and not failures:
         failures = [(ended, status)]
     common: Dict[str, Any] = {
-        "prevention": "Run systemd-analyze verify and a start of the unit after each change of Node or of the unit.",
-        "evidence": [says("host", fault) for _status, fault in faults] + view.unit_ending() + _said(view),
+        "prevention": message("prevention.exec_failed"),
+        "evidence": [
+            *(says("host", messages.english(fault)) for _, fault in faults),
+            *view.unit_ending(),
+            *_said(view),
+        ],
     }
-    name = unit.get("name")
+    name = str(unit.get("name"))
     if faults and view.unwell:
         status, fault = faults[0]
         return Finding(
             confidence=0.96,
-            summary=f"systemd cannot run the unit {name} ({status}/{_STEPS[status][0]}): {fault}.",
-            remedy="Install the missing part, or correct the unit and run systemctl daemon-reload; then start it.",
+            summary=message("finding.exec_failed.now", unit=name, status=_step(status), reason=fault),
+            remedy=message("remedy.exec_failed.fault"),
             useless_rungs=RUNGS,
-            details={"status": status, "program": start.get("program"), "reason": fault},
+            details={"status": status, "program": start.get("program"), "reason": messages.english(fault)},
             **common,
         )
     if not view.gone or not failures:
@@ -140,34 +143,39 @@ def exec_failed(view: View) -> Optional[Finding]:
     if view.changed_since(start.get("changed_at")):
         return Finding(
             confidence=0.5,
-            summary=f"systemd could not run the unit {name}; the unit or what it needs was changed since.",
-            remedy="Start the service.",
+            summary=message("finding.exec_failed.past", unit=name),
+            remedy=message("remedy.start"),
             details={"status": status, "program": start.get("program"), "reason": ""},
             past=True,
             **common,
         )
     again = [item for item in failures if item[1] == status]
+    reason = message(f"reason.exec.{status}")
     return Finding(
         confidence=0.93,
-        summary=f"systemd cannot run the unit {name} ({status}/{_STEPS[status][0]}): {_STEPS[status][1]}.",
-        remedy="Read the lines of the journal, correct the unit or the host, then start it.",
+        summary=message("finding.exec_failed.now", unit=name, status=_step(status), reason=reason),
+        remedy=message("remedy.exec_failed.journal"),
         # A restart shows if it still is so; more than that changes nothing that systemd needs.
         useless_rungs=RUNGS if len(again) >= PROOF else RUNGS[1:],
-        details={"status": status, "program": start.get("program"), "reason": _STEPS[status][1]},
+        details={"status": status, "program": start.get("program"), "reason": messages.english(reason)},
         **common,
     )
 
 
-def _faults(view: View) -> List[Tuple[int, str]]:
-    """Return what systemd would fail at now, as (exit status, sentence)."""
+def _step(status: int) -> str:
+    return f"{status}/{_STEPS[status]}"
+
+
+def _faults(view: View) -> List[Tuple[int, Message]]:
+    """Return what systemd would fail at now, as (exit status, reason)."""
     start = view.part("start")
-    named = (
-        (217, start.get("user_fault"), ""),
-        (216, start.get("group_fault"), ""),
-        (200, start.get("folder_fault"), f"{start.get('folder')} "),
-        (203, start.get("program_fault"), f"{start.get('program')} "),
-    )
-    return [(status, f"{subject}{fault}") for status, fault, subject in named if fault]
+    told = start.get("messages") or {}
+    named = ((217, "user_fault"), (216, "group_fault"), (200, "folder_fault"), (203, "program_fault"))
+    return [
+        (status, from_dict(told[name]) if name in told else quoted(start[name]))
+        for status, name in named
+        if start.get(name)
+    ]
 
 
 def _step_failures(view: View) -> List[Tuple[str, int]]:

@@ -9,27 +9,13 @@ from __future__ import annotations
 import re
 from typing import Any, Dict, Mapping, Optional, Sequence
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, quoted
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.common import FALLS, process_details
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts import View, says
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding
-
-# Codes of problems of the database, in words.
-_UNSOUND = {
-    "missing": "it is not there",
-    "empty": "it has 0 bytes",
-    "empty_beside_wal": "it has 0 bytes beside a WAL",
-    "no_tables": "it holds no table",
-    "not_a_database": "it does not begin as a database does",
-    "not_a_file": "something else is in its place",
-    "corrupt": "its pages are damaged",
-    "wal_damaged": "its WAL is damaged",
-    "wal_foreign": "its WAL belongs to another database",
-    "row_loss": "rows are missing",
-    "open_deleted": "its file was removed while it was open",
-    "unreadable": "it cannot be read",
-}
 
 _REFUSED = re.compile(r"SQLITE_READONLY|SQLITE_CANTOPEN|readonly database|unable to open database|\bEACCES\b")
 
@@ -38,30 +24,32 @@ def db_corrupt(view: View) -> Optional[Finding]:
     """The database is damaged, missing, or has lost rows."""
     database = view.part("database")
     problems, _unread = view.database_problems()
-    messages = [item["message"] for item in problems]
+    texts = [item["message"] for item in problems]
     lost = bool(database.get("data_loss_suspected"))
     words = view.signature("db_corrupt") if view.troubled else []
     if not problems and not lost and not words:
         return None
     path = str(database.get("path", "the database"))
-    why = [_UNSOUND.get(code, code) for code in dict.fromkeys(item["code"] for item in problems)]
+    reasons = [_unsound(code) for code in dict.fromkeys(item["code"] for item in problems)]
     return Finding(
         confidence=0.98 if problems or lost else 0.6,
-        summary=(
-            f"The database {path} is not sound: {', '.join(why)}."
-            if problems
-            else f"Rows of the database {path} may be lost."
-            if lost
-            else f"The service reported a damaged database; {path} itself could be read."
-        ),
+        summary=message("finding.db_corrupt.unsound", path=path, reasons=reasons)
+        if problems
+        else message("finding.db_corrupt.rows" if lost else "finding.db_corrupt.reported", path=path),
         evidence=[says(path, f"{item['code']}: {item['message']}") for item in problems]
-        + [says(path, text) for text in database.get("data_loss_reasons") or () if text not in messages]
+        + [says(path, text) for text in database.get("data_loss_reasons") or () if text not in texts]
         + words,
-        remedy="Start nothing and change nothing: keep database, -wal and -shm as they are and call the DBA.",
-        prevention="Back the database up often and read the backups back; find out what damaged it.",
+        remedy=message("remedy.db_corrupt"),
+        prevention=message("prevention.db_corrupt"),
         blocks_start=True,
         useless_rungs=RUNGS,
     )
+
+
+def _unsound(code: str) -> Message:
+    """Return the reason for the code of a problem of the database."""
+    known = f"reason.database.{code}" in messages.ENGLISH
+    return message(f"reason.database.{code}") if known else quoted(code)
 
 
 def db_unchecked(view: View) -> Optional[Finding]:
@@ -72,19 +60,14 @@ def db_unchecked(view: View) -> Optional[Finding]:
     if not view.troubled or (database.get("conclusive") and not unread):
         return None
     path = str(database.get("path", "the database"))
+    variant = "unread" if unread else "late"
     said = database.get("error") or ", ".join(f"{name} {text}" for name, text in (database.get("checks") or {}).items())
     return Finding(
         confidence=0.9,
-        summary=f"Whether the database {path} is sound could not be told: it may not be read."
-        if unread
-        else f"Whether the database {path} is sound could not be told in time.",
+        summary=message(f"finding.db_unchecked.{variant}", path=path),
         evidence=[says(path, text) for text in unread or [said or "not reached"]],
-        remedy="Look again as root; give database, -wal and -shm back to the service's user where they are another's."
-        if unread
-        else "Check it with sqlite_info and a larger time_budget, or give triage_database_timeout more seconds.",
-        prevention="Let nobody but the service's user open its database for writing."
-        if unread
-        else "Give triage_database_timeout the seconds that a look through this database takes.",
+        remedy=message(f"remedy.db_unchecked.{variant}"),
+        prevention=message(f"prevention.db_unchecked.{variant}"),
         blocks_start=True,
         useless_rungs=RUNGS,
     )
@@ -109,25 +92,24 @@ def db_locked(view: View) -> Optional[Finding]:
         return None
     silent = not view.gone and view.down
     if not view.troubled:
-        remedy = "Let that process finish, or stop it."
+        remedy = message("remedy.db_locked.wait")
     elif strangers or (problems and not blocking):
-        remedy = "Let that process finish or stop it, then restart the service."
+        remedy = message("remedy.db_locked.wait_restart")
     else:
-        remedy = "Restart the service" + (", which ends the older process first." if stale else ".")
+        remedy = message("remedy.db_locked.restart_older" if stale else "remedy.restart")
+    first = {"pid": holders[0]["pid"], "command": str(holders[0].get("command"))} if holders else {}
     if holders and not view.troubled:
         confidence = 0.8
-        summary = (
-            f"Writes wait: process {holders[0]['pid']} ({holders[0].get('command')}) held the lock of the database for "
-            f"{holders[0]['blocks_for']:.1f} s, as long as it was looked at."
-        )
+        seconds = f"{holders[0]['blocks_for']:.1f}"
+        summary = message("finding.db_locked.writes_wait", seconds=seconds, **first)
     elif holders:
         # Somebody may write at the instant of the look without having done any harm.
         confidence = 0.93 if words else 0.9 if silent else 0.45
-        summary = f"The database is locked by process {holders[0]['pid']} ({holders[0].get('command')})."
+        summary = message("finding.db_locked.holder", **first)
     elif problems:
-        confidence, summary = 0.75, "The database is locked."
+        confidence, summary = 0.75, message("finding.db_locked.now")
     else:
-        confidence, summary = 0.6, "The service found its database locked; no other process holds the lock now."
+        confidence, summary = 0.6, message("finding.db_locked.past")
     return Finding(
         confidence=confidence,
         summary=summary,
@@ -138,7 +120,7 @@ def db_locked(view: View) -> Optional[Finding]:
         ]
         + words,
         remedy=remedy,
-        prevention="Let backups and reports read a copy of the database, and set a busy timeout in the service.",
+        prevention=message("prevention.db_locked"),
         useless_rungs=RUNGS if strangers and (words or silent) else (),
         details={
             "holders": [{**process_details(item), "role": item["role"], "ours": item in stale} for item in holders]
@@ -163,25 +145,25 @@ def migration_pending(view: View) -> Optional[Finding]:
     evidence = [says("knex", f"the migration lock is set; migrating: {_names(migrators) or 'nobody'}")] if held else []
     evidence += [says("knex", f"pending: {', '.join(pending[:5])}")] if pending else []
     left_behind = bool(held if held is not None else locked)
-    prevention = "Migrate as a step of the release, with a backup before it, and let nobody kill a migration."
+    prevention = message("prevention.migration_pending")
     common: Dict[str, Any] = {"prevention": prevention, "details": {"pending": pending, "lock_held": left_behind}}
     if held and migrators:
         # Nothing is to be done about it.
         common["details"] = {"pending": [], "lock_held": False}
         return Finding(
             confidence=0.9,
-            summary=f"A migration is running: {_names(migrators)}.",
+            summary=message("finding.migration_pending.running", processes=_names(migrators)),
             evidence=evidence + locked,
-            remedy="Wait for it. Ended midway it leaves its lock behind, and the service does not start.",
+            remedy=message("remedy.migration_pending.wait"),
             useless_rungs=RUNGS,
             **common,
         )
     if ahead:
         return Finding(
             confidence=0.93,
-            summary="The database has migrations that the code does not know: the code is older than its database.",
+            summary=message("finding.migration_pending.code_older"),
             evidence=[*evidence, says("log", view.complaints())],
-            remedy="Put the release in place that has these migrations; do not migrate.",
+            remedy=message("remedy.migration_pending.newer_release"),
             useless_rungs=RUNGS,
             **common,
         )
@@ -191,13 +173,9 @@ def migration_pending(view: View) -> Optional[Finding]:
         useless = RUNGS if locked else ("clean_start_recovery",)
         return Finding(
             confidence=(0.95 if held else 0.9 if stands else 0.5) if locked else 0.6,
-            summary="A migration was interrupted and its lock is still set."
-            if stands
-            else "The service found the migration lock set; it is free now.",
+            summary=message("finding.migration_pending.locked" if stands else "finding.migration_pending.was_locked"),
             evidence=evidence + locked + missing,
-            remedy="Back the database up, release the stale lock, migrate to the latest."
-            if stands
-            else "Start the service.",
+            remedy=message("remedy.migration_pending.unlock" if stands else "remedy.start"),
             useless_rungs=useless if stands else (),
             explains=FALLS if locked else (),
             past=not stands,
@@ -208,13 +186,11 @@ def migration_pending(view: View) -> Optional[Finding]:
     known = facts.get("pending") is not None
     return Finding(
         confidence=0.9 if pending else 0.5 if known else 0.6,
-        summary=f"The service asks for tables or columns that {len(pending)} pending migrations would bring."
+        summary=message("finding.migration_pending.pending", number=len(pending))
         if pending
-        else "The service asks for tables or columns that the database does not have.",
+        else message("finding.migration_pending.missing"),
         evidence=evidence + missing,
-        remedy="Back the database up and migrate to the latest."
-        if pending
-        else "Compare the release with the migrations' status; see whether it is the right database.",
+        remedy=message("remedy.migration_pending.migrate" if pending else "remedy.migration_pending.compare"),
         # Only the clean start migrates.
         useless_rungs=() if known and not pending else ("restart", "standard_recovery"),
         **common,
@@ -235,14 +211,17 @@ def database_owner(view: View) -> Optional[Finding]:
     first = denied[0]
     return Finding(
         confidence=(0.97 if words else 0.94) if view.unwell else 0.45,
-        summary=f"User {facts.get('user')} may not write {first['path']}: it belongs to {first['owner']}, "
-        f"mode {first['mode']}.",
+        summary=message(
+            "finding.database_owner",
+            user=str(facts.get("user")),
+            **{name: str(first[name]) for name in ("path", "owner", "mode")},
+        ),
         evidence=[
             says(item["path"], f"owner {item['owner']}, group {item['group']}, mode {item['mode']}") for item in denied
         ]
         + ([says("log", words.group(0))] if words else []),
-        remedy=f"Give database, -wal, -shm and their folder back to user {facts.get('user')} (chown), then start it.",
-        prevention="Work on the database as the service's user only (sudo -u), never as root.",
+        remedy=message("remedy.database_owner", user=str(facts.get("user"))),
+        prevention=message("prevention.database_owner"),
         useless_rungs=RUNGS if view.unwell else (),
         details={
             "user": facts.get("user"),
@@ -262,8 +241,8 @@ def wal_pending(view: View) -> Optional[Finding]:
         return None
     return Finding(
         confidence=0.2,
-        summary=f"{pending} committed pages of the database stand in its -wal file alone.",
+        summary=message("finding.wal_pending", pages=pending),
         evidence=[says(f"{view.part('database').get('path')}-wal", f"{wal.get('frames_committed')} committed frames")],
-        remedy="Do not delete the -wal. Starting the service, or a checkpoint (module sqlite_wal), brings them home.",
-        prevention="Let the service close its database when it is stopped (a handler for SIGTERM).",
+        remedy=message("remedy.wal_pending"),
+        prevention=message("prevention.wal_pending"),
     )

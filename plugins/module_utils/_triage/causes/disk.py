@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Optional
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts import View, says
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding
@@ -22,13 +23,13 @@ def disk_full(view: View) -> Optional[Finding]:
     words = view.signature("disk_full") if view.troubled or full else []
     if not full and not words:
         return None
-    prevention = "Rotate and compress the logs, and have somebody told before a file system is full."
+    prevention = message("prevention.disk_full")
     if not full:
         return Finding(
             confidence=0.6,
-            summary="Writes failed for want of room; there is room again.",
+            summary=message("finding.disk_full.past"),
             evidence=words,
-            remedy="Start the service, and see what took the room.",
+            remedy=message("remedy.disk_full.past"),
             prevention=prevention,
             details={"mounts": []},
             past=True,
@@ -43,14 +44,14 @@ def disk_full(view: View) -> Optional[Finding]:
     matters = bool(words) or any(set(room["uses"]).intersection(_WRITTEN_TO) for room in full)
     # A removed file takes its room until it is closed.
     freed_by_restart = all(room["what"] == "bytes" and room["held"] >= room["wanted"] for room in full)
-    where = ", ".join(sorted(room["mount"] for room in full))
+    mounts = sorted(room["mount"] for room in full)
     return Finding(
         confidence=0.97 if words else 0.9 if matters else 0.4,
-        summary=f"There is no room left on {where}.",
+        summary=message("finding.disk_full.now", mounts=mounts),
         evidence=evidence + words,
-        remedy="Restart the service: it holds removed files open, which take the room until then."
+        remedy=message("remedy.disk_full.restart")
         if freed_by_restart
-        else f"Make room on {where}: rotated logs, the npm cache, old backups. Never the database, its -wal or -shm.",
+        else message("remedy.disk_full.make_room", mounts=mounts),
         prevention=prevention,
         useless_rungs=RUNGS if matters and not freed_by_restart else (),
         details={"mounts": [{name: room[name] for name in room if name not in ("uses", "held")} for room in full]},
@@ -62,14 +63,14 @@ def disk_read_only(view: View) -> Optional[Finding]:
     closed = [item for item in view.items("disk") if item.get("read_only") and item.get("use") in ("database", "log")]
     if not closed or not view.troubled:
         return None
-    where = " and ".join(sorted({str(item["mount"]) for item in closed}))
+    mounts = sorted({str(item["mount"]) for item in closed})
     return Finding(
         confidence=0.9,
-        summary=f"The file system {where} is read-only.",
+        summary=message("finding.disk_read_only", mounts=mounts),
         evidence=[
             says(f"{item['mount']} ({item['use']})", f"{item.get('device')} is mounted read-only") for item in closed
         ],
-        remedy="Read the kernel's log for errors of that disk, and mount it writable once it is known to be well.",
-        prevention="Watch the disk's health, and have somebody told when a file system becomes read-only.",
+        remedy=message("remedy.disk_read_only"),
+        prevention=message("prevention.disk_read_only"),
         useless_rungs=RUNGS if any(item["use"] == "database" for item in closed) else (),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Optional
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts import View, says
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding
 
@@ -55,13 +56,11 @@ def oom_kill(view: View) -> Optional[Finding]:
     sizes = view.memory_sizes(rss=max(rss, default=None), bounded=bounded)
     return Finding(
         confidence=0.97 if by_unit else 0.9 if sure else 0.75,
-        summary="The service reached its own memory limit, and the kernel killed it."
-        if bounded
-        else "The kernel ran out of memory and killed the service.",
+        summary=message("finding.oom_kill.limit" if bounded else "finding.oom_kill.host"),
         evidence=by_unit
         + [says(kernel.get("source") or "kernel log", line["text"]) for line in [*killed[-3:], *others[-1:]]],
-        remedy="Restart the service; where it falls again, give it the sizes proposed, or the host more memory.",
-        prevention="Bound the service (MemoryMax=, --max-old-space-size) below what the host has, and look for a leak.",
+        remedy=message("remedy.oom_kill"),
+        prevention=message("prevention.oom_kill"),
         details=sizes,
     )
 
@@ -79,11 +78,9 @@ def heap_oom(view: View) -> Optional[Finding]:
     heaps += [size << 20 for size in (view.part("environment").get("max_old_space_size"),) if size]
     return Finding(
         confidence=0.45 if refuted else 0.97 if aborted else 0.93,
-        summary="The log speaks of the limit of Node's heap, but it was not what ended the service."
-        if refuted
-        else "Node reached the limit of its own heap and aborted; the host's memory was not the limit.",
+        summary=message("finding.heap_oom.refuted" if refuted else "finding.heap_oom.now"),
         evidence=words + (view.unit_ending() if aborted else []),
-        remedy="Restart the service; where the load explains the need, give it the heap proposed.",
-        prevention="Look for the leak; raise --max-old-space-size only if the load explains the need.",
+        remedy=message("remedy.heap_oom"),
+        prevention=message("prevention.heap_oom"),
         details=view.memory_sizes(heap=max(heaps, default=None)),
     )

@@ -9,7 +9,9 @@ from __future__ import annotations
 import posixpath
 from typing import Any, Mapping, Optional, Sequence
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.common import FALLS, process_details
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts import View, says
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding
@@ -17,15 +19,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding
 # A process this young may still be starting.
 _START_SECONDS = 20.0
 
-_TLS_REASONS = {
-    "missing": "there is no certificate at its path",
-    "unreadable": "the service cannot read its certificate",
-    "key_missing": "there is no key at its path",
-    "key_unreadable": "the service cannot read its key",
-    "key_mismatch": "the key does not belong to the certificate",
-    "expired": "the certificate has expired",
-    "not_yet_valid": "the certificate is not valid yet",
-}
+# Faults of a certificate or key that have a message.
+_TLS_FAULTS = (
+    *("missing", "unreadable", "key_missing", "key_unreadable", "key_mismatch"),
+    *("expired", "not_yet_valid"),
+)
 
 
 def port_conflict(view: View) -> Optional[Finding]:
@@ -52,24 +50,22 @@ def port_conflict(view: View) -> Optional[Finding]:
         return None
     if strangers:
         port, owner = strangers[0]
-        who = f"process {owner['pid']} of user {owner['user']} ({_program(owner)})" if owner else "another process"
-        summary = f"Port {port} is taken by {who}, which is not the service."
-        remedy = "Find out whose it is and stop it, or give it another port. It is not stopped unless policy names it."
+        who = {"pid": owner["pid"], "user": str(owner["user"]), "program": _program(owner)} if owner else {}
+        summary = message("finding.port_conflict.other" if who else "finding.port_conflict.hidden", port=port, **who)
+        remedy = message("remedy.port_conflict.other")
     elif stale:
         port, owner = stale[0]
-        summary = f"Port {port} is held by an older process of the service (pid {owner['pid']}) beside its unit."
-        remedy = "Stop the older process, then start the unit."
+        summary = message("finding.port_conflict.older", port=port, pid=owner["pid"])
+        remedy = message("remedy.port_conflict.older")
     else:
-        summary = "The service could not start because its port was taken; it is free now."
-        remedy = "Start the service, and find out who took the port."
+        summary = message("finding.port_conflict.past")
+        remedy = message("remedy.port_conflict.past")
     return Finding(
         confidence=0.95 if strangers or stale else 0.5,
         summary=summary,
         evidence=evidence + words,
         remedy=remedy,
-        prevention="Start the service through its unit only, never by hand beside it."
-        if stale
-        else "Reserve the port for the service, and give the other program one of its own.",
+        prevention=message("prevention.port_conflict.older" if stale else "prevention.port_conflict.other"),
         # An older process of its own is ended by every rung before it starts the service.
         useless_rungs=RUNGS if strangers else (),
         details={"processes": [process_details(owner, port=port) for port, owner in strangers + stale]},
@@ -105,28 +101,31 @@ def tls_expired(view: View) -> Optional[Finding]:
     ]
     if fallen_back:
         evidence.append(says("listening sockets", "HTTP is served, nobody listens on the HTTPS port"))
-    if fault in _TLS_REASONS and fault not in ("expired", "not_yet_valid"):
+    if fault in _TLS_FAULTS and fault not in ("expired", "not_yet_valid"):
         of = key if fault.startswith("key_") else file
-        evidence.append(says(str(of.get("path") or "certificate"), of.get("error") or _TLS_REASONS[fault]))
+        evidence.append(
+            says(
+                str(of.get("path") or "certificate"),
+                of.get("error") or messages.english(message(f"reason.tls.{fault}")),
+            )
+        )
     reason = fault or "not_served"
     if outdated and not fault:
-        newer = file.get("expired") is False
-        reason = "served_expired" if newer else "expired" if served.get("expired") else "not_yet_valid"
+        reason = "expired" if served.get("expired") else "not_yet_valid"
+        reason = "served_expired" if file.get("expired") is False else reason
     # Whether all of it was looked at and is well: then the service has only to read it again.
     well = not fault and file.get("readable_by_service") is True and key.get("matches") is True
     if reason in ("expired", "not_yet_valid", "served_expired"):
         late = any(facts.get("expired") for facts in outdated)
         when = outdated[0].get("not_after" if late else "not_before")
-        told = "The TLS certificate " + (f"expired on {when}" if late else f"is not valid before {when}")
-        summary = (
-            f"{told}; a newer one is there, which the service has not read."
-            if reason == "served_expired"
-            else f"{told}."
-        )
+        newer = "_newer" if reason == "served_expired" else ""
+        summary = message(f"finding.tls_expired.{'expired' if late else 'early'}{newer}", at=str(when))
     else:
-        why = "it has not read its certificate and key" if well else "it could not use its certificate or key"
-        told = "would not" if view.gone else "does not"
-        summary = f"The service {told} offer HTTPS: {_TLS_REASONS.get(fault, why)}."
+        why = fault if fault in _TLS_FAULTS else "not_loaded" if well else "unusable"
+        summary = message(
+            "finding.tls_expired.would_not" if view.gone else "finding.tls_expired.does_not",
+            reason=message(f"reason.tls.{why}"),
+        )
     if serving:
         confidence = 0.95 if fault or outdated else 0.6 if well else 0.8
     elif words:
@@ -145,10 +144,10 @@ def tls_expired(view: View) -> Optional[Finding]:
         confidence=confidence,
         summary=summary,
         evidence=evidence + words,
-        remedy="Restart the service, so that it reads the certificate and key that are there."
-        if well or reason == "served_expired"
-        else "Renew the certificate, see that the service's user can read it and its key, and restart.",
-        prevention="Let the certificate renew itself, restart the service after it, and watch the days that are left.",
+        remedy=message(
+            "remedy.tls_expired.restart" if well or reason == "served_expired" else "remedy.tls_expired.renew"
+        ),
+        prevention=message("prevention.tls_expired"),
         useless_rungs=useless,
         details={
             "reason": reason,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Optional, Sequence
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import from_dict, message, quoted
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.common import LOOP_FALLS
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts import SENT, SIGNALS, View, says
@@ -41,16 +42,12 @@ def hung(view: View) -> Optional[Finding]:
         confidence=0.97 if stopped_ones else 0.85,
         # Nothing but somebody's signal stops a process.
         only_by=("port_conflict",) if stopped_ones else None,
-        summary=(
-            f"The process {stopped_ones[0]['pid']} was stopped (SIGSTOP) and does nothing."
-            if stopped_ones
-            else "The process is there but does not answer."
-        ),
-        evidence=evidence,
-        remedy="Restart the service.",
-        prevention="Find out who sent SIGSTOP."
+        summary=message("finding.hung.stopped", pid=stopped_ones[0]["pid"])
         if stopped_ones
-        else "Find out what it waited for: a loop in the code, a lock, a disk or a service that does not answer.",
+        else message("finding.hung.silent"),
+        evidence=evidence,
+        remedy=message("remedy.restart"),
+        prevention=message("prevention.hung.stopped" if stopped_ones else "prevention.hung.silent"),
     )
 
 
@@ -65,11 +62,10 @@ def crash_loop(view: View) -> Optional[Finding]:
         return None
     return Finding(
         confidence=0.93,
-        summary=f"The service falls again and again ({view.falls} times)"
-        + (", and systemd has given up starting it." if limit else "."),
+        summary=message("finding.crash_loop.given_up" if limit else "finding.crash_loop.now", times=view.falls),
         evidence=view.unit_ending() + [says("journal", item["text"]) for item in view.exits[-3:]],
-        remedy="Deal with what makes it fall, or go back to the release before; one more restart does nothing new.",
-        prevention="Deal with what made it fall, and have somebody told when systemd restarts it.",
+        remedy=message("remedy.crash_loop"),
+        prevention=message("prevention.crash_loop"),
         useless_rungs=("restart",) if view.gone else (),
         details={"falls": view.falls, "exception": view.complaints()[:500]},
     )
@@ -89,21 +85,23 @@ def killed(view: View) -> Optional[Finding]:
         return Finding(
             confidence=0.85 if sent else 0.9,
             only_by=None if view.given_up else _sends(view.signal),
-            summary=f"The process was ended by signal {name}." if hard else f"systemd ended it: {result}.",
+            summary=message("finding.killed.signal", signal=name)
+            if hard
+            else message("finding.killed.by_systemd", result=str(result)),
             evidence=view.unit_ending() + ([ended] if ended else []),
-            remedy="Start the service.",
-            prevention="Find out why it did not answer systemd in time."
-            if result in ("watchdog", "timeout")
-            else "Find out who or what sent the signal.",
+            remedy=message("remedy.start"),
+            prevention=message(
+                "prevention.killed.timeout" if result in ("watchdog", "timeout") else "prevention.killed.sender"
+            ),
         )
     if view.last_fall and view.signal:
         return Finding(
             confidence=0.85,
             only_by=None if view.given_up else _sends(view.signal),
-            summary=f"The process was ended by signal {view.signal}; systemd has started it again.",
+            summary=message("finding.killed.restarted", signal=view.signal),
             evidence=[says("journal", view.last_fall)],
-            remedy="See whether it holds.",
-            prevention="Find out who or what sent the signal.",
+            remedy=message("remedy.killed.verify"),
+            prevention=message("prevention.killed.sender"),
         )
     return _gone_without_a_word(view)
 
@@ -127,27 +125,23 @@ def _gone_without_a_word(view: View) -> Optional[Finding]:
         sure = len(ruled_out) == 2
         return Finding(
             confidence=0.85 if sure else 0.7,
-            summary="The process is gone without a last word: it was killed."
-            if sure
-            else "The process is gone without a last word: it was killed, or the host went down.",
+            summary=message("finding.killed.silent" if sure else "finding.killed.silent_or_host"),
             # What it had complained of before it would have been its last word.
             only_by=("oom_kill", "disk_full", "disk_read_only", "config_mismatch"),
             evidence=[
                 says("pid file", "it is there, the process is not, and the log ends without an error"),
                 *ruled_out,
             ],
-            remedy="Start the service.",
-            prevention="Find out who or what sent the signal; a unit would have it on record which one it was."
-            if sure
-            else "Start it through a unit: how it ends is then on record.",
+            remedy=message("remedy.start"),
+            prevention=message("prevention.killed.unit_records" if sure else "prevention.killed.unit"),
         )
     if service.get("pid_file_exists") is False and _lived(view):
         return Finding(
             confidence=0.5,
-            summary="The process is gone without a last word or a pid file: it was killed, or stopped by hand.",
+            summary=message("finding.killed.no_pid_file"),
             evidence=[says(str(log.get("path")), f"written to until {log.get('written_at')}")],
-            remedy="Ask whether it was meant to be stopped; if not, start it.",
-            prevention="Start it through a unit, or by the module node_process, so that its end is on record.",
+            remedy=message("remedy.stopped.ask"),
+            prevention=message("prevention.killed.recorded_start"),
         )
     return None
 
@@ -162,8 +156,7 @@ def stopped(view: View) -> Optional[Finding]:
     unit, service = view.part("unit"), view.part("service")
     if not view.gone:
         return None
-    remedy = "Ask whether it was meant to be stopped; if not, start it."
-    prevention = "Announce maintenance before a stop, so that nobody is called and nothing acts."
+    remedy, prevention = message("remedy.stopped.ask"), message("prevention.stopped.announce")
     if view.asked and (unit.get("active_state"), unit.get("result")) in (
         ("inactive", "success"),
         ("failed", "timeout"),
@@ -171,9 +164,7 @@ def stopped(view: View) -> Optional[Finding]:
         late = unit.get("result") == "timeout"
         return Finding(
             confidence=0.9,
-            summary="The service was stopped by somebody, did not end in time, and was killed."
-            if late
-            else "The service was stopped in order.",
+            summary=message("finding.stopped.late" if late else "finding.stopped.normally"),
             evidence=view.unit_ending()
             + [says("journal", f"{item['at']} {item['text']}") for item in list(view.part("journal")["stops"])[-2:]],
             remedy=remedy,
@@ -183,27 +174,20 @@ def stopped(view: View) -> Optional[Finding]:
         )
     if (unit.get("active_state"), unit.get("result")) == ("inactive", "success") and not killed(view):
         never = "started_at" in unit and not unit["started_at"]
-        if never:
-            summary = "The service has not been started since the host booted, or was stopped long ago."
-        elif view.blind:
-            summary = "The service ended in order; the journal does not tell whether somebody stopped it."
-        else:
-            summary = "The service ended by itself, in order: nobody stopped it."
+        variant = "never" if never else "unseen" if view.blind else "by_itself"
         return Finding(
             confidence=0.7,
-            summary=summary,
+            summary=message(f"finding.stopped.{variant}"),
             evidence=view.unit_ending(),
-            remedy=remedy if view.blind or never else "Start it.",
-            prevention="Enable the unit, so that it starts with the host."
-            if never
-            else "Let systemd restart it whenever it ends (Restart=always).",
+            remedy=remedy if view.blind or never else message("remedy.start"),
+            prevention=message("prevention.stopped.enable" if never else "prevention.stopped.restart"),
             details={"by_operator": None if view.blind or never else False, "at": unit.get("exited_at")},
         )
     by_hand = service.get("manager") == "process" and service.get("pid_file_exists") is False
     if by_hand and not _lived(view) and not view.exceptions():
         return Finding(
             confidence=0.5,
-            summary="The service is not running and left no pid file: it was stopped, or never started this way.",
+            summary=message("finding.stopped.no_pid_file"),
             evidence=[says("pid file", "is not there")],
             remedy=remedy,
             prevention=prevention,
@@ -219,12 +203,17 @@ def start_held(view: View) -> Optional[Finding]:
     # A damage of the database says more than the hold.
     if not held or not kept or any(view.database_problems()):
         return None
+    told = (facts.get("messages") or {}).get("kept_by")
     return Finding(
         confidence=0.95,
-        summary=f"The start is held by incident {held.get('incident') or 'unknown'}: {kept}.",
+        summary=message(
+            "finding.start_held",
+            incident=held.get("incident") or "?",
+            reason=from_dict(told) if told else quoted(kept),
+        ),
         evidence=[says("hold", str(held.get("reason") or held.get("cause") or "no reason is on record"))],
-        remedy="Run database_recover.yml, or release the hold with outage_release.yml and a reason.",
-        prevention="Keep verified backups, so that a database in doubt can be replaced at once.",
+        remedy=message("remedy.start_held"),
+        prevention=message("prevention.start_held"),
         blocks_start=True,
         useless_rungs=RUNGS,
         details={"incident": held.get("incident"), "at": held.get("at")},
@@ -236,13 +225,17 @@ def unknown(view: View) -> Optional[Finding]:
     if not view.down:
         return None
     if view.gone and view.exited:
-        what = f"ended with exit code {view.part('unit').get('exit_status')}"
+        summary = message("finding.unknown.exit_code", code=str(view.part("unit").get("exit_status")))
+    elif view.gone:
+        summary = message("finding.unknown.gone")
+    elif view.unserved:
+        summary = message("finding.unknown.silent", ports=list(view.unserved))
     else:
-        what = "has no process" if view.gone else "does not serve " + (" and ".join(view.unserved) or "every port")
+        summary = message("finding.unknown.every_port")
     return Finding(
         confidence=0.1,
-        summary=f"The service {what}, and nothing that was looked at says why.",
+        summary=summary,
         evidence=view.unit_ending(),
-        remedy="Read the evidence; restart it if nothing speaks against it.",
-        prevention="Let the service log why it ends, so that the next time something says why.",
+        remedy=message("remedy.unknown"),
+        prevention=message("prevention.unknown"),
     )

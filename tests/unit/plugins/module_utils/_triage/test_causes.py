@@ -13,8 +13,10 @@ import re
 import pytest
 import yaml
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import http_probe, log_patterns
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes import table
 from ansible_collections.itsm_nexus.runbook.plugins.modules import sqlite_info, triage_info
 
@@ -317,7 +319,7 @@ NOW = "2026-03-02T01:00:00.000Z"
 BLIND = {"journal": {"lines": []}}
 NO_ENVIRONMENT = {"start": {"environment_files": [{"path": "/etc/itsm/itsm.env", "exists": False}]}}
 MASKED = {"unit": {"load_state": "masked"}}
-NO_PROGRAM = {"start": {"program": "/usr/bin/nodex", "program_fault": "does not exist"}}
+NO_PROGRAM = {"start": {"program": "/usr/bin/nodex", "program_fault": "/usr/bin/nodex does not exist"}}
 EXIT_203 = {"unit": {"exit_status": 203, "exited_at": "2026-03-02T01:00:00.000Z"}}
 OWNED_BY_ROOT = {
     "ownership": {
@@ -414,12 +416,16 @@ CASES = [
     ("killed", [GONE, {"unit": {"result": "watchdog", "exit_code": "killed", "exit_status": 6}}], "signal ABRT"),
     # Whom nobody asked systemd to stop was sent its TERM by somebody else.
     ("killed", [GONE, IN_ORDER, BY_TERM, exits(1)], "signal TERM"),
-    ("killed", [GONE, PROCESS], "without a last word: it was killed"),
+    ("killed", [GONE, PROCESS], "without an error: it was killed"),
     # What it complained of long ago is no last word.
-    ("killed", [GONE, PROCESS, log("ERROR out of luck", written_at="2026-02-01T00:00:00.000Z")], "without a last word"),
+    (
+        "killed",
+        [GONE, PROCESS, log("ERROR out of luck", written_at="2026-02-01T00:00:00.000Z")],
+        "ends without an error",
+    ),
     ("killed", [GONE, PROCESS, NO_PID_FILE, log("INFO GET / 200")], "killed, or stopped by hand"),
     ("stopped", [GONE, IN_ORDER], "nobody stopped it"),
-    ("stopped", [GONE, IN_ORDER, BLIND], "does not tell"),
+    ("stopped", [GONE, IN_ORDER, BLIND], "does not show"),
     ("stopped", [GONE, IN_ORDER, {"unit": {"started_at": None}}], "since the host booted"),
     # The stop before the last start is another one's.
     (
@@ -427,7 +433,7 @@ CASES = [
         [GONE, IN_ORDER, STOPPING, {"unit": {"started_at": "2026-03-02T01:01:00.000Z"}}],
         "nobody stopped it",
     ),
-    ("stopped", [GONE, IN_ORDER, BY_TERM, STOPPING, exits(1)], "was stopped in order"),
+    ("stopped", [GONE, IN_ORDER, BY_TERM, STOPPING, exits(1)], "was stopped normally"),
     ("stopped", [GONE, {"unit": {"result": "timeout", "exit_code": "killed", "exit_status": 9}}, STOPPING], "in time"),
     ("stopped", [GONE, PROCESS, NO_PID_FILE], "no pid file"),
     (
@@ -495,7 +501,11 @@ CASES = [
         [GONE, {"ports": [{"port": 6443, "address": "::", "owners": [STRANGER]}]}],
         "process 666 of user www-data",
     ),
-    ("port_conflict", [GONE, {"ports": [{"port": 6443, "address": "::", "owners": []}]}], "another process"),
+    (
+        "port_conflict",
+        [GONE, {"ports": [{"port": 6443, "address": "::", "owners": []}]}],
+        "another process, which this user cannot see",
+    ),
     (
         "port_conflict",
         [{"unit": {"active_state": "activating", "sub_state": "auto-restart", "main_pid": 0}}],
@@ -528,21 +538,21 @@ CASES = [
     *(
         ("tls_expired", [FALLEN_BACK, {"certificate": changes}], words)
         for changes, words in (
-            ({"exists": False, "error": "No such file or directory"}, "no certificate"),
+            ({"exists": False, "error": "No such file or directory"}, "the certificate does not exist"),
             ({"error": "no PEM block in it"}, "cannot read its certificate"),
-            ({"key": {"exists": False}}, "no key at its path"),
+            ({"key": {"exists": False}}, "the key does not exist"),
             ({"key": {"readable": False}}, "cannot read its key"),
             ({"key": {"matches": None, "error": "Cannot use server.key: BAD_DECRYPT"}}, "cannot read its key"),
             ({"key": {"matches": None, "error": "server.key needs a passphrase"}}, "could not use"),
             ({"key": {"matches": False}}, "does not belong"),
-            ({}, "has not read its certificate and key"),
+            ({}, "has not loaded its certificate and key"),
             ({"readable_by_service": None, "key": None}, "could not use"),
         )
     ),
     (
         "tls_expired",
         [{"answer": {"https": {"certificate": {**EXPIRED, "not_after": "2026-03-01"}}}}],
-        "expired on 2026-03-01; a newer one is there",
+        "expired on 2026-03-01; the service has not loaded the newer one",
     ),
     (
         "tls_expired",
@@ -551,14 +561,14 @@ CASES = [
     ),
     ("db_corrupt", [GONE, problem("corrupt", lost=True)], "not sound"),
     ("tls_expired", [GONE, {"certificate": None}, signature("tls", "key values mismatch")], "could not use"),
-    ("db_corrupt", [problem("missing", lost=True)], "it is not there"),
+    ("db_corrupt", [problem("missing", lost=True)], "the file does not exist"),
     ("db_corrupt", [GONE, problem("unreadable")], "it cannot be read"),
     (
         "db_corrupt",
         [{"database": {"data_loss_suspected": True, "data_loss_reasons": ["users has 2 rows fewer"]}}],
         "may be lost",
     ),
-    ("db_corrupt", [GONE, signature("db_corrupt", "SQLITE_CORRUPT")], "itself could be read"),
+    ("db_corrupt", [GONE, signature("db_corrupt", "SQLITE_CORRUPT")], "can be read"),
     (
         "db_locked",
         [SILENT, problem("locked"), holders(WRITER)],
@@ -582,7 +592,7 @@ CASES = [
             {"unit": {"result": "core-dump", "exit_code": "dumped", "exit_status": 6}},
             signature("heap_oom", "FATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory"),
         ],
-        "its own heap",
+        "its own heap limit",
     ),
     ("modules_broken", [GONE, UNASKED, signature("module_missing", "Error: Cannot find module 'express'")], "express"),
     ("modules_broken", [GONE, {"node": {"modules_exist": False}}, EXIT_1], "no node_modules"),
@@ -608,7 +618,7 @@ CASES = [
         "is running: pid 9",
     ),
     ("migration_pending", [UNHEARD, HELD, {"migrations": {"lock_stale": False}}], "is running: pid 100"),
-    ("migration_pending", [GONE, NO_TABLE, exception(), PENDING], "1 pending migrations"),
+    ("migration_pending", [GONE, NO_TABLE, exception(), PENDING], "1 pending"),
     ("migration_pending", [GONE, NO_TABLE, {"migrations": None}], "does not have"),
     (
         "migration_pending",
@@ -627,7 +637,11 @@ CASES = [
         ],
         "server.js does not exist",
     ),
-    ("config_mismatch", [GONE, {"service": {"app_dir_exists": False}}, problem("missing", lost=True)], "mounted?"),
+    (
+        "config_mismatch",
+        [GONE, {"service": {"app_dir_exists": False}}, problem("missing", lost=True)],
+        "check that its disk is mounted",
+    ),
     ("config_mismatch", [OTHER_DATABASE], "/srv/other.db"),
     ("config_mismatch", [GONE, OTHER_DATABASE, problem("missing", lost=True), exception()], "/srv/other.db"),
     ("config_mismatch", [GONE, PROCESS, {"environment": {"problems": ["no /srv/itsm/.env"]}}], "no /srv/itsm/.env"),
@@ -643,7 +657,7 @@ CASES = [
     ),
     ("config_mismatch", [GONE, EXIT_1, MISSING_SECRET], "JWT_SECRET and MAIL_PASSWORD not set"),
     ("environment_missing", [GONE, NO_ENVIRONMENT], "/etc/itsm/itsm.env does not exist"),
-    ("environment_missing", [GONE, NO_ENVIRONMENT, {"unit": {"result": "resources"}}], "no start succeeds"),
+    ("environment_missing", [GONE, NO_ENVIRONMENT, {"unit": {"result": "resources"}}], "cannot start without it"),
     ("environment_missing", [GONE, PROCESS, NO_ENVIRONMENT], "/etc/itsm/itsm.env does not exist"),
     ("environment_missing", [NO_ENVIRONMENT, refused(503)], "/etc/itsm/itsm.env does not exist"),
     ("unit_masked", [GONE, MASKED], "itsm-system is masked"),
@@ -657,7 +671,11 @@ CASES = [
     ("exec_failed", [GONE, NO_PROGRAM], "(203/EXEC): /usr/bin/nodex does not exist"),
     ("exec_failed", [GONE, NO_PROGRAM, EXIT_203], "(203/EXEC): /usr/bin/nodex does not exist"),
     ("exec_failed", [GONE, EXIT_203, {"node": {"path": None}}], "(203/EXEC): its program cannot be run"),
-    ("exec_failed", [GONE, {"start": {"folder_fault": "is not a folder"}}], "(200/CHDIR): /srv/itsm is not a folder"),
+    (
+        "exec_failed",
+        [GONE, {"start": {"folder_fault": "/srv/itsm is not a folder"}}],
+        "(200/CHDIR): /srv/itsm is not a folder",
+    ),
     ("exec_failed", [GONE, {"start": {"user_fault": "there is no user itsm"}}], "(217/USER): there is no user itsm"),
     ("exec_failed", [GONE, {"start": {"group_fault": "there is no group itsm"}}], "(216/GROUP): there is no group"),
     ("exec_failed", [GONE, {"unit": {"exit_status": 200}}], "working directory cannot be entered"),
@@ -692,12 +710,16 @@ CASES = [
         [GONE, EXIT_1, {"unit": {"exited_at": NOW}}, syntax_error(parses=True, changed_at="2026-03-02T01:01:00.000Z")],
         "the file was changed since",
     ),
-    ("database_owner", [GONE, OWNED_BY_ROOT], "User itsm may not write /srv/itsm/backend/itsm.db: it belongs to root"),
-    ("database_owner", [GONE, BY_KILL, OWNED_BY_ROOT], "belongs to root, mode 0644"),
+    (
+        "database_owner",
+        [GONE, OWNED_BY_ROOT],
+        "The user itsm cannot write /srv/itsm/backend/itsm.db: its owner is root",
+    ),
+    ("database_owner", [GONE, BY_KILL, OWNED_BY_ROOT], "its owner is root, its mode 0644"),
     (
         "database_owner",
         [GONE, EXIT_1, exception(message="SqliteError: SQLITE_READONLY: attempt to write"), OWNED_BY_ROOT],
-        "belongs to root",
+        "its owner is root",
     ),
     (
         "unhandled_exception",
@@ -714,14 +736,18 @@ CASES = [
     ),
     ("config_mismatch", [GONE, PROCESS, {"node": {"path": None}}], "not found"),
     ("config_mismatch", [GONE, EXIT_1, NATIVE, OLD_NODE, exception()], "Node v18.1.0"),
-    ("config_mismatch", [ELSEWHERE], "6443 and 8080 configured, the service runs and listens on 26443"),
-    ("config_mismatch", [HTTPS_ELSEWHERE], " 6443 configured, the service runs and listens on 26443"),
+    ("config_mismatch", [ELSEWHERE], "6443 and 8080 configured, but the service runs and listens on 26443"),
+    ("config_mismatch", [HTTPS_ELSEWHERE], " 6443 configured, but the service runs and listens on 26443"),
     *(
-        ("config_mismatch", [refused(status)], f"nexus_health_path is /health, which it answers with {status}")
+        ("config_mismatch", [refused(status)], f"nexus_health_path is /health, which answers with status {status}")
         for status in (301, 302, 401, 403, 404)
     ),
     *(
-        ("config_mismatch", [shown(body)], "nexus_health_path is /health, which it answers with 200 and nothing of")
+        (
+            "config_mismatch",
+            [shown(body)],
+            "nexus_health_path is /health, which answers with status 200 but without its health",
+        )
         for body in (b"<!doctype html>", b'{"name": "itsm"}')
     ),
     (
@@ -730,16 +756,16 @@ CASES = [
         "in time",
     ),
     ("db_unchecked", [GONE, {"database": {"conclusive": None, "error": "timed out"}}], "in time"),
-    ("db_unchecked", [GONE, problem("changing")], "may not be read"),
+    ("db_unchecked", [GONE, problem("changing")], "it cannot be opened"),
     (
         "db_unchecked",
         [GONE, {"database": {"problems": [{"code": "unreadable", "message": "Cannot read x: Permission denied"}]}}],
-        "may not be read",
+        "it cannot be opened",
     ),
     (
         "config_mismatch",
         [GONE, {"unit": {"load_state": "not-found", "result": "success", "exit_code": None}}],
-        "no unit",
+        "has no unit",
     ),
     ("disk_read_only", [GONE, {"disk": [{**ROOM, "use": "database", "read_only": True}]}], "/srv is read-only"),
     ("unknown", [GONE], "has no process"),
@@ -768,9 +794,11 @@ def evaluate(*changes):
 def test_the_right_cause_comes_first(cause, changes, words):
     found = evaluate(*changes)
     assert found and found[0].cause == cause, [(item.cause, item.summary) for item in found]
-    assert words in found[0].summary
+    assert words in messages.english(found[0].summary)
     assert 0 < found[0].confidence <= 1
-    assert found[0].remedy.endswith(".") and found[0].prevention.endswith(".")
+    told = found[0].as_dict()
+    assert all(told[name].endswith(".") for name in ("summary", "remedy", "prevention"))
+    assert {name: each["id"].split(".")[1] for name, each in told["messages"].items()}["summary"] == cause
     serves = ELSEWHERE in changes or HTTPS_ELSEWHERE in changes or changes[0].get("health") is not None
     assert found[0].blocks_start == (cause in ("db_corrupt", "db_unchecked", "start_held") or serves)
     assert found[0].explained_by is None
@@ -1050,7 +1078,7 @@ def test_what_took_a_plain_process_is_surer_where_the_rest_is_ruled_out():
     up = {"window": {"booted_at": "2026-01-01T00:00:00.000Z"}}
     alive = log("INFO GET / 200")
     found = evaluate(GONE, PROCESS, alive, up)[0]
-    assert (found.cause, found.confidence, found.summary.endswith("it was killed.")) == ("killed", 0.85, True)
+    assert (found.cause, found.confidence, found.summary.id) == ("killed", 0.85, "finding.killed.silent")
     assert [item["source"] for item in found.evidence] == ["pid file", "process 1", "journalctl -k"]
     unread = {"kernel": {"source": None, "errors": ["dmesg: Operation not permitted"]}}
     for changes in (
@@ -1062,7 +1090,7 @@ def test_what_took_a_plain_process_is_surer_where_the_rest_is_ruled_out():
     ):
         found = evaluate(GONE, PROCESS, *changes)[0]
         assert (found.cause, found.confidence) == ("killed", 0.7), changes
-        assert "or the host went down" in found.summary and "unit" in found.prevention
+        assert (found.summary.id, found.prevention.id) == ("finding.killed.silent_or_host", "prevention.killed.unit")
 
 
 def test_two_independent_faults_are_both_found():
@@ -1086,9 +1114,7 @@ def test_a_signal_that_systemd_has_already_mended_is_told():
         {"unit": {"restarts": 1, "started_at": "2026-03-02T01:02:00.000Z"}},
         {"journal": {"exits": [{"at": "2026-03-02T01:01:50.000Z", "text": text}]}},
     )
-    assert [(item.cause, "signal KILL; systemd has started it again" in item.summary) for item in found] == [
-        ("killed", True)
-    ]
+    assert [(item.cause, item.summary.id == "finding.killed.restarted") for item in found] == [("killed", True)]
 
 
 def test_a_signal_soon_after_a_planned_restart_is_no_stop_by_a_person():
@@ -1434,7 +1460,7 @@ def test_a_removed_file_gives_its_room_back_when_the_service_ends():
     removed += [{"path": "/srv/itsm/server.log.1", "size": 10**7}, {"path": "/srv/dead", "size": None}]
     found = evaluate(held, DATABASE_FULL)[0]
     assert (found.cause, found.useless_rungs) == ("disk_full", ())
-    assert "Restart" in found.remedy
+    assert found.remedy.id == "remedy.disk_full.restart"
     # On another file system it is of no use, and neither is too little.
     for item in ({"path": "/var/log/server.log.1", "size": 10**7}, {"path": "/srv/itsm/server.log.1", "size": 10**3}):
         removed[:] = [item]
@@ -1564,7 +1590,8 @@ def test_of_a_stranger_on_the_port_the_program_is_named_and_the_rest_is_evidence
         owner = {**STRANGER, "exe": exe, "command": command}
         found = evaluate(GONE, {"ports": [{"port": 6443, "address": "::", "owners": [owner]}]})[0]
         assert (
-            found.summary == f"Port 6443 is taken by process 666 of user www-data ({name}), which is not the service."
+            messages.english(found.summary)
+            == f"Port 6443 is taken by process 666 of user www-data ({name}), which is not the service"
         )
         assert command in found.evidence[0]["text"]
 
@@ -1674,14 +1701,18 @@ def test_details_of_the_rest():
 
 
 def test_a_certificate_that_is_there_has_only_to_be_read():
-    assert evaluate({"answer": {"https": {"certificate": EXPIRED}}})[0].remedy.startswith("Restart")
-    assert evaluate(FALLEN_BACK)[0].remedy.startswith("Restart")
-    assert evaluate({"certificate": EXPIRED})[0].remedy.startswith("Renew")
+    assert evaluate({"answer": {"https": {"certificate": EXPIRED}}})[0].remedy.id == "remedy.tls_expired.restart"
+    assert evaluate(FALLEN_BACK)[0].remedy.id == "remedy.tls_expired.restart"
+    assert evaluate({"certificate": EXPIRED})[0].remedy.id == "remedy.tls_expired.renew"
 
 
 def test_a_damage_is_told_once():
     found = evaluate(GONE, problem("corrupt", lost=True))[0]
-    assert found.summary == "The database /srv/itsm/backend/itsm.db is not sound: its pages are damaged."
+    assert found.summary == message(
+        "finding.db_corrupt.unsound",
+        path="/srv/itsm/backend/itsm.db",
+        reasons=[message("reason.database.corrupt")],
+    )
     assert [item["text"] for item in found.evidence] == ["corrupt: It is corrupt."]
 
 
@@ -1732,8 +1763,8 @@ def test_what_is_over_is_reported_as_such(past):
 
 
 def test_what_is_over_explains_an_error_that_names_it_and_no_other():
-    for message, explained in (("Error: listen EADDRINUSE :::6443", "port_conflict"), ("Error: boom", None)):
-        found = evaluate(GONE, EXIT_1, exits(3), *PAST["port_conflict"], exception(message=message))
+    for text, explained in (("Error: listen EADDRINUSE :::6443", "port_conflict"), ("Error: boom", None)):
+        found = evaluate(GONE, EXIT_1, exits(3), *PAST["port_conflict"], exception(message=text))
         assert {item.cause: item.explained_by for item in found}["unhandled_exception"] == explained
         assert (found[0].cause == "port_conflict") == bool(explained)
 

@@ -85,17 +85,19 @@ def program(path, text, mode=0o755):
     [
         (lambda app: shutil.which("true"), None),
         (lambda app: program(app / "run", b"#!/bin/sh\n"), None),
-        (lambda app: str(app / "gone"), "does not exist"),
-        (str, "is not a file"),
-        (lambda app: program(app / "run", b"#!/no/such/shell\n"), "needs the interpreter '/no/such/shell'"),
-        (lambda app: program(app / "run", b"hello"), "is neither a program nor a script"),
-        pytest.param(lambda app: program(app / "run", b"#!/bin/sh\n", 0o700), "may not be executed", marks=as_root),
+        (lambda app: str(app / "gone"), "missing"),
+        (str, "not_a_file"),
+        (lambda app: program(app / "run", b"#!/no/such/shell\n"), "no_interpreter"),
+        (lambda app: program(app / "run", b"hello"), "no_program"),
+        pytest.param(lambda app: program(app / "run", b"#!/bin/sh\n", 0o700), "not_executable", marks=as_root),
     ],
 )
 def test_why_a_program_cannot_be_run(ask, make, fault):
     user = pwd.getpwuid(os.geteuid()).pw_name if os.geteuid() else USER
     facts = ask(collect_start.start, unit={"program": make(ask.app), "user": user}, user=user)
-    assert (facts["program_fault"] or "").startswith(fault or "") and bool(facts["program_fault"]) == bool(fault)
+    told = facts["messages"].get("program_fault")
+    assert (told or {}).get("id") == (fault and f"reason.start.{fault}")
+    assert (facts["program_fault"] or "").startswith(facts["program"] if fault else "")
 
 
 def test_folder_user_and_group_of_the_unit(ask):
@@ -103,7 +105,7 @@ def test_folder_user_and_group_of_the_unit(ask):
     facts = ask(collect_start.start, unit=unit)
     assert facts["user_fault"] == "there is no user no-such-user"
     assert facts["group_fault"] == "there is no group no-such-group"
-    assert facts["folder_fault"] == "is not a folder"
+    assert facts["folder_fault"] == f"{ask.app / 'gone'} is not a folder"
     # Its paths and users exist inside of the unit only.
     facts = ask(collect_start.start, unit={**unit, "confined": True})
     assert [facts[name] for name in ("user_fault", "group_fault", "folder_fault")] == [None] * 3
