@@ -25,6 +25,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
     npm_application,
     npm_lock,
     preflight_findings,
+    preflight_service,
+    preflight_settings,
     process_start,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
@@ -180,14 +182,14 @@ def test_a_certificate_is_not_read_with_more_rights_than_its_users(host):
 def test_the_state_is_not_kept_where_the_user_could_exchange_it(host):
     config = dataclasses.replace(CONFIG, user="nobody", state_dir=str(host / "app" / "state"))
     refused = preflight_findings.Findings(config, run=commands.run, proc_root="/proc")
-    refused.check_user()
-    refused.check_state_dir()
+    preflight_settings.check_user(refused)
+    preflight_settings.check_state_dir(refused)
     assert [each["variable"] for each in refused.problems] == ["nexus_state_dir"]
     fine = preflight_findings.Findings(
         dataclasses.replace(config, state_dir=str(host / "state")), run=commands.run, proc_root="/proc"
     )
-    fine.check_user()
-    fine.check_state_dir()
+    preflight_settings.check_user(fine)
+    preflight_settings.check_state_dir(fine)
     assert fine.problems == []
 
 
@@ -200,9 +202,9 @@ def test_the_service_does_not_say_whose_database_is_worked_on(host):
 
     def problems(path: Path) -> list[str]:
         said = preflight_findings.Findings(config, run=commands.run, proc_root="/proc")
-        said.check_user()
+        preflight_settings.check_user(said)
         said.environment = {"DATABASE_PATH": str(path), "NODE_ENV": "production"}
-        said.database_path()
+        preflight_service.database_path(said)
         return [each["message"] for each in said.problems]
 
     (refused,) = problems(host / "private" / "other.db")
@@ -227,8 +229,8 @@ def test_a_program_of_the_service_is_never_run_as_root(host):
         config = dataclasses.replace(CONFIG, user=user, app_dir=str(host / "app"), command=["node", "own"])
         asked = preflight_findings.Findings(config, run=run, proc_root="/proc")
         asked.environment = {"PATH": str(host / "app")}
-        asked.check_user()
-        asked.check_command(app_dir=True)
+        preflight_settings.check_user(asked)
+        preflight_settings.check_command(asked, app_dir=True)
     assert ran == ["nobody"]
 
 
