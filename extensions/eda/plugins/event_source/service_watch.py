@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Event source of ansible-rulebook: our own watch over the service, as C(outage_detect.yml) looks at it."""
+"""Event source of ansible-rulebook: watches the service with the same checks as outage_detect.yml."""
 
 from __future__ import annotations
 
@@ -14,48 +14,48 @@ from typing import Any
 
 DOCUMENTATION = r"""
 ---
-short_description: Watch the service, and say once per outage what it calls for
+short_description: Watch the service and report each outage once
 description:
-  - Asks the service every few seconds and counts failures in a row. An event comes when they call for something, never
+  - Probes the service every few seconds and counts failures in a row. Sends an event only if an action is needed, never
     for a single answer.
   - C(event.outage.act) is V(triage) after O(warning_after) failures in a row; V(recover) after O(critical_after), or as
     soon as a failure coincides with a process that is gone; V(restored) after O(restored_after) good answers in a row.
-    Until then nothing is called for again.
-  - C(event.outage) has C(host), C(severity), C(consecutive_failures), C(process), C(summary) and C(first_failure_at)
-    too. C(event.meta.hosts) is the host, so that ansible-rulebook limits a playbook to it.
+    Until then no event is repeated.
+  - C(event.outage) also has C(host), C(severity), C(consecutive_failures), C(process), C(summary) and
+    C(first_failure_at). C(event.meta.hosts) is the host, so that ansible-rulebook limits a playbook to it.
 options:
   targets:
     description:
-      - The services, each with C(host) (its name in the inventory) and C(endpoints) (C(name), C(url), and if need be
+      - The services, each with C(host) (its name in the inventory) and C(endpoints) (C(name), C(url), and optionally
         C(required), C(validate_certs), C(ca_path), as for the module C(health_probe)).
-      - With C(process) (C(manager), C(unit), C(app_dir), C(command), C(user), C(pid_file), C(ports)) it is looked
-        whether the process is gone, with C(state_dir) whether there is a maintenance, in which nothing is called for.
-      - C(over) is the list of words that a command is preceded by to run on that host, V([ssh, -o, BatchMode=yes,
-        HOST]); without it, this machine is looked at. With it, C(process.manager) is V(systemd).
-      - C(as_root) is the list of words by which the one command that needs root is preceded there, V([sudo, -n]). It is
-        C(cat -- STATE_DIR/maintenance.json); nothing else needs a privilege.
+      - C(process) (C(manager), C(unit), C(app_dir), C(command), C(user), C(pid_file), C(ports)) also checks if the
+        process is gone. C(state_dir) also checks if there is a maintenance, during which no event is sent.
+      - C(over) is the command prefix to run a command on that host, V([ssh, -o, BatchMode=yes, HOST]). Without it, this
+        machine is checked. With it, C(process.manager) must be V(systemd).
+      - C(as_root) is the prefix for the only command that needs root there, V([sudo, -n]). This command is C(cat --
+        STATE_DIR/maintenance.json).
     type: list
     elements: dict
     required: true
   interval:
-    description: Seconds from the start of one look to the start of the next.
+    description: Seconds from the start of one check to the start of the next.
     type: float
     default: 2
   timeout:
-    description: Seconds after which a request is over, whatever came.
+    description: Maximum seconds for one request.
     type: float
     default: 5
   ok_statuses:
-    description: The words for C(status) in the answer that are good, compared without case.
+    description: Values of C(status) in the answer that mean healthy (case-insensitive).
     type: list
     elements: str
     default: [ok]
   warning_after:
-    description: Failures in a row that call for a triage.
+    description: Failures in a row that start a triage.
     type: int
     default: 3
   critical_after:
-    description: Failures in a row that call for a recovery.
+    description: Failures in a row that start a recovery.
     type: int
     default: 5
   restored_after:
@@ -64,7 +64,7 @@ options:
     default: 5
   again_after:
     description:
-      - Seconds after which a recovery is called for again while the outage goes on. V(0) never does.
+      - Seconds after which the recovery event is sent again if the outage continues. V(0) sends it only once.
     type: float
     default: 0
 """
@@ -97,7 +97,7 @@ _OTHERS = {"targets", "interval", "timeout", "ok_statuses"}
 
 
 async def main(queue: asyncio.Queue[Any], args: dict[str, Any]) -> None:
-    """Watch all targets until cancelled; none waits for another. Raises WatchError where a parameter makes no sense."""
+    """Watch all targets in parallel until cancelled. Raises WatchError if a parameter is invalid."""
     for name in args:
         if name not in _OTHERS and name not in _THRESHOLDS:
             raise service_watch.WatchError(
