@@ -90,7 +90,7 @@ from ansible.release import __version__ as ansible_version
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import document_store
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import document_store, prose_steps
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen as screen_report
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
@@ -196,6 +196,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._language: Optional[str] = None
         self._timezone: Optional[str] = None
         self._watch = task_progress.Watch(self._say_progress, before=self._catch_up)
+        # The module of each task by the task's name: in Japanese a task is called by its module.
+        self._actions: Dict[str, str] = {}
         self._packer: Any = None
         self._speed_up()
         self._burst = event_batch.Burst(self._catch_up, seconds=_TOGETHER)
@@ -310,6 +312,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     @_guarded
     def _began(self, now: task_progress.Moment, host: Any, task: Any) -> None:
         known, name = self._known(task), str(host.get_name())
+        self._actions[str(known.identity["task"])] = known.action
         self._watch.started((name, known.uuid), name, known.identity["task"], now, told=known.action not in _ASKING)
         if known.module:
             self._note(now.time, kind="started", host=name, **known.identity)
@@ -531,7 +534,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         spoken = self._words()
         told = {
             "took": spoken.duration(seconds),
-            "what": spoken.name("task", task),
+            "what": prose_steps.label(spoken, self._actions.get(task), task),
             "hosts": spoken.listed(hosts, limit=3),
         }
         self._display.display(spoken.say("screen.progress", **told), color=constants.COLOR_VERBOSE, stderr=True)
