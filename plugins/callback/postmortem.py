@@ -141,6 +141,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._recorder: Optional[recorder.Recorder] = None
         self._tasks: Dict[Tuple[str, int], task_result.Task] = {}
         self._wording = closing.Wording(language="en", timezone="UTC")
+        # The module of each task by the task's name: in Japanese a task is called by its module.
+        self._actions: Dict[str, str] = {}
         self._watch = task_progress.Watch(self._say_progress, before=self._catch_up)
         self._burst = event_batch.Burst(self._catch_up, seconds=_TOGETHER)
 
@@ -230,6 +232,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     @_guarded
     def _began(self, now: task_progress.Moment, host: Any, task: Any) -> None:
         known, name = self._known(task), str(host.get_name())
+        self._actions[str(known.identity["task"])] = known.action
         self._watch.started((name, known.uuid), name, known.identity["task"], now, told=known.action not in _ASKING)
         if known.module:
             self._note(now.time, task_result.started(name, known))
@@ -286,7 +289,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             closed.close()
 
     def _say_progress(self, task: str, hosts: List[str], seconds: float) -> None:
-        self._terminal.progress(self._wording.of_run(), task, hosts, seconds)
+        self._terminal.progress(self._wording.of_run(), self._actions.get(task, ""), task, hosts, seconds)
 
 
 def _check_mode() -> bool:

@@ -25,7 +25,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages impor
 
 CATALOGUES: Mapping[str, Mapping[str, str]] = {"en": messages_en.SENTENCES, "ja": messages_ja.SENTENCES}
 
-# Families of names: without an entry the name stands for itself.
+# Families of names: without an entry the name stands for itself, in the family module the name of the task.
 OPEN = (
     *(
         "cause",
@@ -38,7 +38,7 @@ OPEN = (
         "next",
         "source",
     ),
-    *("status", "task", "said", "ended"),
+    *("status", "module", "said", "ended"),
 )
 _CLAUSES = re.compile(r";\s+|\.\s+(?=[A-Z])")
 _LABELLED = re.compile(r"(https?|login): (.*)")

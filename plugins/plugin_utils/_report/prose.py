@@ -573,7 +573,7 @@ def notes(words: Words, incident: incident_model.Incident) -> List[str]:
                     "doc.cut_short_at",
                     run=run.run,
                     at=words.when(run.last_event_at),
-                    task=words.name("task", run.last_task),
+                    task=prose_steps.label(words, run.last_action, run.last_task),
                 )
             )
         elif not run.complete:
@@ -592,7 +592,8 @@ def cuts(words: Words, incident: incident_model.Incident) -> List[Tuple[str, str
     for run in incident.runs:
         if run.complete:
             continue
-        text = words.say("step.cut_short", task=words.name("task", run.last_task) or words.say("unknown"))
+        task = prose_steps.label(words, run.last_action, run.last_task) if run.last_task else words.say("unknown")
+        text = words.say("step.cut_short", task=task)
         told.append((run.last_event_at, words.say("label", name=names[run.run], text=text) if names else text))
     return told
 

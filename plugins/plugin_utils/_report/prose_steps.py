@@ -173,8 +173,34 @@ def maintenance(step: incident_model.Step) -> Mapping[str, Any]:
     ) or {}
 
 
+def label(words: Words, action: Optional[str], task: Optional[str], variant: str = "") -> str:
+    """Return what a task is called: in English its name in the playbook, in another language the label of its module.
+
+    The name of a task is no key: it may change at any time. A task of an unknown module keeps its name, as a quotation.
+    """
+    module = allowlist.own_module(action or "") or str(action).rsplit(".", 1)[-1]
+    known = [key for key in (f"{module}.{variant}", module) if words.knows("module", key)]
+    return words.name("module", known[0]) if known else words.quoted(task or action or "task")
+
+
+def _variant(step: incident_model.Step) -> str:
+    """Return what a module did, if its label depends on that."""
+    module, data = allowlist.own_module(step.action or ""), step.data
+    if module == "health_probe":
+        return step.role or ""
+    if module == "incident" and step.status == "changed":
+        return "closed" if data.get("closed_at") else "opened" if data.get("opened_at") else ""
+    done = {
+        "npm_ci": ("swapped", data.get("swapped")),
+        "sqlite_backup": ("evidence", data.get("evidence_dir") and not data.get("backup_file")),
+        "sqlite_restore": ("recovered", data.get("rows_after") or data.get("kept")),
+    }
+    variant, applies = done.get(str(module), ("", None))
+    return variant if applies else ""
+
+
 def _name(words: Words, step: incident_model.Step) -> str:
-    return words.name("task", (step.task or step.action or "task").strip())
+    return label(words, step.action, (step.task or "").strip(), _variant(step))
 
 
 def _came(words: Words, step: incident_model.Step) -> str:

@@ -11,6 +11,7 @@ from typing import Any, List, Optional
 from ansible import constants
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose_steps
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen as screen_report
 
 # Callbacks whose output a program reads: no other line may stand in it.
@@ -42,11 +43,14 @@ class Terminal:
         """Show a warning."""
         self._display.warning(text)
 
-    def progress(self, words: catalogue.Words, task: str, hosts: List[str], seconds: float) -> None:
-        """Show that a task still runs on some hosts, after so many seconds. Always on the error output."""
+    def progress(self, words: catalogue.Words, action: str, task: str, hosts: List[str], seconds: float) -> None:
+        """Show that a task (and its module) still runs on some hosts, after so many seconds.
+
+        It goes to the error output: a program that reads the other one is not disturbed.
+        """
         facts = {
             "took": words.duration(seconds),
-            "what": words.name("task", task),
+            "what": prose_steps.label(words, action, task),
             "hosts": words.listed(hosts, limit=3),
         }
         self._display.display(words.say("screen.progress", **facts), color=constants.COLOR_VERBOSE, stderr=True)

@@ -568,6 +568,7 @@ def _run(events: Sequence[Event]) -> Run:
         last_event_at=str((verdicts or events)[-1]["at"]),
         complete=any(event["kind"] in ("outcome", "stats") for event in events),
         last_task=_first(tasks[-1].get("task"), tasks[-1].get("action")) if tasks else None,
+        last_action=tasks[-1].get("action") if tasks else None,
     )
 
 

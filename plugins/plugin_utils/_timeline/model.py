@@ -114,6 +114,7 @@ class Run:
     last_event_at: str = _says("Its verdict, else the last thing that is on record of it.")
     complete: bool = _says("False where it was killed before its verdict.")
     last_task: Optional[str] = _says("What it was doing last.")
+    last_action: Optional[str] = _says("Full name of the module of last_task.")
 
 
 @dataclasses.dataclass

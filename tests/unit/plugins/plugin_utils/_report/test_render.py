@@ -79,7 +79,7 @@ def step(module="node_process", data=None, **changes):
 
 
 def runs(*names):
-    return [incident_model.Run(name, "outage_recover.yml", None, "", "", True, None) for name in names]
+    return [incident_model.Run(name, "outage_recover.yml", None, "", "", True, None, None) for name in names]
 
 
 def section(document, title):

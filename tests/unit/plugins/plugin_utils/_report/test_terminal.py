@@ -49,7 +49,7 @@ def test_the_output_that_a_program_reads_stays_clean(monkeypatch, callback):
 
 def test_progress_goes_to_the_error_output():
     display = Display()
-    terminal.Terminal(display).progress(catalogue.of("en"), "Copy it", ["node1"], 10.0)
+    terminal.Terminal(display).progress(catalogue.of("en"), "", "Copy it", ["node1"], 10.0)
     ((line, _color, stderr),) = display.shown
     assert "Copy it on node1" in line and "10 s" in line
     assert stderr is True
