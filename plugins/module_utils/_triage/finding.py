@@ -16,11 +16,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladde
 class Finding:
     """A cause: how sure (0 to 1), in a sentence, what says so, what to do.
 
-    C(confidence): from a half on it is a likely cause, below that it is worth a note. C(remedy): what to do now;
-    C(prevention): what to do against the next time. C(blocks_start): starting the service would do harm.
-    C(useless_rungs): the rungs of the ladder that cannot help. C(details): for those who act on it. C(explains):
-    which of the consequences in the table it has here, all of them for C(None). C(only_by): by which of the causes it
-    can be explained here, by all of them for C(None). C(past): it is over by now, so it ranks below what still is.
+    confidence: from a half on it is a likely cause, below that it is worth a note. remedy: what to do now;
+    prevention: what to do against the next time. blocks_start: starting the service would do harm.
+    useless_rungs: the rungs of the ladder that cannot help. details: for those who act on it. explains:
+    which of the consequences in the table it has here, all of them for None. only_by: by which of the causes it
+    can be explained here, by all of them for None. past: it is over by now, so it ranks below what still is.
     """
 
     confidence: float
