@@ -12,13 +12,13 @@ version_added: 0.1.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Records what a run does on a host from the moment M(itsm_nexus.runbook.incident) opens an incident there, and what
-    led to it, as one JSON object a line in C(<dir>/<run>.jsonl). The file can be read at any time, also after the
-    controller was killed.
+  - Records the actions of a run on a host from the moment M(itsm_nexus.runbook.incident) opens an incident there, and
+    the events before it, as one JSON object a line in C(<dir>/<run>.jsonl). The file can be read at any time, also
+    after the controller was killed.
   - At the end of the run the postmortem is written to C(<dir>/<incident>.md), C(.json) and C(.html), one of each for
     every host, C(<dir>/index.html) names them all, and a summary is shown on screen. All runs on the same incident are
-    told in one document.
-  - While a task takes long, a line on the error output says so every O(progress) seconds.
+    in one document.
+  - While a task takes long, a line on the error output reports it every O(progress) seconds.
   - A run that opens no incident writes no file. In check mode nothing is written.
   - Of results, only named keys of this collection's own modules are recorded; of tasks with C(no_log), only the name as
     it stands in the playbook, the status and the time. Arguments, loop items and filled-in names are never recorded.
@@ -51,8 +51,8 @@ options:
         key: language
   timezone:
     description:
-      - Time zone in which times are given beside UTC, for example V(Asia/Tokyo), unless the playbook names one for its
-        incident (variable C(postmortem_timezone)).
+      - Time zone for times, which are shown in UTC too, for example V(Asia/Tokyo), unless the playbook names one for
+        its incident (variable C(postmortem_timezone)).
     type: str
     default: UTC
     version_added: 0.2.0
