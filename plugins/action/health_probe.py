@@ -10,15 +10,15 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import 
 
 
 class ActionModule(unreachable.OnHost):
-    """Runs the module of this name: that a host can not be looked at is what it was to find out."""
+    """Runs the module of this name. An unreachable host is a result, not a failure."""
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
-        """Return the module's result; of a service on a silent disk no more is known than of one on a lost host."""
+        """Return the module's result. A service on a disk that does not answer is reported like an unreachable host."""
         result = super().run(tmp, task_vars)
         return unreachable.look(str(result.get("msg"))) if unreachable.silent(result) else result
 
     def without_answer(self, host: str, why: str) -> Dict[str, Any]:
-        """Return a severity of its own where it only watches; what waits for a service that was started fails."""
+        """In mode watch, return a severity. In other modes fail: they wait for a service that was started."""
         if self._task.args.get("mode", "watch") == "watch":
             return unreachable.look(why)
         return super().without_answer(host, why)

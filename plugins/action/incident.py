@@ -10,12 +10,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import 
 
 
 class ActionModule(unreachable.OnHost):
-    """Runs the module of this name, unless the probe that found the outage has opened the incident already."""
+    """Runs the module of this name, unless the health probe has already opened the incident."""
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
-        """Return the module's result, or the one that was handed in."""
+        """Return the module's result, or the result that the task passes in."""
         opened = self._task.args.get("opened")
         if not opened or self._task.args.get("state") != "open":
             return super().run(tmp, task_vars)
-        # With `invocation`, as the results of modules have it.
+        # With `invocation`, like the result of a module.
         return {**opened, "invocation": {}}

@@ -10,9 +10,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import 
 
 
 class ActionModule(notification_action.Telling):
-    """Runs a command of the controller; the documentation is that of the module of the same name."""
+    """Runs a command on the controller. The module of this name has the documentation."""
 
-    # The command is ended at its time-out by delivery.command itself.
+    # transports.command ends the command at its timeout.
     _grace = 5.0
     options: ClassVar[Mapping[str, Any]] = {
         "argv": {"type": "list", "elements": "str", "required": True},
@@ -20,7 +20,7 @@ class ActionModule(notification_action.Telling):
     }
 
     def sender(self, options: Mapping[str, Any]) -> Callable[[], None]:
-        """Return what runs it once."""
+        """Return a function that runs the command once."""
         return lambda: transports.command(
             options["argv"], stdin=options["stdin"].encode("utf-8", "replace"), timeout=options["timeout"]
         )

@@ -10,7 +10,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import 
 
 
 class ActionModule(notification_action.Telling):
-    """Posts JSON; the documentation is that of the module of the same name."""
+    """Posts JSON. The module of this name has the documentation."""
 
     options: ClassVar[Mapping[str, Any]] = {
         "url": {"type": "str", "required": True, "no_log": True},
@@ -23,7 +23,7 @@ class ActionModule(notification_action.Telling):
     }
 
     def sender(self, options: Mapping[str, Any]) -> Callable[[], None]:
-        """Return what posts once."""
+        """Return a function that posts once."""
         return lambda: transports.post(
             timeout=options["timeout"],
             **{name: options[name] for name in self.options},

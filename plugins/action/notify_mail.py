@@ -10,7 +10,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import 
 
 
 class ActionModule(notification_action.Telling):
-    """Sends a mail; the documentation is that of the module of the same name."""
+    """Sends a mail. The module of this name has the documentation."""
 
     options: ClassVar[Mapping[str, Any]] = {
         "host": {"type": "str", "default": "localhost"},
@@ -28,7 +28,7 @@ class ActionModule(notification_action.Telling):
     }
 
     def sender(self, options: Mapping[str, Any]) -> Callable[[], None]:
-        """Return what sends once; the mail keeps its id, so that one that came twice is known as the same."""
+        """Return a function that sends once. The mail keeps its id, so a second copy is recognized."""
         server = transports.Server(
             **{name: options[name] for name in ("host", "port", "security", "username", "password")}
         )

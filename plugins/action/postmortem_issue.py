@@ -19,17 +19,17 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import 
     transports,
 )
 
-# How far (seconds) the clock of a host may be ahead before the issue of its incident is overlooked.
+# Maximum seconds by which a host's clock may be ahead. Beyond that, the issue of its incident is not found.
 _CLOCK_SKEW = 86400.0
 
 
 def _earlier(instant: str) -> str:
-    """Raises ValueError where C(instant) is none."""
+    """Return instant less the tolerance of the clocks. Raises ValueError if instant is invalid."""
     return timestamps.iso(timestamps.epoch(instant) - _CLOCK_SKEW)
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
-    """Talks to the API from this process; the documentation is that of the module of the same name."""
+    """Calls the API from the controller. The module of this name has the documentation."""
 
     TRANSFERS_FILES = False
     _requires_connection = False

@@ -20,7 +20,7 @@ _CALLBACK = "itsm_nexus.runbook.postmortem"
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
-    """Reads and writes on the controller alone; the documentation is that of the module of the same name."""
+    """Reads and writes on the controller only. The module of this name has the documentation."""
 
     TRANSFERS_FILES = False
     _requires_connection = False
@@ -43,7 +43,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         except OSError as error:
             raise AnsibleActionFail(f"Cannot render the postmortems in {path}: {error}") from error
         if options["incident"] and not rendered:
-            raise AnsibleActionFail(f"No timeline in {path} tells of the incident {options['incident']!r}")
+            raise AnsibleActionFail(f"No timeline in {path} contains the incident {options['incident']!r}")
         result.update(dir=path, changed=any(each["changed"] for each in rendered), documents=rendered, diff=diff)
         return result
 
@@ -55,13 +55,13 @@ def _configured(option: str) -> str:
 
 
 def _words(told: incident_model.Incident, options: Mapping[str, str]) -> catalogue.Words:
-    """Return the words that the task asks for, else those of the incident, else those of the configuration."""
+    """Return the texts in the language of the task, else of the incident, else of the configuration."""
     language = options["language"] or told.language or _configured("language")
     return catalogue.of(language, options["timezone"] or told.timezone or _configured("timezone"))
 
 
 def _render(path: str, options: Mapping[str, str], *, dry: bool) -> Tuple[List[Dict[str, Any]], List[Dict[str, str]]]:
-    """Return what was rendered and what differs; write it unless C(dry). Raises OSError."""
+    """Return the rendered documents and their diff. Write them unless dry is true. Raises OSError."""
     rendered: List[Dict[str, Any]] = []
     diff: List[Dict[str, str]] = []
     incident = options["incident"]

@@ -54,7 +54,7 @@ def _guarded(method: _Method) -> _Method:
     def guarded(self: CallbackModule, *args: Any) -> None:
         try:
             method(self, *args)
-        # The recovery must go on whatever is wrong here: this is the outermost place.
+        # The recovery must go on after any error here: this is the outermost guard.
         except Exception as error:
             self.disabled = True
             self._display.v(f"Modules are not packed before their turn, so this run takes longer: {error!r}")
@@ -63,7 +63,7 @@ def _guarded(method: _Method) -> _Method:
 
 
 class CallbackModule(CallbackBase):  # type: ignore[misc]
-    """Passes the events of a run on to the packer."""
+    """Passes the events of a run to the packer."""
 
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "aggregate"
@@ -80,7 +80,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         if not self.get_option("enabled"):
             self.disabled = True
         elif self._packer is None:
-            # Imported here: it uses names of ansible-core that are no promised interface.
+            # Imported here: it uses private names of ansible-core.
             from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._prefetch import module_prefetch  # noqa: PLC0415
 
             self._packer, self._probe = module_prefetch.Packer(), module_prefetch.FIRST
@@ -98,7 +98,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     @_guarded
     def v2_runner_on_ok(self, result: Any) -> None:
         module = _own_module(task_result.host_and_task(result)[1])
-        # ansible-core copies a result when its fields are asked for, so they are not asked for without need.
+        # ansible-core copies a result when its fields are read. So read them only if needed.
         if module and module == self._probe:
             self._packer.ended(module, task_result.fields_of(result))
 

@@ -12,13 +12,13 @@ version_added: 0.1.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Records what a run does on a host from the moment M(itsm_nexus.runbook.incident) opens an incident there, and what
-    led to it, as one JSON object a line in C(<dir>/<run>.jsonl). The file can be read at any time, also after the
-    controller was killed.
+  - Records the actions of a run on a host from the moment M(itsm_nexus.runbook.incident) opens an incident there, and
+    the events before it, as one JSON object a line in C(<dir>/<run>.jsonl). The file can be read at any time, also
+    after the controller was killed.
   - At the end of the run the postmortem is written to C(<dir>/<incident>.md), C(.json) and C(.html), one of each for
     every host, C(<dir>/index.html) names them all, and a summary is shown on screen. All runs on the same incident are
-    told in one document.
-  - While a task takes long, a line on the error output says so every O(progress) seconds.
+    in one document.
+  - While a task takes long, a line on the error output reports it every O(progress) seconds.
   - A run that opens no incident writes no file. In check mode nothing is written.
   - Of results, only named keys of this collection's own modules are recorded; of tasks with C(no_log), only the name as
     it stands in the playbook, the status and the time. Arguments, loop items and filled-in names are never recorded.
@@ -51,8 +51,8 @@ options:
         key: language
   timezone:
     description:
-      - Time zone in which times are given beside UTC, for example V(Asia/Tokyo), unless the playbook names one for its
-        incident (variable C(postmortem_timezone)).
+      - Time zone for times, which are shown in UTC too, for example V(Asia/Tokyo), unless the playbook names one for
+        its incident (variable C(postmortem_timezone)).
     type: str
     default: UTC
     version_added: 0.2.0
@@ -97,10 +97,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 _Method = TypeVar("_Method", bound=Callable[..., None])
 
-# Longest wait, in seconds, of the event for a task that began or succeeded. Events of that time are written together.
+# Maximum delay in seconds of the event for a task that began or succeeded. Events of that time are written together.
 _TOGETHER = 0.2
 
-# Tasks that ask somebody: a line in between would stand in the answer.
+# Tasks that ask a question: a line in between would disturb the answer.
 _ASKING = ("ansible.builtin.pause", "pause")
 
 # Modules that read the timeline of their own run.
@@ -108,14 +108,14 @@ _READING = ("postmortem_render",)
 
 
 def _guarded(method: _Method) -> _Method:
-    """Turn an error of ours into a warning; one event at a time, as retries arrive on another thread."""
+    """Turn an error of this callback into a warning. Handle one event at a time: retries arrive on another thread."""
 
     @functools.wraps(method)
     def guarded(self: CallbackModule, *args: Any, **kwargs: Any) -> None:
         with self.lock:
             try:
                 method(self, *args, **kwargs)
-            # The recovery must go on whatever is wrong here: this is the outermost place.
+            # The recovery must go on after any error here: this is the outermost guard.
             except Exception as error:
                 place = traceback.extract_tb(error.__traceback__)[-1]
                 # The text of other errors may quote a result.
@@ -127,7 +127,7 @@ def _guarded(method: _Method) -> _Method:
 
 
 class CallbackModule(CallbackBase):  # type: ignore[misc]
-    """Events in, file out."""
+    """Writes the events of a run to its timeline."""
 
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "aggregate"
@@ -169,7 +169,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._record(kind="play_start", name=allowlist.static(source.get("name") if isinstance(source, dict) else None))
         self._tasks = {}
 
-    # There are thousands of these events in a large run: they are only kept here, and handled together later.
+    # A large run has thousands of these events. They are only kept here, and processed together later.
 
     def v2_runner_on_start(self, host: Any, task: Any) -> None:
         now = time.monotonic()
@@ -243,12 +243,12 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._note(now.time, *task_result.succeeded(result, known, clock))
 
     def _ended(self, now: task_progress.Moment, result: Any) -> Tuple[task_result.Task, Optional[task_progress.Clock]]:
-        """Note that a task has ended on a host; return the task and its times."""
+        """Record that a task has ended on a host; return the task and its times."""
         host, task = task_result.host_and_task(result)
         return self._known(task), self._watch.ended((host, str(task._uuid)), now)
 
     def _known(self, task: Any) -> task_result.Task:
-        """Return what is the same for a task on every host; a role that is used twice has one task in two places."""
+        """Return the data of a task that are the same on every host. A role used twice has one task in two places."""
         key = (str(task._uuid), id(task._parent))
         known = self._tasks.get(key)
         if known is None:
@@ -261,13 +261,13 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._write()
 
     def _settle(self) -> None:
-        """Make entries of the events that were kept."""
+        """Turn the kept events into entries."""
         apart = time.time() - time.monotonic()
         for handle, steady, *arrived in self._burst.take():
             handle(task_progress.Moment(steady + apart, steady), *arrived)
 
     def _record(self, **entry: Any) -> None:
-        """Write an entry, after those of the events before it."""
+        """Write an entry, after the entries of earlier events."""
         self._settle()
         self._note(time.time(), entry)
         self._write()

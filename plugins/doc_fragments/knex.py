@@ -19,13 +19,13 @@ options:
   db_path:
     description:
       - The database, absolute or relative to O(app_dir).
-      - knex is told to use it, whatever the knexfile says.
+      - knex uses it, even if the knexfile names another one.
     type: path
     required: true
   user:
     description:
       - Account that knex runs as. Only root may name another account than its own.
-      - Without it, root acts as the owner of O(app_dir), and everybody else as themselves.
+      - Without it, root acts as the owner of O(app_dir), and any other account as itself.
     type: str
   node_env:
     description: Section of the knexfile. By default the C(NODE_ENV) of O(environment_file), else V(production).
@@ -33,10 +33,10 @@ options:
   environment_file:
     description:
       - File with C(KEY=VALUE) lines, read as systemd reads an C(EnvironmentFile), on the host.
-      - Its values are handed to knex in its environment, and taken out of what knex says.
+      - knex gets its values in the environment. They are removed from the output of knex.
     type: path
   timeout:
-    description: Seconds after which a run of knex is ended.
+    description: Maximum seconds of one run of knex.
     type: float
     default: 120
   node:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Documentation of what every module that works on the managed host takes to do so under the run's lease."""
+"""Documentation of the lease options, which every module that works on the managed host has."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class ModuleDocFragment:
 options:
   run:
     description:
-      - The run this call belongs to, RV(itsm_nexus.runbook.incident#module:run). The host cannot be taken over by
-        another run while the module works, and the run's lease is renewed at its end. Where another run has taken it
-        before, the module fails and does nothing.
-      - Without it no lease is looked at.
+      - The run of this call, RV(itsm_nexus.runbook.incident#module:run). No other run can take over the host while
+        the module works, and the run's lease is renewed at its end. If another run has taken the lease before, the
+        module fails and does nothing.
+      - Without it the lease is not checked.
       - The playbooks set it, and O(state_dir), for all modules with C(module_defaults) of
         C(group/itsm_nexus.runbook.host).
     type: str

@@ -20,10 +20,10 @@ def _body(message: Dict[str, Any], shape: str) -> Dict[str, Any]:
 
 
 def _readable(value: Any) -> Any:
-    """Return a copy of plain data, C(UNREADABLE) in the place of what can not be evaluated.
+    """Return a copy of plain data, with UNREADABLE for each value that cannot be evaluated.
 
-    ansible-core 2.19+ evaluates the parts of a variable when they are looked at. An error that came out of here would
-    be shown with the lines around its origin, in which secrets may stand.
+    ansible-core 2.19+ evaluates the parts of a variable when they are read. An error that left this filter would be
+    shown with the source lines around it, which may contain secrets.
     """
     if isinstance(value, Undefined):
         return notification_rules.UNREADABLE
@@ -53,7 +53,7 @@ def _problems(contacts: Any, *, rules: Any, settings: Mapping[str, Any], **known
 
 
 class FilterModule:
-    """What role escalation asks of its rules, contacts and texts; each filter is documented beside this file."""
+    """Filters of the role escalation for its rules, contacts and texts. The YAML file of each name documents it."""
 
     def filters(self) -> Dict[str, Callable[..., Any]]:
         """Return the filters by their names."""

@@ -22,8 +22,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 
 def problems(given: Mapping[str, Any], command_line: bool = False) -> List[str]:
-    """Return what is wrong with settings and, where C(command_line), with the names that were given to this run."""
-    # Ansible keeps them there once it has read them.
+    """Return the invalid settings and, if command_line is true, the misspelled variable names of this run."""
+    # Ansible keeps the variables of the command line there.
     names = getattr(load_extra_vars, "extra_vars", None) or {}
     return recovery_settings.problems(given, names=names if command_line else ())
 
@@ -53,9 +53,9 @@ def single_host(hosts: Any, wanted: Any, groups: Mapping[str, Any]) -> Any:
 
 
 class FilterModule:
-    """What the playbooks ask of the variables C(outage_recover_*), of a partial run, and of a host that is lost.
+    """Filters of the playbooks: the variables outage_recover_*, partial runs, and unreachable hosts.
 
-    Each filter is documented beside this file.
+    The YAML file of each name documents it.
     """
 
     def filters(self) -> Dict[str, Callable[..., Any]]:

@@ -16,7 +16,7 @@ def _problems(settings: Mapping[str, Any], *, causes: Sequence[str]) -> List[str
 
 
 class FilterModule:
-    """What role remediation asks of its policy; the filter is documented beside this file."""
+    """Filters of the role remediation. The YAML file of each name documents it."""
 
     def filters(self) -> Dict[str, Callable[..., Any]]:
         """Return the filter by its name."""

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: disk_reclaim
-short_description: Make room on a full file system, with no more files than needed
+short_description: Free space on a full file system by removing no more files than needed
 version_added: 0.2.0
 description:
-  - Removes files that O(globs) name, the oldest first, until the file systems of O(targets) have the room that was
-    asked for. Files on other file systems are left alone.
-  - A file that a process has open is truncated, since removing it would free nothing and lose its place.
-  - Symbolic links are never followed, neither as files nor as folders on the way; files with several names (hard links)
+  - Removes files that match O(globs), the oldest first, until the file systems of O(targets) have the requested space.
+    Files on other file systems are left alone.
+  - A file that a process has open is truncated. Removing it would free nothing.
+  - Symbolic links are never followed, neither as files nor as folders of a path. Files with several names (hard links)
     are left alone.
-  - Nothing in O(state_dir) is ever touched, since it holds the evidence.
-  - Databases are never touched while they are in use, nor their C(-wal), C(-shm) and C(-journal). Of copies of a
-    database that a glob names, the newest one always stays.
-  - Fails only for bad parameters. What could not be freed is told.
+  - Nothing in O(state_dir) is touched, because it holds the evidence.
+  - Databases in use and their C(-wal), C(-shm) and C(-journal) are never touched. If a glob matches copies of a
+    database, the newest copy always stays.
+  - Fails only if a parameter is invalid. RV(skipped) lists the files that were left alone.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -41,47 +41,48 @@ options:
         type: path
         required: true
       available:
-        description: Bytes that shall be available there.
+        description: Bytes that must be available there.
         type: int
         default: 0
       inodes:
-        description: Inodes that shall be available there. Without meaning on a file system that has no fixed number.
+        description: Inodes that must be available there. Ignored on a file system without a fixed number of inodes.
         type: int
         default: 0
   globs:
-    description: The files that may go.
+    description: The files that may be removed.
     type: list
     elements: dict
     required: true
     suboptions:
       glob:
         description:
-          - An absolute pattern of files. C(*), C(?) and C([...]) match within one name, names with a leading dot only
-            where the pattern has one. C(**) stands for any number of folders.
-          - Refused is what names no folder, files of the system (below V(/etc), V(/usr) and the like), or any folders
-            there are in V(/home), V(/var), V(/var/lib) and others that are not one application's.
+          - An absolute pattern of files. C(*), C(?) and C([...]) match within one name. They match a leading dot only
+            if the pattern has one. C(**) stands for any number of folders.
+          - A pattern is refused if it names no folder, files of the system (below V(/etc), V(/usr) and similar), or all
+            folders in V(/home), V(/var), V(/var/lib) and similar places that several applications share.
         type: str
         required: true
       keep:
         description:
-          - How many of its files stay, the newest ones. Of copies of a database as many whole ones stay, beside those
-            that were cut off.
+          - Number of newest files to keep. For copies of a database it counts complete copies. Incomplete copies are
+            kept in addition.
         type: int
         default: 0
   protect:
     description:
-      - Absolute paths that are never touched. Databases, with the files beside them, or folders with all that is in
-        them.
+      - Absolute paths that are never touched. A database is protected with its C(-wal), C(-shm) and C(-journal), a
+        folder with its content.
     type: list
     elements: path
     default: []
   truncate_only:
-    description: Files that are truncated and never removed, since a service opens them by name and with its own rights.
+    description:
+      - Files that are only truncated, never removed, because a service opens them by name and with its own rights.
     type: list
     elements: path
     default: []
   keep_databases:
-    description: Whether every copy of a database stays, as while the database itself is not known to be sound.
+    description: Whether to keep every copy of a database, for example while the database may be damaged.
     type: bool
     default: false
 author:
@@ -112,19 +113,19 @@ removed:
   elements: dict
   sample: [{"path": "/var/log/itsm/server.log.3", "size": 52428800, "modified": "2026-02-27T03:00:00.000Z"}]
 truncated:
-  description: Files that were, or would be, truncated, with the size they had.
+  description: Files that were truncated, or would be, with their size before.
   returned: success
   type: list
   elements: dict
   sample: []
 skipped:
-  description: What a glob names and was left alone, and why; at most fifty.
+  description: Files that match a glob and were left alone, each with the reason; at most fifty.
   returned: success
   type: list
   elements: dict
   sample: [{"path": "/var/log/itsm/old", "reason": "it is a symbolic link"}]
 skipped_count:
-  description: How many there were.
+  description: Number of files left alone.
   returned: success
   type: int
   sample: 1
@@ -134,14 +135,14 @@ freed:
   type: int
   sample: 52428800
 enough:
-  description: Whether all O(targets) have the room they shall have.
+  description: Whether all O(targets) have the requested space.
   returned: success
   type: bool
   sample: true
 targets:
   description:
-    - The file systems. C(wanted) and C(wanted_inodes) that shall be available, C(available_before) bytes, C(freed)
-      bytes and C(inodes_freed), C(enough).
+    - The file systems. C(wanted) bytes and C(wanted_inodes) to be available, C(available_before) bytes, C(freed) bytes
+      and C(inodes_freed), C(enough).
   returned: success
   type: list
   elements: dict

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: fail_settings
-short_description: End with an error for what is wrong with settings
+short_description: Fail with a list of invalid settings
 version_added: 0.2.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Fails where there is a problem. Unlike that of C(ansible.builtin.fail) and C(ansible.builtin.assert), its text is
-    recorded by the callback P(itsm_nexus.runbook.postmortem#callback) and stands in the closing summary. So nothing
-    secret belongs into a problem.
+  - Fails if there is a problem. Unlike with C(ansible.builtin.fail) and C(ansible.builtin.assert), the callback
+    P(itsm_nexus.runbook.postmortem#callback) records the text and shows it in the closing summary. So a problem must
+    not contain a secret.
   - It runs on the controller and needs no connection.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
@@ -27,7 +27,7 @@ attributes:
     support: full
 options:
   problems:
-    description: What is wrong, a sentence each, with the name of the variable, its value and what is allowed.
+    description: One sentence for each invalid setting, with the name of the variable, its value and the allowed values.
     type: list
     elements: str
     required: true
@@ -43,7 +43,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 problems:
-  description: What is wrong.
+  description: The invalid settings.
   returned: always
   type: list
   elements: str

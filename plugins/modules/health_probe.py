@@ -7,16 +7,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: health_probe
-short_description: Tell whether the service answers, and how bad it is if not
+short_description: Check whether the service answers, and how severe the outage is
 version_added: 0.1.0
 description:
-  - Asks all endpoints of the service at once, looks at its process, and goes on until a verdict stands. An unhealthy
-    service is a result, not a failure of the module.
-  - An endpoint is good when it answers 200 with a JSON body whose C(status) is one of O(ok_statuses), or 429 (who
-    limits the rate is alive). Each request ends after O(timeout), also when the server accepts and stays silent or
+  - Probes all endpoints of the service at once, checks its process, and repeats until the verdict is clear. An
+    unhealthy service is a result, not a failure of the module.
+  - An endpoint is good if it answers 200 with a JSON body whose C(status) is one of O(ok_statuses), or 429 (a rate
+    limit proves that it works). Each request ends after O(timeout), also if the server accepts and stays silent or
     sends single bytes. Proxies of the environment are not used.
   - It is not named C(health_info), because it can change the host. With O(open) it opens the incident, and it may take
-    a pending restart over from systemd.
+    over a pending restart from systemd.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes.info_module
   - itsm_nexus.runbook.lease
@@ -24,7 +24,7 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 options:
   endpoints:
-    description: What is asked. The service is healthy when every required endpoint is good.
+    description: The endpoints to probe. The service is healthy if every required endpoint is good.
     type: list
     elements: dict
     required: true
@@ -38,37 +38,37 @@ options:
         type: str
         required: true
       required:
-        description: Whether the service is unhealthy when this endpoint is not good.
+        description: Whether the service is unhealthy if this endpoint is not good.
         type: bool
         default: true
       validate_certs:
-        description: Whether a certificate that is not trusted, expired, or of another name makes the endpoint bad.
+        description: Whether the endpoint is bad if its certificate is untrusted, expired, or issued for another name.
         type: bool
         default: false
       ca_path:
-        description: File of certificates to trust. Without it, those that the host trusts.
+        description: File of certificates to trust. Without it, the host's trusted certificates are used.
         type: path
         default: ""
   mode:
     description:
-      - V(watch) ends healthy at the first good answer; V(critical) after O(critical_after) failures in a row;
-        V(emergency) as soon as a bad answer coincides with a process that is gone.
-      - V(await) is for after a start. It asks until all is good, for O(deadline) seconds at most. It ends early when
-        the process is gone and nothing is about to start it again, or when it has ended once more after systemd
+      - V(watch) ends healthy at the first good answer, V(critical) after O(critical_after) failures in a row, and
+        V(emergency) as soon as an answer is bad and the process is gone.
+      - V(await) is for the time after a start. It probes until all endpoints are good, for O(deadline) seconds at most.
+        It ends early if the process is gone and nothing is about to start it, or if it ended once more after systemd
         restarted it.
-      - V(hold) asks O(count) times; the first bad answer, or other pids than at first, end it unhealthy.
-      - With O(run), V(await) puts the first good answer on the incident's record where all is good, and V(hold) takes
-        it back where it does not hold. A run that is ended in between leaves the end of the outage on record.
+      - V(hold) probes O(count) times. It ends unhealthy at the first bad answer, or if the pids change.
+      - With O(run), V(await) records the first good answer in the incident, and V(hold) removes it if the stability
+        check fails. So the end of the outage is on record even if the run is killed in between.
     type: str
     default: watch
     choices: [watch, await, hold]
   ok_statuses:
-    description: The words for C(status) in the answer that are good, compared without case.
+    description: Values of C(status) that mean healthy (case-insensitive).
     type: list
     elements: str
     default: [ok]
   timeout:
-    description: Seconds after which a request is over, whatever came.
+    description: Maximum seconds of a request.
     type: float
     default: 5.0
   interval:
@@ -84,26 +84,26 @@ options:
     type: int
     default: 5
   deadline:
-    description: Seconds that O(mode=await) takes at most.
+    description: Maximum seconds of O(mode=await).
     type: float
     default: 60.0
   count:
-    description: How many good answers in a row O(mode=hold) wants.
+    description: Number of good answers in a row for O(mode=hold).
     type: int
     default: 6
   login:
     description:
-      - A log-in to try once, after all is good, with O(mode=await) and O(mode=hold). Fails it, the service is
-        unhealthy. What it answers is thrown away.
+      - A login to try once after all endpoints are good, with O(mode=await) and O(mode=hold). If it fails, the service
+        is unhealthy. Its answer is discarded.
       - The password is sent only to a loopback address, or over HTTPS with O(login.validate_certs=true).
     type: dict
     suboptions:
       url:
-        description: Where a JSON object with C(username) and C(password) is posted.
+        description: URL to which a JSON object with C(username) and C(password) is posted.
         type: str
         required: true
       username:
-        description: Who logs in.
+        description: The account to log in with.
         type: str
         required: true
       password:
@@ -120,63 +120,63 @@ options:
         default: ""
   remember:
     description:
-      - Whether O(mode=watch) and O(mode=hold) note in O(state_dir) when they found the service healthy.
-        M(itsm_nexus.runbook.incident) takes it as the last good sign before an outage. If it cannot be noted, nothing
-        is reported.
-      - Not noted in check mode.
+      - Whether O(mode=watch) and O(mode=hold) record in O(state_dir) when the service was healthy.
+        M(itsm_nexus.runbook.incident) uses it as the last good sign before an outage. An error while recording is not
+        reported.
+      - In check mode nothing is recorded.
     type: bool
     default: false
     version_added: 0.2.0
   open:
     description:
-      - Whether O(mode=watch) opens an incident where it found the service down, or goes on with the open one, in the
-        same round trip. Hand RV(opened) to O(itsm_nexus.runbook.incident#module:opened), which reports it.
+      - Whether O(mode=watch) opens an incident, or continues the open one, in the same round trip if the service is
+        down. Pass RV(opened) to O(itsm_nexus.runbook.incident#module:opened), which reports it.
     type: bool
     default: false
     version_added: 0.2.0
   maintenance_until:
-    description: Until when there is a maintenance, as for M(itsm_nexus.runbook.incident). It changes no verdict.
+    description: End of a maintenance, as for M(itsm_nexus.runbook.incident). It changes no verdict.
     type: str
     default: ""
     version_added: 0.2.0
   maintenance_reason:
-    description: Why.
+    description: Reason for the maintenance.
     type: str
     default: ""
     version_added: 0.2.0
   preflight:
     description:
       - The options of M(itsm_nexus.runbook.service_preflight_info) that this module does not have itself (it has
-        O(app_dir), O(user), O(manager), O(unit), O(command), O(pid_file) and O(state_dir)). With them, both questions
-        are answered in one round trip, and a value that cannot be right fails the module only if the service is
-        healthy, or nobody can say how it is. If the service is down, the module succeeds, and RV(preflight) lists what
-        is wrong. The service is asked on the endpoints that are usable.
-      - As long as HTTPS is switched off by consent, what is asked is plain HTTP alone.
+        O(app_dir), O(user), O(manager), O(unit), O(command), O(pid_file) and O(state_dir)). With them, both checks are
+        done in one round trip. An invalid value fails the module only if the service is healthy, or if its state is
+        unknown. If the service is down, the module succeeds, and RV(preflight) lists the invalid values. The service is
+        probed on the usable endpoints.
+      - While HTTPS is switched off by consent, only plain HTTP is probed.
     type: dict
     version_added: 0.2.0
     suboptions:
       environment_file:
-        description: As there.
+        description: See M(itsm_nexus.runbook.service_preflight_info).
         type: str
         default: ""
       db_path:
-        description: As there.
+        description: See M(itsm_nexus.runbook.service_preflight_info).
         type: str
         required: true
       db_path_variable:
-        description: As there.
+        description: See M(itsm_nexus.runbook.service_preflight_info).
         type: str
         default: DATABASE_PATH
       log_file:
-        description: As there.
+        description: See M(itsm_nexus.runbook.service_preflight_info).
         type: str
         required: true
       https_port:
-        description: As there.
+        description: See M(itsm_nexus.runbook.service_preflight_info).
         type: raw
         required: true
       http_port:
-        description: As there.
+        description: See M(itsm_nexus.runbook.service_preflight_info).
         type: raw
         required: true
   manager:
@@ -246,12 +246,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 healthy:
-  description: Whether the service is healthy by the rules of O(mode), the log-in included.
+  description: Whether the service is healthy by the rules of O(mode), including the login.
   returned: success
   type: bool
   sample: false
 summary:
-  description: What is wrong, in a line; V(answers) where nothing is.
+  description: The problems in one line, V(answers) if there are none.
   returned: success
   type: str
   sample: "https: connection refused: nothing listens there; the process is gone"
@@ -259,8 +259,8 @@ severity:
   description:
     - V(none) for a healthy service, else V(warning), V(critical) or V(emergency). It is V(emergency) if the process is
       gone, or if nobody may start the service because its database is in doubt (RV(doubt)).
-    - With O(mode=watch) also V(unreachable) for a host that could not be looked at, because there is no connection or
-      it gave no answer within the task's C(timeout). How the service is is then not known.
+    - With O(mode=watch) also V(unreachable) if the host could not be checked, because there is no connection or it did
+      not answer within the task's C(timeout). The state of the service is then unknown.
     - With O(mode=watch) also V(warning) for a service that answers again after O(warning_after) or more failures in a
       row.
   returned: success
@@ -272,7 +272,7 @@ consecutive_failures:
   type: int
   sample: 1
 max_consecutive_failures:
-  description: The most failures in a row that were seen.
+  description: The highest number of failures in a row.
   returned: success
   type: int
   sample: 1
@@ -285,8 +285,8 @@ process:
   sample: {"state": "running", "pids": [812], "started_at": "2026-03-02T01:02:03.450Z", "restarts": 0}
 endpoints:
   description:
-    - What each endpoint said last. C(certificate) is V(null) where no handshake took place.
-    - C(silent) says whether there was no answer at all in time.
+    - The last answer of each endpoint. C(certificate) is V(null) if there was no TLS handshake.
+    - C(silent) is V(true) if there was no answer in time.
   returned: success
   type: list
   elements: dict
@@ -301,36 +301,36 @@ endpoints:
       silent: false
       certificate: {"not_after": "2027-03-02T01:02:03.000Z", "subject": "CN=localhost", "expired": false}
 silent:
-  description: Whether no endpoint gave an answer in time at any attempt.
+  description: Whether all attempts timed out on all endpoints.
   returned: success
   type: bool
   sample: false
   version_added: 0.2.0
 first_failure_at:
-  description: When the first probe that failed was begun, V(null) where none failed.
+  description: Start of the first failed probe, V(null) if none failed.
   returned: success
   type: str
   sample: "2026-03-02T01:02:03.456Z"
 last_success_at:
-  description: When the last good answer was complete, V(null) where none came.
+  description: Time of the last good answer, V(null) if there was none.
   returned: success
   type: str
   sample: null
 first_healthy_at:
-  description: When the first good answer was complete, V(null) where none came.
+  description: Time of the first good answer, V(null) if there was none.
   returned: success
   type: str
   sample: null
 opened:
   description:
-    - With O(open), what M(itsm_nexus.runbook.incident) returns with O(itsm_nexus.runbook.incident#module:state=open).
-      Where it was refused, C(failed) is V(true) and C(msg) says why.
-    - V(null) where nothing was to be opened.
+    - With O(open), the result of M(itsm_nexus.runbook.incident) with O(itsm_nexus.runbook.incident#module:state=open).
+      If it was refused, C(failed) is V(true) and C(msg) gives the reason.
+    - V(null) if no incident had to be opened.
   returned: success
   type: dict
   sample: null
 signs:
-  description: The last good answer and the first that was none, as O(itsm_nexus.runbook.incident#module:signs).
+  description: The last good and the first bad answer, as O(itsm_nexus.runbook.incident#module:signs).
   returned: success
   type: list
   elements: dict
@@ -339,28 +339,28 @@ signs:
       kind: bad
       source: health probe
 python:
-  description: What the host's Python calls its compiled code. The controller keeps modules ready for it.
+  description: Tag of the host's Python in file names of compiled code. The controller compiles kept modules for it.
   returned: success
   type: str
   sample: cpython-313
 supervisor:
   description:
-    - What systemd did with the unit. C(phase) at the first probe (V(up), V(down), V(pending), V(starting),
-      V(stopping)), C(waited) (seconds for somebody else's start), C(restarted) (whether its own restart is why the
-      service answers), C(started_at).
+    - The actions of systemd on the unit. C(phase) at the first probe (V(up), V(down), V(pending), V(starting),
+      V(stopping)), C(waited) (seconds for somebody else's start), C(restarted) (whether the service answers because
+      systemd restarted it), C(started_at).
   returned: success
   type: dict
   version_added: 0.2.0
   sample: {"phase": "starting", "waited": 2.1, "restarted": true, "started_at": "2026-03-02T01:02:03.456Z"}
 takeover:
   description:
-    - What was taken over from systemd, which was about to start the unit. C(unit), C(at), C(sub_state), C(timer).
-    - V(null) if nothing was.
+    - The takeover of a unit that systemd was about to start. C(unit), C(at), C(sub_state), C(timer).
+    - V(null) if nothing was taken over.
   returned: success
   type: dict
   version_added: 0.2.0
 doubt:
-  description: Why nothing may be started on the database, by a quick look. V(null) if nothing was seen.
+  description: Why the service must not be started on its database, by a quick check. V(null) if no reason was found.
   returned: success
   type: str
   version_added: 0.2.0
@@ -375,40 +375,41 @@ data_in_doubt:
   type: bool
   version_added: 0.2.0
 open_incident:
-  description: Whether an incident was open in O(state_dir). Where the service is healthy, a person has mended it.
+  description: Whether an incident was open in O(state_dir). If the service is healthy, it was resolved manually.
   returned: success
   type: bool
   sample: false
 maintenance:
   description:
-    - The maintenance that is on, of O(state_dir) or the parameters, whichever lasts longer.
-    - V(null) where there is none.
+    - The current maintenance from O(state_dir) or the parameters, whichever lasts longer.
+    - V(null) if there is none.
   returned: success
   type: dict
   sample: {"until": "2026-03-02T04:00:00.000Z", "reason": "Release 4.2", "source": "variable"}
 preflight:
-  description: What M(itsm_nexus.runbook.service_preflight_info) returns, V(null) without O(preflight).
+  description: The result of M(itsm_nexus.runbook.service_preflight_info), V(null) without O(preflight).
   returned: success, and when a value of O(preflight) cannot be right
   type: dict
   version_added: 0.2.0
 answers_since:
   description:
-    - With O(mode=watch), since when a healthy service answers (C(at)), and the source of that instant (C(source)). If
-      systemd restarted it before the first probe, that is an estimate.
+    - With O(mode=watch), the time since which a healthy service answers (C(at)), and the source of that time
+      (C(source)). If systemd restarted it before the first probe, the time is an estimate.
   returned: success
   type: dict
   sample: {at: "2026-03-02T01:02:03.456Z", source: health probe}
   version_added: 0.2.0
 serving_said_at:
   description:
-    - When the process that answers logged that it serves on O(ports). It is looked for only if the service is healthy
-      and nobody saw the end of its outage (an incident is open, or systemd restarted it); otherwise V(null).
+    - Time of the log line in which the process reports that it serves on O(ports). The module searches for it only if
+      the service is healthy and no probe saw the end of its outage (an incident is open, or systemd restarted it);
+      otherwise V(null).
   returned: success
   type: str
   sample: null
   version_added: 0.2.0
 attempts:
-  description: How many times the endpoints were asked.
+  description: Number of probes.
   returned: success
   type: int
   sample: 1
@@ -419,8 +420,8 @@ duration:
   sample: 0.021
 login:
   description:
-    - The result of the log-in, V(null) if none was tried. C(ok) is also V(true) if the service answered 429
-      (rate limit); C(checked) is V(false) then, because the password was not tried.
+    - The result of the login, V(null) if none was tried. C(ok) is also V(true) if the service answered 429 (rate
+      limit); C(checked) is V(false) then, because the password was not tried.
   returned: success
   type: dict
   sample: {"ok": true, "checked": true, "status": 200, "error": null}

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: impact_info
-short_description: Tells how many users and requests an outage hit
+short_description: Count the users and requests that an outage affected
 version_added: 0.2.0
 description:
-  - Asks the database one question, in a process that can not write and is ended in time, and counts the requests that
-    an access log has of the time of the outage.
-  - What can't be told is null, and why is told beside it. The module fails only where its parameters make no sense.
+  - Runs one query on the database, in a process that cannot write and has a time limit. Counts the requests in an
+    access log during the outage.
+  - An unknown number is null, and the reason is returned with it. The module fails only if its parameters are invalid.
 options:
   path:
     description: Absolute path of the database.
@@ -20,23 +20,23 @@ options:
     required: true
   query:
     description:
-      - One SQL statement that answers a number. C(:start) and C(:end) in it stand for O(start) and O(end).
-      - Empty, the database is not asked.
+      - One SQL statement that returns a number. C(:start) and C(:end) in it stand for O(start) and O(end).
+      - If it is empty, the database is not queried.
     type: str
     default: ""
   user:
     description:
-      - The user that the service runs as. In a folder that others than root may change, the database is read with the
-        rights of this user, never with those of root.
-      - Default is whoever such a folder belongs to.
+      - The user that the service runs as. If a folder can be changed by others than root, the database in it is read
+        with the rights of this user, never with those of root.
+      - Default is the owner of such a folder.
     type: str
     default: ""
     version_added: 0.2.0
   access_log:
     description:
-      - A log with a line for each request, its time and status in it, as web servers and proxies and many applications
-        write them. The log of a proxy knows of requests that never reached the service.
-      - Empty, none is read.
+      - A log with one line per request that includes its time and status, as web servers, proxies and many applications
+        write it. The log of a proxy also has requests that never reached the service.
+      - If it is empty, no log is read.
     type: str
     default: ""
   start:
@@ -44,11 +44,11 @@ options:
     type: str
     required: true
   end:
-    description: When it was over.
+    description: End of the outage.
     type: str
     required: true
   time_budget:
-    description: Seconds for both together.
+    description: Maximum seconds of query and log together.
     type: float
     default: 5.0
 extends_documentation_fragment:
@@ -70,32 +70,32 @@ EXAMPLES = r"""
 
 RETURN = r"""
 users:
-  description: What the query answered.
+  description: The result of the query.
   returned: always
   type: int
   sample: 12
 users_unknown:
-  description: Why that is not known; null also where nothing was asked.
+  description: Why the number of users is unknown; null if it is known or no query was given.
   returned: always
   type: str
   sample: "the query failed: no such table: user_activity"
 requests:
-  description: Requests that the log has of that time.
+  description: Requests in the log during the outage.
   returned: always
   type: int
   sample: 340
 requests_failed:
-  description: Those of them that were answered with 5xx.
+  description: Number of these requests that were answered with 5xx.
   returned: always
   type: int
   sample: 17
 requests_from:
-  description: The log.
+  description: Path of the log.
   returned: always
   type: str
   sample: /var/log/nginx/access.log
 requests_unknown:
-  description: Why they are not known; null also where no log was asked for.
+  description: Why the number of requests is unknown; null if it is known or no log was given.
   returned: always
   type: str
   sample: "/var/log/nginx/access.log cannot be read: No such file or directory"

@@ -10,14 +10,14 @@ module: incident
 short_description: Keep the record of an incident on its host, and let one run at a time work on it
 version_added: 0.1.0
 description:
-  - Keeps when the outage began, was detected and ended, what was tried, and who was told. An incident that is open is
-    gone on with by the next run, and its beginning stays what it was.
-  - Holds the host for the whole run by a lease. O(state=open) takes it, O(state=closed) frees it. Every module of the
-    collection that is called with its O(run) keeps it for as long as the module works and renews it at the end. Where
-    the run has died it is over O(lease) seconds after that. A second run is refused, or waits with O(wait).
-  - A record that cannot be read is set aside, and one that cannot be written where it belongs (a full disk) is kept in
-    memory until it can. Both are reported as warnings and never stand in the way.
-  - Keeps the maintenance of the host, during which O(state=open) opens nothing and takes no lease.
+  - Records when the outage began, was detected and ended, the attempts, and the notifications. The next run continues
+    an open incident, and the recorded beginning stays.
+  - Reserves the host for the whole run by a lease. O(state=open) takes it, O(state=closed) frees it. Every module of
+    the collection that is called with its O(run) keeps the lease while it works and renews it at the end. If the run
+    has died, the lease ends O(lease) seconds later. A second run is refused, or waits with O(wait).
+  - An unreadable record is renamed. If the record cannot be written to its folder (for example on a full disk), it is
+    kept in memory until it can. Both are reported as warnings and never block the run.
+  - Records the maintenance of the host. During a maintenance O(state=open) opens nothing and takes no lease.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
 attributes:
@@ -28,7 +28,7 @@ attributes:
     support: full
   idempotent:
     support: partial
-    details: With O(state=open) and no O(run) every call is a run of its own. Renewing a lease is no change.
+    details: With O(state=open) and no O(run) every call is a new run. Renewing a lease is no change.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 seealso:
@@ -36,93 +36,95 @@ seealso:
 options:
   state:
     description:
-      - V(open) opens an incident, or goes on with the open one, and takes the lease.
-      - V(attempt) records what was tried and learnt and who was told, and renews the lease. When the incident is closed
+      - V(open) opens an incident, or continues the open one, and takes the lease.
+      - V(attempt) records attempts, findings and notifications, and renews the lease. If the incident is closed
         already, only O(told) can still be recorded, by one of its runs.
       - V(closed) records the rest and frees the lease. With O(outcome=not_recovered), O(outcome=data_in_doubt) or
         O(outcome=login_failed) the incident itself stays open, and the next run continues it.
-      - V(closed) without O(run) is for a service that was found healthy. The incident that is still open, because a
-        person mended it, is closed with RV(outcome) V(mended_by_hand), unless a run is at work on it. If a start by an
-        earlier run or by systemd ended the outage, RV(outcome) says so, see O(serving_since).
-      - V(mended) is V(closed) in two steps, for those who have to be told of the end. It names the run, which then has
-        the lease; the incident is open until V(closed) with that O(run). A run that dies in between leaves the end to
-        be told by the next one.
+      - V(closed) without O(run) is for a service that was found healthy. The open incident is closed with RV(outcome)
+        V(mended_by_hand) (resolved manually), unless a run is at work on it. If a start by an earlier run or by systemd
+        ended the outage, RV(outcome) says so, see O(serving_since).
+      - V(mended) is V(closed) in two steps, if contacts have to be notified of the end. It returns a run, which has the
+        lease. The incident stays open until V(closed) with that O(run). If the run dies in between, the next one
+        notifies the contacts.
       - V(renewed) renews the lease of O(run) for O(lease) seconds and records nothing. It does not fail if another run
         has the lease by then, see RV(locked_by).
-      - V(maintenance_begun) and V(maintenance_ended) set and remove the maintenance of the host. A run at work is not
-        touched by it.
+      - V(maintenance_begun) and V(maintenance_ended) set and remove the maintenance of the host. They do not affect a
+        run at work.
     type: str
     choices: [open, attempt, closed, mended, renewed, maintenance_begun, maintenance_ended]
     required: true
   state_dir:
-    description: The folder that holds the records. It is made with mode V(0700) where it is missing.
+    description: The folder of the records. It is created with mode V(0700) if it does not exist.
     type: path
     default: /var/lib/itsm-runbook
   run:
-    description: The run that calls. Without it O(state=open) names one and returns it; the other calls hand it on.
+    description: The calling run. Without it O(state=open) names a new one and returns it; pass it to the other calls.
     type: str
     default: ""
   step:
-    description: Where the run is, for those it keeps out. By default the rung it has begun, else the kind of call.
+    description:
+      - Current step of the run, shown to blocked runs. By default the rung it has begun, else the kind of call.
     type: str
     default: ""
   lease:
     description:
       - Seconds after which other runs may take over unless this one calls again, at most 3600.
-      - What works on the host for longer under O(run) keeps it by itself. More is needed only where the controller is
-        at work between two calls.
+      - A module that works longer under O(run) keeps the lease itself. A higher value is needed only if the controller
+        works longer between two calls.
     type: float
     default: 60.0
   wait:
     description:
       - With O(state=open), seconds to wait for another run's lease to end.
-      - When there was one (RV(waited)) and no incident is open after it, none is opened and no lease is taken, for that
-        run may have ended the outage. Look at the service again, and call again where it is still down.
+      - If it waited (RV(waited)) and no incident is open afterwards, it opens none and takes no lease, because the
+        other run may have ended the outage. Probe the service again, and call the module again if it is still down.
       - To wait without opening an incident, use M(itsm_nexus.runbook.incident_info).
     type: float
     default: 0.0
   window:
-    description: Seconds back from now within which RV(restarts_in_window) counts.
+    description: Length in seconds of the period before now in which RV(restarts_in_window) counts.
     type: float
     default: 3600.0
   restart_limit:
-    description: Starts within O(window) from which on RV(crash_loop) says that one more is no remedy.
+    description: Number of starts within O(window) from which RV(crash_loop) reports that another start does not help.
     type: int
     default: 3
     version_added: 0.2.0
   opened:
     description:
-      - With O(state=open), RV(itsm_nexus.runbook.health_probe#module:opened) of a probe that has opened it in its own
-        round trip. It is what this task returns, or fails with, and the host is not asked. Empty, it is asked.
+      - With O(state=open), RV(itsm_nexus.runbook.health_probe#module:opened) of a probe that has opened the incident
+        already. The task returns it, or fails with it, without a connection to the host. If it is empty, the module
+        runs on the host.
     type: dict
     default: {}
     version_added: 0.2.0
   maintenance_until:
     description:
-      - When the maintenance ends, with its time zone, like V(2026-03-02T04:00:00Z) or V(2026-03-02 13:00+09:00). Then
-        it is void by itself.
-      - Required with O(state=maintenance_begun), where it may also be a time from now, like V(+2h) or V(+1d12h).
-      - With O(state=open) it is a maintenance of this call alone, as an inventory may say it.
+      - End of the maintenance with its time zone, for example V(2026-03-02T04:00:00Z) or V(2026-03-02 13:00+09:00). The
+        maintenance then expires.
+      - Required with O(state=maintenance_begun). There it may also be a duration from now, such as V(+2h) or V(+1d12h).
+      - With O(state=open) it is a maintenance for this call only, for example from an inventory.
     type: str
     default: ""
     version_added: 0.2.0
   maintenance_reason:
-    description: What the maintenance is for.
+    description: Reason for the maintenance.
     type: str
     default: ""
     version_added: 0.2.0
   severity:
-    description: How severe it is. For a host that cannot be reached, the record is kept on the controller.
+    description: Severity of the outage. For a host that cannot be reached, the record is kept on the controller.
     type: str
     choices: [warning, critical, emergency, unreachable]
   detected_at:
-    description: When it was detected (UTC, like V(2026-03-02T01:02:03.456Z)). The first time recorded stays.
+    description: Time of the detection (UTC, for example V(2026-03-02T01:02:03.456Z)). The first recorded time stays.
     type: str
   detected_by:
-    description: What detected it.
+    description: The program or person that detected it.
     type: str
   signs:
-    description: Instants that tell when the outage began.
+    description: Instants that show when the outage began.
     type: list
     elements: dict
     default: []
@@ -132,16 +134,16 @@ options:
         type: str
         required: true
       kind:
-        description: Whether the service was well then.
+        description: Whether the service was healthy then.
         type: str
         required: true
         choices: [good, bad]
       source:
-        description: What says so.
+        description: Source of the sign.
         type: str
         required: true
   attempts:
-    description: What this run has tried. An attempt recorded before, by its rung and beginning, is replaced.
+    description: The attempts of this run. An attempt with the same rung and beginning replaces the recorded one.
     type: list
     elements: dict
     default: []
@@ -151,20 +153,20 @@ options:
         type: str
         required: true
       started_at:
-        description: When it began.
+        description: Time of its beginning.
         type: str
         required: true
       held:
         description:
-          - Whether it held; unset as long as it is under way, or if the host was lost before the service was looked at.
-            O(attempts[].reason) tells the two apart.
+          - Whether it succeeded. Unset while it is under way, or if the connection to the host was lost before the
+            service was checked. In the second case O(attempts[].reason) is set.
         type: bool
       halted:
-        description: Whether it stopped before it did anything, because going on would have done harm.
+        description: Whether it stopped before any change, because continuing would have done harm.
         type: bool
         default: false
       fell:
-        description: Whether the service answered and fell again while it was watched.
+        description: Whether the service answered and failed again during the stability check.
         type: bool
         default: false
         version_added: 0.2.0
@@ -174,22 +176,22 @@ options:
         default: false
         version_added: 0.2.0
       restored:
-        description: Whether the rung failed and the service holds as it was before it.
+        description: Whether the rung failed and the service is back in the state before it.
         type: bool
         default: false
         version_added: 0.2.0
       reason:
-        description: Why it did not hold.
+        description: Why it failed.
         type: str
         default: ""
       seconds:
-        description: How long it took.
+        description: Its duration in seconds.
         type: float
   cause:
     description: The cause found.
     type: str
   mitigated_at:
-    description: When the service served again.
+    description: Time from which the service served again.
     type: str
   mitigated_from:
     description: The source of O(mitigated_at), a health probe by default.
@@ -197,7 +199,7 @@ options:
     version_added: 0.2.0
   serving_since:
     description:
-      - With O(state=mended), and with O(state=closed) without O(run), when the process started that serves now.
+      - With O(state=mended), and with O(state=closed) without O(run), the start of the process that serves now.
       - If it started right after a start on record, that run ended the outage, RV(outcome) V(recovered). The outage
         ended with the first good answer on record or, if there is none, at the start of the process,
         RV(mitigated_estimated).
@@ -205,30 +207,30 @@ options:
     version_added: 0.2.0
   serving_restarts:
     description:
-      - With O(serving_since), how often systemd has restarted the unit by itself since somebody last started it
+      - With O(serving_since), the number of restarts of the unit by systemd since a person last started it
         (C(NRestarts)). If it is more than 0, systemd ended the outage, RV(outcome) V(recovered_by_systemd).
     type: int
     version_added: 0.2.0
   said_at:
     description:
-      - With O(serving_since), when the log of that process says that it serves. If nobody saw the first good answer,
-        the outage ended there.
+      - With O(serving_since), the time of the log line in which that process reports that it serves. If no probe saw
+        the first good answer, the outage ended there.
     type: str
     version_added: 0.2.0
   outcome:
-    description: What it came to.
+    description: The outcome of the run.
     type: str
     choices: [recovered, recovered_by_systemd, not_recovered, warning, data_in_doubt, login_failed]
   unit:
     description:
-      - The service's unit under systemd, for O(state=open). If systemd is about to restart it by itself, the restart is
+      - The service's unit under systemd, for O(state=open). If systemd is about to restart it, the restart is
         cancelled, and a timer on the host starts the unit if this run dies. The closing call starts a unit that was
         taken over and not started since.
     type: str
     default: ""
     version_added: 0.2.0
   told:
-    description: Who was told what and when, as role P(itsm_nexus.runbook.escalation#role) hands it on.
+    description: The notifications, as role P(itsm_nexus.runbook.escalation#role) returns them.
     type: list
     elements: dict
     default: []
@@ -238,23 +240,23 @@ options:
         type: str
         required: true
       contact:
-        description: Who.
+        description: The notified contact.
         type: str
         required: true
       channel:
-        description: By which way.
+        description: The channel.
         type: str
         required: true
       at:
-        description: When.
+        description: Time of the notification.
         type: str
         required: true
       ok:
-        description: Whether it went out.
+        description: Whether it was sent.
         type: bool
         default: true
       error:
-        description: Why it did not.
+        description: Why it was not sent.
         type: str
         default: ""
 """
@@ -297,17 +299,17 @@ EXAMPLES = r"""
 
 RETURN = r"""
 id:
-  description: The incident; V(null) where none is open.
+  description: The incident; V(null) if none is open.
   returned: always
   type: str
   sample: INC-20260302T010203Z-1f3a
 run:
-  description: The run, to be handed to the next call; V(null) where none was given or made.
+  description: The run, to be passed to the next call; V(null) if none was given or created.
   returned: always
   type: str
   sample: run-20260302T010203Z-5c0ffee1
 continued:
-  description: Whether the incident was opened by an earlier run and this one goes on with it.
+  description: Whether an earlier run opened the incident and this run continues it.
   returned: always
   type: bool
 opened_at:
@@ -315,7 +317,7 @@ opened_at:
   returned: always
   type: str
 closed_at:
-  description: When it was closed; V(null) as long as it is open.
+  description: Time of the closing; V(null) while it is open.
   returned: always
   type: str
 outage_started_at:
@@ -329,37 +331,37 @@ outage_started:
   returned: always
   type: dict
 outage_seconds:
-  description: From RV(outage_started_at) to RV(mitigated_at); V(null) until that is known.
+  description: Seconds from RV(outage_started_at) to RV(mitigated_at); V(null) until both are known.
   returned: always
   type: float
 lasted:
   description:
-    - Seconds that the outage has lasted, by the clock of the host, up to now or to RV(mitigated_at). A clock that was
-      set back meanwhile makes it no shorter.
+    - Seconds that the outage has lasted, by the clock of the host, up to now or to RV(mitigated_at). If the clock was
+      set back, the duration does not become shorter.
   returned: always
   type: float
   version_added: 0.2.0
 severity:
-  description: As recorded last.
+  description: The last recorded severity.
   returned: always
   type: str
 detected_at:
-  description: As recorded first.
+  description: The first recorded value.
   returned: always
   type: str
 detected_by:
-  description: As recorded first.
+  description: The first recorded value.
   returned: always
   type: str
 answered_at:
   description:
-    - The first good answer after a start, as M(itsm_nexus.runbook.health_probe) put it on record for its run before the
-      service was watched; V(null) where it fell again.
+    - The first good answer after a start, as M(itsm_nexus.runbook.health_probe) recorded it before the stability check;
+      V(null) if the service failed again.
   returned: always
   type: str
   version_added: 0.2.0
 mitigated_at:
-  description: When the service served again.
+  description: Time from which the service served again.
   returned: always
   type: str
 mitigated_from:
@@ -368,7 +370,7 @@ mitigated_from:
   type: str
   version_added: 0.2.0
 mitigated_estimated:
-  description: True if nobody saw the first good answer, so that RV(mitigated_at) is an estimate.
+  description: True if no probe saw the first good answer, so that RV(mitigated_at) is an estimate.
   returned: always
   type: bool
   version_added: 0.2.0
@@ -385,7 +387,7 @@ cause:
   returned: always
   type: str
 outcome:
-  description: What it came to; V(mended_by_hand) where it ended without a run of ours.
+  description: The outcome; V(mended_by_hand) if the incident was resolved manually.
   returned: always
   type: str
 last_exit:
@@ -396,19 +398,19 @@ last_exit:
   type: dict
   version_added: 0.2.0
 takeover:
-  description: What was taken over from systemd. C(unit), C(at), C(sub_state), C(timer). V(null) if nothing is.
+  description: The takeover from systemd. C(unit), C(at), C(sub_state), C(timer). V(null) if there is none.
   returned: always
   type: dict
   version_added: 0.2.0
 data:
   description:
-    - What is known of the data. C(state) is V(in_doubt), V(sound) or V(accepted). C(reasons), C(rows) (last good counts
-      by table), C(checked_at). V(null) if nothing is known.
+    - The state of the data. C(state) is V(in_doubt), V(sound) or V(accepted). C(reasons), C(rows) (last good counts by
+      table), C(checked_at). V(null) if nothing is known.
   returned: always
   type: dict
   version_added: 0.2.0
 handed_back:
-  description: Whether the unit was started because it had been taken over and was not started since.
+  description: Whether this call started a unit that had been taken over and was not started since.
   returned: if O(state=closed) and the unit was taken over
   type: bool
   version_added: 0.2.0
@@ -419,9 +421,8 @@ signs:
   elements: dict
 attempts:
   description:
-    - All attempts of all runs on this incident, as given, each with its C(run), whether a start of the service is on
-      record within it (C(started)), and in a word its C(result), V(under way), V(held), V(did not hold), V(halted) or
-        V(unknown).
+    - All attempts of all runs on this incident, as given. Each also has its C(run), C(started) (whether the service was
+      started during it), and its C(result), V(under way), V(held), V(did not hold), V(halted) or V(unknown).
   returned: always
   type: list
   elements: dict
@@ -431,41 +432,42 @@ starts:
   type: list
   elements: dict
 told:
-  description: All that was told to anyone about this incident.
+  description: All notifications about this incident.
   returned: always
   type: list
   elements: dict
 restarts_in_window:
-  description: How often runs started the service within O(window), those on earlier incidents included.
+  description: Number of starts of the service by runs within O(window), including runs on earlier incidents.
   returned: always
   type: int
 blind_restarts_left:
-  description: How many more starts O(restart_limit) leaves within O(window); none where RV(crash_loop) says so.
+  description: Number of starts that O(restart_limit) still allows within O(window); 0 if RV(crash_loop) is looping.
   returned: always
   type: int
 crash_loop:
   description:
-    - Whether one more start is no remedy (C(looping)), because there were too many within C(window) (C(restarts), of
-      C(limit)), or because the service fell again while it was watched after one (C(fell)).
+    - Whether another start does not help (C(looping)), because there were too many within C(window) (C(restarts), of
+      C(limit)), or because the service failed again during the stability check after one (C(fell)).
   returned: always
   type: dict
   sample: {"looping": true, "restarts": 3, "fell": false, "limit": 3, "window": 3600.0}
 waited:
-  description: Seconds that it waited for another run; what was seen of the service before may not be true any more.
+  description:
+    - Seconds that it waited for another run. After a wait, earlier observations of the service may be outdated.
   returned: always
   type: float
   version_added: 0.2.0
 maintenance:
   description:
-    - The maintenance that is on, C(until), C(reason) and C(source) (V(variable), or the file it stands in); V(null)
-      where there is none. While there is one, O(state=open) opens nothing, and RV(run) is V(null).
+    - The current maintenance, C(until), C(reason) and C(source) (V(variable), or the path of its file); V(null) if
+      there is none. During a maintenance, O(state=open) opens nothing, and RV(run) is V(null).
   returned: always
   type: dict
   sample: {"until": "2026-03-02T04:00:00.000Z", "reason": "Release 4.2", "source": "variable"}
 locked_by:
   description:
-    - The run that has the host, C(run), C(since), C(step), C(until), and C(pid) of a process of it that is at work,
-      V(null) where none is. V(null) where no run has it.
+    - The run that has the lease, C(run), C(since), C(step), C(until), and C(pid) of one of its working processes,
+      V(null) if there is none. V(null) if no run has the lease.
   returned: always
   type: dict
 taken_by:
@@ -475,8 +477,8 @@ taken_by:
   version_added: 0.2.0
 warnings:
   description:
-    - Records that were damaged and set aside or could not be kept where they belong, and incidents that an earlier run
-      had left unclosed.
+    - Records that were damaged and renamed, records that could not be written to their folder, and incidents that an
+      earlier run did not close.
   returned: when there are any
   type: list
   elements: str

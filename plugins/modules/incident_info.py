@@ -26,11 +26,11 @@ options:
     type: float
     default: 0.0
   window:
-    description: Seconds back from now within which RV(restarts_in_window) counts.
+    description: Length in seconds of the period before now in which RV(restarts_in_window) counts.
     type: float
     default: 3600.0
   restart_limit:
-    description: Starts within O(window) from which on RV(crash_loop) says that one more is no remedy.
+    description: Number of starts within O(window) from which RV(crash_loop) reports that another start does not help.
     type: int
     default: 3
 seealso:
@@ -64,7 +64,7 @@ opened_at:
   returned: always
   type: str
 closed_at:
-  description: When it was closed; V(null) as long as it is open.
+  description: Time of the closing; V(null) while it is open.
   returned: always
   type: str
 outage_started_at:
@@ -78,25 +78,25 @@ outage_started:
   returned: always
   type: dict
 outage_seconds:
-  description: From RV(outage_started_at) to RV(mitigated_at); V(null) until that is known.
+  description: Seconds from RV(outage_started_at) to RV(mitigated_at); V(null) until both are known.
   returned: always
   type: float
 lasted:
   description:
-    - Seconds that the outage has lasted, by the clock of the host, up to now or to RV(mitigated_at). A clock that was
-      set back meanwhile makes it no shorter.
+    - Seconds that the outage has lasted, by the clock of the host, up to now or to RV(mitigated_at). If the clock was
+      set back, the duration does not become shorter.
   returned: always
   type: float
 severity:
-  description: As recorded last.
+  description: The last recorded severity.
   returned: always
   type: str
 detected_at:
-  description: As recorded first.
+  description: The first recorded value.
   returned: always
   type: str
 detected_by:
-  description: As recorded first.
+  description: The first recorded value.
   returned: always
   type: str
 answered_at:
@@ -106,7 +106,7 @@ answered_at:
   returned: always
   type: str
 mitigated_at:
-  description: When the service served again.
+  description: Time from which the service served again.
   returned: always
   type: str
 mitigated_from:
@@ -114,7 +114,7 @@ mitigated_from:
   returned: always
   type: str
 mitigated_estimated:
-  description: True if nobody saw the first good answer, so that RV(mitigated_at) is an estimate.
+  description: True if no probe saw the first good answer, so that RV(mitigated_at) is an estimate.
   returned: always
   type: bool
 record_in_memory:
@@ -139,13 +139,13 @@ last_exit:
   returned: always
   type: dict
 takeover:
-  description: What was taken over from systemd. C(unit), C(at), C(sub_state), C(timer). V(null) if nothing is.
+  description: The takeover from systemd. C(unit), C(at), C(sub_state), C(timer). V(null) if there is none.
   returned: always
   type: dict
 data:
   description:
-    - What is known of the data. C(state) is V(in_doubt), V(sound) or V(accepted). C(reasons), C(rows) (last good counts
-      by table), C(checked_at). V(null) if nothing is known.
+    - The state of the data. C(state) is V(in_doubt), V(sound) or V(accepted). C(reasons), C(rows) (last good counts by
+      table), C(checked_at). V(null) if nothing is known.
   returned: always
   type: dict
 signs:
@@ -155,9 +155,8 @@ signs:
   elements: dict
 attempts:
   description:
-    - All attempts of all runs on this incident, as given, each with its C(run), whether a start of the service is on
-      record within it (C(started)), and in a word its C(result), V(under way), V(held), V(did not hold), V(halted) or
-      V(unknown).
+    - All attempts of all runs on this incident, as given. Each also has its C(run), C(started) (whether the service was
+      started during it), and its C(result), V(under way), V(held), V(did not hold), V(halted) or V(unknown).
   returned: always
   type: list
   elements: dict
@@ -167,22 +166,22 @@ starts:
   type: list
   elements: dict
 told:
-  description: All that was told to anyone about this incident.
+  description: All notifications about this incident.
   returned: always
   type: list
   elements: dict
 restarts_in_window:
-  description: How often runs started the service within O(window), those on earlier incidents included.
+  description: Number of starts of the service by runs within O(window), including runs on earlier incidents.
   returned: always
   type: int
 blind_restarts_left:
-  description: How many more starts O(restart_limit) leaves within O(window); none where RV(crash_loop) says so.
+  description: Number of starts that O(restart_limit) still allows within O(window); 0 if RV(crash_loop) is looping.
   returned: always
   type: int
 crash_loop:
   description:
-    - Whether one more start is no remedy (C(looping)), because there were too many within C(window) (C(restarts), of
-      C(limit)), or because the service fell again while it was watched after one (C(fell)).
+    - Whether another start does not help (C(looping)), because there were too many within C(window) (C(restarts), of
+      C(limit)), or because the service failed again during the stability check after one (C(fell)).
   returned: always
   type: dict
   sample: {"looping": true, "restarts": 3, "fell": false, "limit": 3, "window": 3600.0}
@@ -192,14 +191,14 @@ waited:
   type: float
 maintenance:
   description:
-    - The maintenance that is on, C(until), C(reason) and C(source) (the file it stands in); V(null) if there is none.
+    - The current maintenance, C(until), C(reason) and C(source) (the path of its file); V(null) if there is none.
   returned: always
   type: dict
   sample: {"until": "2026-03-02T04:00:00.000Z", "reason": "Release 4.2", "source": "maintenance.json"}
 locked_by:
   description:
-    - The run that has the host, C(run), C(since), C(step), C(until), and C(pid) of a process of it that is at work,
-      V(null) where none is. V(null) where no run has it.
+    - The run that has the lease, C(run), C(since), C(step), C(until), and C(pid) of one of its working processes,
+      V(null) if there is none. V(null) if no run has the lease.
   returned: always
   type: dict
 warnings:

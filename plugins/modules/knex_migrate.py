@@ -12,8 +12,8 @@ version_added: 0.1.0
 description:
   - Applies the pending migrations, or releases the lock that a killed migration left.
   - Runs C(node_modules/.bin/knex) of the application only, so that no other knex is downloaded.
-  - Looking does not open the database for writing. What was read of knex's own tables is put into a temporary database,
-    and knex looks at that. Files beside the database stay as they are.
+  - The checks do not open the database for writing. They copy knex's own tables into a temporary database, and knex
+    reads that. Files next to the database stay as they are.
   - A missing, empty or foreign file at O(db_path) is refused, because knex would create a database there.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
@@ -38,7 +38,7 @@ options:
     choices: [latest, unlocked]
     default: latest
 notes:
-  - A migration that is killed leaves knex's migration lock taken. The module reports that, and takes it away only with
+  - A killed migration leaves knex's migration lock taken. The module reports that, and releases the lock only with
     O(state=unlocked), which was added in 0.2.0.
 seealso:
   - module: itsm_nexus.runbook.knex_migrate_info
@@ -79,7 +79,7 @@ pending:
 applied:
   description:
     - Names of the migrations that this run applied, empty in check mode.
-    - Where a migration failed, those before it that were applied nevertheless.
+    - If a migration failed, the list holds the migrations that were applied before it.
   returned: always
   type: list
   elements: str
@@ -91,8 +91,8 @@ batch:
   sample: 3
 locked:
   description:
-    - Whether knex's migration lock is taken. With O(state=latest) and something pending, that is a failure.
-    - In check mode with O(state=unlocked), how it is found.
+    - Whether knex's migration lock is taken. With O(state=latest) and pending migrations, that is a failure.
+    - In check mode with O(state=unlocked), the state found.
   returned: always
   type: bool
   sample: false

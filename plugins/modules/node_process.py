@@ -10,16 +10,16 @@ module: node_process
 short_description: Start, stop or restart the service, under systemd or as a plain process
 version_added: 0.1.0
 description:
-  - Sees to it that the service runs, does not run, or runs anew, whichever manager it has, and returns as soon as its
-    process or unit is up. Whether it answers is for M(itsm_nexus.runbook.health_probe) to say.
+  - Starts, stops or restarts the service with either manager, and returns as soon as its process or unit is up.
+    M(itsm_nexus.runbook.health_probe) checks whether it answers.
   - Signals go only to processes that are proved to be the service. They run the executable of O(command) in O(app_dir),
     and either O(pid_file) names them by pid and start time, or all their arguments are those of O(command) and they
     listen on one of O(ports) or belong to O(user). A stopped process (C(SIGSTOP)) is continued so that it can end.
-  - Another process that listens on one of O(ports) is left alone, is named in RV(foreign), and keeps the service from
-    being started.
-  - With O(run) every start is put on the incident's record, where M(itsm_nexus.runbook.incident) counts them.
-  - With O(manager=process) the service becomes a daemon of its own that appends to O(log_file). Its environment is
-    a short standard one (E(PATH), E(HOME), E(LANG)) and what O(environment_file) sets.
+  - Another process that listens on one of O(ports) is left alone and named in RV(foreign). The service is not started
+    then.
+  - With O(run) every start is recorded in the incident. M(itsm_nexus.runbook.incident) counts these starts.
+  - With O(manager=process) the service becomes a daemon that appends to O(log_file). Its environment has the standard
+    E(PATH), E(HOME) and E(LANG), and the variables of O(environment_file).
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -35,7 +35,7 @@ author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 options:
   state:
-    description: What the service shall be when the module returns.
+    description: State of the service when the module returns.
     type: str
     required: true
     choices: [started, stopped, restarted]
@@ -47,8 +47,8 @@ options:
   unit:
     description:
       - The systemd unit. Required with O(manager=systemd).
-      - Processes of the service that were started by hand beside the unit are ended before it is started or restarted,
-        and after it is stopped.
+      - Processes of the service that a person started outside the unit are ended before it is started or restarted, and
+        after it is stopped.
     type: str
   app_dir:
     description: The service's folder, its working directory.
@@ -60,8 +60,8 @@ options:
     default: ""
   command:
     description:
-      - The command that starts the service, one item per argument. A program without C(/) is searched in the E(PATH)
-        that O(environment_file) sets, else in the standard one.
+      - The command that starts the service, one item per argument. A program without C(/) is searched in the E(PATH) of
+        O(environment_file), else in the standard one.
     type: list
     elements: str
     required: true
@@ -87,8 +87,8 @@ options:
     default: []
   db_path:
     description:
-      - The SQLite database of the service, absolute or relative to O(app_dir). Where it is missing or empty beside a
-        C(-wal) that is not, nothing is started, since the start would delete that C(-wal).
+      - The SQLite database of the service, absolute or relative to O(app_dir). If it is missing or empty and its
+        C(-wal) is not empty, nothing is started, since the start would delete that C(-wal).
     type: str
     default: ""
   stop_timeout:
@@ -99,14 +99,14 @@ options:
     default: 30.0
   attempts:
     description:
-      - What O(run) has tried and is about to try, as O(itsm_nexus.runbook.incident#module:attempts); put on the
-        incident's record before anything is done.
+      - The attempts of O(run), ended and current, as O(itsm_nexus.runbook.incident#module:attempts). They are recorded
+        in the incident before any change.
     type: list
     elements: dict
     default: []
     version_added: 0.2.0
   signs:
-    description: Put on the incident's record with O(attempts), as O(itsm_nexus.runbook.incident#module:signs).
+    description: Signs to record with O(attempts), as O(itsm_nexus.runbook.incident#module:signs).
     type: list
     elements: dict
     default: []
@@ -127,7 +127,7 @@ EXAMPLES = r"""
     command: [node, backend/server.js]
     ports: [6443, 8080]
 
-- name: Start the service where there is no unit
+- name: Start the service without a unit
   itsm_nexus.runbook.node_process:
     state: started
     manager: process
@@ -142,26 +142,26 @@ EXAMPLES = r"""
 
 RETURN = r"""
 state:
-  description: What the service is now, or would be in check mode.
+  description: State of the service now. In check mode, the state it would have.
   returned: success
   type: str
   sample: started
 pids_before:
-  description: The service's processes as they were found.
+  description: The service's processes before.
   returned: success
   type: list
   elements: int
   sample: [812]
 pids_after:
-  description: The service's processes now; empty in check mode where something would change.
+  description: The service's processes now; empty in check mode if something would change.
   returned: success
   type: list
   elements: int
   sample: [9034]
 stopped:
   description:
-    - What was ended. C(signal) is the last signal that was sent (V(TERM) or V(KILL)), or V(systemd) for a unit's main
-      process. C(seconds) is the time it took.
+    - The ended processes. C(signal) is the last signal sent (V(TERM) or V(KILL)), or V(systemd) for a unit's main
+      process. C(seconds) is the time until its end.
   returned: success
   type: list
   elements: dict
@@ -169,13 +169,13 @@ stopped:
 foreign:
   description:
     - Other processes that listen on the service's ports. C(command) is their program and script, without further
-      arguments. C(pid) is V(null) where this user may not see it.
+      arguments. C(pid) is V(null) if this user may not see it.
   returned: success
   type: list
   elements: dict
   sample: [{"pid": 4711, "port": 8080, "command": "/usr/sbin/nginx", "user": "www-data"}]
 started_at:
-  description: When the service was started, V(null) where it does not run.
+  description: Start time of the service, V(null) if it does not run.
   returned: success
   type: str
   sample: "2026-03-02T01:02:03.450Z"

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: notify_command
-short_description: Tell somebody by a command of the controller
+short_description: Send a notification by a command on the controller
 version_added: 0.2.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Runs a command on the controller, without a shell, the message as its input. What it prints is dropped; what counts
-    is that it ends with 0. Its environment is that of the run, without E(ITSM_NEXUS_GITHUB_TOKEN) and E(GITHUB_TOKEN).
-  - It runs in the controller's own process, whatever connection, interpreter or privilege escalation the inventory
-    gives the host.
-  - A message that is not taken is a result with RV(ok=false), not a failure. Give the task C(no_log=true), for its
-    arguments are secrets; the result never holds one.
+  - Runs a command on the controller, without a shell, with the message as its input. Its output is discarded. Exit code
+    0 means success. Its environment is that of the run, without E(ITSM_NEXUS_GITHUB_TOKEN) and E(GITHUB_TOKEN).
+  - It runs in the controller's own process, independent of the connection, interpreter and privilege escalation that
+    the inventory sets for the host.
+  - If the message is not accepted, the result is RV(ok=false), not a failure. Give the task C(no_log=true), because its
+    arguments are secrets. The result never contains one.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
 attributes:
@@ -28,23 +28,24 @@ attributes:
     support: none
   idempotent:
     support: none
-    details: Every call tells again.
+    details: Every call notifies again.
 options:
   argv:
-    description: The program and its arguments. They are seen by everybody on the controller, so no secret belongs here.
+    description:
+      - The program and its arguments. Everybody on the controller can see them, so they must not contain a secret.
     type: list
     elements: str
     required: true
   stdin:
-    description: What it reads.
+    description: The input of the command.
     type: str
     default: ""
   timeout:
-    description: Seconds after which an attempt has failed, whatever it waits for.
+    description: Maximum seconds of an attempt.
     type: float
     default: 10.0
   retries:
-    description: How many more attempts there are where trying again may help.
+    description: Maximum number of retries after a temporary error.
     type: int
     default: 2
   retry_delay:
@@ -64,7 +65,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 ok:
-  description: Whether the message was taken.
+  description: Whether the message was accepted.
   returned: always
   type: bool
 at:
@@ -73,11 +74,11 @@ at:
   type: str
   sample: "2026-03-02T01:02:03.456Z"
 attempts:
-  description: How many attempts there were.
+  description: Number of attempts.
   returned: always
   type: int
 error:
-  description: Why it was not taken, without anything secret; empty where it was.
+  description: Why it was not accepted, without secrets; empty if it was.
   returned: always
   type: str
   sample: ended with 3

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: notify_http
-short_description: Tell somebody by posting JSON
+short_description: Send a notification by posting JSON
 version_added: 0.2.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Posts a JSON document to a URL. Redirects are not followed, for they would take a secret URL elsewhere.
-  - It runs in the controller's own process, whatever connection, interpreter or privilege escalation the inventory
-    gives the host.
-  - A message that is not taken is a result with RV(ok=false), not a failure. Give the task C(no_log=true), for its
-    arguments are secrets; the result never holds one.
+  - Posts a JSON document to a URL. Redirects are not followed, because they would send a secret URL to another server.
+  - It runs in the controller's own process, independent of the connection, interpreter and privilege escalation that
+    the inventory sets for the host.
+  - If the message is not accepted, the result is RV(ok=false), not a failure. Give the task C(no_log=true), because its
+    arguments are secrets. The result never contains one.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
 attributes:
@@ -27,49 +27,49 @@ attributes:
     support: none
   idempotent:
     support: none
-    details: Every call tells again.
+    details: Every call notifies again.
 options:
   url:
     description:
-      - Where to post to, C(https://), or C(http://) on this machine.
-      - The URL of a webhook is a secret. Of it the host alone is ever shown.
+      - The URL to post to, C(https://), or C(http://) on this machine.
+      - The URL of a webhook is a secret. Only its host is shown.
     type: str
     required: true
   body:
-    description: What to post.
+    description: The document to post.
     type: dict
     required: true
   secret:
     description:
-      - Signs the body as L(Standard Webhooks, https://www.standardwebhooks.com) lay down, with the headers
-        C(webhook-id), C(webhook-timestamp) and C(webhook-signature).
+      - Signs the body by L(Standard Webhooks, https://www.standardwebhooks.com), with the headers C(webhook-id),
+        C(webhook-timestamp) and C(webhook-signature).
       - Base64 after C(whsec_), or any other text.
     type: str
   message_id:
-    description: The id of the message, the same for every attempt, by which the receiver knows one that comes twice.
+    description: The id of the message, the same for every attempt. By it the receiver recognizes a duplicate.
     type: str
     default: ""
   method:
-    description: How to send it.
+    description: The HTTP method.
     type: str
     choices: [POST, PUT]
     default: POST
   headers:
     description:
-      - Further headers, each a text of one line. They are secrets, as an authorization is, and never shown.
-      - A header of the signature is not replaced by one of these.
+      - Further headers, each a text of one line. They are treated as secrets and never shown.
+      - They cannot replace a header of the signature.
     type: dict
   ca_path:
     description:
-      - File or folder of the certificate authorities that are trusted, instead of those of the system. Certificates are
-        always verified.
+      - File or folder of the certificate authorities to trust, instead of those of the system. Certificates are always
+        verified.
     type: path
   timeout:
-    description: Seconds after which an attempt has failed, whatever it waits for.
+    description: Maximum seconds of an attempt.
     type: float
     default: 10.0
   retries:
-    description: How many more attempts there are where trying again may help.
+    description: Maximum number of retries after a temporary error.
     type: int
     default: 2
   retry_delay:
@@ -103,7 +103,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 ok:
-  description: Whether the message was taken.
+  description: Whether the message was accepted.
   returned: always
   type: bool
 at:
@@ -112,11 +112,11 @@ at:
   type: str
   sample: "2026-03-02T01:02:03.456Z"
 attempts:
-  description: How many attempts there were.
+  description: Number of attempts.
   returned: always
   type: int
 error:
-  description: Why it was not taken, without anything secret; empty where it was.
+  description: Why it was not accepted, without secrets; empty if it was.
   returned: always
   type: str
   sample: answered 503 Service Unavailable

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: notify_mail
-short_description: Tell somebody by mail
+short_description: Send a notification by mail
 version_added: 0.2.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Sends a mail of plain text in UTF-8. With TLS the server's certificate and name are verified, which
-    M(community.general.mail) does not do; line breaks do not get into the headers.
-  - No password is sent over a connection that is not protected, unless the server is this machine.
-  - It runs in the controller's own process, whatever connection, interpreter or privilege escalation the inventory
-    gives the host.
-  - A message that is not taken is a result with RV(ok=false), not a failure. Give the task C(no_log=true), for its
-    arguments are secrets; the result never holds one.
+  - Sends a plain text mail in UTF-8. With TLS it verifies the server's certificate and name, which
+    M(community.general.mail) does not do. Line breaks are removed from the headers.
+  - No password is sent over an unprotected connection, unless the server is this machine.
+  - It runs in the controller's own process, independent of the connection, interpreter and privilege escalation that
+    the inventory sets for the host.
+  - If the message is not accepted, the result is RV(ok=false), not a failure. Give the task C(no_log=true), because its
+    arguments are secrets. The result never contains one.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
 attributes:
@@ -29,7 +29,7 @@ attributes:
     support: none
   idempotent:
     support: none
-    details: Every call tells again.
+    details: Every call notifies again.
 options:
   host:
     description: The mail server.
@@ -40,12 +40,12 @@ options:
     type: int
     default: 25
   security:
-    description: V(tls) from the first byte, V(starttls), which must be offered then, or V(none).
+    description: V(tls) from the first byte, V(starttls) (the mail fails if the server does not offer it), or V(none).
     type: str
     choices: [none, starttls, tls]
     default: starttls
   username:
-    description: Who logs in; nobody where it is empty.
+    description: The account to log in with; no login if it is empty.
     type: str
     default: ""
   password:
@@ -53,11 +53,11 @@ options:
     type: str
     default: ""
   sender:
-    description: From whom it is.
+    description: The sender's address.
     type: str
     required: true
   to:
-    description: Whom it is for.
+    description: The recipients' addresses.
     type: list
     elements: str
     required: true
@@ -74,20 +74,20 @@ options:
     type: str
     required: true
   thread:
-    description: What the mails of one matter have in common, so that mailboxes show them together.
+    description: Id that mails of one incident share, so that mail programs group them.
     type: str
     required: true
   ca_path:
     description:
-      - File or folder of the certificate authorities that are trusted, instead of those of the system. Certificates are
-        always verified.
+      - File or folder of the certificate authorities to trust, instead of those of the system. Certificates are always
+        verified.
     type: path
   timeout:
-    description: Seconds after which an attempt has failed, whatever it waits for.
+    description: Maximum seconds of an attempt.
     type: float
     default: 10.0
   retries:
-    description: How many more attempts there are where trying again may help.
+    description: Maximum number of retries after a temporary error.
     type: int
     default: 2
   retry_delay:
@@ -115,7 +115,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 ok:
-  description: Whether the message was taken.
+  description: Whether the message was accepted.
   returned: always
   type: bool
 at:
@@ -124,11 +124,11 @@ at:
   type: str
   sample: "2026-03-02T01:02:03.456Z"
 attempts:
-  description: How many attempts there were.
+  description: Number of attempts.
   returned: always
   type: int
 error:
-  description: Why it was not taken, without anything secret; empty where it was.
+  description: Why it was not accepted, without secrets; empty if it was.
   returned: always
   type: str
   sample: refused all recipients (550)

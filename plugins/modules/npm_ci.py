@@ -7,16 +7,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: npm_ci
-short_description: Make C(node_modules) agree with the lock file, never without a working one in place
+short_description: Install C(node_modules) by the lock file, and keep the old modules until the new ones load
 version_added: 0.1.0
 description:
-  - Says whether the installed modules agree with the lock file and whether the native drivers load, and installs them
-    anew where they do not.
-  - C(npm ci) deletes C(node_modules) before it downloads. This module lets it work in a temporary folder below
-    O(app_dir), loads the native drivers from there, and then swaps the new tree in with a rename. Whatever fails, the
-    tree that was there is in place afterwards.
-  - The tree that was replaced stays as C(node_modules.previous), one of them.
-  - What a killed run left behind is mended and cleared away by the next one.
+  - Checks whether the installed modules agree with the lock file and whether the native drivers load. Installs them
+    again if not.
+  - C(npm ci) deletes C(node_modules) before it downloads. So this module runs it in a temporary folder below
+    O(app_dir), loads the native drivers from there, and then swaps the new tree in with a rename. After a failure the
+    old tree is in place.
+  - The replaced tree is kept as C(node_modules.previous). Only the last one is kept.
+  - If a run is killed, the next run repairs and removes its remains.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 extends_documentation_fragment:
@@ -42,13 +42,13 @@ options:
     type: str
   mode:
     description:
-      - V(auto) installs where RV(needed) is true.
+      - V(auto) installs if RV(needed) is true.
       - V(always) installs every time.
     type: str
     choices: [auto, always]
     default: auto
   omit_dev:
-    description: Whether to leave out development dependencies. That they are there is no reason to install.
+    description: Whether to leave out development dependencies. Installed ones are no reason to install.
     type: bool
     default: true
   offline:
@@ -58,11 +58,11 @@ options:
   cache:
     description:
       - npm's cache, an absolute path that O(user) can write to.
-      - By default the one in the home of O(user), or a temporary one where there is no such home.
+      - By default the one in the home of O(user), or a temporary one if there is no such home.
     type: path
   load_test:
     description:
-      - Packages that node must be able to load before and after the swap. They must be in the lock file.
+      - By default C(better-sqlite3), C(sqlite3) and C(bcrypt), if the lock file has them.
       - By default those of C(better-sqlite3), C(sqlite3) and C(bcrypt) that are in it.
     type: list
     elements: str
@@ -74,12 +74,12 @@ options:
     description:
       - Build and load a new tree if one is due, and leave it next to the present one, which stays in place. The next
         call without this option puts it in place, if package and lock file are still the same.
-      - For a service that is to be stopped only if the build succeeds.
+      - For a service that must be stopped only if the build succeeds.
     type: bool
     default: false
     version_added: 0.2.0
   reserve:
-    description: Bytes that must be free on the file system besides those that the new tree takes.
+    description: Bytes that must be free on the file system in addition to the size of the new tree.
     type: int
     default: 0
     version_added: 0.2.0
@@ -92,7 +92,7 @@ options:
     type: str
     default: npm
 notes:
-  - Applications whose lock file links folders of their own (workspaces, C(file:) folders) are looked at, but not
+  - If the lock file links folders of the application (workspaces, C(file:) folders), the modules are checked but not
     installed, since C(npm ci) would change these folders in place.
   - The files of the application are visible to the scripts of its own C(package.json) through links.
 seealso:
@@ -100,12 +100,12 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Install the modules where they are incomplete
+- name: Install the modules if they are incomplete
   itsm_nexus.runbook.npm_ci:
     app_dir: /mnt/LinuxHDD/ITSM-System
     user: itsm
 
-- name: Install them anew from a cache, without the registry
+- name: Reinstall the modules from a cache, without the registry
   itsm_nexus.runbook.npm_ci:
     app_dir: /mnt/LinuxHDD/ITSM-System
     user: itsm
@@ -116,12 +116,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 needed:
-  description: Whether something was wrong with the modules that were there.
+  description: Whether the installed modules had a problem.
   returned: success
   type: bool
   sample: true
 reasons:
-  description: What was wrong, a line each, at most twenty and one that says how many more there are.
+  description: The problems, one line each, at most twenty, and a line with the number of further ones.
   returned: success
   type: list
   elements: str
@@ -129,7 +129,7 @@ reasons:
     - "express: node_modules/express/package.json is missing or unreadable"
     - "better-sqlite3 does not load: Could not locate the bindings file."
 installed:
-  description: How many packages the tree that was built has; 0 where none was.
+  description: Number of packages in the new tree; 0 if none was built.
   returned: success
   type: int
   sample: 429
@@ -139,17 +139,17 @@ swapped:
   type: bool
   sample: true
 built:
-  description: With O(build_only=true) the folder of the tree that waits to be put in place, V(null) if none is due.
+  description: With O(build_only=true) the folder of the new tree that is not in place yet, V(null) if none is due.
   returned: success
   type: str
   sample: null
 previous:
-  description: The tree that is kept from before the last swap.
+  description: The kept tree from before the last swap.
   returned: success
   type: str
   sample: /mnt/LinuxHDD/ITSM-System/node_modules.previous
 mended:
-  description: What was put right (in check mode, would be) because an earlier run was killed midway.
+  description: Repairs after an earlier run that was killed. In check mode, the repairs that are due.
   returned: success
   type: list
   elements: str

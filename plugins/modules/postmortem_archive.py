@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: postmortem_archive
-short_description: Keeps copies of postmortems on the host, and removes old ones
+short_description: Keep copies of postmortems on the host, and remove old ones
 version_added: 0.2.0
 description:
-  - Writes the documents into a folder that its owner alone can read, each as a whole or not at all, and removes those
-    that are older. All in one call.
+  - Writes the documents into a folder that only its owner can read, and removes old documents, in one call. Each
+    document is written completely or not at all.
 options:
   dir:
-    description: The folder. It is created where it is missing.
+    description: The folder. It is created if it does not exist.
     type: path
     required: true
   documents:
@@ -24,15 +24,15 @@ options:
     default: []
     suboptions:
       name:
-        description: Its file, ending in C(.md), C(.json) or C(.html).
+        description: File name, ending in C(.md), C(.json) or C(.html).
         type: str
         required: true
       content:
-        description: What it holds, in base64.
+        description: Content in base64.
         type: str
         required: true
   retention_days:
-    description: Documents that were last written to longer ago are removed; V(0) keeps all.
+    description: Days after the last write after which a document is removed; V(0) keeps all.
     type: float
     default: 365
 extends_documentation_fragment:

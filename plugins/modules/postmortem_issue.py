@@ -7,24 +7,24 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: postmortem_issue
-short_description: Publishes a postmortem as an issue of GitHub
+short_description: Publish a postmortem as an issue on GitHub
 version_added: 0.2.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Makes an issue of a postmortem, on GitHub or a GitHub Enterprise Server, through its REST API. The text carries
-    a hidden mark of the incident. Where an issue with that mark is there, it gets a comment; a document that has been
-    posted already is not posted again.
-  - Runs in the process of ansible-playbook on the controller, whatever host the task is for. The token goes into no
-    process, file or result. Redirects are not followed, certificates always verified.
-  - What can't be published is a warning and RV(reason), never a failure, since a recovery is not undone by a report
-    that nobody could send. The task fails only where the document can't be read.
+  - Creates an issue from a postmortem, on GitHub or a GitHub Enterprise Server, through its REST API. The text has a
+    hidden mark of the incident. If an issue with that mark exists, it gets a comment. A document that was posted
+    already is not posted again.
+  - Runs in the process of ansible-playbook on the controller, independent of the task's host. The token is not passed
+    to another process, file or result. Redirects are not followed, certificates always verified.
+  - If the postmortem cannot be published, that is a warning and RV(reason), never a failure, since a missing report
+    must not fail a recovery. The task fails only if the document cannot be read.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
 attributes:
   check_mode:
     support: full
-    details: Nothing is asked and nothing sent.
+    details: No request is sent.
   diff_mode:
     support: none
   idempotent:
@@ -42,19 +42,19 @@ options:
     default: ""
   api_url:
     description:
-      - The REST API; that of a GitHub Enterprise Server is V(https://HOST/api/v3). Other than over HTTPS only this
-        machine itself is talked to.
+      - The REST API; that of a GitHub Enterprise Server is V(https://HOST/api/v3). Plain HTTP is allowed only to this
+        machine.
     type: str
     default: https://api.github.com
   labels:
     description:
-      - Labels of a new issue. The issue of an incident is looked for by the first one, and by the time of the incident,
-        since GitHub drops labels silently where the token may not set them.
+      - Labels of a new issue. An existing issue is searched by the first label, and also by the time of the incident,
+        since GitHub drops labels silently if the token may not set them.
     type: list
     elements: str
     default: []
   assignees:
-    description: Logins of those whom a new issue is assigned to.
+    description: Logins of the people to assign a new issue to.
     type: list
     elements: str
     default: []
@@ -72,8 +72,8 @@ options:
     required: true
   full:
     description:
-      - Where a reader finds the whole document. It is named where sections had to be left out, since an issue holds at
-        most 65,536 characters. Without it, O(document).
+      - The place of the whole document for readers. The issue names it if sections had to be left out, since an issue
+        holds at most 65,536 characters. Without it, O(document).
     type: str
     default: ""
   since:
@@ -81,7 +81,7 @@ options:
     type: str
     required: true
   patience:
-    description: Seconds that may be waited for a server that answers with 5xx or asks to come back later.
+    description: Maximum seconds to wait for a server that answers with 5xx or asks to retry later.
     type: float
     default: 60
   timeout:
@@ -89,7 +89,7 @@ options:
     type: float
     default: 15
   ca_path:
-    description: File or folder of the certificates of the authorities to trust, instead of those of the system.
+    description: File or folder of the certificate authorities to trust, instead of those of the system.
     type: path
 """
 
@@ -106,17 +106,17 @@ EXAMPLES = r"""
 
 RETURN = r"""
 state:
-  description: V(created), V(commented), V(unchanged) where this document had been posted, or V(not_published).
+  description: V(created), V(commented), V(unchanged) if this document was posted before, or V(not_published).
   returned: always
   type: str
   sample: created
 url:
-  description: Where the issue, or the comment, is to be read.
+  description: URL of the issue or of the comment.
   returned: always
   type: str
   sample: https://github.com/example/operations/issues/7
 number:
-  description: Number of the issue, 0 where there is none.
+  description: Number of the issue, 0 if there is none.
   returned: always
   type: int
   sample: 7

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: postmortem_render
-short_description: Writes postmortem documents from recorded timelines
+short_description: Write postmortem documents from recorded timelines
 version_added: 0.1.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 description:
-  - Reads the timelines that the callback P(itsm_nexus.runbook.postmortem#callback) left in a folder on the controller,
-    also those of runs that were killed, and writes the Markdown, JSON and HTML documents of their incidents beside
-    them, and an index of them all.
+  - Reads the timelines that the callback P(itsm_nexus.runbook.postmortem#callback) wrote to a folder on the controller,
+    including those of killed runs. Writes the Markdown, JSON and HTML documents of their incidents to the same folder,
+    and an index.
   - Runs on the controller and writes nothing outside of that folder.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
@@ -32,34 +32,34 @@ options:
     type: path
   incident:
     description:
-      - Id of the incident whose documents are written again. Without it, those of every incident that has a timeline in
-        the folder and lacks a document.
+      - Id of the incident whose documents are written again.
+      - Without it, those of every incident that has a timeline in the folder and lacks a document.
     type: str
     default: ""
   host:
-    description: Only the documents of this host; empty for those of all.
+    description: Write only the documents of this host; empty for all hosts.
     type: str
     default: ""
     version_added: 0.2.0
   language:
     description:
       - Language of the documents.
-      - Without it that of the incident, and else the one that the callback is configured to use.
+      - Without it, the language of the incident, else the one in the callback's configuration.
     type: str
     choices: ["", en, ja]
     default: ""
     version_added: 0.2.0
   timezone:
     description:
-      - Time zone in which times are given beside UTC. Without it that of the incident, and else the one that the
-        callback is configured to use.
+      - Time zone for times, which are shown in UTC too. Without it, the time zone of the incident, else the one in the
+        callback's configuration.
     type: str
     default: ""
     version_added: 0.2.0
 """
 
 EXAMPLES = r"""
-- name: Write what is missing
+- name: Write missing documents
   itsm_nexus.runbook.postmortem_render:
 
 - name: Write the documents of one incident again
@@ -69,7 +69,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 dir:
-  description: The folder that was looked at.
+  description: The folder of the timelines.
   returned: success
   type: str
   sample: /home/ops/.local/state/itsm-runbook/postmortems
@@ -86,7 +86,7 @@ documents:
       description: The host it happened on.
       type: str
     outcome:
-      description: What it came to; V(unfinished) where the last run on it was killed.
+      description: The outcome; V(unfinished) if the last run on it was killed.
       type: str
     markdown:
       description: Path of the Markdown document.

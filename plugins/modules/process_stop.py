@@ -7,16 +7,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: process_stop
-short_description: Stop processes that stand in the service's way, where they are the application's or policy names them
+short_description: Stop processes that block the service, if they belong to the application or the policy allows it
 version_added: 0.2.0
 description:
-  - Stops processes that were found to hold a port of the service, or the lock of its database. Each is named by its pid
-    and by when it was started, and is left alone where another process has that pid now.
-  - It is stopped only if it is proved to be of this application, or a row of O(policy) names it. It is of this
-    application where it runs the executable of O(command) in O(app_dir) as O(user).
-  - It is also left alone where it no longer does what it was to be stopped for, where it is the service itself, and
-    where it is part of the connection that this runs over.
-  - It gets C(SIGTERM) and C(SIGCONT), since one that is stopped must run to see it, and C(SIGKILL) after O(timeout).
+  - Stops processes that hold a port of the service, or the lock of its database. Each is named by pid and start time.
+    It is left alone if another process has that pid now.
+  - A process is stopped only if it is proved to belong to this application, or if a row of O(policy) names it. It
+    belongs to the application if it runs the executable of O(command) in O(app_dir) as O(user).
+  - It is also left alone if it no longer holds the port or the lock, if it is the service itself, and if it is part of
+    the connection of this run.
+  - It gets C(SIGTERM) and C(SIGCONT), since a stopped process must run to receive it, and C(SIGKILL) after O(timeout).
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -43,13 +43,13 @@ options:
         type: int
         required: true
       port:
-        description: The TCP port that it listens on. Without it, this is not looked at.
+        description: The TCP port that it listens on. Without it, the port is not checked.
         type: int
   db_path:
-    description: The database that they lock, an absolute path. Without it, this is not looked at.
+    description: The database that the processes lock, an absolute path. Without it, the lock is not checked.
     type: path
   policy:
-    description: Processes of others that may be stopped.
+    description: Processes of other applications that may be stopped.
     type: list
     elements: dict
     default: []
@@ -59,11 +59,11 @@ options:
         type: str
         required: true
       command:
-        description: A regular expression that its whole command line matches, the arguments joined by single spaces.
+        description: A regular expression for its whole command line, with the arguments joined by single spaces.
         type: str
         required: true
       port:
-        description: Only where it is to be stopped for this port.
+        description: If set, the row applies only to this port.
         type: int
   app_dir:
     description: The service's folder, its working directory.
@@ -84,7 +84,7 @@ options:
     default: systemd
     choices: [systemd, process]
   unit:
-    description: The systemd unit. Required with O(manager=systemd). What runs in it is the service itself.
+    description: The systemd unit. Required with O(manager=systemd). Its processes are the service itself.
     type: str
   pid_file:
     description: The file that names the service itself with O(manager=process).
@@ -126,14 +126,15 @@ EXAMPLES = r"""
 RETURN = r"""
 stopped:
   description:
-    - What was stopped, or would be in check mode. C(signal) is the last one that was sent (V(TERM) or V(KILL)), V(null)
-      in check mode. C(seconds) is the time it took. C(command) is program and script, without further arguments.
+    - The stopped processes; in check mode, those that would be. C(signal) is the last signal sent (V(TERM) or V(KILL)),
+      V(null) in check mode. C(seconds) is the time until its end. C(command) is program and script, without further
+      arguments.
   returned: success
   type: list
   elements: dict
   sample: [{"pid": 4711, "user": "itsm", "command": "node backend/server.js", "signal": "TERM", "seconds": 0.04}]
 left:
-  description: What was left alone, and why.
+  description: The processes that were left alone, each with the reason.
   returned: success
   type: list
   elements: dict
@@ -150,7 +151,7 @@ gone:
   elements: int
   sample: []
 remaining:
-  description: Who listens on the ports, or locks the database (C(port) is V(null)), afterwards.
+  description: The processes that listen on the ports or lock the database (C(port) is V(null)) afterwards.
   returned: success
   type: list
   elements: dict

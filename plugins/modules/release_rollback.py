@@ -7,18 +7,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: release_rollback
-short_description: Go back to an earlier release of the application, where its schema still fits
+short_description: Go back to an earlier release of the application, if its schema still fits
 version_added: 0.2.0
 description:
-  - Goes to the release before the present one, or to O(release), which may be a later one as well.
+  - Switches to the release before the present one, or to O(release), which may also be a later one.
   - With O(strategy=symlink), O(app_dir) is a symbolic link to one of several folders, and is replaced in one rename.
     With O(strategy=git), O(app_dir) is a git repository, and the tag before the present commit is checked out.
-  - Does nothing, and says so in RV(refused), where the database has migrations that the other release does not have,
-    where the database or a file of O(protect) belongs to a release, and where files of the repository were changed by
-    hand.
-  - A release that was gone back to is left for a still older one only where O(release) names that.
-  - What was done is noted in O(state_dir).
-  - Stop the service and back up its database before, and see to the modules (M(itsm_nexus.runbook.npm_ci)) afterwards.
+  - Changes nothing, and gives the reason in RV(refused), if the database has migrations that the other release does not
+    have, if the database or a file of O(protect) belongs to a release, or if a person has changed files of the
+    repository.
+  - After a rollback, a still older release is used only if O(release) names it.
+  - The rollback is recorded in O(state_dir).
+  - Stop the service and back up its database before. Install the modules (M(itsm_nexus.runbook.npm_ci)) afterwards.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -70,14 +70,14 @@ options:
     default: ""
     version_added: 0.2.0
   timeout:
-    description: Seconds that one call of git may take.
+    description: Maximum seconds of one call of git.
     type: float
     default: 60.0
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 notes:
-  - git runs with the rights of whoever the first folder on the path to O(app_dir) belongs to that is not root's, and
-    without the hooks of the repository. It runs as root only if nobody else can change any folder on that path.
+  - git runs without the hooks of the repository, and with the rights of the owner of the first folder on the path to
+    O(app_dir) that does not belong to root. It runs as root only if nobody else can change any folder on that path.
 seealso:
   - module: itsm_nexus.runbook.npm_ci
   - module: itsm_nexus.runbook.sqlite_backup
@@ -100,17 +100,17 @@ EXAMPLES = r"""
 
 RETURN = r"""
 from:
-  description: The release that was found, by folder, branch, tag or commit. Null where it could not be told.
+  description: The release before, by folder, branch, tag or commit. Null if it is unknown.
   returned: success
   type: str
   sample: v1.5.0
 to:
-  description: The release that was gone to, or would be.
+  description: The release after, or the one it would be in check mode.
   returned: success
   type: str
   sample: v1.4.2
 refused:
-  description: Why it was not done, empty where nothing spoke against it.
+  description: Why it was refused, empty if it was not.
   returned: success
   type: str
   sample: ""

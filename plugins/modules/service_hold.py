@@ -50,7 +50,7 @@ options:
     default: db_corrupt
   statement:
     description:
-      - What ends the doubt about the data, for O(state=released).
+      - Reason to end the doubt about the data, for O(state=released).
       - V(sound) if the database was checked, V(accepted) if a person takes the responsibility.
     type: str
     choices: [sound, accepted]

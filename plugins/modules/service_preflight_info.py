@@ -7,13 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: service_preflight_info
-short_description: Tell whether what the inventory says of the service is true on this host
+short_description: Check whether the inventory's settings of the service are valid on this host
 version_added: 0.1.0
 description:
-  - Compares the variables of role P(itsm_nexus.runbook.nexus#role) with the host, in one round trip, before anything is
-    touched. Each parameter is the variable of the same name after C(nexus_).
-  - A value that cannot be right is a result, RV(problems), not a failure of the module; parameters are therefore taken
-    as they come.
+  - Compares the variables of role P(itsm_nexus.runbook.nexus#role) with the host, in one round trip, before any change.
+    Each parameter is the variable of the same name after C(nexus_).
+  - An invalid value is a result, RV(problems), not a failure of the module. So parameters of any type are accepted.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes.info_module
   - itsm_nexus.runbook.lease
@@ -60,7 +59,7 @@ options:
     type: str
     required: true
   state_dir:
-    description: Where the collection keeps its state. Must be an absolute path that can be written, or created.
+    description: Folder for the state of the collection. Must be an absolute path that can be written, or created.
     type: str
   pid_file:
     description: The pid file. Must be an absolute path, with O(manager=process).
@@ -101,7 +100,7 @@ ok:
   type: bool
   sample: false
 problems:
-  description: What cannot be right, each in a line that says what is allowed.
+  description: The invalid values, each with a line that names the allowed values.
   returned: success
   type: list
   elements: dict
@@ -111,8 +110,8 @@ problems:
       message: must be an absolute path
 mismatches:
   description:
-    - Where the service itself uses something else (C(found)) than the inventory says. The database, for example, that
-      O(db_path_variable) in its environment names.
+    - Settings for which the service itself uses another value (C(found)) than the inventory. An example is the database
+      that O(db_path_variable) in its environment names.
   returned: success
   type: list
   elements: dict
@@ -129,12 +128,12 @@ silent:
   sample: [nexus_app_dir]
   version_added: 0.2.0
 resolved:
-  description: What was found.
+  description: The resolved values.
   returned: success
   type: dict
   contains:
     node:
-      description: C(path) and C(version) of Node.js, V(null) where there is none.
+      description: C(path) and C(version) of Node.js, V(null) if it is not found.
       type: dict
       sample: {"path": "/usr/bin/node", "version": "20.19.2"}
     database_path:

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: sqlite_backup
-short_description: Make a verified backup of a SQLite database, live or crashed, with all that is in its WAL
+short_description: Make a verified backup of a SQLite database, live or crashed, including its WAL
 version_added: 0.1.0
 description:
-  - Copies the database through SQLite's backup interface, in one snapshot, content of the WAL included. The copy is
-    then opened again, checked (C(integrity_check)), its row counts are compared with those of the snapshot, and it is
-    written through to disk. Only then does it get its name. An existing file is never replaced.
-  - The database itself is only read, by a process that can not write to it, and nothing is left beside it.
-  - With O(evidence=true) the database, its WAL, its index and its journal are copied byte for byte instead, whatever
-    state they are in. That is refused while a process has them open, since they would not fit together.
-  - Refuses, with nothing left at the destination, where the database is not sound, cannot be opened, or its WAL has
-    lost frames.
+  - Copies the database through SQLite's backup interface, in one snapshot, including the content of the WAL. The copy
+    is then opened again, checked (C(integrity_check)), compared with the snapshot by row counts, and synced to disk.
+    Only then does it get its name. An existing file is never replaced.
+  - The database itself is only read, by a process that cannot write to it. Nothing is left next to it.
+  - With O(evidence=true) the database, its WAL, its index and its journal are copied byte for byte instead, in any
+    state. That is refused while a process has them open, since the copies would not fit together.
+  - If the database is damaged, cannot be opened, or its WAL has lost frames, the module fails and leaves nothing at the
+    destination.
 options:
   path:
     description: Absolute path of the database file.
@@ -25,21 +25,22 @@ options:
     required: true
   dest:
     description:
-      - Absolute file name of the backup. Its folder is made where missing (mode 0700).
+      - Absolute file name of the backup. Its folder is created if it does not exist (mode 0700).
       - Exactly one of O(dest) and O(dest_dir) is required.
     type: path
   dest_dir:
     description:
-      - Absolute path of the folder for the backup, or for the folder of O(evidence). Made where missing (mode 0700).
+      - Absolute path of the folder for the backup, or for the folder of O(evidence). It is created if it does not exist
+        (mode 0700).
     type: path
   prefix:
     description:
-      - With O(dest_dir), the name begins with this and ends with the present instant, as in
+      - With O(dest_dir), the name begins with this and ends with the present time, for example
         C(itsm.db.backup_20260302T010203Z).
       - Default is the database's own name and V(.backup_), or V(.evidence_) with O(evidence=true).
     type: str
   evidence:
-    description: Copy the files as they are, byte for byte, into a folder of their own.
+    description: Copy the files unchanged, byte for byte, into a new folder.
     type: bool
     default: false
   room_only:
@@ -52,14 +53,14 @@ options:
   keep:
     description:
       - With O(dest_dir), how many backups with this O(prefix) to keep, the new one included. V(0) keeps all.
-      - Old ones are removed only after the new one has been proved good.
+      - Old ones are removed only after the new one has been verified.
     type: int
     default: 0
   user:
     description:
-      - The user that the service runs as. In a folder that others than root may change, files are read and written with
-        the rights of this user, never with those of root.
-      - Default is whoever such a folder belongs to.
+      - The user that the service runs as. If a folder can be changed by others than root, files in it are read and
+        written with the rights of this user, never with those of root.
+      - Default is the owner of such a folder.
     type: str
     version_added: 0.2.0
   busy_timeout:
@@ -71,9 +72,9 @@ options:
     type: float
     default: 600.0
 notes:
-  - Not idempotent by nature. Every run makes one more backup.
-  - The backup has mode 0600. It belongs to O(user), in a folder of root's alone to the owner of the database. Evidence
-    in such a folder belongs to root.
+  - Not idempotent. Every run makes one more backup.
+  - The backup has mode 0600. It belongs to O(user). If only root can change the folder, it belongs to the owner of the
+    database, and evidence there belongs to root.
 attributes:
   check_mode:
     support: full
@@ -115,7 +116,7 @@ no_room:
   type: bool
   sample: false
 backup_file:
-  description: The backup, in check mode the name it would get now. Null with O(evidence=true).
+  description: The backup. In check mode, the name it would get now. Null with O(evidence=true).
   returned: success
   type: str
   sample: /var/lib/itsm-runbook/backups/itsm.db.backup_20260302T010203Z
@@ -137,7 +138,7 @@ room_needed:
   type: int
   sample: 9437184
 integrity:
-  description: Answer of C(integrity_check) on the backup, always V(ok) where there is a backup.
+  description: Answer of C(integrity_check) on the backup, V(ok) for every backup.
   returned: success
   type: str
   sample: ok

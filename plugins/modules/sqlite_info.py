@@ -7,17 +7,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: sqlite_info
-short_description: Tell whether a SQLite database is sound and complete, without touching it
+short_description: Check whether a SQLite database is sound and complete, without changing it
 version_added: 0.1.0
 description:
-  - Looks at the database and the files beside it as bytes first, and only then through SQLite, in a process that can
-    not write. Nothing is created, opened for writing, locked for longer than the look or left behind in the
-    database's folder.
-  - A missing or empty file, or one that is no database, is never opened through SQLite. Opening an empty one beside a
-    WAL would delete that WAL.
-  - A crashed database is read together with its WAL, a database in use as any other reader would read it.
-  - What is wrong is reported in RV(problems) with RV(healthy=false). The module fails only where its parameters make
-    no sense.
+  - First reads the database and its companion files as bytes, then through SQLite, in a process that cannot write. In
+    the database's folder nothing is created, opened for writing, left behind, or locked for longer than the check.
+  - A missing or empty file, or one that is no database, is never opened through SQLite. Opening an empty one with a WAL
+    would delete that WAL.
+  - A crashed database is read together with its WAL. A database in use is read like by any other reader.
+  - Problems are reported in RV(problems) with RV(healthy=false). The module fails only if its parameters are invalid.
 options:
   path:
     description: Absolute path of the database file. A symbolic link is followed, as SQLite would.
@@ -25,12 +23,11 @@ options:
     required: true
   checks:
     description:
-      - Which of SQLite's own checks to run.
-      - V(quick) looks at the structure of every page, V(integrity) also at the content of indexes and at UNIQUE, in
-        about eight times the time. V(foreign_keys) looks for rows whose parent is missing, a fault of the application
-        that is reported as a warning.
-      - Where V(integrity) alone is asked for and RV(checks) says that there was no time for it, V(quick) was run
-        instead.
+      - SQLite's own checks to run.
+      - V(quick) checks the structure of every page. V(integrity) also checks the content of indexes and UNIQUE, and
+        takes about eight times as long. V(foreign_keys) searches for rows whose parent is missing. That is a fault of
+        the application and only a warning.
+      - If only V(integrity) is requested and there was no time for it (see RV(checks)), V(quick) was run instead.
     type: list
     elements: str
     choices: [quick, integrity, foreign_keys]
@@ -47,17 +44,17 @@ options:
   owner:
     description:
       - The user that the service runs as. Files, or a folder, that this user cannot write to are reported as
-        V(ownership), a warning. Access control lists are not looked at.
+        V(ownership), a warning. Access control lists are ignored.
     type: str
   user:
     description:
-      - The user that the service runs as. In a folder that others than root may change, files are read and written with
-        the rights of this user, never with those of root.
-      - Default is O(owner); without both, whoever such a folder belongs to.
+      - The user that the service runs as. If a folder can be changed by others than root, files in it are read and
+        written with the rights of this user, never with those of root.
+      - Default is O(owner), else the owner of such a folder.
     type: str
     version_added: 0.2.0
   time_budget:
-    description: Seconds that the whole look may take. What does not fit is skipped, and RV(checks) says so.
+    description: Maximum seconds of all checks. Checks without time left are skipped, and RV(checks) says so.
     type: float
     default: 30.0
   busy_timeout:
@@ -66,8 +63,8 @@ options:
     default: 5.0
   remember:
     description:
-      - Whether the row counts become the last good ones of this host, if the database is sound. A later triage compares
-        with them. They are kept in O(state_dir).
+      - Whether the row counts become the last good ones of this host, if the database is sound. They are kept in
+        O(state_dir). A later triage compares with them.
     type: bool
     default: false
     version_added: 0.2.0
@@ -100,20 +97,19 @@ EXAMPLES = r"""
 
 RETURN = r"""
 healthy:
-  description: Whether RV(problems) holds nothing of level V(error).
+  description: Whether RV(problems) has no entry of level V(error).
   returned: always
   type: bool
   sample: true
 conclusive:
   description:
-    - Whether the verdict rests on everything that decides it, the whole WAL, a check of the pages where one was asked
-      for, and the row counts where they were. V(false) where the time was not enough. RV(healthy) then only says that
-      no damage was met as far as it was looked.
+    - Whether the verdict is complete. It then covers the whole WAL and, if requested, the check of the pages and the
+      row counts. V(false) if the time was too short. RV(healthy) then only says that the checked part has no damage.
   returned: success
   type: bool
   sample: true
 problems:
-  description: What is wrong, the files themselves first.
+  description: The problems, those of the files first.
   returned: always
   type: list
   elements: dict
@@ -130,7 +126,7 @@ problems:
       type: str
       sample: wal_damaged
     message:
-      description: The same in a sentence.
+      description: The problem in a sentence.
       type: str
       sample: There is no database /mnt/LinuxHDD/ITSM-System/backend/itsm.db
     level:
@@ -138,7 +134,7 @@ problems:
       type: str
       sample: error
 database:
-  description: What the database is. Numbers that could not be read are null.
+  description: Properties of the database. Numbers that could not be read are null.
   returned: always
   type: dict
   contains:
@@ -151,7 +147,7 @@ database:
       type: str
       sample: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
     exists:
-      description: Whether there is anything at the path.
+      description: Whether the path exists.
       type: bool
       sample: true
     size:
@@ -159,7 +155,7 @@ database:
       type: int
       sample: 1048576
     inode:
-      description: Inode number, another one after the file was replaced.
+      description: Inode number. It changes if the file is replaced.
       type: int
       sample: 3407874
     uid:
@@ -195,7 +191,7 @@ database:
       type: str
       sample: wal
     sqlite_version:
-      description: Version of the library that wrote to it last.
+      description: Version of the library that last wrote to it.
       type: str
       sample: 3.44.2
     library_version:
@@ -210,7 +206,7 @@ database:
       type: bool
       sample: true
 files:
-  description: The database and the files beside it that are there.
+  description: The existing files of the database.
   returned: always
   type: list
   elements: dict
@@ -228,11 +224,11 @@ files:
       type: int
       sample: 1048576
     owner:
-      description: Owner's name, or number where it has none.
+      description: Owner's name, or number if it has no name.
       type: str
       sample: itsm
     group:
-      description: Group's name, or number where it has none.
+      description: Group's name, or number if it has no name.
       type: str
       sample: itsm
     mode:
@@ -240,16 +236,16 @@ files:
       type: str
       sample: "0640"
     modified_at:
-      description: When it was last written to.
+      description: Time of the last write.
       type: str
       sample: "2026-03-02T01:02:03.456Z"
 wal:
-  description: What the write-ahead log holds, read from its bytes.
+  description: Content of the write-ahead log, read from its bytes.
   returned: always
   type: dict
   contains:
     exists:
-      description: Whether there is one.
+      description: Whether it exists.
       type: bool
       sample: true
     size:
@@ -269,19 +265,19 @@ wal:
       type: int
       sample: 773
     frames_committed:
-      description: Frames of finished transactions, what SQLite would recover.
+      description: Frames of finished transactions, which SQLite would recover.
       type: int
       sample: 773
     frames_lost:
-      description: Frames behind a damage, which SQLite silently ignores.
+      description: Frames after a damaged one, which SQLite silently ignores.
       type: int
       sample: 0
     frames_backfilled:
-      description: Committed frames that are known to be in the database already.
+      description: Committed frames that the database already contains.
       type: int
       sample: 0
     pages_pending:
-      description: Distinct pages that a checkpoint has yet to write.
+      description: Distinct pages that a checkpoint would write.
       type: int
       sample: 302
     database_pages:
@@ -297,7 +293,7 @@ wal:
       type: bool
       sample: false
     checkpoint_sequence:
-      description: How often it has been started over.
+      description: Number of times it was started over.
       type: int
       sample: 0
     complete:
@@ -305,7 +301,7 @@ wal:
       type: bool
       sample: true
 holders:
-  description: Processes that have the database or a file beside it open.
+  description: Processes that have the database or one of its companion files open.
   returned: always
   type: list
   elements: dict
@@ -320,7 +316,7 @@ holders:
       type: str
       sample: node backend/server.js
     role:
-      description: V(writer), V(checkpointer), V(recovering), V(reader), or V(open) for one that does nothing now.
+      description: V(writer), V(checkpointer), V(recovering), V(reader), or V(open) if it does nothing now.
       type: str
       sample: open
     files:
@@ -329,7 +325,7 @@ holders:
       elements: str
       sample: [database, shm, wal]
 holders_complete:
-  description: Whether all processes could be looked into, as root can.
+  description: Whether all processes could be checked, as root can.
   returned: always
   type: bool
   sample: true
@@ -340,23 +336,24 @@ row_counts:
   sample: {users: 12, incidents: 340}
 checks:
   description:
-    - For each check asked for, and V(row_counts), V(ok), the number of problems, or C(skipped) and why.
+    - For each requested check, and V(row_counts), the value V(ok), the number of problems, or C(skipped) with the
+      reason.
   returned: always
   type: dict
   sample: {quick: ok, row_counts: ok, integrity: "skipped: time budget"}
 data_loss_suspected:
-  description: Whether something points to lost rows.
+  description: Whether there are signs of lost rows.
   returned: always
   type: bool
   sample: false
 data_loss_reasons:
-  description: What points to it.
+  description: The signs of lost rows.
   returned: always
   type: list
   elements: str
   sample: []
 duration:
-  description: Seconds the look took.
+  description: Seconds the check took.
   returned: always
   type: float
   sample: 0.041

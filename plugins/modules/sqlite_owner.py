@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: sqlite_owner
-short_description: Give a SQLite database that a command of root took over back to its user
+short_description: Give a SQLite database back to its user after a command of root changed its owner
 version_added: 0.2.0
 description:
   - Changes the owner of a database, of its -wal and its -shm from root to O(user), and nothing else. The group becomes
     the first group of that user.
   - Refuses, and changes nothing, if one of these files is a link, has a second name, belongs to somebody other than
-    root, or does not begin as a SQLite file does, or if anything else in the folder, or the folder itself, does not
-    belong to O(user).
+    root, or does not begin like a SQLite file. It also refuses if anything else in the folder, or the folder itself,
+    does not belong to O(user).
 options:
   path:
     description: Absolute path of the database file.

@@ -7,22 +7,22 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: sqlite_restore
-short_description: Put a sound database in the place of a damaged one, and say what that loses before it is done
+short_description: Replace a damaged database by a sound one, and report the losses before
 version_added: 0.1.0
 description:
-  - Looks at four methods, in this order. V(checkpoint) lets SQLite move the WAL of a sound database into it. V(salvage)
-    makes a new database of all rows that the damaged one still gives, by the C(.recover) of the sqlite3 shell or, where
-    that is missing, by a dump around the damage. V(backup) takes the latest backup that is sound. V(empty) makes a
-    database without any table, for the migrations to fill, and has to be confirmed.
-  - With O(method=auto) the first one that is possible is taken, and V(backup) instead of V(salvage) where the backup
-    holds more rows than can be saved.
-  - O(state=planned) and check mode change nothing. Salvage is done for real then, in a temporary folder, so that the
-    rows lost are counted and not guessed.
-  - Refuses while a process has the database open. Before anything is changed its files are copied to O(evidence_dir),
-    and the files themselves are kept, in a folder beside the new database.
+  - Checks four methods, in this order. V(checkpoint) lets SQLite write the WAL of a sound database into it. V(salvage)
+    creates a new database from all rows that can be read from the damaged one, by C(.recover) of the sqlite3 shell or,
+    if the shell is missing, by a dump around the damage. V(backup) takes the latest sound backup. V(empty) creates a
+    database without tables, for the migrations to fill, and requires a confirmation.
+  - O(method=auto) takes the first possible method, but V(backup) instead of V(salvage) if the backup holds more rows
+    than can be salvaged.
+  - O(state=planned) and check mode change nothing. They do the salvage in a temporary folder, so that the lost rows are
+    counted, not estimated.
+  - Refuses while a process has the database open. Before any change its files are copied to O(evidence_dir). The files
+    themselves are kept in a folder next to the new database.
   - The new database is complete, checked (C(integrity_check)), counted and on disk before it is renamed into place,
-    with the owner and the mode of the old one. It never stands beside the WAL of the old one. A run that is killed
-    leaves the old database, the new one, or a link that nothing can open, from which the next run goes on.
+    with the owner and the mode of the old one. It is never in one folder with the WAL of the old one. A killed run
+    leaves the old database, the new one, or a link that nothing can open. The next run continues from there.
 options:
   path:
     description: Absolute path of the database file.
@@ -30,28 +30,28 @@ options:
     required: true
   state:
     description:
-      - V(planned) says what each method would bring back and lose.
-      - V(recovered) takes one.
+      - V(planned) reports the rows that each method would restore and lose.
+      - V(recovered) applies one.
     type: str
     choices: [planned, recovered]
     default: planned
   method:
-    description: The method to take. Another one than V(auto) is taken even where the database is sound.
+    description: The method to apply. Methods other than V(auto) are applied even if the database is sound.
     type: str
     choices: [auto, checkpoint, salvage, backup, empty]
     default: auto
   confirm_empty:
     description:
-      - That the loss of all rows is wanted. Without it V(empty) is never taken, nor V(salvage) where it brings back no
-        row.
+      - Confirms the loss of all rows. Without it V(empty) is never applied, nor V(salvage) if it restores no row.
     type: bool
     default: false
   evidence_dir:
-    description: Absolute path of the folder that the damaged files are copied to. Made where missing (mode 0700).
+    description:
+      - Absolute path of the folder for copies of the damaged files. It is created if it does not exist (mode 0700).
     type: path
     required: true
   backup_dirs:
-    description: Folders to look for backups in, beside the one of the database.
+    description: Folders to search for backups, in addition to the folder of the database.
     type: list
     elements: path
     default: []
@@ -60,30 +60,30 @@ options:
     type: list
     elements: str
   expected:
-    description: Rows of each table that are known to have been there, by name, as counted before the damage.
+    description: Known row counts from before the damage, by name of the table.
     type: dict
     default: {}
   owner:
     description:
-      - The user that the service runs as, and that a new database belongs to. In a folder that others than root may
-        change, files are read and written with the rights of this user, never with those of root.
-      - Default is whoever such a folder belongs to.
+      - The user that the service runs as, and the owner of a new database. If a folder can be changed by others than
+        root, files in it are read and written with the rights of this user, never with those of root.
+      - Default is the owner of such a folder.
     type: str
   shell:
     description: The sqlite3 shell, a name looked for in the usual folders, or an absolute path.
     type: str
     default: sqlite3
   time_budget:
-    description: Seconds that each check of a database may take.
+    description: Maximum seconds of each check of a database.
     type: float
     default: 300.0
   timeout:
-    description: Seconds that all of it may take.
+    description: Maximum seconds of the whole module.
     type: float
     default: 1800.0
 notes:
-  - Salvage runs statements that stand in the damaged file. It runs with the rights of O(owner), never as root.
-  - Rows that no table claims any more are kept in a file of their own in the evidence.
+  - Salvage runs statements from the damaged file. It runs with the rights of O(owner), never as root.
+  - Rows that cannot be assigned to a table are kept in a separate file in the evidence.
 attributes:
   check_mode:
     support: full
@@ -104,7 +104,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Say what each method would lose
+- name: Report the losses of each method
   itsm_nexus.runbook.sqlite_restore:
     path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
     evidence_dir: /var/lib/itsm-runbook/evidence/manual
@@ -120,17 +120,17 @@ EXAMPLES = r"""
 
 RETURN = r"""
 method:
-  description: The method taken, or to be taken; null where none is possible.
+  description: The applied method, or the one to apply; null if none is possible.
   returned: success
   type: str
   sample: salvage
 reason:
-  description: Why it is this one, or why there is none.
+  description: Why this method was chosen, or why none is possible.
   returned: success
   type: str
   sample: "the sqlite3 shell's .recover brings back 328 rows in 2 tables"
 needed:
-  description: Whether there is anything to do. Not so where the database is sound and has no WAL.
+  description: Whether a change is needed. V(false) if the database is sound and has no WAL.
   returned: success
   type: bool
   sample: true
@@ -140,7 +140,7 @@ healthy_before:
   type: bool
   sample: false
 problems:
-  description: What is wrong with it, see M(itsm_nexus.runbook.sqlite_info).
+  description: The problems of the database, see M(itsm_nexus.runbook.sqlite_info).
   returned: success
   type: list
   elements: dict
@@ -149,7 +149,7 @@ problems:
       message: "quick check of /srv/itsm.db: Tree 5 page 9: btreeInitPage() returns error code 11"
       level: error
 plan:
-  description: The methods that were looked at.
+  description: The methods that were checked.
   returned: success
   type: list
   elements: dict
@@ -159,7 +159,7 @@ plan:
       type: str
       sample: backup
     possible:
-      description: Whether it can be taken.
+      description: Whether it can be applied.
       type: bool
       sample: true
     reason:
@@ -171,11 +171,11 @@ plan:
       type: dict
       sample: {users: 12, incidents: 331}
     lost:
-      description: Rows lost of each table that loses some, against RV(rows_before).
+      description: Lost rows of each table that loses some, compared with RV(rows_before).
       type: dict
       sample: {incidents: 9}
     statement:
-      description: What is lost, in words.
+      description: The losses, in words.
       type: str
       sample: "9 rows: incidents 9 of 340; changes to rows since 2026-03-02T01:02:03.000Z"
     source:
@@ -183,19 +183,19 @@ plan:
       type: str
       sample: /srv/itsm.db.backup_20260302T010203Z
     source_at:
-      description: When it was made.
+      description: Time of the backup.
       type: str
       sample: "2026-03-02T01:02:03.000Z"
     age:
-      description: Seconds from then to the last write to the database.
+      description: Seconds from the backup to the last write to the database.
       type: float
       sample: 10800.0
     tool:
-      description: What salvaged, V(shell) or V(dump).
+      description: Tool of the salvage, V(shell) or V(dump).
       type: str
       sample: shell
     orphans:
-      description: Salvaged rows that no table claims.
+      description: Salvaged rows that cannot be assigned to a table.
       type: int
       sample: 0
     refused:
@@ -215,7 +215,7 @@ rows_uncounted:
   elements: str
   sample: []
 rows_after:
-  description: Rows of each table in the new database, counted once it is in place; before that, what is announced.
+  description: Rows of each table in the new database, counted after it is in place; before that, the expected rows.
   returned: success
   type: dict
   sample: {users: 12, incidents: 328}
@@ -230,7 +230,7 @@ data_loss:
   type: str
   sample: known
 statement:
-  description: What is lost, in words.
+  description: The losses, in words.
   returned: success
   type: str
   sample: "12 rows: incidents 12 of 340"
@@ -251,23 +251,23 @@ evidence:
   elements: dict
   sample: []
 kept:
-  description: The folder beside the new database that the damaged files were moved to.
+  description: The folder next to the new database that the damaged files were moved to.
   returned: success
   type: str
   sample: /srv/itsm.db.damaged_20260302T010203Z
 orphans_file:
-  description: The database with the rows that no table claims.
+  description: The database with the rows that cannot be assigned to a table.
   returned: success
   type: str
   sample: null
 problems_after:
-  description: What is still to be said of the database in place, such as rows whose parent is lost.
+  description: Remaining problems of the database in place, for example rows whose parent is lost.
   returned: success
   type: list
   elements: dict
   sample: []
 put_back:
-  description: Whether the files of a run that was killed were put back first.
+  description: Whether the files of a killed run were put back first.
   returned: success
   type: bool
   sample: false

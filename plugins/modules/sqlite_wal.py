@@ -7,30 +7,30 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: sqlite_wal
-short_description: Bring what the WAL of a SQLite database holds into the database, losing nothing
+short_description: Write the WAL of a SQLite database into the database without loss
 version_added: 0.1.0
 description:
-  - Lets SQLite checkpoint the database (C(TRUNCATE)) while nobody else is in it, and compares the row counts before
-    and after. Neither the WAL nor its index is ever removed by this module. SQLite does that itself, once everything
-    is in the database and on disk.
-  - Refuses, changing nothing, while a process has the database open (it is named), where the database is missing,
-    empty or not sound, and where frames of the WAL cannot be read.
-  - It may be killed at any instant. The WAL is then still there, and the next run does the rest.
+  - Lets SQLite checkpoint the database (C(TRUNCATE)) while no other process has it open, and compares the row counts
+    before and after. This module never removes the WAL or its index. SQLite does that itself, after all pages are in
+    the database and on disk.
+  - Refuses, and changes nothing, while a process has the database open (it is named), if the database is missing, empty
+    or damaged, and if frames of the WAL cannot be read.
+  - It may be killed at any instant. The WAL then still exists, and the next run completes the work.
 options:
   path:
     description: Absolute path of the database file.
     type: path
     required: true
   state:
-    description: V(checkpointed) is the only state. Everything is in the database and there is no WAL.
+    description: V(checkpointed) is the only state. All pages are in the database and there is no WAL.
     type: str
     choices: [checkpointed]
     default: checkpointed
   user:
     description:
-      - The user that the service runs as. In a folder that others than root may change, files are read and written with
-        the rights of this user, never with those of root.
-      - Default is whoever such a folder belongs to.
+      - The user that the service runs as. If a folder can be changed by others than root, files in it are read and
+        written with the rights of this user, never with those of root.
+      - Default is the owner of such a folder.
     type: str
     version_added: 0.2.0
   busy_timeout:
@@ -38,7 +38,7 @@ options:
     type: float
     default: 5.0
   time_budget:
-    description: Seconds that each check, and all of it up to the checkpoint's end, may take.
+    description: Maximum seconds of each check, and of all steps up to the end of the checkpoint.
     type: float
     default: 120.0
 attributes:
@@ -74,7 +74,7 @@ no_room:
   sample: false
 checkpointed:
   description:
-    - Whether the database now holds everything and the WAL is empty. V(false) in check mode where there is work.
+    - Whether the database now contains all pages and the WAL is empty. V(false) in check mode if a checkpoint is due.
   returned: success
   type: bool
   sample: true

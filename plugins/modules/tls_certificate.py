@@ -7,14 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: tls_certificate
-short_description: Prove that the service can serve with its certificate and key, and renew them where it cannot
+short_description: Check that the service can use its certificate and key, and renew them if it cannot
 version_added: 0.2.0
 description:
-  - Looks whether the certificate is valid now, its key belongs to it, and the service's user may read both.
-  - Where that is not so, gives the key the permissions that are named, and then runs O(command), if it is still not so.
-    What the command brought gets the permissions as well.
-    Then looks again. Where nothing is wrong, nothing is done.
-  - That the certificate is still not good is no failure but RV(valid) and RV(problems).
+  - Checks whether the certificate is valid now, whether the key fits, and whether the service's user may read both.
+  - If a check fails, it sets the given permissions of the key. If a check still fails, it runs O(command) and sets the
+    permissions again. Then it repeats the checks. If nothing is wrong, it changes nothing.
+  - If the certificate is still bad afterwards, the module does not fail, but sets RV(valid) and RV(problems).
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -32,8 +31,8 @@ options:
     required: true
   key_path:
     description:
-      - Its key, a PEM file. Without it, the one beside the certificate that is named alike (C(server.key) beside
-        C(server.crt)); where there is none, no key is looked at.
+      - Its key, a PEM file. Without it, the file of the same name in the certificate's folder (C(server.key) for
+        C(server.crt)). If there is none, no key is checked.
     type: path
     default: ""
   user:
@@ -41,7 +40,7 @@ options:
     type: str
     default: ""
   command:
-    description: The command that renews it, one item per argument, run as it is given, without a shell.
+    description: The command that renews it, one item per argument, run without a shell.
     type: list
     elements: str
     default: []
@@ -50,15 +49,15 @@ options:
     type: float
     default: 120.0
   key_owner:
-    description: The user that the key shall belong to.
+    description: The required owner of the key.
     type: str
     default: ""
   key_group:
-    description: The group that the key shall belong to.
+    description: The required group of the key.
     type: str
     default: ""
   key_mode:
-    description: The mode that the key shall have, in octal, such as V(0640). It may give nothing to others.
+    description: The required mode of the key, in octal, such as V(0640). It may give nothing to others.
     type: str
     default: ""
 author:
@@ -68,7 +67,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Renew the certificate where it is not valid
+- name: Renew the certificate if it is not valid
   itsm_nexus.runbook.tls_certificate:
     cert_path: /etc/itsm/tls/server.crt
     key_path: /etc/itsm/tls/server.key
@@ -80,28 +79,28 @@ EXAMPLES = r"""
 
 RETURN = r"""
 valid:
-  description: Whether the service can serve with it now.
+  description: Whether the service can use it now.
   returned: success
   type: bool
   sample: true
 problems:
-  description: What is still wrong, a sentence each.
+  description: The remaining problems, one sentence each.
   returned: success
   type: list
   elements: str
   sample: []
 subject:
-  description: Whom the certificate names.
+  description: Subject of the certificate.
   returned: success
   type: str
   sample: CN=itsm.example.org
 not_before:
-  description: From when on it is valid.
+  description: Start of its validity.
   returned: success
   type: str
   sample: "2026-03-02T00:00:00.000Z"
 not_after:
-  description: Until when it is valid.
+  description: End of its validity.
   returned: success
   type: str
   sample: "2026-05-31T00:00:00.000Z"
@@ -111,17 +110,17 @@ mended:
   type: bool
   sample: false
 renewed:
-  description: Whether the command made a difference; in check mode, whether it would be run.
+  description: Whether the command changed the certificate or key. In check mode, whether it would be run.
   returned: success
   type: bool
   sample: true
 command_rc:
-  description: Exit code of the command. Null where it was not run, or was ended at its time-out.
+  description: Exit code of the command. Null if it was not run, or was ended at its timeout.
   returned: success
   type: int
   sample: 0
 output:
-  description: The last of what the command said, without secrets.
+  description: The end of the command's output, without secrets.
   returned: success
   type: str
   sample: "Congratulations, all renewals succeeded"

@@ -10,28 +10,27 @@ module: triage_info
 short_description: Find out why the service is down, and save the evidence
 version_added: 0.1.0
 description:
-  - Looks at everything a person would look at during an outage, all at once. Process, unit, ports and whether they
-    answer, disk, memory, the kernel's out-of-memory lines, log file, journal, certificate, database, core dumps, Node,
-    and the names of the environment's variables. Each part has its own deadline; what was not reached is said in
-    RV(parts).
-  - Names the causes in RV(findings), the one to deal with first at the front. On a host where nothing is wrong there
-    are none.
-  - With O(incident) it saves what it saw as the evidence bundle of that incident, in a folder that only its owner
-    reads. Nothing else on the host is changed.
-  - Passwords, tokens, keys and the values of the service's secret variables are taken out of everything it returns
-    and saves.
+  - Collects all facts that a person would check during an outage, at the same time. These are process, unit, ports and
+    their answers, disk, memory, the kernel's out-of-memory lines, log file, journal, certificate, database, core dumps,
+    Node, and the names of the environment's variables. Each part has its own deadline. RV(parts) lists the parts that
+    were not reached.
+  - Names the causes in RV(findings), the one to deal with first at the front. On a healthy host there are none.
+  - With O(incident) it saves the facts as the evidence bundle of that incident, in a folder that only its owner can
+    read. Nothing else on the host is changed.
+  - Passwords, tokens, keys and the values of the service's secret variables are removed from everything it returns and
+    saves.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes.info_module
   - itsm_nexus.runbook.lease
 attributes:
   check_mode:
     support: full
-    details: The bundle is not written; RV(bundle) says where it would be.
+    details: The bundle is not written; RV(bundle) is its planned path.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 options:
   app_dir:
-    description: The service's folder. Other relative paths are seen from there.
+    description: The service's folder. Other relative paths are relative to it.
     type: path
     required: true
   command:
@@ -54,8 +53,8 @@ options:
     default: ""
   db_path:
     description:
-      - The database. Where the running process has another one open, or O(db_path_variable) names another one, that
-        one is checked and the difference is a finding.
+      - The database. If the running process has another one open, or O(db_path_variable) names another one, that one is
+        checked and the difference is a finding.
     type: str
     default: backend/itsm.db
   db_path_variable:
@@ -77,46 +76,45 @@ options:
     default: ""
   tls_cert_path:
     description:
-      - The service's certificate. Empty to look for it where the service does, in its variables (E(SSL_CERT_PATH),
-        E(TLS_CERT_FILE) and the like); the same for O(tls_key_path).
+      - The service's certificate. If it is empty, the path is read from the service's variables (E(SSL_CERT_PATH),
+        E(TLS_CERT_FILE) and similar); the same for O(tls_key_path).
     type: str
     default: ""
   tls_key_path:
-    description: The key of that certificate. Where nothing names it, the file beside it that ends in C(.key).
+    description: The key of that certificate. If no setting names it, the file next to it that ends in C(.key).
     type: str
     default: ""
   https_port:
-    description: The port it serves HTTPS on; V(0) where it does not.
+    description: The HTTPS port of the service; V(0) for none.
     type: int
     default: 6443
   http_port:
-    description: The port it serves HTTP on; V(0) where it does not.
+    description: The HTTP port of the service; V(0) for none.
     type: int
     default: 8080
   health_path:
     description:
-      - Where the service tells of its health. Empty not to ask.
-      - A service that refuses the question (a status from 300 to 499 but 408 and 429) or answers it with a page, while
-        all else is well, is asked in the wrong place. It is the finding V(config_mismatch), and no rung is climbed.
+      - Path of the health request. If it is empty, no request is sent.
+      - If everything else is healthy, but the service refuses the request (a status from 300 to 499 except 408 and 429)
+        or answers with a page, the path is wrong. That is the finding V(config_mismatch), and no rung is tried.
     type: str
     default: ""
     version_added: 0.2.0
   health_ok_statuses:
-    description: The words in C(status) of the answer that are good.
+    description: Values of C(status) that mean healthy.
     type: list
     elements: str
     default: [ok]
     version_added: 0.2.0
   silent:
     description:
-      - Whether all who asked the service before got no answer in time, as
-        RV(itsm_nexus.runbook.health_probe#module:silent) tells. It is then given half a second to answer, no longer a
-        good part of O(part_timeout).
+      - Whether all earlier probes timed out, see RV(itsm_nexus.runbook.health_probe#module:silent). The service then
+        gets half a second to answer instead of a large part of O(part_timeout).
     type: bool
     default: false
     version_added: 0.2.0
   required_environment:
-    description: Variables that the service cannot do without; those that are missing or empty are told.
+    description: Variables that the service requires. Missing or empty ones are reported.
     type: list
     elements: str
     default: []
@@ -134,8 +132,9 @@ options:
     default: 20971520
   evidence_keep:
     description:
-      - The evidence of how many incidents is kept, the newest; V(0) for all.
-      - That of O(incident) and of the open incident is never removed, nor is anything that others put beside it.
+      - Number of newest incidents whose evidence is kept; V(0) for all.
+      - The evidence of O(incident) and of the open incident is never removed. Files of others in these folders are kept
+        too.
     type: int
     default: 50
   evidence_keep_days:
@@ -152,17 +151,17 @@ options:
     default: 5.0
   database_timeout:
     description:
-      - Seconds that the database is given where O(deadline) was not enough to look through it.
-      - A database that could not be judged by then is the finding V(db_unchecked), on which nothing is started. One on
-        a disk that does not answer is not waited for.
+      - Seconds for the check of the database if it did not finish within O(deadline).
+      - A database whose check did not finish by then is the finding V(db_unchecked), on which nothing is started. If
+        its disk does not answer, there is no extra time.
     type: float
     default: 300.0
   window:
-    description: How many seconds before the end of the service (or before now) logs are read from.
+    description: Seconds before the end of the service (or before now) from which logs are read.
     type: int
     default: 600
   log_lines:
-    description: How many of the last lines of log file and journal are returned.
+    description: Number of last lines of log file and journal to return.
     type: int
     default: 100
   kernel_log_command:
@@ -172,8 +171,8 @@ options:
     default: []
   settings:
     description:
-      - Variables that cannot be right, as RV(itsm_nexus.runbook.service_preflight_info#module:problems) lists them.
-        Each becomes a finding that names the rungs which need it.
+      - Invalid variables, as RV(itsm_nexus.runbook.service_preflight_info#module:problems) lists them. Each becomes a
+        finding that names the rungs which need the variable.
     type: list
     elements: dict
     default: []
@@ -188,7 +187,7 @@ EXAMPLES = r"""
     incident: INC-20260302T010203Z-1f3a
   register: triage
 
-- name: Start nothing where rows may be lost
+- name: Start nothing if rows may be lost
   ansible.builtin.assert:
     that: not triage.blocks_start
     fail_msg: "{{ triage.findings[0].summary }} {{ triage.findings[0].remedy }}"
@@ -209,20 +208,20 @@ findings:
         V(database_owner), V(unhandled_exception), V(killed), V(crash_loop), V(stopped), V(wal_pending) or V(unknown).
       type: str
     confidence:
-      description: From 0 to 1. From 0.5 on it is a likely cause, below that it is worth a note.
+      description: From 0 to 1. From 0.5 it is a likely cause, below that only a hint.
       type: float
     summary:
       description: The cause in a sentence.
       type: str
     evidence:
-      description: What says so, as C(source) and C(text).
+      description: Texts that support the finding, as C(source) and C(text).
       type: list
       elements: dict
     remedy:
-      description: What to do about it now.
+      description: Action to take now.
       type: str
     prevention:
-      description: What to do so that it does not come back.
+      description: Action to prevent it in future.
       type: str
     messages:
       description: >-
@@ -234,20 +233,20 @@ findings:
       description: Whether starting the service now would do harm.
       type: bool
     rungs_help:
-      description: Whether a restart or a recovery can mend it at all.
+      description: Whether a restart or a recovery can fix it at all.
       type: bool
     useless_rungs:
-      description: Those of V(restart), V(standard_recovery) and V(clean_start_recovery) that cannot mend it.
+      description: Those of V(restart), V(standard_recovery) and V(clean_start_recovery) that cannot fix it.
       type: list
       elements: str
     details:
       description:
-        - What a remedy needs to know, by cause. Causes that are not named here have none.
+        - Input of the remedy, by cause. Causes that are not listed here have none.
         - >-
           V(disk_full): C(mounts), each with C(mount), C(path), C(what) (V(bytes), V(inodes)), C(wanted) (how many of
           them must go), C(available), C(size), C(inodes_available), C(inodes).
         - >-
-          V(port_conflict): C(processes), each with C(port), C(pid) (V(null) where it may not be seen),
+          V(port_conflict): C(processes), each with C(port), C(pid) (V(null) if it is not visible),
           C(start_ticks), C(user), C(command), C(exe), C(ours).
         - >-
           V(db_locked): C(holders), those whose lock keeps the service out, each with C(pid), C(start_ticks), C(user),
@@ -258,7 +257,7 @@ findings:
         - >-
           V(oom_kill), V(heap_oom): C(measured) (C(total), C(available), C(swap_free), C(memory_max), C(peak), C(heap)
           in bytes, C(max_old_space_size) in MiB) and C(proposal) (C(memory_max) in bytes, C(max_old_space_size) in
-          MiB), each V(null) where nothing is known or to be proposed.
+          MiB), each V(null) if unknown or without a proposal.
         - >-
           V(modules_broken): C(packages), as far as they are named, and C(reason) (V(missing), V(unloadable),
           V(invalid), V(not loaded), V(mended)).
@@ -276,13 +275,13 @@ findings:
           itself, that belong to somebody else.
         - "V(config_mismatch): C(items), each with C(what), C(configured), C(effective)."
         - >-
-          V(stopped): C(by_operator), whether somebody had it stopped (V(null) where nothing tells), and C(at).
+          V(stopped): C(by_operator), whether a person stopped it (V(null) if unknown), and C(at).
       type: dict
     explained_by:
       description: The cause whose consequence this one is.
       type: str
     past:
-      description: Whether it is over by now. Such a cause comes after all that still are.
+      description: Whether it no longer exists. Such a cause comes after all present ones.
       type: bool
       version_added: 0.2.0
   sample:
@@ -318,7 +317,7 @@ blocks_start:
 facts:
   description:
     - Everything collected, by part. A part that was not reached holds C(error) and nothing else of its own.
-    - A value that could not be told is V(null), which is neither V(true) nor V(false).
+    - An unknown value is V(null), which is neither V(true) nor V(false).
   returned: always
   type: dict
   contains:
@@ -327,11 +326,11 @@ facts:
         C(state) (V(running), V(gone)) and C(processes), each with C(pid), C(start_ticks), C(ppid), C(exe), C(cwd),
         C(argv), C(user), C(state), C(started_at), C(rss), C(rss_peak), C(swap), C(threads), C(open_files),
         C(open_files_max), C(core_max), C(wait_channel), C(oom_score), C(open_databases), C(open_logs) and
-        C(deleted_files) (C(path), C(size)): files that are removed, still open, and still take room.
+        C(deleted_files) (C(path), C(size)): deleted files that are still open and use space.
       type: dict
     unit:
       description: >-
-        What systemd says. C(name), C(load_state), C(active_state), C(sub_state), C(result), C(exit_code),
+        Properties of the unit. C(name), C(load_state), C(active_state), C(sub_state), C(result), C(exit_code),
         C(exit_status), C(main_pid), C(last_pid), C(restarts), C(restart), C(restart_delay), C(start_limit_burst),
         C(start_limit_interval), C(stop_timeout), C(memory_max), C(memory_high), C(memory_peak), C(tasks_max),
         C(open_files_max), C(control_group), C(working_directory), C(file), C(drop_ins), C(user), C(group),
@@ -347,14 +346,14 @@ facts:
       elements: dict
     answer:
       description: >-
-        For C(https) and C(http) C(port), C(listening), C(answered), C(status), C(error), C(seconds), and what
-        C(certificate) is served, with the fields of the part C(certificate). Where nobody listens on the HTTPS port,
-        C(tls_elsewhere), the other ports on which the service speaks TLS.
+        For C(https) and C(http) C(port), C(listening), C(answered), C(status), C(error), C(seconds), and the
+        served C(certificate) with the fields of the part C(certificate). If nothing listens on the HTTPS port,
+        C(tls_elsewhere) has the other ports on which the service speaks TLS.
       type: dict
     health:
       description: >-
-        What it says when it is asked at O(health_path), as M(itsm_nexus.runbook.health_probe) asks. C(name) (V(https),
-        V(http)), C(url), C(ok), C(status), C(error).
+        The answer to the health request at O(health_path), sent as by M(itsm_nexus.runbook.health_probe). C(name)
+        (V(https), V(http)), C(url), C(ok), C(status), C(error).
       type: list
       elements: dict
     disk:
@@ -381,7 +380,7 @@ facts:
       type: dict
     journal:
       description: >-
-        As C(log), and what systemd wrote there as C(starts), C(exits), C(control_exits), C(stops), C(results),
+        As C(log), and the lines of systemd as C(starts), C(exits), C(control_exits), C(stops), C(results),
         C(start_limit).
       type: dict
     certificate:
@@ -393,10 +392,10 @@ facts:
       type: dict
     database:
       description: >-
-        What M(itsm_nexus.runbook.sqlite_info) returns of the database in use, with C(path), C(source) and
+        The result of M(itsm_nexus.runbook.sqlite_info) for the database in use, with C(path), C(source) and
         C(configured); each of its C(holders) with C(pid), C(start_ticks), C(role), C(command), C(exe), C(user),
-        C(ours), C(files), and those that are not the service's C(blocks_for) (seconds for which it was seen to keep
-        everybody else from writing; null where it let go meanwhile).
+        C(ours), C(files), and those that are not the service's C(blocks_for) (seconds for which it was seen to block
+        all writes; null if it released its lock).
       type: dict
     migrations:
       description: >-
@@ -407,11 +406,11 @@ facts:
       description: >-
         C(ok), and the names of the packages that are C(missing), C(invalid) (another version or content than the lock
         file's) or C(unloadable) (Node cannot load them), the C(reasons) as text, and C(npm_ls) (C(ok), C(problems),
-        C(error)) where C(npm ls) was asked: where the files alone do not tell.
+        C(error)) if C(npm ls) was run, because the files gave no answer.
       type: dict
     node:
       description: >-
-        C(path), C(version), what C(engines) asks for, whether C(engines_ok); C(script), C(script_exists),
+        C(path), C(version), the required C(engines), whether C(engines_ok); C(script), C(script_exists),
         C(modules_exist), the number of C(dependencies).
       type: dict
     environment:
@@ -429,9 +428,9 @@ facts:
       type: dict
     ownership:
       description: >-
-        Of the C(database), its -wal and -shm and their C(folder): what the C(user) of the service may not use
-        (C(denied), each with C(path), C(owner), C(group), C(mode)), which files belong to somebody else (C(foreign)),
-        what else there does (C(others)), and whether the file system is C(read_only).
+        Of the C(database), its -wal and -shm and their C(folder): paths that the C(user) of the service may not use
+        (C(denied), each with C(path), C(owner), C(group), C(mode)), their files that belong to somebody else
+        (C(foreign)), other such entries of the folder (C(others)), and whether the file system is C(read_only).
       type: dict
     settings:
       description: The variables of O(settings), each with C(variable), C(value), C(message).
@@ -439,7 +438,7 @@ facts:
       elements: dict
     paths:
       description: >-
-        What is configured against what is used. C(what) (V(database), V(log), V(working directory)), C(configured),
+        The configured and the used paths. C(what) (V(database), V(log), V(working directory)), C(configured),
         C(effective), the C(source) of that, whether they are the C(same).
       type: list
       elements: dict
@@ -468,17 +467,17 @@ bundle:
   type: str
   sample: /var/lib/itsm-runbook/evidence/INC-20260302T010203Z-1f3a
 warnings:
-  description: Where the evidence could not be saved in its place, why and where it is instead.
+  description: Why the evidence could not be saved in its usual folder, and its present place.
   returned: when there are any
   type: list
   elements: str
 parts:
-  description: For each part the seconds it took, or V(timed out), or what went wrong.
+  description: Seconds of each part, or V(timed out), or its error.
   returned: always
   type: dict
   sample: {unit: 0.02, log: 0.01, "disk:log": timed out}
 signs:
-  description: Instants that say when the service was last well (V(good)) and when it no longer was (V(bad)).
+  description: Instants at which the service was last healthy (V(good)) and at which it had failed (V(bad)).
   returned: always
   type: list
   elements: dict
@@ -491,7 +490,7 @@ row_counts:
   returned: always
   type: dict
 data_loss_suspected:
-  description: Whether the database says that rows may be lost.
+  description: Whether there are signs in the database that rows are lost.
   returned: always
   type: bool
 rows_before:
@@ -500,13 +499,13 @@ rows_before:
   type: dict
   version_added: 0.2.0
 rows_missing:
-  description: Tables with fewer rows than at the last good count, each with the rows of before and now.
+  description: Tables with fewer rows than at the last good count, each with the rows before and now.
   returned: always
   type: dict
   version_added: 0.2.0
   sample: {"users": [102, 0]}
 rows_collapsed:
-  description: Whether a table is gone, or half of all rows, since the last good count.
+  description: Whether a table, or half of all rows, is missing since the last good count.
   returned: always
   type: bool
   version_added: 0.2.0
@@ -526,7 +525,7 @@ hold:
   type: dict
   version_added: 0.2.0
 data:
-  description: What is known of the data, as RV(itsm_nexus.runbook.incident#module:data).
+  description: The state of the data, as RV(itsm_nexus.runbook.incident#module:data).
   returned: always
   type: dict
   version_added: 0.2.0

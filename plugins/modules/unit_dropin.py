@@ -10,11 +10,11 @@ module: unit_dropin
 short_description: Give the service's unit a memory limit, a heap size or variables, for good or until an instant
 version_added: 0.2.0
 description:
-  - Writes a drop-in for a systemd unit, with a name of its own, lets systemd read it, and asks systemd whether the unit
-    has it now. Where another drop-in or the unit's command overrides it, the module fails and says so.
-  - The service is not restarted. It has what it was given from its next start on.
-  - With O(until), a timer takes the drop-in away at that instant, and restarts the service if it runs, so that it has
-    what it had before. The timer outlives a reboot.
+  - Writes a drop-in with a name of its own for a systemd unit, reloads systemd, and checks that the unit has the
+    settings. If another drop-in or the unit's command overrides them, the module fails and names it.
+  - The service is not restarted. The settings apply from its next start.
+  - With O(until), a timer removes the drop-in at that time, and restarts the service if it runs, so that the earlier
+    settings apply again. The timer survives a reboot.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -31,30 +31,30 @@ options:
     type: str
     required: true
   name:
-    description: What the drop-in is for, a word that becomes part of its file name.
+    description: Purpose of the drop-in, a word that becomes part of its file name.
     type: str
     required: true
   state:
-    description: Whether it shall be there.
+    description: Whether the drop-in must exist.
     type: str
     choices: [present, absent]
     default: present
   memory_max:
-    description: Bytes for the unit's C(MemoryMax=); V(0) for what the drop-in gives already, or none.
+    description: Bytes for the unit's C(MemoryMax=); V(0) keeps the value of the drop-in, if any.
     type: int
     default: 0
   max_old_space_size:
     description:
-      - MiB of old space in V8's heap; V(0) for what the drop-in gives already, or none. It reaches the process in
-        E(NODE_OPTIONS), whose other options stay as the unit sets them.
+      - MiB of old space in V8's heap; V(0) keeps the value of the drop-in, if any. It is passed in E(NODE_OPTIONS). The
+        other options that the unit sets there stay.
     type: int
     default: 0
   environment:
-    description: Variables for the service, none of them a secret. They win over those of the unit.
+    description: Variables for the service, without secrets. They override those of the unit.
     type: dict
     default: {}
   until:
-    description: When it ends, an instant in UTC such as V(2026-03-02T05:00:00Z). Empty for never.
+    description: Time of its end in UTC, such as V(2026-03-02T05:00:00Z). Empty for never.
     type: str
     default: ""
 author:
@@ -82,13 +82,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 files:
-  description: The files of the drop-in, and of its timer where it has an end. Empty where it is absent.
+  description: The files of the drop-in, and of its timer if it has an end. Empty if it is absent.
   returned: success
   type: list
   elements: str
   sample: [/etc/systemd/system/itsm-system.service.d/90-itsm-nexus-memory.conf]
 memory_max:
-  description: The unit's C(MemoryMax) in bytes, in check mode as it was found. Null for no limit.
+  description: The unit's C(MemoryMax) in bytes; in check mode, the value before. Null for no limit.
   returned: success
   type: int
   sample: 1073741824

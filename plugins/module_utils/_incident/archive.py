@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Copies of postmortems in a folder of their own, the old ones removed."""
+"""Keep copies of postmortems in a separate folder and remove old copies."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _DAY = 86400.0
 
 
 class PostmortemKeepError(Exception):
-    """A copy could not be kept."""
+    """A copy could not be written."""
 
 
 def keep(*, folder: str, documents: Sequence[Mapping[str, str]], days: float, check_mode: bool) -> Dict[str, Any]:
-    """Write C(documents) (C(name), C(content) in base64) that differ, remove those older than C(days); 0 removes none.
+    """Write the documents (name, content in base64) that differ. Remove those older than days; 0 removes none.
 
     Raises PostmortemKeepError.
     """
@@ -44,7 +44,7 @@ def keep(*, folder: str, documents: Sequence[Mapping[str, str]], days: float, ch
 
 
 def _decoded(document: Mapping[str, str]) -> bytes:
-    """Return what a document holds. Raises PostmortemKeepError."""
+    """Decode the content of a document. Raises PostmortemKeepError."""
     name = document["name"]
     if not _NAME.match(name):
         raise PostmortemKeepError(f"documents[].name is {name!r}: it is no plain name of a .md, .json or .html")
@@ -55,7 +55,7 @@ def _decoded(document: Mapping[str, str]) -> bytes:
 
 
 def _content(path: str) -> Optional[bytes]:
-    """Return what a file holds, C(None) where there is none. Raises OSError."""
+    """Return the content of a file, None if the file does not exist. Raises OSError."""
     try:
         with open(path, "rb") as stream:
             return stream.read()

@@ -2,12 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A hold: nobody starts a service whose start would do harm, as on a database in doubt.
+"""A hold: nobody starts a service if the start would do harm, for example on a database in doubt.
 
 Under systemd a hold is a drop-in of the unit. Two of its lines are needed (measured with systemd 257): an automatic
-restart does not evaluate C(AssertPathExists=), and a manual start that C(ExecCondition=) skips ends with exit code 0.
-The name of the drop-in and the description of the unit carry the incident's id, for C(systemctl status). A file in the
-state folder says the same to this collection, and is all there is if the service is a plain process.
+restart does not evaluate AssertPathExists=, and a manual start that ExecCondition= skips ends with exit code 0.
+The name of the drop-in and the description of the unit carry the incident's id, for systemctl status. A file in the
+state folder gives the same information to this collection. For a plain process, this file is the only hold.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import takeover
 
 NAME = "hold.json"
-# Where drop-ins survive a reboot, and where they are put if that folder cannot be written to.
+# Persistent folder for drop-ins, and the folder used if it cannot be written to.
 FOLDER = "/etc/systemd/system"
 RUNTIME_FOLDER = "/run/systemd/system"
 _PREFIX = "zz-held-"
@@ -52,7 +52,7 @@ class HoldError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where a hold is kept: the service, its state folder, and the folders of systemd."""
+    """Location of a hold: the service, its state folder, and the folders of systemd."""
 
     manager: str
     unit: str
@@ -77,17 +77,17 @@ class Place:
         return found
 
     def records(self) -> List[str]:
-        """Return where the record of the hold may be, the state folder first."""
+        """Return the possible paths of the hold's record, the state folder first."""
         return [os.path.join(folder, NAME) for folder in (self.state_dir, self.spare) if folder]
 
 
 def place(*, manager: str, unit: str, state_dir: str) -> Place:
-    """Return where the hold of a service is kept on this host."""
+    """Return the location of a service's hold on this host."""
     return Place(manager=manager, unit=unit, state_dir=state_dir, spare=host_lease.Seat(state_dir=state_dir).folder)
 
 
 def read(where: Place) -> Optional[Dict[str, Any]]:
-    """Return the hold that is in force, C(None) if there is none.
+    """Return the hold that is in force, None if there is none.
 
     Keys: incident, reason, cause, unit, at (UTC), enforced (whether systemd itself refuses the start). A drop-in
     without its record counts: the record may have been lost. A record without its drop-in was released by a person.
@@ -128,14 +128,14 @@ def set_hold(
     reason: str,
     run: commands.Runner = commands.run,
 ) -> List[str]:
-    """Hold the service; return what limits the hold. One that is in force stays as it is. Raises HoldError.
+    """Hold the service; return what limits the hold. An existing hold stays as it is. Raises HoldError.
 
-    A restart that systemd has scheduled is cancelled. A process that runs is left alone.
+    A restart that systemd has scheduled is cancelled. A running process is left alone.
     """
     limits: List[str] = []
     held = read(where)
     if held is None or held["at"] is None:
-        # The dead-man timer of a takeover writes the drop-in alone. A record adds the reason.
+        # The dead-man timer of a takeover writes only the drop-in. Add the record with the reason.
         named = held["incident"] if held else incident
         _write_record(where, {"incident": named, "cause": cause, "reason": reason}, limits=limits)
     if held is None and where.manager == "systemd":
@@ -177,7 +177,7 @@ def _write_dropin(where: Place, *, incident: str, reason: str, limits: List[str]
 
 
 def _systemctl(*words: str, run: commands.Runner) -> Optional[str]:
-    """Run systemctl; return its error message, C(None) if it succeeded."""
+    """Run systemctl; return its error message, None if it succeeded."""
     try:
         done = run(["systemctl", "--no-ask-password", *words], timeout=_TIMEOUT)
     except commands.CommandError as error:
@@ -194,7 +194,7 @@ def _reload(where: Place, *, run: commands.Runner) -> None:
 
 
 def _cancel(where: Place, *, run: commands.Runner) -> None:
-    """Cancel a start of the unit that is on its way; the hold lets no other begin."""
+    """Cancel a pending start of the unit. The hold prevents any later start."""
     try:
         properties = procfs.unit_properties(where.unit, takeover.PROPERTIES, run=run)
     except procfs.ProcfsError as error:

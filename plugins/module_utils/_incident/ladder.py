@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The rungs of the ladder: the one list of them, the gentlest first. Each is the role of that name."""
+"""The rungs of the ladder, the gentlest first. Each rung is the role of that name."""
 
 from __future__ import annotations
 

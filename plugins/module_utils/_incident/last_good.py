@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What verified runs leave on the host: when it was healthy, and the rows of its database."""
+"""Records of verified runs on the host: when the service was healthy, and the row counts of its database."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 
 
 def note_healthy(state_dir: str, *, at: str) -> None:
-    """Remember that the service was healthy C(at). Where that is not possible it is not worth a word."""
+    """Save the time at which the service was healthy. A write error is ignored: the record is a convenience."""
     with contextlib.suppress(OSError):
         atomic_files.private_folder(state_dir)
         path = os.path.join(state_dir, "last_healthy")
@@ -28,7 +28,7 @@ _ROWS = "last_good_rows.json"
 
 
 def note_rows(state_dir: str, *, path: str, rows: Mapping[str, int], at: Optional[str] = None) -> None:
-    """Remember the rows of the tables of a database that was found sound. Failing to do so is not worth a word."""
+    """Save the row counts of a database that was found sound. A write error is ignored."""
     known = {"at": at or timestamps.now(), "path": os.path.realpath(path), "rows": dict(rows)}
     data = json.dumps(known, sort_keys=True).encode()
     with contextlib.suppress(OSError):
@@ -37,7 +37,7 @@ def note_rows(state_dir: str, *, path: str, rows: Mapping[str, int], at: Optiona
 
 
 def last_good_rows(state_dir: str, *, path: str) -> Dict[str, int]:
-    """Return the rows by table that were counted last in the database C(path) while it was sound; empty if unknown."""
+    """Return the last row counts by table of the database at path while it was sound; empty if unknown."""
     try:
         known = json.loads(
             atomic_files.read_plain(os.path.join(state_dir, _ROWS), limit=incident_store.LARGEST).decode("utf-8")

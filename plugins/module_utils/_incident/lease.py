@@ -4,16 +4,15 @@
 
 """The lease of the host: one run at a time, although no process of a run lives from its first task to its last.
 
-It is kept per state folder in a folder of its own in memory, below C(/run) for root: taken there, it works with a full
-or missing state folder, and a reboot frees it. Files:
+The lease is kept per state folder in a separate folder in memory (below /run for root). So it works if the state
+folder is full or missing, and a reboot frees it. Files:
 
-- C(lock): locked with flock(2) for the milliseconds of one transaction;
-- C(lease.json): the run that has the lease, or had it last, and until when;
-- C(work): every module of the run holds a shared fcntl(2) lock on it for as long as it really works. Such a lock ends
-  with its process and is not inherited by children, so that neither a killed module nor a service that it started keeps
-  the host.
+- lock: locked with flock(2) for the milliseconds of one transaction;
+- lease.json: the current or last holder of the lease, and its end;
+- work: every module of the run holds a shared fcntl(2) lock on it while it works. The lock ends with its process, and
+  children do not inherit it. So neither a killed module nor a service that it started keeps the host.
 
-Another run may take over when the lease is over and nobody holds C(work). The lease is measured on the kernel's clock
+Another run may take over when the lease has ended and nobody holds work. The lease is measured on the kernel's clock
 since boot: a step of the wall clock neither frees nor extends it.
 """
 
@@ -37,7 +36,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 
 # Seconds for which a run keeps the host after its last sign of life.
 SECONDS = 60.0
-# However a lease came to be, it never keeps other runs out for longer than this.
+# Upper limit of a lease in seconds, whatever its file says.
 LONGEST = 3600.0
 
 # The options of the documentation fragment "lease".
@@ -46,16 +45,16 @@ ARGUMENTS: Dict[str, Dict[str, str]] = {
     "state_dir": {"type": "path", "default": "/var/lib/itsm-runbook"},
 }
 
-# A lease that holds more bytes than this is none.
+# Maximum size of a lease file in bytes. A larger file is no lease.
 _LARGEST = 1 << 16
-# How long one call may hold the lock is a matter of milliseconds; longer means that its process hangs.
+# A call holds the lock for milliseconds. After this many seconds its process hangs.
 _LOCK_TIMEOUT = 10.0
 # struct flock of fcntl(2): type, whence, start, length, pid.
 _FLOCK = struct.Struct("@hhqqi4x")
 
 
 class LeaseError(Exception):
-    """The lease could not be read or written, or another run has taken it: C(taken_by) is that run then."""
+    """The lease could not be read or written, or another run (taken_by) has taken it."""
 
     taken_by: Optional[Dict[str, Any]] = None
 
@@ -70,7 +69,7 @@ def _boot_id() -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Clock:
-    """The clocks used: of the wall for what people read, since boot for the lease, and which boot this is."""
+    """The clocks: wall clock for people, clock since boot for the lease, and the id of the boot."""
 
     wall: Callable[[], float] = time.time
     boot: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -85,7 +84,7 @@ def memory_folder() -> str:
 
 
 def _decode(data: bytes) -> Dict[str, Any]:
-    """Return the lease in C(data). Raises ValueError where it is none."""
+    """Return the lease in data. Raises ValueError if data is no lease."""
     lease = json.loads(data.decode("utf-8"))
     if not isinstance(lease, dict):
         raise ValueError("it is no lease")
@@ -100,24 +99,24 @@ def _decode(data: bytes) -> Dict[str, Any]:
     return lease
 
 
-# The files C(work) that this process has locked, and their descriptors. The kernel ends a process's lock when it closes
-# any descriptor of the file, so what looks at one of these uses that descriptor and opens no other.
+# Files named work that this process has locked, and their descriptors. The kernel drops the lock when the process
+# closes any descriptor of the file. So a check uses this descriptor and opens no other.
 _at_work: Dict[str, int] = {}
 
 
 @dataclasses.dataclass
 class Seat:
-    """The place of the lease of one state folder. What changes it is to be used within M(locked)."""
+    """The location of the lease of one state folder. Change it only within locked()."""
 
     state_dir: str
     clock: Clock = dataclasses.field(default_factory=Clock)
-    # The folder in memory; by default the one of this account.
+    # The folder in memory; by default the folder of this account.
     memory: Optional[str] = None
     warnings: List[str] = dataclasses.field(default_factory=list)
 
     @property
     def folder(self) -> str:
-        """Where the files are; two names of one state folder lead to the same place."""
+        """Folder of the lease's files. Two names of one state folder give the same folder."""
         path = os.path.realpath(self.state_dir)
         key = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
         return os.path.join(self.memory or memory_folder(), f"{os.path.basename(path) or 'root'}-{key}")
@@ -126,7 +125,7 @@ class Seat:
         return os.path.join(self.folder, name)
 
     def prepare(self) -> None:
-        """Make the folder. Raises OSError where it cannot be made or could be written to by others."""
+        """Create the folder. Raises OSError if it cannot be created, or if other accounts could write to it."""
         for folder in (os.path.dirname(self.folder), self.folder):
             atomic_files.private_folder(folder)
             status = os.lstat(folder)
@@ -135,7 +134,7 @@ class Seat:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lock of the place. Raises OSError, and LeaseError where it is not to be had."""
+        """Hold the lock of the lease. Raises OSError, or LeaseError if another call keeps the lock."""
         path = self._path("lock")
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
@@ -155,7 +154,7 @@ class Seat:
             os.close(descriptor)
 
     def last(self) -> Optional[Dict[str, Any]]:
-        """Return the lease as it was written last, over or not; a damaged one is none."""
+        """Return the last written lease, also one that has ended. Return None if the file is damaged."""
         path = self._path("lease.json")
         try:
             return _decode(atomic_files.read_plain(path, limit=_LARGEST))
@@ -166,7 +165,7 @@ class Seat:
             return None
 
     def worker(self) -> Optional[int]:
-        """Return the pid of a process other than this one that works under the lease, C(None) where none does."""
+        """Return the pid of another process that works under the lease, None if there is none."""
         path = self._path("work")
         own = _at_work.get(path)
         try:
@@ -187,14 +186,14 @@ class Seat:
         return bool(lease["renewed"] <= self.clock.boot() < min(lease["ends"], lease["renewed"] + LONGEST))
 
     def holder(self) -> Optional[Dict[str, Any]]:
-        """Return who has the host: C(run), C(since), C(step), C(until), C(pid) of a process at work; else C(None)."""
+        """Return the holder of the lease (run, since, step, until, pid of a process at work), or None."""
         last, pid = self.last(), self.worker()
         if pid is None and (last is None or not self._runs(last)):
             return None
         return _named(last or {"run": "unknown", "since": "", "step": "", "until": ""}, pid=pid)
 
     def take(self, *, run: str, step: str = "", seconds: float = SECONDS) -> None:
-        """Give the lease to C(run), or renew it: within one step it is never made shorter. Raises OSError."""
+        """Give the lease to run, or renew it. Within one step it never becomes shorter. Raises OSError."""
         wall, boot = self.clock.wall(), self.clock.boot()
         last = self.last()
         old = last if last is not None and last["run"] == run and self._runs(last) else None
@@ -216,7 +215,7 @@ class Seat:
         )
 
     def release(self, *, run: str) -> None:
-        """Free the lease of C(run); that it was the last to have it stays known. Raises OSError."""
+        """Free the lease of run. The file still names run as the last holder. Raises OSError."""
         last = self.last()
         if last is not None and last["run"] == run:
             self._write({**last, "released": True})
@@ -224,12 +223,12 @@ class Seat:
     def _write(self, lease: Dict[str, Any]) -> None:
         prefix = ".lease.json."
         for name in os.listdir(self.folder):
-            if name.startswith(prefix):  # what a write that was cut off left behind
+            if name.startswith(prefix):  # left behind by an interrupted write
                 os.unlink(self._path(name))
         atomic_files.write_atomically(self._path("lease.json"), json.dumps(lease, sort_keys=True).encode() + b"\n")
 
     def require(self, *, run: str) -> Optional[Dict[str, Any]]:
-        """Return the lease of C(run), C(None) where none is known (any more). Raises LeaseError where it was lost."""
+        """Return the lease of run, None if none is known. Raises LeaseError if another run has taken it."""
         last = self.last()
         if last is not None and last["run"] != run:
             lost = LeaseError(
@@ -241,7 +240,7 @@ class Seat:
         return last
 
     def show_work(self) -> int:
-        """Lock C(work) until M(hide_work). Raises OSError."""
+        """Lock the file work until hide_work() is called. Raises OSError."""
         path = self._path("work")
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
@@ -253,18 +252,18 @@ class Seat:
         return descriptor
 
     def hide_work(self, descriptor: int) -> None:
-        """Give the lock of M(show_work) back."""
+        """Release the lock of show_work()."""
         _at_work.pop(self._path("work"), None)
         os.close(descriptor)
 
 
 def _named(lease: Dict[str, Any], *, pid: Optional[int]) -> Dict[str, Any]:
-    """Return what others are told of a run that has the host."""
+    """Return the description of a lease's holder for other runs."""
     return {**{name: lease[name] for name in ("run", "since", "step", "until")}, "pid": pid}
 
 
 def refusal(held: Dict[str, Any], *, state_dir: str) -> str:
-    """Return the line for a run that is kept out by the one that has the lease."""
+    """Return the message for a run that is blocked by the lease of another run."""
     working = f"process {held['pid']} of it is at work" if held["pid"] is not None else "it has no process at work now"
     return (
         f"Another run works on this host: {held['run']}, since {held['since']}, at step {held['step']!r}; "
@@ -273,7 +272,7 @@ def refusal(held: Dict[str, Any], *, state_dir: str) -> str:
 
 
 def _begin(seat: Seat, *, run: str, warn: Callable[[str], None]) -> Optional[int]:
-    """Show that C(run) works. Raises LeaseError where it must not."""
+    """Lock the file work for run. Raises LeaseError if run has lost the lease."""
     descriptor: Optional[int] = None
     try:
         seat.prepare()
@@ -283,7 +282,7 @@ def _begin(seat: Seat, *, run: str, warn: Callable[[str], None]) -> Optional[int
             if last is None or not last["released"]:
                 seat.take(run=run)
     except OSError as error:
-        # A host that cannot even do this much needs its recovery all the more.
+        # Without the lease the run goes on: a host that cannot even write this file needs its recovery all the more.
         warn(
             f"The lease of run {run} cannot be kept in {seat.folder}: {error.strerror}; another run may come in between"
         )
@@ -293,7 +292,7 @@ def _begin(seat: Seat, *, run: str, warn: Callable[[str], None]) -> Optional[int
 
 
 def _end(seat: Seat, *, run: str) -> None:
-    """Renew the lease, for what comes until the run's next call. Where that fails, the next call says so."""
+    """Renew the lease until the run's next call. If the renewal fails, the next call reports it."""
     with contextlib.suppress(OSError, LeaseError), seat.locked():
         last = seat.require(run=run)
         if last is not None and not last["released"]:
@@ -302,10 +301,10 @@ def _end(seat: Seat, *, run: str) -> None:
 
 @contextlib.contextmanager
 def _outliving_the_connection() -> Iterator[None]:
-    """Go on to the end when the terminal of the connection is hung up.
+    """Continue to the end if the terminal of the connection hangs up.
 
-    A module that ended there would leave what it has begun half done, and what it has started at work with nobody to
-    wait for it. The signal is caught and not ignored, since a service started here would ignore it for good.
+    A module that ended there would leave its changes half done, and its child processes running without a parent that
+    waits for them. The signal is caught, not ignored: a service started here would inherit an ignored signal for good.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -327,10 +326,10 @@ def held(
     memory: Optional[str] = None,
     clock: Optional[Clock] = None,
 ) -> Iterator[None]:
-    """Work under the lease of C(run): it cannot end meanwhile, and is renewed at the end. Without C(run) do nothing.
+    """Work under the lease of run: it cannot end during the work, and is renewed at the end. Without run do nothing.
 
-    A lease that another run has taken meanwhile ends it before anything is done: by C(fail), which gets the message
-    and does not return, else by LeaseError. What is less is told to C(warn).
+    If another run has taken the lease, the call ends before any change. It calls fail with the message (fail does not
+    return), or raises LeaseError if there is no fail. Smaller problems go to warn.
     """
     if not run:
         yield

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Maintenance: until its end, which must be given, an outage is reported and nothing acts. Then it is void by itself.
+"""Maintenance: until its end an outage is only reported and nothing acts. An end is required, and it expires.
 
-It stands in C(maintenance.json) in the state folder (C(until), C(reason)), which may be written by hand, or in a
+It is defined in maintenance.json in the state folder (until, reason), which a person may write by hand, or in a
 variable.
 """
 
@@ -24,14 +24,14 @@ _ALLOWED = (
     "allowed is an instant with its time zone, like 2026-03-02T04:00:00Z or 2026-03-02 13:00+09:00, "
     "or a time from now, like +2h, +90m or +1d12h"
 )
-# A file that holds more bytes than this is no maintenance.
+# Maximum size of the file in bytes. A larger file is invalid.
 _LARGEST = 1 << 16
 _RELATIVE = re.compile(r"\+(?=\d)(?:(\d{1,4})d)?(?:(\d{1,4})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?\Z")
 _UNITS = (86400, 3600, 60, 1)
 
 
 class MaintenanceError(Exception):
-    """The end of the maintenance is none, or its file could not be written."""
+    """The end of the maintenance is invalid, or its file could not be written."""
 
 
 def _path(state_dir: str) -> str:
@@ -39,7 +39,7 @@ def _path(state_dir: str) -> str:
 
 
 def _instant(text: str) -> float:
-    """Return seconds since the epoch of an instant that names its time zone. Raises ValueError."""
+    """Return an instant with a time zone as seconds since the epoch. Raises ValueError."""
     moment = datetime.datetime.fromisoformat(re.sub(r"Z\Z", "+00:00", text.strip()))
     if moment.tzinfo is None:
         raise ValueError("it names no time zone")
@@ -47,7 +47,7 @@ def _instant(text: str) -> float:
 
 
 def _end(text: str, *, now: float) -> float:
-    """Return when a maintenance ends that is to last until C(text). Raises MaintenanceError."""
+    """Parse text and return the end of the maintenance. Raises MaintenanceError."""
     if not text:
         raise MaintenanceError(f"{_PARAMETER} is empty: a maintenance must have an end; {_ALLOWED}")
     match = _RELATIVE.match(text.strip())
@@ -62,7 +62,7 @@ def _end(text: str, *, now: float) -> float:
 
 
 def _of_variable(until: str, reason: str, *, now: float) -> Optional[Dict[str, str]]:
-    """Return the maintenance that variables say there is. Raises MaintenanceError."""
+    """Return the maintenance that the variables define. Raises MaintenanceError."""
     if not until:
         if reason:
             raise MaintenanceError(
@@ -88,7 +88,7 @@ def _contents(path: str) -> bytes:
 def _of_file(
     state_dir: str, *, now: float, read: Callable[[str], bytes] = _contents
 ) -> Tuple[Optional[Dict[str, str]], List[str]]:
-    """Return the maintenance that stands in the state folder, over or not, and what is wrong with it."""
+    """Return the maintenance in the state folder, expired or not, and the problems of its file."""
     path = _path(state_dir)
     try:
         noted = json.loads(read(path).decode("utf-8"))
@@ -111,10 +111,10 @@ def current(
     reason: str = "",
     read: Callable[[str], bytes] = _contents,
 ) -> Tuple[Optional[Dict[str, str]], List[str]]:
-    """Return the maintenance that is on, the one that lasts longer of file and variable, and warnings.
+    """Return the current maintenance and warnings. If file and variable define one, the longer one counts.
 
-    C(read) returns what a file holds or raises OSError; the file may be on another host than this.
-    Raises MaintenanceError where the variables say something that is none.
+    read returns the content of a file or raises OSError; the file may be on another host than this.
+    Raises MaintenanceError if the variables are invalid.
     """
     said = _of_variable(until, reason, now=now)
     noted, warnings = _of_file(state_dir, now=now, read=read)
@@ -130,7 +130,7 @@ def _encode(maintenance: Optional[Dict[str, Any]]) -> str:
 def keep(
     *, state_dir: str, now: float, begin: bool, until: str = "", reason: str = "", check_mode: bool = False
 ) -> Dict[str, Any]:
-    """Begin (or change) the maintenance in the state folder, or end it; return C(changed), C(diff) and C(maintenance).
+    """Begin, change or end the maintenance in the state folder; return changed, diff and maintenance.
 
     Raises MaintenanceError.
     """

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Notes on the record of an open incident, made by whatever module sees or does something."""
+"""Notes that modules add to the record of an open incident."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def note_start(
     clock: Optional[host_lease.Clock] = None,
     memory: Optional[str] = None,
 ) -> Optional[str]:
-    """Put on record that C(run) (re)started the service; return what kept it from being recorded."""
+    """Record that run started or restarted the service. Return the error message if it could not be recorded."""
     clock = clock or host_lease.Clock()
     store, seat = incident_store.pair(state_dir, clock=clock, memory=memory, writing=True)
     try:
@@ -50,12 +50,12 @@ def note_attempts(
     clock: Optional[host_lease.Clock] = None,
     memory: Optional[str] = None,
 ) -> Optional[str]:
-    """Put on record what C(run) has tried and is about to try; return what kept it from being recorded."""
+    """Record the attempts of run, ended and current. Return the error message if they could not be recorded."""
     update = record_update.Update(attempts=attempts, signs=signs)
     try:
         incident_record.call(state_dir=state_dir, state="attempt", run=run, update=update, clock=clock, memory=memory)
     except incident_store.IncidentError as error:
-        return f"What is tried is not on record: {error}"
+        return f"The attempts are not on record: {error}"
     return None
 
 
@@ -67,9 +67,9 @@ def note_answer(
     clock: Optional[host_lease.Clock] = None,
     memory: Optional[str] = None,
 ) -> Optional[str]:
-    """Put on record when the service first answered after C(run) started it, C(None) where it fell again.
+    """Record when the service first answered after run started it, None if it failed again.
 
-    Returns what kept it from being recorded.
+    Returns the error message if it could not be recorded.
     """
     clock = clock or host_lease.Clock()
     store, seat = incident_store.pair(state_dir, clock=clock, memory=memory, writing=True)
@@ -96,7 +96,7 @@ def note(
     memory: Optional[str] = None,
     **fields: Optional[Dict[str, Any]],
 ) -> Optional[str]:
-    """Put C(last_exit), C(takeover) or C(data) on the record of C(run); return what kept them from being recorded."""
+    """Add last_exit, takeover or data to the record of run. Return the error message if that failed."""
     store, seat = incident_store.pair(state_dir, clock=clock or host_lease.Clock(), memory=memory, writing=True)
     try:
         with incident_store.lock(seat, writing=True):

@@ -4,7 +4,7 @@
 
 """When an outage began, when it ended, and who ended it: pure functions of an incident's record.
 
-Instants are UTC (ISO 8601, milliseconds), so they compare as text. The record is that of the file _incident/record.py.
+Instants are UTC (ISO 8601, milliseconds), so they compare as text. _incident/record.py describes the record.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 
 RECOVERED, BY_SYSTEMD, BY_HAND = "recovered", "recovered_by_systemd", "mended_by_hand"
 
-# The source of what a run of ours saw with its own probe.
+# Source of a sign: a probe of this collection.
 PROBE = "health probe"
-# Sources of an end that nobody saw.
+# Sources of an end that no probe saw.
 PROCESS_LOG = "the log of the process that serves"
 PROCESS_START = "start of the process that serves"
 LATER_LOOK = "first health probe after the run had ended"
 ESTIMATES = (PROCESS_LOG, PROCESS_START, LATER_LOOK)
 _OWN = (PROBE, "connection")
 
-# Seconds between the recorded start and the start of the process: the kernel's are ticks, and systemd stops the old
-# process first and runs ExecStartPre=.
+# Tolerance in seconds between the recorded start and the start of the process: the kernel counts in ticks, and systemd
+# first stops the old process and runs ExecStartPre=.
 _EARLIER, _LATER = 1.0, 150.0
-# Seconds from a takeover to the first look of its timer, which is the length of a lease, less what clocks may differ.
+# Seconds from a takeover to the first check of its timer: the length of a lease, less the tolerance of the clocks.
 _TIMER = 58.0
-# A process that has run for so many seconds and does not answer is no longer starting.
+# A process that has run for this many seconds without an answer is no longer starting.
 _STARTING = 30.0
 
 
@@ -51,9 +51,9 @@ class Ending:
 def start(record: Mapping[str, Any]) -> Dict[str, str]:
     """Return when the outage began: the range from earliest to latest, each with its source.
 
-    The earliest is the last good sign, the latest the first bad sign after it. Good signs count up to the failure: a
-    service that answers again before its incident is opened was down all the same. Signs from after the opening say
-    nothing about the beginning. The best single instant is the latest: something had failed by then.
+    The earliest is the last good sign, the latest is the first bad sign after it. Good signs count up to the failure: a
+    service that answers again before its incident is opened was down all the same. Signs after the opening do not
+    count. The best single instant is the latest: something had failed by then.
     """
     opened = str(record["opened_at"])
     signs = [item for item in [*record["signs"], *_exit_sign(record)] if item["at"] <= opened]
@@ -72,15 +72,15 @@ def start(record: Mapping[str, Any]) -> Dict[str, str]:
 
 
 def _exit_sign(record: Mapping[str, Any]) -> List[Dict[str, str]]:
-    """Return the exit that a takeover put on record as a sign: the stop of the takeover makes systemd forget it."""
+    """Return the exit that a takeover recorded as a sign: the takeover stops the unit, and systemd forgets the exit."""
     ended = (record.get("last_exit") or {}).get("at")
     return [{"at": str(ended), "kind": "bad", "source": "unit: main process ended"}] if ended else []
 
 
 def _known_failure(signs: Sequence[Mapping[str, Any]], *, opened: str) -> str:
-    """Return an instant at which the service was down: the first bad answer that a probe of ours got.
+    """Return an instant at which the service was down: the first failed probe of this collection.
 
-    If the first probe got a good answer already, the service was down at the last bad sign before that.
+    If the first probe succeeded already, the service was down at the last bad sign before that.
     """
     bad = [str(item["at"]) for item in signs if item["kind"] == "bad"]
     own_bad = [str(item["at"]) for item in signs if item["kind"] == "bad" and item["source"] in _OWN]
@@ -94,7 +94,7 @@ def _known_failure(signs: Sequence[Mapping[str, Any]], *, opened: str) -> str:
 def first_answer(
     *, first_failure_at: Optional[str], first_healthy_at: str, process_started_at: Optional[str], said_at: Optional[str]
 ) -> Dict[str, str]:
-    """Return since when a service answers that systemd has started again, and the source of that instant.
+    """Return when a service that systemd restarted answered again, and the source of that instant.
 
     If no probe failed, the first good answer came before the first probe: it is estimated.
     """
@@ -113,14 +113,15 @@ def ending(
     restarts: Optional[int] = None,
     said_at: Optional[str] = None,
 ) -> Ending:
-    """Return how the outage ended of a service that was found healthy at seen_at, by no run that is still at work.
+    """Return how the outage ended. The service was found healthy at seen_at, and no run is at work on the incident.
 
-    serving_since: when the process started that serves now, None if unknown. restarts: how often systemd has restarted
-    the unit by itself since somebody last started it (NRestarts), None if unknown. said_at: when that process logged
+    serving_since: start of the process that serves now, None if unknown. restarts: number of automatic restarts
+    by systemd since a person last started the unit (NRestarts), None if unknown. said_at: when that process logged
     that it serves, None if unknown.
 
     The end is the earliest proof that the service answered after its last known failure. Without a proof it is an
-    estimate: said_at, the start of the process that serves or, if that process was there during a failure, seen_at.
+    estimate: said_at, or the start of the process that serves, or seen_at if that process was already running during a
+    failure.
     """
     if record["mitigated_at"]:
         return Ending(RECOVERED, record["mitigated_at"], record.get("mitigated_from") or PROBE)
@@ -137,7 +138,7 @@ def ending(
 
 
 def _first_answer(record: Mapping[str, Any], *, failed: str, serving_since: Optional[str]) -> Optional[str]:
-    """Return the first good answer on record that the process that serves now can have given."""
+    """Return the first recorded good answer that can come from the process that serves now."""
     if not serving_since:
         return None
     answers = [item["at"] for item in record["signs"] if item["kind"] == "good" and item["source"] in _OWN]
@@ -146,11 +147,11 @@ def _first_answer(record: Mapping[str, Any], *, failed: str, serving_since: Opti
 
 
 def _last_failure(record: Mapping[str, Any]) -> str:
-    """Return the last instant of which the record says that the service did not answer."""
+    """Return the last recorded instant at which the service did not answer."""
     signs = record["signs"]
     known: List[str] = [item["at"] for item in signs if item["kind"] == "bad"]
     good = [item["at"] for item in signs if item["kind"] == "good" and item["source"] in _OWN]
-    # It was opened while the service was down, unless the probe that opened it had seen it answer again.
+    # The service was down at the opening, unless the opening probe had already seen a good answer.
     if not (known and good and max(good) > max(known)):
         known.append(str(record["opened_at"]))
     for item in record["attempts"]:
@@ -160,13 +161,13 @@ def _last_failure(record: Mapping[str, Any]) -> str:
 
 
 def _author(record: Mapping[str, Any], *, failed: str, serving_since: Optional[str], restarts: Optional[int]) -> str:
-    """Return by whom the process was started that ended the outage."""
+    """Return who started the process that ended the outage."""
     if not serving_since:
         return BY_HAND
     answered = record["answered_at"]
     proved = bool(answered and serving_since <= answered)
     if not proved and _was_there(serving_since, failed):
-        return BY_HAND  # nobody started it: it answers again
+        return BY_HAND  # the process was not restarted: it answers again
     if restarts:
         return BY_SYSTEMD
     if proved or any(_follows(serving_since, item["at"]) for item in record["starts"]):
@@ -176,12 +177,12 @@ def _author(record: Mapping[str, Any], *, failed: str, serving_since: Optional[s
 
 
 def _timer_fired(record: Mapping[str, Any], *, failed: str, serving_since: str) -> bool:
-    """Whether the dead-man timer of a takeover can have started the process.
+    """Return True if the dead-man timer of a takeover can have started the process.
 
-    The timer waits for the end of the run's lease. A start by the run, and the end of the run, end the takeover.
+    The timer waits for the end of the run's lease. The run ends the takeover when it starts the service or ends.
     """
     taken = str((record.get("takeover") or {}).get("at") or "")
-    # It does not look before the lease could be over: an earlier start was somebody else's.
+    # The timer does not check before the lease can have ended: somebody else made an earlier start.
     first_look = timestamps.iso(timestamps.epoch(taken) + _TIMER) if taken else ""
     if not taken or serving_since < first_look or any(item["at"] >= taken for item in record["starts"]):
         return False
@@ -189,7 +190,7 @@ def _timer_fired(record: Mapping[str, Any], *, failed: str, serving_since: str) 
 
 
 def _was_there(serving_since: str, failed: str) -> bool:
-    """Whether the process did not answer although it had had its time to start."""
+    """Return True if the process did not answer although its start had had enough time."""
     return timestamps.epoch(failed) - timestamps.epoch(serving_since) > _STARTING
 
 

@@ -4,13 +4,13 @@
 
 """The incident's record on the host.
 
-Files below the state folder: C(incident.json) (the open incident), C(incidents/<id>.json) (those that are over) and
-C(last_healthy) (empty; its time of change is when the service was last found healthy). A record is replaced as a
-whole, so that a power cut leaves the old or the new one; one that cannot be read is set aside and never stands in the
-way. Where the state folder cannot be written to (a full disk, say), records are kept in the folder of the lease until
-it can.
+Files below the state folder: incident.json (the open incident), incidents/<id>.json (closed incidents) and
+last_healthy (empty; its modification time is when the service was last found healthy). A record is replaced as a
+whole, so a power cut leaves the old or the new one. An unreadable record is renamed and does not block the run.
+If the state folder cannot be written to (for example on a full disk), records are kept in the folder of the lease
+until it can.
 
-Who may write is the run that has the lease of the host; every call here takes or renews it.
+Only the run that has the lease of the host may write. Every call here takes or renews the lease.
 """
 
 from __future__ import annotations
@@ -48,24 +48,24 @@ def _new_record(*, clock: host_lease.Clock) -> Dict[str, Any]:
 
 
 def under_way(record: Mapping[str, Any], *, run: str) -> Optional[Dict[str, Any]]:
-    """Return the attempt that C(run) has begun and not ended."""
+    """Return the attempt that run has begun and not ended, None if there is none."""
     begun = [item for item in record["attempts"] if item.get("run") == run and item.get("held") is None]
     return begun[-1] if begun else None
 
 
 def _step(record: Mapping[str, Any], call: Call) -> str:
-    """Return the name of the step a run is at: the one it says, the attempt it has begun, or the kind of call."""
+    """Return the run's current step: the given one, the attempt in progress, or the kind of call."""
     begun = under_way(record, run=call.run)
     return call.step or (begun["rung"] if begun else call.state)
 
 
 def _public(record: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
-    """Return what counts as a change."""
+    """Return the part of a record that counts as a change."""
     return {name: value for name, value in (record or {}).items() if name != "revision"}
 
 
 def _succeed(store: incident_store.Store, record: Dict[str, Any], *, run: str) -> Optional[Dict[str, Any]]:
-    """Return the record to go on with; one that was mitigated but never closed by its run is closed, and is none."""
+    """Return the record to continue. Close one that was mitigated but never closed by its run; return None then."""
     kept = record["outcome"] in incident_store.UNFINISHED or incident_store.in_doubt(record)
     if not record["mitigated_at"] or run in record["runs"] or kept:
         return record
@@ -80,7 +80,7 @@ def _succeed(store: incident_store.Store, record: Dict[str, Any], *, run: str) -
 
 
 def _before_opening(record: Dict[str, Any], update: Update, *, store: incident_store.Store) -> Update:
-    """Add what is known without being told: it is detected by now, and when the service was last found healthy."""
+    """Add the detection time (now, if none is given) and the last time the service was found healthy."""
     signs = list(update.signs)
     healthy = last_good.last_healthy(store.home)
     if healthy is not None and healthy <= record["opened_at"]:
@@ -92,13 +92,13 @@ _Outcome = Tuple[Dict[str, Any], Dict[str, Any], Dict[str, Any]]
 
 
 def _transact(call: Call, *, store: incident_store.Store, seat: host_lease.Seat) -> _Outcome:
-    """Do one call, under the lock of the lease where it writes. Return (result, before, after)."""
+    """Do one call. A call that writes holds the lock of the lease. Return (result, before, after)."""
     clock, run, writing = store.clock, call.run, store.writing
     if writing:
         store.tidy()
     record = store.open_incident()
     if call.state == "present":
-        # A look renews the lease of the run that has it, and does nothing else.
+        # A lookup only renews the lease of the run that has it.
         last = seat.last() if writing else None
         if last is not None and last["run"] == run and not last["released"]:
             seat.take(run=run, step=call.step, seconds=call.lease)
@@ -115,7 +115,7 @@ def _transact(call: Call, *, store: incident_store.Store, seat: host_lease.Seat)
         record = _succeed(store, record, run=run) if record is not None else None
         before = copy.deepcopy(_public(record))
         if record is None and call.waited:
-            # The run that was waited for may have ended the outage: what the caller has seen is from before that.
+            # The other run may have ended the outage. The caller's observation is older than that.
             call.run = ""
             return record_result.result(record, call, store=store, seat=seat), before, before
         continued = record is not None and run not in record["runs"]
@@ -146,7 +146,7 @@ def _transact(call: Call, *, store: incident_store.Store, seat: host_lease.Seat)
 
 
 def _close(store: incident_store.Store, record: Dict[str, Any]) -> None:
-    """File the record away unless the outage goes on, or its data are in doubt."""
+    """Move the record to the closed incidents, unless the outage continues or the data are in doubt."""
     if incident_store.in_doubt(record) and record["outcome"] not in incident_store.UNFINISHED:
         record["outcome"] = "data_in_doubt"
     over = record["outcome"] not in incident_store.UNFINISHED
@@ -155,7 +155,7 @@ def _close(store: incident_store.Store, record: Dict[str, Any]) -> None:
     else:
         record["answered_at"] = None
         if record["outcome"] == "not_recovered":
-            # A process that was there by now did not end the outage by its start.
+            # A process that was running by then did not end the outage by its start.
             record["signs"].append(
                 {"at": timestamps.iso(store.clock.wall()), "kind": "bad", "source": "run ended: not recovered"}
             )
@@ -171,7 +171,7 @@ def _absent(
 ) -> _Outcome:
     """Answer a call of a run that has no open incident.
 
-    To close it again is well, and who was told of its end can still be put on record; anything else is an error.
+    A second close succeeds, and notifications about the end can still be recorded. Anything else is an error.
     """
     if not store.writing:
         return record_result.result(record, call, store=store, seat=seat), {}, {}
@@ -192,15 +192,16 @@ def _absent(
 
 
 def _end_by_hand(call: Call, *, store: incident_store.Store, seat: host_lease.Seat) -> _Outcome:
-    """Say of the incident that is open although the service is well how it ended, unless a run is at work on it.
+    """Record how the open incident of a healthy service ended, unless a run is at work on it.
 
-    With C(closed) it is over. With C(mended) it stays open under the lease of the run that is named, which closes it.
+    State closed closes the incident. The other state (resolved manually) keeps it open under the lease of a new run,
+    which closes it later.
     """
     if store.writing:
         store.tidy()
     record = store.open_incident()
     before = copy.deepcopy(_public(record))
-    # If its data are in doubt, whoever asks has to check the database first.
+    # If its data are in doubt, the caller has to check the database first.
     if record is None or seat.holder() is not None or incident_store.in_doubt(record):
         return record_result.result(record, call, store=store, seat=seat), before, before
     run = call.run = _new_run(store.clock) if store.writing else ""
@@ -220,7 +221,7 @@ def _new_run(clock: host_lease.Clock) -> str:
 
 
 def _check_numbers(*, lease: float, wait: float, window: float, restart_limit: int) -> None:
-    """Raise IncidentError where a number is none that is allowed."""
+    """Raise IncidentError if a number is not allowed."""
     for name, value, fits, allowed in (
         ("lease", lease, 0 < lease <= host_lease.LONGEST, f"seconds above 0 and at most {host_lease.LONGEST:g}"),
         ("wait", wait, wait >= 0, "seconds, 0 or more"),
@@ -248,10 +249,10 @@ def call(
     clock: Optional[host_lease.Clock] = None,
     memory: Optional[str] = None,
 ) -> Dict[str, Any]:
-    """Open, go on with, close or look at the incident of this host; return what module incident returns.
+    """Open, continue, close or look up the incident of this host; return the result of the module incident.
 
-    C(wait) is for C(state=open) and C(state=present), which is a look: how many seconds to wait for another run's
-    lease. In check mode nothing is written or locked. C(memory) is the folder of the leases, by default that of this
+    wait is for state=open and for the lookup state=present: how many seconds to wait for another run's lease. In
+    check mode nothing is written or locked. memory is the folder of the leases, by default the folder of this
     account. Raises IncidentError.
     """
     clock, update = clock or host_lease.Clock(), update or Update()
@@ -259,7 +260,7 @@ def call(
     if state in ("attempt", "renewed") and not run and not check_mode:
         raise incident_store.IncidentError(f"run is empty: state {state!r} is for the run that opened the incident")
     if state == "renewed":
-        state = "present"  # with a run, a look renews its lease
+        state = "present"  # with a run, a lookup renews its lease
     _check_numbers(lease=lease, wait=wait, window=window, restart_limit=restart_limit)
     record_update.checked(update)
     said: Dict[str, Any] = {"until": maintenance_until, "reason": maintenance_reason}
@@ -287,7 +288,7 @@ def call(
         plan.waited = round(clock.boot() - begun, 3)
     result, before, after = done
     if check_mode and not before:
-        result["id"] = result["run"] = None  # what would be opened has no name yet
+        result["id"] = result["run"] = None  # check mode: the new incident and run have no name yet
     result["changed"] = before != after
     result["diff"] = {"before": incident_store.encode(before).decode(), "after": incident_store.encode(after).decode()}
     result.update(kept)
@@ -295,11 +296,11 @@ def call(
 
 
 def look(*, run: str = "", wait: float = 0.0, **asked: Any) -> Dict[str, Any]:
-    """Return what module incident_info returns: the open incident of this host. Nothing is written.
+    """Return the result of the module incident_info: the open incident of this host. Nothing is written.
 
-    C(asked) are the other arguments of L(call). Raises IncidentError.
+    asked are the other arguments of call(). Raises IncidentError.
     """
-    # A run that has the host waits for nobody.
+    # A run that has the lease does not wait.
     found = call(state="present", wait=0.0 if run else wait, **asked)
     return {**{name: found[name] for name in found if name not in ("changed", "continued", "diff")}, "run": run or None}
 
@@ -315,9 +316,9 @@ def _try_once(
     maintenance: Optional[Callable[..., Any]],
     until: float,
 ) -> Optional[_Outcome]:
-    """Do a call under the lock of the lease. Return None if another run has the lease and it is not yet C(until).
+    """Do a call under the lock of the lease. Return None if another run has the lease and until is not reached.
 
-    C(maintenance) asks for the maintenance that is on: one that was begun while another run was waited for counts, too.
+    maintenance returns the current maintenance. It is called late: one that began during the wait counts too.
     """
     warnings: List[str] = []
     if maintenance is not None:
@@ -332,7 +333,7 @@ def _try_once(
             return act(plan, store=store, seat=seat)
     except incident_store.HeldError as held:
         if plan.state != "open":
-            held.taken_by = held.locked_by  # this run had it before
+            held.taken_by = held.locked_by  # this run had the lease before
             raise
         if clock.boot() >= until:
             raise
@@ -344,7 +345,7 @@ def _try_once(
 
 
 def _wait_for_others(seat: host_lease.Seat, *, run: str, seconds: float) -> float:
-    """Wait until no other run has the host, for C(seconds) at most; return how long that took."""
+    """Wait until no other run has the lease, for seconds at most; return the seconds waited."""
     begun = now = seat.clock.boot()
     while now < begun + seconds and (seat.holder() or {"run": run})["run"] != run:
         seat.clock.sleep(_POLL)
@@ -353,7 +354,7 @@ def _wait_for_others(seat: host_lease.Seat, *, run: str, seconds: float) -> floa
 
 
 def _maintained(ask: Callable[..., Any], **question: Any) -> Any:
-    """Return what C(ask) of the maintenance answers. Raises IncidentError."""
+    """Call ask (a function of the maintenance) and return its answer. Raises IncidentError."""
     try:
         return ask(**question)
     except host_maintenance.MaintenanceError as error:

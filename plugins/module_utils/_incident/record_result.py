@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The record of an incident as the module incident returns it."""
+"""The result of the module incident, built from the record of an incident."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.record_update import Update
 
-# What of a record the module returns as it is.
+# Fields of a record that the module returns unchanged.
 _RETURNED = ("id", "opened_at", *(name for name in incident_store.EMPTY if name not in incident_store.UNSEEN))
 
 
@@ -25,9 +25,9 @@ def _between(earlier: str, later: str) -> float:
 
 
 def _lasted(record: Mapping[str, Any], *, start: str, clock: host_lease.Clock) -> float:
-    """Return how many seconds the outage has lasted by now.
+    """Return the duration of the outage until now, in seconds.
 
-    The wall clock may have been set back since: it has lasted as long as the clock since boot has gone on, at least.
+    If the wall clock was set back, the duration is at least the time that passed on the clock since boot.
     """
     opened = str(record["opened_at"])
     by_wall = _between(start, timestamps.iso(clock.wall()))
@@ -38,10 +38,10 @@ def _lasted(record: Mapping[str, Any], *, start: str, clock: host_lease.Clock) -
 
 
 def _crash_loop(records: Sequence[Mapping[str, Any]], *, now: float, window: float, limit: int) -> Dict[str, Any]:
-    """Return whether starts within C(window) have not helped: too many of them, or one that fell while it was watched.
+    """Return whether recent starts did not help: too many within window, or one that failed during its stability check.
 
-    An instant from before the clock was set back may lie ahead, but no further than the window is long: one that a
-    wrong clock wrote would else count for years.
+    After the clock was set back, a recorded instant may be in the future, but by no more than the window. Otherwise an
+    instant from a wrong clock would count for years.
     """
 
     def recent(at: str) -> bool:
@@ -62,7 +62,7 @@ def _crash_loop(records: Sequence[Mapping[str, Any]], *, now: float, window: flo
 def _result_of(attempt: Mapping[str, Any]) -> str:
     if attempt.get("halted"):
         return "halted"
-    # Its host was lost before the service was looked at.
+    # The connection to the host was lost before the service was checked.
     if attempt.get("held") is None and attempt.get("reason"):
         return "unknown"
     return {None: "under way", True: "held"}.get(attempt.get("held"), "did not hold")
@@ -70,7 +70,7 @@ def _result_of(attempt: Mapping[str, Any]) -> str:
 
 @dataclasses.dataclass
 class Call:
-    """One call: who makes it, and with what."""
+    """One call: the calling run and its arguments."""
 
     state: str
     run: str
@@ -80,7 +80,7 @@ class Call:
     window: float
     restart_limit: int
     maintenance: Optional[Dict[str, str]]
-    # Seconds that it has waited for another run.
+    # Seconds that the call has waited for another run.
     waited: float = 0.0
 
 

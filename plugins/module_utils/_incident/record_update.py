@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a call puts on the record of an incident, checked and applied."""
+"""Updates of an incident's record: checked and applied."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 
 @dataclasses.dataclass(frozen=True)
 class Update:
-    """What a call puts on record; C(None) and empty lists leave what is there."""
+    """New values for a record. None and empty lists leave the present value."""
 
     severity: Optional[str] = None
     detected_at: Optional[str] = None
@@ -29,21 +29,21 @@ class Update:
     mitigated_from: Optional[str] = None
     outcome: Optional[str] = None
     told: Sequence[Mapping[str, Any]] = ()
-    # When the process started that serves now, and how often systemd restarted it: compared with the record, not kept.
+    # Start of the process that serves now, and the number of restarts by systemd: compared with the record, not kept.
     serving_since: Optional[str] = None
     serving_restarts: Optional[int] = None
     said_at: Optional[str] = None
 
 
 def apply(record: Dict[str, Any], update: Update, *, run: str) -> None:
-    """Put C(update) on record. What is there twice is there once."""
+    """Apply update to the record. A duplicate sign or notification is stored once."""
     for name in ("severity", "cause", "mitigated_at", "outcome"):
         value = getattr(update, name)
         if value:
             record[name] = value
     if update.mitigated_at:
         record["mitigated_from"] = update.mitigated_from or outage_window.PROBE
-    # The first detection is the one that counts.
+    # Only the first detection counts.
     for name in ("detected_at", "detected_by"):
         record[name] = record[name] or getattr(update, name) or None
     for name in ("signs", "told"):
@@ -66,7 +66,7 @@ def apply(record: Dict[str, Any], update: Update, *, run: str) -> None:
 
 
 def with_its_end(record: Mapping[str, Any], update: Update, *, seen_at: str) -> Update:
-    """Return C(update), of a service that is well, with how its outage ended; what it says itself stands."""
+    """Return update of a healthy service, completed with the end of its outage. Values given in update are kept."""
     ended = outage_window.ending(
         record,
         seen_at=update.mitigated_at or seen_at,
@@ -85,7 +85,7 @@ def with_its_end(record: Mapping[str, Any], update: Update, *, seen_at: str) -> 
 
 
 def _as_typed(attempt: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return an attempt with values of their kinds: before 2.19, ansible-core hands on as text what it worked out."""
+    """Return an attempt with typed values: ansible-core before 2.19 passes results of templates as text."""
 
     def truth(value: Any) -> Optional[bool]:
         return (
@@ -111,7 +111,7 @@ def _attempt(record: Mapping[str, Any], rung: str, started_at: str) -> Optional[
 
 
 def checked(update: Update) -> None:
-    """Refuse what would make the record unreadable. Raises IncidentError."""
+    """Reject values that would make the record unreadable. Raises IncidentError."""
 
     def instant(name: str, text: Any) -> None:
         try:
@@ -137,7 +137,7 @@ def checked(update: Update) -> None:
 
 
 def _cause_of_exit(record: Mapping[str, Any]) -> Optional[str]:
-    """Return the cause that the exit before a takeover proves, C(None) if it proves none: no run came to its triage."""
+    """Return the cause that the exit before a takeover proves, None if it proves none. Used if no run did a triage."""
     exited = record["last_exit"] or {}
     if exited.get("result") == "oom-kill":
         return "oom_kill"

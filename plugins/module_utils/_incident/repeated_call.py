@@ -2,15 +2,15 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Calls of a module that act once, although the connection is lost and the controller calls again.
+"""Calls of a module that act once, even if the connection is lost and the controller repeats the call.
 
-A module on the host goes on to its end if its connection is cut. Its answer is lost, so the controller repeats the call
-under the same name. The repeated call waits for the first one and gives its answer. It does the work itself only if the
-first call never arrived, or died before its answer.
+A module on the host continues to its end if its connection is cut. Its answer is lost, so the controller repeats the
+call under the same name. The repeated call waits for the first one and returns its answer. It does the work itself only
+if the first call never arrived, or died before its answer.
 
-The answers are files below the folder of the lease, in memory, of this account alone. The first line is the second
-since boot at which the call began, the rest is the answer as it was printed. A call that works holds a fcntl(2) lock on
-its file, which ends with its process and is not inherited.
+The answers are files below the folder of the lease, in memory, owned by this account. The first line is the second
+since boot at which the call began. The rest is the answer as it was printed. A working call holds a fcntl(2) lock on
+its file. The lock ends with its process and is not inherited.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ ARGUMENTS: Dict[str, Dict[str, str]] = {"call": {"type": "str", "default": ""}}
 _FOLDER = "calls"
 # The run on the controller and its host, then the call.
 _NAME = re.compile(r"[0-9a-f]{12}\.[0-9a-f]{16}")
-# An answer with more bytes is not kept: the module works again.
+# Maximum size of a kept answer in bytes. After a larger answer, the repeated call does the work again.
 _LARGEST = 1 << 20
-# Seconds after which an answer is removed that nobody asked for.
+# Seconds after which an unused answer is removed.
 _KEPT = 3600.0
 # Seconds for which a repeated call waits for the first one.
 _PATIENCE = 3600.0
 _POLL = 0.02
 
-# They stay open, and with them the locks, as long as the process lives.
+# These files stay open, and so locked, as long as the process lives.
 _open: List[int] = []
 
 
 class _BusyError(Exception):
-    """Another process has worked on a call for longer than it is waited for."""
+    """Another process has worked on the call for longer than the wait limit."""
 
 
 def once(
@@ -59,10 +59,10 @@ def once(
     memory: Optional[str] = None,
     clock: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
 ) -> Optional[float]:
-    """Return if the call that C(params) names is to be done; else print the answer that it has already, and exit.
+    """Return if the call named in params has to be done. Otherwise print its existing answer and exit.
 
-    Takes C(call) out of C(params). Returns the second since boot at which an earlier call of this name began that died
-    without an answer, C(None) if there was none. C(fail) gets what is wrong with the name and does not return.
+    Removes call from params. Returns the second since boot at which an earlier call of this name began that died
+    without an answer, None if there was none. fail receives the error if the name is invalid; it does not return.
     """
     name = params.pop("call")
     if not name or check_mode or not _acts(params):
@@ -82,20 +82,20 @@ def once(
         begun, answer = _read(descriptor)
         if answer is None:
             os.ftruncate(descriptor, 0)
-            # Down to a tick, as the start of a process is counted.
+            # Rounded down to a tick, as the kernel counts the start of a process.
             began = math.floor(clock() * 100) / 100 if begun is None else begun
             os.pwrite(descriptor, b"%.2f\n" % began, 0)
     except _BusyError as error:
         fail(str(error))
         return None
-    # A host that cannot keep an answer in memory needs its recovery all the more.
+    # Without the file the call goes on: a host that cannot keep an answer in memory needs its recovery all the more.
     except OSError:
         return None
     if answer is not None:
         sys.stdout.write(answer)
         sys.stdout.flush()
         sys.exit(1 if json.loads(answer).get("failed") else 0)
-    # Without a terminal the connection's end sends no signal; with one, the work goes on to its end all the same.
+    # Without a terminal, a lost connection sends no signal. With one, the work continues to its end.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGHUP, lambda number, frame: None)
     sys.stdout = cast(TextIO, _Kept(sys.stdout, descriptor))
@@ -103,7 +103,7 @@ def once(
 
 
 def _acts(params: Mapping[str, Any]) -> bool:
-    """Say whether a call may change anything: all but a look at the service's health that opens no incident."""
+    """Return True if a call may change anything. Only a health probe that opens no incident does not."""
     return bool(params.get("mode") != "watch" or params.get("open") or params.get("run"))
 
 
@@ -138,7 +138,7 @@ def _lock(descriptor: int) -> bool:
 
 
 def _read(descriptor: int) -> Tuple[Optional[float], Optional[str]]:
-    """Return when the call began, and its answer; each C(None) if it is missing or torn."""
+    """Return the start of the call and its answer; each is None if it is missing or incomplete."""
     head, _separator, answer = os.pread(descriptor, 2 * _LARGEST, 0).partition(b"\n")
     try:
         begun = float(head)
@@ -152,9 +152,10 @@ def _read(descriptor: int) -> Tuple[Optional[float], Optional[str]]:
 
 
 def _prune(folder: str, name: str, *, clock: Callable[[], float]) -> None:
-    """Remove the answers to earlier calls: those of this run, which it has or has given up, and old ones of others.
+    """Remove answers to earlier calls: all of this run, and old ones of other runs.
 
-    A call of this run that still works is waited for: two steps at a time would disturb each other. Raises OSError and
+    A call of this run that still works is waited for: two steps at the same time would disturb each other. Raises
+    OSError and _BusyError.
     _BusyError.
     """
     ours = name.partition(".")[0]
@@ -171,7 +172,7 @@ def _prune(folder: str, name: str, *, clock: Callable[[], float]) -> None:
 
 
 class _Kept:
-    """The standard output of a module: its answer is in the file of the call before it goes to the controller."""
+    """The standard output of a module. It writes the answer to the call's file before it goes to the controller."""
 
     def __init__(self, stream: TextIO, descriptor: int) -> None:
         self._stream = stream
@@ -179,7 +180,7 @@ class _Kept:
 
     def write(self, text: str) -> int:
         data = text.encode("utf-8", "replace")
-        # On a full memory the call is repeated in full, as without a file.
+        # If the memory is full, the answer is not kept and a repeated call does the work again.
         with contextlib.suppress(OSError):
             if len(data) <= _LARGEST:
                 os.pwrite(self._descriptor, data, os.fstat(self._descriptor).st_size)

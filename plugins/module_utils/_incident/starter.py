@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Who starts the service while an incident is open: what a run does about systemd and about a hold, and puts on record.
+"""Who starts the service while an incident is open. Handles systemd's restarts and the hold, and records both.
 
-The logic of a takeover is in _incident/takeover.py, that of a hold in _incident/hold.py. Here is when each is due.
+_incident/takeover.py implements the takeover, _incident/hold.py the hold. This file decides when each is due.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import takeover
 
-# Seconds since its start for which a process has hardly done anything yet.
+# Seconds after its start during which a process has hardly done anything yet.
 _YOUNG = 20.0
 
 
@@ -34,18 +34,18 @@ def take_over(
     user: str = "",
     command: commands.Runner = commands.run,
 ) -> Optional[Dict[str, Any]]:
-    """Take a unit over from systemd, if systemd is about to start it; return what stands on record, else C(None).
+    """Take a unit over from systemd if systemd is about to start it; return the recorded takeover, else None.
 
-    C(reason): why a start that is on its way must not happen; such a start is cancelled too, and the unit is held.
-    C(database): what the dead-man timer checks before it starts the unit, with the rights of C(user). A takeover that
-    fails leaves the unit to systemd and is a warning.
+    reason: why a pending start must not happen. Such a start is cancelled too, and the unit is held.
+    database: the file that the dead-man timer checks with the rights of user before it starts the unit. A failed
+    takeover leaves the unit to systemd and is a warning.
     """
     seat = host_lease.Seat(state_dir=state_dir)
     try:
         properties = procfs.unit_properties(unit, takeover.PROPERTIES, run=command)
         phase = takeover.phase(properties)
         due = (takeover.PENDING, takeover.STARTING) if reason else (takeover.PENDING,)
-        # A process that was started a moment ago must not get as far as the database, nor close it in order.
+        # A process that has just started must neither open the database nor close it in order.
         kill = bool(reason) and phase == takeover.UP and _may_be_ended(properties, database=database)
         taken = None
         if kill or phase in due:
@@ -61,7 +61,7 @@ def take_over(
 
 
 def _may_be_ended(properties: Mapping[str, str], *, database: str) -> bool:
-    """Whether the main process of a unit may be killed on a database in doubt: it was started a moment ago."""
+    """Return True if the main process may be killed although its database is in doubt: it has just started."""
     pid = properties.get("ExecMainPID", "")
     young = takeover.started_within(properties, seconds=_YOUNG)
     return young and not (pid.isdecimal() and procfs.holds_deleted(int(pid), database))
@@ -72,7 +72,7 @@ def _guard(*, unit: str, state_dir: str, database: str, user: str) -> takeover.G
     try:
         rights = safe_open.rights_on(database, user=safe_open.account_rights(user)) if database else None
     except OSError:
-        database = ""  # nobody can say with whose rights to read it
+        database = ""  # the account to read it with is unknown
     place = unit_hold.place(manager="systemd", unit=unit, state_dir=state_dir)
     incident = str((incident_store.current(state_dir) or {}).get("id") or "")
     path, text = unit_hold.dropin(place, incident=incident, reason="The run has died, and the database is damaged")
@@ -92,7 +92,7 @@ def hold(
     data: bool = True,
     warn: Callable[[str], Any],
 ) -> Optional[Dict[str, Any]]:
-    """Hold the service, and put on record that its data are in doubt if C(data); return the hold."""
+    """Hold the service, and record that its data are in doubt if data is set; return the hold."""
     place = unit_hold.place(manager=manager, unit=unit, state_dir=state_dir)
     try:
         for limit in unit_hold.set_hold(place, incident=incident, cause=cause, reason=reason):
@@ -105,12 +105,12 @@ def hold(
 
 
 def held(*, manager: str, unit: str, state_dir: str) -> Optional[Dict[str, Any]]:
-    """Return the hold of the service, C(None) if there is none."""
+    """Return the hold of the service, None if there is none."""
     return unit_hold.read(unit_hold.place(manager=manager, unit=unit, state_dir=state_dir))
 
 
 def hand_back(*, unit: str, state_dir: str, command: commands.Runner = commands.run) -> bool:
-    """Start a unit that was taken over and is still not started, unless it is held; return whether it was."""
+    """Start a unit that was taken over and is not started yet, unless it is held; return True if it was started."""
     if held(manager="systemd", unit=unit, state_dir=state_dir) is not None:
         takeover.disarm(unit, run=command)
         return False
@@ -118,7 +118,7 @@ def hand_back(*, unit: str, state_dir: str, command: commands.Runner = commands.
 
 
 def refusal(*, manager: str, unit: str, state_dir: str) -> str:
-    """Return why the service may not be started, an empty text if it may."""
+    """Return why the service may not be started, empty if it may."""
     found = held(manager=manager, unit=unit, state_dir=state_dir)
     return unit_hold.refusal(found) if found is not None else ""
 
@@ -132,7 +132,7 @@ def arm(
     user: str = "",
     command: commands.Runner = commands.run,
 ) -> Optional[str]:
-    """Arm the dead-man timer before C(run) stops the unit, unless it is held; return what kept it from being armed."""
+    """Arm the dead-man timer before run stops the unit, unless it is held. Return the error message if that failed."""
     if held(manager="systemd", unit=unit, state_dir=state_dir) is not None:
         return None
     try:
@@ -146,7 +146,7 @@ def arm(
 
 
 def started(*, unit: str, state_dir: str, run: str, command: commands.Runner = commands.run) -> Optional[str]:
-    """End the takeover: C(run) has started the unit. Return what could not be put on record."""
+    """End the takeover: run has started the unit. Return the error message if this could not be recorded."""
     if not takeover.is_armed(unit):
         return None
     takeover.disarm(unit, run=command)
@@ -161,7 +161,7 @@ def put_in_doubt(
     rows: Optional[Mapping[str, int]] = None,
     warn: Callable[[str], Any],
 ) -> None:
-    """Put on record that the data of the open incident are in doubt; good counts of before stay on record."""
+    """Record that the data of the open incident are in doubt. Earlier good row counts stay on record."""
     known = (incident_store.current(state_dir) or {}).get("data") or {}
     noted = {
         "state": incident_store.IN_DOUBT,
@@ -173,7 +173,7 @@ def put_in_doubt(
 
 
 def note_rows(*, state_dir: str, run: str, rows: Mapping[str, int], warn: Callable[[str], Any]) -> None:
-    """Put the rows of a database that was found sound on record of the open incident."""
+    """Record the row counts of a sound database in the open incident."""
     data = {"state": incident_store.SOUND, "reasons": [], "rows": dict(rows), "checked_at": timestamps.now()}
     note(incident_notes.note(state_dir=state_dir, run=run, data=data), warn=warn)
 
@@ -190,10 +190,10 @@ def settle_doubt(
     rows: Optional[Mapping[str, int]] = None,
     look: Optional[Mapping[str, Any]] = None,
 ) -> bool:
-    """Release the service and put on record why its data are no longer in doubt; return whether it was held.
+    """Release the service and record why its data are no longer in doubt; return True if it was held.
 
     state: SOUND after a check, ACCEPTED by the statement of a person. look: result of sqlite_info at that moment. A
-    person accepts the damage and the rows that it shows, and no damage that comes later. Raises HoldError.
+    person accepts the damage and the rows that it shows, and no later damage. Raises HoldError.
     """
     was_held = unit_hold.release(unit_hold.place(manager=manager, unit=unit, state_dir=state_dir))
     record = incident_store.current(state_dir)
@@ -212,12 +212,12 @@ def settle_doubt(
 
 
 def damage(look: Mapping[str, Any]) -> List[str]:
-    """Return the codes of the damage that sqlite_info reports, and UNCHECKED if it could not look at everything."""
+    """Return the codes of the damage that sqlite_info reports, and UNCHECKED if it could not check everything."""
     found = {str(each["code"]) for each in look.get("problems") or () if each.get("level", "error") == "error"}
     return sorted(found | (set() if look.get("conclusive", True) else {incident_store.UNCHECKED}))
 
 
 def note(problem: Optional[str], *, warn: Callable[[str], Any]) -> None:
-    """Warn of what could not be put on record."""
+    """Warn if something could not be recorded."""
     if problem:
         warn(problem)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The files of an incident's record on the host: what is written, how it is read, and where."""
+"""The files of an incident's record on the host: their format, and how they are read and written."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 
-# Outcomes that leave the incident open, for the next run to continue: the service does not serve, lets
-# nobody log in, or its data are in doubt.
+# Outcomes that leave the incident open, for the next run to continue: the service does not serve, nobody can
+# log in, or its data are in doubt.
 UNFINISHED = ("not_recovered", "data_in_doubt", "login_failed")
 # States of the data of an incident. Nobody may close it while its data are in doubt.
 IN_DOUBT, SOUND, ACCEPTED = "in_doubt", "sound", "accepted"
-# Beside the codes of damage that a person accepts: nobody could look at all of the database.
+# Accepted by a person together with the codes of damage: the database could not be checked completely.
 UNCHECKED = "unchecked"
 _ID = re.compile(r"INC-\d{8}T\d{6}Z-[0-9a-f]{4}\Z")
-# What holds more bytes than this is no record: one of an outage of a week has less.
+# Maximum size of a record in bytes. The record of an outage of a week is smaller.
 LARGEST = 1 << 23
 EMPTY: Dict[str, Any] = {
     "closed_at": None,
@@ -38,29 +38,29 @@ EMPTY: Dict[str, Any] = {
     "attempts": [],
     "starts": [],
     "cause": None,
-    # How the process ended before this run took the unit over, and the takeover, see _incident/takeover.py.
+    # The last exit before this run took the unit over, and the takeover, see _incident/takeover.py.
     "last_exit": None,
     "takeover": None,
     # state (in_doubt, sound, accepted), reasons, rows (the last good counts by table), checked_at,
     # accepted (codes of the damage that a person has accepted).
     "data": None,
-    # The first good answer after a start, whatever its verification may still come to.
+    # The first good answer after a start, whether or not its verification succeeds later.
     "answered_at": None,
     "mitigated_at": None,
     "mitigated_from": None,
     "outcome": None,
     "told": [],
     "runs": [],
-    # When it was opened on the clock since boot, which nobody sets, and which boot that was.
+    # Time of the opening on the clock since boot, which nobody can set, and the id of that boot.
     "opened_boot": None,
     "boot_id": None,
-    # How many times it was written: of two copies the higher one is the newer.
+    # Number of writes. Of two copies, the one with the higher number is newer.
     "revision": 0,
 }
 _INSTANTS = ("detected_at", "answered_at", "mitigated_at", "closed_at")
 UNSEEN = ("runs", "opened_boot", "boot_id", "revision")
 _NUMBER = (int, float)
-# What may stand in a record beside the instants: the kinds of its values, and of those in its lists.
+# Allowed types of the fields of a record other than its instants, and of the items of its lists.
 _KINDS: Dict[str, Tuple[type, ...]] = {
     **dict.fromkeys(("severity", "detected_by", "cause", "mitigated_from", "outcome", "boot_id"), (str, type(None))),
     **dict.fromkeys(("last_exit", "takeover", "data"), (dict, type(None))),
@@ -93,7 +93,7 @@ _KINDS_WITHIN: Dict[str, Dict[str, Tuple[type, ...]]] = {
 
 
 class IncidentError(Exception):
-    """The record could not be read or written, or another run has the lease (C(locked_by)) or took it (C(taken_by))."""
+    """The record could not be read or written, or another run has the lease (locked_by) or took it (taken_by)."""
 
     locked_by: Optional[Dict[str, Any]] = None
     taken_by: Optional[Dict[str, Any]] = None
@@ -104,10 +104,10 @@ class IncidentError(Exception):
 
 
 class HeldError(IncidentError):
-    """Another run holds the lease; it may be waited for."""
+    """Another run holds the lease. The caller may wait for it."""
 
     def __init__(self, held: Dict[str, Any], *, state_dir: str) -> None:
-        """Say which run it is."""
+        """Name the run that holds the lease."""
         super().__init__(host_lease.refusal(held, state_dir=state_dir))
         self.locked_by = held
 
@@ -117,7 +117,7 @@ def encode(record: Mapping[str, Any]) -> bytes:
 
 
 def _decode(data: bytes) -> Dict[str, Any]:
-    """Return the record in C(data). Raises ValueError where it is none."""
+    """Return the record in data. Raises ValueError if data is no record."""
     read = json.loads(data.decode("utf-8"))
     if not isinstance(read, dict) or not _ID.match(str(read.get("id"))):
         raise ValueError("it is no incident")
@@ -139,7 +139,7 @@ def _decode(data: bytes) -> Dict[str, Any]:
 
 
 def _check_kinds(values: Mapping[str, Any], kinds: Mapping[str, Tuple[type, ...]], *, where: str) -> None:
-    """Raise ValueError where a value is of another kind; a truth is no number, nor is what has no end."""
+    """Raise ValueError if a value has the wrong type. A boolean is no number, and a number must be finite."""
     for name, allowed in kinds.items():
         value = values.get(name)
         fits = isinstance(value, allowed) and (bool in allowed or not isinstance(value, bool))
@@ -153,19 +153,19 @@ _HISTORY = "incidents"
 
 @dataclasses.dataclass
 class Store:
-    """The records of one state folder. Without C(writing) it changes nothing."""
+    """The records of one state folder. If writing is false, it changes nothing."""
 
-    # The state folder, and where records are kept while it cannot be written to.
+    # The state folder, and the folder for records while the state folder cannot be written to.
     home: str
     spare: str
     clock: host_lease.Clock
     writing: bool
     warnings: List[str] = dataclasses.field(default_factory=list)
-    # C(spare) if the record was written there.
+    # Equals spare if the record was written there.
     in_memory: Optional[str] = None
 
     def _read(self, path: str) -> Optional[Dict[str, Any]]:
-        """Return the record in C(path); one that is damaged is set aside and counts as none."""
+        """Return the record in path. A damaged record is renamed; the result is None then."""
         try:
             return _decode(atomic_files.read_plain(path, limit=LARGEST))
         except (FileNotFoundError, NotADirectoryError):
@@ -182,7 +182,7 @@ class Store:
             return None
 
     def write(self, record: Dict[str, Any]) -> str:
-        """Write the open record and return the folder it is in now. Raises OSError where it can be kept nowhere."""
+        """Write the open record and return its folder. Raises OSError if no folder can be written to."""
         record["revision"] += 1
         for folder in (self.home, self.spare):
             try:
@@ -204,11 +204,11 @@ class Store:
         return folder
 
     def file_away(self, record: Dict[str, Any]) -> None:
-        """Move the open record to those that are over."""
+        """Move the open record to the closed ones."""
         folder = self.write(record)
         for home in dict.fromkeys((folder, self.spare)):
             path = os.path.join(home, _HISTORY, f"{record['id']}.json")
-            # Where the move does not succeed, the next call finds the open record closed and moves it.
+            # If the move fails, the next call finds the open record closed and moves it.
             with contextlib.suppress(OSError):
                 atomic_files.private_folder(os.path.dirname(path))
                 if home == folder:
@@ -221,7 +221,7 @@ class Store:
                 break
 
     def rewrite(self, record: Dict[str, Any]) -> None:
-        """Write a record that is over."""
+        """Write a closed record."""
         record["revision"] += 1
         name = f"{record['id']}.json"
         for home in (self.home, self.spare):
@@ -233,7 +233,7 @@ class Store:
                     self.warnings.append(f"The record {path} cannot be written: {error.strerror}")
 
     def past(self, *, since: float) -> List[Dict[str, Any]]:
-        """Return the records that are over and were written to after C(since), the newest first."""
+        """Return the closed records that were written after since, the newest first."""
         found: Dict[str, Dict[str, Any]] = {}
         for home in (self.home, self.spare):
             for path in _json_files(os.path.join(home, _HISTORY), since=since):
@@ -243,7 +243,7 @@ class Store:
         return sorted(found.values(), key=lambda record: str(record["id"]), reverse=True)
 
     def open_incident(self) -> Optional[Dict[str, Any]]:
-        """Return the open incident. One that a dying run closed but no longer moved is moved now."""
+        """Return the open incident. A record that a killed run closed but did not move is moved now."""
         known = []
         for path in (os.path.join(home, _CURRENT) for home in (self.home, self.spare)):
             record = self._read(path)
@@ -263,12 +263,12 @@ class Store:
         return record
 
     def _is_over(self, record: Mapping[str, Any]) -> bool:
-        """Whether the record is a copy left behind of one that was filed away where there was room."""
+        """Return True if the record is a leftover copy of a closed one that was moved to another folder."""
         name = f"{record['id']}.json"
         return any(os.path.exists(os.path.join(home, _HISTORY, name)) for home in (self.home, self.spare))
 
     def tidy(self) -> None:
-        """Bring home what had to be kept elsewhere, and remove what writes that were cut off left behind."""
+        """Move closed records from the spare folder to the state folder. Remove the leftovers of interrupted writes."""
         for home in (self.home, self.spare):
             for folder in (home, os.path.join(home, _HISTORY)):
                 with contextlib.suppress(OSError):
@@ -284,7 +284,7 @@ class Store:
 
 
 def _json_files(folder: str, *, since: float) -> List[str]:
-    """Return the records in C(folder) that were written to after C(since)."""
+    """Return the paths of the records in folder that were written after since."""
     try:
         with os.scandir(folder) as entries:
             return [item.path for item in entries if item.name.endswith(".json") and item.stat().st_mtime >= since]
@@ -293,12 +293,12 @@ def _json_files(folder: str, *, since: float) -> List[str]:
 
 
 def is_kept(store: Store) -> bool:
-    """Whether the open record is where it belongs."""
+    """Return True if the open record is in the state folder."""
     return not os.path.exists(os.path.join(store.spare, _CURRENT))
 
 
 def in_doubt(record: Optional[Mapping[str, Any]]) -> bool:
-    """Whether the data of an incident are in doubt: only a check of the database or a person ends that."""
+    """Return True if the data of an incident are in doubt: only a check of the database or a person ends that."""
     return ((record or {}).get("data") or {}).get("state") == IN_DOUBT
 
 
@@ -326,12 +326,12 @@ def pair(
 
 
 def current(state_dir: str, *, memory: Optional[str] = None) -> Optional[Dict[str, Any]]:
-    """Return the record of the open incident, C(None) if none is open; a cheap look that changes nothing."""
+    """Return the record of the open incident, None if none is open. It is cheap and changes nothing."""
     return pair(state_dir, clock=host_lease.Clock(), memory=memory, writing=False)[0].open_incident()
 
 
 def bring_home(state_dir: str, *, clock: Optional[host_lease.Clock] = None, memory: Optional[str] = None) -> None:
-    """Move what had to be kept in memory to C(state_dir), if it can be written to again.
+    """Move a record that was kept in memory to state_dir, if state_dir can be written to again.
 
     While a run is at work it does nothing: the calls of that run do the same.
     """
@@ -348,5 +348,5 @@ def bring_home(state_dir: str, *, clock: Optional[host_lease.Clock] = None, memo
 
 
 def is_open(state_dir: str, *, memory: Optional[str] = None) -> bool:
-    """Tell whether an incident is open; a cheap look that changes nothing."""
+    """Return True if an incident is open. It is cheap and changes nothing."""
     return current(state_dir, memory=memory) is not None

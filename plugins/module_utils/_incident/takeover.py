@@ -4,9 +4,9 @@
 
 """One starter: during an incident the run starts the service, and systemd does not.
 
-If systemd is about to restart the unit by itself, the run records the last exit, arms a timer on the host, and cancels
-the pending restart. The timer (dead-man timer) starts the unit if the run dies: it looks at the lease of the host and
-acts once nobody holds it. If somebody starts the unit already, the run waits for the result.
+If systemd is about to restart the unit, the run records the last exit, arms a timer on the host, and cancels the
+pending restart. The timer (dead-man timer) starts the unit if the run dies: it checks the lease of the host and
+acts once nobody holds it. If somebody is already starting the unit, the run waits for the result.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 
-# What systemd does with a unit, see phase().
+# Phases of a unit, see phase().
 UP, DOWN, PENDING, STARTING, STOPPING = "up", "down", "pending", "starting", "stopping"
 
 PROPERTIES = (
@@ -45,19 +45,19 @@ PROPERTIES = (
 
 # The values of wait(2) that systemd reports as ExecMainCode (siginfo CLD_EXITED, CLD_KILLED, CLD_DUMPED).
 EXIT_CODES = {"1": "exited", "2": "killed", "3": "dumped"}
-# Seconds between two looks of the dead-man timer once the lease should be over.
+# Seconds between two checks of the dead-man timer once the lease should have ended.
 POLL = 5
-# A start by systemd this long ago (seconds) is reported by the run that finds the service healthy again.
+# The run that finds the service healthy again reports a start by systemd up to this many seconds ago.
 RECENT = 60.0
-# An automatic restart that is due in so many seconds is not cancelled any more: it would have begun meanwhile, and the
-# cancelling would stop what systemd has just started. One that is overdue by so many seconds is not to come.
+# An automatic restart that is due within so many seconds is no longer cancelled: it would have begun by then, and
+# the cancellation would stop the new process. A restart that is overdue by so many seconds will not happen.
 IMMINENT, _OVERDUE = 1.5, 3.0
 _TIMEOUT = 30.0
 _TRANSIENT = "/run/systemd/transient"
 
-# Runs on the host, alone. Arguments: lease file, lock file of the modules at work, unit, timer, database (empty if
-# unknown), with whose rights it is read (uid:gid, empty for root's), a folder for a copy of it, the drop-in that holds
-# the unit, its text.
+# Script on the host. Arguments: lease file, lock file of the working modules, unit, timer, database (empty if unknown),
+# the account to read it with (uid:gid, empty for root), a folder for a copy of it, the drop-in that holds the unit, the
+# text of the drop-in.
 _DEAD_MAN = """
 import fcntl, json, os, pwd, resource, shutil, sqlite3, struct, subprocess, sys, tempfile, time
 lease, work, unit, timer, database, user, scratch, dropin, text = sys.argv[1:]
@@ -145,12 +145,12 @@ if not (at_work() or held()):
 
 
 class TakeoverError(Exception):
-    """The unit could not be taken over; it is as systemd had it."""
+    """The unit could not be taken over; systemd still controls it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Takeover:
-    """What was taken over: the unit, when, from which state, the timer that gives it back, and the last exit."""
+    """A takeover: the unit, its time, the state before, the timer that gives the unit back, and the last exit."""
 
     unit: str
     at: str
@@ -159,15 +159,15 @@ class Takeover:
     last_exit: Dict[str, Any]
 
     def as_dict(self) -> Dict[str, Any]:
-        """Return it as it stands on record."""
+        """Return the takeover as it is recorded."""
         return dataclasses.asdict(self)
 
 
 def phase(properties: Mapping[str, str]) -> str:
-    """Return what systemd does with the unit that has these properties: UP, DOWN, PENDING, STARTING or STOPPING.
+    """Return the phase of a unit with these properties: UP, DOWN, PENDING, STARTING or STOPPING.
 
-    PENDING: an automatic restart is scheduled. STARTING: somebody starts it already (start-pre, start, or a job that
-    waits in the queue). STOPPING: it is being stopped, maybe to be started again.
+    PENDING: an automatic restart is scheduled. STARTING: somebody is already starting it (start-pre, start, or a
+    queued job). STOPPING: it is being stopped, and may be started again afterwards.
     """
     active, sub = properties.get("ActiveState", ""), properties.get("SubState", "")
     queued = properties.get("Job", "") not in ("", "0")
@@ -181,7 +181,7 @@ def phase(properties: Mapping[str, str]) -> str:
 
 
 def is_imminent(properties: Mapping[str, str]) -> bool:
-    """Whether the automatic restart of the unit is so near that it must be waited for; False if that is unknown."""
+    """Return True if the automatic restart is so near that it must be waited for; False if that is unknown."""
     changed = _number(properties.get("StateChangeTimestampMonotonic", "")) / 1e6
     delay = procfs.timespan(properties.get("RestartUSecNext", "") or properties.get("RestartUSec", ""))
     if phase(properties) != PENDING or not changed or delay is None:
@@ -191,12 +191,12 @@ def is_imminent(properties: Mapping[str, str]) -> bool:
 
 
 def restarted_by_systemd(properties: Mapping[str, str]) -> bool:
-    """Whether the present start of the unit is an automatic restart: a start by a person resets the counter."""
+    """Return True if the present start of the unit is an automatic restart: a start by a person resets the counter."""
     return _number(properties.get("NRestarts", "")) > 0
 
 
 def started_within(properties: Mapping[str, str], *, seconds: float) -> bool:
-    """Whether the main process was started within so many seconds before now."""
+    """Return True if the main process was started within the last seconds."""
     started = _number(properties.get("ExecMainStartTimestampMonotonic", "")) / 1e6
     return started > 0 and time.clock_gettime(time.CLOCK_MONOTONIC) - started <= seconds
 
@@ -226,9 +226,9 @@ def timer_name(unit: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Guard:
-    """What the dead-man timer looks at before it starts the unit, and the drop-in that it writes if that is damaged.
+    """The check of the dead-man timer before it starts the unit, and the drop-in that it writes if the check fails.
 
-    rights: with whose (uid, gid) it reads the database, see safe_open.rights_on.
+    rights: account (uid, gid) that reads the database, see safe_open.rights_on.
     """
 
     database: str = ""
@@ -238,10 +238,10 @@ class Guard:
 
 
 def arm(unit: str, *, seat: host_lease.Seat, run: commands.Runner, guard: Guard = Guard()) -> str:
-    """Arm the dead-man timer of C(unit), unless it is armed; return its name. Raises TakeoverError.
+    """Arm the dead-man timer of unit, unless it is armed; return its name. Raises TakeoverError.
 
-    It looks first when the lease of C(seat) would be over, then every POLL seconds, and ends itself once it has acted:
-    it starts the unit, or holds it if the database of C(guard) is damaged.
+    Its first check is at the end of the lease of seat, then every POLL seconds. It acts once and ends: it starts the
+    unit, or holds it if the database of guard is damaged.
     """
     name = timer_name(unit)
     if is_armed(unit):
@@ -257,19 +257,19 @@ def arm(unit: str, *, seat: host_lease.Seat, run: commands.Runner, guard: Guard 
     argv += [os.path.join(seat.folder, "lease.json"), os.path.join(seat.folder, "work"), unit, f"{name}.timer"]
     scratch = seat.state_dir if os.path.isdir(seat.state_dir) else seat.folder
     user = "{}:{}".format(*guard.rights) if guard.rights else ""
-    # Where that user may write.
+    # A folder that this user may write to.
     argv += [guard.database, user, "/var/tmp" if user else scratch, guard.dropin, guard.text]  # noqa: S108
     _checked(argv, f"arm the dead-man timer of {unit}", run=run)
     return name
 
 
 def is_armed(unit: str) -> bool:
-    """Whether the dead-man timer of a unit is there; a cheap look."""
+    """Return True if the dead-man timer of a unit exists. It is cheap."""
     return os.path.exists(f"{_TRANSIENT}/{timer_name(unit)}.timer")
 
 
 def disarm(unit: str, *, run: commands.Runner = commands.run) -> None:
-    """Remove the dead-man timer of a unit: the run has started the service, or nobody may."""
+    """Remove the dead-man timer of a unit: the run has started the service, or nobody may start it."""
     if is_armed(unit):
         with contextlib.suppress(commands.CommandError):
             run(["systemctl", "--no-ask-password", "stop", "--", f"{timer_name(unit)}.timer"], timeout=_TIMEOUT)
@@ -284,10 +284,10 @@ def take(
     guard: Guard = Guard(),
     run: commands.Runner = commands.run,
 ) -> Takeover:
-    """Take the unit over: arm the timer first, then cancel what systemd is about to do. Raises TakeoverError.
+    """Take the unit over: arm the timer first, then cancel the pending action of systemd. Raises TakeoverError.
 
-    C(properties) are those of before: a stop resets the result, the exit and the counter of restarts. C(kill): end its
-    processes by SIGKILL, so that none of them gets to do anything more.
+    properties are those before the takeover: a stop resets the result, the exit and the restart counter. kill: end the
+    unit's processes by SIGKILL, so that none of them does anything more.
     """
     timer = arm(unit, seat=seat, run=run, guard=guard)
     try:
@@ -308,7 +308,7 @@ def take(
 
 
 def hand_back(unit: str, *, run: commands.Runner = commands.run) -> bool:
-    """Start a unit that was taken over and that this run does not start; return whether it was to be handed back."""
+    """Start a unit that was taken over and that this run does not start; return True if it had to be handed back."""
     if not is_armed(unit):
         return False
     with contextlib.suppress(commands.CommandError):
@@ -335,15 +335,15 @@ def settle(
     poll: float = 0.1,
     doubt: Optional[Any] = None,
 ) -> Dict[str, str]:
-    """Wait until nobody starts or stops the unit any more, for C(limit) seconds at most; return its properties.
+    """Wait until nobody starts or stops the unit any more, for limit seconds at most; return its properties.
 
-    C(doubt) is asked at each look; if it says true the wait ends at once, since the start must not happen.
+    doubt is called at each check. If it returns true, the wait ends at once, since the start must not happen.
     Raises ProcfsError if systemd does not answer.
     """
     give_up, soon = time.monotonic() + limit, True
     while True:
         properties = procfs.unit_properties(unit, PROPERTIES, run=run)
-        # A restart that is due is waited for once: a service that falls again and again never comes to rest.
+        # Wait only once for a due restart: a service that fails again and again never comes to rest.
         soon = soon and is_imminent(properties)
         busy = soon or phase(properties) in (STARTING, STOPPING)
         if not busy or time.monotonic() >= give_up or (doubt is not None and doubt()):

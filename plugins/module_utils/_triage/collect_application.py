@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Triage of the application: its database, its migrations, its dependencies, the Node that is to run it, its files."""
+"""Triage of the application: database, migrations, dependencies, Node, and files."""
 
 from __future__ import annotations
 
@@ -48,18 +48,18 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
 )
 
 _MOST_ENTRIES = 500
-# What node says of itself; another program may say anything.
+# Output format of node. Another program may print anything.
 _VERSION = re.compile(r"v\d[\w.+-]{0,38}\n?\Z")
 _MOST_REASONS = 20
-# Seconds for which a stranger has to be seen with the lock, in so many looks, before it is told of.
+# Seconds and number of checks during which another process must hold the lock before it is reported.
 _LASTS, _LOOKS = 0.5, 5
 
 _ARCHITECTURES = {"x86_64": "x64", "aarch64": "arm64", "armv7l": "arm", "i686": "ia32", "ppc64le": "ppc64"}
 
 
 def database(question: Question) -> Dict[str, Any]:
-    """Check the database the service really uses, the quick way, and count its rows."""
-    # A little less than this part has: what is found by then is an answer, a part given up is none.
+    """Check the database that the service really uses (quick check), and count its rows."""
+    # The check gets a little less time than this part: a partial result is an answer, a part that timed out has none.
     budget = question.left * 0.9
     owner = None
     with contextlib.suppress(KeyError):
@@ -85,9 +85,9 @@ def database(question: Question) -> Dict[str, Any]:
 
 
 def _watch_strangers(question: Question, strangers: List[Dict[str, Any]]) -> None:
-    """Note for how long each of C(strangers) was seen to keep everybody else from writing, look after look.
+    """Note for how many seconds each of strangers was seen to block all writes; check repeatedly.
 
-    A transaction of a moment harms nobody; one that somebody forgot stops each write of a service that seems well.
+    A short transaction harms nobody. A forgotten one blocks every write of a service that seems healthy.
     """
     begun = time.monotonic()
     for holder in strangers:
@@ -108,7 +108,7 @@ def _watch_strangers(question: Question, strangers: List[Dict[str, Any]]) -> Non
 
 
 def _migrators(question: Question) -> List[Dict[str, Any]]:
-    """Return the processes in the service's folder that could be migrating, the service itself apart."""
+    """Return the processes in the service's folder that may be migrating, except the service itself."""
     folder = os.path.realpath(question.service.app_dir)
     ours = {item["pid"] for item in question.known.get("processes", ())}
     migrators = []
@@ -137,7 +137,7 @@ def _migrator(question: Question) -> knex.Migrator:
 
 
 def migrations_shipped(question: Question) -> Dict[str, Any]:
-    """See which migrations the application has: a look at their usual folder, or else knex says so."""
+    """Return the migrations that the application has: those in the usual folder, or else a hint to ask knex."""
     with _as_service(question):
         names = migration_names.in_folder(question.service.app_dir)
     if names is not None:
@@ -146,7 +146,7 @@ def migrations_shipped(question: Question) -> Dict[str, Any]:
 
 
 def migrations_listed(question: Question) -> Dict[str, Any]:
-    """Let knex list the migrations that the application has. It needs no database of the service for it."""
+    """Ask knex for the migrations that the application has. This does not use the service's database."""
     try:
         return found({"names": _migrator(question).shipped(), "by": "knex", "error": None})
     except knex_tables.KnexError as error:
@@ -154,9 +154,9 @@ def migrations_listed(question: Question) -> Dict[str, Any]:
 
 
 def to_be_listed(facts: Mapping[str, Any], shipped: Mapping[str, Any]) -> bool:
-    """Whether knex must be asked: the usual folder does not hold exactly the completed migrations of C(facts).
+    """Return True if knex must be asked: the usual folder does not hold exactly the completed migrations of facts.
 
-    If it does, nothing is pending. If not, that folder may be another one than the one that the knexfile names.
+    If it holds them, nothing is pending. If not, the knexfile may name another folder.
     """
     if shipped.get("by") != "folder" or facts.get("error") or facts.get("pending") is not None:
         return False
@@ -164,7 +164,7 @@ def to_be_listed(facts: Mapping[str, Any], shipped: Mapping[str, Any]) -> bool:
 
 
 def migrations(question: Question) -> Dict[str, Any]:
-    """See which migrations are completed, and whether their lock is held by anybody who lives."""
+    """Return the completed migrations, and whether a live process holds their lock."""
     path = question.known["database"]
     facts: Dict[str, Any] = dict.fromkeys(("completed", "pending", "batch", "lock_held", "lock_stale", "error"))
     facts["migrators"] = _migrators(question)
@@ -177,14 +177,14 @@ def migrations(question: Question) -> Dict[str, Any]:
     except knex_tables.KnexError as error:
         facts["error"] = str(error)
     if facts["lock_held"] is not None:
-        # A service that has the database open may be migrating itself: it does so at its start.
+        # A service that has the database open may be migrating: it does so at its start.
         inside = [item for item in question.known.get("processes", ()) if path in item["open_databases"]]
         facts["lock_stale"] = facts["lock_held"] and not facts["migrators"] and not inside
     return found(facts)
 
 
 def with_pending(facts: Mapping[str, Any], shipped: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the facts of C(migrations) with those pending that C(migrations_shipped) names beyond the completed."""
+    """Return the facts of migrations with the pending ones: names in migrations_shipped that are not completed."""
     if facts.get("error") or facts.get("pending") is not None:
         return dict(facts)
     if shipped.get("names") is None:
@@ -196,7 +196,7 @@ def with_pending(facts: Mapping[str, Any], shipped: Mapping[str, Any]) -> Dict[s
 
 
 def node(question: Question) -> Dict[str, Any]:
-    """See which Node runs the service, and whether what it is to run is there."""
+    """Return the version of Node that runs the service, and whether its script exists."""
     service = question.service
     path = program(question)
     facts: Dict[str, Any] = {
@@ -210,7 +210,7 @@ def node(question: Question) -> Dict[str, Any]:
         "dependencies": 0,
     }
     if path:
-        # As the service's user, whose program it may be: what runs in its folder says nothing of who put it there.
+        # Run it as the service's user, who may own the program. The owner of a program in that folder is unknown.
         with contextlib.suppress(run_as.IdentityError, commands.CommandError):
             done = question.run_as(
                 [path, "--version"],
@@ -232,7 +232,7 @@ def node(question: Question) -> Dict[str, Any]:
 
 
 def _native(wanted: Mapping[str, Dict[str, Any]]) -> List[str]:
-    """Return the packages with a part for one version of Node alone: the drivers, and what was built when installed."""
+    """Return the packages that depend on the version of Node: native drivers, and packages with an install script."""
     names = []
     for folder, entry in wanted.items():
         name = folder[len("node_modules/") :]
@@ -244,7 +244,7 @@ def _native(wanted: Mapping[str, Dict[str, Any]]) -> List[str]:
 
 
 def _unloadable(question: Question, wanted: Mapping[str, Dict[str, Any]]) -> Tuple[Dict[str, str], str, str]:
-    """Return why which native package does not load, and the platform and architecture of the Node that tried."""
+    """Return the error of each native package that does not load, and the platform and architecture of that Node."""
     service = question.service
     report = npm_load.ask_node(
         service.app_dir,
@@ -258,7 +258,7 @@ def _unloadable(question: Question, wanted: Mapping[str, Dict[str, Any]]) -> Tup
 
 @contextlib.contextmanager
 def _as_service(question: Question) -> Iterator[None]:
-    """Read with the rights of the service's user what that user wrote, as far as we may take them on."""
+    """Read files of the service's user with the rights of that user, as far as this process may take them on."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(run_as.IdentityError):
             account = run_as.resolve(question.service.user or None, folder=question.service.app_dir)
@@ -267,7 +267,7 @@ def _as_service(question: Question) -> Iterator[None]:
 
 
 def _read_tree(question: Question) -> Dict[str, Any]:
-    """Compare node_modules with the lock file, and let Node load what has a native part."""
+    """Compare node_modules with the lock file, and let Node load the native packages."""
     service = question.service
     facts: Dict[str, Any] = {"ok": None, "missing": [], "invalid": [], "unloadable": [], "reasons": [], "error": None}
     try:
@@ -294,14 +294,14 @@ def _read_tree(question: Question) -> Dict[str, Any]:
     facts["unloadable"] = sorted(set(failures) - set(facts["missing"]))
     reasons = [item.reason for item in differences] + [f"{name}: {failures[name]}" for name in facts["unloadable"]]
     facts["reasons"] = reasons[:_MOST_REASONS]
-    # Without npm's own record nothing was compared: another program, or an older npm, may have installed it well.
+    # Without npm's own record nothing was compared: another program or an older npm may have installed it correctly.
     broken = bool(told or facts["unloadable"])
     facts["ok"] = False if broken else None if unfinished or facts["error"] else True
     return facts
 
 
 def _npm_ls(question: Question, *, folder: str) -> Dict[str, Any]:
-    """Ask C(npm ls), as the service's user, its cache and logs in a C(folder) that is thrown away."""
+    """Run npm ls as the service's user. Its cache and logs go to a temporary folder."""
     service = question.service
     account = run_as.resolve(service.user or None, folder=service.app_dir)
     os.chown(folder, account.pw_uid, account.pw_gid)
@@ -332,16 +332,16 @@ def _npm_ls(question: Question, *, folder: str) -> Dict[str, Any]:
         answer, said = {"error": True}, []
     if "error" in answer and not said:
         return {"ok": None, "problems": [], "error": why(done)}
-    # A package too many breaks nothing, and where one is missing, all that it brought along are too many.
+    # An extra package breaks nothing. If a package is missing, npm reports all its dependencies as extra.
     problems = [text for text in said if not text.startswith("extraneous: ")]
     return {"ok": done.ok or not problems, "problems": problems[:_MOST_REASONS], "error": None}
 
 
 def dependencies(question: Question) -> Dict[str, Any]:
-    """See whether the dependencies are there and load.
+    """Check whether the dependencies are installed and load.
 
-    The files tell that in a fraction of the time that C(npm ls) takes, so that one is asked only where they do not
-    tell; what it takes, hanging for ever included, costs its own answer alone.
+    Reading the files takes a fraction of the time of npm ls. So npm ls runs only if the files give no answer. If it
+    hangs, only its own answer is lost.
     """
     if not os.path.exists(question.service.path("package.json")):
         return found({"ok": None, "error": "There is no package.json", "npm_ls": None})
@@ -350,7 +350,7 @@ def dependencies(question: Question) -> Dict[str, Any]:
     reports: Dict[str, Any] = {}
     if facts["ok"] is None:
         asked = question.begun_with(question.left * 0.8)
-        # Not TemporaryDirectory: that of older Pythons changes modes through links, and the folder is the user's.
+        # Not TemporaryDirectory: in older Pythons it changes modes through links, and the user can write to the folder.
         with contextlib.ExitStack() as stack:
             folder = tempfile.mkdtemp(prefix="itsm-nexus-")
             stack.callback(atomic_files.discard_tree, folder)
@@ -366,7 +366,7 @@ def dependencies(question: Question) -> Dict[str, Any]:
 
 
 def files(question: Question) -> Dict[str, Any]:
-    """List the folders of the application, its database and its log: names, sizes, owners, times. No content."""
+    """List the folders of the application, its database and its log: names, sizes, owners and times, no content."""
     service = question.service
     folders = [service.app_dir, os.path.dirname(question.known["database"]), os.path.dirname(service.log_file)]
     text = []

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Triage of the certificate: whom it names, until when, whether its key fits, whether the service may read both."""
+"""Triage of the certificate: names, validity, whether its key fits, and whether the service may read both."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
 
 _CERTIFICATE_NAME = re.compile(r"(?:\w+_)?(?:SSL|TLS|HTTPS)_(?:CERT|CRT|CERTIFICATE)_(?:PATH|FILE)")
 _KEY_NAME = re.compile(r"(?:\w+_)?(?:SSL|TLS|HTTPS)_(?:PRIVATE_?)?KEY_(?:PATH|FILE)")
-# What OpenSSL itself reads, under this and longer names: those it trusts, not what it serves.
+# Variables of OpenSSL: certificates that it trusts, not the one that the service serves.
 _TRUSTED = "SSL_CERT_FILE"
 _LARGEST = 1 << 20
 
 
 def names_certificate(name: str) -> bool:
-    """Whether a variable of this name holds the path of a certificate that is served."""
+    """Return True if a variable of this name holds the path of a served certificate."""
     return _CERTIFICATE_NAME.fullmatch(name) is not None and not name.endswith(_TRUSTED)
 
 
 def names_key(name: str) -> bool:
-    """Whether a variable of this name holds the path of a certificate's key."""
+    """Return True if a variable of this name holds the path of a certificate's key."""
     return _KEY_NAME.fullmatch(name) is not None
 
 
 def described(der: bytes) -> Dict[str, Any]:
-    """Return what is to be known of a certificate. Raises CertificateError."""
+    """Return the facts of a certificate (DER). Raises CertificateError."""
     facts = x509.describe(der)
     begin, end = facts["not_before"], facts["not_after"]
     return {
@@ -49,7 +49,7 @@ def described(der: bytes) -> Dict[str, Any]:
 
 
 def _pair(question: Question) -> Tuple[Dict[str, Any], Dict[str, Any]]:
-    """Return path and source of the certificate and of its key: as configured here, else as the variables say."""
+    """Return path and source of the certificate and of its key: from the configuration, else from the variables."""
     service, known = question.service, question.known
     pair: List[Dict[str, Any]] = []
     for kind, option in (("certificate", "tls_cert_path"), ("key", "tls_key_path")):
@@ -68,7 +68,7 @@ def _pair(question: Question) -> Tuple[Dict[str, Any], Dict[str, Any]]:
 
 
 def _content(path: str) -> Tuple[bytes, Optional[str]]:
-    """Return what a file holds, and why it cannot be read as a file by us."""
+    """Return the content of a file, and the reason if this process cannot read it as a file."""
     try:
         return safe_open.read(path, limit=_LARGEST), None
     except IsADirectoryError:
@@ -80,7 +80,7 @@ def _content(path: str) -> Tuple[bytes, Optional[str]]:
 def _matches(
     certificate: str, key: str, certificate_pem: bytes, key_pem: bytes
 ) -> Tuple[Optional[bool], Optional[str]]:
-    """Return whether a key is the certificate's, by paths and contents; None and the reason if that is unknown."""
+    """Return whether a key fits the certificate, from paths and contents; None and the reason if that is unknown."""
     if b"ENCRYPTED" in key_pem:
         return None, f"{key} needs a passphrase"
     why = key_pair.why_unlike(certificate_pem, key_pem)
@@ -90,9 +90,9 @@ def _matches(
 
 
 def certificate(question: Question) -> Dict[str, Any]:
-    """Read the certificate's file and its key, at last as the user the service runs as."""
+    """Read the certificate's file and its key, in the end with the rights of the service's user."""
     facts, key = _pair(question)
-    # Not in the facts: a key is a secret.
+    # Kept out of the facts: a key is a secret.
     contents: List[bytes] = []
     for item in (facts, key):
         item.update(exists=None, error=None)
@@ -111,10 +111,10 @@ def certificate(question: Question) -> Dict[str, Any]:
             if key["path"] and not key["error"]:
                 key["matches"], key["error"] = _matches(facts["path"], key["path"], *contents)
     facts["readable_by_service"] = key["readable"] = None
-    with contextlib.suppress(commands.CommandError):  # not root: what another user can read is not ours to try
+    with contextlib.suppress(commands.CommandError):  # not root: this process cannot try with another user's rights
         become = commands.drop_to(question.service.user)
         if become is not None:
-            become()  # this process answers this one question and ends
+            become()  # this process answers only this question and ends
         for item, name in ((facts, "readable_by_service"), (key, "readable")):
             if item["exists"]:
                 item[name] = os.access(item["path"], os.R_OK)

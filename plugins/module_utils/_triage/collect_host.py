@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Triage of the host: room on its disks, memory, the kernel's own killings, core dumps."""
+"""Triage of the host: disk space, memory, kills by the kernel, core dumps."""
 
 from __future__ import annotations
 
@@ -35,15 +35,16 @@ _OOM = re.compile(r"out of memory|oom-kill|oom_kill|oom_reaper|invoked oom-kille
 _SECONDS_SINCE_BOOT = re.compile(r"^\[\s*(\d{1,10}\.\d{1,9})\]")
 _SECONDS_SINCE_EPOCH = re.compile(r"^(\d{9,10}\.\d{1,9}) ")
 
-# TIME PID UID GID SIG COREFILE EXE, of every version; the day of the week comes first, SIZE last where there is one.
+# TIME PID UID GID SIG COREFILE EXE, in every version. TIME begins with the day of the week. Some versions end with
+# SIZE.
 _CORE_DUMP = re.compile(
     r"^\w{3} (?P<day>\d{4}-\d\d-\d\d) (?P<clock>\d\d:\d\d:\d\d) UTC\s+(?P<pid>\d+)\s+\d+\s+\d+\s+(?P<signal>\S+)\s+"
     r"(?P<file>\S+)\s+(?P<exe>\S+)"
 )
 
-# Where control groups are, of version 2 and of version 1.
+# Folders of control groups, version 2 and version 1.
 _GROUP_ROOTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/memory")
-# In which file each version of control groups says what; the first that is there counts.
+# Files of a control group's memory, version 2 first. The first file that exists counts.
 _GROUP_FILES = {
     "max": ("memory.max", "memory.limit_in_bytes"),
     "high": ("memory.high", "memory.soft_limit_in_bytes"),
@@ -51,14 +52,14 @@ _GROUP_FILES = {
     "current": ("memory.current", "memory.usage_in_bytes"),
     "peak": ("memory.peak", "memory.max_usage_in_bytes"),
 }
-# What the first version writes for "no limit" is the largest number of whole pages.
+# Version 1 writes the largest number of whole pages for "no limit".
 _NO_LIMIT = 1 << 62
 
 
 def _mounts() -> List[Tuple[str, str, str]]:
     """Return (mount point, device, type) of every mount; later ones hide earlier ones at the same point."""
     mounts = []
-    # Blanks, tabs and line feeds in names are escaped there; what else separates words or lines elsewhere is not.
+    # The kernel escapes blanks, tabs and line feeds here, but not the other characters that Python splits at.
     for line in filter(None, read("/proc/self/mounts").split("\n")):
         device, point, kind = line.split(" ")[:3]
         mounts.append((re.sub(r"\\(\d{3})", lambda octal: chr(int(octal.group(1), 8)), point), device, kind))
@@ -67,7 +68,7 @@ def _mounts() -> List[Tuple[str, str, str]]:
 
 def _mount_of(place: str) -> Tuple[str, str, str]:
     points = [mount for mount in _mounts() if place == mount[0] or place.startswith(mount[0].rstrip("/") + "/")]
-    # Of two at one point the later one.
+    # If two mounts have the same point, the later one counts.
     return max(enumerate(points), key=lambda item: (len(item[1][0]), item[0]), default=(0, ("/", "", "")))[1]
 
 
@@ -78,7 +79,7 @@ def _existing(path: str) -> str:
 
 
 def disk(question: Question, *, path: str, use: str) -> Dict[str, Any]:
-    """See how much room the file system that holds C(path) has; C(use) says what it is for."""
+    """Return the free space of the file system that holds path. use: purpose of the path, for the report."""
     place = os.path.realpath(_existing(path))
     room = os.statvfs(place)
     point, device, kind = _mount_of(place)
@@ -102,9 +103,9 @@ def disk(question: Question, *, path: str, use: str) -> Dict[str, Any]:
 
 
 def _pressure(path: str) -> Optional[Dict[str, Any]]:
-    """Return pressure stall information (proc_pressure(5)): C(some avg10=0.00 avg60=0.00 avg300=0.00 total=0)."""
+    """Return pressure stall information (proc_pressure(5)): some avg10=0.00 avg60=0.00 avg300=0.00 total=0."""
     facts: Dict[str, Any] = {}
-    with contextlib.suppress(OSError, ValueError):  # EOPNOTSUPP where the kernel was started without it
+    with contextlib.suppress(OSError, ValueError):  # EOPNOTSUPP if the kernel was started without it
         for line in read(path).splitlines():
             kind, *pairs = line.split()
             facts[kind] = {
@@ -120,7 +121,7 @@ def _number(text: str) -> Optional[int]:
 
 
 def _control_group(group: Optional[str]) -> Dict[str, Any]:
-    """Return the limits and the use of a control group's memory, in either version of the file system."""
+    """Return the limits and the use of a control group's memory (version 1 or 2)."""
     facts: Dict[str, Any] = dict.fromkeys((*_GROUP_FILES, "oom", "oom_kill", "pressure"))
     if not group:
         return facts
@@ -141,7 +142,7 @@ def _control_group(group: Optional[str]) -> Dict[str, Any]:
 
 
 def memory(question: Question) -> Dict[str, Any]:
-    """See how much memory there is and how hard it is fought for, on the host and in the unit's control group."""
+    """Return size, use and pressure of the memory, on the host and in the unit's control group."""
     fields = status_fields(read("/proc/meminfo"))
 
     def size(name: str) -> int:
@@ -170,10 +171,10 @@ def _kernel_journal(question: Question) -> List[str]:
 
 
 def _crowded_out(question: Question, text: str) -> str:
-    """Return what a full log says of the killer before its last lines, which a talkative firewall may have filled."""
+    """Return lines about the killer that are older than the last lines of a full log (a firewall may fill the log)."""
     if question.kernel_log_command or text.count("\n") < _KERNEL_LINES:
         return ""
-    # In lower case it is looked for in any case; a journalctl that was built without it says so and finds nothing.
+    # A lower-case pattern ignores case. A journalctl without grep support reports an error and finds nothing.
     argv = [*_kernel_journal(question), "-n", str(_KERNEL_LINES), "--grep=out of memory|oom[-_]|killed process"]
     with contextlib.suppress(commands.CommandError):
         done = question.command(argv)
@@ -182,7 +183,7 @@ def _crowded_out(question: Question, text: str) -> str:
 
 
 def _telling(lines: Sequence[Dict[str, Any]], question: Question) -> List[Dict[str, Any]]:
-    """Return the last lines, and before them those that may be about the service: others may be killed all the time."""
+    """Return the last lines, and earlier ones that may be about the service: other processes may be killed often."""
     unit = re.sub(r"\.service\Z", "", question.service.unit)
     last_pid = question.known.get("last_pid")
     before = [
@@ -196,7 +197,7 @@ def _telling(lines: Sequence[Dict[str, Any]], question: Question) -> List[Dict[s
 
 
 def kernel(question: Question) -> Dict[str, Any]:
-    """Look for the out-of-memory killer in the kernel's log."""
+    """Search the kernel's log for the out-of-memory killer."""
     boot = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
     text, source, errors = "", None, []
     for argv in _kernel_commands(question):
@@ -264,7 +265,7 @@ def _core_files(question: Question) -> List[Dict[str, Any]]:
 
 
 def _core_records(question: Question) -> List[Dict[str, Any]]:
-    """Return what systemd-coredump has on record; the dumps themselves may be gone already."""
+    """Return the records of systemd-coredump. The dumps themselves may be deleted already."""
     argv = ["coredumpctl", "list", "-q", "--no-pager", "--no-legend", "--since", f"@{question.since:.0f}"]
     try:
         done = question.command(argv)
@@ -289,6 +290,6 @@ def _core_records(question: Question) -> List[Dict[str, Any]]:
 
 
 def cores(question: Question) -> Dict[str, Any]:
-    """List core dumps, and what systemd-coredump wrote down of them."""
+    """List core dumps and the records of systemd-coredump."""
     dumps = [*_core_files(question), *_core_records(question)]
     return found(sorted(dumps, key=lambda item: str(item["at"]))[-20:])

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Triage of the logs: what the service wrote into its file, what it and systemd wrote into the journal."""
+"""Triage of the logs: the service's log file, and the journal with lines of the service and of systemd."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
 
 _LOG_BYTES = 512 * 1024
 _JOURNAL_LINES = 2000
-# A line of the journal may have 48 KiB. What is cut here is cut again after secrets were taken out.
+# Size limits before and after redaction. A line of the journal may have 48 KiB.
 _LONGEST_READ, _LONGEST_LINE = 4000, 2000
 
 _JOURNAL = re.compile(r"^(\d{1,10}\.\d{1,9}) \S+ ([^\s\[:]+)(?:\[\d+\])?: ?(.*)$")
-# What systemd says of one unit; a unit that falls again and again has it say a few lines each time.
+# Limit of systemd's lines about one unit. A unit that fails repeatedly causes a few lines each time.
 _MANAGER_LINES = 500
-# Files that "node --check" can read. It parses and runs nothing.
+# Files that "node --check" can parse. It runs no code.
 _CHECKED = (".js", ".cjs", ".mjs")
 
 
 class _Entry(NamedTuple):
-    """An entry of the journal: seconds since the epoch, who says it wrote it, what it says masked and unmasked."""
+    """An entry of the journal: seconds since the epoch, the claimed author, the text masked and unmasked."""
 
     at: float
     who: str
@@ -44,7 +44,7 @@ class _Entry(NamedTuple):
 
 
 def _parses(question: Question, path: str) -> Optional[bool]:
-    """Return whether Node can parse a file now, None if it was not asked. It runs with the service user's rights."""
+    """Return whether Node can parse a file now, None if it was not asked. Node runs with the service user's rights."""
     node = program(question)
     if not node or not path.endswith(_CHECKED):
         return None
@@ -63,14 +63,14 @@ def _parses(question: Question, path: str) -> Optional[bool]:
 
 
 def _look_again(question: Question, exceptions: List[Dict[str, Any]]) -> None:
-    """Add to each exception when its file was last changed (changed_at), and if it parses now (parses).
+    """Add to each exception when its file was last changed (changed_at), and whether it parses now (parses).
 
-    An error of a file that was changed since may be gone. Only files of the application are looked at, since others may
-    be on a disk that does not answer.
+    The error of a file that was changed since may be gone. Only files of the application are checked: others may be
+    on a disk that does not answer.
     """
     app_dir = os.path.normpath(question.service.app_dir)
     answers = question.known.get("app_dir_answers", True)
-    # Another release may be in place by now, whose files are older than the error.
+    # Another release may be active by now. Its files may be older than the error.
     another = _changed_at(app_dir) if exceptions and answers else None
     known: Dict[str, Tuple[Optional[str], Optional[bool]]] = {}
     for item in exceptions:
@@ -83,7 +83,7 @@ def _look_again(question: Question, exceptions: List[Dict[str, Any]]) -> None:
 
 
 def _changed_at(*paths: str) -> Optional[str]:
-    """Return when the latest of the paths was changed. A link counts: it is how a release is put in place."""
+    """Return the latest change of the paths. The change of a link counts: a release is activated by a link."""
     times = []
     for path in paths:
         with contextlib.suppress(OSError):
@@ -99,7 +99,7 @@ def log(question: Question) -> Dict[str, Any]:
         text, truncated, status = log_patterns.tail(path, limit=_LOG_BYTES)
     except OSError as error:
         return found({"path": path, "error": error.strerror})
-    # Before anything is cut: half a secret is still one, and nothing would know it any more.
+    # Redact before cutting: the redactor does not recognize half a secret.
     unmasked, text = text, question.redactor.text(text)
     lines = log_patterns.dated(log_patterns.split(text), unmasked=log_patterns.split(unmasked))
     facts = {
@@ -115,9 +115,9 @@ def log(question: Question) -> Dict[str, Any]:
 
 
 def _entries(question: Question, matches: Sequence[str], *, most: int) -> Tuple[List[str], List[_Entry]]:
-    """Ask the journal for its last C(most) entries that match; return what was asked, and them without secrets.
+    """Return the command that asks the journal, and its last matching entries (at most `most`), without secrets.
 
-    Raises RuntimeError where it does not answer.
+    Raises RuntimeError if the journal does not answer.
     """
     argv = ["journalctl", "-q", "--no-pager", "-o", "short-unix", "-n", str(most), *matches]
     argv += ["--since", f"@{question.since:.0f}"]
@@ -125,7 +125,7 @@ def _entries(question: Question, matches: Sequence[str], *, most: int) -> Tuple[
     if not done.ok:
         raise RuntimeError(why(done))
     unmasked = [line[:_LONGEST_READ] for line in log_patterns.split(done.stdout)]
-    # All in one text: a secret may go on in the next entry. A mask keeps the lines.
+    # Redact all entries as one text: a secret may continue in the next entry. Masking keeps the lines.
     lines = log_patterns.split(question.redactor.text("\n".join([*unmasked, ""])))
     entries = []
     for line, before in zip(lines, unmasked):
@@ -138,8 +138,8 @@ def _entries(question: Question, matches: Sequence[str], *, most: int) -> Tuple[
 def journal(question: Question) -> Dict[str, Any]:
     """Read the unit's journal.
 
-    What systemd says of the unit is asked for apart, by what the journal itself knows of who wrote it: the service
-    could call itself systemd, too. However much it says, it does not crowd out what systemd said.
+    Lines of systemd about the unit come from a separate query, by the fields that the journal itself sets: the service
+    could claim to be systemd. So even a very talkative service does not displace the lines of systemd.
     """
     unit = question.service.unit
     try:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which paths the service really uses, against those that are configured."""
+"""Compare the paths that the service really uses with the configured ones."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def _opened(question: Question, kind: str) -> List[str]:
 def used_database(question: Question, *, links: bool) -> Tuple[str, str]:
     """Return the database that the service really uses, and how that is known.
 
-    A database that it has open comes before that of its variables, and that before the configured one. Links of the
-    service's user stay in the path, so that the next step sees them. The user may name the database of somebody else,
-    to have us work on that one: such a name does not count. C(links): whether links may be looked at; not on a disk
-    that does not answer.
+    Priority: a database that the service has open, then the one of its variables, then the configured one. Links of
+    the service's user stay in the path, so that the next step sees them. The user could name the database of another
+    account to make this collection work on it. Such a name does not count. links: whether links may be followed;
+    false on a disk that does not answer.
     """
     service, known = question.service, question.known
     real: Callable[[str], str] = os.path.realpath if links else os.path.normpath
@@ -44,7 +44,7 @@ def used_database(question: Question, *, links: bool) -> Tuple[str, str]:
 
 
 def _may_be_theirs(path: str, *, user: str) -> bool:
-    """Whether the service's user can exchange a file, or can at least write to it."""
+    """Return True if the service's user can replace a file, or can at least write to it."""
     rights = safe_open.account_rights(user)
     if rights is None:
         return True
@@ -69,7 +69,7 @@ def _used_folder(question: Question) -> Tuple[Optional[str], str]:
 
 
 def paths(question: Question, *, what: str) -> Dict[str, Any]:
-    """See which path the service really uses, against the one that is configured here."""
+    """Return the path that the service really uses, and the configured one."""
     service = question.service
     if what == "database":
         effective: Optional[str]

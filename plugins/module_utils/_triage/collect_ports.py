@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Who listens on the service's ports, and what they answer."""
+"""Triage of the ports: the listening processes and their answers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MOST_OTHERS = 8
 
 
 def ports(question: Question) -> Dict[str, Any]:
-    """See who listens on the configured ports, and on which ports the service itself does."""
+    """Return the listeners of the configured ports, and the ports on which the service itself listens."""
     configured = (question.service.https_port, question.service.http_port)
     ours = {item.pid for item in service_processes(question)}
     redactor = question.redactor
@@ -46,7 +46,7 @@ def ports(question: Question) -> Dict[str, Any]:
 
 
 def _ask_port(address: str, port: int, *, tls: bool, timeout: float) -> Dict[str, Any]:
-    """Send one request, see whether anything comes back (any status will do), and with TLS keep the certificate."""
+    """Send one request; return whether any answer comes (any status counts). With TLS, keep the certificate."""
     started = time.monotonic()
     result: Dict[str, Any] = {"answered": False, "status": None, "error": None, "certificate": None}
     target = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104
@@ -54,7 +54,7 @@ def _ask_port(address: str, port: int, *, tls: bool, timeout: float) -> Dict[str
         with contextlib.ExitStack() as stack:
             link: socket.socket = stack.enter_context(socket.create_connection((target, port), timeout=timeout))
             if tls:
-                # What is served is looked at, not trusted.
+                # The certificate is inspected, not trusted.
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE
@@ -75,7 +75,7 @@ def _ask_port(address: str, port: int, *, tls: bool, timeout: float) -> Dict[str
 
 
 def answer(question: Question) -> Dict[str, Any]:
-    """See whether the ports that are listened on give an answer."""
+    """Return whether the listening ports answer."""
     service = question.service
     ports_asked = {name: port for name, port in (("https", service.https_port), ("http", service.http_port)) if port}
     listening = {listener.port: listener for listener in reversed(procfs.listeners(ports_asked.values()))}
@@ -89,7 +89,7 @@ def answer(question: Question) -> Dict[str, Any]:
         facts[name] = seen
 
     def look_elsewhere(address: str, port: int) -> None:
-        # Whoever shows a certificate speaks TLS.
+        # A listener that presents a certificate speaks TLS.
         if _ask_port(address, port, tls=True, timeout=question.patience)["certificate"]:
             facts["tls_elsewhere"].append(port)
 
@@ -106,14 +106,14 @@ def answer(question: Question) -> Dict[str, Any]:
 
 
 def _others(question: Question, *, configured: Collection[int]) -> List[procfs.Listener]:
-    """Return the first sockets of the service itself that listen on other ports than the configured ones."""
+    """Return the first sockets on which the service itself listens, other than the configured ports."""
     ours = {item.pid for item in service_processes(question)}
     every = procfs.listeners(range(1, 65536)) if ours else []
     return [item for item in every if item.port not in configured and ours.intersection(item.pids)][:_MOST_OTHERS]
 
 
 def health(question: Question) -> Dict[str, Any]:
-    """Ask for its health what the detection asks, as it asks: that is what the service is called down by."""
+    """Send the same health request as the detection: its answer decides whether the service counts as down."""
     service = question.service
     ports_asked = (("https", service.https_port), ("http", service.http_port))
     targets = [

@@ -29,14 +29,14 @@ _MOST_FILES = 500
 
 _DATABASE_NAMES = (".db", ".sqlite", ".sqlite3")
 _DELETED = " (deleted)"
-# Devices and the like, and temporary files that never had a name (open(2), O_TMPFILE).
+# Devices and similar, and temporary files without a name (open(2), O_TMPFILE).
 _NO_NAME = re.compile(r"/(?:dev|proc)/|/memfd:|.*/#\d+\Z")
 
 OWN_FILES = (".env", "backend/.env")
 
 
 def _limits(text: str) -> Dict[str, Optional[int]]:
-    """Return the soft limits that a file C(/proc/PID/limits) tells; C(None) is unlimited."""
+    """Return the soft limits in the text of /proc/PID/limits; None is unlimited."""
     limits = {}
     for line in text.splitlines()[1:]:
         name, soft = line[:26].strip(), line[26:].split()
@@ -46,7 +46,7 @@ def _limits(text: str) -> Dict[str, Optional[int]]:
 
 
 def _open_files(pid: int) -> Tuple[int, List[Tuple[str, str]]]:
-    """Return how many descriptors a process has, and (number, target) of the first of them."""
+    """Return the number of descriptors of a process, and (number, target) of the first ones."""
     folder = f"/proc/{pid}/fd"
     numbers = sorted(os.listdir(folder), key=int)
     files = []
@@ -57,7 +57,7 @@ def _open_files(pid: int) -> Tuple[int, List[Tuple[str, str]]]:
 
 
 def _written(pid: int, descriptor: str) -> bool:
-    """Whether a descriptor is open for writing (proc_pid_fdinfo(5): C(flags) in octal, as for open(2))."""
+    """Return True if a descriptor is open for writing (proc_pid_fdinfo(5): flags in octal, as for open(2))."""
     with contextlib.suppress(OSError, ValueError):
         flags = int(status_fields(read(f"/proc/{pid}/fdinfo/{descriptor}")).get("flags", "0"), 8)
         return flags & os.O_ACCMODE != os.O_RDONLY
@@ -65,9 +65,9 @@ def _written(pid: int, descriptor: str) -> bool:
 
 
 def _kinds_of_files(pid: int, files: Sequence[Tuple[str, str]]) -> Dict[str, Any]:
-    """Tell apart what a process has open: databases, logs, and files that are gone but still take room.
+    """Sort the open files of a process: databases, logs, and deleted files that still use space.
 
-    Only what /proc says itself is asked for: to look at the file may mean to wait for a dead disk.
+    Read only /proc: access to the file itself could hang on a dead disk.
     """
     databases, logs, deleted = set(), set(), []
     for descriptor, target in files:
@@ -93,14 +93,14 @@ def _sizes(pid: int, deleted: Sequence[Dict[str, Any]]) -> Dict[str, Optional[in
 
 
 def _look_at(item: procfs.Process, *, keep: bool) -> Tuple[Dict[str, Any], List[Dict[str, Any]]]:
-    """Return the facts of one process and its files for the bundle. Raises OSError where it has ended meanwhile."""
+    """Return the facts of one process and its files for the bundle. Raises OSError if it has ended."""
     folder = f"/proc/{item.pid}"
     status = read(f"{folder}/status")
     fields = status_fields(status)
     texts = {}
     for name in ("wchan", "limits", "oom_score", "stack"):
         texts[name] = ""
-        with contextlib.suppress(OSError):  # not everything is everybody's to read
+        with contextlib.suppress(OSError):  # this account may lack the right to read it
             texts[name] = read(f"{folder}/{name}")
     count: Optional[int] = None
     files: List[Tuple[str, str]] = []
@@ -150,12 +150,12 @@ def _look_at(item: procfs.Process, *, keep: bool) -> Tuple[Dict[str, Any], List[
 
 
 def process(question: Question) -> Dict[str, Any]:
-    """Look at the service's processes."""
+    """Return the facts of the service's processes."""
     facts, evidence, secrets = [], [], []
     for item in service_processes(question):
         values = procfs.environment(item.pid) or {}
         secrets += redact.secret_values(values) + redact.secret_arguments(item.argv)
-        with contextlib.suppress(OSError):  # it may end while it is looked at
+        with contextlib.suppress(OSError):  # it may end while it is read
             facts_of_it, files = _look_at(item, keep=question.keep)
             facts.append(facts_of_it)
             evidence.extend(files)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Triage of the service: its unit, its environment, its processes, its ports and what they answer."""
+"""Triage of the service: its unit and its environment."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ _UNIT_PROPERTIES = (
     "ExecMainExitTimestampMonotonic",
 )
 _PROGRAM = re.compile(r"\{ path=(\S+) ;")
-# What systemd writes for "not set" where another number is meant.
+# The number that systemd writes for "not set".
 _UNSET = (1 << 64) - 1
-# In microseconds: no host runs for longer.
+# In microseconds. No host runs longer.
 _CENTURY = 100 * 366 * 86400 * 1_000_000
 
 _HEAP = re.compile(r"--max[-_]old[-_]space[-_]size[= ](\d{1,9})")
@@ -117,9 +117,9 @@ def unit(question: Question) -> Dict[str, Any]:
             "user": raw.get("User") or None,
             "group": raw.get("Group") or None,
             "more_groups": bool(raw.get("SupplementaryGroups")),
-            # Whether its paths or its user exist inside of the unit only.
+            # True if its paths or its user exist only inside the unit.
             "confined": bool(raw.get("RootDirectory") or raw.get("RootImage")) or raw.get("DynamicUser") == "yes",
-            # systemd marks a folder that may be missing, and a home folder, by another first character.
+            # For an optional folder and a home folder, systemd writes another first character.
             "needed_folder": raw.get("WorkingDirectory") if raw.get("WorkingDirectory", "").startswith("/") else None,
             "environment_files": env_file.required_files(raw.get("EnvironmentFiles", "")),
             "active_enter_at": at("ActiveEnter"),
@@ -132,12 +132,12 @@ def unit(question: Question) -> Dict[str, Any]:
 
 
 def _unit_environment(question: Question) -> Tuple[List[Tuple[str, Mapping[str, str]]], List[str]]:
-    """Return the variables that the unit sets itself, and the files it has more of them in."""
+    """Return the variables that the unit itself sets, and the paths of its environment files."""
     unit_name = question.service.unit
     try:
         raw = procfs.unit_properties(unit_name, ["Environment", "EnvironmentFiles"], run=question.command)
         words = shlex.split(raw.get("Environment", ""))
-    except (procfs.ProcfsError, ValueError):  # part "unit" says what is wrong with systemd
+    except (procfs.ProcfsError, ValueError):  # part "unit" reports the problem with systemd
         return [], []
     files = [re.sub(r" \(ignore_errors=\w+\)$", "", line) for line in raw.get("EnvironmentFiles", "").splitlines()]
     pairs = [word.partition("=") for word in words]
@@ -156,9 +156,9 @@ def _process_environments(question: Question) -> List[Tuple[str, Mapping[str, st
 def _read_files(
     paths: Sequence[str], *, optional: Sequence[str], timeout: float
 ) -> Tuple[List[Tuple[str, Mapping[str, str]]], List[str]]:
-    """Return the variables of environment files, and what was wrong with which; one on a dead mount costs itself.
+    """Return the variables of environment files, and the problems. A file on a dead mount does not block the others.
 
-    Of the C(optional) ones, those that are not there are none.
+    An optional file that does not exist is no problem.
     """
 
     def look(path: str) -> Dict[str, str]:
@@ -180,7 +180,7 @@ def _read_files(
 
 
 def environment(question: Question) -> Dict[str, Any]:
-    """Read which variables the service has: their names only, and the paths it takes from them."""
+    """Return the names of the service's variables (no values), and the paths that they define."""
     service = question.service
     sources = running = _process_environments(question)
     files = [service.path(service.environment_file)] if service.environment_file else []
@@ -188,13 +188,13 @@ def environment(question: Question) -> Dict[str, Any]:
         unit_sources, unit_files = _unit_environment(question)
         sources = [*sources, *unit_sources]
         files.extend(path for path in unit_files if path not in files)
-    # What many applications read by themselves (dotenv); what is set already counts before it.
+    # Many applications read this file themselves (dotenv). Variables that are already set have priority.
     own = [path for path in map(service.path, collect_process.OWN_FILES) if path not in files]
     file_sources, problems = _read_files(files, optional=own, timeout=question.left * 0.8)
     sources = [*sources, *file_sources]
 
     def first(wanted: Any) -> Tuple[Optional[str], Optional[str]]:
-        """Return the value of the first variable whose name fits, and where it is set."""
+        """Return the value of the first variable with a matching name, and its source."""
         for source, values in sources:
             for name, value in values.items():
                 if value and wanted(name):
@@ -207,7 +207,7 @@ def environment(question: Question) -> Dict[str, Any]:
 
     database = path_of(lambda name: name == service.db_path_variable)
     names = {name for _source, values in sources for name, value in values.items() if value}
-    # What a file that could not be read sets is not missing.
+    # A variable may be set in a file that could not be read. Then nothing is reported as missing.
     told = bool(running) or (bool(sources) and not problems)
     heap = _HEAP.search(first(lambda name: name == "NODE_OPTIONS")[0] or "")
     return found(

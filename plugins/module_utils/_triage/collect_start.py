@@ -4,7 +4,7 @@
 
 """Triage of the next start: whether systemd can run the unit's program, and the service can use its database.
 
-Each fact is checked on the host as it is now. An exit code tells only of the last start.
+Each fact is checked on the host as it is now. An exit code only describes the last start.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _account(user: str) -> Optional[pwd.struct_passwd]:
 
 @contextlib.contextmanager
 def _rights(account: Optional[pwd.struct_passwd]) -> Iterator[bool]:
-    """Act as the service's user; the value says whether that was possible."""
+    """Act as the service's user; the value is True if that was possible."""
     if account is None or os.geteuid() not in (0, account.pw_uid):
         yield False
         return
@@ -49,7 +49,7 @@ def _rights(account: Optional[pwd.struct_passwd]) -> Iterator[bool]:
 
 
 def _may(path: str, mode: int, *, account: Optional[pwd.struct_passwd]) -> Optional[bool]:
-    """Return whether the service's user may use a path, access control lists included; None if unknown."""
+    """Return whether the service's user may use a path, including access control lists; None if unknown."""
     with _rights(account) as acting:
         return os.access(path, mode, effective_ids=True) if acting else None
 
@@ -90,7 +90,7 @@ def _folder_fault(path: str, *, account: Optional[pwd.struct_passwd]) -> Optiona
 
 
 def start(question: Question) -> Dict[str, Any]:
-    """See if the service can be started: its environment files, and what systemd needs to run its program."""
+    """Check if the service can be started: its environment files, and the paths and accounts its program needs."""
     service, unit = question.service, question.known.get("unit") or {}
     facts: Dict[str, Any] = dict.fromkeys(("program", "folder", *_FAULTS))
     faults: Dict[str, Optional[Message]] = dict.fromkeys(_FAULTS)
@@ -100,9 +100,9 @@ def start(question: Question) -> Dict[str, Any]:
         needed = [service.path(service.environment_file)] if service.environment_file else []
     facts["environment_files"] = [{"path": path, "exists": _exists(path)} for path in needed]
     used = [*needed, unit.get("file"), unit.get("program"), *(unit.get("drop_ins") or ())]
-    # A drop-in that was removed changes its folder.
+    # Removal of a drop-in changes its folder.
     facts["changed_at"] = _changed_at([*used, *map(os.path.dirname, unit.get("drop_ins") or ())])
-    # With a root of its own or a user that systemd makes up, paths and accounts here say nothing.
+    # If the unit has its own root folder or a dynamic user, paths and accounts of the host do not apply.
     if service.manager != "systemd" or unit.get("load_state") != "loaded" or unit.get("confined"):
         return found(facts)
     user, group = str(unit.get("user") or "root"), str(unit.get("group") or "")
@@ -143,7 +143,7 @@ def _is_group(name: str) -> bool:
 
 
 def _changed_at(paths: Iterable[Optional[str]]) -> Optional[str]:
-    """Return when the latest of the paths was changed, as far as they exist. A link counts as well as its target."""
+    """Return the latest change of the existing paths. A link counts as well as its target."""
     times: List[float] = []
     for path in paths:
         with contextlib.suppress(OSError):
@@ -152,7 +152,7 @@ def _changed_at(paths: Iterable[Optional[str]]) -> Optional[str]:
 
 
 def _exists(path: str) -> Optional[bool]:
-    """Return whether a file exists, None if we may not see it."""
+    """Return whether a file exists, None if that cannot be checked."""
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -163,7 +163,7 @@ def _exists(path: str) -> Optional[bool]:
 
 
 def ownership(question: Question) -> Dict[str, Any]:
-    """See if the service's user can write its database, -wal, -shm and their folder, and list foreign owners."""
+    """Check if the service's user can write its database, -wal, -shm and their folder. List foreign owners."""
     account = _account(str((question.known.get("unit") or {}).get("user") or question.service.user))
     path = os.path.realpath(question.known["database"])
     folder = os.path.dirname(path)
@@ -187,7 +187,7 @@ def ownership(question: Question) -> Dict[str, Any]:
             facts["denied"].append({key: entry[key] for key in ("path", "owner", "group", "mode")})
         if name and entry is not None and entry["uid"] != account.pw_uid:
             facts["foreign"].append(name)
-    # A link of the user may lead to a folder of somebody else, whose names are nobody's business.
+    # A link of the user may lead to a folder of another account. Do not report the names in it.
     with safe_open.acting(safe_open.account_rights(account.pw_name)):
         facts["others"] = _others(folder, family=[path + suffix for suffix in _FAMILY], uid=account.pw_uid)
     return found(facts)
@@ -214,7 +214,7 @@ def _entry(path: str, *, account: pwd.struct_passwd, folder: bool) -> Optional[D
 
 
 def _others(folder: str, *, family: List[str], uid: int) -> List[str]:
-    """Return the other entries of the folder, and the folder, that do not belong to the service's user."""
+    """Return the folder's other entries, and the folder itself, if the service's user does not own them."""
     try:
         others = [folder] if os.stat(folder).st_uid != uid else []
         with os.scandir(folder) as entries:
@@ -222,5 +222,5 @@ def _others(folder: str, *, family: List[str], uid: int) -> List[str]:
                 if entry.path not in family and entry.stat(follow_symlinks=False).st_uid != uid:
                     others.append(entry.path)
     except OSError:
-        return [folder]  # nobody can say that all of it is the user's
+        return [folder]  # the owner of its entries is unknown
     return sorted(others)[:_MOST_OTHERS]

@@ -28,7 +28,7 @@ Warn = Callable[[str], Any]
 
 
 def known(params: Params) -> Dict[str, Any]:
-    """Return what is on record of the open incident, and the last good row counts."""
+    """Return the record of the open incident, and the last good row counts."""
     record = incident_store.current(params["state_dir"])
     if record is None or not params["incident"]:
         record = None
@@ -38,7 +38,7 @@ def known(params: Params) -> Dict[str, Any]:
 
 
 def _holds_only_copy(facts: Mapping[str, Any]) -> bool:
-    """Whether a process of the service holds the only copy of its database, whose file was deleted."""
+    """Return True if a process of the service holds the only copy of its database: the file was deleted."""
     path = (facts.get("database") or {}).get("path") or ""
     processes = (facts.get("process") or {}).get("processes") or []
     return bool(path) and any(procfs.holds_deleted(item["pid"], path) for item in processes)
@@ -49,7 +49,7 @@ def _last_good(state_dir: str, path: str) -> Mapping[str, int]:
 
 
 def _keep_data(params: Params, database: Mapping[str, Any]) -> Dict[str, Any]:
-    """Copy the files of a database in doubt as they are into the evidence, unless that was done; say so, or why not."""
+    """Copy the files of a database in doubt to the evidence, unless that was done. Return the result or the reason."""
     path = database["path"]
     folder = f"{params['state_dir']}/evidence/{params['incident']}"
     prefix = f"{os.path.basename(path)}.evidence_"
@@ -64,9 +64,9 @@ def _keep_data(params: Params, database: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def _is_copy(folder: str, files: Sequence[Mapping[str, Any]], *, made: str) -> bool:
-    """Whether a copy made then (UTC, as 20260302T010203Z) has the files as they are: same sizes, none modified since.
+    """Return True if a copy made at made (UTC, as 20260302T010203Z) is current: same sizes, no later change.
 
-    The -shm holds no data, and whoever reads the database makes it.
+    The -shm does not count: it holds no data, and every reader of the database creates it.
     """
     there = {os.path.basename(each["path"]): each for each in files if not each["path"].endswith("-shm")}
     copied = {name: os.path.getsize(f"{folder}/{name}") for name in os.listdir(folder) if not name.endswith("-shm")}
@@ -75,10 +75,10 @@ def _is_copy(folder: str, files: Sequence[Mapping[str, Any]], *, made: str) -> b
 
 
 def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, warn: Warn) -> None:
-    """Hold the service if a finding blocks its start; release it if nothing speaks for the hold any more."""
+    """Hold the service if a finding blocks its start. Release it if there is no reason for the hold any more."""
     where = {name: params[name] for name in ("manager", "unit", "state_dir", "run")}
     blocking = [finding for finding in result["findings"] if finding["blocks_start"]]
-    # What follows from another cause says nothing of the data: a database that is missing since its path is wrong.
+    # A finding that follows from another cause does not concern the data: a wrong path makes the database "missing".
     of_data = [item for item in blocking if item["cause"] in DATA_CAUSES and not item["explained_by"]]
     record = known["record"] or {}
     conclusive = bool(result["facts"]["database"].get("conclusive"))
@@ -91,7 +91,7 @@ def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, 
             result["data_evidence"] = _keep_data(params, result["facts"]["database"])
         return
     if known["held"] is None and not incident_store.in_doubt(record):
-        # Of a damaged database that a person has accepted nobody knows the rows.
+        # If a person has accepted the damage, the row counts are unknown.
         if result["rows_collapsed"] and not (record.get("data") or {}).get("accepted"):
             lost = ", ".join(f"{name} {after} of {before}" for name, (before, after) in result["rows_missing"].items())
             reasons = [f"Fewer rows than at the last good count: {lost}"]
@@ -119,7 +119,7 @@ def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, 
 
 
 def finish(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, guarded: bool, warn: Warn) -> None:
-    """Add to the result of a triage what is known of the hold and the data, and with C(guarded) hold or release."""
+    """Add the state of the hold and of the data to the result of a triage. With guarded, hold or release."""
     result.update(hold=known["held"], data_evidence=None, only_copy=_holds_only_copy(result["facts"]))
     if guarded:
         _guard(params, result, known, warn=warn)

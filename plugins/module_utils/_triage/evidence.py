@@ -2,13 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The evidence bundle: what was seen before anything was touched, in a folder of its incident that only root reads.
+"""The evidence bundle: saved before anything is changed, in a folder of its incident that only root can read.
 
-Everything goes through the redactor on its way in. A second pass on the same incident gets a folder of its own within
-the first one's: evidence is added to, never replaced.
+Everything is redacted before it is written. A second pass on the same incident gets its own folder within
+the first one: evidence is added, never replaced.
 
-Old bundles are pruned file by file, by their manifests: what anybody else put into an incident's folder (the damaged
-database of a recovery) is not ours to throw away.
+Old bundles are pruned file by file, by their manifests. Other files in an incident's folder (for example the
+damaged database of a recovery) are kept.
 """
 
 from __future__ import annotations
@@ -35,29 +35,29 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 
 LIMIT = 20 * 1024 * 1024
 
-# Room that must remain free where the bundle goes: the recovery needs to write there too.
+# Bytes that must stay free on the bundle's file system: the recovery writes there too.
 _SPARE = 4 * 1024 * 1024
-# Less than this is not worth a bundle; so much is kept of one where no place has room for all of it.
+# Minimum size of a bundle in bytes. If no place has room for the whole bundle, a part of at least this size is kept.
 _LEAST = 256 * 1024
-# What the manifest itself may take, and an entry of it.
+# Size of the manifest without its entries, and of one entry.
 _MANIFEST, _ENTRY = 1024, 512
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 _MANIFEST_NAME = "manifest.json"
 
-# Where the bundle goes when there is no room in the state folder: anyone may write there, so it is a folder of a name
-# that nobody can guess, and of those that are there one that is ours.
+# Folders for the bundle if the state folder has no room. Anyone may write there. So the bundle's folder gets a name
+# that nobody can guess, and an existing folder is used only if this account owns it.
 _ELSEWHERE = ("/var/tmp", "/tmp", "/dev/shm")  # noqa: S108
 _ELSEWHERE_PREFIX = "itsm-runbook-evidence-"
 
 
 class EvidenceError(Exception):
-    """The bundle could not be written anywhere, or its name is none."""
+    """The bundle could not be written anywhere, or its name is invalid."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Saved:
-    """Where the bundle is (or would be), and what there is to say about it."""
+    """The path of the bundle (or its planned path), and warnings about it."""
 
     path: str
     warnings: List[str]
@@ -65,7 +65,7 @@ class Saved:
 
 @dataclasses.dataclass(frozen=True)
 class Keep:
-    """How much evidence of incidents that are over is kept: of so many at most, for so many days; 0 is without end."""
+    """Limits for the evidence of closed incidents: number of incidents, and days. 0 is unlimited."""
 
     incidents: int = 0
     days: float = 0.0
@@ -85,7 +85,7 @@ def _room(path: str) -> int:
 
 
 def _ours(path: str) -> bool:
-    """Whether a folder may be written to: it is not there yet, or it is ours alone and no link."""
+    """Return True if a folder may be written to: it does not exist, or only this account owns it and it is no link."""
     try:
         status = os.lstat(path)
     except FileNotFoundError:
@@ -94,7 +94,7 @@ def _ours(path: str) -> bool:
 
 
 def _place_in(parent: str) -> str:
-    """Return the folder in C(parent) that an earlier pass made, else the path of one that nobody can have made yet."""
+    """Return the folder in parent that an earlier pass made, else a new path that nobody can have created."""
     with contextlib.suppress(OSError):
         for name in sorted(os.listdir(parent)):
             path = os.path.join(parent, name)
@@ -104,7 +104,7 @@ def _place_in(parent: str) -> str:
 
 
 def _next_folder(path: str) -> str:
-    """Return the folder this pass writes to: the incident's own, or the next one within it."""
+    """Return the folder for this pass: the incident's own, or the next one within it."""
     if not os.path.exists(os.path.join(path, _MANIFEST_NAME)):
         return path
     number = 2
@@ -114,7 +114,7 @@ def _next_folder(path: str) -> str:
 
 
 def _manifest(folder: str) -> Dict[str, Any]:
-    """Return a bundle's manifest, empty where it has none that can be read."""
+    """Return a bundle's manifest, empty if it has no readable one."""
     with contextlib.suppress(OSError, ValueError), open(os.path.join(folder, _MANIFEST_NAME), "rb") as stream:
         found = json.loads(stream.read().decode("utf-8"))
         return found if isinstance(found, dict) else {}
@@ -131,14 +131,14 @@ def _folders(top: str) -> Iterator[str]:
 
 
 def _written(folder: str) -> List[str]:
-    """Return the paths in a folder that a manifest says are ours, the manifest last."""
+    """Return the paths in a folder that its manifest lists, the manifest last."""
     names = [str(item.get("file")) for item in _manifest(folder).get("files") or () if isinstance(item, dict)]
     paths = [os.path.join(folder, name) for name in names if _NAME.match(name)]
     return [path for path in (*paths, os.path.join(folder, _MANIFEST_NAME)) if os.path.lexists(path)]
 
 
 def _size(top: str) -> int:
-    """Return the bytes that the passes on an incident have written."""
+    """Return the total bytes written by the passes on an incident."""
     total = 0
     for path in (path for folder in _folders(top) for path in _written(folder)):
         with contextlib.suppress(OSError):
@@ -147,13 +147,13 @@ def _size(top: str) -> int:
 
 
 def _shorten(data: bytes, *, limit: int) -> bytes:
-    """Return the last C(limit) bytes from the beginning of a line on: the end of a log says more than its beginning."""
+    """Return at most the last limit bytes, from the beginning of a line: the end of a log matters most."""
     if len(data) <= limit:
         return data
     return data[len(data) - limit :].partition(b"\n")[2] if limit > 0 else b""
 
 
-# What a bundle consists of: (item, its redacted content, whole).
+# Content of a bundle: (item, its redacted content, whether it is complete).
 _Content = List[Tuple[Mapping[str, Any], bytes]]
 
 
@@ -175,7 +175,7 @@ def _write(folder: str, *, contents: _Content, about: Mapping[str, Any], limit: 
                 "truncated": bool(item["truncated"]) or len(data) < len(whole),
             }
         )
-    # Last: a folder with a manifest is a whole one.
+    # Written last: a folder with a manifest is complete.
     manifest = {**about, "written_at": timestamps.now(), "redacted": True, "files": entries}
     atomic_files.write_atomically(os.path.join(folder, _MANIFEST_NAME), json.dumps(manifest, indent=1).encode() + b"\n")
 
@@ -185,9 +185,9 @@ def _is_incident(top: str) -> bool:
 
 
 def _open_incidents(state_dir: str) -> Optional[List[str]]:
-    """Return the incidents that are not over, C(None) where that cannot be told (see L(incident_record))."""
+    """Return the open incidents, None if they are unknown (see incident_record)."""
     found = []
-    # Its record is in the lease's folder while the state folder cannot be written to.
+    # The record is in the lease's folder while the state folder cannot be written to.
     for folder in (state_dir, host_lease.Seat(state_dir=state_dir).folder):
         try:
             with open(os.path.join(folder, "incident.json"), "rb") as stream:
@@ -200,12 +200,12 @@ def _open_incidents(state_dir: str) -> Optional[List[str]]:
 
 
 def _prune(place: str, *, spared: Sequence[str], keep: Keep) -> None:
-    """Remove from C(place) the bundles of incidents beyond what C(keep) says, never those of C(spared)."""
+    """Remove old bundles from place until keep is met. Never remove those of spared."""
     if not os.path.isdir(place):
         return
     now = time.time()
     tops = [os.path.join(place, name) for name in os.listdir(place) if _NAME.match(name)]
-    # The newest pass is as old as the incident's evidence is.
+    # The age of the evidence is the age of its newest pass.
     ages = {
         top: max(
             os.stat(os.path.join(folder, _MANIFEST_NAME)).st_mtime for folder in _folders(top) if _manifest(folder)
@@ -213,7 +213,7 @@ def _prune(place: str, *, spared: Sequence[str], keep: Keep) -> None:
         for top in tops
         if _is_incident(top) and os.path.basename(top) not in spared
     }
-    # This incident's own is one of those that are kept.
+    # The bundle of this incident counts as one of the kept ones.
     for number, (top, written) in enumerate(sorted(ages.items(), key=lambda pair: -pair[1]), start=2):
         if (keep.days and now - written > keep.days * 86400) or (keep.incidents and number > keep.incidents):
             _remove(top)
@@ -224,7 +224,7 @@ def _remove(top: str) -> None:
         for path in _written(folder):
             with contextlib.suppress(OSError):
                 os.unlink(path)
-        with contextlib.suppress(OSError):  # not empty: something of somebody else is there
+        with contextlib.suppress(OSError):  # not empty: it holds files of others
             os.rmdir(folder)
 
 
@@ -242,15 +242,15 @@ def save(
     home_answers: bool = True,
     dry_run: bool = False,
 ) -> Saved:
-    """Write C(files) (see L(triage_context)) as the bundle of C(incident) and say where it is.
+    """Write files (see context.file) as the bundle of incident and return its place.
 
-    Their texts go through C(redact), but for those that are C(redacted) already.
+    Texts are redacted, unless they are already.
 
-    All passes on one incident together stay below C(limit) bytes; the first files come first. Where C(state_dir) has no
-    room, cannot be written to, or does not answer within C(timeout) seconds (or, without C(home_answers), is known not
-    to), the next of C(elsewhere) that can is taken; where none has room for all of it, the one with the most for a
-    part; both with a warning and in the manifest.
-    C(about) is what the manifest says besides. Raises EvidenceError.
+    All passes on one incident together stay below limit bytes; the first files have priority. The bundle goes to
+    another place if state_dir has no room, cannot be written to, or does not answer within timeout seconds (without
+    home_answers it is known not to answer). The first usable folder of elsewhere is taken. If none has room for the
+    whole bundle, the one with the most room gets a part. In both cases there is a warning and a note in the manifest.
+    about: further content of the manifest. Raises EvidenceError.
     """
     if not _NAME.match(incident):
         raise EvidenceError(
@@ -259,7 +259,7 @@ def save(
     home = os.path.join(state_dir, "evidence")
 
     def clean(text: object) -> str:
-        """Return what may be kept, and looked at in a terminal."""
+        """Return text that is safe to keep and to show in a terminal."""
         return sanitize.text(redact(str(text)))
 
     contents: _Content = [
@@ -269,21 +269,21 @@ def save(
         )
         for item in files
     ]
-    # Where nobody can tell which incident is open, nothing is pruned.
+    # If the open incidents are unknown, nothing is pruned.
     spared: Optional[List[str]] = None
     if home_answers:
-        # In a process of its own, as all below: a state folder on a dead mount must not keep the run from going on.
+        # Everything below runs in its own process: a state folder on a dead mount must not block the run.
         asked = parallel.ask({"open": functools.partial(_open_incidents, state_dir)}, timeout=timeout / 2)["open"]
         spared = asked.value if asked.error is None else None
     needed = min(limit, _MANIFEST + sum(_ENTRY + len(data) for _item, data in contents)) + _SPARE
     reasons: List[str] = []
 
     def attempt(place: str, *, limit: int, wanted: int) -> Dict[str, Any]:
-        """Write it to C(place); return C(path), or the C(reason) why not and how much C(room) there is."""
+        """Write the bundle to place; return its path, or the error and the free space there."""
         if place != home and not _ours(place):
             return {"reason": f"{place} belongs to somebody else"}
         if not dry_run and spared is not None:
-            with contextlib.suppress(OSError):  # a bundle too many is no reason to have none
+            with contextlib.suppress(OSError):  # a failed pruning must not prevent a new bundle
                 _prune(place, spared=[*spared, incident], keep=keep)
         room = _room(place)
         if room < wanted:

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The facts of a triage as the rules of a cause ask for them.
+"""The facts of a triage, in the form that the rules of a cause use.
 
-Facts say what is so now, words (of logs, of systemd) what was so: where they disagree, the facts are right.
+Facts describe the present. Texts (of logs, of systemd) describe the past. If they disagree, the facts count.
 """
 
 from __future__ import annotations
@@ -15,39 +15,39 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_patterns
 
-# Room below which writes are about to fail: of bytes the smaller one of a share and an amount, so that neither a small
-# nor a large file system raises a false alarm.
+# Free space below which writes are about to fail. For bytes it is the smaller one of a share and an amount, so that
+# neither a small nor a large file system raises a false alarm.
 _FULL_SHARE = 0.01
 _FULL_BYTES = 8 * 1024 * 1024
 _FULL_INODES = 16
-# Room with which it is out of danger again; the service calls itself ready only with a tenth of its disk free.
+# Free space that ends the danger. The service reports ready only if a tenth of its disk is free.
 _ROOM_SHARE = 0.1
 _ROOM_BYTES = 1024**3
 _ROOM_INODES = 10000
 
-# Of the host's memory for the service, and of the service's for V8's old space: the rest of it is outside the heap.
+# Share of the host's memory for the service, and share of that for V8's old space. The rest is memory outside the heap.
 _SERVICE_SHARE = 0.75
 _HEAP_SHARE = 0.75
 _MORE = 1.5
 _LEAST_MEMORY = 128 * 1024 * 1024
 
-# Problems of the database that have causes of their own, or are no damage.
+# Problems of the database that have their own causes, or are no damage.
 _NO_DAMAGE = ("locked", "schema_too_new")
-# What keeps the one who looks, or anybody, from opening it, and says nothing of what is in it.
+# Problems that prevent reading the database. They do not concern its content.
 _NOT_OPENED = ("Permission denied", "Operation not permitted", "unable to open database file", "Too many open files")
 
 SIGNALS = {1: "HUP", 2: "INT", 3: "QUIT", 4: "ILL", 6: "ABRT", 7: "BUS", 9: "KILL", 11: "SEGV", 15: "TERM"}
-# Those that somebody sends; the others a process brings upon itself.
+# Signals that somebody sends. A process causes the other ones itself.
 SENT = ("HUP", "INT", "QUIT", "KILL", "TERM")
 _BY_SIGNAL = re.compile(r"code=(?:killed|dumped), status=\d+/(\w+)")
-# A line of the kernel's and one of systemd's about the same end are no further apart than these seconds.
+# Maximum seconds between a line of the kernel and a line of systemd about the same end.
 _SAME_END = 30.0
 
 _ENDED = re.compile(r"code=(exited|killed|dumped), status=(\d+)")
-# A process that ends within these seconds has not got over its start.
+# A process that ends within so many seconds has failed to start.
 _START_SECONDS = 20.0
 
-# systemd shows so many of the unit's ends at most.
+# Maximum number of the unit's ends that triage collects.
 _MOST_EXITS = 20
 
 _MODULE = re.compile(r"Cannot find (?:module|package) '([^']+)'(?:[^\n]*\nRequire stack:\n\s*- (\S+))?")
@@ -61,22 +61,22 @@ _LAST_WORD = re.compile(
     r'|"level":[56]0',
     re.IGNORECASE,
 )
-# The other side of a TLS connection that answers with an alert, or in plain text, does answer.
+# A TLS peer that answers with an alert or in plain text does answer.
 _TLS_ANSWER = re.compile(r"\[SSL: (?!UNEXPECTED_EOF)")
 
 
 def says(source: str, text: Any) -> Dict[str, str]:
-    """Return a piece of evidence: where it was read, what it said."""
+    """Return a piece of evidence: its source and its text."""
     return {"source": source, "text": str(text)[:500]}
 
 
 def _inside(path: str, folder: str) -> bool:
-    """Whether C(path) is C(folder) or below it."""
+    """Return True if path is folder or below it."""
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 class View:
-    """The facts; a part that was not reached is empty."""
+    """The facts. A part that was not reached is empty."""
 
     def __init__(self, facts: Mapping[str, Any]) -> None:
         """Wrap the facts of a pass."""
@@ -94,7 +94,7 @@ class View:
 
     @property
     def gone(self) -> bool:
-        """Whether the service has no process."""
+        """True if the service has no process."""
         return self.part("process").get("state") == "gone"
 
     @property
@@ -105,7 +105,7 @@ class View:
 
     @property
     def waiting(self) -> List[Mapping[str, Any]]:
-        """The ports that matter, are listened on, and give no answer."""
+        """The ports that matter, have a listener, and give no answer."""
         ports = [self.part("answer").get(name) or {} for name in ("https", "http")]
         return [
             facts
@@ -117,12 +117,12 @@ class View:
 
     @property
     def silent(self) -> bool:
-        """Whether the process is there and a port that matters gives no answer."""
+        """True if the process exists and a port that matters gives no answer."""
         return not self.gone and bool(self.waiting)
 
     @property
     def unserved(self) -> List[str]:
-        """The schemes whose port nobody listens on."""
+        """The schemes whose port has no listener."""
         return [name for name in ("https", "http") if self.part("answer").get(name, {}).get("listening") is False]
 
     @property
@@ -132,19 +132,19 @@ class View:
 
     @property
     def main_port(self) -> int:
-        """The port that users reach the service by, of HTTPS where it has one."""
+        """The port of the users: the HTTPS port if there is one."""
         service = self.part("service")
         return int(service.get("https_port") or service.get("http_port") or 0)
 
     @property
     def proven(self) -> bool:
-        """Whether whoever listens on that port is known to be the service."""
+        """True if the listener of that port is known to be the service."""
         there = [item for item in self.items("ports") if item["port"] == self.main_port]
         return bool(there) and all(any(owner["ours"] for owner in item["owners"]) for item in there)
 
     @property
     def health(self) -> Mapping[str, Any]:
-        """What it says there when it is asked for its health; empty where it was not asked."""
+        """The answer to the health request on that port; empty if it was not sent."""
         name = "https" if self.part("service").get("https_port") else "http"
         return next((item for item in self.items("health") if item["name"] == name), {})
 
@@ -157,11 +157,10 @@ class View:
 
     @property
     def elsewhere(self) -> List[int]:
-        """The ports the service serves on in place of the one that users are to reach it by.
+        """The ports the service serves on instead of the users' port.
 
-        Each port is judged by itself. Where it does listen on the other configured one, a port of its own that is not
-        configured may be anything: only one on which it speaks TLS is HTTPS in another place, and no certificate that
-        it could not use.
+        Each port is judged by itself. If the service listens on the other configured port, an additional port may serve
+        any purpose. Only a port with TLS is then HTTPS in the wrong place, which rules out an unusable certificate.
         """
         service, ours = self.part("service"), self.own_ports
         configured = {service.get("https_port"), service.get("http_port")}
@@ -171,45 +170,45 @@ class View:
 
     @property
     def restarted(self) -> bool:
-        """Whether systemd restarted the service within the window."""
+        """True if systemd restarted the service within the window."""
         unit = self.part("unit")
         started = unit.get("started_at")
         return bool(unit.get("restarts")) and bool(started) and str(started) >= self.since
 
     @property
     def down(self) -> bool:
-        """Whether the service does not serve."""
+        """True if the service does not serve."""
         return self.gone or self.silent or bool(self.unserved)
 
     @property
     def unwell(self) -> bool:
-        """Whether the service does not serve, or says that it is not well when it is asked."""
+        """True if the service does not serve, or its health answer is bad."""
         return self.down or self.health.get("ok") is False
 
     @property
     def troubled(self) -> bool:
-        """Whether the service does not serve, or fell within the window."""
+        """True if the service does not serve, or ended within the window."""
         return self.down or self.restarted
 
     @property
     def since(self) -> str:
-        """The instant from which on logs matter."""
+        """The start of the window: older log lines do not count."""
         return str(self.part("window").get("since") or "")
 
     @property
     def served_at(self) -> str:
-        """When a request was answered well for the last time; empty where nothing tells."""
+        """The time of the last successful request; empty if unknown."""
         return max(self.part(source).get("last_success_at") or "" for source in ("log", "journal"))
 
     @property
     def exits(self) -> Sequence[Mapping[str, Any]]:
-        """What systemd wrote of the main process's ends within the window, those left out that it was asked for."""
+        """The ends of the main process within the window, from systemd's lines; requested stops are left out."""
         journal = self.part("journal")
         asked = [item["at"] for item in journal.get("stops") or () if item["text"].startswith("Stopping ")]
         started = [item["at"] for item in journal.get("starts") or ()]
         found, before = [], ""
         for item in journal.get("exits") or ():
-            # A process that is stopped in order has no line of its end: the start after it ends what was asked for.
+            # An ordered stop has no line for the end of the process. The next start closes that request.
             before = max([before, *(at for at in started if at <= item["at"])])
             if not any(before < at <= item["at"] for at in asked):
                 found.append(item)
@@ -218,12 +217,12 @@ class View:
 
     @property
     def last_fall(self) -> str:
-        """What the journal says of the latest end of the main process, where systemd has started it again."""
+        """The journal's text about the latest end of the main process, if systemd has started it again."""
         return str(self.exits[-1]["text"]) if self.exits and self.restarted else ""
 
     @property
     def signal(self) -> str:
-        """The signal that ended the main process last; empty where it was none, or nothing tells."""
+        """The signal that ended the main process last; empty if there was none, or if it is unknown."""
         unit = self.part("unit")
         if self.gone:
             status = unit.get("exit_status") or 0
@@ -233,27 +232,27 @@ class View:
 
     @property
     def given_up(self) -> bool:
-        """Whether it was systemd that ended it, since it had waited for it too long."""
+        """True if systemd ended the process after a timeout."""
         results = self.part("journal").get("results") or [{"text": ""}]
         told = str(results[-1]["text"]) if self.restarted else f"'{self.part('unit').get('result')}'"
         return any(f"'{name}'" in told for name in ("timeout", "watchdog"))
 
     @property
     def ended_by_others(self) -> bool:
-        """Whether somebody ended it, so that nothing that it met with itself is why."""
+        """True if somebody ended the process, so that its own errors are not the reason."""
         return (self.gone and bool(self.asked)) or (self.signal in SENT and not self.given_up)
 
     def ended_at(self, at: Optional[str]) -> bool:
-        """Whether the main process may have ended at that instant: it did, or nobody knows when it did."""
+        """Return True if the main process may have ended at that instant, also if its end is unknown."""
         known = [self.part("unit").get("exited_at"), *(item["at"] for item in self.exits)]
         ends = [timestamps.epoch(end) for end in known if end]
         return not at or not ends or any(abs(timestamps.epoch(at) - end) <= _SAME_END for end in ends)
 
     @property
     def last_exit(self) -> Tuple[str, int, str]:
-        """How the main process ended last: code, status and when; "" and 0 if unknown.
+        """The last end of the main process: code, status and time; "" and 0 if unknown.
 
-        The journal has it if the unit has not: systemd forgets an end when somebody stops or starts the unit.
+        The journal is used if the unit has no value: systemd forgets an end when somebody stops or starts the unit.
         """
         unit = self.part("unit")
         code, status = unit.get("exit_code"), unit.get("exit_status")
@@ -265,7 +264,7 @@ class View:
 
     @property
     def failed_starts(self) -> int:
-        """How many times in a row the service ended within seconds after its start, since it last served."""
+        """Number of successive starts that ended within seconds, since the service last served."""
         starts = [item["at"] for item in self.part("journal").get("starts") or ()]
         count = 0
         for item in reversed(self.exits):
@@ -277,46 +276,46 @@ class View:
         return count
 
     def changed_since(self, changed_at: Optional[str]) -> bool:
-        """Whether something was changed after the service last ended, so that its next start may be another one."""
+        """Return True if something was changed after the service last ended: its next start may differ."""
         ends = [self.part("unit").get("exited_at"), self.last_exit[2], *(item["at"] for item in self.exits[-1:])]
         return bool(changed_at) and str(changed_at) > max((str(end) for end in ends if end), default="9")
 
     @property
     def falls(self) -> int:
-        """How often the service fell since it last served."""
+        """Number of failures since the service last served."""
         since = [item for item in self.exits if item["at"] > self.served_at]
         counted: int = self.part("unit").get("restarts") or 0
-        # systemd counts since somebody last started the unit, which may be weeks ago: the journal tells better.
+        # systemd counts since a person last started the unit, which may be weeks ago. The journal is more exact.
         return max(len(since), counted) if self.blind or len(since) >= _MOST_EXITS else len(since)
 
     @property
     def blind(self) -> bool:
-        """Whether the journal has nothing to tell."""
+        """True if the journal has no entry."""
         journal = self.part("journal")
         return not (journal.get("lines") or journal.get("exits") or journal.get("stops"))
 
     @property
     def exited(self) -> bool:
-        """Whether the unit's process ended itself, and not in order."""
+        """True if the unit's process exited by itself with an error."""
         unit = self.part("unit")
         return unit.get("exit_code") == "exited" and unit.get("exit_status") != 0
 
     @property
     def asked(self) -> Sequence[Mapping[str, Any]]:
-        """What the journal says of somebody having had the unit stopped since it was last started."""
+        """The journal's entries about requested stops of the unit since its last start."""
         started = self.part("unit").get("started_at") or ""
         stops = self.part("journal").get("stops") or ()
         return [item for item in stops if item["text"].startswith("Stopping ") and item["at"] >= started]
 
     @property
     def age(self) -> float:
-        """Seconds since the oldest process of the service started; 0 where there is none."""
+        """Seconds since the oldest process of the service started; 0 if there is none."""
         until = self.part("window").get("until")
         started = [item["started_at"] for item in self.processes]
         return timestamps.epoch(until) - timestamps.epoch(min(started)) if started and until else 0.0
 
     def signature(self, name: str) -> List[Dict[str, str]]:
-        """Return the evidence that log and journal hold of a known trouble."""
+        """Return the evidence for a known error pattern in log and journal."""
         found = []
         for source in ("log", "journal"):
             hit = (self.part(source).get("signatures") or {}).get(name)
@@ -326,7 +325,7 @@ class View:
         return found
 
     def exceptions(self) -> List[Tuple[str, Mapping[str, Any]]]:
-        """Return (source, exception) of those that ended the process, or with which the log ends."""
+        """Return (source, exception) of exceptions that ended the process, or with which the log ends."""
         return [
             (self.part(source).get("path", source), item)
             for source in ("log", "journal")
@@ -335,11 +334,11 @@ class View:
         ]
 
     def last_word(self) -> Optional[Tuple[str, str]]:
-        """Return (source, line) where the log of a service that is gone ends with a complaint."""
+        """Return (source, line) if the service is gone and its log ends with an error."""
         started = self.part("unit").get("started_at") or ""
         for source in ("log", "journal"):
             facts = self.part(source)
-            # The word is above its stack.
+            # The message stands above its stack.
             lines = [
                 text
                 for text in facts.get("lines") or ()
@@ -353,14 +352,14 @@ class View:
         return None
 
     def complaints(self) -> str:
-        """Return all that was said of why the service ended, for a rule to look for a word in."""
+        """Return all texts about why the service ended, for a rule that searches them for a word."""
         word = self.last_word()
         return "\n".join([*(item["message"] for _source, item in self.exceptions()), *(word[1:] if word else ())])
 
     def modules_missed(self) -> Tuple[Set[str], bool]:
-        """Return the packages that Node said it cannot find or load, and whether it was packages at all.
+        """Return the packages that Node cannot find or load, and whether packages are missing at all.
 
-        The second is false where only files of the application itself were not found.
+        The second value is False if only files of the application itself were not found.
         """
         packages: Set[str] = set()
         native = own_file = False
@@ -370,7 +369,7 @@ class View:
             if not hit:
                 continue
             lines = list(facts.get("lines") or ())
-            # What stood in the log before it was of another start.
+            # Earlier lines in the log belong to another start.
             first = next((number for number, line in enumerate(lines) if hit["text"] in line), len(lines))
             text = "\n".join([*lines[first:], hit["text"]])
             native = native or bool(_NATIVE.search(text))
@@ -386,9 +385,9 @@ class View:
         return packages, native or bool(packages) or not own_file
 
     def short_of_room(self) -> List[Dict[str, Any]]:
-        """Return the file systems without room, and how much must go from each so that it has some for a while.
+        """Return the full file systems, and how much must be freed on each so that it lasts for a while.
 
-        C(what): C(bytes) or C(inodes); C(wanted): how many of them; C(uses): what it is for; C(held): bytes of removed
+        what: bytes or inodes; wanted: how many to free; uses: purposes of the file system; held: bytes of deleted
         files that the service holds open there.
         """
         short: Dict[str, Dict[str, Any]] = {}
@@ -400,7 +399,7 @@ class View:
             inodes, free_inodes = mount["inodes"], mount["inodes_available"]
             if free < min(size * _FULL_SHARE, _FULL_BYTES):
                 what, wanted = "bytes", min(size * _ROOM_SHARE, _ROOM_BYTES) - free
-            # Where inodes are not counted (btrfs), there are none of either.
+            # If inodes are not counted (btrfs), their total is 0.
             elif free_inodes < min(inodes * _FULL_SHARE, _FULL_INODES):
                 what, wanted = "inodes", min(inodes * _ROOM_SHARE, _ROOM_INODES) - free_inodes
             else:
@@ -413,7 +412,7 @@ class View:
         return list(short.values())
 
     def _held(self, point: str) -> int:
-        """Return the bytes of removed files that the service holds open on the mount C(point)."""
+        """Return the bytes of deleted files that the service holds open on the mount point."""
         points = {str(mount["mount"]) for mount in self.items("disk") if mount.get("mount")}
         return sum(
             item["size"] or 0
@@ -425,17 +424,17 @@ class View:
     def memory_sizes(
         self, *, rss: Optional[int] = None, heap: Optional[int] = None, bounded: bool = False
     ) -> Dict[str, Any]:
-        """Return what memory was measured, and sizes with which both the service and the host can live.
+        """Return the measured memory, and limits with which both the service and the host can live.
 
-        C(rss): bytes the process had when it was killed; C(heap): bytes of V8's heap when it was full; C(bounded):
-        whether the limit of the unit was reached, not the host's.
+        rss: bytes of the process when it was killed; heap: bytes of V8's heap when it was full; bounded: True if the
+        limit of the unit was reached, not that of the host.
         """
         memory, unit = self.part("memory"), self.part("unit")
         group = memory.get("control_group") or {}
         total, limit = memory.get("total") or 0, unit.get("memory_max")
         peaks = [size for size in (rss, group.get("peak"), unit.get("memory_peak")) if isinstance(size, int)]
         used = sum(process.get("rss") or 0 for process in self.processes)
-        # What the others leave, now.
+        # Memory that the other processes leave free now.
         room = min(total * _SERVICE_SHARE, ((memory.get("available") or 0) + used) * 0.9)
         memory_max: Optional[int] = None
         if bounded and limit:
@@ -460,12 +459,12 @@ class View:
         }
 
     def tls_fault(self) -> str:
-        """Return what is wrong with certificate and key as they are on disk, empty where nothing is known to be."""
+        """Return the problem of certificate and key on disk, empty if none is known."""
         file = self.part("certificate")
         key = file.get("key") or {}
 
         def unusable(facts: Mapping[str, Any]) -> bool:
-            # What we may not read, or cannot decrypt, the service's user may.
+            # This account may fail to read or decrypt a file that the service's user can read.
             error = facts.get("error") or "" if facts.get("exists") else ""
             return bool(error) and not any(words in error for words in ("Permission denied", "passphrase"))
 
@@ -481,7 +480,7 @@ class View:
         return next((name for name, so in faults.items() if so), "")
 
     def database_problems(self) -> Tuple[List[Mapping[str, Any]], List[Mapping[str, Any]]]:
-        """Return (damages, reasons why it was not opened), of which the latter say nothing of what is in it."""
+        """Return (damages, reasons why the database was not opened). The reasons do not concern its content."""
         problems = [
             item
             for item in self.part("database").get("problems") or ()
@@ -496,21 +495,21 @@ class View:
         return [item for item in problems if item not in unread], unread
 
     def host_stayed_up(self) -> List[Dict[str, str]]:
-        """Return what says that the host did not go down since the service last wrote to its log."""
+        """Return evidence that the host did not go down since the service last wrote to its log."""
         booted, written = self.part("window").get("booted_at"), self.part("log").get("written_at")
         if not booted or not written or written <= booted:
             return []
         return [says("process 1", f"started at {booted}, and the service wrote to its log after that, until {written}")]
 
     def no_out_of_memory(self) -> List[Dict[str, str]]:
-        """Return what says that the kernel killed nobody for want of memory."""
+        """Return evidence that the kernel killed no process because of low memory."""
         kernel = self.part("kernel")
         if not kernel.get("source") or kernel.get("out_of_memory"):
             return []
         return [says(str(kernel["source"]), "tells of no process that was killed for want of memory")]
 
     def unit_ending(self) -> List[Dict[str, str]]:
-        """Return what systemd says of how the unit's process ended."""
+        """Return systemd's texts about how the unit's process ended."""
         unit = self.part("unit")
         if unit.get("result") is None:
             return []

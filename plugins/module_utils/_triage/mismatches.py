@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Where a service is not as it is configured: one L(Misfit) for each thing, for the rule C(config_mismatch)."""
+"""Where a service is not as it is configured: one Misfit for each thing, for the rule config_mismatch."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ HTTPS = "https"
 class Misfit:
     """One thing that is not as configured.
 
-    C(hinders): no start can succeed as long as it is so. C(serves): the service runs and answers, and only we look for
+    hinders: no start can succeed as long as it is so. serves: the service runs and answers, and only we look for
     it in the wrong place: to take it down would be the outage.
     """
 
@@ -106,7 +106,7 @@ def _of_question(view: View) -> List[Misfit]:
     be looked at says so:
 
     - The process is proven: on the port that users reach, whoever listens is the service. A proxy or another program
-      there is C(port_conflict), or nobody knows.
+      there is port_conflict, or nobody knows.
     - It has not fallen within the window, its unit is up, and no port of it is silent.
     - As far as the log goes it was never answered well at that very path, and it complains of nothing since it last
       answered anything well.
@@ -129,7 +129,7 @@ def _of_question(view: View) -> List[Misfit]:
 
 
 def _seems_well(view: View, path: str) -> bool:
-    """Whether nothing speaks against a service that runs and answers; with C(path), a good answer there does too."""
+    """Whether nothing speaks against a service that runs and answers; with path, a good answer there does too."""
     if view.restarted or view.silent or view.part("unit").get("active_state", "active") != "active":
         return False
     # Once a path was answered well, it is the right one.

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""When the service was last well and when it no longer was, by the facts of a triage."""
+"""Signs of the outage's beginning: when the service was last healthy, and when it first failed."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 
-# A start after which the unit lives for so many seconds counts as one that served.
+# If the unit stays active for so many seconds after a start, the start counts as one that served.
 _SERVES_AFTER = 30.0
-# A process that has run for longer than so many seconds has served: an end before its start began no outage of now.
+# A process that has run for longer than so many seconds has served. An end before its start belongs to no current
+# outage.
 _YOUNG = 90.0
-# How long before its end a process may have written what it ended of.
+# A process may have written its fatal error up to so many seconds before its end.
 _LAST_WORDS = 5.0
 
 
 def signs(facts: Mapping[str, Any]) -> List[Dict[str, str]]:
-    """Return the instants that say when the service was last well and when it no longer was, oldest first."""
+    """Return the instants at which the service was healthy or had failed, oldest first."""
     found: List[Dict[str, str]] = []
 
     def sign(at: Optional[str], kind: str, source: str) -> None:
@@ -32,7 +33,7 @@ def signs(facts: Mapping[str, Any]) -> List[Dict[str, str]]:
         ended_at = unit_facts.get("exited_at") or unit_facts.get("active_exit_at")
         sign(ended_at, "bad", f"unit {unit_facts['name']}: main process ended")
     ends = _ends(facts)
-    # The first of them began the outage, unless something says that the service served in between: then the last did.
+    # The first end began the outage. If the service may have served in between, the last end began it.
     started = [item["at"] for item in (facts.get("journal") or {}).get("starts", ())]
     again = ends[-1:] if any(ends[0]["at"] <= at <= ends[-1]["at"] for at in started if ends) else []
     for item in [*ends[:1], *again]:
@@ -50,8 +51,8 @@ def signs(facts: Mapping[str, Any]) -> List[Dict[str, str]]:
 def _ends(facts: Mapping[str, Any]) -> List[Mapping[str, Any]]:
     """Return the ends and stops of the unit that belong to this outage, oldest first.
 
-    The counter NRestarts does not say which: it also counts restarts of earlier weeks, and a stop sets it to 0. Ends
-    belong together if the start in between lasted for seconds only. If the unit has been active for minutes, the outage
+    The counter NRestarts does not help: it also counts restarts of earlier weeks, and a stop resets it to 0. Ends
+    belong together if the start in between lasted only seconds. If the unit has been active for minutes, the outage
     did not begin with an end.
     """
     unit_facts, journal_facts = facts.get("unit") or {}, facts.get("journal") or {}
@@ -73,7 +74,7 @@ def _ends(facts: Mapping[str, Any]) -> List[Mapping[str, Any]]:
 
 
 def _belong(earlier: Mapping[str, Any], later: Mapping[str, Any], *, starts: Sequence[str], gap: float) -> bool:
-    """Whether two ends are of one outage: what was started between them lasted too short to serve."""
+    """Return True if two ends belong to one outage: the start between them was too short to serve."""
     between = [at for at in starts if earlier["at"] <= at <= later["at"]]
     if between:
         return timestamps.epoch(later["at"]) - timestamps.epoch(max(between)) <= _SERVES_AFTER

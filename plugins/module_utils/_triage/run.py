@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Triage: everything a person would look at during an outage, read in one pass, bounded in time and in size.
+"""Triage: collects all facts that a person would check during an outage, in one pass, limited in time and size.
 
-The parts are asked in triage_pass. This process itself touches no path of the service. The package causes decides what
-the facts mean.
+triage_pass runs the parts. This process itself touches no path of the service. The package causes interprets the
+facts.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts import View
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding
 
-# Causes that are about the data: what blocks a start because of one of them puts the data in doubt.
+# Causes that concern the data. If one of them blocks the start, the data are in doubt.
 DATA_CAUSES = ("db_corrupt", "db_unchecked")
-# Seconds that a place for the bundle is given at least: it is written to disk file by file.
+# Minimum seconds for each place of the bundle: the bundle is written to disk file by file.
 _LEAST_FOR_BUNDLE = 2.0
 
 
@@ -37,7 +37,7 @@ class TriageError(Exception):
 
 
 def _hold_facts(facts: Mapping[str, Any], held: Optional[Mapping[str, Any]], rows: Mapping[str, int]) -> Dict[str, Any]:
-    """Return what is known of the rows since the last good count, and of a hold and what keeps it in force."""
+    """Return the rows compared with the last good count, and the hold with its reasons."""
     database = facts.get("database") or {}
     counts = database.get("row_counts") or {}
     missing = row_counts.missing(rows, counts) if database.get("conclusive") else {}
@@ -60,9 +60,9 @@ def _hold_facts(facts: Mapping[str, Any], held: Optional[Mapping[str, Any]], row
 
 
 def _accepted(finding: Finding, facts: Mapping[str, Any], accepted: Sequence[str]) -> Finding:
-    """Return a finding about the data. Damage that a person has accepted is still reported, and blocks nothing.
+    """Return a finding about the data. Damage that a person has accepted is still reported, but blocks nothing.
 
-    accepted: codes of that damage. Damage of another kind came later: it blocks the start as any other.
+    accepted: codes of that damage. Damage of another kind came later and blocks the start.
     """
     damages, _unread = View(facts).database_problems()
     covered = {
@@ -96,18 +96,18 @@ def triage(
     last_good: Callable[[str], Mapping[str, int]] = lambda path: {},
     settings: Sequence[Mapping[str, Any]] = (),
 ) -> Dict[str, Any]:
-    """Look at everything once and return what module triage_info returns.
+    """Collect all facts once and return the result of the module triage_info.
 
-    C(record): what stands on record of the open incident. C(held): the hold of the service. C(last_good) returns the
-    rows by table that a database had when it was found sound last.
+    record: the record of the open incident. held: the hold of the service. last_good returns the rows by table of a
+    database when it was last found sound.
 
-    The database alone is given longer, C(database_timeout) seconds, where it could not be judged by the deadline:
-    nothing may be started on one that nobody has looked through.
+    Only the database gets more time, database_timeout seconds, if its check did not finish by the deadline: the
+    service must not start on an unchecked database.
 
-    C(settings) are the problems that the preflight found with the variables of the service.
+    settings: problems of the service's variables that the preflight found.
 
-    With C(incident) the evidence is written below C(service.state_dir); C(save=False) only says where it would be.
-    Raises TriageError where the evidence cannot be written anywhere.
+    With incident the evidence is written below service.state_dir; save=False only returns its planned place.
+    Raises TriageError if the evidence cannot be written anywhere.
     """
     base = Question(
         service=service,
@@ -154,7 +154,7 @@ def triage(
 
 
 def _judge(facts: Dict[str, Any], *, rows: Mapping[str, int], on_record: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return what the facts mean. on_record: the data of the incident's record."""
+    """Return the findings. on_record: the data of the incident's record."""
     found = causes_table.evaluate(facts)
     if on_record.get("state") == incident_store.ACCEPTED:
         found = [_accepted(finding, facts, on_record.get("accepted") or ()) for finding in found]
@@ -175,14 +175,15 @@ def _judge(facts: Dict[str, Any], *, rows: Mapping[str, int], on_record: Mapping
 
 
 def _result_file(result: Mapping[str, Any], redactor: redact.Redactor) -> Dict[str, Any]:
-    """Return the file of the evidence that holds the result of this pass."""
+    """Return the evidence file with the result of this pass."""
     summary = {name: result[name] for name in ("findings", "facts", "parts", "signs")}
-    # Redacted as data: as text, a number beside a name that tells of secrets would be taken out with its JSON.
+    # Redacted as data, not as text: in the text, a number after a name like "token" would be removed and break the
+    # JSON.
     text = json.dumps(redactor.value(summary), indent=1, sort_keys=True)
     return {**file("triage.json", "this pass", text), "redacted": True}
 
 
 def _about(result: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return what the manifest of the evidence says of this pass."""
+    """Return the entry about this pass in the manifest of the evidence."""
     not_reached = {name: report for name, report in result["parts"].items() if not isinstance(report, float)}
     return {"host": socket.gethostname(), "window": result["facts"]["window"], "not_reached": not_reached}

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One pass of a triage: which parts are asked when, and what each is told of those before it.
+"""One pass of a triage: the order of its parts, and the results that each part gets from earlier ones.
 
-Each part is one function that takes a Question and returns what context.found() makes of it. It runs in a process of
-its own (see parallel), so a part that hangs or crashes costs only itself.
+Each part is one function that takes a Question and returns the result of context.found(). It runs in a separate process
+(see parallel), so a part that hangs or crashes loses only its own result.
 """
 
 from __future__ import annotations
@@ -33,21 +33,22 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
 
 Part = Callable[[Question], Dict[str, Any]]
 
-# The first questions tell the others where to look; they read only systemd, /proc and small files.
+# Share of the deadline for the first parts. They find the paths for the later ones; they read systemd, /proc, small
+# files.
 _EARLY_SHARE = 0.15
-# Seconds before a takeover was noted in which the stop of the unit is its own.
+# A stop of the unit up to so many seconds before a takeover was recorded is the takeover's own stop.
 _OWN_STOP = 1.0
 
 _PATHS = ("database", "log", "working directory")
-# What is kept back of the deadline for the findings and the bundle.
+# Share of the deadline that is reserved for the findings and the bundle.
 _LAST_SHARE = 0.15
-# A file of which nothing is heard by then is on a disk that does not answer.
+# If a file gives no answer within so many seconds, its disk does not answer.
 _SIGN_OF_LIFE = 1.0
 
 
 @dataclasses.dataclass
 class _Pass:
-    """What one pass has gathered so far."""
+    """The results that one pass has collected so far."""
 
     facts: Dict[str, Any] = dataclasses.field(default_factory=dict)
     reports: Dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -70,7 +71,7 @@ class _Pass:
                 self.facts[kind] = facts
 
     def of(self, name: str) -> Mapping[str, Any]:
-        """Return a part's facts, none where it was not asked or not reached."""
+        """Return a part's facts, empty if the part was not run or not reached."""
         facts = self.facts.get(name)
         return facts if isinstance(facts, dict) else {}
 
@@ -79,7 +80,7 @@ class _Pass:
 
 
 def _since(facts: Mapping[str, Any], *, window: float) -> float:
-    """Return the instant from which on logs matter: C(window) seconds before the unit ended, or before now."""
+    """Return the start of the window for logs: window seconds before the unit ended, or before now."""
     unit_facts = facts.get("unit") or {}
     ended = unit_facts.get("exited_at") or unit_facts.get("inactive_enter_at")
     if unit_facts.get("active_state") in ("failed", "inactive") and ended:
@@ -96,7 +97,7 @@ def _pid_file(question: Question) -> Dict[str, Any]:
 
 
 def _sign_of_life(path: str) -> None:
-    """Do to a file what does not come back where its disk does not answer."""
+    """Access a file in a way that hangs if its disk does not answer."""
     real = os.path.realpath(path)
     os.statvfs(os.path.dirname(real))
     with open(safe_open.open_file(path), "rb") as stream:
@@ -109,7 +110,7 @@ def _run(part: Part, question: Question) -> Dict[str, Any]:
 
 
 class Triage:
-    """One pass: which parts are asked when, and what each is told of those before it."""
+    """One pass: the order of its parts, and the results that each part gets from earlier ones."""
 
     def __init__(
         self,
@@ -139,7 +140,7 @@ class Triage:
         question = dataclasses.replace(
             self._base,
             since=_since(self.done.facts, window=self._window),
-            # A part's own commands end before the part is given up, so that nothing is left running.
+            # Commands of a part end before the part times out, so that no process is left behind.
             budget=timeout * 0.9,
             until=until - timeout * 0.1,
             known={**self._known, "secrets": self.done.secrets},
@@ -148,7 +149,7 @@ class Triage:
         self.done.take(parallel.ask(questions, timeout=timeout, after=after, until=until))
 
     def early(self) -> None:
-        """Ask what tells the other parts where to look."""
+        """Run the parts that find the paths for the later ones."""
         timeout = min(self._part_timeout, self._deadline * _EARLY_SHARE)
         parts: Dict[str, Part] = {"app_dir": _app_dir}
         if self._service.manager == "systemd":
@@ -172,20 +173,21 @@ class Triage:
         self._known["database"] = self._database()["path"]
 
     def _database(self) -> Dict[str, str]:
-        """Return the database in use, how that is known, and the configured one."""
+        """Return the used database, how it is known, and the configured one."""
         for entry in self.done.facts["paths"]:
             if entry.get("what") == "database" and "effective" in entry:
                 return {"path": entry["effective"], "source": entry["source"], "configured": entry["configured"]}
-        # Links could not be followed: its disk does not answer.
+        # Links could not be followed: the disk does not answer.
         question = dataclasses.replace(self._base, known=self._known)
         path, source = collect_paths.used_database(question, links=False)
         configured = os.path.normpath(self._service.path(self._service.db_path))
         return {"path": path, "source": source, "configured": configured}
 
     def late(self) -> None:
-        """Ask everything else."""
+        """Run all other parts."""
         left = self._deadline * (1 - _LAST_SHARE) - self.elapsed
-        # The migrations are read in the database: there one reader is told from a stranger, two would see each other.
+        # The migrations are read by one process that knows the database's readers. Two processes would report each
+        # other.
         self._ask(self._late_parts(), timeout=max(0.1, min(self._part_timeout, left)), after={"migrations": "database"})
         if collect_application.to_be_listed(self.done.of("migrations"), self.done.of("migrations_shipped")):
             left = self._deadline * (1 - _LAST_SHARE) - self.elapsed
@@ -233,7 +235,7 @@ class Triage:
         }
 
     def database_again(self, timeout: float) -> None:
-        """Give a database that was too large for the pass more time; one that gives no sign of life is given none."""
+        """Give a large database more time for its check, unless its disk does not answer."""
         if self.done.of("database").get("conclusive"):
             return
         if not self.done.answered("database"):
@@ -245,7 +247,7 @@ class Triage:
         self._ask({"database": collect_application.database}, timeout=timeout)
 
     def facts(self) -> Dict[str, Any]:
-        """Return what was found, by part, with what this process knows itself."""
+        """Return the facts by part, with those that this process knows itself."""
         service, facts = self._service, self.done.facts
         if self._record is not None:
             _as_before_the_takeover(facts, self._record)
@@ -271,14 +273,14 @@ class Triage:
         facts["window"] = {
             "since": timestamps.iso(_since(facts, window=self._window)),
             "until": timestamps.now(),
-            # Of a container, when that was started.
+            # In a container: the start of the container.
             "booted_at": first.started_at if first is not None else None,
         }
         return facts
 
 
 def _as_before_the_takeover(facts: Dict[str, Any], record: Mapping[str, Any]) -> None:
-    """Put back what a takeover of this incident changed: the unit as systemd had it, and no stop but those of others.
+    """Restore the facts that a takeover of this incident changed: the unit's state before, and only stops by others.
 
     A stop resets the result, the exit and the counter of the unit. In the journal it looks as if a person had asked
     for it.

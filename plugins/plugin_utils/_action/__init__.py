@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the action plugins of this collection share.
+"""Helpers that the action plugins of this collection share.
 
 Put code here if it handles what a host sends to the controller.
 It imports no other package of plugin_utils.

@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Variables that a managed host has set by calling them facts.
+"""Variables of this collection that a managed host sets through its facts.
 
-ansible-core takes C(ansible_facts) out of the result of any module, and with C(inject_facts_as_vars) (its default) each
-fact is a variable of its name, above the inventory. What we do on the controller with variables, run a command, send a
-token to a URL, is not the host's to say.
+ansible-core reads ansible_facts from the result of any module. With inject_facts_as_vars (its default) each fact
+becomes a variable of the same name, above the inventory. A host must not control the variables that the controller
+uses to run a command or to send a token to a URL.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _OURS = re.compile(r"_?(?:escalation|outage|postmortem)_")
 
 
 def variables(task_vars: Optional[Mapping[str, Any]], *, injected: bool) -> List[str]:
-    """Return the names of our variables among the facts of a host; none where facts are not C(injected)."""
+    """Return the names of this collection's variables among a host's facts; none if facts are not injected."""
     facts = (task_vars or {}).get("ansible_facts")
     if not injected or not isinstance(facts, Mapping):
         return []
@@ -26,5 +26,5 @@ def variables(task_vars: Optional[Mapping[str, Any]], *, injected: bool) -> List
 
 
 def refusal(names: List[str]) -> str:
-    """Return why nothing is done with them."""
+    """Return why these variables are not used."""
     return f"the host itself has set {', '.join(names[:3])} among its facts; set inject_facts_as_vars = false"

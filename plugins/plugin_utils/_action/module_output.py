@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The output of a module before ansible-core reads it: nothing in it is obeyed by a terminal.
+"""The output of a module before ansible-core reads it, without control characters for a terminal.
 
-Our modules answer in plain text, but a host may run a Python of its own. ansible-core prints much of an answer as it
-is: warnings, deprecations, diffs, lines around the JSON, and the value of each key "_ansible_*" that it removes. So the
-text is made plain before ansible-core parses it, and it does not matter which keys ansible-core knows.
+The modules answer in plain text, but a host may run a manipulated Python. ansible-core prints parts of an answer
+unchanged: warnings, deprecations, diffs, lines around the JSON, and the value of each key "_ansible_*" that it removes.
+So the text is cleaned before ansible-core parses it, independent of the keys that ansible-core knows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Match
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
 
 _LINE_ENDS = re.compile(r"\r+\n")
-# Escapes of JSON (RFC 8259), a character beyond U+FFFF as two of them; and what is there without an escape.
+# Escapes of JSON (RFC 8259; a character beyond U+FFFF is a pair of them), and unescaped control characters.
 _PARTS = re.compile(
     r"(?P<pair>\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
     r"|\\(?:u(?P<code>[0-9a-fA-F]{4})|(?P<short>.))"
@@ -32,12 +32,12 @@ def _plain_part(match: Match[str]) -> str:
     character = chr(int(match["code"], 16)) if match["code"] else match["raw"] or _SHORT.get(match["short"], "")
     if not character or not sanitize.ACTIVE.match(character):
         return match.group()
-    # One backslash more, since JSON takes one away.
+    # One more backslash, since the JSON parser removes one.
     return "\\" + sanitize.text(character)
 
 
 def of_module(text: str) -> str:
-    """Return the output of a module, JSON and any lines around it, with no character that a terminal obeys.
+    """Return the output of a module (JSON and lines around it) without characters that control a terminal.
 
     Such a character is shown as its code, for example as the four characters backslash, x, 1 and b.
     """
@@ -45,5 +45,5 @@ def of_module(text: str) -> str:
 
 
 def of_errors(text: str) -> str:
-    """Return what a module wrote to its error output with no character that a terminal obeys."""
+    """Return a module's error output without characters that control a terminal."""
     return sanitize.text(_LINE_ENDS.sub("\n", text))

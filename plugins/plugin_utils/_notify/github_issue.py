@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A postmortem as an issue of GitHub, or of a GitHub Enterprise Server: made once, commented when there is news.
+"""A postmortem as an issue of GitHub or of a GitHub Enterprise Server: created once, then commented on changes.
 
-GitHub has no key against doing a thing twice, so the text carries two hidden marks: of the incident, by which its issue
-is found again, and of the document, by which it is seen that it has been posted. Issues are listed and not searched:
-the index of the search lags behind. (https://docs.github.com/en/rest/issues)
+GitHub has no idempotency key. So the text carries two hidden marks. The mark of the incident is used to find its issue
+again. The mark of the document shows that it is posted already. Issues are listed, not searched: the search index
+lags behind. (https://docs.github.com/en/rest/issues)
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import transports
 
-# The longest body of an issue or a comment, in characters.
+# Maximum length of the body of an issue or a comment, in characters.
 LONGEST = 65536
 _PAGES = 10
 _PER_PAGE = 100
@@ -37,11 +37,11 @@ Transport = Callable[[str, str, Mapping[str, str], Optional[bytes]], Tuple[int, 
 
 
 class IssueError(Exception):
-    """It could not be published; the text holds nothing secret."""
+    """The postmortem could not be published; the text holds nothing secret."""
 
 
 class _PassingError(Exception):
-    """It may work later: after so many seconds, where the server says when."""
+    """A temporary error. A retry may succeed, after the seconds that the server gives, if any."""
 
     def __init__(self, text: str, *, after: Optional[float] = None) -> None:
         super().__init__(text)
@@ -49,17 +49,17 @@ class _PassingError(Exception):
 
 
 class UnreachedError(Exception):
-    """A request got no answer; C(passing) says whether trying again may help."""
+    """A request got no answer; passing says whether a retry may help."""
 
     def __init__(self, text: str, *, passing: bool) -> None:
-        """Say what happened."""
+        """Set the error message."""
         super().__init__(text)
         self.passing = passing
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """Where issues are made; C(api): its REST API, C(repository): C(owner/name)."""
+    """The place of the issues; api: the REST API, repository: owner/name."""
 
     api: str
     repository: str
@@ -70,7 +70,7 @@ class Target:
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """What became of it: C(created), C(commented) or C(unchanged), where it stands, and what did not go as asked."""
+    """The result: created, commented or unchanged; the issue; warnings about parts that failed."""
 
     state: str
     url: str
@@ -79,13 +79,13 @@ class Published:
 
 
 def body(document: str, *, incident: str, where: str) -> str:
-    """Return C(document) (Markdown) as the text of an issue, with its hidden marks, and no longer than GitHub takes.
+    """Return document (Markdown) as the body of an issue, with its hidden marks, within GitHub's size limit.
 
-    Where it is too long, whole sections are left out, the later ones first unless a single one is the cause; each
-    says C(where) the full document is.
+    If it is too long, whole sections are left out: the last ones first, unless a single section is too long. Each
+    one is replaced by the place of the full document.
     """
     marks = f"{marker(incident)}\n{_digest_mark(document)}\n"
-    # An issue is found again by its marks: a host that knows how they look gets none into its own.
+    # The marks identify an issue. A host could write such a mark into a text, so marks in the document are broken up.
     document = document.replace("<!--", "<!- -")
     room = LONGEST - len(marks)
     if _length(document) <= room:
@@ -105,12 +105,12 @@ def body(document: str, *, incident: str, where: str) -> str:
 
 
 def _length(text: str) -> int:
-    """Return the characters of C(text) as GitHub counts them: those beyond the basic plane twice."""
+    """Return the length of text as GitHub counts it: characters beyond the basic plane count twice."""
     return len(text) + sum(character > "\uffff" for character in text)
 
 
 def marker(incident: str) -> str:
-    """Return the hidden mark of an incident; an id cannot end it early."""
+    """Return the hidden mark of an incident; characters that could end the mark are replaced."""
     return f"<!-- incident: {re.sub(r'[^A-Za-z0-9._-]', '_', incident)} -->"
 
 
@@ -119,7 +119,7 @@ def _digest_mark(document: str) -> str:
 
 
 def why_not(target: Target) -> str:
-    """Return why C(target) can not be what is meant, empty where it can."""
+    """Return why target is invalid, empty if it is valid."""
     if not re.fullmatch(r"[A-Za-z0-9-]+/[A-Za-z0-9._-]+", target.repository):
         return f"repository is {target.repository!r}: it is owner/name"
     wrong = transports.why_not_url(target.api)
@@ -142,16 +142,16 @@ def publish(
     send: Transport,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Published:
-    """Make the issue of an incident, or comment the one that is there. Raises IssueError.
+    """Create the issue of an incident, or comment on the existing one. Raises IssueError.
 
-    C(since): an instant before the incident. C(patience): seconds that may be waited for a server that has trouble.
+    since: an instant before the incident. patience: seconds to wait for a server with temporary errors.
     """
     text = body(document, incident=incident, where=where)
     client = _Client(target, send)
     waited = 0.0
     for attempt in range(_RETRIES):
         try:
-            # From the beginning each time: of a request that got no answer nobody knows whether it did its work.
+            # Start again at the search each time: a request without an answer may have succeeded.
             return _publish(client, title=title, text=text, document=document, incident=incident, since=since)
         except _PassingError as error:
             wait = error.after if error.after is not None else float(2**attempt)
@@ -183,23 +183,23 @@ class _Client:
         self._base = f"{target.api.rstrip('/')}/repos/{target.repository}"
 
     def find(self, mark: str, *, since: str) -> Optional[Dict[str, Any]]:
-        """Return the issue that carries C(mark): by label, and where the label may have been dropped, by time."""
+        """Return the issue with mark, searched by label, and by time in case the label was removed."""
         queries = [{"since": since}]
         if self.target.labels:
             queries.insert(0, {"labels": self.target.labels[0]})
         for query in queries:
             for each in self.pages("/issues", {**query, "state": "all", "sort": "created", "direction": "desc"}):
-                # Others may quote a mark: it stands at the beginning.
+                # Other issues may quote a mark. The issue of the incident begins with it.
                 if "pull_request" not in each and str(each.get("body") or "").startswith(mark):
                     return each
         return None
 
     def commented(self, number: int, mark: str) -> bool:
-        """Say whether a comment of the issue carries C(mark)."""
+        """Return True if a comment of the issue has mark."""
         return any(mark in str(each.get("body") or "")[:300] for each in self.pages(f"/issues/{number}/comments", {}))
 
     def create(self, title: str, text: str) -> Tuple[Dict[str, Any], List[str]]:
-        """Return the new issue, and what of labels and assignees it did not get."""
+        """Return the new issue, and the labels and assignees that GitHub did not set."""
         wanted: Dict[str, Any] = {"title": title[:256], "body": text}
         extras = {"labels": list(self.target.labels), "assignees": list(self.target.assignees)}
         try:
@@ -207,7 +207,7 @@ class _Client:
         except _RefusedError as error:
             if not any(extras.values()):
                 raise
-            # A person who left the company is no reason to publish nothing.
+            # Publish also if an assignee has left the company.
             made = self.call("POST", "/issues", wanted)
             return made, [f"labels and assignees were refused: {error}"]
         got = {
@@ -218,7 +218,7 @@ class _Client:
         return made, [f"{self.target.repository} did not take {', '.join(lost)}"] if lost else []
 
     def pages(self, path: str, query: Mapping[str, str]) -> Iterator[Dict[str, Any]]:
-        """Yield what a list holds, page by page."""
+        """Yield the items of a list, page by page."""
         for page in range(1, _PAGES + 1):
             asked = urllib.parse.urlencode({**query, "per_page": _PER_PAGE, "page": page})
             listed = self.call("GET", f"{path}?{asked}")
@@ -228,7 +228,7 @@ class _Client:
                 return
 
     def call(self, method: str, path: str, sent: Optional[Mapping[str, Any]] = None) -> Any:
-        """Return the JSON that the API answers. Raises IssueError, _PassingError, _RefusedError."""
+        """Return the JSON answer of the API. Raises IssueError, _PassingError, _RefusedError."""
         headers = {
             "Accept": "application/vnd.github+json",
             "Authorization": f"Bearer {self.target.token}",
@@ -277,11 +277,11 @@ class _Client:
 
 
 class _RefusedError(IssueError):
-    """The API understood and refused what it was given."""
+    """The API understood the request and refused its values."""
 
 
 def _message(content: bytes) -> str:
-    """Return what the API says is wrong, short: it quotes what was sent, never the token."""
+    """Return the short error message of the API: it quotes the values sent, never the token."""
     try:
         answer = json.loads(content)
     except ValueError:
@@ -299,8 +299,8 @@ def _message(content: bytes) -> str:
 
 
 def _after(answered: Mapping[str, str]) -> Optional[float]:
-    """Return the seconds that the server asks to wait; C(None) where it does not say."""
-    # Retry-After may be a date too; GitHub sends seconds.
+    """Return the seconds that the server asks to wait; None if it gives none."""
+    # Retry-After may also be a date; GitHub sends seconds.
     with contextlib.suppress(ValueError):
         if "retry-after" in answered:
             return max(float(answered["retry-after"]), 0.0)
@@ -310,14 +310,14 @@ def _after(answered: Mapping[str, str]) -> Optional[float]:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect would take the token elsewhere."""
+    """Refuse redirects: the token would go to another server."""
 
     def redirect_request(self, *args: Any, **kwargs: Any) -> None:
         return None
 
 
 def transport(*, timeout: float, ca_path: Optional[str] = None) -> Transport:
-    """Return what sends requests over HTTPS, its certificates always verified. Raises delivery.DeliveryError."""
+    """Return the function that sends requests over HTTPS and verifies certificates. Raises DeliveryError."""
     context = transports.trust(ca_path)
     opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), _NoRedirect())
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the action plugins that tell people have in common."""
+"""Base class of the action plugins that send notifications."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ LIMITS: Mapping[str, Mapping[str, Any]] = {
 
 
 def fail(*, msg: str) -> NoReturn:
-    """End an action as M(fail_json) ends a module. Raises AnsibleActionFail."""
+    """End an action as fail_json ends a module. Raises AnsibleActionFail."""
     raise AnsibleActionFail(msg)
 
 
 class Telling(ActionBase):  # type: ignore[misc]
-    """Tells somebody from this process: no connection, no privilege, no interpreter of the inventory plays a part.
+    """Sends a notification from this process, without the connection, privileges and interpreter of the inventory.
 
-    A message that is not taken is a result, not a failure.
+    If the message is not accepted, that is a result, not a failure.
     """
 
     TRANSFERS_FILES = False
     _requires_connection = False
-    # How much longer than C(timeout) an attempt may be waited for: what it started has its own end to come to.
+    # Extra seconds beyond timeout to wait for an attempt: its own timeout should end it first.
     _grace = 0.0
 
-    # Set by each plugin: its options beside LIMITS.
+    # Set by each plugin: its options in addition to LIMITS.
     options: Mapping[str, Mapping[str, Any]]
 
     def sender(self, options: Mapping[str, Any]) -> Callable[[], None]:
-        """Return what makes one attempt and raises DeliveryError where the message is not taken."""
+        """Return a function that makes one attempt. It raises DeliveryError if the message is not accepted."""
         raise NotImplementedError
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
-        """Tell, and return the module's result."""
+        """Send the notification, and return the module's result."""
         result: Dict[str, Any] = super().run(tmp, task_vars)
         _spec, options = self.validate_argument_spec(argument_spec={**self.options, **LIMITS})
         numbers.require_finite(options, fail=fail)

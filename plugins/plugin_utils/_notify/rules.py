@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Who is told what through which channel: decided from the rules, the contacts and what was told before.
+"""Who is notified about what through which channel: decided from rules, contacts and earlier notifications.
 
-Pure functions over plain data. Nothing that they return holds a secret of a channel, except C(body), which is sent.
+Pure functions over plain data. Their results hold no secret of a channel, except body, which is sent.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from typing import Any, Container, Dict, Iterable, Iterator, List, Mapping, Name
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import transports
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
 
-# Levels that no rule has: the outage is over, somebody is at work on it.
+# Levels without a rule: the outage has ended; somebody works on it.
 RESOLVED = "resolved"
 ACKNOWLEDGED = "acknowledged"
 
-# Where the channels that are acknowledged stand: elsewhere it would be one more message to read.
+# Types of channels that get a message when somebody works on the outage. For others it is only one more message to
+# read.
 _ACKNOWLEDGING = ("pagerduty",)
 
-# What each type of channel needs and may have, beside C(type) and C(name). A type that is not here is its own matter.
+# Required and optional keys of each channel type, in addition to type and name. Other types are not checked.
 _SHAPES = ("mattermost", "slack", "teams")
 _NEEDS = {
     "command": ["argv"],
@@ -34,24 +35,24 @@ _NEEDS = {
 }
 _MAY_HAVE = {"command": ["input"], "pagerduty": ["url"]}
 
-# The Standard Webhooks ask for at least this many bytes.
+# The minimum length by the Standard Webhooks, in bytes.
 _SHORTEST_SECRET = 24
 
 _SECURITIES = ("none", "starttls", "tls")
 
-# Characters of a text that the receivers take: Teams 28 KB of card in all, Mattermost 16383 characters of message.
+# Maximum characters of a text: Teams accepts 28 KB for the whole card, Mattermost 16383 characters for a message.
 _TEAMS_TEXT, _MATTERMOST_TEXT = 6000, 16000
 
 
-# What stands in the place of a value that could not be evaluated.
+# Stands for a value that could not be evaluated.
 UNREADABLE = object()
 _UNREADABLE = "can not be evaluated, look for a variable in it that is not defined"
 
 
 class Channel(NamedTuple):
-    """One way to reach a contact: whose, which of theirs, its type, and the name it goes by on screen and on record.
+    """A channel of a contact: the contact, the number among the contact's channels, the type, and its displayed name.
 
-    C(error): why it can not even be tried.
+    error: why the channel cannot be used.
     """
 
     contact: str
@@ -62,13 +63,13 @@ class Channel(NamedTuple):
 
 
 def name_of(contacts: Mapping[str, Any], key: str) -> str:
-    """Return how a contact is called."""
+    """Return the display name of a contact."""
     contact = contacts.get(key, key)
     return str(contact.get("name") or key) if isinstance(contact, Mapping) else str(contact)
 
 
 def channels(contacts: Mapping[str, Any], key: str) -> Iterator[Channel]:
-    """Return the ways to reach a contact; a contact that is only a name has none."""
+    """Return the channels of a contact; a contact that is only a name has none."""
     contact = contacts.get(key)
     listed = contact.get("channels") if isinstance(contact, Mapping) else None
     seen: Dict[str, int] = {}
@@ -89,7 +90,7 @@ def _unreadable(value: Any) -> bool:
 
 
 def _label(channel: Mapping[str, Any]) -> str:
-    """Return a name that shows no secret: of a URL the host, of a command the program."""
+    """Return a name without secrets: the host of a URL, the program of a command."""
     kind = str(channel.get("type"))
     if channel.get("name"):
         return str(channel["name"])
@@ -111,7 +112,7 @@ def _true(value: Any) -> bool:
     return value.strip().lower() in ("true", "yes", "on", "1") if isinstance(value, str) else bool(value)
 
 
-# Who is told now.
+# Who is notified now.
 
 
 def plan(
@@ -123,13 +124,13 @@ def plan(
     acknowledged: bool,
     types: Sequence[str] = (),
 ) -> Dict[str, Any]:
-    """Return the verdict of the first rule that applies, and C(deliveries): who is to be told now, through what.
+    """Return the verdict of the first rule that applies, and deliveries: the contacts to notify now, with the channels.
 
-    A level is told once: those of its rule through each channel that has not taken it yet, unless a graver one was told
-    before. The rules stand gravest first, so the first rule of a level says how grave it is. When the service is back,
-    the channels that took a message are told so once, unless they are told of a graver level just now. What two
-    contacts share (a room, an address) is one channel: C(same_as) is the delivery, by C(contact) and C(channel), that
-    serves for this one. Where C(types) says which channels there are, one of another type has an C(error).
+    A level is sent once to the contacts of its rule, through each channel that has not accepted it yet. It is not sent
+    if a graver level was sent before. The gravest rule is first, so the first rule of a level defines how grave it is.
+    When the service has recovered, the channels that accepted a message are notified once, unless they get a graver
+    level now. A place that two contacts share (a room, an address) is one channel: same_as is the delivery, by contact
+    and channel, that serves for this one. If types lists the channel types, a channel of another type has an error.
     """
     rule = next(each for each in rules if _true(each["when"]))
     level = _level(rule)
@@ -180,9 +181,9 @@ def plan(
 def _each_once(
     due: Sequence[Tuple[str, Channel]], *, contacts: Mapping[str, Any], taken: Container[Tuple[str, str, str]]
 ) -> List[Tuple[str, Channel, Optional[Channel]]]:
-    """Return C(due), each with the one before it that goes the same way, if any.
+    """Return due, each with the earlier one in it that goes to the same place, if any.
 
-    What goes the same way as something told before is left out, and the end where something graver goes that way now.
+    A message that this place has already accepted is left out. So is the end, if the place gets a graver level now.
     """
     every = [each for key in contacts for each in channels(contacts, key)]
     kept: List[Tuple[str, Channel, Optional[Channel]]] = []
@@ -197,7 +198,7 @@ def _each_once(
 
 
 def _is_same(contacts: Mapping[str, Any], one: Channel, other: Channel) -> bool:
-    """Whether two channels lead to the same place, whatever they are called."""
+    """Return True if two channels lead to the same place, even if their names differ."""
 
     def way(channel: Channel) -> Dict[str, Any]:
         settings = contacts[channel.contact]["channels"][channel.number]
@@ -215,11 +216,11 @@ def _level(rule: Mapping[str, Any]) -> str:
     return str(rule.get("level") or rule["name"])
 
 
-# What is told.
+# The content of a notification.
 
 
 def facts(values: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the facts of a message fit to be sent: each text one line, bounded, its credentials masked."""
+    """Return the facts of a message for sending: each text is one line of limited length, with credentials masked."""
     return {name: _fit(value) for name, value in values.items()}
 
 
@@ -234,15 +235,15 @@ def _fit(value: Any) -> Any:
 
 
 def body(message: Mapping[str, Any], shape: str) -> Dict[str, Any]:
-    """Return the JSON by which an incoming webhook of that shape shows a message: C(subject), and C(text) below it.
+    """Return the JSON for an incoming webhook of that shape: a subject, and the text below it.
 
-    What hosts said stands in the text: nothing in it may become a mention, a link or a heading.
+    The text contains output of hosts: nothing in it may become a mention, a link or a heading.
     """
     return _BODIES[shape](str(message["subject"]), str(message["text"]))
 
 
 def _slack(subject: str, text: str) -> Dict[str, Any]:
-    """Blocks of plain text, in which nothing is interpreted; C(text) is what notifications show, with < > & escaped."""
+    """Blocks of plain text, without interpretation; text appears in notifications, with < > & escaped."""
     escaped = subject.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return {
         "text": escaped,
@@ -254,7 +255,7 @@ def _slack(subject: str, text: str) -> Dict[str, Any]:
 
 
 def _teams(subject: str, text: str) -> Dict[str, Any]:
-    """An Adaptive Card as the Workflows app takes it. TextBlocks read Markdown, TextRuns do not."""
+    """An Adaptive Card for the Workflows app. TextBlocks interpret Markdown, TextRuns do not."""
 
     def line(words: str, **look: str) -> Dict[str, Any]:
         return {"type": "RichTextBlock", "inlines": [{"type": "TextRun", "text": words, **look}]}
@@ -282,7 +283,7 @@ def _teams(subject: str, text: str) -> Dict[str, Any]:
 
 
 def _mattermost(subject: str, text: str) -> Dict[str, Any]:
-    """A code block, longer fenced than anything in it: Markdown and mentions (@all) mean nothing there."""
+    """A code block with a fence longer than any in the text: Markdown and mentions (@all) have no effect in it."""
     words = _cut(f"{subject}\n\n{text}", _MATTERMOST_TEXT)
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", words)), default=0))
     return {"text": f"{fence}text\n{words}\n{fence}"}
@@ -295,7 +296,7 @@ def _cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-# What is wrong with the settings, found before anyone depends on them.
+# Validation of the settings, before an outage.
 
 
 def problems(
@@ -306,9 +307,9 @@ def problems(
     languages: Iterable[str],
     settings: Mapping[str, Any],
 ) -> List[str]:
-    """Return what is wrong: one sentence each, with the variable, its value where that is no secret, what is allowed.
+    """Return one sentence for each invalid setting: the variable, its value unless secret, and the allowed values.
 
-    C(types): the channels there are. C(settings): the other variables, by their names.
+    types: the existing channel types. settings: the other variables, by their names.
     """
     if _unreadable(contacts):
         return [f"escalation_contacts {_UNREADABLE}"]
@@ -325,7 +326,7 @@ def problems(
 
 
 def _kind(value: Any) -> str:
-    """Return what a value is, in words."""
+    """Return the type of a value, in words."""
     names = {bool: "a boolean", int: "a number", float: "a number", type(None): "empty"}
     return (
         "a text"

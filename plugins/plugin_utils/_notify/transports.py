@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Telling one person through one channel: JSON over HTTPS, mail, a local command. Nothing of Ansible in it.
+"""Send one message through one channel: JSON over HTTPS, mail, or a local command. Independent of Ansible.
 
-What a channel is reached by (a webhook's URL, a key, a password) is a secret: an error says what happened in words of
-its own and names the host at most.
+The address of a channel (a webhook's URL, a key, a password) is a secret. So an error message has its own words,
+and names the host at most.
 """
 
 from __future__ import annotations
@@ -38,23 +38,23 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 _BASE64_SECRET = "whsec_"  # noqa: S105
 GITHUB_TOKENS = ("ITSM_NEXUS_GITHUB_TOKEN", "GITHUB_TOKEN")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-# RFC 9110, 5.1 and 5.5, of the values what is ASCII.
+# Tokens and values of RFC 9110, 5.1 and 5.5; values are limited to ASCII.
 _HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+\Z", re.ASCII)
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*\Z")
 
 
 class DeliveryError(Exception):
-    """A channel did not take the message; C(passing) says whether trying again may help."""
+    """A channel did not accept the message; passing says whether a retry may help."""
 
     def __init__(self, text: str, *, passing: bool) -> None:
-        """Say what happened, without anything secret."""
+        """Set the error message, without secrets."""
         super().__init__(text)
         self.passing = passing
 
 
 @dataclasses.dataclass(frozen=True)
 class Delivered:
-    """How it went: when the last attempt ended, whether the message was taken, how many attempts, why not."""
+    """The result: time of the last attempt, whether the message was accepted, number of attempts, error."""
 
     ok: bool
     at: str
@@ -70,10 +70,10 @@ def deliver(
     delay: float,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Delivered:
-    """Call C(send) until it succeeds, at most C(retries) times more, C(delay) seconds apart.
+    """Call send until it succeeds, with at most retries repetitions, delay seconds apart.
 
-    An attempt that has not ended after C(timeout) seconds counts as failed, whatever it waits for. Raises nothing:
-    the message that cannot be delivered must not stop what comes after it.
+    An attempt that has not ended after timeout seconds counts as failed. Raises nothing: an undeliverable message must
+    not stop the following ones.
     """
     attempts = 0
     while True:
@@ -87,7 +87,7 @@ def deliver(
 
 
 def _attempt(send: Callable[[], None], *, timeout: float) -> Optional[DeliveryError]:
-    """Return why C(send) failed, C(None) where it did not."""
+    """Return the error of send, None if it succeeded."""
     outcome: List[Optional[DeliveryError]] = []
 
     def run() -> None:
@@ -97,10 +97,10 @@ def _attempt(send: Callable[[], None], *, timeout: float) -> Optional[DeliveryEr
         except DeliveryError as error:
             outcome.append(error)
         except Exception as error:
-            # Whatever a library raises may quote what it was given: its kind is all that may be told.
+            # The text of a library's exception may quote a secret. Only its type is reported.
             outcome.append(DeliveryError(f"it failed ({type(error).__name__})", passing=False))
 
-    # Sockets bound their single steps only, and the look-up of a name not at all: the thread bounds the whole.
+    # Timeouts of sockets limit single steps only, and name lookups not at all. The thread limits the whole attempt.
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(timeout)
@@ -108,7 +108,7 @@ def _attempt(send: Callable[[], None], *, timeout: float) -> Optional[DeliveryEr
 
 
 def trust(ca_path: Optional[str]) -> ssl.SSLContext:
-    """Return what verifies a server: its certificate and its name, against C(ca_path) or the system's authorities."""
+    """Return a TLS context that verifies servers (certificate and name) by ca_path or the system's authorities."""
     try:
         if ca_path and os.path.isdir(ca_path):
             return ssl.create_default_context(capath=ca_path)
@@ -131,7 +131,7 @@ def _network(error: OSError) -> DeliveryError:
 
 
 def host(url: str) -> str:
-    """Return the host a URL names, the only part of it that may be shown; empty where there is none."""
+    """Return the host of a URL, the only part that may be shown; empty if there is none."""
     try:
         return urllib.parse.urlsplit(url).hostname or ""
     except ValueError:
@@ -139,7 +139,7 @@ def host(url: str) -> str:
 
 
 def why_not_url(url: object) -> str:
-    """Return why C(url) is no address to post to, without quoting it; empty where it is one."""
+    """Return why url is invalid for posting, without quoting it; empty if it is valid."""
     try:
         parts = urllib.parse.urlsplit(url) if isinstance(url, str) else None
         if parts is None or not parts.hostname or (parts.port or 1) < 1:
@@ -156,7 +156,7 @@ def why_not_url(url: object) -> str:
 
 
 def signing_key(secret: str) -> bytes:
-    """Return the HMAC key in C(secret): base64 after C(whsec_), else the bytes of the text. Raises ValueError."""
+    """Return the HMAC key in secret: base64 after whsec_, else the bytes of the text. Raises ValueError."""
     if not secret.startswith(_BASE64_SECRET):
         return secret.encode()
     try:
@@ -166,10 +166,10 @@ def signing_key(secret: str) -> bytes:
 
 
 def signature(secret: str, *, message_id: str, timestamp: int, body: bytes) -> Dict[str, str]:
-    """Return the headers that prove to a receiver with the same secret who sent C(body), and when.
+    """Return the headers that prove sender and time of body to a receiver with the same secret.
 
-    As https://www.standardwebhooks.com lays down: HMAC-SHA256 over C(id.timestamp.body), in base64. The receiver
-    refuses a timestamp more than five minutes off and an id that it has seen.
+    Format of https://www.standardwebhooks.com: HMAC-SHA256 over id.timestamp.body, in base64. The receiver
+    rejects a timestamp more than five minutes off, and a repeated id.
     """
     signed = b"%s.%d.%s" % (message_id.encode(), timestamp, body)
     digest = hmac.new(signing_key(secret), signed, hashlib.sha256).digest()
@@ -181,14 +181,14 @@ def signature(secret: str, *, message_id: str, timestamp: int, body: bytes) -> D
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect would turn the POST into a GET and take a secret URL elsewhere."""
+    """Refuse redirects: the POST would become a GET, and a secret URL would go to another server."""
 
     def redirect_request(self, *args: Any, **kwargs: Any) -> None:
         return None
 
 
 def _why_not_headers(headers: Mapping[str, object]) -> str:
-    """Return why these can not be headers, without quoting a value; empty where they can."""
+    """Return why these headers are invalid, without quoting a value; empty if they are valid."""
     for name, value in headers.items():
         if not _HEADER_NAME.match(str(name)):
             return "one of its headers has a name that no header has"
@@ -209,9 +209,9 @@ def post(
     headers: Optional[Mapping[str, str]] = None,
     clock: Callable[[], float] = time.time,
 ) -> None:
-    """Post C(body) as JSON; with C(secret) it is signed. Taken is what is answered with 2xx. Raises DeliveryError.
+    """Post body as JSON, signed if secret is set. A 2xx answer means accepted. Raises DeliveryError.
 
-    C(headers), which may be secrets, go with it; none of them takes the place of a header of the signature.
+    headers are sent too, and may be secrets. They cannot replace a header of the signature.
     """
     reason = why_not_url(url)
     if reason:
@@ -220,7 +220,7 @@ def post(
     if reason:
         raise DeliveryError(reason, passing=False)
     data = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
-    # Later ones win, whatever the case of their letters.
+    # Later ones win, in upper or lower case.
     sent = {"Content-Type": "application/json", "User-Agent": "itsm_nexus.runbook", **(headers or {})}
     if secret is not None:
         signed = signature(secret, message_id=message_id, timestamp=int(clock()), body=data)
@@ -251,7 +251,7 @@ def post(
 
 @dataclasses.dataclass(frozen=True)
 class Server:
-    """The mail server. C(security) is C(tls) from the first byte, C(starttls), or C(none)."""
+    """The mail server. security is tls from the first byte, starttls, or none."""
 
     host: str
     port: int
@@ -261,7 +261,7 @@ class Server:
 
 
 def why_not_address(address: object) -> str:
-    """Return why C(address) is none to send mail to; empty where it is one."""
+    """Return why address is no valid mail address; empty if it is valid."""
     if not isinstance(address, str) or any(ord(character) < 0x20 or ord(character) == 0x7F for character in address):
         return "is no text of one line"
     if len(email.utils.getaddresses([address])) != 1:
@@ -273,19 +273,19 @@ def why_not_address(address: object) -> str:
 def compose(
     *, sender: str, to: Sequence[str], subject: str, text: str, message_id: str, thread: str
 ) -> email.message.EmailMessage:
-    """Return the mail. C(thread) is the id of the incident: its mails stand together in the reader's mailbox."""
+    """Return the mail. thread is the id of the incident: mail programs group its mails."""
     domain = email.utils.parseaddr(sender)[1].rpartition("@")[2]
-    # 7bit: the server need not know how to take anything else.
+    # 7bit: every server accepts it.
     message = email.message.EmailMessage(policy=email.policy.SMTP.clone(cte_type="7bit"))
     message["From"] = sender
     message["To"] = ", ".join(to)
-    # No line break gets into a header, whatever the host said.
+    # Remove line breaks from headers: the text may come from a host.
     message["Subject"] = " ".join("".join(c if c.isprintable() else " " for c in subject).split())
     message["Date"] = email.utils.formatdate(localtime=True)
     message["Message-ID"] = f"<{_atom(message_id)}@{domain}>"
     message["References"] = f"<{_atom(thread)}@{domain}>"
     message["Auto-Submitted"] = "auto-generated"
-    # Half a surrogate pair, of a name that is no UTF-8, would keep the whole mail from being sent.
+    # A lone surrogate (from a name that is not UTF-8) would prevent the whole mail.
     message.set_content(text.encode("utf-8", "replace").decode("utf-8"), charset="utf-8")
     return message
 
@@ -295,11 +295,11 @@ def _atom(text: str) -> str:
 
 
 def mail(message: email.message.EmailMessage, *, server: Server, timeout: float, ca_path: Optional[str] = None) -> None:
-    """Hand the mail to the server for all its recipients. Raises DeliveryError."""
+    """Send the mail to the server for all its recipients. Raises DeliveryError."""
     if server.password and server.security == "none" and server.host not in LOOPBACK:
         raise DeliveryError("its password would be sent unprotected", passing=False)
     name = socket.gethostname()
-    # The full name would be looked up, which takes long where nothing answers.
+    # The lookup of the full host name takes long if no name server answers.
     local = name if "." in name else "[127.0.0.1]"
     try:
         if server.security == "tls":
@@ -340,9 +340,9 @@ def _smtp(error: smtplib.SMTPException) -> DeliveryError:
 
 
 def command(argv: Sequence[str], *, stdin: bytes, timeout: float) -> None:
-    """Run C(argv), without a shell, C(stdin) as its input; taken is what ends with 0. Raises DeliveryError.
+    """Run argv without a shell, with stdin as its input. Exit code 0 means accepted. Raises DeliveryError.
 
-    It gets our environment but the tokens by which issues are published, which are none of its business.
+    The command gets the environment of this process, without the tokens for publishing issues.
     """
     environment = {name: value for name, value in os.environ.items() if name not in GITHUB_TOKENS}
     try:

@@ -4,12 +4,12 @@
 
 """Packed modules, kept on the controller from one run of Ansible to the next.
 
-Ansible packs a module with all that it imports once a run, and forgets it at the run's end. It is the same as long as
-neither the collection nor ansible-core changes: what was packed in an earlier run is put where Ansible looks for it.
-What is missing, damaged or not its user's own alone is packed anew, as ever.
+Ansible packs a module with all its imports once a run, and discards it at the end of the run. A packed module stays
+valid as long as neither the collection nor ansible-core changes. So modules packed in an earlier run are put into
+Ansible's cache. A module that is missing, damaged or writable by other users is packed again as usual.
 
-Where all hosts have the same Python, and the controller has it too, what is kept is compiled, so that they need not do
-that again for every task. A host with another one finds that it can not use it, and takes the source beside it.
+If all hosts have the same Python, and the controller has it too, the kept modules are compiled, so that the hosts need
+not compile them for every task. A host with another Python ignores the compiled code and uses the source next to it.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 _COLLECTION = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
 _PREFIX = f"ansible_collections.{allowlist.COLLECTION}.plugins.modules."
-# Of the collections and versions of ansible-core that one user works with in turns.
+# Generations that are kept: one user may alternate between versions of the collection and of ansible-core.
 _GENERATIONS = 4
 _LARGEST = 8 << 20
 _COMPILED = "compiled-"
 _DIGEST = 64
-# Its name in the archive, and what is in it.
+# A source file: its name in the archive, and its content.
 _Source = Tuple[str, bytes]
 
 _COMPILE_SECONDS = 20.0
 _OTHER_FOLDERS = ("/usr/bin", "/usr/local/bin")
-# In the folder of a Python that did not compile: it is not asked again.
+# Marks the folder of a Python that failed to compile: it is not tried again.
 _FAILED = "failed"
 
-# Run by the Python that the code is for: names and sources in, in the same order files of compiled code out that are
-# never compared with their source (PEP 552), both as JSON.
+# Run by the Python that will load the code. Input: names and sources. Output: compiled files in the same order, which
+# Python never compares with their source (PEP 552). Both are JSON.
 _COMPILER = """
 import base64, importlib.util, json, marshal, sys
 made = []
@@ -67,13 +67,13 @@ json.dump({"python": sys.implementation.cache_tag, "made": made}, sys.stdout)
 
 
 def home() -> str:
-    """Return the folder that all generations are in."""
+    """Return the folder of all generations."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return os.path.join(cache, "itsm-nexus-runbook", "modules")
 
 
 def lay() -> List[str]:
-    """Put what earlier runs have packed where Ansible looks for it; return the names of these modules."""
+    """Copy modules packed in earlier runs into Ansible's cache; return the names of these modules."""
     generation = os.path.join(home(), _fingerprint())
     laid = []
     try:
@@ -93,14 +93,14 @@ def lay() -> List[str]:
             laid.append(name[len(_PREFIX) :].partition("-")[0])
         if kept:
             os.utime(generation)
-    # It is no more than time that is lost.
+    # An error only costs time.
     except (OSError, ValueError):
         pass
     return laid
 
 
 def keep(pythons: Iterable[str] = ()) -> None:
-    """Keep what this run has packed for the next one, compiled where the hosts' C(pythons) are one that is here."""
+    """Keep this run's packed modules for the next run, compiled if a Python of the hosts exists on the controller."""
     generation = os.path.join(home(), _fingerprint())
     hosts = set(pythons)
     try:
@@ -108,7 +108,7 @@ def keep(pythons: Iterable[str] = ()) -> None:
         packed = [name for name in made if not name.endswith((".lock", "-part"))]
         atomic_files.private_folder(home())
         atomic_files.private_folder(generation)
-        # What was laid for this run is kept already, whether it is compiled or not.
+        # Modules copied into the cache at the start of this run are kept already.
         for name in set(packed) - set(_kept(generation)):
             _keep(generation, name, atomic_files.read_plain(os.path.join(_of_this_run(), name), limit=_LARGEST))
         compiled = os.path.join(generation, f"{_COMPILED}{min(hosts)}") if len(hosts) == 1 else None
@@ -125,12 +125,12 @@ def keep(pythons: Iterable[str] = ()) -> None:
 
 
 def here() -> str:
-    """Return the name of this Python's compiled code, like C(cpython-313)."""
+    """Return the name of this Python's compiled code, like cpython-313."""
     return str(sys.implementation.cache_tag)
 
 
 def _sound(path: str) -> Optional[bytes]:
-    """Return what is kept in a file, C(None) where it is not what was put there."""
+    """Return the content of a kept file, None if its checksum is wrong."""
     data = atomic_files.read_plain(path, limit=_LARGEST)
     return data if hashlib.sha256(data).hexdigest() == path[-_DIGEST:] else None
 
@@ -140,7 +140,7 @@ def _keep(folder: str, name: str, data: bytes) -> None:
 
 
 def _keep_compiled(generation: str, folder: str, *, python: str) -> None:
-    """Keep in C(folder) what is kept in C(generation), compiled by C(python), where that is on this machine."""
+    """Compile the kept modules of generation with python, if this machine has it, and keep them in folder."""
     kept = _kept(generation)
     missing = set(kept) - set(_kept(folder))
     program = _program(python) if missing and not os.path.exists(os.path.join(folder, _FAILED)) else None
@@ -149,7 +149,7 @@ def _keep_compiled(generation: str, folder: str, *, python: str) -> None:
     read = {name: _sound(kept[name]) for name in missing}
     modules = {name: data for name, data in read.items() if data is not None}
     sources = {name: _sources(data) for name, data in modules.items()}
-    # Most files are in most modules.
+    # Compile each file once: most files are part of most modules.
     every = {source for of_one in sources.values() for source in of_one}
     compiled = _compile(list(every), program=program, python=python)
     atomic_files.private_folder(folder)
@@ -161,7 +161,7 @@ def _keep_compiled(generation: str, folder: str, *, python: str) -> None:
 
 
 def _program(python: str) -> Optional[str]:
-    """Return the program of a Python that is named like C(cpython-313), C(None) where this machine has none."""
+    """Return the program of a Python named like cpython-313, None if this machine has none."""
     if python == here():
         return sys.executable
     release = re.fullmatch(r"cpython-3(\d+)", python)
@@ -170,7 +170,7 @@ def _program(python: str) -> Optional[str]:
 
 
 def _compile(sources: Sequence[_Source], *, program: str, python: str) -> Optional[Dict[_Source, bytes]]:
-    """Return for each source the file of its compiled code, C(None) where C(program) is not C(python)."""
+    """Return the compiled code of each source, None if program is not python."""
     given = json.dumps([[name, base64.b64encode(source).decode("ascii")] for name, source in sources])
     try:
         done = subprocess.run(
@@ -184,7 +184,7 @@ def _compile(sources: Sequence[_Source], *, program: str, python: str) -> Option
         )
         answer = json.loads(done.stdout)
         made = {source: base64.b64decode(code) for source, code in zip(sources, answer["made"])}
-    # A program of that name may be anything, or lead nowhere.
+    # The program may be missing, or be no Python at all.
     except (OSError, subprocess.SubprocessError, ValueError, LookupError, TypeError, RecursionError):
         return None
     return made if answer.get("python") == python and len(made) == len(sources) else None
@@ -192,7 +192,7 @@ def _compile(sources: Sequence[_Source], *, program: str, python: str) -> Option
 
 def _opened(data: bytes) -> Tuple[Any, io.BytesIO]:
     """Return a packed module as Ansible keeps it, and the archive of its files."""
-    module = pickle.loads(data)  # noqa: S301 - Ansible does the same with it, and it is from a folder of this user alone
+    module = pickle.loads(data)  # noqa: S301 - Ansible does the same, and only this user can write to the folder
     return module, io.BytesIO(base64.b64decode(module.zip_data))
 
 
@@ -202,10 +202,10 @@ def _sources(data: bytes) -> List[_Source]:
 
 
 def _with(data: bytes, compiled: Mapping[str, bytes]) -> bytes:
-    """Return a packed module with the compiled code beside every source, by whose names it is given."""
+    """Return a packed module with compiled code next to every source. compiled: code by the source's name."""
     module, packed = _opened(data)
     with zipfile.ZipFile(packed, "a", compression=zipfile.ZIP_DEFLATED) as archive:
-        # Another run may have done so since; a second entry of a name would be a warning on the screen.
+        # Another run may have added it already. A second entry of the same name would print a warning.
         there = set(archive.namelist())
         for name, code in compiled.items():
             if f"{name}c" not in there:
@@ -218,14 +218,14 @@ def _of_this_run() -> str:
 
 
 def _compiled(generation: str) -> List[str]:
-    """Return the folders of a generation with what is compiled, one for each Python."""
+    """Return the folders of a generation with compiled code, one for each Python."""
     if not os.path.isdir(generation):
         return []
     return [os.path.join(generation, name) for name in os.listdir(generation) if name.startswith(_COMPILED)]
 
 
 def _kept(generation: str) -> Dict[str, str]:
-    """Return the files of a generation by the names that Ansible has for them, none where others may write there."""
+    """Return the files of a generation by Ansible's names for them; none if other users may write there."""
     if not all(_private(folder) for folder in (home(), generation)):
         return {}
     names = (name for name in os.listdir(generation) if name.startswith(_PREFIX))
@@ -234,7 +234,7 @@ def _kept(generation: str) -> Dict[str, str]:
 
 
 def _private(folder: str) -> bool:
-    """Say whether a folder is this user's own, and nobody else may write in it. Raises OSError."""
+    """Return True if this user owns a folder and nobody else may write to it. Raises OSError."""
     try:
         found = os.lstat(folder)
     except FileNotFoundError:
@@ -243,7 +243,7 @@ def _private(folder: str) -> bool:
 
 
 def _fingerprint() -> str:
-    """Return what changes with anything that a packed module is made of."""
+    """Return a checksum that changes with any source of a packed module."""
     parts = [ansible_version, sys.version, _COLLECTION]
     of_collection = [os.path.join(_COLLECTION, "plugins", kind) for kind in ("modules", "module_utils")]
     of_ansible = [*ansible.module_utils.__path__, os.path.dirname(module_common.__file__)]

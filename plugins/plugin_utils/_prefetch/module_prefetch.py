@@ -2,12 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Modules made ready for the hosts while the one before is at work, on another core.
+"""Pack modules on another core while the previous module is at work.
 
 Ansible packs a module, with all its imports, when the first task that uses it is about to run. That takes 0.2 to 0.4 s
-per module, and the outage lasts that much longer. A module that an earlier run has packed comes from L(module_cache).
-A module that is packed here goes into Ansible's own cache of the run, as if another host had needed it first. If that
-fails or comes too late, only the time is lost that it would have saved.
+per module, during which the outage continues. A module that an earlier run has packed comes from module_cache.
+A module that is packed here goes into Ansible's own cache of the run, as if an earlier host had needed it. If that
+fails or comes too late, only the saved time is lost.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from ansible.template import Templar
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._prefetch import module_cache
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
 
-# The play that orders a recovery gives the modules their run by this name.
+# Group in module_defaults by which the play of a recovery passes its run to the modules.
 _GROUP = f"group/{allowlist.COLLECTION}.host"
 _PLAYBOOKS = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", "..", "..", "playbooks"))
 FIRST = "health_probe"
-# What usually follows a module, on the way to a healthy answer.
+# Modules that usually follow a module, up to the first healthy answer.
 FOLLOWERS: Dict[str, Tuple[str, ...]] = {
     "health_probe": ("incident", "triage_info", "node_process"),
     "node_process": ("sqlite_info",),
@@ -49,7 +49,7 @@ FOLLOWERS: Dict[str, Tuple[str, ...]] = {
     "sqlite_backup": ("sqlite_wal",),
     "sqlite_wal": ("knex_migrate",),
 }
-# What nearly every task needs. One filter, one test bring those of ansible-core with them.
+# Plugins that nearly every task needs. Loading one filter and one test loads those of ansible-core too.
 _PLUGINS = (
     (filter_loader, ("bool", "ansible.builtin.bool")),
     (test_loader, ("truthy", "ansible.builtin.truthy")),
@@ -64,7 +64,7 @@ _PLUGINS = (
         ),
     ),
 )
-# Before, the cache is guarded by locks that only Ansible's own workers share.
+# In earlier versions the locks of the cache are shared only by Ansible's own workers.
 _SUPPORTED = tuple(int(part) for part in ansible_version.split(".")[:2]) >= (2, 19)
 
 _TRUSTED: Dict[str, bool] = {"trusted_as_template": True} if _SUPPORTED else {}
@@ -80,19 +80,19 @@ class Packer:
         self._children: List[int] = []
 
     def play(self, source: Any, loader: DataLoader) -> None:
-        """Make ready what a play of ours needs, and pack the first module of one that recovers.
+        """Prepare a play of this collection, and pack its first module if the play is a recovery.
 
-        C(source) is the play as it is written, C(loader) what Ansible reads its files with.
+        source is the play as written, loader is Ansible's loader of its files.
         """
         if not isinstance(source, dict):
             return
         recovers = _GROUP in (source.get("module_defaults") or {})
         if recovers or os.path.realpath(loader.get_basedir()) == _PLAYBOOKS:
             _read(loader, source.get("vars_files") or [])
-            # Containers like to set it. With it, Python reads a module from a pipe byte by byte: 0.3 s each.
+            # Container images often set it. Python then reads a module from a pipe byte by byte: 0.3 s each.
             os.environ.pop("PYTHONUNBUFFERED", None)
             _load()
-            # What is loaded by now stays: no worker, and there is one a task, has to look through it for garbage.
+            # Loaded objects stay in memory. Freezing keeps the garbage collector of each worker from scanning them.
             gc.freeze()
             if _SUPPORTED and not self._ours:
                 self._ours = True
@@ -101,14 +101,14 @@ class Packer:
             self._pack([FIRST])
 
     def begun(self, module: str) -> None:
-        """Pack what usually follows a module of ours; call it when a task with it begins."""
+        """Pack the modules that usually follow. Call it when a task with a module of this collection begins."""
         self._known.add(module)
         self._pack(FOLLOWERS.get(module, ()))
 
     def ended(self, module: str, fields: Mapping[str, Any]) -> None:
-        """Note what a host runs its modules with, and stop where nothing follows: the service is well.
+        """Note the Python of a host. Stop if no module follows, since the service is healthy.
 
-        Call it with the result of a module of ours that went well.
+        Call it with the successful result of a module of this collection.
         """
         if module != FIRST:
             return
@@ -124,13 +124,13 @@ class Packer:
             self._children.append(_fork(fresh))
 
     def run_ended(self) -> None:
-        """Stop, and keep what was packed for the next run."""
+        """Stop, and keep the packed modules for the next run."""
         self.end()
         if self._ours:
             module_cache.keep(self._pythons)
 
     def end(self) -> None:
-        """Stop what is not needed any more."""
+        """Stop processes that are no longer needed."""
         for child in self._children:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
@@ -138,16 +138,16 @@ class Packer:
 
 
 def _load() -> None:
-    """Load once what the worker of every task would load for itself: 0.02 s and more for each of dozens."""
+    """Load plugins once that each worker would load for itself: 0.02 s and more for each of dozens of tasks."""
     for loader, names in _PLUGINS:
         for name in names:
             loader.get(name, class_only=True)
 
 
 def _read(loader: DataLoader, names: Union[str, Sequence[str]]) -> None:
-    """Have Ansible keep the variables of a play parsed: by itself it parses their files again for every task."""
+    """Let Ansible cache the parsed variables of a play. By default it parses their files again for every task."""
     for name in [names] if isinstance(names, str) else names:
-        # What is wrong with a file is told where it is needed.
+        # The task that needs the file reports its errors.
         with contextlib.suppress(AnsibleError):
             loader.load_from_file(os.path.join(loader.get_basedir(), name), unsafe=True, **_TRUSTED)
 
@@ -169,7 +169,7 @@ def _fork(names: Sequence[str]) -> int:
 
 
 def _pack(name: str) -> None:
-    """Have Ansible pack a module as its worker does; what it answers is not needed."""
+    """Let Ansible pack a module as its worker does; the result is not needed."""
     path = module_loader.find_plugin_with_context(name).plugin_resolved_path
     module_common.modify_module(
         module_name=name,

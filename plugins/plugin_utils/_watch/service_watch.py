@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A watch over services from where rulebooks run: when to call for a triage, when for a recovery. Knows no rulebooks.
+"""A watch over services from the rulebooks' controller: it decides when to call a triage or a recovery.
 
-What counts are failures in a row, which no throttle of ansible-rulebook can count. An outage is told once; only after
-so many good answers in a row is the next failure another outage.
+It counts failures in a row, which no throttle of ansible-rulebook can do. An outage is reported once. The next failure
+is a new outage only after enough good answers in a row. It does not depend on ansible-rulebook.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
 
 TRIAGE, RECOVER, RESTORED = "triage", "recover", "restored"
 _SEVERITIES = {TRIAGE: "warning", RECOVER: "critical", RESTORED: "none"}
-# How long an answer of the host about its maintenance is taken for true, and how long the host has to give it. Seconds.
+# Seconds for which an answer about the maintenance stays valid, and seconds that the host has to give it.
 _MAINTENANCE_AGE = 15.0
 _READ_TIMEOUT = 10.0
-# What a shell at the other end takes for one plain word.
+# A word that every shell passes on unchanged.
 _PLAIN = re.compile(r"[\w@%+=:,./-]+\Z", re.ASCII)
 # A group name or a pattern would start a recovery on more than one host. The rulebooks for alerts have the same rule.
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}\Z")
@@ -37,12 +37,12 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class WatchError(Exception):
-    """A parameter makes no sense; the message names it."""
+    """A parameter is invalid; the message names it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Thresholds:
-    """Answers in a row that mean something, and after how many seconds a recovery is called for again (0: never)."""
+    """Answers in a row that cause an event, and seconds after which a recovery is called again (0: never)."""
 
     warning_after: int = 3
     critical_after: int = 5
@@ -52,11 +52,11 @@ class Thresholds:
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """One service to watch. C(host) is its name in the inventory.
+    """One service to watch. host is its name in the inventory.
 
-    C(over) is what a command is preceded by to run on that host, empty where it is this one; C(as_root) what the one
-    that reads in the state folder is preceded by there. Without C(process) nobody looks whether the process is gone,
-    without C(state_dir) nobody asks for a maintenance.
+    over: command prefix to run a command on that host, empty if it is this machine. as_root: prefix there for the
+    command that reads in the state folder. Without process, the process is not checked. Without state_dir, the
+    maintenance is not read.
     """
 
     host: str
@@ -68,7 +68,7 @@ class Target:
 
 
 def _known(values: Any, kind: Any, *, parameter: str) -> Any:
-    """Return the dataclass C(kind) made of a mapping. Raises WatchError where it has other keys, or lacks one."""
+    """Return an instance of the dataclass kind from a mapping. Raises WatchError if a key is unknown or missing."""
     if not isinstance(values, dict):
         raise WatchError(f"{parameter}: must be a mapping, not {type(values).__name__}")
     fields = {field.name: field for field in dataclasses.fields(kind)}
@@ -110,7 +110,7 @@ def _target(values: Any, *, parameter: str) -> Target:
 
 
 def targets(listed: Any, thresholds: Thresholds, *, timeout: float, interval: float) -> List[Target]:
-    """Return the targets that a rulebook names, checked. Raises WatchError; the message names the parameter."""
+    """Return the validated targets of a rulebook. Raises WatchError; the message names the parameter."""
     if not isinstance(listed, list) or not listed:
         raise WatchError("targets: must be a list of at least one service to watch")
     if thresholds.restored_after < 1:
@@ -135,10 +135,10 @@ def targets(listed: Any, thresholds: Thresholds, *, timeout: float, interval: fl
 
 
 class Outage:
-    """What has been seen of one service, and what has been called for. It knows no clock but the one it is told."""
+    """State of one service: its answers, and the calls made. It reads no clock: the time is an argument."""
 
     def __init__(self, thresholds: Thresholds) -> None:
-        """Begin with a service of which nothing is known."""
+        """Start with a service of unknown state."""
         self._thresholds = thresholds
         self.failures = 0
         self._good = 0
@@ -146,9 +146,9 @@ class Outage:
         self._recovery_called_at = 0.0
 
     def see(self, *, good: bool, gone: bool, now: float) -> Optional[str]:
-        """Take in one answer; return what it calls for, C(None) for nothing.
+        """Add one answer; return the action to call, None for no action.
 
-        It stays due until L(called) says that it was done. C(now) is in seconds of any steady clock.
+        The action stays due until called() confirms it. now is in seconds of any steady clock.
         """
         if good:
             self.failures = 0
@@ -165,14 +165,14 @@ class Outage:
         return self._called != RECOVER or (again > 0 and now - self._recovery_called_at >= again)
 
     def called(self, act: str, *, now: float) -> None:
-        """Note that it was called for."""
+        """Record that the action was called."""
         self._called = None if act == RESTORED else act
         if act == RECOVER:
             self._recovery_called_at = now
 
 
 class Watch:
-    """Looks at one target and says what to call for."""
+    """Probes one target and returns the action to call."""
 
     def __init__(
         self,
@@ -183,19 +183,19 @@ class Watch:
         ok_statuses: Sequence[str],
         run: commands.Runner = commands.run,
     ) -> None:
-        """Take the target as it is; L(targets) has checked it."""
+        """Use the target as it is; targets() has validated it."""
         self.target = target
         self._outage = Outage(thresholds)
         self._timeout = timeout
         self._ok_statuses = ok_statuses
         self._run = run
         self._first_failure_at: Optional[str] = None
-        # Seconds since the epoch, and on the steady clock.
+        # Seconds since the epoch, and seconds of the steady clock.
         self._maintenance_until = 0.0
         self._ask_maintenance_at = 0.0
 
     def look(self) -> Optional[Dict[str, Any]]:
-        """Ask once and return the event that is due, C(None) for none. Takes at most the time-outs together."""
+        """Probe once and return the due event, None if there is none. Takes at most the sum of the timeouts."""
         began_at = timestamps.now()
         answers = http_probe.probe(self.target.endpoints, timeout=self._timeout, ok_statuses=self._ok_statuses)
         wrong = [f"{each['name']}: {each['error']}" for each in answers if each["required"] and not each["ok"]]
@@ -219,19 +219,19 @@ class Watch:
                 "summary": sanitize.text("; ".join(wrong) or "answers"),
                 "first_failure_at": self._first_failure_at,
             },
-            # What ansible-rulebook limits an action to.
+            # ansible-rulebook uses it as the limit of an action.
             "meta": {"hosts": self.target.host},
         }
 
     def _warn(self, text: str) -> None:
-        """Log what may hold words of the host, without what a terminal would obey."""
+        """Log a text that may contain output of the host, without characters that control a terminal."""
         _LOGGER.warning("%s: %s", self.target.host, sanitize.text(text))
 
     def _over(self, argv: Sequence[str], **options: Any) -> commands.Completed:
         return self._run([*self.target.over, *argv], **options)
 
     def _process_state(self) -> str:
-        """Return whether the process is C(running), C(gone) or C(unknown)."""
+        """Return whether the process is running, gone or unknown."""
         service = self.target.process
         if service is None:
             return "unknown"
@@ -246,9 +246,9 @@ class Watch:
         return "running" if service_process.main_pid(properties) else "gone"
 
     def _read(self, path: str) -> bytes:
-        """Return what a file on the host holds. Raises OSError."""
+        """Return the content of a file on the host. Raises OSError."""
         try:
-            # The words of the C locale are those that are looked for below.
+            # The messages compared below are those of the C locale.
             done = self._over(["env", "LC_ALL=C", *self.target.as_root, "cat", "--", path], timeout=_READ_TIMEOUT)
         except commands.CommandError as error:
             raise OSError(0, str(error)) from error
@@ -259,7 +259,7 @@ class Watch:
         raise OSError(0, "no answer in time" if done.timed_out else done.stderr.strip() or f"rc {done.rc}")
 
     def _under_maintenance(self) -> bool:
-        """Whether nothing may be done now. What cannot be found out keeps nothing from being done."""
+        """Return True if a maintenance is active. If that is unknown, it returns False and the recovery goes on."""
         if not self.target.state_dir:
             return False
         if time.monotonic() >= self._ask_maintenance_at:
