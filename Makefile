@@ -26,7 +26,7 @@ GUARDED := $(addprefix --exclude ,os.pidfd_open signal.pidfd_send_signal file)
 TEST_PROCESSES = $$(($$(nproc) + 1))
 
 # Tests of minutes each: the reader of a page, who installs what other tests have, and sixty hosts. Like the drills below.
-LONG_TESTS := tests/integration/test_eda_page.py tests/integration/test_fleet.py::test_the_broken_are_recovered_and_wait_for_nobody
+LONG_TESTS := tests/integration/test_eda_page.py tests/integration/test_fleet.py::test_broken_hosts_are_recovered_without_waiting
 
 # Drills of minutes, or with a brother that is run, about what few changes touch: make nightly runs them, and SCENARIO=name one.
 LONG_DRILLS := controller_timer database_recover escalation_rises heap_oom migration_pending modules_native \

@@ -101,8 +101,8 @@ def test_runs_have_no_privileges_and_write_to_their_home(drill: Drill) -> None:
 
 def test_killed_service_is_recovered_automatically(drill: Drill) -> None:
     runs.kill_service(drill)
-    runs.wait_for(lambda: serves(drill) and is_quiet(drill), "the timer brings the service back")
-    runs.wait_for(lambda: len(runs.past_incidents(drill)) == 1, "the incident is over")
+    runs.wait_for(lambda: serves(drill) and is_quiet(drill), "the timer recovers the service")
+    runs.wait_for(lambda: len(runs.past_incidents(drill)) == 1, "the incident is closed")
     assert runs.past_incidents(drill)[0]["outcome"] == "recovered"
     assert "RECOVERED: itsm-system on watched" in journal(drill, f"{RECOVER}.service")
     assert alarms(drill) == []
@@ -123,7 +123,7 @@ def test_nothing_is_started_during_a_maintenance_window(drill: Drill) -> None:
     assert not serves(drill)
     assert (journal(drill, f"{RECOVER}.service"), alarms(drill)) == (recoveries, [])
     drill.host.check_output(f"rm {MAINTENANCE}")
-    runs.wait_for(lambda: serves(drill) and is_quiet(drill), "it is recovered when the maintenance is over")
+    runs.wait_for(lambda: serves(drill) and is_quiet(drill), "it is recovered after the maintenance window")
     assert alarms(drill) == []
 
 
@@ -138,7 +138,7 @@ def test_alarm_is_raised_once_if_the_service_stays_down(drill: Drill) -> None:
         await_look(drill, "DOWN: watched")
     assert alarms(drill) == ["100 % of it, $HOME too"]
     runs.mend_start(drill)
-    runs.wait_for(lambda: serves(drill) and is_quiet(drill), "the timer brings the mended service back")
+    runs.wait_for(lambda: serves(drill) and is_quiet(drill), "the timer recovers the repaired service")
     assert "RECOVERED: itsm-system on watched" in journal(drill, f"{RECOVER}.service", since=since)
     assert alarms(drill) == ["100 % of it, $HOME too"]
     drill.assert_every_row_is_there()

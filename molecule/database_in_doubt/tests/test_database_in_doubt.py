@@ -157,7 +157,7 @@ def assert_handed_over(drill: Drill, this: Round, run: str) -> str:
 
 
 def reboot(drill: Drill) -> None:
-    runs.wait_for(lambda: not runs.lease(drill)["worker"], "nobody works on the host")
+    runs.wait_for(lambda: not runs.lease(drill)["worker"], "no run is active on the host")
     runs.podman("restart", "--time", "10", drill.container)
     runs.wait_for(
         lambda: drill.host.run("systemctl is-system-running").stdout.strip() in ("running", "degraded"), "boot"
