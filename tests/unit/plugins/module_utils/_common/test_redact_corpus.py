@@ -30,7 +30,7 @@ OF_A_RULE = 40
 LEAST_MASKED, MOST_CHANGED = 0.99, 0.01
 # An IP address is no secret. For a private key, the rule knows only the first line; see below.
 NO_RULES = ("IPPublicDetector", "PrivateKeyDetector")
-# Text that a rule finds besides the secret, the same for everybody.
+# Other text that a rule finds, the same for everybody.
 NO_SECRET = re.compile(r"AccountKey=|https://hooks\.slack\.com/services/", re.IGNORECASE)
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A database that was made to cost root memory or time: reading it ends within limits, and does nothing else."""
+"""A database designed to exhaust memory or time of root: reading it stays within limits and has no other effect."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def made(path: Path, *statements: str) -> str:
 
 
 GREEDY = "length(hex(zeroblob(4 + length(a)))) > 0"
-# What SQLite computes for each row: a column in quick_check, the condition of an index in integrity_check.
+# SQLite computes these for each row: a column in quick_check, the condition of an index in integrity_check.
 COMPUTED = {
     "quick": ["CREATE TABLE t (a TEXT, b TEXT AS (hex(zeroblob(4 + length(a)))) NOT NULL)"],
     "integrity": ["CREATE TABLE t (a TEXT)", f"CREATE INDEX i ON t (a) WHERE {GREEDY}"],
@@ -49,9 +49,9 @@ GROWN = ["PRAGMA writable_schema=ON", "UPDATE sqlite_master SET sql = replace(sq
 
 
 def answer_and_memory(code: str, *arguments: str) -> tuple[Any, int]:
-    """Run code in a process of its own; return what it prints as JSON, and the KiB that its largest child had.
+    """Run code in a separate process; return the JSON that it prints, and the KiB of its largest child.
 
-    The kernel knows only the largest of all children that a process ever had.
+    The kernel records only the largest of all children that a process ever had.
     """
     text = f"""
         import json, resource, sys, time
@@ -72,7 +72,7 @@ def answer_and_memory(code: str, *arguments: str) -> tuple[Any, int]:
 
 
 @pytest.mark.parametrize("check", COMPUTED)
-def test_what_is_computed_of_a_row_gets_a_bounded_amount_of_memory(tmp_path: Path, check: str) -> None:
+def test_values_computed_per_row_have_a_memory_limit(tmp_path: Path, check: str) -> None:
     path = made(tmp_path / "itsm.db", *COMPUTED[check], "INSERT INTO t (a) VALUES ('row')", *GROWN)
     call = "sqlite_check.check(path=sys.argv[1], checks=[sys.argv[2]])"
     result, kibibytes = answer_and_memory(call, path, check)
@@ -83,11 +83,11 @@ def test_what_is_computed_of_a_row_gets_a_bounded_amount_of_memory(tmp_path: Pat
     assert result["conclusive"] is False
 
 
-def test_a_constraint_gets_a_bounded_amount_of_memory(tmp_path: Path) -> None:
+def test_a_constraint_has_a_memory_limit(tmp_path: Path) -> None:
     path = made(
         tmp_path / "itsm.db", f"CREATE TABLE t (a TEXT CHECK ({GREEDY}))", "INSERT INTO t VALUES ('row')", *GROWN
     )
-    # SQLite checks constraints only if it may write, as it may on the copy of a database with a hot journal.
+    # SQLite checks constraints only if it may write, as on the copy of a database with a hot journal.
     call = """sqlite_reader.in_child(
             lambda emit: emit(sqlite_check._run_check(
                 sqlite_reader.connect(sys.argv[1], way="copy", busy_timeout=1), "quick")),
@@ -131,7 +131,7 @@ def test_a_process_that_has_to_write_may_write() -> None:
     assert 20 < told["cpu"] < 50
 
 
-def test_a_limit_is_never_raised() -> None:
+def test_an_existing_limit_is_never_raised() -> None:
     def inner(emit: sqlite_reader.Emit) -> None:
         emit({"event": "cpu", "limit": resource.getrlimit(resource.RLIMIT_CPU)[1]})
 
@@ -143,10 +143,10 @@ def test_a_limit_is_never_raised() -> None:
     assert 20 < messages[0]["limit"] < 50
 
 
-# What a child says
+# Output of a child
 
 
-def test_a_child_that_talks_for_ever_is_ended_at_its_deadline() -> None:
+def test_a_child_with_endless_output_is_ended_at_its_deadline() -> None:
     def work(emit: sqlite_reader.Emit) -> None:
         while True:
             emit({"event": "word"})
@@ -158,7 +158,7 @@ def test_a_child_that_talks_for_ever_is_ended_at_its_deadline() -> None:
     assert messages[-1].keys() & {"timeout", "error"}
 
 
-def test_a_child_that_says_too_much_is_ended() -> None:
+def test_a_child_with_too_much_output_is_ended() -> None:
     def work(emit: sqlite_reader.Emit) -> None:
         for _ in range(60):
             emit({"event": "word", "text": "x" * MEBIBYTE})
@@ -181,7 +181,7 @@ def test_a_long_line_of_a_check_is_cut() -> None:
         assert len(line) < 3000
 
 
-# What a connection may do
+# Rights of a connection
 
 
 @pytest.fixture
@@ -303,7 +303,7 @@ def test_a_query_of_knex_that_takes_long_is_interrupted(tmp_path: Path, monkeypa
     assert time.monotonic() - begun < 2
 
 
-def test_what_a_service_has_is_read_as_before(tmp_path: Path) -> None:
+def test_ordinary_tables_are_read_as_before(tmp_path: Path) -> None:
     path = made(
         tmp_path / "itsm.db",
         MIGRATIONS,
