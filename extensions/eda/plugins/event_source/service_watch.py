@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Event source of ansible-rulebook: our own watch over the service, as C(outage_detect.yml) looks at it."""
+"""Event source of ansible-rulebook: a watch over the service with the probes of outage_detect.yml."""
 
 from __future__ import annotations
 
@@ -86,8 +86,9 @@ EXAMPLES = r"""
         state_dir: /var/lib/itsm-runbook
 """
 
-# ansible-rulebook runs this file by its path and knows no `ansible_collections`: .../ansible_collections/<namespace>/
-# <name>/extensions/eda/plugins/event_source/<this file>. Not resolved, since a checkout is reached through a link.
+# ansible-rulebook runs this file by its path and does not know `ansible_collections`:
+# .../ansible_collections/<namespace>/<name>/extensions/eda/plugins/event_source/<this file>. The path is not resolved,
+# since a checkout is reached through a link.
 sys.path.append(str(Path(__file__).absolute().parents[7]))
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._watch import service_watch
@@ -97,7 +98,7 @@ _OTHERS = {"targets", "interval", "timeout", "ok_statuses"}
 
 
 async def main(queue: asyncio.Queue[Any], args: dict[str, Any]) -> None:
-    """Watch all targets until cancelled; none waits for another. Raises WatchError where a parameter makes no sense."""
+    """Watch all targets until cancelled; no target waits for another. Raises WatchError for an invalid parameter."""
     for name in args:
         if name not in _OTHERS and name not in _THRESHOLDS:
             raise service_watch.WatchError(
