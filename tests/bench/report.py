@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The figures as people read them: a table on the screen, and docs/benchmarks.md."""
+"""The figures for people: a table on the screen, and docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 DIGITS = {"s": 2, "x": 2, "%": 1}
-SHORT = 0.1  # seconds; steps below are in one row
+SHORT = 0.1  # seconds; shorter steps are in one row
 HEAD = ("what", "measured", "goal", "", "ours", "rival", "from run to run")
 
 
@@ -49,7 +49,7 @@ def _lines(path: str) -> list[str]:
 
 
 def rows(told: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Return the table of the goals, those that are ratios first."""
+    """Return the table of the goals, ratios first."""
     found = []
     for entry in told["measurements"]:
         for goal in entry["goals"]:
@@ -81,7 +81,7 @@ def _in_unit(value: float, unit: str) -> str:
 
 
 def figures(told: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Return what every contender measured, whether there is a goal for it or not."""
+    """Return the figures of every contender, with or without a goal."""
     found = []
     for entry in told["measurements"]:
         for contender, of_contender in entry["rounds"].items():
@@ -112,7 +112,7 @@ def show(told: dict[str, Any]) -> None:
 
 
 def failed(told: dict[str, Any]) -> bool:
-    """Whether a goal is missed that decides."""
+    """Return True if a goal that decides is missed."""
     return any(goal["decides"] and not goal["met"] for entry in told["measurements"] for goal in entry["goals"])
 
 
@@ -156,7 +156,7 @@ def document(told: dict[str, Any]) -> str:
 
 
 def _environments(entries: list[dict[str, Any]]) -> list[str]:
-    """Return where the rows were measured; if not all of them in the same environment, with the names of the rows."""
+    """Return the environment of the rows; if it differs, with the names of the rows."""
     measured: dict[str, list[dict[str, Any]]] = {}
     for entry in entries:
         facts = entry["machine"]
@@ -217,7 +217,7 @@ def _recoveries(told: dict[str, Any]) -> list[str]:
 
 
 def _seen(told: dict[str, Any]) -> list[str]:
-    """Return the table of who sees which outage at all; without its measurements, nothing."""
+    """Return the table of detected outages; without its measurements, nothing."""
     entries = [entry for entry in told["measurements"] if entry["name"].startswith("seen-")]
     if not entries:
         return []
@@ -245,7 +245,7 @@ def _seen(told: dict[str, Any]) -> list[str]:
 
 
 def _profiles(told: dict[str, Any]) -> list[str]:
-    """Return where the time of a run goes, step by step."""
+    """Return the time of a run, step by step."""
     lines: list[str] = []
     for entry in told["measurements"]:
         if entry.get("profile"):
@@ -268,7 +268,7 @@ def _profiles(told: dict[str, Any]) -> list[str]:
 
 
 def _shares(profile: Sequence[tuple[float, float, str]]) -> str:
-    """Return what of a profile is the work of modules, and what is Ansible itself."""
+    """Return the share of the modules and the share of Ansible itself in a profile."""
     ours = {path.stem for path in (harness.ROOT / "plugins" / "modules").glob("*.py")}
     modules: dict[str, float] = {}
     for _at, took, step in profile:
