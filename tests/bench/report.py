@@ -126,21 +126,21 @@ def document(told: dict[str, Any]) -> str:
         *_environments(told["measurements"]),
         "",
         "Rivals do the same work in turns with ours, on the same machine in the same minutes. A ratio or a difference "
-        "is the median of those of the single rounds, seconds are medians, memory is the most of all runs. *From run "
-        "to run* are the lowest and the highest of them. What works on files has them in memory before the first of "
-        "its contenders starts, and runs as on a managed host: a new Python process each time, the logic in a zip "
-        "file, nothing compiled beforehand.",
+        "is the median over the rounds, seconds are medians, memory is the maximum of all runs. *From run to run* "
+        "gives the lowest and the highest value. Files are in memory before the first contender starts. Our code "
+        "runs as on a managed host: a new Python process each time, the logic in a zip file, nothing compiled "
+        "beforehand.",
         "",
         *_recoveries(told),
         "## Goals",
         "",
         *_table(tuple(name or "goal met" for name in HEAD), rows(told)),
         "",
-        "Ratios and what is counted decide on the exit code of `make bench`; seconds depend on the machine as well.",
+        "Ratios and counts decide the exit code of `make bench`; seconds also depend on the machine.",
         "",
         *([f"Could not be measured in this run: {', '.join(told['failed'])}.", ""] if told.get("failed") else []),
         *_seen(told),
-        "## What is measured",
+        "## Measurements",
         "",
     ]
     for entry in told["measurements"]:
@@ -230,13 +230,13 @@ def _seen(told: dict[str, Any]) -> list[str]:
                 [value for value in values if value is not None] for values in entry["rounds"][contender].values()
             )
             cells.append(
-                f"{statistics.median(served):.1f} s" if served else "seen, not mended" if any(noticed) else "not seen"
+                f"{statistics.median(served):.1f} s" if served else "seen, not fixed" if any(noticed) else "not seen"
             )
         body.append((entry["what"], *cells))
     return [
-        "## Who sees which outage",
+        "## Detected outages",
         "",
-        "Seconds from the failure until the service answers again and takes a write or, where no restart can help, "
+        "Seconds from the failure until the service answers again and accepts a write. If no restart can help, "
         "until its cause is named. `outage_triage.yml` only names it.",
         "",
         *_table(("outage", *contenders), body),
@@ -251,9 +251,9 @@ def _profiles(told: dict[str, Any]) -> list[str]:
         if entry.get("profile"):
             lines += [
                 "",
-                f"## Where the time goes: {entry['what']}",
+                f"## Time by step: {entry['what']}",
                 "",
-                "One run, from its start to the end of the step in which the first healthy answer came: "
+                "One run, from its start to the end of the step with the first healthy answer: "
                 f"{_shares(entry['profile'])}.",
                 "",
             ]

@@ -208,7 +208,7 @@ def trace(
     before: Callable[[Call], Optional[Callable[[], None]]],
     timeout: float,
 ) -> bytes:
-    """Run work in a child process and return what it returned.
+    """Run work in a child process and return its result.
 
     before is called right before each system call that takes a path, of any of its processes. It may return a function
     to be called right after the system call. Raises TooLate, TracerError.

@@ -359,7 +359,7 @@ def system_calls(path: str, backups: str) -> List[Boundary]:
 
 
 class Plan:
-    """Chooses how and where the steps are killed next: every boundary comes once before any comes twice."""
+    """Chooses the next way and place of a kill: every boundary comes once before any comes twice."""
 
     def __init__(self, seed: int, where: Optional[str]) -> None:
         """Find the boundaries by runs that are not killed. Raises Lost."""

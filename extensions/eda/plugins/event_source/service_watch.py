@@ -14,57 +14,57 @@ from typing import Any
 
 DOCUMENTATION = r"""
 ---
-short_description: Watch the service, and say once per outage what it calls for
+short_description: Watch the service, and send one event per outage and action
 description:
-  - Asks the service every few seconds and counts failures in a row. An event comes when they call for something, never
-    for a single answer.
-  - C(event.outage.act) is V(triage) after O(warning_after) failures in a row; V(recover) after O(critical_after), or as
-    soon as a failure coincides with a process that is gone; V(restored) after O(restored_after) good answers in a row.
-    Until then nothing is called for again.
+  - Probes the service every few seconds and counts failures in a row. An event is sent if they require an action,
+    never for a single answer.
+  - C(event.outage.act) is V(triage) after O(warning_after) failures in a row; V(recover) after O(critical_after), or at
+    once if a request fails and the process is gone; V(restored) after O(restored_after) good answers in a row. Until
+    then no event is repeated.
   - C(event.outage) has C(host), C(severity), C(consecutive_failures), C(process), C(summary) and C(first_failure_at)
-    too. C(event.meta.hosts) is the host, so that ansible-rulebook limits a playbook to it.
+    too. C(event.meta.hosts) is the host. So ansible-rulebook limits a playbook to it.
 options:
   targets:
     description:
-      - The services, each with C(host) (its name in the inventory) and C(endpoints) (C(name), C(url), and if need be
+      - The services, each with C(host) (its name in the inventory) and C(endpoints) (C(name), C(url), and optionally
         C(required), C(validate_certs), C(ca_path), as for the module C(health_probe)).
-      - With C(process) (C(manager), C(unit), C(app_dir), C(command), C(user), C(pid_file), C(ports)) it is looked
-        whether the process is gone, with C(state_dir) whether there is a maintenance, in which nothing is called for.
-      - C(over) is the list of words that a command is preceded by to run on that host, V([ssh, -o, BatchMode=yes,
-        HOST]); without it, this machine is looked at. With it, C(process.manager) is V(systemd).
-      - C(as_root) is the list of words by which the one command that needs root is preceded there, V([sudo, -n]). It is
-        C(cat -- STATE_DIR/maintenance.json); nothing else needs a privilege.
+      - With C(process) (C(manager), C(unit), C(app_dir), C(command), C(user), C(pid_file), C(ports)) the
+        watch checks whether the process is gone. With C(state_dir) it sends no event during a maintenance window.
+      - C(over) is the prefix of commands for that host, as a list of words, for example V([ssh, -o, BatchMode=yes,
+        HOST]). Without it, this machine is checked. With it, C(process.manager) must be V(systemd).
+      - C(as_root) is the prefix of the one command that needs root, as a list of words, for example V([sudo, -n]).
+        This command is C(cat -- STATE_DIR/maintenance.json). No other command needs a privilege.
     type: list
     elements: dict
     required: true
   interval:
-    description: Seconds from the start of one look to the start of the next.
+    description: Seconds from the start of one probe to the start of the next.
     type: float
     default: 2
   timeout:
-    description: Seconds after which a request is over, whatever came.
+    description: Seconds after which a request is ended.
     type: float
     default: 5
   ok_statuses:
-    description: The words for C(status) in the answer that are good, compared without case.
+    description: Values of C(status) in the answer that mean healthy (case-insensitive).
     type: list
     elements: str
     default: [ok]
   warning_after:
-    description: Failures in a row that call for a triage.
+    description: Failures in a row that require a triage.
     type: int
     default: 3
   critical_after:
-    description: Failures in a row that call for a recovery.
+    description: Failures in a row that require a recovery.
     type: int
     default: 5
   restored_after:
-    description: Good answers in a row after which a failure is another outage.
+    description: Healthy answers in a row after which a failure is a new outage.
     type: int
     default: 5
   again_after:
     description:
-      - Seconds after which a recovery is called for again while the outage goes on. V(0) never does.
+      - Seconds after which the event for a recovery is repeated while the outage lasts. V(0) disables this.
     type: float
     default: 0
 """
