@@ -38,14 +38,14 @@ def assert_recovered(drill: Drill, name: str) -> tuple[dict[str, Any], dict[str,
     return told, after
 
 
-def assert_rows_are_told(told: dict[str, Any], after: dict[str, Any]) -> None:
+def assert_rows_are_reported(told: dict[str, Any], after: dict[str, Any]) -> None:
     assert {table: told["rows_after"][table] for table in after["rows"]} == after["rows"]
 
 
 def test_checkpoint_loses_nothing_and_notifies_nobody(drill: Drill) -> None:
     told, after = assert_recovered(drill, "checkpoint")
     assert after["rows"] == drill.observation("sound")["rows"]
-    assert_rows_are_told(told, after)
+    assert_rows_are_reported(told, after)
     assert told["data_loss"] == "none"
     assert told["escalation"]["to"] == []
 
@@ -62,7 +62,7 @@ def test_dry_run_reports_the_loss_and_changes_nothing(drill: Drill) -> None:
 def test_salvage_restores_all_but_the_overwritten_page(drill: Drill) -> None:
     told, after = assert_recovered(drill, "salvage")
     before = held_before(drill, "salvage")
-    assert_rows_are_told(told, after)
+    assert_rows_are_reported(told, after)
     missing = lost(before, after["rows"])
     assert set(missing) == {"incidents"}
     assert 0 < missing["incidents"] < 30
@@ -83,7 +83,7 @@ def test_backup_is_used_if_it_holds_more(drill: Drill) -> None:
     told, after = assert_recovered(drill, "backup")
     before = held_before(drill, "backup")
     assert told["backup_file"] == f"{DATABASE}.backup_drill"
-    assert_rows_are_told(told, after)
+    assert_rows_are_reported(told, after)
     # The nine incidents written after the backup.
     assert lost(before, after["rows"])["incidents"] == 9
     assert told["escalation"]["to"] == ["project leader"]

@@ -93,7 +93,7 @@ def fallen_back(place: hosts.Host) -> None:
 KEY = "/mnt/LinuxHDD/ITSM-System/backend/ssl/server.key"
 
 
-def mended(place: hosts.Host) -> None:
+def cleared(place: hosts.Host) -> None:
     """Remove the remains of an outage."""
     place.shell(
         f"systemctl stop -q monit bench-lock 2>/dev/null; pkill -x monit; [ ! -e {KEY}.away ] || mv {KEY}.away {KEY};"
@@ -137,7 +137,7 @@ def by_systemd(outage: Callable[[hosts.Host], None]) -> harness.Contender:
     """Return a function that relies on the unit only."""
 
     def measure(place: hosts.Host, _folder: Path) -> dict[str, float | None]:
-        mended(place)
+        cleared(place)
         outage(place)
         return {SERVED: until_served(place)}
 
@@ -148,7 +148,7 @@ def by_monit(outage: Callable[[hosts.Host], None]) -> harness.Contender:
     """Return a function that relies on monit and the unit."""
 
     def measure(place: hosts.Host, _folder: Path) -> dict[str, float | None]:
-        mended(place)
+        cleared(place)
         place.shell("monit -c /etc/monit/monitrc")
         time.sleep(SETTLED)
         place.shell(": >/var/log/monit.log")
@@ -166,7 +166,7 @@ def by_playbook(outage: Callable[[hosts.Host], None], cause: str = "") -> harnes
     """
 
     def measure(place: hosts.Host, folder: Path) -> dict[str, float | None]:
-        mended(place)
+        cleared(place)
         outage(place)
         run = place.play("playbooks/outage_recover.yml", folder, verification_deadline=5.0)
         if cause:
@@ -183,7 +183,7 @@ def by_triage(outage: Callable[[hosts.Host], None], cause: str) -> harness.Conte
     """Return a function that runs only the triage; it must name cause."""
 
     def measure(place: hosts.Host, folder: Path) -> dict[str, float | None]:
-        mended(place)
+        cleared(place)
         outage(place)
         run = place.play("playbooks/outage_triage.yml", folder)
         if run.code != 0:
