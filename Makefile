@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# Everything that is done with this project. `make demo` and `make test` each do all their own set-up.
+# All tasks of this project. `make demo` and `make test` each do all their own setup.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
@@ -14,21 +14,21 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Programs that call others of the environment find them on the PATH.
+# For programs that call other programs of the environment.
 WITH_PATH := PATH="$(CURDIR)/$(BIN):$$PATH"
 COLLECTION := collections/ansible_collections/itsm_nexus/runbook
-# Ruff finds the others by their names.
+# Ruff finds the others by their suffix.
 PYTHON_PROGRAMS = $$(git grep -lE '^\#!.*python' -- ':!*.py')
-# What Python 3.9 brought and is asked for before it is used, and a field whose name is that of a function of Python 2.
+# Names of Python 3.9 that the code checks before use, and a field named like a function of Python 2.
 GUARDED := $(addprefix --exclude ,os.pidfd_open signal.pidfd_send_signal file)
 
-# One more than there are cores, as most tests wait now and then.
+# One more than the number of cores, since most tests wait sometimes.
 TEST_PROCESSES = $$(($$(nproc) + 1))
 
-# Tests of minutes each: the reader of a page, who installs what other tests have, and sixty hosts. Like the drills below.
-LONG_TESTS := tests/integration/test_eda_page.py tests/integration/test_fleet.py::test_the_broken_are_recovered_and_wait_for_nobody
+# Tests of minutes each, run by make nightly: one follows a page from its installation on, one has sixty hosts.
+LONG_TESTS := tests/integration/test_eda_page.py tests/integration/test_fleet.py::test_broken_hosts_are_recovered_without_waiting
 
-# Drills of minutes, or with a brother that is run, about what few changes touch: make nightly runs them, and SCENARIO=name one.
+# Drills that take minutes, or similar to another drill, for code that rarely changes: make nightly runs them, and SCENARIO=name one.
 LONG_DRILLS := controller_timer database_recover escalation_rises heap_oom migration_pending modules_native \
   oom_kill other_service port_conflict_own tls_key_unreadable two_faults
 # Drills with more rounds in make nightly.
@@ -41,10 +41,10 @@ DRILLS = $(FIRST_DRILLS) $(OTHER_DRILLS)
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | sort | expand -t 14
 
-demo: $(VENV)/demo.stamp ## Break and recover the stand-in service on this machine
+demo: $(VENV)/demo.stamp ## Break and recover the demo service on this machine
 	@$(WITH_PATH) demo/run
 
-# Side by side what has little to do for a second core. What is to be installed is there before: apt takes turns with nobody.
+# In parallel: tasks that use only one core. Their packages are installed before, since apt cannot run twice at once.
 test: $(VENV)/test.stamp ## Everything
 	$(MAKE) --jobs=2 --output-sync=target lint torture flip TORTURE='--rounds 30 --backups 10' FLIP='--sample 100 --seed 1'
 	$(MAKE) unit integration molecule
@@ -61,18 +61,18 @@ lint: $(VENV)/test.stamp ## Style and types
 	$(BIN)/python docs/postmortem_schema.py --check
 	$(BIN)/antsibull-changelog lint
 	$(WITH_PATH) $(BIN)/antsibull-docs lint-collection-docs --plugin-docs .
-	# Whose syntax check knows no inventory.
+	# Its syntax check has no inventory.
 	$(WITH_PATH) ANSIBLE_HOST_PATTERN_MISMATCH=warning $(BIN)/ansible-lint
 
 unit: $(VENV)/test.stamp ## Tests of the logic, a minute or two
 	tests/install sqlite3
 	$(WITH_PATH) $(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=worksteal tests/unit tests/fuzz
 
-fuzz: $(VENV)/test.stamp ## Search for input that breaks a reader or lets a secret through; minutes
+fuzz: $(VENV)/test.stamp ## Search for input that breaks a reader or reveals a secret; minutes
 	FUZZ_PROFILE=long $(WITH_PATH) $(BIN)/pytest --numprocesses=auto tests/fuzz
 
-# File by file: in some of them a test goes on where the one before ended.
-integration: $(VENV)/test.stamp $(VENV)/eda.stamp ## Playbooks and rulebooks against the stand-in service, pages in a browser, minutes
+# File by file: in some files a test continues after the previous one.
+integration: $(VENV)/test.stamp $(VENV)/eda.stamp ## Playbooks and rulebooks against the demo service, pages in a browser, minutes
 	tests/install java=default-jre-headless chromium /usr/share/fonts/opentype/ipafont-gothic=fonts-ipafont-gothic
 	$(WITH_PATH) $(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile $(LONG_TESTS:%=--deselect=%) tests/integration
 
@@ -80,47 +80,47 @@ molecule: $(VENV)/test.stamp ## Drills on real systemd hosts, minutes; SCENARIO=
 	molecule/hosts/install
 	$(WITH_PATH) molecule/run $(or $(SCENARIO),$(DRILLS))
 
-nightly: $(VENV)/eda.stamp coverage cores release ## What takes too long for every change: more gates, long drills with all their waiting, some on Debian 12
+nightly: $(VENV)/eda.stamp coverage cores release ## Checks that take too long for every change: more gates, long drills with full waits, some on Debian 12
 	$(WITH_PATH) $(BIN)/pytest $(LONG_TESTS)
 	molecule/hosts/install
 	$(MAKE) flip FLIP="--jobs $$(nproc)"
 	DRILL_THOROUGH=1 $(WITH_PATH) molecule/run $(THOROUGH_DRILLS) $(LONG_DRILLS)
 	DRILL_SUITE=bookworm $(WITH_PATH) molecule/run crash clean_start
 
-coverage: $(VENV)/test.stamp ## Unit tests, and how much of the logic they run
+coverage: $(VENV)/test.stamp ## Unit tests, with their coverage of the logic
 	tests/install sqlite3
 	$(WITH_PATH) $(BIN)/pytest --numprocesses=auto --cov --cov-report=term:skip-covered tests/unit
 
-cores: $(VENV)/demo.stamp ## Unit tests, a recovery and sanity on every version of ansible-core that is supported
+cores: $(VENV)/demo.stamp ## Unit tests, a recovery and sanity on every supported version of ansible-core
 	tests/install sqlite3
 	tests/publish/cores
 
 sanity: $(VENV)/test.stamp ## ansible-test sanity
 	$(WITH_PATH) tests/publish/sanity
 
-release: $(VENV)/test.stamp $(VENV)/publish.stamp ## Build the tarball, look into it, install it into an empty folder, run it from there
+release: $(VENV)/test.stamp $(VENV)/publish.stamp ## Build the tarball, check it, install it into an empty folder, run it from there
 	$(WITH_PATH) tests/publish/release
 
-audit: $(VENV)/test.stamp $(VENV)/publish.stamp ## Ask PyPI and npm for known weaknesses of the tools and of the stand-in's packages
+audit: $(VENV)/test.stamp $(VENV)/publish.stamp ## Check the tools and the demo service's packages for known vulnerabilities
 	$(BIN)/pip-audit --strict --local --progress-spinner off
 	npm --prefix demo/service audit --package-lock-only --audit-level=high
 
-matrix: $(VENV)/test.stamp ## Write docs/drills.md: what the drills of make molecule found
+matrix: $(VENV)/test.stamp ## Write docs/drills.md: the results of make molecule
 	$(BIN)/python docs/drills.py
 
 torture: ## Kill writers and recoveries, count the rows that were lost; minutes
 	tests/install strace
 	$(PYTHON) tests/torture/sqlite_torture.py $(TORTURE)
 
-flip: $(VENV)/test.stamp ## Exchange files right before each system call that takes one, as a hostile user could; all of it takes hours
+flip: $(VENV)/test.stamp ## Replace files right before each system call that uses one, as a hostile user could; all of it takes hours
 	$(BIN)/python tests/flip/flip.py $(FLIP)
 
-bench: $(VENV)/test.stamp $(VENV)/bench.stamp ## Measure against the goals, write docs/benchmarks.md, an hour; then ONLY=name for some
+bench: $(VENV)/test.stamp $(VENV)/bench.stamp ## Measure against the goals, write docs/benchmarks.md, an hour; ONLY=name for some
 	tests/install sqlite3 lsof
 	molecule/hosts/install
 	$(WITH_PATH) $(BIN)/python tests/bench/run $(ONLY)
 
-docs: $(VENV)/test.stamp ## Write the pages that are made from the code, those of modules and roles as HTML into build/docs
+docs: $(VENV)/test.stamp ## Write the pages generated from the code; those of modules and roles as HTML into build/docs
 	$(BIN)/python docs/role_readme.py
 	$(BIN)/python docs/postmortem_schema.py
 	mkdir -p build/docs/source && chmod go-w build/docs/source
@@ -129,10 +129,10 @@ docs: $(VENV)/test.stamp ## Write the pages that are made from the code, those o
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --nitpicky --conf-dir docs/site build/docs/source build/docs/html
 	echo "build/docs/html/index.html"
 
-clean: ## Remove what these targets made here
+clean: ## Remove the files that these targets made
 	rm -rf $(VENV) .demo build .mypy_cache .ruff_cache .pytest_cache .ansible
 
-# Ready once its requirements are in; a changed list is installed again.
+# Ready when its requirements are installed; a changed list is installed again.
 $(VENV)/%.stamp: requirements-%.txt
 	@demo/install
 	echo "Installing $(notdir $<) into $(VENV), a minute the first time"
@@ -140,7 +140,7 @@ $(VENV)/%.stamp: requirements-%.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
-# What those lists include.
+# Lists included by these lists.
 $(VENV)/test.stamp: requirements-unit.txt
 
 .PHONY: help demo test lint unit fuzz integration molecule nightly coverage cores sanity release audit matrix torture flip bench docs clean

@@ -3,9 +3,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write docs/drills.md from what the drills' own postmortems said: C(make matrix), after C(make molecule).
+"""Write docs/drills.md from the results of the drills: make matrix, after make molecule.
 
-With C(--check) nothing is read of the drills: it is an error when the page and the scenarios do not name the same ones.
+With --check no result is read. It is an error if the page and the scenarios do not name the same drills.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "drills.md"
-HEAD = """# What the drills found
+HEAD = """# Results of the drills
 
-Every row is a drill: a real fault on a real systemd host in a container, recovered by `outage_recover.yml` over
-OpenSSH, judged from outside. The table is made by `make matrix` from the postmortems that these very runs wrote. The
-seconds are those of the machine the drills ran on, two at once. The outage includes what the drill itself takes to
-break things and, where it ran twice, the time until policy allowed the remedy.
+Each row is a drill: a real fault on a real systemd host in a container, recovered by `outage_recover.yml` over OpenSSH
+and checked from outside. `make matrix` writes this table from the postmortems of these runs. The seconds were measured
+on the machine of the drills, with two drills at once. An outage includes the time that the drill needs to break the
+service. If the drill ran twice, it also includes the time until policy allowed the remedy.
 
-| cause | drill | what happens | found first? | without leave of policy | recovered by | outage, s |
+| cause | drill | what happens | found first? | if policy forbids the remedy | recovered by | outage, s |
 |---|---|---|---|---|---|---|
 """
 
 
 def with_cause() -> dict[str, str]:
-    """Return the drills whose tests name a cause, and what they are about."""
+    """Return the drills whose tests name a cause, with the description of each."""
     found = {}
     for test in sorted(ROOT.glob("molecule/*/tests/test_*.py")):
         text = test.read_text(encoding="utf-8")
@@ -43,7 +43,7 @@ def with_cause() -> dict[str, str]:
 
 
 def row(result: dict[str, Any], about: str) -> str:
-    """Return the line of a drill."""
+    """Return the table row of a drill."""
     by = " and ".join(f"`{each}`" if " " not in each else each for each in result["by"])
     cells = [
         f"`{result['cause']}`",
@@ -51,8 +51,8 @@ def row(result: dict[str, Any], about: str) -> str:
         about,
         "yes" if result["found_first"] else "**no**",
         "left alone, escalated" if result["left_alone"] else "",
-        by if result["recovered"] else "not to be recovered" if result["passed"] else "**nothing**",
-        "lasts" if not result["recovered"] else f"{result['outage_seconds']:.0f}",
+        by if result["recovered"] else "not recoverable" if result["passed"] else "**nothing**",
+        "ongoing" if not result["recovered"] else f"{result['outage_seconds']:.0f}",
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -60,7 +60,7 @@ def row(result: dict[str, Any], about: str) -> str:
 def main() -> int:
     """Write or check the page; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="only say whether the page names every drill")
+    parser.add_argument("--check", action="store_true", help="only check that the page names every drill")
     drills = with_cause()
     if parser.parse_args().check:
         named = set(re.findall(r"^\| `\w+` \| `(\w+)` \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE))

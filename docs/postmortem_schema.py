@@ -19,14 +19,14 @@ sys.path.insert(0, str(ROOT / "collections"))
 
 
 def text() -> str:
-    """Return what the file is to hold."""
+    """Return the content of the file."""
     from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import schema as document_schema  # noqa: PLC0415
 
     return laid_out(document_schema.schema()) + "\n"
 
 
 def laid_out(value: Any, *, before: str = "", margin: str = "") -> str:
-    """Return JSON with each value on one line if the line has room for it. before is the start of the line."""
+    """Return JSON with each value on one line if it fits. before is the start of the line."""
     line = before + json.dumps(value)
     deeper = margin + " "
     if len(margin + line) < WIDTH or not isinstance(value, (dict, list)):
@@ -34,17 +34,17 @@ def laid_out(value: Any, *, before: str = "", margin: str = "") -> str:
     if isinstance(value, dict):
         parts = [laid_out(each, before=f"{json.dumps(name)}: ", margin=deeper) for name, each in value.items()]
         return f"{before}{{\n{deeper}" + f",\n{deeper}".join(parts) + f"\n{margin}}}"
-    # The lists of the schema that are longer than a line hold names.
+    # Lists in the schema that are longer than a line contain names.
     names = textwrap.fill(json.dumps(value)[1:-1], WIDTH, initial_indent=deeper, subsequent_indent=deeper)
     return f"{before}[\n{names}\n{margin}]"
 
 
 def main() -> int:
-    """Write the file, or say whether it is what it is to be."""
+    """Write the file, or with --check report whether it is up to date; return the exit code."""
     if "--check" in sys.argv[1:]:
         same = PAGE.exists() and PAGE.read_text(encoding="utf-8") == text()
         if not same:
-            print(f"{PAGE} is not what the model says: run make docs", file=sys.stderr)
+            print(f"{PAGE} does not match the model: run make docs", file=sys.stderr)
         return 0 if same else 1
     PAGE.write_text(text(), encoding="utf-8")
     return 0

@@ -3,9 +3,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write every role's README.md from its argument specification: C(make docs).
+"""Write every role's README.md from its argument specification: make docs.
 
-What stands in C(meta/argument_specs.yml) is the truth; with C(--check) nothing is written and stale files are an error.
+The source is meta/argument_specs.yml. With --check nothing is written, and outdated files are an error.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ def paragraphs(value: str | list[str]) -> list[str]:
 
 
 def cell(option: dict[str, Any]) -> str:
-    """Return the default of an option, or that it has to be given."""
+    """Return the default of an option, or that it is required."""
     if option.get("required"):
         return "required"
     return f"`{json.dumps(option['default'], ensure_ascii=False)}`" if "default" in option else ""
 
 
 def kind(option: dict[str, Any]) -> str:
-    """Return the type of an option, its choices with it."""
+    """Return the type of an option with its choices."""
     name = f"list of {option['elements']}" if "elements" in option else option["type"]
     return " or ".join(f"`{choice}`" for choice in option["choices"]) if "choices" in option else name
 
@@ -64,9 +64,9 @@ def render(role: str, specs: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    """Write the pages, or with C(--check) name those that are not up to date; returns the exit code."""
+    """Write the pages, or with --check name the outdated ones; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing, fail when a page is stale")
+    parser.add_argument("--check", action="store_true", help="write nothing, fail if a page is outdated")
     check = parser.parse_args().check
     stale = []
     for path in sorted(ROOT.glob("roles/*/meta/argument_specs.yml")):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the tests of all drills look at: the host from outside, and what the recovery left behind."""
+"""Checks for the tests of all drills: the state of the host, seen from outside, and the files of the recovery."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import testinfra
 
-# The fields that the runbook asks of a postmortem.
+# The fields that the runbook requires in a postmortem.
 SECTIONS = (
     "1. When",
     "2. How it was detected",
@@ -28,7 +28,7 @@ SECTIONS = (
 WRITTEN = {f"Written before the outage, number {number}" for number in range(1, 8)}
 UNIT_FOLDER = "/etc/systemd/system/itsm-system.service"
 STATE_DIR = "/var/lib/itsm-runbook"
-# What the service itself writes into while it runs.
+# The files that the service itself changes while it runs.
 WAL = "/mnt/LinuxHDD/ITSM-System/backend/itsm.db-wal"
 BUSY_FILES = ("/var/log/itsm/server.log", "/mnt/LinuxHDD/ITSM-System/backend/itsm.db-shm")
 
@@ -44,22 +44,22 @@ class Drill:
         self.host = testinfra.get_host(f"podman://{self.container}")
 
     def observation(self, name: str) -> dict[str, Any]:
-        """What the host was like while `sound` or `broken`, or what it was like after a run: `<run>-after`."""
+        """Return the recorded state of the host: `sound`, `broken`, or after a run `<run>-after`."""
         return json.loads((self.output / f"{name}.json").read_text(encoding="utf-8"))
 
     def now(self) -> dict[str, Any]:
-        """What the host is like now."""
+        """Return the present state of the host."""
         return json.loads(self.host.check_output("/opt/drill/bin/observe.py"))
 
     def rows_of(self, database: str) -> dict[str, int] | None:
-        """Rows per table of that file alone, None where the sqlite3 shell finds it unsound."""
+        """Return the rows per table of that file alone, None if the sqlite3 shell finds it unsound."""
         return json.loads(self.host.check_output(f"/opt/drill/bin/observe.py {database}"))
 
     def screen(self, run: str = "recover") -> str:
         return (self.output / f"{run}.log").read_text(encoding="utf-8")
 
     def recap(self, run: str = "recover") -> dict[str, int]:
-        """Ansible's own count of what a run did: ok, changed, failed and so on."""
+        """Return Ansible's own counts of a run: ok, changed, failed and so on."""
         line = re.search(rf"^{self.name} +: (.*)$", self.screen(run), re.MULTILINE)
         assert line, self.screen(run)
         return {key: int(value) for key, value in (pair.split("=") for pair in line[1].split())}
@@ -68,7 +68,7 @@ class Drill:
         return sorted((self.output / run).glob("*.md")) + sorted((self.output / run).glob("*.json"))
 
     def postmortem(self, run: str = "recover") -> dict[str, Any]:
-        """The JSON document; the Markdown beside it must tell all that the runbook asks for."""
+        """Return the JSON document; assert that the Markdown document has all that the runbook requires."""
         markdown, data = self.documents(run)
         told = json.loads(data.read_text(encoding="utf-8"))
         text = markdown.read_text(encoding="utf-8")
@@ -79,7 +79,7 @@ class Drill:
         return told
 
     def ask(self, url: str) -> tuple[int, Any]:
-        """Ask the service as a client on another machine does: (HTTP status or 0, JSON body or None)."""
+        """Query the service as a client on another machine does: (HTTP status or 0, JSON body or None)."""
         address = (self.output / "address").read_text(encoding="utf-8")
         asked = subprocess.run(
             ["curl", "-sk", "--max-time", "5", "-w", "\n%{http_code}", url.replace("//host", f"//{address}")],
@@ -96,7 +96,7 @@ class Drill:
             assert (status, body and body["status"]) == (200, "ok"), url
 
     def assert_every_row_is_there(self, *, migrations: int = 0) -> None:
-        """In the database's files and over HTTP, none lost, and none added but of so many migrations."""
+        """Assert that no row is lost, in the files and over HTTP; only so many migrations may add rows."""
         before, after = self.observation("sound")["rows"], self.now()["rows"]
         assert before["incidents"] >= len(WRITTEN)
         assert after == {**before, "knex_migrations": before["knex_migrations"] + migrations}
@@ -105,10 +105,10 @@ class Drill:
         assert {incident["title"] for incident in answer["incidents"]} >= WRITTEN
 
     def assert_untouched(self, before: dict[str, Any], after: dict[str, Any]) -> None:
-        """Nothing changed between the two but the recovery's own records, and what a live service writes."""
-        # A unit that systemd restarts is left to systemd: it goes on, until its start limit is reached.
+        """Assert that only the recovery's own records and a live service's files changed between the states."""
+        # systemd goes on to restart this unit until its start limit is reached.
         restarts = before["unit"]["SubState"] == "auto-restart"
-        # Whether one runs or waits at this very instant says nothing.
+        # Whether it runs or waits at this instant means nothing.
         same = [
             [
                 {**process, "state": ""}
@@ -118,7 +118,7 @@ class Drill:
             for seen in (before, after)
         ]
         assert same[0] == same[1]
-        # A hold is the one thing that a run does to a service that nobody may start: then systemd does not go on.
+        # A hold is the only change that a run makes to a service that nobody may start: then systemd does not continue.
         dropins = f"{UNIT_FOLDER}.d"
         held = any(path.startswith(f"{dropins}/zz-held-") for path in after["files"])
         if held:
@@ -131,7 +131,7 @@ class Drill:
             assert after["unit"] == before["unit"]
         assert after["rows"] == before["rows"]
         busy = BUSY_FILES if before["processes"] or restarts else ()
-        # What systemd starts meanwhile may write to its WAL before it falls; the rows were compared.
+        # A start by systemd may write to the WAL before it fails. The rows were compared above.
         busy = (*busy, WAL) if restarts and not held else busy
         same = [
             {
@@ -148,7 +148,7 @@ class Drill:
     def assert_left_alone(
         self, *, cause: str, run: str = "forbidden", to: tuple[str, ...] = ("project leader",)
     ) -> dict[str, Any]:
-        """The cause is named, nothing was done about it, no rung was climbed that can't help, people are told."""
+        """Assert that the cause is named and not remedied, useless rungs are skipped, and people are notified."""
         self.cause = cause
         told = self.postmortem(run)
         assert (told["outcome"], told["cause"], told["rung"]) == ("not_recovered", cause, None)
@@ -172,9 +172,9 @@ class Drill:
         skipped: tuple[str, ...] = (),
         migrations: int = 0,
     ) -> dict[str, Any]:
-        """The service is back and the postmortem says how; returns the postmortem.
+        """Assert that the service is back and the postmortem says how; return the postmortem.
 
-        `skipped`: the rungs that can't help and were therefore not climbed. `migrations`: how many were applied.
+        `skipped`: the rungs that cannot help and were therefore not tried. `migrations`: how many were applied.
         """
         self.cause = cause
         self.assert_serves()
@@ -188,13 +188,13 @@ class Drill:
         assert {table: told["rows_before"][table] for table in rows} == rows
         rows = {**rows, "knex_migrations": rows["knex_migrations"] + migrations}
         assert {table: told["rows_after"][table] for table in rows} == rows
-        # The outage began after the service was sound.
+        # The outage began after the sound state was recorded.
         assert 0 < told["durations"]["outage"] < time.time() - (self.output / "sound.json").stat().st_mtime
         closing = self.screen(run)[-2500:]
         for word in (severity, cause, f"{rung} held"):
             assert word in closing, closing
         assert self.recap(run)["failed"] == 0
-        # The host has nothing left to do if this run were to die.
+        # No timer is left that would act if this run died.
         assert self.host.check_output("systemctl list-units --all --plain --no-legend 'itsm-runbook-*'") == ""
         return told
 
@@ -207,7 +207,9 @@ class Drill:
         also: tuple[str, ...] = (),
         migrations: int = 0,
     ) -> dict[str, Any]:
-        """Policy allowed the remedy of this cause (and of those `also`), and a restart was enough after it."""
+        """Assert that policy allowed the remedy of this cause (and of those in `also`), and that a restart was enough
+        after it.
+        """
         told = self.assert_recovered(severity=severity, cause=cause, rung="restart", run=run, migrations=migrations)
         applied = [each for each in self.of_last_run(told, "remedies") if each["changed"]]
         assert [(each["cause"], each["failed"]) for each in applied] == [(each, False) for each in (cause, *also)]
@@ -216,11 +218,11 @@ class Drill:
 
     @staticmethod
     def of_last_run(told: dict[str, Any], what: str) -> list[dict[str, Any]]:
-        """Those of a postmortem's `rungs_tried`, `rungs_skipped` or `remedies` that the latest run brought."""
+        """Return those of a postmortem's `rungs_tried`, `rungs_skipped` or `remedies` that the latest run added."""
         return [each for each in told[what] if each["run"] == told["runs"][-1]["run"]]
 
     def write_result(self, *, passed: bool) -> None:
-        """Keep what the drill's own postmortems say, for the table of all drills; nothing where it has no cause."""
+        """Save the result of the drill's postmortems for the table of all drills; nothing if the drill has no cause."""
         told = [json.loads(path.read_text(encoding="utf-8")) for path in self.output.glob("*/INC-*.json")]
         told.sort(key=lambda each: each["runs"][-1]["started_at"])
         if self.cause is None or not told:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Observers of a drill: a client that asks the service all the time, and the journal of the unit."""
+"""Observers of a drill: a client that polls the service, and the journal of the unit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 import runs
 from drills import STATE_DIR, Drill
 
-# Message ids of systemd (systemd.journal-catalog) and the event of the unit that each reports.
+# Message ids of systemd (systemd.journal-catalog) and the unit event that each reports.
 MESSAGES = {
     "7d4958e842da4a758f6c1cdc7b36dcc5": "starting",
     "39f53479d3a045ac8e11786248231fbf": "started",
@@ -28,11 +28,11 @@ MESSAGES = {
 
 
 class Client:
-    """Asks for the service's health every 50 ms, from another machine, until it is closed."""
+    """Polls the service's health every 50 ms from another machine, until it is closed."""
 
     def __init__(self, drill: Drill) -> None:
         self._drill = drill
-        # (instant of the question, instant of the answer or of its failure, whether it was healthy)
+        # (time of the request, time of the answer or failure, True if healthy)
         self._asked: list[tuple[float, float, bool]] = []
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._ask, daemon=True)
@@ -58,11 +58,11 @@ class Client:
         return bool(self._asked) and self._asked[-1][2]
 
     def healthy_since(self, since: float) -> float | None:
-        """The instant of the first healthy answer to a question that was asked after `since`."""
+        """Return the time of the first healthy answer to a request sent after `since`."""
         return next((answered for asked, answered, healthy in list(self._asked) if asked > since and healthy), None)
 
     def outages(self, since: float) -> list[tuple[float, float]]:
-        """Each outage after that instant: the last healthy answer before it, and the first one after it."""
+        """Return each outage after that time: the last healthy answer before it and the first one after it."""
         found, last = [], None
         for asked, answered, healthy in list(self._asked):
             if asked < since - 1:
@@ -77,35 +77,35 @@ class Client:
 
 
 def unit_events(drill: Drill, since: float) -> list[str]:
-    """What the journal says of the service's unit after that instant, in the words of MESSAGES and in its order."""
+    """Return the journal events of the service's unit after that time, by the names in MESSAGES and in order."""
     lines = drill.host.check_output(f"journalctl --unit={runs.UNIT} --since=@{since:.6f} --output=json").splitlines()
     return [MESSAGES[id] for line in lines if (id := json.loads(line).get("MESSAGE_ID")) in MESSAGES]
 
 
 def first_probe(drill: Drill, since: float) -> float:
-    """The instant after that one when a run's first task began on the host."""
+    """Return the time at which a run's first task began on the host, after the given time."""
     asked = "journalctl --output=json SYSLOG_IDENTIFIER=ansible-itsm_nexus.runbook.health_probe"
     line = drill.host.check_output(f"{asked} --since=@{since:.6f}").splitlines()[0]
     return int(json.loads(line)["__REALTIME_TIMESTAMP"]) / 1e6
 
 
 def seconds_of(instant: str) -> float:
-    """The instant of a record, on the clock of this machine."""
+    """Return the time of a record by the clock of this machine."""
     return datetime.datetime.fromisoformat(instant.replace("Z", "+00:00")).timestamp()
 
 
 def units_of_the_recovery(drill: Drill) -> str:
-    """The transient units that a run has made on the host, one a line."""
+    """Return the transient units that a run has created on the host, one per line."""
     return drill.host.check_output("systemctl list-units --all --plain --no-legend 'itsm-runbook-*'")
 
 
 def forget_restarts(drill: Drill) -> None:
-    """Let the next outage be the second one in an hour at most: each round is one of its own, not a crash loop."""
+    """Let at most one outage of the last hour count: each round is a separate outage, not part of a crash loop."""
     drill.host.check_output(f"systemctl reset-failed {runs.UNIT}")
     drill.host.check_output(f"cd {STATE_DIR}/incidents 2>/dev/null && ls -t | tail -n +2 | xargs -r rm; true")
 
 
 def show(drill: Drill, *names: str) -> dict[str, Any]:
-    """Properties of the service's unit."""
+    """Return properties of the service's unit."""
     lines = drill.host.check_output(f"systemctl show --property={','.join(names)} {runs.UNIT}").splitlines()
     return dict(line.split("=", 1) for line in lines)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Runs of the playbooks for tests that act while these are at work, and what can be seen of them meanwhile."""
+"""Runs of the playbooks for tests that act during a run, and observations during these runs."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from typing import Any
 from drills import STATE_DIR, Drill
 
 UNIT = "itsm-system"
-# What the service reads at its start.
+# A file that the service reads at its start.
 ENVIRONMENT = "/etc/itsm/itsm.env"
-# Seconds within which a run that works at all gets anywhere, on a busy machine too.
+# Seconds within which a working run reaches any task, even on a busy machine.
 PATIENCE = 180.0
 
 
 class Run:
-    """A run of a playbook that has been started; `shared/recover` says what it leaves behind under its name."""
+    """A started run of a playbook; `shared/recover` describes the files that it leaves under its name."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Run:
     def reach(self, task: str) -> None:
         """Wait until the run begins that task."""
         give_up = time.monotonic() + PATIENCE
-        # What stands behind the name in brackets is filled in.
+        # The run fills in the text in brackets after the name.
         begun = re.compile(re.escape(task) + r"(?: \([^()\n]*\))?\] \*\*")
         while not begun.search(self.screen()):
             assert self.running, f"it ended before {task!r}\n{self.screen()}"
@@ -69,9 +69,9 @@ class Run:
         return self.process.wait(PATIENCE)
 
     def kill(self) -> None:
-        """End ansible-playbook and all it has started on this machine at one instant, as the end of a job's pod."""
+        """Kill ansible-playbook and all its child processes on this machine at once, as when a job's pod ends."""
         family = {self.process.pid}
-        # None is left out that another one is about to start.
+        # This must include a process that another one is about to start.
         while new := _family(self.process.pid) - family or {pid for pid in family if not _is_frozen(pid)}:
             family |= new
             for pid in new:
@@ -107,14 +107,14 @@ def _family(top: int) -> set[int]:
 
 
 def instant(seconds: float) -> str:
-    """Return an instant as the records have it."""
+    """Return a time in the format of the records."""
     return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:
     give_up = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < give_up, f"in vain: {what}"
+        assert time.monotonic() < give_up, f"timed out: {what}"
         time.sleep(0.05)
 
 
@@ -124,12 +124,12 @@ def run(drill: Drill, name: str, *arguments: str, playbook: str = "outage_recove
 
 
 def podman(*arguments: str) -> str:
-    """Run a command of podman on this machine."""
+    """Run a podman command on this machine."""
     return subprocess.run(["podman", *arguments], check=True, capture_output=True, text=True).stdout
 
 
 def kill_service(drill: Drill) -> None:
-    """Let the service fall, as the kernel's OOM killer does, and wait until systemd has seen it."""
+    """Kill the service as the kernel's OOM killer does, and wait until systemd has noticed."""
     drill.host.check_output(f"systemctl kill --kill-whom=main --signal=SIGKILL {UNIT}")
     wait_for(
         lambda: drill.host.check_output(f"systemctl show --property=MainPID --value {UNIT}") == "0", "the service falls"
@@ -137,12 +137,12 @@ def kill_service(drill: Drill) -> None:
 
 
 def break_start(drill: Drill) -> None:
-    """Let every start of the service fail."""
+    """Make every start of the service fail."""
     drill.host.check_output(f"echo NEXUS_DEMO_FAULTS=start >>{ENVIRONMENT}")
 
 
 def mend_start(drill: Drill) -> None:
-    """Let the service start again."""
+    """Allow the service to start again."""
     drill.host.check_output(f"sed -i /NEXUS_DEMO_FAULTS/d {ENVIRONMENT}")
 
 
@@ -153,19 +153,19 @@ def open_incident(drill: Drill) -> dict[str, Any] | None:
 
 
 def past_incidents(drill: Drill) -> list[dict[str, Any]]:
-    """Return the records of the incidents that are over, in their order."""
+    """Return the records of closed incidents, in order."""
     names = drill.host.run(f"ls {STATE_DIR}/incidents").stdout.split()
     return [json.loads(drill.host.check_output(f"cat {STATE_DIR}/incidents/{name}")) for name in names]
 
 
 def lease(drill: Drill, *arguments: str) -> dict[str, Any]:
-    """Return who has the host: `lease`, `worker` (a pid), `boot` (seconds on the clock of the lease)."""
+    """Return the holder of the lease: `lease`, `worker` (a pid), `boot` (seconds on the clock of the lease)."""
     return json.loads(drill.host.check_output(" ".join(["/opt/drill/bin/lease", *arguments])))
 
 
 @contextlib.contextmanager
 def watched_arguments() -> Iterator[set[bytes]]:
-    """Collect the arguments of every process on this machine meanwhile, those in the hosts among them."""
+    """Collect the arguments of every process on this machine meanwhile, including those in the hosts."""
     seen: set[bytes] = set()
     ended = threading.Event()
 

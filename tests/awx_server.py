@@ -2,10 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""As much of the API of AWX 24.6.1 as awx.awx needs: objects, their associations, surveys, workflows, roles, launches.
+"""The part of the API of AWX 24.6.1 that awx.awx needs: objects, associations, surveys, workflows, roles, launches.
 
-What is sent is judged by the fields of a real server (C(awx_fields.json): types, choices, limits) and by the rules that
-its serializers add. Objects refer to each other by id, and what is deleted takes with it what hangs on it.
+Requests are checked against the fields of a real server (awx_fields.json: types, choices, limits) and the rules that
+its
+serializers add. Objects refer to each other by id, and deleting an object deletes its dependents.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ ROLES = {
     "job_templates": ["admin", "execute", "read"],
     "workflow_job_templates": ["admin", "approval", "execute", "read"],
 }
-# What goes when the other goes: kind, by which of its fields.
+# Dependents that are deleted together with an object: kind, and the field that refers to it.
 CASCADES = {
     "organizations": [
         (kind, "organization")
@@ -52,7 +53,7 @@ CASCADES = {
     ],
     "job_templates": [("schedules", "unified_job_template")],
 }
-# What AWX itself says of a new object.
+# The values that AWX itself sets on a new object.
 KEPT_BY_AWX: Dict[str, Object] = {
     "credential_types": {"managed": False},
     "inventory_sources": {"status": "never updated"},
@@ -73,20 +74,20 @@ JSON_TYPES = {"string": str, "boolean": bool, "integer": int, "choice": (str, in
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads C(!unsafe) as the text it is."""
+    """Reads !unsafe as plain text."""
 
 
 _Loader.add_constructor("!unsafe", lambda loader, node: loader.construct_scalar(node))
 
 
 def described() -> Object:
-    """Return what awx_configure.yml makes, as its data say."""
+    """Return the objects that awx_configure.yml creates, according to its data."""
     loaded: Object = _Loader((ROOT / "playbooks" / "vars" / "awx.yml").read_text("utf-8")).get_single_data()
     return loaded
 
 
 def could_be_playbook(path: Path) -> bool:
-    """Say whether AWX offers a file of a project as a playbook."""
+    """Return True if AWX offers a file of a project as a playbook."""
     parts = path.relative_to(ROOT).parts
     if {"roles", "tasks", "group_vars", "host_vars"} & set(parts) or any(part.startswith(".") for part in parts):
         return False
@@ -176,7 +177,7 @@ def _judge_credential_type(thing: Object) -> None:
 
 
 class Awx:
-    """The server, and what it holds: C(objects[kind][id])."""
+    """The server and its objects: objects[kind][id]."""
 
     def __init__(self) -> None:
         self.objects: Dict[str, Dict[int, Object]] = {kind: {} for kind in (*FIELDS, "credentials", "approvals")}
@@ -185,7 +186,7 @@ class Awx:
         self.roles: Dict[int, Tuple[str, str]] = {}
         self.refused: List[str] = []
         self.launched: List[Object] = []
-        # What comes of fetching a project.
+        # The result of fetching a project.
         self.fetched = "successful"
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
@@ -225,7 +226,7 @@ class Awx:
         self.server.shutdown()
         self.server.server_close()
 
-    # For tests: what is there, and what was there before.
+    # For tests: the objects that exist now, and those from before.
 
     def names(self, kind: str) -> List[str]:
         return sorted(thing.get("name", "") for thing in self.objects[kind].values())
@@ -279,7 +280,7 @@ class Awx:
         return self._below(kind, thing, parts[2], method, body)
 
     def _identified(self, kind: str, identifier: str) -> int:
-        """Return the id of what an address names: by its id, or as AWX's C(NAMED_URL_FORMATS) say."""
+        """Return the id in an address: a number, or a name in the format of AWX's NAMED_URL_FORMATS."""
         if identifier.isdigit():
             return int(identifier)
         name, _, organization = urllib.parse.unquote(identifier).partition("++")
@@ -298,7 +299,7 @@ class Awx:
             thing.update(changed)
         answer = dict(thing)
         if kind == "projects":
-            # The first answer after its creation: AWX is about to fetch it.
+            # The first answer after its creation: AWX is about to fetch the project.
             thing["status"] = self.fetched
         return 200, answer
 
@@ -316,7 +317,7 @@ class Awx:
             update = next(self._ids)
             return 202, {"id": update, "status": "pending", "url": f"/api/v2/inventory_updates/{update}/"}
         if what == "launch" and method == "POST":
-            # AWX ignores what a template does not ask for: what we mean to say must be asked for.
+            # AWX ignores variables that a template does not ask for, so every variable must be in its survey.
             asked = {"extra_vars": self.surveys.get(thing["id"]), "limit": thing["ask_limit_on_launch"]}
             unasked = sorted(each for each in body if not asked.get(each))
             if unasked:
@@ -381,12 +382,12 @@ class Awx:
         return self.add(kind, **{**KEPT_BY_AWX.get(kind, {}), **fields})
 
     def _judged(self, kind: str, body: Object, thing: Optional[Object] = None) -> Object:
-        """Return the fields that AWX takes, the others are ignored by it."""
+        """Return the fields that AWX accepts; it ignores the others."""
         taken = {}
         for name, value in body.items():
             field = FIELDS[kind].get(name)
             if field is None:
-                # AWX ignores what it does not know: what we mean to set must be known.
+                # AWX ignores unknown fields, so every field must be known.
                 if name not in ("managed", "type", "organization", "kind", "host_filter", "state"):
                     raise Refused({name: "no such field"})
                 continue
@@ -447,7 +448,7 @@ class Awx:
         for linked in self.links.values():
             if thing["id"] in linked:
                 linked.remove(thing["id"])
-        # A label goes with the last template that has it.
+        # A label is deleted with the last template that has it.
         used = {id_ for (_owner, what), ids in self.links.items() if what == "labels" for id_ in ids}
         for label in [label for label in self.objects["labels"] if label not in used]:
             del self.objects["labels"][label]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Debian's Chromium without a window, driven over its DevTools protocol (https://chromedevtools.github.io/devtools-protocol/)."""
+"""Debian's headless Chromium over its DevTools protocol (https://chromedevtools.github.io/devtools-protocol/)."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ import time
 from pathlib import Path
 from typing import Any
 
-# Seconds for one command, on a busy machine too.
+# Seconds for one command, even on a busy machine.
 PATIENCE = 60.0
 OPTIONS = (
     *("--headless=new", "--remote-debugging-pipe", "--no-first-run", "--disable-gpu", "--hide-scrollbars"),
     *("--disable-extensions", "--disable-component-update", "--disable-background-networking"),
-    # Its sandbox does not work for root, and a container's /dev/shm is too small for it. It opens our own files only.
+    # Its sandbox does not work for root, and a container's /dev/shm is too small for it. It opens only our own files.
     *("--no-sandbox", "--disable-dev-shm-usage"),
 )
 
 
 class Browser:
-    """One page of a browser of its own; what the page complains of and what it asks the network for is collected."""
+    """One page in its own browser. Collects the page's errors and its network requests."""
 
     def __init__(self, folder: Path) -> None:
         program = shutil.which("chromium")
         assert program, "chromium is not installed; make integration does that"
-        # Commands go in through descriptor 3 and answers come out of descriptor 4 (--remote-debugging-pipe).
+        # Commands are sent through descriptor 3; answers arrive on descriptor 4 (--remote-debugging-pipe).
         command_end, self._commands = os.pipe()
         self._answers, answer_end = os.pipe()
         plumbing = 'exec 3<&"$1" 4>&"$2"; shift 2; exec "$@"'
@@ -69,7 +69,7 @@ class Browser:
         os.close(self._answers)
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Return what the browser answers to a command."""
+        """Return the browser's answer to a command."""
         self._number += 1
         command: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
         if self._session:
@@ -83,17 +83,17 @@ class Browser:
                 return message["result"]
 
     def open(self, page: Path) -> None:
-        """Show a file, and wait until all of it is there."""
+        """Show a file, and wait until it is loaded completely."""
         self._loaded, self.complaints, self.requests = False, [], []
         self.call("Page.navigate", url=page.as_uri())
         deadline = time.monotonic() + PATIENCE
         while not self._loaded:
             self._next(deadline)
-        # What a page asks for later arrives before the answer to this.
+        # Requests that the page makes later arrive before the answer to this.
         self.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done, 50)))")
 
     def look(self, *, width: int, dark: bool) -> None:
-        """Give the window a width, in CSS pixels, and the reader a taste."""
+        """Set the width of the window in CSS pixels, and the reader's preferred color scheme."""
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600
         )
@@ -101,18 +101,18 @@ class Browser:
         self.call("Emulation.setEmulatedMedia", media="", features=[scheme])
 
     def evaluate(self, expression: str) -> Any:
-        """Return what an expression of JavaScript comes to in the page."""
+        """Return the value of a JavaScript expression in the page."""
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
     def screenshot(self, file: Path) -> None:
-        """Keep the whole page as a picture."""
+        """Save an image of the whole page."""
         shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
         file.write_bytes(base64.b64decode(shot["data"]))
 
     def print(self, file: Path) -> None:
-        """Keep the page as it comes out of a printer."""
+        """Save the page as it is printed."""
         paper = self.call("Page.printToPDF", preferCSSPageSize=True, paperWidth=8.27, paperHeight=11.69)
         file.write_bytes(base64.b64decode(paper["data"]))
 

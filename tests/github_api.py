@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A GitHub that is served over HTTP here: its rules for issues, held to GitHub's own description of its API."""
+"""A local HTTP server with GitHub's rules for issues, checked against GitHub's own description of its API."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ import openapi_core
 from openapi_core.testing import MockRequest, MockResponse
 
 TOKEN = "ghp_CANARY"
-# Which descriptions there are, and the path that such a server has its API under.
+# The known descriptions, and the path of the API on each kind of server.
 SERVERS = {"api.github.com": "", "enterprise-server": "/api/v3"}
 ISSUES = "/repos/{owner}/{repo}/issues"
 COMMENTS = ISSUES + "/{issue_number}/comments"
-# Answers of whatever stands before an operation: the description of the operation says nothing of them.
+# Answers from a proxy in front of an operation. The description of the operation does not list them.
 ANYWHERE = {401, 429, 500, 502, 503}
 
 
@@ -42,10 +42,12 @@ def rules(server):
 
 
 class Api(http.server.ThreadingHTTPServer):
-    """GitHub's REST API as far as issues need it: labels may be dropped, bodies may be too long, servers have trouble.
+    """The part of GitHub's REST API for issues, with its limits: dropped labels, bodies that are too long, server
+    errors.
 
-    A request that GitHub's description does not allow is answered 422; it and an answer that the description does not
-    know stand in C(violations), which a test wants empty at its end.
+    A request that GitHub's description does not allow is answered with 422. Such requests, and answers that the
+    description
+    does not list, are collected in violations. A test asserts at its end that this list is empty.
     """
 
     def __init__(self, server="api.github.com"):
@@ -66,9 +68,9 @@ class Api(http.server.ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}{self.base}"
 
     def add(self, *, title="Something else", body="", labels=(), assignees=(), **keys):
-        """Put an issue there, in all else like the one of GitHub's documentation."""
+        """Add an issue; the other fields are those of the example in GitHub's documentation."""
         example = copy.deepcopy(self.examples[ISSUES])
-        # Theirs is a pull request too.
+        # The example is a pull request too.
         example.pop("pull_request", None)
         number = len(self.issues) + 1
         example.update(
@@ -121,7 +123,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         )
 
     def hold_to(self, check, what):
-        """Return whether GitHub's description allows it."""
+        """Return True if GitHub's description allows it."""
         try:
             check()
         except openapi_core.exceptions.OpenAPIError as error:
@@ -134,7 +136,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return True
 
     def begin(self):
-        """Return whether the request may go on: the token is right, GitHub knows it, and no trouble is due."""
+        """Return True if the request may continue: the token is right, GitHub knows it, and no error is due."""
         self.sent = self.rfile.read(int(self.headers["Content-Length"] or 0)) or None
         self.server.requests.append((self.command, self.path))
         place = urllib.parse.urlsplit(self.path)

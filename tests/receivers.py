@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Servers that take messages, on loopback: HTTP and HTTPS that keep what they were sent, SMTP with aiosmtpd."""
+"""Servers that receive messages on loopback: HTTP and HTTPS that keep the requests, SMTP with aiosmtpd."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Request:
 
 
 class Receiver:
-    """Answers each request with the next of C(answers), the last one for ever; C(None) is no answer at all."""
+    """Answers each request with the next of answers, the last one repeatedly; None is no answer at all."""
 
     def __init__(self, answers: Sequence[Optional[int]] = (200,), *, context: Optional[ssl.SSLContext] = None) -> None:
         self.requests: List[Request] = []
@@ -72,7 +72,7 @@ class Receiver:
 
 
 class _Controller(Controller):
-    """Takes any free port; its own way to see that it runs wants to know which one it was."""
+    """Uses any free port. aiosmtpd's own check that it runs needs the number of this port."""
 
     def _trigger_server(self) -> None:
         self.port = int(self.server.sockets[0].getsockname()[1])
@@ -80,7 +80,7 @@ class _Controller(Controller):
 
 
 class MailServer:
-    """Keeps the mails it is handed; C(login) and C(context) make it ask for a log-in and offer TLS."""
+    """Keeps the received mails; login and context make it require a login and offer TLS."""
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class MailServer:
 
 
 def authority(folder: Path) -> ssl.SSLContext:
-    """Lay C(ca.pem), a certificate for 127.0.0.1 that vouches for itself, and return the server's side of it."""
+    """Write ca.pem, a self-signed certificate for 127.0.0.1, and return the server's TLS context."""
     folder.mkdir(exist_ok=True)
     certificate, key = folder / "ca.pem", folder / "key.pem"
     asked = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=127.0.0.1"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Timelines that real drills left behind, and what the documents make of them; C(tests/record) writes both."""
+"""Timelines of real drills, and the documents that result from them; tests/record writes both."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def drills() -> List[str]:
 
 
 def incident(drill: str) -> incident_model.Incident:
-    """Return the one incident that a recorded timeline tells of."""
+    """Return the one incident of a recorded timeline."""
     (told,) = timeline_events.incidents(timeline_events.decode((FOLDER / f"{drill}.jsonl").read_bytes()))
     return told
 

@@ -13,12 +13,12 @@ function section(filename) {
     useNullAsDefault: true,
     migrations: { directory: path.join(__dirname, 'backend', 'migrations') },
     pool: {
-      // One connection: SQLite has one writer, and the service must hold its database from start to end.
+      // One connection: SQLite has one writer, and the service must keep its database open from start to end.
       min: 1,
       max: 1,
       afterCreate(connection, done) {
         connection.pragma('journal_mode = WAL');
-        // An answered request is on the disk, not merely handed to the kernel.
+        // An answered request is on the disk, not only in the kernel's cache.
         connection.pragma('synchronous = FULL');
         connection.pragma('foreign_keys = ON');
         done(null, connection);
@@ -28,7 +28,7 @@ function section(filename) {
 }
 
 module.exports = {
-  // What the knex command uses without NODE_ENV: not the database that the service uses.
+  // The knex command uses this without NODE_ENV: it is not the database of the service.
   development: section('backend/itsm_dev.db'),
   production: section(process.env.DATABASE_PATH || 'backend/itsm_nexus.db'),
 };

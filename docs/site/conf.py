@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How C(make docs) turns the documentation of modules, roles and plugins into pages; read by Sphinx."""
+"""Settings of Sphinx for make docs, which makes pages from the documentation of modules, roles and plugins."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ html_use_index = False
 highlight_language = "yaml+jinja"
 
 ANSIBLE = "https://docs.ansible.com/ansible/latest"
-# What the pages name of Ansible's own documentation. Any other name that nothing defines is an error.
+# Names of Ansible's own documentation that the pages use. Any other undefined name is an error.
 ELSEWHERE = {
     "action_plugins": "plugins/action.html",
     "ansible_configuration_settings": "reference_appendices/config.html",
@@ -41,5 +41,5 @@ def elsewhere(app: Sphinx, env: BuildEnvironment, node: pending_xref, label: nod
 
 
 def setup(app: Sphinx) -> None:
-    """Let Sphinx ask for what it does not find."""
+    """Register the resolver of names that Sphinx does not find."""
     app.connect("missing-reference", elsewhere)

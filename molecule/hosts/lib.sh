@@ -3,10 +3,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# What the scripts beside it share: sourced, never run.
+# Shared by the scripts in this folder. Sourced, never run.
 
 cache_dir=${XDG_CACHE_HOME:-$HOME/.cache}/itsm-nexus-runbook
-# The release of Debian that the hosts are of.
+# The release of Debian on the hosts.
 suite=${DRILL_SUITE:-trixie}
 image_repository=localhost/itsm-nexus-runbook-host-$suite
 
@@ -19,15 +19,15 @@ die() {
     exit 1
 }
 
-# The name of the image belongs to what it is made of: another list or recipe is another image.
+# The image's name contains a hash of its input: another list or recipe gets another image.
 image_name() {
     local hosts=$1 hash
     hash=$(cat "$hosts"/packages.txt "$hosts"/finish "$hosts"/build-image | sha256sum)
     printf '%s:%s' "$image_repository" "${hash:0:12}"
 }
 
-# The mirror that apt of this machine takes Debian from. Only the address comes from this machine: its other settings of apt
-# have no place in the image.
+# The mirror that apt of this machine uses for Debian. Only the address is copied: the other apt settings of this
+# machine do not belong in the image.
 mirror_of_debian() {
     local found
     # shellcheck disable=SC2016 # the fields are apt's

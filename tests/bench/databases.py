@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Databases to measure with: made once by a recipe, kept in the user's cache under the hash of that recipe."""
+"""Databases for measurements: made once by a recipe, kept in the user's cache under the hash of that recipe."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from pathlib import Path
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "itsm-nexus-runbook" / "bench"
 
-# An ITSM system as it is after some years. The indexes are there before the rows, so that their pages lie about in the
-# file as they do in one that has grown.
+# An ITSM system after some years. The indexes exist before the rows, so that their pages are scattered over the file,
+# as in a grown database.
 SCHEMA = """
 CREATE TABLE users (id INTEGER PRIMARY KEY, username TEXT NOT NULL UNIQUE, email TEXT NOT NULL UNIQUE, role TEXT);
 CREATE TABLE assets (id INTEGER PRIMARY KEY, tag TEXT NOT NULL UNIQUE, owner_id INTEGER REFERENCES users (id));
@@ -50,7 +50,7 @@ WORDS += ["memory", "request", "approved", "rejected"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """C(incidents) and in proportion the rest; then as many more that C(wal_mib) MiB are in the WAL alone."""
+    """A database with so many incidents, other rows in proportion, and more until wal_mib MiB are only in the WAL."""
 
     name: str
     incidents: int
@@ -58,17 +58,17 @@ class Recipe:
 
     @property
     def folder(self) -> Path:
-        """Where it is kept."""
+        """Return its folder."""
         text = f"{self!r} {inspect.getsource(sys.modules[__name__])}"
         return CACHE / f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
     @property
     def database(self) -> Path:
-        """Its database file; see M(made)."""
+        """Return its database file; see made."""
         return self.folder / "itsm.db"
 
     def made(self) -> Path:
-        """Return its database, made now where it is not in the cache yet, and read once so that it is in memory."""
+        """Return its database, made now if it is not in the cache, and read once so that it is in memory."""
         if not self.folder.is_dir():
             print(f"Making the database {self.name}, once", file=sys.stderr, flush=True)
             CACHE.mkdir(parents=True, exist_ok=True)
@@ -85,19 +85,19 @@ class Recipe:
 
 
 def number(value: int) -> int:
-    """Return a number that looks like chance, always the same for C(value)."""
+    """Return a pseudo-random number, always the same for value."""
     value = value * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
     return (value ^ value >> 29) * 0xBF58476D1CE4E5B9 >> 20 & 0x7FFFFFFF
 
 
 def moment(value: int) -> str:
-    """Return one of the moments of some years, later for a higher C(value)."""
+    """Return a time within some years, later for a higher value."""
     return (
         f"20{20 + value // 400_000:02d}-{value // 40_000 % 10 + 1:02d}-{value // 1500 % 27 + 1:02d}T{value % 1440:04d}Z"
     )
 
 
-# Put together once, since there are millions of rows.
+# Built once, since there are millions of rows.
 SENTENCES = [" ".join(WORDS[number(value * 31 + place) % len(WORDS)] for place in range(30)) for value in range(1009)]
 
 
@@ -107,7 +107,7 @@ def prose(value: int, length: int) -> str:
 
 
 def incident(i: int) -> tuple[object, ...]:
-    """Return row C(i) of the incidents; the others are made from it."""
+    """Return row i of the incidents; the other rows are derived from it."""
     return (
         i,
         f"INC-{i:08d}",
@@ -122,14 +122,14 @@ def incident(i: int) -> tuple[object, ...]:
 
 
 def comments(i: int) -> Iterator[tuple[object, ...]]:
-    """Return the comments of an incident, which come over time to older ones."""
+    """Return the comments of an incident. Over time, comments are added to older incidents."""
     for number_of in (2 * i - 1, 2 * i):
         on = 1 + number(number_of) % i
         yield number_of, on, 1 + number(number_of + 1) % USERS, prose(number_of, 125), moment(i)
 
 
 def audit(i: int) -> Iterator[tuple[object, ...]]:
-    """Return what the audit log holds of an incident."""
+    """Return the audit log entries of an incident."""
     for entry in (3 * i - 2, 3 * i - 1, 3 * i):
         chance = number(entry)
         user, hashed = 1 + chance % USERS, hashlib.md5(str(entry).encode(), usedforsecurity=False).hexdigest()
@@ -137,7 +137,7 @@ def audit(i: int) -> Iterator[tuple[object, ...]]:
 
 
 def fill(connection: sqlite3.Connection, numbers: range) -> None:
-    """Insert the incidents of these numbers with all that belongs to them."""
+    """Insert the incidents of these numbers with their dependent rows."""
     connection.executemany("INSERT INTO incidents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", map(incident, numbers))
     connection.executemany("INSERT INTO comments VALUES (?, ?, ?, ?, ?)", (row for i in numbers for row in comments(i)))
     connection.executemany(
@@ -146,10 +146,10 @@ def fill(connection: sqlite3.Connection, numbers: range) -> None:
 
 
 def make(work: Path, recipe: Recipe) -> None:
-    """Make the folder C(made) in C(work). Raises sqlite3.Error, OSError."""
+    """Make the folder made in work. Raises sqlite3.Error, OSError."""
     source, target = work / "itsm.db", work / "made"
     connection = sqlite3.connect(source, isolation_level=None)
-    # All of it in memory until it is written once: a page of an index changes with every other row.
+    # Everything stays in memory until one write at the end: every other row changes a page of an index.
     connection.execute("PRAGMA journal_mode=OFF")
     connection.execute("PRAGMA synchronous=OFF")
     connection.execute("PRAGMA cache_size=-1500000")
@@ -185,6 +185,6 @@ def make(work: Path, recipe: Recipe) -> None:
         fill(connection, range(start, start + 20))
         connection.execute("COMMIT")
         start += 20
-    for suffix in ("", "-wal"):  # as a crash leaves them: nobody closed the database
+    for suffix in ("", "-wal"):  # as after a crash: the database was not closed
         shutil.copy(f"{source}{suffix}", target / f"{source.name}{suffix}")
     connection.close()

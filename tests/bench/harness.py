@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a measurement is, and how it is run: its contenders in turns, on the same machine in the same minutes."""
+"""The definition of a measurement, and its run: the contenders take turns on the same machine in the same minutes."""
 
 from __future__ import annotations
 
@@ -29,22 +29,21 @@ import psutil
 ROOT = Path(__file__).resolve().parents[2]
 COLLECTION = "ansible_collections/itsm_nexus/runbook"
 MIB = 1 << 20
-_SAMPLE = 0.005  # seconds between two looks at the memory
+_SAMPLE = 0.005  # seconds between two readings of the memory
 
 
 class BenchError(Exception):
-    """A contender did not do what it was to do, so that its time means nothing."""
+    """A contender did not do its work, so that its time means nothing."""
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What a figure may be at most.
+    """The limit of a figure.
 
-    C(against) names the rival that it is compared with: as a ratio, or with C(more) as a difference in seconds, of
-    which C(at_most) counts. Without a rival the figure itself counts, in C(unit). Seconds say as much of the machine
-    as of the program: missing such a goal is told, but only ratios and what is counted (memory, shares, round trips)
-    decide on the exit code. C(figure) is which of a contender's figures it is about, C(rivals_figure) which of the
-    rival's where it is not the same.
+    against names the rival for the comparison: as a ratio, or with more as a difference in seconds, limited by at_most.
+    Without a rival the figure itself is compared, in unit. Seconds depend on the machine as much as on the program: a
+    missed goal in seconds is only reported. Ratios and counts (memory, shares, round trips) decide the exit code.
+    figure is the name of a contender's figure, rivals_figure that of the rival's if it differs.
     """
 
     at_most: float
@@ -56,29 +55,29 @@ class Goal:
 
     @property
     def is_ratio(self) -> bool:
-        """Whether it is a ratio."""
+        """Return True if it is a ratio."""
         return self.against is not None and not self.more
 
     @property
     def decides(self) -> bool:
-        """Whether missing it is a failure."""
+        """Return True if missing it is a failure."""
         return self.is_ratio or self.unit != "s"
 
     @property
     def text(self) -> str:
-        """Say it in a few words."""
+        """Return it in a few words."""
         if self.against and self.more:
             return f"{self.against} + {self.at_most:g} {self.unit}"
         return f"at most {self.at_most:g} x {self.against}" if self.against else f"at most {self.at_most:g} {self.unit}"
 
 
-# What a contender measured in one round: a figure by its name, or just one; none where it never happened.
+# The result of a contender in one round: figures by name, or a single one; None if it never happened.
 Figures = Mapping[str, "float | None"]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Figures, and where the time went: the second at which a step began, how long it took, what it was."""
+    """Figures and steps: the second at which a step began, its duration, its name."""
 
     figures: Figures
     profile: Sequence[tuple[float, float, str]] = ()
@@ -89,12 +88,12 @@ Contender = Callable[[Any, Path], "float | Figures | Measured"]
 
 @dataclass(frozen=True)
 class Measurement:
-    """One entry of the benchmark: C(ours) against its rivals, each a function that does the work once.
+    """One entry of the benchmark: ours against its rivals, each a function that does the work once.
 
-    C(prepare) makes what is worked on, outside of all times; its answer is what the functions get, with the path of an
-    empty folder for whatever they make. They return seconds, or what the unit of the goal says, or several figures by
-    name, and raise BenchError where the work was not done. Of seconds the median counts, of memory the most of all
-    runs. C(headline) names the figure for the table of recoveries. C(needs_hosts) is for what works in containers.
+    prepare makes the input, outside of all times. The functions get its result, and the path of an empty folder for
+    their files. They return seconds, or a value in the unit of the goal, or several figures by name, and raise
+    BenchError if the work was not done. For seconds the median counts, for memory the maximum of all runs. headline
+    names the figure for the table of recoveries. needs_hosts is set for measurements in containers.
     """
 
     name: str
@@ -111,15 +110,15 @@ class Measurement:
 
 @dataclass
 class Result:
-    """The figures of all rounds, contender by contender and each by its name."""
+    """The figures of all rounds, by contender and name."""
 
     measurement: Measurement
     figures: dict[str, dict[str, list[float | None]]]
-    # That of our last round.
+    # The steps of our last round.
     profile: Sequence[tuple[float, float, str]] = ()
 
     def values(self, contender: str, figure: str) -> list[float]:
-        """Return the figures of all rounds. Raises BenchError where one of them never happened."""
+        """Return the figures of all rounds. Raises BenchError if one of them never happened."""
         values = self.figures[contender][figure]
         happened = [value for value in values if value is not None]
         if len(happened) != len(values):
@@ -127,7 +126,7 @@ class Result:
         return happened
 
     def compared(self, goal: Goal) -> list[float]:
-        """Return what is to be compared with the goal, round by round."""
+        """Return the values to compare with the goal, round by round."""
         mine = self.values(self.measurement.ours[0], goal.figure)
         if goal.against is None:
             return mine
@@ -171,7 +170,7 @@ class Result:
 
 
 def run(measurement: Measurement, *, work: Path) -> Result:
-    """Run all contenders in turns, another one first in each round. Raises BenchError."""
+    """Run all contenders in turns, each round starting with another one. Raises BenchError."""
     subject = measurement.prepare()
     contenders = [measurement.ours, *measurement.rivals.items()]
     figures: dict[str, dict[str, list[float | None]]] = {name: {} for name, _function in contenders}
@@ -180,7 +179,7 @@ def run(measurement: Measurement, *, work: Path) -> Result:
         turn = number % len(contenders)
         for name, function in [*contenders[turn:], *contenders[:turn]]:
             folder = Path(tempfile.mkdtemp(dir=work))
-            os.sync()  # what the one before left to be written is not this one's
+            os.sync()  # pending writes of the previous contender do not count for this one
             try:
                 measured = function(subject, folder)
             except BenchError as error:
@@ -205,7 +204,7 @@ def _told(value: float | None) -> str:
 def timed(argv: Sequence[str], *, expect: str, environment: Mapping[str, str] | None = None) -> float:
     """Return the seconds that a command takes from its start to its end. Raises BenchError.
 
-    C(expect) is what it has to say on its standard output.
+    expect is the required standard output.
     """
     started = time.monotonic()
     done = subprocess.run(argv, capture_output=True, check=False, text=True, env=environment)
@@ -215,17 +214,17 @@ def timed(argv: Sequence[str], *, expect: str, environment: Mapping[str, str] | 
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Return the environment of a run of Ansible, the same for all contenders, and C(more)."""
-    # With the second, Python reads a module that comes through a pipe byte by byte: that is not what is compared.
+    """Return the environment of a run of Ansible, the same for all contenders, and more."""
+    # With the second variable, Python reads a piped module byte by byte, which is not part of the comparison.
     unwanted = ("ANSIBLE_", "PYTHONUNBUFFERED")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
     return {**kept, "LC_ALL": "C.UTF-8", **more}
 
 
 def timed_ansible(argv: Sequence[str], folder: Path, *, says: str = "") -> float:
-    """Return the seconds of a command of Ansible's with its postmortems in C(folder). Raises BenchError.
+    """Return the seconds of an Ansible command with its postmortems in folder. Raises BenchError.
 
-    C(says) has to stand on its screen.
+    says is text that must be on its screen.
     """
     started = time.monotonic()
     done = subprocess.run(
@@ -251,7 +250,7 @@ def _judge(code: int, said: str, errors: str, *, expect: str) -> None:
 
 @functools.cache
 def _archive() -> str:
-    """Return the logic as a managed host gets it: a zip file, nothing of it compiled yet."""
+    """Return the logic as a managed host gets it: a zip file without compiled code."""
     folder = tempfile.mkdtemp(prefix="itsm-nexus-bench-")
     path = f"{folder}/logic.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -266,16 +265,16 @@ def _archive() -> str:
 
 
 def discard_archive() -> None:
-    """Remove what M(on_host) made."""
+    """Remove the files of on_host."""
     if _archive.cache_info().currsize:
         shutil.rmtree(Path(_archive()).parent)
 
 
 def on_host(logic: str, call: str, **arguments: Any) -> tuple[list[str], dict[str, str]]:
-    """Return command and environment of a fresh Python process that does what a module does on a managed host.
+    """Return command and environment of a fresh Python process that does the work of a module on a managed host.
 
-    C(logic) names a file below plugins/module_utils, like C(_sqlite.check). C(call) is an expression in the name of
-    that file and in C(arguments), a dict. The process prints what it is.
+    logic names a file below plugins/module_utils, such as _sqlite.check. call is an expression that uses the name of
+    that file and arguments, a dict. The process prints its value.
     """
     package, name = logic.split(".")
     code = (
@@ -288,17 +287,17 @@ def on_host(logic: str, call: str, **arguments: Any) -> tuple[list[str], dict[st
 
 
 def timed_on_host(logic: str, call: str, *, expect: str, **arguments: Any) -> float:
-    """Return the seconds that the process of M(on_host) takes; see M(timed)."""
+    """Return the seconds that the process of on_host takes; see timed."""
     argv, environment = on_host(logic, call, **arguments)
     return timed(argv, expect=expect, environment=environment)
 
 
 def memory_on_host(logic: str, call: str, *, expect: str, limit: int, **arguments: Any) -> float:
-    """Return the most private memory, in MiB, that the process of M(on_host) and its children have at a time.
+    """Return the maximum private memory, in MiB, of the process of on_host and its children together.
 
-    That is resident memory without pages of files (C(RssAnon)), of all of them together, looked at every few
-    milliseconds. Memory that a child still shares with its parent counts twice. In addition each process runs under
-    C(RLIMIT_DATA) of C(limit) bytes, so that none can have had more between two looks. Raises BenchError.
+    This is resident memory without pages of files (RssAnon), read every few milliseconds. Memory that a child still
+    shares with its parent counts twice. In addition each process runs under RLIMIT_DATA of limit bytes, so that no
+    process can exceed it between two readings. Raises BenchError.
     """
     argv, environment = on_host(logic, call, **arguments)
     process = psutil.Popen(
@@ -317,7 +316,7 @@ def memory_on_host(logic: str, call: str, *, expect: str, limit: int, **argument
 
 @contextmanager
 def _peak(process: psutil.Process) -> Iterator[list[int]]:
-    """Watch a process and its children inside the block; the list holds the most bytes they had."""
+    """Watch a process and its children inside the block; the list gets the maximum bytes."""
     most, done = [0], threading.Event()
 
     def private(one: psutil.Process) -> int:

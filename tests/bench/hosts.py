@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The service on a real systemd host, in a container as those of the drills: over OpenSSH with sudo, or podman."""
+"""The service on a real systemd host, in a container like those of the drills: over OpenSSH with sudo, or podman."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DATABASE = "/mnt/LinuxHDD/ITSM-System/backend/itsm.db"
 
 
 def run(*argv: str | Path, **options: Any) -> str:
-    """Run a command; return what it says. Raises BenchError."""
+    """Run a command; return its output. Raises BenchError."""
     done = subprocess.run([str(each) for each in argv], capture_output=True, text=True, check=False, **options)
     if done.returncode != 0:
         what = " ".join(str(each) for each in argv[:2])
@@ -39,7 +39,7 @@ def run(*argv: str | Path, **options: Any) -> str:
 
 @functools.cache
 def service() -> Path:
-    """Make what the hosts get a copy of and how they are logged in to; return its folder. It is gone at the end."""
+    """Make the files that the hosts get a copy of, and the login; return the folder. It is removed at the end."""
     folder = Path(tempfile.mkdtemp(prefix="itsm-nexus-bench-hosts-"))
     atexit.register(shutil.rmtree, folder)
     laid, login = folder / "service", folder / "login"
@@ -50,7 +50,7 @@ def service() -> Path:
     shutil.copytree(cache / "npm-cache", laid / "npm-cache")
     for name in ("itsm-system.service", "certificate"):
         shutil.copy(harness.ROOT / "demo" / name, laid / name)
-    # The rule of sudo that the recovery's account has there.
+    # The sudo rule of the recovery's account there.
     shutil.copy(harness.ROOT / "docs" / "sudoers", laid / "sudoers")
     for key in (laid / "ssh_host_ed25519_key", login / "id_ed25519"):
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", key)
@@ -62,13 +62,13 @@ def service() -> Path:
 
 @dataclass
 class Host(stand.Stand):
-    """A host with the service as a unit. C(restart_after) is the unit's own RestartSec."""
+    """A host with the service as a unit. restart_after is the unit's own RestartSec."""
 
     name: str
 
     @classmethod
     def new(cls, connection: str, *, name: str = NAME, restart_after: str = "1h") -> Host:
-        """Start one; C(connection) is C(ssh) or C(podman). It is gone at the end of the benchmark."""
+        """Start a host; connection is ssh or podman. It is removed at the end of the benchmark."""
         folder = service()
         remove(name)
         atexit.register(remove, name)
@@ -83,7 +83,7 @@ class Host(stand.Stand):
         run("podman", "run", "--detach", "--name", name, "--hostname", name, *options, image)
         run("podman", "exec", name, "/opt/drill/bin/prepare", "systemd")
         address = (folder / "output" / "address").read_text(encoding="utf-8")
-        # The recovery is measured: neither what the unit itself waits before a start, nor what its start limit refuses.
+        # The recovery is measured, without the unit's own delay before a start and without its start limit.
         drop_in = f"/etc/systemd/system/{UNIT}.service.d"
         settings = f"[Unit]\\nStartLimitIntervalSec=0\\n[Service]\\nExecStartPre=\\nRestartSec={restart_after}\\n"
         run(
@@ -145,7 +145,7 @@ class Host(stand.Stand):
 
 
 def remove(name: str) -> None:
-    """Remove a container. Twice, since one that a killed run has left is only gone after the second time."""
+    """Remove a container. Twice: the remains of a killed run disappear only at the second try."""
     for _time in range(2):
         removed = subprocess.run(
             ["podman", "rm", "--force", "--ignore", "--time", "0", name], capture_output=True, check=False
@@ -155,7 +155,7 @@ def remove(name: str) -> None:
 
 
 def enter(argv: Sequence[str]) -> None:
-    """Go on where podman and systemd find what they need; see molecule/hosts/with-cgroup-v2."""
+    """Continue in an environment in which podman and systemd work; see molecule/hosts/with-cgroup-v2."""
     if os.environ.get("BENCH_ENTERED") != "1":
         os.environ["BENCH_ENTERED"] = "1"
         wrapper = str(DRILLS / "hosts" / "with-cgroup-v2")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The figures as people read them: a table on the screen, and docs/benchmarks.md."""
+"""The figures for people: a table on the screen, and docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 DIGITS = {"s": 2, "x": 2, "%": 1}
-SHORT = 0.1  # seconds; steps below are in one row
+SHORT = 0.1  # seconds; shorter steps are in one row
 HEAD = ("what", "measured", "goal", "", "ours", "rival", "from run to run")
 
 
@@ -49,7 +49,7 @@ def _lines(path: str) -> list[str]:
 
 
 def rows(told: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Return the table of the goals, those that are ratios first."""
+    """Return the table of the goals, ratios first."""
     found = []
     for entry in told["measurements"]:
         for goal in entry["goals"]:
@@ -81,7 +81,7 @@ def _in_unit(value: float, unit: str) -> str:
 
 
 def figures(told: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Return what every contender measured, whether there is a goal for it or not."""
+    """Return the figures of every contender, with or without a goal."""
     found = []
     for entry in told["measurements"]:
         for contender, of_contender in entry["rounds"].items():
@@ -112,7 +112,7 @@ def show(told: dict[str, Any]) -> None:
 
 
 def failed(told: dict[str, Any]) -> bool:
-    """Whether a goal is missed that decides."""
+    """Return True if a goal that decides is missed."""
     return any(goal["decides"] and not goal["met"] for entry in told["measurements"] for goal in entry["goals"])
 
 
@@ -126,21 +126,21 @@ def document(told: dict[str, Any]) -> str:
         *_environments(told["measurements"]),
         "",
         "Rivals do the same work in turns with ours, on the same machine in the same minutes. A ratio or a difference "
-        "is the median of those of the single rounds, seconds are medians, memory is the most of all runs. *From run "
-        "to run* are the lowest and the highest of them. What works on files has them in memory before the first of "
-        "its contenders starts, and runs as on a managed host: a new Python process each time, the logic in a zip "
-        "file, nothing compiled beforehand.",
+        "is the median over the rounds, seconds are medians, memory is the maximum of all runs. *From run to run* "
+        "gives the lowest and the highest value. Files are in memory before the first contender starts. Our code "
+        "runs as on a managed host: a new Python process each time, the logic in a zip file, nothing compiled "
+        "beforehand.",
         "",
         *_recoveries(told),
         "## Goals",
         "",
         *_table(tuple(name or "goal met" for name in HEAD), rows(told)),
         "",
-        "Ratios and what is counted decide on the exit code of `make bench`; seconds depend on the machine as well.",
+        "Ratios and counts decide the exit code of `make bench`; seconds also depend on the machine.",
         "",
         *([f"Could not be measured in this run: {', '.join(told['failed'])}.", ""] if told.get("failed") else []),
         *_seen(told),
-        "## What is measured",
+        "## Measurements",
         "",
     ]
     for entry in told["measurements"]:
@@ -156,7 +156,7 @@ def document(told: dict[str, Any]) -> str:
 
 
 def _environments(entries: list[dict[str, Any]]) -> list[str]:
-    """Return where the rows were measured; if not all of them in the same environment, with the names of the rows."""
+    """Return the environment of the rows; if it differs, with the names of the rows."""
     measured: dict[str, list[dict[str, Any]]] = {}
     for entry in entries:
         facts = entry["machine"]
@@ -217,7 +217,7 @@ def _recoveries(told: dict[str, Any]) -> list[str]:
 
 
 def _seen(told: dict[str, Any]) -> list[str]:
-    """Return the table of who sees which outage at all; without its measurements, nothing."""
+    """Return the table of detected outages; without its measurements, nothing."""
     entries = [entry for entry in told["measurements"] if entry["name"].startswith("seen-")]
     if not entries:
         return []
@@ -230,13 +230,13 @@ def _seen(told: dict[str, Any]) -> list[str]:
                 [value for value in values if value is not None] for values in entry["rounds"][contender].values()
             )
             cells.append(
-                f"{statistics.median(served):.1f} s" if served else "seen, not mended" if any(noticed) else "not seen"
+                f"{statistics.median(served):.1f} s" if served else "seen, not fixed" if any(noticed) else "not seen"
             )
         body.append((entry["what"], *cells))
     return [
-        "## Who sees which outage",
+        "## Detected outages",
         "",
-        "Seconds from the failure until the service answers again and takes a write or, where no restart can help, "
+        "Seconds from the failure until the service answers again and accepts a write. If no restart can help, "
         "until its cause is named. `outage_triage.yml` only names it.",
         "",
         *_table(("outage", *contenders), body),
@@ -245,15 +245,15 @@ def _seen(told: dict[str, Any]) -> list[str]:
 
 
 def _profiles(told: dict[str, Any]) -> list[str]:
-    """Return where the time of a run goes, step by step."""
+    """Return the time of a run, step by step."""
     lines: list[str] = []
     for entry in told["measurements"]:
         if entry.get("profile"):
             lines += [
                 "",
-                f"## Where the time goes: {entry['what']}",
+                f"## Time by step: {entry['what']}",
                 "",
-                "One run, from its start to the end of the step in which the first healthy answer came: "
+                "One run, from its start to the end of the step with the first healthy answer: "
                 f"{_shares(entry['profile'])}.",
                 "",
             ]
@@ -268,7 +268,7 @@ def _profiles(told: dict[str, Any]) -> list[str]:
 
 
 def _shares(profile: Sequence[tuple[float, float, str]]) -> str:
-    """Return what of a profile is the work of modules, and what is Ansible itself."""
+    """Return the share of the modules and the share of Ansible itself in a profile."""
     ours = {path.stem for path in (harness.ROOT / "plugins" / "modules").glob("*.py")}
     modules: dict[str, float] = {}
     for _at, took, step in profile:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A service to break and to bring back, an observer outside of it, and runs of the project's playbooks against it."""
+"""A service for outages and recoveries, an observer outside of it, and runs of the project's playbooks against it."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ import yaml
 sys.path.insert(0, str(harness.ROOT / "tests" / "integration"))
 from conftest import Service
 
-POLL = 0.02  # seconds between two looks of the observer
+POLL = 0.02  # seconds between two requests of the observer
 LONGEST = 300.0
 _GAP = 0.02
 INCIDENT = "itsm_nexus.runbook.incident"
-# Names of tasks by which the times of a run are found in its timeline.
+# Names of the tasks that give the times of a run in its timeline.
 CONFIRMED = "Wait for the first healthy answer and log in"
 DETECTED = "Probe the service's health"
 CLOSING = "Put what was tried on record"
@@ -43,13 +43,13 @@ CLOSING = "Put what was tried on record"
 
 @dataclass(frozen=True)
 class Observer:
-    """Asks the service's health over HTTPS from outside, every 20 ms, whoever brings it back."""
+    """Polls the service's health over HTTPS from outside, every 20 ms, for every contender."""
 
     host: str
     port: int
 
     def healthy(self) -> bool:
-        """Ask once."""
+        """Send one request."""
         connection = http.client.HTTPSConnection(self.host, self.port, timeout=1, context=_UNVERIFIED)
         try:
             connection.request("GET", "/api/v1/health")
@@ -70,12 +70,12 @@ class Observer:
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[Callable[[], float]]:
-        """Look for the first healthy answer meanwhile; the answer is its moment (time.time), asked for afterwards."""
+        """Wait for the first healthy answer meanwhile; the result is its time (time.time), set after the block."""
         first: list[float] = []
         over = threading.Event()
 
         def look() -> None:
-            # Once more at the end: who waited for it may have been answered between two looks.
+            # Once more at the end: the contender may have got its answer between two requests.
             last = False
             while not first and not last:
                 last = over.is_set()
@@ -105,18 +105,18 @@ _UNVERIFIED.verify_mode = ssl.CERT_NONE
 
 @dataclass
 class Run:
-    """A finished run of a playbook, with what its timeline says."""
+    """A finished run of a playbook, with its timeline."""
 
     code: int
     screen: str
     started: float  # time.time
     ended: float
-    cpu: float  # seconds of ansible-playbook and all that it started here
+    cpu: float  # seconds of ansible-playbook and its children
     memory: float  # MiB, of the largest process among them
     events: list[dict[str, Any]] = field(default_factory=list)
 
     def moment(self, task: str, *, end: bool = True) -> float:
-        """Return when a task ended, or began, as time.time. Raises BenchError."""
+        """Return the time at which a task ended, or began, as time.time. Raises BenchError."""
         for event in self.events:
             if event["kind"] == "task" and event.get("task") == task:
                 began = _epoch(event["start"])
@@ -124,7 +124,7 @@ class Run:
         raise harness.BenchError(f"its timeline has no task {task!r}")
 
     def profile(self, *, until: float) -> list[tuple[float, float, str]]:
-        """Return what it did up to a moment; a task that was skipped is no step of its own, only time in between."""
+        """Return its steps up to a moment; a skipped task is no step, only time in between."""
         steps, over = [], self.started
         for event in self.events:
             if event["kind"] == "run_start":
@@ -140,7 +140,7 @@ class Run:
         return steps
 
     def seen(self, module: str) -> dict[str, Any]:
-        """Return what the timeline keeps of a module's first result."""
+        """Return the recorded values of a module's first result."""
         for event in self.events:
             if event["kind"] == "task" and event.get("action") == f"itsm_nexus.runbook.{module}":
                 return dict(event.get("data", {}))
@@ -153,30 +153,30 @@ def _epoch(text: str) -> float:
 
 @dataclass
 class Stand:
-    """A place with a service in it. What it is told to do is done when the call returns."""
+    """A place with a service in it. Its methods return when the action is done."""
 
     observer: Observer
     inventory: Sequence[str]
     variables: dict[str, Any]
 
     def begin(self) -> None:
-        """Have it sound and as new, with no incident on record."""
+        """Make it sound and new, without an incident on record."""
         raise NotImplementedError
 
     def crash(self) -> None:
-        """Kill the service; it is gone, but not missed yet."""
+        """Kill the service. The failure is not detected yet."""
         raise NotImplementedError
 
     def hang(self) -> None:
-        """Let it answer no more, and stay."""
+        """Make it hang: it runs and does not answer."""
         raise NotImplementedError
 
     def start(self) -> None:
-        """Start it with as little as it takes."""
+        """Start it with the minimum of steps."""
         raise NotImplementedError
 
     def play(self, playbook: str, folder: Path, *, program: str = "ansible-playbook", **changes: Any) -> Run:
-        """Run a playbook with a postmortem in C(folder). What it came to is for the caller to judge."""
+        """Run a playbook with a postmortem in folder. The caller judges the outcome."""
         variables = folder / "variables.yml"
         variables.touch(mode=0o600)
         variables.write_text(yaml.safe_dump({**self.variables, **changes}), encoding="utf-8")
@@ -211,7 +211,7 @@ class Stand:
         )
 
     def recover(self, folder: Path, *, rung: str = "restart", program: str = "ansible-playbook", **changes: Any) -> Run:
-        """Recover it by C(rung). Raises BenchError where that rung did not bring it back."""
+        """Recover it by rung. Raises BenchError if that rung did not bring it back."""
         run = self.play("playbooks/outage_recover.yml", folder, program=program, outage_recover_rungs=[rung], **changes)
         if run.code != 0 or f"{rung} held" not in run.screen:
             raise harness.BenchError(f"it ended with code {run.code}: {run.screen.strip()[-600:]}")
@@ -226,7 +226,7 @@ class Local(Stand):
 
     @classmethod
     def new(cls) -> Local:
-        """Lay a service of its own; it is gone at the end of the benchmark."""
+        """Install a separate service; it is removed at the end of the benchmark."""
         folder = Path(tempfile.mkdtemp(prefix="itsm-nexus-bench-"))
         atexit.register(shutil.rmtree, folder)
         service = Service(folder / "service")
@@ -264,7 +264,7 @@ class Local(Stand):
             )
 
     def describe(self) -> Mapping[str, str]:
-        """Return what a script has to know of it."""
+        """Return the variables of the service for a script."""
         service = self.service
         return {
             "APP_DIR": str(service.app),

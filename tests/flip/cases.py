@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is run as root on files of the service's user: one case for each module and state that touches them."""
+"""Operations of root on files of the service's user: one case for each module and state that uses them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import context as triage_context
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import run as triage_run
 
-# What only the victims' files hold.
+# Content that only the victims' files have.
 OF_ROOT = b"canary-of-root"
 OF_ACCOUNT = b"canary-of-another-account"
 
@@ -61,8 +61,8 @@ _ROWS = 200
 class Case:
     """A call of our code.
 
-    lay makes its files in a folder (with a mark in their content for the victims), run calls it with the user's folder
-    and ours, after may change what the user owns. errors are those that are clear to whoever calls it.
+    lay creates its files in a folder (with a mark in their content for the victims), run calls it with the user's
+    folder and ours, after may change files of the user. errors are the documented errors of the call.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Case:
 
 
 def _database(path: Path, mark: bytes, *, crashed: bool) -> None:
-    """Make a database with rows, some of them in the WAL alone if it crashed."""
+    """Make a database with rows; with a crash, some of them are only in the WAL."""
     with tempfile.TemporaryDirectory() as work:
         connection = sqlite3.connect(f"{work}/db", isolation_level=None)
         connection.execute("PRAGMA journal_mode=WAL")
@@ -115,7 +115,7 @@ def _damaged(folder: Path, *, mark: bytes = b"") -> None:
 
 
 def _cut_off(folder: Path, *, mark: bytes = b"") -> None:
-    """A recovery that was killed between its guard and the new database."""
+    """Leave the files of a recovery that was killed between its guard and the new database."""
     _lay_database(folder, mark=mark, damaged=True)
     backend = folder / "backend"
     work = backend / ".itsm.db.restore"
@@ -209,7 +209,7 @@ cp package-lock.json node_modules/.package-lock.json
 
 
 def _lay_modules(folder: Path, *, mark: bytes = b"") -> None:
-    """Lay an application whose modules are older than its lock file."""
+    """Create an application whose modules are older than its lock file."""
     for version, place in (("4.0.0", folder / "node_modules"), ("5.1.0", None)):
         lock = {"lockfileVersion": 3, "packages": {"node_modules/express": {"version": version}}, "x": mark.decode()}
         if place is None:
@@ -222,7 +222,7 @@ def _lay_modules(folder: Path, *, mark: bytes = b"") -> None:
 
 
 def _program(folder: Path, name: str, text: str) -> str:
-    """Make a program of root's that everybody may run."""
+    """Create a program of root that everybody may run."""
     path = folder.parent / "tmp" / name
     if not path.exists():
         path.write_text(text)
@@ -321,7 +321,7 @@ def _file_cases() -> List[Case]:
 
 
 def _lay_application(folder: Path, *, mark: bytes = b"") -> None:
-    """Lay an application that was killed, and whose database is damaged."""
+    """Create an application that was killed, and whose database is damaged."""
     _lay_modules(folder, mark=mark)
     _lay_database(folder, mark=mark, damaged=True)
     (folder / "backend" / "migrations").mkdir()

@@ -3,16 +3,16 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Exchange what lies at a path right before each system call that takes it, as a hostile service user could.
+"""Replace the file at a path right before each system call that uses it, as a hostile service user could.
 
 Each case is a call of our code as root on files of the service's user. It is run once to record the system calls that
 take a path in the user's zone. Calls of a process that has become the user for good are left out, except with --every:
-the kernel lets it do no more than the user could do anyway. Then the case is run again for each of these calls and each
+the kernel lets it do only what the user could do anyway. Then the case is run again for each of these calls and each
 exchange. The user makes the exchange while the process is stopped right before the call. Some exchanges are undone
 right after the call. After each run:
 
-- a tree of victims (files of root alone, files of another account, a cron-like folder) is as it was,
-- nothing of the victims' content is in the result, in a backup, in evidence or anywhere else outside of that tree,
+- a tree of victims (files of root only, files of another account, a cron-like folder) is unchanged,
+- no content of the victims is in the result, in a backup, in evidence or anywhere else outside of that tree,
 - the call ended within its deadline, with a result or with an error of its own kind.
 
 Needs root. Prints the number of combinations and of those that did harm.
@@ -85,7 +85,7 @@ class Ground:
         self._kept = base / "kept" / case.name.replace("/", "_")
 
     def lay(self) -> None:
-        """Put all of it back to the beginning."""
+        """Reset all of it to the initial state."""
         if not self._kept.exists():
             self._make()
             self._kept.mkdir(mode=0o700, parents=True)
@@ -110,7 +110,7 @@ class Ground:
         _give(self.theirs, USER)
         if self.case.after is not None:
             self.case.after(self.theirs)
-        # As the user's own folder, with the same names, so that a path into it leads to something of the same kind.
+        # Like the user's own folder, with the same names, so that a path into it leads to a file of the same kind.
         for name, mark in (("root", cases.OF_ROOT), ("account", cases.OF_ACCOUNT)):
             folder = self.victims / name
             folder.mkdir(mode=0o700)
@@ -124,12 +124,12 @@ class Ground:
         (cron / "daily").write_text("# root's\n")
 
     def counts(self, call: tracer.Call) -> bool:
-        """Whether a call is one of those before which something is exchanged."""
+        """Return True if an exchange is made before this call."""
         here = any(path.startswith(str(self.theirs)) for path in call.paths)
         return here and (self._every or not call.for_good)
 
     def digest(self) -> Dict[str, Tuple[object, ...]]:
-        """Return what there is of the victims: kind, owner, size, time of the last change, content."""
+        """Return the state of the victims: kind, owner, size, time of the last change, content."""
         found: Dict[str, Tuple[object, ...]] = {}
         for folder, folders, names in os.walk(self.victims):
             for name in [".", *folders, *names]:
@@ -143,7 +143,7 @@ class Ground:
         return found
 
     def leaked(self) -> Optional[str]:
-        """Return a file outside of the victims' tree that holds something of theirs, None if there is none."""
+        """Return a file outside of the victims' tree with content of theirs, None if there is none."""
         for top in (self.theirs, self.ours):
             for folder, _folders, names in os.walk(top):
                 for name in names:
@@ -168,7 +168,7 @@ def _give(top: Path, account: pwd.struct_passwd) -> None:
 
 
 def _as_user(act: Callable[[], None]) -> None:
-    """Let the service's user do something; what it may not do is not done."""
+    """Run an action with the rights of the service's user; forbidden actions have no effect."""
     child = os.fork()
     if child == 0:
         try:
@@ -183,7 +183,7 @@ def _as_user(act: Callable[[], None]) -> None:
 
 
 def _exchange(kind: str, path: str, ground: Ground) -> Tuple[Callable[[], None], Callable[[], None]]:
-    """Return what the user does to a path before a call, and what undoes it."""
+    """Return the user's action on a path before a call, and the action that undoes it."""
     top = str(ground.theirs)
     folder = path if os.path.isdir(path) and not os.path.islink(path) else os.path.dirname(path)
     folder = folder if folder.startswith(top) else top
@@ -222,7 +222,7 @@ def _exchange(kind: str, path: str, ground: Ground) -> Tuple[Callable[[], None],
 
 def _work(ground: Ground) -> Callable[[], bytes]:
     def work() -> bytes:
-        # Neither the screen nor our own temporary files are part of what is looked at.
+        # The screen and our own temporary files are excluded.
         os.environ["TMPDIR"] = tempfile.tempdir = str(ground.base / "tmp")
         try:
             said = {"result": ground.case.run(ground.theirs, ground.ours)}
@@ -251,7 +251,7 @@ def record(ground: Ground) -> List[tracer.Call]:
 
 
 def run(ground: Ground, *, number: int, exchange: Exchange) -> Optional[str]:
-    """Run a case with one exchange before its call of that number; return what harm it did, None for none."""
+    """Run a case with one exchange before its call of that number; return the harm, None if there was none."""
     ground.lay()
     untouched = ground.digest()
     seen = -1
@@ -311,16 +311,16 @@ def _shared(jobs: int, *, seed: int) -> int:
 
 
 def main() -> int:
-    """Run the combinations that were asked for."""
+    """Run the chosen combinations."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cases", nargs="*", help="names of cases, default: all")
-    parser.add_argument("--sample", type=int, help="how many combinations, by chance; default: all")
+    parser.add_argument("--sample", type=int, help="how many random combinations; default: all")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument(
         "--jobs", type=int, default=1, help="how many processes share the work, each with its own files"
     )
     parser.add_argument("--share", help=argparse.SUPPRESS)
-    parser.add_argument("--every", action="store_true", help="calls of processes that are the user for good, too")
+    parser.add_argument("--every", action="store_true", help="include calls of processes that are the user for good")
     given = parser.parse_args()
     known = {case.name: case for case in cases.CASES}
     unknown = [name for name in given.cases if name not in known]
@@ -334,7 +334,7 @@ def main() -> int:
     if given.jobs > 1:
         return _shared(given.jobs, seed=seed)
     wanted = [known[name] for name in given.cases] or list(cases.CASES)
-    # Others can get there. In memory if possible: each run writes through to disk many times.
+    # Others can enter it. In memory if possible: each run flushes to disk many times.
     base = Path(tempfile.mkdtemp(prefix="flip-", dir="/var/tmp"))
     mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", base], check=False, capture_output=True).returncode == 0
     base.chmod(0o755)

@@ -118,9 +118,9 @@ class _Info(ctypes.Structure):
 
 
 class Call(NamedTuple):
-    """A system call that is about to be made: its name and the absolute paths that it takes.
+    """A system call right before its execution: its name and its absolute paths.
 
-    for_good is whether its process has become another user than root and has no way back.
+    for_good is True if its process has become another user than root and cannot go back.
     """
 
     name: str
@@ -129,7 +129,7 @@ class Call(NamedTuple):
 
 
 class TracerError(Exception):
-    """This kernel or container does not let us trace."""
+    """This kernel or container does not allow tracing."""
 
 
 class TooLate(Exception):
@@ -160,7 +160,7 @@ def _text_at(pid: int, address: int) -> bytes:
     data = b""
     with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
         while b"\0" not in data and len(data) < _LONGEST:
-            # Up to the end of a page: the next one need not be there.
+            # Up to the end of a page: the next one may not exist.
             length = 4096 - (address + len(data)) % 4096
             memory.seek(address + len(data))
             data += memory.read(length)
@@ -181,7 +181,7 @@ def _absolute(pid: int, folder: Optional[int], text: bytes, args: ctypes.Array[c
 
 
 def _call_of(pid: int, info: _Info) -> Optional[Call]:
-    """Return the call that a process is about to make, None if it takes no path."""
+    """Return the next call of a process, None if it takes no path."""
     known = _CALLS.get(info.arch, {}).get(info.entry.nr)
     if known is None:
         return None
@@ -208,7 +208,7 @@ def trace(
     before: Callable[[Call], Optional[Callable[[], None]]],
     timeout: float,
 ) -> bytes:
-    """Run work in a child process and return what it returned.
+    """Run work in a child process and return its result.
 
     before is called right before each system call that takes a path, of any of its processes. It may return a function
     to be called right after the system call. Raises TooLate, TracerError.
@@ -227,7 +227,7 @@ def trace(
         signal.setitimer(signal.ITIMER_REAL, 0)
         os.set_blocking(reading, False)
         return os.read(reading, _LARGEST_ANSWER)
-    except BlockingIOError:  # a process of its own still holds the pipe
+    except BlockingIOError:  # one of its processes still holds the pipe
         return b""
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -264,7 +264,7 @@ def _follow(child: int, *, before: Callable[[Call], Optional[Callable[[], None]]
         if number == signal.SIGTRAP | 0x80:
             _at_call(pid, before=before, after=after)
         elif number == signal.SIGSTOP and pid not in known:
-            pass  # a new process or thread begins like this
+            pass  # a new process or thread starts with this
         elif number not in (signal.SIGTRAP, signal.SIGSTOP):
             handed_on = number
         known.add(pid)

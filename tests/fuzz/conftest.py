@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How long and how freely it is searched: seconds and the same each time in C(make unit), much more in C(make fuzz)."""
+"""The extent of the search: seconds and always the same in make unit, much more in make fuzz."""
 
 from __future__ import annotations
 

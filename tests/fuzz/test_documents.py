@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whatever a host answers: it becomes documents that do nothing, and a screen that only we write on."""
+"""Any answer of a host gives documents without active content, and a screen with only our own control characters."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ LINES = st.lists(VALUE.map(lambda each: json.dumps(each).encode()), max_size=4).
 
 
 def of_kind(kind: Any) -> st.SearchStrategy[Any]:
-    """Return values of a kind of the whitelist, now and then of none."""
+    """Return values of a kind of the allowlist, sometimes of none."""
     if isinstance(kind, allowlist.Each):
         good = st.lists(of_kind(kind.of), max_size=3)
     elif isinstance(kind, allowlist.Named):
@@ -68,7 +68,7 @@ ROLES = ["detection", "triage", "remediation", "restart", "clean_start_recovery"
 
 @st.composite
 def events(draw: Any) -> list[timeline_events.Event]:
-    """Events as the callback writes them, of what a host answered."""
+    """Events as the callback writes them, for answers of a host."""
     told: list[timeline_events.Event] = []
 
     def tell(kind: str, **keys: Any) -> None:
@@ -139,7 +139,7 @@ TAGS = frozenset(
 
 
 class Page(html.parser.HTMLParser):
-    """What a browser would make of a page."""
+    """The elements that a browser would make of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -184,7 +184,7 @@ def check(incident: incident_model.Incident) -> None:
 
 
 @given(events())
-def test_any_answers_make_documents_that_do_nothing(told):
+def test_any_answers_give_inert_documents(told):
     for incident in timeline_events.incidents(told):
         check(incident)
     for host, of_host in timeline_events.without_incident(told).items():
@@ -197,7 +197,7 @@ def test_any_bytes_as_a_timeline(data):
 
 
 @given(TEXT, TEXT, TEXT)
-def test_no_header_of_a_mail_is_the_hosts(subject, text, incident):
+def test_a_host_controls_no_header_of_a_mail(subject, text, incident):
     sent = transports.compose(
         sender="a@example.com", to=["b@example.com"], subject=subject, text=text, message_id=incident, thread=incident
     )
@@ -213,12 +213,12 @@ TOLD = st.dictionaries(st.sampled_from(["subject", "text", "host", "cause_summar
 
 
 @given(TOLD, st.sampled_from(notification_rules._SHAPES))
-def test_what_is_sent_is_one_line_and_inert(message, shape):
+def test_notifications_are_one_line_and_inert(message, shape):
     told = notification_rules.facts(message)
     assert all(len(str(value).splitlines()) <= 1 and not sanitize.ACTIVE.search(str(value)) for value in told.values())
     body = notification_rules.body({"subject": "", "text": "", **told}, shape)
     if shape == "slack":
-        # Its blocks are plain text; this is what is read for mentions.
+        # Its blocks are plain text; only this part is searched for mentions.
         assert "<" not in body["text"]
     if shape == "mattermost":
         fence = re.match("`+", body["text"])

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a host in a bad state, or in bad hands, gives the readers: they answer, or raise what they document."""
+"""Input from a broken or hostile host: each reader answers, or raises its documented error."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import context as triage_context
 
-# Any JSON, and text as logs hold it: every control character, whole words that readers look for.
+# Any JSON, and text as in logs: every control character, and whole words that readers search for.
 WORDS = [
     *(
         "Error: x",
@@ -208,7 +208,7 @@ def test_any_journal_and_kernel_log(lines):
 
 
 @given(LINES)
-def test_anything_that_knex_and_npm_say(lines):
+def test_any_output_of_knex_and_npm(lines):
     text = "\n".join(lines)
     with contextlib.suppress(knex_tables.KnexError):
         completed, pending = migration_names.parse_list(text)
@@ -218,7 +218,7 @@ def test_anything_that_knex_and_npm_say(lines):
 
 @given(st.lists(st.one_of(JSON.map(json.dumps), st.text(max_size=20)), max_size=6))
 @example(["[]", "{}", '{"name": 1}', "1"])
-def test_anything_that_a_package_says_when_it_is_loaded(lines):
+def test_any_output_of_a_loaded_package(lines):
     text = "\n".join(f"@npm_ci {line}" for line in lines)
     account = run_as.resolve(None, folder="/")
     with contextlib.suppress(npm_lock.NpmError):
@@ -287,6 +287,6 @@ def test_any_bytes_as_a_record_a_lease_or_a_maintenance(data):
 
 
 @given(st.floats(allow_nan=True, allow_infinity=True))
-def test_any_instant(seconds):
+def test_any_time(seconds):
     assume(-1e10 < seconds < 1e11)
     assert abs(timestamps.epoch(timestamps.iso(seconds)) - seconds) < 0.01

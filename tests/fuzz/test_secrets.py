@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""No secret gets through, wherever it stands; and what is read of others takes no longer for being made for that."""
+"""No secret gets through in any place, and hostile input does not slow the readers down."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ FORMS = [
 
 
 @given(SECRET, st.sampled_from(FORMS), NOISE, NOISE)
-def test_what_has_a_name_that_tells_does_not_get_through(secret, form, before, after):
-    # What stands before on the line must not be a name or a quote of its own.
+def test_a_value_with_a_secret_name_does_not_get_through(secret, form, before, after):
+    # Earlier text on the line must not be a name or a quote.
     assume(not set(before) & set("\\\"'=:-\x1b"))
     text = f"{before}\n{form.format(secret)}\n{after}"
     for clean in (redact.Redactor().text(text), allowlist.text(text, limit=10_000)):
@@ -66,32 +66,32 @@ def test_a_known_value_does_not_get_through_in_any_spelling(secret, before, afte
 
 
 @given(NOISE)
-def test_what_is_clean_stays_clean(text):
+def test_redacted_text_stays_redacted(text):
     redactor = redact.Redactor()
     once = redactor.text(text)
     assert redactor.text(once) == once
 
 
 @given(st.integers(0, 3000), SECRET)
-def test_a_secret_that_was_cut_is_none(length, secret):
+def test_a_masked_secret_stays_masked_after_a_cut(length, secret):
     line = "x" * length + f" password={secret}\n"
     kept = triage_evidence._shorten(redact.Redactor().text(line * 3).encode(), limit=max(length, 1))
     assert secret not in kept.decode()
 
 
-# Beginnings of what the patterns look for, again and again: what makes one go back and back.
+# Repeated beginnings of the patterns: they cause backtracking.
 SLOW = ["a:", "-", "password", "password=", "--password ", "://", "://a:", "eyJ", ".", "\\", '"', "'", "$2b$10$", "key"]
 SLOW += ["GET ", "Error", "-----BEGIN PRIVATE KEY-----", "insert into a (", "cookie: ", "\x1b[", "\x1b]", "{{", " "]
 SLOW += ["2026-03-02T"]
 
 
 @pytest.mark.parametrize("piece", SLOW)
-def test_nothing_takes_long_for_having_been_made_for_it(piece):
+def test_hostile_input_takes_no_longer(piece):
     text = piece * (200_000 // len(piece))
     begun = time.process_time()
     redact.Redactor(["a-known-secret"]).text(text)
     sanitize.text(text)
     allowlist.text(text)
     log_patterns.analyse(log_patterns.dated([text, *[text[:2000]] * 100]), since=0.0)
-    # In proportion to its length it is a tenth of this.
+    # For its length, a tenth of this is usual.
     assert time.process_time() - begun < 5

@@ -1,4 +1,4 @@
-// Cuts the operations on issues and their comments out of GitHub's description of its API. Usage: node cut.cjs FOLDER
+// Extracts the operations on issues and their comments from GitHub's description of its API. Usage: node cut.cjs FOLDER
 "use strict";
 const fs = require("node:fs");
 const path = require("node:path");

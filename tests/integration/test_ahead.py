@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Modules that are packed while the one before works: what Ansible finds in its cache is what it would have made."""
+"""Modules packed ahead of time: the entry in Ansible's cache is the same as the one that Ansible would build."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# As the callback does it, and as a worker of Ansible does it, each into an empty cache.
+# Once as the callback does it, once as a worker of Ansible does it, each into an empty cache.
 SCRIPT = """
 import json, os, shutil, sys, time
 from ansible import constants
@@ -48,7 +48,7 @@ print(json.dumps([packed, kept()]))
 """
 
 
-# What a worker would load for the least of tasks, before and after.
+# The modules that a worker loads for a minimal task, before and after.
 LOADING = """
 import os, sys
 from ansible.parsing.dataloader import DataLoader
@@ -69,7 +69,7 @@ print(len(loaded()), len(before), os.environ.get("PYTHONUNBUFFERED"))
 """
 
 
-def test_what_every_worker_needs_is_loaded_once() -> None:
+def test_imports_of_every_worker_are_loaded_once() -> None:
     done = subprocess.run(
         [sys.executable, "-c", LOADING],
         cwd=ROOT,
@@ -85,7 +85,7 @@ def test_what_every_worker_needs_is_loaded_once() -> None:
     assert unbuffered == "None"
 
 
-def test_what_follows_a_module_is_packed_as_ansible_would(tmp_path: Path) -> None:
+def test_next_module_is_packed_as_ansible_would(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],
         cwd=ROOT,
@@ -99,7 +99,7 @@ def test_what_follows_a_module_is_packed_as_ansible_would(tmp_path: Path) -> Non
     ahead, by_ansible = json.loads(done.stdout)
     assert list(ahead) == list(by_ansible)
     assert [name.split("-")[0].rsplit(".", 1)[-1] for name in ahead] == ["sqlite_info"]
-    # The moment of packing stands in it, compressed: some bytes more or less.
+    # The package contains the compressed time of packing: its size differs by some bytes.
     (size,), (wanted,) = ahead.values(), by_ansible.values()
     assert abs(size - wanted) < 200
 
@@ -178,7 +178,7 @@ PLAY = """
 """
 
 
-def test_a_name_that_ansible_core_has_no_more_costs_only_time(tmp_path: Path) -> None:
+def test_a_removed_ansible_core_name_costs_only_time(tmp_path: Path) -> None:
     (tmp_path / "play.yml").write_text(PLAY, encoding="utf-8")
     collection = tmp_path / "ansible_collections" / "itsm_nexus" / "runbook"
     for name in ("plugins", "meta", "galaxy.yml"):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The examples for Prometheus, judged by its own tools, and the way from a real Alertmanager to a recovery."""
+"""The examples for Prometheus, checked with its own tools, and the way from a real Alertmanager to a recovery."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def serving(log: Path, port: int, *command: Any) -> Iterator[None]:
 
 
 def run(*command: Any) -> str:
-    """Run one of Prometheus's tools to its end; return what it said."""
+    """Run one of Prometheus's tools to its end; return its output."""
     done = subprocess.run([TOOLS, *command], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
-def test_rules_say_what_the_runbook_says() -> None:
+def test_rules_follow_the_runbook() -> None:
     run("promtool", "check", "config", EXAMPLES / "prometheus.yml")
     assert "SUCCESS" in run("promtool", "test", "rules", "tests/integration/alerts.yml")
 
@@ -65,12 +65,12 @@ def test_rules_say_what_the_runbook_says() -> None:
         (["severity=critical"], "people"),
     ],
 )
-def test_route_hands_the_rulebook_what_it_acts_on(labels: list[str], receivers: str) -> None:
+def test_route_sends_the_alerts_that_the_rulebook_handles(labels: list[str], receivers: str) -> None:
     config = f"--config.file={EXAMPLES / 'alertmanager.yml'}"
     assert run("amtool", "config", "routes", "test", config, *labels).strip() == receivers
 
 
-def test_blackbox_exporter_sees_what_the_module_sees(service: Service) -> None:
+def test_blackbox_exporter_agrees_with_the_module(service: Service) -> None:
     port = free_port()
     target = f"https://127.0.0.1:{service.https_port}/api/v1/health"
     query = urllib.parse.urlencode({"module": "itsm_health", "target": target})
@@ -116,7 +116,7 @@ def test_alertmanager_brings_the_service_back(service: Service) -> None:
                 {"labels": {"alertname": f"Itsm{severity}", "severity": severity, "itsm_host": "localhost"}}
                 for severity in ("emergency", "critical", "warning", "unknown")
             ]
-            # As Prometheus does, which sends again what still stands.
+            # Prometheus also sends an active alert again.
             for _ in range(3):
                 request = urllib.request.Request(
                     f"http://127.0.0.1:{port}/api/v2/alerts",

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""awx_configure.yml against a server that judges what it is sent as AWX 24.6.1 does."""
+"""awx_configure.yml against a server that validates its requests as AWX 24.6.1 does."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .conftest import on_screen
 ROOT = Path(__file__).resolve().parents[2]
 ORGANIZATION = "ITSM-Sec Nexus"
 
-# The real module, its argument specification and all, without a new interpreter for each of some two hundred calls.
+# The real module with its argument specification, but without a new interpreter for each of about 200 calls.
 IN_PROCESS = """\
 import contextlib, importlib, io, json
 from ansible.module_utils.testing import patch_module_args
@@ -45,7 +45,7 @@ class ActionModule(ActionBase):
 
 @pytest.fixture(scope="module")
 def collections(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The installed awx.awx, its modules called in the process that runs the task."""
+    """The installed awx.awx; its modules are called in the process that runs the task."""
     installed = Path(ansible.__file__).parents[1] / "ansible_collections" / "awx" / "awx"
     folder = tmp_path_factory.mktemp("collections")
     copy = folder / "ansible_collections" / "awx" / "awx"
@@ -95,9 +95,9 @@ def controller(collections: Path) -> Iterator[Controller]:
     awx.close()
 
 
-def test_it_is_made_once_and_leaves_with_all_that_it_made(controller: Controller) -> None:
+def test_objects_are_created_once_and_all_removed(controller: Controller) -> None:
     awx = controller.awx
-    # Somebody else's: an organization beside ours, and what an operator has in it.
+    # Objects of others: another organization, and an operator's objects in ours.
     other = awx.add("organizations", name="Default")
     awx.add("job_templates", name="outage_recover", organization=other["id"])
 
@@ -118,7 +118,7 @@ def test_it_is_made_once_and_leaves_with_all_that_it_made(controller: Controller
     assert [each["name"] for each in awx.linked(workflow, "notification_templates_approvals")] == [
         "ITSM runbook waits for an approval"
     ]
-    # What leads where, as AWX has it.
+    # The links between the workflow nodes, as AWX stores them.
     nodes = {each["identifier"]: each for each in awx.objects["workflow_job_template_nodes"].values()}
     for node in described()["awx_workflow_nodes"]:
         for association, key in (
@@ -131,7 +131,7 @@ def test_it_is_made_once_and_leaves_with_all_that_it_made(controller: Controller
         if "template" in node:
             assert nodes[node["identifier"]]["unified_job_template"] == templates[node["template"]]["id"]
     assert awx.objects["approvals"][nodes["approve_clean_start"]["unified_job_template"]]["timeout"] == 900
-    # Who may do what.
+    # The permissions.
     teams = {each["name"]: each["id"] for each in awx.objects["teams"].values()}
     granted = {(name, role): awx.links.get((id_, "teams"), []) for id_, (name, role) in awx.roles.items()}
     assert granted["outage_workflow", "approval"] == [teams["ITSM approvers"]]
@@ -141,7 +141,7 @@ def test_it_is_made_once_and_leaves_with_all_that_it_made(controller: Controller
     )
     assert awx.objects["schedules"] and awx.surveys
 
-    # The launch that docs/awx.md shows answers what the survey requires.
+    # The launch in docs/awx.md answers the questions of the survey.
     (by_api,) = re.findall(r"^```sh\n([^`]*curl [^`]*)^```", (ROOT / "docs/awx.md").read_text("utf-8"), re.MULTILINE)
     environment = {**os.environ, "CONTROLLER_HOST": awx.url, "CONTROLLER_OAUTH_TOKEN": "of-the-test"}
     done = on_screen(["bash", "-euc", by_api], env=environment, timeout=60)
@@ -154,7 +154,7 @@ def test_it_is_made_once_and_leaves_with_all_that_it_made(controller: Controller
         }
     ]
 
-    # A second run finds nothing to change, but a step of an earlier version and a field that somebody changed.
+    # A second run changes nothing, except a step of an earlier version and a field that somebody changed.
     awx.add(
         "workflow_job_template_nodes",
         identifier="of_old",
@@ -169,7 +169,7 @@ def test_it_is_made_once_and_leaves_with_all_that_it_made(controller: Controller
     assert templates["outage_verify"]["timeout"] == 600
     assert "of_old" not in {each["identifier"] for each in awx.objects["workflow_job_template_nodes"].values()}
 
-    # Operators' credentials, and the organization and the type that hold them, outlive it.
+    # Operators' credentials, and the organization and the type that hold them, are kept.
     kind = awx.named("credential_types", "ITSM service login")
     awx.add("credentials", name="login", organization=organization["id"], credential_type=kind["id"])
     left = controller.succeed(awx_state="absent")
@@ -186,7 +186,7 @@ def test_it_is_made_once_and_leaves_with_all_that_it_made(controller: Controller
     assert awx.names("organizations") == ["Default"] and not awx.objects["credential_types"]
 
 
-def test_it_takes_over_nothing_that_somebody_else_made(controller: Controller) -> None:
+def test_objects_of_others_are_not_taken_over(controller: Controller) -> None:
     awx = controller.awx
     organization = awx.add("organizations", name=ORGANIZATION, description="Of others")
     theirs = awx.add("job_templates", name="outage_recover", organization=organization["id"], description="Of others")
@@ -200,7 +200,7 @@ def test_it_takes_over_nothing_that_somebody_else_made(controller: Controller) -
     assert awx.names("job_templates") == ["outage_recover"] and awx.names("organizations") == [ORGANIZATION]
 
 
-def test_a_project_that_can_not_be_fetched_is_told(controller: Controller) -> None:
+def test_a_failed_project_update_is_reported(controller: Controller) -> None:
     controller.awx.fetched = "failed"
     done = controller.configure(awx_project_url="https://git.example.com/none")
     assert done.returncode != 0 and not controller.awx.objects["job_templates"]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Bad input ends a run with one line that names the variable, before anything is touched."""
+"""Bad input ends a run with one line that names the variable, before anything is changed."""
 
 from __future__ import annotations
 
@@ -70,17 +70,17 @@ CASES: dict[str, tuple[str, str, Breaking]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_bad_input_is_named_before_anything_is_touched(laid: Service, tmp_path: Path, name: str) -> None:
+def test_bad_input_is_named_before_any_change(laid: Service, tmp_path: Path, name: str) -> None:
     variable, value, breaking = CASES[name]
     run = laid.play("playbooks/outage_recover.yml", **breaking(laid, tmp_path))
     assert run.rc != 0
     named = [line for line in run.screen.splitlines() if variable in line and value in line]
     assert named, f"no line names {variable} and {value}"
-    # The last lines, which a tired person reads, say it too.
+    # The last lines, which a tired person reads, contain it too.
     assert "STOPPED: localhost" in run.screen
     end = run.screen[run.screen.index("STOPPED: localhost") :]
     assert variable in end
-    # Of what ansible-core refuses, no value is recorded.
+    # If ansible-core rejects the input, no value is recorded.
     assert (value in end) == (name != "unknown manager")
     assert not laid.state.exists()
     assert not laid.pids()
@@ -89,7 +89,7 @@ def test_bad_input_is_named_before_anything_is_touched(laid: Service, tmp_path: 
     assert "hunter2" not in run.screen
 
 
-# Variable, value, cause, and whether the service is back all the same.
+# Variable, value, cause, and whether the service is back nevertheless.
 DOWN: dict[str, tuple[str, str, str, bool, Breaking]] = {
     "relative app dir": ("nexus_app_dir", "srv/app", "", False, lambda *_: {"nexus_app_dir": "srv/app"}),
     "missing app dir": ("nexus_app_dir", "/nowhere/app", "", False, lambda *_: {"nexus_app_dir": "/nowhere/app"}),
@@ -169,7 +169,7 @@ POLICY = {
 }
 
 
-def test_a_policy_of_remedies_that_cannot_be_followed_is_told_and_keeps_nobody_from_a_restart(laid: Service) -> None:
+def test_an_invalid_remediation_policy_is_reported_and_a_restart_is_still_tried(laid: Service) -> None:
     laid.start()
     before = laid.pids()
     well = laid.play("playbooks/outage_recover.yml", **POLICY)
@@ -191,18 +191,18 @@ def test_a_policy_of_remedies_that_cannot_be_followed_is_told_and_keeps_nobody_f
     ("variable", "value"),
     [("nexus_user", "nobody-of-this-name"), ("nexus_app_dir", "/nowhere/app"), ("nexus_manager", "upstart")],
 )
-def test_a_look_with_a_wrong_setting_ends_with_one_clear_error(laid: Service, variable: str, value: str) -> None:
+def test_triage_with_a_wrong_setting_ends_with_one_clear_error(laid: Service, variable: str, value: str) -> None:
     run = laid.play("playbooks/outage_detect.yml", **{variable: value})
     assert run.rc == 2
     last = run.screen[run.screen.index("PLAY [Sum up all hosts]") :]
     (error,) = re.findall(r"FAILED! => (.*)", last)
     assert variable in error and value in error
     assert "has no attribute" not in run.screen
-    # Of a service that may be down, that is the first thing to know.
+    # If the service may be down, the summary says this first.
     assert ("DOWN: localhost" in run.screen) == (variable != "nexus_manager")
 
 
-def test_a_host_that_the_inventory_does_not_have_is_an_error(laid: Service) -> None:
+def test_a_host_missing_from_the_inventory_is_an_error(laid: Service) -> None:
     run = laid.play("playbooks/outage_recover.yml", outage_recover_hosts="lcoalhost")
     assert run.rc != 0
     assert "host pattern, ignoring: lcoalhost" in run.screen
@@ -212,7 +212,7 @@ def summary(run: Run) -> str:
     return " ".join(run.screen[run.screen.index("OUTAGE SUMMARY") :].split())
 
 
-def test_a_variable_that_is_made_of_one_that_is_not_there_is_told_at_the_end(laid: Service) -> None:
+def test_an_undefined_nested_variable_is_reported_at_the_end(laid: Service) -> None:
     made = {"nexus_login_password": "{{ vault_that_is_not_there }}"}
     laid.start()
     for playbook in ("outage_recover", "outage_verify"):
@@ -225,13 +225,11 @@ def test_a_variable_that_is_made_of_one_that_is_not_there_is_told_at_the_end(lai
     assert "vault_that_is_not_there is not defined" in summary(down)
     assert '"msg": "Tell the whole team: The cause is unknown' in down.screen
     assert "told TO BE TOLD: the whole team (The cause is unknown" in summary(down)
-    # It has ended, and keeps nobody out.
+    # The run has ended and holds no lock.
     assert host_lease.Seat(state_dir=str(laid.state)).holder() is None
 
 
-def test_who_was_told_and_who_was_not_is_told_at_the_end_whatever_variable_is_not_there(
-    laid: Service, tmp_path: Path
-) -> None:
+def test_notified_and_missed_contacts_are_listed_despite_an_undefined_variable(laid: Service, tmp_path: Path) -> None:
     told = tmp_path / "told"
     ways = [
         {"type": "command", "argv": ["tee", "-a", str(told)]},
@@ -245,10 +243,10 @@ def test_who_was_told_and_who_was_not_is_told_at_the_end_whatever_variable_is_no
         down = laid.play("playbooks/outage_recover.yml", **made)
         assert down.rc == 2
         assert "told the whole team by command tee; NOT REACHED by chat: its url can not be" in summary(down)
-    # The second run goes on with the incident, and tells nobody twice.
+    # The second run continues the incident, and notifies nobody twice.
     assert told.read_text(encoding="utf-8").count("INC-") == 1
 
-    # What only the writing down needs keeps nobody from being recovered, and is told as an error all the same.
+    # A variable that only the documents need does not prevent a recovery, but it is reported as an error.
     back = laid.play("playbooks/outage_recover.yml", postmortem_github_token="{{ vault_that_is_not_there }}")
     assert (back.rc, laid.healthy()) == (2, True)
     assert summary(back).startswith("OUTAGE SUMMARY") and "RECOVERED: itsm-system" in summary(back)
@@ -256,18 +254,18 @@ def test_who_was_told_and_who_was_not_is_told_at_the_end_whatever_variable_is_no
     assert not (laid.state / "incident.json").exists()
 
 
-def test_what_a_recovered_database_came_to_is_told_although_it_can_not_be_written_down(laid: Service) -> None:
+def test_outcome_of_a_database_recovery_is_shown_if_it_cannot_be_written(laid: Service) -> None:
     laid.start()
     token = {"postmortem_github_token": "{{ vault_that_is_not_there }}"}
     run = laid.play("playbooks/database_recover.yml", database_recovery_method="checkpoint", **token)
     assert (run.rc, laid.healthy()) == (2, True)
     assert "RECOVERED: " in summary(run) and "not decided" not in summary(run)
-    assert "'vault_that_is_not_there' is undefined" in run.screen[run.screen.index("TASK [End with an error") :]
+    assert "vault_that_is_not_there is not defined" in run.screen[run.screen.index("TASK [End with an error") :]
     assert not (laid.state / "incident.json").exists()
     assert host_lease.Seat(state_dir=str(laid.state)).holder() is None
 
 
-def test_a_method_that_there_is_not_is_refused_before_anybody_is_told(laid: Service) -> None:
+def test_an_unknown_method_is_refused_before_any_notification(laid: Service) -> None:
     laid.start()
     pids = laid.pids()
     run = laid.play("playbooks/database_recover.yml", database_recovery_method="salvge")
@@ -277,13 +275,13 @@ def test_a_method_that_there_is_not_is_refused_before_anybody_is_told(laid: Serv
     assert not (laid.state / "incident.json").exists()
 
 
-def test_a_severity_that_is_not_acted_on_is_the_reason_that_is_told(laid: Service) -> None:
+def test_a_severity_below_the_limit_is_given_as_the_reason(laid: Service) -> None:
     run = laid.play("playbooks/outage_recover.yml", outage_recover_act_on=["critical"])
     assert (run.rc, laid.pids()) == (2, [])
     assert "emergency is not in outage_recover_act_on (critical): nothing was tried" in " ".join(summary(run).split())
 
 
-def test_a_language_that_there_is_not_is_told_while_it_is_well_and_after_a_recovery(laid: Service) -> None:
+def test_an_unknown_language_is_reported_if_healthy_and_after_a_recovery(laid: Service) -> None:
     laid.start()
     laid.kill()
     back = laid.play("playbooks/outage_recover.yml", postmortem_language="jp")
@@ -295,7 +293,7 @@ def test_a_language_that_there_is_not_is_told_while_it_is_well_and_after_a_recov
     assert "postmortem_language" in well.screen[well.screen.index("STOPPED: localhost") :]
 
 
-def test_a_rung_that_is_not_allowed_is_named_at_the_end_with_the_reason(laid: Service) -> None:
+def test_a_forbidden_rung_is_named_at_the_end_with_the_reason(laid: Service) -> None:
     laid.start()
     asked = {"outage_triage_rung": "standard_recovery", "outage_recover_highest_rung": "restart"}
     run = laid.play("playbooks/outage_triage.yml", **asked)
@@ -305,7 +303,7 @@ def test_a_rung_that_is_not_allowed_is_named_at_the_end_with_the_reason(laid: Se
     )
 
 
-def test_contacts_that_cannot_be_reached_are_named_at_the_end_while_the_service_is_well(laid: Service) -> None:
+def test_unreachable_contacts_are_named_at_the_end_if_the_service_is_healthy(laid: Service) -> None:
     laid.start()
     contacts = {"project_leader": {"name": "project leader", "channels": [{"type": "pigeon"}]}}
     run = laid.play("playbooks/outage_escalate.yml", escalation_contacts=contacts)

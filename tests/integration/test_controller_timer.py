@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The timers: settings that would fail at night are refused by day, and a maintenance is no outage to them."""
+"""The timers: settings that would fail at night are refused at installation; a maintenance window is no outage."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ GOOD = {"controller_timer_project": "/opt/runbook", "controller_timer_inventory"
         ("controller_timer_state", "running"),
     ],
 )
-def test_setting_that_would_fail_is_refused(tmp_path: Path, name: str, value: Any) -> None:
+def test_invalid_setting_is_refused(tmp_path: Path, name: str, value: Any) -> None:
     role = {"role": "itsm_nexus.runbook.controller_timer", **GOOD, name: value}
     play = tmp_path / "play.yml"
     play.write_text(yaml.safe_dump([{"hosts": "localhost", "gather_facts": False, "roles": [role]}]), encoding="utf-8")
     environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
     done = subprocess.run(
-        # In check mode, so that what is not refused does nothing to this machine either.
+        # In check mode, so that an accepted setting does not change this machine.
         ["ansible-playbook", "--inventory=localhost,", "--connection=local", "--check", play],
         cwd=ROOT,
         env={**environment, "LC_ALL": "C.UTF-8", "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
@@ -59,7 +59,7 @@ def test_setting_that_would_fail_is_refused(tmp_path: Path, name: str, value: An
     assert "Make the account" not in done.stdout
 
 
-def test_maintenance_excuses_an_outage_where_it_is_asked_to(laid: Service) -> None:
+def test_maintenance_excuses_an_outage_if_configured(laid: Service) -> None:
     excused = {"outage_detect_excuses_maintenance": True}
     assert laid.play("playbooks/outage_detect.yml", **excused).rc == 2
     begun = laid.play("playbooks/outage_maintenance.yml", outage_maintenance_until="+1h")
@@ -68,7 +68,7 @@ def test_maintenance_excuses_an_outage_where_it_is_asked_to(laid: Service) -> No
     told = laid.play("playbooks/outage_detect.yml", **excused)
     assert told.rc == 0
     assert "is down (emergency: " in told.screen and ": that is no error" in told.screen
-    # A mistake in a variable excuses nothing.
+    # A wrong value in a variable excuses nothing.
     assert laid.play("playbooks/outage_maintenance.yml", outage_maintenance_state="absent").rc == 0
     wrong = laid.play("playbooks/outage_detect.yml", nexus_maintenance_until="soon", **excused)
     assert wrong.rc == 2

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""docs/eda.md as its reader goes through it: the commands that stand there, in a checkout and a home of their own."""
+"""docs/eda.md as its reader follows it: its commands, in a new checkout and home."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PATIENCE = 180.0
 
 
 def commands(chapter: int) -> list[str]:
-    """Return the blocks of a chapter that need no host and no server of the reader's."""
+    """Return the blocks of a chapter that need neither a host nor a server of the reader."""
     (text,) = re.findall(rf"^## {chapter}\. .*?(?=^## )", PAGE, re.MULTILINE | re.DOTALL)
     blocks = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     return [block for block in blocks if "◇" not in block]
@@ -43,10 +43,10 @@ def wait_for(condition: Callable[[], bool], screen: Path) -> None:
 
 @dataclasses.dataclass
 class Reader:
-    """Somebody with a checkout, a home and terminals."""
+    """A reader with a checkout, a home and terminals."""
 
     folder: Path
-    # Ports that nothing else of this machine has, by those of the page.
+    # Ports that nothing else on this machine uses, by the ports on the page.
     ports: dict[str, int]
 
     @property
@@ -54,14 +54,14 @@ class Reader:
         return self.folder / "home"
 
     def environment(self) -> dict[str, str]:
-        # As chapter 1 leaves it. What the stand-in's modules are made into is kept from other tests.
+        # As after chapter 1. The demo service's built modules are not shared with other tests.
         cache = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         config = self.folder / "runbook" / "ansible.cfg"
         return {
             **{"HOME": str(self.home), "LC_ALL": "C.UTF-8", "PATH": path},
             **{"ANSIBLE_CONFIG": str(config), "XDG_CACHE_HOME": cache},
-            # On a terminal nothing waits to be shown.
+            # On a terminal, output is not buffered.
             "PYTHONUNBUFFERED": "1",
         }
 
@@ -78,7 +78,7 @@ class Reader:
 
     @contextlib.contextmanager
     def terminal(self, command: str, name: str) -> Iterator[subprocess.Popen[bytes]]:
-        """Type a command that stays; Ctrl-C has to end it."""
+        """Type a command that keeps running; Ctrl-C has to end it."""
         screen = self.folder / name
         with screen.open("wb") as stream:
             process = subprocess.Popen(
@@ -117,7 +117,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
     (tmp_path / "home").mkdir()
     somebody = Reader(tmp_path, {port: free_port() for port in ("16443", "18080", "5050")})
     yield somebody
-    # What the recovery has started outlives it.
+    # Processes started by the recovery outlive it.
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
@@ -125,14 +125,14 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
                     os.kill(int(entry.name), signal.SIGKILL)
 
 
-def test_from_nothing_to_a_first_recovery_and_to_one_by_an_alert(reader: Reader) -> None:
+def test_page_leads_to_a_first_recovery_and_one_by_an_alert(reader: Reader) -> None:
     install, describe, start, watch, fall = commands(2)
     listen, alert = commands(4)
     (first_fall,) = re.findall(r"kill the service: `([^`]+)`", PAGE)
 
     reader.types(install)
     reader.types(describe)
-    # As on the page, but for a minute's watch over what was recovered.
+    # As on the page, but without the stability check of one minute.
     with (reader.home / "nexus/hosts.yml").open("a", encoding="utf-8") as inventory:
         inventory.write("      verification_stability_count: 2\n      verification_stability_interval: 1.0\n")
     with reader.terminal(f"{start}\nread -r\n{first_fall}\nread -r\n", "service") as other:

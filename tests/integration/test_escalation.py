@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Role escalation in real runs: every channel has a real receiver, one is down, and the inventory leads elsewhere."""
+"""Role escalation in real runs: every channel has a real receiver, one is down, and the inventory is hostile."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from .test_recovery import checkout
 
 ANSIBLE = os.environ.get("ITSM_NEXUS_TEST_ANSIBLE_PLAYBOOK") or str(Path(sys.executable).parent / "ansible-playbook")
 
-# None of these may be seen anywhere but at its receiver.
+# None of these may be visible anywhere but at its receiver.
 SECRETS = {
     name: f"verysecret{name}0123456789" for name in ("slack", "teams", "mattermost", "pager", "http", "smtp", "dead")
 }
 
-# Said by the host: nothing in it may be evaluated, and none of it may forge a line, a header or a mention.
+# Text from the host: it must not be evaluated, and it must not forge a line, a header or a mention.
 HOSTILE = "{{ 7 * 7 }}{% raw %} <!channel> @all\nBcc: evil@example.com"
 
 PLAYBOOK = """
@@ -58,7 +58,7 @@ PLAYBOOK = """
         ansible_python_interpreter: "{{ ansible_playbook_python }}"
     - ansible.builtin.include_role:
         name: itsm_nexus.runbook.escalation
-        # What is wrong was found at the start; here it must stop nothing.
+        # Invalid settings were reported at the start. Here they must not stop the run.
         rolespec_validate: false
       vars:
         escalation_incident: "{{ incident.id | default('', true) }}"
@@ -108,7 +108,7 @@ class Run:
 
 
 class Desk:
-    """Everybody who can be told, and the runs that tell them."""
+    """All contacts with their receivers, and the runs that notify them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.state, self.home = folder, folder / "state", folder / "home"
@@ -207,7 +207,7 @@ class Desk:
         return Run(process.returncode, screen)
 
     def _watch(self, process: subprocess.Popen[str]) -> None:
-        """Look at the arguments of all processes as long as the run lasts."""
+        """Collect the arguments of all processes as long as the run lasts."""
         while process.poll() is None:
             for path in Path("/proc").glob("[0-9]*/cmdline"):
                 try:
@@ -217,7 +217,7 @@ class Desk:
             time.sleep(0.01)
 
     def told(self) -> list[tuple[str, str, bool]]:
-        """What stands in the incident's record, wherever it is by now."""
+        """Return the content of the incident's record, in its present place."""
         records = [self.state / "incident.json", *(self.state / "incidents").glob("*.json")]
         (record,) = [path for path in records if path.exists()]
         return [
@@ -245,10 +245,10 @@ LEADER = ["slack", "mail leader@example.com", "pagerduty", "http 127.0.0.1", "co
 TEAM = ["teams 127.0.0.1", "mattermost 127.0.0.1"]
 
 
-# One incident, from its beginning to its end: the tests below stand in this order.
+# One incident from start to end: the order of the following tests matters.
 
 
-def test_settings_are_refused_at_the_start(desk: Desk) -> None:
+def test_invalid_settings_are_refused_at_the_start(desk: Desk) -> None:
     contacts = desk.variables()["escalation_contacts"]
     contacts["everyone"]["channels"][0]["shape"] = "discord"
     del contacts["dba"]
@@ -264,32 +264,32 @@ def test_settings_are_refused_at_the_start(desk: Desk) -> None:
     assert "Traceback" not in run.screen
 
 
-def test_a_secret_that_is_missing_is_found_at_the_start(desk: Desk) -> None:
+def test_a_missing_secret_is_reported_at_the_start(desk: Desk) -> None:
     contacts = desk.variables()["escalation_contacts"]
     contacts["project_leader"]["channels"][1]["url"] = desk.url("slack") + "{{ nowhere_defined }}"
     run = desk.play(escalation_contacts=contacts)
     assert run.rc != 0
-    # Before 2.19, ansible-core does not say which part of a variable it is.
+    # Before 2.19, ansible-core does not say which part of a variable is wrong.
     part = r"escalation_contacts(\.project_leader\.channels\[1\]\.url)? can not be evaluated"
     assert re.search(part, run.screen)
     assert not desk.state.exists()
 
 
 @pytest.mark.parametrize(("arguments", "changes"), [(["--check"], {}), ([], {"escalation_dry_run": True})])
-def test_a_dry_run_says_who_would_be_told_and_tells_nobody(
+def test_a_dry_run_lists_the_contacts_and_notifies_nobody(
     desk: Desk, arguments: list[str], changes: dict[str, Any]
 ) -> None:
     run = desk.play(*arguments, state_dir=str(desk.folder / "dry"), **changes)
     assert run.rc == 0
     for channel in (DEAD, *LEADER):
         assert f"Would tell the leader by {channel}: DOWN: the service on node1 for 0 s" in run.screen
-    # And what.
+    # And the message.
     assert "Done: restart did not hold: no answer" in run.screen
     assert set(desk.counts().values()) == {0}
     assert not desk.text.exists()
 
 
-def test_everybody_is_told_though_one_channel_is_down(desk: Desk) -> None:
+def test_everybody_is_notified_although_one_channel_is_down(desk: Desk) -> None:
     run = desk.play(watch=True)
     assert run.rc == 0
     assert desk.told() == [("not_recovered", DEAD, False), *(("not_recovered", each, True) for each in LEADER)]
@@ -305,21 +305,21 @@ def test_everybody_is_told_though_one_channel_is_down(desk: Desk) -> None:
         assert "Evidence: node1:/var/lib/itsm-runbook/evidence/INC\n" in text
 
 
-def test_the_mail_is_sent_by_who_logged_in(desk: Desk) -> None:
+def test_the_mail_is_sent_by_the_logged_in_account(desk: Desk) -> None:
     (mail,) = desk.smtp.mails
     assert mail["Subject"] == "DOWN: the service on node1 for 0 s"
     assert (mail["To"], mail["Bcc"]) == ("leader@example.com", None)
     assert [login.login for login in desk.smtp.logins] == [b"runbook"]
 
 
-def test_slack_is_told_in_plain_text(desk: Desk) -> None:
+def test_slack_gets_plain_text(desk: Desk) -> None:
     body = desk.last("slack")
     assert body["text"] == "DOWN: the service on node1 for 0 s"
     assert {block["text"]["type"] for block in body["blocks"]} == {"plain_text"}
     assert desk.https["slack"].requests[0].path == f"/{SECRETS['slack']}"
 
 
-def test_pagerduty_is_triggered_under_the_incidents_id(desk: Desk) -> None:
+def test_pagerduty_is_triggered_with_the_id_of_the_incident(desk: Desk) -> None:
     event = desk.last("pager")
     assert event["event_action"] == "trigger"
     assert event["dedup_key"].startswith("INC-")
@@ -329,7 +329,7 @@ def test_pagerduty_is_triggered_under_the_incidents_id(desk: Desk) -> None:
     assert payload["summary"] == "DOWN: the service on node1 for 0 s"
 
 
-def test_the_signed_document_holds_and_is_fresh(desk: Desk) -> None:
+def test_the_signed_document_is_valid_and_fresh(desk: Desk) -> None:
     (request,) = desk.https["http"].requests
     moment, name = request.headers["webhook-timestamp"], request.headers["webhook-id"]
     expected = hmac.new(SECRETS["http"].encode(), f"{name}.{moment}.".encode() + request.body, hashlib.sha256).digest()
@@ -344,15 +344,15 @@ def test_the_signed_document_holds_and_is_fresh(desk: Desk) -> None:
     assert unlike <= {"sent_at"}
 
 
-def test_the_second_run_tells_nobody_again(desk: Desk) -> None:
+def test_a_second_run_notifies_nobody(desk: Desk) -> None:
     before = desk.counts()
     assert desk.play().rc == 0
     assert desk.counts() == before
-    # What was down is tried again.
+    # A channel that was down is tried again.
     assert desk.told()[len(LEADER) + 1 :] == [("not_recovered", DEAD, False)]
 
 
-def test_somebody_who_is_at_work_stops_the_pager_alone(desk: Desk) -> None:
+def test_an_acknowledgement_stops_only_the_pager(desk: Desk) -> None:
     opened, before = desk.last("pager"), desk.counts()
     assert desk.play(escalation_acknowledged_by="Tanaka").rc == 0
     assert desk.told()[-1] == ("acknowledged", "pagerduty", True)
@@ -362,7 +362,7 @@ def test_somebody_who_is_at_work_stops_the_pager_alone(desk: Desk) -> None:
     assert event["payload"]["summary"] == "ACKNOWLEDGED: Tanaka is at work on the service on node1"
 
 
-def test_a_higher_level_is_told_in_japanese(desk: Desk) -> None:
+def test_a_higher_level_is_notified_in_japanese(desk: Desk) -> None:
     before = desk.counts()
     assert desk.play(escalation_outage_seconds=1920, escalation_language="ja").rc == 0
     assert desk.told()[-2:] == [("everyone", each, True) for each in TEAM]
@@ -375,7 +375,7 @@ def test_a_higher_level_is_told_in_japanese(desk: Desk) -> None:
     assert desk.last("mattermost")["text"].startswith("```text\n【停止】node1")
 
 
-def test_the_end_is_told_to_all_who_were_told(desk: Desk) -> None:
+def test_the_resolution_is_sent_to_all_notified_contacts(desk: Desk) -> None:
     opened = desk.last("pager")
     before, known = desk.counts(), len(desk.told())
     assert desk.play(escalation_recovered=True, escalation_outage_seconds=1800).rc == 0
@@ -387,7 +387,7 @@ def test_the_end_is_told_to_all_who_were_told(desk: Desk) -> None:
     assert desk.smtp.mails[-1]["References"] == desk.smtp.mails[0]["References"]
 
 
-def test_a_wrong_channel_does_not_stop_the_end_of_a_recovery(desk: Desk) -> None:
+def test_an_invalid_channel_does_not_stop_the_end_of_a_recovery(desk: Desk) -> None:
     (desk.folder / "play.yml").write_text(
         PLAYBOOK.replace("tasks_from: validate", "tasks_from: validate\n      when: false"), encoding="utf-8"
     )
@@ -405,11 +405,11 @@ def test_a_wrong_channel_does_not_stop_the_end_of_a_recovery(desk: Desk) -> None
         assert "Could not find or access" not in run.screen
         assert desk.counts() == {**before, **{name: before[name] + 1 for name in ("pager", "http", "mail")}}
     else:
-        # Before 2.19, ansible-core evaluates a variable as a whole or not at all.
+        # Before 2.19, ansible-core evaluates a variable completely or not at all.
         assert "Tell project_leader: " in run.screen
 
 
-def test_the_channels_of_the_documentation_tell_from_the_controller(desk: Desk, tmp_path: Path) -> None:
+def test_the_documented_channels_notify_from_the_controller(desk: Desk, tmp_path: Path) -> None:
     project = checkout(tmp_path / "project")
     page = (ROOT / "docs/escalation.md").read_text(encoding="utf-8")
     files = re.findall(
@@ -442,11 +442,11 @@ def test_the_channels_of_the_documentation_tell_from_the_controller(desk: Desk, 
     assert "project_leader by broken siren: NOT TOLD, answered -1" in run.screen
 
 
-# Runs that put on record at once whom they told.
+# Runs that record each notification at once.
 
 
 def at_once(desk: Desk, name: str, *channels: dict[str, Any]) -> dict[str, Any]:
-    """Return the variables of a run of its own, which tells the leader through these channels and is on this host."""
+    """Return the variables of a separate run on this host that notifies the leader through these channels."""
     playbook = PLAYBOOK.replace(
         'escalation_incident: "{{ inc',
         """escalation_run: "{{ incident.run | default('', true) }}"\n        escalation_incident: "{{ inc""",
@@ -472,10 +472,10 @@ def open_record(desk: Desk, name: str) -> dict[str, Any]:
     return json.loads((desk.folder / name / "incident.json").read_text(encoding="utf-8"))
 
 
-def test_a_run_that_is_killed_while_it_tells_has_told_what_it_told(desk: Desk) -> None:
+def test_a_run_killed_while_it_notifies_keeps_its_record(desk: Desk) -> None:
     slack = {"type": "webhook", "shape": "slack", "url": desk.url("slack"), "name": "chat"}
     reached = desk.folder / "reached"
-    # It never comes back to the run.
+    # The answer never reaches the run.
     killer = {"type": "command", "argv": ["sh", "-c", f"touch {reached}; kill -9 $PPID; sleep 60"], "name": "ring"}
     before = desk.counts()["slack"]
     screen = desk.play(**at_once(desk, "killed", slack, killer), escalation_retries=0, escalation_timeout=5).screen
@@ -493,7 +493,7 @@ def test_a_run_that_is_killed_while_it_tells_has_told_what_it_told(desk: Desk) -
     ]
 
 
-def test_a_run_that_has_lost_the_host_leaves_the_telling_to_the_other(desk: Desk) -> None:
+def test_a_run_that_lost_the_host_leaves_notification_to_the_other(desk: Desk) -> None:
     state = desk.folder / "lost"
     takes = f"""
 import sys
@@ -511,7 +511,7 @@ host_lease.Seat(state_dir={str(state)!r}).take(run="run-other")
     assert open_record(desk, "lost")["told"] == []
 
 
-def test_a_room_that_two_contacts_share_reads_it_once(desk: Desk) -> None:
+def test_a_shared_room_gets_one_message(desk: Desk) -> None:
     slack = {"type": "webhook", "shape": "slack", "url": desk.url("slack"), "name": "chat"}
     variables = at_once(desk, "shared", slack)
     variables["escalation_contacts"]["dba"] = {"channels": [{**slack, "name": "room"}]}
@@ -532,7 +532,7 @@ def test_a_room_that_two_contacts_share_reads_it_once(desk: Desk) -> None:
         ("ja", "【要対応】node1 の the service のデータベースに疑いがあります(サービスは応答中)"),
     ],
 )
-def test_the_dba_is_told_at_once_of_a_service_on_a_database_in_doubt(desk: Desk, language: str, subject: str) -> None:
+def test_the_dba_is_notified_at_once_if_the_database_is_in_doubt(desk: Desk, language: str, subject: str) -> None:
     slack = {"type": "webhook", "shape": "slack", "url": desk.url("slack"), "name": "chat"}
     name = f"doubt-{language}"
     variables = at_once(desk, name, slack)
@@ -555,7 +555,7 @@ def test_the_dba_is_told_at_once_of_a_service_on_a_database_in_doubt(desk: Desk,
 
 
 @pytest.mark.parametrize("contacts", ["right", "wrong"])
-def test_without_rules_everybody_is_told(desk: Desk, contacts: str) -> None:
+def test_without_rules_everybody_is_notified(desk: Desk, contacts: str) -> None:
     slack = {"type": "webhook", "shape": "slack", "url": desk.url("slack"), "name": "chat"}
     name = f"ruleless-{contacts}"
     variables = at_once(desk, name, slack)
@@ -577,7 +577,7 @@ def test_without_rules_everybody_is_told(desk: Desk, contacts: str) -> None:
     assert [each["level"] for each in open_record(desk, name)["told"]] == ["rules_unusable"] * (contacts == "right")
 
 
-def test_no_secret_is_seen_anywhere(desk: Desk) -> None:
+def test_no_secret_is_visible(desk: Desk) -> None:
     places = {f"screen {number}": screen for number, screen in enumerate(desk.screens)}
     places["arguments"] = "\n".join(desk.seen)
     for top in ("state", "another", "dry", "killed", "lost", "shared", "documented", "postmortems", "home"):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Hosts by the dozen in one run: those that are down are recovered, and none waits for one that is lost or hangs."""
+"""Dozens of hosts in one run: hosts that are down are recovered, and none waits for a lost or hanging host."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .conftest import ROOT, Run, Service, free_port, on_screen
 
 HOSTS = [f"itsm-{number:02}.example.com" for number in range(1, 61)]
 BROKEN, UNREACHABLE, HANGING, HEALTHY = HOSTS[:5], HOSTS[5:7], HOSTS[7], HOSTS[8:]
-# Of the host that hangs, as the others end long before; the runs that are not about it do not wait for it.
+# Seconds for the hanging host. The others end long before, and runs without a hanging host do not wait for it.
 PATIENCE = 120
 
 
@@ -31,10 +31,11 @@ _CLONE_NEWNS, _MS_REC_PRIVATE = 0x00020000, (1 << 14) | (1 << 18)
 
 
 class HangingDisk:
-    """A file system that answers nothing: who touches it blocks in the kernel until C(close).
+    """A file system that never answers: a process that uses it blocks in the kernel until close.
 
-    It is a FUSE whose server never says a word, mounted for a command and its children alone: whatever else looks into
-    the folder finds it empty. Where this user may not mount, C(REAL) is false.
+    It is a FUSE mount whose server never answers, for a command and its children only. Other processes find the folder
+    empty.
+    If this user may not mount, REAL is false.
     """
 
     REAL = os.access("/dev/fuse", os.R_OK | os.W_OK) and os.geteuid() == 0
@@ -49,7 +50,7 @@ class HangingDisk:
             raise OSError(ctypes.get_errno(), "no mounts of our own")
 
     def mount(self) -> None:
-        """Mount it for this process, just forked, and its children."""
+        """Mount it for this forked process and its children."""
         if self._server is None:
             return
         self._apart()
@@ -58,14 +59,14 @@ class HangingDisk:
             raise OSError(ctypes.get_errno(), f"cannot mount at {self.folder}")
 
     def close(self) -> None:
-        """Whoever still waits is told that the server has gone."""
+        """Processes that still wait get the error that the server has gone."""
         if self._server is not None:
             os.close(self._server)
 
 
 @dataclasses.dataclass
 class Fleet:
-    """Sixty hosts with a local connection: five services of their own, one that all healthy hosts share."""
+    """Sixty hosts with a local connection: five services of their own, and one shared by all healthy hosts."""
 
     folder: Path
     inventory: dict[str, Any]
@@ -86,7 +87,7 @@ class Fleet:
 
 
 def published(run: Run) -> dict[str, Any]:
-    """Return what the run published with set_stats."""
+    """Return the values that the run published with set_stats."""
     (line,) = (line for line in run.screen.splitlines() if line.startswith("\tRUN: "))
     return dict(json.loads(line.removeprefix("\tRUN: ")))
 
@@ -110,7 +111,7 @@ def fleet(services: dict[str, Service], tmp_path: Path) -> Iterator[Fleet]:
     with contextlib.ExitStack() as stack:
         disk = tmp_path / "disk"
         disk.mkdir()
-        # One refuses the connection; one takes it and says nothing, as a host does that is about to die.
+        # One refuses the connection; one accepts it and never answers, like a dying host.
         silent = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         ports = [free_port(), silent.getsockname()[1]]
         for name in HOSTS:
@@ -123,7 +124,7 @@ def fleet(services: dict[str, Service], tmp_path: Path) -> Iterator[Fleet]:
             }
         for name, port in zip(UNREACHABLE, ports):
             inventory[name].update(ansible_connection="ssh", ansible_host="127.0.0.1", ansible_port=port)
-        # All of the host hangs: not even a program of it can be run.
+        # The whole host hangs: none of its programs can be run.
         inventory[HANGING].update(ansible_python_interpreter=str(disk / "python"), detection_deadline=PATIENCE)
         if not HangingDisk.REAL:
             blocking = tmp_path / "blocking-python"
@@ -133,7 +134,7 @@ def fleet(services: dict[str, Service], tmp_path: Path) -> Iterator[Fleet]:
         yield Fleet(tmp_path, inventory, services)
 
 
-def test_the_broken_are_recovered_and_wait_for_nobody(fleet: Fleet) -> None:
+def test_broken_hosts_are_recovered_without_waiting(fleet: Fleet) -> None:
     rows = {name: fleet.services[name].request("/incidents")["total"] for name in BROKEN}
     for name in BROKEN:
         fleet.services[name].kill()
@@ -176,7 +177,7 @@ def test_the_broken_are_recovered_and_wait_for_nobody(fleet: Fleet) -> None:
     }
     assert {told[name]["rung"] for name in BROKEN} == {"restart"}
 
-    # Nobody has waited: all others were done before the one that hangs was given up.
+    # No host waited: all others were done before the hanging host was given up.
     (timeline,) = run.documents(".jsonl")
     events = [json.loads(line) for line in timeline.read_text("utf-8").splitlines()]
     given_up = next(
@@ -186,7 +187,7 @@ def test_the_broken_are_recovered_and_wait_for_nobody(fleet: Fleet) -> None:
     assert all(verdicts[name] < given_up for name in [*BROKEN, *UNREACHABLE])
 
 
-def test_a_host_that_stays_lost_is_told_once_and_told_when_it_is_back(fleet: Fleet, tmp_path: Path) -> None:
+def test_a_lost_host_is_reported_once_and_again_when_it_is_back(fleet: Fleet, tmp_path: Path) -> None:
     (lost,), log = UNREACHABLE[:1], tmp_path / "told"
     contacts = {
         "project_leader": {
@@ -200,7 +201,7 @@ def test_a_host_that_stays_lost_is_told_once_and_told_when_it_is_back(fleet: Fle
         run = fleet.play("outage_recover", "--limit", lost, escalation_contacts=contacts)
         assert run.rc == 2 and "UNREACHABLE" in run.screen
         assert log.read_text("utf-8").count("can not be reached, or gives no answer") == 1
-    # One incident, told of in one document.
+    # One incident, described in one document.
     (document,) = run.documents(".json")
     assert len(json.loads(document.read_text("utf-8"))["runs"]) == 2
 
@@ -214,7 +215,7 @@ def test_a_host_that_stays_lost_is_told_once_and_told_when_it_is_back(fleet: Fle
 
 
 @pytest.mark.parametrize("strategy", ["linear", "host_pinned"])
-def test_batches_go_on_past_one_in_which_all_are_lost(fleet: Fleet, strategy: str) -> None:
+def test_next_batches_run_after_a_batch_of_lost_hosts(fleet: Fleet, strategy: str) -> None:
     fleet.services[BROKEN[1]].kill()
     hosts = [UNREACHABLE[0], BROKEN[0], BROKEN[1]]
     run = fleet.play(
@@ -235,10 +236,10 @@ def test_batches_go_on_past_one_in_which_all_are_lost(fleet: Fleet, strategy: st
     assert fleet.services[BROKEN[1]].healthy()
 
 
-def test_the_look_at_all_of_them_tells_who_is_down_and_who_can_not_be_looked_at(fleet: Fleet, tmp_path: Path) -> None:
+def test_detection_lists_hosts_that_are_down_and_hosts_that_are_unreachable(fleet: Fleet, tmp_path: Path) -> None:
     fleet.services[BROKEN[0]].kill()
     if HangingDisk.REAL:
-        # Only what the service lies on hangs.
+        # Only the file system of the service hangs.
         python = "{{ ansible_playbook_python }}"
         fleet.inventory[HANGING].update(ansible_python_interpreter=python, nexus_app_dir=str(tmp_path / "disk" / "app"))
     run = fleet.play("outage_detect", "--limit", ",".join(HOSTS[:12]))

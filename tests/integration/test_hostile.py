@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A managed host that is somebody else's answers as it likes: nothing of it is run, templated or believed here."""
+"""A hostile host answers as it likes: its answers are not executed, templated or trusted on the controller."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .conftest import Run, Service
 
 PROJECT = Path(__file__).resolve().parents[2]
 
-# A module's answer is whatever the host makes of it; this one stands for a host that replaces Python.
+# The host decides a module's answer. This module stands for a host that replaces Python.
 _EVIL = """#!/usr/bin/python3
 import json
 print(json.dumps({"changed": False, "ansible_facts": %s, "said": %s}))
@@ -71,13 +71,13 @@ def planted(folder: Path) -> object:
     return {"escalation_contacts": {"leader": {"channels": [{"argv": ["touch", str(folder / "owned")]}]}}}
 
 
-def test_a_host_does_not_say_what_is_run_here(tmp_path: Path) -> None:
+def test_a_host_cannot_choose_commands_of_the_controller(tmp_path: Path) -> None:
     screen = play(tmp_path, facts=planted(tmp_path), said="")
     assert not (tmp_path / "owned").exists()
     assert (tmp_path / "told").exists(), screen
 
 
-def test_it_does_not_either_where_facts_are_variables(tmp_path: Path) -> None:
+def test_a_host_cannot_choose_commands_if_facts_are_variables(tmp_path: Path) -> None:
     screen = play(tmp_path, facts=planted(tmp_path), said="", ANSIBLE_INJECT_FACT_VARS="true")
     assert not (tmp_path / "owned").exists()
     assert "False | the host itself has set escalation_contacts among its facts" in screen
@@ -90,7 +90,7 @@ TEMPLATES = {
 
 
 @pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
-def test_what_a_host_says_is_no_template(tmp_path: Path, template: str) -> None:
+def test_text_of_a_host_is_no_template(tmp_path: Path, template: str) -> None:
     said = template.replace("OWNED", str(tmp_path / "owned"))
     screen = play(tmp_path, facts={}, said=said)
     assert not (tmp_path / "owned").exists()
@@ -105,7 +105,7 @@ MARKS = (
 
 
 def plant(service: Service, owned: Path) -> str:
-    """Have the log and the database say whatever somebody would like to be done; return one of the templates."""
+    """Put templates into the log and the database; return one of them."""
     call = f"lookup('ansible.builtin.pipe', 'touch {owned}')"
     template = f"{{{{ {call} }}}}"
     with service.log.open("a", encoding="utf-8") as log:
@@ -120,7 +120,7 @@ def plant(service: Service, owned: Path) -> str:
 
 
 def proved(run: Run, owned: Path) -> None:
-    """Hold what a hostile host must not reach, on the screen at its most talkative and in all that was written."""
+    """Assert that a hostile host reached nothing, on the screen at -vvv and in all written files."""
     assert not owned.exists()
     written = {path.name: path.read_text(encoding="utf-8") for path in run.postmortems.iterdir()}
     for text in (run.screen, *written.values()):
@@ -130,7 +130,7 @@ def proved(run: Run, owned: Path) -> None:
     assert pages and not [text for text in pages if "<script" in text or "<img" in text]
 
 
-def test_a_host_that_says_templates_everywhere_is_recovered_and_runs_none(service: Service, tmp_path: Path) -> None:
+def test_a_host_full_of_templates_is_recovered_without_running_one(service: Service, tmp_path: Path) -> None:
     owned = tmp_path / "owned"
     plant(service, owned)
     service.kill()
@@ -145,7 +145,7 @@ def test_a_host_that_says_templates_everywhere_is_recovered_and_runs_none(servic
     assert (run.rc, service.healthy()) == (0, True)
     proved(run, owned)
     assert CANARY not in listener.read_text(encoding="utf-8")
-    # Nor the secrets that the run itself works with, on the screen or in what is kept on the host.
+    # The run's own secrets do not appear on the screen or in files on the host either.
     own = [value for name, value in service.environment().items() if name.endswith(("_SECRET", "_PASSWORD"))]
     kept = [path.read_text("utf-8", "replace") for path in service.state.rglob("*") if path.is_file()]
     assert len(own) > 1 and len(kept) > 3
@@ -153,7 +153,7 @@ def test_a_host_that_says_templates_everywhere_is_recovered_and_runs_none(servic
         assert not [text for text in (run.screen, *kept) if secret in text]
 
 
-def test_a_command_line_that_is_a_template_is_told_and_not_run(service: Service, tmp_path: Path) -> None:
+def test_a_template_as_command_line_is_shown_and_not_run(service: Service, tmp_path: Path) -> None:
     owned = tmp_path / "owned"
     template = plant(service, owned)
     service.kill()
@@ -169,8 +169,8 @@ def test_a_command_line_that_is_a_template_is_told_and_not_run(service: Service,
     proved(run, owned)
 
 
-def test_a_name_in_the_inventory_leads_nowhere(tmp_path: Path) -> None:
-    # Inventories are filled by programs, too, of what machines call themselves.
+def test_a_hostile_inventory_name_has_no_effect(tmp_path: Path) -> None:
+    # Programs also fill inventories, with the names that machines give themselves.
     kept = tmp_path / "a" / "b" / "unreachable"
     hosts = {"../../../owned": {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}}
     (tmp_path / "hosts.json").write_text(json.dumps({"itsm_nexus": {"hosts": hosts}}))
@@ -197,7 +197,7 @@ def test_a_name_in_the_inventory_leads_nowhere(tmp_path: Path) -> None:
     assert not (tmp_path.parent / "owned").exists()
 
 
-# What a terminal obeys: escapes as ASCII and as one character, the bell, the order of reading, a return to the start.
+# Terminal controls: escapes in ASCII and as one character, the bell, text direction, carriage return.
 ORDERS = "\x1b]0;owned\x07\x1b[2J \x9b2J \u202e a\rb"
 OBEYED = ("\x1b", "\x07", "\x9b", "\u202e", "\r")
 ANSWER = {
@@ -218,14 +218,14 @@ LIES = {
     "ok": json.dumps(ANSWER),
     "raw": json.dumps(ANSWER, ensure_ascii=False).replace("\\u009b", "\x9b"),
     "failed": json.dumps({**ANSWER, "failed": True, "exception": f"Traceback\n{ORDERS}"}),
-    # As modules answer up to ansible-core 2.18.
+    # The answer format of modules up to ansible-core 2.18.
     "deprecations": json.dumps(
         {**ANSWER, "deprecations": [{"msg": ORDERS, "version": "9.9", "collection_name": ORDERS}]}
     ),
     "results": json.dumps({**ANSWER, "results": [ANSWER, ORDERS]}),
     "lines around it": f"{ORDERS}\n{json.dumps(ANSWER)}\n{ORDERS}\n",
     "no answer": f"{ORDERS}\n",
-    # As modules answer since ansible-core 2.19.
+    # The answer format of modules since ansible-core 2.19.
     "messages of ansible-core": json.dumps(
         {
             **ANSWER,
@@ -242,10 +242,10 @@ LIES = {
 
 @pytest.mark.parametrize("verbose", [[], ["-vvv"]], ids=["quiet", "verbose"])
 @pytest.mark.parametrize("lie", LIES)
-def test_nothing_that_a_host_answers_is_obeyed_by_the_terminal(tmp_path: Path, lie: str, verbose: list[str]) -> None:
+def test_no_answer_of_a_host_controls_the_terminal(tmp_path: Path, lie: str, verbose: list[str]) -> None:
     (tmp_path / "answer").write_text(LIES[lie], encoding="utf-8", newline="")
     (tmp_path / "error").write_text(f"{ORDERS}\n", encoding="utf-8", newline="")
-    # A host that has its own idea of what Python is.
+    # A host that replaces Python.
     liar = tmp_path / "python3"
     liar.write_text(
         f"#!/bin/sh\ncat >/dev/null\ncat {tmp_path}/error >&2\nexec cat {tmp_path}/answer\n", encoding="utf-8"

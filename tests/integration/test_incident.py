@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The incident over several runs against the stand-in service: its beginning, its end, and what changes the plan."""
+"""The incident over several runs against the demo service: its start, its end, and events that change the plan."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def records(service: Service) -> list[dict[str, Any]]:
 
 
 def contacts(told: Path) -> dict[str, Any]:
-    """Everyone is told by a line in a file."""
+    """Everyone is notified by a line in a file."""
     channel = {"type": "command", "argv": ["tee", "-a", str(told)]}
     return {name: {"channels": [channel]} for name in ("project_leader", "dba", "everyone")}
 
 
 def fell_while_watched(service: Service) -> threading.Thread:
-    """Let the service fall as soon as a run begins to watch whether it holds."""
+    """Make the service fail as soon as a run begins its stability check."""
 
     def watch() -> None:
         deadline = time.monotonic() + 280
@@ -57,7 +57,7 @@ def fell_while_watched(service: Service) -> threading.Thread:
     return thread
 
 
-def test_a_fall_while_it_is_watched_leads_to_the_next_rung_now_and_later(service: Service) -> None:
+def test_a_failed_stability_check_leads_to_the_next_rung_now_and_later(service: Service) -> None:
     service.kill()
     falling = fell_while_watched(service)
     run = service.play(RECOVER, verification_stability_count=8)
@@ -81,7 +81,7 @@ def test_a_fall_while_it_is_watched_leads_to_the_next_rung_now_and_later(service
 
 
 def fall(service: Service) -> str:
-    """Have it answer well once more, throw, and end; return when that began."""
+    """Make it answer once more as healthy, throw, and end; return the time at which that began."""
     assert service.play(RECOVER).rc == 0
     with service.environment_file.open("a", encoding="utf-8") as stream:
         stream.write("NEXUS_DEMO_FAULTS=on\n")
@@ -97,7 +97,7 @@ def fall(service: Service) -> str:
     return began
 
 
-def test_the_beginning_is_a_range_and_each_end_has_its_source(service: Service) -> None:
+def test_the_start_is_a_range_and_each_limit_has_its_source(service: Service) -> None:
     began = fall(service)
 
     assert service.play(RECOVER).rc == 0
@@ -115,7 +115,7 @@ def test_the_beginning_is_a_range_and_each_end_has_its_source(service: Service) 
     assert timestamps.epoch(start["latest"]) >= timestamps.epoch(began) - 1
 
 
-def test_the_beginning_is_on_record_where_no_rung_is_climbed(service: Service) -> None:
+def test_the_start_is_recorded_if_no_rung_is_tried(service: Service) -> None:
     fall(service)
     assert service.play(RECOVER, outage_recover_rungs=[]).rc != 0
     record = json.loads((service.state / "incident.json").read_text(encoding="utf-8"))
@@ -124,7 +124,7 @@ def test_the_beginning_is_on_record_where_no_rung_is_climbed(service: Service) -
 
 
 def opened(service: Service, **changes: Any) -> dict[str, Any]:
-    """An incident that the leader was told of, left open by a run that did not recover the service."""
+    """An incident that the leader was notified of, left open by a run that did not recover the service."""
     entry = {"level": "not_recovered", "contact": "project_leader", "channel": "command tee", "ok": True, "error": ""}
     call = {"state_dir": str(service.state)}
     run = incident_record.call(**call, state="open", lease=60)["run"]
@@ -133,7 +133,7 @@ def opened(service: Service, **changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("playbooks", [[RECOVER, RECOVER], ["playbooks/database_recover.yml", RECOVER]])
-def test_the_end_of_what_a_person_mended_is_told_once_and_put_on_record(
+def test_a_manual_resolution_is_notified_once_and_recorded(
     service: Service, tmp_path: Path, playbooks: list[str]
 ) -> None:
     incident, told = opened(service), tmp_path / "told"
@@ -153,7 +153,7 @@ def test_the_end_of_what_a_person_mended_is_told_once_and_put_on_record(
     assert [(each["level"], each["ok"]) for each in record["told"]] == [("not_recovered", True), ("resolved", True)]
 
 
-def test_what_another_run_works_on_is_not_said_to_be_over(service: Service, tmp_path: Path) -> None:
+def test_an_incident_of_another_run_is_not_reported_as_resolved(service: Service, tmp_path: Path) -> None:
     opened(service)
     other = incident_record.call(state_dir=str(service.state), state="open", step="verification", lease=600)
     assert other["continued"]
@@ -164,14 +164,14 @@ def test_what_another_run_works_on_is_not_said_to_be_over(service: Service, tmp_
     assert (left["id"], left["outcome"], left["locked_by"]["run"]) == (other["id"], "not_recovered", other["run"])
 
 
-def test_a_run_that_was_interrupted_while_it_watched_has_left_the_end_of_the_outage(service: Service) -> None:
+def test_a_run_interrupted_in_its_stability_check_recorded_the_end_of_the_outage(service: Service) -> None:
     service.kill()
     service.interrupt(RECOVER, at="Watch that it stays up", verification_stability_count=200)
     assert service.healthy()
     left = json.loads((service.state / "incident.json").read_text(encoding="utf-8"))
     assert left["answered_at"] and not left["mitigated_at"]
 
-    # The lease of the run that was interrupted lasts: nothing is said to be over.
+    # The lease of the interrupted run still lasts: nothing is reported as resolved.
     run = service.play(RECOVER)
     assert run.rc == 0
     assert "RECOVERED" not in run.screen
@@ -182,7 +182,7 @@ def test_a_run_that_was_interrupted_while_it_watched_has_left_the_end_of_the_out
         assert words in end
     assert json.loads((service.state / "incident.json").read_text(encoding="utf-8"))["runs"] == left["runs"]
 
-    # Waited for, it ends: as the record says, not when it was looked at.
+    # After the wait, the incident ends at the recorded time, not at the time of the check.
     host_lease.Seat(state_dir=str(service.state)).take(run=left["runs"][0], step="its last", seconds=4)
     run = service.play(RECOVER, outage_recover_wait=60)
     assert run.rc == 0
@@ -197,7 +197,7 @@ def test_a_run_that_was_interrupted_while_it_watched_has_left_the_end_of_the_out
 
 
 class Observer:
-    """Asks the service from outside, every few milliseconds: the instants of its first bad and good answers."""
+    """Polls the service from outside every few milliseconds: the times of its first bad and good answers."""
 
     def __init__(self, service: Service) -> None:
         self.down: list[float] = []
@@ -218,7 +218,7 @@ class Observer:
             time.sleep(0.02)
 
     def ended(self) -> float:
-        """Stop, and return when the service answered again."""
+        """Stop, and return the time at which the service answered again."""
         self._done.set()
         self._thread.join()
         assert len(self.down) == len(self.up) == 1, (self.down, self.up)
@@ -226,13 +226,13 @@ class Observer:
 
 
 def connected(port: int) -> bool:
-    """Whether somebody has a connection to that port of this machine."""
+    """Return True if a connection to that port of this machine exists."""
     lines = Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]
     fields = [line.split() for line in lines]
     return any(int(each[1].rpartition(":")[2], 16) == port and each[3] == "01" for each in fields)
 
 
-def test_the_window_of_an_outage_that_was_over_when_it_was_opened(service: Service) -> None:
+def test_the_window_of_an_outage_that_ended_before_the_incident_was_opened(service: Service) -> None:
     service.play(RECOVER)
     observer = Observer(service)
     service.signal(signal.SIGSTOP)
@@ -240,11 +240,11 @@ def test_the_window_of_an_outage_that_was_over_when_it_was_opened(service: Servi
 
     def resume() -> None:
         deadline = time.monotonic() + 60
-        # The observer asks the other port.
+        # The observer uses the other port.
         while not connected(service.http_port):
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        # With a time-out of a second: more than three failures, fewer than ten.
+        # With a timeout of a second: more than three failures, fewer than ten.
         time.sleep(4.5)
         service.signal(signal.SIGCONT)
 
@@ -264,7 +264,7 @@ def test_the_window_of_an_outage_that_was_over_when_it_was_opened(service: Servi
     assert told["durations"]["outage"] == told["durations"]["mitigate"] > 3
 
 
-def test_the_author_of_an_outage_whose_run_was_killed_between_its_start_and_the_first_answer(service: Service) -> None:
+def test_the_recovery_is_attributed_to_a_run_killed_before_the_first_answer(service: Service) -> None:
     service.play(RECOVER)
     observer = Observer(service)
     service.kill()
@@ -298,7 +298,7 @@ def test_the_author_of_an_outage_whose_run_was_killed_between_its_start_and_the_
     assert abs(told["durations"]["outage"] - (answered - timestamps.epoch(told["times"]["started_at"]))) < 1
 
 
-def test_a_service_that_falls_while_another_run_is_waited_for_is_recovered(service: Service) -> None:
+def test_a_service_that_fails_during_the_wait_for_another_run_is_recovered(service: Service) -> None:
     opened(service)
     other = incident_record.call(state_dir=str(service.state), state="open", lease=60)
     seat = host_lease.Seat(state_dir=str(service.state))
@@ -307,7 +307,7 @@ def test_a_service_that_falls_while_another_run_is_waited_for_is_recovered(servi
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and not (service.state / "last_healthy").exists():
             time.sleep(0.1)
-        time.sleep(6)  # what comes between the look and the waiting
+        time.sleep(6)  # the time between the detection and the wait
         service.kill()
         seat.release(run=other["run"])
 
@@ -320,7 +320,7 @@ def test_a_service_that_falls_while_another_run_is_waited_for_is_recovered(servi
     assert (record["id"], record["outcome"]) == (other["id"], "recovered")
 
 
-def test_nothing_of_a_damaged_database_is_touched_during_a_maintenance(service: Service) -> None:
+def test_a_damaged_database_is_not_touched_during_a_maintenance(service: Service) -> None:
     service.state.mkdir(mode=0o700)
     (service.state / "maintenance.json").write_text('{"until": "2099-12-31T09:00:00+09:00", "reason": "Release 4.2"}')
     pids = service.pids()

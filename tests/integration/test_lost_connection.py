@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The main playbook over a connection that is lost on the way: a lost answer is no failure of a step."""
+"""The main playbook over a connection that is lost during the run: a lost answer is no failure of a step."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ PLUGINS = Path(__file__).parent / "connection"
 
 @pytest.fixture
 def play(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
-    """Run a playbook against the service, after it was killed, with these losses of the connection."""
+    """Kill the service and run a playbook against it, with these losses of the connection."""
     plan = tmp_path / "cuts.json"
     monkeypatch.setenv("LOSSY_CUTS", str(plan))
 
     def play(*planned: tuple[str, str, float], playbook: str = "outage_recover", **changes: Any) -> Run:
         cuts(plan, *planned)
-        # Variables of Ansible's environment are not handed on, so the folder is named in a file of its own.
+        # Ansible does not pass environment variables on, so the folder is named in a separate file.
         settings = tmp_path / "ansible.cfg"
         given = (ROOT / "ansible.cfg").read_text(encoding="utf-8")
         given = given.replace("collections_path = collections", f"collections_path = {ROOT}/collections")
@@ -74,12 +74,12 @@ def test_a_lost_answer_is_no_failure_of_the_step(
     document = told(run)
     assert document["outcome"] == "recovered"
     assert [(each["rung"], each["held"]) for each in document["rungs_tried"]] == [("restart", True)]
-    # Whatever was called twice was done once.
+    # Every step that was called twice ran once.
     assert starts(service) == 1
     assert run.recap()["failed"] == 0
 
 
-def test_many_losses_on_the_way_of_a_clean_start(service: Service, play: Callable[..., Run]) -> None:
+def test_many_losses_during_a_clean_start(service: Service, play: Callable[..., Run]) -> None:
     modules = ("node_process", "sqlite_backup", "sqlite_wal", "node_process", "health_probe", "incident")
     run = play(
         *((module, "after", 0) for module in modules),
@@ -90,14 +90,14 @@ def test_many_losses_on_the_way_of_a_clean_start(service: Service, play: Callabl
     assert told(run)["outcome"] == "recovered" and starts(service) == 1
 
 
-def test_the_document_and_the_screen_say_that_the_connection_was_lost(play: Callable[..., Run]) -> None:
+def test_document_and_screen_report_the_lost_connection(play: Callable[..., Run]) -> None:
     run = play(("node_process", "after", 1))
     assert "was lost during node_process" in " ".join(run.screen.split())
     (markdown,) = run.documents(".md")
     assert "the connection was lost for" in markdown.read_text(encoding="utf-8")
 
 
-def test_a_service_that_came_back_while_its_host_was_lost_is_left_running(
+def test_a_service_that_recovered_while_its_host_was_lost_is_left_running(
     service: Service, play: Callable[..., Run]
 ) -> None:
     run = play(("node_process", "during", 0), outage_recover_reconnect=0)
@@ -106,7 +106,7 @@ def test_a_service_that_came_back_while_its_host_was_lost_is_left_running(
     assert starts(service) == 1
 
 
-def test_a_host_that_stays_lost_is_told_as_unreachable(service: Service, play: Callable[..., Run]) -> None:
+def test_a_lost_host_is_reported_as_unreachable(service: Service, play: Callable[..., Run]) -> None:
     run = play(("node_process", "during", 600), outage_recover_reconnect=2)
     assert run.rc == 2
     document = told(run)
@@ -115,9 +115,7 @@ def test_a_host_that_stays_lost_is_told_as_unreachable(service: Service, play: C
     assert "restart did not hold" not in run.screen and "nothing was changed" not in run.screen
 
 
-def test_a_rung_that_its_lost_host_kept_from_starting_is_taken_again(
-    service: Service, play: Callable[..., Run]
-) -> None:
+def test_a_rung_that_never_started_is_tried_again(service: Service, play: Callable[..., Run]) -> None:
     run = play(("node_process", "before", 0), outage_recover_reconnect=0, verification_deadline=2)
     assert run.rc == 0 and service.healthy()
     assert [(each["rung"], each["held"]) for each in told(run)["rungs_tried"]] == [
@@ -127,6 +125,6 @@ def test_a_rung_that_its_lost_host_kept_from_starting_is_taken_again(
     assert starts(service) == 1
 
 
-def test_without_a_bound_it_is_given_up_at_once(service: Service, play: Callable[..., Run]) -> None:
+def test_without_a_limit_it_is_given_up_at_once(service: Service, play: Callable[..., Run]) -> None:
     run = play(("triage_info", "before", 600), outage_recover_reconnect=0)
     assert run.rc == 2 and told(run)["outcome"] == "unreachable"

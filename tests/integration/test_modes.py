@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is written by a recovery is its owner's alone, whatever umask the account or the service of the run has."""
+"""Only the owner can read the files of a recovery, whatever umask the account or the service of the run has."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .conftest import Service
 
 
 def open_to_others(folder: Path) -> dict[str, str]:
-    """Return what below a folder, and of itself, somebody else may read or write."""
+    """Return the folder and the files in it that other users may read or write."""
     found = {str(path): path.lstat() for path in (folder, *folder.rglob("*")) if not path.is_symlink()}
     return {path: oct(status.st_mode & 0o777) for path, status in found.items() if status.st_mode & 0o077}
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077], ids=oct)
-def test_what_is_written_is_the_owners_alone(service: Service, umask: int) -> None:
+def test_only_the_owner_can_read_written_files(service: Service, umask: int) -> None:
     service.database.chmod(0o600)
     known = set(service.app.rglob("*"))
     old = os.umask(umask)
@@ -40,7 +40,7 @@ def test_what_is_written_is_the_owners_alone(service: Service, umask: int) -> No
     run = service.folder / "postmortems"
     assert list(run.glob("*.md")) and list(run.glob("*.jsonl"))
     assert open_to_others(run) == {}
-    # Who may look at the processes may know the number of one.
+    # A process id is no secret: everyone can list processes.
     state = open_to_others(service.state)
     assert {path: mode for path, mode in state.items() if not path.endswith(".pid")} == {}
     (backup,) = (path for path in set(service.app.rglob("*")) - known if ".backup_" in path.name)

@@ -36,9 +36,7 @@ def run(playbook: str, *arguments: str, folder: Path) -> subprocess.CompletedPro
 
 @pytest.mark.parametrize(("option", "value"), OPTIONS)
 @pytest.mark.parametrize("playbook", PLAYBOOKS)
-def test_a_partial_run_is_refused_before_anything_is_done(
-    playbook: str, option: str, value: str, tmp_path: Path
-) -> None:
+def test_a_partial_run_is_refused_before_any_change(playbook: str, option: str, value: str, tmp_path: Path) -> None:
     done = run(playbook, option, value, folder=tmp_path)
 
     assert done.returncode != 0
@@ -49,7 +47,7 @@ def test_a_partial_run_is_refused_before_anything_is_done(
     assert not list(tmp_path.iterdir())
 
 
-def test_options_that_leave_out_no_task_are_allowed(tmp_path: Path) -> None:
+def test_options_that_skip_no_task_are_allowed(tmp_path: Path) -> None:
     for arguments in (["--list-tasks", "--tags", "x"], ["--syntax-check", "--skip-tags", "x"]):
         done = run("outage_recover.yml", *arguments, folder=tmp_path)
         assert done.returncode == 0, done.stderr

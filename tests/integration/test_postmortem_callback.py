@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The callback in real runs of ansible-playbook, beside modules that answer what a test tells them to."""
+"""The callback in real runs of ansible-playbook, with modules that return the answers that a test gives them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ANSIBLE = os.environ.get("ITSM_NEXUS_TEST_ANSIBLE_PLAYBOOK") or str(
     pathlib.Path(sys.executable).parent / "ansible-playbook"
 )
 
-# Answers C(answer) as its result: what the module of that name would have found.
+# Returns answer as its result, in place of the module of that name.
 ANSWERING_MODULE = """\
 from ansible.module_utils.basic import AnsibleModule
 import time
@@ -42,7 +42,7 @@ if module.params["fail"]:
 module.exit_json(**module.params["answer"])
 """
 
-# What stands on screen beside it is ours; C(json) is one of those whose output a program reads.
+# The other lines on the screen are ours; json is a callback whose output a program reads.
 STDOUT = """\
 DOCUMENTATION = "name: NAME\\ntype: stdout\\nshort_description: Almost silent\\ndescription: [It is.]\\n"
 from ansible.plugins.callback import CallbackBase
@@ -123,7 +123,7 @@ RECOVERY = [
 
 @pytest.fixture(scope="session")
 def collection(tmp_path_factory):
-    """A collection of the same name that holds the callback itself and answering modules."""
+    """A collection of the same name with the callback itself and modules that return given answers."""
     root = tmp_path_factory.mktemp("collections")
     target = root / "ansible_collections" / "itsm_nexus" / "runbook"
     target.mkdir(parents=True)
@@ -150,7 +150,7 @@ def collection(tmp_path_factory):
             }
         ],
     }
-    # The role itself, without the one that it asks what the service is.
+    # The role itself, without the role that it includes for the variables of the service.
     shutil.copytree(ROOT / "roles" / "postmortem", target / "roles" / "postmortem")
     (target / "roles" / "postmortem" / "meta" / "main.yml").unlink()
     for (role, file), tasks in roles.items():
@@ -215,7 +215,7 @@ def controller(tmp_path, collection):
     return Controller(tmp_path, collection)
 
 
-def test_recovery_is_recorded_and_told(controller):
+def test_recovery_is_recorded_and_shown(controller):
     rc, output = controller.run(controller.playbook("recover.yml", RECOVERY))
     assert rc == 0, output
     assert "misses something" not in output
@@ -248,7 +248,7 @@ def test_recovery_is_recorded_and_told(controller):
         assert part in summary
 
 
-def test_a_healthy_run_and_a_foreign_one_leave_nothing(controller):
+def test_a_healthy_run_and_a_foreign_playbook_leave_nothing(controller):
     healthy = controller.playbook("healthy.yml", [{"name": "Probe", **own("health_probe", UP)}])
     foreign = controller.playbook("foreign.yml", [{"ansible.builtin.ping": None}])
     rc, output = controller.run(healthy, foreign)
@@ -258,7 +258,7 @@ def test_a_healthy_run_and_a_foreign_one_leave_nothing(controller):
     assert "OUTAGE" not in output
 
 
-def test_a_look_alone_ends_with_what_was_seen(controller):
+def test_triage_alone_ends_with_its_findings(controller):
     tasks = [LOOK, {"name": "End", "ansible.builtin.fail": {"msg": "{{ 1 }}"}}]
     rc, output = controller.run(
         controller.playbook("triage.yml", [{"name": "Triage", **own("triage_info", FINDINGS)}]),
@@ -270,7 +270,7 @@ def test_a_look_alone_ends_with_what_was_seen(controller):
     assert not controller.postmortems.exists()
 
 
-def test_check_mode_writes_nothing_and_tells(controller):
+def test_check_mode_writes_nothing_and_says_so(controller):
     would = {**OUTCOME, "outcome": "would_recover"}
     rc, output = controller.run("--check", controller.playbook("recover.yml", [*RECOVERY[:-1], publish(would)]))
     assert rc == 0, output
@@ -333,7 +333,7 @@ def test_secrets_of_every_kind_stay_out(controller):
         {"name": "Publish", **publish({**OUTCOME, "surplus": "{{ secret.d }}"})},
     ]
     playbook = controller.playbook("recover.yml", tasks, vars={"secret": secret, "hide": True})
-    # What Ansible itself shows of a task is not ours: with it silent, all that is on screen is.
+    # Ansible's own output about a task is not ours. With a silent callback, all output is ours.
     controller.environment.update(
         ANSIBLE_STDOUT_CALLBACK="itsm_nexus.runbook.quiet", ITSM_NEXUS_POSTMORTEM_PROGRESS="0.05"
     )
@@ -352,7 +352,7 @@ def test_secrets_of_every_kind_stay_out(controller):
     assert "Probe …" in events
 
 
-def test_a_killed_controller_leaves_a_timeline_and_the_next_run_tells_both(controller):
+def test_a_killed_controller_leaves_a_timeline_and_the_next_run_reports_both(controller):
     hang = {"name": "Rebuild the modules", **own("npm_ci", {}, sleep=30)}
     process = controller.start(controller.playbook("killed.yml", [*RECOVERY[:3], hang]))
     deadline = time.monotonic() + 30
@@ -386,7 +386,7 @@ def test_a_killed_controller_leaves_a_timeline_and_the_next_run_tells_both(contr
     assert "changed=0" in output
     rc, output = controller.run(render)
     assert rc == 0 and "has its postmortem" in output, output
-    # A run that is killed after another one wrote the documents is told too, by whoever asks next.
+    # A run that was killed after another one wrote the documents is reported by the next run.
     later = json.loads(controller.files("*.jsonl")[0].read_text().splitlines()[0])["run"]
     text = controller.files("*.jsonl")[0].read_text().replace(later, "20990101T000000Z-abcdef")
     (controller.postmortems / "20990101T000000Z-abcdef.jsonl").write_text(text)
@@ -419,11 +419,11 @@ def test_free_strategy_many_hosts_and_an_unreachable_one(controller):
         assert f"NOT RECOVERED: node{number}" in output
     assert output.count("Call the DBA") == 4
     assert {event["host"] for event in controller.events() if event["kind"] == "unreachable"} == {"gone"}
-    # Told as what the look at its health came to, whatever failed for the same reason after it.
+    # Reported as the result of the detection, whatever failed later for the same reason.
     assert "UNREACHABLE: gone, it can not be reached: Failed to connect to the host via ssh" in output
 
 
-def test_a_folder_that_cannot_be_written_is_said_and_does_not_stop_the_run(controller):
+def test_a_folder_that_cannot_be_written_is_reported_and_does_not_stop_the_run(controller):
     controller.postmortems.parent.mkdir()
     controller.postmortems.write_text("a file in the way")
     rc, output = controller.run(controller.playbook("recover.yml", RECOVERY))
@@ -434,7 +434,7 @@ def test_a_folder_that_cannot_be_written_is_said_and_does_not_stop_the_run(contr
     assert "not written" in output
 
 
-# What any strategy, in check mode or not, must record of the playbook below on a host, in this order.
+# The events of the following playbook on one host, in order. Every strategy must record them, in check mode too.
 MATRIX = [
     {"name": "Told at once", **own("health_probe", DOWN)},
     OPEN,
@@ -473,7 +473,7 @@ RECORDED = [
 
 
 @pytest.mark.parametrize("strategy", ["linear", "free", "ansible.builtin.host_pinned"])
-def test_the_same_is_recorded_under_every_strategy(controller, strategy):
+def test_every_strategy_records_the_same(controller, strategy):
     hosts = [f"node{number}" for number in range(3)]
     inventory = {"all": {"hosts": {host: {"ansible_connection": "local"} for host in hosts}}}
     (controller.folder / "hosts.yml").write_text(yaml.safe_dump(inventory))
@@ -503,9 +503,9 @@ def test_several_playbooks_in_one_command_are_several_runs(controller):
     assert [run["playbook"] for run in model["runs"]] == ["first.yml", "second.yml"]
 
 
-def test_a_long_task_says_that_it_goes_on(controller):
+def test_a_long_task_shows_its_progress(controller):
     controller.environment["ITSM_NEXUS_POSTMORTEM_PROGRESS"] = "0.3"
-    # What was done before it is over, the verdict too.
+    # The earlier steps and the verdict, before the task ends.
     tasks = [*RECOVERY, {"name": "Watch {{ 1 }} of it", **own("npm_ci", {}, sleep=2)}]
     process = controller.start(controller.playbook("slow.yml", tasks), apart=True)
     output, errors = process.communicate(timeout=60)
@@ -516,13 +516,13 @@ def test_a_long_task_says_that_it_goes_on(controller):
     assert "... " not in output
 
 
-def test_a_short_task_says_nothing(controller):
+def test_a_short_task_shows_no_progress(controller):
     process = controller.start(controller.playbook("soon.yml", [LOOK]), apart=True)
     _output, errors = process.communicate(timeout=60)
     assert "... " not in errors
 
 
-def test_output_for_a_program_stays_what_it_is(controller):
+def test_output_for_a_program_is_unchanged(controller):
     controller.environment.update(
         ANSIBLE_STDOUT_CALLBACK="itsm_nexus.runbook.json", ITSM_NEXUS_POSTMORTEM_PROGRESS="0.2"
     )
@@ -533,7 +533,7 @@ def test_output_for_a_program_stays_what_it_is(controller):
     assert "RECOVERED: node1" in errors and "... " in errors
 
 
-def test_documents_and_summary_speak_the_language_of_the_playbook_or_of_the_configuration(controller):
+def test_documents_and_summary_use_the_language_of_the_playbook_or_configuration(controller):
     told = {**OUTCOME, "language": "ja", "timezone": "Asia/Tokyo"}
     hosts = {"outage_summary": {"recovered": ["node1"], "healthy": ["node2"]}}
     summing = {"name": "Sum up", "ansible.builtin.set_stats": {"data": hosts, "per_host": False}}
@@ -561,7 +561,7 @@ CLOSED = {
     "closed_at": "2026-03-02T01:00:30.000Z",
     "outage_started_at": "2026-03-02T01:00:10.000Z",
 }
-# Modules that the role calls with options of their own, and what they answer.
+# Modules that the role calls with their options, and their answers.
 PLAIN_MODULE = """\
 from ansible.module_utils.basic import AnsibleModule
 module = AnsibleModule(argument_spec=dict.fromkeys(
@@ -610,7 +610,7 @@ def publishing(controller, collection, tmp_path):
         assert api.violations == []
 
 
-def test_the_role_publishes_what_the_run_came_to(publishing):
+def test_the_role_publishes_the_outcome(publishing):
     controller, api, state, playbook = publishing
     rc, output = controller.run(playbook, "-vvv")
     assert rc == 0, output
@@ -629,7 +629,7 @@ def test_the_role_publishes_what_the_run_came_to(publishing):
     assert "was cut short" not in made["body"]
     assert sorted(path.name for path in (state / "postmortems").iterdir()) == ["INC-1.html", "INC-1.json", "INC-1.md"]
     assert {stat.S_IMODE(path.stat().st_mode) for path in (state / "postmortems").iterdir()} == {0o600}
-    # What was published is what the controller has in the end.
+    # The published document is the one that the controller has at the end.
     for name in ("INC-1.md", "INC-1.html"):
         assert (state / "postmortems" / name).read_text() == (controller.postmortems / name).read_text()
     assert json.loads((state / "postmortems" / "INC-1.json").read_text())["impact"]["users"] == 12
@@ -651,7 +651,7 @@ def test_the_role_publishes_what_the_run_came_to(publishing):
         pytest.param({"token": ""}, "token is empty", id="no token"),
     ],
 )
-def test_an_issue_that_cannot_be_made_is_a_warning(publishing, trouble, told):
+def test_an_issue_that_cannot_be_created_is_a_warning(publishing, trouble, told):
     controller, api, state, playbook = publishing
     api.troubles = trouble.get("troubles", [])
     controller.environment["ITSM_NEXUS_GITHUB_TOKEN"] = trouble.get("token", TOKEN)
@@ -664,7 +664,7 @@ def test_an_issue_that_cannot_be_made_is_a_warning(publishing, trouble, told):
     assert (state / "postmortems" / "INC-1.md").exists() and (controller.postmortems / "INC-1.html").exists()
 
 
-def test_a_host_that_takes_no_copy_ends_nothing(publishing):
+def test_a_host_without_a_copy_does_not_end_the_run(publishing):
     controller, api, state, playbook = publishing
     shutil.rmtree(state)
     state.write_text("a file in the way")

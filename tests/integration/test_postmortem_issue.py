@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Publishing as an issue, against an API that is held to GitHub's own description of it."""
+"""Publishing as an issue, against an API that is checked with GitHub's own description."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def publish(served, document=DOCUMENT, *, slept=None, patience=60.0, **target):
     )
 
 
-def test_made_once_then_commented_where_there_is_news(api):
+def test_issue_is_created_once_and_then_commented_if_there_is_news(api):
     made = publish(api, labels=["postmortem", "itsm"], assignees=["lead"])
     assert (made.state, made.number, made.url, made.warnings) == ("created", 1, api.issues[0]["html_url"], [])
     assert api.issues[0]["body"].startswith("<!-- incident: INC-1 -->\n")
@@ -57,7 +57,7 @@ def test_made_once_then_commented_where_there_is_news(api):
     assert (len(api.issues), len(api.comments[1])) == (1, 1)
 
 
-def test_found_again_though_its_label_was_dropped_or_it_is_pages_away(api):
+def test_issue_is_found_without_its_label_or_on_a_later_page(api):
     api.drops_labels = True
     assert publish(api).warnings == ["o/r did not take label postmortem"]
     for _ in range(250):
@@ -69,7 +69,7 @@ def test_found_again_though_its_label_was_dropped_or_it_is_pages_away(api):
     assert (publish(api).state, publish(api).number) == ("unchanged", 1)
 
 
-def test_somebody_who_left_keeps_nothing_from_being_published(api):
+def test_a_former_assignee_does_not_prevent_publishing(api):
     made = publish(api, assignees=["gone"])
     assert made.state == "created" and "assignees" in made.warnings[0]
     assert len(api.issues) == 1
@@ -85,7 +85,7 @@ def test_somebody_who_left_keeps_nothing_from_being_published(api):
         pytest.param([("GET", 500, {}), ("POST", 500, {}), (None, 500, {})], [1.0, 2.0, 4.0], id="three times"),
     ],
 )
-def test_what_passes_is_waited_for(api, trouble, waits):
+def test_temporary_errors_are_retried(api, trouble, waits):
     api.troubles, slept = list(trouble), []
     assert publish(api, slept=slept).state == "created"
     assert slept == waits
@@ -105,7 +105,7 @@ def test_what_passes_is_waited_for(api, trouble, waits):
         pytest.param([], {"api": "http://127.0.0.1:1"}, "cannot be reached: Connection refused", id="nobody there"),
     ],
 )
-def test_what_does_not_pass_is_said(api, troubles, target, told):
+def test_permanent_errors_are_reported(api, troubles, target, told):
     api.troubles = list(troubles)
     with pytest.raises(github_issue.IssueError, match=re.escape(told)) as raised:
         publish(api, **target)
@@ -113,7 +113,7 @@ def test_what_does_not_pass_is_said(api, troubles, target, told):
     assert api.issues == []
 
 
-def test_an_answer_that_was_lost_makes_no_second_issue(api):
+def test_a_lost_answer_creates_no_second_issue(api):
     send = github_issue.transport(timeout=5)
 
     def losing(method, url, headers, data):
@@ -128,7 +128,7 @@ def test_an_answer_that_was_lost_makes_no_second_issue(api):
     assert len(api.issues) == 1
 
 
-def test_what_is_too_long_is_taken_with_a_pointer(api):
+def test_a_long_body_is_shortened_with_a_pointer(api):
     long = DOCUMENT.replace("A, then B.", "| step 😀 |\n" * 8000)
     assert publish(api, long).state == "created"
     assert publish(api, long.replace("Some.", "More.")).state == "commented"
@@ -146,7 +146,7 @@ def test_what_is_too_long_is_taken_with_a_pointer(api):
         pytest.param("GET", "/issues?since=yesterday&per_page=1&page=1", None, "'date-time'", id="since"),
     ],
 )
-def test_this_api_takes_nothing_that_github_does_not_describe(api, method, path, body, told):
+def test_this_api_accepts_only_requests_that_github_describes(api, method, path, body, told):
     headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(f"{api.url}/repos/o/r{path}", data=data, headers=headers, method=method)
@@ -157,7 +157,7 @@ def test_this_api_takes_nothing_that_github_does_not_describe(api, method, path,
     api.violations.clear()
 
 
-def test_this_api_answers_nothing_that_github_does_not_describe(api):
+def test_this_api_gives_only_answers_that_github_describes(api):
     del api.add(labels=["postmortem"])["node_id"]
     publish(api)
     assert "'node_id' is a required property" in api.violations[0]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The pages of real drills in a real browser; their pictures stay in build/postmortem-pages/ to be looked at."""
+"""The pages of real drills in a real browser; their images are in build/postmortem-pages/ for a visual check."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
 
 PICTURES = Path(__file__).resolve().parents[2] / "build" / "postmortem-pages"
 WIDE, NARROW = 1280, 390
-# What sticks out of its place to the right, or is cut off there: nothing may, at any width.
+# Elements that overflow to the right or are cut off there. No width may have any.
 STICKING_OUT = """
 [...document.querySelectorAll("body *")].filter(each => {
   if (each.closest(".wide") || each.closest("svg")) return false;
@@ -25,7 +25,7 @@ STICKING_OUT = """
   return box.width > 0 && (box.right > innerWidth + 0.5 || cut);
 }).map(each => each.tagName + "." + each.className + ": " + each.textContent.slice(0, 40))
 """
-# Texts of a picture that reach beyond it, or lie on one another.
+# Texts of a chart that overflow it or overlap each other.
 OVERLAPPING = """
 [...document.querySelectorAll("svg")].flatMap(svg => {
   const frame = svg.getBoundingClientRect();
@@ -39,7 +39,7 @@ OVERLAPPING = """
   return [...out, ...on];
 })
 """
-# The least contrast of a text with what is behind it (WCAG 2.2, 1.4.3: 4.5 for texts of this size).
+# The lowest contrast of a text with its background (WCAG 2.2, 1.4.3: 4.5 for texts of this size).
 CONTRAST = """
 (() => {
   const channel = value => (value /= 255) <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
@@ -66,7 +66,7 @@ def browser(tmp_path_factory):
 
 @pytest.mark.parametrize("language", recorded.SPOKEN)
 @pytest.mark.parametrize("drill", recorded.drills())
-def test_a_page_stands_for_itself_and_fits(browser, tmp_path, drill, language):
+def test_a_page_is_self_contained_and_fits(browser, tmp_path, drill, language):
     PICTURES.mkdir(parents=True, exist_ok=True)
     page = tmp_path / f"{drill}.html"
     page.write_text(recorded.page(drill, language), encoding="utf-8")
@@ -84,7 +84,7 @@ def test_a_page_stands_for_itself_and_fits(browser, tmp_path, drill, language):
     assert (browser.complaints, browser.requests) == ([], [page.as_uri()])
 
 
-def test_an_index_leads_to_its_pages(browser, tmp_path):
+def test_an_index_links_to_its_pages(browser, tmp_path):
     spoken = recorded.SPOKEN["en"]
     for drill in recorded.drills():
         for document in document_store.documents(str(tmp_path), spoken, recorded.incident(drill)):
@@ -108,8 +108,8 @@ def test_an_index_leads_to_its_pages(browser, tmp_path):
         pytest.param('<p style="color: red">x</p>', [], id="style"),
     ],
 )
-def test_the_browser_would_say_so(browser, tmp_path, markup, asked):
-    """What the tests above look for is seen where it is, and the page's policy keeps it from being done."""
+def test_the_browser_detects_violations(browser, tmp_path, markup, asked):
+    """The checks of the tests above detect a violation, and the page's policy blocks it."""
     page = tmp_path / "page.html"
     page.write_text(recorded.page("hang", "en").replace("</main>", markup + "</main>"), encoding="utf-8")
     browser.open(page)

@@ -32,12 +32,12 @@ def tree(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def instant(text: str) -> float:
-    """Return an instant of a record in seconds since the epoch."""
+    """Return a time of a record in seconds since the epoch."""
     return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
 def checkout(target: Path) -> Path:
-    """Lay what is committed, and what will be, in a folder of another name, as a clone would."""
+    """Copy all files that are or will be committed to a folder of another name, as a clone would."""
     files = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -57,7 +57,7 @@ def checkout(target: Path) -> Path:
 
 
 def installed(target: Path) -> Path:
-    """Install the collection's tarball into an empty folder: the one of C(make release), else one of a clean tree."""
+    """Install the collection's tarball into an empty folder: that of make release, else one of a clean tree."""
     if "RELEASE_TARBALL" in os.environ:
         tarball = Path(os.environ["RELEASE_TARBALL"])
         target.mkdir()
@@ -72,7 +72,7 @@ def installed(target: Path) -> Path:
         env=environment,
         check=True,
     )
-    # As the page says, beside the place of the collection.
+    # As in the documentation, next to the collection.
     (settings,) = re.findall(r"^```ini\n(.+?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.DOTALL)
     settings = settings.replace("[defaults]\n", "[defaults]\ncollections_path = collections\n")
     (target / "ansible.cfg").write_text(settings, encoding="utf-8")
@@ -80,7 +80,7 @@ def installed(target: Path) -> Path:
 
 
 @pytest.mark.parametrize("origin", ["checkout", "tarball"])
-def test_a_killed_service_comes_back_with_every_row(service: Service, tmp_path: Path, origin: str) -> None:
+def test_a_killed_service_is_recovered_with_every_row(service: Service, tmp_path: Path, origin: str) -> None:
     if origin == "checkout":
         project, playbook = checkout(tmp_path / "some other name"), "playbooks/outage_recover.yml"
     else:
@@ -100,14 +100,14 @@ def test_a_killed_service_comes_back_with_every_row(service: Service, tmp_path: 
     told = json.loads(document.read_text(encoding="utf-8"))
     assert told["rung"] == "restart"
     assert told["severity"] == "emergency"
-    assert told["cause"] == "killed"  # started by hand, without a pid file: how it ended left no trace
+    assert told["cause"] == "killed"  # started by hand, without a pid file: its end left no trace
     assert told["data_loss"] == "none"
     assert told["rows_after"]["incidents"] == rows
     assert 0 < told["durations"]["outage"] < 60
     assert str(document.with_suffix(".md")) in run.screen
-    # An end before this instant began no later outage.
+    # An end before this time did not cause a later outage.
     assert (service.state / "last_healthy").stat().st_mtime > instant(told["times"]["mitigated_at"])
-    # How long there is nothing to see is said on the screen, and stands in no document.
+    # The screen says how long there was no output. The document does not.
     assert "Watch that it stays up (0.5 s)] **" in run.screen
     assert "Watch that it stays up" in {step["task"] for step in told["steps"]}
 
@@ -119,19 +119,19 @@ def test_a_healthy_service_is_left_alone(service: Service) -> None:
         assert run.rc == 0
         assert run.recap()["changed"] == 0
     assert service.pids() == pids
-    # When it was last found well is all that stays.
+    # Only the time of the last healthy answer is kept.
     assert [entry.name for entry in service.state.iterdir()] == ["last_healthy"]
     assert not run.documents("")
 
 
 def test_a_healthy_service_costs_one_round_trip(service: Service) -> None:
-    # At -vvv the connection tells of every command that it runs on the host.
+    # At -vvv the connection prints every command that it runs on the host.
     run = service.play("playbooks/outage_recover.yml", "-vvv")
     assert run.rc == 0
     assert len(re.findall(r"^<localhost> EXEC", run.screen, flags=re.MULTILINE)) == 1
 
 
-def test_check_mode_changes_nothing_and_says_what_it_would_do(service: Service) -> None:
+def test_check_mode_changes_nothing_and_lists_its_steps(service: Service) -> None:
     service.kill()
     before = tree(service.folder)
     run = service.play("playbooks/outage_recover.yml", "--check")
@@ -156,12 +156,12 @@ def test_a_hung_service_is_restarted_after_five_failed_probes(service: Service) 
     told = json.loads(document.read_text(encoding="utf-8"))
     assert told["severity"] == "critical"
     assert told["cause"] == "hung"
-    # Five probes had waited for it before.
+    # Five probes had timed out before.
     first = Path(told["evidence"], "triage.json").read_text(encoding="utf-8")
     assert json.loads(first)["facts"]["answer"]["https"]["seconds"] < 2
 
 
-def test_what_cannot_be_recovered_ends_with_an_error_that_says_everything(service: Service) -> None:
+def test_a_failed_recovery_ends_with_a_complete_error(service: Service) -> None:
     service.kill()
     with service.environment_file.open("a", encoding="utf-8") as stream:
         stream.write("NEXUS_DEMO_FAULTS=start\n")
@@ -180,12 +180,12 @@ def test_what_cannot_be_recovered_ends_with_an_error_that_says_everything(servic
     told = json.loads(document.read_text(encoding="utf-8"))
     assert [rung["held"] for rung in told["rungs_tried"]] == [False, False]
     assert told["escalation"]["to"]
-    # The first look could not know why the service would not start; the look after the rungs does.
+    # The first triage cannot know why the service does not start; the triage after the rungs does.
     assert told["cause"] == "unhandled_exception"
     assert told["rows_before"]["incidents"] > 0
 
 
-def test_a_database_that_is_not_sound_is_never_started_on(service: Service) -> None:
+def test_no_start_on_an_unsound_database(service: Service) -> None:
     service.kill()
     service.database.with_name("itsm.db-wal").unlink(missing_ok=True)
     service.database.write_bytes(os.urandom(8192))
@@ -197,7 +197,7 @@ def test_a_database_that_is_not_sound_is_never_started_on(service: Service) -> N
     assert "DBA" in run.screen[run.screen.index("PLAY RECAP") :]
 
 
-def test_a_wrong_login_password_sends_no_healthy_service_up_the_ladder(service: Service) -> None:
+def test_a_wrong_login_password_tries_no_further_rung(service: Service) -> None:
     service.kill()
     run = service.play("playbooks/outage_recover.yml", nexus_login_password="wrong")
     assert run.rc != 0
@@ -207,7 +207,7 @@ def test_a_wrong_login_password_sends_no_healthy_service_up_the_ladder(service: 
     assert [(rung["rung"], rung["held"], rung["serves"]) for rung in told["rungs_tried"]] == [("restart", False, True)]
     assert (told["outcome"], told["login"], told["cause"]) == ("login_failed", "failed", "killed")
     assert told["times"]["mitigated_at"]
-    # The rows were counted all the same.
+    # The rows were counted nevertheless.
     assert told["data_loss"] == "none"
     assert told["rows_after"]["incidents"] >= 3
     assert (told["escalation"]["rule"], told["escalation"]["to"]) == ("login_failed", ["project leader"])
@@ -218,7 +218,7 @@ def test_a_wrong_login_password_sends_no_healthy_service_up_the_ladder(service: 
         for false in ("still down", "brought the service back", "NOT RECOVERED", "the whole team"):
             assert false not in text
 
-    # The incident is not closed by a service that only answers, nor by a login that is not checked.
+    # A service that only answers, or an unchecked login, does not close the incident.
     for changes in ({"nexus_login_password": "wrong"}, {"nexus_login_password": ""}):
         again = service.play("playbooks/outage_recover.yml", **changes)
         assert again.rc != 0
@@ -232,7 +232,7 @@ def test_a_wrong_login_password_sends_no_healthy_service_up_the_ladder(service: 
     assert json.loads(closed.read_text(encoding="utf-8"))["outcome"] == "recovered"
 
 
-def test_a_login_that_meets_the_rate_limit_is_not_checked_and_no_failure(laid: Service) -> None:
+def test_a_rate_limited_login_is_not_checked_and_no_failure(laid: Service) -> None:
     with laid.environment_file.open("a", encoding="utf-8") as file:
         file.write("NEXUS_DEMO_FAULTS=on\n")
     laid.start()
@@ -245,7 +245,7 @@ def test_a_login_that_meets_the_rate_limit_is_not_checked_and_no_failure(laid: S
     assert "not checked (rate limit)" in run.screen[run.screen.index("PLAY RECAP") :]
 
 
-def test_a_clean_start_that_cannot_build_starts_the_service_on_its_old_modules(service: Service) -> None:
+def test_a_clean_start_with_a_failed_build_keeps_the_old_modules(service: Service) -> None:
     lock = service.app / "package-lock.json"
     told = json.loads(lock.read_text(encoding="utf-8"))
     told["packages"]["node_modules/not-in-the-cache"] = {
@@ -281,7 +281,7 @@ def test_a_clean_start_that_cannot_build_starts_the_service_on_its_old_modules(s
     assert not list(service.app.glob(".npm_ci-*"))
 
 
-def test_a_failed_login_is_named_by_the_verification(service: Service) -> None:
+def test_verification_names_a_failed_login(service: Service) -> None:
     run = service.play("playbooks/outage_verify.yml", nexus_login_password="wrong")
     assert run.rc != 0
     assert "SERVING, LOGIN FAILED" in run.screen[run.screen.index("PLAY RECAP") :]
@@ -297,7 +297,7 @@ def test_a_failed_login_is_named_by_the_verification(service: Service) -> None:
     ],
     ids=["ports", "https_port", "health_path", "page"],
 )
-def test_a_wrong_word_of_the_inventory_takes_no_healthy_service_down(
+def test_a_wrong_inventory_value_stops_no_healthy_service(
     service: Service, wrong: dict[str, object], said: str
 ) -> None:
     pids = service.pids()
@@ -310,7 +310,7 @@ def test_a_wrong_word_of_the_inventory_takes_no_healthy_service_down(
     assert said in told["cause_summary"]
 
 
-def test_another_process_on_the_port_is_left_alone_and_no_rung_is_climbed(service: Service) -> None:
+def test_another_process_on_the_port_is_left_alone_and_no_rung_is_tried(service: Service) -> None:
     service.kill()
     with socket.create_server(("127.0.0.1", service.https_port)):
         run = service.play("playbooks/outage_recover.yml")
@@ -324,7 +324,7 @@ def test_another_process_on_the_port_is_left_alone_and_no_rung_is_climbed(servic
 
 
 @pytest.mark.parametrize("playbook", ["outage_recover", "outage_restart", "outage_clean_start"])
-def test_an_empty_database_beside_a_wal_is_never_opened(service: Service, playbook: str) -> None:
+def test_an_empty_database_with_a_wal_is_never_opened(service: Service, playbook: str) -> None:
     service.kill()
     wal = service.database.with_name("itsm.db-wal")
     rows = wal.read_bytes()
@@ -338,7 +338,7 @@ def test_an_empty_database_beside_a_wal_is_never_opened(service: Service, playbo
 
 
 @pytest.mark.parametrize("rungs", ["restart", "['restart']"])
-def test_rungs_may_be_given_as_on_a_command_line(service: Service, rungs: str) -> None:
+def test_rungs_may_be_given_as_a_command_line_string(service: Service, rungs: str) -> None:
     service.kill()
     run = service.play(
         "playbooks/outage_recover.yml",
@@ -349,7 +349,7 @@ def test_rungs_may_be_given_as_on_a_command_line(service: Service, rungs: str) -
     assert service.healthy()
 
 
-def test_a_clean_start_stops_nothing_while_a_stranger_is_in_the_database(service: Service) -> None:
+def test_a_clean_start_stops_nothing_if_a_foreign_process_has_the_database_open(service: Service) -> None:
     pids = service.pids()
     with sqlite3.connect(service.database) as stranger:
         stranger.execute("SELECT count(*) FROM incidents").fetchone()
@@ -361,7 +361,7 @@ def test_a_clean_start_stops_nothing_while_a_stranger_is_in_the_database(service
     assert "was left as it is" in run.screen
 
 
-def test_the_rehearsal_on_a_damaged_copy_works_on_the_copy_and_says_so(service: Service) -> None:
+def test_a_dry_run_on_a_damaged_copy_uses_the_copy_and_says_so(service: Service) -> None:
     copy = service.database.with_name("rehearsal.db")
     with contextlib.closing(sqlite3.connect(service.database)) as connection:
         connection.execute("VACUUM INTO ?", (str(copy),))
@@ -370,7 +370,7 @@ def test_the_rehearsal_on_a_damaged_copy_works_on_the_copy_and_says_so(service: 
         file.write(os.urandom(4 * 4096))
     damaged, pids = copy.read_bytes(), service.pids()
     playbook, changes = "playbooks/database_recover.yml", {"nexus_db_path": "backend/rehearsal.db"}
-    # The variable of the service wins: what was looked at is not the copy, and that is said.
+    # The variable of the service takes precedence: the checked file is not the copy, and the run says so.
     run = service.play(playbook, "--check", **changes)
     assert run.rc == 0
     assert f"HEALTHY: localhost, the database {service.database} is sound; nothing changed" in run.screen

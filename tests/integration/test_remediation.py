@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Role remediation on the stand-in service: real faults, and what was found handed to it as triage would."""
+"""Role remediation on the demo service: real faults, with findings passed to it as triage would."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ PLAY = """
 
 
 def remedy(service: Service, cause: str, *arguments: str, allowed: bool = True, **more: Any) -> tuple[Run, dict]:
-    """Let the role deal with one finding; C(more): its details, and variables of the role and the service."""
+    """Run the role on one finding; more: its details, and variables of the role and the service."""
     variables = {name: more.pop(name) for name in list(more) if name.startswith(("remediation_", "nexus_"))}
     finding = {"cause": cause, "confidence": 0.9, "summary": "", "explained_by": None, "details": more}
     return mend(service, [finding], *arguments, remediation_allowed=[cause] if allowed else [], **variables)
 
 
 def mend(service: Service, findings: list[dict], *arguments: str, **variables: Any) -> tuple[Run, dict]:
-    """Let the role deal with findings."""
+    """Run the role on findings."""
     result = service.folder / "result.json"
     playbook = service.folder / "remedy.yml"
     playbook.write_text(PLAY.replace("RESULT", str(result)), encoding="utf-8")
@@ -66,7 +66,7 @@ def only(result: dict) -> dict:
     return applied
 
 
-def test_what_policy_does_not_name_is_left_and_told(service: Service) -> None:
+def test_a_cause_that_policy_does_not_name_is_left_and_reported(service: Service) -> None:
     (pid,) = service.pids()
     run, result = remedy(service, "port_conflict", allowed=False, **on_port(service, pid, ours=True))
     assert result == {
@@ -74,11 +74,11 @@ def test_what_policy_does_not_name_is_left_and_told(service: Service) -> None:
         "applied": [],
         "refused": [{"cause": "port_conflict", "reason": "remediation_allowed does not name it"}],
     }
-    assert run.recap()["changed"] == 1  # the result's file
+    assert run.recap()["changed"] == 1  # the file of the result
     assert service.pids() == [pid]
 
 
-def test_proposed_sizes_are_told_without_permission_too(laid: Service) -> None:
+def test_proposed_sizes_are_shown_without_permission_too(laid: Service) -> None:
     proposal = {"memory_max": 1 << 30, "max_old_space_size": None}
     _run, result = remedy(laid, "oom_kill", allowed=False, measured={}, proposal=proposal)
     assert result["refused"][0]["reason"] == "remediation_allowed does not name it; proposed: memory_max=1073741824"
@@ -86,7 +86,7 @@ def test_proposed_sizes_are_told_without_permission_too(laid: Service) -> None:
     assert result["refused"] == [{"cause": "heap_oom", "reason": "only a systemd unit can be given sizes"}]
 
 
-def test_a_stale_process_of_the_service_makes_way(service: Service) -> None:
+def test_a_stale_process_of_the_service_is_stopped(service: Service) -> None:
     (pid,) = service.pids()
     found = on_port(service, pid, ours=True)
     _run, told = remedy(service, "port_conflict", "--check", **found)
@@ -120,7 +120,7 @@ def stranger(service: Service) -> Iterator[int]:
             child.kill()
 
 
-def test_a_stranger_makes_way_only_where_policy_names_it(laid: Service) -> None:
+def test_a_foreign_process_is_stopped_only_if_policy_names_it(laid: Service) -> None:
     with stranger(laid) as pid:
         found = {
             "processes": [
@@ -155,7 +155,7 @@ def fill(path: Path, *, size: int | None = None) -> None:
             stream.write(b"x" * 65536)
 
 
-def test_a_full_disk_gets_the_room_it_needs(laid: Service) -> None:
+def test_space_is_freed_on_a_full_disk(laid: Service) -> None:
     with small_disk(laid.log.parent):
         for number in range(3):
             fill(laid.log.parent / f"server.log.{number}", size=2 << 20)
@@ -237,7 +237,7 @@ def query(service: Service, statement: str) -> list[tuple]:
         return connection.execute(statement).fetchall()
 
 
-def test_a_stale_lock_is_released_and_what_is_pending_applied(service: Service) -> None:
+def test_a_stale_lock_is_released_and_pending_migrations_are_applied(service: Service) -> None:
     name = "20991231000000_add_note.js"
     text = "exports.up = (k) => k.schema.table('incidents', (t) => t.text('note'));\nexports.down = async () => {};\n"
     service.kill()
@@ -275,7 +275,7 @@ def test_a_service_that_may_not_be_started_is_not_stopped(service: Service) -> N
 
 @pytest.fixture
 def released(service: Service) -> Service:
-    """The service as a repository with two releases, the later one of which falls at its start."""
+    """The service as a repository with two releases; the later release fails at its start."""
 
     def git(*arguments: str) -> None:
         identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
@@ -293,7 +293,7 @@ def released(service: Service) -> Service:
     return service
 
 
-def test_a_release_that_falls_is_left_for_the_one_before(released: Service) -> None:
+def test_a_failing_release_is_replaced_by_the_previous_one(released: Service) -> None:
     fell = {"falls": 5, "exception": "Error: broken release"}
     _run, result = remedy(released, "crash_loop", **fell)
     assert "nexus_release_strategy does not say" in result["refused"][0]["reason"]
@@ -318,7 +318,7 @@ def test_a_release_that_falls_is_left_for_the_one_before(released: Service) -> N
     assert released.healthy()
 
 
-def test_a_release_whose_modules_cannot_be_had_is_not_kept(released: Service) -> None:
+def test_a_release_without_its_modules_is_not_kept(released: Service) -> None:
     lock = released.app / "package-lock.json"
     shutil.rmtree(released.app / "node_modules" / "express")
     empty = {"nexus_npm_offline": True, "nexus_npm_cache": str(released.folder / "empty")}
@@ -348,7 +348,7 @@ def test_an_expired_certificate_is_renewed_by_the_command_of_policy(laid: Servic
     assert "Will be done about tls_expired: run " in run.screen
 
 
-def test_what_follows_from_another_cause_or_is_unlikely_is_not_mended(service: Service) -> None:
+def test_a_consequence_or_an_unlikely_cause_is_not_remedied(service: Service) -> None:
     (pid,) = service.pids()
     details = on_port(service, pid, ours=True)
     conflict = {"cause": "port_conflict", "confidence": 0.9, "explained_by": "disk_full", "details": details}

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The rulebooks under ansible-rulebook itself, against the stand-in service: who is called, how often, and by whom."""
+"""The rulebooks under ansible-rulebook, against the demo service: which playbooks they start, how often, and why."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from .conftest import ROOT, Service, free_port
 from .test_recovery import installed
 
 RULEBOOKS = ROOT / "extensions" / "eda" / "rulebooks"
-# Digits alone are where templates like to make a number of a text.
+# Templates tend to convert a text of digits to a number.
 TOKEN = "4711471147114711"
-# Seconds within which anything happens that happens at all, on a busy machine too.
+# Seconds within which any expected event happens, even on a busy machine.
 PATIENCE = 180.0
-# Of the watch: seconds between two looks, and how many good ones it takes until the next failure is another outage.
+# The watch: seconds between two probes, and the number of healthy ones before the next failure is a new outage.
 INTERVAL = 0.3
 RESTORED_AFTER = 4
 
@@ -41,13 +41,13 @@ def wait_for(condition: Callable[[], bool], what: str, rulebook: Rulebook) -> No
     give_up = time.monotonic() + PATIENCE
     while not condition():
         assert rulebook.process.poll() is None, f"ansible-rulebook has ended\n{rulebook.screen()}"
-        assert time.monotonic() < give_up, f"in vain: {what}\n{rulebook.screen()}"
+        assert time.monotonic() < give_up, f"timed out: {what}\n{rulebook.screen()}"
         time.sleep(0.1)
 
 
 @dataclasses.dataclass
 class Rulebook:
-    """A rulebook that runs."""
+    """A running rulebook."""
 
     service: Service
     log: Path
@@ -57,14 +57,14 @@ class Rulebook:
         return self.log.read_text(encoding="utf-8", errors="replace")
 
     def called(self) -> tuple[int, int]:
-        """How often a recovery and a triage were called for, counted before anything waits its turn."""
+        """How often a recovery and a triage were requested, counted before any queue."""
         matches = re.findall(r"callback calling (.*)", self.screen())
         return sum("recovery" in rule or "gone" in rule for rule in matches), sum(
             "triage" in rule or "Three" in rule for rule in matches
         )
 
     def incidents(self) -> list[dict[str, Any]]:
-        """The records of the incidents that are over, in their order."""
+        """Return the records of closed incidents, in order."""
         kept = sorted((self.service.state / "incidents").glob("*.json"))
         return [json.loads(path.read_text(encoding="utf-8")) for path in kept]
 
@@ -73,8 +73,8 @@ class Rulebook:
         wait_for(lambda: self.screen().count("PLAY RECAP") >= number, f"{number} runs end", self)
 
     def await_recoveries(self, number: int) -> None:
-        """Wait until so many incidents are over and the service is well again."""
-        wait_for(lambda: len(self.incidents()) >= number, f"{number} incidents are over", self)
+        """Wait until so many incidents are closed and the service is healthy again."""
+        wait_for(lambda: len(self.incidents()) >= number, f"{number} incidents are closed", self)
         wait_for(self.service.healthy, "the service is well", self)
         assert [each["outcome"] for each in self.incidents()] == ["recovered"] * number
 
@@ -83,7 +83,7 @@ class Rulebook:
 def running(
     rulebook: str | Path, service: Service, variables: dict[str, Any], *arguments: str, project: Path = ROOT
 ) -> Iterator[Rulebook]:
-    """Run a rulebook as docs/eda.md says, until the test is over; C(project) has the C(ansible.cfg)."""
+    """Run a rulebook as in docs/eda.md until the test ends; project has the ansible.cfg."""
     inventory = service.folder / "inventory.yml"
     host = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, **service.variables()}
     inventory.touch(mode=0o600)
@@ -131,7 +131,7 @@ def by_playbook(service: Service) -> list[str]:
 
 
 def watching(service: Service) -> dict[str, Any]:
-    """The variables of a watch over the service on this machine."""
+    """Return the variables of a watch over the service on this machine."""
     url = f"https://127.0.0.1:{service.https_port}/api/v1/health"
     process = {
         "manager": "process",
@@ -156,23 +156,23 @@ def watching(service: Service) -> dict[str, Any]:
 @pytest.fixture
 def watch(service: Service) -> Iterator[Rulebook]:
     with running("itsm_nexus.runbook.watch", service, watching(service), *by_playbook(service)) as started:
-        # It has seen the service well before anything falls.
+        # The watch has seen a healthy service before the first failure.
         time.sleep(2 * INTERVAL)
         yield started
 
 
-def test_killed_service_is_recovered_once_and_once_more_when_it_falls_again(watch: Rulebook) -> None:
+def test_killed_service_is_recovered_once_per_outage(watch: Rulebook) -> None:
     for number in (1, 2):
         watch.service.kill()
         watch.await_recoveries(number)
         watch.await_ends(number)
-        # As long as it takes until it is restored, and a good deal more.
+        # Much longer than its recovery takes.
         time.sleep((RESTORED_AFTER + 10) * INTERVAL)
         assert watch.called() == (number, 0)
     assert [each["severity"] for each in watch.incidents()] == ["emergency", "emergency"]
 
 
-def test_hanging_service_is_looked_into_and_then_recovered(watch: Rulebook) -> None:
+def test_hanging_service_is_diagnosed_and_then_recovered(watch: Rulebook) -> None:
     watch.service.signal(signal.SIGSTOP)
     watch.await_recoveries(1)
     watch.await_ends(2)
@@ -185,7 +185,7 @@ def test_flapping_service_starts_no_storm(watch: Rulebook) -> None:
     requests = watch.service.log.read_text(encoding="utf-8")
     for _ in range(6):
         watch.service.signal(signal.SIGSTOP)
-        # One look fails by its time-out, and no third one does.
+        # One probe times out, and a third one does not.
         time.sleep(1.5)
         watch.service.signal(signal.SIGCONT)
         time.sleep(3 * INTERVAL)
@@ -194,7 +194,7 @@ def test_flapping_service_starts_no_storm(watch: Rulebook) -> None:
     assert watch.called() == (0, 0)
 
 
-def test_nothing_is_done_while_a_maintenance_lasts(watch: Rulebook) -> None:
+def test_nothing_is_done_during_a_maintenance(watch: Rulebook) -> None:
     watch.service.state.mkdir(mode=0o700, exist_ok=True)
     maintenance = watch.service.state / "maintenance.json"
     maintenance.write_text('{"until": "2099-12-31T00:00:00Z", "reason": "Release 4.2"}', encoding="utf-8")
@@ -250,7 +250,7 @@ def post(port: int, *alerts: dict[str, Any], token: str | None = TOKEN) -> int:
 
 @dataclasses.dataclass
 class Alerts:
-    """A rulebook that waits for alerts, and where."""
+    """A rulebook that waits for alerts, and its address."""
 
     rulebook: Rulebook
     port: int
@@ -264,7 +264,7 @@ def awaiting_alerts(rulebook: str | Path, service: Service) -> Iterator[Alerts]:
         yield Alerts(started, port)
 
 
-def test_without_the_token_nobody_is_heard(service: Service) -> None:
+def test_requests_without_the_token_are_refused(service: Service) -> None:
     with awaiting_alerts("itsm_nexus.runbook.alertmanager", service) as alerts:
         service.kill()
         for token in (None, "", "0", TOKEN[:-1], f"{TOKEN}1"):
@@ -276,7 +276,7 @@ def test_without_the_token_nobody_is_heard(service: Service) -> None:
         alerts.rulebook.await_recoveries(1)
 
 
-# Each of them selects several hosts or none, if --limit gets it.
+# As a value of --limit, each of them would select several hosts or none.
 NO_HOST = (
     *(
         "all",
@@ -307,7 +307,7 @@ def test_an_alert_that_does_not_name_one_host_starts_nothing_and_is_reported(ser
         def rejected() -> int:
             return alerts.rulebook.screen().count('Alert rejected, nothing was started: the label itsm_host is "')
 
-        # An alert of each label in a minute; the one without a label and the one with an empty label.
+        # One alert per label value in a minute: the one without a label and the one with an empty label.
         wait_for(lambda: rejected() >= len(NO_HOST) + 1, "all are reported", alerts.rulebook)
         time.sleep(2)
         assert alerts.rulebook.called() == (0, 0)
@@ -318,9 +318,7 @@ def test_an_alert_that_does_not_name_one_host_starts_nothing_and_is_reported(ser
 
 
 @pytest.mark.parametrize("severity", ["critical", "warning"])
-def test_an_alert_that_names_a_group_or_a_stranger_ends_before_anything_is_done(
-    service: Service, severity: str
-) -> None:
+def test_an_alert_for_a_group_or_an_unknown_host_ends_before_any_change(service: Service, severity: str) -> None:
     with awaiting_alerts("itsm_nexus.runbook.alertmanager", service) as alerts:
         service.kill()
         for host in ("itsm_nexus", "nobody"):
@@ -360,7 +358,7 @@ def test_fifty_alerts_in_a_second_are_one_run(service: Service) -> None:
         assert alerts.rulebook.called() == (1, 0)
 
 
-def test_alert_may_call_again_when_its_time_is_over(service: Service) -> None:
+def test_alert_may_start_a_run_again_after_its_interval(service: Service) -> None:
     text = (RULEBOOKS / "alertmanager.yml").read_text(encoding="utf-8")
     # Two that start a run, and the one that reports a rejected alert.
     assert text.count("once_within: 1 minute\n") == 3

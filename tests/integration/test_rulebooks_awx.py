@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The rulebooks that leave the work to AWX: what they ask it for is what awx_configure.yml has made, and it helps.
+"""The rulebooks that use AWX: they launch the templates that awx_configure.yml creates, and the service is recovered.
 
-In AWX's place stands a server that knows the job templates by their data, judges what is answered to their surveys as
-AWX does, and runs the playbook of a job that it has taken.
+In place of AWX, a server knows the job templates from their data, validates the answers to their surveys as AWX does,
+and runs the playbook of an accepted job.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DATA = awx_server.described()
 
 
 class Awx:
-    """As much of AWX as launching a job and waiting for its end needs."""
+    """The part of AWX that is needed to launch a job and wait for its end."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -95,7 +95,7 @@ class Awx:
         raise awx_server.Refused({"detail": f"no {path}"}, 404)
 
     def _described(self, number: int) -> dict[str, Any]:
-        """A template as awx_configure.yml makes it: it asks for a limit, and for no variables but its survey's."""
+        """A template as awx_configure.yml creates it: it asks for a limit, and for no variables but its survey's."""
         return {
             "id": number,
             "type": "job_template",
@@ -132,7 +132,7 @@ class Awx:
 @pytest.fixture
 def awx(service: Service, monkeypatch: pytest.MonkeyPatch) -> Any:
     server = Awx(service)
-    # As docs/eda.md says it.
+    # As in docs/eda.md.
     monkeypatch.setenv("EDA_CONTROLLER_URL", server.url)
     monkeypatch.setenv("EDA_CONTROLLER_TOKEN", AWX_TOKEN)
     yield server
@@ -190,7 +190,7 @@ def test_alerts_launch_a_triage_and_one_recovery(awx: Awx, service: Service, tmp
     ]
 
 
-def test_an_alert_that_names_a_group_fails_its_job_before_anything_is_done(awx: Awx, service: Service) -> None:
+def test_an_alert_for_a_group_fails_its_job_before_any_change(awx: Awx, service: Service) -> None:
     port = free_port()
     variables = {"alertmanager_port": port, "alertmanager_token": TOKEN, "awx_organization": DATA["awx_organization"]}
     with running("itsm_nexus.runbook.alertmanager_awx", service, variables) as rulebook:
@@ -201,7 +201,7 @@ def test_an_alert_that_names_a_group_fails_its_job_before_anything_is_done(awx: 
         wait_for(lambda: len(awx.launched) == 2 and not awx.at_work(), "two jobs end", rulebook)
         assert {each["limit"] for each in awx.launched} == {"itsm_nexus", "0x10"}
         assert rulebook.screen().count('Alert rejected, nothing was started: the label itsm_host is "') == 2
-    # The jobs run side by side.
+    # The jobs run in parallel.
     group, stranger = sorted(awx.screens, key=lambda screen: "0x10" in screen)
     assert "--limit 'itsm_nexus' is a group of the inventory: nothing was done." in " ".join(group.split())
     assert "Could not match supplied host pattern, ignoring: 0x10" in stranger

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every playbook as a job of AWX: its runner, a checkout, its environment, a folder that is thrown away afterwards."""
+"""Every playbook as a job of AWX: its runner, a checkout, its environment, a folder that is deleted afterwards."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ import pytest
 from .conftest import Service, on_screen
 from .test_recovery import checkout
 
-# A name with a dot, as those of real hosts have.
+# A name with a dot, like the names of real hosts.
 HOST = "app.one"
 TOKEN = "ghp_nobodyMaySeeThisTokenEither0123456789"
 
 
 @dataclasses.dataclass
 class Job:
-    """What AWX keeps of a job: exit code, events, artifacts."""
+    """The data that AWX keeps of a job: exit code, events, artifacts."""
 
     folder: Path
     rc: int
@@ -38,7 +38,7 @@ class Job:
 
     @property
     def artifacts(self) -> dict[str, Any]:
-        """Return what AWX saves of the closing event and hands to the jobs that follow in a workflow."""
+        """Return the part of the closing event that AWX saves and passes to the next jobs of a workflow."""
         (closing,) = (event for event in self.events if event["event"] == "playbook_on_stats")
         kept: dict[str, Any] = closing["event_data"]["artifact_data"]
         return kept
@@ -46,7 +46,7 @@ class Job:
 
 @dataclasses.dataclass
 class Awx:
-    """Lays out jobs for one service as AWX 24.6.1 does, and runs them."""
+    """Prepares jobs for one service as AWX 24.6.1 does, and runs them."""
 
     service: Service
     project: Path
@@ -62,7 +62,7 @@ class Awx:
         return "".join(event["stdout"] for event in job.events)
 
     def all_text(self, folder: Path) -> str:
-        """Return all files of a folder but what the runner itself says of its environment, which AWX masks."""
+        """Return all files of a folder except the runner's own record of its environment, which AWX masks."""
         files = [path for path in folder.rglob("*") if path.is_file() and path.name != "command"]
         return "".join(path.read_text("utf-8", errors="replace") for path in files)
 
@@ -75,7 +75,7 @@ class Awx:
         script = job / "inventory" / "hosts"
         script.write_text(f"#!/bin/sh\ncat <<'END'\n{json.dumps(self.inventory())}\nEND\n", encoding="utf-8")
         script.chmod(stat.S_IRWXU)
-        # Survey, artifacts of the jobs before, what a credential injects, and what AWX says of the job itself.
+        # Survey, artifacts of earlier jobs, variables of a credential, and AWX's own variables of the job.
         handed = {
             **self.artifacts,
             **extra_vars,
@@ -95,7 +95,7 @@ class Awx:
             timeout=300,
         )
         launched = Job(self.folder / f"artifacts_{number}", done.returncode)
-        # AWX keeps what it was told; the container goes.
+        # AWX keeps the job's events; the container is deleted.
         (job / "artifacts" / "this").rename(launched.folder)
         shutil.rmtree(job)
         self.artifacts.update(launched.artifacts)
@@ -103,7 +103,7 @@ class Awx:
         return launched
 
     def environment(self, job: Path) -> dict[str, str]:
-        """Return what build_env of AWX's RunJob sets, made of the project's ansible.cfg as it does."""
+        """Return the variables that build_env of AWX's RunJob sets, from the project's ansible.cfg."""
         ours = dict(
             line.split(" = ", 1)
             for line in (self.project / "ansible.cfg").read_text("utf-8").splitlines()
@@ -150,15 +150,15 @@ class Awx:
 def awx(service: Service, tmp_path: Path) -> Awx:
     folder = tmp_path / "awx"
     folder.mkdir()
-    # A folder as AWX names it, and no name that the collection knows.
+    # A folder named by AWX. The collection knows no name in it.
     return Awx(service, checkout(tmp_path / "_7__runbook"), folder)
 
 
 def assert_complete(job: Job) -> None:
-    """Every event has arrived, every task that began on a host has ended there."""
+    """Assert that every event has arrived, and that every task that began on a host has ended there."""
     events = job.events
     assert [event["counter"] for event in events] == list(range(1, len(events) + 1))
-    # The runner's own events, warnings and what the callback says at the end, stand around those of the playbook.
+    # The runner's own events, warnings and the callback's last output come before and after those of the playbook.
     of_playbook = [event["event"] for event in events if event["event"].startswith("playbook_on_")]
     assert (of_playbook[0], of_playbook[-1]) == ("playbook_on_start", "playbook_on_stats")
     ends = ("runner_on_ok", "runner_on_failed", "runner_on_skipped", "runner_on_unreachable")
@@ -169,12 +169,12 @@ def assert_complete(job: Job) -> None:
     assert begun and not begun - ended
 
 
-def test_every_playbook_is_a_job_of_awx_and_leaves_what_it_came_to(awx: Awx) -> None:
+def test_every_playbook_runs_as_a_job_of_awx_and_leaves_its_outcome(awx: Awx) -> None:
     service = awx.service
     healthy = awx.launch("outage_detect")
     assert (healthy.rc, healthy.artifacts["outage_detect"][HOST]["severity"]) == (0, "none")
 
-    # Under maintenance nothing acts.
+    # During a maintenance window nothing acts.
     until = {"outage_maintenance_until": "+2h", "outage_maintenance_reason": "Release 4.2"}
     assert awx.launch("outage_maintenance", outage_maintenance_state="present", **until).rc == 0
     service.kill()
@@ -183,7 +183,7 @@ def test_every_playbook_is_a_job_of_awx_and_leaves_what_it_came_to(awx: Awx) -> 
     assert refused.rc != 0 and "Release 4.2" in awx.screen(refused) and not service.pids()
     assert awx.launch("outage_maintenance", outage_maintenance_state="absent", **until).rc == 0
 
-    # The way of the workflow: detect fails, triage, restart, verify, postmortem.
+    # The steps of the workflow: detect fails, triage, restart, verify, postmortem.
     down = awx.launch("outage_detect")
     assert (down.rc != 0, down.artifacts["outage_detect"][HOST]["severity"]) == (True, "emergency")
     workflow = {"outage_recover_continued": True, **survey}
@@ -197,7 +197,7 @@ def test_every_playbook_is_a_job_of_awx_and_leaves_what_it_came_to(awx: Awx) -> 
     assert (verified.rc, verified.artifacts["outage_verify"][HOST]["verified"]) == (0, True)
     assert awx.launch("outage_postmortem", **workflow).rc == 0
 
-    # The container is gone; the postmortem is on the host, and the artifacts say where.
+    # The container is gone. The postmortem is on the host, and the artifacts contain its path.
     kept = sorted(path.name for path in (service.state / "postmortems").iterdir())
     assert {f"{outcome['incident']}{suffix}" for suffix in (".md", ".json", ".html")} <= set(kept)
     told = json.loads((service.state / "postmortems" / f"{outcome['incident']}.json").read_text("utf-8"))
@@ -234,9 +234,9 @@ def test_a_workflow_that_does_not_recover_ends_in_escalation(awx: Awx) -> None:
     outcome = restart.artifacts["outage_recover"][HOST]
     assert (restart.rc != 0, outcome["outcome"], outcome["halted"]) == (True, "not_recovered", "")
     assert [tried["rung"] for tried in outcome["rungs_tried"]] == ["restart"]
-    # What another step may still mend is told by nobody yet.
+    # An outage that a later step may still end is not notified yet.
     assert outcome["escalation"]["to"] == []
-    # Above what was allowed nothing is tried, and nobody is asked to approve it.
+    # No rung above the allowed one is tried, and nobody is asked to approve it.
     gate = awx.launch("outage_triage", outage_triage_rung="clean_start_recovery", **workflow)
     assert gate.rc != 0 and "The highest rung that is allowed is restart." in awx.screen(gate)
     end = awx.launch("outage_escalate", **workflow)
@@ -244,7 +244,7 @@ def test_a_workflow_that_does_not_recover_ends_in_escalation(awx: Awx) -> None:
     assert (end.rc != 0, last["outcome"], last["incident"]) == (True, "not_recovered", outcome["incident"])
     assert last["escalation"]["to"] and not service.pids()
 
-    # The service is mended by hand. What an earlier step has seen ends the climb all the same, and is not forgotten.
+    # A person fixes the service. The findings of an earlier step still end the ladder, and are kept.
     server.write_text(code, encoding="utf-8")
     service.start()
     pids = service.pids()

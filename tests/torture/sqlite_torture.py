@@ -3,22 +3,21 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Kill a writer, then kill what clean start does to its database, and count the rows that are lost: none may be.
+"""Kill a writer, then kill the clean start's work on its database, and count lost rows: there must be none.
 
-Each round: a writer commits numbered rows with C(synchronous=FULL) and reports each commit; SIGKILL at a random
-instant. Then the database steps of clean start (check, evidence, backup, checkpoint, check) run and are killed as
-well. Whatever is there then is judged, the steps run again and have to succeed, and every reported row has to be there.
+Each round: a writer commits numbered rows with synchronous=FULL and reports each commit; SIGKILL at a random instant.
+Then the database steps of clean start (check, evidence, backup, checkpoint, check) run and are killed as well. The
+files are judged, the steps run again and must succeed, and every reported row must exist.
 
-The steps are killed in three ways, in turns: right before or right after a call of theirs, one boundary after the other
-until each has had its turn; inside SQLite, at the entry of a system call that touches the database or its WAL, likewise
-one after the other (needs strace); and at a random instant. Which boundaries there are is found out by a run that is
-not killed. By turns the whole of the steps dies there, or only the process that reads or writes the database, whose
-parent then has to cope.
+The steps are killed in three ways, in turns: right before or right after one of their calls, one boundary after the
+other until all are done; inside SQLite, at the entry of a system call on the database or its WAL, likewise one after
+the other (needs strace); and at a random instant. A run that is not killed lists the boundaries. In turns all processes
+of the steps die there, or only the process that reads or writes the database, and its parent has to handle that.
 
 With --backups it takes live backups under a writer: each is reopened, sound, and a prefix of the commits.
 
 With --supervised a supervisor restarts the killed writer after a delay, as systemd does, at any instant of the steps.
-They may refuse to go on, and are killed too. So many rows are written to one database.
+They may refuse to continue, and are killed too. So many rows are written to one database.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import checkpoint as sqlite_checkpoint
 
 SYSCALLS = "pwrite64,fsync,fdatasync,ftruncate,unlink,close"
-# Calls of the steps that change something or come before or after a change; each may be the last thing they do.
+# Calls of the steps at or next to a change; each may be their last action.
 POINTS: List[Tuple[Any, str]] = [
     (os, "mkdir"),
     (os, "link"),
@@ -76,21 +75,21 @@ POINTS: List[Tuple[Any, str]] = [
     (child_process, "in_child"),
 ]
 WAYS = ("boundary", "boundary", "system call", "instant")
-# Of the days before, so that retention has something to remove.
+# From earlier days, so that retention has something to remove.
 OLD = ("backup_19990101T000000Z", "backup_19990102T000000Z")
 
-# A moment right before or right after a call, in words, and how often it was there before.
+# A moment right before or right after a call, in words, and how often it occurred before.
 Boundary = Tuple[str, int]
 
 
 class Lost(Exception):
-    """A reported row is gone, a backup is not what it claims to be, or a step failed where it had to succeed."""
+    """A reported row is lost, a backup is wrong, or a step failed that had to succeed."""
 
 
 def write_rows(path: str, pipe: int, *, seed: int, pause: float) -> None:
-    """Be the writer until killed; report each number once its COMMIT has returned, then wait C(pause) seconds.
+    """Be the writer until killed; report each number once its COMMIT has returned, then wait pause seconds.
 
-    With a pause the rows are short, so that the database stays small for as long as it is written to.
+    With a pause the rows are short, so that the database stays small during the test.
     """
     chance = random.Random(seed)  # noqa: S311 - chance, not secrets
     connection = sqlite3.connect(path, isolation_level=None, timeout=30)
@@ -98,7 +97,7 @@ def write_rows(path: str, pipe: int, *, seed: int, pause: float) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute(f"PRAGMA wal_autocheckpoint={chance.choice([0, 5, 30, 1000])}")
-    connection.execute(f"PRAGMA cache_size={chance.choice([2, 20, 2000])}")  # a small one spills before the commit
+    connection.execute(f"PRAGMA cache_size={chance.choice([2, 20, 2000])}")  # a small cache spills before the commit
     connection.execute("CREATE TABLE IF NOT EXISTS numbered (number INTEGER PRIMARY KEY, text TEXT)")
     connection.execute("CREATE INDEX IF NOT EXISTS numbered_text ON numbered (text)")
     number = connection.execute("SELECT coalesce(max(number), 0) + 1 FROM numbered").fetchone()[0]
@@ -113,13 +112,13 @@ def write_rows(path: str, pipe: int, *, seed: int, pause: float) -> None:
         time.sleep(pause)
         number = last + 1
         if chance.random() < 0.02:
-            connection.close()  # as an application with a pool does; the last close checkpoints
+            connection.close()  # like an application with a pool; the last close checkpoints
             connection = sqlite3.connect(path, isolation_level=None, timeout=30)
             connection.execute("PRAGMA synchronous=FULL")
 
 
 class Writer:
-    """A writer in a process of its own."""
+    """A writer in a separate process."""
 
     def __init__(self, path: str, *, seed: int, pause: float = 0) -> None:
         self._pipe, writing = os.pipe()
@@ -155,9 +154,9 @@ class Writer:
 
 
 class Supervisor:
-    """Keeps a writer as systemd does with Restart=always: the next one comes some time after the end of the last.
+    """Restarts a writer like systemd with Restart=always: the next one starts some time after the end of the last.
 
-    C(delay) is the longest time in seconds. It differs each time, since that of the steps does not.
+    delay is the longest time in seconds. It differs each time, since that of the steps does not.
     """
 
     def __init__(self, path: str, *, seed: int, delay: float) -> None:
@@ -205,7 +204,7 @@ class Supervisor:
         return len(self._writers)
 
     def kill_writer(self) -> None:
-        """Kill the present writer; the next one comes by itself."""
+        """Kill the present writer; the supervisor starts the next one."""
         self._read()
         os.kill(self._writers[-1], signal.SIGKILL)
 
@@ -213,7 +212,7 @@ class Supervisor:
         """End it together with its writer; return the last number that was reported."""
         os.killpg(self._pid, signal.SIGKILL)
         os.waitpid(self._pid, 0)
-        # The writer is dead as well once nobody holds the other end of the pipe.
+        # The writer is dead as well when no process holds the other end of the pipe.
         while select.select([self._pipe], [], [], 10)[0] and not self._ended():
             pass
         os.close(self._pipe)
@@ -226,10 +225,10 @@ class Supervisor:
 
 
 class Boundaries:
-    """Where the steps can be killed: a word for each moment right before or right after one of their calls."""
+    """The places at which the steps can be killed: one word for each moment right before or right after a call."""
 
     def __init__(self) -> None:
-        # Shared by all processes of the steps: how long the text is, and the text, a line for each that was passed.
+        # Shared by all processes of the steps: the length of the text, and the text, one line per passed boundary.
         self._shared = mmap.mmap(-1, 1 << 18)
         self._step = ""
         self._wanted: Optional[Boundary] = None
@@ -237,17 +236,17 @@ class Boundaries:
         self._parent = 0
 
     def enter(self, step: str) -> None:
-        """Say which step comes next."""
+        """Record the next step."""
         self._step = step
 
     def seen(self) -> List[str]:
-        """Return what was passed, in its order."""
+        """Return the passed boundaries in order."""
         return self._shared[4 : 4 + int.from_bytes(self._shared[:4], "little")].decode().splitlines()
 
     def watch(self, wanted: Optional[Boundary], *, alone: bool) -> None:
-        """Notice every boundary from now on, in this process and its children, and let them die at C(wanted).
+        """Record every boundary from now on, in this process and its children, and kill them at wanted.
 
-        C(alone): only the process that comes to it.
+        alone: only the process that reaches it.
         """
         self._wanted, self._alone, self._parent = wanted, alone, os.getpid()
         for owner, name in POINTS:
@@ -292,7 +291,7 @@ class Boundaries:
 
 
 def steps(path: str, backups: str, boundaries: Optional[Boundaries] = None) -> Dict[str, Any]:
-    """Do what clean start does to the database of the stopped service."""
+    """Do the steps of clean start on the database of the stopped service."""
 
     def enter(step: str) -> None:
         if boundaries is not None:
@@ -313,7 +312,7 @@ def steps(path: str, backups: str, boundaries: Optional[Boundaries] = None) -> D
 
 
 def in_fork(work: Callable[[], Any]) -> int:
-    """Run C(work) in a process group of its own; return its pid."""
+    """Run work in a separate process group; return its pid."""
     pid = os.fork()
     if pid == 0:
         status = 1
@@ -332,7 +331,7 @@ def in_fork(work: Callable[[], Any]) -> int:
 
 
 def traced(path: str) -> List[str]:
-    """Return the strace command that sees the system calls on a database and its WAL, and no others."""
+    """Return the strace command for the system calls on a database and its WAL only."""
     files = [option for suffix in ("", "-wal", "-shm") for option in ("-P", f"{path}{suffix}")]
     return ["strace", "-f", "-qq", "-o", f"{path}.trace", *files, "-e", f"trace={SYSCALLS}"]
 
@@ -343,7 +342,9 @@ def itself(path: str, backups: str) -> List[str]:
 
 
 def system_calls(path: str, backups: str) -> List[Boundary]:
-    """Run the steps; return system calls that a process of theirs makes and the how many-th, none without strace."""
+    """Run the steps; return the system calls of one of their processes, each with its ordinal number; none without
+    strace.
+    """
     if shutil.which("strace") is None:
         return []
     done = subprocess.run([*traced(path), *itself(path, backups)], capture_output=True, check=False, timeout=120)
@@ -355,17 +356,17 @@ def system_calls(path: str, backups: str) -> List[Boundary]:
         most[name] = max(most.get(name, 0), count)
     places = []
     for name, count in most.items():
-        # One page is written as the next: the first, the last, and some between.
+        # All pages are written in the same way: the first, the last, and some between are enough.
         numbers = {1, 2, 3, count - 2, count - 1, count, *range(1, count, max(count // 6, 1))}
         places += [(name, number) for number in sorted(numbers) if 0 < number <= count]
     return places
 
 
 class Plan:
-    """Which way the steps are killed next, and where: every boundary has its turn before any has a second one."""
+    """Chooses the next way and place of a kill: every boundary comes once before any comes twice."""
 
     def __init__(self, seed: int, where: Optional[str]) -> None:
-        """Find out by runs that are not killed where the steps can be. Raises Lost."""
+        """Find the boundaries by runs that are not killed. Raises Lost."""
         self.kills: Dict[str, int] = {}
         self.steps: Dict[str, int] = {}
         self._chance = random.Random(seed)  # noqa: S311 - chance, not secrets
@@ -383,11 +384,11 @@ class Plan:
         with tempfile.TemporaryDirectory(dir=where) as folder:
             path, backups, _last = crashed(folder, seed, least=0.2)
             self._calls = system_calls(path, backups)
-        # A look changes nothing: killing it is left to chance.
+        # A check changes nothing: only the random kills interrupt it.
         names = [name for name in boundaries.seen() if "look: " not in name]
         self._boundaries = [(name, names[:at].count(name)) for at, name in enumerate(names)]
         for pairs in (self._boundaries, self._calls):
-            # The first time of each before any second time: a short run meets as many different ones as it can.
+            # All first occurrences before any second one: a short run covers as many different ones as possible.
             self._chance.shuffle(pairs)
             pairs.sort(key=lambda pair: pair[1] > 1)
         self._all = {"boundary": self._boundaries, "system call": self._calls}
@@ -396,7 +397,7 @@ class Plan:
 
     @property
     def met(self) -> Dict[str, Tuple[int, int]]:
-        """How many different ones they were killed at, and how many there are."""
+        """Return at how many different boundaries they were killed, and how many there are."""
         return {way: (len(self._met[way]), len(places)) for way, places in self._all.items()}
 
     def run_and_kill(self, path: str, backups: str) -> None:
@@ -412,7 +413,7 @@ class Plan:
             if killed:
                 self._met[way].add(wanted)
             elif wanted not in self._met[way]:
-                self._ahead[way].append(wanted)  # it is not there in a database like this one: perhaps in the next
+                self._ahead[way].append(wanted)  # it is not in this database, perhaps in the next
         self.kills[way] = self.kills.get(way, 0) + killed
 
     def _at_instant(self, path: str, backups: str) -> bool:
@@ -442,7 +443,7 @@ class Plan:
 
 
 def rows_of(path: str, *, immutable: bool) -> List[int]:
-    """Return the numbers in a database, read by nothing of ours. Raises Lost where it is not sound."""
+    """Return the numbers in a database, read without our own code. Raises Lost if it is not sound."""
     query = "mode=ro&immutable=1" if immutable else "mode=rw"
     connection = sqlite3.connect(f"file:{path}?{query}", uri=True)
     try:
@@ -481,7 +482,7 @@ def judge_copies(backups: str, *, acknowledged: int, only: Optional[List[str]] =
 
 
 def crashed(folder: str, seed: int, *, least: float = 0) -> Tuple[str, str, int]:
-    """Let a writer be killed in an empty C(folder), C(least) seconds after its first commit at the earliest.
+    """Kill a writer in an empty folder, at least least seconds after its first commit.
 
     Return the database, the folder of backups, the last number that was reported.
     """
@@ -500,7 +501,7 @@ def crashed(folder: str, seed: int, *, least: float = 0) -> Tuple[str, str, int]
 
 
 def torture_round(seed: int, folder: str, plan: Plan) -> int:
-    """Run one round in an empty C(folder); return how many rows were reported. Raises Lost."""
+    """Run one round in an empty folder; return how many rows were reported. Raises Lost."""
     path, backups, acknowledged = crashed(folder, seed)
     for _ in range(1 + seed % 2):
         plan.run_and_kill(path, backups)
@@ -520,7 +521,7 @@ def torture_round(seed: int, folder: str, plan: Plan) -> int:
 
 
 def torture(rounds: int, seed: int, where: Optional[str]) -> Dict[str, Any]:
-    """Run C(rounds) rounds; return the figures. Raises Lost with the seed of the round that lost something."""
+    """Run so many rounds; return the figures. Raises Lost with the seed of the round that lost something."""
     plan = Plan(seed, where)
     rows = 0
     for number in range(rounds):
@@ -543,7 +544,7 @@ def torture(rounds: int, seed: int, where: Optional[str]) -> Dict[str, Any]:
 
 
 def live_backups(count: int, seed: int, where: Optional[str]) -> Dict[str, Any]:
-    """Take C(count) backups of a database that is being written to; return the figures. Raises Lost."""
+    """Take count backups of a database during writes; return the figures. Raises Lost."""
     figures: Dict[str, Any] = {"live backups": 0, "rows in the last": 0, "written meanwhile": 0}
     with tempfile.TemporaryDirectory(dir=where) as folder:
         path = f"{folder}/itsm.db"
@@ -572,7 +573,7 @@ def live_backups(count: int, seed: int, where: Optional[str]) -> Dict[str, Any]:
 
 
 def supervised(rows: int, seed: int, where: Optional[str]) -> Dict[str, Any]:
-    """Let C(rows) rows be written under a supervisor that restarts the writer; return the figures. Raises Lost."""
+    """Let so many rows be written under a supervisor that restarts the writer; return the figures. Raises Lost."""
     chance = random.Random(seed)  # noqa: S311 - chance, not secrets
     names = ("writers killed", "steps done", "steps refused", "steps killed", "writers that met steps")
     figures = dict.fromkeys(names, 0)
@@ -593,7 +594,7 @@ def supervised(rows: int, seed: int, where: Optional[str]) -> Dict[str, Any]:
                 time.sleep(chance.random() * 0.3)
                 supervisor.kill_writer()
                 figures["writers killed"] += 1
-                # What it has reported is all in the pipe once it is dead, which takes less than the delay.
+                # All its reports are in the pipe when it is dead, which takes less than the delay.
                 time.sleep(chance.random() * 0.05)
                 acknowledged, writers = supervisor.last(), supervisor.writers()
                 pid = in_fork(lambda: steps(path, backups))
@@ -625,9 +626,9 @@ def main() -> int:
     parser.add_argument("--backups", type=int, default=100)
     parser.add_argument("--supervised", type=int, default=100_000, help="rows")
     parser.add_argument("--seed", type=int, default=None, help="of the first round; the time by default")
-    # A killed process leaves the same in memory as on a disk, and a flush costs nothing there.
+    # A killed process leaves the same files in memory as on a disk, and a flush costs nothing there.
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    parser.add_argument("--dir", default=memory, help="where the databases are made")
+    parser.add_argument("--dir", default=memory, help="folder for the databases")
     parser.add_argument("--steps", nargs=2, metavar=("DATABASE", "BACKUPS"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.steps:

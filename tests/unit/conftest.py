@@ -12,14 +12,14 @@ import pytest
 
 
 def pytest_collection_finish() -> None:
-    """Keep thousands of tests out of every collection of garbage, above all of those in the many processes forked."""
+    """Exclude thousands of tests from each garbage collection, above all in the many forked processes."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture
 def dead_mount(tmp_path):
-    """A mount whose file system never answers, as that of a server which is gone."""
+    """A mount whose file system never answers, like that of a lost server."""
     place = tmp_path / "dead"
     place.mkdir()
     try:

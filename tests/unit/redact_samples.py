@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Samples for the redactor, the same in every run: texts that match a regular expression, ordinary lines of logs."""
+"""Samples for the redactor, the same in every run: texts that match a regular expression, ordinary log lines."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ except ImportError:  # Python 3.10
     import sre_constants as sre  # type: ignore[no-redef]
     import sre_parse as parser  # type: ignore[no-redef]
 
-# Without the blank: a value that begins or ends with one is none.
+# Without the space: a value that begins or ends with one is no value.
 _SIGNS = [letter for letter in string.printable if letter.isprintable() and letter != " "]
 _CLASSES = {
     sre.CATEGORY_DIGIT: string.digits,
@@ -33,14 +33,14 @@ _CLASSES = {
 
 
 class Sampler:
-    """Makes texts that a regular expression matches."""
+    """Generates texts that a regular expression matches."""
 
     def __init__(self, seed: str) -> None:
         self._random = random.Random(seed)  # noqa: S311
         self._groups: dict[int, str] = {}
 
     def sample(self, pattern: re.Pattern[str]) -> str:
-        """Return one text. What stands around a match is not looked at: ask the pattern if it matters."""
+        """Return one text. The text around a match is not checked: ask the pattern if it matters."""
         self._groups = {}
         return self._of(parser.parse(pattern.pattern, pattern.flags))
 
@@ -70,7 +70,7 @@ class Sampler:
     def _repeated(self, kind: Any, least: int, most: Any, nodes: Any) -> str:
         inner = str(list(nodes))
         if kind is sre.MIN_REPEAT:
-            # As few as will do, and now and then one or two more.
+            # The minimum, and sometimes one or two more.
             most = min(int(most), least + 2)
         elif "CATEGORY_SPACE" in inner or inner == str([(sre.LITERAL, ord(" "))]):
             most = least + 1
@@ -260,7 +260,7 @@ _TEMPLATES = [
 
 
 def ordinary_lines(recorded: Path, *, each: int = 40) -> list[str]:
-    """Return distinct lines of logs that hold no secret: of templates, and of the recorded runs in a folder."""
+    """Return distinct log lines without a secret: from templates, and from the recorded runs in a folder."""
     filler = _Filler("ordinary")
     lines = {template.format_map(filler): None for template in _TEMPLATES for _ in range(each)}
     for path in sorted(recorded.iterdir()):
@@ -270,7 +270,7 @@ def ordinary_lines(recorded: Path, *, each: int = 40) -> list[str]:
 
 
 def recorded_texts(recorded: Path) -> list[str]:
-    """Return the texts within the recorded timelines, which are data."""
+    """Return the texts in the recorded timelines."""
     texts: dict[str, None] = {}
 
     def walk(value: Any) -> None:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""SQLite databases as a crash leaves them, for the tests of everything that reads them."""
+"""SQLite databases as a crash leaves them, for the tests of all code that reads them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def schema(connection: sqlite3.Connection) -> None:
 
 
 def crashed(path: str, *, in_database: int = 200, in_wal: int = 60, page_size: int = 4096, shm: bool = False) -> None:
-    """Make a database whose last rows lie in the WAL alone, with nobody in it, as SIGKILL leaves it."""
+    """Make a database whose last rows are only in the WAL, not open in any process, as SIGKILL leaves it."""
     work = f"{path}.work"
     os.mkdir(work)
     connection = sqlite3.connect(f"{work}/db", isolation_level=None)
@@ -82,12 +82,12 @@ def flip(path: str, offset: int) -> None:
 
 
 def frame_offset(index: int, *, page_size: int = 4096) -> int:
-    """Return where frame C(index) (from 0) of a WAL begins."""
+    """Return the offset of frame index (from 0) in a WAL."""
     return 32 + index * (24 + page_size)
 
 
 def new_salts(path: str) -> None:
-    """Give a WAL's header other salts, and the checksum that belongs to them."""
+    """Give a WAL's header other salts, and the matching checksum."""
     with open(path, "r+b") as stream:
         header = stream.read(24)
         header = header[:16] + struct.pack(">II", 0x1234, 0x5678)
@@ -97,7 +97,7 @@ def new_salts(path: str) -> None:
 
 
 def snapshot(folder: str) -> Dict[str, Tuple[Any, ...]]:
-    """Return everything about a folder that a look may not change: entries, bytes, times, owners, modes, links."""
+    """Return everything about a folder that a check may not change: entries, bytes, times, owners, modes, links."""
     entries: Dict[str, Tuple[Any, ...]] = {}
     for name in [".", *sorted(os.listdir(folder))]:
         path = os.path.join(folder, name)
@@ -121,7 +121,7 @@ def snapshot(folder: str) -> Dict[str, Tuple[Any, ...]]:
 
 
 def shell(path: str, statement: str) -> str:
-    """Return what the sqlite3 shell says, its errors included."""
+    """Return the output of the sqlite3 shell, including its errors."""
     done = subprocess.run(
         ["sqlite3", "-batch", path, statement],
         capture_output=True,
@@ -134,7 +134,7 @@ def shell(path: str, statement: str) -> str:
 
 
 class Process:
-    """A process of its own that does something with a database and then waits."""
+    """A separate process that uses a database and then waits."""
 
     def __init__(self, path: str, body: str) -> None:
         code = "import os, sqlite3, sys, time\npath = sys.argv[1]\n" + textwrap.dedent(body)
@@ -181,7 +181,7 @@ READER = "\n".join(
 
 
 def die(number: int) -> None:
-    """End this process by a signal, without a report of it on the screen."""
+    """End this process by a signal, without a report on the screen."""
     faulthandler.disable()
     os.kill(os.getpid(), number)
 

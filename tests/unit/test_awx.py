@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What AWX is told of this project is true: playbooks, variables, credentials; its workflow tells of each failure."""
+"""AWX gets correct data about this project: playbooks, variables, credentials; its workflow handles each failure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TASKS = [
     for task in yaml.safe_load((ROOT / "playbooks" / "tasks" / f"{name}.yml").read_text("utf-8"))
 ]
 MODULES = sorted({action for task in TASKS for action in task if action.startswith("awx.awx.")})
-# What a playbook reads and no role specifies: its own variables, and where it says which values are allowed.
+# Variables that a playbook reads and no role specifies: its own, and the place of their allowed values.
 LADDER = list(RUNGS)
 OF_PLAYBOOKS: Dict[str, Any] = {
     "outage_recover_reason": {},
@@ -67,7 +67,7 @@ def leading_on(node: Dict[str, Any]) -> List[str]:
 
 
 def paths(start: str, *, by: str = "any") -> Iterator[List[str]]:
-    """Give every way from C(start) to an end of the workflow."""
+    """Yield every path from start to an end of the workflow."""
     following = leading_on(NODES[start]) if by == "any" else NODES[start].get(by, [])
     if not following:
         yield [start]
@@ -76,18 +76,18 @@ def paths(start: str, *, by: str = "any") -> Iterator[List[str]]:
             yield [start, *rest]
 
 
-def test_every_playbook_has_its_template_and_awx_lists_no_other_file_as_one() -> None:
+def test_every_playbook_has_its_template_and_awx_lists_no_other_file() -> None:
     listed = {path for path in (ROOT / "playbooks").rglob("*") if path.is_file() and could_be_playbook(path)}
     assert listed == {ROOT / "playbooks" / f"{name}.yml" for name in [*TEMPLATES, "awx_configure"]}
 
 
-def test_no_two_things_that_can_be_launched_share_a_name() -> None:
+def test_names_of_templates_are_unique() -> None:
     names = [*TEMPLATES, DATA["awx_workflow"]["name"], DATA["awx_project"], DATA["awx_inventory_source"]]
     assert len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize("question", DATA["awx_questions"].values(), ids=list(DATA["awx_questions"]))
-def test_a_survey_asks_for_variables_that_there_are(question: Dict[str, Any]) -> None:
+def test_a_survey_asks_for_existing_variables(question: Dict[str, Any]) -> None:
     variable = question["variable"]
     assert re.search(rf"\b{variable}\b", text_of("playbooks", "roles"))
     choices = question["choices"].splitlines() if question["type"] == "multiplechoice" else None
@@ -102,12 +102,12 @@ def test_a_survey_asks_for_variables_that_there_are(question: Dict[str, Any]) ->
         assert question["default"] == option.get("default")
 
 
-def test_choices_of_playbooks_are_those_that_the_playbooks_name() -> None:
+def test_choices_of_playbooks_are_those_of_the_playbooks() -> None:
     assert "_outage_maintenance_state in ['present', 'absent']" in text_of("playbooks")
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_a_template_asks_for_what_its_playbook_reads(name: str) -> None:
+def test_a_template_asks_for_the_variables_of_its_playbook(name: str) -> None:
     template = TEMPLATES[name]
     playbook = (ROOT / "playbooks" / f"{name}.yml").read_text("utf-8")
     if "import_playbook" in playbook:
@@ -123,15 +123,15 @@ def test_a_template_asks_for_what_its_playbook_reads(name: str) -> None:
     assert len(template["description"]) > 20
 
 
-def test_credentials_are_injected_as_what_somebody_reads() -> None:
-    # The names by which the example of the role and of the inventory refer to a vault.
+def test_credentials_are_injected_as_variables_in_use() -> None:
+    # The vault variables in the examples of the role and of the inventory.
     vaulted = set(re.findall(r"\bvault_\w+", text_of("roles", "inventories")))
     for credential in DATA["awx_credential_types"]:
         for variable in credential["injectors"].get("extra_vars", {}):
             assert variable in OPTIONS or variable in vaulted
         for variable in credential["injectors"].get("env", {}):
             assert variable in text_of("plugins")
-    # An empty field is injected as an empty text: what is not required must mean nothing when it is empty.
+    # An empty field is injected as an empty text: an optional field must have no effect if it is empty.
     optional = {
         variable
         for credential in DATA["awx_credential_types"]
@@ -141,28 +141,28 @@ def test_credentials_are_injected_as_what_somebody_reads() -> None:
     assert {name for name in optional if OPTIONS.get(name, {"default": ""})["default"] != ""} == set()
 
 
-def test_whatever_fails_ends_in_escalation() -> None:
+def test_every_failure_ends_in_escalation() -> None:
     for identifier, node in NODES.items():
         if identifier not in ("escalate", "postmortem"):
-            assert node.get("failure"), f"{identifier} fails unnoticed"
+            assert node.get("failure"), f"a failure of {identifier} is not handled"
             for path in paths(identifier, by="failure"):
                 assert path[-1] == "escalate"
-    # It must end as failed itself, so nothing takes care of its failure.
+    # It must end as failed itself, so no node handles its failure.
     assert "failure" not in NODES["escalate"]
 
 
-def test_the_workflow_is_one_whole_that_ends() -> None:
+def test_the_workflow_is_connected_and_ends() -> None:
     order = list(NODES)
     for identifier, node in NODES.items():
         for following in leading_on(node):
             assert order.index(following) > order.index(identifier)
     assert {node for path in paths("detect") for node in path} == set(NODES)
     assert all(path[-1] in ("escalate", "postmortem") for path in paths("detect"))
-    # What is healthy is left alone.
+    # A healthy service is left alone.
     assert "success" not in NODES["detect"]
 
 
-def test_nobody_takes_a_clean_start_unasked_or_without_a_look() -> None:
+def test_a_clean_start_needs_an_approval_and_a_triage() -> None:
     for path in paths("detect"):
         if "clean_start" in path:
             before = path[: path.index("clean_start")]
@@ -182,7 +182,7 @@ class _Found(Exception):
 
 
 def options_of(module: str, monkeypatch: pytest.MonkeyPatch) -> Dict[str, Any]:
-    """Return the argument specification with which the installed module would be made."""
+    """Return the argument specification that the installed module would use."""
     loaded = importlib.import_module(f"ansible_collections.awx.awx.plugins.modules.{module.rsplit('.', 1)[-1]}")
     found: Dict[str, Any] = {}
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""make bench ONLY=name replaces one row; docs/benchmarks.md is not written as long as a row has no figures."""
+"""make bench ONLY=name replaces one row; docs/benchmarks.md is not written while a row has no figures."""
 
 from __future__ import annotations
 
@@ -27,6 +27,6 @@ def test_failure_is_kept_until_the_measurement_succeeds():
     assert figures.merged(failed, told(("second", 2)), within=NAMES) == told(("first", 1), ("second", 2))
 
 
-def test_what_was_never_measured_is_missing_and_what_failed_is_not():
+def test_only_rows_never_measured_are_missing():
     assert figures.missing(told(("second", 2)), within=NAMES) == ["first"]
     assert figures.missing(told(("second", 2), failed=["first"]), within=NAMES) == []

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""An image can be made of execution-environment.yml, and what the collection asks for is found by ansible-builder."""
+"""ansible-builder accepts execution-environment.yml and finds the requirements of the collection."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def builder(*arguments: object) -> str:
     return done.stdout
 
 
-def test_a_build_context_is_made(tmp_path: Path) -> None:
+def test_a_build_context_is_created(tmp_path: Path) -> None:
     context = tmp_path / "context"
     # Without it the name is that of a container engine that may not be on this machine.
     builder("create", "--file", "execution-environment.yml", "--context", context, "--output-filename", "Containerfile")
@@ -34,7 +34,7 @@ def test_a_build_context_is_made(tmp_path: Path) -> None:
     assert "ansible-core>=2.19" in (context / "Containerfile").read_text("utf-8")
 
 
-def test_what_the_collection_needs_is_found() -> None:
+def test_requirements_of_the_collection_are_found() -> None:
     found = yaml.safe_load(builder("introspect", "collections"))
     assert found["python"] == []
     assert {line.split()[0] for line in found["system"]} == {"openssh-clients", "openssh-client", "tzdata"}

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PLUGINS = ROOT / "plugins"
 PREFIX = "ansible_collections.itsm_nexus.runbook.plugins."
 
-# From the bottom up. A package imports only from those that stand in an earlier line.
+# From the bottom up. A package imports only from packages in earlier lines.
 MODULE_UTILS = [
     ["_common"],
     ["_host"],
@@ -31,7 +31,7 @@ PLUGIN_UTILS = [
     ["_policy", "_notify", "_prefetch"],
     ["_report"],
 ]
-# Loaded by name when there is a document to write.
+# Loaded by name if a document has to be written.
 LOADED_BY_NAME = {"plugin_utils._report.html", "plugin_utils._report.markdown"}
 
 
@@ -42,7 +42,7 @@ def modules() -> dict[str, Path]:
 
 
 def imports(path: Path) -> set[str]:
-    """Return what a file imports of this collection, as dotted names below plugins."""
+    """Return the imports of a file from this collection, as dotted names below plugins."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(PREFIX):
@@ -57,7 +57,7 @@ IMPORTS = {name: imports(MODULES[name]) for name in FILES}
 
 
 def rank(name: str) -> int:
-    """Return how high the package of a file stands; what runs on the controller stands above what runs on a host."""
+    """Return the level of the package of a file; packages of the controller are above packages of the host."""
     kind, package = name.split(".")[:2]
     layers = [*MODULE_UTILS, *PLUGIN_UTILS]
     of_kind = MODULE_UTILS if kind == "module_utils" else PLUGIN_UTILS
@@ -65,7 +65,7 @@ def rank(name: str) -> int:
 
 
 @pytest.mark.parametrize("kind", ["module_utils", "plugin_utils"])
-def test_every_file_is_in_a_package_that_says_what_belongs_there(kind: str) -> None:
+def test_every_file_is_in_a_package_with_a_description(kind: str) -> None:
     layers = MODULE_UTILS if kind == "module_utils" else PLUGIN_UTILS
     there = {path.name for path in (PLUGINS / kind).iterdir() if path.name != "__pycache__"}
     assert there == {package for layer in layers for package in layer}
@@ -82,7 +82,7 @@ def test_imports_point_down(name: str) -> None:
     assert not upwards, f"{name} may not import {', '.join(sorted(upwards))}: see MODULE_UTILS and PLUGIN_UTILS above"
 
 
-def test_no_file_imports_itself_by_way_of_others() -> None:
+def test_there_are_no_import_cycles() -> None:
     assert list(graphlib.TopologicalSorter(IMPORTS).static_order())
 
 
@@ -92,7 +92,7 @@ def test_every_file_has_an_importer() -> None:
     assert set(FILES) - imported == LOADED_BY_NAME
 
 
-def test_the_tests_of_a_package_lie_in_a_folder_of_its_name() -> None:
+def test_the_tests_of_a_package_are_in_a_folder_of_its_name() -> None:
     tests = Path(__file__).parent / "plugins"
     for folder in tests.glob("*_utils/*/"):
         assert (PLUGINS / folder.relative_to(tests) / "__init__.py").exists(), folder

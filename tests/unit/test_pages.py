@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the pages have people type can be typed: commands parse, files and settings that they name are there."""
+"""The commands on the pages work: they parse, and the files and settings that they name exist."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_commands_parse(page: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("page", ["awx.md", "eda.md", "operations.md", "README.md", "README.ja.md"])
-def test_files_of_the_project_that_commands_name_are_there(page: str) -> None:
+def test_project_files_in_commands_exist(page: str) -> None:
     named = {
         word.rstrip("/")
         for text in blocks(page, "sh")
@@ -50,7 +50,7 @@ def test_files_of_the_project_that_commands_name_are_there(page: str) -> None:
     assert {name for name in named if not list(ROOT.glob(name))} == set()
 
 
-def test_rulebooks_and_playbooks_that_commands_name_are_there() -> None:
+def test_rulebooks_and_playbooks_in_commands_exist() -> None:
     named = set(re.findall(r"itsm_nexus\.runbook\.(\w+) --(?:inventory|vars)", PAGES["eda.md"]))
     assert named == {path.stem for path in (ROOT / "extensions/eda/rulebooks").glob("*.yml")}
 
@@ -62,12 +62,12 @@ def test_settings_of_the_page_about_awx_are_read() -> None:
         shown.update(yaml.safe_load(text))
     assert shown
     assert shown.keys() - known.keys() == set()
-    # All of its keys, or each run would find a change.
+    # All of its keys; otherwise each run would find a change.
     assert shown["awx_notification_configuration"].keys() == known["awx_notification_configuration"].keys()
     assert (ROOT / shown["awx_inventory_path"]).is_file()
 
 
-def test_watch_of_the_page_is_taken_and_its_defaults_are_those_of_the_rulebooks() -> None:
+def test_watch_of_the_page_is_valid_and_has_the_defaults_of_the_rulebooks() -> None:
     (shown,) = [text for text in blocks("eda.md", "yaml") if "watch_targets" in text]
     thresholds = service_watch.Thresholds(warning_after=3, critical_after=5, restored_after=5, again_after=0)
     (target,) = service_watch.targets(yaml.safe_load(shown)["watch_targets"], thresholds, timeout=5, interval=2)
@@ -85,7 +85,7 @@ def test_watch_of_the_page_is_taken_and_its_defaults_are_those_of_the_rulebooks(
         assert {name: value.replace("'", "") for name, value in defaults.items()} == told
 
 
-def test_units_of_the_page_start_what_it_starts_by_hand() -> None:
+def test_units_of_the_page_run_its_manual_commands() -> None:
     (unit,) = blocks("eda.md", "ini")
     # systemd knows a setting twice.
     parser = configparser.RawConfigParser(strict=False)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The project as a whole: every program says its licence, every file has a reader, what pages name is there."""
+"""The project as a whole: every program names its licence, every file has a reader, and names on the pages exist."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LICENCE = "SPDX-License-Identifier: GPL-3.0-or-later"
-# Where nothing in the project names a file, because a program outside looks for it under this name.
+# Files that nothing in the project names, because a program outside looks for them under this name.
 FOUND_BY_NAME = {
     ".ansible-lint": "ansible-lint",
     ".gitignore": "git",
@@ -37,7 +37,7 @@ FOUND_BY_NAME = {
     "molecule/conftest.py": "pytest",
     "tests/integration/conftest.py": "pytest",
 }
-# Folders in which a file is found by what it is: the program that reads the folder.
+# Folders whose files are found by their place: the program that reads the folder.
 FOUND_BY_FOLDER = (
     r"\.ci/|\.github/",  # the continuous integration
     r"changelogs/fragments/",  # antsibull-changelog
@@ -55,7 +55,7 @@ FOUND_BY_FOLDER = (
 
 
 def tracked() -> list[str]:
-    """Return what is committed, and what will be."""
+    """Return all files that are or will be committed."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -80,7 +80,7 @@ def is_program(name: str) -> bool:
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if is_program(name) and text_of(name)])
-def test_every_program_says_its_licence(name: str) -> None:
+def test_every_program_names_its_licence(name: str) -> None:
     assert LICENCE in "\n".join(text_of(name).splitlines()[:8])
 
 
@@ -91,10 +91,10 @@ def test_every_file_has_a_reader() -> None:
         if name in FOUND_BY_NAME or re.match("|".join(FOUND_BY_FOLDER), name):
             continue
         path = Path(name)
-        # By its name, or without its ending: Python, Node and Ansible name files like that.
+        # By its name, or without its suffix: Python, Node and Ansible name files like that.
         word = path.stem if path.suffix in {".py", ".js", ".j2", ".yml"} else path.name
         pattern = re.compile(rf"(?<![\w-])(?:{re.escape(path.name)}|{re.escape(word)})(?![\w-])")
-        # The pattern takes its time where the name is not even part of a word.
+        # The pattern is slow if the name is not even part of a word.
         if not any(word in text and pattern.search(text) for other, text in texts.items() if other != name):
             without.append(name)
     assert without == [], f"nothing reads {', '.join(without)}"
@@ -124,7 +124,7 @@ def test_every_constant_of_a_plugin_has_a_reader() -> None:
     assert not {each for each in assigned - read if each[1] not in elsewhere | read_by_ansible}
 
 
-def test_nothing_is_excused_that_is_gone() -> None:
+def test_every_exception_exists() -> None:
     assert set(FOUND_BY_NAME) - set(FILES) == set()
     for pattern in FOUND_BY_FOLDER:
         assert any(re.match(pattern, name) for name in FILES), pattern
@@ -137,21 +137,19 @@ def anchors(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_links_between_pages_lead_somewhere(page: str) -> None:
+def test_links_between_pages_are_valid(page: str) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", text_of(page)):
         if re.match(r"[a-z]+:", target):
             continue
         place, _, heading = target.partition("#")
         path = (ROOT / page).parent / place if place else ROOT / page
-        assert path.exists(), f"{page} links to {target}, which is not there"
+        assert path.exists(), f"{page} links to {target}, which does not exist"
         if heading:
-            assert heading in anchors(path.read_text(encoding="utf-8")), (
-                f"{page} links to {target}, a heading of no name"
-            )
+            assert heading in anchors(path.read_text(encoding="utf-8")), f"{page} links to {target}, an unknown heading"
 
 
 def names_in(page: str) -> dict[str, set[str]]:
-    """Return what a page names: playbooks, roles, modules, variables, make targets, other pages, settings, results."""
+    """Return the names on a page: playbooks, roles, modules, variables, make targets, pages, settings, results."""
     text = text_of(page)
     return {
         "playbooks": set(re.findall(r"\b\w+\.yml\b", text)),
@@ -183,8 +181,8 @@ def test_the_settings_in_both_readmes_are_those_of_the_checkout() -> None:
     )
     assert told == told_in_japanese
     own = settings(text_of("ansible.cfg"))
-    # Where the checkout has its collection, what is Ansible's default, what the inventory says, what is taste; and
-    # the setting of a connection for all of them holds for that by SSH too.
+    # Excluded: the folder of the collection in the checkout, Ansible's defaults, settings of the inventory, and taste.
+    # The connection setting for all plugins also applies to SSH.
     left = {"collections_path", "host_key_checking", "retry_files_enabled", "interpreter_python", "nocows"}
     own["defaults"] = {name: value for name, value in own["defaults"].items() if name not in left}
     assert own["ssh_connection"].pop("pipelining") == own["connection"]["pipelining"]
@@ -207,7 +205,7 @@ def test_the_readme_names_every_playbook_role_module_and_page() -> None:
     assert missing == []
 
 
-def test_every_variable_that_a_page_names_is_read() -> None:
+def test_every_variable_on_a_page_is_read() -> None:
     read = {
         word
         for name in FILES
@@ -225,22 +223,22 @@ def test_every_variable_that_a_page_names_is_read() -> None:
     assert unread == set()
 
 
-# The chapters of the runbook, as far as something is to be done in them.
+# The chapters of the runbook that contain steps.
 CHAPTERS = ("1.1", "1.2", "1.3", "2.1", "2.2", "3.1", "3.2", "3.3", "4.1", "4.2", "5.1", "6", "7.1", "7.2")
 
 
-def test_every_line_of_the_runbook_leads_to_code_and_to_a_proof() -> None:
+def test_every_line_of_the_runbook_has_code_and_a_test() -> None:
     drills = {path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")}
     page = text_of("docs/traceability.md")
     rows = re.findall(r"^\| ([\d.]+) \| ([^|]+) \| ([^|]+) \| ([^|]*) \| ([^|]+) \|$", page, re.MULTILINE)
     assert sorted({chapter for chapter, *_ in rows}) == sorted(CHAPTERS)
-    # That the links lead somewhere is tested for all pages.
+    # Another test checks the links of all pages.
     for chapter, what, code, drill, test in rows:
         assert re.search(r"\]\(\.\./(plugins|roles|playbooks)/", code), f"{chapter} {what}: no code"
         assert re.search(r"\]\(\.\./tests/", test), f"{chapter} {what}: no test"
         assert set(re.findall(r"`(\w+)`", drill)) <= drills, f"{chapter} {what}: {drill}"
     named = set(re.findall(r"`(\w+)`", page))
-    assert drills - named == set(), "drills that prove no line of the runbook"
+    assert drills - named == set(), "drills for no line of the runbook"
 
 
 def test_every_make_target_that_is_named_exists() -> None:
@@ -251,12 +249,12 @@ def test_every_make_target_that_is_named_exists() -> None:
             assert named <= targets, name
 
 
-# What ansible-core itself cannot be without; it runs on the controller alone.
+# Requirements of ansible-core itself; it runs only on the controller.
 OF_CORE = {"ansible", "ansible_collections", "jinja2", "markupsafe", "yaml"}
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if re.match(r"(plugins|extensions)/.*\.py$", name)])
-def test_what_is_installed_brings_no_code_of_others(name: str) -> None:
+def test_the_installed_collection_contains_no_code_of_others(name: str) -> None:
     tree = ast.parse(text_of(name))
     imported = {
         module.partition(".")[0]
@@ -276,7 +274,7 @@ def test_what_is_installed_brings_no_code_of_others(name: str) -> None:
         assert not re.search(r"^\s*(?:from|import) ansible\.(?!module_utils\b)", text_of(name), re.MULTILINE)
 
 
-def test_the_packages_of_the_stand_in_are_held_by_their_hashes() -> None:
+def test_the_packages_of_the_demo_service_are_pinned_by_hashes() -> None:
     packages = json.loads(text_of("demo/service/package-lock.json"))["packages"]
     for name, package in packages.items():
         if name:
@@ -284,10 +282,10 @@ def test_the_packages_of_the_stand_in_are_held_by_their_hashes() -> None:
             assert package["resolved"].startswith("https://registry.npmjs.org/"), name
 
 
-def test_only_the_inventories_that_are_examples_travel(tmp_path: Path) -> None:
+def test_only_example_inventories_are_published(tmp_path: Path) -> None:
     examples = [name for name in FILES if name.startswith("inventories/")]
     shipped = {name.split("/")[1] for name in examples}
-    # Each part of an example's name, with and without more behind it, and names of real places.
+    # Each part of an example's name, with and without a suffix, and names of real places.
     strays = {name[:length] + more for name in shipped for length in range(len(name) + 1) for more in ("", "x", ".bak")}
     strays |= {"osaka", "prodlike", "staging", "desk", "hosts.yml"}
     for name in ["galaxy.yml", "README.md", "LICENSE", *examples]:
@@ -306,7 +304,7 @@ def test_only_the_inventories_that_are_examples_travel(tmp_path: Path) -> None:
     assert sorted(name for name in files if name.startswith("inventories/")) == examples
 
 
-def test_a_vault_beside_the_variables_of_the_example_adds_to_them(tmp_path: Path) -> None:
+def test_a_vault_next_to_the_example_variables_adds_to_them(tmp_path: Path) -> None:
     def variables() -> dict[str, object]:
         command = ["ansible-inventory", "-i", mine, "--vault-password-file", password, "--host", host]
         return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the roles promise: defaults and argument specifications say the same, variables are used and rightly named."""
+"""The contract of the roles: defaults match argument specifications, variables are used and named correctly."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def options(role: str) -> dict:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_every_default_is_specified_and_the_other_way_round(role: str) -> None:
+def test_defaults_and_specifications_match(role: str) -> None:
     defaults = load(ROOT / "roles" / role / "defaults" / "main.yml")
     specified = options(role)
     assert set(defaults) == {name for name, option in specified.items() if not option.get("required")}
@@ -34,7 +34,7 @@ def test_every_default_is_specified_and_the_other_way_round(role: str) -> None:
         if "default" in specified[name]:
             assert specified[name]["default"] == value, name
         else:
-            # A default made of other variables or too long for a table is described in words.
+            # A default made of other variables, or too long for a table, is described in text.
             assert isinstance(value, (list, dict)) or "{{" in str(value), name
 
 
@@ -46,7 +46,7 @@ def test_public_variables_carry_the_name_of_their_role(role: str) -> None:
 
 @functools.cache
 def words_read() -> set[str]:
-    """Return the words of the code that no value is given to."""
+    """Return the words of the code without those that only get a value."""
     return {
         word
         for folder in ("roles", "playbooks", "plugins")

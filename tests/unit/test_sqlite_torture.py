@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The torture test must be able to fail: it is given steps that lose something. The rounds themselves are its own."""
+"""The torture test must be able to fail: it gets steps that lose data. Its rounds have their own tests."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def torture(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(module.shutil, "which", lambda _name: None)  # without system calls: it takes long to trace them
+    monkeypatch.setattr(module.shutil, "which", lambda _name: None)  # without system calls: tracing them is slow
     return module
 
 
-def test_nothing_is_lost(torture: ModuleType, tmp_path: Path) -> None:
+def test_no_row_is_lost(torture: ModuleType, tmp_path: Path) -> None:
     figures = torture.torture(3, 1, str(tmp_path))
     assert (figures["rounds"], figures["rows lost"]) == (3, 0)
     assert figures["rows"] > 0
@@ -41,7 +41,7 @@ def test_nothing_is_lost(torture: ModuleType, tmp_path: Path) -> None:
 
 
 def test_a_deleted_wal_is_noticed(torture: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the runbook's own clean start does."""
+    """Do the steps of the runbook's own clean start."""
 
     def remove(*, path: str) -> None:
         os.unlink(f"{path}-wal")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which files may touch a path on a host, and why root comes to no harm by it. See "Two zones" in SECURITY.md."""
+"""Which files may use a path on a host, and why this is safe for root. See "Two zones" in SECURITY.md."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def touches(path: Path) -> set[str]:
     return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)} & CHANGES
 
 
-def test_every_file_that_touches_a_path_says_why_root_comes_to_no_harm() -> None:
+def test_every_file_that_uses_a_path_says_why_root_is_safe() -> None:
     logic, modules = PLUGINS / "module_utils", PLUGINS / "modules"
     assert {str(path.relative_to(logic)) for path in logic.rglob("*.py") if touches(path)} == set(REASONS)
     assert [path.name for path in modules.glob("*.py") if touches(path)] == []
@@ -102,7 +102,7 @@ def test_every_file_that_touches_a_path_says_why_root_comes_to_no_harm() -> None
 
 @pytest.fixture
 def base() -> Iterator[Path]:
-    """A folder that other users can get to."""
+    """A folder that other users can enter."""
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)  # noqa: S103
         yield Path(folder)
@@ -146,7 +146,7 @@ def test_a_folder_that_several_may_write_to_needs_a_name(base: Path, mode: int) 
 
 
 @needs_root
-def test_rights_are_given_back_however_a_block_ends() -> None:
+def test_rights_are_restored_after_any_end_of_a_block() -> None:
     before = os.getresuid(), os.getresgid(), os.getgroups()
     user = (NOBODY.pw_uid, NOBODY.pw_gid)
     with pytest.raises(RuntimeError), safe_open.acting(user):
@@ -161,7 +161,7 @@ def test_rights_are_given_back_however_a_block_ends() -> None:
 
 
 @needs_root
-def test_who_became_a_user_has_no_way_back() -> None:
+def test_a_process_that_became_a_user_cannot_go_back() -> None:
     child = os.fork()
     if child == 0:
         status = 1
@@ -174,7 +174,7 @@ def test_who_became_a_user_has_no_way_back() -> None:
             assert set(lines["Gid"].split()) == {str(NOBODY.pw_gid)}
             assert {int(lines[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {0}
             assert lines["NoNewPrivs"] == "1"
-            # Not by pytest, which loads what this user may not be able to read.
+            # Not by pytest, which loads files that this user may not be able to read.
             try:
                 os.setuid(0)
             except PermissionError:
@@ -185,8 +185,8 @@ def test_who_became_a_user_has_no_way_back() -> None:
 
 
 @needs_root
-def test_only_links_of_root_are_followed_ahead(base: Path) -> None:
-    """If a link of the user is followed ahead, its target looks like a path that root chose."""
+def test_only_links_of_root_are_resolved_in_advance(base: Path) -> None:
+    """If a link of the user is resolved in advance, its target looks like a path that root chose."""
     theirs, ours = made(base / "theirs", owner=NOBODY), made(base / "ours")
     (ours / "file").touch()
     for link, target in (
@@ -236,7 +236,7 @@ def question(app: Path, **known: object) -> triage_context.Question:
 
 @needs_root
 @pytest.mark.parametrize("claim", ["link", "variable", "open"])
-def test_a_database_of_root_is_not_taken_for_that_of_the_user(base: Path, claim: str) -> None:
+def test_a_database_of_root_is_not_treated_as_the_users(base: Path, claim: str) -> None:
     """However the user names it: the next step works with the rights of the user."""
     app, private = made(base / "app", owner=NOBODY), made(base / "private", mode=0o700)
     (private / "itsm.db").touch(mode=0o600)

@@ -16,7 +16,7 @@ module.exports = function faults() {
   const router = express.Router();
   const kept = [];
 
-  // Plain arrays live in V8's heap, so --max-old-space-size bounds them; a Buffer would not count.
+  // Plain arrays are in V8's heap, so --max-old-space-size limits them; a Buffer would not count.
   router.post('/leak', (request, response) => {
     kept.push(new Array(LEAK_MIB * DOUBLES_PER_MIB).fill(Math.random()));
     log.error(`Leaking: ${kept.length * LEAK_MIB} MiB kept`);
@@ -30,7 +30,7 @@ module.exports = function faults() {
     response.status(202).json({ status: 'accepted' });
   });
 
-  // What the rate limit of the real service says to a login.
+  // The answer of the real service's rate limit to a login.
   router.post('/limited', (request, response) => {
     response.status(429).json({ error: 'Too many login attempts' });
   });

@@ -12,7 +12,7 @@ const log = require('./log');
 const BCRYPT_ROUNDS = 10;
 
 async function users() {
-  // Without ADMIN_PASSWORD nobody knows the password, which is better than everybody knowing a default one.
+  // Without ADMIN_PASSWORD nobody knows the password, which is safer than a known default.
   const secrets = { admin: process.env.ADMIN_PASSWORD || crypto.randomBytes(24).toString('base64url') };
   const created_at = new Date().toISOString();
   const roles = { admin: 'admin', manager: 'manager', analyst: 'analyst', viewer: 'viewer' };
@@ -63,7 +63,7 @@ function userActivity() {
   return [{ user_id: 1, activity: 'account_created', created_at: new Date().toISOString() }];
 }
 
-// In the order in which foreign keys allow it.
+// In the order that foreign keys require.
 const SEEDS = {
   users,
   assets,

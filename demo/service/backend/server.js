@@ -29,7 +29,7 @@ const settings = {
   certificate: path.resolve(ROOT, process.env.SSL_CERT_PATH || 'backend/ssl/server.crt'),
   key: path.resolve(ROOT, process.env.SSL_KEY_PATH || 'backend/ssl/server.key'),
   jwtSecret: process.env.JWT_SECRET,
-  // Where migrations are a step of the release, the start leaves them alone.
+  // If releases apply migrations, the start does not.
   migrate: process.env.MIGRATE_ON_START !== 'false',
   // off | on (the routes below /api/v1/faults) | start (the start itself fails) | peer (as if another service were down)
   faults: process.env.NEXUS_DEMO_FAULTS || 'off',
@@ -86,7 +86,7 @@ function serve(app) {
       const credentials = { cert: fs.readFileSync(settings.certificate), key: fs.readFileSync(settings.key) };
       listen(https.createServer(credentials, app), settings.httpsPort, 'HTTPS');
     } catch {
-      // Like the real service: no certificate, no HTTPS, and the process stays up and says nothing of the reason.
+      // Like the real service: without a certificate there is no HTTPS, and the process stays up without a message.
       log.info('HTTPS is not available, continuing with HTTP');
     }
   }
@@ -103,7 +103,7 @@ async function main() {
   if (settings.faults === 'peer') {
     throw new Error('connect ECONNREFUSED 127.0.0.1:389: NEXUS_DEMO_FAULTS=peer');
   }
-  // Always this section: the knex command without NODE_ENV looks at another database than the service uses.
+  // Always this section: without NODE_ENV the knex command uses another database than the service.
   const knex = createKnex(knexfile.production);
   const [, applied] = settings.migrate ? await knex.migrate.latest() : [0, []];
   log.info(`Database ${knex.client.config.connection.filename}: ${applied.length} migrations applied`);
@@ -111,7 +111,7 @@ async function main() {
   serve(createApp(knex));
 }
 
-// There is no handler for SIGTERM, as in the real service: the WAL stays behind whenever the process is stopped.
+// There is no handler for SIGTERM, as in the real service: the WAL is left behind at every stop.
 main().catch((error) => {
   log.error(error.stack);
   process.exit(1);

@@ -2,27 +2,27 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A dry run on a dead host says what it would do and does nothing."""
+"""A dry run on a host that is down says what it would do and does nothing."""
 
 from __future__ import annotations
 
 from drills import Drill
 
 
-def test_host_is_as_it_was(drill: Drill) -> None:
+def test_host_is_unchanged(drill: Drill) -> None:
     broken, after = drill.observation("broken"), drill.now()
     assert broken["processes"] == []
     assert after == broken
 
 
-def test_screen_says_what_would_be_done(drill: Drill) -> None:
+def test_screen_lists_the_steps(drill: Drill) -> None:
     screen = drill.screen()
     closing = screen[screen.index("PLAY RECAP") :]
     assert "WOULD RECOVER (check mode, nothing changed): itsm-system on check_mode" in closing
     for text in ("emergency", "killed", "restart"):
         assert text in closing
     recap = drill.recap()
-    # The service would be started, and the incident opened.
+    # The run would open an incident and start the service.
     assert (recap["failed"], recap["unreachable"], recap["changed"]) == (0, 0, 2)
     assert "changed= counts what would be changed" in closing
 

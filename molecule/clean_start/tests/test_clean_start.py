@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A clean start while every committed row is in the WAL alone: none may be lost."""
+"""A clean start if every committed row is in the WAL only: no row is lost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ APP = "/mnt/LinuxHDD/ITSM-System"
 DATABASE = f"{APP}/backend/itsm.db"
 
 
-def test_the_runbook_by_hand_would_have_lost_everything(drill: Drill) -> None:
+def test_the_manual_runbook_would_have_lost_everything(drill: Drill) -> None:
     broken = drill.observation("broken")
     assert broken["processes"] == []
     assert broken["rows"] == drill.observation("sound")["rows"]
@@ -26,14 +26,14 @@ def test_clean_start_brings_the_service_back(drill: Drill) -> None:
     assert told["backup_file"].startswith(f"{DATABASE}.backup_")
 
 
-def test_backup_is_complete_by_itself(drill: Drill) -> None:
+def test_backup_is_complete_without_a_wal(drill: Drill) -> None:
     backup = drill.postmortem()["backup_file"]
     assert drill.rows_of(backup) == drill.observation("sound")["rows"]
     file = drill.host.file(backup)
     assert (file.user, file.mode & 0o077) == ("itsm", 0)
 
 
-def test_evidence_is_what_was_found(drill: Drill) -> None:
+def test_evidence_equals_the_files_before_recovery(drill: Drill) -> None:
     was = drill.observation("broken")["files"]
     found = drill.host.check_output("find /var/lib/itsm-runbook/evidence -type f -name 'itsm.db*' -exec sha256sum {} +")
     copies = {line.rpartition("/")[2]: line.split()[0] for line in found.splitlines()}
@@ -41,11 +41,11 @@ def test_evidence_is_what_was_found(drill: Drill) -> None:
         assert copies[name] == was[f"{APP}/backend/{name}"][-1], name
 
 
-def test_rows_moved_from_the_wal_into_the_database(drill: Drill) -> None:
+def test_rows_were_checkpointed_into_the_database(drill: Drill) -> None:
     assert drill.now()["rows_without_wal"] == drill.observation("sound")["rows"]
 
 
-def test_modules_were_rebuilt_beside_the_old_ones(drill: Drill) -> None:
+def test_modules_were_rebuilt_and_swapped(drill: Drill) -> None:
     before = drill.observation("sound")["files"]
     assert f"{APP}/node_modules.previous" not in before
     for folder in ("node_modules", "node_modules.previous"):
@@ -55,5 +55,5 @@ def test_modules_were_rebuilt_beside_the_old_ones(drill: Drill) -> None:
         assert "node_modules/better-sqlite3" in installed["packages"]
 
 
-def test_nothing_in_the_application_belongs_to_root(drill: Drill) -> None:
+def test_root_owns_nothing_in_the_application(drill: Drill) -> None:
     assert drill.host.check_output(f"find {APP} ! -user itsm") == ""

@@ -2,17 +2,17 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The service is sent to a database that is not there: it is not started, since it would come up empty."""
+"""The configured database does not exist: the service is not started, since it would create an empty one."""
 
 from __future__ import annotations
 
 from drills import Drill
 
 
-def test_mismatch_is_reported_and_nothing_is_started(drill: Drill) -> None:
+def test_mismatch_is_reported_and_service_is_not_started(drill: Drill) -> None:
     told = drill.assert_left_alone(cause="config_mismatch", run="recover", to=("project leader", "DBA"))
     assert "itsm_nexus.db" in told["cause_summary"]
 
 
-def test_no_empty_database_was_made(drill: Drill) -> None:
+def test_no_empty_database_was_created(drill: Drill) -> None:
     assert not drill.host.file("/mnt/LinuxHDD/ITSM-System/backend/itsm_nexus.db").exists

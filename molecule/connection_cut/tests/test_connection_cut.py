@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The connection to the host is cut at a random moment of a run: the run goes on with what the step has done.
+"""The connection to the host is cut at a random moment of a run: the run continues with the result of the step.
 
 Three rounds of outage_recover.yml and two of outage_clean_start.yml. In one of them the host has no network for 15 s.
-With DRILL_THOROUGH (make nightly) it is twenty and ten. DRILL_SEED repeats the moments of an earlier drill.
+With DRILL_THOROUGH (make nightly) there are 20 and 10 rounds. DRILL_SEED repeats the moments of an earlier drill.
 """
 
 from __future__ import annotations
@@ -29,11 +29,13 @@ ROUNDS = [
     *(("outage_recover", number) for number in range(20 if THOROUGH else 3)),
     *(("outage_clean_start", number) for number in range(10 if THOROUGH else 2)),
 ]
-# The round in which the host has no network for a while, and how long (seconds).
+# The round in which the host has no network, and for how long (seconds).
 AWAY_ROUND, AWAY = ("outage_recover", 0), 15.0
-# Both processes of sshd for each session of the account. The name is anchored, so no shell that looks for it is meant.
+# Both sshd processes of each session of the account. The pattern is anchored, so it does not match the shell that
+# searches.
 CUT = "pkill --signal KILL --full '^sshd[a-z-]*: itsm-runbook'"
-# Print who listens on the port of the service, ten times a second. It runs on the host, whose network may be away.
+# Prints the process that listens on the service's port, ten times a second. It runs on the host, whose network may be
+# down.
 WATCH = """
 touch /run/drill-watch
 while [ -e /run/drill-watch ]; do
@@ -46,7 +48,7 @@ HEALTH = "https://host:6443/api/v1/health"
 
 @contextlib.contextmanager
 def watched(drill: Drill) -> Iterator[list[int]]:
-    """Collect the processes that serve meanwhile, each once, in their order; complete at the end."""
+    """Collect each process that serves meanwhile, once and in order. The list is complete at the end."""
     served: list[int] = []
     argv = ["podman", "exec", drill.container, "sh", "-c", WATCH]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as watching:
@@ -59,20 +61,20 @@ def watched(drill: Drill) -> Iterator[list[int]]:
 
 
 def set_network(drill: Drill, state: str) -> None:
-    """Take the host's network `down` or `up`."""
+    """Set the host's network `down` or `up`."""
     pid = subprocess.check_output(["podman", "inspect", "--format", "{{.State.Pid}}", drill.container], text=True)
     subprocess.check_call(["nsenter", "--target", pid.strip(), "--net", "ip", "link", "set", "eth0", state])
 
 
 def fail(drill: Drill) -> None:
-    """Let the service fail for the first time: what failed in earlier rounds would keep rungs from being tried."""
+    """Make this the first failure on record: failures of earlier rounds would exclude rungs."""
     drill.host.check_output(f"rm -rf {STATE_DIR}")
     runs.kill_service(drill)
 
 
 @pytest.fixture(scope="module")
 def lengths(drill: Drill) -> dict[str, float]:
-    """Seconds that a run of each playbook takes if nothing is cut."""
+    """Return the seconds that a run of each playbook takes without a cut."""
     lengths = {}
     for playbook in dict(ROUNDS):
         fail(drill)
@@ -83,14 +85,14 @@ def lengths(drill: Drill) -> dict[str, float]:
 
 
 def cut_run(drill: Drill, name: str, playbook: str, *, moment: float, away: float) -> tuple[int, float | None]:
-    """Run a playbook, cut its connection after so many seconds.
+    """Run a playbook and cut its connection after so many seconds.
 
-    Returns its exit code, and how many seconds it took if it ended before the cut.
+    Returns its exit code, and its duration in seconds if it ended before the cut.
     """
     begun = time.monotonic()
     run = runs.Run(drill, name, playbook=playbook)
     time.sleep(moment)
-    # Before it has connected there is nothing to cut; its connection outlives it by a minute.
+    # Before the run has connected, there is nothing to cut. A connection of an earlier run stays open for a minute.
     while not has_ended(run) and drill.host.run(CUT).rc != 0:
         pass
     ended_after = time.monotonic() - begun if has_ended(run) else None
@@ -108,15 +110,15 @@ def has_ended(run: runs.Run) -> bool:
 
 
 def share(playbook: str, number: int) -> float:
-    """Return a number from 0 to 1 that the seed chooses for a round."""
+    """Return a number from 0 to 1 that the seed determines for a round."""
     digest = hashlib.sha256(f"{SEED} {playbook} {number}".encode()).digest()
     return int.from_bytes(digest[:4], "big") / 2**32
 
 
 @pytest.mark.parametrize(("playbook", "number"), ROUNDS)
-def test_a_cut_connection_ends_nothing(drill: Drill, lengths: dict[str, float], playbook: str, number: int) -> None:
+def test_run_survives_a_cut_connection(drill: Drill, lengths: dict[str, float], playbook: str, number: int) -> None:
     away = AWAY if (playbook, number) == AWAY_ROUND else 0.0
-    # A run that ends before its cut was faster than the one before: then the moment is chosen by this one.
+    # A run that ended before its cut was faster than the measured one. Then its duration is used for the next moment.
     for attempt in range(4):
         moment = (0.1 + 0.8 * share(playbook, number)) * lengths[playbook]
         name = f"{playbook}-{number}-{attempt}"
@@ -139,13 +141,13 @@ def test_a_cut_connection_ends_nothing(drill: Drill, lengths: dict[str, float], 
 
 
 def assert_every_statement_is_true(drill: Drill, name: str, code: int) -> None:
-    """What the run says of the service at its end is what a client sees."""
+    """The state of the service in the run's summary is the state that a client sees."""
     serves = drill.ask(HEALTH)[0] == 200
     screen = drill.screen(name)
     closing = screen[screen.index("PLAY RECAP") :]
     good = re.search(r"^(RECOVERED|HEALTHY)\b.*: ", closing, re.MULTILINE)
     assert (code == 0) == bool(good), closing
-    # If the host was lost, the run says nothing about the service.
+    # If the connection to the host was lost, the run makes no statement about the service.
     assert serves if code == 0 else "\nUNREACHABLE" in closing or not serves, closing
     for document in drill.documents(name):
         if document.suffix == ".json":
@@ -155,9 +157,9 @@ def assert_every_statement_is_true(drill: Drill, name: str, code: int) -> None:
             assert bool(succeeded) == (told["outcome"] == "recovered")
 
 
-def test_no_call_is_left_at_work(drill: Drill, lengths: dict[str, float]) -> None:
+def test_no_call_is_still_running(drill: Drill, lengths: dict[str, float]) -> None:
     assert runs.lease(drill)["worker"] is None
     assert runs.open_incident(drill) is None
-    # One answer a run at most, in memory, of root alone.
+    # At most one stored answer per run, in memory, owned by root.
     kept = drill.host.check_output("find /run/itsm-runbook -path '*/calls/*' -printf '%m %u %s\\n'").splitlines()
     assert kept and all(re.fullmatch(r"600 root \d{1,7}", each) for each in kept), kept

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The controller is killed in the midst of a clean start: the next run goes on with the incident and ends it.
+"""The controller is killed during a clean start: the next run continues the incident and closes it.
 
-Two kills, and the end of the lease is waited for after the first; after the other so much time passes for the lease
-alone. With DRILL_THOROUGH (make nightly) it is ten, all with their wait.
+Two kills. After the first, the drill waits for the end of the lease; after the second, it only moves the clock of the
+lease. With DRILL_THOROUGH (make nightly) there are ten kills, each with the wait.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import runs
 from drills import Drill
 
 THOROUGH = bool(os.environ.get("DRILL_THOROUGH"))
-# The tasks in which it is killed, and how many seconds after they began.
+# The tasks during which it is killed, and how many seconds after their start.
 POINTS = [
-    # It opens the incident where it finds the outage.
+    # This task opens the incident when it finds the outage.
     ("Probe the service's health", 0.4),
     ("Save the evidence and find the cause", 0.5),
     ("Begin the rung", 0.0),
@@ -37,12 +37,12 @@ POINTS = [
 FEW = (5, 9)
 PATIENT = range(len(POINTS)) if THOROUGH else FEW[:1]
 LEASE = 60.0
-# What a busy machine may add to that: the next run looks ten times a second.
+# Extra time for a busy machine: the next run checks the lease ten times a second.
 SLACK = 5.0
 
 
 def boot_clock() -> float:
-    """The clock of the lease, which is the same on the hosts."""
+    """Return the clock of the lease, which is the same on all hosts."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
@@ -53,7 +53,7 @@ def is_over(drill: Drill) -> bool:
 
 
 def next_run(drill: Drill, name: str, *, ended_at: float, patient: bool) -> None:
-    """Let the lease of the killed run end, and run the playbook until it has nothing left to do."""
+    """Let the lease of the killed run expire, and run the playbook until it has nothing left to do."""
     held = runs.lease(drill)["lease"]
     taken = held is not None and not held["released"]
     if taken:
@@ -66,19 +66,19 @@ def next_run(drill: Drill, name: str, *, ended_at: float, patient: bool) -> None
     following = runs.Run(drill, name, "--extra-vars=outage_recover_wait=300")
     runs.wait_for(lambda: not following.running or runs.lease(drill)["lease"] != held, "it begins")
     if taken and following.running:
-        # Neither before the lease is over nor long after it.
+        # The wait ends when the lease expires, not earlier and not much later.
         begun_at = runs.lease(drill)["lease"]["renewed"]
         assert held["ends"] <= begun_at <= ended_at + LEASE + SLACK
     assert following.wait() == 0
     if runs.open_incident(drill):
-        # The service was well again, so there was nothing to wait for but the end of the incident.
+        # The service was already healthy: the run only had to close the incident.
         assert "HEALTHY" in drill.screen(name)
         runs.wait_for(lambda: is_over(drill), "the lease ends")
         assert runs.run(drill, f"{name}-closing") == 0
 
 
 @pytest.mark.parametrize("number", range(len(POINTS)) if THOROUGH else FEW)
-def test_next_run_goes_on_with_the_incident(drill: Drill, number: int) -> None:
+def test_next_run_continues_the_incident(drill: Drill, number: int) -> None:
     task, delay = POINTS[number]
     fell_at = runs.instant(time.time())
     runs.kill_service(drill)
@@ -87,7 +87,7 @@ def test_next_run_goes_on_with_the_incident(drill: Drill, number: int) -> None:
     time.sleep(delay)
     killed.kill()
     assert "PLAY RECAP" not in killed.screen()
-    # Nobody on the host tells the module that is at work: it goes on to its end.
+    # Nothing informs the module that runs on the host: it runs to its end.
     runs.wait_for(
         lambda: drill.host.run("pgrep -f 'echo BECOME-SUCCES[S]'").rc != 0, "the killed run's last module ends"
     )
@@ -105,7 +105,7 @@ def test_next_run_goes_on_with_the_incident(drill: Drill, number: int) -> None:
 
 
 def assert_continued(drill: Drill, run: str, left: dict[str, Any], record: dict[str, Any]) -> None:
-    """It is the same incident, with the beginning that the killed run put on record."""
+    """The incident is the same, with the start time that the killed run recorded."""
     assert (record["id"], record["opened_at"]) == (left["id"], left["opened_at"])
     assert len(record["runs"]) == 2
     assert record["outcome"] in ("recovered", "mended_by_hand")
@@ -117,8 +117,8 @@ def assert_continued(drill: Drill, run: str, left: dict[str, Any], record: dict[
         assert told["times"]["detected_at"] == left["detected_at"]
 
 
-def test_a_killed_run_has_left_its_timeline(drill: Drill) -> None:
+def test_a_killed_run_leaves_its_timeline(drill: Drill) -> None:
     (timeline,) = (drill.output / f"{FEW[0]}-killed").glob("*.jsonl")
     events = [json.loads(line) for line in timeline.read_text(encoding="utf-8").splitlines()]
-    # A task or two may have begun between the point and the kill.
+    # One or two tasks may have started between the chosen moment and the kill.
     assert POINTS[FEW[0]][0] in [event["task"] for event in events if event["kind"] == "started"][-3:]

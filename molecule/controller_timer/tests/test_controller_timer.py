@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Timers of systemd on a controller find the outage and recover from it, and raise the alarm where they can't."""
+"""systemd timers on a controller find the outage and recover from it, or raise an alarm if the recovery fails."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAINTENANCE = f"{STATE_DIR}/maintenance.json"
 
 
 def install(drill: Drill, *arguments: str) -> str:
-    """Apply the role as a person does; return what changed, by Ansible's own count."""
+    """Apply the role as a person does; return the number of changes by Ansible's count."""
     project = drill.output.parents[1]
     done = subprocess.run(
         ["ansible-playbook", "--inventory=molecule/inventory", "molecule/controller_timer/converge.yml", *arguments],
@@ -39,13 +39,13 @@ def journal(drill: Drill, unit: str, *, since: str = "") -> str:
 
 
 def cursor(drill: Drill) -> str:
-    """Where the journal ends now."""
+    """Return the current end of the journal."""
     shown = drill.host.check_output("journalctl --no-pager --lines=1 --show-cursor --output=cat")
     return shown.rsplit("-- cursor: ", 1)[1].strip()
 
 
 def alarms(drill: Drill) -> list[str]:
-    """What was said with the priority of an alert, since the host began."""
+    """Return the messages with alert priority since boot."""
     return drill.host.check_output("journalctl --no-pager --output=cat --priority=alert").splitlines()
 
 
@@ -54,28 +54,28 @@ def serves(drill: Drill) -> bool:
 
 
 def is_quiet(drill: Drill) -> bool:
-    """Whether no recovery is at work."""
+    """Return True if no recovery is running."""
     return drill.host.run(f"systemctl is-active {RECOVER}.service").stdout.strip() in ("inactive", "failed")
 
 
 def beside_its_home(seen: dict[str, Any]) -> dict[str, Any]:
-    """What the host is like, but for what the account of the controller keeps."""
+    """Return the state of the host without the files that the controller's account keeps."""
     files = {path: entry for path, entry in seen["files"].items() if not path.startswith("/var/lib/itsm-outage")}
     return {**seen, "files": files}
 
 
 def await_look(drill: Drill, word: str) -> str:
-    """Wait until a detection that begins from now on says that; return where the journal ended before."""
+    """Wait until a detection that starts from now on logs that text; return the end of the journal before it."""
     since = cursor(drill)
     runs.wait_for(lambda: word in journal(drill, f"{DETECT}.service", since=since), f"a detection says {word}")
     return since
 
 
-def test_units_are_sound_and_confined(drill: Drill) -> None:
+def test_units_are_valid_and_confined(drill: Drill) -> None:
     paths = [f"/etc/systemd/system/{unit}" for unit in UNITS]
     assert drill.host.check_output(f"systemd-analyze verify {' '.join(paths)} 2>&1") == ""
     for unit in UNITS[1:]:
-        # Exposure in tenths: 2.0 of 10 at most.
+        # Exposure in tenths: at most 2.0 of 10.
         drill.host.check_output(f"systemd-analyze security --no-pager --threshold=20 {unit}")
 
 
@@ -84,7 +84,7 @@ def test_second_installation_changes_nothing(drill: Drill) -> None:
     assert "changed=0 " in install(drill, "--check")
 
 
-def test_healthy_service_is_looked_at_and_left_alone(drill: Drill) -> None:
+def test_healthy_service_is_checked_and_left_alone(drill: Drill) -> None:
     before = drill.now()
     await_look(drill, "HEALTHY")
     await_look(drill, "HEALTHY")
@@ -92,17 +92,17 @@ def test_healthy_service_is_looked_at_and_left_alone(drill: Drill) -> None:
     assert journal(drill, f"{RECOVER}.service") == ""
 
 
-def test_runs_have_no_privileges_and_keep_what_they_write_at_home(drill: Drill) -> None:
+def test_runs_have_no_privileges_and_write_to_their_home(drill: Drill) -> None:
     shown = drill.host.check_output(f"systemctl show --property=User,NoNewPrivileges,ProtectSystem {DETECT}.service")
     assert set(shown.split()) == {"User=itsm-outage", "NoNewPrivileges=yes", "ProtectSystem=strict"}
     assert drill.host.file("/var/lib/itsm-outage").mode == 0o700
     assert "drill-github-token" not in drill.host.check_output("journalctl --no-pager")
 
 
-def test_service_that_was_killed_is_back_without_anybody(drill: Drill) -> None:
+def test_killed_service_is_recovered_automatically(drill: Drill) -> None:
     runs.kill_service(drill)
-    runs.wait_for(lambda: serves(drill) and is_quiet(drill), "the timer brings the service back")
-    runs.wait_for(lambda: len(runs.past_incidents(drill)) == 1, "the incident is over")
+    runs.wait_for(lambda: serves(drill) and is_quiet(drill), "the timer recovers the service")
+    runs.wait_for(lambda: len(runs.past_incidents(drill)) == 1, "the incident is closed")
     assert runs.past_incidents(drill)[0]["outcome"] == "recovered"
     assert "RECOVERED: itsm-system on watched" in journal(drill, f"{RECOVER}.service")
     assert alarms(drill) == []
@@ -111,7 +111,7 @@ def test_service_that_was_killed_is_back_without_anybody(drill: Drill) -> None:
     assert "## 4. Root cause" in drill.host.file(written).content_string
 
 
-def test_nothing_is_started_while_a_maintenance_lasts(drill: Drill) -> None:
+def test_nothing_is_started_during_a_maintenance_window(drill: Drill) -> None:
     await_look(drill, "HEALTHY")
     recoveries = journal(drill, f"{RECOVER}.service")
     drill.host.check_output(
@@ -123,28 +123,28 @@ def test_nothing_is_started_while_a_maintenance_lasts(drill: Drill) -> None:
     assert not serves(drill)
     assert (journal(drill, f"{RECOVER}.service"), alarms(drill)) == (recoveries, [])
     drill.host.check_output(f"rm {MAINTENANCE}")
-    runs.wait_for(lambda: serves(drill) and is_quiet(drill), "it is recovered when the maintenance is over")
+    runs.wait_for(lambda: serves(drill) and is_quiet(drill), "it is recovered after the maintenance window")
     assert alarms(drill) == []
 
 
-def test_alarm_is_raised_once_where_the_service_does_not_come_back(drill: Drill) -> None:
+def test_alarm_is_raised_once_if_the_service_stays_down(drill: Drill) -> None:
     await_look(drill, "HEALTHY")
     runs.break_start(drill)
     runs.kill_service(drill)
     runs.wait_for(lambda: alarms(drill) != [], "the alarm is raised")
-    # It goes on being down, more than once is it tried, and no second alarm comes of it.
+    # The outage lasts, and several recoveries are tried. They raise no second alarm.
     since = cursor(drill)
     for _ in range(3):
         await_look(drill, "DOWN: watched")
     assert alarms(drill) == ["100 % of it, $HOME too"]
     runs.mend_start(drill)
-    runs.wait_for(lambda: serves(drill) and is_quiet(drill), "the timer brings the mended service back")
+    runs.wait_for(lambda: serves(drill) and is_quiet(drill), "the timer recovers the repaired service")
     assert "RECOVERED: itsm-system on watched" in journal(drill, f"{RECOVER}.service", since=since)
     assert alarms(drill) == ["100 % of it, $HOME too"]
     drill.assert_every_row_is_there()
 
 
-def test_nothing_is_left_when_it_is_removed(drill: Drill) -> None:
+def test_removal_leaves_nothing_behind(drill: Drill) -> None:
     install(drill, "--extra-vars=controller_timer_state=absent")
     assert drill.host.check_output("ls /etc/systemd/system | grep -c itsm-outage || true") == "0"
     assert drill.host.check_output("systemctl list-units --all --plain --no-legend 'itsm-outage-*.timer'") == ""

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A page of the database is overwritten: the ladder is not climbed, nothing is started, the DBA is called."""
+"""A page of the database is overwritten: no rung is tried, nothing is started, the DBA is notified."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from drills import Drill
 DATABASE = "/mnt/LinuxHDD/ITSM-System/backend/itsm.db"
 
 
-def test_ladder_stops_before_its_first_rung(drill: Drill) -> None:
+def test_no_rung_is_tried(drill: Drill) -> None:
     drill.cause = "db_corrupt"
     told = drill.postmortem()
     assert (told["outcome"], told["cause"], told["rung"]) == ("not_recovered", "db_corrupt", None)
@@ -23,12 +23,12 @@ def test_nothing_was_started(drill: Drill) -> None:
     broken, after = drill.observation("broken"), drill.now()
     assert broken["rows"] is None
     assert broken["processes"] == after["processes"] == []
-    # Not even tried: systemd saw no start after the first one.
+    # No start was even tried: systemd recorded none after the first one.
     assert after["unit"]["ActiveEnterTimestampMonotonic"] == broken["unit"]["ActiveEnterTimestampMonotonic"]
     assert drill.ask("https://host:6443/api/v1/health") == (0, None)
 
 
-def test_database_is_as_it_was(drill: Drill) -> None:
+def test_database_is_unchanged(drill: Drill) -> None:
     before, after = drill.observation("broken")["files"], drill.now()["files"]
     folder = DATABASE.rpartition("/")[0]
     assert {path: entry for path, entry in after.items() if path.startswith(folder)} == {
@@ -36,7 +36,7 @@ def test_database_is_as_it_was(drill: Drill) -> None:
     }
 
 
-def test_leader_and_dba_are_to_be_told(drill: Drill) -> None:
+def test_leader_and_dba_are_to_be_notified(drill: Drill) -> None:
     told, closing = drill.postmortem(), drill.screen()[-4000:]
     assert told["escalation"]["level"] == "data_loss"
     assert told["escalation"]["to"] == ["project leader", "DBA"]
@@ -44,7 +44,7 @@ def test_leader_and_dba_are_to_be_told(drill: Drill) -> None:
         assert text in closing, closing
 
 
-def test_evidence_is_there(drill: Drill) -> None:
+def test_evidence_is_saved(drill: Drill) -> None:
     evidence = drill.postmortem()["evidence"]
     assert drill.host.file(evidence).is_directory
     assert drill.host.check_output(f"grep -rlE 'btreeInitPage|malformed' {evidence}")

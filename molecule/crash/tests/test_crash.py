@@ -14,7 +14,7 @@ def test_restart_brings_the_service_back(drill: Drill) -> None:
     assert told["probe"]["process"]["state"] == "gone"
 
 
-def test_unit_runs_one_new_process(drill: Drill) -> None:
+def test_unit_has_one_new_process(drill: Drill) -> None:
     before, after = drill.observation("sound"), drill.now()
     assert (after["unit"]["ActiveState"], after["unit"]["SubState"]) == ("active", "running")
     assert [str(process["pid"]) for process in after["processes"]] == [after["unit"]["MainPID"]]
@@ -22,7 +22,7 @@ def test_unit_runs_one_new_process(drill: Drill) -> None:
     assert after["processes"][0]["user"] == "itsm"
 
 
-def test_recovery_came_over_openssh(drill: Drill) -> None:
+def test_recovery_used_openssh(drill: Drill) -> None:
     assert "Accepted publickey for itsm-runbook" in drill.host.check_output("journalctl --unit ssh --no-pager")
 
 

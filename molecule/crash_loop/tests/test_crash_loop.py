@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The service falls again and again: the leader is told once, and no fourth restart is tried blindly."""
+"""The service fails again and again: the leader is notified once, and a fourth restart is not tried blindly."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from drills import Drill
 from receivers import MailServer, Receiver
 
 FALLS = ("first", "second", "third")
-# As molecule/inventory/hosts.yml has them.
+# The same values as in molecule/inventory/hosts.yml.
 WEBHOOK = "/services/T0DRILL/B0DRILL/drill-webhook-token"
 PASSWORD = "drill-smtp-password"
 SECRETS = ("drill-webhook-token", PASSWORD)
 
 
 class Told(NamedTuple):
-    """What had been received when a run had ended."""
+    """The messages received by the end of a run."""
 
     mails: int
     posts: int
 
 
 class Story(NamedTuple):
-    """All that happened."""
+    """Everything that happened in the drill."""
 
     mail: MailServer
     chat: Receiver
@@ -52,7 +52,7 @@ def story(drill: Drill) -> Story:
     return Story(mail, chat, told, arguments)
 
 
-def test_every_fall_is_recovered(drill: Drill, story: Story) -> None:
+def test_every_outage_is_recovered(drill: Drill, story: Story) -> None:
     for name in FALLS:
         told = drill.postmortem(name)
         assert (told["outcome"], told["rung"], told["rungs_skipped"]) == ("recovered", "restart", [])
@@ -60,7 +60,7 @@ def test_every_fall_is_recovered(drill: Drill, story: Story) -> None:
     assert len({drill.postmortem(name)["incident"] for name in FALLS}) == len(FALLS)
 
 
-def test_leader_is_told_of_the_third_fall_and_once(drill: Drill, story: Story) -> None:
+def test_leader_is_notified_once_about_the_third_outage(drill: Drill, story: Story) -> None:
     assert [story.told[name] for name in FALLS] == [Told(0, 0), Told(0, 0), Told(1, 1)]
     assert [drill.postmortem(name)["escalation"]["to"] for name in FALLS] == [[], [], ["project leader"]]
 
@@ -81,7 +81,7 @@ def test_webhook_is_received(drill: Drill, story: Story) -> None:
         assert words in shown
 
 
-def test_fourth_run_does_not_restart_blindly(drill: Drill, story: Story) -> None:
+def test_fourth_run_tries_no_restart(drill: Drill, story: Story) -> None:
     told = drill.postmortem("fourth")
     assert [each["rung"] for each in told["rungs_skipped"]] == ["restart"]
     assert [(each["rung"], each["held"]) for each in told["rungs_tried"]] == [("standard_recovery", True)]
@@ -90,12 +90,12 @@ def test_fourth_run_does_not_restart_blindly(drill: Drill, story: Story) -> None
     assert "standard_recovery held" in closing
 
 
-def test_fourth_is_an_incident_of_its_own_and_told_once(drill: Drill, story: Story) -> None:
+def test_fourth_is_a_new_incident_notified_once(drill: Drill, story: Story) -> None:
     assert story.told["fourth"] == Told(2, 2)
     assert drill.postmortem("fourth")["incident"] in story.mail.mails[1].get_body(("plain",)).get_content()
 
 
-def test_records_say_who_was_told(drill: Drill, story: Story) -> None:
+def test_records_name_the_notified_contacts(drill: Drill, story: Story) -> None:
     told = [record["told"] for record in runs.past_incidents(drill)]
     assert [len(each) for each in told] == [0, 0, 2, 2]
     assert [(each["contact"], each["channel"], each["ok"]) for each in told[2]] == [
@@ -121,11 +121,11 @@ def test_no_secret_is_on_the_host(drill: Drill, story: Story, secret: str) -> No
 
 @pytest.mark.parametrize("secret", SECRETS)
 def test_no_secret_is_an_argument(story: Story, secret: str) -> None:
-    # What the host runs under sudo is seen too.
+    # This includes the commands that sudo runs on the host.
     assert any(b"BECOME-SUCCESS" in each for each in story.arguments)
     assert [each for each in story.arguments if secret.encode() in each] == []
 
 
-def test_nothing_is_lost(drill: Drill, story: Story) -> None:
+def test_no_row_is_lost(drill: Drill, story: Story) -> None:
     drill.assert_serves()
     drill.assert_every_row_is_there()

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The database is damaged while the service is down: nothing starts it, neither systemd nor a boot, and no row is lost.
+"""The database is damaged during an outage: nothing starts the service, neither systemd nor a boot. No row is lost.
 
 Each damage with one delay between the kill and the run, and one run whose controller is killed. With DRILL_THOROUGH
-(make nightly) it is each damage with every delay, and ten kills.
+(make nightly), each damage with every delay, and ten kills.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from drills import STATE_DIR, Drill
 THOROUGH = bool(os.environ.get("DRILL_THOROUGH"))
 DAMAGES = ("zero", "pages", "deleted")
 DELAYS = (0, 3, 6, 9, 11)
-# The last one comes after systemd has started the service.
+# The last delay is longer than systemd's: systemd has already started the service.
 ROUNDS = (
     [*itertools.product(DAMAGES, DELAYS), ("pages", 30)] if THOROUGH else [("zero", 3), ("pages", 0), ("deleted", 6)]
 )
 KILLS = range(10 if THOROUGH else 1)
-# How long systemd is watched after the kill: twice its delay and the pause before a start, at the least.
+# How long systemd is watched after the kill: at least twice its delay and the pause before a start.
 WATCHED = 120.0 if THOROUGH else 30.0
 LEASE = 60.0
-# Seconds from the first task on the host until it can have stopped a start that is on its way.
+# Seconds from the first task on the host until the run can have stopped a start in progress.
 TOO_LATE = 1.0
 FOLDER = "/mnt/LinuxHDD/ITSM-System/backend"
 DROP_INS = f"/etc/systemd/system/{runs.UNIT}.service.d"
@@ -44,19 +44,19 @@ URL = "https://host:6443/api/v1/incidents"
 
 
 class Round(NamedTuple):
-    """A damaged database, and all that has to survive it."""
+    """A damaged database, and the data that has to survive."""
 
     name: str
     killed_at: float
-    # Titles of the incidents that the service has acknowledged.
+    # Titles of the incidents that the service acknowledged.
     acknowledged: set[str]
-    # The damaged files by their names.
+    # The damaged files by name.
     files: dict[str, str]
-    # From when on nobody may start the service: on a busy machine systemd may be faster than the run.
+    # The time from which nobody may start the service. On a busy machine systemd may be faster than the run.
     since: float = 0.0
 
     def met(self, drill: Drill) -> Round:
-        """The same, after a run has found it."""
+        """The same time, after a run has found the damage."""
         return self._replace(since=outside.first_probe(drill, self.killed_at) + TOO_LATE)
 
 
@@ -68,7 +68,7 @@ def acknowledged(drill: Drill) -> set[str]:
 
 @pytest.fixture(scope="module", autouse=True)
 def opened(drill: Drill) -> Iterator[None]:
-    """Have on record, from outside of the collection, which process opens which file of the database."""
+    """Record, from outside the collection, which process opens which file of the database."""
     watch(drill)
     yield
 
@@ -90,18 +90,18 @@ def files(folder: Path) -> dict[str, str]:
 
 
 def files_on_host(drill: Drill) -> dict[str, str]:
-    """The database and its WAL, without the -shm, which holds no data and which a reader may make."""
+    """Return the database and its WAL, without the -shm, which holds no data and which a reader may create."""
     lines = drill.host.check_output(f"sha256sum {FOLDER}/itsm.db {FOLDER}/itsm.db-wal || true").splitlines()
     return {path.rpartition("/")[2]: digest for digest, path in (line.split() for line in lines)}
 
 
 def titles_in(drill: Drill, folder: str) -> list[str]:
-    """The incidents in a copy of the database's files in that folder."""
+    """Return the incidents in a copy of the database files in that folder."""
     return json.loads(drill.host.check_output(f"/opt/drill/bin/titles {folder}"))
 
 
 def put_in_doubt(drill: Drill, name: str, damage: str, acknowledged: set[str]) -> Round:
-    """Let the service acknowledge rows that are in its WAL alone, kill it and damage its database."""
+    """Let the service acknowledge rows that are only in its WAL, then kill it and damage its database."""
     outside.forget_restarts(drill)
     drill.host.check_output("/opt/drill/bin/rows-into-wal")
     runs.wait_for(lambda: drill.ask(URL)[0] == 200, "the service answers")
@@ -121,7 +121,7 @@ def closing(drill: Drill, run: str) -> str:
 
 
 def assert_held(drill: Drill, this: Round, incident: str) -> None:
-    """The service has not opened its database since, nobody can start it by accident, the files are as they were."""
+    """Assert that the service has not opened its database since, that nobody can start it, and that no file changed."""
     assert opened_by_node(drill, this.killed_at) == []
     assert set(outside.unit_events(drill, this.since)) <= {"exited"}
     assert drill.now()["processes"] == []
@@ -138,7 +138,7 @@ def assert_held(drill: Drill, this: Round, incident: str) -> None:
 
 
 def assert_handed_over(drill: Drill, this: Round, run: str) -> str:
-    """The run names the cause, has kept a copy of the damaged files, and calls the DBA; returns the incident."""
+    """Assert that the run names the cause, saves the damaged files and notifies the DBA; return the incident."""
     told = drill.postmortem(run)
     assert (told["outcome"], told["cause"], told["rung"]) == ("not_recovered", "db_corrupt", None)
     assert told["rungs_tried"] == []
@@ -157,7 +157,7 @@ def assert_handed_over(drill: Drill, this: Round, run: str) -> str:
 
 
 def reboot(drill: Drill) -> None:
-    runs.wait_for(lambda: not runs.lease(drill)["worker"], "nobody works on the host")
+    runs.wait_for(lambda: not runs.lease(drill)["worker"], "no run is active on the host")
     runs.podman("restart", "--time", "10", drill.container)
     runs.wait_for(
         lambda: drill.host.run("systemctl is-system-running").stdout.strip() in ("running", "degraded"), "boot"
@@ -169,7 +169,7 @@ def reboot(drill: Drill) -> None:
 
 
 def recover_the_database(drill: Drill, this: Round) -> None:
-    """Run the playbook for that, which has to bring every acknowledged row back and to release the hold."""
+    """Run database_recover.yml. It has to restore every acknowledged row and release the hold."""
     name = f"{this.name}-database"
     assert runs.run(drill, name, playbook="database_recover") == 0
     assert drill.postmortem(name)["outcome"] == "recovered"
@@ -188,14 +188,14 @@ def recover_the_database(drill: Drill, this: Round) -> None:
 
 
 @pytest.mark.parametrize(("damage", "delay"), ROUNDS)
-def test_nobody_starts_it(drill: Drill, acknowledged: set[str], damage: str, delay: float) -> None:
+def test_nobody_starts_the_service(drill: Drill, acknowledged: set[str], damage: str, delay: float) -> None:
     this = put_in_doubt(drill, f"{damage}-{delay}", damage, acknowledged)
     time.sleep(max(0.0, this.killed_at + delay - time.time()))
     assert runs.run(drill, this.name) == 2
     this = this.met(drill)
     opened = opened_by_node(drill, this.killed_at)
     if opened:
-        # The pause before systemd's start was over when the run reached the host.
+        # The delay of systemd's start was over when the run reached the host.
         assert opened[0]["at"] < this.since
         assert_known_as_doubtful(drill, this)
         if damage != "pages":
@@ -204,7 +204,7 @@ def test_nobody_starts_it(drill: Drill, acknowledged: set[str], damage: str, del
     incident = assert_handed_over(drill, this, this.name)
     assert_held(drill, this, incident)
 
-    # Another run comes to the same end, before and after a boot.
+    # Another run has the same outcome, before and after a boot.
     assert runs.run(drill, f"{this.name}-again") == 2
     assert assert_handed_over(drill, this, f"{this.name}-again") == incident
     time.sleep(max(0.0, this.killed_at + WATCHED - time.time()))
@@ -217,7 +217,7 @@ def test_nobody_starts_it(drill: Drill, acknowledged: set[str], damage: str, del
 
 
 def assert_known_as_doubtful(drill: Drill, this: Round) -> None:
-    """The service has opened the damaged database: that is no recovery, and it does not serve on it any longer."""
+    """The service opened the damaged database. That is no recovery: it must not continue to serve from it."""
     told = drill.postmortem(this.name)
     assert told["outcome"] == "data_in_doubt"
     assert told["data_loss"] == "suspected"
@@ -229,15 +229,16 @@ def assert_known_as_doubtful(drill: Drill, this: Round) -> None:
     if this.name.startswith("pages"):
         recover_the_database(drill, this)
         return
-    # A person has looked at it: the rows are lost, and the drill goes on without them.
+    # A person checked it: the rows are lost, and the drill continues without them.
     reason = "--extra-vars={'outage_release_reason': 'The drill goes on'}"
     assert runs.run(drill, f"{this.name}-release", reason, playbook="outage_release") == 0
     drill.host.check_output(f"systemctl start {runs.UNIT}")
 
 
 @pytest.mark.parametrize("number", KILLS)
-def test_killed_controller_leaves_no_way_to_start_it(drill: Drill, acknowledged: set[str], number: int) -> None:
-    # The first dies right after the takeover, before triage holds the service: that is left to the dead-man timer.
+def test_killed_controller_does_not_allow_a_start(drill: Drill, acknowledged: set[str], number: int) -> None:
+    # The first run dies right after the takeover, before triage holds the service: the dead-man timer has to handle
+    # that.
     damage, delay = DAMAGES[number % len(DAMAGES)], secrets.SystemRandom().uniform(0, 5) if number else 0.0
     this = put_in_doubt(drill, f"kill-{number}-{damage}", damage, acknowledged)
     killed = runs.Run(drill, f"{this.name}-killed")
@@ -246,9 +247,9 @@ def test_killed_controller_leaves_no_way_to_start_it(drill: Drill, acknowledged:
     print(f"{damage}, killed {delay:.3f} s after the detection")
     killed.kill()
     this = this.met(drill)
-    # The module that is at work on the host goes on to its end.
+    # The module that runs on the host finishes.
     runs.wait_for(lambda: drill.host.run("pgrep -f 'echo BECOME-SUCCES[S]'").rc != 0, "its last module ends")
-    # The end of the lease is when the host itself would start a service that is sound.
+    # When the lease ends, the host itself would start a service with a sound database.
     time.sleep(LEASE + 15 if THOROUGH else 15)
     if not THOROUGH:
         runs.lease(drill, "--age", str(LEASE))

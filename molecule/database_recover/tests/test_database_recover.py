@@ -17,7 +17,7 @@ DATABASE = f"{APP}/backend/itsm.db"
 
 
 def held_before(drill: Drill, name: str) -> dict[str, int]:
-    """Rows of each table right before its damage."""
+    """Return the rows of each table right before the damage."""
     return json.loads((drill.output / f"{name}-rows.json").read_text(encoding="utf-8"))
 
 
@@ -26,7 +26,7 @@ def lost(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
 
 
 def assert_recovered(drill: Drill, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The service runs on a sound database of its own, and what the postmortem says of the rows is true."""
+    """Assert that the service runs on its own sound database, and that the postmortem counts its rows correctly."""
     told, after = drill.postmortem(name), drill.observation(f"{name}-after")
     assert (told["outcome"], told["rung"]) == ("recovered", f"database_recovery by {name}")
     assert after["rows"] is not None
@@ -38,19 +38,19 @@ def assert_recovered(drill: Drill, name: str) -> tuple[dict[str, Any], dict[str,
     return told, after
 
 
-def assert_rows_are_told(told: dict[str, Any], after: dict[str, Any]) -> None:
+def assert_rows_are_reported(told: dict[str, Any], after: dict[str, Any]) -> None:
     assert {table: told["rows_after"][table] for table in after["rows"]} == after["rows"]
 
 
-def test_checkpoint_loses_nothing_and_is_on_record_only(drill: Drill) -> None:
+def test_checkpoint_loses_nothing_and_notifies_nobody(drill: Drill) -> None:
     told, after = assert_recovered(drill, "checkpoint")
     assert after["rows"] == drill.observation("sound")["rows"]
-    assert_rows_are_told(told, after)
+    assert_rows_are_reported(told, after)
     assert told["data_loss"] == "none"
     assert told["escalation"]["to"] == []
 
 
-def test_rehearsal_says_what_would_be_lost_and_changes_nothing(drill: Drill) -> None:
+def test_dry_run_reports_the_loss_and_changes_nothing(drill: Drill) -> None:
     screen = drill.screen("rehearsal")
     assert "salvage (this one is taken)" in screen
     assert "Lost: " in screen
@@ -59,10 +59,10 @@ def test_rehearsal_says_what_would_be_lost_and_changes_nothing(drill: Drill) -> 
     assert recap["failed"] == 0
 
 
-def test_salvage_saves_all_but_the_overwritten_page(drill: Drill) -> None:
+def test_salvage_restores_all_but_the_overwritten_page(drill: Drill) -> None:
     told, after = assert_recovered(drill, "salvage")
     before = held_before(drill, "salvage")
-    assert_rows_are_told(told, after)
+    assert_rows_are_reported(told, after)
     missing = lost(before, after["rows"])
     assert set(missing) == {"incidents"}
     assert 0 < missing["incidents"] < 30
@@ -74,16 +74,16 @@ def test_salvage_saves_all_but_the_overwritten_page(drill: Drill) -> None:
     )
 
 
-def test_loss_is_said_before_anything_is_changed(drill: Drill) -> None:
+def test_loss_is_reported_before_any_change(drill: Drill) -> None:
     screen = drill.screen("salvage")
     assert screen.index("Say what each method would lose") < screen.index("Recover the database by the method")
 
 
-def test_backup_is_taken_where_it_holds_more(drill: Drill) -> None:
+def test_backup_is_used_if_it_holds_more(drill: Drill) -> None:
     told, after = assert_recovered(drill, "backup")
     before = held_before(drill, "backup")
     assert told["backup_file"] == f"{DATABASE}.backup_drill"
-    assert_rows_are_told(told, after)
+    assert_rows_are_reported(told, after)
     # The nine incidents written after the backup.
     assert lost(before, after["rows"])["incidents"] == 9
     assert told["escalation"]["to"] == ["project leader"]
@@ -97,11 +97,11 @@ def test_empty_database_needs_a_confirmation(drill: Drill) -> None:
     assert "database_recovery_confirm_empty" in drill.screen("refused")
 
 
-def test_empty_database_comes_with_its_schema_and_everyone_is_told(drill: Drill) -> None:
+def test_empty_database_has_its_schema_and_everyone_is_notified(drill: Drill) -> None:
     told, after = assert_recovered(drill, "empty")
     assert set(after["rows"]) == set(drill.observation("sound")["rows"])
     assert (told["rows_before"], told["data_loss"]) == ({}, "unknown")
-    # Nothing came back; what there is now, the service itself puts into empty tables.
+    # No row was restored. The present rows were created by the service in empty tables.
     assert told["rows_after"]["incidents"] == 0
     assert after["rows"]["incidents"] == 3
     assert told["escalation"]["to"] == ["the whole team"]
@@ -122,7 +122,7 @@ def test_damaged_files_are_kept(drill: Drill, name: str) -> None:
     assert len(kept) == 1
 
 
-def test_nothing_is_done_where_nothing_is_wrong(drill: Drill) -> None:
+def test_sound_database_is_left_alone(drill: Drill) -> None:
     assert "HEALTHY" in drill.screen("again")
     assert drill.recap("again")["changed"] == 0
     assert drill.documents("again") == []
@@ -132,6 +132,6 @@ def test_service_serves(drill: Drill) -> None:
     drill.assert_serves()
 
 
-def test_nothing_in_the_application_belongs_to_root(drill: Drill) -> None:
+def test_root_owns_nothing_in_the_application(drill: Drill) -> None:
     assert drill.host.check_output(f"find {APP} ! -user itsm") == ""
     assert drill.host.check_output(f"find {APP}/backend -name '.*restore*'") == ""

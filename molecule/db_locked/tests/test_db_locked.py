@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Another process holds the write lock: every start fails until it is gone."""
+"""Another process holds the write lock: every start fails until that process ends."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ def test_holder_is_named_and_left_alone(drill: Drill) -> None:
     assert "no policy names it" in str(told["remedies"][0]["reason"])
 
 
-def test_holder_is_stopped_where_policy_names_it(drill: Drill) -> None:
+def test_holder_is_stopped_if_policy_names_it(drill: Drill) -> None:
     drill.assert_remedied(cause="db_locked")
     assert drill.host.run("systemctl is-active report").stdout.strip() == "inactive"

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The controller is killed right after a run has cancelled systemd's restart: the host starts the service by itself.
+"""The controller is killed right after a run cancelled systemd's restart: the host starts the service by itself.
 
-One kill. With DRILL_THOROUGH (make nightly) it is ten.
+One kill. With DRILL_THOROUGH (make nightly), ten.
 """
 
 from __future__ import annotations
@@ -32,20 +32,21 @@ def client(drill: Drill) -> Iterator[outside.Client]:
 
 
 @pytest.mark.parametrize("number", range(ROUNDS))
-def test_service_is_back_without_a_controller(drill: Drill, client: outside.Client, number: int) -> None:
+def test_service_recovers_without_a_controller(drill: Drill, client: outside.Client, number: int) -> None:
     outside.forget_restarts(drill)
-    # The run has to be there before systemd. On a busy machine that takes more than the 10 seconds of the real unit.
+    # The run has to reach the host before systemd restarts the service. On a busy machine that takes more than 10
+    # seconds.
     drill.host.check_output("/opt/drill/bin/restart-after 30")
     killed_at = time.time()
     runs.kill_service(drill)
     dead = runs.Run(drill, f"{number}-dead")
-    # The first task after that of the probe.
+    # The first task after the probe.
     dead.reach("Open the incident, or go on with the one that is open")
     dead.kill()
     died_at = time.time()
     assert "PLAY RECAP" not in dead.screen()
 
-    # systemd itself does not restart it any more, and the host knows when it has to.
+    # systemd itself no longer restarts the service, and the host has a timer for it.
     assert outside.show(drill, "SubState") == {"SubState": "dead"}
     assert "itsm-runbook-dead-man" in outside.units_of_the_recovery(drill)
     left = runs.open_incident(drill)
@@ -70,6 +71,6 @@ def test_service_is_back_without_a_controller(drill: Drill, client: outside.Clie
     assert outside.units_of_the_recovery(drill) == ""
 
 
-def test_nothing_is_lost(drill: Drill) -> None:
+def test_no_row_is_lost(drill: Drill) -> None:
     drill.assert_serves()
     drill.assert_every_row_is_there()

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""An outage lasts: first the leader is told, after half an hour everyone, and all of them when it is over."""
+"""A long outage: the leader is notified first, everyone after half an hour, and all of them when it is resolved."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ import runs
 from drills import Drill
 from receivers import MailServer, Receiver, Request
 
-# As molecule/inventory/hosts.yml has it.
+# The same value as in molecule/inventory/hosts.yml.
 SECRET = b"drill-secret-of-24-bytes-and-more"
 
 
 class Story(NamedTuple):
-    """All that happened: what each run sent, in its order."""
+    """The messages of each run, in order."""
 
     mails: dict[str, list[Any]]
     posts: dict[str, list[Request]]
@@ -42,7 +42,7 @@ def story(drill: Drill) -> Story:
     runs.break_start(drill)
     runs.kill_service(drill)
     run("down", rc=2)
-    # Half an hour passes, for the record alone.
+    # Half an hour passes, in the record only.
     drill.host.check_output("/opt/drill/bin/age-incident 31")
     run("later", nothing_is_tried, rc=2)
     run("again", nothing_is_tried, rc=2)
@@ -62,7 +62,7 @@ def text_of(mail: Any) -> str:
 
 
 def alerts(posts: list[Request]) -> list[dict[str, Any]]:
-    """The events that PagerDuty took."""
+    """Return the events that PagerDuty accepted."""
     return [json.loads(each.body) for each in posts if each.path == "/v2/enqueue"]
 
 
@@ -75,7 +75,7 @@ def test_all_runs_are_one_incident(drill: Drill, story: Story) -> None:
     assert told["outcome"] == "recovered"
 
 
-def test_leader_is_told_first(drill: Drill, story: Story) -> None:
+def test_leader_is_notified_first(drill: Drill, story: Story) -> None:
     assert addressees(story.mails["down"]) == ["leader@example.com"]
     assert "unhandled_exception" in text_of(story.mails["down"][0])
     assert [alert["event_action"] for alert in alerts(story.posts["down"])] == ["trigger"]
@@ -83,18 +83,18 @@ def test_leader_is_told_first(drill: Drill, story: Story) -> None:
     assert drill.postmortem("down")["escalation"]["to"] == ["project leader"]
 
 
-def test_everyone_is_told_after_half_an_hour(drill: Drill, story: Story) -> None:
+def test_everyone_is_notified_after_half_an_hour(drill: Drill, story: Story) -> None:
     assert addressees(story.mails["later"]) == ["team@example.com"]
     assert "The service has been down for 3" in text_of(story.mails["later"][0])
     assert [each.path for each in story.posts["later"]] == ["/monitoring"]
     assert drill.postmortem("later")["escalation"]["to"] == ["the whole team"]
 
 
-def test_no_level_is_told_twice(story: Story) -> None:
+def test_no_level_is_notified_twice(story: Story) -> None:
     assert (story.mails["again"], story.posts["again"]) == ([], [])
 
 
-def test_all_who_were_told_hear_of_the_end(drill: Drill, story: Story) -> None:
+def test_all_notified_contacts_get_the_resolution(drill: Drill, story: Story) -> None:
     assert sorted(addressees(story.mails["mended"])) == ["leader@example.com", "team@example.com"]
     for mail in story.mails["mended"]:
         assert "resolved" in mail["Subject"].lower()
@@ -103,7 +103,7 @@ def test_all_who_were_told_hear_of_the_end(drill: Drill, story: Story) -> None:
     assert (facts["event"], facts["recovered"]) == ("resolved", True)
 
 
-def test_pagerduty_knows_the_alert_by_the_incident(drill: Drill, story: Story) -> None:
+def test_pagerduty_alert_has_the_id_of_the_incident(drill: Drill, story: Story) -> None:
     known = {alert["dedup_key"] for posts in story.posts.values() for alert in alerts(posts)}
     assert known == {drill.postmortem("mended")["incident"]}
 
@@ -121,7 +121,7 @@ def test_signature_is_verified(story: Story) -> None:
         assert asked.headers["webhook-signature"] == f"v1,{digest}"
 
 
-def test_record_says_who_was_told_what(drill: Drill, story: Story) -> None:
+def test_record_lists_each_notification(drill: Drill, story: Story) -> None:
     (record,) = runs.past_incidents(drill)
     assert all(each["ok"] for each in record["told"])
     assert [(each["level"], each["contact"]) for each in record["told"]] == [
@@ -132,6 +132,6 @@ def test_record_says_who_was_told_what(drill: Drill, story: Story) -> None:
     ]
 
 
-def test_nothing_is_lost(drill: Drill, story: Story) -> None:
+def test_no_row_is_lost(drill: Drill, story: Story) -> None:
     drill.assert_serves()
     drill.assert_every_row_is_there()

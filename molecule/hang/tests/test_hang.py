@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The process is there and does not answer: five failed probes in a row, then a restart."""
+"""The process runs but does not answer: five failed probes in a row, then a restart."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_restart_brings_the_service_back(drill: Drill) -> None:
     assert told["probe"]["attempts"] == 5
 
 
-def test_stopped_process_is_gone(drill: Drill) -> None:
+def test_hung_process_is_gone(drill: Drill) -> None:
     before, after = drill.observation("sound"), drill.now()
     assert after["unit"]["ActiveState"] == "active"
     assert [str(process["pid"]) for process in after["processes"]] == [after["unit"]["MainPID"]]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Nothing is wrong with a busy service: nothing is found, and nothing is done, however often the playbook is run."""
+"""A busy, healthy service: no finding and no change, however often the playbook runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from drills import Drill
 
 
 @pytest.mark.parametrize("run", ["first", "second"])
-def test_nothing_is_changed(drill: Drill, run: str) -> None:
+def test_no_run_changes_anything(drill: Drill, run: str) -> None:
     recap = drill.recap(run)
     assert {key: recap[key] for key in ("changed", "failed", "unreachable", "rescued")} == {
         "changed": 0,
@@ -23,8 +23,8 @@ def test_nothing_is_changed(drill: Drill, run: str) -> None:
     assert drill.documents(run) == []
 
 
-def test_a_run_costs_three_round_trips_at_most(drill: Drill) -> None:
-    # Only these use sudo, once a module: what makes it busy, both runs, and the triage.
+def test_a_run_takes_at_most_three_round_trips(drill: Drill) -> None:
+    # Only these use sudo, once per module: the preparation of the load, both runs, and the triage.
     calls = drill.host.check_output("journalctl --no-pager SYSLOG_IDENTIFIER=sudo | grep -c COMMAND=")
     assert int(calls) <= 3 + 2 * 3 + 2
 
@@ -34,7 +34,7 @@ def test_triage_finds_nothing(drill: Drill) -> None:
     assert drill.recap("triage")["failed"] == 0
 
 
-def test_host_is_as_it_was(drill: Drill) -> None:
+def test_host_is_unchanged(drill: Drill) -> None:
     drill.assert_untouched(drill.observation("sound"), drill.now())
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Node reaches the limit of its heap: a restart ends it, and policy may give it a larger one."""
+"""Node reaches its heap limit: a restart ends the outage, and policy may raise the limit."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ def options(drill: Drill, run: str) -> str:
     return process["node_options"]
 
 
-def test_restart_brings_it_back_as_it_was(drill: Drill) -> None:
+def test_restart_brings_it_back_unchanged(drill: Drill) -> None:
     told = drill.postmortem("forbidden")
     assert (told["outcome"], told["cause"], told["rung"]) == ("recovered", "heap_oom", "restart")
     assert "max_old_space_size" in str(told["remedies"][0]["reason"])
     assert options(drill, "forbidden") == "--max-old-space-size=64"
 
 
-def test_heap_is_enlarged_where_policy_allows_it(drill: Drill) -> None:
+def test_heap_limit_is_raised_if_policy_allows_it(drill: Drill) -> None:
     drill.assert_remedied(cause="heap_oom")
     assert options(drill, "allowed") == "--max-old-space-size=128"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A host whose service was taken over: recovered all the same, in time, and nothing gets in or out."""
+"""The service's user is hostile: the recovery works in time, and no attack or leak succeeds."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from drills import STATE_DIR, Drill
 
 ATTACKS = ("schema", "modules", "folder")
 RUNS = ("recover", "login", "schema-check", *ATTACKS, "after")
-# What a terminal obeys, line ends and tabs apart, and what turns the direction of reading.
+# Characters that control a terminal, except line ends and tabs, or the direction of text.
 ACTIVE = re.compile("[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def written(drill: Drill) -> list[Path]:
-    """All that the runs wrote on this machine: the screens at -vvv, timelines and documents."""
+    """Return all that the runs wrote on this machine: the screens at -vvv, timelines and documents."""
     screens = [drill.output / f"{run}.log" for run in RUNS]
     return [*screens, *(path for run in RUNS for path in (drill.output / run).glob("*"))]
 
@@ -33,8 +33,8 @@ def test_the_service_is_back_with_every_row(drill: Drill) -> None:
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_root_does_nothing_for_the_user(drill: Drill, attack: str) -> None:
-    """No file of root's was made, changed, given away or removed."""
+def test_root_does_not_act_for_the_user(drill: Drill, attack: str) -> None:
+    """No file of root was created, changed, given away or removed."""
     before, after = (
         json.loads((drill.output / name).read_text(encoding="utf-8")) for name in ("roots.json", f"roots-{attack}.json")
     )
@@ -46,53 +46,53 @@ def test_the_shell_salvages_as_the_user(drill: Drill) -> None:
     assert set(drill.host.check_output("cat /mnt/LinuxHDD/evil/shell-as").split()) == {uid}
 
 
-def test_an_attack_was_made_on_what_the_recovery_did(drill: Drill) -> None:
-    """Otherwise nothing was shown."""
+def test_each_attack_reached_its_target(drill: Drill) -> None:
+    """Without this check, a missed attack would look like a defended one."""
     for run in ("schema-check", "schema"):
         assert "database_recovery by salvage" in drill.screen(run)
-    # Root does not do there what the user may not do.
+    # Root does not act in a place that the user cannot write to.
     assert "Cannot make a folder to build in" in drill.screen("modules")
     assert "/backend" in (drill.output / "exchanged").read_text(encoding="utf-8")
 
 
-def test_in_time(drill: Drill) -> None:
+def test_recovery_is_in_time(drill: Drill) -> None:
     told = drill.postmortem("recover")
     looks = [step for step in told["steps"] if str(step["action"]).endswith(".triage_info")]
-    # The log has 2 GiB and the journal a million lines; a part that is slow costs its own time alone.
+    # The log has 2 GiB and the journal a million lines. A slow part delays no other part.
     assert looks and all(look["seconds"] < 40 for look in looks)
     assert [look for look in looks if look["status"] == "failed"] == []
 
 
-def test_nothing_secret_gets_out(drill: Drill) -> None:
+def test_no_secret_leaves_the_host(drill: Drill) -> None:
     for path in written(drill):
         text = path.read_text(encoding="utf-8", errors="replace")
-        # Names of what was planted may be told, its content not.
+        # The names of planted files may be shown, their content not.
         assert re.findall(r"canary-of-[\w-]+", text) == [], path
 
 
-def test_nothing_secret_stays_on_the_host(drill: Drill) -> None:
-    # Its own copies of the database apart, which are secret as a whole.
+def test_no_secret_stays_on_the_host(drill: Drill) -> None:
+    # Except the copies of the database, which are protected as a whole.
     places = f"{STATE_DIR} /run/itsm-runbook /tmp /var/tmp /root/.ansible /home/itsm-runbook /etc/systemd/system"
     found = drill.host.run(f"grep --recursive --files-with-matches --text canary-of- {places}")
     assert found.stdout == ""
 
 
-def test_nothing_is_left_that_others_may_read_or_guess(drill: Drill) -> None:
+def test_no_new_file_is_readable_or_guessable_for_others(drill: Drill) -> None:
     for place in (STATE_DIR, "/run/itsm-runbook"):
         others = drill.host.check_output(f"find {place} ! -user root -o -perm /077 ! -type l")
         assert others == ""
     assert drill.host.check_output("find /tmp /var/tmp -name 'itsm*' -o -name 'ansible*'") == ""
 
 
-def test_nothing_of_the_host_is_run_here_or_as_root(drill: Drill) -> None:
+def test_no_planted_program_runs_on_the_controller_or_as_root(drill: Drill) -> None:
     assert not Path("/tmp/hostile-owned").exists()
     assert not drill.host.file("/tmp/hostile-owned").exists
-    # It was asked for its version, by the user whose it is.
+    # The planted program was run to ask for its version, with the rights of its own user.
     uid = drill.host.check_output("id --user itsm")
     assert set(drill.host.check_output("cat /mnt/LinuxHDD/evil/ran-as").split()) == {uid}
 
 
-def test_what_is_roots_is_as_it_was(drill: Drill) -> None:
+def test_files_of_root_are_unchanged(drill: Drill) -> None:
     assert drill.host.run("sha256sum --check --quiet /opt/drill/output/precious.sha256").rc == 0
     assert drill.host.check_output("ls -A /root/canary.d") == ""
     for name in ("/root/canary.env", "/root/canary.log", "/etc/shadow"):
@@ -100,7 +100,7 @@ def test_what_is_roots_is_as_it_was(drill: Drill) -> None:
         assert (file.user, file.mode & 0o007) == ("root", 0)
 
 
-def test_nothing_that_a_terminal_obeys_is_shown(drill: Drill) -> None:
+def test_no_terminal_control_is_shown(drill: Drill) -> None:
     for path in written(drill):
         text = path.read_text(encoding="utf-8", errors="replace")
         assert ACTIVE.findall(text) == [], path
@@ -111,15 +111,15 @@ def test_nothing_that_a_terminal_obeys_is_shown(drill: Drill) -> None:
         assert ACTIVE.findall(content) == [], name
 
 
-def test_the_documents_are_inert(drill: Drill) -> None:
+def test_documents_contain_no_active_content(drill: Drill) -> None:
     (page,) = (drill.output / "recover").glob("INC-*.html")
     text = page.read_text(encoding="utf-8")
     assert "Content-Security-Policy" in text and "default-src" in text
-    assert "alert(1)" in text, "what the log said is not even there"
+    assert "alert(1)" in text, "the content of the log is missing"
     assert not re.search(r"<(?:script|img|iframe|object|embed|form|base)\b", text)
     (document,) = (drill.output / "recover").glob("INC-*.md")
     text = document.read_text(encoding="utf-8")
-    # In a span of code nothing has a meaning.
+    # Markdown has no meaning inside a code span.
     prose = re.sub(r"(?<![\\`])(`+)(?!`)(.+?)(?<!`)\1(?!`)", "", text)
     assert not re.search(r"<(?:script|img)\b", prose)
     assert not re.search(r"(?<!\\)\]\(javascript:", prose)
@@ -127,7 +127,7 @@ def test_the_documents_are_inert(drill: Drill) -> None:
     assert len(re.findall("(?m)^```mermaid", text)) <= 1
 
 
-def test_it_had_the_documented_sudo_rules_and_no_other(drill: Drill) -> None:
+def test_account_had_only_the_documented_sudo_rules(drill: Drill) -> None:
     documented = (drill.output.parents[1] / "docs" / "sudoers").read_text(encoding="utf-8")
     rules = [line for line in documented.splitlines() if line and not line.startswith("#")]
     assert len(rules) == 1

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""While a maintenance lasts an outage is reported and nothing acts on it; after its end it is void by itself."""
+"""During a maintenance window an outage is reported and nothing else is done. The window ends by itself."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import runs
 from drills import STATE_DIR, Drill
 
 FILE = f"{STATE_DIR}/maintenance.json"
-# Far behind the end of the one that is set for an hour.
+# Far beyond the end of a window of one hour.
 FAR = "2099-12-31T09:00:00+09:00"
 
 
@@ -27,14 +27,14 @@ def codes(drill: Drill) -> dict[str, int]:
         "--extra-vars={'outage_maintenance_until': '+1h', 'outage_maintenance_reason': 'Release 4.2'}",
         playbook="outage_maintenance",
     )
-    # As for a release: nothing acts on an outage that lasts. One that a signal began would be ended by systemd.
+    # As for a release: an outage that lasts, without any action. systemd would end an outage caused by a signal.
     drill.host.check_output(f"systemctl stop {runs.UNIT}")
     drill.host.check_output("/opt/drill/bin/observe.py >/opt/drill/output/broken.json")
     run("during")
     run("detection", playbook="outage_detect")
     run("end", "--extra-vars=outage_maintenance_state=absent", playbook="outage_maintenance")
     run("variable", f"--extra-vars=nexus_maintenance_until={FAR}")
-    # One that was set, and whose end has passed meanwhile.
+    # A maintenance window whose end has passed.
     drill.host.check_output(f"""echo '{{"until": "2026-03-02T13:00+09:00", "reason": "Release 4.1"}}' >{FILE}""")
     run("over")
     return codes
@@ -44,14 +44,14 @@ def closing(drill: Drill, run: str) -> str:
     return " ".join(drill.screen(run)[drill.screen(run).index("PLAY RECAP") :].split())
 
 
-def test_playbook_says_until_when_it_lasts(drill: Drill, codes: dict[str, int]) -> None:
+def test_playbook_reports_the_end_of_the_window(drill: Drill, codes: dict[str, int]) -> None:
     assert codes["begin"] == 0
     assert "nothing acts on an outage" in drill.screen("begin")
     assert FILE in drill.observation("begin-after")["files"]
 
 
 @pytest.mark.parametrize("run", ["during", "variable"])
-def test_outage_is_reported_and_nothing_acts(drill: Drill, codes: dict[str, int], run: str) -> None:
+def test_outage_is_reported_only(drill: Drill, codes: dict[str, int], run: str) -> None:
     assert codes[run] == 2
     assert "MAINTENANCE: maintenance, emergency:" in closing(drill, run)
     assert "nothing acts on it until" in closing(drill, run)
@@ -67,34 +67,34 @@ def test_no_incident_is_opened(drill: Drill, codes: dict[str, int]) -> None:
     assert len(runs.past_incidents(drill)) == 1
 
 
-def test_screen_tells_the_reason_and_how_to_end_it(drill: Drill, codes: dict[str, int]) -> None:
+def test_screen_shows_the_reason_and_how_to_end_it(drill: Drill, codes: dict[str, int]) -> None:
     assert "(Release 4.2)" in closing(drill, "during")
     assert "playbooks/outage_maintenance.yml -e outage_maintenance_state=absent" in closing(drill, "during")
-    # Of the time zone it was given in.
+    # In the time zone of the setting.
     assert "2099-12-31T00:00:00.000Z" in closing(drill, "variable")
     assert "nexus_maintenance_until" in closing(drill, "variable")
 
 
-def test_detection_goes_on(drill: Drill, codes: dict[str, int]) -> None:
+def test_detection_continues(drill: Drill, codes: dict[str, int]) -> None:
     assert codes["detection"] == 2
     assert "DOWN: maintenance, emergency" in closing(drill, "detection")
 
 
-def test_it_is_ended_by_the_playbook(drill: Drill, codes: dict[str, int]) -> None:
+def test_playbook_ends_the_window(drill: Drill, codes: dict[str, int]) -> None:
     assert codes["end"] == 0
     assert "No maintenance: an outage is acted on." in drill.screen("end")
     assert FILE not in drill.observation("end-after")["files"]
 
 
-def test_it_is_void_by_itself_after_its_end(drill: Drill, codes: dict[str, int]) -> None:
+def test_window_ends_by_itself(drill: Drill, codes: dict[str, int]) -> None:
     assert codes["over"] == 0
     assert FILE in drill.observation("over-after")["files"]
     told = drill.postmortem("over")
     assert (told["outcome"], told["rung"]) == ("recovered", "restart")
-    # Nobody knew of it before the maintenance was over, but that is when it began.
+    # The outage is reported only after the window, with its true start.
     assert told["times"]["started_at"] < told["times"]["detected_at"]
 
 
-def test_nothing_is_lost(drill: Drill, codes: dict[str, int]) -> None:
+def test_no_row_is_lost(drill: Drill, codes: dict[str, int]) -> None:
     drill.assert_serves()
     drill.assert_every_row_is_there()

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A killed migration has left its lock: every start fails until it is released."""
+"""A killed migration has left its lock: every start fails until the lock is released."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def test_lock_is_named_and_left_alone(drill: Drill) -> None:
     assert "lock" in drill.assert_left_alone(cause="migration_pending")["cause_summary"]
 
 
-def test_lock_is_released_where_policy_allows_it(drill: Drill) -> None:
+def test_lock_is_released_if_policy_allows_it(drill: Drill) -> None:
     told = drill.assert_remedied(cause="migration_pending")
     assert drill.host.check_output(LOCK) == "0"
     assert "backup" in str(told["remedies"][-1]["detail"])

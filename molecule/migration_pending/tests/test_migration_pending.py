@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A release came without its migration: no restart helps, a migration after a backup does."""
+"""A release was installed without its migration: no restart helps, a migration after a backup does."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ def test_migration_is_named_and_not_applied(drill: Drill) -> None:
     assert "20260301090000_add_due_at" in str(told["findings"][0]["evidence"])
 
 
-def test_migration_is_applied_where_policy_allows_it(drill: Drill) -> None:
+def test_migration_is_applied_if_policy_allows_it(drill: Drill) -> None:
     told = drill.assert_remedied(cause="migration_pending", migrations=1)
     assert "backup" in str(told["remedies"][-1]["detail"])

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The native driver does not load and policy forbids the remedy: the first rung that can help is climbed."""
+"""The native driver does not load and policy forbids the remedy: the first rung that can help is tried."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def test_restart_is_skipped_and_modules_are_rebuilt(drill: Drill) -> None:
     drill.assert_recovered(severity="emergency", cause="modules_broken", rung="standard_recovery", skipped=("restart",))
 
 
-def test_spoiled_driver_is_kept_beside(drill: Drill) -> None:
+def test_damaged_driver_is_kept(drill: Drill) -> None:
     driver = "better-sqlite3/build/Release/better_sqlite3.node"
     modules = "/mnt/LinuxHDD/ITSM-System/node_modules"
     assert drill.host.file(f"{modules}.previous/{driver}").content_string == "not a shared object"

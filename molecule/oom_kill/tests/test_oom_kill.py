@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The kernel kills the service for want of memory: a restart ends it, and policy may bound the service."""
+"""The kernel kills the service because memory is short: a restart ends the outage, and policy may limit its memory."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from drills import Drill
 DROP_IN = "systemctl show --property=MemoryMax --value itsm-system"
 
 
-def test_restart_brings_it_back_as_it_was(drill: Drill) -> None:
+def test_restart_brings_it_back_unchanged(drill: Drill) -> None:
     told = drill.postmortem("forbidden")
     assert (told["outcome"], told["cause"], told["rung"]) == ("recovered", "oom_kill", "restart")
     assert "Killed process" in str(told["findings"][0]["evidence"])
     assert "memory_max" in str(told["remedies"][0]["reason"])
 
 
-def test_service_is_bound_where_policy_allows_it(drill: Drill) -> None:
+def test_memory_is_limited_if_policy_allows_it(drill: Drill) -> None:
     drill.assert_remedied(cause="oom_kill")
     assert int(drill.host.check_output(DROP_IN)) > 2**26

@@ -4,7 +4,8 @@
 
 'use strict';
 
-// Another service than the one of the runbook: the visitors of a front desk. Its migrations are a step of its release.
+// A different service than the one of the runbook: the visitors of a front desk. Its releases apply their own
+// migrations.
 const http = require('node:http');
 const knex = require('knex')(require('./knexfile').production);
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Another Node and SQLite service is recovered by variables alone, by the first rung and by the last."""
+"""Another Node and SQLite service is recovered by variables only, with the first rung and with the last."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_it_serves_every_row(drill: Drill) -> None:
 
 
 @pytest.mark.parametrize(("run", "rung"), [("recover", "restart"), ("clean_start", "clean_start_recovery")])
-def test_the_postmortem_tells_of_this_service_alone(drill: Drill, run: str, rung: str) -> None:
+def test_postmortem_names_only_this_service(drill: Drill, run: str, rung: str) -> None:
     told = drill.postmortem(run)
     assert (told["outcome"], told["severity"], told["cause"], told["rung"]) == (
         "recovered",
@@ -34,12 +34,12 @@ def test_the_postmortem_tells_of_this_service_alone(drill: Drill, run: str, rung
     )
 
 
-def test_the_clean_start_left_a_backup_beside_the_database(drill: Drill) -> None:
+def test_clean_start_left_a_backup_in_the_folder_of_the_database(drill: Drill) -> None:
     (backup,) = drill.host.check_output(f"ls {DATABASE}.backup_*").splitlines()
     assert drill.rows_of(backup)["visitors"] == len(VISITORS)
 
 
-def test_the_service_beside_it_was_left_alone(drill: Drill) -> None:
+def test_the_other_service_was_left_alone(drill: Drill) -> None:
     before, after = drill.observation("sound"), drill.now()
     assert after["unit"] == before["unit"]
     assert [each["pid"] for each in after["processes"]] == [each["pid"] for each in before["processes"]]

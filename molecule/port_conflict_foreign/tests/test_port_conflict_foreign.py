@@ -2,24 +2,24 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A stranger listens on the port: it is named with its owner, and stopped only where policy names it."""
+"""A foreign process listens on the port: it is named with its owner, and stopped only if policy names it."""
 
 from __future__ import annotations
 
 from drills import Drill
 
 
-def test_stranger_is_named_and_left_alone(drill: Drill) -> None:
+def test_foreign_process_is_named_and_left_alone(drill: Drill) -> None:
     told = drill.assert_left_alone(cause="port_conflict")
     for word in ("6443", "nobody", "(python3"):
         assert word in told["cause_summary"]
-    # The whole command line is evidence; a screen has no room for it.
+    # The full command line is in the evidence; it is too long for the screen.
     assert "http.server" in str(told["findings"][0]["evidence"])
     screen = drill.screen("forbidden")
     assert "http.server" not in screen[screen.index("PLAY RECAP") :]
     assert "no policy names it" in str(told["remedies"][0]["reason"])
 
 
-def test_stranger_is_stopped_where_policy_names_it(drill: Drill) -> None:
+def test_foreign_process_is_stopped_if_policy_names_it(drill: Drill) -> None:
     drill.assert_remedied(cause="port_conflict")
     assert drill.host.run("systemctl is-active stranger").stdout.strip() == "inactive"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""An older process of the service has its port: it is proved to be ours, and stopped."""
+"""An older process of the service uses its port: it is proved to be the service's own, and stopped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def test_older_process_is_stopped(drill: Drill) -> None:
     drill.assert_remedied(severity="critical", cause="port_conflict", run="recover")
 
 
-def test_unit_runs_the_only_process(drill: Drill) -> None:
+def test_unit_has_the_only_process(drill: Drill) -> None:
     (by_hand,) = drill.observation("broken")["processes"]
     after = drill.now()
     assert [str(process["pid"]) for process in after["processes"]] == [after["unit"]["MainPID"]]

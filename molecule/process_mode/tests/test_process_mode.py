@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""No unit: the process started by hand was killed and is started by hand again."""
+"""No unit: the process was started by hand and killed; it is started by hand again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_restart_brings_the_service_back(drill: Drill) -> None:
     drill.assert_recovered(severity="emergency", cause="killed", rung="restart")
 
 
-def test_process_is_as_it_was(drill: Drill) -> None:
+def test_process_is_the_same_as_before(drill: Drill) -> None:
     before, after = drill.observation("sound"), drill.now()
     assert after["unit"]["ActiveState"] == "inactive"
     assert [(process["user"], process["cwd"]) for process in after["processes"]] == [("itsm", APP)]
@@ -28,13 +28,13 @@ def test_pid_file_names_it(drill: Drill) -> None:
     assert str(process["pid"]) in drill.host.file("/var/lib/itsm-runbook/itsm-system.pid").content_string.split()
 
 
-def test_it_has_left_the_login_that_started_it(drill: Drill) -> None:
+def test_process_does_not_belong_to_the_login_session(drill: Drill) -> None:
     (process,) = drill.now()["processes"]
     assert drill.host.check_output(f"ps -o ppid=,tty= -p {process['pid']}").split() == ["1", "?"]
 
 
-def test_log_goes_on(drill: Drill) -> None:
-    # One line of each start: the log of what happened before the outage is not lost.
+def test_log_is_continued(drill: Drill) -> None:
+    # One line per start: the log from before the outage is not lost.
     assert drill.host.check_output(f"grep -c 'Serving HTTPS' {LOG}") == "2"
 
 

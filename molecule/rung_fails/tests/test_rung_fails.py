@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A rung cannot do all that it should: the service is no worse off, and every statement about it is true.
+"""A rung cannot do all its steps: the service is no worse off, and every statement about it is true.
 
-The login fails or is not checked, the build of the dependencies is impossible or finds too little room, the state
-folder is read-only.
+The login fails or is not checked, the dependencies cannot be built or there is too little space, the state folder is
+read-only.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ import runs
 from drills import STATE_DIR, Drill
 
 APP = "/mnt/LinuxHDD/ITSM-System"
-# Seconds from the start of the playbook to its last line.
-# That of a drill on its own; those that run at once share the cores.
+# Seconds from the start of the playbook to its last line: 25 for a drill that runs alone. Parallel drills share the
+# cores.
 VERDICT = 25.0 * int(os.environ.get("DRILL_JOBS", "1"))
 # The runs without a long step.
 TIMED = ("login", "limited", "no-build", "no-room", "read-only")
-# What nothing may say of a service that answers.
+# Words that must not be used about a service that answers.
 FALSE = ("still down", "brought the service back", "NOT RECOVERED", "DOWN:")
 
 
 def fail(drill: Drill) -> None:
-    """Let the service fail for the first time: what failed in earlier rounds would keep rungs from being tried."""
+    """Make this the first failure on record: failures of earlier rounds would exclude rungs."""
     drill.host.check_output(f"rm -rf {STATE_DIR}/*")
     runs.kill_service(drill)
 
@@ -41,19 +41,19 @@ def recover(drill: Drill, name: str, *arguments: str, rc: int, playbook: str = "
 
 
 def notified(drill: Drill, contact: str) -> str:
-    """Return what the contact was sent so far."""
+    """Return the messages that the contact has received so far."""
     path = drill.output / f"sent-to-{contact}"
     return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def closing(drill: Drill, name: str) -> str:
-    """Return the summary of a run; its long lines are wrapped."""
+    """Return the summary of a run with its wrapped lines joined."""
     screen = drill.screen(name)
     return " ".join(screen[screen.index("PLAY RECAP") :].split())
 
 
 def held(drill: Drill) -> tuple[str, dict[str, int]]:
-    """Return which folder the modules are, and the rows by table."""
+    """Return the identity of the modules folder, and the rows by table."""
     return drill.host.check_output(f"stat --format %i {APP}/node_modules"), drill.now()["rows"]
 
 
@@ -76,7 +76,7 @@ def test_failed_login_is_no_outage(drill: Drill, password: str) -> None:
     for text in (sent, drill.screen("login")):
         assert [words for words in FALSE if words in text] == []
 
-    # Only a login says that it is over.
+    # Only a successful login resolves the incident.
     assert runs.run(drill, "login-again", "-e", "nexus_login_password=wrong") == 2
     assert runs.open_incident(drill) is not None
     assert "RESOLVED" not in notified(drill, "project_leader")
@@ -85,7 +85,7 @@ def test_failed_login_is_no_outage(drill: Drill, password: str) -> None:
     assert "RESOLVED" in notified(drill, "project_leader")
 
 
-def test_login_that_meets_the_rate_limit_is_not_checked(drill: Drill, password: str) -> None:
+def test_rate_limited_login_is_not_checked(drill: Drill, password: str) -> None:
     drill.host.check_output(f"echo NEXUS_DEMO_FAULTS=on >>{runs.ENVIRONMENT}")
     fail(drill)
     limited = ("-e", "nexus_login_path=/api/v1/faults/limited", "-e", f"nexus_login_password={password}")
@@ -98,7 +98,7 @@ def test_login_that_meets_the_rate_limit_is_not_checked(drill: Drill, password: 
 def assert_on_its_old_modules(
     drill: Drill, told: dict[str, Any], *, name: str, before: tuple[str, dict[str, int]], reason: str
 ) -> None:
-    """The clean start failed for the reason, and the service holds as it was before."""
+    """Assert that the clean start failed for that reason, and that the service is as before."""
     drill.assert_serves()
     assert held(drill) == before
     assert drill.host.run(f"ls -d {APP}/.npm_ci-*").rc != 0
@@ -110,9 +110,9 @@ def assert_on_its_old_modules(
     assert told["escalation"]["to"] == []
 
 
-def test_clean_start_without_a_build_leaves_the_service_on_its_old_modules(drill: Drill) -> None:
+def test_failed_build_keeps_the_old_modules(drill: Drill) -> None:
     before = held(drill)
-    # A package that npm's cache does not have.
+    # A package that is not in npm's cache.
     drill.host.check_output(f"cp -p {APP}/package-lock.json /root/package-lock.json")
     lock = json.loads(drill.host.check_output(f"cat {APP}/package-lock.json"))
     package = lock["packages"]["node_modules/express"]
@@ -139,12 +139,12 @@ def test_read_only_state_folder_stops_no_recovery(drill: Drill) -> None:
         record = f"{told['record_in_memory']}/incidents/{told['incident']}.json"
         assert json.loads(drill.host.check_output(f"cat {record}"))["outcome"] == "recovered"
         assert drill.host.check_output(f"ls -A {STATE_DIR}") == ""
-        # The evidence is where the summary says.
+        # The evidence is in the folder that the summary names.
         assert not told["evidence"].startswith(STATE_DIR)
         assert drill.host.run(f"test -e {told['evidence']}/manifest.json").rc == 0
         assert told["evidence"] in closing(drill, "read-only")
 
-        # So does a clean start, which copies the database.
+        # A clean start, which copies the database, works too.
         runs.kill_service(drill)
         clean = recover(drill, "read-only-clean", rc=0, playbook="outage_clean_start")
         assert (clean["outcome"], clean["rung"]) == ("recovered", "clean_start_recovery")
@@ -157,8 +157,8 @@ def test_read_only_state_folder_stops_no_recovery(drill: Drill) -> None:
     assert drill.host.run("ls /run/itsm-runbook/*/incidents/*").rc != 0
 
 
-def test_clean_start_without_room_leaves_the_service_on_its_old_modules(drill: Drill) -> None:
-    # From here on the application is on a file system of its own, with less room than a second tree of modules takes.
+def test_build_without_space_keeps_the_old_modules(drill: Drill) -> None:
+    # From here on the application has its own file system, with less space than a second tree of modules needs.
     drill.host.check_output("/opt/drill/bin/fill-disk --room 16")
     drill.host.check_output("systemctl start itsm-system")
     runs.wait_for(lambda: drill.ask("https://host:6443/api/v1/health")[0] == 200, "the service answers")
@@ -169,5 +169,5 @@ def test_clean_start_without_room_leaves_the_service_on_its_old_modules(drill: D
 
 
 @pytest.mark.parametrize("name", TIMED)
-def test_verdict_comes_in_time(drill: Drill, name: str) -> None:
+def test_verdict_is_in_time(drill: Drill, name: str) -> None:
     assert float((drill.output / f"{name}.seconds").read_text(encoding="utf-8")) < VERDICT

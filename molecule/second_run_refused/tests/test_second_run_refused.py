@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""While a run is at work a second one is refused or waits for its turn, and a dry run does neither."""
+"""During a run, a second run is refused or waits for its turn. A dry run needs no lock."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from drills import Drill
 
 
 class Story(NamedTuple):
-    """All that happened."""
+    """Everything that happened in the drill."""
 
     codes: dict[str, int]
-    # Who had the host before, between and after the runs that began while the first was at work.
+    # The holder of the lease before, between and after the runs that began during the first run.
     leases: list[dict[str, Any]]
     mended: dict[str, Any]
 
@@ -44,8 +44,8 @@ def story(drill: Drill) -> Story:
 
 
 def start_waiting(drill: Drill, name: str) -> runs.Run:
-    """Start a run that waits for the one at work, and return once it does."""
-    # A module tells the journal what it was called with.
+    """Start a run that waits for the running one; return when it waits."""
+    # A module writes its arguments to the journal.
     asked = "journalctl --no-pager SYSLOG_IDENTIFIER=ansible-itsm_nexus.runbook.incident | grep -c wait=600"
     before = drill.host.run(asked).stdout
     waiting = runs.Run(drill, name, "--extra-vars", "outage_recover_wait=600")
@@ -58,13 +58,13 @@ def at_work(drill: Drill, step: str) -> bool:
     return bool(seen["lease"] and seen["lease"]["step"] == step and seen["worker"])
 
 
-def test_second_run_ends_while_the_first_is_at_work(drill: Drill, story: Story) -> None:
+def test_second_run_is_refused_during_the_first(drill: Drill, story: Story) -> None:
     assert story.codes["second"] == 2
     assert drill.documents("second") == []
     assert drill.recap("second")["changed"] == 0
 
 
-def test_second_run_says_which_run_since_when_and_at_which_step(drill: Drill, story: Story) -> None:
+def test_second_run_names_the_first_with_its_start_and_step(drill: Drill, story: Story) -> None:
     lease = story.leases[0]["lease"]
     closing = drill.screen("second")[drill.screen("second").index("PLAY RECAP") :]
     for words in (
@@ -79,7 +79,7 @@ def test_second_run_says_which_run_since_when_and_at_which_step(drill: Drill, st
 def test_dry_run_takes_no_lock(drill: Drill, story: Story) -> None:
     assert story.codes["rehearsal"] == 0
     assert "WOULD RECOVER" in drill.screen("rehearsal")
-    # Nobody but the first run has had it or renewed it.
+    # Only the first run held or renewed the lease.
     assert [each["lease"] for each in story.leases] == [story.leases[0]["lease"]] * 3
 
 
@@ -89,17 +89,17 @@ def test_first_run_is_not_disturbed(drill: Drill, story: Story) -> None:
     assert (told["outcome"], told["rung"], len(told["runs"])) == ("recovered", "restart", 1)
 
 
-def test_third_run_waits_and_then_finds_nothing_to_do(drill: Drill, story: Story) -> None:
+def test_third_run_waits_and_then_has_nothing_to_do(drill: Drill, story: Story) -> None:
     assert story.codes["waiting"] == 0
     assert "HEALTHY: second_run_refused" in drill.screen("waiting")
     assert drill.documents("waiting") == []
-    # What the first run has started goes on.
+    # The process that the first run started is still running.
     assert drill.now()["processes"] == story.mended["processes"]
     assert len(runs.past_incidents(drill)) == 1
     assert runs.open_incident(drill) is None
 
 
-def test_what_a_dead_run_has_left_is_closed_where_a_person_mended_it(drill: Drill, story: Story) -> None:
+def test_incident_of_a_dead_run_is_closed_as_resolved_manually(drill: Drill, story: Story) -> None:
     runs.kill_service(drill)
     dead = runs.Run(drill, "dead")
     dead.reach("Begin the rung")
@@ -115,12 +115,12 @@ def test_what_a_dead_run_has_left_is_closed_where_a_person_mended_it(drill: Dril
     assert drill.now()["processes"] == running
     assert runs.open_incident(drill) is None
     closed = runs.past_incidents(drill)[-1]
-    # The dead run had not started it, and its timer had not looked yet.
+    # The dead run had not started the service, and its timer had not fired yet.
     assert (closed["id"], closed["outcome"], closed["cause"]) == (left["id"], "mended_by_hand", "killed")
     assert closed["mitigated_at"]
     assert drill.recap("heir")["failed"] == 0
 
 
-def test_nothing_is_lost(drill: Drill, story: Story) -> None:
+def test_no_row_is_lost(drill: Drill, story: Story) -> None:
     drill.assert_serves()
     drill.assert_every_row_is_there()

@@ -2,9 +2,9 @@
 # Copyright: The itsm_nexus.runbook contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Usage: observe.py [DATABASE]. Says as JSON what state the service of a drill is in, or what rows DATABASE holds.
+"""Usage: observe.py [DATABASE]. Prints the state of the service of a drill, or the rows of DATABASE, as JSON.
 
-It is the drills' second opinion, so it shares nothing with the collection: the rows come from the sqlite3 shell on a
+It is the drills' second opinion, so it shares no code with the collection: the rows come from the sqlite3 shell on a
 copy, the unit from systemctl, the processes from /proc.
 """
 
@@ -21,11 +21,11 @@ import sys
 import tempfile
 
 APP_DIR = "/mnt/LinuxHDD/ITSM-System"
-# Where there are releases, the database is beside them.
+# If there are releases, the database is outside of them.
 SHARED_DATABASE = "/mnt/LinuxHDD/shared/itsm.db"
 DATABASE = SHARED_DATABASE if os.path.exists(SHARED_DATABASE) else f"{APP_DIR}/backend/itsm.db"
 WATCHED = (APP_DIR, "/etc/itsm", "/etc/systemd/system", "/var/log/itsm", "/var/lib")
-# The journal's own and what a login or a timer touches say nothing about the recovery.
+# Files of the journal, of logins and of timers are no changes of the recovery.
 UNWATCHED = ("/var/lib/systemd", "/var/lib/sudo", "/var/lib/dpkg", "/var/lib/apt")
 
 
@@ -34,7 +34,7 @@ def output(*command):
 
 
 def rows(database, *, with_wal):
-    """Return the rows per table of a copy of `database`, or None where the shell can't read it."""
+    """Return the rows per table of a copy of `database`, or None if the shell cannot read it."""
     with tempfile.TemporaryDirectory() as folder:
         copy = os.path.join(folder, "copy.db")
         try:
@@ -100,7 +100,7 @@ def files():
             names[:] = [name for name in names if os.path.join(folder, name) not in UNWATCHED]
             for name in leaves + names:
                 path = os.path.join(folder, name)
-                with contextlib.suppress(FileNotFoundError):  # gone meanwhile
+                with contextlib.suppress(FileNotFoundError):  # has ended
                     found[path] = entry_of(path)
     return found
 
@@ -111,7 +111,7 @@ def unit():
 
 
 def ports():
-    """Return those of the service's ports at which somebody accepts a connection."""
+    """Return those of the service's ports that accept a connection."""
     found = []
     for port in (6443, 8080):
         with socket.socket() as client:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""An operator stopped the unit: that is said, and it is started again."""
+"""An operator stopped the unit: the cause is named, and the unit is started again."""
 
 from __future__ import annotations
 

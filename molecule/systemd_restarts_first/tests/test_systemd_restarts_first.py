@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""systemd and a run want to restart the service at the same time: it is started once, whoever comes first.
+"""systemd and a run want to restart the service at the same time: it is started only once.
 
-Three delays between the kill and the run: before systemd, when it is about to begin, when it has just begun. With
-DRILL_THOROUGH (make nightly) one every half second, up to 15 seconds.
+Three delays between the kill and the run: before systemd's start, right before it, right after it. With
+DRILL_THOROUGH (make nightly), one delay every half second up to 15 seconds.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from drills import Drill
 
 THOROUGH = bool(os.environ.get("DRILL_THOROUGH"))
 DELAYS = [number / 2 for number in range(31)] if THOROUGH else [0.0, 9.0, 12.5]
-# Seconds by which the outage on record may differ from the one that the client saw.
-# The first probe of a run comes a task after the start: drills that run at once share the cores, and it comes later.
+# Seconds by which the recorded outage may differ from the one that the client saw. The first probe of a run comes one
+# task after its start, and later if parallel drills share the cores.
 AGREES = 1.0 * int(os.environ.get("DRILL_JOBS", "1"))
 
 
@@ -35,7 +35,7 @@ def client(drill: Drill) -> Iterator[outside.Client]:
 
 
 @pytest.mark.parametrize("delay", DELAYS)
-def test_it_is_started_once(drill: Drill, client: outside.Client, delay: float) -> None:
+def test_service_is_started_once(drill: Drill, client: outside.Client, delay: float) -> None:
     outside.forget_restarts(drill)
     name = f"after-{delay}"
     killed_at = time.time()
@@ -67,7 +67,7 @@ def test_it_is_started_once(drill: Drill, client: outside.Client, delay: float) 
         assert record["takeover"] is None
         assert told["rungs_tried"] == []
         return
-    # A start resets what systemd knows of the exit before, so only a takeover can put it on record.
+    # A start resets systemd's information about the last exit, so only a takeover can record it.
     last_exit = record["last_exit"]
     assert (last_exit["result"], last_exit["code"], last_exit["status"]) == ("signal", "killed", 9)
     assert abs(outside.seconds_of(last_exit["at"]) - killed_at) <= AGREES
@@ -96,6 +96,6 @@ def test_planned_restart_is_no_incident(drill: Drill, client: outside.Client, de
     assert "HEALTHY" in drill.screen(name)
 
 
-def test_nothing_is_lost(drill: Drill) -> None:
+def test_no_row_is_lost(drill: Drill) -> None:
     drill.assert_serves()
     drill.assert_every_row_is_there()

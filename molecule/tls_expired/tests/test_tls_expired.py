@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The certificate has run out: no restart helps, a renewed one does."""
+"""The certificate has expired: no restart helps, a renewed certificate does."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ def test_certificate_is_named_and_nothing_is_restarted(drill: Drill) -> None:
     assert "server.crt" in str(told["findings"][0]["evidence"])
 
 
-def test_certificate_is_renewed_where_policy_allows_it(drill: Drill) -> None:
+def test_certificate_is_renewed_if_policy_allows_it(drill: Drill) -> None:
     drill.assert_remedied(severity="critical", cause="tls_expired")
     drill.host.check_output("openssl x509 -checkend 86400 -in /mnt/LinuxHDD/ITSM-System/backend/ssl/server.crt")

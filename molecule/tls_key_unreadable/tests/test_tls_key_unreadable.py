@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The key is not readable: the service serves plain HTTP and says nothing, HTTPS is dead."""
+"""The key is not readable: the service falls back to plain HTTP without a message, and HTTPS does not answer."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ def test_key_is_named_and_nothing_is_restarted(drill: Drill) -> None:
     assert "server.key" in str(told["findings"][0]["evidence"])
 
 
-def test_key_is_renewed_where_policy_allows_it(drill: Drill) -> None:
+def test_key_is_renewed_if_policy_allows_it(drill: Drill) -> None:
     drill.assert_remedied(severity="critical", cause="tls_expired")
     assert drill.host.file(KEY).user == "itsm"

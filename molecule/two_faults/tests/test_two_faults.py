@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A stranger on the port and a package gone, at once: both are found, neither hides the other."""
+"""A foreign process on the port and a missing package at once: both are found, neither hides the other."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ def test_both_are_found(drill: Drill) -> None:
     assert (found["port_conflict"], found["modules_broken"]) == (None, None)
 
 
-def test_both_are_mended_where_policy_allows_it(drill: Drill) -> None:
+def test_both_are_remedied_if_policy_allows_it(drill: Drill) -> None:
     drill.assert_remedied(cause="modules_broken", also=("port_conflict",))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A release throws until systemd gives up: no restart is tried, the way back is the release before."""
+"""A release throws until systemd gives up: no restart is tried, the remedy is the previous release."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_exception_is_named_and_nothing_is_started(drill: Drill) -> None:
     assert {each["cause"]: each["explained_by"] for each in told["findings"]}["crash_loop"] == "unhandled_exception"
 
 
-def test_release_before_is_put_back_where_policy_allows_it(drill: Drill) -> None:
+def test_previous_release_is_restored_if_policy_allows_it(drill: Drill) -> None:
     told = drill.assert_remedied(cause="unhandled_exception")
     assert drill.host.file(APP).linked_to.endswith("/releases/20260301")
     assert "backup" in str(told["remedies"][-1]["detail"])

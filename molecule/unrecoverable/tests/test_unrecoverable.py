@@ -2,14 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every start fails: the ladder is climbed to its end, nothing is lost, the right people are named."""
+"""Every start fails: every rung is tried, no row is lost, the right people are named."""
 
 from __future__ import annotations
 
 from drills import Drill
 
 
-def test_ladder_was_climbed_to_its_end(drill: Drill) -> None:
+def test_every_rung_was_tried(drill: Drill) -> None:
     told = drill.postmortem()
     assert (told["outcome"], told["severity"], told["rung"]) == ("not_recovered", "emergency", None)
     assert [(tried["rung"], tried["held"]) for tried in told["rungs_tried"]] == [
@@ -20,7 +20,7 @@ def test_ladder_was_climbed_to_its_end(drill: Drill) -> None:
     assert all(tried["reason"] for tried in told["rungs_tried"])
 
 
-def test_screen_ends_with_why_what_and_whom(drill: Drill) -> None:
+def test_screen_ends_with_cause_next_step_and_contacts(drill: Drill) -> None:
     told, closing = drill.postmortem(), drill.screen()[-4000:]
     assert told["escalation"]["to"]
     assert told["escalation"]["reason"]

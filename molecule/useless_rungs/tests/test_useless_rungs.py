@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Five outages that no rung can end: each is named within 25 s, nothing is tried, and once corrected it is over."""
+"""Five outages that no rung can end: each cause is named within 25 s, no rung is tried; the fix ends the outage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from drills import Drill
 
 APP = "/mnt/LinuxHDD/ITSM-System"
-# The words by which a person knows what to do.
+# The words that state the next step.
 CAUSES = {
     "environment_missing": "/etc/itsm/itsm.env does not exist",
     "unit_masked": "systemctl unmask itsm-system",
@@ -20,8 +20,8 @@ CAUSES = {
     "syntax_error": f"{APP}/backend/incidents.js:1",
     "database_owner": f"{APP}/backend/itsm.db",
 }
-# Seconds from the start of the playbook to its last line.
-# That of a drill on its own; those that run at once share the cores.
+# Seconds from the start of the playbook to its last line: 25 for a drill that runs alone. Parallel drills share the
+# cores.
 VERDICT = 25.0 * int(os.environ.get("DRILL_JOBS", "1"))
 
 
@@ -40,7 +40,7 @@ def test_people_are_notified(drill: Drill, cause: str) -> None:
 
 
 @pytest.mark.parametrize("cause", CAUSES)
-def test_verdict_comes_in_time_and_says_what_to_do(drill: Drill, cause: str) -> None:
+def test_verdict_is_in_time_and_states_the_next_step(drill: Drill, cause: str) -> None:
     seconds = float((drill.output / f"{cause}.seconds").read_text(encoding="utf-8"))
     assert seconds < VERDICT
     # Long lines of the summary are wrapped.
@@ -50,10 +50,10 @@ def test_verdict_comes_in_time_and_says_what_to_do(drill: Drill, cause: str) -> 
 
 
 @pytest.mark.parametrize("cause", CAUSES)
-def test_service_is_left_down_with_its_files_as_they_were(drill: Drill, cause: str) -> None:
+def test_service_stays_down_with_unchanged_files(drill: Drill, cause: str) -> None:
     before, after = drill.observation(f"{cause}-broken"), drill.observation(f"{cause}-after")
     assert after["rows"] == before["rows"]
-    # systemd goes on to start it, so the unit can be active for a moment. The service never is.
+    # systemd continues to start it, so the unit can be active for a moment. The service is never healthy.
     assert after["ports"] == []
     assert [path for path in after["files"] if path.startswith(APP)] == [
         path for path in before["files"] if path.startswith(APP)
@@ -61,7 +61,7 @@ def test_service_is_left_down_with_its_files_as_they_were(drill: Drill, cause: s
 
 
 @pytest.mark.parametrize("cause", CAUSES)
-def test_it_is_over_once_the_cause_is_corrected(drill: Drill, cause: str) -> None:
+def test_incident_is_closed_after_the_cause_is_corrected(drill: Drill, cause: str) -> None:
     after = drill.observation(f"{cause}-again-after")
     assert (after["unit"]["ActiveState"], after["ports"]) == ("active", [6443, 8080])
     assert drill.recap(f"{cause}-again")["failed"] == 0
@@ -81,6 +81,6 @@ def test_database_is_given_back_and_a_restart_is_enough(drill: Drill) -> None:
     assert drill.host.check_output(f"find {APP} ! -user itsm") == ""
 
 
-def test_every_row_is_there(drill: Drill) -> None:
+def test_no_row_is_lost(drill: Drill) -> None:
     drill.assert_serves()
     drill.assert_every_row_is_there()

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the callback postmortem costs a large run: an incident open on every host, its own modules among the tasks."""
+"""The cost of the callback postmortem for a large run: an incident on every host, its own modules among the tasks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import yaml
 from harness import Goal, Measurement
 
 HOSTS, RESULTS = 50, 10_000
-# Tasks in a row that it is awake for, or asleep.
+# Number of consecutive tasks with the callback active, and then inactive.
 BLOCK = 5
 OWN = ("health_probe", "incident", "node_process", "sqlite_info", "triage_info")
 PLUGINS = harness.ROOT / "tests" / "bench" / "plugins"
@@ -28,7 +28,7 @@ def answering(module: str, **answer: Any) -> dict[str, Any]:
 
 
 def tasks() -> list[dict[str, Any]]:
-    """Return the tasks of a host: of five, one is of the collection and is recorded with what it answers."""
+    """Return the tasks of a host: one of five is a module of the collection, whose answer is recorded."""
     finding = {"cause": "killed", "confidence": 0.9, "summary": "It was killed.", "evidence": [{"text": "x" * 300}] * 3}
     rows = {f"table{number}": number for number in range(30)}
     look = answering("health_probe", healthy=False, severity="critical", endpoints=[{"name": "https", "ok": False}] * 2)
@@ -38,13 +38,13 @@ def tasks() -> list[dict[str, Any]]:
     told = [answering("incident", id="INC-{{ inventory_hostname }}", opened_at="2026-03-02T01:00:00.000Z")]
     for number in range(1, 2 * RESULTS // HOSTS):
         other = {"name": f"Say {number}", "ansible.builtin.debug": {"msg": "said"}}
-        # The same with it as without.
+        # The same tasks with and without it.
         told.append(other if number % BLOCK else cycle[number // (2 * BLOCK) % len(cycle)])
     return told
 
 
 def run(folder: Path) -> dict[str, dict[str, float]]:
-    """Return the figures of one run with it and without it, see ../plugins/timed.py. Raises BenchError."""
+    """Return the figures of one run with and without it, see ../plugins/timed.py. Raises BenchError."""
     collection = folder / harness.COLLECTION
     for part in ("callback", "plugin_utils", "module_utils", "doc_fragments"):
         shutil.copytree(harness.ROOT / "plugins" / part, collection / "plugins" / part)
@@ -90,7 +90,7 @@ def run(folder: Path) -> dict[str, dict[str, float]]:
 
 
 def half(which: str) -> harness.Contender:
-    """Return what gives the figures of one half of a run; whoever of the two is first in a round runs it."""
+    """Return a function for the figures of one half of a run; the first caller in a round runs it."""
 
     def measure(_subject: Any, folder: Path) -> dict[str, float]:
         if which not in _round:

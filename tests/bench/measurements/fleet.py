@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A look at sixty healthy hosts, what Ansible itself takes to reach as many, and what one host more costs."""
+"""A detection on sixty healthy hosts, the time of Ansible itself for as many, and the cost of one more host."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from measurements import triage
 HOSTS = [f"itsm-{number:02}.example.com" for number in range(1, 61)]
 FORKS = "20"
 PING = "ansible -m ping"
-# The seconds that the goal leaves beside the ratio: what a playbook costs before its first task.
+# The seconds that the goal allows in addition to the ratio: the cost of a playbook before its first task.
 ALLOWED = 2.0
 FEW = 10
-# By which the cost of a host may grow from the first ten to the others: as good as not at all, on two cores.
+# The allowed growth of the cost per host, from the first ten to the others: almost none, on two cores.
 LINEAR = 1.5
 
 
@@ -39,19 +39,19 @@ def hosts() -> Path:
 
 
 def look(inventory: Path, folder: Path, *, number: int) -> float:
-    """Look at so many of the hosts; return the seconds."""
+    """Probe so many of the hosts; return the seconds."""
     argv = ["ansible-playbook", "-i", str(inventory), "-f", FORKS, "playbooks/outage_detect.yml"]
     says = f"{number} HOSTS: {number} healthy" if number > 1 else f"HEALTHY: {HOSTS[0]}"
     return harness.timed_ansible([*argv, "--limit", ",".join(HOSTS[:number])], folder, says=says)
 
 
 def sweep(inventory: Path, folder: Path) -> float:
-    """Look at all hosts; return the seconds beyond those that are allowed beside the ratio."""
+    """Probe all hosts; return the seconds beyond those that are allowed in addition to the ratio."""
     return look(inventory, folder, number=len(HOSTS)) - ALLOWED
 
 
 def growth(inventory: Path, folder: Path) -> Figures:
-    """Look at one, at few and at all hosts; return the seconds of each, and what one host more costs there."""
+    """Probe one, a few and all hosts; return the seconds of each, and the cost of one more host."""
     one, few, every = (look(inventory, folder, number=number) for number in (1, FEW, len(HOSTS)))
     first, others = (few - one) / (FEW - 1), (every - few) / (len(HOSTS) - FEW)
     return {
@@ -65,7 +65,7 @@ def growth(inventory: Path, folder: Path) -> Figures:
 
 
 def ping(inventory: Path, folder: Path) -> float:
-    """Return the seconds that Ansible takes to run its least module on all hosts."""
+    """Return the seconds that Ansible takes to run its smallest module on all hosts."""
     argv = ["ansible", "-i", str(inventory), "-f", FORKS, "itsm_nexus", "-m", "ping"]
     return harness.timed_ansible(argv, folder, says="pong")
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The seconds of an outage: from the failure to the first healthy answer, and until somebody knows of it."""
+"""The seconds of an outage: from the failure to the first healthy answer, and until a person is notified."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ host = functools.cache(hosts.Host.new)
 
 
 def limit(place: Stand, _folder: Path) -> dict[str, float | None]:
-    """Start it and ask every 20 ms: faster than that nobody can be."""
+    """Start it and poll every 20 ms: the lower limit of any recovery."""
     place.begin()
     place.crash()
     with place.observer.watching() as first:
@@ -56,7 +56,7 @@ def limit(place: Stand, _folder: Path) -> dict[str, float | None]:
 
 
 def crash(rung: str = "restart", program: str = "ansible-playbook", **changes: object) -> harness.Contender:
-    """Return what crashes it and recovers it with the whole playbook, from its very start."""
+    """Return a function that crashes it and recovers it with the whole playbook, including its start."""
 
     def measure(place: Stand, folder: Path) -> harness.Measured:
         place.begin()
@@ -76,7 +76,7 @@ def crash(rung: str = "restart", program: str = "ansible-playbook", **changes: o
 
 
 def cost(run: Run) -> dict[str, float | None]:
-    """Return what a recovery took of the controller, and how long its postmortem took of it."""
+    """Return the resources of the controller that a recovery used, and the share of its postmortem."""
     return {
         "escalation and postmortem": run.ended - run.moment(stand.CLOSING),
         "CPU of the controller": run.cpu,
@@ -85,7 +85,7 @@ def cost(run: Run) -> dict[str, float | None]:
 
 
 def scripted(script: str, **more: str) -> harness.Contender:
-    """Return what crashes it and recovers it with one of the shell scripts in rivals/."""
+    """Return a function that crashes it and recovers it with one of the shell scripts in rivals/."""
 
     def measure(place: stand.Local, _folder: Path) -> dict[str, float | None]:
         place.begin()
@@ -111,7 +111,7 @@ def scripted(script: str, **more: str) -> harness.Contender:
 
 
 def transcribed(place: stand.Local, folder: Path) -> dict[str, float | None]:
-    """Crash it, and recover it with the runbook as a task a command."""
+    """Crash it, and recover it with the runbook as one task per command."""
     place.begin()
     place.crash()
     with place.observer.watching() as first:
@@ -129,7 +129,7 @@ def transcribed(place: stand.Local, folder: Path) -> dict[str, float | None]:
 
 
 def hang(place: Stand, folder: Path) -> dict[str, float | None]:
-    """Stop it so that it answers no more, and recover it."""
+    """Make it hang, and recover it."""
     place.begin()
     place.hang()
     with place.observer.watching() as first:
@@ -138,13 +138,13 @@ def hang(place: Stand, folder: Path) -> dict[str, float | None]:
     probe = run.seen("health_probe")
     if probe["consecutive_failures"] != PROBES:
         raise harness.BenchError(f"it took {probe['consecutive_failures']} failed probes, not {PROBES}")
-    # The probe returns with the failure of the fifth.
+    # The probe returns with the failure of the fifth request.
     failed = run.moment(stand.DETECTED) - fell
     return {FIRST: first() - fell, DETECTION: failed, AFTER: first() - fell - failed, **cost(run)}
 
 
 def healthy(program: str = "ansible-playbook") -> harness.Contender:
-    """Return what looks at a host that is well."""
+    """Return a function that probes a healthy host."""
 
     def measure(place: Stand, folder: Path) -> dict[str, float | None]:
         place.begin()
@@ -161,7 +161,7 @@ def healthy(program: str = "ansible-playbook") -> harness.Contender:
 
 
 def by_newest(contender: Callable[..., harness.Contender]) -> harness.Contender:
-    """Return what does the same under another ansible-core."""
+    """Return a function that does the same with another ansible-core."""
 
     def measure(place: Stand, folder: Path) -> float | harness.Figures | harness.Measured:
         return contender(program=core.newest())(place, folder)
@@ -176,7 +176,7 @@ def nothing(place: Stand, folder: Path) -> dict[str, float | None]:
 
 
 def round_trips(place: stand.Local, folder: Path) -> float:
-    """Count the modules that a run on a healthy host calls: at -vvv the connection tells of every command."""
+    """Count the modules that a run on a healthy host calls: at -vvv the connection prints every command."""
     place.begin()
     run = place.play("playbooks/outage_recover.yml", folder, program=str(RIVALS.parent / "plays" / "aloud"))
     if run.code != 0:
@@ -188,7 +188,7 @@ def round_trips(place: stand.Local, folder: Path) -> float:
 
 
 def stale(place: stand.Local, folder: Path) -> harness.Measured:
-    """Recover it while a package is missing: its modules are built anew."""
+    """Recover it while a package is missing: its modules are rebuilt."""
     place.begin()
     shutil.rmtree(place.service.app / "node_modules" / "express")
     return crash("standard_recovery", **offline())(place, folder)
@@ -201,12 +201,12 @@ def npm_cache() -> str:
 
 
 def offline() -> Mapping[str, object]:
-    """Return the variables that make ours take its packages from that cache."""
+    """Return the variables that make our recovery use that cache."""
     return {"nexus_npm_offline": True, "nexus_npm_cache": npm_cache()}
 
 
 def stale_by_hand(place: stand.Local, folder: Path) -> dict[str, float | None]:
-    """Crash it, and do what chapter 4.1 says, with that cache."""
+    """Crash it, and do the steps of chapter 4.1 with that cache."""
     return scripted("standard-by-hand", NPM_CACHE=npm_cache())(place, folder)
 
 
@@ -225,14 +225,14 @@ def _fill(database: Path, rows: int) -> None:
 
 
 def filled(name: str, mib: int) -> Callable[[], stand.Local]:
-    """Return what lays a service whose database has C(mib) MiB, a tenth of it index."""
+    """Return a function that installs a service whose database has mib MiB, a tenth of it indexes."""
 
     @functools.cache
     def lay() -> stand.Local:
         place = stand.Local.new()
         place.service.start()
         place.service.kill()
-        # What a process had of memory before it becomes another program counts as that one's.
+        # Memory that a process used before it executes another program counts for that program.
         filler = multiprocessing.get_context("fork").Process(target=_fill, args=(place.service.database, mib * 1024))
         filler.start()
         filler.join()
@@ -250,7 +250,7 @@ MORE_SQLITE_TIME = {"clean_start_recovery_modules": "auto", "verification_check_
 def restarted(
     what: str, how: str, name: str, prepare: Callable[[], Stand], *, more: float | None = None
 ) -> Measurement:
-    """Return the measurement of a crash on a host that is reached in one way."""
+    """Return the measurement of a crash on a host with one kind of connection."""
     return Measurement(
         name=name,
         what=what,

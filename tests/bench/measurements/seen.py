@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Who sees which outage at all: the playbook, systemd's own restart, and monit with an HTTP check."""
+"""Which outages each of these detects: the playbook, systemd's own restart, and monit with an HTTP check."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ SERVED = "serves again, or the cause is named"
 NOTICED = "noticed"
 SYSTEMD = "systemd Restart=always"
 MONIT = "monit"
-LONGEST = 60.0  # seconds after which an outage counts as not seen
-SETTLED = 35.0  # seconds: for the first thirty, monit does not judge a process that has just come up
+LONGEST = 60.0  # seconds after which an outage counts as not detected
+SETTLED = 35.0  # seconds: for the first thirty, monit ignores a process that has just started
 # The runbook's own rule: five failures in a row, a second apart, are an outage.
 MONITRC = """set daemon 1
 set log /var/log/monit.log
@@ -43,7 +43,7 @@ check process itsm matching "node backend/server.js"
 
 @functools.cache
 def package() -> Path:
-    """Fetch monit's Debian package; it is gone at the end."""
+    """Download monit's Debian package; it is removed at the end."""
     folder = Path(tempfile.mkdtemp(prefix="itsm-nexus-bench-monit-"))
     atexit.register(shutil.rmtree, folder)
     folder.chmod(0o755)
@@ -53,7 +53,7 @@ def package() -> Path:
 
 @functools.cache
 def host() -> hosts.Host:
-    """Return a host as it is in production, with monit laid on it but not running."""
+    """Return a host as in production, with monit installed but not running."""
     place = hosts.Host.new("ssh", name="itsm-nexus-bench-seen", restart_after="10")
     hosts.run("podman", "cp", package(), f"{place.name}:/tmp/monit.deb")
     place.shell("dpkg --install --force-depends /tmp/monit.deb >/dev/null 2>&1; systemctl disable --now -q monit")
@@ -74,27 +74,27 @@ def crash(place: hosts.Host) -> None:
 
 
 def hang(place: hosts.Host) -> None:
-    """The process is there and answers nothing."""
+    """The process runs and does not answer."""
     place.hang()
 
 
 def locked(place: hosts.Host) -> None:
-    """Another process holds the write lock; whoever writes waits, the health check does not."""
+    """Another process holds the write lock. Writers wait; the health check succeeds."""
     place.shell(
         f"systemd-run -q --unit=bench-lock --uid=itsm /usr/bin/python3 /opt/drill/bin/hold-lock {hosts.DATABASE}"
     )
 
 
 def fallen_back(place: hosts.Host) -> None:
-    """The certificate can not be read any more, and the restart of the night before has brought up plain HTTP only."""
+    """The certificate is no longer readable, and the last restart has started plain HTTP only."""
     place.shell(f"mv {KEY} {KEY}.away && systemctl restart {hosts.UNIT}")
 
 
 KEY = "/mnt/LinuxHDD/ITSM-System/backend/ssl/server.key"
 
 
-def mended(place: hosts.Host) -> None:
-    """Take away what is left of an outage."""
+def cleared(place: hosts.Host) -> None:
+    """Remove the remains of an outage."""
     place.shell(
         f"systemctl stop -q monit bench-lock 2>/dev/null; pkill -x monit; [ ! -e {KEY}.away ] || mv {KEY}.away {KEY};"
         f"rm -f /run/monit.*; systemctl kill --kill-whom=all -s CONT {hosts.UNIT}; systemctl reset-failed {hosts.UNIT};"
@@ -103,13 +103,13 @@ def mended(place: hosts.Host) -> None:
     place.begin()
 
 
-# Who sees them
+# The contenders
 
 Works = Callable[[hosts.Host], bool]
 
 
 def serves(place: hosts.Host) -> bool:
-    """Whether it answers over HTTPS and takes a write."""
+    """Return True if it answers over HTTPS and accepts a write."""
     if not place.observer.healthy():
         return False
     asked = subprocess.run(
@@ -124,7 +124,7 @@ def serves(place: hosts.Host) -> bool:
 
 
 def until_served(place: hosts.Host) -> float | None:
-    """Return the seconds until it serves again, none where it does not."""
+    """Return the seconds until it serves again, None if it does not."""
     begun = time.time()
     while time.time() - begun < LONGEST:
         if serves(place):
@@ -134,10 +134,10 @@ def until_served(place: hosts.Host) -> float | None:
 
 
 def by_systemd(outage: Callable[[hosts.Host], None]) -> harness.Contender:
-    """Return what leaves it to the unit alone."""
+    """Return a function that relies on the unit only."""
 
     def measure(place: hosts.Host, _folder: Path) -> dict[str, float | None]:
-        mended(place)
+        cleared(place)
         outage(place)
         return {SERVED: until_served(place)}
 
@@ -145,10 +145,10 @@ def by_systemd(outage: Callable[[hosts.Host], None]) -> harness.Contender:
 
 
 def by_monit(outage: Callable[[hosts.Host], None]) -> harness.Contender:
-    """Return what leaves it to monit and the unit."""
+    """Return a function that relies on monit and the unit."""
 
     def measure(place: hosts.Host, _folder: Path) -> dict[str, float | None]:
-        mended(place)
+        cleared(place)
         place.shell("monit -c /etc/monit/monitrc")
         time.sleep(SETTLED)
         place.shell(": >/var/log/monit.log")
@@ -161,10 +161,12 @@ def by_monit(outage: Callable[[hosts.Host], None]) -> harness.Contender:
 
 
 def by_playbook(outage: Callable[[hosts.Host], None], cause: str = "") -> harness.Contender:
-    """Return what runs the playbook at that moment; C(cause) is what it has to name where no restart can help."""
+    """Return a function that runs the playbook at that moment; cause is the finding that it must name if no restart
+    helps.
+    """
 
     def measure(place: hosts.Host, folder: Path) -> dict[str, float | None]:
-        mended(place)
+        cleared(place)
         outage(place)
         run = place.play("playbooks/outage_recover.yml", folder, verification_deadline=5.0)
         if cause:
@@ -178,10 +180,10 @@ def by_playbook(outage: Callable[[hosts.Host], None], cause: str = "") -> harnes
 
 
 def by_triage(outage: Callable[[hosts.Host], None], cause: str) -> harness.Contender:
-    """Return what asks for the cause alone; that it names C(cause) is all it can do."""
+    """Return a function that runs only the triage; it must name cause."""
 
     def measure(place: hosts.Host, folder: Path) -> dict[str, float | None]:
-        mended(place)
+        cleared(place)
         outage(place)
         run = place.play("playbooks/outage_triage.yml", folder)
         if run.code != 0:
@@ -194,7 +196,7 @@ def by_triage(outage: Callable[[hosts.Host], None], cause: str) -> harness.Conte
 def seen(
     name: str, what: str, outage: Callable[[hosts.Host], None], how: str, *, cause: str, mends: bool = True
 ) -> Measurement:
-    """Return the measurement of one outage; C(mends) says whether a recovery can bring the service back."""
+    """Return the measurement of one outage; mends is True if a recovery can bring the service back."""
     return Measurement(
         name=f"seen-{name}",
         what=what,

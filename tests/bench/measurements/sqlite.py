@@ -51,7 +51,7 @@ def wal(name: str, recipe: databases.Recipe, goal: float) -> Measurement:
 
 
 def memory(name: str, what: str, prepare: databases.Recipe, call: tuple[str, str], expect: str) -> Measurement:
-    """Return the measurement of the memory that something takes."""
+    """Return the measurement of the memory of a function."""
 
     def measure(path: Path, folder: Path) -> float:
         place = {"dest": f"{folder}/copy.db"} if call is BACKUP else {}

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The evidence of an outage, in one pass and command by command, against the stand-in service."""
+"""The evidence of an outage, in one pass and command by command, against the demo service."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LOG = 200 << 20
 
 
 def running() -> Path:
-    """Start the service; return the file with the variables that describe it. It is stopped at the end of the run."""
+    """Start the service; return the file with its variables. It is stopped at the end of the run."""
     folder = Path(tempfile.mkdtemp(prefix="itsm-nexus-bench-"))
     service = Service(folder / "service")
     service.install()
@@ -101,13 +101,15 @@ def beyond_the_slowest_part(variables: Path, folder: Path) -> float:
 
 
 def complete(place: Path) -> bool:
-    """Whether a bundle has the answers of all parts."""
+    """Return True if a bundle has the answers of all parts."""
     bundles = [json.loads(path.read_text(encoding="utf-8")) for path in place.glob("*/triage.json")]
     return len(bundles) == 1 and all(isinstance(took, float) for took in bundles[0]["parts"].values())
 
 
 def collect(playbook: str, evidence: str, enough: Callable[[Path], bool]) -> Callable[[Path, Path], float]:
-    """Return what collects: its seconds without those of starting Ansible, an empty play of the same moment."""
+    """Return a function that collects; it returns its seconds without the start of Ansible, measured with an empty
+    play.
+    """
 
     def measure(variables: Path, folder: Path) -> float:
         place = variables.parent / "service" / "state" / evidence

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Answers for a module of the collection, from the controller and at once: an action plugin of the benchmark."""
+"""Immediate answers of the controller for a module of the collection: an action plugin of the benchmark."""
 
 from __future__ import annotations
 

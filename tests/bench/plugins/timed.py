@@ -2,11 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The callback postmortem, and what it costs the run: a callback of the benchmark, see measurements/callback.py.
+"""The callback postmortem with measurement of its cost: a callback of the benchmark, see measurements/callback.py.
 
-It sleeps through every other C(BENCH_CALLBACK_BLOCK) tasks, in which its methods return at once, so that what the run
-takes with it and without it is measured within the same seconds. C(BENCH_CALLBACK_FIGURES) names the file that the
-figures go to.
+It is inactive during every other block of BENCH_CALLBACK_BLOCK tasks: then its methods return at once. So the run with
+it and without it is measured within the same seconds. BENCH_CALLBACK_FIGURES names the file for the figures.
 """
 
 from __future__ import annotations
@@ -53,12 +52,12 @@ def timed(method: Callable[..., None]) -> Callable[..., None]:
 
 
 class CallbackModule(postmortem.CallbackModule):
-    """Times every event that it gets."""
+    """Measures every event that it gets."""
 
     CALLBACK_NAME = "itsm_nexus.runbook.timed"
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
-        """Count the tasks; the hosts all are at the same one."""
+        """Count the tasks; all hosts are at the same one."""
         spent["memory before"] = spent["memory before"] or memory()
         turn_to(ASLEEP if state["tasks"] // BLOCK % 2 else AWAKE)
         state["tasks"] += 1
@@ -70,7 +69,7 @@ for name in [each for each in dir(postmortem.CallbackModule) if each.startswith(
 
 
 def figures(self: Any, stats: Any) -> None:
-    """Tell what it came to, after the documents are written."""
+    """Write the figures, after the documents are written."""
     turn_to(AWAKE)
     told(self, stats)
     turn_to(AWAKE)
@@ -79,7 +78,7 @@ def figures(self: Any, stats: Any) -> None:
 
 
 def catching_up(self: Any) -> None:
-    """Count what is done beside the events; within one of them it is counted with that."""
+    """Count work outside of events; within an event it belongs to the event."""
     of_its_own = threading.current_thread() is not threading.main_thread()
     began = time.perf_counter()
     caught_up(self)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""An incident that the probe has opened is reported by the task that would open it, without asking the host again."""
+"""An incident that the probe has opened is reported by the task that would open it, without a second call."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def run(monkeypatch, **arguments):
     return action.run(None, {})
 
 
-def test_what_was_opened_is_the_result(monkeypatch):
+def test_opened_incident_is_the_result(monkeypatch):
     assert run(monkeypatch, state="open", opened=OPENED) == {**OPENED, "invocation": {}}
 
 
-def test_a_refusal_is_the_result_too(monkeypatch):
+def test_refusal_is_the_result(monkeypatch):
     refused = {"failed": True, "msg": "another run is at work here", "locked_by": {"run": "R-2"}}
     assert run(monkeypatch, state="open", opened=refused) == {**refused, "invocation": {}}
 
@@ -35,5 +35,5 @@ def test_a_refusal_is_the_result_too(monkeypatch):
 @pytest.mark.parametrize(
     "arguments", [{"state": "open"}, {"state": "open", "opened": {}}, {"state": "attempt", "opened": OPENED}, {}]
 )
-def test_else_the_host_is_asked(monkeypatch, arguments):
+def test_without_a_probe_result_the_module_is_called(monkeypatch, arguments):
     assert run(monkeypatch, **arguments) == {"asked": True}

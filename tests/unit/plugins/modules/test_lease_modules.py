@@ -29,7 +29,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 ROOT = Path(__file__).parents[4]
 NAMESPACE = "ansible_collections.itsm_nexus.runbook.plugins.modules"
 
-# The least that each module wants to be given.
+# The minimum arguments of each module.
 SERVICE = {"app_dir": "/nonexistent", "command": ["sleep", "60"], "manager": "process"}
 PARAMETERS = {
     "disk_reclaim": {"targets": [], "globs": []},
@@ -64,7 +64,7 @@ PARAMETERS = {
 
 @pytest.fixture
 def seat(tmp_path):
-    """The lease of a state folder where modules look for it: in the memory of this account."""
+    """The lease of a state folder in the place that modules use: in the memory of this account."""
     seat = host_lease.Seat(state_dir=str(tmp_path / "state"))
     yield seat
     shutil.rmtree(seat.folder, ignore_errors=True)
@@ -118,7 +118,7 @@ def test_with_a_lost_lease_a_module_does_nothing(seat, monkeypatch, capsys, name
     assert result["msg"].startswith(kept_out)
 
 
-def test_a_service_that_was_started_does_not_keep_the_host_and_the_start_is_on_record(seat, tmp_path):
+def test_a_started_service_does_not_keep_the_lease_and_the_start_is_recorded(seat, tmp_path):
     run = incident_record.call(state_dir=seat.state_dir, state="open")["run"]
     (tmp_path / "app").mkdir()
     started = end(
@@ -141,9 +141,9 @@ def test_a_service_that_was_started_does_not_keep_the_host_and_the_start_is_on_r
         os.kill(started["pids_after"][0], signal.SIGKILL)
 
 
-def test_a_module_that_is_killed_frees_the_host_when_the_lease_is_over(seat, tmp_path):
+def test_a_killed_module_frees_the_host_when_the_lease_ends(seat, tmp_path):
     run = incident_record.call(state_dir=seat.state_dir, state="open", lease=0.01)["run"]
-    # It takes connections and never answers: the module works for as long as its time-out.
+    # It accepts connections and never answers: the module works until its timeout.
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = {"name": "x", "url": f"http://127.0.0.1:{silent.getsockname()[1]}/"}
         asked = {"endpoints": [endpoint], "mode": "await", "timeout": 60, "deadline": 60}
@@ -180,7 +180,7 @@ def endpoint():
         thread.join()
 
 
-def test_a_healthy_probe_is_remembered_and_tells_of_an_open_incident(seat, tmp_path, endpoint):
+def test_a_healthy_probe_is_recorded_and_reports_an_open_incident(seat, tmp_path, endpoint):
     def probe(**more):
         result = end(begin("health_probe", state_dir=seat.state_dir, **SERVICE, endpoints=[endpoint], **more))
         assert result["healthy"]
@@ -195,7 +195,7 @@ def test_a_healthy_probe_is_remembered_and_tells_of_an_open_incident(seat, tmp_p
     assert probe()["open_incident"] is True
 
 
-def test_the_first_good_answer_is_on_record_while_the_service_is_watched_on(seat, endpoint):
+def test_the_first_good_answer_is_recorded_during_the_stability_check(seat, endpoint):
     run = incident_record.call(state_dir=seat.state_dir, state="open")["run"]
     where = {"state_dir": seat.state_dir, "run": run, **SERVICE}
 
@@ -245,7 +245,7 @@ def test_a_probe_that_finds_an_outage_opens_its_incident(seat, tmp_path):
     assert kept_out["msg"].startswith(f"Another run works on this host: {opened['run']}")
 
 
-def test_a_probe_opens_no_incident_during_a_maintenance_or_where_all_is_well(seat, tmp_path, endpoint):
+def test_a_probe_opens_no_incident_during_a_maintenance_or_if_healthy(seat, tmp_path, endpoint):
     def probe(target, **more):
         return end(begin("health_probe", state_dir=seat.state_dir, **SERVICE, endpoints=[target], open=True, **more))
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A command ends when it ends, or at its deadline, whatever it leaves behind."""
+"""A command ends when it ends, or at its deadline, even if it leaves processes behind."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import pr
 
 @pytest.fixture
 def left(tmp_path):
-    """A file for the pid of what a command leaves behind, which is ended after the test."""
+    """A file for the pid of a process that a command leaves behind; it is ended after the test."""
     note = tmp_path / "left"
     yield note
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -48,25 +48,25 @@ def test_the_whole_group_is_ended_at_the_deadline(left):
 
 
 @pytest.mark.parametrize(("end", "rc"), [("sleep 60", None), ("exit 3", 3)])
-def test_what_holds_the_output_in_a_session_of_its_own_is_not_waited_for(left, end, rc):
+def test_a_process_in_another_session_that_holds_the_output_is_not_waited_for(left, end, rc):
     done, seconds = shell(f"echo begun; setsid sleep 60 & echo $! >{left}; {end}", timeout=1.0)
     assert (done.rc, done.stdout) == (rc, "begun\n")
     assert seconds < 20
 
 
-def test_what_a_command_starts_in_the_background_is_left_running(left):
+def test_a_background_process_is_left_running(left):
     done, seconds = shell(f"sleep 60 & echo $! >{left}; echo renewed", timeout=50.0)
     assert (done.rc, done.stdout) == (0, "renewed\n")
     assert seconds < 20
     os.kill(int(left.read_text()), 0)
 
 
-def test_what_is_given_and_not_read_is_nobodys_trouble():
+def test_unread_input_is_no_error():
     done, seconds = shell("exit 0", timeout=20.0, stdin=b"x" * 3_000_000)
     assert done.ok and seconds < 20
 
 
-def test_more_than_fits_into_memory_is_cut_in_the_middle(monkeypatch):
+def test_long_output_is_cut_in_the_middle(monkeypatch):
     monkeypatch.setattr(commands, "LONGEST_OUTPUT", 1000)
     done, _seconds = shell("echo begin; yes | head -c 3000000; echo end", timeout=50.0)
     assert done.ok

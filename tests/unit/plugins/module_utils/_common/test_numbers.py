@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A limit of time that never comes is refused, and named: C(.inf) is a float to ansible-core, and greater than 0."""
+"""A time limit that never ends is refused and named: .inf is a float to ansible-core, and greater than 0."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def said_of(params):
     return said
 
 
-def test_numbers_that_are_none_are_named():
+def test_infinite_and_invalid_numbers_are_named():
     assert said_of({"timeout": float("inf")}) == ["timeout is inf: must be a finite number"]
     assert said_of({"a": 1, "login": {"timeout": float("nan")}}) == ["login.timeout is nan: must be a finite number"]
     assert said_of({"a": 1.5, "b": 10**400, "c": "inf", "d": None, "e": True, "f": {"g": -0.0}}) == []
@@ -35,7 +35,7 @@ def test_numbers_that_are_none_are_named():
 @pytest.mark.parametrize(
     "plugin", sorted(path for folder in ("modules", "action") for path in (PLUGINS / folder).glob("*.py")), ids=str
 )
-def test_every_plugin_that_takes_them_asks(plugin):
+def test_every_plugin_with_time_limits_checks_them(plugin):
     source = plugin.read_text(encoding="utf-8")
     assert ('"type": "float"' in source) == ("numbers.require_finite(" in source)
 

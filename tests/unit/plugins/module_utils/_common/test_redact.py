@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Secrets do not leave the host, and what is no secret stays readable."""
+"""Secrets do not leave the host, and other text stays readable."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ CANARY = "Kanarienvogel-42!x"
         f"-----BEGIN PRIVATE KEY-----\n{CANARY}\nMIIE",
         f"-----BEGIN OPENSSH PRIVATE KEY-----\\n{CANARY}\\n-----END OPENSSH PRIVATE KEY-----\\n",
         f"-----BEGIN PGP PRIVATE KEY BLOCK-----\n\n{CANARY}\n-----END PGP PRIVATE KEY BLOCK-----",
-        # As Node prints long values: on a line of their own.
+        # As Node prints long values: on a separate line.
         f"  authorization:\n   'Bearer {CANARY}',",
         f"password=\n{CANARY}",
         # Node's raw headers.
@@ -57,10 +57,10 @@ CANARY = "Kanarienvogel-42!x"
         f"['Authorization', 'Bearer {CANARY}']",
         f'["X-API-Key","{CANARY}"]',
         f"Authorization: ApiKey {CANARY}",
-        # A line of an environment file, whatever its value is made of.
+        # A line of an environment file, with any value.
         f"JWT_SECRET=a,b;c&d'e{CANARY}",
         f"export SMTP_PASSWORD=a;{CANARY}",
-        # Quotes that nobody closed, and a backslash at the end of a line.
+        # Quotes without an end, and a backslash at the end of a line.
         f'password="{CANARY}',
         f'token="{CANARY} and {CANARY}\\\nnext',
         f'\\"password\\":\\"{CANARY}\\nand {CANARY}\\",',
@@ -72,12 +72,12 @@ CANARY = "Kanarienvogel-42!x"
         f"https://{CANARY}@git.example/x.git",
         f"_auth={CANARY}",
         f"//registry.example/:_authToken={CANARY}",
-        # What knex says of a statement that failed.
+        # knex's message about a failed statement.
         "insert into `users` (`id`, `password_hash`) values (1, 'CANARY') - SQLITE_CONSTRAINT",
         "INSERT INTO sessions(id, token) VALUES (1, 'x'), (2, 'CANARY')",
         "update users set api_key = 'CANARY' where id = 1",
         f"connect.sid={CANARY}",
-        # Short names, those in capitals, and words in one.
+        # Short names, names in capitals, and several words joined.
         f"PASS={CANARY}",
         f"DB_PASS={CANARY}",
         f"SMTP_PASS: {CANARY}",
@@ -94,13 +94,13 @@ CANARY = "Kanarienvogel-42!x"
         f"bearer={CANARY}",
         f"PRIVATEKEY={CANARY}",
         f"accesskey={CANARY}",
-        # As logs in Japanese say it, with a colon of full width.
+        # As in Japanese logs, with a full-width colon.
         f"パスワード: {CANARY}",
         f"パスワード\uff1a{CANARY}",
         f"新しいパスワード\uff1d{CANARY}",
         f"秘密鍵={CANARY}",
         f"認証トークン\uff1a{CANARY}",
-        # Names in the quotes of SQL, and quotes as HTML, URLs and JSON write them.
+        # Names in SQL quotes, and quotes in the notation of HTML, URLs and JSON.
         "update `users` set `password_hash` = 'CANARY' where `id` = 1",
         "select * from `sessions` where `token` = 'CANARY'",
         f"password&quot;:&quot;{CANARY}&quot;",
@@ -117,13 +117,13 @@ CANARY = "Kanarienvogel-42!x"
         f"bindings: [ 'admin', '{CANARY}' ]",
         f"cookies: {{ sid: '{CANARY}', theme: 'dark' }}",
         f'Authorization: Digest username="admin", response="{CANARY}"',
-        # Passwords that hold what ends them elsewhere.
+        # Passwords with characters that end them elsewhere.
         f"mysql://itsm:p@ss{CANARY}@db/itsm",
         f"postgres://itsm:a/{CANARY}@db/itsm",
         # Queries of URLs.
         f"GET /x?key={CANARY}&page=2 200",
         f"https://x.example/blob?sv=1&sig={CANARY}",
-        # Programs that take it with a letter.
+        # Programs that take the password after a single letter.
         f"curl -u admin:{CANARY} https://x.example/",
         f"curl --user=admin:{CANARY} https://x.example/",
         f"sshpass -p {CANARY} ssh db",
@@ -132,7 +132,7 @@ CANARY = "Kanarienvogel-42!x"
         f"X-Signature: {CANARY}",
     ],
 )
-def test_secrets_go(text):
+def test_secrets_are_masked(text):
     clean = redact.Redactor().text(text.replace("CANARY", CANARY))
     assert CANARY not in clean
     assert CANARY[:-2] not in clean
@@ -159,16 +159,16 @@ def test_secrets_go(text):
         "hash pbkdf2_sha256$260000$abcdefghij$abcdefghijklmnopqrstuvwxyz0123456789= stored",
         "hash $2b$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy stored",
         "hash $argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ$RdescudvJCsgt3ub+b4dWRWJTmaQQ stored",
-        # Within a line that was escaped, a token's first letter follows another letter.
+        # In an escaped line, the first letter of a token follows another letter.
         rf"{{\"log\":\"line\n{JWT}\"}}"[-len(JWT) - 4 : -2],
     ],
 )
-def test_what_gives_itself_away_goes(text):
+def test_secrets_with_a_known_form_are_masked(text):
     secret = max(text.split(), key=len)
     assert secret not in redact.Redactor().text(text)
 
 
-def test_a_key_whose_beginning_was_cut_off_goes():
+def test_a_key_without_its_first_line_is_masked():
     text = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC\nBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj\n-----END PRIVATE KEY-----\nnext"
     clean = redact.Redactor().text(text)
     assert "MIIE" not in clean and "VJTUt9" not in clean and clean.endswith("next")
@@ -204,11 +204,11 @@ def test_a_key_whose_beginning_was_cut_off_goes():
         "npm_config_cache=/tmp/x",
     ],
 )
-def test_what_is_no_secret_stays(text):
+def test_other_text_stays(text):
     assert redact.Redactor().text(text) == text
 
 
-def test_known_values_go_wherever_they_stand():
+def test_known_values_are_masked_in_any_place():
     environment = {
         "JWT_SECRET": CANARY,
         "ADMIN_PASSWORD": "admin",
@@ -224,7 +224,7 @@ def test_known_values_go_wherever_they_stand():
     )
 
 
-def test_data_is_redacted_in_depth_and_stays_data():
+def test_nested_data_is_redacted_and_keeps_its_structure():
     data = {
         "argv": ["node", "server.js", "--admin-password", CANARY, "--port", "1"],
         "password": CANARY,
@@ -242,7 +242,7 @@ def test_data_is_redacted_in_depth_and_stays_data():
     assert (clean["tokens"], clean["row_counts"], clean["ok"], clean["none"]) == (5, {"password_resets": 3}, True, None)
 
 
-def test_secrets_that_a_program_takes_with_a_letter():
+def test_secrets_after_a_single_letter_option_are_masked():
     redactor = redact.Redactor()
     for arguments, number, left in (
         (["/usr/bin/curl", "-u", f"admin:{CANARY}", "https://x"], 2, "admin:[redacted]"),
@@ -263,7 +263,7 @@ def test_redacting_twice_changes_nothing_more():
     assert redactor.text(once) == once
 
 
-def test_known_values_go_in_every_spelling():
+def test_known_values_are_masked_in_every_encoding():
     value = 'pa"ss/wörd\\1'
     redactor = redact.Redactor([value])
     for text in (
@@ -276,14 +276,14 @@ def test_known_values_go_in_every_spelling():
         assert redactor.text(f"x {text} y").startswith(("x [redacted]", 'x "[redacted]', "x Basic [redacted]")), text
 
 
-def test_each_line_of_a_known_key_goes():
+def test_each_line_of_a_known_key_is_masked():
     key = "-----BEGIN X-----\nMIIEvQIBADANBgkqhkiG9w0B\nAQEFAASCBKcwggSjAgEA\n-----END X-----"
     redactor = redact.Redactor([key])
     assert redactor.text("MIIEvQIBADANBgkqhkiG9w0B alone") == "[redacted] alone"
     assert redactor.text(json.dumps({"x": key})) == '{"x": "[redacted]"}'
 
 
-def test_words_about_secrets_are_none():
+def test_words_about_secrets_stay():
     environment = {
         "SESSION_COOKIE_SAMESITE": "strict-mode",
         "TOKEN_TYPE": "Bearer-like",
@@ -298,12 +298,12 @@ def test_passwords_in_urls_are_known_in_clear():
     assert redact.Redactor(redact.secret_values(environment)).text("bare p@ss-word") == "bare [redacted]"
 
 
-def test_only_the_token_goes():
+def test_only_the_token_is_masked():
     assert redact.Redactor().text(f"session-{JWT} ended") == "session-[redacted] ended"
     assert redact.Redactor().text(f"a.long.name-of.something {JWT}") == "a.long.name-of.something [redacted]"
 
 
-def test_secrets_of_a_command_line():
+def test_secrets_of_a_command_line_are_masked():
     arguments = ["node", "x.js", "--password", "geheim-1", "--token=geheim-2", "--secret", "--port", "geheim-3", "a=b"]
     assert redact.secret_arguments(arguments) == ["geheim-1", "geheim-2"]
 
@@ -332,8 +332,8 @@ ATOMS = (
 
 @pytest.mark.parametrize("first", ATOMS)
 def test_its_time_grows_no_faster_than_the_text(first):
-    # A pattern that backtracks without end would make the evidence of an outage the next outage: with one that takes
-    # the square of the length this does not come back.
+    # A pattern with endless backtracking would delay the diagnosis of an outage. If one takes quadratic time, this test
+    # does not end in time.
     redactor = redact.Redactor(["known-value"])
     begin = "key token eyJ bearer :// insert into "
     redactor.text(begin + first * (60_000 // len(first)))

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How much of what a public scanner calls a secret is masked, and how many ordinary lines are changed.
+"""Counts the secrets of a public scanner that are masked, and the ordinary lines that are changed.
 
-The rules are those of detect-secrets. Each of its regular expressions gives samples. What the rule calls the secret of
-a sample must go.
+The rules are those of detect-secrets. Each of its regular expressions generates samples. The part that the rule calls
+the secret must be masked.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 RECORDED = Path(__file__).parents[3] / "recorded"
 OF_A_RULE = 40
 LEAST_MASKED, MOST_CHANGED = 0.99, 0.01
-# An address of the network is no secret. Of a private key the rule knows the first line alone; see below.
+# An IP address is no secret. For a private key, the rule knows only the first line; see below.
 NO_RULES = ("IPPublicDetector", "PrivateKeyDetector")
-# What a rule finds besides, which is the same for everybody.
+# Other text that a rule finds, the same for everybody.
 NO_SECRET = re.compile(r"AccountKey=|https://hooks\.slack\.com/services/", re.IGNORECASE)
 
 
@@ -44,7 +44,7 @@ def _detectors() -> Iterator[type[RegexBasedDetector]]:
 
 
 def _samples(pattern: re.Pattern[str], group: int | None, *, seed: str) -> Iterator[tuple[str, str]]:
-    """Return texts that a rule matches, each with what the rule calls the secret."""
+    """Return texts that a rule matches, each with the part that the rule calls the secret."""
     sampler = Sampler(seed)
     made = 0
     for _attempt in range(OF_A_RULE * 20):
@@ -65,7 +65,7 @@ def _scanner_samples() -> Iterator[tuple[str, str, str]]:
     """Return (rule, text, secret)."""
     for detector in dict.fromkeys(_detectors()):
         for number, pattern in enumerate(detector.denylist):
-            # A part of the match that is no more than a prefix is no secret.
+            # A part of the match that is only a prefix is no secret.
             whole = detector.__name__ in ("GitHubTokenDetector", "GitLabTokenDetector", "SlackDetector")
             for text, secret in _samples(pattern, 0 if whole else None, seed=f"{detector.__name__} {number}"):
                 yield f"{detector.__name__} {number}", text, secret
@@ -78,7 +78,7 @@ def _scanner_samples() -> Iterator[tuple[str, str, str]]:
 
 
 def _entropy_samples() -> Iterator[tuple[str, str, str]]:
-    """Return what the rule for base64 of high entropy finds in quotes: it has no regular expression.
+    """Return the matches of the rule for quoted base64 of high entropy, which has no regular expression.
 
     The rule for hexadecimal strings is left out. Without a name, a secret of 32, 40 or 64 digits looks like a digest or
     a commit, and these stay.
@@ -105,7 +105,7 @@ def _is_left(secret: str, clean: str) -> bool:
 
 
 def masked() -> tuple[int, list[tuple[str, str, str]]]:
-    """Return the number of samples, and those that were not masked with what became of them."""
+    """Return the number of samples, and the ones that were not masked with their result."""
     samples = list(_scanner_samples())
     redactor = redact.Redactor()
     kept = [(rule, text, clean) for rule, text, secret in samples if _is_left(secret, clean := redactor.text(text))]
@@ -113,25 +113,25 @@ def masked() -> tuple[int, list[tuple[str, str, str]]]:
 
 
 def changed() -> tuple[int, list[tuple[str, str]]]:
-    """Return the number of ordinary lines, and those that were changed with what became of them."""
+    """Return the number of ordinary lines, and the changed ones with their result."""
     redactor = redact.Redactor()
     lines = list(dict.fromkeys([*ordinary_lines(RECORDED), *recorded_texts(RECORDED)]))
     return len(lines), [(line, clean) for line in lines if (clean := redactor.text(line)) != line]
 
 
-def test_what_a_public_scanner_finds_is_masked():
+def test_findings_of_a_public_scanner_are_masked():
     number, kept = masked()
     assert number >= 2000
     assert 1 - len(kept) / number >= LEAST_MASKED, (number, len(kept), kept[:20])
 
 
-def test_ordinary_lines_stay_as_they_are():
+def test_ordinary_lines_are_unchanged():
     number, lines = changed()
     assert number >= 2000
     assert len(lines) / number < MOST_CHANGED, (number, len(lines), lines[:20])
 
 
-def test_ordinary_lines_stay_in_one_log_too():
+def test_ordinary_lines_are_unchanged_in_one_log():
     lines = ordinary_lines(RECORDED)
     random.Random("order").shuffle(lines)  # noqa: S311
     clean = redact.Redactor().text("\n".join(lines)).split("\n")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the service's user may plant in its own folders while root works there: the user here is nobody."""
+"""Files that the service's user plants in its own folders while root works there. The user here is nobody."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights 
 
 @pytest.fixture
 def host():
-    """Return a root-only secret and a folder of the service's user, on a path that everybody may walk."""
+    """Return a root-only secret and a folder of the service's user, on a path that everybody may enter."""
     with tempfile.TemporaryDirectory(dir="/var/tmp") as base:
         os.chmod(base, 0o755)  # noqa: S103
         secret = Path(base, "secret")
@@ -65,25 +65,25 @@ def link_of_user(path: Path, target: Path) -> Path:
     return path
 
 
-def test_what_is_there_is_read(host):
+def test_an_existing_file_is_read(host):
     assert safe_open.read(str(host / "secret")) == b"JWT_SECRET=of-root-alone\n"
     assert safe_open.read(str(host / "app" / "own")) == b"NODE_ENV=production\n"
 
 
-def test_a_link_of_the_user_leads_where_the_user_may_go(host):
+def test_a_link_of_the_user_is_followed_with_the_users_rights(host):
     link = link_of_user(host / "app" / "link", host / "app" / "own")
     assert safe_open.read(str(link)) == b"NODE_ENV=production\n"
     assert os.geteuid() == 0 and os.getegid() == 0
 
 
-def test_a_link_of_the_user_does_not_lead_to_what_only_root_may_read(host):
+def test_a_link_of_the_user_does_not_reach_files_of_root(host):
     link = link_of_user(host / "app" / "log", host / "secret")
-    assert link.read_text()  # the naive way
+    assert link.read_text()  # the unsafe way
     with pytest.raises(PermissionError):
         safe_open.read(str(link))
     with pytest.raises(PermissionError):
         log_patterns.tail(str(link), limit=100)
-    # Not even in several steps, nor by a folder.
+    # Not in several steps, and not through a folder.
     hop = link_of_user(host / "app" / "hop", link)
     folder = link_of_user(host / "app" / "folder", host)
     for path in (hop, folder / "secret"):
@@ -92,8 +92,8 @@ def test_a_link_of_the_user_does_not_lead_to_what_only_root_may_read(host):
     assert os.geteuid() == 0
 
 
-def test_a_link_that_root_made_among_its_own_is_followed(host):
-    # A relative one, over the parent folder, as certificates are linked.
+def test_a_link_of_root_in_a_folder_of_root_is_followed(host):
+    # A relative link through the parent folder, as in certificate stores.
     (host / "live").mkdir()
     (host / "live" / "link").symlink_to("../secret")
     assert safe_open.read(str(host / "live" / "link")) == b"JWT_SECRET=of-root-alone\n"
@@ -103,7 +103,7 @@ def test_a_link_that_root_made_among_its_own_is_followed(host):
         safe_open.read(str(host / "app" / "moved"))
 
 
-def test_a_folder_that_others_may_write_to_is_nobodys(host):
+def test_a_folder_that_others_may_write_to_has_no_owner(host):
     (host / "shared").mkdir()
     (host / "shared").chmod(0o777)
     (host / "shared" / "link").symlink_to(host / "secret")
@@ -111,13 +111,13 @@ def test_a_folder_that_others_may_write_to_is_nobodys(host):
         safe_open.read(str(host / "shared" / "link"))
 
 
-def test_a_second_name_of_a_file_of_root_is_refused(host):
+def test_a_hard_link_to_a_file_of_root_is_refused(host):
     os.link(host / "secret", host / "app" / "hard")
     with pytest.raises(PermissionError, match="second name"):
         safe_open.read(str(host / "app" / "hard"))
 
 
-def test_nothing_is_waited_for_and_nothing_is_without_end(host):
+def test_pipes_and_endless_files_are_refused_without_waiting(host):
     os.mkfifo(host / "app" / "pipe")
     os.chown(host / "app" / "pipe", NOBODY.pw_uid, NOBODY.pw_gid)
     zero = link_of_user(host / "app" / "zero", Path("/dev/zero"))
@@ -140,14 +140,14 @@ def test_nothing_is_waited_for_and_nothing_is_without_end(host):
     assert time.monotonic() - begun < 2
 
 
-def test_the_environment_of_root_is_not_handed_to_the_service(host):
+def test_an_environment_file_of_root_is_not_passed_to_the_service(host):
     link = link_of_user(host / "app" / ".env", host / "secret")
     with pytest.raises(env_file.EnvironmentFileError) as refused:
         env_file.read_environment_file(str(link))
     assert "of-root-alone" not in str(refused.value)
 
 
-def test_a_log_is_not_made_where_the_user_may_not_write(host):
+def test_no_log_is_created_in_a_folder_that_the_user_cannot_write_to(host):
     service_log = link_of_user(host / "app" / "logs", host / "etc") / "server.log"
     (host / "etc").mkdir()
     with pytest.raises(service_process.NodeProcessError, match="log_file: cannot append"):
@@ -179,7 +179,7 @@ def test_a_certificate_is_not_read_with_more_rights_than_its_users(host):
     assert "server.crt cannot be read: Permission denied" in found["problems"][0]
 
 
-def test_the_state_is_not_kept_where_the_user_could_exchange_it(host):
+def test_the_state_is_not_kept_in_a_folder_that_the_user_can_replace(host):
     config = dataclasses.replace(CONFIG, user="nobody", state_dir=str(host / "app" / "state"))
     refused = preflight_findings.Findings(config, run=commands.run, proc_root="/proc")
     preflight_settings.check_user(refused)
@@ -193,7 +193,7 @@ def test_the_state_is_not_kept_where_the_user_could_exchange_it(host):
     assert fine.problems == []
 
 
-def test_the_service_does_not_say_whose_database_is_worked_on(host):
+def test_the_service_cannot_choose_a_database_of_others(host):
     (host / "private").mkdir(mode=0o700)
     (host / "private" / "other.db").touch(mode=0o600)
     config = dataclasses.replace(
@@ -209,7 +209,7 @@ def test_the_service_does_not_say_whose_database_is_worked_on(host):
 
     (refused,) = problems(host / "private" / "other.db")
     assert "DATABASE_PATH" in refused and "user nobody may write neither" in refused
-    # A folder of its own, a file that root left there by mistake, a place that is not there yet.
+    # A folder of its own, a file that root left there by mistake, a path that does not exist yet.
     (host / "app" / "roots.db").touch(mode=0o600)
     for path in (host / "app" / "none.db", host / "app" / "roots.db", host / "none" / "itsm.db"):
         assert problems(path) == []
@@ -234,7 +234,7 @@ def test_a_program_of_the_service_is_never_run_as_root(host):
     assert ran == ["nobody"]
 
 
-def test_modules_are_not_built_into_the_application_of_somebody_else(host):
+def test_modules_are_not_built_into_an_application_of_others(host):
     other = host / "other"
     other.mkdir()
     for folder in (host / "app" / "releases", other):
@@ -253,7 +253,7 @@ def test_modules_are_not_built_into_the_application_of_somebody_else(host):
     )
 
 
-def test_evidence_goes_to_no_folder_that_somebody_else_has_made(host):
+def test_evidence_is_not_written_to_a_folder_of_others(host):
     (host / "tmp").mkdir()
     (host / "tmp").chmod(0o1777)
     theirs = host / "tmp" / "itsm-runbook-evidence-0"
@@ -263,11 +263,11 @@ def test_evidence_goes_to_no_folder_that_somebody_else_has_made(host):
     first, second = (triage_evidence._place_in(str(host / "tmp")) for _ in range(2))
     assert first != second and not os.path.lexists(first)
     os.mkdir(first, 0o700)
-    # The second pass on an incident finds the first one's.
+    # The second pass of an incident finds the evidence of the first one.
     assert triage_evidence._place_in(str(host / "tmp")) == first
 
 
-def test_no_folder_on_the_way_is_everybodys(host):
+def test_no_parent_folder_is_writable_for_everybody(host):
     old = os.umask(0)
     try:
         atomic_files.private_folder(str(host / "var" / "lib" / "state"))
@@ -277,7 +277,7 @@ def test_no_folder_on_the_way_is_everybodys(host):
     assert modes == [0o755, 0o755, 0o700]
 
 
-def test_triage_reads_what_is_the_services_with_the_rights_of_its_user(host):
+def test_triage_reads_files_of_the_service_with_the_rights_of_its_user(host):
     planted = link_of_user(host / "app" / "package.json", host / "secret")
     with pytest.raises(PermissionError):
         triage_context.read_theirs(str(planted))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a terminal would obey does not leave a module, nor lie in the evidence."""
+"""No module result and no evidence contains characters that control a terminal."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ESCAPES = [
 
 
 @pytest.mark.parametrize("escape", ESCAPES)
-def test_nothing_that_a_terminal_obeys_is_left(escape):
+def test_terminal_controls_are_removed(escape):
     shown = sanitize.text(f"before{escape}after")
     assert shown.startswith("before") and shown.endswith("after")
     assert not sanitize.ACTIVE.search(shown)
@@ -52,7 +52,7 @@ def test_lines_columns_and_every_script_are_kept():
     assert sanitize.text(text) == text
 
 
-def test_in_data_too():
+def test_terminal_controls_are_removed_from_data():
     assert sanitize.data({"a\x07": ["\x1b", {"b": ("\x9b", 1, None)}]}) == {
         "a\\x07": ["\\x1b", {"b": ["\\x9b", 1, None]}]
     }
@@ -60,7 +60,7 @@ def test_in_data_too():
 
 @pytest.mark.parametrize("ascii_only", [True, False])
 @pytest.mark.parametrize("escape", [each for each in ESCAPES if each != "\udc9b"])
-def test_the_output_of_a_module_is_plain_before_it_is_parsed(escape, ascii_only):
+def test_module_output_is_sanitized_before_it_is_parsed(escape, ascii_only):
     said = {f"key{escape}": [f"before{escape}after", "\\u001b \\", "C:\\bin\\run", "\U0001f525 \u65e5\t\n"], "n": 1.5}
     output = f"line{escape}\r\n{json.dumps(said, ensure_ascii=ascii_only)}\r\n"
     plain = module_output.of_module(output)
@@ -72,11 +72,11 @@ def test_the_output_of_a_module_is_plain_before_it_is_parsed(escape, ascii_only)
     assert number == ("n", 1.5)
     assert not sanitize.ACTIVE.search("".join([_name, *texts]))
     assert texts[0].startswith("before") and texts[0].endswith("after")
-    # What is plain already stays as it is.
+    # Sanitized text stays the same.
     assert texts[1:] == said[f"key{escape}"][1:]
 
 
-def test_half_a_character_is_shown():
+def test_an_incomplete_character_is_shown():
     assert json.loads(module_output.of_module('"\\udc9b \\ud83d \\ud83d\\udd25"')) == "\\udc9b \\ud83d \U0001f525"
 
 
@@ -87,7 +87,7 @@ def test_an_honest_answer_is_not_changed():
             assert module_output.of_module(output) == output
 
 
-def test_each_supported_ansible_core_takes_the_output_of_a_module_from_where_it_is_made_plain():
+def test_each_supported_ansible_core_parses_the_sanitized_output():
     source = inspect.getsource(ActionBase._execute_module)
     assert "self._low_level_execute_command(" in source
     assert "_low_level_execute_command" in vars(unreachable.OnHost)
@@ -101,7 +101,7 @@ def test_every_module_answers_in_plain_text(module):
     assert [each for each in answers if "sanitize." not in each] == []
 
 
-def test_the_evidence_can_be_looked_at_in_a_terminal(tmp_path):
+def test_evidence_is_safe_in_a_terminal(tmp_path):
     redactor = redact.Redactor()
     files = [
         {
@@ -123,7 +123,7 @@ def test_a_secret_is_found_under_colours():
 
 
 @pytest.mark.parametrize("text", ["wrong\n  severity      none", "\u65e5\u672c\n  severity      none", "a\r\u2028b"])
-def test_nothing_that_a_host_says_begins_a_line_on_the_screen(text):
+def test_text_of_a_host_starts_no_line_on_the_screen(text):
     assert len(screen_report.one_line(text).splitlines()) == 1
     for line in screen_report._wrapped(text, 60):
         assert len(line.splitlines()) == 1 and not line.startswith("  severity")

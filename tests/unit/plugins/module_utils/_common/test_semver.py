@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which versions npm's ranges let in: expected values as node-semver gives them."""
+"""The versions that npm's ranges include: expected values from node-semver."""
 
 from __future__ import annotations
 
@@ -62,5 +62,5 @@ def test_ranges(wanted, inside, outside):
         ("v20.1.0", ["20"]),
     ],
 )
-def test_what_cannot_be_told_is_not_told(version, wanted):
+def test_an_unknown_range_gives_no_answer(version, wanted):
     assert semver.satisfies(version, wanted) is None

@@ -20,7 +20,7 @@ COMMAND = ["node", "backend/server.js"]
 
 
 class FakeProc:
-    """A folder in the shape of /proc, for what real processes do too rarely to wait for."""
+    """A folder in the format of /proc, for states that real processes reach too rarely."""
 
     def __init__(self, root):
         self.root = root
@@ -49,7 +49,7 @@ class FakeProc:
 
 
 def settled(child):
-    """Wait until a child's arguments and environment can be read: they come a moment after the program itself."""
+    """Wait until a child's arguments and environment are readable: they appear a moment after the program itself."""
     while not procfs.environment(child.pid):
         time.sleep(0.001)
     return child
@@ -81,7 +81,7 @@ def test_own_process_is_read_as_it_is():
         assert "\0".join(me.argv) + "\0" == stream.read()
 
 
-def test_start_of_a_process_is_told_to_the_tick(sleeper):
+def test_start_of_a_process_is_exact_to_the_tick(sleeper):
     process = procfs.read_process(sleeper.pid)
     assert abs(timestamps.epoch(process.started_at) - time.time()) < 2
     assert process.start_ticks > procfs.read_process(1).start_ticks
@@ -104,7 +104,7 @@ def test_deleted_executable_and_folder_keep_their_names(proc):
     assert (read(proc, 7).exe, read(proc, 7).cwd) == ("/usr/bin/node", "/app")
 
 
-def test_what_may_not_be_seen_is_none(proc):
+def test_an_unreadable_field_is_none(proc):
     proc.process(7, argv=COMMAND, exe=None, cwd=None)
     assert (read(proc, 7).exe, read(proc, 7).cwd) == (None, None)
 
@@ -115,7 +115,7 @@ def test_what_may_not_be_seen_is_none(proc):
         (b"node\0server.js\0", ["node", "server.js"]),
         (b"node\0\0", ["node", ""]),
         (b"", []),
-        (b"itsm server", ["itsm server"]),  # a process that wrote its own title
+        (b"itsm server", ["itsm server"]),  # a process that sets its own title
         (b"node\0caf\xe9.js\0", ["node", "caf\ufffd.js"]),
     ],
 )
@@ -136,7 +136,7 @@ def test_missing_and_half_vanished_processes_are_none(proc):
         folder.rmdir()
 
 
-def test_a_file_cut_short_is_none(proc):
+def test_a_truncated_file_is_none(proc):
     folder = proc.process(7)
     (folder / "stat").write_text("7 (node) S 1\n")
     assert read(proc, 7) is None
@@ -181,7 +181,7 @@ def test_reused_pid_is_another_process(proc):
         (False, {"argv": []}),
     ],
 )
-def test_what_is_the_service(proc, ours, changes):
+def test_processes_of_the_service(proc, ours, changes):
     proc.process(7, **{"argv": COMMAND, **changes})
     found = procfs.service_processes(app_dir="/app", command=COMMAND, proc_root=str(proc.root))
     assert [process.pid for process in found] == ([7] if ours else [])
@@ -252,7 +252,7 @@ def test_real_listeners(family, address, told):
     assert not any(os.getpid() in each.pids for each in procfs.listeners([port]))
 
 
-def test_clients_of_a_port_do_not_listen_on_it():
+def test_clients_of_a_port_are_no_listeners():
     server, port = listen(socket.AF_INET, "127.0.0.1")
     script = (
         f"import socket, time; s = socket.create_connection(('127.0.0.1', {port})); print(flush=True); time.sleep(60)"
@@ -265,7 +265,7 @@ def test_clients_of_a_port_do_not_listen_on_it():
             client.kill()
 
 
-def test_all_who_share_a_socket_are_named():
+def test_all_processes_of_a_shared_socket_are_named():
     server, port = listen(socket.AF_INET, "127.0.0.1")
     with server, subprocess.Popen(["sleep", "60"], pass_fds=[server.fileno()]) as child:
         try:

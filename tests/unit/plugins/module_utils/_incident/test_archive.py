@@ -22,7 +22,7 @@ def keep(folder, *documents, days=365.0, check_mode=False):
     return postmortem_archive.keep(folder=str(folder), documents=documents, days=days, check_mode=check_mode)
 
 
-def test_written_once_privately_and_whole(tmp_path):
+def test_copy_is_written_once_privately_and_completely(tmp_path):
     folder = tmp_path / "postmortems"
     assert keep(folder, DOCUMENT, check_mode=True)["changed"] and not folder.exists()
     assert keep(folder, DOCUMENT) == {"changed": True, "written": [str(folder / "INC-1.md")], "removed": []}
@@ -32,7 +32,7 @@ def test_written_once_privately_and_whole(tmp_path):
 
 
 @pytest.mark.parametrize(("days", "left"), [(30.0, ["INC-1.md", "new.html", "notes.txt"]), (0.0, None)])
-def test_old_ones_go_and_nothing_else(tmp_path, days, left):
+def test_only_old_copies_are_deleted(tmp_path, days, left):
     for name in ("old.json", "new.html", "notes.txt", "INC-1.md"):
         (tmp_path / name).write_text("x")
     for name in ("old.json", "notes.txt", "INC-1.md"):
@@ -51,12 +51,12 @@ def test_names_stay_within_the_folder(tmp_path, name):
         keep(tmp_path, {"name": name, "content": ""})
 
 
-def test_what_is_no_base64_is_said(tmp_path):
+def test_invalid_base64_is_reported(tmp_path):
     with pytest.raises(postmortem_archive.PostmortemKeepError, match=r"content of INC-1\.md is no base64"):
         keep(tmp_path, {**DOCUMENT, "content": "{}"})
 
 
-def test_a_folder_that_cannot_be_is_said(tmp_path):
+def test_an_impossible_folder_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(postmortem_archive.PostmortemKeepError, match="Cannot keep the postmortem in"):
         keep(tmp_path / "file", DOCUMENT)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A hold: what it writes, what it asks of systemd, what ends it, and what it cannot do."""
+"""A hold: the files it writes, its calls of systemd, its end, and its limits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REASON = "The database has 0 bytes; 100 % of it: é"
 
 
 class Systemd:
-    """Answers `show` with the state of the unit, notes everything else."""
+    """Answers `show` with the state of the unit, and records every other call."""
 
     def __init__(self, active="inactive", sub="dead", failing=()):
         self.state = f"ActiveState={active}\nSubState={sub}\n"
@@ -62,7 +62,7 @@ def test_a_hold_refuses_automatic_and_manual_starts(place, tmp_path):
     assert hold(place, systemd) == []
     path = tmp_path / "etc/itsm-system.service.d" / f"zz-held-{INCIDENT}.conf"
     lines = path.read_text().splitlines()
-    # The one for a person, the other for an automatic restart.
+    # One for a start by a person, the other for an automatic restart.
     assert f"AssertPathExists=!{path}" in lines
     assert any(line.startswith("ExecCondition=") and line.endswith("exit 1'") for line in lines)
     assert any(line.startswith("Description=") and INCIDENT in line and "outage_release.yml" in line for line in lines)
@@ -70,13 +70,13 @@ def test_a_hold_refuses_automatic_and_manual_starts(place, tmp_path):
     held = unit_hold.read(place)
     assert (held["incident"], held["cause"], held["reason"]) == (INCIDENT, "db_corrupt", REASON)
     assert held["enforced"] is True
-    # A percent sign is a specifier of systemd, a line break would begin another setting.
+    # In systemd a percent sign is a specifier, and a line break would start another setting.
     assert "100 %% of it" in path.read_text()
     assert path.read_text().isascii()
 
 
 @pytest.mark.parametrize("state", [("activating", "auto-restart"), ("activating", "start-pre")])
-def test_a_start_that_is_on_its_way_is_cancelled(place, state):
+def test_a_start_in_progress_is_cancelled(place, state):
     systemd = Systemd(*state)
     hold(place, systemd)
     assert systemd.verbs == ["daemon-reload", "stop"]
@@ -96,7 +96,7 @@ def test_a_second_hold_changes_nothing(place):
     assert len(place.dropins()) == 1
 
 
-def test_a_hold_of_the_dead_man_timer_is_given_its_record(place):
+def test_a_hold_of_the_dead_man_timer_gets_a_record(place):
     path, text = unit_hold.dropin(place, incident=INCIDENT, reason="The run has died")
     os.makedirs(os.path.dirname(path))
     Path(path).write_text(text)
@@ -110,7 +110,7 @@ def test_a_hold_of_the_dead_man_timer_is_given_its_record(place):
     assert unit_hold.read(place) == held
 
 
-def test_a_folder_that_cannot_be_written_to_makes_it_end_with_the_boot(place, tmp_path):
+def test_a_read_only_folder_makes_the_hold_end_at_boot(place, tmp_path):
     (tmp_path / "etc").write_text("not a folder")
     (limit,) = hold(place)
     assert "ends with the next reboot" in limit
@@ -124,12 +124,12 @@ def test_no_folder_at_all_is_an_error(place, tmp_path):
         hold(place)
 
 
-def test_systemd_that_does_not_read_it_is_an_error(place):
+def test_a_failed_reload_of_systemd_is_an_error(place):
     with pytest.raises(unit_hold.HoldError, match="read the drop-ins"):
         hold(place, Systemd(failing=("daemon-reload",)))
 
 
-def test_release_removes_all_of_it(place, tmp_path):
+def test_release_removes_the_whole_hold(place, tmp_path):
     hold(place)
     systemd = Systemd()
     assert unit_hold.release(place, run=systemd) is True
@@ -145,7 +145,7 @@ def test_a_lost_record_does_not_end_the_hold(place, tmp_path):
     assert unit_hold.read(place)["incident"] == INCIDENT
 
 
-def test_a_drop_in_that_a_person_removed_ends_it(place):
+def test_removing_the_drop_in_by_hand_ends_the_hold(place):
     hold(place)
     for path in place.dropins():
         Path(path).unlink()
@@ -171,7 +171,7 @@ def test_a_plain_process_is_held_for_this_collection_only(tmp_path):
     assert one_starter.refusal(manager="process", unit="itsm-system", state_dir=str(tmp_path)) == ""
 
 
-# What the record says of the data.
+# The statement about the data in the record.
 
 
 @pytest.fixture
@@ -201,7 +201,7 @@ def test_an_incident_is_not_closed_while_its_data_are_in_doubt(incident):
     assert incident_store.in_doubt(incident_store.current(incident["state_dir"]))
 
 
-def test_a_person_who_mended_the_service_does_not_close_it_either(incident):
+def test_a_manual_fix_does_not_close_an_incident_with_data_in_doubt(incident):
     one_starter.put_in_doubt(**incident, reasons=["pages are damaged"], warn=fail)
     close(incident, outcome="not_recovered")
     looked = incident_record.call(state_dir=incident["state_dir"], state="mended")
@@ -256,7 +256,7 @@ def test_later_damage_puts_accepted_data_in_doubt_again(incident):
     assert "accepted" not in data
 
 
-def test_good_counts_of_before_stay_on_record(incident):
+def test_earlier_good_counts_stay_on_record(incident):
     one_starter.note_rows(**incident, rows={"users": 4}, warn=fail)
     one_starter.put_in_doubt(**incident, reasons=["gone"], rows={"users": 1}, warn=fail)
     assert incident_store.current(incident["state_dir"])["data"]["rows"] == {"users": 4}
@@ -281,7 +281,7 @@ def test_last_good_rows_are_those_of_this_database(tmp_path):
         (None, None),
     ],
 )
-def test_the_exit_on_record_is_the_cause_if_no_run_came_to_its_triage(incident, exited, cause):
+def test_recorded_exit_is_the_cause_if_no_run_reached_triage(incident, exited, cause):
     assert incident_notes.note(**incident, last_exit=exited) is None
     incident_record.call(**incident, state="closed", update=record_update.Update(outcome="not_recovered"))
     assert incident_record.call(state_dir=incident["state_dir"], state="closed")["cause"] == cause

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The lease of the host: who has it, what keeps it, and what frees it."""
+"""The lease of the host: its holder, its renewal and its end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ START = timestamps.epoch("2026-03-02T01:02:03.000Z")
 
 
 class Time:
-    """A clock that goes when it is told to."""
+    """A clock that the test advances."""
 
     passed = 0.0
 
@@ -58,7 +58,7 @@ def held(seat, time):
 
 
 class Worker:
-    """A process that works under the lease until it is told to end, or killed. It may start a child that lives on."""
+    """A process that works under the lease until it is asked to end, or killed. It may start a child that lives on."""
 
     def __init__(self, seat, *, run, child=""):
         self._ending, ending = os.pipe()[::-1]
@@ -94,13 +94,13 @@ class Worker:
         os.waitpid(self.pid, 0)
 
 
-def test_without_a_run_nothing_is_looked_at(held, seat):
+def test_without_a_run_no_lease_is_checked(held, seat):
     with held(""):
         assert seat.last() is None
     assert os.listdir(seat.folder) == []
 
 
-def test_work_renews_the_lease_at_its_begin_and_its_end(held, seat, time):
+def test_work_renews_the_lease_at_its_start_and_end(held, seat, time):
     seat.take(run="a", step="restart")
     time.advance(50)
     with held("a"):
@@ -115,7 +115,7 @@ def test_work_renews_the_lease_at_its_begin_and_its_end(held, seat, time):
     assert seat.holder() is None
 
 
-def test_work_that_fails_renews_it_too(held, seat, time):
+def test_failed_work_renews_the_lease(held, seat, time):
     seat.take(run="a")
     with pytest.raises(SystemExit), held("a"):
         time.advance(300)
@@ -123,7 +123,7 @@ def test_work_that_fails_renews_it_too(held, seat, time):
     assert seat.holder()["until"] == timestamps.iso(START + 360)
 
 
-def test_a_long_step_keeps_the_host_only_while_it_runs(seat, time):
+def test_a_long_step_keeps_the_lease_only_while_it_runs(seat, time):
     seat.take(run="a", step="restart")
     worker = Worker(seat, run="a")
     time.advance(1800)
@@ -136,7 +136,7 @@ def test_a_long_step_keeps_the_host_only_while_it_runs(seat, time):
     assert seat.holder() is None
 
 
-def test_two_at_work_and_one_of_them_ends(seat, time):
+def test_lease_lasts_if_one_of_two_workers_ends(seat, time):
     seat.take(run="a")
     first, second = Worker(seat, run="a"), Worker(seat, run="a")
     first.end()
@@ -148,7 +148,7 @@ def test_two_at_work_and_one_of_them_ends(seat, time):
 
 @pytest.mark.parametrize("child", ["fork", "exec"])
 @pytest.mark.parametrize("end", ["end", "kill"])
-def test_a_service_that_a_module_started_does_not_keep_the_host(seat, time, child, end):
+def test_a_started_service_does_not_keep_the_lease(seat, time, child, end):
     seat.take(run="a")
     worker = Worker(seat, run="a", child=child)
     time.advance(61)
@@ -156,19 +156,19 @@ def test_a_service_that_a_module_started_does_not_keep_the_host(seat, time, chil
     getattr(worker, end)()
     time.advance(61)
     try:
-        os.kill(worker.child, 0)  # it lives
+        os.kill(worker.child, 0)  # it is running
         assert seat.holder() is None
     finally:
         os.kill(worker.child, signal.SIGKILL)
 
 
-def test_work_goes_on_when_the_connection_is_hung_up(seat, time):
+def test_work_continues_after_the_connection_hangs_up(seat, time):
     seat.take(run="a")
     worker = Worker(seat, run="a", child="exec")
     os.kill(worker.pid, signal.SIGHUP)
     time.advance(1800)
     assert seat.holder()["pid"] == worker.pid
-    # A service that it starts is not deaf to the signal.
+    # A service that it starts does not ignore the signal.
     with open(f"/proc/{worker.child}/status", encoding="ascii") as stream:
         (ignored,) = [line.split()[1] for line in stream if line.startswith("SigIgn:")]
     assert not int(ignored, 16) & 1 << signal.SIGHUP - 1
@@ -176,14 +176,14 @@ def test_work_goes_on_when_the_connection_is_hung_up(seat, time):
     os.kill(worker.child, signal.SIGKILL)
 
 
-def test_the_signal_means_again_what_it_meant_when_the_work_is_done(held, seat):
+def test_signal_handler_is_restored_after_the_work(held, seat):
     before = signal.getsignal(signal.SIGHUP)
     with held("a"):
         assert signal.getsignal(signal.SIGHUP) != before
     assert signal.getsignal(signal.SIGHUP) == before
 
 
-def test_a_lost_lease_ends_the_work_before_it_begins(held, seat, time):
+def test_a_lost_lease_prevents_the_work(held, seat, time):
     seat.take(run="a")
     time.advance(61)
     seat.take(run="b", step="triage")
@@ -197,21 +197,21 @@ def test_a_lost_lease_ends_the_work_before_it_begins(held, seat, time):
 
     with pytest.raises(SystemExit, match="Run a has lost"), held("a", fail=fail):
         pytest.fail("it worked")
-    # It stays lost when the other one is done: what the run knew of the host is no longer true.
+    # It stays lost after the other run has ended: the facts of this run may no longer be true.
     seat.release(run="b")
     with pytest.raises(host_lease.LeaseError), held("a"):
         pytest.fail("it worked")
     assert seat.last()["run"] == "b"
 
 
-def test_a_run_whose_lease_ended_unnoticed_goes_on(held, seat, time):
+def test_a_run_with_an_expired_unused_lease_continues(held, seat, time):
     seat.take(run="a")
     time.advance(3000)
     with held("a"):
         assert seat.holder()["until"] == timestamps.iso(START + 3060)
 
 
-def test_after_a_reboot_a_run_goes_on(held, seat):
+def test_a_run_continues_after_a_reboot(held, seat):
     with held("a"):
         assert seat.holder()["run"] == "a"
 
@@ -228,7 +228,7 @@ def test_work_after_the_run_has_ended_takes_no_new_lease(held, seat, time):
     assert seat.holder() is None
 
 
-def test_of_two_names_of_a_folder_it_is_the_same_lease(seat, tmp_path):
+def test_two_names_of_a_folder_share_the_lease(seat, tmp_path):
     (tmp_path / "state").mkdir()
     (tmp_path / "link").symlink_to("state")
     for name in ("link", "state/", "other/../state"):
@@ -244,7 +244,7 @@ def test_a_state_folder_that_is_missing_or_unusable_does_not_matter(held, seat, 
     assert warnings == []
 
 
-def test_memory_that_cannot_be_used_is_a_warning(seat, tmp_path, time):
+def test_unusable_shared_memory_is_a_warning(seat, tmp_path, time):
     (tmp_path / "file").write_text("")
     warnings, worked = [], []
     with host_lease.held(state_dir=seat.state_dir, run="a", memory=str(tmp_path / "file"), warn=warnings.append):
@@ -266,7 +266,7 @@ def test_a_folder_that_others_may_write_to_is_not_trusted(tmp_path):
         host_lease.Seat(state_dir="/x", memory=str(memory)).prepare()
 
 
-def test_everything_is_for_this_account_alone(held, seat):
+def test_only_this_account_can_read_the_files(held, seat):
     with held("a"):
         pass
     for folder, _folders, names in os.walk(seat.memory):
@@ -274,7 +274,7 @@ def test_everything_is_for_this_account_alone(held, seat):
         assert all(stat.S_IMODE(os.stat(os.path.join(folder, name)).st_mode) == 0o600 for name in names)
 
 
-def test_a_lease_cut_off_or_changed_anywhere_is_never_fatal(held, seat):
+def test_a_truncated_or_changed_lease_is_never_fatal(held, seat):
     seat.take(run="a", step="restart")
     path = os.path.join(seat.folder, "lease.json")
     with open(path, "rb") as stream:
@@ -298,7 +298,7 @@ def test_a_lease_cut_off_or_changed_anywhere_is_never_fatal(held, seat):
     assert "cannot be read" in warnings[0]
 
 
-def test_a_write_that_was_cut_off_leaves_nothing(seat):
+def test_an_interrupted_write_leaves_nothing(seat):
     with open(os.path.join(seat.folder, ".lease.json.x"), "w") as stream:
         json.dump({}, stream)
     seat.take(run="a")
@@ -314,7 +314,7 @@ def without_end(seat):
 
 
 @pytest.mark.parametrize("how", ["asked for", "found", "renewed"])
-def test_no_lease_keeps_others_out_for_ever(seat, time, how):
+def test_every_lease_expires(seat, time, how):
     seat.take(run="a", seconds=1e12 if how == "asked for" else 60)
     if how != "asked for":
         without_end(seat)
@@ -327,7 +327,7 @@ def test_no_lease_keeps_others_out_for_ever(seat, time, how):
 
 
 def seen_by_another(seat):
-    """Return who is at work, as another process sees it."""
+    """Return the active worker, as another process sees it."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -340,7 +340,7 @@ def seen_by_another(seat):
         return stream.read()
 
 
-def test_a_process_that_looks_who_is_at_work_is_at_work_still(seat, held):
+def test_a_worker_that_checks_for_workers_stays_a_worker(seat, held):
     with held("a"):
         assert seat.worker() is None
         assert seat.holder()["run"] == "a"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Maintenance: what its end may be, and when it is void."""
+"""Maintenance windows: valid end times, and when a window ends."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def current(folder, *, now=NOW, **parameters):
         ("2026-03-02 04:00:00+00:00", "2026-03-02T04:00:00.000Z"),
     ],
 )
-def test_when_it_ends(tmp_path, until, expected):
+def test_valid_end_times(tmp_path, until, expected):
     assert begin(tmp_path, until)["changed"]
     assert current(tmp_path)[0]["until"] == expected
 
@@ -51,20 +51,20 @@ def test_when_it_ends(tmp_path, until, expected):
         ("+", r"maintenance_until is '\+'"),
         ("+2", r"maintenance_until is '\+2'"),
         ("2h", "like 2026-03-02T04:00:00Z"),
-        # Nobody knows whose two o'clock that is.
+        # A time without a zone is ambiguous.
         ("2026-03-02T04:00:00", "with its time zone"),
         ("+0h", "over already"),
         ("2026-03-02T01:00:00Z", "over already"),
         ("9999-12-31T23:59:59-12:00", "maintenance_until is '9999"),
     ],
 )
-def test_an_end_that_is_none(tmp_path, until, words):
+def test_invalid_end_times(tmp_path, until, words):
     with pytest.raises(MaintenanceError, match=words):
         begin(tmp_path, until)
     assert current(tmp_path) == (None, [])
 
 
-def test_a_variable_must_say_an_instant(tmp_path):
+def test_a_variable_must_be_a_time(tmp_path):
     with pytest.raises(MaintenanceError, match="counted from each run anew it would never end"):
         current(tmp_path, until="+2h")
     with pytest.raises(MaintenanceError, match="with its time zone"):
@@ -73,7 +73,7 @@ def test_a_variable_must_say_an_instant(tmp_path):
         current(tmp_path, reason="x")
 
 
-def test_beginning_changing_and_ending(tmp_path):
+def test_start_change_and_end(tmp_path):
     state = tmp_path / "state"
     until = "2026-03-02T04:00:00Z"
     planned = begin(state, until, reason="x", check_mode=True)
@@ -94,7 +94,7 @@ def test_beginning_changing_and_ending(tmp_path):
     assert list(state.iterdir()) == []
 
 
-def test_it_is_void_after_its_end(tmp_path):
+def test_window_has_no_effect_after_its_end(tmp_path):
     begin(tmp_path, "+2h")
     assert current(tmp_path, now=NOW + 7199)[0]
     assert current(tmp_path, now=NOW + 7200) == (None, [])
@@ -123,7 +123,7 @@ def test_a_file_written_by_hand(tmp_path):
         "\xff",
     ],
 )
-def test_a_file_that_is_none_does_not_count_and_is_reported(tmp_path, text):
+def test_an_invalid_file_is_ignored_and_reported(tmp_path, text):
     (tmp_path / "maintenance.json").write_bytes(text.encode("latin-1"))
     noted, warnings = current(tmp_path)
     assert noted is None and "does not count" in warnings[0] and "\n" not in warnings[0]
@@ -131,7 +131,7 @@ def test_a_file_that_is_none_does_not_count_and_is_reported(tmp_path, text):
     assert current(tmp_path)[0]
 
 
-def test_a_file_cut_off_anywhere_is_never_fatal(tmp_path):
+def test_a_truncated_file_is_never_fatal(tmp_path):
     begin(tmp_path, "+2h", reason="Release")
     path = tmp_path / "maintenance.json"
     whole = path.read_bytes()

@@ -51,7 +51,7 @@ def record(
             [(-4,), (-1, "good"), (-0.5, "good", "log: last request answered well")],
             -4,
             -4,
-            id="and serves its users again",
+            id="and answers its users again",
         ),
         pytest.param(
             [(-4,), (-1, "good"), (-60, "good", "last healthy run"), (-15, "bad", "journal: exited")],
@@ -63,15 +63,15 @@ def record(
             [(-4,), (-300, "bad", "journal: exited"), (-60, "good", "last healthy run")],
             -60,
             -4,
-            id="an exit after which it was well again",
+            id="an exit followed by a healthy answer",
         ),
-        pytest.param([(-4,), (30,), (35, "good")], -4, -4, id="signs from after the opening"),
+        pytest.param([(-4,), (30,), (35, "good")], -4, -4, id="signs after the opening"),
         pytest.param(
-            [(-9, "bad", "unit x: main process ended"), (-3, "good", "log")], -3, 0, id="no probe of ours has failed"
+            [(-9, "bad", "unit x: main process ended"), (-3, "good", "log")], -3, 0, id="none of our probes has failed"
         ),
     ],
 )
-def test_when_it_began(signs, earliest, latest):
+def test_start_of_the_outage(signs, earliest, latest):
     began = outage_window.start(record(signs=signs))
     assert (began["earliest"], began["latest"]) == (at(earliest), at(latest))
 
@@ -79,7 +79,7 @@ def test_when_it_began(signs, earliest, latest):
 @pytest.mark.parametrize(
     ("signs", "ended", "earliest", "latest"),
     [
-        pytest.param([(-3,)], -12, -12, -12, id="what systemd has forgotten since"),
+        pytest.param([(-3,)], -12, -12, -12, id="exit unknown to systemd"),
         pytest.param([(-3,), (-60, "good", "log")], -12, -60, -12, id="after the last good sign"),
         pytest.param([(-3,), (-6, "good", "log")], -12, -6, -3, id="an exit before the last good sign"),
         pytest.param([(-3,)], 20, -3, -3, id="an exit after the opening"),
@@ -91,11 +91,11 @@ def test_when_it_began(signs, earliest, latest):
             id="no probe has failed",
         ),
         pytest.param(
-            [(-1, "good"), (-9, "bad", "journal: exited")], -12, -12, -12, id="fell twice before the first probe"
+            [(-1, "good"), (-9, "bad", "journal: exited")], -12, -12, -12, id="failed twice before the first probe"
         ),
     ],
 )
-def test_the_exit_before_a_takeover_begins_the_outage(signs, ended, earliest, latest):
+def test_exit_before_a_takeover_is_the_start(signs, ended, earliest, latest):
     began = outage_window.start(record(signs=signs, last_exit=ended))
     assert (began["earliest"], began["latest"]) == (at(earliest), at(latest))
 
@@ -104,13 +104,13 @@ def test_the_exit_before_a_takeover_begins_the_outage(signs, ended, earliest, la
     ("failed", "process", "said", "expected"),
     [
         pytest.param(1, 2, 3, (9, PROBE), id="a probe saw its end"),
-        pytest.param(None, 2, 3, (3, outage_window.PROCESS_LOG), id="it said so itself"),
-        pytest.param(None, 2, None, (2, START), id="it said nothing"),
-        pytest.param(None, 2, 1, (2, START), id="another process said so"),
-        pytest.param(None, None, None, (9, PROBE), id="no process can be seen"),
+        pytest.param(None, 2, 3, (3, outage_window.PROCESS_LOG), id="the service logged it"),
+        pytest.param(None, 2, None, (2, START), id="no log line"),
+        pytest.param(None, 2, 1, (2, START), id="log line of another process"),
+        pytest.param(None, None, None, (9, PROBE), id="process not visible"),
     ],
 )
-def test_since_when_it_answers(failed, process, said, expected):
+def test_start_of_answers(failed, process, said, expected):
     found = outage_window.first_answer(
         first_failure_at=at(failed), first_healthy_at=at(9), process_started_at=at(process), said_at=at(said)
     )
@@ -122,24 +122,24 @@ def test_since_when_it_answers(failed, process, said, expected):
     [
         (6, 4, (), 6, outage_window.PROCESS_LOG),
         pytest.param(3, 4, (), 4, START, id="of another process"),
-        pytest.param(101, 4, (), 4, START, id="after the look"),
+        pytest.param(101, 4, (), 4, START, id="after the check"),
         pytest.param(6, 4, [(-4,), (8,)], 8, START, id="and did not answer then"),
-        pytest.param(6, 4, [(-4,), (50,)], 100, LOOK, id="and fell"),
-        pytest.param(6, None, (), 100, LOOK, id="no process can be seen"),
+        pytest.param(6, 4, [(-4,), (50,)], 100, LOOK, id="and failed"),
+        pytest.param(6, None, (), 100, LOOK, id="process not visible"),
     ],
 )
-def test_the_log_of_the_process_says_when_it_served(said, serving, signs, ended, source):
+def test_log_of_the_process_gives_the_first_answer(said, serving, signs, ended, source):
     found = outage_window.ending(
         record(starts=[2], signs=signs), seen_at=at(100), serving_since=at(serving), said_at=at(said)
     )
     assert (found.at, found.source, found.estimated) == (at(ended), source, True)
 
 
-# The healthy look is at 100.
+# The healthy check is at 100.
 @pytest.mark.parametrize(
     ("known", "serving", "restarts", "expected"),
     [
-        # Who started the process that serves.
+        # The source of the process that serves.
         pytest.param(
             {"starts": [2]}, 4, 0, ("recovered", 4, START), id="killed between its start and the first answer"
         ),
@@ -147,7 +147,9 @@ def test_the_log_of_the_process_says_when_it_served(said, serving, signs, ended,
         pytest.param(
             {"starts": [2]}, 1.99, None, ("recovered", 1.99, START), id="a clock tick before the start on record"
         ),
-        pytest.param({"starts": [2], "answered": 5}, 4, 0, ("recovered", 5, PROBE), id="killed while it watched"),
+        pytest.param(
+            {"starts": [2], "answered": 5}, 4, 0, ("recovered", 5, PROBE), id="killed during the stability check"
+        ),
         pytest.param({"mitigated": 5}, None, None, ("recovered", 5, PROBE), id="killed after verification"),
         pytest.param({"starts": [2, 20]}, 22, 0, ("recovered", 22, START), id="the second start"),
         pytest.param(
@@ -156,22 +158,22 @@ def test_the_log_of_the_process_says_when_it_served(said, serving, signs, ended,
         pytest.param(
             {"starts": [2]}, -40, 0, ("mended_by_hand", 100, LOOK), id="a process from before the start on record"
         ),
-        pytest.param({}, 30, 0, ("mended_by_hand", 30, START), id="a person has started it"),
+        pytest.param({}, 30, 0, ("mended_by_hand", 30, START), id="started by a person"),
         pytest.param({}, 30, None, ("mended_by_hand", 30, START), id="a person, without systemd"),
-        pytest.param({}, None, None, ("mended_by_hand", 100, LOOK), id="no process can be seen"),
+        pytest.param({}, None, None, ("mended_by_hand", 100, LOOK), id="process not visible"),
         pytest.param({}, 12, 1, ("recovered_by_systemd", 12, START), id="systemd's automatic restart"),
         pytest.param(
-            {"starts": [2]}, 12, 1, ("recovered_by_systemd", 12, START), id="fell after our start, and systemd's"
+            {"starts": [2]}, 12, 1, ("recovered_by_systemd", 12, START), id="failed after our start, and systemd's"
         ),
         pytest.param(
             {"starts": [2], "answered": 14},
             12,
             1,
             ("recovered_by_systemd", 14, PROBE),
-            id="seen by a run that was killed",
+            id="recorded by a killed run",
         ),
         pytest.param({"takeover": 1}, 62, 0, ("recovered_by_systemd", 62, START), id="the timer of a takeover"),
-        pytest.param({"takeover": 1}, 30, 0, ("mended_by_hand", 30, START), id="a person, before the timer looks"),
+        pytest.param({"takeover": 1}, 30, 0, ("mended_by_hand", 30, START), id="a person, before the timer fires"),
         pytest.param({"takeover": 1}, 0, 0, ("mended_by_hand", 0, START), id="a process from before the takeover"),
         pytest.param({"takeover": 1, "starts": [5]}, 7, 0, ("recovered", 7, START), id="the run, after its takeover"),
         pytest.param(
@@ -184,7 +186,7 @@ def test_the_log_of_the_process_says_when_it_served(said, serving, signs, ended,
             ("mended_by_hand", 62, START),
             id="the run that took over has ended",
         ),
-        # When it ended.
+        # The end of the outage.
         pytest.param(
             {"signs": [(-4,), (-1, "good")]},
             -3,
@@ -196,22 +198,26 @@ def test_the_log_of_the_process_says_when_it_served(said, serving, signs, ended,
             {"signs": [(-4,), (-1, "good")]}, -900, 0, ("mended_by_hand", -1, PROBE), id="hung and answers again"
         ),
         pytest.param(
-            {"signs": [(-4,), (50,)], "starts": [2]}, 4, 0, ("mended_by_hand", 100, LOOK), id="fell while watched"
+            {"signs": [(-4,), (50,)], "starts": [2]},
+            4,
+            0,
+            ("mended_by_hand", 100, LOOK),
+            id="failed during the stability check",
         ),
         pytest.param(
-            {"signs": [(-4,), (8,)], "starts": [2]}, 4, 0, ("recovered", 8, START), id="failed while it started"
+            {"signs": [(-4,), (8,)], "starts": [2]}, 4, 0, ("recovered", 8, START), id="failed during its start"
         ),
         pytest.param(
             {"attempts": [(1, False, 60)], "starts": [2]},
             4,
             0,
             ("mended_by_hand", 100, LOOK),
-            id="the rung did not hold",
+            id="the rung failed",
         ),
-        pytest.param({"starts": [2]}, 140, 0, ("recovered", 100, LOOK), id="a process from after the look"),
+        pytest.param({"starts": [2]}, 140, 0, ("recovered", 100, LOOK), id="a process started after the check"),
     ],
 )
-def test_how_it_ended(known, serving, restarts, expected):
+def test_end_of_the_outage(known, serving, restarts, expected):
     ended = outage_window.ending(record(**known), seen_at=at(100), serving_since=at(serving), restarts=restarts)
     outcome, seconds, source = expected
     assert (ended.outcome, ended.at, ended.source) == (outcome, at(seconds), source)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The incident's record, and the lease as the calls for it take, renew and free it."""
+"""The incident's record, and the lease that its calls take, renew and free."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ START = timestamps.epoch("2026-03-02T01:02:03.000Z")
 
 
 class Time:
-    """A clock that goes when it is told to."""
+    """A clock that the test advances."""
 
     def __init__(self) -> None:
         self.passed = 0.0
@@ -93,7 +93,7 @@ def note_answer(tmp_path, time):
 
 @pytest.fixture
 def no_flush(monkeypatch):
-    """Leave the flushing out where thousands of records are written: no power is cut here."""
+    """Skip flushing to disk in tests that write thousands of records: power is not cut here."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
@@ -109,7 +109,7 @@ def attempt(time, began, **values):
     return {"rung": "restart", "started_at": time.at(began), **values}
 
 
-def test_a_run_from_opening_to_closing(call, note_start, time, tmp_path):
+def test_run_from_open_to_close(call, note_start, time, tmp_path):
     opened = call("open", update={"severity": "critical", "signs": [sign(time, -30), sign(time, -40, "good")]})
     assert opened["changed"] and not opened["continued"]
     assert opened["id"].startswith("INC-20260302T010203Z-")
@@ -145,12 +145,12 @@ def test_a_run_from_opening_to_closing(call, note_start, time, tmp_path):
 
     assert os.listdir(tmp_path / "state" / "incidents") == [f"{opened['id']}.json"]
     assert call("present")["id"] is None
-    # Closing twice is no change, and still tells the same.
+    # A second close is no change and returns the same record.
     again = call("closed", run=opened["run"])
     assert (again["changed"], again["id"], again["outage_seconds"]) == (False, opened["id"], 39.0)
 
 
-def test_everything_is_for_root_alone(call, tmp_path):
+def test_only_root_can_read_the_files(call, tmp_path):
     run = call("open")["run"]
     call("closed", run=run, update={"outcome": "recovered"})
     for folder, _folders, names in [*os.walk(tmp_path / "state"), *os.walk(tmp_path / "memory")]:
@@ -193,7 +193,7 @@ def test_a_second_run_is_refused_in_one_line_until_the_lease_ends(call, time):
     time.advance(1)
     second = call("open")
     assert second["continued"] and second["id"] == first["id"]
-    # The first one is still alive after all: it may no longer act.
+    # The first run is still alive, but it may no longer act.
     with pytest.raises(IncidentError, match=second["run"]):
         call("attempt", run=first["run"], update={"attempts": [attempt(time, 1)]})
 
@@ -210,7 +210,7 @@ def test_every_call_of_the_run_renews_its_lease(call, time, state):
         call("open")
 
 
-def test_a_lease_announced_long_is_not_cut_short_within_its_step(call, time):
+def test_a_long_lease_is_not_shortened_within_its_step(call, time):
     run = call("open")["run"]
     call("attempt", run=run, step="standard_recovery", lease=600)
     assert call("attempt", run=run, step="standard_recovery", lease=60)["locked_by"]["until"] == time.at(600)
@@ -228,7 +228,7 @@ def test_waiting_for_the_lease(call, time):
     assert time.passed == pytest.approx(20, abs=0.2)
 
 
-def test_what_ended_while_it_was_waited_for_is_not_opened_again(call, time, monkeypatch):
+def test_an_incident_that_ended_during_the_wait_is_not_reopened(call, time, monkeypatch):
     first = call("open")
     assert first["waited"] == 0
 
@@ -240,13 +240,13 @@ def test_what_ended_while_it_was_waited_for_is_not_opened_again(call, time, monk
     waited = call("open", wait=15)
     assert (waited["id"], waited["run"], waited["locked_by"], waited["changed"]) == (None, None, None, False)
     assert waited["waited"] > 0
-    # Who has looked again and found it down begins anew.
+    # A run that checked again and found an outage starts a new incident.
     again = call("open", wait=15)
     assert again["id"] != first["id"]
     assert again["waited"] == 0
 
 
-def test_what_did_not_end_while_it_was_waited_for_is_gone_on_with(call, time, monkeypatch):
+def test_an_incident_still_open_after_the_wait_is_continued(call, time, monkeypatch):
     first = call("open")
 
     def give_up(seconds):
@@ -286,21 +286,21 @@ def test_a_run_that_lost_its_lease_records_nothing_more(call, time):
     assert call("present", run=first["run"])["locked_by"] is None
 
 
-def test_who_is_kept_out_has_lost_nothing(call):
+def test_a_refused_run_has_not_lost_a_lease(call):
     call("open")
     with pytest.raises(IncidentError) as refused:
         call("open")
     assert refused.value.locked_by and refused.value.taken_by is None
 
 
-def test_who_took_the_lease_is_told_to_the_run_that_lost_it(call, time):
+def test_run_that_lost_its_lease_gets_the_new_holder(call, time):
     first = call("open")
     time.advance(61)
     second = call("open", step="triage")
     with pytest.raises(IncidentError) as lost:
         call("attempt", run=first["run"], update={"told": [told(time)]})
     assert lost.value.taken_by == lost.value.locked_by == second["locked_by"]
-    # When the other one is done, too.
+    # Also after the other run has ended.
     call("closed", run=second["run"], update={"outcome": "not_recovered"})
     with pytest.raises(IncidentError) as lost:
         call("attempt", run=first["run"], update={"told": [told(time)]})
@@ -309,7 +309,7 @@ def test_who_took_the_lease_is_told_to_the_run_that_lost_it(call, time):
     assert call("present")["told"] == []
 
 
-def test_a_look_takes_no_lease_and_changes_nothing(call, time, tmp_path):
+def test_reading_takes_no_lease_and_changes_nothing(call, time, tmp_path):
     assert call("present")["id"] is None
     assert not (tmp_path / "state").exists() and not (tmp_path / "memory").exists()
     run = call("open")["run"]
@@ -360,12 +360,12 @@ def test_check_mode_touches_nothing(call, tmp_path):
     assert (tmp_path / "state" / "incident.json").read_bytes() == before
 
 
-def test_an_outage_that_goes_on_is_one_incident(call, time):
+def test_a_continuing_outage_is_one_incident(call, time):
     first = call("open", update={"signs": [sign(time, -100)], "told": [told(time)]})
     ended = call("closed", run=first["run"], update={"outcome": "not_recovered"})
     assert ended["closed_at"] is None and ended["locked_by"] is None
     time.advance(1800)
-    # The crash of the second run's own attempt is no beginning.
+    # A crash after the second run's own start is no start of an outage.
     second = call("open", update={"signs": [sign(time, 1700), sign(time, 1650, "good")]})
     assert second["continued"] and second["changed"]
     assert second["outage_started_at"] == time.at(-100)
@@ -374,13 +374,13 @@ def test_an_outage_that_goes_on_is_one_incident(call, time):
 
 
 @pytest.mark.parametrize("back", [0, 1200, 86400])
-def test_how_long_it_has_lasted_whatever_the_clock_says(call, time, back):
+def test_duration_does_not_depend_on_the_wall_clock(call, time, back):
     run = call("open", update={"signs": [sign(time, -100)]})["run"]
     assert call("present")["lasted"] == 100
     time.advance(1800)
     time.step = -back
     assert call("attempt", run=run)["lasted"] == 1900
-    # What the record says is older, a person may have put back, and then it is as long as that.
+    # If a person has moved the recorded start back, the duration follows the record.
     time.step = 600
     assert call("present")["lasted"] == 2500
     time.step = 0
@@ -388,7 +388,7 @@ def test_how_long_it_has_lasted_whatever_the_clock_says(call, time, back):
     assert (ended["lasted"], ended["outage_seconds"]) == (1100, 1100)
 
 
-def test_after_a_reboot_the_wall_clock_alone_says_how_long_it_has_lasted(call, time):
+def test_after_a_reboot_the_duration_uses_the_wall_clock(call, time):
     call("open")
     time.advance(1800)
     time.boot_id = "second boot"
@@ -414,13 +414,13 @@ def test_an_incident_that_was_mitigated_but_not_closed_is_no_longer_the_outage(c
         ([], ("opened", "opened", "incident opened")),
         ([(-50, "good")], (-50, "opened", "detection: probe")),
         ([(-50, "good"), (-20, "bad"), (-10, "bad")], (-50, -20, "test")),
-        # A failure after which all was well again began nothing.
+        # A failure followed by a healthy answer started no outage.
         ([(-90, "bad"), (-50, "good"), (-20, "bad")], (-50, -20, "test")),
         ([(-20, "bad")], (-20, -20, "test")),
         ([(-20, "bad"), (30, "bad"), (25, "good")], (-20, -20, "test")),
     ],
 )
-def test_when_the_outage_began(call, time, signs, expected):
+def test_start_of_the_outage(call, time, signs, expected):
     update = {"signs": [sign(time, seconds, kind) for seconds, kind in signs]}
     if expected[2].startswith("detection"):
         update.update(detected_by="probe")
@@ -438,7 +438,7 @@ def test_starts_are_counted_over_incidents_within_the_window(call, note_start, t
         run = call("open")["run"]
         call("attempt", run=run, update={"attempts": [attempt(time, begin)]})
         assert note_start(run) is None
-        # Neither a rung that was halted, nor one that failed before it started anything, is a restart.
+        # A halted rung, or one that failed before it started anything, is no restart.
         tried = [
             attempt(time, begin, held=True),
             {"rung": "standard_recovery", "started_at": time.at(begin + 1), "halted": True, "held": False},
@@ -452,7 +452,7 @@ def test_starts_are_counted_over_incidents_within_the_window(call, note_start, t
     fewer = call("present", window=1500)
     assert (fewer["restarts_in_window"], fewer["blind_restarts_left"], fewer["crash_loop"]["looping"]) == (2, 1, False)
     assert call("present", restart_limit=5)["blind_restarts_left"] == 2
-    # They count for the next incident, before and while it is open, and no longer than the window lasts.
+    # They count for the next incident, before and while it is open, until the window ends.
     assert call("open", run="next")["blind_restarts_left"] == 0
     assert note_start("next") is None
     assert call("present")["restarts_in_window"] == 4
@@ -460,7 +460,7 @@ def test_starts_are_counted_over_incidents_within_the_window(call, note_start, t
     assert call("present")["restarts_in_window"] == 2
 
 
-def test_what_is_tried_is_on_record_before_it_is_done(call, note_start, time, tmp_path):
+def test_attempt_is_recorded_before_it_is_made(call, note_start, time, tmp_path):
     run = call("open")["run"]
 
     def note(attempts, run=run):
@@ -472,7 +472,7 @@ def test_what_is_tried_is_on_record_before_it_is_done(call, note_start, time, tm
     first = attempt(time, 1)
     assert note([first]) is None
     assert note_start(run) is None
-    # The same rung touches the service twice, and the next one knows what the first came to.
+    # The same rung acts on the service twice, and the second time it knows the first result.
     assert note([first]) is None
     assert note([{**first, "held": False, "reason": "fell"}, attempt(time, 2, rung="standard_recovery")]) is None
     seen = call("present", run=run)
@@ -481,7 +481,7 @@ def test_what_is_tried_is_on_record_before_it_is_done(call, note_start, time, tm
     assert seen["outage_started_at"] == time.at(-9)
     assert seen["locked_by"]["step"] == "standard_recovery"
 
-    # Before 2.19, ansible-core hands on as text what it worked out.
+    # Before 2.19, ansible-core passes computed values as text.
     texts = {"held": "False", "fell": "True", "halted": "False", "seconds": "12.5"}
     assert note([{**first, **texts}]) is None
     (seen, *_rest) = call("present", run=run)["attempts"]
@@ -494,7 +494,7 @@ def test_what_is_tried_is_on_record_before_it_is_done(call, note_start, time, tm
 
 
 @pytest.mark.parametrize(("step", "counted"), [(0, 3), (-600, 3), (-3600, 3), (-7200, 0), (7200, 0)])
-def test_a_start_that_a_wrong_clock_wrote_counts_no_longer_than_the_window(call, note_start, time, step, counted):
+def test_a_start_with_a_wrong_time_counts_no_longer_than_the_window(call, note_start, time, step, counted):
     run = call("open")["run"]
     for _ in range(3):
         note_start(run)
@@ -522,21 +522,21 @@ def test_an_incident_stays_open_while_the_service_is_down_or_its_data_in_doubt(c
     assert bool(call("present")["id"]) is not closes
 
 
-def test_a_fall_while_it_was_watched_makes_the_next_restart_a_blind_one(call, note_start, time):
+def test_a_failed_stability_check_makes_the_next_restart_blind(call, note_start, time):
     run = call("open")["run"]
     note_start(run)
     tried = [attempt(time, 1, held=False, fell=True, reason="fell again"), attempt(time, 90, held=True)]
     last = call("closed", run=run, update={"attempts": tried, "outcome": "recovered"})
     assert last["crash_loop"] == {"looping": True, "restarts": 1, "fell": True, "limit": 3, "window": 3600.0}
     assert last["blind_restarts_left"] == 0
-    # It counts for the next incident as well, as long as the window lasts.
+    # It also counts for the next incident, until the window ends.
     time.advance(3000)
     assert call("open")["crash_loop"]["looping"]
     time.advance(700)
     assert not call("present")["crash_loop"]["looping"]
 
 
-def test_a_start_without_an_incident_is_on_no_record(call, note_start, tmp_path):
+def test_a_start_without_an_incident_is_not_recorded(call, note_start, tmp_path):
     assert note_start("run-x") is None
     assert call("present")["id"] is None
     (tmp_path / "file").write_text("")
@@ -544,7 +544,7 @@ def test_a_start_without_an_incident_is_on_no_record(call, note_start, tmp_path)
     assert said.startswith("The start is not on record: Cannot keep the incident of /x")
 
 
-def test_the_same_twice_is_no_change(call, time):
+def test_a_repeated_call_is_no_change(call, time):
     run = call("open")["run"]
     update = {
         "attempts": [attempt(time, 1, held=True)],
@@ -558,7 +558,7 @@ def test_the_same_twice_is_no_change(call, time):
     assert len(again["attempts"]) == len(again["signs"]) == len(again["told"]) == 1
 
 
-def test_a_record_cut_off_anywhere_is_set_aside_and_never_fatal(call, time, tmp_path, no_flush):
+def test_a_truncated_record_is_set_aside_and_never_fatal(call, time, tmp_path, no_flush):
     path = tmp_path / "state" / "incident.json"
     first = call("open", update={"signs": [sign(time, -1)], "attempts": [attempt(time, 0)]})
     whole = path.read_bytes()
@@ -566,13 +566,13 @@ def test_a_record_cut_off_anywhere_is_set_aside_and_never_fatal(call, time, tmp_
         path.write_bytes(whole[:length])
         looked = call("present")
         assert looked["id"] in (None, first["id"])
-        # A call that writes takes far longer than a look: one for each eight bytes, and for each of the last ones.
+        # A call that writes takes much longer than a read: so only every eighth byte, and each of the last ones.
         if length % 8 and length < len(whole) - 8:
             assert "damaged" in looked["warnings"][0]
             continue
         time.advance(61)
         second = call("open")
-        # A record without its last line break says all it has to say.
+        # A record is complete without its last line break.
         if length == len(whole) - 1:
             assert second["id"] == first["id"]
             continue
@@ -583,7 +583,7 @@ def test_a_record_cut_off_anywhere_is_set_aside_and_never_fatal(call, time, tmp_
         aside.unlink()
 
 
-def test_a_record_with_any_bit_flipped_is_gone_on_with_or_set_aside(call, note_start, time, tmp_path, no_flush):
+def test_a_record_with_a_flipped_bit_is_used_or_set_aside(call, note_start, time, tmp_path, no_flush):
     path = tmp_path / "state" / "incident.json"
     run = call("open", update={"signs": [sign(time, -1)], "told": [told(time)], "cause": "killed"})["run"]
     call("attempt", run=run, update={"attempts": [attempt(time, 0)]})
@@ -601,7 +601,7 @@ def test_a_record_with_any_bit_flipped_is_gone_on_with_or_set_aside(call, note_s
             shutil.rmtree(tmp_path / "state" / "incidents")
 
 
-def test_a_record_in_the_history_that_is_damaged_is_set_aside(call, tmp_path):
+def test_a_damaged_record_in_the_history_is_set_aside(call, tmp_path):
     closed = call("closed", run=call("open")["run"], update={"outcome": "recovered"})
     path = tmp_path / "state" / "incidents" / f"{closed['id']}.json"
     path.write_bytes(path.read_bytes()[:50])
@@ -616,10 +616,10 @@ def test_a_folder_in_the_place_of_the_record_is_set_aside(call, tmp_path):
     assert (tmp_path / "state" / "incident.json").is_file()
 
 
-def test_the_record_is_replaced_and_never_written_over(call, tmp_path):
+def test_the_record_is_replaced_and_never_overwritten(call, tmp_path):
     path = tmp_path / "state" / "incident.json"
     run = call("open")["run"]
-    # Held open, so that its number is not given to the new one.
+    # Held open, so that the new file cannot get the same inode number.
     with path.open("rb") as held:
         old = held.read()
         call("attempt", run=run, update={"cause": "killed"})
@@ -629,7 +629,7 @@ def test_the_record_is_replaced_and_never_written_over(call, tmp_path):
 
 
 @pytest.mark.parametrize("whole", ["old", "new"])
-def test_power_lost_while_it_is_written_leaves_the_old_or_the_new_one(call, time, tmp_path, whole, no_flush):
+def test_power_loss_during_a_write_leaves_the_old_or_the_new_record(call, time, tmp_path, whole, no_flush):
     path = tmp_path / "state" / "incident.json"
     run = call("open")["run"]
     old = path.read_bytes()
@@ -675,11 +675,11 @@ def test_a_record_that_is_json_but_no_record_is_set_aside(call, time, tmp_path, 
 
 
 @pytest.mark.parametrize("kind", ["pipe", "endless", "huge", "deep"])
-def test_what_no_record_can_be_is_set_aside_at_once(call, tmp_path, kind):
+def test_an_impossible_record_is_set_aside_at_once(call, tmp_path, kind):
     path = tmp_path / "state" / "incident.json"
     path.parent.mkdir(mode=0o700)
     if kind == "pipe":
-        os.mkfifo(path)  # which nobody writes to
+        os.mkfifo(path)  # which has no writer
     elif kind == "endless":
         path.symlink_to("/dev/zero")
     elif kind == "huge":
@@ -708,7 +708,7 @@ def test_a_state_folder_that_is_a_link_to_nowhere(call, time, tmp_path):
     assert call("open")["id"] == opened["id"]
 
 
-def test_a_state_folder_where_even_root_may_not_write(tmp_path):
+def test_a_state_folder_that_even_root_cannot_write_to(tmp_path):
     places = {"state_dir": "/proc/self/state", "memory": str(tmp_path / "memory")}
     opened = incident_record.call(**places, state="open")
     assert "cannot be kept in /proc/self/state" in opened["warnings"][0]
@@ -718,7 +718,7 @@ def test_a_state_folder_where_even_root_may_not_write(tmp_path):
     assert incident_store.is_open(**places)
 
 
-def test_a_run_that_died_between_closing_and_filing_away(call, tmp_path, time):
+def test_a_run_that_died_between_closing_and_archiving(call, tmp_path, time):
     first = call("open")
     path = tmp_path / "state" / "incident.json"
     record = {**json.loads(path.read_text()), "closed_at": time.at(1)}
@@ -754,7 +754,7 @@ def disk(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("folder", ["missing", "there"])
-def test_a_full_disk_keeps_the_record_elsewhere_until_there_is_room(call, tmp_path, disk, folder):
+def test_a_full_disk_keeps_the_record_in_memory_until_there_is_space(call, tmp_path, disk, folder):
     if folder == "there":
         (tmp_path / "state").mkdir(mode=0o700)
     disk.full = True
@@ -764,7 +764,7 @@ def test_a_full_disk_keeps_the_record_elsewhere_until_there_is_room(call, tmp_pa
         call("open")
     assert call("present")["id"] == opened["id"]
     disk.full = False
-    # With room again it comes home, even when the call has nothing new to say.
+    # As soon as there is space, the record moves back, even if the call changes nothing.
     again = call("attempt", run=opened["run"])
     assert (again["id"], again["severity"], again["warnings"]) == (opened["id"], "critical", [])
     assert json.loads((tmp_path / "state" / "incident.json").read_text())["id"] == opened["id"]
@@ -782,7 +782,7 @@ def test_a_disk_that_fills_up_while_an_incident_is_open(call, note_start, time, 
     assert second["restarts_in_window"] == 1
     closed = call("closed", run=second["run"], update={"outcome": "recovered"})
     assert closed["closed_at"]
-    # What the full disk still holds is an open record, and no longer true.
+    # The full disk still holds an open record, which is no longer true.
     assert json.loads((tmp_path / "state" / "incident.json").read_text())["closed_at"] is None
     assert call("present")["id"] is None
     third = call("open")
@@ -805,7 +805,7 @@ def test_the_call_says_that_the_record_is_in_memory(call, disk, tmp_path):
     assert call("attempt", run=opened["run"])["record_in_memory"] is None
 
 
-def test_a_healthy_run_brings_home_what_was_kept_in_memory(call, time, tmp_path, disk):
+def test_a_healthy_run_moves_the_record_from_memory_to_disk(call, time, tmp_path, disk):
     places = {"state_dir": str(tmp_path / "state"), "memory": str(tmp_path / "memory"), "clock": time.clock()}
     disk.full = True
     over = call("open")
@@ -816,7 +816,7 @@ def test_a_healthy_run_brings_home_what_was_kept_in_memory(call, time, tmp_path,
     assert (spare / "incident.json").exists()
 
     disk.full = False
-    # A run at work is left alone.
+    # An active run is left alone.
     incident_store.bring_home(**places)
     assert (spare / "incident.json").exists()
     time.advance(61)
@@ -828,7 +828,7 @@ def test_a_healthy_run_brings_home_what_was_kept_in_memory(call, time, tmp_path,
     assert (tmp_path / "state" / "incidents" / f"{over['id']}.json").exists()
 
 
-def test_a_healthy_run_without_anything_in_memory_makes_no_folder(time, tmp_path):
+def test_a_healthy_run_without_a_record_in_memory_creates_no_folder(time, tmp_path):
     places = {"state_dir": str(tmp_path / "state"), "memory": str(tmp_path / "memory"), "clock": time.clock()}
     incident_store.bring_home(**places)
     assert not list(tmp_path.iterdir())
@@ -850,7 +850,7 @@ def test_a_copy_left_behind_does_not_hide_the_incident_that_is_open(call, time, 
     call("closed", run=first["run"], update={"outcome": "recovered"})
     (tmp_path / "state" / "incident.json").write_bytes(stale)
     disk.full = True
-    # With a clock that was set back the open one is the older of the two.
+    # With a clock that was set back, the open copy is the older one.
     time.step = -3600
     second = call("open")
     assert second["id"] != first["id"]
@@ -858,7 +858,7 @@ def test_a_copy_left_behind_does_not_hide_the_incident_that_is_open(call, time, 
     assert call("present")["id"] == second["id"]
 
 
-def test_where_neither_place_can_be_used_it_is_one_line(tmp_path):
+def test_if_no_place_can_be_used_the_error_is_one_line(tmp_path):
     (tmp_path / "state").write_text("a file")
     kept = incident_record.call(state_dir=str(tmp_path / "state"), memory=str(tmp_path / "memory"), state="open")
     assert "cannot be kept" in kept["warnings"][0]
@@ -867,7 +867,7 @@ def test_where_neither_place_can_be_used_it_is_one_line(tmp_path):
     assert "\n" not in str(failed.value)
 
 
-def test_who_was_told_can_still_be_recorded_when_it_is_over(call, time):
+def test_notifications_can_be_recorded_after_the_incident_is_closed(call, time):
     run = call("open", update={"told": [told(time)]})["run"]
     call("closed", run=run, update={"outcome": "recovered"})
     late = call("attempt", run=run, update={"told": [told(time, "resolved", at=5)]})
@@ -878,7 +878,7 @@ def test_who_was_told_can_still_be_recorded_when_it_is_over(call, time):
         call("attempt", run=run, update={"told": [told(time)], "cause": "killed"})
 
 
-def test_what_a_person_mended_is_closed_by_a_healthy_run(call, time):
+def test_a_healthy_run_closes_an_incident_resolved_manually(call, time):
     opened = call("open", update={"signs": [sign(time, -10)]})
     call("closed", run=opened["run"], update={"outcome": "not_recovered", "told": [told(time)]})
     time.advance(600)
@@ -888,13 +888,13 @@ def test_what_a_person_mended_is_closed_by_a_healthy_run(call, time):
     assert closed["changed"] and closed["id"] == opened["id"]
     assert (closed["outcome"], closed["outage_seconds"]) == ("mended_by_hand", 600.0)
     assert closed["told"] == [told(time)] and closed["locked_by"] is None
-    # The run it names may record whom it told of the end.
+    # The run named in it may record who was notified of the resolution.
     assert call("attempt", run=closed["run"], update={"told": [told(time, "resolved")]})["changed"]
     again = call("closed")
     assert (again["changed"], again["id"]) == (False, None)
 
 
-def test_its_end_is_told_before_it_is_closed(call, time):
+def test_resolution_is_notified_before_the_incident_is_closed(call, time):
     opened = call("open")
     call("closed", run=opened["run"], update={"outcome": "not_recovered", "told": [told(time)]})
     time.advance(600)
@@ -903,11 +903,11 @@ def test_its_end_is_told_before_it_is_closed(call, time):
     mended = call("mended", update={"mitigated_at": time.at(590)})
     assert (mended["outcome"], mended["closed_at"], mended["told"]) == ("mended_by_hand", None, [told(time)])
     assert mended["locked_by"]["run"] == mended["run"]
-    # Of two that find it healthy at once, one tells.
+    # If two runs find it healthy at once, one notifies.
     other = call("mended")
     assert (other["run"], other["changed"]) == (None, False)
     call("attempt", run=mended["run"], update={"told": [told(time, "resolved")]})
-    # It died: the next one goes on with what is left to tell, and the end is the same.
+    # That run died: the next one sends the remaining notifications, with the same end time.
     time.advance(61)
     heir = call("mended", update={"mitigated_at": time.at(9000)})
     assert (heir["outcome"], heir["mitigated_at"]) == ("mended_by_hand", time.at(590))
@@ -917,17 +917,17 @@ def test_its_end_is_told_before_it_is_closed(call, time):
     assert closed["closed_at"]
 
 
-def test_a_healthy_run_tells_nothing_of_an_incident_that_is_worked_on(call, time):
+def test_a_healthy_run_reports_nothing_about_an_incident_of_an_active_run(call, time):
     opened = call("open", update={"told": [told(time)]})
     left = call("mended")
     assert (left["changed"], left["run"], left["locked_by"]["run"]) == (False, None, opened["run"])
-    # The run that has it may say itself that it is mended.
+    # The active run reports the resolution itself.
     mine = call("mended", run=opened["run"], update={"outcome": "recovered", "mitigated_at": time.at(0)})
     assert (mine["outcome"], mine["closed_at"]) == ("recovered", None)
     assert call("closed", run=opened["run"])["outcome"] == "recovered"
 
 
-def test_what_a_killed_run_had_mended_is_closed_as_recovered(call, time):
+def test_recovery_by_a_killed_run_is_closed_as_recovered(call, time):
     run = call("open")["run"]
     call("attempt", run=run, update={"mitigated_at": time.at(5)})
     time.advance(3600)
@@ -940,13 +940,11 @@ def test_what_a_killed_run_had_mended_is_closed_as_recovered(call, time):
     [
         pytest.param((4, "recovered", 5), id="the process that answered then"),
         pytest.param((30, "mended_by_hand", 30), id="a later one"),
-        pytest.param((None, "mended_by_hand", 3600), id="none that can be seen"),
+        pytest.param((None, "mended_by_hand", 3600), id="process not visible"),
     ],
 )
 @pytest.mark.parametrize("state", ["mended", "closed"])
-def test_an_outage_ends_with_the_first_good_answer_of_a_run_that_was_ended_while_it_watched(
-    call, note_answer, time, state, case
-):
+def test_first_good_answer_of_a_run_killed_in_its_stability_check_ends_the_outage(call, note_answer, time, state, case):
     serving_since, outcome, seconds = case
     run = call("open", update={"attempts": [attempt(time, 1)]})["run"]
     assert note_answer(run, 5) is None
@@ -961,7 +959,7 @@ def test_an_outage_ends_with_the_first_good_answer_of_a_run_that_was_ended_while
 
 
 @pytest.mark.parametrize("then", ["fell", "did not hold", "was started again", "was given up"])
-def test_a_good_answer_after_which_it_did_not_hold_ends_no_outage(call, note_start, note_answer, time, then):
+def test_a_good_answer_before_a_failure_ends_no_outage(call, note_start, note_answer, time, then):
     run = call("open", update={"attempts": [attempt(time, 1)]})["run"]
     time.advance(3)
     note_start(run)
@@ -980,7 +978,7 @@ def test_a_good_answer_after_which_it_did_not_hold_ends_no_outage(call, note_sta
     serving = 61 if then == "was started again" else 4
     ended = call("closed", update={"mitigated_at": time.at(3660), "serving_since": time.at(serving)})
     if then == "was started again":
-        # The start on record was killed before it saw an answer.
+        # The recorded start was killed before it saw an answer.
         assert (ended["outcome"], ended["mitigated_at"], ended["mitigated_estimated"]) == (
             "recovered",
             time.at(61),
@@ -990,7 +988,7 @@ def test_a_good_answer_after_which_it_did_not_hold_ends_no_outage(call, note_sta
         assert (ended["outcome"], ended["mitigated_at"]) == ("mended_by_hand", time.at(3660))
 
 
-def test_systemd_or_a_run_that_was_killed_has_ended_an_outage(call, note_start, time):
+def test_systemd_or_a_killed_run_ended_the_outage(call, note_start, time):
     run = call("open", update={"attempts": [attempt(time, 1)]})["run"]
     time.advance(2)
     note_start(run)
@@ -1003,20 +1001,20 @@ def test_systemd_or_a_run_that_was_killed_has_ended_an_outage(call, note_start, 
     assert (ended["mitigated_estimated"], ended["mitigated_from"]) == (True, "start of the process that serves")
 
 
-def test_an_incident_with_data_in_doubt_is_not_over_because_the_service_answers(call, time):
+def test_an_answer_does_not_close_an_incident_with_data_in_doubt(call, time):
     run = call("open")["run"]
     call("closed", run=run, update={"outcome": "data_in_doubt", "mitigated_at": time.at(5)})
     assert call("open")["continued"]
 
 
-def test_a_run_that_has_waited_for_the_one_that_was_ended_knows_the_first_good_answer(call, note_answer, time):
+def test_a_run_that_waited_for_a_killed_run_knows_the_first_good_answer(call, note_answer, time):
     note_answer(call("open")["run"], 5)
     heir = call("open", wait=90)["run"]
     update = {"outcome": "recovered", "mitigated_at": time.at(61), "serving_since": time.at(4)}
     assert call("mended", run=heir, update=update)["mitigated_at"] == time.at(5)
 
 
-def test_only_a_run_of_the_incident_puts_an_answer_on_record(call, note_answer, tmp_path):
+def test_only_a_run_of_the_incident_records_an_answer(call, note_answer, tmp_path):
     assert note_answer("run-x", 5) is None
     call("open")
     assert note_answer("run-x", 5) is None
@@ -1026,7 +1024,7 @@ def test_only_a_run_of_the_incident_puts_an_answer_on_record(call, note_answer, 
     assert said.startswith("The first good answer is not on record: ")
 
 
-def test_a_look_can_wait_until_no_other_run_has_the_host(call, time):
+def test_a_read_can_wait_until_no_other_run_has_the_lease(call, time):
     run = call("open", lease=30)["run"]
     assert call("present", wait=20)["locked_by"]["run"] == run
     looked = call("present", wait=20)
@@ -1034,14 +1032,14 @@ def test_a_look_can_wait_until_no_other_run_has_the_host(call, time):
     assert call("present", run=call("open")["run"], wait=20)["waited"] == 0
 
 
-def test_a_healthy_run_leaves_an_incident_alone_that_is_worked_on(call, time):
+def test_a_healthy_run_leaves_an_incident_of_an_active_run_alone(call, time):
     opened = call("open")
     left = call("closed")
     assert (left["changed"], left["id"], left["locked_by"]["run"]) == (False, opened["id"], opened["run"])
     assert call("closed", run=opened["run"], update={"outcome": "recovered"})["outcome"] == "recovered"
 
 
-def test_whether_an_incident_is_open_is_a_cheap_look(call, tmp_path, disk):
+def test_checking_for_an_open_incident_is_cheap(call, tmp_path, disk):
     folders = {"state_dir": str(tmp_path / "state"), "memory": str(tmp_path / "memory")}
     assert not incident_store.is_open(**folders)
     disk.full = True
@@ -1062,10 +1060,10 @@ def test_the_last_healthy_run_is_the_last_good_sign(call, time, tmp_path):
     start = call("open", update={"signs": [sign(time, -20)]})["outage_started"]
     assert (start["earliest"], start["earliest_source"]) == (time.at(-60), "last healthy run")
     (tmp_path / "file").write_text("")
-    last_good.note_healthy(str(tmp_path / "file"), at=time.at(0))  # nowhere to note it is no error
+    last_good.note_healthy(str(tmp_path / "file"), at=time.at(0))  # a missing folder is no error
 
 
-def test_during_a_maintenance_nothing_is_opened(call, time, tmp_path):
+def test_no_incident_is_opened_during_a_maintenance(call, time, tmp_path):
     begun = call("maintenance_begun", maintenance_until="+2h", maintenance_reason="Release 4.2")
     until = {"until": time.at(7200), "reason": "Release 4.2", "source": str(tmp_path / "state" / "maintenance.json")}
     assert begun["changed"] and begun["maintenance"] == until
@@ -1078,7 +1076,7 @@ def test_during_a_maintenance_nothing_is_opened(call, time, tmp_path):
     assert opened["maintenance"] is None and opened["id"]
 
 
-def test_a_maintenance_leaves_the_run_at_work_alone(call, time):
+def test_a_maintenance_does_not_affect_the_active_run(call, time):
     run = call("open")["run"]
     assert call("maintenance_begun", maintenance_until="+2h")["locked_by"]["run"] == run
     assert call("attempt", run=run, update={"cause": "killed"})["changed"]
@@ -1089,7 +1087,7 @@ def test_a_maintenance_leaves_the_run_at_work_alone(call, time):
     assert not call("maintenance_ended")["changed"]
 
 
-def test_a_maintenance_begun_while_it_waits_keeps_it_out(call, time, monkeypatch):
+def test_a_maintenance_that_starts_during_the_wait_stops_the_run(call, time, monkeypatch):
     first = call("open")
 
     def begin(seconds):
@@ -1107,7 +1105,7 @@ def test_a_maintenance_begun_while_it_waits_keeps_it_out(call, time, monkeypatch
 def test_a_maintenance_of_a_variable(call, time):
     held = call("open", maintenance_until="2026-03-02T11:00:00+09:00", maintenance_reason="power")
     assert held["maintenance"] == {"until": "2026-03-02T02:00:00.000Z", "reason": "power", "source": "variable"}
-    # The later end of the two counts; one that is over is none.
+    # The later end of the two counts; a window that has ended is ignored.
     call("maintenance_begun", maintenance_until="+2h")
     assert call("open", maintenance_until=time.at(60))["maintenance"]["until"] == time.at(7200)
     call("maintenance_ended")
@@ -1139,7 +1137,7 @@ ROUNDS, RUNS = 60, 8
 
 
 def _round(folder, number):
-    """Lay what the runs of a round find: nothing, the lease of a dead run that is over, or one that was freed."""
+    """Prepare the state for a round of runs: none, an expired lease of a dead run, or a freed lease."""
     places = {"state_dir": f"{folder}/{number}/state", "memory": f"{folder}/{number}/memory"}
     os.mkdir(f"{folder}/{number}")
     if number % 3:
@@ -1163,7 +1161,7 @@ def _race(folder, barrier, results):
         _open(folder, number, barrier, results)
 
 
-def test_of_runs_that_start_at_once_exactly_one_wins(tmp_path):
+def test_exactly_one_of_several_simultaneous_runs_wins(tmp_path):
     for number in range(ROUNDS):
         _round(tmp_path, number)
     context = multiprocessing.get_context("fork")
@@ -1202,7 +1200,7 @@ def _take_over(places, begin, ended, results):
     ended.wait(timeout=20)
 
 
-def test_a_run_thought_dead_and_its_heir_never_both_work(tmp_path):
+def test_a_run_with_a_lost_lease_never_works_together_with_the_next(tmp_path):
     context = multiprocessing.get_context("fork")
     seen = set()
     for number in range(30):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A call that is repeated after a lost connection acts once, and gives the answer of the first call."""
+"""A call that is repeated after a lost connection acts once, and returns the answer of the first call."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
 
 ROOT = Path(__file__).parents[5]
 MODULES = ROOT / "plugins" / "modules"
-# A module that only counts its work, and answers after some seconds with C(failed) or not.
+# A module that only counts its calls, and answers after some seconds with failed or not.
 PROGRAM = """
 import json, sys, time
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
@@ -102,7 +102,7 @@ def test_a_repeated_call_gives_the_answer_of_the_first(begin, worked):
     assert worked() == 1
 
 
-def test_an_answer_that_nobody_could_read_is_kept(begin, worked):
+def test_an_unread_answer_is_kept(begin, worked):
     cut = begin(seconds=0.3)
     wait_for(worked)
     cut.stdout.close()
@@ -111,7 +111,7 @@ def test_an_answer_that_nobody_could_read_is_kept(begin, worked):
     assert worked() == 1
 
 
-def test_a_repeated_call_waits_while_the_first_works(begin, worked):
+def test_a_repeated_call_waits_for_the_first(begin, worked):
     first = begin(seconds=0.7)
     wait_for(worked)
     second = begin()
@@ -119,7 +119,7 @@ def test_a_repeated_call_waits_while_the_first_works(begin, worked):
     assert worked() == 1
 
 
-def test_the_end_of_a_terminal_ends_no_work(begin, worked):
+def test_work_continues_after_its_terminal_closes(begin, worked):
     first = begin(seconds=0.5)
     wait_for(worked)
     first.send_signal(signal.SIGHUP)
@@ -127,14 +127,14 @@ def test_the_end_of_a_terminal_ends_no_work(begin, worked):
     assert worked() == 1
 
 
-def test_a_failure_is_an_answer_too(begin, worked):
+def test_a_failure_is_an_answer(begin, worked):
     assert end(begin(failed=True))["failed"]
     repeated = begin()
     assert end(repeated)["failed"] and repeated.returncode == 1
     assert worked() == 1
 
 
-def test_a_call_that_died_is_done_again_and_knows_since_when(begin, worked):
+def test_a_call_that_died_is_repeated_with_its_start_time(begin, worked):
     before = time.clock_gettime(time.CLOCK_BOOTTIME)
     died = begin(seconds=60.0)
     wait_for(worked)
@@ -148,7 +148,7 @@ def test_a_call_that_died_is_done_again_and_knows_since_when(begin, worked):
     assert end(begin()) == repeated
 
 
-def test_an_answer_that_is_not_whole_is_none(begin, worked, seat):
+def test_an_incomplete_answer_is_ignored(begin, worked, seat):
     end(begin())
     path = Path(seat.folder, "calls", NAME)
     path.write_bytes(path.read_bytes()[:-9])
@@ -156,7 +156,7 @@ def test_an_answer_that_is_not_whole_is_none(begin, worked, seat):
     assert worked() == 2
 
 
-def test_the_next_call_of_a_run_waits_for_the_one_before_and_removes_its_answer(begin, worked, seat):
+def test_the_next_call_waits_for_the_previous_one_and_removes_its_answer(begin, worked, seat):
     end(begin(OTHER))
     first = begin(seconds=0.7)
     wait_for(lambda: worked() == 2)
@@ -178,7 +178,7 @@ def test_a_call_that_never_ends_is_not_waited_for_forever(begin, worked, seat, m
     assert len(said) == 2 and all("is still at work on this host" in each for each in said)
 
 
-def test_answers_are_this_accounts_alone(begin, seat):
+def test_only_this_account_can_read_answers(begin, seat):
     end(begin())
     folder = os.path.join(seat.folder, "calls")
     assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
@@ -199,7 +199,7 @@ def test_an_answer_that_is_too_large_is_not_kept(begin, seat, monkeypatch, capsy
 
 
 @pytest.mark.parametrize("more", [{"call": ""}, {"run": "", "mode": "watch"}, {"check_mode": True}])
-def test_what_cannot_change_anything_leaves_nothing_behind(seat, more):
+def test_a_read_only_call_leaves_no_file(seat, more):
     check_mode = more.pop("check_mode", False)
     params = {"call": NAME, "run": "run-1", "state_dir": seat.state_dir, **more}
     assert repeated_call.once(params, check_mode=check_mode, fail=pytest.fail) is None
@@ -233,7 +233,7 @@ def module(name, **parameters):
     return json.loads(done.stdout)
 
 
-def test_an_incident_that_was_opened_is_not_refused_to_its_own_run(seat):
+def test_an_opened_incident_is_not_refused_to_its_own_run(seat):
     opened = module("incident", state="open", state_dir=seat.state_dir, call=NAME)
     assert module("incident", state="open", state_dir=seat.state_dir, call=NAME) == opened
     other = module("incident", state="open", state_dir=seat.state_dir, call=OTHER)
@@ -250,7 +250,7 @@ def test_the_outage_that_a_probe_found_belongs_to_its_own_run(seat):
 
 @pytest.fixture
 def process(seat, tmp_path):
-    """Restarts a service as a process; all its processes are ended."""
+    """Restarts a service as a process; all its processes are ended after the test."""
     (tmp_path / "app").mkdir()
     service = {"app_dir": str(tmp_path / "app"), "command": ["sleep", "60"], "manager": "process"}
     files = {"log_file": str(tmp_path / "log"), "pid_file": str(tmp_path / "pid")}
@@ -274,7 +274,7 @@ def test_a_service_is_restarted_once(seat, process):
     assert again["pids_before"] == started["pids_after"] != again["pids_after"]
 
 
-def test_what_a_call_that_died_has_restarted_is_left_running(seat, process):
+def test_a_service_restarted_by_a_dead_call_is_left_running(seat, process):
     started = process(NAME)
     path = Path(seat.folder, "calls", NAME)
     # It died between the start and its answer.
@@ -283,7 +283,7 @@ def test_what_a_call_that_died_has_restarted_is_left_running(seat, process):
     assert (repeated["pids_after"], repeated["changed"], repeated["stopped"]) == (started["pids_after"], True, [])
 
 
-def test_a_service_that_ran_before_the_call_that_died_is_restarted(seat, process):
+def test_a_service_older_than_the_dead_call_is_restarted(seat, process):
     before = process(NAME)
     seat.prepare()
     time.sleep(0.02)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which process a takeover ends on a database in doubt, and which it must leave alone."""
+"""The process that a takeover ends if the database is in doubt, and the processes that it must leave alone."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What systemd does with a unit, what is taken over from it, and the timer that acts if a run dies."""
+"""The state of a unit in systemd, the takeover of its restart, and the timer that acts if a run dies."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RUNNING = {"ActiveState": "active", "SubState": "running", "Result": "success", 
 
 
 class Systemd:
-    """Records what is asked of systemd; answers as a healthy one does, or fails for the words in `failing`."""
+    """Records the calls of systemd; answers as a healthy one does, or fails for the words in `failing`."""
 
     def __init__(self, *failing):
         self.failing = failing
@@ -73,7 +73,7 @@ def test_phase_of_a_unit(properties, expected):
 
 
 def due(seconds, **changes):
-    """Return the properties of a unit whose automatic restart comes in so many seconds."""
+    """Return the properties of a unit whose automatic restart is due in so many seconds."""
     changed = time.clock_gettime(time.CLOCK_MONOTONIC) - 10 + seconds
     return {**PENDING, "StateChangeTimestampMonotonic": str(int(changed * 1e6)), "RestartUSec": "10s", **changes}
 
@@ -84,7 +84,7 @@ def due(seconds, **changes):
         (1, {}, True),
         (5, {}, False),
         (-1, {}, True),
-        # It should have come long ago.
+        # It is long overdue.
         (-8, {}, False),
         # systemd 254 and later may wait longer each time (RestartSteps=).
         (1, {"RestartUSecNext": "40s"}, False),
@@ -94,8 +94,8 @@ def due(seconds, **changes):
         (1, START_PRE, False),
     ],
 )
-def test_whether_an_automatic_restart_comes_in_a_moment(seconds, changes, expected):
-    # The clock runs: the properties are made when the test begins.
+def test_imminent_automatic_restart(seconds, changes, expected):
+    # The clock runs: the properties are created when the test begins.
     assert takeover.is_imminent(due(seconds, **changes)) is expected
 
 
@@ -142,7 +142,7 @@ def test_a_restart_that_cannot_be_cancelled_is_reported(seat):
 
 
 def dead_man(seat, tmp_path, database="", user="", scratch=None):
-    """Run the program of the timer with a systemctl of our own; return what it asks for."""
+    """Run the timer's program with a fake systemctl; return its calls."""
     log = tmp_path / "asked"
     fake = tmp_path / "bin" / "systemctl"
     fake.parent.mkdir(exist_ok=True)
@@ -158,7 +158,7 @@ def dead_man(seat, tmp_path, database="", user="", scratch=None):
 STARTED = ["reset-failed -- itsm-system", "start --no-block -- itsm-system", "stop --no-block -- x.timer"]
 
 
-def test_the_timer_waits_for_a_run_that_lives(seat, tmp_path):
+def test_the_timer_waits_for_a_live_run(seat, tmp_path):
     with seat.locked():
         seat.take(run="run-1")
     assert dead_man(seat, tmp_path) == []
@@ -213,7 +213,7 @@ def test_the_timer_holds_a_unit_whose_database_is_damaged(seat, tmp_path, damage
     else:
         assert asked == ["daemon-reload", "stop --no-block -- x.timer"]
         assert held.read_text() == "[Unit]"
-    # The copy is gone, and the database was only read.
+    # The copy is removed, and the database was only read.
     assert set(os.listdir(tmp_path)) - set(before) <= {"asked", "bin", "etc"}
     connection.close()
 
@@ -237,7 +237,7 @@ def test_the_name_of_the_timer_is_that_of_the_unit():
     assert "/" not in takeover.timer_name("a/../b@c")
 
 
-def test_a_start_of_somebody_else_is_waited_for():
+def test_a_start_by_others_is_waited_for():
     states = [START_PRE, START_PRE, RUNNING]
 
     def run(_argv, **_more):

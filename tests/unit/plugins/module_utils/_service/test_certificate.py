@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Certificates that can be served with, those that cannot, and getting from the one to the other."""
+"""Certificates that can be served, certificates that cannot, and how a bad one is replaced."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ME = pwd.getpwuid(os.geteuid()).pw_name
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> dict[str, Path]:
-    """Certificates as they are found: valid, expired, not valid yet."""
+    """Certificates in each state: valid, expired, not valid yet."""
     folders = {}
     for name, dates in {
         "valid": [],
@@ -47,13 +47,13 @@ def made(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture
 def pair(tmp_path, made) -> Pair:
-    """An expired certificate with its key, laid where they may be changed."""
+    """An expired certificate with its key, in a folder of the test."""
     shutil.copytree(made["expired"], tmp_path / "tls")
     return Pair(certificate=str(tmp_path / "tls" / "server.crt"), key=str(tmp_path / "tls" / "server.key"))
 
 
 def exchange_after_look(monkeypatch, path, *, by):
-    """Let another file take the place of one the moment after it was opened for the last time before OpenSSL."""
+    """Replace a file with another one right after its last open before OpenSSL."""
     opened = safe_open.open_file
 
     def then_exchange(asked, *arguments, **options):
@@ -82,14 +82,14 @@ def test_a_good_pair_is_left_alone(made, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "said"), [("expired", "expired on 20"), ("early", "is not valid before 20")])
-def test_one_out_of_its_time_is_told(made, name, said):
+def test_one_out_of_its_time_is_reported(made, name, said):
     result = service_certificate.ensure(of(made[name]))
     assert (result["changed"], result["valid"]) == (False, False)
     assert len(result["problems"]) == 1
     assert said in result["problems"][0]
 
 
-def test_it_is_renewed_and_proved(pair, made):
+def test_it_is_renewed_and_verified(pair, made):
     command = renewing(pair, made["valid"])
     told = service_certificate.ensure(pair, command=command, check_mode=True)
     assert (told["changed"], told["valid"], told["renewed"], told["command_rc"]) == (True, False, True, None)
@@ -100,20 +100,20 @@ def test_it_is_renewed_and_proved(pair, made):
     assert service_certificate.ensure(pair, command=command)["changed"] is False
 
 
-def test_a_renewal_whose_key_is_another_one_is_not_good(pair, made):
+def test_a_renewal_with_another_key_is_an_error(pair, made):
     result = service_certificate.ensure(pair, command=["cp", str(made["valid"] / "server.crt"), pair.certificate])
     assert (result["changed"], result["valid"]) == (True, False)
     assert result["problems"] == [f"the key {pair.key} does not belong to the certificate {pair.certificate}"]
 
 
 @pytest.mark.parametrize("command", [["true"], ["sh", "-c", "exit 3"], ["sleep", "30"]])
-def test_a_command_that_renews_nothing(pair, command):
+def test_a_command_that_renews_nothing_is_an_error(pair, command):
     result = service_certificate.ensure(pair, command=command, timeout=0.2)
     assert (result["changed"], result["valid"], result["renewed"]) == (False, False, False)
     assert result["command_rc"] == {"true": 0, "sh": 3, "sleep": None}[command[0]]
 
 
-def test_what_the_command_says_is_bounded_and_holds_no_secret(pair):
+def test_output_of_the_command_is_bounded_and_holds_no_secret(pair):
     result = service_certificate.ensure(pair, command=["sh", "-c", "seq 10000; echo API_TOKEN=CANARY-1234567 >&2"])
     assert len(result["output"]) <= 600
     assert result["output"].endswith("API_TOKEN=[redacted]")
@@ -137,7 +137,7 @@ def test_the_command_sees_nothing_of_our_environment(pair, monkeypatch):
         (lambda crt, key: (key.unlink(), os.mkfifo(key)), "the key {key} cannot be read: "),
     ],
 )
-def test_what_cannot_be_used_is_told(tmp_path, made, spoil, said):
+def test_an_unusable_certificate_is_reported(tmp_path, made, spoil, said):
     shutil.copytree(made["valid"], tmp_path / "tls")
     pair = of(tmp_path / "tls")
     spoil(Path(pair.certificate), Path(pair.key))
@@ -171,7 +171,7 @@ def closed(made):
         yield Pair(certificate=f"{base}/tls/server.crt", key=f"{base}/tls/server.key", user="nobody")
 
 
-def test_a_key_that_the_service_may_not_read_is_mended_only_where_asked(closed):
+def test_permissions_of_an_unreadable_key_are_changed_only_if_asked(closed):
     left = service_certificate.ensure(closed)
     assert (left["changed"], left["problems"]) == (False, [f"nobody may not read {closed.key}"])
     wanted = Permissions(owner="nobody", mode="0400")
@@ -186,7 +186,7 @@ def test_a_key_that_the_service_may_not_read_is_mended_only_where_asked(closed):
 
 
 @pytest.mark.parametrize("spoil", ["link", "second name", "no key"])
-def test_only_a_key_gets_other_permissions(closed, spoil):
+def test_only_the_permissions_of_the_key_change(closed, spoil):
     key = Path(closed.key)
     if spoil == "link":
         key.rename(f"{key}.real")
@@ -226,7 +226,7 @@ def test_a_renewed_key_gets_its_permissions(closed, made, spoil):
         ({"timeout": 0}, "timeout is 0: must be more than 0 seconds"),
     ],
 )
-def test_parameters_that_make_no_sense(pair, changes, message):
+def test_invalid_parameters(pair, changes, message):
     with pytest.raises(CertificateError) as caught:
         service_certificate.ensure(pair, **changes)
     assert message in str(caught.value)
@@ -245,7 +245,7 @@ def test_paths_are_absolute(wrong, message):
     assert message in str(caught.value)
 
 
-def test_the_key_beside_the_certificate_is_its_key(pair, made):
+def test_the_key_in_the_same_folder_is_the_key_of_the_certificate(pair, made):
     shutil.copy(made["valid"] / "server.crt", pair.certificate)
     result = service_certificate.ensure(Pair(certificate=pair.certificate))
     assert result["problems"] == [f"the key {pair.key} does not belong to the certificate {pair.certificate}"]
@@ -258,18 +258,18 @@ def test_permissions_need_a_key(pair):
 
 
 @pytest.mark.parametrize("name", ["certificate", "key"])
-def test_a_file_that_becomes_a_fifo_after_the_look_delays_nothing(made, tmp_path, monkeypatch, name):
+def test_a_file_that_becomes_a_fifo_after_the_check_delays_nothing(made, tmp_path, monkeypatch, name):
     folder = tmp_path / "tls"
     shutil.copytree(made["valid"], folder)
     pair = of(folder)
     exchange_after_look(monkeypatch, getattr(pair, name), by=os.mkfifo)
     with alarm(5):
         found = service_certificate.look(pair)
-    # What was opened is judged, and what lies there now is never opened.
+    # The opened file is checked. The file that is there now is never opened.
     assert found["problems"] == []
 
 
-def test_a_key_that_is_exchanged_after_the_look_is_not_read(made, tmp_path, monkeypatch):
+def test_a_key_that_is_replaced_after_the_check_is_not_read(made, tmp_path, monkeypatch):
     folder = tmp_path / "tls"
     shutil.copytree(made["valid"], folder)
     pair = of(folder)
@@ -290,7 +290,7 @@ def test_a_file_of_too_many_bytes_is_not_read(made, tmp_path, name):
     )
 
 
-def test_openssl_gets_a_bounded_time(made, monkeypatch):
+def test_openssl_has_a_time_limit(made, monkeypatch):
     pair = of(made["valid"])
     monkeypatch.setattr(key_pair, "_load", lambda *_: signal.pause())
     monkeypatch.setattr(key_pair, "_TIMEOUT", 0.2)

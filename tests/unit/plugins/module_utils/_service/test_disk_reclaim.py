@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Making room: what goes, in which order, when it is enough, and above all what never goes."""
+"""Freeing disk space: what is deleted, in which order, when it is enough, and above all what is never deleted."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def logs(tmp_path: Path) -> Path:
 
 
 def lay(path: Path, *, age: int, size: int = MIB) -> Path:
-    """A file of real blocks, last written C(age) seconds ago."""
+    """A file of real blocks, last written age seconds ago."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"x" * size)
     os.utime(path, (1_700_000_000 - age, 1_700_000_000 - age))
@@ -46,7 +46,7 @@ def free(folder: Path) -> int:
 
 
 def reclaim(folder: Path, *patterns, wanted: int | None = None, **more) -> dict:
-    """Ask for C(wanted) bytes more than there are; by default for more than there will ever be."""
+    """Request wanted more bytes than are free; by default more than there can ever be."""
     available = 1 << 62 if wanted is None else free(folder) + wanted
     rules = [rule if isinstance(rule, Rule) else Rule(str(rule)) for rule in patterns]
     return disk_reclaim.reclaim(
@@ -66,7 +66,7 @@ def reasons(result: dict) -> dict[str, str]:
 
 @contextlib.contextmanager
 def full(size: int = 4 * MIB, **options):
-    """A real full file system, where this user may mount one."""
+    """A real full file system, if this user may mount one."""
     if os.geteuid() != 0:
         pytest.skip("only root may mount a tmpfs")
     folder = Path(f"/tmp/itsm-nexus-full-{os.getpid()}")
@@ -86,12 +86,13 @@ def full(size: int = 4 * MIB, **options):
         folder.rmdir()
 
 
-# What goes
+# Files that are deleted
 
 
-def test_the_oldest_go_until_it_is_enough(logs, monkeypatch):
+def test_the_oldest_are_deleted_until_it_is_enough(logs, monkeypatch):
     names = [lay(logs / f"app.log.{number}", age=number) for number in (3, 1, 4, 2)]
-    # Others write to this file system too, which is not to be seen; check mode only counts, so it is exact then.
+    # Other processes write to this file system too, which would disturb the count. Check mode only counts, so it is
+    # exact.
     room = os.statvfs(logs)
     monkeypatch.setattr(os, "statvfs", lambda _path: room)
     told = reclaim(logs, logs / "app.log.*", wanted=2 * MIB, check_mode=True)
@@ -106,7 +107,7 @@ def test_the_oldest_go_until_it_is_enough(logs, monkeypatch):
     assert told["diff"] == {"before": "".join(f"{logs}/app.log.{n} {MIB}\n" for n in (4, 3)), "after": ""}
 
 
-def test_a_full_file_system_has_room_again_and_no_more_went_than_needed():
+def test_a_full_file_system_has_space_again_and_only_needed_files_are_deleted():
     with full() as folder:
         for number in range(1, 4):
             lay(folder / f"app.log.{number}", age=number)
@@ -126,7 +127,7 @@ def test_a_full_file_system_has_room_again_and_no_more_went_than_needed():
         assert (again["changed"], again["enough"], again["removed"]) == (False, True, [])
 
 
-def test_inodes_are_room_too():
+def test_inodes_count_as_space():
     with full(nr_inodes=40) as folder:
         for number in range(60):
             with contextlib.suppress(OSError):
@@ -139,14 +140,14 @@ def test_inodes_are_room_too():
         assert os.statvfs(folder).f_favail == 5
 
 
-def test_enough_room_means_nothing_is_done(logs):
+def test_with_enough_space_nothing_is_deleted(logs):
     kept = lay(logs / "app.log.1", age=1)
     result = reclaim(logs, logs / "*", wanted=-MIB)
     assert (result["changed"], result["enough"]) == (False, True)
     assert kept.exists()
 
 
-def test_too_little_is_told_after_all_has_gone(logs):
+def test_too_little_space_is_reported_after_all_is_deleted(logs):
     gone = lay(logs / "app.log.1", age=1)
     result = reclaim(logs, logs / "app.log.*")
     assert (result["changed"], result["enough"]) == (True, False)
@@ -184,7 +185,7 @@ def test_patterns(logs, pattern, named):
     assert result["skipped"] == []
 
 
-def test_the_newest_stay_where_the_rule_keeps_some(logs):
+def test_the_newest_stay_if_the_rule_keeps_some(logs):
     for number in range(1, 5):
         lay(logs / f"backup_{number}", age=number)
     result = reclaim(logs, Rule(f"{logs}/backup_*", keep=3))
@@ -192,7 +193,7 @@ def test_the_newest_stay_where_the_rule_keeps_some(logs):
     assert len(list(logs.iterdir())) == 3
 
 
-def test_what_one_rule_keeps_no_other_takes(logs):
+def test_a_file_kept_by_one_rule_is_kept_by_all(logs):
     lay(logs / "backup_1", age=1)
     result = reclaim(logs, logs / "*", Rule(f"{logs}/backup_*", keep=1))
     assert result["removed"] == []
@@ -205,10 +206,10 @@ def test_names_may_hold_any_byte(logs):
     assert list(logs.iterdir()) == []
 
 
-# What is truncated
+# Files that are truncated
 
 
-def test_an_open_file_is_truncated_and_its_writer_goes_on(logs):
+def test_an_open_file_is_truncated_and_its_writer_continues(logs):
     path = lay(logs / "server.log", age=1)
     with path.open("ab", buffering=0) as own:
         writer = subprocess.Popen(["sh", "-c", "read line; echo more"], stdin=subprocess.PIPE, stdout=own)
@@ -233,14 +234,14 @@ def test_a_log_that_the_service_opens_by_name_is_truncated_even_if_nobody_has_it
     assert not again["changed"]
 
 
-def test_where_not_all_processes_can_be_seen_the_files_of_others_may_be_open(logs, monkeypatch):
+def test_if_processes_are_hidden_files_of_others_count_as_open(logs, monkeypatch):
     mine, other = lay(logs / "mine", age=2), lay(logs / "other", age=1)
     monkeypatch.setattr(disk_reclaim, "_open_files", lambda _proc_root: (set(), False))
     uid = os.geteuid()
     real = os.stat
 
     class Other:
-        """What stat says of another user's file."""
+        """The answer of stat for another user's file."""
 
         def __init__(self, status):
             self._status = status
@@ -257,7 +258,7 @@ def test_where_not_all_processes_can_be_seen_the_files_of_others_may_be_open(log
     assert (paths(result["removed"]), paths(result["truncated"])) == ([str(mine)], [str(other)])
 
 
-# What never goes
+# Files that are never deleted
 
 
 def test_links_are_not_followed(logs, tmp_path):
@@ -274,7 +275,7 @@ def test_links_are_not_followed(logs, tmp_path):
     }
 
 
-def test_a_linked_folder_on_the_way_is_said_to_be_one(logs, tmp_path):
+def test_a_linked_parent_folder_is_reported(logs, tmp_path):
     lay(logs / "app.log", age=1)
     (tmp_path / "linked").symlink_to(logs)
     result = reclaim(logs, tmp_path / "linked" / "app.log")
@@ -282,7 +283,7 @@ def test_a_linked_folder_on_the_way_is_said_to_be_one(logs, tmp_path):
     assert reasons(result) == {"linked": "it is reached by a symbolic link; name its real path"}
 
 
-def test_a_folder_swapped_for_a_link_after_the_look_is_not_entered(logs, tmp_path, monkeypatch):
+def test_a_folder_replaced_with_a_link_after_the_check_is_not_entered(logs, tmp_path, monkeypatch):
     inner = lay(logs / "old" / "app.log", age=1).parent
     outside = tmp_path / "outside"
     precious = lay(outside / "app.log", age=1)
@@ -300,7 +301,7 @@ def test_a_folder_swapped_for_a_link_after_the_look_is_not_entered(logs, tmp_pat
 
 
 @pytest.mark.parametrize("truncate_only", [False, True])
-def test_a_file_swapped_for_another_after_the_look_is_left(logs, tmp_path, monkeypatch, truncate_only):
+def test_a_file_replaced_after_the_check_is_left(logs, tmp_path, monkeypatch, truncate_only):
     path = lay(logs / "app.log", age=1)
     other = lay(tmp_path / "other", age=1)
     look = disk_reclaim._Reclaim.take
@@ -315,7 +316,7 @@ def test_a_file_swapped_for_another_after_the_look_is_left(logs, tmp_path, monke
 
 
 @pytest.mark.parametrize("truncate_only", [False, True])
-def test_a_file_with_a_second_name_is_left(logs, tmp_path, truncate_only):
+def test_a_file_with_a_hard_link_is_left(logs, tmp_path, truncate_only):
     path = lay(logs / "app.log", age=1)
     os.link(path, tmp_path / "passwd")
     result = reclaim(logs, logs / "*", truncate_only=[str(path)] if truncate_only else [])
@@ -323,7 +324,7 @@ def test_a_file_with_a_second_name_is_left(logs, tmp_path, truncate_only):
     assert reasons(result) == {"app.log": "it has 2 names: removing one frees nothing"}
 
 
-def test_only_regular_files_go(logs):
+def test_only_regular_files_are_deleted(logs):
     os.mkfifo(logs / "fifo")
     (logs / "folder").mkdir()
     result = reclaim(logs, logs / "*")
@@ -349,7 +350,7 @@ def test_a_database_in_use_is_never_touched(logs):
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("CREATE TABLE t (x)")
     connection.execute("INSERT INTO t VALUES (zeroblob(100000))")
-    os.utime(database(logs / "itsm.db.backup_9"), (1 << 33, 1 << 33))  # or the newest would stay for being that
+    os.utime(database(logs / "itsm.db.backup_9"), (1 << 33, 1 << 33))  # otherwise it would stay as the newest one
     before = files_of(logs)
     result = reclaim(logs, Rule(f"{logs}/itsm.db*", keep=1), truncate_only=[str(path)])
     assert (result["changed"], files_of(logs)) == (False, before)
@@ -379,7 +380,7 @@ def test_the_only_copy_of_a_database_stays(logs):
 
 
 @pytest.mark.parametrize("keep", [0, 2])
-def test_copies_that_were_cut_off_take_nobodys_place(logs, keep):
+def test_incomplete_copies_do_not_count(logs, keep):
     whole = [database(logs / f"itsm.db.backup_{age}", age=age) for age in (30, 20, 10)]
     cut = [shutil.copy(whole[0], logs / f"itsm.db.backup_{age}") for age in (3, 2)] + [logs / "itsm.db.backup_1"]
     for number, path in enumerate(cut):
@@ -418,7 +419,7 @@ def test_evidence_is_never_touched(logs):
     assert (result["changed"], evidence.exists()) == (False, True)
 
 
-# What is refused
+# Rules that are refused
 
 
 @pytest.mark.parametrize(
@@ -463,7 +464,7 @@ def test_what_people_mean_is_no_pattern_too_wide(pattern):
         ("/var/log/*", -1, "keep of '/var/log/*' is -1: must be 0 or more"),
     ],
 )
-def test_rules_that_make_no_sense(logs, pattern, keep, message):
+def test_invalid_rules(logs, pattern, keep, message):
     with pytest.raises(DiskReclaimError) as caught:
         reclaim(logs, Rule(pattern, keep=keep))
     assert message in str(caught.value)
@@ -477,7 +478,7 @@ def test_rules_that_make_no_sense(logs, pattern, keep, message):
         (Target(path="/nowhere/at/all"), "targets: cannot look at the file system of /nowhere/at/all: No such file"),
     ],
 )
-def test_targets_that_make_no_sense(target, message):
+def test_invalid_targets(target, message):
     with pytest.raises(DiskReclaimError) as caught:
         disk_reclaim.reclaim(rules=[], targets=[target], state_dir="/nowhere")
     assert message in str(caught.value)

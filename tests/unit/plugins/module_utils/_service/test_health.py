@@ -29,7 +29,7 @@ def service(tmp_path):
 @pytest.fixture
 def running(service):
     with subprocess.Popen(list(service.command), cwd=service.app_dir) as child:
-        while not procfs.environment(child.pid):  # its arguments come a moment after the program itself
+        while not procfs.environment(child.pid):  # its arguments appear a moment after the program itself
             time.sleep(0.001)
         yield child
         child.kill()
@@ -61,7 +61,7 @@ def test_five_failures_in_a_row_are_critical_and_there_is_no_sixth(service, runn
     assert timestamps.epoch(result["first_failure_at"]) <= time.time() - 0.08
 
 
-def test_hung_process_is_critical_within_the_sum_of_the_time_outs(service, running):
+def test_hung_process_is_critical_within_the_sum_of_the_timeouts(service, running):
     with raw_server(silent) as port:
         targets = [Target(name="one", url=f"http://127.0.0.1:{port}/")]
         result = ask(service, targets, timeout=0.1, critical_after=4)
@@ -69,7 +69,7 @@ def test_hung_process_is_critical_within_the_sum_of_the_time_outs(service, runni
     assert 0.4 <= result["duration"] < 1
 
 
-def test_recovery_by_itself_is_healthy_and_its_failures_are_remembered(service, running):
+def test_recovery_by_itself_is_healthy_and_its_failures_are_reported(service, running):
     with Server(BAD, BAD, BAD, GOOD) as server:
         result = ask(service, [server.target()])
     assert (result["healthy"], result["severity"], result["attempts"]) == (True, "warning", 4)
@@ -86,7 +86,7 @@ def test_service_that_flaps_is_a_warning_from_the_threshold_on(service, running)
         assert ask(service, [server.target()], mode="await")["severity"] == "none"  # it was only starting
 
 
-def test_summary_is_a_line_on_what_is_wrong(service, running):
+def test_summary_is_one_line_with_the_problem(service, running):
     with Server() as server:
         assert ask(service, [server.target()])["summary"] == "answers"
     with Server(BAD) as server:
@@ -98,7 +98,7 @@ def test_summary_is_a_line_on_what_is_wrong(service, running):
         assert ask(service, targets[:1])["summary"] == "one: answered 503 instead of 200; the process is gone"
 
 
-def test_process_gone_is_an_emergency_at_once(service):
+def test_missing_process_is_an_emergency_at_once(service):
     with Server(BAD) as server:
         result = ask(service, [server.target()])
         assert len(server.requests) == 1
@@ -106,7 +106,7 @@ def test_process_gone_is_an_emergency_at_once(service):
     assert result["process"] == {"state": "gone", "pids": [], "started_at": None, "restarts": None}
 
 
-def test_process_that_may_not_be_seen_is_unknown_and_no_emergency(service, monkeypatch):
+def test_hidden_process_is_unknown_and_no_emergency(service, monkeypatch):
     monkeypatch.setattr(service_process, "is_hidden", lambda _service: True)
     with Server(BAD) as server:
         result = ask(service, [server.target()])
@@ -139,7 +139,7 @@ def test_await_until_it_answers(service, running):
     assert (result["healthy"], result["severity"], result["attempts"]) == (True, "none", 8)
 
 
-def test_await_ends_at_its_deadline_also_when_nothing_answers(service, running):
+def test_await_ends_at_its_deadline_if_nothing_answers(service, running):
     with raw_server(silent) as port:
         targets = [Target(name="one", url=f"http://127.0.0.1:{port}/")]
         begun = time.monotonic()
@@ -148,14 +148,14 @@ def test_await_ends_at_its_deadline_also_when_nothing_answers(service, running):
     assert (result["healthy"], result["severity"]) == (False, "warning")
 
 
-def test_await_ends_early_when_the_process_is_gone(service):
+def test_await_ends_early_if_the_process_is_gone(service):
     with Server(BAD) as server:
         result = ask(service, [server.target()], mode="await", deadline=30)
     assert (result["healthy"], result["severity"], result["attempts"]) == (False, "emergency", 2)
 
 
 class Unit:
-    """Answers for C(systemctl show) with one set of properties after the other, the last for ever."""
+    """Answers systemctl show with one set of properties after the other, the last one repeatedly."""
 
     def __init__(self, *states):
         self.states = list(states)
@@ -202,7 +202,7 @@ def young(pid, restarts=0):
 
 
 @pytest.mark.parametrize(("restarts", "by_systemd"), [(1, True), (0, False)])
-def test_a_start_that_is_under_way_is_waited_for(unit_service, running, restarts, by_systemd):
+def test_a_start_in_progress_is_waited_for(unit_service, running, restarts, by_systemd):
     with Server(BAD, GOOD) as server:
         states = [starting(restarts), starting(restarts), young(running.pid, restarts)]
         result = ask(unit_service, [server.target()], run=Unit(*states))
@@ -211,8 +211,8 @@ def test_a_start_that_is_under_way_is_waited_for(unit_service, running, restarts
     assert result["supervisor"]["waited"] > 0
 
 
-def test_a_restart_that_comes_in_a_moment_is_waited_for_and_not_taken_over(unit_service, running):
-    """Whoever cancels it then stops what systemd has started meanwhile."""
+def test_an_imminent_restart_is_waited_for_and_not_taken_over(unit_service, running):
+    """A later cancellation would stop the process that systemd has started."""
     now = str(int(time.clock_gettime(time.CLOCK_MONOTONIC) * 1e6))
     soon = {**waiting(1, "1s"), "StateChangeTimestampMonotonic": now}
     with Server(BAD, GOOD) as server:
@@ -222,7 +222,7 @@ def test_a_restart_that_comes_in_a_moment_is_waited_for_and_not_taken_over(unit_
     assert (result["supervisor"]["restarted"], result["supervisor"]["waited"] > 0) == (True, True)
 
 
-def test_a_service_that_falls_again_after_such_a_restart_is_not_waited_for(unit_service):
+def test_a_service_that_fails_again_after_such_a_restart_is_not_waited_for(unit_service):
     def soon(restarts):
         now = str(int(time.clock_gettime(time.CLOCK_MONOTONIC) * 1e6))
         return {**waiting(restarts), "StateChangeTimestampMonotonic": now}
@@ -243,7 +243,7 @@ def test_a_young_process_is_given_time_to_listen(unit_service, running, monkeypa
     assert (result["healthy"], result["attempts"], result["max_consecutive_failures"]) == (True, 7, 0)
 
 
-def test_a_young_process_that_listens_and_is_silent_is_counted(unit_service, running):
+def test_a_young_process_that_listens_and_does_not_answer_is_counted(unit_service, running):
     with raw_server(silent) as port:
         target = Target(name="http", url=f"http://localhost:{port}/")
         result = ask(unit_service, [target], run=Unit(young(running.pid)), timeout=0.1)
@@ -270,7 +270,7 @@ def test_nothing_is_waited_for_on_a_database_in_doubt(unit_service):
     assert (result["doubt"], result["severity"], asked) == ("it has 0 bytes beside its WAL", "emergency", [True])
 
 
-def test_a_process_on_a_database_in_doubt_is_an_emergency_whatever_it_still_does(unit_service, running):
+def test_a_process_on_a_database_in_doubt_is_always_an_emergency(unit_service, running):
     with Server(BAD) as server:
         result = service_health.ask(
             unit_service, [server.target()], Plan(), run=Unit(young(running.pid)), doubt=lambda closely: "it is empty"
@@ -292,7 +292,7 @@ def test_await_gives_systemd_time_to_start_it_again(unit_service, running, monke
     assert result["healthy"] and result["process"]["pids"] == [running.pid]
 
 
-def test_await_gives_up_when_systemd_does_not_start_it_again(unit_service, monkeypatch):
+def test_await_gives_up_if_systemd_does_not_start_it_again(unit_service, monkeypatch):
     monkeypatch.setattr(service_health, "_RESTART_GRACE", 0.1)
     with Server(BAD) as server:
         result = ask(unit_service, [server.target()], mode="await", run=Unit(waiting(seconds="200ms")))
@@ -303,7 +303,7 @@ def test_await_gives_up_when_systemd_does_not_start_it_again(unit_service, monke
     ("restarts", "attempts"), [((2, 3, 4, 5), 3), ((0, None, 1, None, 2), 4), ((None, 1, None), 3)]
 )
 def test_await_ends_early_in_a_crash_loop(unit_service, running, restarts, attempts):
-    # None: at that look the unit waits for its next restart, the count being that of before.
+    # None: at this probe the unit waits for its next restart, with the same count as before.
     count, states = 0, []
     for each in restarts:
         count = count if each is None else each
@@ -314,7 +314,7 @@ def test_await_ends_early_in_a_crash_loop(unit_service, running, restarts, attem
     assert result["severity"] == ("emergency" if restarts[attempts - 1] is None else "warning")
 
 
-def test_process_started_by_hand_beside_a_dead_unit_is_seen(service, running):
+def test_process_started_by_hand_is_found_although_its_unit_is_dead(service, running):
     by_hand = service_process.Service(
         app_dir=service.app_dir, command=service.command, manager="systemd", unit="itsm-system"
     )
@@ -332,10 +332,10 @@ def test_missing_unit_is_named_and_silent_systemd_is_unknown(unit_service):
     assert service_health.look_at_process(unit_service, run=refuse)[0]["state"] == "unknown"
 
 
-# Holding
+# Stability check
 
 
-def test_hold_wants_all_of_its_good_answers(service, running):
+def test_hold_needs_all_of_its_good_answers(service, running):
     with Server() as server:
         result = ask(service, [server.target()], mode="hold", count=4, interval=0.1)
     assert (result["healthy"], result["attempts"]) == (True, 4)
@@ -348,7 +348,7 @@ def test_hold_ends_at_the_first_bad_answer(service, running):
     assert (result["healthy"], result["severity"], result["attempts"]) == (False, "warning", 2)
 
 
-def test_hold_ends_when_the_process_is_another(unit_service, running):
+def test_hold_ends_if_the_process_is_another(unit_service, running):
     with subprocess.Popen(["sleep", "60"]) as other, Server() as server:
         try:
             run = Unit(up(running.pid), up(running.pid), up(other.pid, restarts=1))
@@ -359,7 +359,7 @@ def test_hold_ends_when_the_process_is_another(unit_service, running):
     assert result["summary"] == "another process answers than at first"
 
 
-# Logging in
+# Login
 
 
 def login(server, **more):
@@ -391,7 +391,7 @@ def test_login(service, running, *, mode, answer, good, error):
     assert "eyJsecret" not in str(result) and "hunter2" not in str(result)
 
 
-def test_login_that_hangs_is_bounded(service, running):
+def test_hanging_login_has_a_time_limit(service, running):
     with Server() as health, raw_server(silent) as port:
         hanging = probe_plan.Login(
             target=Target(name="login", url=f"http://127.0.0.1:{port}/"), username="a", password="b"
@@ -401,7 +401,7 @@ def test_login_that_hangs_is_bounded(service, running):
     assert result["login"]["checked"] is False
 
 
-def test_nobody_logs_in_to_an_unhealthy_service(service):
+def test_no_login_to_an_unhealthy_service(service):
     with Server(BAD) as health, Server() as server:
         result = ask(service, [health.target()], login=login(server), mode="await")
         assert (result["login"], server.requests) == (None, [])
@@ -432,17 +432,17 @@ def test_nobody_logs_in_to_an_unhealthy_service(service):
         ({}, {"ok_statuses": []}, r"^ok_statuses: "),
     ],
 )
-def test_parameters_that_make_no_sense(service, target, plan, said):
+def test_invalid_parameters(service, target, plan, said):
     with pytest.raises(HealthError, match=said):
         ask(service, [Target(**{"name": "one", "url": "http://localhost/", **target})], **plan)
 
 
-def test_login_while_watching_is_refused(service):
+def test_login_during_a_stability_check_is_refused(service):
     with Server() as server, pytest.raises(HealthError, match=r"^login: can be tried with mode=await or mode=hold"):
         ask(service, [server.target()], login=login(server))
 
 
-def test_silent_is_what_gave_no_answer_at_any_attempt(service, running):
+def test_silent_endpoint_gave_no_answer_at_any_attempt(service, running):
     plan = {"mode": "watch", "timeout": 0.3, "interval": 0.01, "warning_after": 1, "critical_after": 2}
     with raw_server(silent) as port, Server((503, b"{}")) as server:
         mute = Target(name="one", url=f"http://127.0.0.1:{port}/")

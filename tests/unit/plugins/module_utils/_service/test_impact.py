@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whom an outage hit, by a real database and real logs."""
+"""The users and requests that an outage affected, from a real database and real logs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELEC
 
 @pytest.fixture
 def database(tmp_path):
-    """Activity of users 1 and 2 near the outage, of 3 long before it, of 4 after it, in both forms of time."""
+    """Activity of users 1 and 2 near the outage, of user 3 long before it, of user 4 after it, in both time formats."""
     path = tmp_path / "itsm.db"
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
@@ -47,12 +47,12 @@ def measure(path, **keys):
     )
 
 
-def test_the_default_counts_who_was_active_from_an_hour_before_the_outage_to_its_end(database):
+def test_the_default_counts_users_active_from_an_hour_before_the_outage_to_its_end(database):
     told = measure(database, query=DEFAULT)
     assert (told["users"], told["users_unknown"]) == (2, None)
 
 
-def test_a_live_database_is_asked_and_left_as_it_is(database, tmp_path):
+def test_a_live_database_is_queried_and_unchanged(database, tmp_path):
     with sqlite3.connect(database) as service:
         service.execute("INSERT INTO user_activity VALUES (5, '2026-03-02T01:00:00.000Z')")
         service.commit()
@@ -81,7 +81,7 @@ def test_a_query_that_gives_no_number_says_why(database, query, why):
         assert connection.execute("SELECT count(*) FROM user_activity").fetchone() == (5,)
 
 
-def test_a_database_that_is_not_there_is_not_made(tmp_path):
+def test_a_missing_database_is_not_created(tmp_path):
     told = measure(str(tmp_path / "gone.db"), query=DEFAULT)
     assert told["users"] is None and "gone.db" in told["users_unknown"]
     assert list(tmp_path.iterdir()) == []
@@ -106,7 +106,7 @@ def test_requests_of_the_outage_are_counted(database, tmp_path, form):
 
 
 @pytest.mark.parametrize(("content", "why"), [(None, "cannot be read: No such file"), ("hello\n", "has no requests")])
-def test_a_log_that_tells_nothing_says_why(database, tmp_path, content, why):
+def test_a_log_without_an_answer_says_why(database, tmp_path, content, why):
     log = tmp_path / "access.log"
     if content is not None:
         log.write_text(content)
@@ -114,10 +114,10 @@ def test_a_log_that_tells_nothing_says_why(database, tmp_path, content, why):
     assert told["requests"] is None and why in told["requests_unknown"]
 
 
-def test_what_is_not_asked_is_not_known_and_no_riddle(database):
+def test_without_a_query_the_impact_is_unknown_without_an_error(database):
     assert set(measure(database).values()) == {None}
 
 
-def test_an_instant_that_is_none_is_refused(database):
+def test_an_invalid_time_is_refused(database):
     with pytest.raises(outage_impact.ImpactError, match="start is 'yesterday'"):
         measure(database, start="yesterday")

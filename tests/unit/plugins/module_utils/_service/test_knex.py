@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Migrations: that looking leaves no trace, that applying says what it did, and what is refused.
+"""Migrations: reading leaves no trace, applying reports each one, and what is refused.
 
-knex is a script here that reads and writes real SQLite files and says what knex 3.3 says.
+knex is a script here that reads and writes real SQLite files and prints the messages of knex 3.3.
 """
 
 from __future__ import annotations
@@ -209,11 +209,11 @@ def test_a_list_of_another_form_is_not_guessed_at(output):
         migration_names.parse_list(output)
 
 
-# Looking
+# Reading
 
 
 @pytest.mark.parametrize(("latest", "check_mode"), [(False, False), (True, True)])
-def test_looking_leaves_no_trace(site, latest, check_mode):
+def test_reading_leaves_no_trace(site, latest, check_mode):
     site.make()
     before = site.traces()
     result = site.migrate(latest=latest, check_mode=check_mode)
@@ -232,7 +232,7 @@ def test_looking_leaves_no_trace(site, latest, check_mode):
     assert site.commands() == ["migrate:list"]
 
 
-def test_looking_at_a_live_database_does_not_disturb_it(site):
+def test_reading_a_live_database_does_not_disturb_it(site):
     site.make()
     with contextlib.closing(sqlite3.connect(site.db, isolation_level=None)) as service:
         service.execute("INSERT INTO knex_migrations (name, batch) VALUES ('2_incidents.js', 8)")
@@ -242,7 +242,7 @@ def test_looking_at_a_live_database_does_not_disturb_it(site):
     assert result["batch"] == 8
 
 
-def test_a_database_without_a_wal_is_looked_at_as_well(site):
+def test_a_database_without_a_wal_is_read(site):
     site.make()
     with contextlib.closing(sqlite3.connect(site.db)) as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
@@ -257,7 +257,7 @@ def test_the_tables_may_have_another_name(site):
     assert site.migrate()["completed"] == ["1_users.js"]
 
 
-def test_a_database_that_knows_no_migrations_has_all_of_them_pending(site):
+def test_a_database_without_migrations_has_all_of_them_pending(site):
     with contextlib.closing(sqlite3.connect(site.db)) as connection:
         connection.execute("CREATE TABLE t (id integer)")
     result = site.migrate()
@@ -280,7 +280,7 @@ def empty_beside_wal(path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("latest", [False, True])
-def test_knex_never_gets_to_open_or_create_what_is_no_database(site, make, message, latest):
+def test_knex_never_opens_or_creates_a_file_that_is_no_database(site, make, message, latest):
     make(site.db)
     before = sorted(os.listdir(site.app / "backend"))
     with pytest.raises(knex_tables.KnexError, match=f"db_path: .*{message}.*knex is not run"):
@@ -309,7 +309,7 @@ def test_pending_migrations_are_applied_once(site):
     assert site.commands()[3:] == ["migrate:list"]
 
 
-def test_a_taken_lock_is_told_and_left_alone(site):
+def test_a_taken_lock_is_reported_and_left_alone(site):
     site.make(lock=1)
     assert site.migrate()["locked"] is True
     before = site.traces()
@@ -321,7 +321,7 @@ def test_a_taken_lock_is_told_and_left_alone(site):
     assert "migrate:unlock" not in site.commands()
 
 
-def test_a_lock_taken_meanwhile_is_told(site):
+def test_a_lock_taken_meanwhile_is_reported(site):
     site.make()
     site.set_environment(FAKE_RACE="1")
     with pytest.raises(knex_tables.KnexError, match="Migration table is already locked") as caught:
@@ -330,7 +330,7 @@ def test_a_lock_taken_meanwhile_is_told(site):
     assert caught.value.applied == []
 
 
-def test_a_migration_that_fails_is_told_with_those_before_it(site):
+def test_a_failed_migration_is_reported_with_the_applied_ones(site):
     site.make()
     site.add("2_b_bad.js")
     site.set_environment(MAIL_LOGIN="rosebud-rosebud")
@@ -346,7 +346,7 @@ def test_a_migration_that_fails_is_told_with_those_before_it(site):
     assert site.commands() == ["migrate:list", "migrate:latest", "migrate:list"]
 
 
-def test_what_was_applied_before_a_failure_is_told(site):
+def test_migrations_applied_before_a_failure_are_reported(site):
     site.make()
     site.add("4_bad.js")
     with pytest.raises(knex_tables.KnexError) as caught:
@@ -354,7 +354,7 @@ def test_what_was_applied_before_a_failure_is_told(site):
     assert caught.value.applied == ["2_incidents.js", "3_changes.js"]
 
 
-def test_nothing_is_applied_while_somebody_is_in_the_database(site):
+def test_nothing_is_applied_while_the_database_is_open_elsewhere(site):
     site.make()
     reading, writing = os.pipe()
     child = os.fork()
@@ -385,7 +385,7 @@ def _open_files(pid: int) -> list[str]:
     return found
 
 
-def test_files_of_applied_migrations_that_are_gone_are_told(site):
+def test_missing_files_of_applied_migrations_are_reported(site):
     site.make(completed=("0_gone.js",))
     with pytest.raises(
         knex_tables.KnexError, match=r"code 1\): Error: The migration directory is corrupt, .*: 0_gone.js$"
@@ -404,11 +404,11 @@ def test_files_of_applied_migrations_that_are_gone_are_told(site):
         ("node backend/server.js", False),
     ],
 )
-def test_who_migrates(line, migrates):
+def test_tool_that_migrates(line, migrates):
     assert knex.may_migrate(line.split()) is migrates
 
 
-def test_what_the_application_has_is_told_without_its_database(site):
+def test_migrations_of_the_application_are_read_without_its_database(site):
     site.make(completed=("1_users.js",))
     assert site.migrator().shipped() == ["1_users.js", "2_incidents.js", "3_changes.js"]
     site.db.unlink()
@@ -417,7 +417,7 @@ def test_what_the_application_has_is_told_without_its_database(site):
 
 
 @pytest.mark.parametrize("completed", [(), ("1_users.js",), ("2_incidents.js",), ("1_users.js", "3_changes.js")])
-def test_what_is_pending_is_what_knex_says(site, completed):
+def test_pending_migrations_are_those_of_knex(site, completed):
     site.make(completed=completed)
     migrator = site.migrator()
     assert (
@@ -453,7 +453,7 @@ def test_a_stale_lock_is_released_once(site):
     assert site.migrate(latest=True)["applied"] == ["2_incidents.js", "3_changes.js"]
 
 
-def test_the_lock_of_one_who_is_in_the_database_is_not_released(site):
+def test_the_lock_of_a_process_with_the_database_open_is_not_released(site):
     site.make(lock=1)
     with subprocess.Popen(["sleep", "60"], stdin=site.db.open("rb")) as child:
         try:
@@ -477,7 +477,7 @@ def test_the_lock_of_a_running_knex_is_not_released(site, script, ours, inside):
     path.parent.mkdir(parents=True, exist_ok=True)
     other = site.base / "sleep.py"
     other.write_text("import time; print(flush=True); time.sleep(60)")
-    # Another file than knex itself, under its name: started from the application's folder or from elsewhere.
+    # Another file than knex itself with the same name, started from the application's folder or from elsewhere.
     keep = path.read_bytes() if path.exists() else b""
     path.write_bytes(other.read_bytes())
     command = [sys.executable, script if inside else str(path), "migrate:latest"]
@@ -496,7 +496,7 @@ def test_the_lock_of_a_running_knex_is_not_released(site, script, ours, inside):
             child.kill()
 
 
-def test_knex_of_another_application_is_none_of_ours(site, tmp_path):
+def test_knex_of_another_application_is_ignored(site, tmp_path):
     site.make(lock=1)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -512,7 +512,7 @@ def test_knex_of_another_application_is_none_of_ours(site, tmp_path):
 @pytest.mark.parametrize(
     ("code", "message"), [("0", "ended well, but the lock of .* is still taken"), ("1", "unlock in .* failed")]
 )
-def test_an_unlock_that_did_nothing_is_told(site, code, message):
+def test_an_unlock_without_effect_is_reported(site, code, message):
     site.make(lock=1)
     site.set_environment(FAKE_UNLOCK=code)
     with pytest.raises(knex_tables.KnexError, match=message) as caught:
@@ -520,7 +520,7 @@ def test_an_unlock_that_did_nothing_is_told(site, code, message):
     assert caught.value.locked is True
 
 
-# What knex is given
+# The input of knex
 
 
 @pytest.mark.parametrize(
@@ -538,7 +538,7 @@ def test_the_section_of_the_knexfile(site, values, options, expected):
     assert site.calls()[0]["env"]["NODE_ENV"] == expected
 
 
-def test_the_service_environment_is_handed_on_and_ours_is_not(site, monkeypatch):
+def test_knex_gets_the_environment_of_the_service_and_not_ours(site, monkeypatch):
     site.make()
     monkeypatch.setenv("OURS", "secret")
     site.set_environment(JWT_SECRET="s p a c e d")
@@ -569,7 +569,7 @@ def test_bad_parameters_are_named(site, options, message):
         knex.Migrator(**parameters)
 
 
-def test_without_the_application_s_own_knex_none_is_looked_for(site, monkeypatch):
+def test_without_the_applications_own_knex_no_other_is_searched(site, monkeypatch):
     site.make()
     site.knex.unlink()
     monkeypatch.setenv("PATH", f"{site.base}:{os.environ['PATH']}")
@@ -587,7 +587,7 @@ def test_knex_runs_as_the_service_user(monkeypatch):
     try:
         base.chmod(0o755)
         site = Site(base)
-        # Python of the tests may lie where nobody may not look: any that is installed will do.
+        # The Python of the tests may be in a folder that nobody cannot read: any installed Python will do.
         site.knex.write_text(KNEX.replace("PYTHON", "/usr/bin/env python3"))
         monkeypatch.setenv("PATH", "/usr/local/bin:/usr/bin:/bin")
         if shutil.which("python3") is None:

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The modules: when they are found wanting, and that whatever goes wrong the old ones stay in place.
+"""The modules: when they are found broken, and that every failure leaves the old ones in place.
 
-npm and node are small scripts here: npm lays out the tree it is told to, node says a package does not load where a
-file named C(broken) lies in it.
+npm and node are small scripts here: npm creates a given tree, and node reports that a package does not load if it
+contains a file named broken.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def run(argv, **options):
 
 
 class Site:
-    """An application's folder with old modules, a lock file, and the tree that npm will lay out."""
+    """An application's folder with old modules, a lock file, and the tree that npm will create."""
 
     def __init__(self, base: Path) -> None:
         self.base = base
@@ -144,7 +144,7 @@ def site(tmp_path, monkeypatch) -> Site:
     return site
 
 
-# What is wrong
+# Problems
 
 
 def found_in(site: Site, **options) -> list[str]:
@@ -300,14 +300,14 @@ def nested_package_missing(site: Site) -> None:
             lambda site: (site.app / "node_modules/better-sqlite3/deadly").touch(),
             ["better-sqlite3 does not load: node died loading it (code -9)"],
         ),
-        # Said once, not as missing and as not loading.
+        # Reported once, not both as missing and as not loading.
         (
             lambda site: shutil.rmtree(site.app / "node_modules/better-sqlite3"),
             ["better-sqlite3: node_modules/better-sqlite3/package.json is missing or unreadable"],
         ),
     ],
 )
-def test_modules_are_found_wanting_for_a_reason(site, change, reasons):
+def test_broken_modules_are_reported_with_a_reason(site, change, reasons):
     agree(site)
     change(site)
     before = site.names()
@@ -318,7 +318,7 @@ def test_modules_are_found_wanting_for_a_reason(site, change, reasons):
     assert site.names() == before
 
 
-def test_dev_packages_count_where_they_are_wanted(site):
+def test_dev_packages_count_if_they_are_required(site):
     agree(site)
     dev_package(site)
     assert found_in(site, application={"omit_dev": False}) == ["prettier 3.0.0 is in the lock file, not installed"]
@@ -343,7 +343,7 @@ def test_the_shrinkwrap_counts_before_the_lock_file(site):
     assert found_in(site) == ["express: the lock file wants version 9.9.9, 4.0.0 is installed"]
 
 
-def test_looking_at_a_big_tree_is_quick(site):
+def test_checking_a_big_tree_is_quick(site):
     versions = {f"package-{number}": "1.0.0" for number in range(1000)}
     site.lock(versions)
     shutil.rmtree(site.app / "node_modules")
@@ -374,7 +374,7 @@ def test_new_modules_are_swapped_in_and_the_old_ones_kept(site, monkeypatch, tmp
     assert again["previous"] == result["previous"]
 
 
-def test_always_installs_though_nothing_is_wrong_and_one_old_tree_is_kept(site):
+def test_always_installs_sound_modules_too_and_keeps_one_old_tree(site):
     site.install()
     (site.app / "node_modules" / "mark").touch()
     result = site.install(always=True)
@@ -400,7 +400,7 @@ def test_without_modules_there_is_no_old_tree_to_keep(site):
     assert site.names() == ["backend", "node_modules"]
 
 
-def test_a_link_in_place_of_the_modules_is_put_aside_as_it_is(site):
+def test_a_link_in_place_of_the_modules_is_kept_unchanged(site):
     elsewhere = site.base / "elsewhere"
     (site.app / "node_modules").rename(elsewhere)
     (site.app / "node_modules").symlink_to("../elsewhere")
@@ -452,7 +452,7 @@ def use_workspaces(site: Site) -> None:
         (lambda site: os.unlink(site.npm), {}, "Cannot find the program .*/npm"),
     ],
 )
-def test_whatever_fails_the_old_modules_stay(site, monkeypatch, fault, options, message):
+def test_every_failure_keeps_the_old_modules(site, monkeypatch, fault, options, message):
     if isinstance(fault, str):
         monkeypatch.setenv("npm_config_fake", fault)
     elif fault.__code__.co_argcount == 2:
@@ -469,7 +469,7 @@ def test_whatever_fails_the_old_modules_stay(site, monkeypatch, fault, options, 
     assert site.names() == ["backend", "node_modules"]
 
 
-def test_modules_that_load_only_where_they_were_built_are_taken_back(site, monkeypatch):
+def test_modules_that_fail_to_load_after_the_move_are_undone(site, monkeypatch):
     site.install()
     site.lock(OLD)
     shutil.rmtree(site.tree)
@@ -538,7 +538,7 @@ def test_a_relative_cache_is_refused(site):
         ('{"lockfileVersion": 1, "dependencies": {}}', "it has no packages"),
     ],
 )
-def test_a_lock_file_that_is_none_is_told(site, content, message):
+def test_an_invalid_lock_file_is_reported(site, content, message):
     (site.app / "package-lock.json").unlink()
     if content is not None:
         (site.app / "package-lock.json").write_text(content)
@@ -546,13 +546,13 @@ def test_a_lock_file_that_is_none_is_told(site, content, message):
         site.application()
 
 
-def test_a_node_that_does_not_run_is_told(site):
+def test_a_node_that_does_not_run_is_reported(site):
     script(Path(site.node), "#!/bin/sh\necho 'libnode.so: cannot open' >&2\nexit 127\n")
     with pytest.raises(npm_lock.NpmError, match=r"Cannot run .*/node in .*: libnode.so: cannot open"):
         site.install()
 
 
-def test_what_npm_says_is_bounded_and_without_secrets():
+def test_output_of_npm_is_bounded_and_without_secrets():
     gyp = [f"npm error gyp info line {number}" for number in range(200)]
     said = ["npm warn old", "npm error code 1", "npm error path /app", *gyp, "npm error gyp ERR! stack Error: no g++"]
     text = "\n".join(said)
@@ -585,7 +585,7 @@ STEPS = (
 
 
 def killed_install(site: Site, *, step: int) -> bool:
-    """Install in a child that is killed at its C(step)-th step; whether it was killed, and not done before."""
+    """Install in a child that is killed at its step-th step; return whether it was killed before it was done."""
     child = os.fork()
     if child == 0:
         count = 0
@@ -648,12 +648,12 @@ def test_killed_at_any_step_the_next_run_recovers(site):
         assert site.names() == ["backend", "node_modules", "node_modules.previous"], step
         assert (site.app / "backend/itsm.db").read_text() == "rows"
         assert site.install()["changed"] is False
-    # Every step was tried, the two moments around the gap between the renames among them.
+    # Every step was tried, including the two moments around the gap between the renames.
     assert step > 20
     assert gaps == 2
 
 
-def test_the_tree_before_the_last_comes_back_where_a_swap_was_killed_after_its_first_rename(site):
+def test_the_previous_tree_comes_back_after_a_kill_between_the_renames(site):
     agree(site)
     lay_tree(site.app / "node_modules.older", lock_of({"express": "3.0.0"}))
     result = site.install()
@@ -682,7 +682,7 @@ def test_a_tree_that_is_only_built_leaves_the_old_one_in_place_until_the_next_ca
     again = site.install(build_only=True)
     assert (again["changed"], again["built"]) == (False, result["built"])
 
-    # The swap needs no npm, so it cannot fail for want of a registry or of room.
+    # The swap needs no npm, so it cannot fail because of a missing registry or missing space.
     monkeypatch.setenv("npm_config_fake", "fail")
     swapped = site.install(reserve=1 << 60)
     assert (swapped["swapped"], swapped["built"]) == (True, None)
@@ -703,7 +703,7 @@ def test_what_is_to_stay_free_is_not_taken_by_the_build(site):
     assert site.names() == ["backend", "node_modules"]
 
 
-def test_a_tree_finished_for_another_lock_file_is_thrown_away(site, monkeypatch):
+def test_a_tree_built_for_another_lock_file_is_deleted(site, monkeypatch):
     application = site.application()
     _found, report = application.look()
     npm_build.build(application, fingerprint=application.fingerprint(report), offline=False, cache=None, timeout=60)
@@ -714,7 +714,7 @@ def test_a_tree_finished_for_another_lock_file_is_thrown_away(site, monkeypatch)
     assert site.names() == ["backend", "node_modules"]
 
 
-def test_litter_is_cleared_though_nothing_is_needed(site):
+def test_leftovers_are_deleted_even_if_nothing_is_needed(site):
     agree(site)
     (site.app / ".npm_ci-abc" / "node_modules").mkdir(parents=True)
     (site.app / ".npm_ci-abc" / "backend").symlink_to("../backend")
@@ -725,7 +725,7 @@ def test_litter_is_cleared_though_nothing_is_needed(site):
     assert (site.app / "backend/itsm.db").exists()
 
 
-def test_what_an_npm_left_alone_still_works_in_is_let_be(site):
+def test_a_folder_in_use_by_an_orphaned_npm_is_left_alone(site):
     agree(site)
     work = site.app / ".npm_ci-abc" / "node_modules"
     work.mkdir(parents=True)
@@ -752,7 +752,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as 
 
 @pytest.fixture
 def public_site(monkeypatch):
-    """An application where the user C(nobody) can get at it, unlike in pytest's own folders."""
+    """An application in a folder that the user nobody can enter, unlike pytest's own folders."""
     base = Path(tempfile.mkdtemp())
     base.chmod(0o755)
     site = Site(base)
@@ -786,7 +786,7 @@ def test_npm_runs_as_the_service_user(public_site, user):
     public_site.install(application={"user": user})
     _argv, uid, home, *_names = (public_site.base / "log").read_text().splitlines()
     assert uid == f"uid {nobody.pw_uid}"
-    # This user has no home to keep a cache in.
+    # This user has no home for a cache.
     assert "/.npm_ci-" in home
     assert owners(public_site.app / "node_modules") == {nobody.pw_uid}
     assert public_site.names() == ["backend", "node_modules", "node_modules.previous"]
@@ -794,7 +794,7 @@ def test_npm_runs_as_the_service_user(public_site, user):
 
 
 @needs_root
-def test_where_the_service_user_may_not_write_the_tree_goes_to_its_owner(public_site):
+def test_the_tree_belongs_to_the_owner_of_a_folder_closed_to_the_service_user(public_site):
     public_site.install(application={"user": "nobody"})
     assert f"uid {pwd.getpwnam('nobody').pw_uid}" in (public_site.base / "log").read_text()
     assert owners(public_site.app / "node_modules") == {0}
@@ -803,8 +803,8 @@ def test_where_the_service_user_may_not_write_the_tree_goes_to_its_owner(public_
 
 @needs_root
 @pytest.mark.parametrize("user", ["nobody", None])
-def test_no_tree_of_others_is_given_to_a_user_who_exchanges_the_build(public_site, user):
-    """The user takes the right to write away from its own folder, and a package exchanges the build as it is loaded."""
+def test_no_tree_of_others_is_given_to_a_user_that_replaces_the_build(public_site, user):
+    """The user removes the write permission of its own folder, and a package replaces the build while it is loaded."""
     give_to_nobody(public_site.app)
     public_site.app.chmod(0o555)
     victim = public_site.base / "victim"
@@ -823,7 +823,7 @@ esac
 
 @needs_root
 def test_a_folder_to_build_in_is_not_given_away_by_its_name(public_site, monkeypatch):
-    """The user exchanges the folder that root has just made in the user's own one."""
+    """The user replaces the folder that root has just created in the user's own folder."""
     nobody = give_to_nobody(public_site.app)
     public_site.app.chmod(0o555)
     victim = public_site.base / "victim"
@@ -845,7 +845,7 @@ def test_a_folder_to_build_in_is_not_given_away_by_its_name(public_site, monkeyp
 
 
 @needs_root
-def test_without_root_nothing_is_tried_where_we_may_not_write(public_site):
+def test_without_root_and_write_permission_nothing_is_tried(public_site):
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -899,7 +899,7 @@ def test_real_npm_installs_a_packed_dependency_offline(tmp_path):
     assert result["reasons"] == ["node_modules is missing"]
     assert (result["installed"], result["swapped"]) == (1, True)
     assert "/.npm_ci-" in (app / "node_modules/after").read_text()
-    # The commands of packages still lead to them after the move.
+    # The commands of packages still work after the move.
     command = app / "node_modules/.bin/dep"
     assert os.readlink(command) == "../dep/cli.js"
     assert subprocess.check_output([str(command)], text=True) == "42\n"

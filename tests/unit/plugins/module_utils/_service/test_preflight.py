@@ -24,7 +24,7 @@ def answer(argv, *, rc=0, stdout="", stderr=""):
 
 
 class Host:
-    """Answers for the commands that are run: Node's version, and a unit's properties."""
+    """Answers for the commands: Node's version, and a unit's properties."""
 
     def __init__(self, *, node="v20.19.2\n", unit=None, systemd=None):
         self.node = {"stdout": node} if isinstance(node, str) else node
@@ -41,7 +41,7 @@ class Host:
 
 
 def settled(child):
-    """Wait until a child's arguments and environment can be read: they come a moment after the program itself."""
+    """Wait until a child's arguments and environment are readable: they appear a moment after the program itself."""
     while not procfs.environment(child.pid):
         time.sleep(0.001)
     return child
@@ -49,7 +49,7 @@ def settled(child):
 
 @pytest.fixture
 def config(tmp_path):
-    """A configuration that is true, on a host with a program of its own for Node."""
+    """A correct configuration, on a host with a program of its own for Node."""
     app = tmp_path / "app"
     (app / "backend").mkdir(parents=True)
     (app / "backend" / "server.js").touch()
@@ -86,7 +86,7 @@ def add(config, text):
         stream.write(text)
 
 
-def test_true_configuration(config, tmp_path):
+def test_correct_configuration(config, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     result = examine(config)
     account = pwd.getpwnam(config.user)
@@ -132,7 +132,7 @@ def test_a_log_of_a_unit_on_such_a_disk_keeps_from_nothing(config, dead_mount, m
     assert [each["message"] for each in result["mismatches"]] == ["its disk does not answer"]
 
 
-def test_node_is_really_asked(config):
+def test_node_is_really_run(config):
     assert service_preflight.examine(config)["resolved"]["node"]["version"] == "20.19.2"
 
 
@@ -176,7 +176,7 @@ def test_node_is_really_asked(config):
         ({"http_port": "6443"}, "nexus_http_port", "must not be the port of nexus_https_port (6443)"),
     ],
 )
-def test_what_cannot_be_is_named_with_what_is_allowed(config, changes, variable, allowed):
+def test_invalid_values_are_named_with_the_allowed_ones(config, changes, variable, allowed):
     result = examine(config, **changes)
     assert result["ok"] is False
     assert [problem["variable"] for problem in result["problems"]] == [variable]
@@ -189,11 +189,11 @@ def test_what_cannot_be_is_named_with_what_is_allowed(config, changes, variable,
 @pytest.mark.parametrize(
     "changes", [{"http_port": 0}, {"https_port": 0}, {"https_port": "6443"}, {"db_path": "new.db"}]
 )
-def test_what_may_be(config, changes):
+def test_valid_values(config, changes):
     assert examine(config, **changes)["ok"]
 
 
-def test_all_problems_are_told_at_once(config):
+def test_all_problems_are_reported_at_once(config):
     result = examine(config, app_dir="x", user="no-such-user", manager="x", https_port="x", state_dir="x", log_file="x")
     assert {problem["variable"] for problem in result["problems"]} == {
         "nexus_app_dir",
@@ -206,7 +206,7 @@ def test_all_problems_are_told_at_once(config):
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660])
-def test_environment_file_must_be_private_where_we_read_it_for_the_service(config, mode):
+def test_environment_file_must_be_private_if_we_read_it_for_the_service(config, mode):
     os.chmod(config.environment_file, mode)
     (problem,) = examine(config)["problems"]
     assert problem["variable"] == "nexus_environment_file" and problem["message"].endswith(f"it is {mode:04o}")
@@ -236,7 +236,7 @@ def test_node_that_does_not_run(config, node, said):
     assert result["resolved"]["node"] is None
 
 
-def test_node_that_is_not_there(config, tmp_path):
+def test_missing_node(config, tmp_path):
     (tmp_path / "tools" / "node").unlink()
     (tmp_path / "env").write_text(f"PATH={tmp_path}/tools\nNODE_ENV=production\n")
     (problem,) = examine(config)["problems"]
@@ -247,7 +247,7 @@ def test_node_that_is_not_there(config, tmp_path):
     assert problem["message"].endswith(f": needs Node.js; there is no 'node' in {tmp_path}/tools")
 
 
-def test_user_must_be_us_unless_we_are_root(config, monkeypatch):
+def test_user_must_be_our_own_without_root(config, monkeypatch):
     other = next(entry for entry in pwd.getpwall() if entry.pw_uid not in (0, 12345))
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     (problem,) = examine(config, user=other.pw_name)["problems"]
@@ -255,7 +255,7 @@ def test_user_must_be_us_unless_we_are_root(config, monkeypatch):
     assert problem["message"].endswith(" the user this runs as (12345), or this must run as root (ansible_become)")
 
 
-def test_state_dir_that_cannot_be_written_is_no_reason_to_leave_a_service_down(config, monkeypatch):
+def test_read_only_state_dir_does_not_prevent_a_recovery(config, monkeypatch):
     access = os.access
     monkeypatch.setattr(os, "access", lambda path, *how, **more: path != "/usr" and access(path, *how, **more))
     result = examine(config, state_dir="/usr/state")
@@ -265,7 +265,7 @@ def test_state_dir_that_cannot_be_written_is_no_reason_to_leave_a_service_down(c
     assert service_preflight.warnings(examine(config), state_dir=config.state_dir) == []
 
 
-# What the service really uses
+# The values that the service really uses
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_state_dir_that_cannot_be_written_is_no_reason_to_leave_a_service_down(c
         ("./data/../other.db", "{app_dir}/other.db"),
     ],
 )
-def test_database_path_of_the_environment_is_believed_and_told(config, value, path):
+def test_database_path_of_the_environment_is_used_and_reported(config, value, path):
     add(config, f"DATABASE_PATH={value}\n")
     result = examine(config)
     path = path.format(app_dir=config.app_dir)
@@ -297,7 +297,7 @@ def test_another_service_names_its_database_by_another_variable_or_by_none(confi
     )
 
 
-def test_a_variable_of_no_possible_name_is_a_problem(config):
+def test_an_invalid_variable_name_is_a_problem(config):
     (problem,) = examine(config, db_path_variable="DATA BASE")["problems"]
     assert problem["message"] == (
         "nexus_db_path_variable is 'DATA BASE': must be the name of an environment variable, or empty"
@@ -316,20 +316,20 @@ def test_database_path_of_the_environment_that_is_a_folder(config):
     assert problem["variable"] == "nexus_db_path" and problem["message"].endswith("/backend is a folder")
 
 
-def test_folder_of_the_inventory_is_a_problem_whatever_the_service_uses(config):
+def test_invalid_folder_of_the_inventory_is_always_a_problem(config):
     add(config, "DATABASE_PATH=/srv/data/other.db\n")
     (problem,) = examine(config, db_path="backend")["problems"]
     assert problem["variable"] == "nexus_db_path" and problem["message"].endswith("/backend is a folder")
 
 
-def test_missing_node_env_is_told(config):
+def test_missing_node_env_is_reported(config):
     result = examine(config, environment_file="", command=["/bin/sh", "backend/server.js"])
     assert [mismatch["message"] for mismatch in result["mismatches"]] == [
         "NODE_ENV is not set for the service: knex takes it for development"
     ]
 
 
-def test_running_process_is_believed_over_the_files(config):
+def test_running_process_takes_precedence_over_files(config):
     add(config, "DATABASE_PATH=/from/the/file.db\n")
     sleeping = dataclasses.replace(config, command=["sleep", "60"])
     environment = {"DATABASE_PATH": "/from/the/process.db", "NODE_ENV": "production"}
@@ -364,7 +364,7 @@ def managed(config, tmp_path):
     return dataclasses.replace(config, manager="systemd", pid_file="")
 
 
-def test_true_unit(managed):
+def test_correct_unit(managed):
     host = Host(unit=unit(managed))
     result = examine(managed, host=host)
     assert (result["ok"], result["problems"], result["mismatches"]) == (True, [], [])
@@ -397,7 +397,7 @@ def test_host_without_systemd(managed):
         ({"EnvironmentFiles": "/etc/other.env (ignore_errors=yes)"}, "nexus_environment_file", ["/etc/other.env"]),
     ],
 )
-def test_unit_that_says_otherwise_is_a_mismatch(managed, changes, variable, found):
+def test_unit_with_other_values_is_a_mismatch(managed, changes, variable, found):
     result = examine(managed, host=Host(unit=unit(managed, **changes)))
     assert result["ok"]
     assert [(mismatch["variable"], mismatch["found"]) for mismatch in result["mismatches"]] == [(variable, found)]
@@ -423,7 +423,7 @@ def test_database_path_of_the_unit(managed, tmp_path):
     assert path(**{**inline, "EnvironmentFiles": files}) == "/from/b.db"
 
 
-def test_units_running_process_is_believed(managed):
+def test_running_process_of_the_unit_takes_precedence(managed):
     with subprocess.Popen(["sleep", "60"], env={"DATABASE_PATH": "/from/the/process.db", "NODE_ENV": "x"}) as child:
         settled(child)
         try:
@@ -433,7 +433,7 @@ def test_units_running_process_is_believed(managed):
     assert result["resolved"]["database_path"] == "/from/the/process.db"
 
 
-def test_log_and_environment_are_the_units_own_business(managed):
+def test_log_and_environment_of_a_unit_are_not_checked(managed):
     os.chmod(managed.environment_file, 0o640)
     result = examine(managed, host=Host(unit=unit(managed)), log_file="/nowhere/server.log")
     assert result["ok"]
@@ -441,7 +441,7 @@ def test_log_and_environment_are_the_units_own_business(managed):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
-def test_root_asks_node_as_the_services_user(config):
+def test_root_runs_node_as_the_services_user(config):
     host = Host()
     examine(config, user="nobody", host=host)
     assert [more["user"] for argv, more in host.calls if argv[-1] == "--version"] == ["nobody"]

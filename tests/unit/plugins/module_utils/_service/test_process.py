@@ -75,7 +75,7 @@ def port():
 
 @pytest.fixture
 def service(tmp_path, port):
-    """A service that can be started; whatever of it still runs afterwards is ended."""
+    """A service that can be started; its remaining processes are ended after the test."""
     app = tmp_path / "app"
     app.mkdir()
     (app / "server.py").write_text(SERVER)
@@ -114,7 +114,7 @@ def listening(port):
 
 @contextlib.contextmanager
 def started(arguments, **more):
-    """A child that is ended at the latest when the test is, however the test ends."""
+    """A child that is ended at the latest with the test, even if the test fails."""
     with subprocess.Popen(arguments, **more) as child:
         try:
             yield child
@@ -124,7 +124,7 @@ def started(arguments, **more):
 
 @contextlib.contextmanager
 def by_hand(service):
-    """The service as somebody would start it, beside all management."""
+    """The service as a person would start it, without a service manager."""
     with started(list(service.command), cwd=service.app_dir) as child:
         listening(service.ports[0])
         yield child
@@ -142,7 +142,7 @@ def alive(pid):
 # Starting
 
 
-def test_a_start_is_told_when_it_is_about_to_happen_and_not_otherwise(sleeper):
+def test_a_start_is_announced_only_right_before_it_happens(sleeper):
     starts = []
 
     def start(state, service=sleeper, **more):
@@ -195,14 +195,14 @@ def test_restart_makes_another_process_and_waits_for_the_end_of_the_first(servic
     }
 
 
-def test_restart_of_what_does_not_run_starts_it(sleeper):
+def test_restart_of_a_stopped_service_starts_it(sleeper):
     result = ensure(sleeper, "restarted")
     assert (result["changed"], result["stopped"], len(result["pids_after"])) == (True, [], 1)
 
 
 @pytest.mark.parametrize("state", ["started", "stopped", "restarted"])
 @pytest.mark.parametrize("running", [False, True])
-def test_check_mode_tells_and_touches_nothing(sleeper, state, running):
+def test_check_mode_reports_and_changes_nothing(sleeper, state, running):
     if running:
         ensure(sleeper, "started")
     before = service_process.find(sleeper)
@@ -217,12 +217,12 @@ def test_check_mode_tells_and_touches_nothing(sleeper, state, running):
 
 
 def children():
-    """The children of this process, zombies too."""
+    """Return the children of this process, including zombies."""
     with open(f"/proc/self/task/{os.getpid()}/children") as stream:
         return set(stream.read().split())
 
 
-def test_daemon_is_nobodys_child_and_inherits_nothing(sleeper, monkeypatch):
+def test_daemon_has_no_parent_and_inherits_nothing(sleeper, monkeypatch):
     monkeypatch.setenv("LEAKED", "from the caller")
     before = children()
     inherited = os.open(os.devnull, os.O_RDONLY)
@@ -235,7 +235,7 @@ def test_daemon_is_nobodys_child_and_inherits_nothing(sleeper, monkeypatch):
         signal.signal(signal.SIGUSR1, ignored)
     process = procfs.read_process(pid)
     assert process.ppid != os.getpid()
-    assert os.getsid(pid) not in (os.getsid(0), pid)  # a session of its own, and no terminal to be had
+    assert os.getsid(pid) not in (os.getsid(0), pid)  # a session of its own, and no terminal
     descriptors = {name: os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")}
     assert descriptors == {"0": "/dev/null", "1": sleeper.log_file, "2": sleeper.log_file}
     assert process.cwd == sleeper.app_dir
@@ -263,7 +263,7 @@ def test_pid_file_names_pid_and_start(sleeper):
         assert stream.read() == f"{pid}\n{procfs.read_process(pid).start_ticks}\n"
 
 
-def test_program_is_found_by_the_path_of_the_environment_file(tmp_path, service):
+def test_program_is_found_in_the_path_of_the_environment_file(tmp_path, service):
     tools = tmp_path / "tools"
     tools.mkdir()
     shutil.copy(shutil.which("sleep"), tools / "mynode")
@@ -297,7 +297,7 @@ def check_identity(pid, *, log_file):
     assert ids["Gid:"] == ids["Groups:"] == {str(owner.st_gid)}
 
 
-# Bad input, before anything is touched
+# Bad input, before any change
 
 
 @pytest.mark.parametrize(
@@ -324,7 +324,7 @@ def test_bad_parameter_is_named_and_the_running_service_left_alone(sleeper, chan
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o644])
-def test_environment_file_open_to_others_is_refused_without_a_word_of_it(service, mode):
+def test_environment_file_open_to_others_is_refused_without_showing_it(service, mode):
     os.chmod(service.environment_file, mode)
     with pytest.raises(NodeProcessError, match=rf"^environment_file: .* has mode {mode:04o}; .*\(0600\)$") as failure:
         ensure(service, "started")
@@ -346,7 +346,7 @@ def test_log_that_is_no_plain_file_is_refused(service, tmp_path, kind):
     assert (tmp_path / "precious").read_text() == "precious"
 
 
-def test_program_that_cannot_run_is_told(service, tmp_path):
+def test_program_that_cannot_run_is_reported(service, tmp_path):
     script = tmp_path / "broken"
     script.write_text("#!/no/such/interpreter\n")
     script.chmod(0o755)
@@ -358,7 +358,7 @@ def test_program_that_cannot_run_is_told(service, tmp_path):
 # Stopping
 
 
-def test_stopped_process_is_continued_and_ends_by_term(service, port):
+def test_suspended_process_is_continued_and_ends_by_term(service, port):
     (pid,) = ensure(service, "started")["pids_after"]
     listening(port)
     os.kill(pid, signal.SIGSTOP)
@@ -367,7 +367,7 @@ def test_stopped_process_is_continued_and_ends_by_term(service, port):
     assert entry["signal"] == "TERM" and entry["seconds"] < 2 and not alive(pid)
 
 
-def test_process_that_ignores_term_is_killed_after_the_time_out(service, port):
+def test_process_that_ignores_term_is_killed_after_the_timeout(service, port):
     stubborn = variant(service, "stubborn")
     (pid,) = ensure(stubborn, "started")["pids_after"]
     listening(port)
@@ -406,7 +406,7 @@ def test_same_command_of_another_user_is_ours_only_on_our_port(service, sleeper,
             listener.listen()
             asked = dataclasses.replace(sleeper, ports=service.ports)
             inherited = (listener.fileno(),)
-        other = subprocess.Popen(  # user= came with Python 3.9
+        other = subprocess.Popen(  # user= was added in Python 3.9
             arguments,
             cwd=sleeper.app_dir,
             pass_fds=inherited,
@@ -461,7 +461,7 @@ def test_client_of_the_port_is_left_alone(service, port):
         assert result["changed"] and result["foreign"] == [] and client.poll() is None
 
 
-def test_foreign_listener_is_named_left_alone_and_keeps_us_from_starting(service, port):
+def test_foreign_listener_is_named_left_alone_and_prevents_a_start(service, port):
     script = (
         "import socket, time; s = socket.socket(); "
         f"s.bind(('127.0.0.1', {port})); s.listen(); print(flush=True); time.sleep(60)"
@@ -494,7 +494,7 @@ def test_child_that_shares_our_port_is_not_foreign(service, tmp_path, port):
     assert ensure(service, "started")["foreign"] == []
 
 
-def test_process_that_something_restarts_is_given_up_by_name(service, port, monkeypatch):
+def test_process_that_is_restarted_by_others_is_given_up_and_named(service, port, monkeypatch):
     look = service_process.find
     monkeypatch.setattr(service_process, "find", lambda *args, **more: eventually(lambda: look(*args, **more)))
     keeper = "import subprocess, sys\nwhile True: subprocess.run(sys.argv[1:])"
@@ -504,7 +504,7 @@ def test_process_that_something_restarts_is_given_up_by_name(service, port, monk
             ensure(service, "stopped")
 
 
-def test_signal_without_permission_is_told(sleeper, monkeypatch):
+def test_signal_without_permission_is_reported(sleeper, monkeypatch):
     def refuse(*_arguments):
         raise PermissionError(1, "Operation not permitted")
 
@@ -532,11 +532,11 @@ def test_process_that_ended_meanwhile_is_not_signalled_under_its_pid(monkeypatch
         assert child.poll() is None
 
 
-# Under systemd, in whose place a function answers
+# Under systemd, replaced here by a function
 
 
 class Systemd:
-    """A unit that C(systemctl) starts and stops: the properties before and after, and what was asked."""
+    """A unit that systemctl starts and stops: the properties before and after, and the calls."""
 
     def __init__(self, before, after=None, *, fails=None):
         self.properties = before
@@ -614,28 +614,28 @@ def test_unit(managed, state, before, after, calls):
     assert result["state"] == ("stopped" if state == "stopped" else "started")
 
 
-def test_unit_that_systemd_has_dropped_from_memory_starts_all_the_same(managed):
+def test_unit_that_systemd_has_unloaded_is_started(managed):
     systemd = Systemd(DEAD, unit(), fails={"reset-failed": {"rc": 1, "stderr": "Unit itsm-system.service not loaded."}})
     assert ensure(managed, "started", run=systemd)["changed"]
     assert systemd.calls == ["reset-failed", "start"]
 
 
-def test_unit_in_check_mode_is_only_looked_at(managed):
+def test_unit_in_check_mode_is_only_read(managed):
     systemd = Systemd(unit())
     ensure(managed, "restarted", check_mode=True, run=systemd)
     assert systemd.calls == []
 
 
-def test_units_main_process_is_told(managed):
+def test_main_process_of_the_unit_is_reported(managed):
     with started(["sleep", "60"]) as old, started(["sleep", "60"]) as new:
         result = ensure(managed, "restarted", run=Systemd(unit(pid=old.pid), unit(pid=new.pid)))
         assert (result["pids_before"], result["pids_after"]) == ([old.pid], [new.pid])
         assert [(entry["pid"], entry["signal"]) for entry in result["stopped"]] == [(old.pid, "systemd")]
         assert result["started_at"] == procfs.read_process(new.pid).started_at
-        assert old.poll() is None  # systemd's to end, not ours
+        assert old.poll() is None  # systemd ends it, we do not
 
 
-def test_time_outs_follow_the_units_own(managed):
+def test_timeouts_follow_those_of_the_unit(managed):
     systemd = Systemd(unit(), DEAD)
     ensure(managed, "stopped", run=systemd)
     assert systemd.timeouts["stop"] == 55
@@ -645,7 +645,7 @@ def test_time_outs_follow_the_units_own(managed):
 
 
 @pytest.mark.parametrize(("state", "verb"), [("started", "start"), ("restarted", "restart"), ("stopped", "stop")])
-def test_process_beside_the_unit_is_ended(managed, state, verb):
+def test_process_outside_the_unit_is_ended(managed, state, verb):
     with by_hand(managed) as stray:
         order = []
 
@@ -663,7 +663,7 @@ def test_process_beside_the_unit_is_ended(managed, state, verb):
         assert stray.wait(5) == -signal.SIGTERM
 
 
-def test_workers_of_the_unit_are_not_beside_it(managed):
+def test_workers_of_the_unit_belong_to_it(managed):
     with by_hand(managed) as worker:
         group = procfs.control_groups(worker.pid)[0].rpartition("/")[0]
         group = group or procfs.control_groups(worker.pid)[0]
@@ -683,7 +683,7 @@ def test_unit_that_is_not_loaded_is_named(managed, load_state, said):
         ensure(managed, "restarted", run=Systemd({**DEAD, "LoadState": load_state}))
 
 
-def test_start_job_that_fails_says_why_and_where_to_look(managed):
+def test_failed_start_job_gives_the_reason_and_the_place_to_look(managed):
     broken = unit("failed", "failed", Result="exit-code", ExecMainStatus="203")
     fails = {"restart": {"rc": 1, "stderr": "Job for itsm-system.service failed.\nSee more\n"}}
     with pytest.raises(NodeProcessError) as failure:
@@ -703,7 +703,7 @@ def test_unit_that_does_not_stay_up_is_an_error(managed, after):
         ensure(managed, "started", run=Systemd(DEAD, after))
 
 
-def test_job_without_end_is_given_up(managed):
+def test_endless_job_is_given_up(managed):
     with pytest.raises(NodeProcessError, match=r"^Cannot stop unit itsm-system: not done within 55 s"):
         ensure(managed, "stopped", run=Systemd(unit(), fails={"stop": {"rc": None}}))
 
@@ -722,7 +722,7 @@ def test_log_is_not_readable_by_others(sleeper):
 
 
 @pytest.mark.parametrize("exists", [True, False], ids=["empty", "missing"])
-def test_nothing_is_started_on_a_database_that_only_its_wal_remembers(tmp_path, exists):
+def test_nothing_is_started_on_a_database_that_is_only_in_its_wal(tmp_path, exists):
     (tmp_path / "itsm.db-wal").write_bytes(b"rows")
     if exists:
         (tmp_path / "itsm.db").touch()

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which processes are stopped, and above all which are not. Every process here is a real one."""
+"""Which processes are stopped, and above all which are not. All processes here are real."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def service(tmp_path, port):
     app = tmp_path / "app"
     app.mkdir()
     (app / "server.py").write_text(SERVER)
-    # The service has an executable of its own, as node is one: else every Python here would run its program.
+    # The service has its own executable, like node. Otherwise every Python here would count as its program.
     shutil.copy(sys.executable, tmp_path / "node")
     return service_process.Service(
         app_dir=str(app),
@@ -93,7 +93,7 @@ def running(*arguments, **more):
 
 @contextlib.contextmanager
 def listening(service, *, cwd=None, program=None, words=()):
-    """A process on the service's port: the service itself unless another folder or program is asked for."""
+    """A process on the service's port: the service itself, unless another folder or program is given."""
     script = str(Path(service.app_dir) / "server.py") if cwd else "server.py"
     arguments = [program or service.command[0], "-IS", script, *service.command[3:], *words]
     with running(*arguments, cwd=cwd or service.app_dir) as child:
@@ -114,7 +114,7 @@ def why(result) -> str:
     return result["left"][0]["reason"]
 
 
-# What is stopped
+# Processes that are stopped
 
 
 def test_a_stale_process_of_this_app_is_stopped_and_its_port_is_free(service, port):
@@ -131,15 +131,15 @@ def test_a_stale_process_of_this_app_is_stopped_and_its_port_is_free(service, po
         assert (again["changed"], again["gone"]) == (False, [child.pid])
 
 
-def test_another_program_of_this_app_is_of_this_app(service, tmp_path):
+def test_another_program_in_the_folder_of_the_app_belongs_to_it(service, tmp_path):
     with running(service.command[0], "-c", "import time; time.sleep(60)", cwd=service.app_dir) as child:
-        # For a moment of its start a process has no arguments, as threads of the kernel have none.
+        # For a moment during its start a process has no arguments, like a kernel thread.
         eventually(lambda: procfs.read_process(child.pid).argv)
         assert stop(service, wanted(child))["changed"]
         assert child.wait(timeout=5) == -signal.SIGTERM
 
 
-def test_one_that_was_stopped_runs_to_see_its_end(service, port):
+def test_a_suspended_process_is_continued_before_it_ends(service, port):
     with listening(service) as child:
         os.kill(child.pid, signal.SIGSTOP)
         result = stop(service, wanted(child, port))
@@ -147,14 +147,14 @@ def test_one_that_was_stopped_runs_to_see_its_end(service, port):
         assert result["stopped"][0]["signal"] == "TERM"
 
 
-def test_one_that_does_not_end_is_killed(service, port):
+def test_a_process_that_does_not_end_is_killed(service, port):
     with listening(service, words=["stubborn"]) as child:
         result = stop(service, wanted(child, port), timeout=0.2)
         assert child.wait(timeout=5) == -signal.SIGKILL
         assert result["stopped"][0]["signal"] == "KILL"
 
 
-def test_check_mode_tells_and_stops_nothing(service, port):
+def test_check_mode_reports_and_stops_nothing(service, port):
     with listening(service) as child:
         result = stop(service, wanted(child, port), check_mode=True)
         assert (result["changed"], result["stopped"][0]["pid"]) == (True, child.pid)
@@ -169,11 +169,11 @@ def test_check_mode_tells_and_stops_nothing(service, port):
         (r"\S+ -IS \S+server.py \d+", None, True),
         (r"\S+ -IS \S+server.py \d+", "same", True),
         (r"\S+ -IS \S+server.py \d+", 1, False),
-        (r"server.py", None, False),  # a part of the command line is not the command line
+        (r"server.py", None, False),  # a part of the command line is not enough
         (r"\S+ -IS \S+other.py \d+", None, False),
     ],
 )
-def test_a_foreign_process_goes_only_where_a_policy_names_it(service, port, command, port_of_policy, stopped):
+def test_a_foreign_process_is_stopped_only_if_a_policy_names_it(service, port, command, port_of_policy, stopped):
     row = Policy(user=ME, command=command, port=port if port_of_policy == "same" else port_of_policy)
     with listening(service, cwd=Path(service.app_dir).parent, program=sys.executable) as child:
         assert why(stop(service, wanted(child, port))) == "it is not of this application, and no policy names it"
@@ -187,7 +187,7 @@ def told(child) -> dict:
     return {"pid": child.pid, "user": ME, "command": process.command}
 
 
-def test_a_policy_for_another_user_names_nothing(service, port, tmp_path):
+def test_a_policy_for_another_user_does_not_match(service, port, tmp_path):
     with listening(service, cwd=tmp_path, program=sys.executable) as child:
         for user in ("nobody", "no-such-user"):
             result = stop(service, wanted(child, port), policies=[Policy(user=user, command=".*")])
@@ -207,7 +207,7 @@ def test_the_program_of_the_service_run_by_another_user_is_not_of_this_app(servi
         assert why(stop(service, wanted(child))) == "it is not of this application, and no policy names it"
 
 
-# What is left
+# Processes that are left alone
 
 
 def test_another_process_with_its_pid_is_left(service, port):
@@ -217,13 +217,13 @@ def test_another_process_with_its_pid_is_left(service, port):
         assert child.poll() is None
 
 
-def test_one_that_let_go_of_the_port_is_left(service, port):
+def test_a_process_that_released_the_port_is_left(service, port):
     with listening(service) as child:
         assert why(stop(service, wanted(child, port + 1 if port < 65535 else 1))).startswith("it no longer listens")
         assert child.poll() is None
 
 
-def test_the_service_itself_is_left_where_the_pid_file_names_it(service, port):
+def test_the_service_itself_is_left_if_the_pid_file_names_it(service, port):
     with listening(service) as child:
         start = wanted(child).start_ticks
         Path(service.pid_file).write_text(f"{child.pid}\n{start}\n")
@@ -238,7 +238,7 @@ def test_the_service_itself_is_left_where_the_pid_file_names_it(service, port):
     ("group", "left"),
     [("/system.slice/itsm.service", True), ("/system.slice", True), ("/system.slice/itsm", False), ("", False)],
 )
-def test_the_service_itself_is_left_where_it_runs_in_the_unit(service, port, monkeypatch, group, left):
+def test_the_service_itself_is_left_if_it_runs_in_the_unit(service, port, monkeypatch, group, left):
     service = dataclasses.replace(service, manager="systemd", unit="itsm")
 
     def systemctl(argv, **_more):
@@ -253,7 +253,7 @@ def test_the_service_itself_is_left_where_it_runs_in_the_unit(service, port, mon
             assert why(result) == "it is the service itself: that is restarted, not stopped"
 
 
-def test_those_above_us_and_the_first_process_are_left(service):
+def test_our_ancestors_and_the_first_process_are_left(service):
     policy = [Policy(user=ME, command=".*"), Policy(user="root", command=".*")]
     for pid in (os.getpid(), os.getppid(), 1):
         process = procfs.read_process(pid)
@@ -283,7 +283,7 @@ def in_database(service, path, statement):
         yield child
 
 
-def test_who_locks_the_database_is_stopped_and_who_only_has_it_open_is_not(service, database):
+def test_only_the_process_that_locks_the_database_is_stopped(service, database):
     with in_database(service, database, "SELECT * FROM t") as reader, in_database(
         service, database, "BEGIN IMMEDIATE"
     ) as writer:
@@ -297,14 +297,14 @@ def test_who_locks_the_database_is_stopped_and_who_only_has_it_open_is_not(servi
             connection.execute("BEGIN IMMEDIATE")
 
 
-def test_a_foreign_writer_is_told_and_left(service, database, tmp_path):
+def test_a_foreign_writer_is_reported_and_left(service, database, tmp_path):
     with in_database(dataclasses.replace(service, app_dir=str(tmp_path)), database, "BEGIN IMMEDIATE") as writer:
         result = stop(service, wanted(writer), db_path=str(database))
         assert why(result) == "it is not of this application, and no policy names it"
         assert result["remaining"] == [{**told(writer), "port": None}]
 
 
-def test_a_migration_is_left_to_end_unless_policy_names_it(service, database):
+def test_a_migration_is_left_running_unless_policy_names_it(service, database):
     argv = [service.command[0], "-IS", "-c", WRITER, str(database), "BEGIN IMMEDIATE", "node_modules/.bin/knex"]
     line = [*argv, "migrate:latest"]
     with running(*line, cwd=service.app_dir, stdout=subprocess.PIPE) as child:
@@ -315,7 +315,7 @@ def test_a_migration_is_left_to_end_unless_policy_names_it(service, database):
         assert [entry["pid"] for entry in result["stopped"]] == [child.pid]
 
 
-# What is refused
+# Parameters that are refused
 
 
 @pytest.mark.parametrize(
@@ -329,12 +329,12 @@ def test_a_migration_is_left_to_end_unless_policy_names_it(service, database):
         ({"db_path": "relative"}, "db_path: path must be an absolute path"),
     ],
 )
-def test_parameters_that_make_no_sense(service, more, message):
+def test_invalid_parameters(service, more, message):
     with pytest.raises(ProcessStopError) as caught:
         stop(service, **more)
     assert message in str(caught.value)
 
 
-def test_no_argument_of_a_process_is_told(service, port, tmp_path):
+def test_no_argument_of_a_process_is_shown(service, port, tmp_path):
     with listening(service, cwd=tmp_path, program=sys.executable, words=["--password", "CANARY"]) as child:
         assert "CANARY" not in str(stop(service, wanted(child, port)))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Back to an earlier release: real links, real repositories, a real database with knex's table."""
+"""Return to an earlier release: real links, real repositories, a real database with knex's table."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def refusal(site: Releases, release: str = "", **more) -> str:
 
 @pytest.fixture
 def linked(tmp_path: Path) -> Releases:
-    """Releases v1, v2 and v10 in folders, the last one in use."""
+    """Releases v1, v2 and v10 in folders, the last one active."""
     for name in MIGRATIONS:
         fill(tmp_path / "releases" / f"v{name}", name)
     (tmp_path / "current").symlink_to(tmp_path / "releases" / "v10")
@@ -93,7 +93,7 @@ def make_repository(folder: Path) -> None:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Releases:
-    """The same as tags of a repository, with the database in its folder, ignored."""
+    """The same as tags of a repository, with the database in its folder, ignored by git."""
     make_repository(tmp_path / "app")
     make_database(tmp_path / "app" / "backend" / "itsm.db", "1_users.js", "2_assets.js")
     (tmp_path / "app" / "node_modules").mkdir()
@@ -112,7 +112,7 @@ def site(request) -> Releases:
 # Both ways of keeping releases
 
 
-def test_back_to_the_release_before_and_forward_again(site):
+def test_back_to_the_previous_release_and_forward_again(site):
     present = "v10" if os.path.islink(site.app_dir) else "main"
     told = go(site, check_mode=True)
     assert (told["changed"], told["from"], told["to"], told["refused"]) == (True, present, "v2", "")
@@ -128,7 +128,7 @@ def test_back_to_the_release_before_and_forward_again(site):
     assert go(site)["to"] == "v2"
 
 
-def test_it_goes_back_one_step_by_itself_and_no_further(site):
+def test_it_goes_back_only_one_step_by_itself(site):
     make_older = sqlite3.connect(site.db_path)
     with contextlib.closing(make_older), make_older:
         make_older.execute("DELETE FROM knex_migrations WHERE name = '2_assets.js'")
@@ -139,12 +139,12 @@ def test_it_goes_back_one_step_by_itself_and_no_further(site):
     assert go(site, "v1")["changed"] and version(site) == "1"
 
 
-def test_a_schema_that_went_forward_keeps_the_release(site):
+def test_a_newer_schema_prevents_the_return(site):
     assert refusal(site, "v1") == "the schema has gone forward since v1: it knows nothing of 2_assets.js"
     assert version(site) == "10"
 
 
-def test_a_release_without_migrations_keeps_a_schema_that_has_some(site):
+def test_a_release_without_migrations_keeps_a_schema_with_migrations(site):
     site = dataclasses.replace(site, migrations_dir="elsewhere")
     assert refusal(site).endswith("it knows nothing of 1_users.js, 2_assets.js")
 
@@ -156,7 +156,7 @@ def test_the_database_is_not_touched(site):
     assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.glob("itsm.db*")} == before
 
 
-def test_a_release_that_is_not_there_is_refused(site):
+def test_a_missing_release_is_refused(site):
     assert "v3" in refusal(site, "v3")
 
 
@@ -172,7 +172,7 @@ def test_a_release_that_is_not_there_is_refused(site):
         ({"db_path": "/nonexistent.db"}, "There is no database"),
     ],
 )
-def test_parameters_that_make_no_sense(site, changes, message):
+def test_invalid_parameters(site, changes, message):
     with pytest.raises(ReleaseError) as caught:
         service_release.roll_back(
             dataclasses.replace(site, **changes), strategy="symlink" if os.path.islink(site.app_dir) else "git"
@@ -231,7 +231,7 @@ def test_a_database_in_a_release_is_not_left_behind(linked, tmp_path):
     assert "belongs to release v10 alone" in refusal(inside)
     inside = dataclasses.replace(linked, db_path=str(tmp_path / "releases" / "v10" / "backend" / "itsm.db"))
     assert "belongs to release v10 alone" in refusal(inside)
-    # A release that links to the shared one is fine, one that has another is not.
+    # A release that links to the shared file is accepted; one with its own file is refused.
     for name, target in (("v10", "shared"), ("v2", "other")):
         link = tmp_path / "releases" / name / "backend" / "shared.db"
         link.symlink_to(tmp_path / target / "itsm.db")
@@ -252,7 +252,7 @@ def test_an_environment_file_in_a_release_is_not_left_behind(linked, tmp_path):
 # git
 
 
-def test_a_change_by_hand_is_not_lost(repository):
+def test_a_manual_change_is_not_lost(repository):
     path = Path(repository.app_dir) / "package.json"
     path.write_text("{}")
     assert "were changed by hand" in refusal(repository)
@@ -269,7 +269,7 @@ def test_ignored_files_stay_and_the_branch_is_found_again(repository):
 
 @pytest.mark.parametrize("tracked", ["backend/itsm.db", "backend/itsm.db-wal", ".env"])
 @pytest.mark.parametrize("present", [True, False])
-def test_a_file_that_a_release_holds_is_not_written_over(repository, tracked, present):
+def test_an_untracked_file_is_not_overwritten_by_a_release(repository, tracked, present):
     folder = Path(repository.app_dir)
     site = dataclasses.replace(repository, protect=[str(folder / ".env")])
     kept = (folder / tracked).read_bytes() if (folder / tracked).exists() else None
@@ -295,7 +295,7 @@ def test_no_repository_is_refused(linked):
     assert "is not the top folder of a git repository" in refusal(linked, strategy="git")
 
 
-def test_without_a_tag_there_is_no_release_before(repository):
+def test_without_a_tag_there_is_no_previous_release(repository):
     for tag in ("v1", "v2"):
         git(repository.app_dir, "tag", "--delete", tag)
     assert "no release before the present one has a tag" in refusal(repository)
@@ -347,8 +347,8 @@ def test_programs_of_a_repository_that_others_may_write_to_do_not_run_as_root(us
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another user")
-def test_git_does_not_run_as_root_in_a_tree_of_which_a_part_is_the_users():
-    """The user could put a repository with filters there, or a link that the checkout follows."""
+def test_git_does_not_run_as_root_in_a_tree_with_files_of_the_user():
+    """The user could add a repository with filters, or a link that the checkout follows."""
     with tempfile.TemporaryDirectory() as base:
         os.chmod(base, 0o755)  # noqa: S103
         app = Path(base) / "app"
@@ -365,7 +365,7 @@ def test_git_does_not_run_as_root_in_a_tree_of_which_a_part_is_the_users():
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another user")
 @pytest.mark.parametrize("user", ["nobody", ""])
-def test_the_repository_of_another_account_that_a_link_leads_to_stays_as_it_is(user):
+def test_a_linked_repository_of_another_account_is_unchanged(user):
     with tempfile.TemporaryDirectory() as base:
         os.chmod(base, 0o755)  # noqa: S103
         other = Path(base) / "other"
@@ -391,7 +391,7 @@ def test_the_repository_of_another_account_that_a_link_leads_to_stays_as_it_is(u
 
 @pytest.fixture
 def killed_midway(repository) -> Releases:
-    """Killed when half of the files are there and git's own lock is left."""
+    """Killed when half of the files are written and git's own lock is left."""
 
     def killed(argv, **more):
         if "checkout" not in argv:
@@ -419,7 +419,7 @@ def test_a_checkout_that_was_killed_is_finished_by_the_next_run(killed_midway):
     assert "already taken back" in refusal(killed_midway)
 
 
-def test_a_checkout_that_was_killed_is_left_where_somebody_deployed_since(killed_midway):
+def test_a_killed_checkout_is_left_alone_after_a_later_deployment(killed_midway):
     folder = Path(killed_midway.app_dir)
     (folder / ".git" / "index.lock").unlink()
     git(folder, "checkout", "--quiet", "--force", "v1")
@@ -428,7 +428,7 @@ def test_a_checkout_that_was_killed_is_left_where_somebody_deployed_since(killed
     assert (folder / "package.json").read_text() == "by hand"
 
 
-def test_a_git_that_says_no_is_told(repository):
+def test_an_error_of_git_is_reported(repository):
     def refusing(argv, **more):
         if "checkout" in argv:
             return commands.Completed(argv=argv, rc=128, stdout="", stderr="fatal: no\n", duration=0)
@@ -438,7 +438,7 @@ def test_a_git_that_says_no_is_told(repository):
         go(repository, run=refusing)
 
 
-def test_a_git_that_does_not_end_is_told(repository):
+def test_a_git_that_does_not_end_is_reported(repository):
     def hanging(argv, **more):
         return commands.Completed(argv=argv, rc=None, stdout="", stderr="", duration=0)
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""When a process says that it serves."""
+"""The log line in which a process reports that it serves."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ def asked(tmp_path, *, log=(), journal=None, ports=(6443, 5000)):
         pytest.param([f"{at(300)} Server restarted, port 6443"], None, id="long after the start"),
         pytest.param([f"{at(1)} Listening on 16443"], None, id="another port"),
         pytest.param([f"{at(1)} EADDRINUSE 6443"], None, id="other words of the port"),
-        pytest.param(["Listening on 6443", "9999-99-99T99:99:99Z Listening on 6443"], None, id="no instant"),
+        pytest.param(["Listening on 6443", "9999-99-99T99:99:99Z Listening on 6443"], None, id="no time"),
         pytest.param([], None, id="nothing"),
     ],
 )
-def test_what_the_log_says(tmp_path, lines, expected):
+def test_log_gives_the_time(tmp_path, lines, expected):
     assert asked(tmp_path, log=lines) == (None if expected is None else at(expected))
 
 
-def test_the_journal_has_its_own_instants(tmp_path):
+def test_the_journal_has_its_own_times(tmp_path):
     lines = [
         f"{START + 1.25:.6f} host systemd[1]: Started itsm.service - ITSM.",
         f"{START + 2.25:.6f} host node[77]: Server started on port 6443",
@@ -62,6 +62,6 @@ def test_the_journal_has_its_own_instants(tmp_path):
     assert asked(tmp_path, journal=lines) == at(2.25)
 
 
-def test_without_a_log_nothing_is_known(tmp_path):
+def test_without_a_log_the_time_is_unknown(tmp_path):
     assert serving_since.since_start(at(0), ports=[1], unit="", log_file=str(tmp_path / "none")) is None
     assert serving_since.since_start(at(0), ports=[1], unit="", log_file="") is None

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Drop-ins of a unit, read by a stand-in of systemd that merges units as systemd.unit(5) says."""
+"""Drop-ins of a unit, read by a fake systemd that merges units as in systemd.unit(5)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SOON = timestamps.iso(time.time() + 3600)
 
 
 class Systemd:
-    """Answers C(systemctl); what it knows is what the files said when it was last told to read them."""
+    """Answers systemctl from the content of the files at the last daemon-reload."""
 
     def __init__(self, folder: Path, environment_file: Path) -> None:
         self.folder = folder
@@ -88,7 +88,7 @@ def files(systemd: Systemd) -> list[str]:
 OWN = "itsm.service.d/90-itsm-nexus-test"
 
 
-def test_a_limit_is_given_once_and_taken_away(systemd):
+def test_a_limit_is_set_once_and_removed(systemd):
     told = ensure(systemd, memory_max=1 << 30, check_mode=True)
     assert (told["changed"], told["memory_max"], files(systemd), systemd.told) == (True, None, [], [])
     first = ensure(systemd, memory_max=1 << 30)
@@ -106,7 +106,7 @@ def test_a_limit_is_given_once_and_taken_away(systemd):
     assert ensure(systemd, state="absent")["changed"] is False
 
 
-def test_one_size_does_not_take_the_other_away(systemd):
+def test_removing_one_size_keeps_the_other(systemd):
     ensure(systemd, memory_max=1 << 30)
     both = ensure(systemd, max_old_space_size=512)
     assert (both["memory_max"], both["variables"]["NODE_OPTIONS"]) == (1 << 30, "--from-unit --max-old-space-size=512")
@@ -115,7 +115,7 @@ def test_one_size_does_not_take_the_other_away(systemd):
     assert files(systemd) == [f"{OWN}.conf", f"{OWN}.env"]
 
 
-def test_whether_it_is_there_can_be_asked(systemd):
+def test_presence_can_be_queried(systemd):
     folder = str(systemd.folder)
     assert not unit_dropin.is_there("itsm", "test", folder=folder)
     ensure(systemd, memory_max=4096)
@@ -126,7 +126,7 @@ def test_whether_it_is_there_can_be_asked(systemd):
 def test_the_heap_size_joins_the_options_that_the_unit_sets(systemd, tmp_path):
     result = ensure(systemd, max_old_space_size=512, unit="itsm.service")
     assert result["variables"] == {"NODE_OPTIONS": "--from-unit --max-old-space-size=512"}
-    # The unit's environment file wins over its Environment=, and ours over both.
+    # The unit's environment file takes precedence over its Environment=, and ours over both.
     (tmp_path / "itsm.env").write_text('NODE_OPTIONS="--max_old_space_size 100 --from-file"\n')
     result = ensure(systemd, max_old_space_size=768)
     assert result["variables"] == {"NODE_OPTIONS": "--from-file --max-old-space-size=768"}
@@ -136,14 +136,14 @@ def test_the_heap_size_joins_the_options_that_the_unit_sets(systemd, tmp_path):
     ]
 
 
-def test_variables_win_over_the_environment_file_of_the_unit(systemd):
+def test_variables_take_precedence_over_the_environment_file_of_the_unit(systemd):
     ensure(systemd, environment={"ENABLE_HTTPS": "false"})
     named = systemd.known["EnvironmentFiles"].splitlines()
     assert named[-1] == f"EnvironmentFiles={systemd.folder / OWN}.env (ignore_errors=no)"
     assert (systemd.folder / f"{OWN}.env").read_text().splitlines()[1:] == ['ENABLE_HTTPS="false"']
 
 
-def test_what_another_dropin_overrides_is_told(systemd):
+def test_an_override_by_another_dropin_is_reported(systemd):
     later = systemd.folder / "itsm.service.d" / "99-local.conf"
     later.parent.mkdir()
     later.write_text("[Service]\nMemoryMax=5\n")
@@ -153,7 +153,7 @@ def test_what_another_dropin_overrides_is_told(systemd):
     later.write_text(f"[Service]\nEnvironmentFile={systemd.folder}/later.env\n")
     with pytest.raises(UnitDropinError, match=r"ENABLE_HTTPS is 'true', not 'false'"):
         ensure(systemd, environment={"ENABLE_HTTPS": "false"})
-    assert files(systemd) == ["itsm.service.d/99-local.conf", "later.env"], "what has no effect is not left behind"
+    assert files(systemd) == ["itsm.service.d/99-local.conf", "later.env"], "a drop-in without effect was left behind"
 
 
 def test_memory_is_counted_in_pages(systemd, monkeypatch):
@@ -168,7 +168,7 @@ def test_memory_is_counted_in_pages(systemd, monkeypatch):
 
 
 @pytest.mark.parametrize("value", ["--max-old-space-size=100", "--max_old_space_size 100"])
-def test_a_heap_size_in_the_command_itself_is_told(systemd, value):
+def test_a_heap_size_in_the_command_itself_is_reported(systemd, value):
     systemd.unit = systemd.unit.replace("node server", f"node {value} server")
     systemd.read()
     with pytest.raises(UnitDropinError, match="sets --max-old-space-size itself, and wins over NODE_OPTIONS"):
@@ -179,7 +179,7 @@ def test_a_heap_size_in_the_command_itself_is_told(systemd, value):
 # With an end
 
 
-def test_a_timer_takes_it_away_at_its_end(systemd):
+def test_a_timer_removes_it_at_its_end(systemd):
     result = ensure(systemd, environment={"ENABLE_HTTPS": "false"}, until=SOON)
     timer = "itsm-nexus-expiry-itsm-test"
     assert files(systemd) == [f"{timer}.service", f"{timer}.timer", f"{OWN}.conf", f"{OWN}.env"]
@@ -192,7 +192,7 @@ def test_a_timer_takes_it_away_at_its_end(systemd):
     assert len(systemd.told) == 4
 
 
-def test_what_the_timer_runs_leaves_nothing_and_restarts_the_service(systemd, tmp_path):
+def test_command_of_the_timer_removes_everything_and_restarts_the_service(systemd, tmp_path):
     ensure(systemd, environment={"ENABLE_HTTPS": "false"}, until=SOON)
     text = (systemd.folder / "itsm-nexus-expiry-itsm-test.service").read_text()
     (command,) = [line for line in text.splitlines() if line.startswith("ExecStart=")]
@@ -245,14 +245,14 @@ def test_an_end_that_cannot_be_set_leaves_nothing(systemd, word):
     assert systemd.told[-2:] == ["disable --now itsm-nexus-expiry-itsm-test.timer", "daemon-reload"]
 
 
-def test_without_an_end_any_more_the_timer_goes_first(systemd):
+def test_removing_the_end_removes_the_timer_first(systemd):
     ensure(systemd, environment={"ENABLE_HTTPS": "false"}, until=SOON)
     ensure(systemd, state="absent")
     assert files(systemd) == []
     assert systemd.told[4:] == ["disable --now itsm-nexus-expiry-itsm-test.timer", "daemon-reload"]
 
 
-# What is refused
+# Parameters that are refused
 
 
 @pytest.mark.parametrize(
@@ -272,21 +272,21 @@ def test_without_an_end_any_more_the_timer_goes_first(systemd):
         ({"memory_max": 1, "until": "2020-01-01T00:00:00Z"}, "until is '2020-01-01T00:00:00Z': must be in the future"),
     ],
 )
-def test_parameters_that_make_no_sense(systemd, fields, message):
+def test_invalid_parameters(systemd, fields, message):
     with pytest.raises(UnitDropinError) as caught:
         ensure(systemd, **fields)
     assert message in str(caught.value)
     assert systemd.calls == []
 
 
-def test_a_unit_that_is_not_there(systemd):
+def test_a_missing_unit(systemd):
     systemd.known["LoadState"] = "not-found"
     with pytest.raises(UnitDropinError, match="must be a loaded unit; it is not-found"):
         ensure(systemd, memory_max=4096)
     assert files(systemd) == []
 
 
-def test_a_systemd_that_says_no_is_told(systemd):
+def test_an_error_of_systemd_is_reported(systemd):
     systemd.fails = "daemon-reload"
     with pytest.raises(UnitDropinError, match="systemctl daemon-reload failed: Failed: no"):
         ensure(systemd, memory_max=4096)

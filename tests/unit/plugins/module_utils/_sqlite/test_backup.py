@@ -147,7 +147,7 @@ def test_filesystem_without_hard_links(app: str, dest: str, monkeypatch: pytest.
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
-def test_it_belongs_to_the_databases_owner(app: str, dest: str) -> None:
+def test_it_belongs_to_the_owner_of_the_database(app: str, dest: str) -> None:
     crashed(app)
     for name in (app, f"{app}-wal"):
         os.chown(name, 12345, 23456)
@@ -190,7 +190,7 @@ def test_retention(app: str, dest: str, keep: int, removed: List[str]) -> None:
     assert set(os.listdir(dest)) == left
 
 
-def test_the_new_one_stays_where_the_clock_was_set_back(app: str, dest: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_new_one_stays_if_the_clock_was_set_back(app: str, dest: str, monkeypatch: pytest.MonkeyPatch) -> None:
     crashed(app)
     _old(dest, OLD)
     monkeypatch.setattr(timestamps, "compact", lambda _seconds: "20200101T000000Z")
@@ -271,7 +271,7 @@ def test_parameters(app: str, arguments: Dict[str, Any], words: str) -> None:
         backup(app, **arguments)
 
 
-def test_room_is_checked_first(app: str, dest: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_space_is_checked_first(app: str, dest: str, monkeypatch: pytest.MonkeyPatch) -> None:
     crashed(app)
     monkeypatch.setattr(sqlite_files, "free_bytes", lambda _folder: 1000)
     with pytest.raises(sqlite_files.NoRoomError, match="1000 are free"):
@@ -279,7 +279,7 @@ def test_room_is_checked_first(app: str, dest: str, monkeypatch: pytest.MonkeyPa
     assert not os.path.exists(dest)
 
 
-def test_only_the_room_is_checked(app: str, dest: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_space_is_checked(app: str, dest: str, monkeypatch: pytest.MonkeyPatch) -> None:
     crashed(app)
     before = snapshot(os.path.dirname(app))
     result = backup(app, dest_dir=dest, room_only=True)
@@ -311,7 +311,7 @@ def test_a_copy_that_lacks_rows_is_no_backup(app: str, dest: str, monkeypatch: p
     assert os.listdir(dest) == []
 
 
-def test_what_a_killed_run_left_is_taken_away(app: str, dest: str) -> None:
+def test_leftovers_of_a_killed_run_are_removed(app: str, dest: str) -> None:
     crashed(app)
     os.makedirs(f"{dest}/{sqlite_backup._PARTIAL}dead")
     Path(dest, f"{sqlite_backup._PARTIAL}dead", "database").write_text("half", encoding="utf-8")
@@ -377,10 +377,10 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("look", [1, 2])
-def test_evidence_waits_for_who_has_the_files_open_for_a_moment(
+def test_evidence_waits_for_a_short_open_by_another_process(
     app: str, dest: str, monkeypatch: pytest.MonkeyPatch, look: int
 ) -> None:
-    """A scanner opens each file that somebody opens."""
+    """A scanner opens each file that another process opens."""
     crashed(app)
     find_holders, looks = sqlite_holders.find_holders, []
 
@@ -405,7 +405,7 @@ def test_no_evidence_of_a_live_database(app: str, dest: str) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_evidence_is_dropped_when_somebody_opens_it_meanwhile(
+def test_evidence_is_dropped_if_another_process_opens_the_files(
     app: str, dest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     crashed(app)

@@ -107,7 +107,7 @@ def _page_lost(path: str) -> None:
 def _index_entry_changed(path: str) -> None:
     closed(path)
     data = Path(path).read_bytes()
-    # The second place of the title is the one in the index.
+    # The second occurrence of the title is the one in the index.
     first = data.index(b"title 000003")
     offset = data.index(b"title 000003", first + 1)
     patch(path, offset + 6, b"9")
@@ -138,7 +138,7 @@ def _wal_of_other_page_size(path: str) -> None:
 
 
 def _wal_of_another_database(path: str) -> None:
-    """The WAL replaces every page it has: SQLite finds another, sound database."""
+    """The WAL replaces every page that it contains: SQLite finds another, sound database."""
     crashed(f"{path}.other")
     closed(path, mode="DELETE")
     connection = sqlite3.connect(path, isolation_level=None)
@@ -150,7 +150,7 @@ def _wal_of_another_database(path: str) -> None:
 
 
 def _restored_beside_a_newer_wal(path: str) -> None:
-    """An old backup copied over the database, the WAL of the newer one left where it was."""
+    """An old backup copied over the database, with the WAL of the newer one still in place."""
     closed(path)
     shutil.copy(path, f"{path}.backup")
     for number in range(5):
@@ -209,7 +209,7 @@ def _malformed_schema(path: str) -> None:
 
 
 def _hot_journal(path: str) -> None:
-    """A rollback-mode database killed in the middle of a transaction that has already reached the file."""
+    """A rollback-mode database, killed during a transaction that has already reached the file."""
     closed(path, mode="DELETE")
     body = """
     connection = sqlite3.connect(path, isolation_level=None)
@@ -337,7 +337,7 @@ def test_the_shell_agrees(name: str, make: Callable[[str], None], expected: Set[
 
 
 def _damage_by_chance(path: str, chance: random.Random) -> None:
-    """Make a database of some kind and damage it, or its WAL, somehow somewhere."""
+    """Make a random kind of database and damage it, or its WAL, at random."""
     page_size = chance.choice([512, 1024, 4096, 65536])
     mode = chance.choice(["crashed", "crashed", "WAL", "DELETE", "TRUNCATE", "PERSIST"])
     if mode == "crashed":
@@ -368,8 +368,8 @@ def _damage_by_chance(path: str, chance: random.Random) -> None:
 
 @pytest.mark.skipif(shutil.which("sqlite3") is None, reason="there is no sqlite3 shell to ask")
 @pytest.mark.parametrize("group", range(4))
-def test_the_shell_agrees_whatever_is_damaged(group: int, tmp_path: Path) -> None:
-    # Some of these are seen by integrity_check alone.
+def test_the_shell_agrees_on_random_damage(group: int, tmp_path: Path) -> None:
+    # Some of these are found only by integrity_check.
     for seed in range(40 + group * 12, 52 + group * 12):
         folder, copy = tmp_path / f"{seed}", tmp_path / f"{seed}.copy"
         folder.mkdir()
@@ -388,7 +388,7 @@ def test_the_shell_agrees_whatever_is_damaged(group: int, tmp_path: Path) -> Non
             assert counts == "{incidents}|{users}".format(**result["row_counts"]), seed
 
 
-# --- what a look may not do ------------------------------------------------------------------------------------------
+# --- a check must not do this ----------------------------------------------------------------------------------------
 
 AWKWARD = ["it's.db", 'a"b.db', "what?.db", "a#b.db", "100%41.db", "a b.db", "日本.db", "a&mode=rwc.db", b"\xff\xfe.db"]
 
@@ -405,13 +405,13 @@ def test_awkward_names(name: str | bytes, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["itsm.db", "./itsm.db", "", "/tmp/a\0b"])
-def test_paths_that_cannot_be_meant(path: str) -> None:
+def test_invalid_paths(path: str) -> None:
     with pytest.raises(SqliteError, match="path must be an absolute path"):
         check(path)
 
 
 def _as_nobody(work: Callable[[], Dict[str, Any]]) -> Dict[str, Any]:
-    """Run C(work) as a user without rights, where we are root; as ourselves where we are not."""
+    """Run work as a user without rights if we are root, otherwise as ourselves."""
     if os.geteuid() != 0:
         return work()
     answers: List[Dict[str, Any]] = []
@@ -429,7 +429,7 @@ def _as_nobody(work: Callable[[], Dict[str, Any]]) -> Dict[str, Any]:
 
 @pytest.fixture
 def public_folder() -> Any:
-    """Yield a folder that everybody may enter, unlike C(tmp_path)."""
+    """Yield a folder that everybody may enter, unlike tmp_path."""
     folder = tempfile.mkdtemp()
     Path(folder).chmod(0o711)
     yield folder
@@ -467,8 +467,8 @@ def test_read_only_folder(public_folder: str) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root owns files of others")
-def test_root_leaves_the_owners_alone(tmp_path: Path) -> None:
-    """SQLite run by root hands a WAL to the database's owner; a look must not."""
+def test_root_does_not_change_owners(tmp_path: Path) -> None:
+    """SQLite run by root gives a new WAL to the database's owner. A check must not."""
     path = str(tmp_path / "itsm.db")
     crashed(path)
     os.chown(path, 12345, 12345)
@@ -560,7 +560,7 @@ def test_a_service_that_ends_while_its_files_are_opened(
     path = str(tmp_path / "itsm.db")
     closed(path)
     connect, stamps_of = sqlite_reader.connect, sqlite_files.stamps_of
-    # Of all processes: how often it was opened. The one that opens it may write nothing else.
+    # How often the file was opened, over all processes. The process that opens it must not write anything else.
     opened = mmap.mmap(-1, 1)
 
     def last_close(*arguments: Any, **options: Any) -> sqlite3.Connection:
@@ -575,7 +575,7 @@ def test_a_service_that_ends_while_its_files_are_opened(
         return None if went and opened[0] == 1 else stamps_of(path, **options)
 
     monkeypatch.setattr(sqlite_files, "stamps_of", stamps_at_that_moment)
-    # A service that is in it is read beside.
+    # It is read although a service has it open.
     with Process(path, INSERTER):
         assert codes(check(path)) == expected
 
@@ -593,7 +593,7 @@ def test_rows_in_the_wal_count(tmp_path: Path) -> None:
 
 
 def _unfinished_commit(path: str) -> None:
-    """Let a writer be killed between its last frame, which ends a transaction, and the checksums before it."""
+    """Kill a writer between its last frame, which ends a transaction, and the checksums before it."""
     crashed(path, shm=True)
     with open(f"{path}-wal", "r+b") as stream:
         salts = stream.read(24)[16:]
@@ -645,7 +645,7 @@ def _opened_since(path: str) -> None:
     [
         # The index says that the last transaction was never acknowledged ...
         (_unfinished_commit, False),
-        # ... and where it does not, or cannot be believed, rows may be lost.
+        # ... and if it does not say so, or is not valid, rows may be lost.
         (_without_index, True),
         (_index_of_more, True),
         (_index_of_less, True),
@@ -681,7 +681,7 @@ def test_table_names_are_quoted_and_sqlites_own_left_out(tmp_path: Path) -> None
     assert check(path)["row_counts"] == {'a"b; DROP TABLE c': 0, "sqliteish": 1}
 
 
-def test_a_table_is_known_again_by_its_name_in_plain_text(tmp_path: Path) -> None:
+def test_a_table_is_recognized_by_its_plain_text_name(tmp_path: Path) -> None:
     path = str(tmp_path / "itsm.db")
     names = ["a\x07b", "\u202edrow", "\x1b[2J", "\x1b[0m"]
     with contextlib.closing(sqlite3.connect(path)) as connection:
@@ -711,7 +711,7 @@ def test_baseline(tmp_path: Path, baseline: Dict[str, int], words: str) -> None:
     assert words in "".join(problem["message"] for problem in result["problems"])
 
 
-def test_integrity_sees_what_quick_does_not(tmp_path: Path) -> None:
+def test_integrity_finds_more_than_quick(tmp_path: Path) -> None:
     path = str(tmp_path / "itsm.db")
     _index_entry_changed(path)
     assert check(path, checks=["quick"])["healthy"]
@@ -750,7 +750,7 @@ def test_time_budget_of_the_copy_that_a_hot_journal_takes(tmp_path: Path) -> Non
     assert (codes(result), result["healthy"], result["conclusive"]) == (["hot_journal"], True, False)
 
 
-def test_quick_answers_where_integrity_has_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quick_answers_if_integrity_has_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(tmp_path / "itsm.db")
     closed(path)
     run_check = integrity.run_check
@@ -797,7 +797,7 @@ def test_row_counts_parameter_refused() -> None:
 
 
 def test_a_reader_that_dies_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A mapped page that the disk cannot give raises SIGBUS in the reading process."""
+    """A mapped page that the disk cannot read raises SIGBUS in the reading process."""
     path = str(tmp_path / "itsm.db")
     closed(path)
     monkeypatch.setattr(integrity, "run_check", lambda *_: die(7))
@@ -811,15 +811,15 @@ def test_a_reader_that_dies_is_reported(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.fixture
 def reachable() -> Iterator[Path]:
-    """A folder that other users can get to, unlike those of pytest."""
+    """A folder that other users can enter, unlike those of pytest."""
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)  # noqa: S103
         yield Path(folder)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
-def test_a_file_of_root_that_its_user_may_not_read_is_read_all_the_same(reachable: Path) -> None:
-    """A command of root made it: whether the database is sound is asked all the more."""
+def test_a_file_of_root_that_its_user_may_not_read_is_read(reachable: Path) -> None:
+    """A command of root created it: the check of the database is needed even more."""
     folder = reachable / "app"
     folder.mkdir()
     path = str(folder / "itsm.db")
@@ -870,7 +870,7 @@ def test_a_folder_that_the_service_cannot_write_to(tmp_path: Path) -> None:
     assert codes(check(path, owner="nobody")) == ["ownership"]
 
 
-def test_an_owner_who_is_not_there(tmp_path: Path) -> None:
+def test_an_unknown_owner(tmp_path: Path) -> None:
     with pytest.raises(SqliteError, match="owner must be a user of this host, not 'nobody-such'"):
         check(str(tmp_path / "itsm.db"), owner="nobody-such")
 
@@ -901,7 +901,7 @@ def test_wal_reset_bug(tmp_path: Path, version: int, affected: bool) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Any:
-    """Yield the folder of a filesystem of 2 MiB of our own."""
+    """Yield the folder of our own filesystem of 2 MiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
@@ -927,7 +927,7 @@ def test_full_disk(small_disk: str, tmp_path: Path) -> None:
     result = check(path, checks=CHECKS)
     assert result["healthy"], result["problems"]
     assert result["row_counts"]["incidents"] == 260
-    # The checkpoint has to grow the database, and the backup has no room beside it.
+    # The checkpoint has to grow the database, and there is no space for the backup.
     with pytest.raises(SqliteError, match="free other space first"):
         sqlite_checkpoint.checkpoint(path=path)
     with pytest.raises(SqliteError, match="0 are free"):
@@ -968,8 +968,8 @@ def test_read_only_mount(small_disk: str, make: Callable[[str], None]) -> None:
     ["sqlite_check.check(path=sys.argv[1])", "sqlite_backup.backup(path=sys.argv[1], dest_dir=sys.argv[1] + '.d')"],
     ids=["check", "backup"],
 )
-def test_a_killed_look_leaves_no_process(tmp_path: Path, call: str) -> None:
-    """The reading process ends with the one that started it, root or not, whenever it gives up its rights."""
+def test_a_killed_check_leaves_no_process(tmp_path: Path, call: str) -> None:
+    """The reading process ends with its parent, as root or not, even after it has given up its rights."""
     path = str(tmp_path / "itsm.db")
     closed(path)
     code = textwrap.dedent(

@@ -110,8 +110,8 @@ def test_refused_while_somebody_has_it_open(app: str, body: str, hidden: bool, t
         assert snapshot(os.path.dirname(app)) == before
 
 
-def test_somebody_nobody_saw_still_stops_it(app: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even where looking for holders finds none, SQLite's own locks keep two from being in there."""
+def test_an_unseen_process_still_stops_it(app: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the search for holders finds none, SQLite's own locks still prevent concurrent access."""
     crashed(app)
     nobody = sqlite_holders.Holders(found=[], complete=True)
     with Process(app, OPEN):
@@ -146,7 +146,7 @@ def _corrupt(path: str) -> None:
     ],
     ids=["missing", "zero bytes", "corrupt", "no database", "WAL header", "WAL frame", "WAL salts"],
 )
-def test_refused_where_something_could_be_lost(app: str, damage: Callable[[str], None], words: str) -> None:
+def test_refused_if_something_could_be_lost(app: str, damage: Callable[[str], None], words: str) -> None:
     crashed(app)
     damage(app)
     before = snapshot(os.path.dirname(app))
@@ -155,7 +155,7 @@ def test_refused_where_something_could_be_lost(app: str, damage: Callable[[str],
     assert snapshot(os.path.dirname(app)) == before
 
 
-def test_room_is_checked_first(app: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_space_is_checked_first(app: str, monkeypatch: pytest.MonkeyPatch) -> None:
     crashed(app)
     monkeypatch.setattr(sqlite_files, "free_bytes", lambda _folder: 1000)
     before = snapshot(os.path.dirname(app))
@@ -188,7 +188,7 @@ def test_rows_that_went_missing_are_an_error(app: str, monkeypatch: pytest.Monke
         checkpoint(app)
 
 
-def test_a_busy_answer_is_honoured(app: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_busy_answer_is_respected(app: str, monkeypatch: pytest.MonkeyPatch) -> None:
     crashed(app)
     in_child = child_process.in_child
 

@@ -56,7 +56,7 @@ def test_by_inode_not_by_name(tmp_path: Path) -> None:
         assert not holders(str(tmp_path / "copy" / "itsm.db")).found
 
 
-def test_no_arguments_that_may_be_secret(tmp_path: Path) -> None:
+def test_no_possibly_secret_arguments(tmp_path: Path) -> None:
     path = str(tmp_path / "itsm.db")
     closed(path)
     with Process(path, OPEN):
@@ -66,7 +66,7 @@ def test_no_arguments_that_may_be_secret(tmp_path: Path) -> None:
 
 
 def test_a_process_that_cannot_be_seen(tmp_path: Path) -> None:
-    """In another PID namespace there is nothing below /proc, but the kernel still knows of the lock."""
+    """Another PID namespace is not visible in /proc, but the kernel still knows of the lock."""
     path = str(tmp_path / "itsm.db")
     closed(path)
     proc = tmp_path / "proc"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A database that was made to cost root memory or time: reading it ends within limits, and does nothing else."""
+"""A database designed to exhaust memory or time of root: reading it stays within limits and has no other effect."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def made(path: Path, *statements: str) -> str:
 
 
 GREEDY = "length(hex(zeroblob(4 + length(a)))) > 0"
-# What SQLite computes for each row: a column in quick_check, the condition of an index in integrity_check.
+# SQLite computes these for each row: a column in quick_check, the condition of an index in integrity_check.
 COMPUTED = {
     "quick": ["CREATE TABLE t (a TEXT, b TEXT AS (hex(zeroblob(4 + length(a)))) NOT NULL)"],
     "integrity": ["CREATE TABLE t (a TEXT)", f"CREATE INDEX i ON t (a) WHERE {GREEDY}"],
@@ -51,9 +51,9 @@ GROWN = ["PRAGMA writable_schema=ON", "UPDATE sqlite_master SET sql = replace(sq
 
 
 def answer_and_memory(code: str, *arguments: str) -> tuple[Any, int]:
-    """Run code in a process of its own; return what it prints as JSON, and the KiB that its largest child had.
+    """Run code in a separate process; return the JSON that it prints, and the KiB of its largest child.
 
-    The kernel knows only the largest of all children that a process ever had.
+    The kernel records only the largest of all children that a process ever had.
     """
     text = f"""
         import json, resource, sys, time
@@ -75,7 +75,7 @@ def answer_and_memory(code: str, *arguments: str) -> tuple[Any, int]:
 
 
 @pytest.mark.parametrize("check", COMPUTED)
-def test_what_is_computed_of_a_row_gets_a_bounded_amount_of_memory(tmp_path: Path, check: str) -> None:
+def test_values_computed_per_row_have_a_memory_limit(tmp_path: Path, check: str) -> None:
     path = made(tmp_path / "itsm.db", *COMPUTED[check], "INSERT INTO t (a) VALUES ('row')", *GROWN)
     call = "sqlite_check.check(path=sys.argv[1], checks=[sys.argv[2]])"
     result, kibibytes = answer_and_memory(call, path, check)
@@ -86,7 +86,7 @@ def test_what_is_computed_of_a_row_gets_a_bounded_amount_of_memory(tmp_path: Pat
     assert result["conclusive"] is False
 
 
-def test_a_constraint_gets_a_bounded_amount_of_memory(tmp_path: Path) -> None:
+def test_a_constraint_has_a_memory_limit(tmp_path: Path) -> None:
     path = made(
         tmp_path / "itsm.db", f"CREATE TABLE t (a TEXT CHECK ({GREEDY}))", "INSERT INTO t VALUES ('row')", *GROWN
     )
@@ -146,7 +146,7 @@ def test_a_limit_is_never_raised() -> None:
     assert 20 < messages[0]["limit"] < 50
 
 
-# What a child says
+# Output of a child
 
 
 def test_a_child_that_talks_for_ever_is_ended_at_its_deadline() -> None:
@@ -184,7 +184,7 @@ def test_a_long_line_of_a_check_is_cut() -> None:
         assert len(line) < 3000
 
 
-# What a connection may do
+# Rights of a connection
 
 
 @pytest.fixture
@@ -306,7 +306,7 @@ def test_a_query_of_knex_that_takes_long_is_interrupted(tmp_path: Path, monkeypa
     assert time.monotonic() - begun < 2
 
 
-def test_what_a_service_has_is_read_as_before(tmp_path: Path) -> None:
+def test_ordinary_tables_are_read_as_before(tmp_path: Path) -> None:
     path = made(
         tmp_path / "itsm.db",
         MIGRATIONS,

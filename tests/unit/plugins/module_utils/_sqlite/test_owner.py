@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A database that root took over is given back, and nothing else of root's is given away."""
+"""A database whose files belong to root is given back to its owner, and no other file of root is given away."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def secret(folder):
         (lambda folder: os.chown(folder, 0, 0), "backend does not belong to nobody either"),
     ],
 )
-def test_nothing_that_may_be_of_others_is_given_away(folder, spoil, reason):
+def test_files_that_may_belong_to_others_are_not_given_away(folder, spoil, reason):
     spoil(folder)
     before = owners(folder)
     with pytest.raises(sqlite_owner.SqliteOwnerError, match=reason):
@@ -103,6 +103,6 @@ def test_a_folder_that_is_reached_by_a_link_of_the_user_is_refused(folder, tmp_p
     assert owners(folder)["itsm.db"] == 0
 
 
-def test_a_user_that_is_none_is_refused(folder):
+def test_an_unknown_user_is_refused(folder):
     with pytest.raises(sqlite_owner.SqliteOwnerError, match="no user 'nobody-of-this-name'"):
         sqlite_owner.restore(path=str(folder / "itsm.db"), user="nobody-of-this-name")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A database in a folder of somebody who is not our friend: what this one plants there must cost root nothing."""
+"""A database in a folder of a hostile user: the files planted there must not harm root."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def give_to_user(folder: Path) -> None:
 
 
 def name_in_journal(database: Path, other: Path) -> None:
-    """Name a file in the hot journal as SQLite does that of a transaction over several databases."""
+    """Name a file in the hot journal, as SQLite does for a transaction over several databases."""
     with database.open("rb") as stream:
         (page_size,) = struct.unpack(">H", stream.read(18)[16:18])
     name = os.fsencode(other)
@@ -85,19 +85,19 @@ def test_a_file_that_a_journal_names_is_not_removed(app):
     precious.write_text("root's")
     name_in_journal(database, precious)
     give_to_user(app)
-    # Undone to its end it can't be, as little as by the service itself at its next start.
+    # It cannot be rolled back completely, and the service could not do it at its next start either.
     assert sqlite_check.check(path=str(database))["problems"][-1]["code"] == "unreadable"
     with pytest.raises(sqlite_files.SqliteError):
         sqlite_backup.backup(path=str(database), dest_dir=str(app.parent / "backups"))
     assert precious.read_text() == "root's"
-    # SQLite does remove it, with the rights to: opened as root, the naive way, it is gone.
+    # SQLite does remove it if it has the rights: opened as root, the unsafe way, it is gone.
     with sqlite3.connect(database) as connection:
         connection.execute("SELECT count(*) FROM incidents").fetchone()
     assert not precious.exists()
 
 
 @pytest.mark.parametrize("moment", ["made", "opened"])
-def test_a_backup_makes_no_file_where_its_owner_may_not(app, monkeypatch, moment):
+def test_a_backup_creates_no_file_in_a_folder_closed_to_its_owner(app, monkeypatch, moment):
     crashed(str(app / "itsm.db"))
     give_to_user(app)
     precious = app.parent / "cron.d"
@@ -111,7 +111,7 @@ def test_a_backup_makes_no_file_where_its_owner_may_not(app, monkeypatch, moment
         for path in (folder, folder / "database"):
             os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid, follow_symlinks=False)
 
-    # The owner of the folder exchanges it at exactly this moment: a racing thread would do so in few of many tries.
+    # The owner of the folder replaces it at exactly this moment. A racing thread would succeed only rarely.
     if moment == "made":
         make = tempfile.mkdtemp
 
@@ -136,7 +136,7 @@ def test_a_backup_makes_no_file_where_its_owner_may_not(app, monkeypatch, moment
     assert list(precious.iterdir()) == []
 
 
-def test_a_backup_in_a_folder_of_the_user_is_the_users_secret(app):
+def test_a_backup_in_a_folder_of_the_user_is_readable_only_for_the_user(app):
     crashed(str(app / "itsm.db"))
     give_to_user(app)
     made = os.stat(sqlite_backup.backup(path=str(app / "itsm.db"), dest_dir=str(app))["backup_file"])
@@ -144,14 +144,14 @@ def test_a_backup_in_a_folder_of_the_user_is_the_users_secret(app):
     assert [path.name for path in app.glob(".itsm-nexus*")] == []
 
 
-def test_the_checkpoint_has_no_more_rights_than_who_owns_the_database(app, monkeypatch):
+def test_the_checkpoint_has_only_the_rights_of_the_owner_of_the_database(app, monkeypatch):
     database = str(app / "itsm.db")
     crashed(database)
     give_to_user(app)
     connect = sqlite3.connect
 
     def connect_as(*arguments, **how):
-        # A process that only reads may write to no file.
+        # A process that only reads must not write to any file.
         with contextlib.suppress(OSError), (app / "who").open("a") as stream:
             stream.write(f"{os.getuid()} {os.geteuid()}\n")
         return connect(*arguments, **how)
@@ -163,7 +163,7 @@ def test_the_checkpoint_has_no_more_rights_than_who_owns_the_database(app, monke
 
 
 @pytest.mark.parametrize("method", ["salvage", "backup", "empty"])
-def test_a_recovery_makes_and_gives_away_nothing_as_root(app, method):
+def test_a_recovery_creates_and_gives_away_nothing_as_root(app, method):
     database = app / "itsm.db"
     crashed(str(database))
     shutil.copy(database, app / "itsm.db.backup_1")
@@ -185,14 +185,14 @@ def test_a_recovery_makes_and_gives_away_nothing_as_root(app, method):
         for name in folders + names:
             assert os.lstat(os.path.join(folder, name)).st_uid == NOBODY.pw_uid, name
     assert not [name for name in os.listdir(app) if name.endswith(".restore")]
-    # What is kept as evidence is root's alone.
+    # Only root can read the evidence.
     for path in (app.parent / "evidence").rglob("*"):
         assert (path.stat().st_uid, path.stat().st_mode & 0o077) == (0, 0)
 
 
 @pytest.fixture
 def private(app):
-    """Return a database of root's alone, in a folder of root's alone."""
+    """Return a database of root in a folder of root, both closed to others."""
     folder = app.parent / "private"
     folder.mkdir(mode=0o700)
     database = folder / "itsm.db"
@@ -228,7 +228,7 @@ def test_a_database_of_others_is_not_worked_on_for_the_user(app, private, work, 
     assert [each.name for each in app.iterdir()] == [link]
 
 
-def test_none_is_made_where_a_dangling_link_of_the_user_leads(app, private):
+def test_no_database_is_created_at_the_target_of_a_dangling_link_of_the_user(app, private):
     (app / "itsm.db").symlink_to(private.parent / "planted")
     give_to_user(app)
     with pytest.raises(sqlite_files.SqliteError, match="link's owner"):
@@ -265,7 +265,7 @@ def test_if_several_could_have_made_the_link_the_user_must_be_named(app, private
 
 
 @pytest.mark.parametrize("files", [("itsm.db",), ("itsm.db", "itsm.db-wal", "itsm.db-shm")], ids=["alone", "still"])
-def test_a_file_that_is_exchanged_for_a_moment_after_the_look_is_not_read(app, private, monkeypatch, files):
+def test_a_file_that_is_replaced_for_a_moment_after_the_check_is_not_read(app, private, monkeypatch, files):
     database = app / "itsm.db"
     crashed(str(database))
     for path in app.iterdir():
@@ -290,7 +290,7 @@ def test_a_file_that_is_exchanged_for_a_moment_after_the_look_is_not_read(app, p
     assert not list(app.glob("*.backup_*"))
 
 
-def test_nor_is_it_copied(app, private):
+def test_a_file_that_is_replaced_for_a_moment_after_the_check_is_not_copied(app, private):
     database = app / "itsm.db"
     crashed(str(database))
     give_to_user(app)
@@ -303,7 +303,7 @@ def test_nor_is_it_copied(app, private):
         sqlite_files.open_found(found.files["database"])
 
 
-def test_a_backup_that_is_a_second_name_of_a_file_of_root_is_passed_over(app, private):
+def test_a_backup_that_is_a_hard_link_to_a_file_of_root_is_skipped(app, private):
     crashed(str(app / "itsm.db"))
     sqlite_backup.backup(path=str(app / "itsm.db"), dest=str(app / "itsm.db.backup_1"))
     (app / "itsm.db-wal").unlink()
@@ -330,7 +330,7 @@ def as_the_user(call):
 
 @pytest.mark.parametrize("check_mode", [True, False])
 def test_no_statement_of_a_planted_copy_runs_as_root(app, monkeypatch, check_mode):
-    """The user makes the folder of a recovery in advance, with the database's path as the guard that leads into it."""
+    """The user creates a recovery's folder in advance, with the database's path as the guard that points into it."""
     crashed(str(app / "made.db"))
     work = app / ".itsm.db.restore"
     (work / "old").mkdir(parents=True)
@@ -361,7 +361,7 @@ def test_no_statement_of_a_planted_copy_runs_as_root(app, monkeypatch, check_mod
     assert set(who.read_text().split()) == {str(NOBODY.pw_uid)}
 
 
-def test_a_folder_for_backups_that_is_a_link_of_the_user_leads_nowhere(app, private):
+def test_a_backup_folder_that_is_a_link_of_the_user_is_not_used(app, private):
     crashed(str(app / "itsm.db"))
     (app / "backups").symlink_to(private.parent)
     give_to_user(app)
@@ -426,7 +426,7 @@ def test_a_checkpoint_removes_no_file_that_a_planted_journal_names(app, monkeypa
 
 @pytest.mark.parametrize("work", [WORK["check"], WORK["backup"]], ids=["check", "backup"])
 def test_the_wal_of_another_account_is_not_read_in_place_of_the_users(app, private, monkeypatch, work):
-    """The user exchanges the folder after SQLite has opened the database, until it has opened the WAL."""
+    """The user replaces the folder after SQLite has opened the database, until it has opened the WAL."""
     crashed(str(app / "itsm.db"))
     for suffix in ("", "-wal"):
         shutil.copy(app / f"itsm.db{suffix}", private.parent / f"itsm.db{suffix}")
@@ -464,7 +464,7 @@ def test_the_wal_of_another_account_is_not_read_in_place_of_the_users(app, priva
 
 
 def test_a_file_of_root_that_was_given_the_name_of_a_journal_is_not_copied(app):
-    """The user may rename what a command of root left in its folder."""
+    """The user may rename files that a command of root left in its folder."""
     crashed(str(app / "itsm.db"))
     (app / "root.env").write_text("SECRET=of-root-alone")
     give_to_user(app)

@@ -40,7 +40,7 @@ def path(tmp_path: Path) -> str:
 
 @pytest.fixture
 def reachable() -> Iterator[str]:
-    """A folder that other users can get to, unlike those of pytest."""
+    """A folder that other users can enter, unlike those of pytest."""
     folder = tempfile.mkdtemp()
     os.mkdir(f"{folder}/app")
     os.chmod(folder, 0o755)  # noqa: S103
@@ -81,7 +81,7 @@ def overwrite(path: str, page: int, *, page_size: int = 4096) -> None:
 
 
 def leaf_lost(path: str, *, rows: int = 1000) -> None:
-    """Make a database of which one page of the incidents is gone; its index still knows of all of them."""
+    """Make a database in which one page of the incidents is lost; its index still lists all of them."""
     sqlite_samples.closed(path, rows=rows)
     overwrite(path, 12)
     assert "malformed" in sqlite_samples.shell(path, "SELECT sum(length(body)) FROM incidents")
@@ -102,7 +102,7 @@ def test_sound_database_without_wal_is_left_alone(path: str) -> None:
     assert os.listdir(os.path.dirname(path)) == ["itsm.db"]
 
 
-def test_checkpoint_moves_the_wal_in(path: str) -> None:
+def test_checkpoint_empties_the_wal(path: str) -> None:
     sqlite_samples.crashed(path)
     result = restore(path)
     assert (result["changed"], result["method"], result["data_loss"]) == (True, "checkpoint", "none")
@@ -133,7 +133,7 @@ def test_salvage_accounts_for_every_row(path: str, shell: str) -> None:
 
 
 @pytest.mark.parametrize("shell", ["sqlite3", "/nonexistent/sqlite3"])
-def test_salvage_brings_schema_values_and_counters_back(path: str, shell: str) -> None:
+def test_salvage_restores_schema_values_and_counters(path: str, shell: str) -> None:
     connection = sqlite3.connect(path, isolation_level=None)
     connection.executescript(
         """
@@ -162,7 +162,7 @@ def test_salvage_brings_schema_values_and_counters_back(path: str, shell: str) -
     overwrite(path, leaves - 10, page_size=1024)
     result = restore(path, shell=shell)
     assert result["method"] == "salvage"
-    # No index tells how many there were.
+    # No index lists how many there were.
     assert (result["rows_uncounted"], result["data_loss"]) == (["filler"], "unknown")
     assert "cannot tell how many it had: filler (" in result["statement"]
     assert 190 < result["rows_after"]["filler"] < 200
@@ -177,7 +177,7 @@ def test_salvage_brings_schema_values_and_counters_back(path: str, shell: str) -
 
 
 @pytest.mark.parametrize("where", ["first", "middle", "last", "several"])
-def test_dump_goes_around_damage_wherever_it_is(path: str, where: str) -> None:
+def test_dump_skips_damage_in_any_place(path: str, where: str) -> None:
     sqlite_samples.closed(path, rows=2000)
     pages = leaves_of(path)
     chosen = {"first": [0], "middle": [len(pages) // 2], "last": [-1], "several": [1, 2, 5, len(pages) - 2]}[where]
@@ -190,7 +190,7 @@ def test_dump_goes_around_damage_wherever_it_is(path: str, where: str) -> None:
 
 
 def leaves_of(path: str) -> List[int]:
-    """Return the leaf pages of the incidents, in order, as their root names them."""
+    """Return the leaf pages of the incidents, in the order of their root page."""
     root = root_of(path, "incidents")
     page = Path(path).read_bytes()[(root - 1) * 4096 : root * 4096]
     assert page[0] == 5
@@ -212,7 +212,7 @@ def only_in_its_wal(path: str) -> None:
     Path(path).write_bytes(b"")
 
 
-def test_database_of_zero_bytes_comes_back_out_of_its_wal(path: str) -> None:
+def test_database_of_zero_bytes_is_restored_from_its_wal(path: str) -> None:
     only_in_its_wal(path)
     result = restore(path)
     assert (result["method"], result["rows_after"]) == ("salvage", {"users": 2, "incidents": 300})
@@ -222,7 +222,7 @@ def test_database_of_zero_bytes_comes_back_out_of_its_wal(path: str) -> None:
 
 @pytest.fixture
 def copied(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Have somebody else open the files, to copy them, during so many looks of a recovery."""
+    """Let another process open the files to copy them, during so many checks of a recovery."""
 
     def during(looks: int) -> None:
         survey, seen = restore_survey.sqlite_holders.survey, []
@@ -241,8 +241,10 @@ def copied(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_a_recovery_waits_for_who_copies_the_files(path: str, copied: Callable[[int], None], there: bool) -> None:
-    """Their WAL can't be read meanwhile, and without it nothing would be found to save."""
+def test_a_recovery_waits_for_a_process_that_copies_the_files(
+    path: str, copied: Callable[[int], None], there: bool
+) -> None:
+    """Their WAL cannot be read meanwhile, and without it there would be nothing to salvage."""
     only_in_its_wal(path)
     if not there:
         os.unlink(path)
@@ -299,7 +301,7 @@ def test_rows_of_no_table_are_kept_apart(path: str) -> None:
     assert "lost_and_found" not in sqlite_samples.shell(path, ".tables")
 
 
-def test_backup_is_found_verified_and_its_age_and_loss_are_told(path: str, tmp_path: Path) -> None:
+def test_backup_is_found_verified_and_its_age_and_loss_are_reported(path: str, tmp_path: Path) -> None:
     sqlite_samples.closed(path, rows=300)
     apart = tmp_path / "backups"
     for number, made in enumerate(("old", "good")):
@@ -330,7 +332,7 @@ def test_backup_is_found_verified_and_its_age_and_loss_are_told(path: str, tmp_p
     assert (apart / "itsm.db.backup_good").exists()
 
 
-def test_backup_with_more_rows_goes_before_salvage(path: str) -> None:
+def test_backup_with_more_rows_is_preferred_to_salvage(path: str) -> None:
     sqlite_samples.closed(path, rows=1000)
     sqlite_backup.backup(path=path, dest=f"{path}.backup_1")
     overwrite(path, root_of(path, "incidents"))
@@ -374,7 +376,7 @@ def test_tables_without_a_row_are_no_salvage(path: str) -> None:
         ):
             restore(path, method=method)
     assert Path(path).read_bytes() == damaged
-    # Confirmed, the tables come back, and what belongs to none of them in a file of its own.
+    # After confirmation, the tables come back, and rows that belong to none of them go to a separate file.
     result = restore(path, confirm_empty=True)
     assert (result["method"], result["data_loss"]) == ("salvage", "unknown")
     assert Path(result["orphans_file"]).exists()
@@ -395,7 +397,7 @@ def test_plan_and_check_mode_change_nothing(path: str) -> None:
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("method", ["auto", "salvage", "backup"])
-def test_refuses_while_somebody_has_it_open(path: str, method: str) -> None:
+def test_refuses_while_another_process_has_it_open(path: str, method: str) -> None:
     sqlite_samples.closed(path)
     sqlite_backup.backup(path=path, dest=f"{path}.backup_1")
     with sqlite_samples.Process(path, sqlite_samples.OPEN) as process:
@@ -404,7 +406,9 @@ def test_refuses_while_somebody_has_it_open(path: str, method: str) -> None:
         assert not os.path.lexists(os.path.join(os.path.dirname(path), ".itsm.db.restore"))
 
 
-def test_who_comes_in_at_the_last_moment_gets_the_old_files_back(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_opens_it_at_the_last_moment_keeps_the_old_files(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     leaf_lost(path)
     damaged = Path(path).read_bytes()
     visitors: List[sqlite_samples.Process] = []
@@ -433,7 +437,7 @@ def test_two_at_once_are_refused(path: str) -> None:
         restore(path)
 
 
-def test_room_is_checked_before_anything(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_space_is_checked_before_any_change(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     leaf_lost(path)
     before = sqlite_samples.snapshot(os.path.dirname(path))["itsm.db"]
     monkeypatch.setattr("os.statvfs", lambda _path: os.statvfs_result((4096, 4096, 10, 10, 10, 0, 0, 0, 0, 255)))
@@ -457,13 +461,13 @@ def test_parameters_are_checked(path: str, parameters: Dict[str, Any], message: 
 
 
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
-def test_what_is_no_file_is_refused(path: str, make: Callable[[str], None]) -> None:
+def test_a_path_that_is_no_file_is_refused(path: str, make: Callable[[str], None]) -> None:
     make(path)
     with pytest.raises(SqliteError, match="move it away first"):
         restore(path, confirm_empty=True)
 
 
-def test_database_behind_a_link_is_replaced_where_it_is(path: str, tmp_path: Path) -> None:
+def test_database_behind_a_link_is_replaced_in_its_own_folder(path: str, tmp_path: Path) -> None:
     leaf_lost(path)
     link = tmp_path / "link.db"
     link.symlink_to(path)
@@ -489,11 +493,11 @@ def test_schema_of_the_damaged_file_gets_no_rights_of_root(reachable: str, shell
     os.chown(path, 1234, 1234)
     result = restore(path, shell=shell)
     assert result["method"] == "salvage"
-    # The shell's .recover stumbles over such a schema; then the rows come without it.
+    # The shell's .recover fails on such a schema; then the rows come without it.
     assert way(result, "salvage")["tool"] == "dump"
     assert result["rows_after"]["incidents"] > 950
     assert not roots.exists()
-    # The shell itself runs what the schema says, with the rights of the owner, who could have done it before.
+    # The shell itself executes the schema with the rights of the owner, who could have done so before.
     assert shell == "sqlite3" or not own.exists()
     facts = os.stat(path)
     assert (facts.st_uid, facts.st_gid) == (1234, 1234)
@@ -501,7 +505,7 @@ def test_schema_of_the_damaged_file_gets_no_rights_of_root(reachable: str, shell
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_new_database_belongs_to_whom_the_old_one_did(reachable: str) -> None:
+def test_new_database_belongs_to_the_owner_of_the_old_one(reachable: str) -> None:
     path = f"{reachable}/app/itsm.db"
     sqlite_samples.closed(path)
     sqlite_backup.backup(path=path, dest=f"{reachable}/backups/itsm.db.backup_1")
@@ -522,7 +526,7 @@ def test_new_database_belongs_to_whom_the_old_one_did(reachable: str) -> None:
 def test_deleted_rows_stay_deleted(path: str) -> None:
     sqlite_samples.closed(path, rows=1000)
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA secure_delete=OFF")  # some distributions build it to wipe what is deleted
+    connection.execute("PRAGMA secure_delete=OFF")  # some distributions build it to wipe deleted rows
     connection.execute("DELETE FROM incidents WHERE id > 500")
     connection.commit()
     connection.close()
@@ -533,14 +537,14 @@ def test_deleted_rows_stay_deleted(path: str) -> None:
     assert 460 < result["rows_after"]["incidents"] < 500
 
 
-# A run that is killed.
+# A killed run.
 
-# Calls that change what is in a folder; between two of them nothing happens that another process could see.
+# Calls that change the content of a folder. Other processes see no change between two of them.
 POINTS = ("link", "symlink", "rename", "rmtree")
 
 
 def killed_at(number: int, work: Callable[[], Any]) -> bool:
-    """Run C(work) in a process that is killed when it makes its call C(number) of POINTS; return whether it was."""
+    """Run work in a process that is killed at its call number of POINTS; return whether it was killed."""
     pid = os.fork()
     if pid == 0:
         calls = itertools.count(1)
@@ -567,13 +571,13 @@ def killed_at(number: int, work: Callable[[], Any]) -> bool:
 
 
 def opened(folder: str, scratch: Path) -> str:
-    """Say what a service that started at this instant would find, tried on a copy."""
+    """Return the rows that a service started at this instant would find, tried on a copy."""
     if scratch.exists():
         shutil.rmtree(scratch)
     shutil.copytree(folder, scratch, symlinks=True)
     place = scratch / "itsm.db"
     if place.is_symlink():
-        # The copy leads where the original does: into a folder that does not exist.
+        # The copy points to the same place as the original: into a folder that does not exist.
         assert not os.path.lexists(os.path.dirname(os.readlink(place)))
     try:
         connection = sqlite3.connect(place)
@@ -588,7 +592,7 @@ def opened(folder: str, scratch: Path) -> str:
 
 @dataclasses.dataclass
 class Torture:
-    """A database that is readable, all in its WAL, so that every misreading shows: other rows, or none."""
+    """A readable database, all in its WAL, so that every wrong read is visible: other rows, or none."""
 
     path: str
     scratch: Path
@@ -599,7 +603,7 @@ class Torture:
         return os.path.dirname(self.path)
 
     def restore(self, method: str) -> Dict[str, Any]:
-        # Nobody else is on this host, which makes it quick to look for them.
+        # No other process is on this host, which makes the search for holders quick.
         nobody = self.scratch / "proc"
         nobody.mkdir(exist_ok=True)
         return restore(self.path, method=method, proc_root=str(nobody))
@@ -614,7 +618,7 @@ class Torture:
         return all(content in kept for content in old)
 
     def run(self, method: str, *, expected: str, old: List[bytes]) -> Dict[str, int]:
-        """Kill a run at each of its points, judge what is there, let the next run recover; return what was seen."""
+        """Kill a run at each of its points, check the state, let the next run recover; return the observations."""
         states: Dict[str, int] = {}
         for number in itertools.count(1):
             self.reset()
@@ -649,7 +653,7 @@ def torture(path: str, tmp_path: Path) -> Torture:
 @pytest.mark.parametrize(
     ("method", "expected"), [("salvage", "2 users, 100 incidents"), ("backup", "2 users, 70 incidents")]
 )
-def test_killed_anywhere_sqlite_never_misreads_and_the_next_run_recovers(
+def test_after_any_kill_sqlite_never_misreads_and_the_next_run_recovers(
     torture: Torture, method: str, expected: str
 ) -> None:
     old = [(torture.start / f"itsm.db{suffix}").read_bytes() for suffix in ("", "-wal")]
@@ -658,18 +662,18 @@ def test_killed_anywhere_sqlite_never_misreads_and_the_next_run_recovers(
     assert states[CLOSED] >= 3
 
 
-def test_killed_while_it_puts_the_old_files_back(torture: Torture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_while_it_restores_the_old_files(torture: Torture, monkeypatch: pytest.MonkeyPatch) -> None:
     old = [(torture.start / f"itsm.db{suffix}").read_bytes() for suffix in ("", "-wal")]
     cut_off(torture.path, monkeypatch)
     shutil.rmtree(torture.start)
-    # Links to the same file become copies, as where there are no hard links.
+    # Links to the same file become copies, as without hard links.
     shutil.copytree(torture.folder, torture.start, symlinks=True)
     states = torture.run("backup", expected="2 users, 70 incidents", old=old)
     assert states[CLOSED] >= 5
 
 
 def cut_off(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave what a run leaves that is killed when it has moved the WAL away."""
+    """Leave the files of a run that was killed after it moved the WAL away."""
 
     def die(*_args: Any, **_parameters: Any) -> None:
         os.rename(f"{path}-wal", f"{os.path.dirname(path)}/.itsm.db.restore/old/itsm.db-wal")

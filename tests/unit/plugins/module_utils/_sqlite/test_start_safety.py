@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Quick looks at a database before somebody starts a service on it; row counts of before and after."""
+"""Quick checks of a database before a service is started on it; row counts before and after."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 
 @pytest.fixture
 def database(tmp_path):
-    """A database that was killed: its rows are in the WAL alone."""
+    """A database whose writer was killed: its rows are only in the WAL."""
     live = tmp_path / "live.db"
     connection = sqlite3.connect(live, isolation_level=None)
     connection.execute("PRAGMA journal_mode=WAL")
@@ -30,20 +30,20 @@ def database(tmp_path):
     return path
 
 
-def test_a_sound_database_is_not_doubted(database):
+def test_a_sound_database_is_not_in_doubt(database):
     before = {name: os.stat(database.parent / name).st_mtime_ns for name in os.listdir(database.parent)}
     assert start_safety.doubt(str(database)) is None
     assert start_safety.quick_doubt(str(database)) is None
-    # The look leaves the folder as it was.
+    # The check leaves the folder unchanged.
     assert {name: os.stat(database.parent / name).st_mtime_ns for name in os.listdir(database.parent)} == before
 
 
-def test_a_database_of_no_bytes_beside_its_wal(database):
+def test_an_empty_database_with_a_wal(database):
     database.write_bytes(b"")
     assert "missing or empty" in start_safety.doubt(str(database))
 
 
-def test_a_database_that_was_deleted_beside_its_wal(database):
+def test_a_deleted_database_with_a_wal(database):
     database.unlink()
     assert "missing or empty" in start_safety.doubt(str(database))
     assert start_safety.quick_doubt(str(database)) is None
@@ -54,7 +54,7 @@ def test_something_else_in_its_place(database):
     assert "does not begin as a database" in start_safety.doubt(str(database))
 
 
-def test_damaged_pages_are_found_by_the_closer_look(database):
+def test_damaged_pages_are_found_by_the_full_check(database):
     connection = sqlite3.connect(database)
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     (root,) = connection.execute("SELECT rootpage FROM sqlite_master").fetchone()
@@ -66,7 +66,7 @@ def test_damaged_pages_are_found_by_the_closer_look(database):
     assert start_safety.quick_doubt(str(database))
 
 
-def test_no_database_at_all_is_not_doubted(tmp_path):
+def test_no_database_at_all_is_not_in_doubt(tmp_path):
     assert start_safety.doubt("") is None
     assert start_safety.doubt(str(tmp_path / "none.db")) is None
 
@@ -82,14 +82,14 @@ def test_a_pipe_in_its_place_is_not_waited_for(tmp_path):
         ({}, {"users": 1}, {}, False),
         ({"users": 4}, {"users": 4}, {}, False),
         ({"users": 4}, {"users": 9, "more": 1}, {}, False),
-        # Tables shrink in ordinary work.
+        # Tables also shrink in ordinary operation.
         ({"users": 4, "sessions": 3}, {"users": 4, "sessions": 1}, {"sessions": [3, 1]}, False),
         ({"users": 4}, {}, {"users": [4, 0]}, True),
         ({"users": 1, "log": 0}, {"users": 1}, {}, True),
-        # Seeded again: three rows where there were many.
+        # Seeded again: three rows instead of many.
         ({"users": 4, "incidents": 40}, {"users": 4, "incidents": 3}, {"incidents": [40, 3]}, True),
     ],
 )
-def test_rows_of_before_and_after(before, after, missing, collapsed):
+def test_rows_before_and_after(before, after, missing, collapsed):
     assert row_counts.missing(before, after) == missing
     assert row_counts.collapsed(before, after) is collapsed

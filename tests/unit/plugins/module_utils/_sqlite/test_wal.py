@@ -54,7 +54,7 @@ def test_a_whole_wal_of_every_page_size(tmp_path: Path, page_size: int) -> None:
 @pytest.mark.parametrize(
     ("where", "part", "expected"),
     [
-        # (frame, offset in it): what SQLite keeps, whether it is torn, damaged
+        # (frame, offset in it): the frames that SQLite keeps, whether it is torn, damaged
         (5, 24 + 100, (5, False, True)),
         (5, 16, (5, False, True)),
         (5, 8, (5, False, True)),
@@ -73,7 +73,7 @@ def test_a_flipped_byte(tmp_path: Path, where: int, part: int, expected: tuple[i
     kept, torn, damaged = expected
     assert (wal.frames_valid, wal.torn, wal.damaged) == (kept % total, torn, damaged)
     assert wal.frames_lost == (total - wal.frames_valid if damaged else 0)
-    # The recovery of SQLite itself stops at the same frame.
+    # SQLite's own recovery stops at the same frame.
     connection = sqlite3.connect(str(tmp_path / "db"))
     connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     assert connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1] == wal.frames_committed
@@ -109,7 +109,7 @@ def test_checksums_of_the_other_byte_order(tmp_path: Path, page_size: int) -> No
 
 @pytest.mark.parametrize("at", [0, 1, 510, 511, 512, 700])
 def test_a_flipped_byte_in_a_long_wal(tmp_path: Path, at: int) -> None:
-    """Frames are summed up many at once: wherever one is damaged, all before it count and none from it on."""
+    """Many frames are summed at once: if one is damaged, all before it count, and it and all after it do not."""
     path = str(tmp_path / "db-wal")
     crashed(str(tmp_path / "db"), in_wal=900, page_size=4096)
     flip(path, frame_offset(at) + 24 + 4000)
@@ -124,7 +124,7 @@ def test_largest_words_do_not_overflow(page_size: int, big_endian: bool) -> None
     one = sqlite_wal.checksum(frame[:8], seed, big_endian=big_endian)
     one = sqlite_wal.checksum(frame[24:], one, big_endian=big_endian)
     sums = sqlite_wal.frame_checksums(frame * 3, seed, frame_size=len(frame), big_endian=big_endian)
-    assert sums == [one] * 3  # every frame bears the sum that is the seed
+    assert sums == [one] * 3  # every frame has the seed as its checksum
 
 
 def test_an_unfinished_transaction_does_not_count(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_an_unfinished_transaction_does_not_count(tmp_path: Path) -> None:
     connection.execute("PRAGMA cache_size=5")
     connection.execute("CREATE TABLE t (a)")
     connection.execute("BEGIN")
-    connection.executemany("INSERT INTO t VALUES (?)", [("x" * 2000,)] * 200)  # more than the cache holds
+    connection.executemany("INSERT INTO t VALUES (?)", [("x" * 2000,)] * 200)  # more than the cache can hold
     shutil.copy(f"{path}.live-wal", path)
     connection.execute("ROLLBACK")
     connection.close()
@@ -144,7 +144,7 @@ def test_an_unfinished_transaction_does_not_count(tmp_path: Path) -> None:
     assert not (wal.torn or wal.damaged)
 
 
-def test_the_rest_of_an_older_generation_is_no_damage(tmp_path: Path) -> None:
+def test_remains_of_an_older_generation_are_no_damage(tmp_path: Path) -> None:
     path = str(tmp_path / "db")
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA journal_mode=WAL")
@@ -216,7 +216,7 @@ def test_less_than_a_header(tmp_path: Path) -> None:
     assert read(str(path)) == Wal(exists=True)
 
 
-def test_the_index_tells_what_is_copied_already(tmp_path: Path) -> None:
+def test_the_index_lists_the_frames_already_copied(tmp_path: Path) -> None:
     path = str(tmp_path / "db")
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA journal_mode=WAL")
@@ -228,10 +228,10 @@ def test_the_index_tells_what_is_copied_already(tmp_path: Path) -> None:
     connection.close()
     assert (before["frames_backfilled"], before["pages_pending"]) == (0, 2)
     assert (after["frames_backfilled"], after["pages_pending"]) == (3, 0)
-    assert after["size"] > 0  # big, and yet nothing in it is unsaved
+    assert after["size"] > 0  # large, and everything in it is saved
 
 
-def test_an_index_of_another_wal_is_not_believed(tmp_path: Path) -> None:
+def test_an_index_of_another_wal_is_ignored(tmp_path: Path) -> None:
     path = str(tmp_path / "db")
     crashed(path, shm=True)
     patch(f"{path}-shm", 96, struct.pack("=I", 9))
@@ -241,7 +241,7 @@ def test_an_index_of_another_wal_is_not_believed(tmp_path: Path) -> None:
     assert look(path).backfilled == 0
 
 
-def test_the_newest_header_lies_in_the_wal(tmp_path: Path) -> None:
+def test_the_newest_header_is_in_the_wal(tmp_path: Path) -> None:
     path = str(tmp_path / "db")
     closed(path)
     connection = sqlite3.connect(path, isolation_level=None)

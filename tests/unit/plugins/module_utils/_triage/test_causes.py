@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Each cause is found where it is, comes before what it explains, and is not found where all is well."""
+"""Each cause is found if it is present, is listed before its consequences, and is not found on a healthy host."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes import table
 from ansible_collections.itsm_nexus.runbook.plugins.modules import sqlite_info, triage_info
 
-# What parts of a triage leave to others: logs, knex, npm, X.509.
+# Parts of a triage that have their own readers: logs, knex, npm, X.509.
 GATHERING = (
     *(
         "_service/log_patterns",
@@ -117,7 +117,7 @@ HEALTHY = {
         },
         # Small, and not full.
         {"use": "log", "mount": "/var/log", "size": 2**26, "available": 2**22, "inodes": 1000, "inodes_available": 100},
-        # No inodes to count (btrfs), and one that was not reached.
+        # Inodes not counted (btrfs), and one that was not reached.
         {"use": "state", "mount": "/", "size": 10**11, "available": 10**10, "inodes": 0, "inodes_available": 0},
         {"use": "application", "error": "timed out"},
     ],
@@ -194,7 +194,7 @@ HEALTHY = {
 
 
 def changed(facts, changes):
-    """Return the facts with the changes laid over them, in depth; lists are replaced. What is not changed is shared."""
+    """Return the facts with the changes merged in, at every level; lists are replaced. Unchanged parts are shared."""
     result = dict(facts)
     for name, value in changes.items():
         both = isinstance(value, dict) and isinstance(result.get(name), dict) and value != {"error": "timed out"}
@@ -221,7 +221,7 @@ ELSEWHERE = {
     ],
     "answer": {"https": {"listening": False, "answered": None}, "http": {"listening": False, "answered": None}},
 }
-# HTTP is where it is looked for, HTTPS is not; one more port of its own says nothing of which it is.
+# HTTP answers on its configured port, HTTPS does not. An extra port of the service says nothing about its protocol.
 HTTPS_ELSEWHERE = {
     "ports": [{"port": port, "address": "::", "owners": [NODE]} for port in (8080, 9229, 26443)],
     "answer": {"https": {"listening": False, "answered": None}, "tls_elsewhere": [26443]},
@@ -229,7 +229,7 @@ HTTPS_ELSEWHERE = {
 
 
 def refused(status, path="/health"):
-    """Return the facts of a service that is asked for its health at C(path), and says C(status)."""
+    """Return the facts of a service that answers its health check at path with status."""
     said = {"ok": False, "status": status, "error": f"answered {status} instead of 200"}
     return {
         "service": {"health_path": path},
@@ -238,7 +238,7 @@ def refused(status, path="/health"):
 
 
 def shown(body):
-    """Return the facts of a service that shows something when it is asked for its health."""
+    """Return the facts of a service that shows something during its health check."""
     facts = refused(200)
     return {
         **facts,
@@ -284,7 +284,7 @@ def syntax_error(**values):
 
 
 def failed_starts(*ends, seconds=2, text="Main process exited, code=exited, status=1/FAILURE"):
-    """Return the facts of starts that failed: each ended so many seconds after it began, one a minute."""
+    """Return the facts of failed starts: each ended so many seconds after it began, one a minute."""
     at = [f"2026-03-02T00:{55 + number:02d}:{{}}.000Z" for number in range(len(ends) or 2)]
     return {
         "journal": {
@@ -414,7 +414,7 @@ CASES = [
     ),
     ("killed", [GONE, {"unit": {"result": "signal", "exit_code": "killed", "exit_status": 9}}], "signal KILL"),
     ("killed", [GONE, {"unit": {"result": "watchdog", "exit_code": "killed", "exit_status": 6}}], "signal ABRT"),
-    # Whom nobody asked systemd to stop was sent its TERM by somebody else.
+    # If nobody asked systemd to stop it, the TERM came from somebody else.
     ("killed", [GONE, IN_ORDER, BY_TERM, exits(1)], "signal TERM"),
     ("killed", [GONE, PROCESS], "without an error: it was killed"),
     # What it complained of long ago is no last word.
@@ -427,7 +427,7 @@ CASES = [
     ("stopped", [GONE, IN_ORDER], "nobody stopped it"),
     ("stopped", [GONE, IN_ORDER, BLIND], "does not show"),
     ("stopped", [GONE, IN_ORDER, {"unit": {"started_at": None}}], "since the host booted"),
-    # The stop before the last start is another one's.
+    # The stop before the last start belongs to another one.
     (
         "stopped",
         [GONE, IN_ORDER, STOPPING, {"unit": {"started_at": "2026-03-02T01:01:00.000Z"}}],
@@ -445,7 +445,7 @@ CASES = [
     ("unhandled_exception", [GONE, exception(), {"unit": {"exit_status": 1}}], "Error: boom"),
     ("unhandled_exception", [GONE, exception(fatal=False), {"unit": {"exit_status": 1}}], "Error: boom"),
     ("unhandled_exception", [GONE, PROCESS, exception()], "Error: boom"),
-    # One that ends itself need not throw anything.
+    # A process that ends itself need not throw an exception.
     (
         "unhandled_exception",
         [GONE, PROCESS, log("ERROR Cannot serve HTTPS on port 6443: EACCES")],
@@ -467,7 +467,7 @@ CASES = [
         ],
         "none left",
     ),
-    # It misses a variable, but complains of something else.
+    # It lacks a variable, but complains of something else.
     ("unhandled_exception", [GONE, EXIT_1, MISSING_SECRET, exception()], "Error: boom"),
     # A file of its own is no dependency.
     (
@@ -576,7 +576,7 @@ CASES = [
     ),
     ("db_locked", [SILENT, holders({**WRITER, "role": "checkpointer"})], "process 7"),
     ("db_locked", [GONE, exception(), signature("db_locked", "SQLITE_BUSY"), holders(WRITER)], "process 7"),
-    # The lock is the service's own.
+    # The lock belongs to the service itself.
     ("hung", [SILENT, signature("db_locked", "SQLITE_BUSY"), holders({**NODE, "role": "writer"})], "does not answer"),
     ("db_locked", [SILENT, STALE_WRITER], "process 90"),
     ("db_locked", [holders({**WRITER, "blocks_for": 0.5})], "Writes wait: process 7"),
@@ -679,7 +679,7 @@ CASES = [
     ("exec_failed", [GONE, {"start": {"user_fault": "there is no user itsm"}}], "(217/USER): there is no user itsm"),
     ("exec_failed", [GONE, {"start": {"group_fault": "there is no group itsm"}}], "(216/GROUP): there is no group"),
     ("exec_failed", [GONE, {"unit": {"exit_status": 200}}], "working directory cannot be entered"),
-    # systemd forgot the end when somebody stopped it; the journal did not.
+    # systemd loses the exit if somebody stops the unit; the journal keeps it.
     (
         "exec_failed",
         [GONE, {"unit": {"exit_code": None}}, failed_starts(text="code=exited, status=203/EXEC")],
@@ -770,9 +770,9 @@ CASES = [
     ("disk_read_only", [GONE, {"disk": [{**ROOM, "use": "database", "read_only": True}]}], "/srv is read-only"),
     ("unknown", [GONE], "has no process"),
     ("unknown", [GONE, EXIT_1], "exit code 1"),
-    # A unit has no pid file; one that lies about says nothing.
+    # A unit has no pid file; an old one means nothing.
     ("unknown", [GONE, {"service": {"pid_file_exists": True}}], "has no process"),
-    # Worth a note, and not why.
+    # Worth a note, but not the cause.
     ("unknown", [GONE, {"certificate": {"key": {"readable": False}}}], "has no process"),
     ("unknown", [GONE, OTHER_DATABASE, MISSING_SECRET, {"unit": {"exit_code": "killed"}}, FULL_TMP], "has no process"),
     ("unknown", [GONE, {"kernel": {"out_of_memory": [OTHER_OOM]}}], "has no process"),
@@ -818,7 +818,7 @@ def test_the_documentation_names_every_cause():
 
 
 class Watched(dict):
-    """Facts that note which of them is asked for, as (part, name)."""
+    """Facts that record which of them are read, as (part, name)."""
 
     def __init__(self, facts, *, part, seen):
         super().__init__(
@@ -847,7 +847,7 @@ class Watched(dict):
 
 @pytest.fixture(scope="module")
 def read_by_rules():
-    """What the rules ask for, as (part, name), over all cases; the part itself is (part, part)."""
+    """Return the facts that the rules read, as (part, name), over all cases; the part itself is (part, part)."""
     seen = set()
     for _cause, changes, _words in CASES:
         table.evaluate(Watched(facts_of(*changes), part=None, seen=seen))
@@ -856,7 +856,7 @@ def read_by_rules():
 
 
 def names_in(documented):
-    """Return the names that RETURN gives of a part: in its words, and as fields of their own."""
+    """Return the names that RETURN documents for a part: in its text, and as fields of their own."""
     if isinstance(documented, list):
         return set().union(*map(names_in, documented))
     if isinstance(documented, dict):
@@ -866,7 +866,7 @@ def names_in(documented):
 
 def test_every_fact_that_a_rule_reads_is_documented(read_by_rules):
     documented = yaml.safe_load(triage_info.RETURN)["facts"]["contains"]
-    # A part that was not reached holds the error alone.
+    # A part that was not reached contains only the error.
     known = {part: names_in(told) | {part, "error"} for part, told in documented.items()}
     known["log"] |= set(log_patterns.SIGNATURES)
     known["journal"] |= known["log"]
@@ -876,7 +876,7 @@ def test_every_fact_that_a_rule_reads_is_documented(read_by_rules):
 
 
 def test_every_fact_that_a_rule_reads_is_gathered(read_by_rules):
-    # What gathers facts writes their names out; what judges them is no proof of anything.
+    # Code that gathers facts contains their names. Code that judges them proves nothing.
     packages = pathlib.Path(table.__file__).parents[2]
     gathering = {
         *(packages / "_triage").glob("collect_*.py"),
@@ -896,7 +896,7 @@ def test_every_fact_that_a_rule_reads_is_gathered(read_by_rules):
     "changes",
     [
         [],
-        # What is long over, and what a busy host is full of.
+        # Old events, and the usual events of a busy host.
         [exception(last=False, fatal=False)],
         [exception()],
         [signature("db_locked", "SQLITE_BUSY")],
@@ -934,19 +934,19 @@ def test_every_fact_that_a_rule_reads_is_gathered(read_by_rules):
         [{"memory": {"available": 10**7, "pressure": {"memory": {"full": {"avg10": 60.0}}}}}],
         [{"journal": {"stops": STOPPING["journal"]["stops"], "exits": exits(1)["journal"]["exits"]}}],
         [log("ERROR GET /api/v1/reports: out of luck")],
-        # systemd hands the socket over.
+        # systemd passes the socket to it.
         [{"ports": [{"port": 6443, "address": "::", "owners": [{**STRANGER, "pid": 1}, NODE]}]}],
         [{"database": {"error": "timed out", "problems": None, "holders": None, "wal": None}}],
         [{"database": {"holders": [{"pid": 9, "command": "backup", "role": "reader"}]}}],
         [{name: {"error": "timed out"} for name in ("unit", "answer", "memory", "kernel", "log", "journal", "node")}],
         [{"ports": {"error": "timed out"}}],
-        # One that answers with an error answers.
+        # An answer with an error is an answer.
         [{"answer": {"https": {"status": 429}}}],
-        # Without HTTP nothing is missed there.
+        # Without HTTP nothing is missing there.
         [{"answer": {"https": {"port": 6443, "listening": True, "answered": True}}}],
     ],
 )
-def test_no_false_alarm_where_all_is_well(changes):
+def test_no_false_alarm_on_a_healthy_host(changes):
     assert evaluate(*changes) == []
 
 
@@ -954,7 +954,7 @@ def test_a_service_that_has_just_started_is_not_accused_of_its_certificate():
     young = {"process": {"processes": [{"pid": 100, "state": "S", "started_at": "2026-03-02T01:02:00.000Z"}]}}
     found = evaluate(young, {"answer": {"https": {"listening": False, "answered": None}}})
     assert [item.cause for item in found] == ["unknown"]
-    # With a key that it can not read, no waiting brings HTTPS.
+    # If the key is not readable, no waiting brings HTTPS.
     found = evaluate(young, FALLEN_BACK, {"certificate": {"key": {"readable": False}}})
     assert [(item.cause, item.rungs_help) for item in found] == [("tls_expired", False)]
 
@@ -972,15 +972,15 @@ def test_a_cause_comes_before_what_it_explains():
     assert [item.explained_by for item in found] == [None, "disk_full", "disk_full", "disk_full"]
 
 
-def test_a_surer_consequence_does_not_come_before_its_cause():
-    # The loop is plain to see; why is only in the log.
+def test_a_consequence_with_more_confidence_does_not_come_before_its_cause():
+    # The loop is obvious; its reason is only in the log.
     busy = exception(message="SqliteError: SQLITE_BUSY: database is locked")
     found = evaluate(GONE, exits(5), signature("db_locked", "SQLITE_BUSY"), busy)
     assert [item.cause for item in found] == ["db_locked", "unhandled_exception", "crash_loop"]
     assert found[0].confidence < found[2].confidence
 
 
-# How it ended is a fact. What its log holds besides, some of it put there by whoever asks it for something, is words.
+# The exit is a fact. Other lines of its log, some from its clients, are only text.
 BY_OPERATOR = [GONE, IN_ORDER, BY_TERM, STOPPING, exits(1)]
 RESTARTED_BY_KILL = [
     {"unit": {"restarts": 1, "started_at": "2026-03-02T01:02:00.000Z"}},
@@ -1027,7 +1027,7 @@ OTHER_NODE = {
         (FROZEN, "hung"),
     ],
 )
-def test_words_do_not_say_why_somebody_ended_it(ending, cause, words):
+def test_log_text_does_not_explain_an_external_stop(ending, cause, words):
     found = evaluate(*ending, words)
     assert (found[0].cause, found[0].explained_by) == (cause, None), [(item.cause, item.confidence) for item in found]
 
@@ -1035,7 +1035,7 @@ def test_words_do_not_say_why_somebody_ended_it(ending, cause, words):
 @pytest.mark.parametrize(
     ("changes", "cause"),
     [
-        # The kernel kills by KILL, V8 and native code by what they do themselves, systemd whom it has waited for.
+        # The kernel kills by KILL, V8 and native code end themselves, systemd kills after a timeout.
         ([BY_KILL, {"kernel": {"out_of_memory": [{**OTHER_NODE, "at": NOW}]}}], "oom_kill"),
         ([{"unit": {"result": "core-dump", "exit_code": "dumped", "exit_status": 6}}, HEAP_WORDS], "heap_oom"),
         (
@@ -1055,7 +1055,7 @@ def test_words_do_not_say_why_somebody_ended_it(ending, cause, words):
         ),
     ],
 )
-def test_what_can_end_it_that_way_still_explains_it(changes, cause):
+def test_a_cause_that_fits_the_exit_still_explains_it(changes, cause):
     found = evaluate(GONE, *changes)
     assert [(item.cause, item.explained_by) for item in found[:2]] == [(cause, None), ("killed", cause)]
 
@@ -1074,7 +1074,7 @@ def test_the_certificate_of_another_site_is_not_ours(certificate, cause):
     assert found[0].cause == cause
 
 
-def test_what_took_a_plain_process_is_surer_where_the_rest_is_ruled_out():
+def test_cause_of_a_killed_process_has_more_confidence_if_others_are_ruled_out():
     up = {"window": {"booted_at": "2026-01-01T00:00:00.000Z"}}
     alive = log("INFO GET / 200")
     found = evaluate(GONE, PROCESS, alive, up)[0]
@@ -1100,7 +1100,7 @@ def test_two_independent_faults_are_both_found():
     assert {item.cause for item in found} >= {"disk_full", "tls_expired"}
 
 
-def test_a_fall_that_systemd_has_already_mended_is_told():
+def test_a_crash_already_restarted_by_systemd_is_reported():
     found = evaluate(
         {"unit": {"restarts": 1, "started_at": "2026-03-02T01:02:00.000Z"}},
         {"kernel": {"out_of_memory": [OOM_LINE]}},
@@ -1108,7 +1108,7 @@ def test_a_fall_that_systemd_has_already_mended_is_told():
     assert [item.cause for item in found] == ["oom_kill"]
 
 
-def test_a_signal_that_systemd_has_already_mended_is_told():
+def test_a_signal_already_handled_by_systemd_is_reported():
     text = "itsm-system.service: Main process exited, code=killed, status=9/KILL"
     found = evaluate(
         {"unit": {"restarts": 1, "started_at": "2026-03-02T01:02:00.000Z"}},
@@ -1128,12 +1128,12 @@ def test_a_signal_soon_after_a_planned_restart_is_no_stop_by_a_person():
     assert [item.cause for item in found] == ["killed"]
 
 
-def test_the_exception_of_a_service_that_is_just_being_started_again():
+def test_the_exception_of_a_service_that_is_being_restarted():
     starting = {"unit": {"restarts": 1, "started_at": "2026-03-02T01:02:00.000Z"}}
     assert [item.cause for item in evaluate(starting, exception(fatal=False))] == ["unhandled_exception"]
 
 
-def test_another_end_that_systemd_has_already_mended_is_no_oom_kill():
+def test_another_exit_already_handled_by_systemd_is_no_oom_kill():
     found = evaluate(
         {"unit": {"restarts": 1, "started_at": "2026-03-02T01:02:00.000Z"}},
         {"journal": {"results": [{"at": "2026-03-02T01:01:50.000Z", "text": "Failed with result 'exit-code'."}]}},
@@ -1141,12 +1141,12 @@ def test_another_end_that_systemd_has_already_mended_is_no_oom_kill():
     assert found == []
 
 
-def test_an_exception_without_a_time_beside_one_with_a_time():
+def test_an_exception_without_a_time_next_to_one_with_a_time():
     undated = exception(at=None)["log"]["exceptions"] + exception(at=NOW, message="Error: dated")["log"]["exceptions"]
     assert evaluate(GONE, EXIT_1, {"log": {"exceptions": undated}})[0].details["exception"] == "Error: dated"
 
 
-def test_an_oom_kill_that_systemd_has_already_mended_is_told():
+def test_an_oom_kill_already_handled_by_systemd_is_reported():
     found = evaluate(
         {"unit": {"restarts": 1, "started_at": "2026-03-02T01:02:00.000Z"}},
         {"journal": {"results": [{"at": "2026-03-02T01:01:50.000Z", "text": "Failed with result 'oom-kill'."}]}},
@@ -1155,7 +1155,7 @@ def test_an_oom_kill_that_systemd_has_already_mended_is_told():
 
 
 @pytest.mark.parametrize("last_success_at", ["2026-03-02T01:01:00.000Z", None])
-def test_falls_it_has_recovered_from_are_no_loop(last_success_at):
+def test_recovered_crashes_are_no_loop(last_success_at):
     limit = {"journal": {"start_limit": [{"at": "2026-03-02T01:00:00.000Z", "text": "too quickly"}]}}
     found = evaluate(GONE, exits(5), limit, {"log": {"last_success_at": last_success_at}})
     assert ("crash_loop" in [item.cause for item in found]) == (last_success_at is None)
@@ -1168,7 +1168,7 @@ def test_restarts_of_three_weeks_are_no_loop():
     assert evaluate(GONE, {"unit": {"restarts": 7}}, exits(3), seen)[0].cause == "crash_loop"
 
 
-def test_rows_in_the_wal_alone_are_told_and_are_not_the_cause():
+def test_rows_in_the_wal_only_are_reported_and_are_not_the_cause():
     pending = {"database": {"wal": {"pages_pending": 12, "frames_committed": 20}}}
     assert [item.cause for item in evaluate(GONE, pending)] == ["unknown", "wal_pending"]
 
@@ -1205,9 +1205,9 @@ def test_a_service_that_listens_elsewhere_is_not_restarted(facts):
 @pytest.mark.parametrize(
     "facts",
     [
-        # Another port of its own on which it does not speak TLS is not HTTPS in another place.
+        # Another port of the service without TLS is not HTTPS in another place.
         {"answer": {"tls_elsewhere": []}},
-        # What users reach is where it is looked for, and hangs: that the other port is wrong is no reason to let it.
+        # The configured port, which users use, hangs: the wrong other port is no reason to leave it.
         {
             "ports": [{"port": port, "address": "::", "owners": [NODE]} for port in (6443, 18080)],
             "answer": {
@@ -1217,11 +1217,11 @@ def test_a_service_that_listens_elsewhere_is_not_restarted(facts):
         },
     ],
 )
-def test_a_port_of_its_own_that_is_not_configured_holds_no_recovery_up(facts):
+def test_an_unconfigured_port_of_the_service_does_not_block_a_recovery(facts):
     assert all(item.rungs_help and not item.blocks_start for item in evaluate(HTTPS_ELSEWHERE, facts))
 
 
-def test_of_a_question_wrongly_asked_it_is_said_what_to_correct():
+def test_a_wrong_health_check_names_the_setting_to_correct():
     found = evaluate(refused(404))
     assert [(item.cause, item.blocks_start, item.rungs_help) for item in found] == [("config_mismatch", True, False)]
     assert found[0].details["items"] == [{"what": "health_path", "configured": "/health", "effective": "answered 404"}]
@@ -1230,16 +1230,16 @@ def test_of_a_question_wrongly_asked_it_is_said_what_to_correct():
 @pytest.mark.parametrize(
     "changes",
     [
-        # Not refused, but not now, or not able to.
+        # Not refused, but temporarily unavailable or unable.
         [refused(408)],
         [refused(429)],
         [refused(500)],
         [refused(503)],
         [refused(None)],
         [refused(204)],
-        # It tells of its health, and not well.
+        # It reports its health as bad.
         [shown(b'{"status": "degraded"}')],
-        # Who answers is not known to be the service.
+        # The process that answers may not be the service.
         [refused(404), {"ports": [{"port": 6443, "address": "::", "owners": []}]}],
         [refused(404), {"ports": [{"port": 6443, "address": "::", "owners": [STRANGER]}]}],
         [
@@ -1252,10 +1252,10 @@ def test_of_a_question_wrongly_asked_it_is_said_what_to_correct():
             },
         ],
         [refused(404), {"ports": {"error": "timed out"}}],
-        # It has answered well there.
+        # It gave a healthy answer there.
         [refused(404), log(f"{NOW} INFO GET /health 200 3 ms")],
         [refused(404), log('::1 - - [02/Mar/2026:01:00:00 +0000] "GET /health?deep=1 HTTP/1.1" 200 15')],
-        # It may be one whose routes did not load.
+        # Its routes may not have loaded.
         [refused(404), exception(fatal=False, last=False)],
         [refused(404), signature("module_missing", "Error: Cannot find module './routes'")],
         [refused(404), NO_TABLE],
@@ -1269,26 +1269,26 @@ def test_of_a_question_wrongly_asked_it_is_said_what_to_correct():
         [refused(404), {"answer": {"http": {"answered": False, "error": "timed out"}}}],
         [refused(404), {"unit": {"active_state": "failed"}}],
         [refused(404), {"unit": {"restarts": 1, "started_at": NOW}}],
-        # What it needs is not there.
+        # A required resource is missing.
         [refused(404), problem("corrupt", lost=True)],
         [refused(404), {"database": {"conclusive": False}}],
         [refused(404), DATABASE_FULL],
         [refused(404), {"disk": [{**ROOM, "use": "log", "read_only": True}]}],
     ],
 )
-def test_a_question_is_wrongly_asked_only_where_all_else_is_well(changes):
+def test_the_health_check_is_wrong_only_if_all_else_is_healthy(changes):
     assert "health_path" not in str([item.details for item in evaluate(*changes)])
 
 
-def test_one_that_was_answered_elsewhere_is_asked_wrongly_all_the_same():
+def test_the_health_check_is_wrong_if_another_path_answered():
     busy = log(f"{NOW} INFO GET /api/v1/health 200 3 ms", f"{NOW} INFO GET /healthy 200 3 ms", f"{NOW} GET /health 404")
     assert evaluate(refused(404), busy)[0].details["items"][0]["what"] == "health_path"
-    # The page at the wrong path stands in the log as an answer like any other.
+    # The page at the wrong path is in the log like any other answer.
     found = evaluate(shown(b"<!doctype html>"), log(f"{NOW} INFO GET /health 200 3 ms"))
     assert found[0].details["items"][0]["what"] == "health_path"
 
 
-def test_no_rung_is_climbed_against_a_stranger_on_the_port():
+def test_no_rung_is_tried_with_a_foreign_process_on_the_port():
     owner = {"pid": 7, "command": "nginx", "user": "www-data", "ours": False}
     found = evaluate(GONE, {"ports": [{"port": 6443, "address": "::", "owners": [owner]}]})
     assert (found[0].cause, found[0].rungs_help) == ("port_conflict", False)
@@ -1306,7 +1306,7 @@ OWN_PORT = {
 @pytest.mark.parametrize(
     ("changes", "useless"),
     [
-        # No room, no start; but a removed log that the service still writes to gives its room back.
+        # Without space no start works; but the service's own deleted log gives its space back when the service ends.
         ([GONE, DATABASE_FULL], ALL),
         ([FULL], ALL),
         ([GONE, FULL_TMP], []),
@@ -1321,7 +1321,7 @@ OWN_PORT = {
         ([GONE, FOREIGN_PORT], ALL),
         ([OWN_PORT], []),
         ([GONE, signature("port_taken", "EADDRINUSE")], []),
-        # Who serves a bad certificate serves no better one after a restart, unless a better one is there.
+        # A service with a bad certificate serves the same one after a restart, unless a better one is installed.
         ([{"certificate": EXPIRED, "answer": {"https": {"certificate": EXPIRED}}}], ALL),
         ([{"answer": {"https": {"certificate": EXPIRED}}}], [STANDARD, CLEAN]),
         ([{"answer": {"https": {"certificate": EXPIRED}}}, {"certificate": {"error": "timed out"}}], ALL),
@@ -1343,7 +1343,7 @@ OWN_PORT = {
         ([GONE, MISSING_EXPRESS, UNASKED], [RESTART]),
         ([GONE, MISSING_EXPRESS], []),
         ([GONE, {"dependencies": {"ok": False, "invalid": ["semver"]}}], []),
-        # Only the clean start migrates, and it does not get past the lock.
+        # Only the clean start applies migrations, and the lock stops it.
         ([GONE, NO_TABLE, PENDING], [RESTART, STANDARD]),
         ([GONE, NO_TABLE], []),
         ([GONE, PENDING], []),
@@ -1361,7 +1361,7 @@ OWN_PORT = {
         ([refused(404)], ALL),
         ([GONE, {"service": {"app_dir_exists": False}}], ALL),
         ([GONE, {"unit": {"load_state": "not-found"}}], ALL),
-        # The exit code is of the last start: one more shows if it still is so, and more than that does not help.
+        # The exit code is from the last start. One more start shows if it is still valid; more do not help.
         ([GONE, {"unit": {"exit_status": 200}}], [STANDARD, CLEAN]),
         ([GONE, EXIT_203], [STANDARD, CLEAN]),
         ([GONE, failed_starts(text="code=exited, status=203/EXEC")], ALL),
@@ -1376,14 +1376,14 @@ OWN_PORT = {
         ([GONE, {"unit": {"load_state": "bad-setting"}}], ALL),
         ([GONE, OWNED_BY_ROOT], ALL),
         ([GONE, OWNED_BY_ROOT, {"ownership": {"read_only": True}}], []),
-        # If Node itself cannot read the file now, no start can. If nobody asked Node, a start shows it.
+        # If Node itself cannot read the file now, no start can. If Node was not asked, a start shows it.
         ([GONE, EXIT_1, syntax_error()], ALL),
         ([GONE, EXIT_1, syntax_error(parses=None)], []),
         ([GONE, EXIT_1, syntax_error(parses=None, times=2), failed_starts()], ALL),
         ([GONE, EXIT_1, syntax_error(parses=None, times=2), failed_starts(seconds=40)], []),
         ([GONE, EXIT_1, syntax_error(parses=None, times=2, changed_at=NOW), failed_starts()], []),
         ([GONE, EXIT_1, syntax_error(place={"file": "/srv/itsm/node_modules/a/b.js", "line": 1})], [RESTART, STANDARD]),
-        # The same exception at start after start.
+        # The same exception at every start.
         ([GONE, EXIT_1, exception(times=2), failed_starts()], ALL),
         ([GONE, EXIT_1, exception(times=1), failed_starts()], []),
         ([GONE, EXIT_1, exception(times=2), failed_starts(1)], []),
@@ -1394,7 +1394,7 @@ OWN_PORT = {
         ([GONE, EXIT_1, exception(times=2), failed_starts(), UNASKED], [RESTART, STANDARD]),
         ([GONE, EXIT_1, exception(times=2), failed_starts(), PENDING], [RESTART, STANDARD]),
         ([GONE, EXIT_1, exception(times=2, message="Error: connect ECONNREFUSED 10.0.0.1:389"), failed_starts()], []),
-        # What a setting is needed for.
+        # The reason that a setting is needed.
         *(
             (
                 [GONE, *more, {"settings": [{"variable": name, "value": "x", "message": f"{name} is 'x': must be"}]}],
@@ -1424,7 +1424,7 @@ OWN_PORT = {
         ([GONE, EXIT_1, exception(), exits(3)], [RESTART]),
         ([GONE, EXIT_1, exception(), exits(2)], []),
         ([GONE, EXIT_1, exits(3)], [RESTART]),
-        # But not since the cause went away.
+        # But not since the cause disappeared.
         (
             [
                 GONE,
@@ -1441,20 +1441,20 @@ OWN_PORT = {
         ([GONE], []),
     ],
 )
-def test_a_rung_is_useless_only_where_it_cannot_help(changes, useless):
+def test_a_rung_is_useless_only_if_it_cannot_help(changes, useless):
     found = [item.as_dict() for item in evaluate(*changes)]
     assert found
     assert [rung for rung in ALL if any(rung in item["useless_rungs"] for item in found)] == useless
     assert all(item["rungs_help"] == (item["useless_rungs"] != ALL) for item in found)
 
 
-def test_a_note_holds_no_recovery_up():
+def test_a_note_does_not_block_a_recovery():
     for _cause, changes, _words in CASES:
         for item in evaluate(*changes):
             assert item.confidence >= 0.5 or (item.rungs_help and not item.blocks_start), item
 
 
-def test_a_removed_file_gives_its_room_back_when_the_service_ends():
+def test_a_deleted_file_frees_its_space_when_the_service_ends():
     held = {"process": {"processes": [{**HEALTHY["process"]["processes"][0], "deleted_files": []}]}}
     removed = held["process"]["processes"][0]["deleted_files"]
     removed += [{"path": "/srv/itsm/server.log.1", "size": 10**7}, {"path": "/srv/dead", "size": None}]
@@ -1467,7 +1467,7 @@ def test_a_removed_file_gives_its_room_back_when_the_service_ends():
         assert not evaluate(held, DATABASE_FULL)[0].rungs_help
 
 
-# Causes that have nothing to do with each other, each with what it takes to see it.
+# Independent causes, each with the facts that reveal it.
 INDEPENDENT = {
     "disk_full": DATABASE_FULL,
     "port_conflict": FOREIGN_PORT,
@@ -1482,12 +1482,12 @@ INDEPENDENT = {
 
 @pytest.mark.parametrize("one", INDEPENDENT)
 @pytest.mark.parametrize("other", INDEPENDENT)
-def test_of_two_faults_both_are_found(one, other):
+def test_both_of_two_faults_are_found(one, other):
     found = {item.cause for item in evaluate(GONE, INDEPENDENT[one], INDEPENDENT[other])}
     assert {one, other} <= found
 
 
-def test_what_is_worth_a_note_does_not_explain_why_it_was_killed():
+def test_a_note_does_not_explain_a_kill():
     by_signal = {"unit": {"result": "signal", "exit_code": "killed", "exit_status": 9}}
     for note in ({"certificate": EXPIRED}, FULL_TMP, OTHER_DATABASE, HELD, holders(WRITER), MISSING_SECRET, OLD_NODE):
         found = evaluate(GONE, by_signal, note)
@@ -1509,30 +1509,30 @@ def test_an_end_has_one_cause():
     assert [item.cause for item in evaluate(GONE, PROCESS, NO_PID_FILE, served)] == ["killed"]
 
 
-def test_a_stranger_on_one_port_is_not_why_the_other_one_hangs():
+def test_a_foreign_process_on_one_port_does_not_explain_a_hang_of_the_other():
     other = {"ports": [HEALTHY["ports"][0], {"port": 8080, "address": "::", "owners": [STRANGER]}]}
     found = {item.cause: item.explained_by for item in evaluate(SILENT, other)}
     assert found == {"port_conflict": None, "hung": None}
 
 
-def test_ends_that_systemd_was_asked_for_are_no_falls():
+def test_requested_stops_are_no_crashes():
     stops = [{"at": f"2026-03-02T01:00:0{n}.000Z", "text": "Stopping itsm-system.service..."} for n in (0, 2, 4)]
     ends = [{"at": f"2026-03-02T01:00:0{n}.000Z", "text": "Main process exited, code=killed"} for n in (1, 3, 5)]
     assert [item.cause for item in evaluate(GONE, {"journal": {"stops": stops, "exits": ends}})] == ["unknown"]
-    # Without its own stop each end is a fall.
+    # Without its own stop each end is a crash.
     assert [item.cause for item in evaluate(GONE, {"journal": {"stops": stops[:1], "exits": [ends[0], *ends]}})] == [
         "crash_loop"
     ]
 
 
-def test_a_port_that_answers_in_another_way_does_not_hang():
+def test_a_port_that_answers_with_another_protocol_does_not_hang():
     alert = "[SSL: TLSV1_ALERT_INTERNAL_ERROR] tlsv1 alert internal error (_ssl.c:1000)"
     assert evaluate({"answer": {"https": {"answered": False, "error": alert}}}) == []
     late = "_ssl.c:1000: The handshake operation timed out"
     assert [item.cause for item in evaluate({"answer": {"https": {"answered": False, "error": late}}})] == ["hung"]
 
 
-def test_the_module_that_a_package_misses_is_that_packages():
+def test_a_module_missing_from_a_package_belongs_to_the_package():
     lines = [
         "Error: Cannot find module 'long-gone'",
         "GET / 200",
@@ -1568,7 +1568,7 @@ def test_details_of_a_full_disk():
     }
     (mount,) = details("disk_full", NO_INODES)["mounts"]
     assert (mount["what"], mount["wanted"]) == ("inodes", 10000)
-    # A large one is well with less.
+    # A large disk needs a smaller share.
     (mount,) = details("disk_full", {"disk": [{**entry, "size": 10**12, "available": 2**20}]})["mounts"]
     assert mount["wanted"] == 2**30 - 2**20
 
@@ -1581,7 +1581,7 @@ def test_details_of_a_taken_port():
     assert unseen == {**dict.fromkeys(STRANGER), "port": 6443, "ours": False}
 
 
-def test_of_a_stranger_on_the_port_the_program_is_named_and_the_rest_is_evidence():
+def test_a_foreign_process_is_named_by_its_program_and_the_rest_is_evidence():
     for exe, command, name in (
         ("/usr/sbin/nginx", "nginx: master process /usr/sbin/nginx -g daemon off;", "nginx"),
         (None, "/usr/bin/python3 -m http.server 6443", "python3"),
@@ -1610,7 +1610,7 @@ def test_details_of_a_locked_database():
         ([{"certificate": EXPIRED}], "expired"),
         ([{"certificate": {"not_yet_valid": True}}], "not_yet_valid"),
         ([{"answer": {"https": {"certificate": EXPIRED}}}], "served_expired"),
-        # Where the file is not known, nobody knows of a newer one either.
+        # If the file is not known, a newer one is not known either.
         ([{"answer": {"https": {"certificate": EXPIRED}}}, {"certificate": {"error": "timed out"}}], "expired"),
         ([FALLEN_BACK, {"certificate": {"exists": False}}], "missing"),
         ([FALLEN_BACK, {"certificate": {"readable_by_service": False}}], "unreadable"),
@@ -1633,7 +1633,7 @@ def test_details_of_memory_that_ran_out():
     killed = {"kernel": {"out_of_memory": [{**OOM_LINE, "text": OOM_LINE["text"] + ", anon-rss:4194304kB"}]}}
     told = details("oom_kill", GONE, killed)
     assert told["measured"]["peak"] == 2**32
-    # What the host has to give, of which others need some; the heap is the greater part of it.
+    # The memory that the host can give, of which others need some; the heap is most of it.
     assert told["proposal"] == {"memory_max": 72 * 10**8, "max_old_space_size": int(72 * 10**8 * 0.75) >> 20}
     assert details("oom_kill", GONE, killed, {"memory": {"available": 10**8}})["proposal"]["memory_max"] is None
     # A limit that was not reached is not raised.
@@ -1651,7 +1651,7 @@ def test_details_of_memory_that_ran_out():
         "max_old_space_size": None,
     }
     assert told["proposal"] == {"memory_max": 3 * 2**27, "max_old_space_size": 288}
-    # Where the host cannot give more, the heap is kept below what there is.
+    # If the host cannot give more, the heap stays below the available memory.
     small = {"memory": {"total": 2**28, "available": 2**27}}
     told = details("oom_kill", GONE, limited, {"unit": {"memory_max": 2**28}}, small)
     assert told["proposal"] == {"memory_max": None, "max_old_space_size": 192}
@@ -1669,7 +1669,7 @@ def test_details_of_a_full_heap():
 
 
 def test_details_of_the_rest():
-    # The log may tell of an earlier start.
+    # The log may report an earlier start.
     unloadable = {"dependencies": {"ok": False, "unloadable": ["better-sqlite3"]}}
     assert details("modules_broken", GONE, MISSING_EXPRESS, unloadable) == {
         "packages": ["better-sqlite3"],
@@ -1706,7 +1706,7 @@ def test_a_certificate_that_is_there_has_only_to_be_read():
     assert evaluate({"certificate": EXPIRED})[0].remedy.id == "remedy.tls_expired.renew"
 
 
-def test_a_damage_is_told_once():
+def test_damage_is_reported_once():
     found = evaluate(GONE, problem("corrupt", lost=True))[0]
     assert found.summary == message(
         "finding.db_corrupt.unsound",
@@ -1716,13 +1716,13 @@ def test_a_damage_is_told_once():
     assert [item["text"] for item in found.evidence] == ["corrupt: It is corrupt."]
 
 
-def test_pressure_tells_why_it_hangs():
+def test_pressure_explains_a_hang():
     pressure = {"io": {"some": {"avg10": 99.0}, "full": {"avg10": 80.5}}, "cpu": None, "memory": {"full": {"avg10": 1}}}
     said = [item["text"] for item in evaluate(SILENT, {"memory": {"pressure": pressure}})[0].evidence]
     assert [text for text in said if "waited for" in text] == ["everything waited for io 80.5 % of the time"]
 
 
-# Each cause that is over by now, with the words it is known by, and what still is.
+# Each cause that has ended, with the words that identify it, and the cause that is still present.
 PAST = {
     "disk_full": [signature("disk_full", "ENOSPC: no space left on device")],
     "port_conflict": [signature("port_taken", "listen EADDRINUSE :::6443")],
@@ -1748,17 +1748,17 @@ PRESENT = {
 
 @pytest.mark.parametrize("past", PAST)
 @pytest.mark.parametrize("present", PRESENT)
-def test_what_is_over_ranks_below_what_still_is(past, present):
+def test_an_ended_cause_ranks_below_a_present_one(past, present):
     found = evaluate(GONE, *PAST[past], *PRESENT[present])
     order = [item.cause for item in found if item.confidence >= 0.5]
     assert order[0] == present
-    # Words of one line that says what ended it need not survive the facts that refute them.
+    # A log line that names one cause need not survive facts that contradict it.
     assert past not in order or {item.cause: item.past for item in found}[past]
     assert {item.cause: item.past for item in found}[present] is False
 
 
 @pytest.mark.parametrize("past", PAST)
-def test_what_is_over_is_reported_as_such(past):
+def test_an_ended_cause_is_reported_as_ended(past):
     assert [item.past for item in evaluate(GONE, *PAST[past]) if item.cause == past] == [True]
 
 

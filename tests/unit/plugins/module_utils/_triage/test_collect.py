@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What single parts of a triage find: files, programs and processes are real, systemd's answers are not."""
+"""Results of single parts of a triage: files, programs and processes are real, systemd's answers are not."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import context as triage_context
 
-# Answers as node does to what it is asked here: its version, and whether packages load.
+# Answers like node the questions asked here: its version, and whether packages load.
 NODE = """#!{python}
 import json, sys
 if sys.argv[1] == "--version":
@@ -63,7 +63,7 @@ def program_at(path, text):
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):
-    """An application's folder, programs to run it with, and what asks about it."""
+    """An application's folder, programs to run it with, and the object that collects its facts."""
     app, programs = tmp_path / "app", tmp_path / "bin"
     app.mkdir()
     programs.mkdir()
@@ -178,7 +178,7 @@ def test_a_key_that_does_not_serve(site, pairs, key, expected, says):
 
 
 @pytest.mark.parametrize("end", ["crt", "key"])
-def test_a_file_of_a_pair_that_becomes_a_fifo_after_the_look_delays_nothing(site, pairs, tmp_path, monkeypatch, end):
+def test_a_file_of_a_pair_that_becomes_a_fifo_after_the_check_delays_nothing(site, pairs, tmp_path, monkeypatch, end):
     for name in ("server.crt", "server.key"):
         shutil.copy(pairs / name, tmp_path)
     exchanged = tmp_path / f"server.{end}"
@@ -205,7 +205,7 @@ def test_certificate_and_key_as_the_variables_name_them(site, pairs):
     named = {name: {"path": str(pairs / f"other.{end}"), "source": "X"} for name, end in PAIR.items()}
     facts = collect_certificate.certificate(site.question(**named))["facts"]
     assert (facts["subject"], facts["key"]["matches"]) == ("O=Ops, CN=other.example", True)
-    # What is configured here counts before them, and a key beside a certificate that nothing names.
+    # The role's own settings take precedence over them. A key next to a certificate that no setting names also counts.
     configured = {"tls_cert_path": str(pairs / "server.crt")}
     facts = collect_certificate.certificate(site.question(service=configured, **named))["facts"]
     assert (facts["source"], facts["key"]["matches"]) == ("tls_cert_path", False)
@@ -222,7 +222,7 @@ def test_a_key_that_only_root_may_read(site, pairs):
     os.chmod(pairs / "server.crt", 0o644)
     paths = {"tls_cert_path": str(pairs / "server.crt"), "tls_key_path": str(pairs / "server.key")}
     question = site.question(service={"user": "nobody", **paths})
-    # It becomes that user, so it needs a process of its own.
+    # It becomes that user, so it needs a separate process.
     facts = parallel.ask({"x": lambda: collect_certificate.certificate(question)}, timeout=20)["x"].value["facts"]
     assert facts["key"]["readable"] is False and facts["key"]["matches"] is True
 
@@ -251,7 +251,7 @@ def test_names_of_variables(name, of_certificate, of_key):
 # The environment.
 
 
-def test_what_the_environment_lacks(site):
+def test_missing_variables_of_the_environment(site):
     (site.folder / "unit.env").write_text("JWT_SECRET=x\nNODE_ENV=\nNODE_OPTIONS=--inspect --max-old-space-size=512\n")
     facts = collect_service.environment(site.question(service={"environment_file": "unit.env"}))["facts"]
     assert facts["required_missing"] == ["NODE_ENV"]
@@ -306,7 +306,7 @@ def test_an_environment_file_that_hangs_costs_itself(site, tmp_path, monkeypatch
 
 @contextlib.contextmanager
 def running(site, code, *arguments, **options):
-    """A process in the application's folder, once it has said that it is ready."""
+    """Run a process in the application's folder, and wait until it reports that it is ready."""
     command = [sys.executable, "-c", code, *arguments]
     process = subprocess.Popen(command, cwd=site.folder, stdout=subprocess.PIPE, **options)
     try:
@@ -328,7 +328,7 @@ print("ready", flush=True); time.sleep(60)
 """
 
 
-def test_what_a_process_has_open(site, tmp_path):
+def test_open_files_of_a_process(site, tmp_path):
     log = tmp_path / "server.log"
     with running(site, WRITER, str(log)) as (process, service):
         found = collect_process.process(site.question(service=service))
@@ -435,7 +435,7 @@ def dependencies(site, **options):
     return collect_application.dependencies(site.question(**options))
 
 
-def test_whole_dependencies_are_not_asked_of_npm(site):
+def test_npm_is_not_run_if_dependencies_are_complete(site):
     lay_modules(site)
     site.node()
     site.npm("exit 99\n")
@@ -466,7 +466,7 @@ def downgrade(site):
         (break_express, (), {"missing": ["express"]}),
         (downgrade, (), {"invalid": ["qs"]}),
         (lambda site: None, ("better-sqlite3",), {"unloadable": ["better-sqlite3"]}),
-        # Any package that was built here, not only the drivers that are known by name.
+        # Any package that was built here, not only the drivers known by name.
         (lambda site: None, ("built",), {"unloadable": ["built"]}),
     ],
 )
@@ -497,7 +497,7 @@ def test_broken_dependencies(site, damage, unloadable, expected):
         ("""echo no json; exit 1""", None, []),
     ],
 )
-def test_where_the_files_do_not_tell_npm_is_believed(site, says, ok, problems):
+def test_npm_decides_if_the_files_are_not_enough(site, says, ok, problems):
     lay_modules(site, hidden=False)
     site.node()
     site.npm(says + "\n")
@@ -508,11 +508,11 @@ def test_where_the_files_do_not_tell_npm_is_believed(site, says, ok, problems):
     assert all(problem in found["evidence"][0]["text"] for problem in problems)
 
 
-def test_npm_that_hangs_costs_its_answer_and_leaves_nothing_behind(site, tmp_path, monkeypatch):
+def test_hanging_npm_costs_only_its_answer_and_leaves_nothing_behind(site, tmp_path, monkeypatch):
     lay_modules(site, hidden=False)
     site.node()
     monkeypatch.setattr(collect_application.tempfile, "tempdir", str(tmp_path))
-    # One that ignores signals, and whose child outlives it and holds its output.
+    # A program that ignores signals, and whose child outlives it and holds its output.
     site.npm("trap '' TERM INT; setsid sleep 20 & echo $! > $0.child; sleep 20\n")
     started = time.monotonic()
     try:
@@ -530,7 +530,7 @@ def test_no_dependencies_are_none(site):
     assert facts["ok"] is None and "package.json" in facts["error"]
 
 
-def test_node_against_what_the_application_asks_for(site):
+def test_node_version_against_the_requirement_of_the_application(site):
     lay_modules(site)
     site.node()
     facts = collect_application.node(site.question())["facts"]
@@ -574,7 +574,7 @@ def migrations(site, base, *, processes=()):
 
 @pytest.fixture
 def knex(site):
-    """Put a knex there whose files are those that are named."""
+    """Create a knex there with the given files."""
     site.node()
     program = site.folder / "node_modules" / ".bin" / "knex"
     program.parent.mkdir(parents=True)
@@ -587,7 +587,7 @@ def knex(site):
     return put
 
 
-def test_a_lock_is_seen_without_knex(site, base):
+def test_a_lock_is_found_without_knex(site, base):
     site.node()
     facts = migrations(site, base)
     assert (facts["lock_held"], facts["lock_stale"], facts["batch"], facts["pending"]) == (True, True, 3, None)
@@ -595,7 +595,7 @@ def test_a_lock_is_seen_without_knex(site, base):
     assert "knex" in facts["error"]
 
 
-def test_what_the_application_has_and_the_database_lacks_is_pending(site, base, knex):
+def test_migrations_missing_from_the_database_are_pending(site, base, knex):
     knex("1_users.js", "2_changes.js", "3_assets.js")
     facts = migrations(site, base)
     assert (facts["completed"], facts["pending"]) == (["1_users.js"], ["2_changes.js", "3_assets.js"])
@@ -603,7 +603,7 @@ def test_what_the_application_has_and_the_database_lacks_is_pending(site, base, 
 
 
 @pytest.mark.parametrize("folder", ["migrations", "backend/migrations"])
-def test_knex_is_not_asked_if_the_usual_folder_holds_exactly_the_completed_migrations(site, base, folder):
+def test_knex_is_not_run_if_the_usual_folder_holds_exactly_the_completed_migrations(site, base, folder):
     (site.folder / folder).mkdir(parents=True)
     for name in ("1_users.js", "README.md"):
         (site.folder / folder / name).touch()
@@ -612,8 +612,8 @@ def test_knex_is_not_asked_if_the_usual_folder_holds_exactly_the_completed_migra
 
 
 @pytest.mark.parametrize("files", [[], ["1_users.js", "2_changes.js"], ["2_changes.js"]])
-def test_knex_is_asked_if_the_usual_folder_holds_other_migrations(site, base, knex, files):
-    """It may be another folder than the one that the knexfile names."""
+def test_knex_is_run_if_the_usual_folder_holds_other_migrations(site, base, knex, files):
+    """The folder in the knexfile may be a different one."""
     (site.folder / "migrations").mkdir()
     for name in files:
         (site.folder / "migrations" / name).touch()
@@ -621,19 +621,19 @@ def test_knex_is_asked_if_the_usual_folder_holds_other_migrations(site, base, kn
     assert migrations(site, base)["pending"] == ["3_assets.js"]
 
 
-def test_what_the_database_has_and_the_application_lacks_is_told(site, base, knex):
+def test_migrations_missing_from_the_application_are_reported(site, base, knex):
     knex("2_changes.js")
     facts = migrations(site, base)
     assert (facts["completed"], facts["pending"]) == (["1_users.js"], None)
     assert facts["error"] == "The application lacks migrations that its database has: 1_users.js"
 
 
-def test_of_two_tables_like_those_of_knex_it_says_which_is_its_own(site, base, knex):
+def test_knex_names_its_own_table_if_two_look_alike(site, base, knex):
     with contextlib.closing(sqlite3.connect(base)) as connection, connection:
         connection.execute('create table "n" (id integer, name text, batch integer, migration_time text)')
         connection.execute("insert into n values (1, 'another.js', 9, '')")
     knex("1_users.js", "2_changes.js")
-    # What it is asked then holds the rows of both tables.
+    # Its input then has the rows of both tables.
     facts = migrations(site, base)
     assert (facts["completed"], facts["pending"], facts["error"]) == ([], ["1_users.js", "2_changes.js"], None)
 
@@ -645,7 +645,7 @@ def test_a_database_that_cannot_be_read_has_no_pending_migrations(site, knex):
     assert "none.db" in facts["error"]
 
 
-def test_a_lock_is_not_stale_while_somebody_may_be_migrating(site, base):
+def test_a_lock_is_not_stale_while_a_process_may_be_migrating(site, base):
     site.node()
     waiting = "import time; print('ready', flush=True); time.sleep(60)"
     with running(site, waiting, "node_modules/.bin/knex", "migrate:latest") as (process, _service):
@@ -656,17 +656,17 @@ def test_a_lock_is_not_stale_while_somebody_may_be_migrating(site, base):
     # The service itself may, at its start.
     assert migrations(site, base, processes=[{"pid": 1, "open_databases": [base]}])["lock_stale"] is False
     assert migrations(site, base, processes=[{"pid": 1, "open_databases": []}])["lock_stale"] is True
-    # Somebody who looks does not; triage itself is one of them, at the same time.
+    # A reader does not; triage itself reads at the same time.
     for command in (["something else"], ["node_modules/.bin/knex", "migrate:list"]):
         with running(site, waiting, *command):
             facts = migrations(site, base)
         assert (facts["lock_stale"], facts["migrators"]) == (True, [])
 
 
-# The database's holders.
+# The holders of the database.
 
 
-def test_who_holds_the_database(site, base):
+def test_holders_of_the_database(site, base):
     code = """
 import sqlite3, time
 base = sqlite3.connect("itsm.db", isolation_level=None)
@@ -690,7 +690,7 @@ print("ready", flush=True); time.sleep(60)
     assert "geheim" not in json.dumps(facts)
 
 
-def test_a_stranger_who_writes_for_a_moment_blocks_nobody(site, base):
+def test_a_short_foreign_write_blocks_nothing(site, base):
     code = """
 import sqlite3, sys, time
 base = sqlite3.connect("itsm.db", isolation_level=None)
@@ -702,7 +702,7 @@ print("ready", flush=True); time.sleep(0.25); base.execute("rollback"); time.sle
     assert (holder["ours"], holder["blocks_for"]) == (False, None)
 
 
-def test_a_stranger_who_let_go_during_a_long_check_blocks_nobody(site, base, monkeypatch):
+def test_a_foreign_lock_released_during_a_long_check_blocks_nothing(site, base, monkeypatch):
     code = """
 import os, sqlite3, time
 base = sqlite3.connect("itsm.db", isolation_level=None)
@@ -788,7 +788,7 @@ def test_control_groups_of_both_versions(site, monkeypatch, version, files, expe
     ("line", "signal"),
     [
         ("{day} UTC 4711 1000 1000 SIGABRT present  /usr/bin/node 12.3M", "SIGABRT"),
-        # As systemd 247 writes it.
+        # In the format of systemd 247.
         ("{day} UTC    4711   1000   1000   6 missing   /usr/bin/node", "6"),
     ],
 )
@@ -815,7 +815,7 @@ def test_a_host_without_coredumpctl(site):
 
 
 def test_a_mount_with_an_odd_name_hides_no_other(monkeypatch):
-    # Anybody may have one, with fusermount.
+    # Any user can create one, with fusermount.
     odd = "x /home/u/a\rb fuse rw 0 0\nx /home/u/\u2028\x0b fuse rw 0 0\nx /home/u/a\xa0b fuse rw 0 0\n"
     monkeypatch.setattr(collect_host, "read", lambda path: f"a / ext4 rw 0 0\n{odd}b /srv xfs rw 0 0\n")
     assert collect_host._mount_of("/srv/app") == ("/srv", "b", "xfs")
@@ -831,7 +831,7 @@ def test_of_two_mounts_at_one_place_the_later_one_counts(monkeypatch):
     assert collect_host._mount_of("/my disk/x")[1] == "e"
 
 
-# Asking one after another.
+# Questions one after another.
 
 
 def test_a_question_waits_for_the_one_before_it():
@@ -843,14 +843,14 @@ def test_a_question_waits_for_the_one_before_it():
     assert answers["second"].value > answers["first"].value
 
 
-def test_after_one_that_was_given_up_nothing_is_asked():
+def test_after_a_timeout_no_further_question_is_asked():
     questions = {"first": lambda: time.sleep(60), "second": lambda: 1, "third": lambda: 2}
     answers = parallel.ask(questions, timeout=0.3, after={"second": "first"})
     assert answers["second"].report == "not asked: first timed out"
     assert answers["third"].value == 2
 
 
-def test_none_has_more_time_than_until_the_end():
+def test_no_question_has_more_time_than_the_deadline():
     questions = {"first": lambda: time.sleep(0.1), "second": lambda: time.sleep(60)}
     started = time.monotonic()
     answers = parallel.ask(questions, timeout=50, after={"second": "first"}, until=started + 0.5)
@@ -873,7 +873,7 @@ def test_a_process_is_named_without_secrets():
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights that a program could take")
 def test_the_program_of_a_process_never_runs_as_root(site):
-    # Whoever is the service's user starts it from where they like, and its path is all that is known of it.
+    # The service's user may start it from any folder, and only its path is known.
     with tempfile.TemporaryDirectory(dir="/var/tmp") as base:
         os.chmod(base, 0o755)  # noqa: S103
         planted = program_at(Path(base, "node"), '#!/bin/sh\necho "v20.1.0-as-$(id -un)"\n')

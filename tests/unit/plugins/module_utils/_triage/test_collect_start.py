@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the next start would meet is looked at on real files, with the rights of the service's user."""
+"""Obstacles to the next start, checked on real files with the rights of the service's user."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def tmp_path():
 
 @pytest.fixture
 def ask(tmp_path):
-    """Ask a part about a service in a folder of the test's own."""
+    """Run a part on a service in a folder of the test."""
     app = tmp_path / "app"
     app.mkdir()
 
@@ -142,7 +142,7 @@ def test_a_database_of_root_is_denied_to_the_user(ask):
         (f"{ask.app}/itsm.db-wal", "root", "0644")
     ]
     assert (facts["foreign"], facts["others"]) == ([f"{ask.app}/itsm.db-wal"], [])
-    # A group that may write is enough, and a folder that may not be written to is not.
+    # A group with write permission is enough, and a read-only folder is not.
     os.chown(ask.app / "itsm.db-wal", 0, account.pw_gid)
     (ask.app / "itsm.db-wal").chmod(0o660)
     assert ask(collect_start.ownership)["denied"] == []
@@ -150,16 +150,16 @@ def test_a_database_of_root_is_denied_to_the_user(ask):
     facts = ask(collect_start.ownership)
     assert [item["path"] for item in facts["denied"]] == [str(ask.app)]
     assert facts["others"] == [str(ask.app)]
-    # A group that the unit adds may be the one that may write.
+    # A group that the unit adds may be the one with write permission.
     assert ask(collect_start.ownership, unit={"more_groups": True})["denied"] == []
     assert ask(collect_start.ownership, unit={"group": "root"})["denied"] == []
     assert ask(collect_start.ownership, unit={"group": grp.getgrgid(account.pw_gid).gr_name})["denied"] != []
-    # The unit's user is who runs it.
+    # The unit's user runs it.
     assert ask(collect_start.ownership, unit={"user": "root"})["denied"] == []
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
-def test_node_is_asked_whether_a_file_can_be_read_now(ask, tmp_path):
+def test_node_checks_whether_a_file_can_be_read_now(ask, tmp_path):
     user = pwd.getpwuid(os.geteuid()).pw_name
     broken = ask.app / "broken.js"
     broken.write_text("const x = ;\n")
@@ -173,11 +173,11 @@ def test_node_is_asked_whether_a_file_can_be_read_now(ask, tmp_path):
     broken.write_text("const x = 1;\n")
     (found,) = ask(collect_logs.log, user=user, unit_program=shutil.which("node"))["exceptions"]
     assert found["parses"] is True
-    # Files outside of the application's folder are left alone.
+    # Files outside the application's folder are left alone.
     (tmp_path / "log").write_text(text.replace(str(broken), "/elsewhere/broken.js"))
     (found,) = ask(collect_logs.log, user=user, unit_program=shutil.which("node"))["exceptions"]
     assert (found["parses"], found["changed_at"]) == (None, None)
-    # The way back to another release is a link that was put in place of the application's folder.
+    # If releases are used, the application's folder is a link.
     ask.app.rename(tmp_path / "20260302")
     ask.app.symlink_to(tmp_path / "20260302")
     (found,) = ask(collect_logs.log, user=user, unit_program=shutil.which("node"))["exceptions"]
@@ -186,7 +186,7 @@ def test_node_is_asked_whether_a_file_can_be_read_now(ask, tmp_path):
 
 @as_root
 def test_names_in_a_folder_that_the_user_may_not_enter_are_not_listed(ask, tmp_path):
-    """A link of the user leads there."""
+    """A link of the user points there."""
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
     for name in ("itsm.db", "secret-plans.txt"):

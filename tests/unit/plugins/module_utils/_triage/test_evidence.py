@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The evidence bundle: private, whole, bounded, never overwritten, and pruned only when its incident is over."""
+"""The evidence bundle: private, complete, bounded, never overwritten; deleted only after its incident is closed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def manifest(path):
         return json.load(stream)
 
 
-def test_what_is_saved_is_listed_with_its_sum(save, tmp_path):
+def test_saved_files_are_listed_with_their_checksum(save, tmp_path):
     saved = save(evidence(), evidence("journal.txt", "x\n", truncated=True))
     assert saved.path == str(tmp_path / "state" / "evidence" / INCIDENT)
     assert saved.warnings == []
@@ -56,7 +56,7 @@ def test_what_is_saved_is_listed_with_its_sum(save, tmp_path):
         assert entry["at"] == AT
 
 
-def test_the_manifest_says_what_it_is_of(save):
+def test_the_manifest_names_its_incident(save):
     about = {"host": "db1", "not_reached": {"disk:log": "timed out"}}
     found = manifest(save(evidence(), about=about).path)
     assert {name: found[name] for name in ("incident", "host", "not_reached", "not_in_its_place", "redacted")} == {
@@ -76,7 +76,7 @@ def test_only_its_owner_reads_it(save, tmp_path):
             assert stat.S_IMODE(os.stat(os.path.join(folder, name)).st_mode) == 0o600
 
 
-def test_secrets_are_taken_out_of_text_and_source(save):
+def test_secrets_are_removed_from_text_and_source(save):
     saved = save(evidence(text="JWT_SECRET=geheim-123456\n", source="tail --token geheim-123456"))
     for name in os.listdir(saved.path):
         with open(os.path.join(saved.path, name), encoding="utf-8") as stream:
@@ -110,12 +110,12 @@ def test_its_size_is_bounded_and_the_ends_of_logs_are_kept(save):
     with open(os.path.join(saved.path, "a.log"), encoding="utf-8") as stream:
         lines = stream.read().splitlines()
     assert lines[-1] == "line 1999" and lines[0].startswith("line ")
-    # The second pass has what the first one left: nothing.
+    # The second pass has the space that the first one left: none.
     again = save(evidence("a.log", long), limit=8000)
     assert manifest(again.path)["files"][0]["size"] == 0
 
 
-def test_what_others_put_beside_it_does_not_count(save, tmp_path):
+def test_files_of_others_in_the_folder_do_not_count(save, tmp_path):
     place = tmp_path / "state" / "evidence" / INCIDENT
     place.mkdir(parents=True)
     (place / "itsm.db").write_bytes(b"x" * 100_000)
@@ -123,14 +123,14 @@ def test_what_others_put_beside_it_does_not_count(save, tmp_path):
     assert manifest(saved.path)["files"][0]["truncated"] is False
 
 
-def test_a_dry_run_says_where_and_writes_nothing(save, tmp_path):
+def test_a_dry_run_names_the_folder_and_writes_nothing(save, tmp_path):
     assert save(evidence(), dry_run=True).path == str(tmp_path / "state" / "evidence" / INCIDENT)
     assert not (tmp_path / "state").exists()
 
 
 @pytest.fixture
 def rooms(monkeypatch):
-    """Sets how many bytes are free below which path."""
+    """Sets how many bytes are free below each path."""
     real, free = os.statvfs, {}
 
     def statvfs(path):
@@ -147,7 +147,7 @@ MEBIBYTE = 1024 * 1024
 
 
 @pytest.mark.parametrize(("room", "inodes"), [(4 * MEBIBYTE, 500), (1 << 40, 0)])
-def test_where_there_is_no_room_it_goes_elsewhere_and_says_so(save, tmp_path, rooms, room, inodes):
+def test_without_space_it_goes_elsewhere_and_says_so(save, tmp_path, rooms, room, inodes):
     (tmp_path / "state").mkdir()
     rooms[tmp_path / "state"] = (room, inodes)
     saved = save(evidence(), elsewhere=(str(tmp_path / "other"),))
@@ -159,7 +159,7 @@ def test_where_there_is_no_room_it_goes_elsewhere_and_says_so(save, tmp_path, ro
     assert not (tmp_path / "state" / "evidence").exists()
 
 
-def test_where_nothing_has_room_for_all_of_it_a_part_is_kept(save, tmp_path, rooms):
+def test_a_part_is_kept_if_no_place_has_space_for_all(save, tmp_path, rooms):
     for name in ("state", "other"):
         (tmp_path / name).mkdir(mode=0o700)
     rooms[tmp_path / "state"] = (4 * MEBIBYTE + 300_000, 500)
@@ -176,7 +176,7 @@ def test_where_nothing_has_room_for_all_of_it_a_part_is_kept(save, tmp_path, roo
         save(evidence(text=text), elsewhere=(str(tmp_path / "other"),))
 
 
-def test_a_place_that_does_not_answer_is_passed_over(save, tmp_path, monkeypatch):
+def test_a_place_that_does_not_answer_is_skipped(save, tmp_path, monkeypatch):
     real = os.statvfs
 
     def hang(path):
@@ -217,7 +217,7 @@ def age(path, days):
         (Keep(incidents=1, days=30), [4]),
     ],
 )
-def test_the_evidence_of_the_oldest_incidents_goes(save, tmp_path, keep, left):
+def test_the_evidence_of_the_oldest_incidents_is_deleted(save, tmp_path, keep, left):
     for number in (1, 2, 3):
         save(evidence(), incident=named(number))
         save(evidence(), incident=named(number))
@@ -239,7 +239,7 @@ def test_the_evidence_of_an_open_incident_stays(save, tmp_path, monkeypatch, pla
         json.dump({"id": named(1)}, stream)
     save(evidence(), incident=named(3), keep=Keep(incidents=1, days=1))
     assert bundles(tmp_path) == [named(1), named(3)]
-    # Where nobody can tell which one is open, all stay.
+    # If the open incident is unknown, the evidence of all incidents stays.
     with open(record, "w", encoding="utf-8") as stream:
         stream.write("{")
     save(evidence(), incident=named(4), keep=Keep(incidents=1, days=1))
@@ -253,7 +253,7 @@ def test_the_evidence_of_this_incident_stays(save, tmp_path):
     assert sorted(os.listdir(first.path)) == ["manifest.json", "pass-2", "server.log"]
 
 
-def test_the_last_pass_says_how_old_an_incident_is(save, tmp_path):
+def test_the_last_pass_gives_the_age_of_an_incident(save, tmp_path):
     first = save(evidence(), incident=named(1))
     age(first.path, 90)
     save(evidence(), incident=named(1))
@@ -261,7 +261,7 @@ def test_the_last_pass_says_how_old_an_incident_is(save, tmp_path):
     assert bundles(tmp_path) == [named(1), named(2)]
 
 
-def test_what_others_put_into_an_incidents_folder_stays(save, tmp_path):
+def test_files_of_others_in_the_folder_of_an_incident_stay(save, tmp_path):
     saved = save(evidence(), incident=named(1))
     (tmp_path / "state" / "evidence" / named(1) / "itsm.db").write_bytes(b"damaged, and the only one")
     (tmp_path / "state" / "evidence" / "manual").mkdir()
@@ -295,7 +295,7 @@ def test_a_dry_run_prunes_nothing(save, tmp_path):
 
 
 @pytest.mark.parametrize("trap", ["link", "open"])
-def test_a_folder_anyone_could_have_prepared_is_not_used(save, tmp_path, monkeypatch, trap):
+def test_a_folder_that_others_could_have_prepared_is_not_used(save, tmp_path, monkeypatch, trap):
     (tmp_path / "state").write_text("in the way")
     place = tmp_path / "other"
     if trap == "link":
@@ -309,6 +309,6 @@ def test_a_folder_anyone_could_have_prepared_is_not_used(save, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("incident", ["../outside", "/etc", "a/b", ".hidden", "x" * 101])
-def test_a_name_that_leads_elsewhere_is_refused(save, incident):
+def test_a_name_that_points_elsewhere_is_refused(save, incident):
     with pytest.raises(EvidenceError, match="incident is"):
         save(evidence(), incident=incident)

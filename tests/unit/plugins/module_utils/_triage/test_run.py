@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One pass over a service that really runs, hangs or is gone, and the parts the pass is made of."""
+"""One pass over a service that runs, hangs or is gone, and the parts of the pass."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
 
 CANARY = "Kanarienvogel-4711"
 
-# Listens, answers, holds a database in WAL mode and logs more than it should.
+# Listens, answers, has a database in WAL mode open and logs more than it should.
 SERVER = """
 import http.server, os, sqlite3, sys, threading, time
 database = sqlite3.connect("itsm.db", isolation_level=None, check_same_thread=False)
@@ -70,7 +70,7 @@ def free_port():
 
 @pytest.fixture
 def service(tmp_path):
-    """The service's description, with C(start()) and the process it started."""
+    """The service's description, with start() and the process that it started."""
     app = tmp_path / "app"
     app.mkdir()
     (app / "server.py").write_text(SERVER)
@@ -137,7 +137,7 @@ def causes(result):
     return [finding["cause"] for finding in result["findings"]]
 
 
-def test_on_a_healthy_service_nothing_is_found_and_everything_is_known(service):
+def test_a_healthy_service_has_no_finding_and_no_unknown_fact(service):
     service.start()
     result = look(service)
     assert causes(result) == []
@@ -154,7 +154,7 @@ def test_on_a_healthy_service_nothing_is_found_and_everything_is_known(service):
     assert all(isinstance(seconds, float) for seconds in result["parts"].values()), result["parts"]
 
 
-def test_it_is_asked_for_its_health_as_the_detection_asks(service):
+def test_health_is_probed_as_by_the_detection(service):
     service.start()
     described = service.described
     for words, error in ((["OK"], None), (["up"], "answered 200 with status 'ok' instead of up")):
@@ -178,7 +178,7 @@ CANARIES = {
 
 
 def every_text(result, folder):
-    """Return (where, text) of all that a pass handed over or wrote."""
+    """Return (source, text) of everything that a pass returned or wrote."""
     yield "result", json.dumps(result)
     yield "result", json.dumps(result, ensure_ascii=False)
     for place, _folders, names in os.walk(folder):
@@ -187,7 +187,7 @@ def every_text(result, folder):
                 yield name, stream.read()
 
 
-def test_no_secret_leaves_the_host_wherever_it_was(service, tmp_path):
+def test_no_secret_leaves_the_host_from_any_source(service, tmp_path):
     app = tmp_path / "app"
     of_file = CANARIES["environment file"]
     (app / "service.env").write_text(f"ADMIN_PASSWORD='{of_file}'\n")
@@ -231,7 +231,7 @@ def test_no_secret_leaves_the_host_wherever_it_was(service, tmp_path):
         f"{stamp} systemd[1]: Stopping with --token {CANARIES['journal']}\n",
         "true": f"Out of memory: Killed process 1 (node) token={CANARIES['journal']}\n",
     }
-    # The server takes one argument; the command line's secret is one that it does not look at.
+    # The server takes one argument; the secret on the command line is one that it ignores.
     result = triage_run.triage(
         service=service.described,
         run=asked(answers),
@@ -252,7 +252,7 @@ def test_no_secret_leaves_the_host_wherever_it_was(service, tmp_path):
             spelled = (json.dumps(canary)[1:-1], json.dumps(canary, ensure_ascii=False)[1:-1])
             for form in (canary, *spelled, urllib.parse.quote(canary, safe=""), encoded, canary[:9]):
                 assert form not in text, f"{source} in {where}"
-    # Names that tell of secrets are there, with what is none.
+    # Names of secrets are kept, and their values are masked if they are secret.
     kept = json.loads(next(text for where, text in found if where == "triage.json"))
     assert kept["facts"]["database"]["row_counts"]["api_token"] == 0
     lines = "\n".join(result["facts"]["log"]["lines"])
@@ -265,7 +265,7 @@ def test_a_killed_service(service):
     result = look(service)
     assert causes(result)[0] == "killed"
     assert not result["blocks_start"] and not result["data_loss_suspected"]
-    # Rows that stand in the WAL alone are counted.
+    # Rows that are only in the WAL are counted.
     assert result["row_counts"] == {"users": 1}
     assert causes(result)[-1] == "wal_pending"
 
@@ -279,7 +279,7 @@ def test_a_stopped_process_is_hung(service):
 
 
 @pytest.mark.parametrize(("silent", "waited"), [(True, 0.5), (False, 2.25)])
-def test_what_others_waited_for_in_vain_is_not_waited_for_as_long_again(service, silent, waited):
+def test_a_known_timeout_shortens_the_next_wait(service, silent, waited):
     service.start()
     service.process.send_signal(signal.SIGSTOP)
     result = look(service, silent=silent)
@@ -318,7 +318,7 @@ def test_a_person_has_accepted_the_damage_of_then_and_no_later_one(service, tmp_
 
 
 def slow_check(monkeypatch, seconds):
-    """Let a look at the database take so long, unless it is given that much time."""
+    """Make a check of the database take so long, unless it is given that much time."""
     check = collect_application.sqlite_check.check
 
     def slowly(*, time_budget, **options):
@@ -328,7 +328,7 @@ def slow_check(monkeypatch, seconds):
     monkeypatch.setattr(collect_application.sqlite_check, "check", slowly)
 
 
-def test_a_database_that_takes_longer_is_given_longer(service, monkeypatch):
+def test_a_slow_database_gets_more_time(service, monkeypatch):
     service.start()
     service.end()
     slow_check(monkeypatch, 0.5)
@@ -338,7 +338,7 @@ def test_a_database_that_takes_longer_is_given_longer(service, monkeypatch):
     assert result["row_counts"] == {"users": 1}
 
 
-def test_nothing_is_started_on_a_database_that_nobody_looked_through(service, monkeypatch):
+def test_nothing_is_started_on_a_database_without_a_complete_check(service, monkeypatch):
     service.start()
     service.end()
     slow_check(monkeypatch, 30.0)
@@ -359,7 +359,7 @@ def test_another_database_than_the_configured_one(service, tmp_path):
     assert result["row_counts"] == {"users": 1}
 
 
-def test_a_stranger_on_the_port(service):
+def test_a_foreign_process_on_the_port(service):
     server = f"import socket, time; s = socket.create_server(('127.0.0.1', {service.described.http_port}))"
     stranger = subprocess.Popen(
         [sys.executable, "-c", f"{server}; print(1, flush=True); time.sleep(60)", "--password", "geheim-4711"],
@@ -378,14 +378,14 @@ def test_a_stranger_on_the_port(service):
     assert owner["command"].endswith("--password [redacted]") and "geheim" not in json.dumps(result)
 
 
-def test_what_the_log_says_counts_within_the_window(service):
+def test_log_lines_count_within_the_window(service):
     with open(service.described.log_file, "w", encoding="utf-8") as log:
         log.write(f"{timestamps.iso(time.time() - 1200)} ERROR Error: Cannot find module 'express'\n")
     assert "modules_broken" not in causes(look(service, window=600))
     assert "modules_broken" in causes(look(service, window=1800))
 
 
-def test_check_mode_says_where_the_bundle_would_be(service, tmp_path):
+def test_check_mode_names_the_folder_of_the_bundle(service, tmp_path):
     result = look(service, incident="INC-1", save=False)
     assert result["bundle"] == str(tmp_path / "state" / "evidence" / "INC-1")
     assert not (tmp_path / "state").exists()
@@ -393,11 +393,11 @@ def test_check_mode_says_where_the_bundle_would_be(service, tmp_path):
 
 @pytest.fixture
 def dead_disk(monkeypatch):
-    """Let whoever reads the log wait for a disk that does not answer."""
+    """Make every reader of the log wait for a disk that does not answer."""
     monkeypatch.setattr(log_patterns, "tail", lambda path, limit: time.sleep(60))
 
 
-def test_what_hangs_costs_its_part_and_not_the_pass(service, tmp_path, dead_disk):
+def test_a_hang_costs_its_part_and_not_the_pass(service, tmp_path, dead_disk):
     service.start()
     log = tmp_path / "other.log"
     service.described = dataclasses.replace(service.described, log_file=str(log))
@@ -420,7 +420,7 @@ def test_what_hangs_costs_its_part_and_not_the_pass(service, tmp_path, dead_disk
         ({"app_dir": "DEAD/app", "db_path": "DEAD/itsm.db"}, {"log", "process", "disk:log", "environment"}),
     ],
 )
-def test_a_dead_mount_costs_what_is_on_it(service, dead_mount, monkeypatch, options, reached):
+def test_a_dead_mount_costs_only_its_own_facts(service, dead_mount, monkeypatch, options, reached):
     elsewhere = str(dead_mount.parent / "elsewhere")
     monkeypatch.setitem(triage_evidence.save.__kwdefaults__, "elsewhere", (elsewhere,))
     service.start()
@@ -442,7 +442,7 @@ def test_a_dead_mount_costs_what_is_on_it(service, dead_mount, monkeypatch, opti
         assert result["bundle"] == f"{elsewhere}/INC-dead"
 
 
-def test_the_service_is_found_where_its_folder_does_not_answer(service, monkeypatch):
+def test_the_service_is_found_if_its_folder_does_not_answer(service, monkeypatch):
     service.start()
     real = os.path.realpath
 
@@ -459,14 +459,14 @@ def test_the_service_is_found_where_its_folder_does_not_answer(service, monkeypa
     assert result["facts"]["database"]["path"] == service.described.path("itsm.db")
 
 
-def test_the_deadline_holds_for_the_whole_pass(service, dead_disk):
+def test_the_deadline_applies_to_the_whole_pass(service, dead_disk):
     started = time.monotonic()
     result = look(service, deadline=1.0, part_timeout=30.0)
     assert time.monotonic() - started < 1.5
     assert result["parts"]["log"] == parallel.TIMED_OUT
 
 
-# Parts of systemd's and the journal's making, answered by functions in their place.
+# Parts with answers of systemd and the journal, replaced here by functions.
 
 
 def asked(answers):
@@ -486,7 +486,7 @@ def question(service, answers, **values):
     )
 
 
-def test_the_unit_tells_how_its_process_ended(service):
+def test_the_unit_gives_the_exit_of_its_process(service):
     uptime = time.clock_gettime(time.CLOCK_MONOTONIC)
     text = (
         "LoadState=loaded\nActiveState=failed\nSubState=failed\nResult=signal\nExecMainPID=77\nExecMainCode=2\n"
@@ -513,11 +513,11 @@ def test_the_environment_of_a_unit_and_its_files(service, tmp_path):
     assert facts["database_path_source"] == f"DATABASE_PATH, {tmp_path}/unit.env"
     assert sorted(found["secrets"]) == sorted([CANARY, "geheim-4711", "two words"])
     assert "geheim" not in json.dumps(facts)
-    # Without an answer of systemd the file we know of is still read.
+    # Without an answer of systemd, the configured file is still read.
     assert collect_service.environment(question(service, {}))["facts"]["names"] == ["JWT_SECRET", "NODE_ENV"]
 
 
-def test_the_journal_tells_apart_what_systemd_and_the_service_say(service):
+def test_the_journal_separates_lines_of_systemd_and_the_service(service):
     now = time.time()
     lines = [
         f"{now - 50:.6f} host node[77]: {timestamps.iso(now - 50)} INFO GET /api/v1/health 200 3 ms",
@@ -550,7 +550,7 @@ def test_the_service_does_not_speak_for_systemd(service):
     stamp = f"{time.time() - 5:.6f} host "
     said = [
         f"{stamp}systemd[77]: {stop}",
-        # As it calls itself, and what would be a line of its own for who splits text at more than line feeds.
+        # The name that it gives itself, and characters that some programs treat as line ends.
         f"{stamp}systemd[1]: {stop}[77]: x",
         f"{stamp}node[77]: title=a\u2028{stamp}systemd[1]: {end}\x85{stamp}systemd[1]: {stop}",
     ]
@@ -559,7 +559,7 @@ def test_the_service_does_not_speak_for_systemd(service):
     assert len(facts["lines"]) == 3
 
 
-def test_what_users_write_into_the_log_is_no_line_of_its_own(service):
+def test_user_input_in_the_log_is_no_separate_line(service):
     forged = "\u2028Error: boom\u2028    at main (server.js:1:2)\u2028\u2028Node.js v20.20.2"
     pathlib.Path(service.described.log_file).write_text(
         f"{timestamps.now()} INFO POST /api/v1/incidents 400 title=a{forged}\r\n", encoding="utf-8"
@@ -576,23 +576,23 @@ def test_what_users_write_into_the_log_is_no_line_of_its_own(service):
         pytest.param("failed", [100, 860, 875, 890], [], None, 860, id="the first exit of a crash loop"),
         pytest.param("activating", [100, 900], [], None, 900, id="systemd waits for its restart"),
         pytest.param("inactive", [900], [909], None, 900, id="the pending restart was cancelled later"),
-        pytest.param("inactive", [], [900, 901], None, 900, id="somebody has stopped it"),
+        pytest.param("inactive", [], [900, 901], None, 900, id="somebody stopped it"),
         pytest.param("active", [100, 900], [], 912, 900, id="systemd has started it again"),
-        pytest.param("active", [901], [900], 912, 900, id="somebody has restarted it"),
+        pytest.param("active", [901], [900], 912, 900, id="somebody restarted it"),
         pytest.param("active", [700], [], 712, None, id="it hangs, long after its last exit"),
         pytest.param("active", [921], [920], 912, None, id="our own stop, after its start"),
         pytest.param("active", [], [], 912, None, id="no end in the journal"),
         pytest.param(None, [900], [900], None, None, id="no unit"),
     ],
 )
-def test_the_ends_of_this_outage_are_told_from_earlier_ones(state, exits, stops, started, expected):
+def test_exits_of_this_outage_are_separated_from_earlier_ones(state, exits, stops, started, expected):
     def of(text, instants):
         return [{"at": timestamps.iso(each), "text": text} for each in instants]
 
     unit = {
         "name": "itsm-system",
         "active_state": state,
-        # It counts the restarts of earlier weeks, and a stop sets it to 0: nothing depends on it.
+        # NRestarts counts the restarts of earlier weeks, and a stop resets it to 0: nothing depends on it.
         "restarts": 7,
         "restart_delay": "10s",
         "started_at": started and timestamps.iso(started),
@@ -602,7 +602,7 @@ def test_the_ends_of_this_outage_are_told_from_earlier_ones(state, exits, stops,
     assert [item["at"] for item in found] == ([] if expected is None else [timestamps.iso(expected)])
 
 
-def test_a_fall_soon_after_a_planned_restart_is_a_sign_of_its_own():
+def test_a_crash_soon_after_a_planned_restart_is_a_separate_sign():
     def of(text, *instants):
         return [{"at": timestamps.iso(each), "text": text} for each in instants]
 
@@ -613,7 +613,7 @@ def test_a_fall_soon_after_a_planned_restart_is_a_sign_of_its_own():
     assert [item["at"] for item in found] == [timestamps.iso(903), timestamps.iso(916)]
 
 
-def test_a_fatal_exception_of_an_earlier_outage_begins_none():
+def test_a_fatal_exception_of_an_earlier_outage_starts_none():
     def fatal(seconds):
         return {"at": timestamps.iso(seconds), "message": "Error: boom", "fatal": True, "last": False, "stack": []}
 
@@ -647,7 +647,7 @@ def test_the_kernel_log_within_the_window(service, line, counts):
 def test_the_killer_is_not_crowded_out_of_the_kernel_log(service):
     now = time.time()
     killed = f"{now - 500:.6f} host kernel: Out of memory: Killed process 77 (node) total-vm:1kB"
-    # A firewall that logs every packet, and another service that reaches its limit all the time.
+    # A firewall that logs every packet, and another service that permanently reaches its limit.
     packets = [f"{now - 60:.6f} host kernel: DROP SRC=192.0.2.{number % 256}" for number in range(5000)]
     others = [
         f"{now - 90:.6f} host kernel: Memory cgroup out of memory: Killed process {number} (java)"
@@ -662,7 +662,7 @@ def test_the_killer_is_not_crowded_out_of_the_kernel_log(service):
 
     facts = collect_host.kernel(dataclasses.replace(question(service, {}, since=now - 600), run=run))["facts"]
     assert [item["pid"] for item in facts["out_of_memory"]] == [77, *range(1030, 1050)]
-    # What is asked for is bounded.
+    # The amount of requested text is limited.
     assert len(asked_for) == 2 and all("-n" in argv for argv in asked_for)
 
 
@@ -679,7 +679,7 @@ def test_the_window_begins_before_the_end_of_the_unit():
     assert triage_pass._since({"unit": running}, window=600) == pytest.approx(time.time() - 600, abs=5)
 
 
-# Asking side by side.
+# Questions in parallel.
 
 
 def test_each_question_is_answered_on_its_own():
@@ -750,7 +750,7 @@ def test_an_exception_that_ended_node():
 def test_an_exception_of_long_ago_in_a_log_without_times():
     assert analyse(BOOM, written_at=AT - 7200)["exceptions"] == []
     assert len(analyse(BOOM)["exceptions"]) == 1
-    # It served after that.
+    # It answered requests after that.
     assert analyse(BOOM + "GET /api/v1/health 200 3 ms\n")["exceptions"] == []
 
 
@@ -760,11 +760,11 @@ def test_an_exception_of_long_ago_in_a_log_with_times():
     assert [item["fatal"] for item in analyse(HANDLED + later)["exceptions"]] == [False]
 
 
-def test_what_ended_an_earlier_process_is_over_once_requests_are_answered_again():
+def test_the_cause_of_an_earlier_exit_has_ended_if_requests_are_answered_again():
     for text in (BOOM, "FATAL ERROR: Reached heap limit\n", "Error: Cannot find module 'x'\n"):
         found = analyse(ACCESS.format(1) + text + ACCESS.format(5))
         assert (found["exceptions"], found["signatures"]) == ([], {}), text
-    # A health check may be answered well while the database is locked; a while later that is over too.
+    # A health check may succeed while the database is locked. Some time later, the lock has ended too.
     locked = "2026-03-02T01:02:03.000Z ERROR SqliteError: database is locked\n"
     assert list(analyse(locked + ACCESS.format(5))["signatures"]) == ["db_locked"]
     assert analyse(locked + "2026-03-02T01:03:03.000Z GET /api/v1/health 200 1 ms\n")["signatures"] == {}
@@ -795,14 +795,14 @@ def test_an_exception_that_ended_node_is_not_crowded_out_by_handled_ones():
         ("MigrationLocked: Migration table is already locked", "migration_locked"),
     ],
 )
-def test_known_troubles(text, name):
+def test_known_errors(text, name):
     found = analyse(f"2026-03-02T01:02:03.000Z ERROR {text}\n")
     assert list(found["signatures"]) == [name]
     assert found["signatures"][name]["count"] == 1
     assert analyse(f"2026-03-02T01:02:03.000Z ERROR {text}\n", since=AT + 1)["signatures"] == {}
 
 
-def test_of_a_line_with_a_known_trouble_a_part_is_quoted():
+def test_a_part_of_a_line_with_a_known_error_is_quoted():
     words = "word " * 300
     found = analyse(f"2026-03-02T01:02:03.000Z ERROR {words}SqliteError: database is locked {words}\n")
     quoted = found["signatures"]["db_locked"]["text"]
@@ -810,7 +810,7 @@ def test_of_a_line_with_a_known_trouble_a_part_is_quoted():
     assert set(quoted.split()) == {"word", "SqliteError:", "database", "is", "locked"}
 
 
-def test_a_known_trouble_is_found_in_what_is_masked_and_not_quoted_from_there():
+def test_a_known_error_is_found_in_masked_text_and_not_quoted():
     lines = ["2026-03-02T01:02:03.000Z WARN login with password: geheim SQLITE_BUSY database is locked"]
     clean = redact.Redactor().text("\n".join(lines)).split("\n")
     found = log_patterns.analyse(log_patterns.dated(clean, unmasked=lines), since=AT - 600)
@@ -864,7 +864,7 @@ def test_a_secret_over_two_lines_is_neither_in_the_facts_nor_in_the_evidence(ser
         ("[02/Xyz/2026:10:02:03 +0900]", None),
     ],
 )
-def test_instants_of_log_lines(line, expected):
+def test_times_of_log_lines(line, expected):
     found = log_patterns.instant(line)
     assert found == (None if expected is None else pytest.approx(expected))
 
@@ -880,7 +880,7 @@ def test_instants_of_log_lines(line, expected):
         ("2026-03-02T01:02:03.000Z INFO waited 200 ms", False),
     ],
 )
-def test_requests_answered_well(line, success):
+def test_successful_requests(line, success):
     assert (analyse(line + "\n")["last_success_at"] == "2026-03-02T01:02:03.000Z") == success
 
 
@@ -930,7 +930,7 @@ nPCSGJekZfmouA==
         ("Certificate:\n" + FAR + EXPIRED, "CN=itsm.example", "2060-01-01T12:00:00.000Z"),
     ],
 )
-def test_a_certificate_tells_whom_it_names_and_when_it_ends(pem, subject, ends):
+def test_a_certificate_has_names_and_an_end(pem, subject, ends):
     facts = x509.describe(x509.from_pem(pem))
     assert (facts["subject"], timestamps.iso(facts["not_after"])) == (subject, ends)
     assert timestamps.iso(facts["not_before"]) == "2024-01-01T00:00:00.000Z"
@@ -939,12 +939,12 @@ def test_a_certificate_tells_whom_it_names_and_when_it_ends(pem, subject, ends):
 @pytest.mark.parametrize(
     "text", ["", "-----BEGIN CERTIFICATE-----", FAR.replace("MII", "MI!"), FAR.replace("MII", "AAA")]
 )
-def test_what_is_no_certificate_is_said_to_be_none(text):
+def test_other_files_are_reported_as_no_certificate(text):
     with pytest.raises(x509.CertificateError):
         x509.describe(x509.from_pem(text))
 
 
-def test_a_certificate_cut_off_anywhere_is_none():
+def test_a_truncated_certificate_is_none():
     der = x509.from_pem(FAR)
     for length in range(len(der)):
         with pytest.raises(x509.CertificateError):
@@ -959,7 +959,7 @@ def test_the_certificate_file(service, tmp_path):
     assert "tls_expired" in causes(result)
 
 
-# As Node 20 prints them.
+# In the format of Node 20.
 NODE_20 = {
     "syntax error": (
         "/srv/app/a.js:2\nconst x = ;\n          ^\n\nSyntaxError: Unexpected token ';'\n"
@@ -1016,7 +1016,7 @@ def test_how_often_the_same_exception_is_there_is_counted():
         "TypeError: boom": 2,
         "TypeError: another": 1,
     }
-    # Times and numbers differ from start to start; that it served in between begins the count again.
+    # Times and numbers differ between starts. If it answered in between, the count starts again.
     at = "2026-03-02T01:02:{}.000Z ERROR Error: port {} refused\n    at main (/srv/app/server.js:97:11)\n"
     found = analyse(at.format("03", 8080) + at.format("09", 9090))["exceptions"]
     assert [item["times"] for item in found] == [2, 2]

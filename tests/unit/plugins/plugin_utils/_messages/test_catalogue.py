@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: RUF001 - full-width punctuation is how Japanese is written.
 
-"""The catalogues: complete, alike, used, and what they make of numbers and times."""
+"""The catalogues: complete, consistent, used, and their formats of numbers and times."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def places(template):
     return {name for _text, name, _spec, _conversion in string.Formatter().parse(template) if name}
 
 
-def test_the_catalogues_say_the_same():
+def test_the_catalogues_have_the_same_keys():
     assert {key for key in EN.sentences if not optional(key)} == {key for key in JA.sentences if not optional(key)}
     for key in set(EN.sentences) & set(JA.sentences):
         assert places(EN.sentences[key]) == places(JA.sentences[key]), key
 
 
-def test_every_sentence_is_said_somewhere():
+def test_every_message_is_used():
     source = "\n".join(path.read_text(encoding="utf-8") for path in SPEAKING)
     families = {"said", "quoted", "module", *MESSAGES}  # by way of a variable
     families |= set(re.findall(r'words\.name\(\s*"(\w+)"', source)) | set(
@@ -61,11 +61,11 @@ def test_every_sentence_is_said_somewhere():
     for key in {*EN.sentences, *JA.sentences}:
         plain = key[: -len(".one")] if key.endswith(".one") else key
         used = plain in said or key.split(".")[0] in families or any(each.match(plain) for each in patterns)
-        assert used, f"{key} is in a catalogue, but nothing says it"
+        assert used, f"{key} is in a catalogue, but nothing uses it"
 
 
 def test_japanese_has_words_for_every_cause():
-    # What a finding says of itself has words of its own, see below.
+    # The text of a finding has its own translations, see below.
     keys = [(family, cause) for cause in table.CAUSES for family in ("cause", "summary")]
     assert not [f"{family}.{cause}" for family, cause in keys if not JA.knows(family, cause)]
 
@@ -73,7 +73,7 @@ def test_japanese_has_words_for_every_cause():
 def test_japanese_has_words_for_every_rule_and_outcome():
     rules = yaml.safe_load((ROOT / "roles" / "escalation" / "defaults" / "main.yml").read_text(encoding="utf-8"))
     assert not {rule["name"] for rule in rules["escalation_rules"] if not JA.knows("escalation", rule["name"])}
-    # Of a service that is well there is no next step.
+    # A healthy service has no next step.
     without = ("healthy", "mended_by_hand")
     assert not {each for each in incident_model.OUTCOMES if each not in without and not JA.knows("next", each)}
     assert not {each for each in allowlist.SUMMARY if not JA.knows("ended", each)}
@@ -88,12 +88,12 @@ def test_japanese_has_words_for_every_rule_and_outcome():
         "me@host: Permission denied (publickey).",
     ],
 )
-def test_japanese_has_words_for_what_is_to_be_done_about_a_lost_host(why):
+def test_japanese_has_words_for_the_next_step_of_a_lost_host(why):
     step = unreachable.next_step(f"it can not be reached: {why}")
     assert JA.translated(step) and why not in step
 
 
-def test_a_next_step_sends_nobody_to_the_document_it_stands_in():
+def test_a_next_step_does_not_refer_to_its_own_document():
     for steps in (verdict.NEXT_STEPS, database_verdict.NEXT_STEPS):
         assert len(steps) > 3
         assert not [step for step in steps.values() if "postmortem" in step]
@@ -251,7 +251,7 @@ def test_a_task_is_called_by_its_module_and_never_by_its_name(action, task, engl
         (None, ""),
     ],
 )
-def test_what_modules_say_is_said_in_japanese_where_all_of_it_can_be(english, japanese):
+def test_messages_of_modules_are_translated_if_all_parts_are_known(english, japanese):
     assert JA.said(english) == japanese
     assert EN.said(english) == (english or "").rstrip(".")
 
@@ -286,7 +286,7 @@ def test_times_are_given_in_the_zone_of_the_service_and_in_utc():
 
 
 @pytest.mark.parametrize("zone", ["", None, "UTC", "No/Such", "../../etc/passwd"])
-def test_a_zone_that_is_none_leaves_utc(zone):
+def test_an_unknown_zone_leaves_utc(zone):
     assert catalogue.of("ja", zone).zone is None
 
 

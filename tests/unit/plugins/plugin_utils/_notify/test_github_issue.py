@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The text of an issue and where it goes; what is sent is in tests/integration/test_postmortem_issue.py."""
+"""The text of an issue and its target; tests/integration/test_postmortem_issue.py tests the requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DOCUMENT = (
 )
 
 
-def test_what_is_too_long_is_cut_at_sections():
+def test_a_long_document_is_cut_at_sections():
     long = DOCUMENT.replace("A, then B.", "| step 😀 |\n" * 8000)
     text = github_issue.body(long, incident="INC-1", where="/state/INC-1.md")
     assert github_issue.LONGEST - 65400 < len(text.encode("utf-16-le")) // 2 <= github_issue.LONGEST
@@ -32,7 +32,7 @@ def test_an_id_cannot_end_its_mark():
     assert mark.startswith("<!-- incident: INC_") and mark.index("-->") == len(mark) - 3
 
 
-def test_a_host_gets_no_mark_into_an_issue():
+def test_a_host_cannot_insert_a_mark_into_an_issue():
     text = github_issue.body("kept in `<!-- incident: INC-2 -->`\n", incident="INC-1", where="/x")
     assert github_issue.marker("INC-1") in text and github_issue.marker("INC-2") not in text
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Who is told what, decided from data: levels, channels, bodies, and what is wrong with settings."""
+"""Who is notified of what, decided from data: levels, channels, bodies, and errors in settings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MAIL, PAGER, SLACK, ROOM = "mail leader@example.com", "pagerduty", "slack hooks.
 
 
 def rules(applies):
-    """Three levels, two rules of the highest among them; C(applies) is the name of the rule that does."""
+    """Return three levels, two rules of the highest among them; applies is the name of the rule that applies."""
     rows = [
         ("data", None, ["leader", "dba"]),
         ("long", "everyone", ["team"]),
@@ -94,9 +94,9 @@ def test_the_first_rule_that_applies_decides():
         ("record", [], []),
         ("down", [], DOWN),
         ("down", DOWN_TOLD, []),
-        # What failed is tried again, and only that.
+        # Failed notifications are tried again, and only those.
         ("down", [DOWN_TOLD[0], told("down", "leader", PAGER, ok=False)], [DOWN[1]]),
-        # It rises.
+        # The level rises.
         ("unknown", DOWN_TOLD, [("everyone", "team", ROOM)]),
         ("data", DOWN_TOLD, [("data", "leader", MAIL), ("data", "leader", PAGER), ("data", "dba", SLACK)]),
         (
@@ -104,21 +104,21 @@ def test_the_first_rule_that_applies_decides():
             [told("everyone", "team", ROOM)],
             [("data", "leader", MAIL), ("data", "leader", PAGER), ("data", "dba", SLACK)],
         ),
-        # Two rules, one level: whoever was told by one is not told by the other.
+        # Two rules with one level: a contact notified by one is not notified by the other.
         ("long", [told("everyone", "team", ROOM)], []),
-        # It falls.
+        # The level falls.
         ("down", [told("everyone", "team", ROOM)], []),
-        # A graver level that nobody took is not told.
+        # A more severe level that reached nobody is not notified.
         ("down", [told("everyone", "team", ROOM, ok=False)], DOWN),
-        # Levels of other rules say nothing about these.
+        # Levels of other rules have no influence.
         ("down", [told("database_not_recovered", "leader", MAIL)], DOWN),
     ],
 )
-def test_a_level_is_told_once_and_again_when_it_rises(applies, before, expected):
+def test_a_level_is_notified_once_and_again_if_it_rises(applies, before, expected):
     assert due(applies, before) == expected
 
 
-def test_the_first_rule_of_a_level_says_how_grave_it_is():
+def test_the_first_rule_of_a_level_gives_its_severity():
     rows = [
         {"name": "long", "level": "everyone", "when": False, "to": ["team"], "reason": ""},
         {"name": "data", "when": False, "to": ["dba"], "reason": ""},
@@ -137,23 +137,23 @@ def test_the_first_rule_of_a_level_says_how_grave_it_is():
         ("record", DOWN_TOLD, [("resolved", "leader", MAIL), ("resolved", "leader", PAGER)]),
         ("record", [DOWN_TOLD[0], told("down", "leader", PAGER, ok=False)], [("resolved", "leader", MAIL)]),
         ("record", [*DOWN_TOLD, told("resolved", "leader", MAIL)], [("resolved", "leader", PAGER)]),
-        # Told of several levels, it hears of the end once.
+        # A contact notified on several levels gets one message about the resolution.
         (
             "record",
             [*DOWN_TOLD, told("data", "leader", MAIL)],
             [("resolved", "leader", MAIL), ("resolved", "leader", PAGER)],
         ),
-        # Those who learn something graver now are not told that all is well; the others are.
+        # Contacts that get a more severe message now are not notified of the resolution; the others are.
         (
             "data",
             [*DOWN_TOLD, told("everyone", "team", ROOM)],
             [("data", "leader", MAIL), ("data", "leader", PAGER), ("data", "dba", SLACK), ("resolved", "team", ROOM)],
         ),
-        # Somebody who is no contact any more can not be told.
+        # A removed contact cannot be notified.
         ("record", [told("down", "gone", MAIL), told("down", "leader", "mail old@example.com")], []),
     ],
 )
-def test_the_end_is_told_once_to_those_who_were_told(applies, before, expected):
+def test_the_resolution_is_sent_once_to_all_notified_contacts(applies, before, expected):
     assert due(applies, before, recovered=True) == expected
 
 
@@ -167,7 +167,7 @@ def test_alerts_are_acknowledged_once_while_the_outage_lasts():
     ]
 
 
-def test_a_contact_that_is_a_name_is_named_and_not_told():
+def test_a_contact_without_channels_is_named_and_not_notified():
     verdict = notification_rules.plan(
         [{"name": "down", "when": "true", "to": ["spare"], "reason": ""}],
         contacts=CONTACTS,
@@ -178,7 +178,7 @@ def test_a_contact_that_is_a_name_is_named_and_not_told():
     assert (verdict["to"], verdict["deliveries"]) == (["somebody"], [])
 
 
-def test_what_two_contacts_share_is_told_once_a_level_and_of_the_end_once():
+def test_a_shared_channel_gets_one_message_per_level_and_one_resolution():
     room = {"type": "webhook", "shape": "slack", "url": URL}
     shared = {
         "leader": {"channels": [{"type": "mail", "to": "a@example.com"}, room]},
@@ -198,26 +198,26 @@ def test_what_two_contacts_share_is_told_once_a_level_and_of_the_end_once():
     assert ways("data") == first
     before = [told(*each[:3]) for each in first]
     assert ways("data", before) == []
-    # Where it failed for the one it failed for the other, and is tried once by the next run.
+    # If it failed for one contact, it failed for the other, and the next run tries once.
     failed = [before[0], *(told(*each[:3], ok=False) for each in first[1:])]
     assert ways("data", failed) == first[1:]
-    # Somebody who came to be a contact later reads it where it was told.
+    # A contact added later reads it in the shared channel.
     assert ways("data", before[:2]) == []
     rising = [told("down", "leader", SLACK), told("everyone", "team", SLACK)]
     over = [("resolved", "leader", SLACK, None), ("resolved", "team", SLACK, "leader")]
     assert ways("record", rising, recovered=True) == over
     assert ways("record", [*rising, *(told(*each[:3]) for each in over)], recovered=True) == []
-    # Nor does a room hear that it is over together with something graver.
+    # A shared room does not get a resolution together with something more severe.
     assert ways("data", [told("everyone", "team", SLACK), *rising[:1]], recovered=True) == first
 
 
-def test_a_url_that_can_not_be_read_is_like_no_other():
+def test_an_unreadable_url_equals_no_other():
     broken = {"type": "webhook", "shape": "slack", "url": notification_rules.UNREADABLE}
     unlike = {"leader": {"channels": [broken]}, "dba": {"channels": [broken]}}
     assert [each["same_as"] for each in plan("data", contacts=unlike)["deliveries"]] == [{}, {}]
 
 
-def test_channels_that_look_alike_are_told_apart():
+def test_similar_channels_are_distinguished():
     rooms = [{"type": "webhook", "shape": "slack", "url": f"{URL}{number}"} for number in (1, 2)]
     twice = {"leader": {"channels": rooms}}
     assert due("down", contacts=twice) == [("down", "leader", SLACK), ("down", "leader", f"{SLACK} #2")]
@@ -235,12 +235,12 @@ def test_channels_that_look_alike_are_told_apart():
         ({"type": "sms", "number": 1}, "sms"),
     ],
 )
-def test_a_channel_goes_by_what_is_no_secret(channel, label):
+def test_a_channel_is_named_without_secrets(channel, label):
     (found,) = notification_rules.channels({"leader": {"channels": [channel]}}, "leader")
     assert found.label == label
 
 
-def test_a_channel_of_a_type_that_is_not_there_is_not_tried():
+def test_a_channel_of_an_unknown_type_is_not_tried():
     contacts = {"leader": {"channels": [{"type": "matrx", "room": "verysecret"}, *CONTACTS["leader"]["channels"]]}}
     types = ["webhook", "mail", "pagerduty"]
     found = notification_rules.plan(
@@ -253,7 +253,7 @@ def test_a_channel_of_a_type_that_is_not_there_is_not_tried():
     ]
 
 
-def test_a_channel_that_can_not_be_read_is_not_tried():
+def test_an_unreadable_channel_is_not_tried():
     broken = {
         "leader": {
             "channels": [
@@ -269,7 +269,7 @@ def test_a_channel_that_can_not_be_read_is_not_tried():
     ]
 
 
-# What is told.
+# The message.
 
 
 def test_facts_are_one_line_each_without_secrets():
@@ -292,7 +292,7 @@ def test_facts_are_one_line_each_without_secrets():
 HOSTILE = "<!channel> <https://evil.example|click> *bold* @all ```\n# heading & [link](https://evil.example)"
 
 
-def test_slack_reads_nothing_into_it():
+def test_slack_text_has_no_markup():
     body = notification_rules.body({"subject": "<!channel> & co", "text": HOSTILE}, "slack")
     assert body["text"] == "&lt;!channel&gt; &amp; co"
     assert [(block["type"], block["text"]["type"]) for block in body["blocks"]] == [
@@ -302,7 +302,7 @@ def test_slack_reads_nothing_into_it():
     assert [block["text"]["text"] for block in body["blocks"]] == ["<!channel> & co", HOSTILE]
 
 
-def test_slack_takes_no_more_than_so_much():
+def test_slack_text_is_limited():
     body = notification_rules.body({"subject": "s" * 200, "text": "t" * 5000}, "slack")
     assert [len(block["text"]["text"]) for block in body["blocks"]] == [150, 3000]
 
@@ -319,17 +319,17 @@ def test_teams_gets_an_adaptive_card_without_markdown():
     assert lines == ["Down", *HOSTILE.splitlines(), "last"]
 
 
-def test_teams_and_mattermost_take_no_more_than_so_much():
+def test_teams_and_mattermost_texts_are_limited():
     long = {"subject": "停止", "text": "\n".join("実施: 再起動 → 復旧せず" + "x" * 600 for _ in range(300))}
     card = json.dumps(notification_rules.body(long, "teams"), ensure_ascii=False).encode()
     assert len(card) < 28_000
     assert len(notification_rules.body(long, "mattermost")["text"]) < 16_383
-    # Characters of three bytes each are the worst of it.
+    # Characters of three bytes each are the worst case.
     worst = {"subject": "停止", "text": "\n".join(["止" * 70] * 400)}
     assert len(json.dumps(notification_rules.body(worst, "teams"), ensure_ascii=False).encode()) < 28_000
 
 
-def test_mattermost_gets_a_code_block_that_nothing_in_it_ends():
+def test_mattermost_gets_a_code_block_that_its_text_cannot_end():
     body = notification_rules.body({"subject": "Down", "text": HOSTILE}, "mattermost")
     first, *inner, last = body["text"].split("\n")
     assert (first, last) == ("````text", "````")
@@ -337,7 +337,7 @@ def test_mattermost_gets_a_code_block_that_nothing_in_it_ends():
     assert "\n".join(inner) == f"Down\n\n{HOSTILE}"
 
 
-# What is wrong.
+# Invalid settings.
 
 SETTINGS = {
     "escalation_language": "en",
@@ -368,7 +368,7 @@ def of_channel(channel):
     return problems({**CONTACTS, "leader": {"channels": [channel]}})
 
 
-def test_nothing_is_wrong():
+def test_valid_settings_have_no_problem():
     secret = "0123456789" * 3
     assert problems() == []
     assert of_channel({"type": "http", "url": "http://127.0.0.1:8080/x", "secret": secret}) == []
@@ -429,7 +429,7 @@ ALLOWED_TYPES = "command, http, mail, pagerduty, sms, webhook"
         ({"type": "command", "argv": ["ring"], "input": "xml"}, f"{WHERE}.input is 'xml', allowed are text and json"),
     ],
 )
-def test_a_wrong_channel_is_named(channel, problem):
+def test_an_invalid_channel_is_named(channel, problem):
     assert of_channel(channel) == [problem]
 
 
@@ -455,7 +455,7 @@ def test_a_wrong_channel_is_named(channel, problem):
         ),
     ],
 )
-def test_a_wrong_contact_is_named(contacts, problem):
+def test_an_invalid_contact_is_named(contacts, problem):
     assert problems(contacts) == [problem]
 
 
@@ -482,7 +482,7 @@ ROW = {"name": "down", "when": True, "to": ["leader"], "reason": "x"}
         ([ROW, {**ROW, "when": "False"}], "escalation_rules[1].when is false, the last rule must always apply"),
     ],
 )
-def test_a_wrong_rule_is_named(rows, problem):
+def test_an_invalid_rule_is_named(rows, problem):
     assert problems(rows=rows) == [problem]
 
 
@@ -510,11 +510,11 @@ def test_a_wrong_rule_is_named(rows, problem):
         ),
     ],
 )
-def test_a_wrong_setting_is_named(name, value, problem):
+def test_an_invalid_setting_is_named(name, value, problem):
     assert problems(**{f"escalation_{name}": value}) == [problem]
 
 
-def test_the_mail_server_matters_to_those_who_are_told_by_mail():
+def test_the_mail_server_is_checked_only_if_mail_is_used():
     nobody = {"leader": "x", "dba": "y", "team": "z"}
     assert problems(nobody, escalation_smtp_port=0) == []
 
@@ -526,7 +526,7 @@ def test_a_password_needs_protection():
     assert problem.startswith("escalation_smtp_password would be sent unprotected")
 
 
-def test_no_secret_is_in_what_is_decided_or_said():
+def test_no_secret_is_in_a_decision_or_a_message():
     wrong = {
         key: {"channels": [{**channel, "extra": 1} for channel in contact["channels"]]}
         for key, contact in CONTACTS.items()

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Messages on their way: real servers take them, refuse them, keep silent."""
+"""Delivery of messages: real servers accept them, refuse them, or do not answer."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def post(receiver, **options):
     )
 
 
-# How often.
+# Number of attempts.
 
 
 def test_waits_between_attempts_and_only_there():
@@ -63,7 +63,7 @@ def test_waits_between_attempts_and_only_there():
     assert (went.ok, went.attempts, went.error, waits) == (False, 3, "busy", [7.0, 7.0])
 
 
-def test_what_a_library_raises_is_not_quoted():
+def test_errors_of_a_library_are_not_quoted():
     def fail():
         raise KeyError("verysecretpath")
 
@@ -74,7 +74,7 @@ def test_what_a_library_raises_is_not_quoted():
 # JSON.
 
 
-def test_json_arrives_as_it_is(serve):
+def test_json_arrives_unchanged(serve):
     receiver = serve(Receiver)
     went = post(receiver, body={"text": '落ちた "x" \n {{ 7*7 }}'})
     (request,) = receiver.requests
@@ -96,14 +96,14 @@ def test_json_arrives_as_it_is(serve):
         ([302, 200], 1, "answered 302 Found"),
     ],
 )
-def test_what_may_pass_is_tried_again_and_a_rejection_is_final(serve, answers, attempts, error):
+def test_temporary_errors_are_retried_and_a_rejection_is_final(serve, answers, attempts, error):
     receiver = serve(Receiver, answers)
     went = post(receiver)
     assert (went.ok, went.attempts, went.error) == (not error, attempts, error)
     assert [request.path for request in receiver.requests] == [SECRET_PATH] * attempts
 
 
-def test_silence_ends_at_the_time_out(serve):
+def test_no_answer_ends_at_the_timeout(serve):
     receiver = serve(Receiver, [None])
     went = deliver(lambda: transports.post(url=receiver.url, body={}, timeout=60.0), timeout=0.3, retries=1)
     assert (went.ok, went.attempts, went.error) == (False, 2, "no answer within 0.3 s")
@@ -140,14 +140,14 @@ def test_certificates_are_verified(serve, certified):
         "verysecretpath",
     ],
 )
-def test_urls_that_are_none_are_refused_unquoted(url):
+def test_invalid_urls_are_refused_unquoted(url):
     went = deliver(lambda: transports.post(url=url, body={}, timeout=1.0))
     assert (went.ok, went.attempts) == (False, 1)
     assert went.error.startswith("its URL ")
     assert "secretpath" not in went.error
 
 
-def test_headers_and_method_are_those_that_are_asked_for(serve):
+def test_headers_and_method_are_those_of_the_settings(serve):
     receiver = serve(Receiver)
     headers = {"Authorization": "Bearer x", "content-type": "application/problem+json", "Webhook-Id": "forged"}
     assert post(receiver, method="PUT", headers=headers, secret="s" * 24, message_id="INC-1/leader").ok
@@ -168,7 +168,7 @@ def test_headers_and_method_are_those_that_are_asked_for(serve):
         ({"": "y"}, "one of its headers has a name that no header has"),
     ],
 )
-def test_headers_that_are_none_are_refused_unquoted(serve, headers, error):
+def test_invalid_headers_are_refused_unquoted(serve, headers, error):
     receiver = serve(Receiver)
     went = post(receiver, headers=headers)
     assert (went.ok, went.attempts, receiver.requests) == (False, 1, [])
@@ -236,7 +236,7 @@ def test_mail_arrives(serve):
     assert server.recipients == [["leader@example.com", "dba@example.com"]]
 
 
-def test_no_line_break_gets_into_a_header(serve):
+def test_no_header_contains_a_line_break(serve):
     server = serve(MailServer)
     assert send(server, subject="Down\r\nBcc: evil@example.com\r\n\r\nForged\x00text\u2028x").ok
     (mail,) = server.mails
@@ -251,7 +251,7 @@ def test_a_recipient_with_a_line_break_is_refused(serve):
     assert (went.ok, went.attempts, server.mails) == (False, 1, [])
 
 
-def test_mail_is_protected_by_a_certificate_that_is_verified(serve, certified):
+def test_mail_is_protected_by_a_verified_certificate(serve, certified):
     context, ca_path = certified
     server = serve(MailServer, login=("runbook", "mail-password"), context=context)
     account = {"username": "runbook", "password": "mail-password"}
@@ -264,7 +264,7 @@ def test_mail_is_protected_by_a_certificate_that_is_verified(serve, certified):
     assert (wrong.ok, wrong.error, wrong.attempts) == (False, "refused the log-in (535)", 1)
 
 
-def test_starttls_that_is_not_offered_is_not_done_without(serve):
+def test_missing_starttls_is_an_error(serve):
     server = serve(MailServer)
     went = send(server, security="starttls")
     assert (went.ok, went.error) == (False, "does not offer what is asked of it: STARTTLS or a log-in")
@@ -285,14 +285,14 @@ def test_a_password_is_not_sent_unprotected():
 
 
 @pytest.mark.parametrize(("answer", "attempts"), [("451 later", 3), ("550 nobody of that name", 1)])
-def test_what_a_mail_server_says_decides_about_another_attempt(serve, answer, attempts):
+def test_answer_of_a_mail_server_decides_about_another_attempt(serve, answer, attempts):
     server = serve(MailServer, refuse={"leader@example.com": answer})
     went = send(server)
     assert (went.ok, went.attempts) == (False, attempts)
     assert went.error == f"refused all recipients ({answer[:3]})"
 
 
-def test_recipients_that_are_refused_are_told_and_the_others_have_it_once(serve):
+def test_refused_recipients_are_reported_and_the_others_get_it_once(serve):
     server = serve(MailServer, refuse={"gone@example.com": "550 gone"})
     went = send(server, to=["leader@example.com", "gone@example.com"])
     assert (went.ok, went.attempts) == (False, 1)
@@ -303,14 +303,14 @@ def test_recipients_that_are_refused_are_told_and_the_others_have_it_once(serve)
 # Commands.
 
 
-def test_command_reads_the_message_and_no_shell_reads_anything(tmp_path):
+def test_command_reads_the_message_without_a_shell(tmp_path):
     copy = tmp_path / "$(id) ; *"
     went = deliver(lambda: transports.command(["tee", str(copy)], stdin="落ちた $(id)\n".encode(), timeout=5.0))
     assert went.ok
     assert copy.read_text(encoding="utf-8") == "落ちた $(id)\n"
 
 
-def test_command_gets_no_token_that_is_not_for_it(tmp_path, monkeypatch):
+def test_command_gets_only_its_own_tokens(tmp_path, monkeypatch):
     for name in ("ITSM_NEXUS_GITHUB_TOKEN", "GITHUB_TOKEN", "PAGER_TOKEN"):
         monkeypatch.setenv(name, f"secret of {name}")
     transports.command(["sh", "-c", f"env > {tmp_path}/environment"], stdin=b"", timeout=5)
@@ -334,7 +334,7 @@ def test_command_that_fails(argv, attempts, error):
     assert (went.ok, went.attempts, went.error) == (False, attempts, error)
 
 
-def test_command_that_hangs_is_ended_with_what_it_started(tmp_path):
+def test_hanging_command_is_ended_with_its_children(tmp_path):
     pid = tmp_path / "pid"
     script = f"sleep 600 & echo $! > {pid}; wait"
     went = deliver(lambda: transports.command(["sh", "-c", script], stdin=b"", timeout=0.5), retries=0)

@@ -98,7 +98,7 @@ def test_the_time_of_the_first_good_answer_is_that_of_the_verification() -> None
     assert database_verdict.of_run(seen(verification=VERIFIED))["mitigated_at"] is None
 
 
-def test_the_playbook_hands_over_what_is_read_and_nothing_else() -> None:
+def test_the_playbook_passes_exactly_the_facts_that_are_read() -> None:
     variables = yaml.safe_load((ROOT / "playbooks" / "vars" / "database_recover.yml").read_text(encoding="utf-8"))
     handed = set(re.findall(r"'(\w+)': ", variables["_incident_verdict"]))
     source = Path(database_verdict.__file__).read_text(encoding="utf-8")

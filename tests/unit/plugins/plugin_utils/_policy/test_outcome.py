@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The outcome that every playbook publishes: the same structure, whoever composes it."""
+"""The outcome that every playbook publishes: the same structure for all."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ ALL = [of_recovery, of_database_recovery, of_unreachable_host, of_closed_inciden
 
 @pytest.mark.parametrize("composed", ALL)
 def test_every_field_reaches_the_timeline(composed: Any) -> None:
-    # "halted" is for the steps of a workflow that follow. The timeline has it with the rung.
+    # "halted" is for the next steps of a workflow. The timeline has it with the rung.
     assert set(composed()) - set(allowlist.OUTCOME) == {"halted"}
 
 
@@ -69,13 +69,13 @@ def test_every_outcome_has_the_common_fields(composed: Any) -> None:
     assert {"severity", "outcome", "cause", "outage_seconds", "detected_at", "escalation", "remediation"} <= set(made)
 
 
-def test_a_run_publishes_what_it_was_started_for_and_what_it_states() -> None:
+def test_a_run_publishes_its_purpose_and_its_statements() -> None:
     made = of_recovery()
     assert (made["reason"], made["ticket"], made["outage_seconds"]) == ("alarm", "T-1", 12.5)
     assert made["data_loss"] == made["statements"]["data_loss"]["value"] == "unknown"
 
 
-def test_nothing_is_known_of_an_unreachable_host() -> None:
+def test_nothing_is_known_about_an_unreachable_host() -> None:
     made = of_unreachable_host()
     assert (made["outcome"], made["severity"], made["data_loss"], made["mitigated_at"]) == (
         *("unreachable", "unreachable", "unknown"),
@@ -85,13 +85,13 @@ def test_nothing_is_known_of_an_unreachable_host() -> None:
     assert made["next_step"].startswith("Reach the host by another way")
 
 
-def test_a_closed_incident_says_nothing_of_the_data() -> None:
+def test_a_closed_incident_makes_no_statement_about_the_data() -> None:
     made = of_closed_incident()
     assert not {"data_loss", "rows_before", "rows_after", "statements", "next_step"} & set(made)
     assert (made["outcome"], made["resolved_at"], made["outage_seconds"]) == ("mended_by_hand", "10:03", 11.5)
 
 
-def test_the_end_is_announced_only_to_people_who_know_of_the_incident() -> None:
+def test_the_resolution_is_announced_only_to_notified_people() -> None:
     assert of_closed_incident()["escalation"] == {"to": [], "contacts": [], "told": []}
     told = of_closed_incident(told=[{"ok": True}])["escalation"]
     assert (told["to"], told["rule"], told["reason"]) == (["leader"], None, None)
@@ -127,7 +127,7 @@ HANDED = [
 
 
 @pytest.mark.parametrize(("file", "name", "keys"), HANDED)
-def test_the_playbook_hands_over_what_is_read(file: str, name: str, keys: set[str]) -> None:
+def test_the_playbook_passes_the_facts_that_are_read(file: str, name: str, keys: set[str]) -> None:
     text = (ROOT / "playbooks" / file).read_text(encoding="utf-8")
     (expression,) = re.findall(rf"\{{\{{((?:(?!\{{\{{).)*?)\| itsm_nexus\.runbook\.{name}\n", text, re.DOTALL)
     assert set(re.findall(r"'(\w+)': ", expression)) == keys
@@ -157,14 +157,14 @@ def tasks(nodes: Any) -> Any:
 
 
 class Lazy(dict):
-    """A dict as newer releases of ansible-core hand it to a filter: it cannot be copied."""
+    """A dict that cannot be copied, as newer releases of ansible-core pass to a filter."""
 
     def __init__(self, *values: Any, whole: bool = False) -> None:
         assert whole, "Direct construction of lazy containers is not supported"
         super().__init__(*values)
 
 
-def test_the_results_of_modules_are_handed_on_without_a_copy() -> None:
+def test_results_of_modules_are_passed_without_a_copy() -> None:
     judged = verdict.of_run({**DOWN, "tried": [Lazy({"rung": "restart"}, whole=True)]})
     notified = Lazy(NOTIFIED, whole=True)
     made = outcome.of_run({**WHERE, "verdict": judged, "record": RECORD, "escalation": notified})

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A policy of remedies that cannot be followed is told, with the variable, the value and what is allowed."""
+"""An invalid remediation policy is reported with the variable, the value and the allowed values."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def problems(**changes) -> list[str]:
     [
         {},
         {UNTIL: "2026-03-02T05:00:00Z"},
-        {UNTIL: "2020-01-01T00:00:00.000Z"},  # over, which is no mistake
+        {UNTIL: "2020-01-01T00:00:00.000Z"},  # expired, which is no mistake
         {"remediation_allowed": []},
         {"remediation_disk_globs": []},
         {"remediation_keep_backups": 0},
         {"remediation_memory_max": 1 << 30, "remediation_max_old_space_size": 128},
     ],
 )
-def test_a_policy_that_can_be_followed(changes):
+def test_a_valid_policy(changes):
     assert problems(**changes) == []
 
 
@@ -88,7 +88,7 @@ def test_a_policy_that_can_be_followed(changes):
         ("remediation_stop_policy", [{"user": "root", "command": "x", "port": "http"}], "port must be a whole number"),
     ],
 )
-def test_a_policy_that_cannot_be_followed_is_told(name, value, said):
+def test_an_invalid_policy_is_reported(name, value, said):
     (problem,) = problems(**{name: value})
     assert problem.startswith(name)
     assert said in problem

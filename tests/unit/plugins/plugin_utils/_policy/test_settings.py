@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The variables C(outage_recover_*): what is read and what refused; and the one list of rungs."""
+"""The variables outage_recover_*: valid and invalid values; and the one list of rungs."""
 
 from __future__ import annotations
 
@@ -112,27 +112,27 @@ def test_a_setting_is_read_from_an_inventory_and_from_a_command_line(name: str, 
         ("unreachable_dir", 7, "is '7'"),
     ],
 )
-def test_what_cannot_be_used_is_named_with_what_is_allowed(name: str, value: Any, told: str) -> None:
+def test_invalid_values_are_named_with_the_allowed_ones(name: str, value: Any, told: str) -> None:
     (problem,) = recovery_settings.problems({name: value, "wait" if name != "wait" else "serial": 1})
     assert problem.startswith(f"outage_recover_{name} {told}")
     assert f", allowed {recovery_settings.SETTINGS[name].allowed}" in problem
-    # Keywords of a play are read before anything can be refused.
+    # Ansible reads keywords of a play before a task can refuse a value.
     assert recovery_settings.setting(value, name) == recovery_settings.SETTINGS[name].default
 
 
-def test_a_long_value_is_not_shown_as_a_whole() -> None:
+def test_a_long_value_is_shortened() -> None:
     (problem,) = recovery_settings.problems({"wait": "x" * 10_000})
     assert len(problem) < 200
 
 
-def test_each_setting_of_the_playbook_is_looked_at() -> None:
+def test_each_setting_of_the_playbook_is_checked() -> None:
     text = "".join(path.read_text("utf-8") for path in (ROOT / "playbooks").rglob("*.yml"))
     read = set(re.findall(r"(?<![\w.])outage_recover_(\w+) \| default\(none\)", text))
     looked_at = set(re.findall(r"^      '(\w+)': outage_recover_\w+ \| default\(none\)", text, flags=re.MULTILINE))
     assert read == looked_at == set(recovery_settings.SETTINGS)
 
 
-def test_the_cap_lets_pass_what_is_at_or_below_it_and_nothing_else() -> None:
+def test_the_limit_allows_only_rungs_at_or_below_it() -> None:
     assert recovery_settings.ladder() == recovery_settings.ladder("") == RUNGS
     for number, rung in enumerate(RUNGS, 1):
         assert recovery_settings.ladder(rung) == RUNGS[:number]
@@ -140,17 +140,17 @@ def test_the_cap_lets_pass_what_is_at_or_below_it_and_nothing_else() -> None:
         assert recovery_settings.ladder(stranger) == []
 
 
-def test_all_places_go_by_the_one_list_of_rungs() -> None:
+def test_all_places_use_the_one_list_of_rungs() -> None:
     assert list(LADDER) == RUNGS
     assert list(incident_model.RUNGS) == [*RUNGS, "database_recovery"]
     assert [lane for lane in chart.LANES if lane in RUNGS] == RUNGS
-    # Those that cannot read it.
+    # Files that cannot import it.
     for rung in RUNGS:
         assert (ROOT / "roles" / rung / "tasks" / "main.yml").is_file()
         assert f"part.{rung}" in messages_ja.SENTENCES
     (named,) = re.findall(r"set rungs = \{(.*?)\}", (ROOT / "roles/escalation/templates/ja.j2").read_text("utf-8"))
     assert re.findall(r"'(\w+)':", named) == RUNGS
-    # No playbook has a list of its own; the surveys of AWX are held to this one by their own tests.
+    # No playbook has its own list; the surveys of AWX have their own tests.
     playbooks = [path for path in (ROOT / "playbooks").rglob("*.yml") if path.name != "awx.yml"]
     assert not [path.name for path in playbooks if re.search(r"\[[^\]]*restart,", path.read_text("utf-8"))]
 
@@ -164,11 +164,11 @@ def test_all_places_go_by_the_one_list_of_rungs() -> None:
         ("outage_recover_host", "outage_recover_hosts"),
     ],
 )
-def test_a_name_that_is_nearly_that_of_a_setting_is_refused(name: str, meant: str) -> None:
+def test_a_misspelled_setting_is_refused(name: str, meant: str) -> None:
     assert recovery_settings.problems({}, names=[name, meant]) == [f"{name} is not known, and nearly {meant}, which is"]
 
 
-def test_any_other_name_is_left_alone() -> None:
+def test_other_names_are_ignored() -> None:
     settings = [f"{recovery_settings.PREFIX}{name}" for name in recovery_settings.SETTINGS]
     assert recovery_settings.problems({}, names=[*settings, "outage_recover_hosts"]) == []
     texts = [path.read_text(encoding="utf-8") for path in (ROOT / "playbooks").rglob("*.yml")]
@@ -191,7 +191,7 @@ def test_any_other_name_is_left_alone() -> None:
         ({"skip_tags": ("x",), "syntax": True}, ""),
     ],
 )
-def test_options_that_leave_out_tasks_are_named(options: dict[str, Any], told: str) -> None:
+def test_options_that_skip_tasks_are_named(options: dict[str, Any], told: str) -> None:
     said = recovery_settings.partial(options)
     assert said.startswith(told)
     assert bool(said) == bool(told)
@@ -213,7 +213,7 @@ def refused(wanted: Any, limit: Any) -> str:
 
 
 @pytest.mark.parametrize("wanted", [None, "", "false", False])
-def test_a_run_of_a_person_may_be_limited_to_anything(wanted: Any) -> None:
+def test_a_run_started_by_a_person_may_have_any_limit(wanted: Any) -> None:
     assert [refused(wanted, limit) for limit in (None, "all", "app.*", "front", "nobody")] == [""] * 5
 
 
@@ -232,7 +232,7 @@ def test_a_run_for_one_host_may_be_limited_to_one_host(wanted: Any) -> None:
         ("itsm_nexus", "--limit 'itsm_nexus' is a group of the inventory"),
         # A group of one host is a group: tomorrow it may have two.
         ("front", "--limit 'front' is a group of the inventory"),
-        # Ansible cannot tell which of the two is meant.
+        # Ansible cannot distinguish the two.
         ("both", "--limit 'both' is a group of the inventory"),
         ("localhost", "--limit 'localhost' is not a host of the inventory"),
         ("nobody", "--limit 'nobody' is not a host of the inventory"),
@@ -248,7 +248,7 @@ def test_a_run_for_one_host_is_refused_with_any_other_limit(limit: Any, told: st
     assert "must be the name of one host of 'itsm_nexus'; a group, a pattern or a list is not allowed" in said
 
 
-def test_a_wrong_value_for_one_host_only_is_refused() -> None:
+def test_an_invalid_limit_to_one_host_is_refused() -> None:
     assert refused("perhaps", "app.one") == "outage_recover_single_host is 'perhaps', allowed are true and false"
 
 
@@ -259,7 +259,7 @@ def test_the_playbooks_that_event_rules_start_check_the_limit_in_each_play() -> 
             assert f"| itsm_nexus.runbook.{wanted}" in play["hosts"]
 
 
-def test_every_play_refuses_to_run_in_part() -> None:
+def test_every_play_refuses_a_partial_run() -> None:
     plays = [
         (path.name, " ".join(play["hosts"].split()))
         for path in sorted((ROOT / "playbooks").glob("*.yml"))

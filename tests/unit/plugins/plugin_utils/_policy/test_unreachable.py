@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A host without an answer: every module that works on the host has one for it, and the screen counts many hosts."""
+"""A host without an answer: every module that works on the host has a result for it, and the screen counts hosts."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ ON_HOST = RUNTIME["action_groups"]["host"]
 
 
 class TaskTimeoutError(BaseException):
-    """Of the name that ansible-core gives to the end of a task's time."""
+    """Has the name of ansible-core's exception for a task timeout."""
 
 
 @pytest.mark.parametrize("module", ON_HOST)
-def test_a_module_that_works_on_the_host_has_an_answer_where_the_host_has_none(module: str) -> None:
+def test_a_module_on_the_host_has_a_result_if_the_host_does_not_answer(module: str) -> None:
     routing = RUNTIME["plugin_routing"]["modules"].get(module, {"action_plugin": f"itsm_nexus.runbook.{module}"})
     name = routing["action_plugin"].rsplit(".", 1)[-1]
     assert "unreachable.OnHost" in (ROOT / "plugins" / "action" / f"{name}.py").read_text("utf-8")
 
 
-def test_what_is_no_answer_is_told_apart_from_an_error() -> None:
+def test_a_missing_answer_is_distinguished_from_an_error() -> None:
     lost = unreachable.unanswered(AnsibleConnectionFailure("ssh: connect to host:\n timed out"), timeout=0)
     assert lost == "it can not be reached: ssh: connect to host: timed out"
     hung = unreachable.unanswered(TaskTimeoutError(), timeout=60)
@@ -66,12 +66,12 @@ def test_what_is_no_answer_is_told_apart_from_an_error() -> None:
         ("it gave no answer within 60 s: a disk of it hangs, or all of it", "console"),
     ],
 )
-def test_the_next_step_says_what_to_look_at_and_nothing_of_what_was_said(why: str, look_at: str) -> None:
+def test_the_next_step_names_what_to_check_without_text_of_the_host(why: str, look_at: str) -> None:
     step = unreachable.next_step(f"it can not be reached: {why} CANARY")
     assert look_at in step and "CANARY" not in step and step.endswith("run the playbook again.")
 
 
-def test_nothing_is_guessed_of_a_service_that_could_not_be_looked_at() -> None:
+def test_nothing_is_guessed_about_a_service_that_was_not_checked() -> None:
     look = unreachable.look("it can not be reached")
     assert (look["healthy"], look["severity"], look["process"]["state"]) == (False, "unreachable", "unknown")
     assert look["endpoints"] == [] and look["last_success_at"] is look["first_failure_at"] is None
@@ -82,14 +82,14 @@ def test_nothing_is_guessed_of_a_service_that_could_not_be_looked_at() -> None:
     ("problems", "silent"),
     [(["nexus_app_dir"], True), (["nexus_app_dir", "nexus_user"], False), (["nexus_user"], False), ([], False)],
 )
-def test_a_disk_that_does_not_answer_is_no_wrong_setting(problems: list[str], silent: bool) -> None:
+def test_a_disk_that_does_not_answer_is_no_invalid_setting(problems: list[str], silent: bool) -> None:
     preflight = {"problems": [{"variable": name} for name in problems], "silent": ["nexus_app_dir"]}
     assert unreachable.silent({"failed": True, "preflight": preflight}) is silent
     assert not unreachable.silent({"healthy": False, "preflight": None})
 
 
 @pytest.mark.parametrize("language", ["en", "ja"])
-def test_many_hosts_are_counted_and_those_that_want_somebody_are_named(language: str) -> None:
+def test_hosts_are_counted_and_those_that_need_attention_are_named(language: str) -> None:
     spoken = catalogue.of(language)
     healthy = [f"well-{number}" for number in range(52)]
     ended = {"healthy": healthy, "recovered": ["a", "b"], "unreachable": [f"lost-{number:02}" for number in range(20)]}
@@ -103,7 +103,7 @@ def test_many_hosts_are_counted_and_those_that_want_somebody_are_named(language:
     assert screen_report.hosts(spoken, {"healthy": healthy, "warning": ["a"]})[0] == screen_report.ATTENTION
 
 
-def test_every_way_to_end_has_its_word() -> None:
+def test_every_outcome_has_a_word() -> None:
     assert all(catalogue.of("ja").knows("ended", ended) for ended in allowlist.SUMMARY)
 
 
@@ -113,7 +113,7 @@ DEAD = {"failed": True, "rc": 137, "module_stdout": "", "module_stderr": "Killed
 
 
 class Line:
-    """A connection, and what its module and its tries to reach the host come to: results, or errors that are raised."""
+    """A connection, with the results of its module and of its attempts to reach the host, or errors that are raised."""
 
     transport = "ssh"
 
@@ -175,7 +175,7 @@ def test_a_module_whose_connection_was_lost_is_called_again_under_the_same_name(
     assert re.fullmatch(r"[0-9a-f]{12}\.[0-9a-f]{16}", line.calls[0])
 
 
-def test_every_call_has_a_name_of_its_own_within_that_of_the_run(ask: Any) -> None:
+def test_every_call_has_a_unique_name_within_the_run(ask: Any) -> None:
     (first, _), (second, _) = ((line.calls[0], result) for result, line in (ask({}), ask({})))
     assert first != second and first[:13] == second[:13]
 
@@ -185,23 +185,23 @@ def test_a_connection_that_was_not_lost_leaves_nothing_in_the_result(ask: Any) -
     assert result == {"changed": False} and line.resets == 0
 
 
-def test_a_host_that_is_not_reached_within_the_bound_has_no_answer(ask: Any) -> None:
+def test_a_host_not_reached_within_the_limit_has_no_answer(ask: Any) -> None:
     result, line = ask(AnsibleConnectionFailure(CUT), {"changed": True})
     assert result["unreachable_host"] and "Shared connection" in result["msg"]
     assert line.resets > 1 and len(line.calls) == 1
-    # What follows tries once, and waits again after the host was there.
+    # The next task tries once, and waits again after the host was reachable.
     _, line = ask(AnsibleConnectionFailure(CUT), {"changed": True}, tries=[OK])
     assert line.resets == 0
     assert ask({"changed": True})[0]["changed"]
     assert ask(AnsibleConnectionFailure(CUT), {"changed": True}, tries=[OK])[0]["changed"]
 
 
-def test_what_is_said_of_a_lost_connection_is_not_obeyed_by_a_terminal(ask: Any) -> None:
+def test_the_message_of_a_lost_connection_has_no_terminal_controls(ask: Any) -> None:
     result, _ = ask(AnsibleConnectionFailure("\x1b]0;owned\x07 \u202e \x9b2J"), bound=0)
     assert result["msg"].endswith("it can not be reached:  \\u202e \\x9b2J")
 
 
-def test_without_a_bound_nothing_is_tried_again(ask: Any) -> None:
+def test_without_a_limit_nothing_is_tried_again(ask: Any) -> None:
     result, line = ask(AnsibleConnectionFailure(CUT), {"changed": True}, tries=[OK], bound=0)
     assert result["unreachable_host"] and line.resets == 0
 
@@ -214,7 +214,7 @@ def test_a_connection_that_is_lost_again_and_again_is_given_up(ask: Any) -> None
 def test_a_host_that_was_never_reached_is_not_waited_for(ask: Any) -> None:
     result, line = ask(AnsibleConnectionFailure(AWAY), {"changed": True}, tries=[OK])
     assert result["unreachable_host"] and line.resets == 0
-    # Of a run that has the host it is known that it was there.
+    # If the run holds the lease of the host, the host was reachable.
     result, line = ask(AnsibleConnectionFailure(AWAY), {"changed": True}, tries=[OK], run="run-1")
     assert result["unreachable_host"] and line.resets == 0, "given up before"
     ask({})
@@ -222,7 +222,7 @@ def test_a_host_that_was_never_reached_is_not_waited_for(ask: Any) -> None:
 
 
 @pytest.mark.parametrize("why", ["me@host: Permission denied (publickey,password).", "Host key verification failed."])
-def test_a_host_that_lets_nobody_in_is_not_waited_for(ask: Any, why: str) -> None:
+def test_a_host_that_refuses_the_login_is_not_waited_for(ask: Any, why: str) -> None:
     result, line = ask(AnsibleConnectionFailure(why), {"changed": True}, tries=[OK], run="run-1")
     assert result["unreachable_host"] and line.resets == 0
 
@@ -237,7 +237,7 @@ def test_a_module_that_a_signal_ended_is_called_once_more(ask: Any) -> None:
 @pytest.mark.parametrize(
     "result", [{"failed": True, "rc": 1}, {**DEAD, "rc": 1}, {**DEAD, "rc": 127}, {**DEAD, "module_stdout": "x"}]
 )
-def test_what_failed_is_not_called_again(ask: Any, result: dict[str, Any]) -> None:
+def test_a_failed_module_is_not_called_again(ask: Any, result: dict[str, Any]) -> None:
     assert ask(result, {"changed": True}, tries=[OK])[0] == result
 
 
@@ -246,7 +246,7 @@ def test_this_machine_is_never_lost(ask: Any) -> None:
     assert result == DEAD and line.calls == [""]
 
 
-def test_the_end_of_the_tasks_time_ends_the_waiting_too(ask: Any) -> None:
+def test_the_task_timeout_ends_the_wait(ask: Any) -> None:
     result, _ = ask(AnsibleConnectionFailure(CUT), tries=[TaskTimeoutError()])
     assert result["unreachable_host"] and "Shared connection" in result["msg"]
 

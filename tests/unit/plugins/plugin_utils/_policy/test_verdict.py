@@ -83,7 +83,7 @@ def test_outcome(changes: dict[str, Any], outcome: str) -> None:
     assert judged.failed == (outcome in {"login_failed", "data_in_doubt", "not_recovered", "unreachable"})
 
 
-def test_the_table_has_each_outcome_that_a_run_can_have() -> None:
+def test_the_table_has_every_outcome() -> None:
     with_cases = {outcome for _id, _changes, outcome in OUTCOMES}
     assert with_cases == set(verdict.NEXT_STEPS) - {"data_loss", "halted", "helpless"} == set(verdict.OUTCOMES)
 
@@ -233,11 +233,11 @@ HALTED = [
 
 
 @pytest.mark.parametrize(("changes", "halted"), HALTED)
-def test_whether_a_later_step_may_take_a_rung(changes: dict[str, Any], halted: str) -> None:
+def test_rungs_allowed_for_a_later_step(changes: dict[str, Any], halted: str) -> None:
     assert verdict.judge(dataclasses.replace(DOWN, **changes)).halted == halted
 
 
-def test_who_saw_that_it_serves_again() -> None:
+def test_source_of_the_recovery() -> None:
     by_itself = verdict.judge(dataclasses.replace(DOWN, **ANSWERS))
     assert (by_itself.mitigated_at, by_itself.mitigated_from) == ("10:00", "probe")
     by_a_rung = dataclasses.replace(DOWN, tried=[tried(held=True)], first_healthy_at="11:00")
@@ -260,14 +260,14 @@ SUSPICIONS = [
 
 
 @pytest.mark.parametrize("changes", SUSPICIONS)
-def test_any_look_can_suspect_that_rows_are_lost(changes: dict[str, Any]) -> None:
+def test_every_check_can_suspect_lost_rows(changes: dict[str, Any]) -> None:
     assert verdict.of_run(seen(**changes))["loss_suspected"]
     assert not verdict.of_run(seen())["loss_suspected"]
     assert verdict.of_run(seen(**changes))["said"]["data_loss"] == "suspected"
 
 
-def test_what_a_run_hands_over() -> None:
-    """Each key of what the playbook hands over changes the facts, so none is written in vain."""
+def test_facts_passed_by_a_run() -> None:
+    """Each key passed by the playbook changes the facts, so none is useless."""
     whole: dict[str, Any] = {
         "detection": {
             **{"severity": "warning", "healthy": True, "supervisor": {"restarted": True}, "data_in_doubt": True},
@@ -300,14 +300,14 @@ def test_what_a_run_hands_over() -> None:
     assert verdict.facts_of_run({**whole, "before": {}, "verified_before": {"halted": "seen"}}).halted_before == "seen"
 
 
-def test_the_playbook_hands_over_what_is_read_and_nothing_else() -> None:
+def test_the_playbook_passes_exactly_the_facts_that_are_read() -> None:
     variables = yaml.safe_load((ROOT / "playbooks" / "vars" / "outage_recover.yml").read_text(encoding="utf-8"))
     handed = set(re.findall(r"'(\w+)': ", variables["_incident_verdict"]))
     source = Path(verdict.__file__).read_text(encoding="utf-8")
     assert handed == set(re.findall(r'seen(?:\.get\(|\[)"(\w+)"', source))
 
 
-def test_the_rung_that_comes_next_is_judged_with_the_run() -> None:
+def test_the_next_rung_is_judged_with_the_run() -> None:
     found = {"findings": [finding(useless_rungs=["restart"])]}
     judged = verdict.of_run(seen(triage=found, rung="restart"))
     assert (judged["climb"], judged["useless"]) == (True, "It is killed.")
@@ -315,7 +315,7 @@ def test_the_rung_that_comes_next_is_judged_with_the_run() -> None:
     assert not verdict.of_run(seen(triage={"findings": [BLOCKS]}, rung="restart"))["climb"]
 
 
-def test_a_policy_that_cannot_be_used_is_reported_although_nothing_had_a_remedy() -> None:
+def test_an_invalid_policy_is_reported_even_without_a_remedy() -> None:
     refused = [{"cause": "unknown", "reason": "Not a list"}]
     assert verdict.of_run(seen(policy_problem="Not a list"))["remediation"] == {"applied": [], "refused": refused}
     quiet = {**seen(policy_problem="Not a list"), "act_on": []}
@@ -334,7 +334,7 @@ CHANGES: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("changes", CHANGES)
-def test_what_counts_as_a_change(changes: dict[str, Any]) -> None:
+def test_changes(changes: dict[str, Any]) -> None:
     def said(**more: Any) -> str:
         return verdict.of_run(seen(**more))["said"]["statements"]["nothing_changed"]["value"]
 
@@ -343,12 +343,12 @@ def test_what_counts_as_a_change(changes: dict[str, Any]) -> None:
     assert said(**changes, check_mode=True) == "yes"
 
 
-def test_the_folder_of_the_evidence_is_that_of_all_passes() -> None:
+def test_all_passes_share_the_evidence_folder() -> None:
     assert verdict.of_run(seen(triage={"bundle": "/var/lib/x/evidence/INC-1/pass-2"}))["evidence"].endswith("INC-1")
 
 
-def test_a_verdict_is_given_whatever_did_not_run() -> None:
-    """A failure of a role leaves its result out, or empty. Somebody must be notified all the same."""
+def test_a_verdict_is_given_if_roles_did_not_run() -> None:
+    """If a role fails, its result is missing or empty. Somebody must be notified nevertheless."""
     roles = ("triage", "first", "diagnosis", "remediation", "clean_start", "verification", "record", "before")
     for left_out in itertools.product((None, {}), repeat=len(roles)):
         judged = verdict.of_run(seen(**dict(zip(roles, left_out))))

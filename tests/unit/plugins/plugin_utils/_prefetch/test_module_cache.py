@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Packed modules that are kept from run to run: given back as they were, or not at all."""
+"""Packed modules that are kept between runs: returned unchanged, or not at all."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PROBE = f"{PREFIX}health_probe-ZIP_DEFLATED-none"
 
 
 class Runs:
-    """Runs of Ansible one after the other, each with a folder of its own for what it packs."""
+    """Runs of Ansible one after the other, each with its own folder for packed modules."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self._patch, self._number = folder, monkeypatch, 0
@@ -56,7 +56,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
     return Runs(tmp_path, monkeypatch)
 
 
-def test_what_a_run_has_packed_is_there_for_the_next_one(runs):
+def test_modules_packed_by_a_run_are_used_by_the_next(runs):
     assert module_cache.lay() == []
     runs.pack(health_probe="probe", incident="record")
     (runs.packed / f"{PROBE}.lock").touch()
@@ -72,7 +72,7 @@ def test_what_a_run_has_packed_is_there_for_the_next_one(runs):
     }
 
 
-def test_what_is_kept_is_not_written_again(runs):
+def test_kept_modules_are_not_written_again(runs):
     runs.pack(health_probe="probe")
     module_cache.keep()
     before = [(path, path.stat().st_mtime_ns) for path in runs.kept()]
@@ -82,7 +82,7 @@ def test_what_is_kept_is_not_written_again(runs):
 
 
 @pytest.mark.parametrize("damaged", ["", "prob", "Probe"])
-def test_one_that_is_damaged_is_packed_anew(runs, damaged):
+def test_a_damaged_module_is_packed_again(runs, damaged):
     runs.pack(health_probe="probe", incident="record")
     module_cache.keep()
     (path,) = (path for path in runs.kept() if "health_probe" in path.name)
@@ -98,7 +98,7 @@ def test_one_that_is_damaged_is_packed_anew(runs, damaged):
 
 
 @pytest.mark.parametrize("which", ["all", "generation"])
-def test_nothing_is_taken_from_a_folder_that_others_may_write_in(runs, which):
+def test_nothing_is_used_from_a_folder_that_others_may_write_to(runs, which):
     runs.pack(health_probe="probe")
     module_cache.keep()
     folder = Path(module_cache.home()) if which == "all" else runs.kept()[0].parent
@@ -107,7 +107,7 @@ def test_nothing_is_taken_from_a_folder_that_others_may_write_in(runs, which):
     assert module_cache.lay() == []
 
 
-def test_nothing_is_taken_from_a_folder_somewhere_else(runs):
+def test_nothing_is_used_from_another_folder(runs):
     runs.pack(health_probe="probe")
     module_cache.keep()
     generation = runs.kept()[0].parent
@@ -117,7 +117,7 @@ def test_nothing_is_taken_from_a_folder_somewhere_else(runs):
     assert module_cache.lay() == []
 
 
-def test_nothing_is_taken_from_a_folder_of_somebody_else(runs, monkeypatch):
+def test_nothing_is_used_from_a_folder_of_others(runs, monkeypatch):
     runs.pack(health_probe="probe")
     module_cache.keep()
     somebody = os.geteuid() + 1
@@ -127,7 +127,7 @@ def test_nothing_is_taken_from_a_folder_of_somebody_else(runs, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["modules", "module_utils"])
-def test_a_changed_collection_is_packed_anew(runs, tmp_path, monkeypatch, kind):
+def test_a_changed_collection_is_packed_again(runs, tmp_path, monkeypatch, kind):
     plugins = tmp_path / "collection" / "plugins"
     for name in ("modules", "module_utils"):
         (plugins / name).mkdir(parents=True)
@@ -144,7 +144,7 @@ def test_a_changed_collection_is_packed_anew(runs, tmp_path, monkeypatch, kind):
     assert module_cache.lay() == []
 
 
-def test_generations_that_are_not_used_are_forgotten(runs, monkeypatch):
+def test_unused_generations_are_deleted(runs, monkeypatch):
     for number in range(6):
         monkeypatch.setattr(module_cache, "ansible_version", f"2.{number}")
         runs.pack(health_probe=f"probe {number}")
@@ -153,7 +153,7 @@ def test_generations_that_are_not_used_are_forgotten(runs, monkeypatch):
     assert sorted(path.read_text() for path in runs.kept()) == [f"probe {number}" for number in range(2, 6)]
 
 
-def test_a_home_that_cannot_be_written_costs_nothing_but_time(runs):
+def test_a_read_only_home_costs_only_time(runs):
     (runs.folder / "cache").write_text("a file in the way")
     runs.pack(health_probe="probe")
     module_cache.keep()
@@ -168,7 +168,7 @@ class Packed:
 
 
 def pack(path: Path, source: str) -> None:
-    """Have a run pack a module that imports one file."""
+    """Let a run pack a module that imports one file."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as opened:
         opened.writestr("packed_for_a_test.py", source)
@@ -177,7 +177,7 @@ def pack(path: Path, source: str) -> None:
 
 
 def imported(path: Path, folder: Path) -> list[str]:
-    """Return from which of its files Python takes a packed module, and what it says, in a process of its own."""
+    """Return the file from which Python loads a packed module, and the module's output, in a separate process."""
     archive = folder / "payload.zip"
     module = pickle.loads(path.read_bytes())  # noqa: S301 - written by this test
     archive.write_bytes(base64.b64decode(module.zip_data))
@@ -197,7 +197,7 @@ def test_for_hosts_of_the_same_python_it_is_compiled(runs, tmp_path):
     assert imported(runs.packed / PROBE, tmp_path) == ["packed_for_a_test.pyc", "hello"]
 
 
-def test_a_python_of_another_release_takes_the_source(runs, tmp_path, monkeypatch):
+def test_a_python_of_another_release_uses_the_source(runs, tmp_path, monkeypatch):
     other = module_cache._COMPILER.replace("importlib.util.MAGIC_NUMBER", repr(b"\x00\x00\r\n"))
     monkeypatch.setattr(module_cache, "_COMPILER", other)
     pack(runs.packed / PROBE, "SAID = 'hello'")
@@ -209,7 +209,7 @@ def test_a_python_of_another_release_takes_the_source(runs, tmp_path, monkeypatc
 
 
 def program(folder: Path, *, says: str) -> None:
-    """Put a Python 3.99 on the path that says of itself what it is."""
+    """Put a Python 3.99 on the path that reports this version."""
     path = folder / "bin" / "python3.99"
     path.parent.mkdir()
     lines = [
@@ -225,7 +225,7 @@ def program(folder: Path, *, says: str) -> None:
 @pytest.mark.parametrize(
     ("says", "taken"), [("cpython-399", "packed_for_a_test.pyc"), ("cpython-398", "packed_for_a_test.py")]
 )
-def test_for_hosts_of_another_python_it_is_compiled_by_one_like_theirs(runs, tmp_path, monkeypatch, says, taken):
+def test_for_hosts_with_another_python_it_is_compiled_by_the_same_version(runs, tmp_path, monkeypatch, says, taken):
     program(tmp_path, says=says)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
     pack(runs.packed / PROBE, "SAID = 'hello'")
@@ -235,7 +235,7 @@ def test_for_hosts_of_another_python_it_is_compiled_by_one_like_theirs(runs, tmp
     assert imported(runs.packed / PROBE, tmp_path) == [taken, "hello"]
 
 
-def test_hosts_that_get_another_python_get_other_code(runs, tmp_path, monkeypatch):
+def test_hosts_with_a_new_python_get_new_code(runs, tmp_path, monkeypatch):
     program(tmp_path, says="cpython-399")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
     pack(runs.packed / PROBE, "SAID = 'hello'")
@@ -246,19 +246,19 @@ def test_hosts_that_get_another_python_get_other_code(runs, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("pythons", [["cpython-300"], ["../cpython-300"], ["cpython-300", module_cache.here()]])
-def test_for_a_python_that_is_not_here_and_for_several_it_is_not_compiled(runs, pythons):
+def test_for_a_missing_python_and_for_several_versions_it_is_not_compiled(runs, pythons):
     pack(runs.packed / PROBE, "SAID = 'hello'")
     module_cache.keep([module_cache.here()])
     assert len(runs.kept()) == 2
     module_cache.keep([])
-    assert len(runs.kept()) == 2, "a run that asked no host says nothing of them"
+    assert len(runs.kept()) == 2, "a run without hosts gives no information about them"
     module_cache.keep(pythons)
     assert len(runs.kept()) == 1
     runs.begin()
     assert module_cache.lay() == ["health_probe"]
 
 
-def test_a_python_that_does_not_compile_is_not_asked_again(runs, tmp_path, monkeypatch):
+def test_a_python_that_fails_to_compile_is_not_tried_again(runs, tmp_path, monkeypatch):
     program(tmp_path, says="cpython-398")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
     pack(runs.packed / PROBE, "SAID = 'hello'")
@@ -270,7 +270,7 @@ def test_a_python_that_does_not_compile_is_not_asked_again(runs, tmp_path, monke
 
 
 @pytest.mark.parametrize("damaged", [b"", b"no pickle"])
-def test_what_is_damaged_is_not_compiled(runs, damaged):
+def test_a_damaged_module_is_not_compiled(runs, damaged):
     pack(runs.packed / PROBE, "SAID = 'hello'")
     module_cache.keep()
     (path,) = runs.kept()

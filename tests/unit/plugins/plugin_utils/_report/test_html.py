@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The HTML page, its pictures, the index, the Mermaid gantt and the JSON document against its schema."""
+"""The HTML page, its charts, the index, the Mermaid gantt, and the JSON document with its schema."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def recovered():
 
 
 def hostile():
-    """An incident in which a host puts markup into everything that it is asked for."""
+    """An incident in which a host puts markup into every answer."""
     recording = Recording(host=HOSTILE).add("run_start", playbook=HOSTILE)
     recording.task(
         "health_probe", {"healthy": False, "severity": HOSTILE, "endpoints": [{"name": HOSTILE, "ok": False}]}
@@ -129,7 +129,7 @@ def test_the_page_loads_and_runs_nothing(spoken, make):
     assert "url(" not in style and "@import" not in style
 
 
-def test_the_page_tells_what_the_markdown_tells():
+def test_the_page_has_the_content_of_the_markdown():
     for spoken in LANGUAGES:
         incident = recovered()
         text = "".join(data for _tag, data in Page(html_report.page(spoken, incident)).texts)
@@ -175,7 +175,7 @@ def test_the_page_and_the_markdown_show_the_whole_content(make):
             assert markdown_report.escape(shown) in document
 
 
-def test_the_pictures_show_the_ladder_and_who_worked_when():
+def test_the_charts_show_the_ladder_and_the_times():
     page = Page(html_report.page(LANGUAGES[0], recovered()))
     told = [data for tag, data in page.texts if tag == "text"]
     for name in ("service", "detection", "triage", "standard_recovery", "verification", "Outage began", "restart"):
@@ -186,7 +186,7 @@ def test_the_pictures_show_the_ladder_and_who_worked_when():
         assert float(rectangle["x"]) >= 0 and float(rectangle["x"]) + float(rectangle["width"]) <= 960
 
 
-def test_what_nobody_worked_in_is_cut_out_of_the_axis():
+def test_idle_time_is_cut_out_of_the_axis():
     pieces = chart.axis(recovered())
     assert [piece.cut for piece in pieces].count(True) == 1
     assert (pieces[0].left, round(pieces[-1].right, 6)) == (0.0, 1.0)
@@ -196,7 +196,7 @@ def test_what_nobody_worked_in_is_cut_out_of_the_axis():
     assert cut.right - cut.left < 0.1 and cut.end - cut.begin > 3000
 
 
-def test_an_incident_without_times_has_no_timeline_picture():
+def test_an_incident_without_times_has_no_timeline_chart():
     incident = timeline_events.model("INC-1", "node1", [[{"v": 1, "at": "x", "run": "r", "kind": "run_start"}]])
     assert chart.axis(incident) == []
     assert Page(html_report.page(LANGUAGES[0], incident)).of("svg")[0]["class"] == "ladder"
@@ -213,14 +213,14 @@ def gantt_of(*, role):
     return lines
 
 
-def test_the_gantt_holds_names_of_parts_and_times_only():
+def test_the_gantt_has_only_names_of_parts_and_times():
     lines = gantt_of(role="restart")
     assert "    restart :active, 2026-03-02 01:00:03.000, 2026-03-02 01:00:04.500" in lines
     assert "    down :crit, 2026-03-02 01:00:00.000, 2026-03-02 01:00:04.000" in lines
 
 
 @pytest.mark.parametrize("role", ["a :crit, b", "a\n    click a href x", "```\n# H", "a;%%b", HOSTILE])
-def test_no_name_of_a_part_is_more_than_a_name_in_the_gantt(role):
+def test_names_of_parts_are_escaped_in_the_gantt(role):
     assert len(gantt_of(role=role)) == len(gantt_of(role="another"))
 
 
@@ -242,7 +242,7 @@ def test_the_index_names_the_postmortems_of_a_folder(tmp_path):
     assert "script" not in {tag for tag, _attributes in index.elements}
 
 
-def test_the_index_says_where_it_did_not_go_well(tmp_path):
+def test_the_index_marks_failed_recoveries(tmp_path):
     well, lost = recovered(), recovered()
     lost.incident, lost.outcome, lost.data_loss = "INC-2", "not_recovered", "suspected"
     for incident in (well, lost):
@@ -253,7 +253,7 @@ def test_the_index_says_where_it_did_not_go_well(tmp_path):
     assert '<td class="about bad"><b>NOT RECOVERED</b> <span class="lost">Data loss</span></td>' in index
 
 
-def test_a_later_run_is_not_told_of_by_the_documents_of_the_one_before(tmp_path):
+def test_documents_of_an_earlier_run_do_not_mention_a_later_one(tmp_path):
     incident = recovered()
     made = document_store.documents(str(tmp_path), LANGUAGES[0], incident)
     assert not document_store.tells_all(made, {each.path: each.before() for each in made}, incident)
@@ -268,7 +268,7 @@ def test_a_later_run_is_not_told_of_by_the_documents_of_the_one_before(tmp_path)
 
 
 @pytest.mark.parametrize("make", [recovered, hostile])
-def test_the_json_document_is_what_its_schema_says(make):
+def test_the_json_document_is_valid(make):
     described = document_schema.schema()
     jsonschema.Draft202012Validator.check_schema(described)
     incident = make()
@@ -278,7 +278,7 @@ def test_the_json_document_is_what_its_schema_says(make):
     jsonschema.validate(json.loads(incident_model.to_json(incident)), described)
 
 
-def test_the_schema_refuses_another_document():
+def test_the_schema_rejects_other_documents():
     told = json.loads(incident_model.to_json(recovered()))
     step, times = told["steps"][0], told["times"]
     for wrong in (
@@ -301,7 +301,7 @@ def test_the_schema_in_the_documentation_is_that_of_the_model():
 
 
 @pytest.mark.parametrize(("waited", "bars"), [(2, 1), (40, 2)])
-def test_what_was_waited_for_between_two_looks_is_no_work(waited, bars):
+def test_waits_between_two_checks_are_no_work(waited, bars):
     recording = Recording().down()
     recording.second += waited
     incident = timeline_events.incidents(recording.down().opened().events)[0]

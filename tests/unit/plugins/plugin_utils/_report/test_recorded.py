@@ -15,7 +15,7 @@ import recorded
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import schema as document_schema
 
-# What each recording stands for. A recording that runs no other code and shows no other words needs no place here.
+# The purpose of each recording. A recording that runs no other code and shows no other words is not needed.
 KINDS = {
     "controller_killed": "the first run dies, the next one recovers on the third rung: backup, checkpoint, clean start",
     "corruption": "a finding blocks every start, data loss is suspected",
@@ -30,17 +30,17 @@ def test_each_recording_stands_for_a_kind():
 
 
 @pytest.mark.parametrize("drill", recorded.drills())
-def test_documents_are_what_they_were(drill):
+def test_documents_are_unchanged(drill):
     for name, text in recorded.documents(drill).items():
         assert text == (recorded.FOLDER / name).read_text(encoding="utf-8"), name
 
 
 @pytest.mark.parametrize("drill", recorded.drills())
-def test_the_json_of_a_drill_is_what_its_schema_says(drill):
+def test_the_json_of_a_drill_is_valid(drill):
     jsonschema.validate(json.loads(recorded.documents(drill)[f"{drill}.json"]), document_schema.schema())
 
 
-def test_the_drills_came_to_every_end():
+def test_the_drills_have_every_outcome():
     told = {drill: recorded.incident(drill) for drill in recorded.drills()}
     assert {each.outcome for each in told.values()} == {"recovered", "not_recovered"}
     assert {each.data_loss for each in told.values()} >= {"none", "suspected"}
@@ -54,9 +54,9 @@ def test_the_drills_came_to_every_end():
 
 
 @pytest.mark.parametrize("drill", recorded.drills())
-def test_nothing_in_a_recording_tells_of_the_day_it_was_made(drill):
+def test_no_recording_contains_its_date(drill):
     text = (recorded.FOLDER / f"{drill}.jsonl").read_text(encoding="utf-8")
     assert {json.loads(line)["at"][:10] for line in text.splitlines()} <= {"2026-03-02", "2026-03-03"}
-    # The last day of all is the end of the drill's certificate.
+    # The last possible day is the end of the drill's certificate.
     assert max(re.findall(r"\b\d{4}-\d\d-\d\d(?=T\d\d)", text)) <= "2026-05-01"
     assert not re.findall(r"\b(?:10|172|192)\.\d+\.\d+\.\d+\b", text)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Model to document, screen and file."""
+"""From model to document, screen and file."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_text_of_hosts_stays_inert_everywhere():
     assert columns == {4, 5}
 
 
-def test_the_seven_fields_and_what_else_is_asked_for_are_there():
+def test_all_required_fields_are_present():
     document = markdown_report.markdown(EN, incident())
     titles = re.findall(r"^## (.*)$", document, re.MULTILINE)
     assert [title.split(". ")[0] for title in titles[:7]] == list("1234567")
@@ -234,7 +234,7 @@ def test_the_seven_fields_and_what_else_is_asked_for_are_there():
         ),
     ],
 )
-def test_the_checklist_is_argued_from_the_incident(changes, wanted):
+def test_the_checklist_gives_reasons_from_the_incident(changes, wanted):
     actions = prose_actions.actions(EN, incident(**changes))
     assert [action.title for action in actions[:4]] == [
         "Review the alert thresholds",
@@ -246,7 +246,7 @@ def test_the_checklist_is_argued_from_the_incident(changes, wanted):
     assert all(action.why for action in actions)
 
 
-def test_a_cause_that_was_left_alone_is_what_automation_lacks():
+def test_a_cause_left_alone_is_listed_as_missing_automation():
     told = incident(
         outcome="not_recovered",
         findings=[{"cause": "disk_full", "confidence": 0.9}],
@@ -258,19 +258,19 @@ def test_a_cause_that_was_left_alone_is_what_automation_lacks():
     assert "許可されていません" in prose_actions.actions(JA, told)[1].why
 
 
-def test_what_was_measured_is_told_where_nothing_was_found_wrong():
+def test_measurements_are_shown_if_nothing_was_wrong():
     gib = 1 << 30
     disk, memory = [{"mount": "/", "size": 40 * gib, "available": 30 * gib}], {"total": 4 * gib, "available": 3 * gib}
     measured = prose_actions.actions(EN, incident(findings=[], resources={"disk": disk, "memory": memory}))[2:4]
     assert [(action.wanted, "30 GiB of 40 GiB" in action.why) for action in measured] == [(False, True)] * 2
-    # Where only one of the two was measured, the other one is not shown to suffice.
+    # If only one of the two was measured, the other one is not shown as sufficient.
     half = prose_actions.actions(EN, incident(findings=[], resources={"disk": disk}))[2:4]
     assert [action.wanted for action in half] == [False, True]
     neither = prose_actions.actions(EN, incident(findings=[]))[2:4]
     assert all(action.wanted and "neither a finding nor a measure" in action.why for action in neither)
 
 
-def test_memory_and_disk_are_argued_with_what_was_free():
+def test_memory_and_disk_are_judged_by_the_free_amount():
     gib = 1 << 30
     resources = {
         "disk": [
@@ -298,7 +298,7 @@ def test_sizes(size, told):
     assert EN.size(size) == told
 
 
-def test_what_is_merely_possible_is_no_item_to_settle():
+def test_an_unlikely_cause_is_no_open_item():
     finding = {"cause": "wal_pending", "confidence": 0.2, "remedy": "Leave the WAL alone."}
     assert all("WAL" not in action.title for action in prose_actions.actions(EN, incident(findings=[finding])))
 
@@ -370,13 +370,13 @@ def test_rows(before, after, words):
                 "old node_modules on the host: /app/node_modules.previous\n",
                 "(It fell often)",
             ],
-            id="recovered, with all that there is to tell",
+            id="recovered, with all fields",
         ),
         pytest.param(
             {"outcome": "would_recover", "rungs_tried": [rung()], "service": "itsm-system"},
             screen_report.ATTENTION,
             ["nothing changed): itsm-system on node1", "would climb restart", "would do    nothing"],
-            id="rehearsed",
+            id="dry run",
         ),
         pytest.param(
             {
@@ -386,7 +386,7 @@ def test_rows(before, after, words):
             },
             screen_report.ATTENTION,
             ["  database    /copy/itsm.db\n"],
-            id="rehearsed on a database",
+            id="dry run on a database",
         ),
         pytest.param(
             {
@@ -447,7 +447,7 @@ def test_summary(changes, tone, words):
     assert all(line[14] != " " for line in lines[1:])
 
 
-def test_of_several_runs_each_rung_says_whose_it_is():
+def test_each_rung_names_its_run_if_there_are_several():
     told_of = incident(
         runs=runs("r1", "r2", "r3"),
         outcome="recovered",
@@ -463,7 +463,7 @@ def test_of_several_runs_each_rung_says_whose_it_is():
     assert told.endswith("   - started pid 3\n")
 
 
-def test_changes_are_told_under_the_rung_that_made_them():
+def test_changes_are_listed_under_their_rung():
     told_of = incident(
         rungs_tried=[
             rung(held=False, started_at="2026-03-02T01:00:01.000Z"),
@@ -513,18 +513,18 @@ def test_changes_are_told_under_the_rung_that_made_them():
         ("sqlite_wal", {"frames_committed": 0}, "Use sqlite_wal"),
     ],
 )
-def test_a_change_is_told_as_the_plain_fact(module, data, words):
+def test_a_change_is_stated_as_a_plain_fact(module, data, words):
     assert prose_steps.deed(EN, step(module, data)) == words
 
 
-def test_what_was_there_already_is_no_riddle():
+def test_an_existing_state_is_explained():
     done = step(
         data={"state": "stopped"}, status="ok", weight=incident_model.DETAIL, task="Bring it to the state asked for"
     )
     assert prose_steps.happened(EN, done) == "Already stopped"
 
 
-def test_nobody_ticked_what_needs_nothing():
+def test_items_without_work_have_no_checkbox():
     told_of = incident(
         durations=durations(detect=5.0), findings=[{"cause": "hung", "confidence": 0.9, "remedy": "Read."}]
     )
@@ -553,7 +553,7 @@ TOLD = {
 }
 
 
-def test_who_was_told_stands_there_try_by_try():
+def test_each_notification_attempt_is_listed():
     document = markdown_report.markdown(EN, incident(escalation=TOLD))
     told = section(document, "Who was told")
     assert "| 2026-03-02T01:02:00.000Z | project leader | mail | told |" in told
@@ -564,7 +564,7 @@ def test_who_was_told_stands_there_try_by_try():
     assert "|" not in section(markdown_report.markdown(EN, incident()), "Who was told")
 
 
-def test_who_started_it_and_for_which_ticket_is_told():
+def test_starter_and_ticket_are_shown():
     document = markdown_report.markdown(EN, incident(reason="An *alert* of Prometheus.", ticket="INC-4711"))
     assert "Started because: An \\*alert\\* of Prometheus." in section(document, "2.")
     assert "- Ticket: INC-4711" in document
@@ -572,7 +572,7 @@ def test_who_started_it_and_for_which_ticket_is_told():
     assert "Started because" not in document and "Ticket" not in document
 
 
-def test_the_first_reason_and_the_last_ticket_stand():
+def test_the_first_reason_and_the_last_ticket_are_shown():
     def run(name, **verdict):
         common = {"v": 1, "at": "2026-03-02T01:00:00.000Z", "run": name}
         data = allowlist.pick(allowlist.OUTCOME, {"outcome": "not_recovered", "reason": "", "ticket": "", **verdict})
@@ -584,7 +584,7 @@ def test_the_first_reason_and_the_last_ticket_stand():
     assert (told.reason, told.ticket) == ("The phone rang", "T-1")
 
 
-def test_a_playbook_that_fails_over_what_it_has_seen_is_not_told():
+def test_an_intended_failure_of_a_playbook_is_not_listed():
     seen = step("health_probe", {"healthy": False}, weight=incident_model.DECISION, role="verification", status="ok")
     fails = step(weight=incident_model.FAILURE, role="verification", status="failed", action="ansible.builtin.fail")
     elsewhere = step(weight=incident_model.FAILURE, role="restart", status="failed", action="ansible.builtin.fail")
@@ -597,7 +597,7 @@ def test_a_playbook_that_fails_over_what_it_has_seen_is_not_told():
     assert prose_steps.short([seen, speaks]) == [seen, speaks]
 
 
-def test_of_a_host_that_gives_no_answer_nothing_is_said_to_be_down():
+def test_an_unreachable_host_is_not_reported_as_down():
     why = "it can not be reached: no route."
     lost = incident(
         outcome="unreachable",
@@ -624,7 +624,7 @@ def test_of_a_host_that_gives_no_answer_nothing_is_said_to_be_down():
     assert "停止中" not in markdown_report.markdown(JA, lost)
 
 
-def test_a_run_that_was_cut_short_says_what_is_to_be_done():
+def test_an_interrupted_run_states_the_next_step():
     killed = incident(findings=[{"cause": "killed", "confidence": 0.9, "remedy": "Start it."}])
     assert killed.outcome == "unfinished"
     document = markdown_report.markdown(EN, killed)
@@ -645,12 +645,12 @@ def test_a_run_that_was_cut_short_says_what_is_to_be_done():
         ((12, 3), "at least 3, answered with 5xx among the 12 requests that /a.log has"),
     ],
 )
-def test_requests_that_no_log_has_are_not_counted_as_good(counted, told):
+def test_unlogged_requests_are_not_counted_as_successful(counted, told):
     impact = incident_model.Impact(None, None, *counted, "/a.log", None)
     assert prose.requests(EN, incident(impact=impact)).startswith(told)
 
 
-def test_only_what_is_likely_and_explained_by_nothing_is_a_root_cause():
+def test_only_a_likely_unexplained_cause_is_a_root_cause():
     full = {"cause": "disk_full", "confidence": 0.9, "summary": "The disk is full."}
     killed = {"cause": "killed", "confidence": 0.9, "summary": "Killed.", "explained_by": "disk_full", "remedy": "Ask."}
     maybe = {"cause": "wal_pending", "confidence": 0.2, "summary": "Pending."}
@@ -665,7 +665,7 @@ def test_only_what_is_likely_and_explained_by_nothing_is_a_root_cause():
 
 
 @pytest.mark.parametrize(("details", "folded"), [(1, False), (2, True)])
-def test_all_steps_are_told_once_more_only_where_most_of_them_are_new(details, folded):
+def test_all_steps_are_listed_again_only_if_most_are_new(details, folded):
     detail = step("sqlite_info", {"healthy": True}, status="ok", weight=incident_model.DETAIL)
     record = step("incident", {"id": "INC-1"}, weight=incident_model.DETAIL, task="Put it on record")
     told = section(markdown_report.markdown(EN, incident(steps=[step(), *[detail] * details, *[record] * 5])), "7.")
@@ -790,7 +790,7 @@ TRIAGE_IT = "  next step   outage_triage.yml names the cause, outage_recover.yml
                 "              2026-03-02T01:04:00.000Z, or now with -e outage_recover_wait=600, which waits for",
                 "              that: it closes it then.",
             ],
-            id="up, the incident in the hands of another run",
+            id="up, with the incident open in another run",
         ),
         pytest.param(
             [
@@ -808,7 +808,7 @@ TRIAGE_IT = "  next step   outage_triage.yml names the cause, outage_recover.yml
                 "  next step   The host refuses the login: look at ansible_user, its key or password, and",
                 "              authorized_keys there, then run the playbook again.",
             ],
-            id="lost to another look",
+            id="lost to another run",
         ),
         pytest.param([event(data={"healthy": True})], screen_report.GOOD, ["HEALTHY: node1, nothing changed"], id="up"),
         pytest.param(
@@ -864,7 +864,7 @@ TRIAGE_IT = "  next step   outage_triage.yml names the cause, outage_recover.yml
             ["CAUSE: node1, stopped (50% sure): It was stopped; evidence on the host: /e/INC-1"],
             id="cause",
         ),
-        pytest.param([event("sqlite_info", {"healthy": True})], screen_report.GOOD, [], id="nothing to say"),
+        pytest.param([event("sqlite_info", {"healthy": True})], screen_report.GOOD, [], id="no message"),
     ],
 )
 def test_closing_line_without_an_incident(events, tone, lines):
@@ -872,7 +872,7 @@ def test_closing_line_without_an_incident(events, tone, lines):
 
 
 @pytest.mark.parametrize("outcome", ["would_recover", "not_recovered"])
-def test_what_the_recap_counts_in_check_mode_is_said_whatever_it_comes_to(outcome):
+def test_the_recap_in_check_mode_is_explained_for_every_outcome(outcome):
     told = incident(outcome=outcome, runs=runs("r"))
     counted = "changed= counts what would be changed"
     assert counted in "\n".join(screen_report.summary(EN, told, document=None, rehearsed=True))
@@ -881,7 +881,7 @@ def test_what_the_recap_counts_in_check_mode_is_said_whatever_it_comes_to(outcom
     assert counted not in "\n".join(screen_report.summary(EN, real, document=None))
 
 
-def test_what_kept_it_from_being_written_down_is_told_of_a_service_that_is_back():
+def test_a_write_error_is_reported_although_the_service_is_back():
     told = incident(outcome="recovered", error="Not written down: postmortem_language is 'jp'", runs=runs("r"))
     assert "  why         Not written down: postmortem_language is 'jp'" in screen_report.summary(
         EN, told, document=None
@@ -926,7 +926,7 @@ def test_a_service_on_a_database_in_doubt_is_bad_news_and_not_down(loss):
     assert not automation.wanted and "its database is in doubt" in automation.why
 
 
-def test_an_outage_that_ended_without_a_run_is_good_news_and_asks_for_nothing():
+def test_an_outage_that_ended_without_a_run_is_good_news_and_needs_no_step():
     told = incident(outcome="mended_by_hand", cause="killed", next_step="x", runs=runs("r"))
     lines = screen_report.summary(EN, told, document="x")
     assert lines[0].startswith("OVER, mended without a run of the playbook: ")
@@ -949,7 +949,7 @@ def test_documents_stay_within_the_folder(identity, tmp_path):
     assert not [path for path in tmp_path.iterdir() if path.name.startswith((".", "index."))]
 
 
-def test_ids_that_differ_get_names_that_differ():
+def test_different_ids_get_different_names():
     assert len({document_store.safe_name(identity) for identity in ["a/b", "a_b", "a.b", "a:b", "a//b"]}) == 5
 
 
@@ -982,7 +982,7 @@ def test_a_rung_that_could_not_help_is_told_with_its_reason():
         ),
     ],
 )
-def test_remedies_are_told_before_the_rungs(changes, words):
+def test_remedies_are_listed_before_the_rungs(changes, words):
     told = incident(
         outcome="recovered", remedies=[remedy(**changes)], rungs_tried=[rung()], steps=[step()], runs=runs("r")
     )
@@ -993,14 +993,14 @@ def test_remedies_are_told_before_the_rungs(changes, words):
 
 
 @pytest.mark.parametrize(("outcome", "wanted"), [("recovered", False), ("not_recovered", True)])
-def test_the_remedy_is_no_item_once_the_service_is_back(outcome, wanted):
+def test_the_remedy_is_no_open_item_after_recovery(outcome, wanted):
     finding = {"cause": "killed", "confidence": 0.9, "remedy": "Restart it.", "prevention": "Find out who killed it."}
     titles = [each.title for each in prose_actions.actions(EN, incident(outcome=outcome, findings=[finding]))]
     assert ("Restart it" in titles) is wanted
     assert "Find out who killed it" in titles
 
 
-def test_the_reason_is_never_that_somebody_could_not_be_told() -> None:
+def test_a_failed_notification_is_never_the_reason() -> None:
     told = incident(outcome="not_recovered", cause="killed", cause_summary="It was killed", runs=runs("r1", "r2"))
     told.rungs_tried = [rung(held=False, reason="no answer", run="r1")]
     failed = {"weight": incident_model.FAILURE, "status": "failed"}
@@ -1013,14 +1013,14 @@ def test_the_reason_is_never_that_somebody_could_not_be_told() -> None:
         return next(line for line in screen_report.summary(EN, told, document=None) if line.startswith("  why "))
 
     assert why().endswith("  run 1, restart: no answer")
-    # What stopped the last run is said first.
+    # The error that stopped the last run comes first.
     told.steps.append(step("triage_info", message="no room", run="r2", **failed))
     assert why().endswith("  Use triage_info: failed: no room")
     told.steps, told.rungs_tried = told.steps[:3], []
     assert why().endswith("  killed: It was killed")
 
 
-def test_what_the_cause_says_is_not_said_again_as_the_reason() -> None:
+def test_the_reason_does_not_repeat_the_cause() -> None:
     told = incident(outcome="not_recovered", cause="port_conflict", cause_summary="Port 1 is taken.", runs=runs("r1"))
     told.error = "Port 1 is taken."
     lines = screen_report.summary(EN, told, document=None)
@@ -1030,7 +1030,7 @@ def test_what_the_cause_says_is_not_said_again_as_the_reason() -> None:
     assert "\n".join(screen_report.summary(EN, told, document=None)).count("is taken") == 2
 
 
-def test_a_rehearsal_says_who_would_be_told_and_who_where_it_does_not_hold() -> None:
+def test_a_dry_run_lists_the_contacts_for_success_and_failure() -> None:
     told = incident(
         outcome="would_recover",
         rungs_tried=[rung()],
@@ -1069,7 +1069,7 @@ def test_documents_are_written_though_the_system_has_no_thread_left(tmp_path, mo
     assert sorted(path.name for path in tmp_path.iterdir()) == ["INC-1.html", "INC-1.json", "INC-1.md"]
 
 
-def test_an_end_that_nobody_saw_is_called_an_estimate_everywhere():
+def test_an_unobserved_end_is_called_an_estimate_everywhere():
     told = incident(outcome="recovered", runs=runs("r"), durations=durations(outage=9.0))
     told.times.mitigated_at, told.times.mitigated_from = "2026-03-02T01:00:09.000Z", "start of the process that serves"
     told.times.mitigated_estimated = True
@@ -1093,7 +1093,7 @@ def test_an_end_that_nobody_saw_is_called_an_estimate_everywhere():
         (-30.0, -30.0, "The clock of the host is 30 s behind the controller's"),
     ],
 )
-def test_clocks_that_differ_are_named(host, apart, sentence):
+def test_different_clocks_are_reported(host, apart, sentence):
     # The task lasts from 0 to 1 s of the controller's clock.
     def at(seconds):
         return timestamps.iso(timestamps.epoch("2026-03-02T01:00:00.000Z") + seconds)
@@ -1111,7 +1111,7 @@ def test_clocks_that_differ_are_named(host, apart, sentence):
 
 @pytest.mark.parametrize("tongue", [EN, JA])
 def test_a_database_that_could_not_be_copied_is_reported(tongue):
-    """Whoever hands the evidence to the DBA must know that the data are not in it."""
+    """The person who passes the evidence to the DBA must know that it does not contain the data."""
     told = incident(evidence="/e", database_not_copied="it is open in pid 12 (scanner)", runs=runs("r"))
     said = prose.not_copied(tongue, told)
     assert "pid 12" in said
@@ -1137,8 +1137,8 @@ def test_a_table_without_a_number_is_not_counted():
     ("changed", "held_by", "key"),
     [("yes", None, "screen.nothing_changed"), ("no", "INC-1", "taken.only_held"), ("no", None, "taken.none")],
 )
-def test_nothing_was_changed_is_only_said_if_nothing_was(tongue, changed, held_by, key):
-    """A hold or a takeover changes the host, too."""
+def test_nothing_was_changed_is_stated_only_if_true(tongue, changed, held_by, key):
+    """A hold or a takeover also changes the host."""
     statements = {"nothing_changed": {"value": changed, "why": ""}}
     told = incident(outcome="not_recovered", held_by=held_by, runs=runs("r"))
     told.statements.update(statements)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is let through to a timeline."""
+"""The values that a timeline may contain."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_lists_and_texts_are_bounded():
         ("日本語 ✓", "日本語 ✓"),
     ],
 )
-def test_control_characters_are_taken_out(value, kept):
+def test_control_characters_are_removed(value, kept):
     assert allowlist.text(value) == kept
 
 
@@ -71,7 +71,7 @@ def test_control_characters_are_taken_out(value, kept):
         "token eyJhbGciOiJIUzI1NiJ9.eyJCANARYNARY.abcdefCANARY",
     ],
 )
-def test_credentials_are_masked_all_the_same(value):
+def test_credentials_are_masked(value):
     assert "CANARY" not in allowlist.text(value)
 
 
@@ -93,7 +93,7 @@ def test_static(template, kept):
 
 
 def test_a_module_is_known_by_the_name_it_had_before() -> None:
-    """A timeline of an incident that is still open may be older than the name."""
+    """A timeline of an incident that is still open may be older than the new name."""
     modules = Path(allowlist.__file__).parents[2] / "modules"
     for old, new in allowlist._RENAMED.items():
         assert allowlist.own_module(f"{allowlist.COLLECTION}.{old}") == new

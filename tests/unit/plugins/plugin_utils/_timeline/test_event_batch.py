@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What arrives in a burst is handled together, in its order, and none of it is left lying."""
+"""Events that arrive together are handled together, in order, and none is left behind."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 
 class Handler:
-    """Takes what is there, and notes in which thread."""
+    """Handles the present events, and records the thread."""
 
     def __init__(self, *, seconds: float) -> None:
         self.handled: list[tuple[list[int], bool]] = []
@@ -28,7 +28,7 @@ class Handler:
             self.done.set()
 
 
-def test_the_last_of_a_burst_is_handled_though_nothing_comes_after_it():
+def test_the_last_event_of_a_burst_is_handled_without_a_later_one():
     handler = Handler(seconds=0.05)
     for number in range(3):
         handler.burst.add(number, 1.0 + number / 100)
@@ -41,7 +41,7 @@ def test_the_last_of_a_burst_is_handled_though_nothing_comes_after_it():
     assert handler.handled[1:] == [([3], False)]
 
 
-def test_a_burst_that_goes_on_is_handled_as_it_goes(monkeypatch):
+def test_a_continuing_burst_is_handled_continuously(monkeypatch):
     clock = [1.0]
     monkeypatch.setattr(event_batch.time, "sleep", lambda _seconds: threading.Event().wait(60))
     handler = Handler(seconds=0.2)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Events to model."""
+"""From events to the model."""
 
 from __future__ import annotations
 
@@ -76,14 +76,14 @@ def only(recording):
     return incident
 
 
-def test_what_a_verdict_says_is_taken_over():
+def test_values_of_a_verdict_are_used():
     incident = only(Recording().down().opened().add("outcome", host="node1", data=OUTCOME).ended())
     assert (incident.source, incident.outcome, incident.rung) == ("verdict", "recovered", "restart")
     assert (incident.severity, incident.durations.outage, incident.data_loss) == ("critical", 12.5, "none")
     assert [(rung.rung, rung.held) for rung in incident.rungs_tried] == [("restart", True)]
 
 
-def test_without_a_verdict_the_ladder_is_concluded_from_roles():
+def test_without_a_verdict_the_ladder_is_derived_from_roles():
     recording = Recording().down().opened()
     recording.task("node_process", {"state": "restarted"}, "changed", "restart").verified(healthy=False)
     recording.task("npm_ci", {"needed": False}, role="standard_recovery").verified().ended()
@@ -117,9 +117,9 @@ def test_outcome_without_a_verdict(finish, outcome):
     ("seen", "held"),
     [
         pytest.param(lambda each: each, True, id="answered"),
-        pytest.param(lambda each: each.begun("health_probe"), None, id="killed while it was watched"),
-        pytest.param(lambda each: each.begun("health_probe").verified(), True, id="watched to its end"),
-        pytest.param(lambda each: each.begun("health_probe").verified(healthy=False), False, id="fell"),
+        pytest.param(lambda each: each.begun("health_probe"), None, id="killed during the stability check"),
+        pytest.param(lambda each: each.begun("health_probe").verified(), True, id="completed the stability check"),
+        pytest.param(lambda each: each.begun("health_probe").verified(healthy=False), False, id="failed"),
         pytest.param(lambda each: each.verified().begun("sqlite_info"), None, id="killed while rows were counted"),
         pytest.param(
             lambda each: each.begun("sqlite_info").task("sqlite_info", {"healthy": True}, role="verification"),
@@ -128,7 +128,7 @@ def test_outcome_without_a_verdict(finish, outcome):
         ),
     ],
 )
-def test_a_rung_whose_verification_was_cut_short_is_not_known_to_hold(seen, held):
+def test_a_rung_with_an_interrupted_verification_has_no_known_result(seen, held):
     recording = Recording().down().opened().task("node_process", {"state": "restarted"}, "changed", "restart")
     (rung,) = only(seen(recording.begun("health_probe").verified())).rungs_tried
     assert rung.held is held
@@ -149,7 +149,7 @@ def test_a_first_bad_sign_is_no_good_one(begun, last_good):
     assert times.last_good_at == (last_good and instants[last_good])
 
 
-def test_the_cause_is_told_as_the_first_look_found_it():
+def test_the_cause_is_that_of_the_first_triage():
     first = Recording("run1").down().opened()
     first.task("triage_info", {"findings": [{"cause": "killed", "summary": "By KILL."}]}, role="triage")
     second = Recording("run2")
@@ -164,7 +164,7 @@ def test_the_cause_is_told_as_the_first_look_found_it():
     assert (incident.cause, incident.cause_summary) == ("hung", "Silent.")
 
 
-def test_a_failed_rung_says_why():
+def test_a_failed_rung_has_a_reason():
     recording = Recording().down().opened()
     recording.task("npm_ci", status="failed", role="standard_recovery", msg="registry does not answer").ended()
     (rung,) = only(recording).rungs_tried
@@ -198,17 +198,17 @@ def test_a_verdict_does_not_outlive_a_later_run_that_was_killed():
     assert (incident.outcome, incident.source, incident.rows_before) == ("unfinished", "events", {"users": 3})
 
 
-def test_a_run_that_left_the_incident_to_another_one_is_none_of_its_runs():
+def test_a_run_that_left_the_incident_to_another_one_does_not_belong_to_it():
     other = {"run": "run-7", "until": "2026-03-02T01:04:00.000Z"}
     recording = Recording("run2").opened(run=None, locked_by=other).ended()
     assert timeline_events.opened(recording.events) == {}
     assert list(timeline_events.without_incident(recording.events)) == ["node1"]
-    # Of a rehearsal it is one, whoever has the host.
+    # A dry run belongs to it, whoever holds the lease.
     recording.events[-2]["status"] = "changed"
     assert list(timeline_events.opened(recording.events)) == ["node1"]
 
 
-def test_hosts_are_told_apart():
+def test_hosts_are_separated():
     recording = Recording().down().opened()
     recording.host = "node2"
     recording.down().opened("INC-2").verified()
@@ -220,7 +220,7 @@ def test_hosts_are_told_apart():
     assert list(timeline_events.without_incident(recording.events)) == ["node3"]
 
 
-def test_rows_that_are_gone_raise_the_suspicion_by_themselves():
+def test_missing_rows_alone_raise_the_suspicion():
     recording = Recording().down().opened()
     recording.task("triage_info", {"findings": [{"cause": "killed"}], "row_counts": {"users": 3, "assets": 2}})
     recording.task("sqlite_info", {"healthy": True, "row_counts": {"users": 3}})
@@ -233,7 +233,7 @@ def rung_of(login, healthy=True):
     def add(recording):
         recording.task("node_process", {"state": "restarted"}, "changed", "restart")
         recording.task("health_probe", {"healthy": healthy, "login": login}, role="verification")
-        # The stability watch never logs in.
+        # The stability check never logs in.
         return recording.verified() if healthy else recording
 
     return add
@@ -269,7 +269,7 @@ def rung_of(login, healthy=True):
         ),
     ],
 )
-def test_login_is_that_of_the_last_verification(rungs, told):
+def test_login_result_is_that_of_the_last_verification(rungs, told):
     recording = Recording().down().opened()
     for add in rungs:
         add(recording)
@@ -285,7 +285,7 @@ def test_a_login_that_failed_is_no_recovery_although_the_service_stays_up():
     assert (incident.outcome, incident.login) == ("login_failed", "failed")
 
 
-def test_what_was_kept_and_which_service_it_is():
+def test_kept_files_and_the_service():
     recording = Recording().down().opened()
     recording.task("npm_ci", {"swapped": True, "previous": "/app/node_modules.previous"}, "changed", "restart")
     recording.task("npm_ci", {"swapped": False, "previous": "/app/of-another-time"}, role="standard_recovery")
@@ -297,12 +297,12 @@ def test_what_was_kept_and_which_service_it_is():
     assert only(Recording().down().opened()).service is None
 
 
-def test_a_swap_of_another_time_is_not_kept_by_this_recovery():
+def test_an_earlier_swap_does_not_belong_to_this_recovery():
     data = {"swapped": False, "previous": "/app/node_modules.previous"}
     assert only(Recording().down().opened().task("npm_ci", data)).modules_kept is None
 
 
-def test_looks_count_no_rows_that_the_verdict_does_not_have():
+def test_row_counts_are_those_of_the_verdict():
     recording = Recording().down().opened()
     for _ in range(2):
         recording.task("triage_info", {"findings": [{"cause": "killed"}], "row_counts": {"users": 3}})
@@ -311,7 +311,7 @@ def test_looks_count_no_rows_that_the_verdict_does_not_have():
     assert only(recording).rows_after == {}
 
 
-def test_what_fails_after_the_verdict_only_repeats_it():
+def test_a_failure_after_the_verdict_only_repeats_it():
     failure = {"host": "node1", "task": "End", "action": "ansible.builtin.fail", "status": "failed", "msg": "… on …"}
     recording = Recording().down().opened().add("task", **failure)
     recording.add("outcome", host="node1", data=OUTCOME).add("task", **failure)
@@ -319,7 +319,7 @@ def test_what_fails_after_the_verdict_only_repeats_it():
     assert (before.weight, before.message) == (incident_model.FAILURE, "… on …")
 
 
-def test_findings_are_those_that_the_verdict_rests_on():
+def test_findings_are_those_of_the_verdict():
     recording = Recording().down().opened()
     for cause in ("stopped", "hung", "stopped"):
         recording.task("triage_info", {"findings": [{"cause": cause, "summary": str(recording.second)}]})
@@ -328,21 +328,21 @@ def test_findings_are_those_that_the_verdict_rests_on():
     assert only(recording).findings[0]["cause"] == "hung"
 
 
-def test_plumbing_is_no_step_unless_it_fails():
+def test_internal_tasks_are_no_steps_unless_they_fail():
     recording = Recording().down().opened()
     for status in ("ok", "failed"):
         recording.add("task", host="node1", task=status, role=None, action="ansible.builtin.assert", status=status)
     assert [step.task for step in only(recording).steps] == ["health_probe", "incident", "failed"]
 
 
-def test_lines_that_are_torn_or_foreign_are_left_out():
+def test_truncated_or_foreign_lines_are_ignored():
     good = timeline_events.encode(Recording().down().events[0])
     data = good + b"not json\n" + b'{"v":99,"run":"r","at":"x"}\n' + b"[]\n" + b"\xff\xfe\n" + good[:-10]
     assert len(timeline_events.decode(data)) == 1
 
 
 @pytest.mark.parametrize("cut", [1, 20, 80])
-def test_a_timeline_can_be_read_however_it_ends(cut):
+def test_a_timeline_is_readable_with_any_ending(cut):
     recording = Recording().add("run_start", playbook="x.yml").down().opened()
     recording.add("outcome", host="node1", data=OUTCOME).ended()
     data = b"".join(map(timeline_events.encode, recording.events))
@@ -364,7 +364,7 @@ def test_seconds_between(earlier, later, seconds):
     assert timeline_events.seconds_between(earlier, later) == seconds
 
 
-# The verdict on what ended without a run: nothing of the data.
+# The verdict on an incident that ended without a run makes no statement about the data.
 OVER = {"incident": "INC-1", "outcome": "mended_by_hand", "escalation": {"to": [], "told": []}}
 
 
@@ -378,7 +378,7 @@ def then_over(first):
 
 
 @pytest.mark.parametrize("loss", ["suspected", "none"])
-def test_what_was_said_of_the_data_stands_when_it_is_over(loss):
+def test_statements_about_the_data_are_kept_after_the_close(loss):
     first = {
         **OUTCOME,
         "outcome": "not_recovered",
@@ -392,7 +392,7 @@ def test_what_was_said_of_the_data_stands_when_it_is_over(loss):
     assert told.next_step == ("Start nothing." if loss == "suspected" else None)
 
 
-def test_what_an_interrupted_run_counted_stands_when_it_is_over():
+def test_counts_of_an_interrupted_run_are_kept_after_the_close():
     recording = Recording(run="run1").down().opened().task("triage_info", {"row_counts": {"users": 3}}, role="triage")
     later = Recording(run="run2")
     later.second = 30

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is said of tasks that take long, on a clock of the test's own."""
+"""Progress messages of long tasks, with a clock of the test."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 
 class Nap:
-    """What the watch sleeps on: it never sleeps, the clock goes on instead, until the end of the test's time."""
+    """Replaces the sleep of the watch: it never sleeps but advances the clock, until the end of the test's time."""
 
     def __init__(self, clock, until):
         self.clock, self.until = clock, until
@@ -25,7 +25,7 @@ class Nap:
 
 
 def watched(monkeypatch, *, interval, until, begins):
-    """Return when what was said, of tasks that begin at so many seconds; none of them ends."""
+    """Return the times of the messages, for tasks that begin at the given seconds and never end."""
     clock, said = [0.0], []
     monkeypatch.setattr(task_progress, "time", types.SimpleNamespace(monotonic=lambda: clock[0], time=lambda: clock[0]))
     watch = task_progress.Watch(lambda task, hosts, seconds: said.append((clock[0], task, hosts, seconds)))
@@ -39,21 +39,21 @@ def watched(monkeypatch, *, interval, until, begins):
     return said
 
 
-def test_something_is_said_at_least_every_interval(monkeypatch):
+def test_a_message_appears_at_least_every_interval(monkeypatch):
     for begin in (0.0, 0.3, 0.95):
         said = [at for at, *_rest in watched(monkeypatch, interval=10.0, until=60.0, begins=[(begin, "node1")])]
         waits = [later - earlier for earlier, later in zip([begin, *said], said)]
         assert len(said) >= 5 and max(waits) <= 10.0 + 1e-6 and min(waits) > 8.0
 
 
-def test_hosts_at_the_same_task_are_told_together(monkeypatch):
+def test_hosts_at_the_same_task_share_a_message(monkeypatch):
     said = watched(monkeypatch, interval=10.0, until=10.0, begins=[(0.0, "node1"), (0.0, "node2"), (5.0, "node3")])
     ((at, task, hosts, seconds),) = said
     assert (task, hosts) == ("Rebuild", ["node1", "node2"])
     assert at == pytest.approx(seconds)
 
 
-def test_what_has_ended_just_before_is_not_told_of(monkeypatch):
+def test_a_task_that_has_just_ended_is_not_shown(monkeypatch):
     clock, said = [0.0], []
     monkeypatch.setattr(task_progress.time, "monotonic", lambda: clock[0])
     watch = task_progress.Watch(
@@ -73,7 +73,7 @@ def test_with_no_interval_nothing_is_watched(monkeypatch):
     assert watch._thread is None
 
 
-def test_what_asks_somebody_is_not_told_of(monkeypatch):
+def test_a_prompt_is_not_shown_as_progress(monkeypatch):
     watch = task_progress.Watch(lambda *told: None)
     watch.begin(1e-9)
     monkeypatch.setattr(task_progress.threading, "Thread", lambda **keys: types.SimpleNamespace(start=lambda: None))
@@ -84,7 +84,7 @@ def test_what_asks_somebody_is_not_told_of(monkeypatch):
     ]
 
 
-def test_the_times_of_a_task_are_known_when_it_has_ended():
+def test_the_times_of_a_task_are_known_after_its_end():
     watch = task_progress.Watch(lambda *told: None)
     watch.started("key", "node1", "Rebuild", task_progress.Moment.now())
     before = task_progress.time.time()

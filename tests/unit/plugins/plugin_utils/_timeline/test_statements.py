@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What may be stated, by tables of cases: after which look, and nothing else."""
+"""Statements that are allowed, as tables of cases: each after the required check, and no others."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EN, JA = catalogue.of("en"), catalogue.of("ja")
 BEFORE, MORE, FEWER = {"users": 3, "cmdb": 9}, {"users": 4, "cmdb": 9}, {"users": 2, "cmdb": 9}
 
 
-def test_the_table_in_the_documentation_is_that_of_the_code():
+def test_the_documented_table_matches_the_code():
     page = (ROOT / "docs" / "statements.md").read_text(encoding="utf-8")
     first, second = page.split("## Data loss")
     assert re.findall(r"^\| `(\w+)` \|", first, re.MULTILINE) == list(statements.VALUES)
@@ -45,7 +45,7 @@ def test_the_table_in_the_documentation_is_that_of_the_code():
 @pytest.mark.parametrize(
     ("facts", "verdict", "why"),
     [
-        pytest.param({}, "unknown", "not_counted", id="no look"),
+        pytest.param({}, "unknown", "not_counted", id="no check"),
         pytest.param({"rows_before": BEFORE}, "unknown", "not_after", id="before only"),
         pytest.param({"rows_after": BEFORE}, "unknown", "not_before", id="after only"),
         pytest.param({"rows_before": BEFORE, "rows_after": MORE}, "none", "", id="none is fewer"),
@@ -94,7 +94,7 @@ def test_data_loss(facts, verdict, why):
 @pytest.mark.parametrize(
     ("facts", "expected"),
     [
-        pytest.param({}, {}, id="no look"),
+        pytest.param({}, {}, id="no check"),
         pytest.param(
             {
                 "outcome": "recovered",
@@ -113,7 +113,7 @@ def test_data_loss(facts, verdict, why):
             {"healthy": "yes", "still_down": "no", "resolved": "no", "data_loss": "suspected"},
             id="recovered, rows are missing",
         ),
-        pytest.param({"outcome": "mended_by_hand"}, {"resolved": "unknown"}, id="over, and nobody looked"),
+        pytest.param({"outcome": "mended_by_hand"}, {"resolved": "unknown"}, id="resolved, without a check"),
         pytest.param(
             {"outcome": "login_failed", "answers": True, "login": "failed"},
             {"healthy": "no", "still_down": "no", "login_checked": "no"},
@@ -132,12 +132,12 @@ def test_data_loss(facts, verdict, why):
         pytest.param(
             {"outcome": "not_recovered", "answers": None, "started": True},
             {"nothing_started": "no"},
-            id="started, and nobody looked",
+            id="started, without a check",
         ),
         pytest.param(
             {"outcome": "not_recovered", "answers": False, "started": False, "running": True},
             {"healthy": "no", "still_down": "yes", "nothing_started": "no"},
-            id="somebody else has started it",
+            id="started by somebody else",
         ),
         pytest.param(
             {"outcome": "data_in_doubt", "answers": True, "suspected": True, "started": False, "running": True},
@@ -151,7 +151,7 @@ def test_data_loss(facts, verdict, why):
         ),
     ],
 )
-def test_what_is_stated(facts, expected):
+def test_statements(facts, expected):
     said = {name: each.value for name, each in statements.decide(Facts(**facts)).items()}
     assert list(said) == list(statements.VALUES)
     assert all(said[name] in values for name, values in statements.VALUES.items())
@@ -162,7 +162,7 @@ def test_what_is_stated(facts, expected):
     }
 
 
-def test_rows_that_the_service_seeds_are_no_rows_after():
+def test_seeded_rows_do_not_count_as_rows_after():
     before, after = {"users": 3, "incidents": 0}, {"users": 3, "incidents": 3, "demo": 2, "empty": 0}
     assert statements.rows_seeded(before, after) == {"incidents": 3, "demo": 2}
     assert statements.rows_seeded({}, after) == {}
@@ -211,7 +211,7 @@ TRIED = {**DOWN, "tried": [{"rung": "restart"}]}
         pytest.param(
             {**TRIED, "outcome": "not_recovered", "last": {}, "starts": [{}]},
             {"still_down": "unknown", "nothing_started": "no"},
-            id="a rung failed, and nobody looked since",
+            id="a rung failed, without a later check",
         ),
         pytest.param(
             {**TRIED, "outcome": "not_recovered"}, {"still_down": "yes"}, id="a rung failed, triage saw no process"
@@ -242,7 +242,7 @@ TRIED = {**DOWN, "tried": [{"rung": "restart"}]}
                 "last": {"row_counts": MORE},
             },
             {"resolved": "yes", "data_loss": "unknown"},
-            id="systemd was first, and nobody had counted",
+            id="systemd was first, without row counts",
         ),
         pytest.param(
             {"healthy": True, "outcome": "data_in_doubt", "suspected": True, "stopped": True, "changes": [True]},
@@ -267,7 +267,7 @@ TRIED = {**DOWN, "tried": [{"rung": "restart"}]}
                 "recovery": {"data_loss": "unknown", "rows_before": {}, "rows_after": BEFORE},
             },
             {"data_loss": "unknown"},
-            id="nobody knows what the database held",
+            id="unknown content of the database",
         ),
         pytest.param(
             {
@@ -277,7 +277,7 @@ TRIED = {**DOWN, "tried": [{"rung": "restart"}]}
                 "recovery": {"data_loss": "none", "rows_before": BEFORE, "rows_after": BEFORE, "replaced": False},
             },
             {"data_loss": "unknown"},
-            id="what the recovery of the database announced did not happen",
+            id="the announced recovery of the database did not happen",
         ),
         pytest.param(
             {
@@ -287,17 +287,17 @@ TRIED = {**DOWN, "tried": [{"rung": "restart"}]}
                 "recovery": {"data_loss": "known", "rows_before": BEFORE, "rows_after": FEWER, "replaced": False},
             },
             {"data_loss": "unknown"},
-            id="nor the loss that it announced",
+            id="the announced loss did not happen",
         ),
     ],
 )
-def test_of_a_run(seen, expected):
+def test_statements_of_a_run(seen, expected):
     said = statements.of_run(seen)
     assert {name: said["statements"][name]["value"] for name in expected} == expected
     assert said["data_loss"] == said["statements"]["data_loss"]["value"]
 
 
-# What was counted, and what the run that published its verdict made of it: no two places may disagree.
+# The counts, and the results in the run that published its verdict: no two places may disagree.
 
 
 def told(before, after, loss, **more):
@@ -334,7 +334,7 @@ def test_rows_and_data_loss_agree_everywhere(words_of, before, after, loss):
         assert not (words_of.say("data_loss.none") in text and incident.data_loss != "none")
 
 
-def test_rows_that_two_runs_counted_are_compared():
+def test_row_counts_of_two_runs_are_compared():
     start = {"v": 1, "at": "2026-03-02T01:00:00.000Z", "run": "r1", "kind": "run_start"}
     first = {"v": 1, "at": "2026-03-02T01:00:09.000Z", "run": "r1", "kind": "outcome", "host": "node1"}
     data = {
@@ -351,7 +351,7 @@ def test_rows_that_two_runs_counted_are_compared():
     assert prose.rows(EN, incident) == "12 in 2 tables before, 12 after; no table has fewer rows"
 
 
-def test_seeded_rows_are_told_apart():
+def test_seeded_rows_are_distinguished():
     incident = told({"users": 3, "incidents": 0}, {"users": 3}, "none", rows_seeded={"incidents": 3})
     assert incident.rows_seeded == {"incidents": 3}
     assert prose.rows(EN, incident) == (

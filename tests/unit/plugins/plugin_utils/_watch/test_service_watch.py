@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The watch that rulebooks use: what answers call for, once per outage, and what keeps it from calling."""
+"""The watch for rulebooks: the actions that answers trigger, once per outage, and conditions that suppress them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ GONE = "LoadState=loaded\nActiveState=failed\nSubState=failed\nMainPID=0\n"
 
 
 def calls(answers, *, apart=1.0, **thresholds):
-    """Feed an outage answers (C(+) good, C(-) bad, C(x) and the process gone); what was called for, by their number."""
+    """Feed answers of an outage (+ good, - bad, x the process is gone); return the actions by answer number."""
     outage = service_watch.Outage(service_watch.Thresholds(**thresholds))
     found = {}
     for number, answer in enumerate(answers, 1):
@@ -50,31 +50,31 @@ def calls(answers, *, apart=1.0, **thresholds):
         ("--", {}),
         ("---", {3: "triage"}),
         ("-----", {3: "triage", 5: "recover"}),
-        # Once, however long it lasts.
+        # Once, for an outage of any length.
         ("-" * 500, {3: "triage", 5: "recover"}),
         ("x", {1: "recover"}),
         ("x" * 500, {1: "recover"}),
         ("-x", {2: "recover"}),
         ("---x-", {3: "triage", 4: "recover"}),
-        # Flapping below the threshold calls for nothing.
+        # Flapping below the threshold triggers nothing.
         ("--+" * 100, {}),
-        # Flapping above it is one outage, until it has been good for long enough.
+        # Flapping above it is one outage, until the service has been healthy for long enough.
         ("---+" * 100, {3: "triage"}),
         ("x+" * 100, {1: "recover"}),
         ("-----++++" * 50, {3: "triage", 5: "recover"}),
-        # Then the next one is another outage.
+        # After that, the next one is another outage.
         ("x+++++x", {1: "recover", 6: "restored", 7: "recover"}),
         ("---+++++---", {3: "triage", 8: "restored", 11: "triage"}),
         ("x+++++-----", {1: "recover", 6: "restored", 9: "triage", 11: "recover"}),
-        # A warning that was over does not count for the next failures.
+        # A warning that has ended does not count for the next failures.
         ("---++--+--", {3: "triage"}),
     ],
 )
-def test_what_answers_call_for(answers, expected):
+def test_actions_triggered_by_answers(answers, expected):
     assert calls(answers) == expected
 
 
-def test_thresholds_are_those_that_are_given():
+def test_thresholds_are_those_of_the_settings():
     assert calls("--" + "++" + "--", warning_after=1, critical_after=2, restored_after=2) == {
         1: "triage",
         2: "recover",
@@ -84,17 +84,17 @@ def test_thresholds_are_those_that_are_given():
     }
 
 
-def test_recovery_is_called_for_again_only_where_it_is_asked_for():
+def test_recovery_is_repeated_only_if_configured():
     assert calls("x" * 7, apart=10, again_after=30) == {1: "recover", 4: "recover", 7: "recover"}
 
 
-def test_what_was_not_done_stays_due():
+def test_a_missed_action_stays_due():
     outage = service_watch.Outage(service_watch.Thresholds())
     assert [outage.see(good=False, gone=True, now=now) for now in range(3)] == ["recover"] * 3
 
 
 class Host:
-    """Answers commands as a host does."""
+    """Answers commands like a host."""
 
     def __init__(self, unit=RUNNING, maintenance=None):
         self.unit, self.maintenance = unit, maintenance
@@ -127,7 +127,7 @@ def watching(server, host, **changes):
     return service_watch.Watch(target, thresholds, timeout=2.0, ok_statuses=["ok"], run=host.run)
 
 
-def test_event_says_what_is_wrong_and_whom_it_is_about():
+def test_event_names_the_problem_and_the_host():
     with Server(BAD) as server:
         looker = watching(server, Host(GONE))
         event = looker.look()
@@ -144,7 +144,7 @@ def test_event_says_what_is_wrong_and_whom_it_is_about():
     }
 
 
-def test_host_is_asked_by_its_way_and_only_after_a_failure():
+def test_host_is_queried_only_after_a_failure():
     host = Host()
     with Server(GOOD, BAD) as server:
         looker = watching(server, host)
@@ -155,7 +155,7 @@ def test_host_is_asked_by_its_way_and_only_after_a_failure():
     assert (ssh, name, sudo, systemctl, show, unit) == ("ssh", "app.one", "sudo", "systemctl", "show", "itsm-system")
 
 
-def test_what_needs_root_is_one_command_and_the_rule_of_sudo_allows_exactly_that():
+def test_the_sudo_rule_allows_exactly_the_one_root_command():
     host = Host(GONE)
     with Server(BAD) as server:
         assert (
@@ -166,11 +166,11 @@ def test_what_needs_root_is_one_command_and_the_rule_of_sudo_allows_exactly_that
     assert read[:6] == ["ssh", "app.one", "env", "LC_ALL=C", "sudo", "-n"]
     text = (ROOT / "docs/sudoers-watch").read_text(encoding="utf-8")
     (rule,) = [line for line in text.splitlines() if line and not line.startswith("#")]
-    # Written out to the last word: no wildcard, and no regular expression.
+    # Complete, without a wildcard or a regular expression.
     assert rule == "itsm-watch ALL=(root) NOPASSWD: /usr/bin/" + " ".join(read[6:])
 
 
-def test_process_that_is_there_takes_five_failures():
+def test_running_process_needs_five_failures():
     with Server(BAD) as server:
         looker = watching(server, Host())
         events = [looker.look() for _ in range(8)]
@@ -180,21 +180,21 @@ def test_process_that_is_there_takes_five_failures():
 
 
 @pytest.mark.parametrize("unit", ["LoadState=not-found\nMainPID=0\n", ""])
-def test_process_that_nobody_can_see_is_not_gone(unit, caplog):
+def test_hidden_process_is_not_gone(unit, caplog):
     with Server(BAD) as server:
         assert watching(server, Host(unit)).look() is None
     assert "app.one: whether the process is there is not known: " in caplog.text
 
 
-def test_nothing_is_called_for_in_a_maintenance(monkeypatch, caplog):
+def test_nothing_is_triggered_during_a_maintenance(monkeypatch, caplog):
     host = Host(GONE, json.dumps({"until": "2099-12-31T00:00:00Z"}))
     with Server(BAD) as server:
         looker = watching(server, host)
         assert [looker.look() for _ in range(7)] == [None] * 7
-        # The host is not asked for it with each look.
+        # The host is not queried for it at each probe.
         assert sum("cat" in argv for argv in host.asked) == 1
         assert "app.one: under maintenance until 2099-12-31T00:00:00.000Z" in caplog.text
-        # It ended early: what was due comes now.
+        # The window ended early: the due action comes now.
         host.maintenance = None
         asked_at = time.monotonic()
         monkeypatch.setattr(time, "monotonic", lambda: asked_at + 16)
@@ -204,7 +204,7 @@ def test_nothing_is_called_for_in_a_maintenance(monkeypatch, caplog):
 @pytest.mark.parametrize(
     "maintenance", ["", "{}", '{"until": "soon"}', '{"until": "2020-01-01T00:00:00Z"}', '{"until": "2099-01-01T00:00"}']
 )
-def test_a_mistake_in_a_maintenance_keeps_nothing_from_being_done(maintenance):
+def test_an_invalid_maintenance_prevents_no_action(maintenance):
     with Server(BAD) as server:
         assert watching(server, Host(GONE, maintenance)).look()["outage"]["act"] == "recover"
 
@@ -250,7 +250,7 @@ def test_a_mistake_in_a_maintenance_keeps_nothing_from_being_done(maintenance):
         ({"process": {**PROCESS, "unit": "$(id)"}}, r"targets\[0\]: '\$\(id\)' must be without blanks"),
     ],
 )
-def test_target_that_makes_no_sense(changes, words):
+def test_invalid_target(changes, words):
     values = {"host": "app.one", "endpoints": [{"name": "x", "url": "http://x"}], "over": ["ssh"], **changes}
     with pytest.raises(service_watch.WatchError, match=words):
         service_watch.targets([values], service_watch.Thresholds(), timeout=1.0, interval=1.0)
@@ -268,7 +268,7 @@ def test_target_that_makes_no_sense(changes, words):
         ({"timeout": 0}, "timeout: 0.0 must be more than 0"),
     ],
 )
-def test_source_refuses_what_makes_no_sense(arguments, words):
+def test_source_refuses_invalid_settings(arguments, words):
     values = {"targets": [{"host": "x", "endpoints": [{"name": "x", "url": "http://x"}]}]} if arguments else {}
     main = runpy.run_path(str(SOURCE))["main"]
     with pytest.raises(Exception, match=words) as refusal:
@@ -292,7 +292,7 @@ def test_target_that_hangs_delays_no_other():
         targets = [target(f"hangs{number}", f"http://127.0.0.1:{port}/") for number in range(40)]
         targets.append(target("broken", broken.target().url))
         events = asyncio.run(first_events({"targets": targets, "interval": 0.05, "timeout": 5.0}, 2))
-    # Each of those that hang takes its five seconds a look meanwhile.
+    # Each hanging target takes five seconds per probe meanwhile.
     assert [(event["outage"]["host"], event["outage"]["act"]) for event in events] == [
         ("broken", "triage"),
         ("broken", "recover"),
@@ -300,7 +300,7 @@ def test_target_that_hangs_delays_no_other():
 
 
 def test_source_needs_nothing_of_ansible():
-    """It runs in the Python of ansible-rulebook, which may have no ansible-core and knows nothing of collections."""
+    """It runs in the Python of ansible-rulebook, which may have no ansible-core and knows no collections."""
     code = f"import runpy; runpy.run_path({str(SOURCE)!r}); import sys; assert 'ansible' not in sys.modules"
     subprocess.run([sys.executable, "-I", "-c", code], check=True, timeout=60)
 
@@ -311,7 +311,7 @@ def rules(name):
 
 
 @pytest.mark.parametrize("name", ["watch", "alertmanager"])
-def test_both_ways_to_run_differ_in_their_actions_alone(name):
+def test_both_kinds_of_rulebooks_differ_only_in_their_actions(name):
     by_playbook, by_template = rules(name), rules(f"{name}_awx")
     for ruleset in (by_playbook, by_template):
         ruleset.pop("name")
