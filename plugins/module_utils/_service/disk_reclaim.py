@@ -112,7 +112,7 @@ def _rooms(targets: Sequence[reclaim_patterns.Target]) -> Dict[int, _Room]:
             ) from error
         known = rooms.get(device)
         if known is not None:
-            target = reclaim_patterns.Target(  # both requests combined
+            target = reclaim_patterns.Target(  # noqa: PLW2901 - both requests combined
                 path=known.target.path,
                 available=max(known.target.available, target.available),
                 inodes=max(known.target.inodes, target.inodes),

@@ -170,8 +170,8 @@ def read_wal(found: Look, *, live: bool, deadline: Optional[float] = None) -> No
             index = _index_of(found)
             if index is not None and index.salts == found.wal.salts:
                 found.backfilled = min(index.backfilled, found.wal.frames_committed)
-                # A commit is entered here before it is acknowledged. If a process rebuilt the index since, it knows only the
-                # frames that this process could read. An index from before a host crash may be older than the WAL.
+                # A commit is entered here before it is acknowledged. If a process rebuilt the index since, it knows
+                # only the frames that this process could read. An index from before a crash may be older than the WAL.
                 booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
                 if index.commits and side.mtime_ns / 1e9 > booted:
                     found.acknowledged = index.max_frame

@@ -78,8 +78,8 @@ def _all_readable(found: sqlite_files.Look) -> bool:
 def vanished(error: str, *, found: sqlite_files.Look) -> bool:
     """Whether an error of SQLite means that the service ended between the check and the connection.
 
-    The service's last close removes the WAL and its index. A reader that may not create them gets the error that it may
-    not write, or that the file cannot be opened. The second error counts only if the files have changed since the check.
+    The service's last close removes the WAL and its index. A reader that may not create them gets one of two errors: it
+    may not write, or the file cannot be opened. The second one counts only if the files have changed since the check.
     """
     if "readonly" in error or "read-only" in error:
         return True

@@ -78,7 +78,7 @@ def work_folder(place: str) -> Iterator[str]:
             raise SqliteError(f"Another recovery of {printable(place)} is at work") from None
         os.fchmod(descriptor, 0o711)  # the owner of the database works in a folder below
         yield work
-        # Reached only if no file of the old database is left in it. After an error in a swap, the folder stays unchanged.
+        # Reached only if no file of the old database is left in it. After an error in a swap, the folder stays.
         if not guarded(place) and not os.path.lexists(f"{work}/old"):
             atomic_files.discard_tree(work)
     except BaseException:
@@ -250,7 +250,7 @@ def _guard(case: restore_ways.Case, work: str) -> None:
 def _behind_the_guard(case: restore_ways.Case, new: str, old: str, *, proc_root: str) -> None:
     place, work = case.path, os.path.dirname(old)
     folder, name = os.path.split(place)
-    # From now on no process can open the database. A process that opened it since the check would write to the old files.
+    # From now on no process can open the database. One that opened it since the check would write to the old files.
     came = sqlite_holders.find_holders(case.found, proc_root=proc_root)
     if came.found or came.deleted:
         _put_back(place, work)

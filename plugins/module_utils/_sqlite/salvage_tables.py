@@ -36,7 +36,7 @@ def make_new(path: str) -> sqlite3.Connection:
 
 
 def by_dump(image: str, made: str, *, deadline: float) -> List[str]:
-    """Copy table by table inside SQLite, around unreadable rows; return the refused statements. Raises sqlite3.Error."""
+    """Copy each table inside SQLite, around unreadable rows; return the refused statements. Raises sqlite3.Error."""
     with contextlib.closing(open_image(image)) as damaged:
         schema = _readable_schema(damaged)
         settings = {

@@ -31,11 +31,11 @@ _PAIRS = 20  # of words until 64 bits might overflow: each makes the sums at mos
 class Wal:
     """The content of a -wal file.
 
-    frames_valid is the prefix that SQLite accepts (salts and checksums). frames_committed is the part of it that ends with
-    a commit: the frames that SQLite would recover. torn: an unfinished transaction or write follows the prefix, as after a
-    killed writer or a power cut; torn_commit if it claims to be finished. damaged: finished transactions in frames_lost
-    frames follow the prefix, and SQLite silently ignores them. foreign: whole frames that belong to another header.
-    complete is false if the deadline ended the reading.
+    frames_valid is the prefix that SQLite accepts (salts and checksums). frames_committed is the part of it that ends
+    with a commit: the frames that SQLite would recover. torn: an unfinished transaction or write follows the prefix, as
+    after a killed writer or a power cut; torn_commit if it claims to be finished. damaged: finished transactions in
+    frames_lost frames follow the prefix, and SQLite silently ignores them. foreign: whole frames that belong to
+    another header. complete is false if the deadline ended the reading.
     """
 
     exists: bool = False
