@@ -289,7 +289,7 @@ class _Scan:
                     frames += 1
                     commits += bool(later_commit)
                     last_is_commit = bool(later_commit)
-        # A transaction that outgrew the cache rewrites frames in place and corrects their checksums after its last frame
+        # A transaction that outgrew the cache rewrites frames in place and corrects their checksums after its last one
         # is written. Killed before that, it leaves frames that do not verify, with at most one commit, at their end.
         if chained or commits > 1 or (commits == 1 and not last_is_commit):
             self.damaged = True
