@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Tools that know nothing of a service: time, commands, files, text.
+"""Tools that are independent of any service: time, commands, files, text.
 
 Put code here if it would be useful to any program that runs as root on a managed host.
 It imports nothing from the other packages.

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Writing files so that a power cut leaves either the old or the new content."""
+"""Write files so that a power cut leaves either the old or the new content."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import stat
 import tempfile
 from typing import Optional
 
-# Folders within folders that are removed.
+# Maximum depth of nested folders that are removed.
 _DEEPEST = 200
 
 
@@ -27,9 +27,9 @@ def fsync_folder(path: str) -> None:
 
 
 def remove_tree(path: str, *, parent: Optional[int] = None) -> None:
-    """Remove a folder, as it is seen from an opened one, and all that is in it. Raises OSError if something stays.
+    """Remove a folder (relative to an opened one) and its content. Raises OSError if something stays.
 
-    No link is followed, no FIFO is waited for: the owner of the folder may exchange its entries meanwhile.
+    It follows no link and waits for no FIFO, because the owner of the folder may exchange its entries meanwhile.
     """
     device = os.stat(path, dir_fd=parent, follow_symlinks=False).st_dev
     _remove_tree(path, parent, depth=0, device=device)
@@ -46,7 +46,7 @@ def _remove_tree(name: str, parent: Optional[int], *, depth: int, device: int) -
         with os.scandir(opened) as entries:
             found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
         for entry_name, is_folder in found:
-            with contextlib.suppress(OSError):  # the folder that stays says it
+            with contextlib.suppress(OSError):  # the caller sees the error of the folder that stays
                 if is_folder:
                     _remove_tree(entry_name, opened, depth=depth + 1, device=device)
                 else:
@@ -57,15 +57,15 @@ def _remove_tree(name: str, parent: Optional[int], *, depth: int, device: int) -
 
 
 def discard_tree(path: str) -> None:
-    """Remove a folder and all that is in it as far as possible, see remove_tree."""
+    """Remove a folder and its content as far as possible, see remove_tree."""
     with contextlib.suppress(OSError):
         remove_tree(path)
 
 
 def private_folder(path: str) -> None:
-    """Create C(path) and its parents where missing; C(path) itself gets mode 0700. Raises OSError.
+    """Create path and missing parents; path itself gets mode 0700. Raises OSError.
 
-    The parents get 0755 at most: with a umask of 0, of some init scripts, others could put another folder in its place.
+    The parents get 0755 at most: some init scripts set a umask of 0, and then others could replace the folder.
     """
     _folder(os.path.abspath(path), 0o700)
 
@@ -76,15 +76,15 @@ def _folder(path: str, mode: int) -> None:
     _folder(os.path.dirname(path), 0o755)
     try:
         os.mkdir(path, mode)
-    except FileExistsError:  # another run was faster by a moment
+    except FileExistsError:  # another run created it a moment earlier
         if not os.path.isdir(path):
             raise
 
 
 def read_plain(path: str, *, limit: int) -> bytes:
-    """Return what is in C(path), a plain file. A pipe that nobody writes to is not waited for.
+    """Return the content of path, a plain file. Does not wait for a pipe that nobody writes to.
 
-    Raises OSError where it cannot be read, ValueError where it is of another kind or holds more than C(limit) bytes.
+    Raises OSError if it cannot be read, ValueError if it is of another kind or holds more than limit bytes.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
@@ -100,7 +100,7 @@ def read_plain(path: str, *, limit: int) -> bytes:
 
 
 def write_atomically(path: str, data: bytes, *, mode: int = 0o600) -> None:
-    """Write C(data) to C(path): temporary file beside it, fsync, rename, fsync of the folder. Raises OSError."""
+    """Write data to path: temporary file in the same folder, fsync, rename, fsync of the folder. Raises OSError."""
     folder = os.path.dirname(os.path.abspath(path))
     descriptor, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", dir=folder)
     try:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Running a command with a deadline, as the service user where asked, its whole process group ended at the deadline."""
+"""Run a command with a deadline, as the service user if requested. At the deadline its whole process group is ended."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class CommandError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Completed:
-    """What a command did: exit code (C(None) when it was ended at its deadline), output, seconds."""
+    """The result of a command: exit code (None if it was ended at its deadline), output, seconds."""
 
     argv: Sequence[str]
     rc: Optional[int]
@@ -45,26 +45,26 @@ class Completed:
         return self.rc is None
 
 
-# What a program may say; of more, the beginning and the end are kept.
+# Maximum length of a program's output; of longer output, the beginning and the end are kept.
 LONGEST_OUTPUT = 16 << 20
 _LEFT_OUT = b"\n[the middle is left out]\n"
-# How long the output is waited for that an ended program's children still hold open.
+# How long to wait for output that the children of an ended program still hold open.
 _GRACE = 1.0
 _CHUNK = 1 << 16
 _POLL = 0.05
 
-# What the logic is handed instead of calling run() itself, so that tests can answer in its place.
+# The type of run(). Callers take it as a parameter, so that tests can replace it.
 Runner = Callable[..., Completed]
 
 
 def drop_to(user: Optional[str], *, new_privileges: bool = False) -> Optional[Callable[[], None]]:
-    """Return a function for the child that takes on C(user)'s identity, C(None) where we are that user already.
+    """Return a function for the child that takes on user's identity, None if we are that user already.
 
-    Raises CommandError where there is no such user, or where we may not become it.
+    Raises CommandError if there is no such user, or if we may not become it.
     """
     real, effective, _saved = os.getresuid()
     if not user:
-        # Within a block that acts as a user, a program gets the rights of that user and no way back.
+        # In a block that acts as a user, a program gets the rights of that user and cannot change back.
         rights = (effective, os.getegid()) if effective != real else None
     else:
         try:
@@ -78,7 +78,7 @@ def drop_to(user: Optional[str], *, new_privileges: bool = False) -> Optional[Ca
 
 
 class _Output:
-    """What came through one pipe, in bounded memory."""
+    """The data from one pipe, in bounded memory."""
 
     def __init__(self) -> None:
         self._head = bytearray()
@@ -90,7 +90,7 @@ class _Output:
         room = half - len(self._head)
         self._head += chunk[:room]
         self._tail += chunk[room:] if room else chunk
-        # Seldom, since each time half of it is moved.
+        # Not at each chunk, since each time half of it is moved.
         if len(self._tail) > LONGEST_OUTPUT:
             self._dropped = True
             del self._tail[: len(self._tail) - half]
@@ -101,10 +101,10 @@ class _Output:
 
 
 class _Streams:
-    """The pipes of a child, followed to their end or until a deadline.
+    """The pipes of a child, read until their end or a deadline.
 
-    A program's children may leave its process group and keep its output open for ever, and it may say more than fits
-    into memory: neither must hold us.
+    A program's children may leave its process group and keep its output open for ever, and the output may be larger
+    than the memory. Neither may block us.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], stdin: Optional[bytes]) -> None:
@@ -119,12 +119,12 @@ class _Streams:
             self._selector.register(process.stdin.fileno(), selectors.EVENT_WRITE)
 
     def follow(self, *, until: float) -> Optional[int]:
-        """Return the exit code once the program has ended and its output too, C(None) at the deadline."""
+        """Return the exit code after the program and its output have ended, None at the deadline."""
         ended: Optional[float] = None
         while self._selector.get_map() or self._process.poll() is None:
             now = time.monotonic()
             if now >= until:
-                # What has ended by itself in time is not said to have been ended.
+                # A program that ended by itself in time is not reported as ended by us.
                 return self._process.poll() if ended is not None else None
             if ended is None and self._process.poll() is not None:
                 ended = now
@@ -153,7 +153,7 @@ class _Streams:
             self._process.stdin.close()
 
     def close(self) -> Tuple[str, str]:
-        """Let go of the pipes; return what came through them."""
+        """Close the pipes; return the data that came through them."""
         self._selector.close()
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             if stream is not None:
@@ -177,20 +177,20 @@ def run(
     user: Optional[str] = None,
     stdin: Optional[bytes] = None,
 ) -> Completed:
-    """Run C(argv) (never through a shell) for at most C(timeout) seconds and return what it did.
+    """Run argv (never through a shell) for at most timeout seconds and return its result.
 
-    C(env) is the whole environment of the child; C(None) hands on ours. C(stdin) is what the child reads, nothing by
-    default. Output is decoded as UTF-8, bytes that are not are replaced.
-    Raises CommandError where the command cannot be started.
+    env is the whole environment of the child; None passes on ours. stdin is the input of the child, empty by default.
+    Output is decoded as UTF-8, and invalid bytes are replaced.
+    Raises CommandError if the command cannot be started.
     """
     started = time.monotonic()
     try:
-        # preexec_fn, since subprocess's own user= came with Python 3.9; no threads run in a module at this point.
-        # AnsibleModule.run_command knows neither a deadline nor another user.
+        # preexec_fn, because subprocess's own user= needs Python 3.9. No threads run in a module at this point.
+        # AnsibleModule.run_command has neither a deadline nor a change of user.
         become = drop_to(user)
         process = subprocess.Popen(  # pylint: disable=ansible-bad-function
             list(argv),
-            # Entered as the user if there is one: root would follow a link of this user to anywhere.
+            # Enter the folder as the user, if there is one: root would follow a link of this user to any place.
             cwd=cwd if become is None else None,
             env=None if env is None else dict(env),
             stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
@@ -207,7 +207,7 @@ def run(
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         streams.follow(until=time.monotonic() + _GRACE)
-        # One that hangs in the kernel is not waited for.
+        # Do not wait for a process that hangs in the kernel.
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_GRACE)
     stdout, stderr = streams.close()

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Numbers that are none: YAML's C(.inf) and C(.nan), and what is too large (C(1e999)), are floats to ansible-core.
+"""Reject infinite and invalid numbers: ansible-core takes YAML's .inf, .nan and too large values (1e999) as floats.
 
-A limit of time without end is none, and nothing is greater or less than C(nan), so that no other check finds it.
+An infinite time limit is no limit. Every comparison with nan is false, so no other check finds it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Callable, Mapping
 
 
 def require_finite(params: Mapping[str, Any], *, fail: Callable[..., Any]) -> None:
-    """Call C(fail) with a C(msg) that names the first of C(params), or of the mappings in them, that is no number."""
+    """Call fail with a msg that names the first of params (or of the mappings in them) that is not a finite number."""
     for name, value in params.items():
         for inner, number in value.items() if isinstance(value, Mapping) else ((name, value),):
             if isinstance(number, float) and not math.isfinite(number):

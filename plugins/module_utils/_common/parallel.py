@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Running questions side by side, each in a process of its own with its own deadline.
+"""Run questions in parallel, each in a process of its own with its own deadline.
 
-Processes and not threads: a question that hangs in the kernel (a dead mount) cannot be ended in a thread and would keep
-the whole module from exiting; and what a child crashes on (a mapped file on a failing disk) costs that answer alone.
+Processes, not threads: a question that hangs in the kernel (a dead mount) cannot be ended in a thread, and would keep
+the whole module from exiting. And if a child crashes (a mapped file on a failing disk), only its answer is lost.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CHUNK = 1 << 16
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What one question gave: its C(value) (as JSON knows it), or C(error); C(seconds) it took."""
+    """The result of one question: its value (JSON data) or error, and the seconds it took."""
 
     seconds: float
     value: Any = None
@@ -34,7 +34,7 @@ class Answer:
 
     @property
     def report(self) -> Any:
-        """Seconds where it was answered, else why it was not."""
+        """Return the seconds if the question was answered, else the error."""
         return round(self.seconds, 3) if self.error is None else self.error
 
 
@@ -52,7 +52,7 @@ def _answer_and_exit(question: Callable[[], Any], pipe: int) -> NoReturn:
     try:
         os.setsid()
         null = os.open(os.devnull, os.O_RDWR)
-        # Whoever reads our output waits until the last holder of it is gone: a child that hangs must not hold it.
+        # The reader of our output waits until its last holder is gone, so a child that hangs must not hold it.
         for standard in (0, 1, 2):
             os.dup2(null, standard)
         for name in os.listdir("/proc/self/fd"):
@@ -63,7 +63,7 @@ def _answer_and_exit(question: Callable[[], Any], pipe: int) -> NoReturn:
             signal.signal(number, signal.SIG_DFL)
         try:
             answer = {"value": question()}
-        except Exception as error:  # whatever breaks one question, the others are still to be answered
+        except Exception as error:  # if one question fails, the others must still be answered
             answer = {"error": f"{type(error).__name__}: {error}"}
         data = json.dumps(answer, default=str).encode("utf-8", "replace")
         while data:
@@ -95,7 +95,7 @@ def _finish(child: _Child) -> Answer:
 def _give_up(child: _Child) -> Answer:
     with contextlib.suppress(ProcessLookupError):
         os.kill(child.pid, signal.SIGKILL)
-    # One that hangs in the kernel dies when the kernel lets go of it, and is then nobody's but init's: not waited for.
+    # A child that hangs in the kernel ends later, and init collects it. Do not wait for it.
     with contextlib.suppress(ChildProcessError):
         os.waitpid(child.pid, os.WNOHANG)
     return Answer(seconds=time.monotonic() - child.started, error=TIMED_OUT)
@@ -108,11 +108,11 @@ def ask(
     after: Optional[Mapping[str, str]] = None,
     until: float = float("inf"),
 ) -> Dict[str, Answer]:
-    """Ask all C(questions) at once, each for at most C(timeout) seconds; return their answers by name.
+    """Ask all questions at once, each for at most timeout seconds; return their answers by name.
 
-    C(after) names for a question another one that must have been answered before it is asked; where that one is given
-    up, it is not asked. Its time begins with it, but none has more than until C(until) (C(time.monotonic) seconds).
-    To be called where no other threads run: a question is a copy of this process (fork).
+    after: maps a question to another one that must be answered first. If the other one is given up, the question is not
+    asked. Its time begins when it is asked. No question runs after until (time.monotonic seconds).
+    Call this only if no other threads run: a question is a copy of this process (fork).
     """
     later = dict(after or {})
     answers: Dict[str, Answer] = {}

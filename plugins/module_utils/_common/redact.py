@@ -2,18 +2,19 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Taking secrets out of text and data before they leave the host.
+"""Remove secrets from text and data before they leave the host.
 
-Three nets:
+Three filters:
 
-- known values (what the service's own environment calls a secret), in every spelling: redact_known;
-- values after a name that tells of a secret, to their end, also on the next line: redact_values;
-- shapes (keys, tokens of services, long strings without order), whatever is around them: redact_shapes.
+- known values (the secrets in the service's own environment), in every spelling: redact_known;
+- values after the name of a secret, to their end, also on the next line: redact_values;
+- shapes (keys, tokens of services, long random strings), in any context: redact_shapes.
 
-A mask keeps the line breaks of what it covers, so a text has the same lines before and after.
+A mask keeps the line breaks of the text that it covers, so a text has the same lines before and after.
 
-The text comes from anyone, so every pattern takes time in proportion to its length: a repetition is bounded, or what
-follows it cannot fail, or the pattern begins at one place only of a run of characters that it would repeat over.
+Anybody may have written the text, so every pattern takes time in proportion to its length. To ensure that, a
+repetition is bounded, or the rest after it cannot fail, or the pattern can begin at only one place in a run of
+characters.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 MASK = redact_shapes.MASK
 
 _SECRET_NAME = re.compile(values.TELLING + r"\Z")
-# No word that tells stands further from the end of a name than this.
+# Maximum distance of a word such as "password" from the end of a name.
 _END_OF_NAME = 64
-# Variables about a secret that are none themselves; their values are ordinary words and paths.
+# Variables about a secret that hold no secret; their values are ordinary words and paths.
 _ABOUT = re.compile(
     r"(?i:_(?:file|path|dir|directory|url|uri|ttl|name|domain|host|port|age|length|rounds|algorithm|issuer|type|secure|"
     r"samesite|same_site|enabled|mode|store|header|prefix|version|audience|provider))\Z"
@@ -41,35 +42,35 @@ _PATH_OF_KEY = re.compile(r"/[\w./-]+\.(?:key|pem|p12|pfx|json|txt)\Z")
 
 
 def _token(match: Match[str]) -> str:
-    """Take out a JSON Web Token: parts in base64url, the first of which begins with {" ."""
+    """Remove a JSON Web Token: parts in base64url, the first of which begins with {" ."""
     before, begin, _token_itself = match.group().partition("eyJ")
     return before + MASK if begin else before
 
 
 def _inserted(match: Match[str]) -> str:
-    """Take out the values of an SQL statement (knex prints them in its errors) where a column's name tells."""
+    """Remove an SQL statement's values (knex prints them in its errors) if a column's name is that of a secret."""
     columns = re.findall(r"\w{1,64}", match.group("columns"))
     return match.group("before") + (MASK if any(map(is_secret_name, columns)) else match.group("values"))
 
 
 @dataclasses.dataclass(frozen=True)
 class _Rule:
-    """A pattern, what replaces what it finds, and words (in lower case) without one of which it finds nothing.
+    """A pattern, its replacement, and words (in lower case): without one of these words the pattern cannot match.
 
-    It is compiled when one of its words is first found, as most runs meet none.
+    It is compiled when one of its words is first found, because most runs find none.
     """
 
     words: Sequence[str]
     pattern: str
     replacement: Union[str, Callable[[Match[str]], str]]
-    # Signs one of which must be there, too.
+    # Characters one of which must also be present.
     signs: str = ""
 
 
 _NAME_WORDS = (
     *("passwd", "password", "passphrase", "secret", "token", "credential", "apikey", "api_key", "authorization"),
     *("cookie", "sessionid", "session_id", "signature", "key", "pwd", "pass", "_auth", "-auth", "bearer"),
-    # Short ones begin many a word: with what comes next.
+    # Short words begin many other words, so they include the next character.
     *(
         "creds",
         "sessid",
@@ -83,7 +84,7 @@ _NAME_WORDS = (
 
 _RULES: Tuple[_Rule, ...] = (
     _Rule(("eyj",), r"(?<![\w=-])[\w=-]{8,}\.[\w=-]{2,}(?:\.[\w.+/=-]*)?", _token),
-    # HTTP: cookies with all their pairs; header and value as Node's raw headers have them.
+    # HTTP: cookies with all their pairs; header and value in the format of Node's raw headers.
     _Rule(("bearer", "basic"), r"(?i)\b(bearer|basic)(\s{1,4})[\w.~+/-]{8,}=*", r"\1\2" + MASK),
     _Rule(
         ("cookie",),
@@ -95,10 +96,10 @@ _RULES: Tuple[_Rule, ...] = (
         r"""(?i)((?:authorization|cookie|api-key|-token)\\{0,8}["'],\s{0,4})(?!["']value)(?:""" + values.QUOTED + r")",
         r"\1" + MASK,
     ),
-    # Cookies that a program has read already.
+    # Cookies that a program has parsed already.
     _Rule(("cookies",), r"(?i)(cookies" + values.QUOTE + r"\s{0,4}[:=]\s{0,4}[{\[])[^}\]\n]+", r"\1" + MASK),
-    # URLs with credentials: the password, or the whole of what stands there without one. People leave @ and / in their
-    # passwords as they are; digits and a slash are a port.
+    # URLs with credentials: the password, or the whole part if there is no password. Passwords may contain @ and /
+    # unescaped; digits and a slash are a port.
     _Rule(
         ("://",),
         r"""(://[^\s/:@"'?#\[]{0,200}:)(?!\[redacted\]|\d{1,5}[/?#])[^\s"'<>]{1,1000}@""",
@@ -129,7 +130,7 @@ _RULES: Tuple[_Rule, ...] = (
         r"\1" + MASK,
         signs="\"'`",
     ),
-    # What people write: the password is x; and a token after its name.
+    # Text by people: the password is x; and a token after its name.
     _Rule(
         _NAME_WORDS,
         r"((?<![uU]nexpected )" + values.TELLING + r"\s{1,4}"
@@ -155,13 +156,13 @@ _RULES: Tuple[_Rule, ...] = (
     _Rule(
         ("pragma",), r"(?i)(\bpragma\s{1,4}(?:hex)?(?:re)?key\s{0,4}=\s{0,4})(?!\[redacted\]|\s)[^;\n]+", r"\1" + MASK
     ),
-    # Names of secrets in the query of a URL, and nowhere else.
+    # Names that mean secrets only in the query of a URL.
     _Rule(
         ("key=", "auth=", "sig=", "hmac=", "otp=", "pin="),
         r"""(?i)([?&](?:key|auth|sig|hmac|otp|pin)=)(?!\[redacted\])[^\s&#"'\\]+""",
         r"\1" + MASK,
     ),
-    # Programs that take a password with a letter.
+    # Programs that take a password as a one-letter option.
     _Rule(
         ("-u", "--user", "--proxy-user"),
         r"""((?<![\w-])(?:-[uU]|--(?:proxy-)?user)[ =]{0,2}(?P<quote>["'])?[^\s:"']{1,100}:)(?!\[redacted\])"""
@@ -197,7 +198,7 @@ def is_secret_name(name: str) -> bool:
 
 
 def secret_values(environment: Mapping[str, str]) -> List[str]:
-    """Return the values that must appear nowhere: those of secret names, and passwords within URLs."""
+    """Return the values that must not appear anywhere: those of secret names, and passwords within URLs."""
     found = [
         value
         for name, value in environment.items()
@@ -213,7 +214,7 @@ def secret_values(environment: Mapping[str, str]) -> List[str]:
 
 
 def secret_arguments(arguments: Sequence[str]) -> List[str]:
-    """Return the values on a command line that must appear nowhere: those of options with secret names."""
+    """Return the values on a command line that must not appear anywhere: those of options with secret names."""
     found: Dict[str, str] = {}
     for number, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
@@ -227,7 +228,7 @@ def secret_arguments(arguments: Sequence[str]) -> List[str]:
 
 
 def _after_a_letter(arguments: Sequence[str], number: int) -> str:
-    """Return the part of an argument that is no secret where its program takes one there by a letter, else nothing."""
+    """Return the part before the secret, if the program takes a secret as a one-letter option here, else nothing."""
     argument, before = arguments[number], arguments[number - 1] if number else ""
     program = arguments[0].rsplit("/", 1)[-1]
     if (program, before) in (("sshpass", "-p"), ("redis-cli", "-a")):
@@ -243,12 +244,12 @@ def _hides_next(argument: str) -> bool:
     return argument.startswith("-") and "=" not in argument and is_secret_name(argument.lstrip("-"))
 
 
-# No line that people read is longer. What comes after so many characters is masked if a name in the line tells.
+# Lines for people are shorter. The text after so many characters is masked if the line has the name of a secret.
 _LONGEST_LINE = 64 * 1024
 
 
 def _without_values(lines: Sequence[str], words: Sequence[str]) -> Iterator[str]:
-    """Return lines without what rules and names find. words: those of the rules that are in any of the lines."""
+    """Return lines without the matches of rules and names. words: those of the rules that are in any of the lines."""
     carry: Optional[values.Carry] = None
     for number, whole in enumerate(lines):
         line = whole
@@ -270,33 +271,33 @@ def _without_values(lines: Sequence[str], words: Sequence[str]) -> Iterator[str]
             carry = left or carry
         if carry is not None and carry.kind == "quote":
             following = lines[number + 1 : number + 4]
-            # If nobody closes it, the line was cut.
+            # If the quote is never closed, the line was cut.
             carry = carry if any(carry.quote in each for each in following) else carry._replace(kind="rest")
         yield line
 
 
 class Redactor:
-    """Takes secrets out of text and data. Known values are removed wherever they are."""
+    """Removes secrets from text and data. Known values are removed everywhere."""
 
     def __init__(self, known: Iterable[str] = ()) -> None:
-        """Take the known values; those of a few characters are words like "admin", and are ignored."""
+        """Take the known values. Very short ones are words like "admin", and are ignored."""
         self._known = redact_known.Known(known)
 
     def text(self, text: str) -> str:
-        """Return a text without secrets, and without colours: a name and its value may each have one.
+        """Return a text without secrets and without colours (a name and its value may each have a colour).
 
         It has as many lines as before.
         """
         text = redact_shapes.without_private_keys(self._known.mask(sanitize.without_sequences(text)))
         lowered = text.lower()
-        # Most lines of a log hold no such word, and to see that is much quicker than to try the patterns.
+        # Most lines of a log have no such word. Searching for the words is much faster than trying the patterns.
         words = [word for word in _WORDS if word in lowered]
         if words:
             text = "\n".join(_without_values(text.split("\n"), words))
         return redact_shapes.without_opaque(redact_shapes.without_tokens(text))
 
     def argv(self, arguments: List[str]) -> List[str]:
-        """Return a command line without secrets; C(--password x) is two arguments but one secret."""
+        """Return a command line without secrets; --password x is two arguments but one secret."""
         clean: List[str] = []
         for number, argument in enumerate(arguments):
             hidden = number > 0 and _hides_next(arguments[number - 1]) and not argument.startswith("-")

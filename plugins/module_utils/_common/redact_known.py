@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Known secrets: they are found in every usual spelling.
+"""Find known secrets in every usual spelling.
 
-Escapes (URL, JSON, JavaScript, Python, shell, HTML) are undone in a copy of the text, up to four times, and so are line
-breaks. The plain value is searched in each copy, and what is found is masked at its place in the text. Base64, hex and
-lists of bytes do not keep the letters: these spellings are searched themselves.
+Escapes (URL, JSON, JavaScript, Python, shell, HTML) and line breaks are undone in a copy of the text, up to four times.
+The plain value is searched in each copy, and a match is masked at its place in the text. Base64, hex and lists of
+bytes do not keep the letters, so these spellings are searched directly.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _SHORTEST_LINE = 16
 # JSON in a string of JSON in a string of JSON has its backslashes escaped three times.
 _LEVELS = 4
 
-# Runs of escapes of the same length, so that a place in the copy tells its place in the text.
-# The first sign alone is looked for first, which is quick.
+# Runs of escapes of the same length, so that a place in the copy gives its place in the text.
+# Only the first character is searched first, which is fast.
 _ESCAPES = re.compile(
     r"[%\\&'\"](?:(?P<percent>(?<=%)[0-9a-fA-F]{2}(?:%[0-9a-fA-F]{2})*)|"
     r"(?<=\\)(?:(?P<unicode>u[0-9a-fA-F]{4}(?:\\u[0-9a-fA-F]{4})*)|(?P<byte>x[0-9a-fA-F]{2}(?:\\x[0-9a-fA-F]{2})*)|"
@@ -48,7 +48,7 @@ _SIGNS_OF_LETTERS = str.maketrans("nrtbf", "\n\r\t\b\f")
 
 
 def _undone(kind: Optional[str], run: str) -> Tuple[str, int]:
-    """Return what a run of escapes says, and the length of one escape."""
+    """Return the text of a run of escapes, and the length of one escape."""
     if kind in _DIGITS:
         mark, base, width = _DIGITS[kind]
         return "".join([chr(int(digits, base)) for digits in run.split(mark)[1:]]), width
@@ -63,7 +63,7 @@ def _undone(kind: Optional[str], run: str) -> Tuple[str, int]:
 
 
 class _Copy:
-    """A copy of a text in which escapes or line breaks are undone, and which place of the text each place is from."""
+    """A copy of a text without escapes or line breaks, and for each place in it the place in the text."""
 
     def __init__(self, text: str, parent: Optional[_Copy] = None) -> None:
         self.text = text
@@ -104,13 +104,13 @@ class _Copy:
         return self._changed(_ESCAPES, breaks=False)
 
     def breaks(self, begin: int, end: int) -> List[int]:
-        """Return where line breaks were undone within a part of the copy, at its ends too."""
+        """Return the places of removed line breaks within a part of the copy, including its ends."""
         if not self._joined:
             return []
         return self._starts[bisect.bisect_left(self._starts, max(begin, 1)) : bisect.bisect_right(self._starts, end)]
 
     def origin(self, begin: int, end: int) -> Tuple[int, int]:
-        """Return which part of the text a part of the copy is from."""
+        """Return the part of the text for a part of the copy."""
         if self._parent is None:
             return begin, end
         first = bisect.bisect_right(self._starts, begin) - 1
@@ -122,7 +122,7 @@ class _Copy:
 
 
 def _copies(text: str) -> Iterator[_Copy]:
-    """Return the text itself, and its copies with more and more undone."""
+    """Return the text itself, and its copies with more and more levels undone."""
     copy: Optional[_Copy] = _Copy(text)
     for _level in range(_LEVELS):
         if copy is None:
@@ -135,7 +135,7 @@ def _copies(text: str) -> Iterator[_Copy]:
 
 
 def _folded(text: str) -> str:
-    """Return the text in lower case with all places kept: one letter alone has two in lower case."""
+    """Return the text in lower case with all places kept: a single letter has two in lower case."""
     return text.replace("\u0130", "i").lower().replace("\u03c2", "\u03c3")
 
 
@@ -143,7 +143,7 @@ def _plain_spellings(value: str) -> Set[str]:
     """Return the values to search in the copies, in lower case."""
     values = {value, "".join(value.splitlines())}
     values.update(line.strip() for line in value.splitlines() if len(line.strip()) >= _SHORTEST_LINE)
-    # A value that looks escaped itself is changed with the text around it.
+    # A value that itself looks escaped is changed together with the text.
     for item in sorted(values):
         copy = _Copy(item).without_escapes()
         while copy is not None:
@@ -167,12 +167,12 @@ def _byte_spellings(value: str) -> Set[str]:
 
 
 def _base64_spellings(value: str) -> Set[str]:
-    """Return the value in base64 as it looks after 0, 1 and 2 bytes of something else."""
+    """Return the value in base64, as it looks after 0, 1 and 2 other bytes."""
     found = set()
     for text in {value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}:
         data = text.encode("utf-8", "surrogatepass")
         for offset in range(3):
-            # Four characters have three bytes: those that are half of something else are left out.
+            # Four characters hold three bytes: characters that also hold bits of other bytes are left out.
             first, last = -(-offset * 4 // 3), (offset + len(data)) * 4 // 3
             for encode in (base64.b64encode, base64.urlsafe_b64encode):
                 found.add(encode(b"\0" * offset + data).decode("ascii")[first:last])
@@ -209,7 +209,7 @@ class Known:
         return _covered(text, spans) if spans else text
 
     def _in_base64(self, copy: _Copy) -> Iterator[Tuple[int, int]]:
-        """Return the places of strings in base64 that hold a known value, with what else they hold."""
+        """Return the places of base64 strings that hold a known value; the whole string is masked."""
         text = copy.text
         done = 0
         for begin, end in sorted(_places(text, self._exact)):
@@ -220,7 +220,7 @@ class Known:
                 first -= 1
             found = _BASE64.match(text, end)
             last = found.end() if found else end
-            # A word at the end of the line before, or at the beginning of the next one, is something else.
+            # A word at the end of the line before, or at the beginning of the next line, does not belong to it.
             before, after = copy.breaks(first, begin), copy.breaks(end, last)
             if before and before[0] - first < _SHORTEST_LINE:
                 first = before[0]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Secrets that are known by their shape: private keys, tokens of known services, long strings of high entropy.
+"""Secrets with a known shape: private keys, tokens of known services, long strings of high entropy.
 
 Every pattern takes time in proportion to the length of the text: see redact.
 """
@@ -14,7 +14,7 @@ from typing import List, Match, Tuple
 
 MASK = "[redacted]"
 
-# What a logger, syslog, journalctl or a container runtime puts before a message. It may match nothing.
+# The prefix of a message by a logger, syslog, journalctl or a container runtime. It may be empty.
 _STAMP = (
     r"\[?(?:\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[\d.,:+Zz-]{0,20}|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|"
     r"\d{9,10}\.\d{1,9}|\d\d:\d\d:\d\d(?:[.,]\d{1,6})?)\]?"
@@ -23,21 +23,21 @@ _WHO = r" [\w.-]{1,64} [\w./@-]{1,64}(?:\[\d{1,10}\])?:"
 _LEVEL = r"\[?(?i:trace|debug|info|notice|warn(?:ing)?|error|fatal|critical)\]?:?"
 _IN_JSON = r'\{"(?:level|time|timestamp|severity)"[^{}\n]{0,300}?"(?:msg|message)"\s?:\s?"'
 PREFIX = rf"(?:{_IN_JSON}|(?:[\w.-]{{1,64}}[ ]{{1,8}}\|[ ]?)?(?:{_STAMP}(?:{_WHO})?[ ]{{1,2}})?(?:{_LEVEL}[ ]{{1,2}})?)"
-# The end of a line, and what comes before the text of the next one.
+# The end of a line, and the prefix of the text of the next one.
 _LINE_BREAK = rf"(?:\"\}}\r?\n{_IN_JSON}|\\?\r?\n[ \t]{{0,200}}{PREFIX})"
-# The same between two parts of a value, and what comes before it. Two strings that are added count as one.
+# The same between two parts of a value. Two strings that are added count as one.
 BREAK = rf"\n(?:[ \t]{{0,200}}\\?\r?\n){{0,50}}(?:(?<=\}}\n){_IN_JSON}|[ \t]{{0,200}}{PREFIX})[\"']?"
 BEFORE_BREAK = r"(?:[\"']?[ ]?\+?[ ]?\\?|\"\})\r?\Z"
 
 
 def cover(text: str) -> str:
-    """Return the mask for a text, line by line: line breaks and what a logger puts after them stay."""
+    """Return the mask for a text, line by line: line breaks and a logger's prefixes after them stay."""
     parts = re.split(f"({_LINE_BREAK})", text)
     return "".join(part if number % 2 or not part else MASK for number, part in enumerate(parts))
 
 
 _KEY = r"[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
-# A key ends with its END. If that was cut off, what may be left of the key goes.
+# A key ends with its END. If that was cut off, the rest of the key is removed.
 _WHOLE_KEY = re.compile(
     rf"-----BEGIN {_KEY}(?:.{{0,20000}}?-----END {_KEY}|.{{0,20000}})|"
     r"PuTTY-User-Key-File-\d(?:.{0,20000}?Private-MAC: ?\w{1,200}|.{0,20000})",
@@ -55,7 +55,7 @@ def without_private_keys(text: str) -> str:
 
 
 def _without_beheaded_keys(text: str) -> str:
-    """Take out private keys of which only the end is there: the lines in base64 before the END."""
+    """Remove private keys of which only the end is left: the base64 lines before the END."""
     pieces = _END_OF_KEY.split(text)
     clean = []
     for piece in pieces[:-1]:
@@ -68,7 +68,7 @@ def _without_beheaded_keys(text: str) -> str:
     return MASK.join([*clean, pieces[-1]])
 
 
-# Tokens of services, by what their first characters say. Each has a word (in lower case) without which it is not there.
+# Tokens of services, by their first characters. Each has a word (in lower case) that every match contains.
 _TOKENS: Tuple[Tuple[Tuple[str, ...], str], ...] = (
     (
         ("akia", "asia", "a3t", "abia", "acca"),
@@ -93,7 +93,7 @@ _TOKENS: Tuple[Tuple[Tuple[str, ...], str], ...] = (
     (("ac", "sk"), r"(?<![a-zA-Z0-9])(?:AC|SK)[a-z0-9]{32}(?!\w)"),
     (("-us",), r"(?<![0-9a-zA-Z])[0-9a-z]{32}-us\d{1,2}"),
     ((":aa",), r"(?<!\d)\d{8,10}:AA[\w-]{33}(?![\w-])"),
-    # Addresses that are their own key: whoever has them may post there.
+    # URLs that are secrets themselves: anybody who has one may post there.
     (
         ("hooks.", "webhook"),
         r"(?i)(?<=hooks\.slack\.com/services/)[\w/@-]+|(?<=hooks\.slack\.com/workflows/)[\w/@-]+|"
@@ -108,7 +108,7 @@ _TOKENS: Tuple[Tuple[Tuple[str, ...], str], ...] = (
 
 
 def without_tokens(text: str) -> str:
-    """Return a text without the tokens and hashes that their first characters give away."""
+    """Return a text without tokens and hashes that are recognized by their first characters."""
     lowered = text.lower()
     for words, pattern in _TOKENS:
         if any(word in lowered for word in words):
@@ -117,20 +117,20 @@ def without_tokens(text: str) -> str:
 
 
 _SHORTEST = 20
-# A digest says so itself: npm ("sha512-…"), OpenSSH ("SHA256:…"). It is public.
+# A digest names its type: npm ("sha512-…"), OpenSSH ("SHA256:…"). It is public.
 _RUN = re.compile(r"(?<![A-Za-z0-9+/_=-])(?<!SHA256:)(?!sha\d{1,3}-)[A-Za-z0-9+/_=-]{20,}")
 # A part of a path that is a word: "node_modules", ".npm", "Linux".
 _WORD = re.compile(r"[._]?[A-Za-z]?[a-z]{2,}(?:[_-][a-z]+)*\Z")
 _HEX = re.compile(r"[0-9a-f]+\Z|[0-9A-F]+\Z")
-# Between capitals, small letters and digits. Words in one ("setupListenHandle") change at every fourth character, a
-# random string at two of three.
+# Changes between capitals, small letters and digits. Words in one ("setupListenHandle") change at every fourth
+# character, a random string at two of three.
 _CHANGE = re.compile(r"[a-z](?=[A-Z0-9])|[A-Z](?=[a-z0-9])|[0-9](?=[A-Za-z])")
 # Times in names of files and runs ("20260302T010203Z") do not count.
 _NO_LETTER = re.compile(r"(?<!\d)\d{8}T\d{4,9}Z?|[^A-Za-z0-9]+")
 
 
 def opaque(token: str) -> bool:
-    """Whether a token has the length and the disorder of a secret that a program made."""
+    """Whether a token is as long and as random as a secret that a program made."""
     if len(token) < _SHORTEST:
         return False
     letters = _NO_LETTER.sub("", token)
@@ -155,7 +155,7 @@ def _judge(match: Match[str]) -> str:
     is_path = sum(len(part) for part in parts if _WORD.match(part)) * 4 >= len(token)
     if opaque(token) and not is_path:
         return MASK
-    # A part of a path may be a token all the same.
+    # A part of a path may still be a token.
     return "/".join(MASK if opaque(part) else part for part in parts) if len(parts) > 1 else token
 
 
@@ -164,6 +164,6 @@ _AROUND = re.compile(r"(?:(?<!\d)\d{8,10}:)?\[redacted\](?:\.[\w=-]{4,40}\.\[red
 
 
 def without_opaque(text: str) -> str:
-    """Return a text without tokens that are long and without order."""
+    """Return a text without tokens that are long and random."""
     masked = _RUN.sub(_judge, text)
     return text if masked == text else _AROUND.sub(MASK, masked)

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Values after a name that tells of a secret: where such a value begins, and where it ends.
+"""Values after the name of a secret: find the beginning and the end of such a value.
 
-A value in quotes ends with its quote, a word in a URL or on a command line with the word, everything else with the line
-or with the next name. What is left of a value on the next line is masked there.
+A value in quotes ends with its quote, a word in a URL or on a command line with the word, every other value with the
+line or with the next name. The rest of a value on the next line is masked there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 
 MASK = shapes.MASK
 
-# Names under which secrets go, from the word that tells on: DB_PASSWORD, clientSecret, x-api-key, SESSION_KEY.
+# Names of secrets, from the significant word on: DB_PASSWORD, clientSecret, x-api-key, SESSION_KEY.
 JAPANESE = ("パスワード", "暗証番号", "秘密鍵", "認証キー", "シークレット", "トークン")
 TELLING = (
     r"(?:(?i:passw(?:or)?[dt]|pass[ ]?phrase|passcode|secret|token|credential|creds|cookie|session_?id|sessid|"
@@ -51,7 +51,7 @@ def _pattern(text: str) -> Pattern[str]:
     return re.compile(text)
 
 
-# "Unexpected token" is what a parser says.
+# "Unexpected token" is a message of parsers.
 _NAME = rf"(?<![uU]nexpected ){TELLING}"
 _NAMED = rf"{_NAME}{QUOTE}[\]'\"`]{{0,2}}(?:\[\d{{0,20}}\])?(?:[ \t](?:is|was))?{_SEPARATOR}({_ESCAPED_QUOTE})?"
 # {"name": "Authorization", "value": "x"}, <add key="password" value="x"/>.
@@ -69,10 +69,10 @@ _PAIR_BEGINS = re.compile(r"""[ \t-]{0,200}["']?(?i:name|key|header|field)""")
 _PAIR_ENDED = re.compile(r"""[ \t]{0,200}["']?(?i:value)["']?[ ]{0,4}[:=][ ]{0,4}""")
 # An element whose text is on the next line.
 _ELEMENT_BEGUN = rf"<[\w:.-]{{0,60}}?{TELLING}>[ \t\r]{{0,20}}\Z"
-# What is compared with a name: "x" === password.
+# A value that is compared with a name: "x" === password.
 _COMPARED = rf"[=!]{{2,3}}[ \t]{{0,4}}[\w.$]{{0,60}}?{TELLING}"
 
-# What stands before a quote and belongs to the value: b'', $'', @"", new String("").
+# A prefix of a quote that belongs to the value: b'', $'', @"", new String("").
 _BEFORE_QUOTE = re.compile(r"(?:[bBuUrRfF]{1,2}|[$@]|!!\w{1,20}[ ]|(?:new[ ])?[A-Za-z][\w.]{0,40}\()?(?=\\{0,8}[\"'`])")
 _STRING = re.compile(rf"(?:{QUOTED})")
 # Another string that is part of the value: 'a' + 'b', 'it'\''s', 'it''s', Python's "a" "b".
@@ -87,26 +87,26 @@ _WORD = re.compile(r"""[^\s"'<>]+""")
 _IN_QUERY = re.compile(r"""[^\s&"'<>\\]+""")
 _IN_CONNECTION = re.compile(r"""[^;"'\n]+""")
 _FIRST_WORD = re.compile(r"[\w+/=.~-]+")
-# The next name, or the end of the text in which the value is.
+# The next name, or the end of the text that contains the value.
 _NEXT_NAME = (
     r"""[,;&][ ]{1,4}["'`]?[\w.-]{1,40}["'`]?[ ]{0,2}[:=](?!\w{0,20}[;&])|[,;][ ]?["'][\w.-]{1,40}["'][ ]{0,2}:|"""
     r"""[;&][\w.-]{1,40}=|[ \t][\w.-]{1,40}=(?=[^\s=])|\\{0,8}["'][ ]?,[ ]?\\{0,8}["']|["'][ ]{1,4}[\w.-]{1,40}=|"""
     r"""[ ]-[ ](?:SQLITE_|E[A-Z]{3,})|</"""
 )
-# After NAME=word: what a program says of it.
+# After NAME=word: a program's message about it.
 _SAID_OF_IT = (
     r"[ ](?:(?:was|were|is|has been|not)[ ]){0,3}"
     r"(?:refused|rejected|failed|denied|expired|accepted|invalid|wrong|found)\b"
 )
-# The quote that closes what a name and its value are in.
+# The quote that closes the text around a name and its value.
 _CLOSES = r"{}(?=[\s,;)}}\]]|\Z)"
-# Authorization: Bearer x. Of some schemes there are more values than one.
+# Authorization: Bearer x. Some schemes have more values than one.
 _SCHEME = (
     r"(?i:(?:digest|hawk|oauth|token|aws4-hmac-sha256)[ \t][^\r\n]+|"
     r"(?:[a-z][\w-]{2,20}[ \t]{1,4})?[^\s\"'\\,&]+)"
 )
 _AUTHORIZATION = r"(?i:authorization)\W{1,30}\Z"
-# Names that hold such a word and are of something else: TokenExpiredError: jwt expired, /srv/passwordReset.js:12.
+# Names with such a word that hold no secret: TokenExpiredError: jwt expired, /srv/passwordReset.js:12.
 _OF_AN_ERROR = re.compile(r"(?i:error|exception|warning|rejection)\Z")
 _OF_A_FILE = re.compile(r"\.(?:[cm]?[jt]sx?|json|py|db|sql|log|md|html|css|map)\Z")
 _PLACE = re.compile(r"\d{1,7}(?::\d{1,7})?(?=[)\s,;'\"]|\Z)")
@@ -123,10 +123,10 @@ _ALONE = re.compile(r"""[^\s"'{}<>]{4,}(?=["'}\]),;\r]{0,8}\Z)""")
 
 
 class Carry(NamedTuple):
-    """What a line leaves to the next one.
+    """The state at the end of a line, for the next one.
 
-    kind: "value" (a value is to come), "rest" (a value may go on), "quote" (it goes on to its quote), "block" (it goes
-    on as long as lines are indented), "pair" (its name was there).
+    kind: "value" (a value follows), "rest" (a value may continue), "quote" (it continues to its quote), "block" (it
+    continues as long as lines are indented), "pair" (its name was there).
     """
 
     kind: str
@@ -136,7 +136,7 @@ class Carry(NamedTuple):
 
 
 class _End(NamedTuple):
-    """Where a value ends, and what kind of carry it leaves ("" for none)."""
+    """The end of a value, and the kind of carry after it ("" for none)."""
 
     at: int
     carry: str = ""
@@ -153,7 +153,7 @@ def _carry(line: str, kind: str, quote: str = "") -> Carry:
 
 
 def _before_name(line: str, start: int) -> Tuple[int, str]:
-    """Return where the name begins whose telling part begins there, and the character before it."""
+    """Return the beginning of the name whose significant part begins at start, and the character before the name."""
     first = start
     while first > 0 and start - first < 80 and (line[first - 1].isalnum() or line[first - 1] in "_.-$"):
         first -= 1
@@ -161,7 +161,7 @@ def _before_name(line: str, start: int) -> Tuple[int, str]:
 
 
 def _quoted_end(line: str, start: int) -> Optional[_End]:
-    """Return where a value in quotes ends, None if it has none."""
+    """Return the end of a value in quotes, None if it has no quotes."""
     before = _BEFORE_QUOTE.match(line, start)
     if before is None:
         return None
@@ -184,7 +184,7 @@ def _quoted_end(line: str, start: int) -> Optional[_End]:
 
 
 def _bracket_end(line: str, start: int) -> _End:
-    """Return where a list or an object ends."""
+    """Return the end of a list or an object."""
     depth = 0
     for match in _BRACKET.finditer(line, start):
         if match.group() in "[{":
@@ -197,27 +197,27 @@ def _bracket_end(line: str, start: int) -> _End:
 
 
 def _closed(line: str, start: int, end: int) -> int:
-    """Return the end of a value without the brackets and quotes that close what the value is in."""
+    """Return the end of a value without the brackets and quotes that close the text around it."""
     while end > start and line[end - 1] in _CLOSING and not line.endswith(MASK, start, end):
         end -= 1
     return end
 
 
 def _ends_line(line: str, at: int) -> str:
-    """Return the carry of a value in a line: it may go on if nothing but brackets and quotes comes after it."""
+    """Return the carry of a value in a line: it may continue if only brackets and quotes follow."""
     return "rest" if _ONLY_CLOSING.match(line, at) else ""
 
 
 def _stop(line: str, start: int, *, said: bool) -> int:
-    """Return where the first of all that ends a value without quotes is."""
-    # All in one pattern: several would each look through the rest of the line again and again.
+    """Return the first place that ends a value without quotes."""
+    # One pattern for all: several patterns would each search the rest of the line again and again.
     ends = [_CLOSES.format(quote) for quote in "\"'" if line.count(quote, max(0, start - 1000), start) % 2]
     found = _pattern("|".join([_NEXT_NAME, *ends, *([_SAID_OF_IT] if said else [])])).search(line, start)
     return found.start() if found else len(line)
 
 
 def _plain_end(line: str, name: int, start: int, *, equals: bool) -> _End:
-    """Return where a value without quotes ends."""
+    """Return the end of a value without quotes."""
     first, before = _before_name(line, name)
     option = line[first : first + 1] == "-" and before in ("", " ", '"', "'")
     word: Optional[Match[str]] = None
@@ -240,12 +240,12 @@ def _plain_end(line: str, name: int, start: int, *, equals: bool) -> _End:
 
 
 def _made_by_a_program(word: str) -> bool:
-    """Whether a word is a whole value: nobody has it as the first of several."""
+    """Whether a word is a whole value: it is never the first word of several."""
     return shapes.opaque(word) or (len(word) >= 24 and any(map(str.isdigit, word)))
 
 
 def _value_end(line: str, name: int, start: int, *, equals: bool, quote: str = "") -> _End:
-    """Return where a value ends that begins there. quote: what a quote before it is written as, such as &quot;."""
+    """Return the end of the value that begins at start. quote: the spelling of a quote before it, such as &quot;."""
     if quote:
         closing = line.find(quote, start, start + 2000)
         if closing >= 0:
@@ -269,7 +269,7 @@ def _is_no_secret(match: Match[str], line: str) -> bool:
 
 
 def _without_compared(line: str) -> str:
-    """Return a line without the strings that are compared with a name that tells: 'x' === password."""
+    """Return a line without the strings that are compared with the name of a secret: 'x' === password."""
     pieces: List[str] = []
     last = 0
     for match in _pattern(_COMPARED).finditer(line):
@@ -285,7 +285,7 @@ def _without_compared(line: str) -> str:
 
 
 def _without_named(line: str, pattern: str) -> Tuple[str, Optional[Carry]]:
-    """Return a line without the values after what a pattern finds, and what the last of them leaves."""
+    """Return a line without the values after the matches of a pattern, and the carry of the last one."""
     carry: Optional[Carry] = None
     pieces: List[str] = []
     last = 0
@@ -311,7 +311,7 @@ def _without_named(line: str, pattern: str) -> Tuple[str, Optional[Carry]]:
 
 
 def named_values(line: str) -> Tuple[str, Optional[Carry]]:
-    """Return a line without the values whose names tell, and what is left to the next line."""
+    """Return a line without the values after names of secrets, and the carry for the next line."""
     carry: Optional[Carry] = None
     if "value" in line.lower():
         line, carry = _without_named(line, _PAIR)
@@ -331,7 +331,7 @@ def _masked(line: str, start: int, end: int) -> str:
 
 
 def carried(line: str, carry: Carry) -> Tuple[str, Optional[Carry]]:
-    """Return a line without what the line before left to it, and what is left to the next line."""
+    """Return a line without the value that the line before carried into it, and the carry for the next line."""
     found = _BODY.match(line)
     start = found.end() if found else 0
     body = line[start : start + 200]
@@ -367,7 +367,7 @@ def _carried_value(line: str, start: int) -> Tuple[str, Optional[Carry]]:
 
 
 def _carried_rest(line: str, start: int, carry: Carry) -> Tuple[str, Optional[Carry]]:
-    """Mask what a value may go on with: a word of its own, a word that looks like a token, a line that is indented."""
+    """Mask the possible continuation of a value: a single word, a word like a token, an indented line."""
     alone = _ALONE.match(line, start)
     if alone:
         return _masked(line, start, alone.end()), carry

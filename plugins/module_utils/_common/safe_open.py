@@ -2,12 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Opening files in folders that somebody else may write to, without becoming this somebody's errand boy.
+"""Open files in folders that another account may write to, without serving that account with our rights.
 
-The service's user owns the application's folder and its logs, and may put in the place of any file there a link to what
-only root may read, a pipe that never ends, a device. So root walks a path step by step without following links. A link
-that nobody but root could have made is followed; one in a folder of somebody else is followed with that one's rights,
-by which no more is reached than without us. Where this process is not root there is nothing to be lent.
+The service's user owns the application's folder and its logs. It may replace any file there by a link to a file that
+only root may read, by a pipe that never ends, or by a device. So root walks a path step by step without following
+links. A link that only root could have made is followed. A link in a folder of another account is followed with the
+rights of that account, so it reaches nothing more than without us. A process that is not root has no rights to lend.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ _FLAGS = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 LARGEST = 64 << 20
 _PR_SET_NO_NEW_PRIVS = 38
 
-# Whose rights to work with: uid and gid; None for those of this process.
+# The rights to work with: uid and gid; None for those of this process.
 Rights = Optional[Tuple[int, int]]
 
 
 class _AnybodyError(PermissionError):
-    """A link that more than one could have made."""
+    """A link that several accounts could have made."""
 
 
 class _LentError(Exception):
-    """From here on the path is what C(uid) made of it."""
+    """From here on, the account uid controls the path."""
 
     def __init__(self, uid: int, gid: int) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class _LentError(Exception):
 
 
 def _only_ours(folder: os.stat_result, entry: os.stat_result) -> bool:
-    """Whether nobody else could have put C(entry) into C(folder), or take it away."""
+    """Whether no other account could have put entry into folder, or remove it."""
     ours = (0, os.geteuid())
     if folder.st_uid not in ours:
         return False
@@ -52,7 +52,7 @@ def _only_ours(folder: os.stat_result, entry: os.stat_result) -> bool:
 
 
 def _owner(folder: os.stat_result, entry: os.stat_result) -> Tuple[int, int]:
-    """Return who is behind an entry. Raises PermissionError where that could be root as well as anybody else."""
+    """Return the account behind an entry. Raises PermissionError if that could be root or any other account."""
     for status in (folder, entry):
         if status.st_uid not in (0, os.geteuid()):
             return status.st_uid, status.st_gid
@@ -60,7 +60,7 @@ def _owner(folder: os.stat_result, entry: os.stat_result) -> Tuple[int, int]:
 
 
 class _Way:
-    """The way down from the root: the folders that were entered, and whether what lies in the last one can be ours."""
+    """The path from the root down: the entered folders, and whether an entry of the last one can be ours."""
 
     def __init__(self) -> None:
         self._folders = [os.open("/", _FOLDER)]
@@ -100,7 +100,7 @@ class _Way:
         return os.fstat(self._folders[-1])
 
     def follow(self, name: str) -> List[str]:
-        """Go to the folder that a link starts from, and return the steps from there, the last one first."""
+        """Go to the folder in which a link starts, and return the steps from there, the last one first."""
         target = os.readlink(name, dir_fd=self._folders[-1])
         if target.startswith("/"):
             self.back(to_root=True)
@@ -117,7 +117,7 @@ def _steps(path: str) -> List[str]:
 
 
 def _down(way: _Way, path: str, flags: int, mode: int) -> int:
-    """Open C(path); a link in a folder of somebody else raises _LentError. Raises OSError."""
+    """Open path; a link in a folder of another account raises _LentError. Raises OSError."""
     todo = _steps(path)
     links = 0
     while todo:
@@ -143,7 +143,7 @@ def _down(way: _Way, path: str, flags: int, mode: int) -> int:
         else:
             descriptor = way.open(name, flags, mode)
             opened = os.fstat(descriptor)
-            # Another name of a file that its owner never put here.
+            # A second name (hard link) of a file whose owner did not put it here.
             linked = stat.S_ISREG(opened.st_mode) and opened.st_nlink > 1 and opened.st_uid != folder.st_uid
             if linked and not safe:
                 os.close(descriptor)
@@ -162,7 +162,7 @@ def _open_ours(path: str, flags: int, mode: int) -> int:
 
 @functools.lru_cache(maxsize=None)
 def groups_of(uid: int, gid: int) -> Tuple[int, List[int]]:
-    """Return the groups of a user, the first one alone; those of one without a name are only C(gid)."""
+    """Return the groups of a user, first its main group; an account without a name has only gid."""
     try:
         entry = pwd.getpwuid(uid)
     except KeyError:
@@ -174,7 +174,7 @@ def groups_of(uid: int, gid: int) -> Tuple[int, List[int]]:
 def acting(rights: Rights) -> Iterator[None]:
     """Do file work with the rights of a user (uid, gid), or of this process itself if they are None.
 
-    Only the effective ids change, so no program may be started and no database be opened within: it could take root's
+    Only the effective ids change. So start no program and open no database in the block: it could take root's rights
     back. Blocks may be nested. A process that is not root has no other rights to take.
     """
     if os.getuid() != 0:
@@ -203,9 +203,9 @@ def acting(rights: Rights) -> Iterator[None]:
 
 
 def open_any(path: str, flags: int = os.O_RDONLY, *, mode: int = 0o600, lend: bool = True) -> int:
-    """Open whatever C(path) (absolute) is and return its descriptor; it waits for nothing. Raises OSError.
+    """Open path (absolute), of any kind, and return its descriptor without waiting. Raises OSError.
 
-    Without C(lend) a link in a folder of somebody else is an error.
+    If lend is false, a link in a folder of another account is an error.
     """
     if not os.path.isabs(path):
         raise OSError(errno.EINVAL, "it is no absolute path", path)
@@ -223,7 +223,7 @@ def open_any(path: str, flags: int = os.O_RDONLY, *, mode: int = 0o600, lend: bo
 
 
 def open_file(path: str, flags: int = os.O_RDONLY, *, lend: bool = True) -> int:
-    """Open a regular file, see M(open_any). Raises OSError."""
+    """Open a regular file, see open_any. Raises OSError."""
     descriptor = open_any(path, flags, lend=lend)
     kind = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(kind):
@@ -235,10 +235,10 @@ def open_file(path: str, flags: int = os.O_RDONLY, *, lend: bool = True) -> int:
 
 
 def look_up(path: str, *, beside: bool = True) -> Optional[os.stat_result]:
-    """Return what C(path) is, C(None) where nothing is there, for work on it, and C(beside) it, with our own rights.
+    """Return the status of path, None if it does not exist, for work on it (and in its folder) with our own rights.
 
-    Where a link of somebody else leads there, this one must be able to do that work alone: to read and write what is
-    there, and to write to its folder. Raises PermissionError where that is not so, OSError.
+    If a link of another account leads there, that account must be able to do the work alone: read and write the file,
+    and, if beside is true, write to its folder. Otherwise it raises PermissionError. Raises OSError.
     """
     try:
         if os.geteuid() != 0:
@@ -247,7 +247,7 @@ def look_up(path: str, *, beside: bool = True) -> Optional[os.stat_result]:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except _AnybodyError:
-        # Whoever made the link gains nothing where all of it is the owner's.
+        # The link's maker gains nothing if everything there is its own.
         real = os.stat(path)
         return _looked_up_as(real.st_uid, real.st_gid, path, beside=beside)
     except _LentError as lent:
@@ -275,7 +275,7 @@ def _looked_up_as(uid: int, gid: int, path: str, *, beside: bool) -> Optional[os
 
 
 def read(path: str, *, limit: int = LARGEST) -> bytes:
-    """Return what a regular file holds, which must not be more than C(limit) bytes. Raises OSError."""
+    """Return the content of a regular file of at most limit bytes. Raises OSError."""
     with os.fdopen(open_file(path), "rb") as stream:
         data = stream.read(limit + 1)
     if len(data) > limit:
@@ -284,9 +284,9 @@ def read(path: str, *, limit: int = LARGEST) -> bytes:
 
 
 def account_rights(user: Optional[str]) -> Rights:
-    """Return uid and gid of a user, None if there is none of that name, or if this process may not become it.
+    """Return uid and gid of a user, None if there is no such user or this process may not become it.
 
-    None for root as well: root's rights are never lent to work in a folder of somebody else.
+    None for root as well: root's rights are never lent to work in a folder of another account.
     """
     if not user or os.getuid() != 0:
         return None
@@ -298,12 +298,11 @@ def account_rights(user: Optional[str]) -> Rights:
 
 
 def rights_on(path: str, *, user: Rights = None) -> Rights:
-    """Return with whose rights (uid, gid) to work on a file and in its folder, None if only root can exchange them.
+    """Return the rights (uid, gid) for work on a file and in its folder, None if only root can exchange them.
 
-    The path is walked by descriptors, and up to the first entry that somebody else could exchange only: whatever lies
-    further down may be another one a moment later, so nothing is derived from it. The answer is then C(user) (uid,
-    gid), or, if no user is given, whoever that entry belongs to. Raises PermissionError if that could be several
-    accounts, OSError.
+    The path is walked by descriptors, but only up to the first entry that another account could exchange. Deeper
+    entries may change a moment later, so nothing is derived from them. The result is then user (uid, gid), or, if no
+    user is given, the owner of that entry. Raises PermissionError if that could be several accounts, OSError.
     """
     if os.getuid() != 0:
         return None
@@ -320,10 +319,10 @@ def rights_on(path: str, *, user: Rights = None) -> Rights:
 
 
 def follow_ours(path: str) -> str:
-    """Return an absolute path with the links followed that only root could have made.
+    """Return an absolute path with those links followed that only root could have made.
 
-    From the first entry on that others could exchange, it stays as it is. If their links were followed here, nobody
-    would see any more that they led the way. Raises OSError.
+    From the first entry on that others could exchange, it is unchanged. If their links were followed here, nobody
+    could see later that they chose the path. Raises OSError.
     """
     if os.getuid() != 0:
         return "/" + os.path.realpath(path).lstrip("/")
@@ -359,7 +358,7 @@ def follow_ours(path: str) -> str:
 
 
 def _first_stranger(path: str) -> Rights:
-    """Return the owner of the first entry on a path that others than root could exchange, None if there is none."""
+    """Return the owner of the first entry on a path that an account other than root could exchange, None if none."""
     way = _Way()
     try:
         todo = _steps(path)
@@ -378,13 +377,13 @@ def _first_stranger(path: str) -> Rights:
             if stat.S_ISLNK(entry.st_mode):
                 links += 1
                 if links > _MOST_LINKS:
-                    return None  # root's own links lead nowhere
+                    return None  # a broken link of root
                 todo += way.follow(name)
             elif stat.S_ISDIR(entry.st_mode):
                 way.enter(name, trusted=True)
             elif todo:
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
-        # Nobody else can exchange this folder, but others may be able to put files into it.
+        # No other account can exchange this folder, but others may be able to put files into it.
         folder = way.status()
         if folder.st_uid not in (0, os.geteuid()):
             return folder.st_uid, folder.st_gid
@@ -398,7 +397,7 @@ def _first_stranger(path: str) -> Rights:
 def become(uid: int, gid: int, *, new_privileges: bool = False) -> None:
     """Give this process the rights of a user for good: no way back, no capabilities.
 
-    A program that it starts gets no others by a setuid bit or a file's capabilities, except with new_privileges.
+    A program that it starts gains no rights by a setuid bit or file capabilities, unless new_privileges is set.
     """
     os.seteuid(os.getuid())
     if os.getuid() != 0 or uid == 0:

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Text of others on its way to a person: nothing in it moves a cursor, rings, or turns the direction of reading.
+"""Make text of others safe for people: it moves no cursor, rings no bell, and does not change the reading direction.
 
-A terminal obeys control characters wherever they come from: a log, the name of a file, what a program said. They are
-shown as C(\\x1b), so that it can be seen that they were there.
+A terminal obeys control characters from any source: a log, the name of a file, the output of a program. They are
+shown as \\x1b, so that people can see them.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from __future__ import annotations
 import re
 from typing import Any, Match
 
-# C0 and C1 but tab and line feed, line and paragraph separator, marks, embeddings and isolates of direction, the
-# byte order mark, and halves of surrogate pairs, which no encoding takes.
+# C0 and C1 except tab and line feed, line and paragraph separator, marks, embeddings and isolates of direction, the
+# byte order mark, and halves of surrogate pairs, which no encoding accepts.
 ACTIVE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
-# Colours and the like (ECMA-48: control sequences), and what a program tells its terminal (operating system commands).
+# Colours and the like (ECMA-48: control sequences), and a program's commands to its terminal (OSC).
 _SEQUENCES = re.compile(r"\x1b(?:\[[0-?]{0,64}[ -/]{0,8}[@-~]|\][^\x07\x1b\n]{0,4096}(?:\x07|\x1b\\))")
 
 
 def without_sequences(text: str) -> str:
-    """Return C(text) without colours, titles and other orders to a terminal that are whole."""
+    """Return text without complete sequences for colours, titles and other terminal commands."""
     return _SEQUENCES.sub("", text) if "\x1b" in text else text
 
 
@@ -33,7 +33,7 @@ def _shown(match: Match[str]) -> str:
 
 
 def text(value: object) -> str:
-    """Return C(value) as text in which whatever a terminal would obey is shown instead."""
+    """Return value as text in which characters that a terminal would obey are made visible."""
     return ACTIVE.sub(_shown, without_sequences(str(value)))
 
 

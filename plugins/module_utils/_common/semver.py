@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether a version satisfies a range, as npm's C(engines) and C(dependencies) give them.
+"""Whether a version satisfies a range in npm's engines and dependencies.
 
 Grammar: https://github.com/npm/node-semver#ranges. Versions with a pre-release tag are compared without it.
 """
@@ -13,7 +13,7 @@ import re
 from typing import Dict, List, Optional, Tuple
 
 _Version = Tuple[int, ...]
-# From the first of the pair on, up to but without the second one; None is without end.
+# From the first version of the pair up to, but without, the second one; None means no upper limit.
 _Range = Tuple[_Version, Optional[_Version]]
 
 _PART = r"(?:\d{1,9}|[xX*])"
@@ -39,12 +39,12 @@ def _whole(numbers: List[int]) -> _Version:
 
 
 def _after(numbers: List[int]) -> Optional[_Version]:
-    """Return the first version that is no longer one of C(20) or C(20.1) or C(20.1.2); nothing is after C(*)."""
+    """Return the first version after all of 20 or 20.1 or 20.1.2; None for *, because nothing is after it."""
     return _whole([*numbers[:-1], numbers[-1] + 1]) if numbers else None
 
 
 def _caret(numbers: List[int]) -> Optional[_Version]:
-    """Return where C(^) ends: the leftmost number that is not 0 stays."""
+    """Return the end of a range with ^: the leftmost number that is not 0 stays."""
     for index, number in enumerate(numbers):
         if number:
             return _after(numbers[: index + 1])
@@ -55,7 +55,7 @@ def _of_comparator(sign: str, numbers: List[int]) -> _Range:
     begin, after = _whole(numbers), _after(numbers)
     ranges: Dict[str, _Range] = {
         ">=": (begin, None),
-        # Nothing is more than "*"; more than 20 means from 21 on.
+        # No version is more than "*"; more than 20 means from 21 on.
         ">": (after or _NEVER, None),
         "<": (_whole([]), begin),
         "<=": (_whole([]), after),
@@ -67,7 +67,7 @@ def _of_comparator(sign: str, numbers: List[int]) -> _Range:
 
 
 def _alternative(text: str) -> Optional[List[_Range]]:
-    """Return the ranges that must all hold, C(None) where C(text) is no range."""
+    """Return the ranges that must all hold, None if text is no range."""
     hyphen = _HYPHEN.match(text)
     if hyphen:
         return [
@@ -86,7 +86,7 @@ def _alternative(text: str) -> Optional[List[_Range]]:
 
 
 def satisfies(version: Optional[str], wanted: Optional[str]) -> Optional[bool]:
-    """Return whether C(version) (C(v20.11.1)) is within the range C(wanted), C(None) where either cannot be told."""
+    """Return whether version (v20.11.1) is within the range wanted, None if either is invalid."""
     numbers = _numbers(version or "")
     if len(numbers) != 3 or not isinstance(wanted, str) or len(wanted) > _LONGEST:
         return None

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Instants as the collection writes them: UTC, ISO 8601, milliseconds, C(Z)."""
+"""Instants in the collection's format: UTC, ISO 8601, milliseconds, Z."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 
 
 def iso(seconds: float) -> str:
-    """Return the instant C(seconds) (float seconds since the epoch) as C(2026-03-02T01:02:03.456Z)."""
+    """Return the instant seconds (float seconds since the epoch) as 2026-03-02T01:02:03.456Z."""
     moment = datetime.datetime.fromtimestamp(seconds, tz=datetime.timezone.utc).replace(tzinfo=None)
     return moment.isoformat(timespec="milliseconds") + "Z"
 
@@ -22,14 +22,14 @@ def now() -> str:
 
 
 def epoch(text: str) -> float:
-    """Return seconds since the epoch of an instant written by M(iso).
+    """Return seconds since the epoch of an instant written by iso.
 
-    Raises ValueError where C(text) has another form.
+    Raises ValueError if text has another form.
     """
     moment = datetime.datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ")
     return moment.replace(tzinfo=datetime.timezone.utc).timestamp()
 
 
 def compact(seconds: float) -> str:
-    """Return the instant for use in file names: C(20260302T010203Z)."""
+    """Return the instant for use in file names: 20260302T010203Z."""
     return datetime.datetime.fromtimestamp(seconds, tz=datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Environment files (C(KEY=VALUE) lines) as systemd's C(EnvironmentFile=) reads them.
+"""Environment files (KEY=VALUE lines) as systemd's EnvironmentFile= reads them.
 
-Rules: systemd.exec(5), and C(parse_env_file_internal) in systemd's C(src/basic/env-file.c), of version 254 and later.
+Rules: systemd.exec(5), and parse_env_file_internal in systemd's src/basic/env-file.c, of version 254 and later.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 
 _NEWLINES = "\n\r"
 _BLANKS = " \t\n\r"
-# What a backslash protects within double quotes; before anything else it stands for itself.
+# Characters that a backslash escapes within double quotes; before others it is an ordinary character.
 _ESCAPED_IN_QUOTES = '"\\`$'
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _LARGEST = 1024 * 1024
-# A line of the property EnvironmentFiles, as C(systemctl show) writes it.
+# A line of the property EnvironmentFiles, as systemctl show writes it.
 _FILE = re.compile(r"(.*) \(ignore_errors=(?:yes|no)\)\Z")
 
 
 class EnvironmentFileError(Exception):
-    """An environment file could not be read, or is none."""
+    """An environment file could not be read, or is no environment file."""
 
 
 class _Parser:
@@ -38,7 +38,7 @@ class _Parser:
         self.values: Dict[str, str] = {}
         self._key: List[str] = []
         self._value: List[str] = []
-        # How much of the value trailing blanks are not stripped from: what was quoted or escaped.
+        # Length of the quoted or escaped part of the value: trailing blanks are stripped only after it.
         self._kept = 0
 
     def assign(self) -> None:
@@ -118,10 +118,10 @@ class _Parser:
 
 
 def parse_environment(text: str) -> Dict[str, str]:
-    """Return the variables that C(text) sets, the last assignment of a name counting.
+    """Return the variables that text sets; the last assignment of a name counts.
 
-    Comments start with C(#) or C(;). A backslash at the end of a line joins the next one. Nothing is expanded. Lines
-    without C(=) and names that are none (C(export X=1)) are passed over, as systemd does.
+    Comments start with # or ;. A backslash at the end of a line joins the next one. Nothing is expanded. Lines without
+    = and lines with an invalid name (export X=1) are skipped, as by systemd.
     """
     parser = _Parser()
     states: Dict[str, Callable[[str], str]] = {
@@ -146,16 +146,16 @@ def parse_environment(text: str) -> Dict[str, str]:
 
 
 def read_environment_file(path: str) -> Dict[str, str]:
-    """Return the variables that the file C(path) sets, see M(read_text). Raises EnvironmentFileError."""
+    """Return the variables that the file path sets, see read_text. Raises EnvironmentFileError."""
     return parse_environment(read_text(path))
 
 
 def read_text(path: str) -> str:
     """Return the text of an environment file.
 
-    Its values are handed to processes of the service's user, so nothing is read for whoever may not read it himself.
+    Its values go to processes of the service's user, so a file that this user may not read is not read for it.
 
-    Raises EnvironmentFileError, in one line and without a word of the content, where it cannot be read or is no text.
+    Raises EnvironmentFileError, in one line and without any content, if the file cannot be read or is no text.
     """
     try:
         data = safe_open.read(os.path.abspath(path), limit=_LARGEST)
@@ -173,19 +173,19 @@ def read_text(path: str) -> str:
 
 
 def files_of(line: str) -> List[str]:
-    """Return the files of one line of C(EnvironmentFiles), whose patterns systemd expands at each start."""
+    """Return the files of one line of EnvironmentFiles, whose patterns systemd expands at each start."""
     found = _FILE.match(line)
     return sorted(glob.glob(found.group(1))) or [found.group(1)] if found else []
 
 
 def required_files(lines: str) -> List[str]:
-    """Return the files of the property C(EnvironmentFiles) without which systemd refuses to start the unit."""
+    """Return the files of the property EnvironmentFiles without which systemd refuses to start the unit."""
     required = [line for line in lines.splitlines() if line.endswith(" (ignore_errors=no)")]
     return list(dict.fromkeys(name for line in required for name in files_of(line)))
 
 
 def unit_environment(properties: Mapping[str, str]) -> Dict[str, str]:
-    """Return what a unit sets for its process: C(Environment), and over it C(EnvironmentFiles) in their order."""
+    """Return the variables that a unit sets for its process: Environment, then EnvironmentFiles in their order."""
     environment: Dict[str, str] = {}
     try:
         words: Sequence[str] = shlex.split(properties.get("Environment", ""))
@@ -200,5 +200,5 @@ def unit_environment(properties: Mapping[str, str]) -> Dict[str, str]:
             try:
                 environment.update(read_environment_file(path))
             except EnvironmentFileError:
-                continue  # systemd's business: it says so itself when the unit starts
+                continue  # systemd reports it itself when the unit starts
     return environment

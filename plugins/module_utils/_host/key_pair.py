@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Do a certificate and a key belong together? OpenSSL answers that, and gets only private copies.
+"""Check whether a certificate and a key belong together. OpenSSL checks this, and gets only private copies.
 
-OpenSSL opens files by their paths and waits for ever if a path is a FIFO by then. Certificate and key may belong to the
-service's user, who can exchange a file after we looked at it. So callers read both through descriptors and pass their
-content; OpenSSL opens copies in memory that have no name.
+OpenSSL opens files by their paths, and waits for ever if a path is a FIFO. The certificate and the key may belong to
+the service's user, who can exchange a file after our check. So callers read both through descriptors and pass their
+content. OpenSSL opens copies in memory that have no name.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import IO, Iterator, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import parallel
 
-# Seconds. A certificate made for it keeps some versions of OpenSSL busy for ever (CVE-2022-0778).
+# Seconds. A crafted certificate keeps some versions of OpenSSL busy for ever (CVE-2022-0778).
 _TIMEOUT = 10.0
 MISMATCH = "KEY_VALUES_MISMATCH"
 PASSPHRASE = "it needs a passphrase"  # noqa: S105 - a message
@@ -44,7 +44,7 @@ def _load(certificate: bytes, key: bytes) -> str:
         raise ValueError(PASSPHRASE)
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with contextlib.suppress(ssl.SSLError):  # whether they are strong enough is for the service to say
+    with contextlib.suppress(ssl.SSLError):  # the service decides whether they are strong enough
         context.set_ciphers("DEFAULT:@SECLEVEL=0")
     try:
         with _private_copy(certificate) as certificate_path, _private_copy(key) as key_path:
@@ -59,8 +59,8 @@ def _load(certificate: bytes, key: bytes) -> str:
 def why_unlike(certificate: bytes, key: bytes, *, timeout: Optional[float] = None) -> str:
     """Return why a certificate and a key (PEM) cannot be used together, empty if they can.
 
-    MISMATCH if the key belongs to another certificate, PASSPHRASE if it is encrypted, else the reason of OpenSSL. It
-    takes at most the timeout (seconds), because OpenSSL runs in a process of its own.
+    MISMATCH if the key belongs to another certificate, PASSPHRASE if it is encrypted, else OpenSSL's reason. It takes
+    at most timeout seconds, because OpenSSL runs in a process of its own.
     """
     limit = _TIMEOUT if timeout is None else timeout
     answer = parallel.ask({"pair": lambda: _load(certificate, key)}, timeout=limit)["pair"]

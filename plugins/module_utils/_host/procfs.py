@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the kernel and systemd know of processes: which run, which are the service's, who listens on a port.
+"""Facts of processes from the kernel and systemd: the running ones, the service's, the listeners on a port.
 
-Formats are those of proc_pid_stat(5), proc_pid_cmdline(5) and proc_net(5). Text from there may hold any byte; what is
-not UTF-8 is replaced, since it travels on as JSON.
+Formats are those of proc_pid_stat(5), proc_pid_cmdline(5) and proc_net(5). Text from there may hold any byte. Bytes
+that are not UTF-8 are replaced, because the text is passed on as JSON.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tupl
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, timestamps
 
-# Where programs are found when the service is started; the caller's own PATH says nothing about the service.
+# Folders of programs for the service's start; the caller's own PATH is not the service's.
 STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
@@ -35,15 +35,15 @@ _TIMESPAN = re.compile(r"([0-9.]+)(us|ms|min|s|h|d|w)\b")
 
 
 class ProcfsError(Exception):
-    """The question could not be asked at all: /proc or systemd does not answer."""
+    """/proc or systemd does not answer, so there is no result."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Process:
-    """One process. C(pid) with C(start_ticks) names it beyond reuse of the pid, until the next boot.
+    """One process. pid with start_ticks identifies it even if the pid is used again, until the next boot.
 
-    C(exe) and C(cwd) are C(None) where this user may not see them. C(state) is the kernel's letter (C(Z) zombie, C(T)
-    stopped). C(uid) is the effective one. C(started_at) is an instant as L(timestamps) writes it.
+    exe and cwd are None if this user may not see them. state is the kernel's letter (Z zombie, T stopped). uid is the
+    effective one. started_at is an instant as timestamps writes it.
     """
 
     pid: int
@@ -68,7 +68,7 @@ class Process:
 
     @property
     def command(self) -> str:
-        """The program, and the script it runs where that is a file: other arguments may be secrets and stay out."""
+        """The program, and its script if that is a file. Other arguments may be secrets and are left out."""
         if not self.argv:
             return self.exe or "unknown"
         script = self.argv[1] if len(self.argv) > 1 else ""
@@ -97,7 +97,7 @@ def _text(data: bytes) -> str:
 
 
 def _link(path: str) -> Optional[str]:
-    """Return where a link of /proc points; the kernel's mark of a deleted target is cut off."""
+    """Return the target of a link in /proc, without the kernel's mark of a deleted target."""
     try:
         target = _text(os.readlink(os.fsencode(path)))
     except OSError:
@@ -117,7 +117,7 @@ def _started_at(start_ticks: int) -> str:
 
 
 def pids(*, proc_root: str = "/proc") -> List[int]:
-    """Return the pids there are, lowest first. Raises ProcfsError."""
+    """Return all pids, lowest first. Raises ProcfsError."""
     try:
         return sorted(int(name) for name in os.listdir(proc_root) if name.isdecimal())
     except OSError as error:
@@ -125,7 +125,7 @@ def pids(*, proc_root: str = "/proc") -> List[int]:
 
 
 def descriptors(*, proc_root: str = "/proc") -> Iterator[Tuple[int, Optional[List[str]]]]:
-    """Yield each process but this one with the paths of its descriptors, C(None) where we may not see them.
+    """Yield each process except this one with the paths of its descriptors, None if we may not see them.
 
     Raises ProcfsError.
     """
@@ -142,7 +142,7 @@ def descriptors(*, proc_root: str = "/proc") -> Iterator[Tuple[int, Optional[Lis
 
 
 def read_process(pid: int, *, proc_root: str = "/proc") -> Optional[Process]:
-    """Return the process C(pid), C(None) where there is none (any more)."""
+    """Return the process pid, None if it does not exist (any more)."""
     folder = os.path.join(proc_root, str(pid))
     try:
         # The name in parentheses may itself hold ")" and spaces: the fields begin after the last one.
@@ -150,7 +150,7 @@ def read_process(pid: int, *, proc_root: str = "/proc") -> Optional[Process]:
         status = _read(f"{folder}/status")
         cmdline = _read(f"{folder}/cmdline")
         start_ticks = int(fields[19])
-        # At line feeds alone: a process may have a carriage return in its name, and another user behind it.
+        # Split at line feeds only: a process may have a carriage return in its name, followed by another user.
         uid = next(int(line.split()[2]) for line in status.split(b"\n") if line.startswith(b"Uid:"))
         state, ppid = _text(fields[0]), int(fields[1])
     except (OSError, ValueError, IndexError, StopIteration):
@@ -177,13 +177,13 @@ def processes(*, proc_root: str = "/proc") -> Iterator[Process]:
 
 
 def still_there(process: Process, *, proc_root: str = "/proc") -> bool:
-    """Whether exactly this process still runs: the same pid begun at the same tick, not a zombie."""
+    """Whether exactly this process still runs: same pid, same start tick, not a zombie."""
     present = read_process(process.pid, proc_root=proc_root)
     return present is not None and present.start_ticks == process.start_ticks and present.alive
 
 
 def environment(pid: int, *, proc_root: str = "/proc") -> Optional[Dict[str, str]]:
-    """Return the environment C(pid) was started with, C(None) where it may not be read. It holds secrets."""
+    """Return the environment pid was started with, None if it may not be read. It holds secrets."""
     try:
         pairs = _read(os.path.join(proc_root, str(pid), "environ")).split(b"\0")
     except OSError:
@@ -192,7 +192,7 @@ def environment(pid: int, *, proc_root: str = "/proc") -> Optional[Dict[str, str
 
 
 def control_groups(pid: int, *, proc_root: str = "/proc") -> List[str]:
-    """Return the control groups C(pid) is in, as systemd's C(ControlGroup) names them; empty where it has ended."""
+    """Return the control groups of pid, as systemd's ControlGroup names them; empty if it has ended."""
     try:
         lines = _text(_read(os.path.join(proc_root, str(pid), "cgroup"))).split("\n")
     except OSError:
@@ -201,14 +201,14 @@ def control_groups(pid: int, *, proc_root: str = "/proc") -> List[str]:
 
 
 def find_program(name: str, *, app_dir: str, path: str = STANDARD_PATH) -> Optional[str]:
-    """Return the absolute path of the program C(name) as seen from C(app_dir), C(None) if there is none."""
+    """Return the absolute path of the program name as seen from app_dir, None if there is none."""
     if "/" in name:
         name = os.path.join(app_dir, name)
     return shutil.which(name, path=path)
 
 
 def _program_names(command: Sequence[str], *, app_dir: str) -> Set[str]:
-    """Return the names the running executable may have: the command's own, and what it is a link to."""
+    """Return the possible names of the running executable: the command's own name, and the target of its link."""
     found = find_program(command[0], app_dir=app_dir, path=f"{STANDARD_PATH}:{os.environ.get('PATH', '')}")
     names = {os.path.basename(command[0])}
     if found:
@@ -217,14 +217,14 @@ def _program_names(command: Sequence[str], *, app_dir: str) -> Set[str]:
 
 
 def _same_argument(first: str, second: str, *, folder: str) -> bool:
-    """Whether two arguments are the same, or the same path seen from C(folder) (C(./server.js), C(/app/server.js))."""
+    """Whether two arguments are equal, or the same path seen from folder (./server.js, /app/server.js)."""
     return first == second or os.path.normpath(os.path.join(folder, first)) == os.path.normpath(
         os.path.join(folder, second)
     )
 
 
 def runs_program(process: Process, *, app_dir: str, command: Sequence[str]) -> bool:
-    """Whether a process runs the command's executable in the service's folder, whatever its arguments say now."""
+    """Whether a process runs the command's executable in the service's folder, with any arguments."""
     if not process.alive or process.exe is None or process.cwd != os.path.realpath(app_dir):
         return False
     return os.path.basename(process.exe) in _program_names(command, app_dir=app_dir)
@@ -241,11 +241,11 @@ def runs_command(process: Process, *, app_dir: str, command: Sequence[str]) -> b
 
 
 def service_processes(*, app_dir: str, command: Sequence[str], proc_root: str = "/proc") -> List[Process]:
-    """Return the running processes that are the service by L(runs_command), oldest first. Raises ProcfsError."""
+    """Return the running processes that are the service by runs_command, oldest first. Raises ProcfsError."""
     folder = os.path.realpath(app_dir)
     found = []
     for pid in pids(proc_root=proc_root):
-        # Most processes are elsewhere, and one link is read in a tenth of the time of all the rest.
+        # Most processes run in other folders, and reading one link takes a tenth of the time of the rest.
         if _link(os.path.join(proc_root, str(pid), "cwd")) != folder:
             continue
         process = read_process(pid, proc_root=proc_root)
@@ -301,7 +301,7 @@ def _holders(inodes: Set[int], *, proc_root: str) -> Dict[int, List[int]]:
 
 
 def listeners(ports: Iterable[int], *, proc_root: str = "/proc") -> List[Listener]:
-    """Return the listening TCP sockets on C(ports) (IPv4 and IPv6; clients of a port are not among them).
+    """Return the listening TCP sockets on ports (IPv4 and IPv6; clients of a port are not among them).
 
     Raises ProcfsError.
     """
@@ -317,7 +317,7 @@ def listeners(ports: Iterable[int], *, proc_root: str = "/proc") -> List[Listene
 
 
 def timespan(text: str) -> Optional[float]:
-    """Return the seconds of a time span as C(systemctl show) writes it (C(1min 30s)), C(None) for C(infinity)."""
+    """Return the seconds of a time span in the format of systemctl show (1min 30s), None for infinity."""
     parts = _TIMESPAN.findall(text)
     if not parts:
         return 0.0 if text == "0" else None
@@ -325,9 +325,9 @@ def timespan(text: str) -> Optional[float]:
 
 
 def holds_deleted(pid: int, path: str) -> bool:
-    """Whether a process has the file C(path) open although it was deleted: then it holds the only copy of it.
+    """Whether a process has the deleted file path open: then it holds the only copy of it.
 
-    The kernel frees the file with the process. C(True), too, if the process may not be looked into.
+    The kernel frees the file with the process. Also True if the process cannot be inspected.
     """
     folder, lost = f"/proc/{pid}/fd", f"{os.path.realpath(path)} (deleted)"
     try:
@@ -343,10 +343,10 @@ def holds_deleted(pid: int, path: str) -> bool:
 
 
 def unit_properties(unit: str, names: Sequence[str], *, run: commands.Runner) -> Dict[str, str]:
-    """Return properties of a systemd unit by one C(systemctl show).
+    """Return properties of a systemd unit by one systemctl show.
 
-    A name that comes several times (C(EnvironmentFiles)) has one value a line. A unit that does not exist has
-    C(LoadState=not-found). Raises ProcfsError where systemd does not answer.
+    A property that occurs several times (EnvironmentFiles) has one value a line. A unit that does not exist has
+    LoadState=not-found. Raises ProcfsError if systemd does not answer.
     """
     argv = ["systemctl", "show", f"--property={','.join(names)}", "--", unit]
     try:

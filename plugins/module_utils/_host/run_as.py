@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whose rights are used in a folder that the service user may write to: the user's own, never root's."""
+"""The rights for work in a folder that the service user may write to: the user's own, never root's."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class IdentityError(Exception):
 
 
 def resolve(user: Optional[str], *, folder: str) -> pwd.struct_passwd:
-    """Return the account to act as: C(user), else, for root, the owner of C(folder), else ourselves.
+    """Return the account to act as: user if given, else the owner of folder if we are root, else ourselves.
 
-    Raises IdentityError where there is no such account, or where we may not become it.
+    Raises IdentityError if there is no such account, or if we may not become it.
     """
     ours = os.geteuid()
     try:
@@ -53,7 +53,7 @@ def name_of(uid: int) -> str:
 
 @contextlib.contextmanager
 def explained(action: str, *, failure: Type[Exception]) -> Iterator[None]:
-    """Raise C(failure), C(Cannot ACTION: why), where a file, a command, a user or a process does not let us."""
+    """Turn an error of the system into failure with the message "Cannot ACTION: reason"."""
     try:
         yield
     except (OSError, commands.CommandError, IdentityError, procfs.ProcfsError) as error:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""When a certificate ends and whom it names, read from its bytes: the standard library verifies but does not tell.
+"""Read the end date and the names of a certificate from its bytes; the standard library only verifies certificates.
 
 Structure: RFC 5280 section 4.1; encoding: X.690 (DER).
 """
@@ -31,7 +31,7 @@ _ATTRIBUTES: Dict[bytes, str] = {
     b"\x55\x04\x06": "C",
 }
 
-# Extension subjectAltName (RFC 5280 section 4.2.1.6), and the two kinds of names in it that a server goes by.
+# Extension subjectAltName (RFC 5280 section 4.2.1.6), and the two kinds of names in it that a server uses.
 _ALTERNATIVE_NAMES = b"\x55\x1d\x11"
 _DNS_NAME = 0x82
 _IP_ADDRESS = 0x87
@@ -42,7 +42,7 @@ class CertificateError(Exception):
 
 
 def _elements(data: bytes) -> Iterator[Tuple[int, bytes]]:
-    """Walk the elements that stand beside each other in C(data): (tag, content)."""
+    """Yield the elements in data one after the other: (tag, content)."""
     at = 0
     while at < len(data):
         tag, length, at = data[at], data[at + 1], at + 2
@@ -58,7 +58,7 @@ def _elements(data: bytes) -> Iterator[Tuple[int, bytes]]:
 
 def _time(tag: int, content: bytes) -> float:
     text = content.decode("ascii")
-    if tag == _UTC_TIME:  # two digits of the year; RFC 5280: 50-99 are of the last century
+    if tag == _UTC_TIME:  # two digits of the year; RFC 5280: 50-99 are 1950-1999
         text = ("19" if int(text[:2]) >= 50 else "20") + text
     moment = datetime.datetime.strptime(text, "%Y%m%d%H%M%SZ")
     return moment.replace(tzinfo=datetime.timezone.utc).timestamp()
@@ -91,10 +91,10 @@ def _alternative_names(extensions: bytes) -> List[str]:
 
 
 def describe(der: bytes) -> Dict[str, Any]:
-    """Return what a DER certificate says of itself.
+    """Return the facts of a DER certificate.
 
-    C(not_before) and C(not_after) in seconds since the epoch, C(subject), C(issuer), and C(names), the hosts and
-    addresses it is for, empty where it names none but its subject. Raises CertificateError.
+    not_before and not_after in seconds since the epoch, subject, issuer, and names: the hosts and addresses that it is
+    for, empty if it names only its subject. Raises CertificateError.
     """
     try:
         ((_tag, certificate),) = list(_elements(der))[:1]
@@ -115,7 +115,7 @@ def describe(der: bytes) -> Dict[str, Any]:
 
 
 def from_pem(text: str) -> bytes:
-    """Return the first certificate of a PEM file (the server's own; those after it are its issuers) as DER.
+    """Return the first certificate of a PEM file as DER. It is the server's own; those after it are its issuers.
 
     Raises CertificateError.
     """

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The service's certificate and key: can it serve with them, and getting there by a command or by permissions."""
+"""The service's certificate and key: check whether the service can use them; fix permissions or renew if not."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _PRIVATE_KEY = b"PRIVATE KEY-----"
 
 
 class CertificateError(Exception):
-    """A parameter makes no sense, or the command could not be run; where a parameter is to blame, it is named."""
+    """A parameter is invalid, or the command could not be run. The message names an invalid parameter."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """The files of a certificate and its key, and who must be able to read them.
+    """The files of a certificate and its key, and the user that must be able to read them.
 
-    Without C(key) it is the file beside the certificate, C(server.key) beside C(server.crt), where there is one.
+    If key is empty, the key is the file next to the certificate (server.key next to server.crt), if it exists.
     """
 
     certificate: str
@@ -43,7 +43,7 @@ class Pair:
 
 @dataclasses.dataclass(frozen=True)
 class Permissions:
-    """What the key shall have; an empty field is left as it is."""
+    """Owner, group and mode that the key shall get; an empty field stays unchanged."""
 
     owner: str = ""
     group: str = ""
@@ -51,17 +51,17 @@ class Permissions:
 
     @property
     def wanted(self) -> bool:
-        """Whether any of it is asked for."""
+        """Whether any of them is requested."""
         return bool(self.owner or self.group or self.mode)
 
 
 def _read(path: str) -> bytes:
-    """Return what a regular file holds, at most _LARGEST bytes. Raises OSError."""
+    """Return the content of a regular file, at most _LARGEST bytes. Raises OSError."""
     return safe_open.read(os.path.abspath(path), limit=_LARGEST)
 
 
 def _why_unlike(pair: Pair, *, certificate: bytes, key: bytes) -> str:
-    """Return why what the files of a pair hold does not serve together, empty if it does."""
+    """Return why the certificate and the key do not work together, empty if they do."""
     why = key_pair.why_unlike(certificate, key)
     if why == key_pair.MISMATCH:
         return f"the key {pair.key} does not belong to the certificate {pair.certificate}"
@@ -69,7 +69,7 @@ def _why_unlike(pair: Pair, *, certificate: bytes, key: bytes) -> str:
 
 
 def _may_read(user: str, path: str, *, run: commands.Runner) -> bool:
-    """Whether the service's user may read a file; true where we may not try."""
+    """Whether the service's user may read a file; true if we may not test it."""
     if not user or os.geteuid() != 0:
         return os.access(path, os.R_OK)
     try:
@@ -80,7 +80,7 @@ def _may_read(user: str, path: str, *, run: commands.Runner) -> bool:
 
 
 def look(pair: Pair, *, run: commands.Runner = commands.run) -> Dict[str, Any]:
-    """Return what the files say and what is wrong with them, as C(state) of the module documents it."""
+    """Return the facts of the files and their problems, as the module documents them under state."""
     found: Dict[str, Any] = {"subject": None, "not_before": None, "not_after": None, "sha256": None, "problems": []}
     problems: List[str] = found["problems"]
     try:
@@ -144,16 +144,16 @@ def _mode(permissions: Permissions) -> Optional[int]:
 
 
 def _mend(pair: Pair, permissions: Permissions, *, check_mode: bool) -> bool:
-    """Give the key its owner, group and mode; return whether that changes it.
+    """Set the key's owner, group and mode; return whether that changes them.
 
-    Only a regular file with one name that holds a key: the folder may belong to somebody else than root.
+    Changes only a regular file with one name that holds a key: an account other than root may own the folder.
     """
     uid, gid = _ids(permissions)
     mode = _mode(permissions)
     if not pair.key:
         raise CertificateError("key_path: must be given where key_owner, key_group or key_mode is")
     try:
-        # No link of somebody else on the way, lest another key of that name gets these permissions.
+        # Follow no link of another account, or a different key of that name would get these permissions.
         descriptor = safe_open.open_file(pair.key, os.O_RDONLY | os.O_NOFOLLOW, lend=False)
     except OSError as error:
         raise CertificateError(f"key_path: cannot open {pair.key}: {error.strerror}") from error
@@ -179,7 +179,7 @@ def _mend(pair: Pair, permissions: Permissions, *, check_mode: bool) -> bool:
 
 
 def _renew(command: Sequence[str], *, timeout: float, run: commands.Runner) -> Dict[str, Any]:
-    """Run the command as it is given and return how it ended, its last words without secrets."""
+    """Run the command as given and return how it ended, with the end of its output without secrets."""
     environment = {"PATH": procfs.STANDARD_PATH, "LANG": "C.UTF-8"}
     with contextlib.suppress(KeyError):
         environment["HOME"] = pwd.getpwuid(os.geteuid()).pw_dir
@@ -200,9 +200,9 @@ def ensure(
     check_mode: bool = False,
     run: commands.Runner = commands.run,
 ) -> Dict[str, Any]:
-    """Where the service cannot serve with its certificate, mend the key's permissions, then renew, then look again.
+    """If the service cannot use its certificate, fix the key's permissions, then renew, then check again.
 
-    Returns the result as the module C(tls_certificate) documents it. Raises CertificateError.
+    Returns the result as the module tls_certificate documents it. Raises CertificateError.
     """
     begun = time.monotonic()
     for name, path in (("cert_path", pair.certificate), ("key_path", pair.key)):
@@ -225,7 +225,7 @@ def ensure(
             mended = _mend(pair, wanted, check_mode=check_mode)
             after = look(pair, run=run)
         except CertificateError:
-            # A key that is gone or no key is what a renewal may bring back.
+            # A renewal may replace a key that is missing or invalid.
             if not command:
                 raise
     if after["problems"] and command and not (check_mode and mended):
@@ -234,11 +234,11 @@ def ensure(
         else:
             done = _renew(command, timeout=timeout, run=run)
             last, after = after, look(pair, run=run)
-            # A key may be renewed alone, but then the certificate is as well, or both do not go together.
+            # A key may be renewed alone. Then the certificate is renewed as well, or the two do not match.
             renewed = last != after
-            # What was renewed as root is root's.
+            # Files that were renewed as root belong to root.
             if after["problems"] and wanted is not None:
-                with contextlib.suppress(CertificateError):  # what is wrong with the key stands in the problems
+                with contextlib.suppress(CertificateError):  # a problem of the key is listed in the problems
                     mended = _mend(pair, wanted, check_mode=False) or mended
                     after = look(pair, run=run)
     return {

@@ -38,9 +38,10 @@ def _refuse_foreign(look: Look) -> None:
 
 
 def _refuse_lost_database(service: Service) -> None:
-    """Raise NodeProcessError where the service would throw away what only the WAL of its database holds.
+    """Raise NodeProcessError if a start would destroy data that only the WAL of the database holds.
 
-    Opening an empty or new database file through SQLite deletes the WAL beside it, and services do that at their start.
+    If a database file is empty or new, SQLite deletes the WAL next to it when it opens the file. Services do that when
+    they start.
     """
     if not service.db_path:
         return
@@ -81,12 +82,12 @@ def _is_up(service: Service, look: Look) -> bool:
 
 def _is_down(service: Service, look: Look) -> bool:
     if service.manager == "systemd" and look.properties.get("ActiveState") not in ("inactive", "failed"):
-        return False  # a unit that waits for its restart has no process, and yet has to be stopped
+        return False  # a unit that waits for its restart has no process, but it must still be stopped
     return not look.pids
 
 
 def _has_begun(service: Service, look: Look, *, since: Optional[float]) -> bool:
-    """Say whether the service is up by a start after the second C(since) of the clock since boot."""
+    """Return whether the service is up because of a start after since (seconds of the clock since boot)."""
     return since is not None and _is_up(service, look) and all(process.began >= since for process in look.main)
 
 
@@ -103,7 +104,7 @@ def _act_process(
     stopped: List[Dict[str, Any]] = []
     if state != "started":
         remaining = look.main
-        for _round in range(_ROUNDS):  # again for what a process started while it was ending
+        for _round in range(_ROUNDS):  # again: a process may have started another one while it was ending
             stopped += process_signals.stop_processes(remaining, timeout=stop_timeout, proc_root=proc_root)
             remaining = service_process.find(service, proc_root=proc_root)
             if not remaining:
@@ -137,13 +138,15 @@ def ensure(
     run: commands.Runner = commands.run,
     proc_root: str = "/proc",
 ) -> Dict[str, Any]:
-    """See to it that the service is C(started), C(stopped) or C(restarted), and return what the module returns.
+    """Make the service started, stopped or restarted, and return the result of the module.
 
-    Returns once the process or unit is up, without waiting for it to answer. C(on_start) is called when everything is
-    ready and the service is about to be started, whatever comes of it; C(on_stop) before it is stopped to stay so.
-    C(refused): why it may not be started. C(since), on the clock since boot, is when an earlier call with the same
-    purpose began that was ended before its answer: what it has restarted is not restarted again. Raises
-    NodeProcessError.
+    Returns once the process or unit is up, without waiting for an answer.
+    on_start: called when everything is ready, just before the start, even if the start then fails.
+    on_stop: called before the service is stopped to stay stopped.
+    refused: why the service may not be started.
+    since (clock since boot): when an earlier call with the same purpose began, if that call was ended before it
+    returned. A service that it restarted is not restarted again.
+    Raises NodeProcessError.
     """
     begun = time.monotonic()
     before = service_process.look(service, run=run, proc_root=proc_root)
@@ -190,7 +193,7 @@ def ensure(
 
 
 def _prepare_start(service: Service, look: Look) -> Optional[Launch]:
-    """Return what the start of a plain process needs. Raises NodeProcessError if the service must not be started."""
+    """Return the input for a start as a plain process. Raises NodeProcessError if the service must not be started."""
     launch = process_start.prepare(service) if service.manager == "process" else None
     _refuse_foreign(look)
     _refuse_lost_database(service)
@@ -198,7 +201,7 @@ def _prepare_start(service: Service, look: Look) -> Optional[Launch]:
 
 
 def _change(before: Look, after: Look, *, state: str, would: bool) -> Dict[str, Any]:
-    """Return the service before and after as the module returns it. C(would): in check mode, something would change."""
+    """Return the service before and after, as the module returns it. would: check mode, and a run would change it."""
     final = "stopped" if state == "stopped" else "started"
     return {
         "state": final,

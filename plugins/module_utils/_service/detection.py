@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The first answer of a run: preflight, health, the open incident, and who may start the service from here on.
+"""The first answer of a run: preflight, health, the open incident, and who may start the service from now on.
 
 A mapping "values" below holds the parameters of the module health_probe.
 """
@@ -40,7 +40,7 @@ _DOWN = ("warning", "critical", "emergency")
 
 
 class SettingsError(Exception):
-    """Settings that cannot be right; preflight is the result of the preflight."""
+    """Settings that are invalid; preflight is the result of the preflight."""
 
     def __init__(self, preflight: Dict[str, Any]) -> None:
         super().__init__("; ".join(problem["message"] for problem in preflight["problems"]))
@@ -48,7 +48,7 @@ class SettingsError(Exception):
 
 
 def check_settings(values: Values, *, warn: Warn) -> Optional[Dict[str, Any]]:
-    """Compare the inventory with this host. Raises SettingsError if nothing could be asked with these settings."""
+    """Compare the inventory with this host. Raises SettingsError if the settings allow no check at all."""
     if values["preflight"] is None:
         return None
     shared = {name: values[name] or "" for name in ("app_dir", "user", "manager", "unit", "command", "pid_file")}
@@ -57,7 +57,7 @@ def check_settings(values: Values, *, warn: Warn) -> Optional[Dict[str, Any]]:
     for warning in service_preflight.warnings(checked, state_dir=values["state_dir"]):
         warn(sanitize.text(warning))
     wrong = _wrong_settings(checked)
-    # Nobody waits for a disk that does not answer, and there is nothing to look for or to keep a record in.
+    # The disk does not answer. Do not wait for it: neither the service nor a place for the record can be looked up.
     silent = bool(wrong) and wrong <= set(checked["silent"])
     if silent or wrong & {"nexus_state_dir", "nexus_manager"} or not values["command"]:
         raise SettingsError(checked)
@@ -69,7 +69,7 @@ def _wrong_settings(checked: Optional[Dict[str, Any]]) -> Set[str]:
 
 
 def ask_health(values: Values, checked: Optional[Dict[str, Any]]) -> Dict[str, Any]:
-    """Return how the service is. Raises SettingsError for settings that cannot be right if the service is well."""
+    """Return the service's health. Raises SettingsError if settings are invalid although the service is healthy."""
     service, targets = _service(values, checked), _targets(values["endpoints"], checked)
     refused = checked is not None and bool(checked["problems"])
     plan = {field.name: values[field.name] for field in dataclasses.fields(Plan) if field.name in values}
@@ -92,7 +92,7 @@ def ask_health(values: Values, checked: Optional[Dict[str, Any]]) -> Dict[str, A
 
 
 def _service(values: Values, checked: Optional[Dict[str, Any]]) -> service_process.Service:
-    """Return the service without its wrong settings. If its unit is wrong, its processes are looked for."""
+    """Return the service without its invalid settings. If its unit is invalid, search for its processes."""
     names = ("manager", "unit", "app_dir", "user", "command", "pid_file", "ports")
     service = service_process.Service(**{name: values[name] for name in names if values[name] is not None})
     wrong = _wrong_settings(checked)
@@ -121,7 +121,7 @@ def _database(checked: Optional[Dict[str, Any]]) -> str:
 
 
 def _doubt_of(values: Values, checked: Optional[Dict[str, Any]]) -> Callable[[bool], Optional[str]]:
-    """Return the question, asked before somebody else's start is waited for, why it must not happen."""
+    """Return a function that returns why the service must not start. It is called before waiting for a start."""
     path = _database(checked)
     if not values["open"]:
         return lambda closely: None
@@ -137,7 +137,7 @@ def _is_busy(values: Values) -> bool:
 
 
 def find_maintenance(values: Values, *, warn: Warn) -> Optional[Dict[str, str]]:
-    """Return the maintenance that is on. A mistake in it is a warning and hides no outage."""
+    """Return the maintenance window that is active. An error in it is a warning and hides no outage."""
     given = {name: values[f"maintenance_{name}"] for name in ("until", "reason")}
     try:
         found, warnings = host_maintenance.current(state_dir=values["state_dir"], now=time.time(), **given)
@@ -149,7 +149,7 @@ def find_maintenance(values: Values, *, warn: Warn) -> Optional[Dict[str, str]]:
 
 
 def mark_restart(values: Values, result: Dict[str, Any]) -> None:
-    """Report an outage that systemd ended a short time ago as an emergency that is over, unless a run has done so."""
+    """Report an outage that systemd ended a short time ago as a past emergency, unless a run has reported it."""
     restarted, last = result["supervisor"]["restarted"], last_good.last_healthy(values["state_dir"])
     started = result["supervisor"]["started_at"] or ""
     if restarted and values["open"] and result["severity"] != "warning" and not (last and last >= started):
@@ -159,7 +159,7 @@ def mark_restart(values: Values, result: Dict[str, Any]) -> None:
 
 
 def find_end_of_outage(values: Values, result: Dict[str, Any], *, unseen: bool) -> Dict[str, Any]:
-    """Return since when a healthy service answers, if systemd restarted it, or if no run saw the end of its outage."""
+    """Return since when a healthy service answers, if systemd restarted it or no run saw the end of the outage."""
     if values["mode"] != "watch" or not result["healthy"]:
         return {"serving_said_at": None, "answers_since": None}
     before_first_probe = result["supervisor"]["restarted"] and not result["first_failure_at"]
@@ -174,7 +174,7 @@ def find_end_of_outage(values: Values, result: Dict[str, Any], *, unseen: bool) 
 
 
 def _began_to_serve(values: Values, seen: Dict[str, Any]) -> Optional[str]:
-    """Return when the process that answers said that it serves: the end of an outage that no run saw."""
+    """Return when the answering process logged that it serves: the end of an outage that no run saw."""
     started_at = seen["process"]["started_at"]
     if not started_at:
         return None
@@ -187,7 +187,7 @@ def _began_to_serve(values: Values, seen: Dict[str, Any]) -> Optional[str]:
 
 
 def open_incident(values: Values, seen: Dict[str, Any], *, check_mode: bool) -> Dict[str, Any]:
-    """Open the incident of an outage that was seen; return what module incident returns, refused or not."""
+    """Open the incident of a detected outage; return the result of the module incident, refused or not."""
     try:
         result = incident_record.call(
             state="open",
@@ -207,7 +207,7 @@ def open_incident(values: Values, seen: Dict[str, Any], *, check_mode: bool) -> 
 def take_over(
     values: Values, result: Dict[str, Any], opened: Dict[str, Any], *, warn: Warn
 ) -> Optional[Dict[str, Any]]:
-    """Let nobody but this run start the service from here on; return what was taken over from systemd."""
+    """Let only this run start the service from now on; return the start that was taken over from systemd."""
     doubt = result["doubt"]
     if values["manager"] != "systemd" or not opened.get("run") or result["healthy"]:
         return None
@@ -216,13 +216,13 @@ def take_over(
         **where, reason=doubt or "", database=_database(result.get("preflight")), user=values["user"]
     )
     if doubt:
-        # The two words of a cause: triage says more of it in a moment.
+        # Two words as the cause: triage reports the details a moment later.
         one_starter.hold(**where, manager="systemd", incident=opened["id"], cause="db_corrupt", reason=doubt)
     return taken
 
 
 class Detection:
-    """One call of the module health_probe: ask() is to be called under the run's lease, report() after it."""
+    """One call of the module health_probe: ask() runs under the run's lease, report() after it."""
 
     def __init__(self, values: Values, *, check_mode: bool, warn: Warn) -> None:
         self._values = values
@@ -233,7 +233,7 @@ class Detection:
 
     @property
     def lease(self) -> Dict[str, Any]:
-        """Run and state_dir, whose lease this works under."""
+        """Run and state_dir of the lease that this works under."""
         return {name: self._values[name] for name in host_lease.ARGUMENTS}
 
     def ask(self) -> None:
@@ -244,7 +244,7 @@ class Detection:
             self._note_answer()
 
     def _note_answer(self) -> None:
-        """Put the first good answer after a start on record at once: the run may be ended while it watches on."""
+        """Record the first healthy answer after a start at once: the run may be killed while it keeps watching."""
         mode, healthy = self._values["mode"], self._result["healthy"]
         if (mode, healthy) not in (("await", True), ("hold", False)):
             return
@@ -253,7 +253,7 @@ class Detection:
             self._warn(sanitize.text(problem))
 
     def report(self) -> Dict[str, Any]:
-        """Open the incident if the service is down, and return the result as the module health_probe documents it."""
+        """Open the incident if the service is down; return the result as the module health_probe documents it."""
         values, result = self._values, self._result
         mark_restart(values, result)
         self._remember_healthy()
@@ -267,7 +267,7 @@ class Detection:
         owner = opened or ({"run": values["run"], "id": (before or {}).get("id")} if values["mode"] == "await" else {})
         result["takeover"] = None if self._check_mode else take_over(values, result, owner, warn=self._warn)
         if opened and result["supervisor"]["restarted"] and not self._check_mode:
-            # What this run reports, the next one does not report again.
+            # An outage that this run reports is not reported again by the next run.
             last_good.note_healthy(values["state_dir"], at=result["last_success_at"])
         held = one_starter.held(manager=values["manager"], unit=values["unit"] or "", state_dir=values["state_dir"])
         if held is not None:
@@ -282,7 +282,7 @@ class Detection:
         }
 
     def _remember_healthy(self) -> None:
-        """Note that the service was healthy, if that is wanted and was seen."""
+        """Record that the service was healthy, if this is requested and was checked."""
         values, result = self._values, self._result
         watched = values["mode"] == "watch" and result["severity"] == "none"
         seen = watched or (values["mode"] == "hold" and result["healthy"])

@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Making room on a full file system: files that patterns name, the oldest first, and no more of them than needed.
+"""Free space on a full file system: remove files that patterns name, oldest first, and no more than needed.
 
-The folders of a pattern may belong to the service's user, who could put a link in the place of any of them: every step
-from the root down is opened by descriptor without following links, and a file goes only while it is still the one that
-was looked at.
+The service's user may own the folders of a pattern and could replace one of them by a link. So every step from the
+root down is opened by descriptor without following links. A file is removed only if it is still the file that was
+checked.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SIDE_FILES = ("-wal", "-shm", "-journal")
 
 @dataclasses.dataclass
 class _Room:
-    """A file system: what shall be free, what was, and what was freed since by our own count."""
+    """A file system: the free space wanted, the free space before, and the space freed since by our own count."""
 
     target: reclaim_patterns.Target
     device: int
@@ -49,9 +49,9 @@ class _Room:
         return self.before.f_bavail * self.before.f_frsize
 
     def enough(self, *, measured: bool) -> bool:
-        """Whether there is room enough, by our count or by what the file system says now.
+        """Whether there is enough space, by our count or by the file system's present figures.
 
-        Some file systems tell of freed room only after a while, and others write meanwhile: either answer will do.
+        Some file systems report freed space only later, and other programs write meanwhile. Either count will do.
         """
         counted = (self.available_before + self.bytes_freed, self.before.f_favail + self.inodes_freed)
         now = counted
@@ -60,7 +60,7 @@ class _Room:
             now = (present.f_bavail * present.f_frsize, present.f_favail)
         return any(
             available >= self.target.available
-            # A file system without a fixed number of inodes says 0 of both.
+            # A file system without a fixed number of inodes reports 0 for both.
             and (inodes >= self.target.inodes or not self.before.f_files)
             for available, inodes in (counted, now)
         )
@@ -68,7 +68,7 @@ class _Room:
 
 @dataclasses.dataclass(frozen=True)
 class _Protected:
-    """What is never touched: files by name and by inode, and all below some folders."""
+    """Files that are never touched: by name, by inode, and everything below some folders."""
 
     paths: Set[str]
     identities: Set[Identity]
@@ -97,7 +97,7 @@ def _protect(paths: Sequence[str], folders: Sequence[str]) -> _Protected:
 
 
 def _rooms(targets: Sequence[reclaim_patterns.Target]) -> Dict[int, _Room]:
-    """Return the file systems to free, by device; of targets on the same one the most counts.
+    """Return the file systems to free, by device. For targets on the same one the largest counts.
 
     Raises DiskReclaimError.
     """
@@ -112,7 +112,7 @@ def _rooms(targets: Sequence[reclaim_patterns.Target]) -> Dict[int, _Room]:
             ) from error
         known = rooms.get(device)
         if known is not None:
-            target = reclaim_patterns.Target(  # noqa: PLW2901 - both wishes as one
+            target = reclaim_patterns.Target(  # noqa: PLW2901 - both requests combined
                 path=known.target.path,
                 available=max(known.target.available, target.available),
                 inodes=max(known.target.inodes, target.inodes),
@@ -159,7 +159,7 @@ def _head(candidate: Candidate, folder: int, *, size: int = len(sqlite_files.MAG
 
 
 def _why_database(candidate: Candidate, folder: int, *, is_open: bool) -> Optional[str]:
-    """Return why a file is, or may be, part of a database in use; C(None) where it is not."""
+    """Return why a file is, or may be, part of a database in use; None if it is not."""
     name = candidate.name
     if name.endswith(_SIDE_FILES):
         return "it may be part of a database"
@@ -179,7 +179,7 @@ def _is_database(candidate: Candidate) -> bool:
 
 
 def _is_whole(candidate: Candidate) -> bool:
-    """Whether it is a database as long as it says: what was copied to a full disk often is not."""
+    """Whether the database is as long as its header says: a copy made on a full disk is often shorter."""
     with contextlib.suppress(OSError), _folder_of(candidate) as folder:
         header = sqlite_files.parse_header(_head(candidate, folder, size=100))
         return header is not None and candidate.status.st_size >= header.page_count * header.page_size
@@ -215,7 +215,7 @@ def _told(candidate: Candidate) -> Dict[str, Any]:
 
 
 class _Reclaim:
-    """One pass: the candidates, and what becomes of each."""
+    """One pass: the candidates, and the result for each."""
 
     def __init__(
         self,
@@ -243,14 +243,14 @@ class _Reclaim:
             self.skipped.append(entry)
 
     def candidates(self, rules: Sequence[Rule], *, keep_databases: bool) -> List[Candidate]:
-        """Return what the rules let go on the file systems that want room, oldest first."""
+        """Return the files that the rules allow to remove on the file systems that need space, oldest first."""
         walk = reclaim_patterns.Walk(skip=self.skip)
         found: Dict[Identity, Candidate] = {}
         kept: Set[Identity] = set()
         for rule in rules:
             files = sorted(walk.find(rule.pattern), key=lambda item: (-item.status.st_mtime, item.path))
             kept |= {item.identity for item in files[: rule.keep]}
-            # The newest copy of a database stays, whatever the rule says; one that was cut off takes nobody's place.
+            # The newest copy of a database always stays. A truncated copy does not count as the newest.
             copies = (item for item in files if (_is_database if keep_databases else _is_whole)(item))
             kept |= {item.identity for item in itertools.islice(copies, None if keep_databases else rule.keep or 1)}
             found.update({item.identity: item for item in files})
@@ -260,12 +260,12 @@ class _Reclaim:
         )
 
     def _is_open(self, candidate: Candidate) -> bool:
-        # Where other users' processes can't be looked into, their files may be open for all we know.
+        # If other users' processes cannot be inspected, assume that their files are open.
         unseen = not self._all_seen and candidate.status.st_uid != os.geteuid()
         return candidate.identity in self._open or unseen
 
     def take(self, candidate: Candidate) -> None:
-        """Remove or truncate one file, or say why not."""
+        """Remove or truncate one file, or record why not."""
         if self._protected.holds(candidate.path, candidate.identity):
             self.skip(candidate.path, "it is protected")
             return
@@ -304,9 +304,9 @@ def reclaim(
     check_mode: bool = False,
     proc_root: str = "/proc",
 ) -> Dict[str, Any]:
-    """Free the file systems of C(targets); return the result as the module C(disk_reclaim) documents it.
+    """Free the file systems of targets; return the result as the module disk_reclaim documents it.
 
-    C(protect): databases, whose side files are protected with them, or folders. C(state_dir) is protected as well.
+    protect: databases (their side files are protected too) or folders. state_dir is always protected.
     Raises DiskReclaimError.
     """
     started = time.monotonic()

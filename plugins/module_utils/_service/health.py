@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether the service answers: its endpoints and its process are asked until a verdict stands.
+"""Whether the service answers: ask its endpoints and its process until there is a verdict.
 
-See probe_plan (what is asked) and http_probe (one request).
+See probe_plan (the questions) and http_probe (one request).
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.probe_
 )
 
 # How long a unit may be without a process beyond its RestartSec, and how often it may end after a start, before we give
-# up: the second time is allowed to systemd's own restart, which may find what the first one lacked.
+# up. Two ends are allowed: systemd's own restart may succeed after the first start failed.
 _RESTART_GRACE = 3.0
 _ENDS_ALLOWED = 1
-# A service that somebody starts is waited for, _SETTLE seconds in all: until its unit is up, and then until it answers,
-# as long as its process is younger than _YOUNG seconds. It is asked every _YOUNG_INTERVAL seconds meanwhile. Longer
-# waits would reach the deadline of the role detection, which means a host that gives no answer.
+# If somebody starts the service, we wait _SETTLE seconds in all: until its unit is up, and then until it answers, as
+# long as its process is younger than _YOUNG seconds. Meanwhile it is asked every _YOUNG_INTERVAL seconds. A longer wait
+# would reach the deadline of the role detection, which would report the host as unreachable.
 _SETTLE = 25.0
 _YOUNG = 20.0
 _YOUNG_INTERVAL = 0.2
@@ -50,9 +50,9 @@ def _process(state: str, found: Sequence[procfs.Process], properties: Mapping[st
 def look_at_process(
     service: service_process.Service, *, run: commands.Runner = commands.run, proc_root: str = "/proc"
 ) -> Tuple[Dict[str, Any], Mapping[str, str]]:
-    """Return the service's process (C(running), C(gone) or C(unknown)) and the properties of its unit.
+    """Return the service's process (running, gone or unknown) and the properties of its unit.
 
-    Raises HealthError where there is no such unit or user.
+    Raises HealthError if there is no such unit or user.
     """
     properties: Mapping[str, str] = {}
     found: List[procfs.Process] = []
@@ -62,7 +62,7 @@ def look_at_process(
             service_process.require_loaded(service, properties)
             main = procfs.read_process(service_process.main_pid(properties), proc_root=proc_root)
             found = [main] if main is not None and main.alive else []
-        # Without a unit's process, one that was started by hand may still be serving.
+        # If the unit has no process, a process that was started by hand may still be serving.
         found = found or service_process.find(service, proc_root=proc_root)
         hidden = not found and service_process.is_hidden(service)
     except procfs.ProcfsError:
@@ -74,7 +74,7 @@ def look_at_process(
 
 
 class _Watch:
-    """One run of probes: what was seen so far, and what it means."""
+    """One run of probes: the observations so far, and their verdict."""
 
     def __init__(
         self,
@@ -90,15 +90,15 @@ class _Watch:
         self.service = service
         self.targets = targets
         self.plan = plan
-        # Asked before somebody else's start is waited for; the argument says whether there is time for a closer look.
+        # Called before waiting for another's start; the argument says whether there is time for a detailed check.
         self.doubt = doubt
-        # Whether another run is at work: then the start is its own, and not waited for.
+        # Whether another run is at work: then the start belongs to it, and we do not wait for it.
         self.busy = busy
         self.doubted: Optional[str] = None
-        # What systemd did with the unit at the first probe, and for how many seconds its start was waited for.
+        # The unit's phase at the first probe, and for how many seconds we waited for its start.
         self.first_phase: Optional[str] = None
         self.waited = 0.0
-        # Whether an automatic restart that was due in a moment was waited for.
+        # Whether we waited for an automatic restart that was about to happen.
         self.restart_awaited = False
         self.endpoints: List[Dict[str, Any]] = []
         self.silent = False
@@ -124,7 +124,7 @@ class _Watch:
         return time.monotonic() - self._begun
 
     def probe(self) -> bool:
-        """Ask once, and see to the process; return whether every required endpoint is good."""
+        """Ask once, and check the process; return whether every required endpoint is good."""
         timeout = self.plan.timeout
         if self.plan.mode == "await":
             timeout = max(0.1, min(timeout, self.plan.deadline - self.elapsed))
@@ -147,23 +147,23 @@ class _Watch:
         return self.good
 
     def pause(self) -> None:
-        """Wait for the next probe's turn."""
+        """Wait until the next probe is due."""
         time.sleep(max(0.0, self._probe_begun + self.plan.interval - time.monotonic()))
 
     def severity(self, *, healthy: bool) -> str:
-        """Return the severity of what was seen; an unhealthy service is worth a warning at least.
+        """Return the severity; an unhealthy service is a warning at least.
 
-        One that answers again after so many failures that they are a warning is looked into all the same.
+        A service that answers again is still a warning if it failed often enough before.
         """
         if healthy:
             return "warning" if self.most_failures >= self.plan.warning_after and self.plan.mode == "watch" else "none"
-        # Nobody may start it on a database in doubt: it is down, whatever still runs at this moment.
+        # Nobody may start it on a database in doubt. So it counts as down, even if a process still runs.
         if (self.gone or self.doubted) and not self.good:
             return "emergency"
         return "critical" if self.failures >= self.plan.critical_after else "warning"
 
     def summary(self) -> str:
-        """Return one line on what is wrong, or that nothing is."""
+        """Return one line with the problems, or that there are none."""
         wrong = [f"{end['name']}: {end['error']}" for end in self.endpoints if end["required"] and not end["ok"]]
         if self.gone:
             wrong.append("the process is gone")
@@ -171,11 +171,11 @@ class _Watch:
 
     @property
     def phase(self) -> Optional[str]:
-        """What systemd does with the unit, C(None) if there is none or systemd did not answer."""
+        """The unit's phase under systemd, None if there is no unit or systemd did not answer."""
         return takeover.phase(self.properties) if self.properties else None
 
     def is_young(self) -> bool:
-        """Whether the unit has a process that may still be starting: it is young, and nobody listens yet."""
+        """Whether the unit's process may still be starting: it is young, and nobody listens yet."""
         begun = any(endpoint["ok"] or endpoint["silent"] for endpoint in self.endpoints)
         return bool(
             self.phase == takeover.UP
@@ -185,7 +185,7 @@ class _Watch:
         )
 
     def discount_failure(self) -> None:
-        """Do not count the failure of a probe that came while the service was being started."""
+        """Do not count a probe that failed while the service was being started."""
         self.failures -= 1
         self.most_failures = min(self.most_failures, self.failures)
 
@@ -201,7 +201,7 @@ class _Watch:
 
     @property
     def by_systemd(self) -> bool:
-        """Whether systemd's own restart, a short time ago, is why it answers."""
+        """Whether the service answers because systemd restarted it a short time ago."""
         return bool(
             self.good
             and self.plan.mode == "watch"
@@ -213,13 +213,13 @@ class _Watch:
 def _watch_until_verdict(watch: _Watch) -> bool:
     """Ask until the first good answer, the threshold of failures, or the end of the process.
 
-    If somebody starts the service already (systemd, a person) or is about to, the start is waited for and does not
-    count.
+    If somebody (systemd, a person) already starts the service or is about to, wait for the start. Failures meanwhile
+    do not count.
     """
     while not watch.probe():
         phase = watch.phase
         watch.first_phase = watch.first_phase or phase
-        # Once: a service that falls again after that start is left to the run.
+        # Only once: if the service fails again after that start, the run handles it.
         soon = not watch.restart_awaited and takeover.is_imminent(watch.properties)
         comes = phase == takeover.STARTING or soon
         watch.doubted = watch.doubt(comes)
@@ -242,7 +242,7 @@ def _watch_until_verdict(watch: _Watch) -> bool:
 
 
 def _wait_until_good(watch: _Watch) -> bool:
-    """Ask until all is good, the deadline, or the process is gone for good."""
+    """Ask until everything is good, the deadline passes, or the process is gone for good."""
     gone_since: Optional[float] = None
     restarts_at_first: Optional[int] = None
     while not watch.probe():
@@ -251,7 +251,7 @@ def _wait_until_good(watch: _Watch) -> bool:
         if watch.gone and watch.plan.sole_starter:
             return False
         if restarts - restarts_at_first + int(watch.gone) > _ENDS_ALLOWED:
-            return False  # each time it is back only to end again
+            return False  # it ended again after each restart
         if not watch.gone:
             gone_since = None
         elif gone_since is None:
@@ -265,14 +265,14 @@ def _wait_until_good(watch: _Watch) -> bool:
 
 
 def _grace(watch: _Watch) -> float:
-    """How long the process may be away: nothing, unless systemd is about to start it again."""
+    """How long the process may be missing: 0 seconds, unless systemd is about to start it again."""
     if not service_process.waits_for_restart(watch.properties):
         return 0.0
     return (procfs.timespan(watch.properties.get("RestartUSec", "")) or 0.0) + _RESTART_GRACE
 
 
 def _hold_good(watch: _Watch) -> bool:
-    """Ask C(count) times; one bad answer or another process, and it did not hold."""
+    """Ask count times; fail at one bad answer or another process."""
     pids: Optional[List[int]] = None
     while watch.probe():
         pids = watch.process["pids"] if pids is None else pids
@@ -304,11 +304,13 @@ def ask(
     doubt: Callable[[bool], Optional[str]] = lambda closely: None,
     busy: Callable[[], bool] = lambda: False,
 ) -> Dict[str, Any]:
-    """Ask the service how it is, in the plan's mode, and return what the module returns.
+    """Check the service's health in the plan's mode, and return the result of the module.
 
-    Without endpoints, if none are needed, it looks for the process alone and never calls the service healthy. C(doubt)
-    returns why nothing may be started on the service's database, C(None) if nothing speaks against it; its argument
-    says whether there are seconds for a closer look. C(busy) tells whether another run is at work. Raises HealthError.
+    If no endpoints are given and none are needed, only the process is checked, and the service is never called healthy.
+    doubt: returns why nothing may be started on the service's database, None if it may. Its argument says whether there
+    are seconds for a detailed check.
+    busy: returns whether another run is at work.
+    Raises HealthError.
     """
     if targets or endpoints_needed:
         probe_plan.check(targets, plan, login=login)

@@ -25,10 +25,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import x5
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.probe_plan import Login, Target
 
 _BODY_LIMIT = 64 * 1024
-# What is said of an answer that tells of something else than health.
+# Messages for an answer 200 that does not state the service's health.
 NOT_JSON = "answered 200 with a body that is not JSON"
 NO_STATUS = 'answered 200 with JSON that has no "status"'
-_TOO_MANY_REQUESTS = 429  # rate limiting: whoever says so is alive
+_TOO_MANY_REQUESTS = 429  # rate limiting: a server that answers this is alive
 _AGENT = "itsm_nexus.runbook"
 
 
@@ -42,7 +42,7 @@ def _context(target: Target) -> ssl.SSLContext:
 
 
 def _reason(error: Exception, *, timeout: float) -> str:
-    """Say in a few words why there was no answer."""
+    """Return in a few words why there was no answer."""
     said = getattr(error, "strerror", None) or type(error).__name__
     kinds: Tuple[Tuple[Any, str], ...] = (
         ((socket.timeout, TimeoutError), f"no answer within {timeout:g} s"),
@@ -69,10 +69,10 @@ def _certificate(der: Optional[bytes]) -> Optional[Dict[str, Any]]:
 
 
 class _Request:
-    """One request in a thread of its own, with an end to all of it: name, connection, handshake, headers and body.
+    """One request in a thread of its own, with one time limit for name, connection, handshake, headers and body.
 
-    A time-out of a socket starts anew with each byte, so a server that drips would never meet it; here the socket is
-    shut when the time is over.
+    A socket's time-out starts again with each byte, so a server that sends byte by byte would never reach it. So the
+    socket is shut down when the time is over.
     """
 
     def __init__(self, target: Target, *, timeout: float, body: Optional[bytes] = None) -> None:
@@ -82,11 +82,11 @@ class _Request:
         self.error: Optional[str] = None
         self.certificate: Optional[Dict[str, Any]] = None
         self.latency = 0.0
-        # Whether the time went by without a word.
+        # Whether the time passed without any answer.
         self.silent = False
         self._timeout = timeout
         self._body = body
-        self._problem: Optional[str] = None  # what went wrong, while more is being found out about it
+        self._problem: Optional[str] = None  # the problem, while details about it are being looked up
         self._sockets: List[socket.socket] = []
         self._over = False
         self._lock = threading.Lock()
@@ -95,7 +95,7 @@ class _Request:
         self._thread.start()
 
     def result(self) -> _Request:
-        """Wait for the answer, at most for the rest of the time."""
+        """Wait for the answer, at most for the remaining time."""
         self._thread.join(max(0.0, self._begun + self._timeout - time.monotonic()))
         with self._lock:
             if self._thread.is_alive() and not self._over:
@@ -106,7 +106,7 @@ class _Request:
                 self.latency = time.monotonic() - self._begun
             for each in self._sockets:
                 with contextlib.suppress(OSError):
-                    socket.socket.shutdown(each, socket.SHUT_RDWR)  # not TLS's own, which the thread may be using
+                    socket.socket.shutdown(each, socket.SHUT_RDWR)  # not TLS's own shutdown: the thread may be using it
         return self
 
     def _run(self) -> None:
@@ -137,7 +137,7 @@ class _Request:
 
     def _wrap(self, connected: socket.socket, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
         wrapped = context.wrap_socket(connected, server_hostname=host, do_handshake_on_connect=False)
-        with self._lock:  # wrapping moves the descriptor: the old object would shut nothing
+        with self._lock:  # wrapping moves the descriptor: shutting down the old object would have no effect
             self._sockets[-1] = wrapped
             if self._over:
                 raise socket.timeout
@@ -165,7 +165,7 @@ class _Request:
             connected.close()
 
     def _look_at_certificate(self) -> None:
-        """Fetch the certificate that was not trusted: which one it is, and when it ended, is what must be known."""
+        """Fetch the certificate that was not trusted: its name and its end date are needed for the report."""
         parts = urllib.parse.urlsplit(self.target.url)
         with contextlib.suppress(OSError, ValueError):
             connected = self._connect(parts)
@@ -191,7 +191,7 @@ def _judge_body(answer: bytes, ok_statuses: Sequence[str]) -> Optional[str]:
 
 
 def _judge(request: _Request, ok_statuses: Sequence[str]) -> Optional[str]:
-    """Return what is wrong with an answer, C(None) where it is good."""
+    """Return the problem of an answer, None if it is good."""
     if request.error is not None or request.status == _TOO_MANY_REQUESTS:
         return request.error
     if request.status != http.client.OK:
@@ -200,7 +200,7 @@ def _judge(request: _Request, ok_statuses: Sequence[str]) -> Optional[str]:
 
 
 def probe(targets: Sequence[Target], *, timeout: float, ok_statuses: Sequence[str]) -> List[Dict[str, Any]]:
-    """Ask all targets at once and return what each said; takes at most C(timeout) seconds."""
+    """Ask all targets at once and return the answer of each; takes at most timeout seconds."""
     requests = [_Request(target, timeout=timeout) for target in targets]
     answers = []
     for request in requests:
@@ -223,9 +223,9 @@ def probe(targets: Sequence[Target], *, timeout: float, ok_statuses: Sequence[st
 
 
 def log_in(login: Login, *, timeout: float) -> Dict[str, Any]:
-    """Try the log-in; what the service answers, a token, is thrown away.
+    """Try to log in. The answer (a token) is discarded.
 
-    Rate limiting is no failure of the service, but it says nothing of the password: C(checked) is false then.
+    Rate limiting is no failure of the service, but then the password was not tested: checked is false.
     """
     body = json.dumps({"username": login.username, "password": login.password}).encode()
     request = _Request(login.target, timeout=timeout, body=body).result()

@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whom an outage hit: a query of the database and the access log, both read and never waited for."""
+"""The users and requests that an outage affected, from a query of the database and from the access log.
+
+Both are only read, and the time for them is limited.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ def _only_reads(action: int, *_about: Any) -> int:
 
 
 class ImpactError(Exception):
-    """A parameter makes no sense."""
+    """A parameter is invalid."""
 
 
 def measure(
@@ -52,11 +55,11 @@ def measure(
     user: str = "",
     busy_timeout: float = 1.0,
 ) -> Dict[str, Any]:
-    """Return C(users) and C(requests), C(requests_failed) between two instants, and why what is not known is not.
+    """Return users, requests and requests_failed between two instants, and for each unknown number the reason.
 
-    C(query): one statement that answers a number; C(:start) and C(:end) in it are the instants. An empty C(query) or
-    C(access_log) is not asked. The database is read with the rights of C(user), see sqlite_files.look. Raises
-    ImpactError.
+    query: one statement that returns a number; :start and :end in it are the instants. An empty query or an empty
+    access_log is skipped. The database is read with the rights of user, see sqlite_files.look.
+    Raises ImpactError.
     """
     begun, over = _instant("start", start), _instant("end", end)
     deadline = time.monotonic() + time_budget
@@ -113,13 +116,13 @@ def _users(
         return users, None if users is not None else "the query answered with no number"
     if end.get("timeout") or str(end.get("error", "")).startswith("interrupt"):
         return None, "the query took too long"
-    # An error may quote the query, and that may hold anything.
+    # An error may quote the query, and a query may contain secrets.
     told = redact.Redactor().text(str(end.get("error") or end.get("signal") or "the reading process ended"))
     return None, f"the query failed: {told[:200]}"
 
 
 def _requests(path: str, begun: float, over: float, deadline: float) -> Tuple[Optional[Tuple[int, int]], Optional[str]]:
-    """Return how many requests a log has of that time, and how many of them were answered with 5xx."""
+    """Return how many requests the log has for that time, and how many of them were answered with 5xx."""
     if not path:
         return None, None
     seen = requests = failed = 0

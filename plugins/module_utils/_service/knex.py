@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The schema's migrations: which are applied, which are pending, and applying them, with the service's own knex.
+"""The schema's migrations: list the applied and pending ones, and apply them, with the service's own knex.
 
-Opening a database is not looking at it: knex creates a missing one, creates its tables in an empty one, and when it
-closes, SQLite writes the WAL into it. To look, knex is therefore given a stand-in: a temporary database with nothing
-but the rows of its own tables, which were read without leaving a trace. Only to apply migrations it opens the real one.
+knex changes a database when it opens it: it creates a missing one, it creates its tables in an empty one, and when it
+closes, SQLite writes the WAL into it. So for a list, knex gets a temporary database that holds only the rows of
+knex's own tables. Those rows were read without changing any file. knex opens the real database only to migrate it.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ _MOST_ERROR_TEXT = 600
 _KNEX_NAMES = ("knex", "knex.js")
 _MIGRATES = re.compile(r"(?:^|[\s/])knex(?:[\s.]|$)|\bmigrate[:\s]")
 _COMMAND = re.compile(r"\bmigrate:(\w+)")
-# What only looks: as triage itself does, meanwhile.
+# Commands that only read. Triage itself runs them meanwhile.
 _LOOKS = {"list", "status", "currentVersion"}
 _LOCKED = re.compile(r"(?i)migration table is already locked|MigrationLocked")
 
 
 def may_migrate(argv: Sequence[str]) -> bool:
-    """Whether a command line is one that migrates, by knex or by a script of that name, and does not look alone."""
+    """Whether a command line migrates (by knex or a script of that name) and does not only list migrations."""
     line = " ".join(argv)
     commands = set(_COMMAND.findall(line))
     return _MIGRATES.search(line) is not None and not (commands and commands <= _LOOKS)
@@ -70,7 +70,7 @@ _explained = functools.partial(run_as.explained, failure=KnexError)
 
 
 class Migrator:
-    """Runs the application's own knex as the service user. Raises KnexError where it cannot."""
+    """Runs the application's own knex as the service user. Raises KnexError if it cannot."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class Migrator:
         timeout: float = 120.0,
         run: commands.Runner = commands.run,
     ) -> None:
-        """C(db_path) may be relative to C(app_dir). C(node_env) counts before the environment file's NODE_ENV."""
+        """db_path may be relative to app_dir. node_env overrides the environment file's NODE_ENV."""
         if not os.path.isabs(app_dir) or not os.path.isdir(app_dir):
             raise KnexError(f"app_dir is {app_dir!r}: must be the absolute path of an existing folder")
         if timeout <= 0:
@@ -102,7 +102,7 @@ class Migrator:
             )
         own = self._read_environment(environment_file)
         self._environment = self._child_environment(own, node=node, node_env=node_env)
-        # Paths are no secrets, and messages are about them.
+        # Paths are no secrets, and messages need them.
         secrets = [
             value for value in own.values() if not value.startswith("/") and value != self._environment["NODE_ENV"]
         ]
@@ -130,7 +130,7 @@ class Migrator:
         return environment
 
     def run_knex(self, command: str, *, database: str) -> commands.Completed:
-        # The database is named here, so that it is the one that was looked at, whatever the knexfile says.
+        # Name the database here, so that knex uses the database that was checked, whatever the knexfile says.
         with _explained(f"run knex {command} in {self.app_dir}"):
             return self._run(
                 [self._knex, command, "--connection", database],
@@ -145,7 +145,7 @@ class Migrator:
             return f"knex {command} in {self.app_dir} did not end within {self._timeout:g} s and was ended"
         said = [line.strip() for line in migration_names.ANSI.sub("", f"{done.stdout}\n{done.stderr}").splitlines()]
         said = [line for line in said if line and not re.match(r"(at |Using environment|Working directory)", line)]
-        # Node repeats the message in the stack trace; the lines of code around it are noise.
+        # Node repeats the message in the stack trace; the lines of code around it are not useful.
         told = [
             line for line in dict.fromkeys(said) if re.search(r"(?i)error|fail|corrupt|cannot|locked|missing", line)
         ]
@@ -156,12 +156,12 @@ class Migrator:
 
     @contextlib.contextmanager
     def _stand_in(self, tables: Tables) -> Iterator[str]:
-        """Make a database with knex's own tables only; it is the user's, and gone afterwards."""
+        """Make a database with knex's own tables only; it belongs to the user and is removed afterwards."""
         with _explained("make a temporary database"), run_as.acting_as(self.account):
             folder = tempfile.mkdtemp(prefix="itsm-nexus-")
         try:
             path = os.path.join(folder, "migrations.db")
-            # The statements stand in the database of the service's user: they run in a process that is this user.
+            # The statements come from the database of the service's user, so they run in a process of this user.
             with _explained(f"make {path}"):
                 messages = child_process.in_child(
                     lambda _emit: _fill_stand_in(path, tables),
@@ -184,7 +184,7 @@ class Migrator:
         try:
             return migration_names.parse_list(done.stdout)
         except KnexError as error:
-            raise KnexError(f"Cannot tell the pending migrations of {self.app_dir}: {error}") from error
+            raise KnexError(f"Cannot list the pending migrations of {self.app_dir}: {error}") from error
 
     def look(self) -> Status:
         """Return which migrations are completed and pending. The database is not opened for it."""
@@ -193,7 +193,7 @@ class Migrator:
         return Status(completed=completed, pending=pending, batch=tables.batch, locked=tables.locked)
 
     def shipped(self) -> List[str]:
-        """Return the migrations that the application has, in their order: what is pending where none is applied."""
+        """Return the application's migrations in their order: the pending ones if none is applied."""
         _completed, pending = self._list(Tables())
         return pending
 
@@ -221,7 +221,7 @@ def _refuse_taken(migrator: Migrator, status: Status) -> None:
 
 
 def _apply_pending(migrator: Migrator, before: Status) -> Status:
-    """Apply the pending migrations of C(before) and return how it is then."""
+    """Apply the pending migrations of before and return the new status."""
     _refuse_taken(migrator, before)
     done = migrator.run_knex("migrate:latest", database=migrator.db_path)
     if done.ok:
@@ -244,7 +244,7 @@ def running_migrations(migrator: Migrator) -> List[procfs.Process]:
         scripts = [word for word in process.argv[:4] if os.path.basename(word) in _KNEX_NAMES]
         if not scripts or not process.alive:
             return False
-        if process.cwd is None:  # hidden from this user: taken for one of ours
+        if process.cwd is None:  # hidden from this user: assume that it is ours
             return True
         places = [process.cwd, *(os.path.realpath(os.path.join(process.cwd, word)) for word in scripts)]
         return any(place == folder or place.startswith(f"{folder}/") for place in places)
@@ -254,7 +254,7 @@ def running_migrations(migrator: Migrator) -> List[procfs.Process]:
 
 
 def _unlock(migrator: Migrator) -> Status:
-    """Release the migration lock where nobody can be migrating any more, and return how it is then."""
+    """Release the migration lock if nobody can be migrating any more, and return the new status."""
     running = running_migrations(migrator)
     if running:
         who = ", ".join(f"pid {process.pid} ({process.command})" for process in running)
@@ -284,19 +284,19 @@ def _unlock(migrator: Migrator) -> Status:
 
 
 def newly(before: Status, after: Status) -> List[str]:
-    """Return the migrations completed since C(before), in their order."""
+    """Return the migrations completed since before, in their order."""
     return [name for name in after.completed if name not in set(before.completed)]
 
 
 def look(migrator: Migrator) -> Dict[str, Any]:
-    """Return the result of the module C(knex_migrate_info) as it documents it. Raises KnexError."""
+    """Return the result of the module knex_migrate_info as it documents it. Raises KnexError."""
     return dataclasses.asdict(migrator.look())
 
 
 def migrate(migrator: Migrator, *, state: str, check_mode: bool = False) -> Dict[str, Any]:
-    """Apply the pending migrations (C(latest)) or release their lock (C(unlocked)).
+    """Apply the pending migrations (latest) or release their lock (unlocked).
 
-    Returns the result as the module C(knex_migrate) documents it. Raises KnexError.
+    Returns the result as the module knex_migrate documents it. Raises KnexError.
     """
     before = after = migrator.look()
     latest = state == "latest"

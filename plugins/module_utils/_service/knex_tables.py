@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What knex's own tables in a database hold, read without leaving a trace beside it."""
+"""Read the content of knex's own tables in a database, without changing or creating any file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 READ_SECONDS = 30.0
 _BUSY_SECONDS = 5.0
 _READ_ATTEMPTS = 5
-# Far beyond what any application has: rows and bytes of a value in a table of knex, characters of its statement.
+# Far more than any application has: rows, bytes of a value, and characters of the statement of a table of knex.
 _MOST_ROWS, _LONGEST_VALUE, _LONGEST_STATEMENT = 20000, 4096, 65536
 _SHOWN = 80  # characters of a table's name
 
@@ -31,13 +31,13 @@ _LOCK_COLUMNS = {"index", "is_locked"}
 
 
 class KnexError(Exception):
-    """The migrations could not be looked at or applied.
+    """The migrations could not be read or applied.
 
-    C(locked) where the reason is the migration lock; C(applied) are those that were applied nevertheless.
+    locked: the migration lock is the reason. applied: the migrations that were applied nevertheless.
     """
 
     def __init__(self, message: str, *, locked: bool = False, applied: Sequence[str] = ()) -> None:
-        """Take the one-line message, and what else is known."""
+        """Take the one-line message and the details, see the class."""
         super().__init__(message)
         self.locked = locked
         self.applied = list(applied)
@@ -45,10 +45,10 @@ class KnexError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Tables:
-    """What knex's own tables hold: for each its name, the statement that made it, and its rows.
+    """The content of knex's own tables: for each its name, the statement that made it, and its rows.
 
-    C(names): the migrations that were applied. C(several): more than one table has the columns of knex's, and only
-    knex's own configuration tells which is which.
+    names: the migrations that were applied. several: more than one table has the columns of knex's tables, and only
+    knex's own configuration says which table is in use.
     """
 
     tables: Sequence[Tuple[str, str, Sequence[Sequence[Any]]]] = ()
@@ -63,7 +63,7 @@ def _columns(connection: sqlite3.Connection, table: str) -> Set[str]:
 
 
 def _refuse_too_large(connection: sqlite3.Connection, table: str, columns: Set[str]) -> None:
-    """Raise SqliteError if a table holds more than a table of knex can hold; SQLite counts, nothing is taken over."""
+    """Raise SqliteError if a table holds more than a table of knex can hold. SQLite counts; no row is read out."""
 
     def number(sql: str, *values: Any) -> int:
         return int(connection.execute(sql, values).fetchone()[0])
@@ -121,9 +121,9 @@ def look_at_files(db_path: str, *, user: Optional[str] = None) -> Tuple[sqlite_f
 
 
 def read_tables(db_path: str, *, user: Optional[str] = None) -> Tables:
-    """Return what knex's tables in the database C(db_path) hold, without leaving a trace beside it.
+    """Return the content of knex's tables in the database db_path, without changing or creating any file.
 
-    Raises KnexError where there is no database there, or it cannot be read.
+    Raises KnexError if there is no database, or it cannot be read.
     """
     deadline = time.monotonic() + READ_SECONDS
     for attempt in range(_READ_ATTEMPTS):

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Reading application logs: when each line was written, exceptions with their stack, known troubles, requests answered.
+"""Read application logs: the time of each line, exceptions with their stack, known troubles, answered requests.
 
-The log's form is not ours to choose, so times are looked for in the forms Node applications write: ISO 8601 near the
-beginning of a line, milliseconds since the epoch under "time" (pino), and Apache's form (morgan).
+The application chooses the log's format. So times are searched in the formats that Node applications write: ISO 8601
+near the beginning of a line, milliseconds since the epoch under "time" (pino), and Apache's format (morgan).
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from typing import Any, Dict, List, Optional, Pattern, Sequence, Tuple
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open, timestamps
 
 _LONGEST_LINE = 2000
-# Of a line with a known trouble, so many characters around it are quoted: paths and names of packages are among them.
+# Of a line with a known trouble, quote so many characters around it: they include paths and package names.
 _CONTEXT = 250
 _LONGEST_STACK = 12
 _MOST_EXCEPTIONS = 5
-# An exception followed by no more lines than these is how the log ends.
+# If an exception is followed by at most so many lines, the log ends with it.
 _AFTER_THE_LAST = 3
 
-# What an application says when a known thing is wrong with it; the name is what rules ask for.
+# Messages of an application about a known trouble. The rules of causes use the names.
 SIGNATURES: Dict[str, Pattern[str]] = {
     "heap_oom": re.compile(
         r"JavaScript heap out of memory|Reached heap limit|Ineffective mark-compacts near heap limit"
@@ -43,7 +43,7 @@ SIGNATURES: Dict[str, Pattern[str]] = {
     "module_missing": re.compile(
         r"MODULE_NOT_FOUND|ERR_MODULE_NOT_FOUND|Cannot find module|ERR_DLOPEN_FAILED|invalid ELF header|"
         r"NODE_MODULE_VERSION|Could not locate the bindings file|"
-        # What the loader says of a native driver that was cut off, or built elsewhere.
+        # Messages of the loader about a native driver that was truncated, or built for another system.
         r"file too short|wrong ELF class|undefined symbol: |cannot open shared object file"
     ),
     "migration_locked": re.compile(r"Migration table is already locked|MigrationLocked"),
@@ -52,23 +52,23 @@ SIGNATURES: Dict[str, Pattern[str]] = {
     ),
 }
 
-# Troubles that requests answered well may go along with for a while (a health check need not touch the database).
+# Troubles that may go on while requests are answered well (a health check need not use the database).
 _LASTING = ("disk_full", "db_locked", "db_corrupt", "migration_missing")
 _LASTING_SECONDS = 30.0
 
-# At the beginning of the line, or behind what a logger puts there (time, level).
+# At the beginning of the line, or after a logger's prefix (time, level).
 _ERROR = re.compile(r"(?:^|[\s\[(])(?:[A-Z]\w*)?(?:Error|Exception|Rejection)\b(?: \[\w+\])?(?::|\s*$)")
 _FRAME = re.compile(r"^\s+at .+")
 _CARET = re.compile(r"^\s*\^+\s*$")
-# Node names the place of an uncaught error above its message, with the source line and the caret between them.
+# Node prints the place of an uncaught error above its message, with the source line and the caret between them.
 _HEADER = re.compile(r"^(?:file://)?(/[^\n]*|node:\S+):(\d+)$")
 _PLACE = re.compile(r"(?:^|[\s(])(?:file://)?(/[^()\n]+?):(\d+)(?::\d+)?\)?$")
-# A file of JSON has no header: its path begins the message.
+# A JSON file has no header: its path begins the message.
 _JSON_FILE = re.compile(r"SyntaxError: (/[^\n:]+\.json): ")
-# Frames in which Node compiles a file; what fails there was not run yet.
+# Frames in which Node compiles a file: the code of that file has not run yet.
 _COMPILING = re.compile(r"^at .*\(?node:(?:internal/(?:modules|vm)|vm)\b")
 _LONGEST_HEADER = 8
-# Node says its version last when it ends because of an exception (17 and later).
+# Node prints its version last when it ends because of an exception (17 and later).
 _NODE_ENDED = re.compile(r"^Node\.js v\d+\.")
 
 _LAST_INSTANT = 7258118400.0  # 2200
@@ -88,29 +88,29 @@ _SUCCESS = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """One line and when it was written (seconds since the epoch), as far as it or a line before it says."""
+    """One line and when it was written (seconds since the epoch), if it or an earlier line has a time."""
 
     text: str
     at: Optional[float]
-    # Whether the line bears the time itself.
+    # Whether the line itself has the time.
     dated: bool
-    # The line before secrets were masked: a mask may cover what a signature looks for. It is never quoted.
+    # The line before secrets were masked, since a mask may cover a signature. It is never quoted.
     unmasked: str = ""
 
     @property
     def searched(self) -> str:
-        """What signatures are looked for in."""
+        """The text in which signatures are searched."""
         return self.unmasked or self.text
 
 
 def instant(text: str) -> Optional[float]:
-    """Return the instant a log line bears, in seconds since the epoch; without a zone it is this host's local time.
+    """Return the instant of a log line in seconds since the epoch; without a zone it is this host's local time.
 
-    One that no log is of, before 1970 or after 2200, is none.
+    Returns None for an instant before 1970 or after 2200.
     """
     try:
         found = _instant(text[:200])
-    except (ValueError, OverflowError):  # a thirteenth month; the year 1 in a zone to the east
+    except (ValueError, OverflowError):  # month 13, or the year 1 in a zone to the east
         return None
     return found if found is not None and 0 <= found < _LAST_INSTANT else None
 
@@ -134,12 +134,12 @@ def _instant(head: str) -> Optional[float]:
 
 
 def tail(path: str, *, limit: int) -> Tuple[str, bool, os.stat_result]:
-    """Return the last C(limit) bytes of a file as text, whether something was left out before them, and its status.
+    """Return the last limit bytes of a file as text, whether the file is longer, and its status.
 
-    A first line that is cut is left out too: half a line may be a secret without the name that gives it away.
+    A first line that is cut is left out too: it may be a secret without the name that identifies it as one.
     Raises OSError.
     """
-    # What is read here is shown to people: it must be what the service may read itself.
+    # People see this text, so it must come from a file that the service may read itself.
     with os.fdopen(safe_open.open_file(path), "rb") as stream:
         status = os.fstat(stream.fileno())
         cut = status.st_size > limit
@@ -154,15 +154,15 @@ def tail(path: str, *, limit: int) -> Tuple[str, bool, os.stat_result]:
 def split(text: str) -> List[str]:
     """Return the lines of a log.
 
-    A line feed ends one, and nothing else that Python takes for an end: users may have U+2028 in what they call things,
-    and what follows it would pass for a line of its own.
+    Only a line feed ends a line, not the other characters that Python accepts. Names that users choose may contain
+    U+2028, and the text after it would look like a line of its own.
     """
     lines = text.split("\n")
     return [line[:-1] if line.endswith("\r") else line for line in (lines if lines[-1] else lines[:-1])]
 
 
 def dated(texts: Sequence[str], *, unmasked: Sequence[str] = ()) -> List[Line]:
-    """Return lines with their instants; a line that bears none (a stack) has that of the line before it.
+    """Return lines with their instants; a line without one (a stack) gets that of the line before it.
 
     unmasked: the same lines before secrets were masked.
     """
@@ -181,7 +181,7 @@ def dated(texts: Sequence[str], *, unmasked: Sequence[str] = ()) -> List[Line]:
 def _quoted(text: str, pattern: Pattern[str]) -> str:
     """Return the part of a line that a signature matched, with some words around it."""
     match = pattern.search(text)
-    if match is None:  # it is in what was masked
+    if match is None:  # the match is in the masked part
         return text.strip()[:_CONTEXT]
     begin, end = match.start() - _CONTEXT, match.end() + _CONTEXT
     begin = 0 if begin <= 0 else text.find(" ", begin, match.start()) + 1 or match.start()
@@ -190,7 +190,7 @@ def _quoted(text: str, pattern: Pattern[str]) -> str:
 
 
 def _place(lines: Sequence[Line], number: int, stack: Sequence[str]) -> Optional[Dict[str, Any]]:
-    """Return the C(file) and C(line) of an error at C(lines[number]), in the application's own code if it says so."""
+    """Return the file and line of an error at lines[number], in the application's own code if the stack names it."""
     named = _JSON_FILE.search(lines[number].text)
     if named:
         return {"file": named.group(1), "line": None}
@@ -209,14 +209,14 @@ def _place(lines: Sequence[Line], number: int, stack: Sequence[str]) -> Optional
 
 
 def _alike(item: Dict[str, Any]) -> Tuple[str, ...]:
-    """Return what two errors of the same place have in common: message and stack without times and numbers in them."""
+    """Return the key by which errors of one place are equal: message and stack without times and numbers."""
     error = _ERROR.search(item["message"])
     text = item["message"][error.start() :] if error else item["message"]
     return (re.sub(r"\d+", "0", text), *item["stack"])
 
 
 def _exceptions(lines: Sequence[Line]) -> List[Dict[str, Any]]:
-    """Return the exceptions with a stack, or that ended the process, in the order of the log."""
+    """Return the exceptions that have a stack or ended the process, in the order of the log."""
     found = []
     for number, line in enumerate(lines):
         if not _ERROR.search(line.text):
@@ -227,7 +227,7 @@ def _exceptions(lines: Sequence[Line]) -> List[Dict[str, Any]]:
                 break
             stack.append(following.text.strip())
         end = number + 1 + len(stack)
-        # An error object is printed with its properties after the stack, then an empty line, then Node's version.
+        # Node prints an error's properties after the stack, then an empty line, then its version.
         fatal = any(_NODE_ENDED.match(after.text) for after in lines[end : end + 25]) or any(
             _CARET.match(before.text) for before in lines[max(0, number - 3) : number]
         )
@@ -249,13 +249,13 @@ def _exceptions(lines: Sequence[Line]) -> List[Dict[str, Any]]:
 
 
 def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] = None) -> Dict[str, Any]:
-    """Return what is worth knowing in C(lines).
+    """Return the findings in lines.
 
-    C(exceptions) and C(signatures) hold only what happened after C(since); where the log bears no times that is what
-    stands near its end, provided it was written to (C(written_at)) after C(since). What ends a process counts only
-    after the last request answered well (C(last_success_at)): a process that served after it was another one. Each
-    exception has C(place) (C(file), C(line)), C(compiling) (Node was reading a file, not running it) and C(times), how
-    often the same one is there.
+    exceptions and signatures hold only events after since. If the log has no times, they hold the events near its end,
+    provided that it was written to (written_at) after since. An event that ends a process counts only after the last
+    request that was answered well (last_success_at): a process that served after the event was another one. Each
+    exception has place (file, line), compiling (Node was reading a file, not running it) and times (how often the same
+    one occurs).
     """
     fresh = written_at is not None and written_at >= since
     success = max((number for number, line in enumerate(lines) if _SUCCESS.search(line.searched)), default=-1)
@@ -264,7 +264,7 @@ def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] 
     def recent(number: int, at: Optional[float]) -> bool:
         if at is not None and at >= since:
             return True
-        # Nothing dated stands after it, and no request was answered since: it is how the log ends.
+        # No line with a time follows, and no request was answered since: the log ends with it.
         return (
             fresh and len(lines) - number <= 80 and not any(line.dated for line in lines[number:]) and success < number
         )
@@ -286,7 +286,7 @@ def analyse(lines: Sequence[Line], *, since: float, written_at: Optional[float] 
     if success >= 0 and not lines[success].dated and success == len(lines) - 1:
         served = written_at
     return {
-        # Those that ended a process, or the log, are never crowded out by those that were only logged.
+        # Exceptions that ended a process or the log are kept first; those that were only logged may be dropped.
         "exceptions": [
             {
                 **{name: item[name] for name in ("message", "stack", "fatal", "last", "place", "compiling")},

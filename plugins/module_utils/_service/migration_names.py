@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Names of migrations: what the application has, what is pending, and what knex lists."""
+"""Names of migrations: those of the application, the pending ones, and those in knex's list."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.knex_tables import KnexError
 
-# Where applications keep their migrations, and what knex loads of it by default (loadExtensions).
+# Where applications keep their migrations, and the extensions that knex loads by default (loadExtensions).
 _USUAL_FOLDERS = ("migrations", "backend/migrations", "db/migrations", "src/migrations")
 _EXTENSIONS = (".co", ".coffee", ".eg", ".iced", ".js", ".cjs", ".litcoffee", ".ls", ".ts")
 _MOST_FILES = 10000
@@ -24,9 +24,9 @@ _HEADING = re.compile(r"(?i)(?:found (?P<count>\d+)|no) (?P<kind>completed|pendi
 
 
 def parse_list(output: str) -> Tuple[List[str], List[str]]:
-    """Return the completed and the pending migrations that C(knex migrate:list) or C(migrate:status) (2.x, 3.x) names.
+    """Return the completed and the pending migrations in the output of knex migrate:list or migrate:status (2.x, 3.x).
 
-    Raises KnexError where the output is not of that form, or names another number of files than it announces.
+    Raises KnexError if the output has another form, or lists another number of files than it announces.
     """
     names: Dict[str, List[str]] = {}
     announced: Dict[str, int] = {}
@@ -47,7 +47,7 @@ def parse_list(output: str) -> Tuple[List[str], List[str]]:
 def in_folder(app_dir: str) -> Optional[List[str]]:
     """Return the migrations in the usual folder of an application, sorted; None if it has no such folder.
 
-    The knexfile may name another folder. Only knex knows, and Node takes a while to start.
+    The knexfile may name another folder. Only knex can read it, and Node takes a while to start.
     """
     for folder in _USUAL_FOLDERS:
         with contextlib.suppress(OSError), os.scandir(os.path.join(app_dir, folder)) as entries:
@@ -57,9 +57,9 @@ def in_folder(app_dir: str) -> Optional[List[str]]:
 
 
 def pending(applied: Sequence[str], shipped: Sequence[str]) -> List[str]:
-    """Return which of the migrations that the application has are still to be applied.
+    """Return the application's migrations that are still to be applied.
 
-    Raises KnexError where one was applied that the application does not have, as knex does.
+    Raises KnexError, as knex does, if a migration was applied that the application does not have.
     """
     unknown = [name for name in applied if name not in set(shipped)]
     if unknown:

@@ -4,9 +4,9 @@
 
 """Make the service's node_modules agree with the lock file.
 
-npm ci deletes node_modules before it downloads: if the registry does not answer, the service is left without modules.
-Here npm works in a temporary folder within the application's, and the old tree goes only after node has loaded the new
-one. See npm_lock (compare), npm_build (build) and npm_swap (exchange).
+npm ci deletes node_modules before it downloads: if the registry does not answer, the service has no modules left.
+So npm works in a temporary folder inside the application's folder, and the old tree is removed only after node has
+loaded the new one. See npm_lock (compare), npm_build (build) and npm_swap (exchange).
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ def npm_ci(
     reserve: int = 0,
     check_mode: bool = False,
 ) -> Dict[str, Any]:
-    """Make C(node_modules) agree with the lock file; return the result as the module C(npm_ci) documents it.
+    """Make node_modules agree with the lock file; return the result as the module npm_ci documents it.
 
-    With C(build_only) the new tree is left where it was built: the next call puts it in place. C(reserve) bytes stay
-    free on the file system. Raises NpmError, with the tree that was there in place.
+    If build_only is set, the new tree stays in its build folder, and the next call puts it in place. reserve bytes stay
+    free on the file system. Raises NpmError; the old tree is then still in place.
     """
     if cache and not os.path.isabs(cache):
         raise NpmError(f"cache is {cache!r}: must be an absolute path")
@@ -72,7 +72,7 @@ def npm_ci(
             result["mended"] = [f"put {source} back as {target}" for source, target in moves]
             litter = application.litter()
             found, _report = application.look()
-            # A tree that a run puts back first cannot be compared before that.
+            # If a tree must first be put back, it can be compared only after that.
             if found and moves and moves[0][1] == npm_lock.TREE:
                 found = [
                     dataclasses.replace(found[0], reason="node_modules is missing: an earlier swap was killed midway")
@@ -119,7 +119,7 @@ def _install(
     fingerprint = application.fingerprint(report)
     build = npm_build.finished(application, fingerprint=fingerprint) if found or always else None
     is_new = False
-    # Before anything is built: they take the room that the new tree needs.
+    # Before the build, because they take the space that the new tree needs.
     removed = [path for path in application.litter() if path != build and npm_application.remove(path)]
     if found or always:
         if build is None:

@@ -2,13 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One application's folder: its user, its lock, its modules, and the folders that a killed run left.
+"""One application's folder: its user, its lock, its modules, and the folders that a killed run left behind.
 
 All names below are entries of the application's folder, so that a swap is a few renames:
 
-.npm_ci-*                being built; one that holds "complete" was built, loaded and flushed to disk
-node_modules.previous    what node_modules was before the last swap
-node_modules.older       what node_modules.previous was, while a swap is under way
+.npm_ci-*                a tree being built; if it holds "complete", it was built, loaded and flushed to disk
+node_modules.previous    the node_modules before the last swap
+node_modules.older       the former node_modules.previous, during a swap
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ BUILD_PREFIX = ".npm_ci-"
 
 
 def remove(path: str) -> bool:
-    """Remove a tree or a link; whether it is gone. Files below a link are never touched.
+    """Remove a tree or a link; return whether it is gone. Files below a link are never touched.
 
-    What root once installed in the user's folder, only root can remove: in the folder that was opened without links.
+    Only root can remove a tree that root installed in the user's folder. The folder is then opened without links.
     """
     with contextlib.suppress(OSError):
         if os.path.islink(path):
@@ -49,7 +49,7 @@ def remove(path: str) -> bool:
 def _remove_modules_of_root(path: str) -> None:
     """Remove a tree in the user's folder if root once installed it. Raises OSError.
 
-    Not one that merely has its name: the user may have given it to another folder of root's.
+    A tree that only has the same name stays: the user may have renamed another folder of root to it.
     """
     parent, name = os.path.split(path)
     folder = safe_open.open_any(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, lend=False)
@@ -62,9 +62,9 @@ def _remove_modules_of_root(path: str) -> None:
 
 
 class Application:
-    """One application's folder and what is installed in it. Raises NpmError wherever its methods cannot do their work.
+    """One application's folder and its installed modules. Its methods raise NpmError if they fail.
 
-    C(user) is whom the service runs as: npm, the scripts of packages, and node run as this user.
+    user is the account that the service runs as: npm, the scripts of packages, and node run as this user.
     """
 
     def __init__(
@@ -82,15 +82,15 @@ class Application:
             raise NpmError(f"app_dir is {app_dir!r}: must be the absolute path of an existing folder")
         self.app_dir = os.path.realpath(app_dir)
         with npm_lock.explained(f"work in {app_dir}"):
-            # Root would put what was built as the user into the application of somebody else.
+            # Root must not put a tree that the user built into another account's application.
             judged, there = safe_open.look_up(app_dir, beside=False), os.stat(self.app_dir)
             if judged is None or not os.path.samestat(judged, there):
                 raise OSError(0, "another folder has taken its place")
         with npm_lock.explained(f"act as user {user!r} in {app_dir}"):
-            # Whoever could exchange the folder gets only its own rights; root's are used only if nobody else could.
+            # An account that could exchange the folder gets only its own rights. Root's are used only if there is none.
             self.rights = safe_open.rights_on(app_dir, user=safe_open.account_rights(user))
             if self.rights and user and not self._may_write(self.rights):
-                # It belongs to another account, which gets no more than its own rights either.
+                # It belongs to another account, which also gets only its own rights.
                 self.rights, user = safe_open.rights_on(app_dir), None
             name = user or (run_as.name_of(self.rights[0]) if self.rights else None)
             self.account = run_as.resolve(name, folder=self.app_dir)
@@ -131,20 +131,20 @@ class Application:
 
     @contextlib.contextmanager
     def writing(self, action: str) -> Iterator[None]:
-        """Act as the user where the folder is the user's to write in; errors name what was tried."""
+        """Act as the user if the user may write in the folder; errors name the action."""
         with npm_lock.explained(action), contextlib.ExitStack() as stack:
             if self.theirs:
                 stack.enter_context(run_as.acting_as(self.account))
             yield
 
     def require_rights(self) -> None:
-        """Stop before any work where neither the user nor we may write in the folder."""
+        """Raise NpmError, before any work, if neither the user nor we may write in the folder."""
         if not self.theirs and os.geteuid() != 0:
             raise NpmError(f"Cannot install in {self.app_dir}: user {self.account.pw_name!r} may not write there")
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep a second run out; the kernel lets go of the lock when this process ends, however it ends."""
+        """Lock out a second run; the kernel releases the lock when this process ends for any reason."""
         with self.writing(f"open {self.app_dir}"):
             descriptor = os.open(self.app_dir, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -156,10 +156,10 @@ class Application:
         finally:
             os.close(descriptor)
 
-    # What an earlier run left when it was killed
+    # Folders that a killed run left behind
 
     def litter(self) -> List[str]:
-        """Return the folders that a killed run left, without those in which its npm still works."""
+        """Return the folders that a killed run left behind, except those in which its npm still works."""
         with npm_lock.explained(f"list {self.app_dir}"):
             names = [
                 entry.name
@@ -172,7 +172,7 @@ class Application:
             return []
         busy: Set[str] = set()
         with npm_lock.explained(f"find out who works in {self.app_dir}"):
-            with safe_open.acting(None):  # only root sees where others work
+            with safe_open.acting(None):  # only root sees the working directories of others
                 processes = list(procfs.processes())
             for process in processes:
                 if process.cwd is not None and process.cwd.startswith(self.app_dir + "/"):
@@ -182,7 +182,7 @@ class Application:
     # Looking
 
     def look(self) -> Tuple[List[Difference], NodeReport]:
-        """Return what is wrong with the tree that is there, the native drivers' loading included."""
+        """Return the problems of the present tree, including native drivers that do not load."""
         there = os.path.isdir(self.path(npm_lock.TREE))
         report = npm_load.ask_node(
             self.app_dir,
@@ -201,7 +201,7 @@ class Application:
         return found, report
 
     def count(self) -> int:
-        """Return how many packages npm says it installed; it says nothing where there was none to install."""
+        """Return how many packages npm says it installed; npm reports nothing if there was none to install."""
         with run_as.acting_as(self.account):
             path = self.path(f"{npm_lock.TREE}/.package-lock.json")
             return len(npm_lock.read_packages(path)) if os.path.exists(path) else 0
@@ -209,7 +209,7 @@ class Application:
     # Building
 
     def fingerprint(self, report: NodeReport) -> str:
-        """Return what a finished tree depends on, as one word."""
+        """Return a digest of everything that a finished tree depends on."""
         digest = hashlib.sha256(f"{report.platform}-{report.arch}-{report.abi} dev={not self.omit_dev}\n".encode())
         for name in sorted(self.sources):
             digest.update(hashlib.sha256(self.sources[name]).digest())

@@ -26,11 +26,11 @@ _MOST_ERROR_TEXT = 600
 
 
 def npm_message(stderr: str, *, redactor: redact.Redactor) -> str:
-    """Return what npm says went wrong in one bounded line without secrets."""
+    """Return npm's error message in one line of limited length without secrets."""
     lines = [line.strip() for line in stderr.splitlines()]
     said = [re.sub(r"^npm (?:error|ERR!)\s*", "", line) for line in lines if re.match(r"npm (?:error|ERR!)", line)]
     said = [line for line in (said or lines) if line and "complete log of this run" not in line]
-    # Long output is a compiler's: what failed stands in the first lines, why in those with an error in them.
+    # Long output comes from a compiler: its first lines name the failed step, and the lines with an error the reason.
     chosen = said[:4] + [line for line in said[4:] if re.search(r"(?i)\berror\b|ERR!.*stack", line)][:3]
     message = redactor.text("; ".join(chosen) or "it said nothing")
     return message if len(message) <= _MOST_ERROR_TEXT else message[:_MOST_ERROR_TEXT] + "..."
@@ -57,7 +57,7 @@ def _measure(tree: str) -> Tuple[int, int]:
 
 
 def finished(application: Application, *, fingerprint: str) -> Optional[str]:
-    """Return the folder of a tree that a killed run finished and did not come to swap in."""
+    """Return the folder of a tree that a killed run built completely but did not swap in."""
     for folder in application.litter():
         with run_as.acting_as(application.account), contextlib.suppress(OSError):
             complete = npm_lock.read(os.path.join(folder, _COMPLETE)).decode("ascii", "replace")
@@ -72,7 +72,7 @@ def _refuse_links(application: Application) -> None:
     )
     if linked:
         raise NpmError(
-            f"Cannot build node_modules beside the old one in {application.app_dir}: the lock file links folders "
+            f"Cannot build node_modules next to the old one in {application.app_dir}: the lock file links folders "
             f"of the application itself ({', '.join(linked[:5])}; workspaces or file: dependencies), which npm ci "
             "would change in place; install by hand"
         )
@@ -89,7 +89,7 @@ def _check_room(application: Application, *, reserve: int) -> None:
             f"Cannot build node_modules in {application.app_dir}: it takes about {needed} bytes{kept}, {free} are free "
             "on its file system"
         )
-    # Some file systems have no fixed number of inodes and say 0.
+    # Some file systems have no fixed number of inodes and report 0.
     if status.f_files and status.f_favail < count + count // 4:
         raise NpmError(
             f"Cannot build node_modules in {application.app_dir}: it takes about {count + count // 4} inodes, "
@@ -98,7 +98,7 @@ def _check_room(application: Application, *, reserve: int) -> None:
 
 
 def _lay_out(application: Application) -> str:
-    """Make the folder to build in: a snapshot of the two JSON files, links to all else that scripts may look at."""
+    """Make the build folder: copies of the two JSON files, links to everything else that scripts may read."""
     with application.writing(f"make a folder to build in below {application.app_dir}"):
         build = tempfile.mkdtemp(prefix=npm_application.BUILD_PREFIX, dir=application.app_dir)
         if not application.theirs:
@@ -123,7 +123,7 @@ def _lay_out(application: Application) -> str:
 
 
 def _home(application: Application, build: str) -> str:
-    """Return a home in which npm can keep its cache: the user's own, else one that goes with the build."""
+    """Return a home in which npm can keep its cache: the user's own, else one that is removed with the build."""
     home = application.account.pw_dir
     with run_as.acting_as(application.account):
         cache = os.path.join(home, ".npm")
@@ -178,7 +178,7 @@ def _refuse_absolute_links(application: Application, build: str) -> None:
 
 
 def _hand_over(application: Application, build: str) -> None:
-    """Give a tree built for a folder that the user may not write in to whom the old one belongs."""
+    """Give a built tree to the owner of the old one, if the user may not write in the application's folder."""
     if application.theirs:
         return
     old = application.path(npm_lock.TREE)
@@ -190,7 +190,7 @@ def _hand_over(application: Application, build: str) -> None:
 
 
 def _give(application: Application, name: str, folder: int, owner: os.stat_result) -> None:
-    """Give away an entry that the user made, and no other that has taken its place. Raises OSError."""
+    """Change the owner of an entry that the user made, but not of one that replaced it. Raises OSError."""
     opened = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     try:
         status = os.fstat(opened)
@@ -214,7 +214,7 @@ def build(
     try:
         _run_npm_ci(application, build, offline=offline, cache=cache, timeout=timeout)
         if not os.path.isdir(os.path.join(build, npm_lock.TREE)):
-            # npm makes none for an application without dependencies.
+            # npm makes no node_modules for an application without dependencies.
             with npm_lock.explained(f"prepare {build}"), run_as.acting_as(application.account):
                 os.mkdir(os.path.join(build, npm_lock.TREE))
         application.require_loads(build)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Load packages with node, as the service's user: a broken native part shows only then."""
+"""Load packages with node as the service's user: only this shows a broken native part."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import pr
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import npm_lock
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.npm_lock import NpmError
 
-# Packages with a compiled part that the service cannot do without.
+# Packages with a compiled part that the service needs.
 NATIVE_DRIVERS = ("better-sqlite3", "sqlite3", "bcrypt")
 
 _NODE_TIMEOUT = 60.0
 
-# What npm and the scripts it runs may learn of our environment: the way to the registry, and npm's own settings.
+# The variables that npm and its scripts get from our environment: how to reach the registry, and npm's settings.
 _HANDED_ON = re.compile(
     r"(?i)(npm_config_.*|https?_proxy|no_proxy|node_extra_ca_certs|ssl_cert_(file|dir)|lang|lc_.*|tz|cc|cxx|jobs|python)\Z"
 )
 
-# Loads each package, saying which one is next, since a broken native part may end the process. better-sqlite3 loads its
+# Loads each package and prints its name first, since a broken native part may end the process. better-sqlite3 loads its
 # native part only when a database is opened.
 _LOADER = """
 const say = (line) => require('fs').writeSync(1, '\\n@npm_ci ' + JSON.stringify(line) + '\\n');
@@ -52,7 +52,7 @@ process.exit(0);
 
 @dataclasses.dataclass(frozen=True)
 class NodeReport:
-    """What node is, and why which package does not load."""
+    """Platform, architecture and ABI of node, and for each package that does not load the reason."""
 
     platform: str
     arch: str
@@ -62,7 +62,7 @@ class NodeReport:
 
 def environment(account: pwd.struct_passwd, *, home: str, node: str) -> Dict[str, str]:
     environment = {name: value for name, value in os.environ.items() if _HANDED_ON.match(name)}
-    # npm is itself a node script: the first node on the path is to be the one asked for.
+    # npm is a node script and runs with the first node on the path, so that must be the requested one.
     folders = [os.path.dirname(node), *os.environ.get("PATH", "").split(":"), *procfs.STANDARD_PATH.split(":")]
     environment.update(
         PATH=":".join(dict.fromkeys(folder for folder in folders if folder.startswith("/"))),
@@ -72,7 +72,7 @@ def environment(account: pwd.struct_passwd, *, home: str, node: str) -> Dict[str
         NO_COLOR="1",
         CI="true",
     )
-    # Headers that came with this node: node-gyp would fetch them from nodejs.org.
+    # Headers that came with this node: without them node-gyp would download them from nodejs.org.
     prefix = os.path.dirname(os.path.dirname(os.path.realpath(node)))
     if os.path.isfile(os.path.join(prefix, "include", "node", "node_version.h")):
         environment.setdefault("npm_config_nodedir", prefix)
@@ -80,7 +80,7 @@ def environment(account: pwd.struct_passwd, *, home: str, node: str) -> Dict[str
 
 
 def find_program(name: str) -> str:
-    """Return the absolute path of a program. Raises NpmError where it is not on this host."""
+    """Return the absolute path of a program. Raises NpmError if it is not on this host."""
     search = f"{os.environ.get('PATH', '')}:{procfs.STANDARD_PATH}"
     found = shutil.which(name, path=search)
     if found is None:
@@ -91,7 +91,7 @@ def find_program(name: str) -> str:
 def ask_node(
     folder: str, *, names: Sequence[str], node: str, account: pwd.struct_passwd, run: commands.Runner = commands.run
 ) -> NodeReport:
-    """Let node load the packages C(names) from C(folder)'s C(node_modules), as C(account). Raises NpmError."""
+    """Let node load the packages names from folder's node_modules, as account. Raises NpmError."""
     with npm_lock.explained(f"run {node} in {folder}"):
         done = run(
             [node, "-e", _LOADER, "--", *names],
@@ -111,7 +111,7 @@ def ask_node(
 
 
 def _of_loader(output: str) -> List[Dict[str, Any]]:
-    """Return what the loader said; what is not of its form, a package that was loaded may have said."""
+    """Return the loader's lines; a line of another form may come from a loaded package and is left out."""
     lines: List[Dict[str, Any]] = []
     for line in output.splitlines():
         with contextlib.suppress(ValueError, RecursionError):

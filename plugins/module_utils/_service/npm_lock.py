@@ -27,12 +27,12 @@ _LARGEST_MANIFEST = 1 << 20
 
 
 class NpmError(Exception):
-    """The modules could not be looked at, or a new tree could not be built and put in place; the old one is there."""
+    """The modules could not be checked, or a new tree could not be built and put in place. The old tree is in place."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """One package that is not as the lock file says: C(wanted) and C(found) versions, C(None) where there is none."""
+    """One package that differs from the lock file: wanted and found versions, None if there is none."""
 
     path: str
     wanted: Optional[str]
@@ -44,7 +44,7 @@ explained = functools.partial(run_as.explained, failure=NpmError)
 
 
 def read(path: str, *, limit: int = _LARGEST) -> bytes:
-    # Neither to hang on a pipe put in its place, nor to read a device without end.
+    # Neither wait for a pipe that replaced the file, nor read a device without end.
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
             raise OSError(0, "it is not a regular file", path)
@@ -67,7 +67,7 @@ def _read_json(path: str) -> Dict[str, Any]:
 
 
 def lock_file(app_dir: str) -> str:
-    """Return the path of the lock file. Raises NpmError where there is none."""
+    """Return the path of the lock file. Raises NpmError if there is none."""
     for name in LOCK_FILES:
         path = os.path.join(app_dir, name)
         if os.path.exists(path):
@@ -76,7 +76,7 @@ def lock_file(app_dir: str) -> str:
 
 
 def read_packages(path: str) -> Dict[str, Dict[str, Any]]:
-    """Return the C(packages) of a lock file (version 2 or 3): folder relative to the application -> entry."""
+    """Return the packages of a lock file (version 2 or 3): folder relative to the application -> entry."""
     packages = _read_json(path).get("packages")
     if not isinstance(packages, dict):
         raise NpmError(f"Cannot read {path}: it has no packages (a lock file of npm 6?)")
@@ -84,7 +84,7 @@ def read_packages(path: str) -> Dict[str, Dict[str, Any]]:
 
 
 def installable(packages: Mapping[str, Dict[str, Any]], *, omit_dev: bool) -> Dict[str, Dict[str, Any]]:
-    """Return the entries that belong into C(node_modules): not the application itself, nor local folders' targets."""
+    """Return the entries that belong in node_modules: not the application itself, nor the targets of local folders."""
     return {
         folder: entry
         for folder, entry in packages.items()
@@ -93,7 +93,7 @@ def installable(packages: Mapping[str, Dict[str, Any]], *, omit_dev: bool) -> Di
 
 
 def _fits(allowed: Any, actual: str) -> bool:
-    """Whether a package's C(os) or C(cpu) list (C(!x) excludes x) allows this host."""
+    """Whether a package's os or cpu list (!x excludes x) allows this host."""
     listed = allowed if isinstance(allowed, list) else [allowed]
     names = [name for name in listed if isinstance(name, str)]
     if f"!{actual}" in names:
@@ -133,11 +133,11 @@ def _on_disk(app_dir: str, folder: str, wanted: Mapping[str, Any]) -> Optional[D
 
 
 def differences(app_dir: str, *, wanted: Mapping[str, Dict[str, Any]], platform: str, arch: str) -> List[Difference]:
-    """Return how C(node_modules) differs from C(wanted) (see M(installable)), without asking npm.
+    """Return how node_modules differs from wanted (see installable), without asking npm.
 
-    An optional package that npm did not install is no difference; neither is a package nobody asked for, unless it lies
-    below another one, where it would be found before the right one. What C(node_modules/.package-lock.json) says is
-    compared first, then each package's own C(package.json).
+    An optional package that npm did not install is no difference. An unrequested package is a difference only if it
+    lies below another package, because node would find it there before the right one. The content of
+    node_modules/.package-lock.json is compared first, then each package's own package.json.
     """
     if not wanted:
         return []

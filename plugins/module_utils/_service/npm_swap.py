@@ -34,7 +34,7 @@ def interrupted(application: Application) -> List[Tuple[str, str]]:
 
 
 def mend(application: Application) -> List[str]:
-    """Undo a swap that was killed midway; return what was done, in words."""
+    """Undo a swap that was killed midway; return the steps taken, in words."""
     moves = interrupted(application)
     for source, target in moves:
         with application.writing(f"put {application.path(source)} back as {target}"):
@@ -44,7 +44,7 @@ def mend(application: Application) -> List[str]:
 
 
 def swap(application: Application, build: str) -> None:
-    """Put the tree built in C(build) in place, the old one aside; all as before where that or loading it fails."""
+    """Put the tree built in build in place and keep the old one. Undo this if it fails or the tree does not load."""
     tree, previous, older = (
         application.path(name) for name in (npm_lock.TREE, npm_application.PREVIOUS, npm_application.OLDER)
     )

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether what the inventory says of the service is true on this host, found out before anything is touched.
+"""Check the inventory's settings of the service on this host, before anything is changed.
 
-What cannot be is a problem. Where the service itself uses something else than the inventory says (another database,
-another command), that is a mismatch: what the service uses is believed, and told.
+An impossible setting is a problem. If the service uses something else than the inventory says (another database,
+another command), that is a mismatch: the run uses the service's value and reports the mismatch.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MANAGERS = ("systemd", "process")
 
 
 def warnings(checked: Mapping[str, Any], *, state_dir: str) -> List[str]:
-    """Return what a person must know of a result of M(examine) although it stops nothing."""
+    """Return the warnings of a result of examine: they stop nothing, but a person must read them."""
     if checked["resolved"]["state_dir_writable"]:
         return []
     return [

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a preflight collects: problems, mismatches, and disks that do not answer."""
+"""The results of a preflight: problems, mismatches, and disks that do not answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Optional, Set
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, parallel
 
-# A disk of which nothing is heard by then is not looked at: whoever does waits until its server is back.
+# A disk that has not answered by then is not read: a reader would wait until its server is back.
 _DISK_TIMEOUT = 3.0
 SILENT = f"must be on a disk that answers; this one has not within {_DISK_TIMEOUT:g} s"
 _PATHS = ("app_dir", "environment_file", "db_path", "log_file", "state_dir", "pid_file")
@@ -22,7 +22,7 @@ _PATHS = ("app_dir", "environment_file", "db_path", "log_file", "state_dir", "pi
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """The inventory's words on the service, unchecked: each field is the variable of that name after C(nexus_)."""
+    """The inventory's settings of the service, unchecked: each field is the variable of that name after nexus_."""
 
     app_dir: str
     user: str
@@ -48,7 +48,7 @@ def usable_command(command: Any) -> bool:
 
 
 class Findings:
-    """One look at the host: collects problems, mismatches and what was resolved."""
+    """One check of the host: collects problems, mismatches and resolved values."""
 
     def __init__(self, config: Config, *, run: commands.Runner, proc_root: str) -> None:
         self.config = config
@@ -75,7 +75,7 @@ class Findings:
         self.mismatches.append({"variable": f"nexus_{name}", "value": value, "found": found, "message": message})
 
     def ask_disks(self) -> None:
-        """Note what is on a disk that does not answer. To be called before there are threads."""
+        """Record the paths on disks that do not answer. Call this before there are threads."""
         paths = {name: getattr(self.config, name) for name in _PATHS}
         probes = {
             name: functools.partial(os.path.exists, absolute(path, app_dir=self.config.app_dir))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Compare the inventory with the unit, and with what the running service uses."""
+"""Compare the inventory with the unit, and with the settings of the running service."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _compare_unit(look: Findings, properties: Mapping[str, str]) -> None:
 
 
 def database_path(look: Findings) -> Optional[str]:
-    """Return the database's absolute path by the running process, else its configuration, else the inventory."""
+    """Return the database's absolute path: from the running process, else its configuration, else the inventory."""
     wanted = look.config.db_path
     if not wanted or "\0" in wanted:
         look.problem("db_path", "must be the path of the database file")
@@ -112,9 +112,9 @@ def database_path(look: Findings) -> Optional[str]:
 
 
 def _may_be_theirs(look: Findings, path: str) -> bool:
-    """Whether the service's user can work on a file; true where we can not tell.
+    """Whether the service's user can work on a file; true if we cannot find out.
 
-    What the service says of itself may be said by its user, who is not to have us work on the files of others.
+    The service's user may control the service's settings, and must not make us work on the files of others.
     """
     account = look.account
     if account is None or os.geteuid() != 0:
@@ -125,7 +125,7 @@ def _may_be_theirs(look: Findings, path: str) -> bool:
 
 
 def _running_environment(look: Findings) -> Mapping[str, str]:
-    """Return the environment of the service's process, where one runs and may be read, else what it would get."""
+    """Return the environment of the running service if it may be read, else the one that a start would set."""
     for pid in _running(look):
         environment = procfs.environment(pid, proc_root=look.proc_root)
         if environment:

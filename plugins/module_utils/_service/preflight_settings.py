@@ -22,11 +22,11 @@ _NODE_TIMEOUT = 10.0
 _NUMBER = re.compile(r"[0-9]{1,5}\Z")
 _EXPORT = re.compile(r"^[ \t]*export[ \t]+([A-Za-z_]\w*)=", re.MULTILINE)
 
-# What the inventory says, on its own
+# Each setting of the inventory on its own
 
-# What the unit says of the same
+# The unit's settings, compared with the inventory
 
-# What the service really uses
+# The settings that the service really uses
 
 
 def check_user(look: Findings) -> None:
@@ -68,7 +68,7 @@ def check_ports(look: Findings) -> None:
 
 
 def check_files(look: Findings) -> None:
-    if look.config.manager != "process":  # the unit says where output goes; the log is only read where it is there
+    if look.config.manager != "process":  # the unit says where output goes; the log is read only if it exists
         _compare_log_file(look)
         return
     for name in ("log_file", "pid_file"):
@@ -106,18 +106,18 @@ def check_state_dir(look: Findings) -> None:
     if not os.path.isdir(nearest):
         look.problem("state_dir", f"must be a folder, or one that can be created; {nearest} is none")
     elif not os.access(nearest, os.W_OK | os.X_OK):
-        # No reason to leave a service down: what would be kept there is kept in memory.
+        # No reason to leave a service down: the record is then kept in memory.
         look.state_dir_writable = False
     elif look.account is not None and look.account.pw_uid != 0 and _is_theirs(look, nearest):
         look.problem("state_dir", f"must be nowhere that user {look.config.user} may put another folder in its place")
 
 
 def _is_theirs(look: Findings, folder: str) -> bool:
-    """Whether the service's user could exchange a folder, or one above it, under root's hands."""
+    """Whether the service's user could replace a folder, or one above it, while root uses it."""
     uid = look.account.pw_uid if look.account is not None else 0
     try:
         rights = safe_open.rights_on(folder)
-    except PermissionError:  # several accounts could, and this one may be among them
+    except PermissionError:  # several accounts could, and this user may be among them
         return True
     return rights is not None and rights[0] == uid
 
@@ -178,8 +178,8 @@ def _is_script(look: Findings, word: str) -> bool:
 
 
 def _ask_node(look: Findings, node: str, *, path: str) -> None:
-    # As the service's user: the program may be one that this user can write. Without one, by nobody: what the
-    # service's environment says is found first is not run as root.
+    # Run it as the service's user, because this user may be able to change the program. If there is no such user, do
+    # not run it: a program that is found through the service's environment must not run as root.
     if os.geteuid() == 0 and look.account is None:
         return
     user = look.config.user if os.geteuid() == 0 else None

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is asked of the service, how often, and when a verdict stands."""
+"""The questions to the service, how often they are asked, and when a verdict is final."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typing import Optional, Sequence
 
 
 class HealthError(Exception):
-    """A parameter makes no sense; the message names it. A service that does not answer is no error."""
+    """A parameter is invalid; the message names it. A service that does not answer is no error."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """One URL and how its server is proved. C(ca_path) is a file of certificates to trust, C("") the system's."""
+    """One URL and how its server is verified. ca_path is a file of trusted certificates, "" for the system's."""
 
     name: str
     url: str
@@ -39,7 +39,7 @@ class Login:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How to ask, and when a verdict stands. Times in seconds; C(interval) from the start of a probe to the next."""
+    """How to ask, and when a verdict is final. Times in seconds; interval from the start of a probe to the next."""
 
     mode: str = "watch"
     ok_statuses: Sequence[str] = ("ok",)
@@ -49,7 +49,7 @@ class Plan:
     critical_after: int = 5
     deadline: float = 60.0
     count: int = 6
-    # Whether nobody but the caller starts the service: then systemd's own restart is not waited for.
+    # Whether only the caller starts the service: then do not wait for systemd's own restart.
     sole_starter: bool = False
 
 
@@ -57,7 +57,7 @@ def _check_target(target: Target, *, parameter: str) -> None:
     parts = urllib.parse.urlsplit(target.url)
     try:
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is none
+    except ValueError:  # an invalid port
         usable = False
     if not usable:
         raise HealthError(f"{parameter}: {target.url!r} must be an http:// or https:// URL with a host")
@@ -75,7 +75,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def check(targets: Sequence[Target], plan: Plan, *, login: Optional[Login] = None) -> None:
-    """Raise HealthError where the parameters make no sense together."""
+    """Raise HealthError if the parameters contradict each other."""
     if not any(target.required for target in targets):
         raise HealthError("endpoints: at least one endpoint must be required")
     for target in targets:

@@ -4,9 +4,9 @@
 
 """Find the processes of the service, under systemd or as a plain process, and never anything but the service.
 
-A process is the service when it runs the command's executable in the service's folder and, besides, either is the one
-the pid file names by pid and start time, or has every argument of the command and listens on one of the ports or
-belongs to the service's user.
+A process is the service if it runs the command's executable in the service's folder, and one of these is true:
+- The pid file names its pid and start time.
+- It has every argument of the command, and it listens on one of the ports or belongs to the service's user.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _AUTO_RESTART = "auto-restart"
 
 
 class NodeProcessError(Exception):
-    """The service could not be looked at, started or stopped; where a parameter is to blame, the message names it."""
+    """The service could not be checked, started or stopped. The message names an invalid parameter."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Service:
-    """What the service is; each field is the parameter of the same name."""
+    """The parameters of the service; each field is the parameter of the same name."""
 
     app_dir: str
     command: Sequence[str]
@@ -52,7 +52,7 @@ class Service:
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """The service as it is: its main process or processes, those started by hand beside a unit, the port's others."""
+    """The service's state: its main process or processes, those outside its unit, and others on its ports."""
 
     main: List[procfs.Process]
     strays: List[procfs.Process]
@@ -69,7 +69,7 @@ class Look:
 
 
 def user_name(uid: int) -> str:
-    """Return the name of a user, its number where it has none."""
+    """Return the name of a user, or the number if it has no name."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -84,7 +84,7 @@ def account(user: str) -> pwd.struct_passwd:
 
 
 def read_pid_file(path: str) -> Optional[Tuple[int, int]]:
-    """Return pid and start ticks that a pid file names, C(None) where there is none or it says something else."""
+    """Return the pid and start ticks in a pid file, None if the file is missing or has another content."""
     try:
         pid, start_ticks = (int(line) for line in safe_open.read(path, limit=64).decode("ascii").splitlines())
     except (OSError, ValueError):
@@ -93,7 +93,7 @@ def read_pid_file(path: str) -> Optional[Tuple[int, int]]:
 
 
 def is_hidden(service: Service) -> bool:
-    """Whether this user may not see what the service's processes run: then none found does not mean none there."""
+    """Whether this user may not see the service's processes: then an empty result does not mean that none runs."""
     return os.geteuid() not in (0, account(service.user).pw_uid)
 
 
@@ -116,7 +116,7 @@ def find(service: Service, *, proc_root: str = "/proc") -> List[procfs.Process]:
     try:
         candidates = procfs.service_processes(app_dir=service.app_dir, command=service.command, proc_root=proc_root)
         proved = [process for process in candidates if process.uid == uid]
-        # Who listens is looked for only where it decides: that means to read every descriptor of every process.
+        # Find the listeners only if they decide: this reads every descriptor of every process.
         if len(proved) < len(candidates):
             sockets = procfs.listeners(service.ports, proc_root=proc_root)
             listening = {pid for listener in sockets for pid in listener.pids}
@@ -128,7 +128,7 @@ def find(service: Service, *, proc_root: str = "/proc") -> List[procfs.Process]:
 
 
 def _foreign(service: Service, ours: Set[int], *, group: str, proc_root: str) -> List[Dict[str, Any]]:
-    """Return who else listens on the service's ports: neither the service, nor its children, nor in its unit."""
+    """Return the other listeners on the service's ports: neither the service, nor its children, nor in its unit."""
     found: List[Dict[str, Any]] = []
     try:
         listeners = procfs.listeners(service.ports, proc_root=proc_root)
@@ -160,7 +160,7 @@ def _in_group(pid: int, group: str, *, proc_root: str) -> bool:
 
 
 def require_loaded(service: Service, properties: Mapping[str, str]) -> None:
-    """Raise NodeProcessError where the unit that has these properties cannot be started."""
+    """Raise NodeProcessError if the unit that has these properties cannot be started."""
     load_state = properties.get("LoadState", "")
     if load_state != "loaded":
         what = "there is no such unit on this host" if load_state == "not-found" else f"it is {load_state or 'unknown'}"
@@ -177,13 +177,13 @@ def unit_state(service: Service, *, run: commands.Runner) -> Dict[str, str]:
 
 
 def main_pid(properties: Mapping[str, str]) -> int:
-    """Return the pid of a unit's main process, 0 where none runs (a unit that waits to be restarted has none)."""
+    """Return the pid of a unit's main process, 0 if none runs (a unit that waits for its restart has none)."""
     pid = properties.get("MainPID", "0")
     return int(pid) if pid.isdecimal() and not waits_for_restart(properties) else 0
 
 
 def waits_for_restart(properties: Mapping[str, str]) -> bool:
-    """Whether systemd itself will start the unit again after its C(RestartSec)."""
+    """Whether systemd itself will start the unit again after its RestartSec."""
     return properties.get("SubState", "").startswith(_AUTO_RESTART)
 
 

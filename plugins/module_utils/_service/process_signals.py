@@ -24,10 +24,10 @@ _AFTER_KILL = 5.0
 
 
 def _send(process: procfs.Process, number: signal.Signals, *, proc_root: str) -> None:
-    """Send a signal to exactly this process; nothing happens where it has ended, whoever has its pid now."""
+    """Send a signal to exactly this process. If it has ended, do nothing, even if another process has its pid now."""
     descriptor: Optional[int] = None
     try:
-        if hasattr(os, "pidfd_open"):  # Python 3.9, Linux 5.3: closes the gap between the look and the signal
+        if hasattr(os, "pidfd_open"):  # Python 3.9, Linux 5.3: no gap between the check and the signal
             with contextlib.suppress(OSError):
                 descriptor = os.pidfd_open(process.pid)
         if not procfs.still_there(process, proc_root=proc_root):
@@ -49,7 +49,7 @@ def _send(process: procfs.Process, number: signal.Signals, *, proc_root: str) ->
 
 
 def _wait_for_end(pending: List[procfs.Process], *, until: float, ended: Dict[int, float], proc_root: str) -> None:
-    """Wait until all of C(pending) have ended or the clock is past C(until); those that ended move to C(ended)."""
+    """Wait until all of pending have ended or the clock is past until; those that ended move to ended."""
     while True:
         for process in list(pending):
             if not procfs.still_there(process, proc_root=proc_root):
@@ -63,9 +63,9 @@ def _wait_for_end(pending: List[procfs.Process], *, until: float, ended: Dict[in
 def stop_processes(
     processes: Sequence[procfs.Process], *, timeout: float, proc_root: str = "/proc"
 ) -> List[Dict[str, Any]]:
-    """End processes: TERM and CONT (a stopped one must run to see it), KILL after C(timeout) seconds.
+    """End processes: TERM and CONT (a stopped process must run to receive TERM), KILL after timeout seconds.
 
-    Returns C(pid), C(signal) (the last one sent) and C(seconds) of each. Raises NodeProcessError.
+    Returns pid, signal (the last one sent) and seconds of each. Raises NodeProcessError.
     """
     begun = time.monotonic()
     pending = list(processes)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Start the service as a plain process: a daemon of its own that appends to its log."""
+"""Start the service as a plain process: a daemon that appends to its log."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OPEN_TO_OTHERS = 0o066
 
 
 def read_environment(path: str) -> Dict[str, str]:
-    """Return what an environment file sets. It holds secrets: one that others may read or change is refused.
+    """Return the variables of an environment file. It holds secrets: a file that others may read or change is refused.
 
     Raises NodeProcessError, which names the parameter.
     """
@@ -45,7 +45,7 @@ def read_environment(path: str) -> Dict[str, str]:
 
 @dataclasses.dataclass(frozen=True)
 class Launch:
-    """All that a start needs, found out beforehand so that nothing is stopped for a start that cannot succeed."""
+    """Everything that a start needs, checked first: nothing is stopped for a start that cannot succeed."""
 
     program: str
     environment: Mapping[str, str]
@@ -56,7 +56,7 @@ class Launch:
 def prepare(service: Service) -> Launch:
     account = service_process.account(service.user)
     try:
-        # As without us: node may have a capability of its own, to listen on a low port.
+        # As in a start without this collection: node may have a capability of its own, to listen on a low port.
         become = commands.drop_to(service.user, new_privileges=True)
     except commands.CommandError as error:
         raise NodeProcessError(f"user: {error}") from error
@@ -80,7 +80,7 @@ def prepare(service: Service) -> Launch:
 def _open_log(path: str, *, account: pwd.struct_passwd) -> int:
     """Open the log for appending; a new one belongs to the service's user.
 
-    A link, a pipe or a file with a second name is refused: as root, we would write where that user may not.
+    A link, a pipe or a file with a second name is refused: root would write to a file that this user may not write to.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW
     try:
@@ -100,7 +100,7 @@ def _open_log(path: str, *, account: pwd.struct_passwd) -> int:
 
 
 def _exec(service: Service, launch: Launch, *, log: int, report: int) -> NoReturn:
-    """Become the service: own session, nobody's child, nothing inherited. What fails is written to C(report)."""
+    """Become the service: own session, no parent, no inherited descriptors. An error is written to report."""
     try:
         os.setsid()
         if os.fork():
@@ -114,7 +114,7 @@ def _exec(service: Service, launch: Launch, *, log: int, report: int) -> NoRetur
             if int(name) > 2 and int(name) != report:
                 with contextlib.suppress(OSError):
                     os.close(int(name))
-        for number in signal.valid_signals():  # Python ignores SIGPIPE, a session over ssh perhaps more
+        for number in signal.valid_signals():  # Python ignores SIGPIPE; a session over ssh may ignore more
             with contextlib.suppress(OSError, ValueError):
                 signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
@@ -130,7 +130,7 @@ def _exec(service: Service, launch: Launch, *, log: int, report: int) -> NoRetur
 
 
 def start(service: Service, launch: Launch, *, proc_root: str) -> procfs.Process:
-    """Start the service as a process of its own that outlives us, and record it in the pid file."""
+    """Start the service as a process that outlives us, and record it in the pid file."""
     log = _open_log(service.log_file, account=launch.account)
     outcome, report = os.pipe()
     child = os.fork()
@@ -147,7 +147,7 @@ def start(service: Service, launch: Launch, *, proc_root: str) -> procfs.Process
     process = procfs.read_process(int(pid), proc_root=proc_root)
     if process is None or not process.alive:
         raise NodeProcessError(f"{what}: it ended at once; see {service.log_file}")
-    # Without it the process is found by what it runs: no reason to fail with a service that runs.
+    # Without the pid file, the process is found by its command: no reason to fail if the service runs.
     with contextlib.suppress(OSError):
         atomic_files.private_folder(os.path.dirname(service.pid_file))
         atomic_files.write_atomically(

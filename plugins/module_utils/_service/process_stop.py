@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Stopping single processes that stand in the service's way: of this application, or named by policy, and no other.
+"""Stop single processes that block the service: of this application, or named by policy, and no others.
 
-What was found earlier is asked once more here: the same process (pid and start), still on that port or in that
-database, and whose it is.
+Earlier findings are checked again here: the same process (pid and start), still on that port or in that database, and
+its owner.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
 
-# Roles of those who keep others from writing; readers and those who merely have it open do not.
+# Roles of processes that prevent others from writing. Readers and processes that only have it open do not.
 
 
 class ProcessStopError(Exception):
-    """A parameter makes no sense, the host could not be asked, or a process could not be stopped."""
+    """A parameter is invalid, the host could not be checked, or a process could not be stopped."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-    """A process to stop: by pid and start, and the port it was found on where there was one."""
+    """A process to stop: its pid and start, and the port on which it was found, if any."""
 
     pid: int
     start_ticks: int
@@ -43,7 +43,7 @@ class Wanted:
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """Processes of others that may be stopped: of this user, by their whole command line, on this port where given."""
+    """Processes of others that may be stopped: of this user, by their whole command line, on this port if given."""
 
     user: str
     command: str
@@ -59,13 +59,13 @@ def _checked(policies: Sequence[Policy]) -> List[Tuple[Policy, int, Pattern[str]
             pattern = re.compile(policy.command, re.DOTALL)
         except re.error as error:
             raise ProcessStopError(f"policy: command {policy.command!r} is no regular expression: {error}") from error
-        with contextlib.suppress(KeyError):  # where there is no such user, no process can be theirs
+        with contextlib.suppress(KeyError):  # a user that does not exist has no processes
             checked.append((policy, pwd.getpwnam(policy.user).pw_uid, pattern))
     return checked
 
 
 def _ancestors(proc_root: str) -> Set[int]:
-    """Return ourselves and those above us: the connection that this runs over among them."""
+    """Return our process and its ancestors: the connection that this runs over is among them."""
     found: Set[int] = set()
     pid = os.getpid()
     while pid > 0 and pid not in found:
@@ -76,7 +76,7 @@ def _ancestors(proc_root: str) -> Set[int]:
 
 
 class _Judge:
-    """Says of a process why it may not be stopped."""
+    """Returns for a process why it may not be stopped."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class _Judge:
         self._blocking = _blocking(db_path, user=service.user, proc_root=proc_root) if db_path else None
 
     def _is_the_service(self, process: procfs.Process) -> bool:
-        """Whether it is the service as its manager runs it, and not one beside it."""
+        """Whether the service's manager runs this process as the service. A second copy does not count."""
         if self._service.manager == "systemd":
             groups = procfs.control_groups(process.pid, proc_root=self._proc_root)
             inside = (self._group, f"{self._group}/")
@@ -115,7 +115,7 @@ class _Judge:
         return recorded == (process.pid, process.start_ticks)
 
     def _of_this_app(self, process: procfs.Process) -> bool:
-        """Whether it is proved to be of this application: the service, or its program in its folder by its user."""
+        """Whether it certainly belongs to this application: the service, or its program in its folder by its user."""
         mine = process.uid == self._uid and procfs.runs_program(
             process, app_dir=self._service.app_dir, command=self._service.command
         )
@@ -129,12 +129,12 @@ class _Judge:
         )
 
     def why_not(self, process: procfs.Process, wanted: Wanted) -> Optional[str]:
-        """Return why this process is left alone, C(None) where it may be stopped."""
+        """Return why this process is left alone, None if it may be stopped."""
         port = wanted.port
         checks: Sequence[Tuple[Callable[[], bool], str]] = (
             (lambda: process.start_ticks != wanted.start_ticks, "another process has its pid now"),
             (
-                lambda: process.pid in self._untouchable or not process.argv,  # threads of the kernel have none
+                lambda: process.pid in self._untouchable or not process.argv,  # kernel threads have none
                 "it is part of the system or of this connection",
             ),
             (lambda: self._is_the_service(process), "it is the service itself: that is restarted, not stopped"),
@@ -168,7 +168,7 @@ def _listening(port: int, *, proc_root: str) -> Set[int]:
 
 
 def _blocking(db_path: str, *, user: str, proc_root: str) -> Set[int]:
-    """Return who keeps others from writing to the database."""
+    """Return the pids that prevent others from writing to the database."""
     try:
         _found, holders = sqlite_holders.survey(db_path, user=user, proc_root=proc_root)
     except sqlite_files.SqliteError as error:
@@ -183,7 +183,7 @@ def _told(process: procfs.Process) -> Dict[str, Any]:
 def _remaining(
     ports: Sequence[int], db_path: Optional[str], *, user: str, ended: Set[int], proc_root: str
 ) -> List[Dict[str, Any]]:
-    """Return who is in the way now, C(ended) apart: somebody may have started again, or come in their place."""
+    """Return the processes that block now, except the ended ones: some may have been started again or be new."""
     pairs = {(port, pid) for port in ports for pid in _listening(port, proc_root=proc_root)}
     if db_path:
         pairs |= {(0, pid) for pid in _blocking(db_path, user=user, proc_root=proc_root)}
@@ -206,7 +206,7 @@ def stop(
     run: commands.Runner = commands.run,
     proc_root: str = "/proc",
 ) -> Dict[str, Any]:
-    """Stop what may be stopped of C(processes); return the result as the module C(process_stop) documents it.
+    """Stop what may be stopped of processes; return the result as the module process_stop documents it.
 
     Raises ProcessStopError.
     """

@@ -46,15 +46,15 @@ def act_systemd(
     run: commands.Runner,
     proc_root: str,
 ) -> List[Dict[str, Any]]:
-    """Start, stop or restart the unit; the service's processes beside it are ended, before it starts."""
+    """Start, stop or restart the unit. The service's processes outside the unit are ended before it starts."""
     stop = procfs.timespan(look.properties.get("TimeoutStopUSec", "")) or stop_timeout
     start = procfs.timespan(look.properties.get("TimeoutStartUSec", "")) or _START_TIMEOUT
     if state == "stopped":
         stopped = _unit_stopped(service, look, "stop", run=run, timeout=stop + _MARGIN)
         return stopped + process_signals.stop_processes(look.strays, timeout=stop_timeout, proc_root=proc_root)
     stopped = process_signals.stop_processes(look.strays, timeout=stop_timeout, proc_root=proc_root)
-    # Starts by hand count against the unit's start limit as well, so the count is cleared before each. Whether this
-    # works is not asked: systemd refuses it for a stopped unit that it has dropped from memory, and with it the count.
+    # Starts by hand count against the unit's start limit as well, so the count is cleared before each. The result is
+    # ignored: systemd refuses this for a stopped unit that it has dropped from memory, and then the count is gone too.
     with contextlib.suppress(commands.CommandError):
         run(["systemctl", "--no-ask-password", "reset-failed", "--", service.unit], timeout=_MARGIN)
     verb = "restart" if state == "restarted" else "start"
@@ -64,7 +64,7 @@ def act_systemd(
 
 
 def require_up(service: Service, look: Look) -> None:
-    """Raise NodeProcessError where the unit that was started a moment ago has ended already."""
+    """Raise NodeProcessError if the unit has ended again right after its start."""
     ended = look.properties.get("ActiveState") in ("failed", "inactive") or service_process.waits_for_restart(
         look.properties
     )
@@ -75,7 +75,7 @@ def require_up(service: Service, look: Look) -> None:
 def _unit_stopped(
     service: Service, look: Look, verb: str, *, run: commands.Runner, timeout: float
 ) -> List[Dict[str, Any]]:
-    """Run C(systemctl verb) and return what it ended: the unit's main process, by systemd's own signals."""
+    """Run systemctl verb and return the processes that it ended: the unit's main process, by systemd's own signals."""
     begun = time.monotonic()
     _systemctl(verb, service, run=run, timeout=timeout)
     seconds = round(time.monotonic() - begun, 3)

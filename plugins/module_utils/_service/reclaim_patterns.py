@@ -18,25 +18,25 @@ from typing import Any, Iterator, List, Optional, Sequence, Tuple
 _DEEP = "**"
 _WILD = re.compile(r"[*?\[]")
 MOST_SKIPPED = 50
-_BLOCK = 512  # the unit of st_blocks, whatever the file system's own is
+_BLOCK = 512  # the unit of st_blocks, for every file system
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
-# Below these nothing is ever in the way, and what is gone is missed; C(/usr/local) is the host's own.
+# A file below these is never just in the way, and the system needs it; /usr/local is the host's own.
 _SYSTEM = ("bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "sbin", "sys", "usr")
-# Folders in which every folder is somebody else's.
+# Folders in which every folder belongs to a different user or program.
 _SHARED = (["usr", "local"], ["var", "lib"], ["var", "spool"])
 
 Identity = Tuple[int, int]
 
 
 class DiskReclaimError(Exception):
-    """A parameter makes no sense, or a file system could not be looked at."""
+    """A parameter is invalid, or a file system could not be checked."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """Files that may go: an absolute pattern, of which the newest C(keep) stay."""
+    """Files that may be removed: an absolute pattern, of which the newest keep files stay."""
 
     pattern: str
     keep: int = 0
@@ -44,7 +44,7 @@ class Rule:
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """The file system of C(path) shall have this much room: bytes and inodes."""
+    """The free space that the file system of path shall have: bytes and inodes."""
 
     path: str
     available: int = 0
@@ -53,7 +53,7 @@ class Target:
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """A file that a pattern names, as it was when it was looked at."""
+    """A file that a pattern names, with its state when it was checked."""
 
     folder: str
     name: str
@@ -73,7 +73,7 @@ class Candidate:
 
 
 def why_not_pattern(pattern: str) -> str:
-    """Return what a pattern must be that is none, or that names more than anybody can mean; empty where it is fine."""
+    """Return the requirement that a pattern breaks (no pattern, or far too general); empty if the pattern is valid."""
     parts = [part for part in pattern.split("/") if part]
     if not pattern.startswith("/") or pattern.endswith("/") or "\0" in pattern or {".", ".."} & set(parts):
         return "must be an absolute pattern of files, without . and .. and not ending with /"
@@ -108,7 +108,7 @@ def checked(rules: Sequence[Rule], targets: Sequence[Target], others: Sequence[s
 
 
 class Walk:
-    """Finds what patterns name, and notes why something that they name was passed over."""
+    """Finds the files that patterns name, and records why some of them were skipped."""
 
     def __init__(self, *, skip: Any) -> None:
         self._skip = skip
@@ -129,7 +129,7 @@ class Walk:
         except OSError as error:
             with contextlib.suppress(OSError):
                 if stat.S_ISREG(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode):
-                    return None  # a file where the pattern has a folder is simply not meant
+                    return None  # the pattern has a folder here, so this file does not match
             linked = "it is reached by a symbolic link; name its real path"
             is_link = _is_link(name, descriptor)
             self._skip(f"{path}/{name}", linked if is_link else f"cannot be entered: {error.strerror}")
@@ -170,7 +170,7 @@ class Walk:
         except OSError as error:
             self._skip(path or "/", f"cannot be listed: {error.strerror}")
             return []
-        # As in a shell: hidden names only where the pattern begins with a dot.
+        # As in a shell: hidden names only if the pattern begins with a dot.
         hidden = pattern.startswith(".")
         return sorted(name for name in names if name.startswith(".") <= hidden and fnmatch.fnmatchcase(name, pattern))
 

@@ -2,12 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Going back to an earlier release of the application, where its schema still fits, and forward again.
+"""Go back to an earlier release of the application, if that release knows the present schema, and forward again.
 
-With releases in folders the application's folder is a link to one of them, and another link takes its place in one
-rename. With git another commit is checked out; where that was killed midway, the next run finishes it. What was done
-stands in C(release.json) in the state folder: a release that was gone back to is not left for a still older one by
-itself, or every further fall would lead one step back.
+If releases are folders, the application's folder is a link to one of them, and one rename replaces the link. With git,
+another commit is checked out; if that is killed midway, the next run finishes it. release.json in the state folder
+records the last step. After one step back, a run does not go back further by itself. Otherwise each new outage would
+lead one release back.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ _RECORD = "release.json"
 
 
 class _Record:
-    """What was done last, on the host."""
+    """The record of the last step, on the host."""
 
     def __init__(self, state_dir: str) -> None:
         self._path = os.path.join(state_dir, _RECORD)
 
     def read(self) -> Dict[str, str]:
-        """Return it; empty where there is none, or none that can be read."""
+        """Return the record; empty if there is none, or it cannot be read."""
         try:
             with safe_open.acting(None), open(self._path, encoding="utf-8") as stream:
                 value = json.load(stream)
@@ -52,7 +52,7 @@ class _Record:
         return {str(name): str(text) for name, text in value.items()} if isinstance(value, dict) else {}
 
     def write(self, *, app_dir: str, step: Step, finished: bool) -> None:
-        """Note that a step is begun, or done. Raises OSError."""
+        """Record that a step has begun, or is finished. Raises OSError."""
         value = {
             "app_dir": app_dir,
             "from": step.source,
@@ -67,7 +67,7 @@ class _Record:
             atomic_files.write_atomically(self._path, json.dumps(value, sort_keys=True).encode("utf-8") + b"\n")
 
     def forget(self) -> None:
-        """Take it away: the release that was left is back."""
+        """Remove the record: the original release is back."""
         with safe_open.acting(None), contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)
 
@@ -89,7 +89,7 @@ def _checked(releases: Releases) -> None:
 
 
 def _refuse_lost_migrations(releases: Releases, step: Step, there: Set[str]) -> None:
-    """Refuse a release that does not know the schema as it is now."""
+    """Refuse a release that does not know the present schema."""
     try:
         applied = knex_tables.read_tables(releases.db_path, user=releases.user).names
     except knex_tables.KnexError as error:
@@ -107,7 +107,7 @@ def _act(releases: Releases, way: Union[release_links.Symlink, release_git.Git],
     record.write(app_dir=releases.app_dir, step=step, finished=False)
     way.act(step)
     if (last.get("to"), last.get("from")) == (step.source, step.target):
-        record.forget()  # forward again: the next fall may go back once more
+        record.forget()  # forward again: the next outage may go back once more
     else:
         record.write(app_dir=releases.app_dir, step=step, finished=True)
 
@@ -115,9 +115,9 @@ def _act(releases: Releases, way: Union[release_links.Symlink, release_git.Git],
 def roll_back(
     releases: Releases, *, strategy: str, check_mode: bool = False, run: commands.Runner = commands.run
 ) -> Dict[str, Any]:
-    """Go to another release; return the result as the module C(release_rollback) documents it.
+    """Go to another release; return the result as the module release_rollback documents it.
 
-    C(strategy): C(symlink) or C(git). Raises ReleaseError; what speaks against it is no error but C(refused).
+    strategy: symlink or git. Raises ReleaseError. A reason not to go is no error: it is returned in refused.
     """
     begun = time.monotonic()
     _checked(releases)

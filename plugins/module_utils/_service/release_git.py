@@ -23,7 +23,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.releas
 
 
 class Git:
-    """One folder with the application's repository, its releases tags or other commits."""
+    """The folder with the application's repository; its releases are tags or other commits."""
 
     def __init__(self, releases: Releases, *, run: commands.Runner) -> None:
         self._releases = releases
@@ -39,7 +39,7 @@ class Git:
         self._account: pwd.struct_passwd = run_as.resolve(run_as.name_of(uid), folder=releases.app_dir)
 
     def _git(self, *arguments: str, timeout: Optional[float] = None) -> commands.Completed:
-        # As the owner of the folder, without its hooks and helpers: they are programs of whoever may write there.
+        # Run as the owner of the folder, without its hooks and helpers: an account that may write there controls them.
         settings = ("core.hooksPath=/dev/null", "core.fsmonitor=false", "advice.detachedHead=false")
         argv = ["git", *(word for setting in settings for word in ("-c", setting)), *arguments]
         environment = {
@@ -61,7 +61,7 @@ class Git:
         return done
 
     def _said(self, *arguments: str) -> Optional[str]:
-        """Return what git says, C(None) where it says no."""
+        """Return git's output, None if git fails."""
         done = self._git(*arguments)
         return done.stdout.strip("\n") if done.ok else None
 
@@ -84,7 +84,7 @@ class Git:
         if top is None or os.path.realpath(top) != os.path.realpath(app_dir):
             raise Refused(f"{app_dir} is not the top folder of a git repository")
         head = self._commit("HEAD")
-        # Files that a checkout changed before it was killed are not changes by hand, as long as nobody went elsewhere.
+        # Files that a killed checkout changed are no changes by hand, unless another commit was checked out since.
         begun = (record.get("state"), record.get("app_dir")) == ("begun", app_dir) and head in (
             record.get("from_commit"),
             record.get("to_commit"),
@@ -113,7 +113,7 @@ class Git:
         return {os.path.basename(name) for name in listed.split("\0") if name}
 
     def check(self, step: Step) -> None:
-        """Refuse where a checkout would write over the database or the environment."""
+        """Raise Refused if a checkout would overwrite the database or the environment."""
         folder = os.path.realpath(self._releases.app_dir)
         databases = [self._releases.db_path + suffix for suffix in release_steps.SIDE_FILES]
         for path in (*databases, *self._releases.protect):
@@ -128,7 +128,7 @@ class Git:
     def act(self, step: Step) -> None:
         if step.again:
             self._clear_lock()
-        # A branch that was left is taken up again as one; anything else is a commit.
+        # A branch that was left is checked out again as a branch; anything else as a commit.
         branch = self._said("show-ref", "--verify", "--quiet", f"refs/heads/{step.target}") is not None
         arguments = ["checkout", "--quiet", "--no-overwrite-ignore", *(["--force"] if step.again else [])]
         self._asked(*arguments, *([step.target] if branch else ["--detach", step.target_commit]), "--")
@@ -136,7 +136,7 @@ class Git:
             raise ReleaseError(f"{self._releases.app_dir} is not at {step.target} after git checkout")
 
     def _clear_lock(self) -> None:
-        """Take away the lock of a git that was killed, where no git works in the folder."""
+        """Remove the lock of a git that was killed, if no git works in the folder."""
         folder = os.path.realpath(self._releases.app_dir)
         with safe_open.acting(None):
             processes = list(procfs.processes())

@@ -22,7 +22,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.releas
 
 
 class Symlink:
-    """Releases in folders beside each other, one of them linked to."""
+    """Releases in folders next to each other. The application's folder is a link to one of them."""
 
     def __init__(self, releases: Releases) -> None:
         self._releases = releases
@@ -79,9 +79,9 @@ class Symlink:
             raise ReleaseError(f"migrations_dir: cannot list it in release {step.target}: {error.strerror}") from error
 
     def check(self, step: Step) -> None:
-        """Refuse where the service would lose sight of its database or its environment."""
+        """Raise Refused if the service would no longer find its database or its environment."""
         for path in (self._releases.db_path, *self._releases.protect):
-            # By a path through the link, another release may well lead to the same file, by links of its own.
+            # A path through the link may lead to the same file from another release too, by links in that release.
             through = os.path.relpath(os.path.abspath(path), os.path.abspath(self._releases.app_dir))
             other = os.path.join(self.path(step.target), through)
             same = not through.startswith("..") and os.path.realpath(other) == os.path.realpath(path)
@@ -96,7 +96,7 @@ class Symlink:
         target = self.path(step.target)
         if not os.path.isabs(os.readlink(link)):
             target = os.path.relpath(target, os.path.realpath(folder))
-        # A name that nobody can have taken before: a folder of our own.
+        # A new folder of our own, so that nobody can have used the name before.
         made = tempfile.mkdtemp(prefix=".itsm-nexus-release-", dir=folder)
         try:
             os.symlink(target, f"{made}/link")

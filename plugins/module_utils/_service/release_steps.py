@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""From which release to which, and with whose rights."""
+"""The step from one release to another, and the account that makes it."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ SIDE_FILES = ("", "-wal", "-shm", "-journal")
 
 
 class ReleaseError(Exception):
-    """The releases could not be looked at, or the change failed; the message names a parameter that is to blame."""
+    """The releases could not be read, or the change failed. The message names an invalid parameter."""
 
 
 class Refused(Exception):
-    """Why it is not done."""
+    """The reason why the step is not made."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Releases:
-    """Where the releases of the application are; each field is the parameter of the same name."""
+    """The folders and parameters of the application's releases; each field is the parameter of the same name."""
 
     app_dir: str
     db_path: str
@@ -42,9 +42,9 @@ class Releases:
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """From which release to which: C(source) and C(target) for people; with git, the commits say it exactly.
+    """The step: source and target are names for people; with git, the commits identify them exactly.
 
-    C(again): it takes up one that was killed midway.
+    again: the step finishes one that was killed midway.
     """
 
     source: str
@@ -55,12 +55,12 @@ class Step:
 
     @property
     def moves(self) -> bool:
-        """Whether there is anything to do."""
+        """Whether the release changes."""
         return self.again or self.source_commit != self.target_commit
 
 
 def natural(name: str) -> List[Tuple[int, int, str]]:
-    """Sort key that counts numbers as numbers: v1.9 before v1.10."""
+    """Sort key that compares numbers as numbers: v1.9 before v1.10."""
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.findall(r"\d+|\D+", name)]
 
 
@@ -69,12 +69,12 @@ def inside(path: str, folder: str) -> bool:
 
 
 def rights(path: str, user: str) -> safe_open.Rights:
-    """Return with whose rights (uid, gid) to change what lies at a path, None if it is root's alone. Raises OSError."""
+    """Return the rights (uid, gid) for changing entries at a path, None if only root's will do. Raises OSError."""
     return safe_open.rights_on(path, user=safe_open.account_rights(user))
 
 
 def not_of_root(folder: str) -> Optional[str]:
-    """Return an entry of a tree that others than root can change, None if there is none. Raises OSError."""
+    """Return an entry of a tree that an account other than root can change, None if there is none. Raises OSError."""
     for place, folders, names in os.walk(folder):
         for name in [".", *folders, *names]:
             status = os.lstat(os.path.join(place, name))

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""When a process began to serve, by what it says itself in the journal or its log: for an outage whose end nobody saw.
+"""When a process began to serve, from its journal or its log. Used for an outage whose end no run saw.
 
-It is read only if an incident is open on a healthy host. A line of the log must begin with an instant in ISO 8601; the
-journal has an instant of its own for each line.
+This is read only if an incident is open on a healthy host. A line of the log must begin with an instant in ISO 8601.
+The journal has an instant for each line.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 _ISO = re.compile(r"\W{0,9}(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d(?:[.,]\d{3})?)\d*(Z|[+-]\d\d:\d\d)?")
 _JOURNAL = re.compile(r"(\d{1,10}\.\d{1,9}) \S+ [^\s\[:]+(?:\[\d+\])?: ?(.*)")
 _SERVES = re.compile(r"\b(?:serv(?:es|ing|er)|listen(?:s|ing)|started|running|ready)\b", re.IGNORECASE)
-# Seconds after the start in which its first words are looked for, and how much is read.
+# Seconds after the start in which its first lines are searched, and how much is read.
 _LONGEST_START = 120.0
 _BYTES = 1 << 20
 _LINES = 2000
@@ -30,7 +30,7 @@ _PATIENCE = 5.0
 def since_start(
     started_at: str, *, ports: Sequence[int], unit: str, log_file: str, run: commands.Runner = commands.run
 ) -> Optional[str]:
-    """Return when the process that started at started_at said that it serves on the last of its ports, None if never.
+    """Return when the process that started at started_at logged that it serves on the last of its ports, else None.
 
     unit: its systemd unit, or empty. log_file: its log, or empty.
     """

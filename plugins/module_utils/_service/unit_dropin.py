@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a unit is given beside its own file: a memory limit, a heap size, variables, for good or until an instant.
+"""Settings that a unit gets in a drop-in: a memory limit, a heap size, variables, for ever or until an instant.
 
-Variables stand in a file of their own that the drop-in names with C(EnvironmentFile=): what such files set wins over
-every C(Environment=) (systemd.exec(5)), and of several files the last one, which a drop-in adds, wins over the unit's.
-Whether it came out that way is asked of systemd afterwards.
+Variables are in a separate file that the drop-in names with EnvironmentFile=. Such files override every Environment=
+(systemd.exec(5)), and the last file overrides earlier ones. A drop-in's file comes after the unit's files. Afterwards
+we ask systemd whether the settings are effective.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs
 
 FOLDER = "/etc/systemd/system"
-# The name of the drop-in that switches HTTPS off for a time.
+# The name of the drop-in that turns HTTPS off for a limited time.
 HTTPS = "https"
 _PREFIX = "90-itsm-nexus"
 _TIMER_PREFIX = "itsm-nexus-expiry"
@@ -32,19 +32,19 @@ _PROPERTIES = ("LoadState", "ExecStart", "MemoryMax", "Environment", "Environmen
 _TIMEOUT = 60.0
 _UNIT = re.compile(r"[A-Za-z0-9@._:-]+")
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
-# V8 takes _ for - in its options; a value may follow = or a space.
+# V8 also accepts _ instead of - in its options; a value may follow = or a space.
 _HEAP = re.compile(r"\s*--max[-_]old[-_]space[-_]size(?:=|\s+)\d+")
 _INSTANT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?Z")
 _HEADER = "# Written by itsm_nexus.runbook (unit_dropin), and removed by it.\n"
 
 
 class UnitDropinError(Exception):
-    """A parameter makes no sense, systemd does not answer, or the drop-in has no effect."""
+    """A parameter is invalid, systemd does not answer, or the drop-in has no effect."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Dropin:
-    """What the unit shall get; each field is the parameter of the same name."""
+    """The settings that the unit shall get; each field is the parameter of the same name."""
 
     unit: str
     name: str
@@ -60,7 +60,7 @@ class Dropin:
 
     @property
     def wants_variables(self) -> bool:
-        """Whether it sets any."""
+        """Whether it sets any variables."""
         return bool(self.environment or self.max_old_space_size)
 
 
@@ -111,7 +111,7 @@ def _ends(until: str) -> float:
 
 
 class _Systemd:
-    """What is asked of systemd and told to it."""
+    """Questions and commands to systemd."""
 
     def __init__(self, *, run: commands.Runner) -> None:
         self._run = run
@@ -136,7 +136,7 @@ class _Systemd:
 
 
 def _with_sizes_given(dropin: Dropin, before: Mapping[str, str], paths: _Paths) -> Dropin:
-    """Return it with the sizes that it gave until now: one outage's remedy does not take another's away."""
+    """Return the drop-in with the sizes that it set before: the remedy of one cause keeps that of another one."""
 
     def given(pattern: str, path: str) -> int:
         found = re.search(pattern, before.get(path, ""))
@@ -151,7 +151,7 @@ def _with_sizes_given(dropin: Dropin, before: Mapping[str, str], paths: _Paths) 
 
 
 def _without(properties: Mapping[str, str], path: str) -> Dict[str, str]:
-    """Return the properties as they were without our own file of variables."""
+    """Return the properties without our own file of variables."""
     lines = [line for line in properties.get("EnvironmentFiles", "").splitlines() if path not in line]
     return {**properties, "EnvironmentFiles": "\n".join(lines)}
 
@@ -171,7 +171,7 @@ def _variables(dropin: Dropin, properties: Mapping[str, str], paths: _Paths) -> 
 
 
 def _contents(dropin: Dropin, variables: Mapping[str, str], paths: _Paths) -> Dict[str, str]:
-    """Return what the files shall hold, by path."""
+    """Return the wanted content of the files, by path."""
     until = f"# Until {dropin.until}: {paths.timer_name} removes it then.\n" if dropin.until else ""
     lines = [f"MemoryMax={dropin.memory_max}\n"] if dropin.memory_max else []
     contents = {}
@@ -186,10 +186,10 @@ def _contents(dropin: Dropin, variables: Mapping[str, str], paths: _Paths) -> Di
 
 
 def _expiry(dropin: Dropin, paths: _Paths) -> Dict[str, str]:
-    """Return the units that take everything away at its end and give the service back what it had."""
+    """Return the units that remove all the files when the time is over, and restart the service without them."""
     systemctl = shutil.which("systemctl", path=procfs.STANDARD_PATH) or "/usr/bin/systemctl"
     moment = datetime.datetime.fromtimestamp(_ends(dropin.until), tz=datetime.timezone.utc)
-    # One shell does it all: this very unit is gone for systemd once it reads its files anew.
+    # One shell runs all commands: systemd no longer knows this unit after the reload.
     script = "; ".join(
         [
             f"{systemctl} disable --now {paths.timer_name}",
@@ -212,7 +212,7 @@ def _expiry(dropin: Dropin, paths: _Paths) -> Dict[str, str]:
 
 
 def _present(paths: Sequence[str]) -> Dict[str, str]:
-    """Return what the files hold that are there."""
+    """Return the content of the files that exist."""
     found = {}
     for path in paths:
         try:
@@ -230,7 +230,7 @@ def _write(before: Mapping[str, str], after: Mapping[str, str]) -> None:
         for path, text in after.items():
             if before.get(path) != text:
                 os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-                # Variables may come out of a file that only the service and root read; systemd reads them as root.
+                # The variables may come from a file that only the service and root may read. systemd runs as root.
                 mode = 0o600 if path.endswith(".env") else 0o644
                 atomic_files.write_atomically(path, text.encode("utf-8"), mode=mode)
         for path in before:
@@ -242,9 +242,9 @@ def _write(before: Mapping[str, str], after: Mapping[str, str]) -> None:
 
 
 def _apply(before: Mapping[str, str], after: Mapping[str, str], paths: _Paths, *, systemd: _Systemd) -> None:
-    """Put the files in their place and let systemd read them.
+    """Put the files in place and let systemd read them.
 
-    Killed at any instant, it leaves nothing in force whose end is not already set: the timer runs first.
+    If this is killed at any instant, every setting in force already has its end: the timer starts first.
     """
     if paths.timer in before and paths.timer not in after:
         systemd.tell("disable", "--now", "--", paths.timer_name)
@@ -253,14 +253,14 @@ def _apply(before: Mapping[str, str], after: Mapping[str, str], paths: _Paths, *
         _write({path: text for path, text in before.items() if path in early}, early)
         systemd.tell("daemon-reload")
         systemd.tell("enable", "--", paths.timer_name)
-        # restart: a timer that runs already keeps the instant that it was started with
+        # restart: a running timer keeps the instant that it was started with
         systemd.tell("restart", "--", paths.timer_name)
     _write(before, after)
     systemd.tell("daemon-reload")
 
 
 def _take_back(before: Mapping[str, str], paths: _Paths, *, systemd: _Systemd) -> None:
-    """Leave the unit as it was found, as far as that can be done."""
+    """Restore the unit's earlier state, as far as possible."""
     with contextlib.suppress(UnitDropinError):
         now = _present(paths.all())
         if paths.timer in now and paths.timer not in before:
@@ -273,7 +273,7 @@ def _take_back(before: Mapping[str, str], paths: _Paths, *, systemd: _Systemd) -
 
 
 def _prove(dropin: Dropin, variables: Mapping[str, str], properties: Mapping[str, str]) -> None:
-    """Raise UnitDropinError unless the unit really has what it was given."""
+    """Raise UnitDropinError unless the settings of the drop-in are effective in the unit."""
     wrong: List[str] = []
     if dropin.memory_max and properties.get("MemoryMax") != str(dropin.memory_max):
         # The kernel counts in pages, and so does systemd once the unit runs.
@@ -306,7 +306,7 @@ def ensure(
     run: commands.Runner = commands.run,
     folder: str = FOLDER,
 ) -> Dict[str, Any]:
-    """See to it that the drop-in is C(present) or C(absent); return the result as C(unit_dropin) documents it.
+    """Make the drop-in present or absent; return the result as the module unit_dropin documents it.
 
     The service itself is not restarted. Raises UnitDropinError.
     """
@@ -330,7 +330,7 @@ def ensure(
         if not (check_mode and changed):
             _prove(dropin, variables, properties)
     except UnitDropinError:
-        # What has no effect, or an end that nobody keeps, is not left behind.
+        # Remove settings that have no effect, or whose end no timer guarantees.
         if changed and state == "present":
             _take_back(before, paths, systemd=systemd)
         raise

@@ -4,6 +4,6 @@
 
 """A SQLite database in WAL mode: read, check, copy, checkpoint, salvage and restore it.
 
-Put code here if it works on the database file or on the files beside it.
+Put code here if it works on the database file or on the files next to it.
 It imports from _common and _host only.
 """

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Copies of a database: a consistent, verified one of a live or crashed database, or all its files byte for byte.
+"""Copies of a database: a consistent, verified copy of a live or crashed database, or all its files byte for byte.
 
-A backup appears under its name only once it is complete, reopened, found sound, has every row of its source, and is on
-disk. Whatever a killed run leaves lies in a folder of its own, which the next run takes away.
+A backup gets its name only after it is complete, reopened, checked as sound, compared row by row count with its source,
+and flushed to disk. A killed run leaves its files in a folder of its own. The next run removes that folder.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ def backup(
 ) -> Dict[str, Any]:
     """Copy a database and return the result of the module sqlite_backup.
 
-    C(dest) is the whole file name; otherwise the name is C(prefix) and the present instant, in C(dest_dir). In folders
-    that others than root may change, all is read and written with the rights of the user, see sqlite_files.look.
-    C(room_only): only look whether there is room. Raises SqliteError if no good copy could be made; then there is none
-    under that name.
+    dest is the whole file name. Otherwise the name is prefix and the present instant, in dest_dir. If accounts other
+    than root may change the folders, everything is read and written with the rights of the user, see sqlite_files.look.
+    room_only: only check whether there is enough space. Raises SqliteError if no good copy could be made; then no file
+    has that name.
     """
     started = time.monotonic()
     folder, prefix, name = _names(path=path, dest=dest, dest_dir=dest_dir, prefix=prefix, evidence=evidence, keep=keep)
@@ -102,7 +102,7 @@ def _backup(
     started: float,
     proc_root: str,
 ) -> Dict[str, Any]:
-    """Make the copy; this process acts with the rights that the folder takes. Raises SqliteError."""
+    """Make the copy; this process acts with the rights that the folder requires. Raises SqliteError."""
     folder = os.path.dirname(target)
     if exact and os.path.lexists(target):
         raise SqliteError(f"dest {printable(target)} is there already: a backup never replaces another file")
@@ -170,7 +170,7 @@ def _make_folder(folder: str) -> None:
 def _make_evidence(
     found: Look, partial: str, target: str, *, deadline: float, proc_root: str
 ) -> Tuple[str, Dict[str, Any]]:
-    """Copy the files as they are; return the folder and what the module returns of it. Raises OSError, SqliteError."""
+    """Copy the files byte for byte; return the folder and the result for the module. Raises OSError, SqliteError."""
     files = evidence_copy.patiently(
         lambda: evidence_copy.copy_bytes(found, f"{partial}/evidence", deadline=deadline, proc_root=proc_root),
         until=deadline,
@@ -194,7 +194,7 @@ def _make_backup(
     rights: safe_open.Rights,
     proc_root: str,
 ) -> Tuple[str, Dict[str, Any]]:
-    """Make a verified backup; return its file and what the module returns of it. Raises OSError, SqliteError."""
+    """Make a verified backup; return its file and the result for the module. Raises OSError, SqliteError."""
     made = backup_copy.copy(
         found,
         holders,
@@ -218,7 +218,7 @@ def _names(
     evidence: bool,
     keep: int,
 ) -> Tuple[str, str, str]:
-    """Return folder, prefix and name of the copy. Raises SqliteError for parameters that make no sense together."""
+    """Return folder, prefix and name of the copy. Raises SqliteError if the parameters contradict each other."""
     if (dest is None) == (dest_dir is None):
         raise SqliteError("Give either dest or dest_dir")
     if keep < 0:
@@ -253,7 +253,7 @@ def _room(found: Look, folder: str) -> int:
     try:
         free = sqlite_files.free_bytes(there)
     except OSError as error:
-        raise SqliteError(f"Cannot tell the free space of {printable(there)}: {error.strerror}") from error
+        raise SqliteError(f"Cannot get the free space of {printable(there)}: {error.strerror}") from error
     if free < needed + _MARGIN:
         raise NoRoomError(
             f"Cannot copy {printable(found.path)} to {printable(folder)}: it takes {needed} bytes, {free} are free"
@@ -263,7 +263,7 @@ def _room(found: Look, folder: str) -> int:
 
 @contextlib.contextmanager
 def _partial(folder: str) -> Iterator[str]:
-    """Make a private folder inside C(folder) to build a copy in; take away those that killed runs left."""
+    """Make a private folder inside folder for the copy; remove those that killed runs left behind."""
     _clear(folder)
     made = tempfile.mkdtemp(prefix=_PARTIAL, dir=folder)
     descriptor = os.open(made, os.O_RDONLY | os.O_DIRECTORY)
@@ -276,7 +276,7 @@ def _partial(folder: str) -> Iterator[str]:
 
 
 def _lock(descriptor: int, folder: str) -> None:
-    """Lock a new folder. Raises SqliteError if another process keeps it locked, as its owner could for ever."""
+    """Lock a new folder. Raises SqliteError if another process keeps it locked, which its owner could do for ever."""
     for _attempt in range(backup_copy.ATTEMPTS):
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -298,7 +298,7 @@ def _clear(folder: str) -> None:
 
 
 def _publish(made: str, target: str, *, exact: bool) -> str:
-    """Give the finished file or folder its name, never one that is taken; return the name. Raises OSError."""
+    """Give the finished file or folder its name, never an existing one; return the name. Raises OSError."""
     names = [target] if exact else [target, *(f"{target}-{number}" for number in range(2, 100))]
     for name in names:
         try:
@@ -318,10 +318,10 @@ def _publish(made: str, target: str, *, exact: bool) -> str:
 
 
 def _surplus(folder: str, prefix: str, *, keep: int, new: str = "") -> List[str]:
-    """Return the backups of this C(prefix) that are too many beside the C(new) one, oldest first.
+    """Return the surplus backups of this prefix, oldest first. The new backup is not among them.
 
-    The new one is the only one that has just been proved good: it stays whatever its name says of its age, which is
-    wrong where the clock was set back.
+    Only the new one has just been verified, so it always stays. The age in its name may be wrong, if the clock was set
+    back.
     """
     pattern = re.compile(re.escape(prefix) + r"(\d{8}T\d{6}Z)(?:-(\d+))?")
     backups = []
@@ -339,7 +339,7 @@ def _surplus(folder: str, prefix: str, *, keep: int, new: str = "") -> List[str]
 
 
 def _prune(folder: str, prefix: str, *, keep: int, new: str) -> List[str]:
-    """Remove old backups, once a C(new) one has been proved good. Raises OSError."""
+    """Remove old backups, after a new one has been verified. Raises OSError."""
     removed = []
     for path in _surplus(folder, prefix, keep=keep, new=new):
         os.unlink(path)

@@ -23,8 +23,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import schema as sqlite_schema
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import Look, SqliteError, printable
 
-ATTEMPTS = 10  # at a database whose service comes and goes
-_PAGES = 4096  # copied between two looks at the clock
+ATTEMPTS = 10  # attempts, if the service starts and stops meanwhile
+_PAGES = 4096  # pages copied between two checks of the clock
 _CHUNK = 1 << 20
 
 
@@ -40,7 +40,7 @@ def _may_back_up(found: Look) -> None:
 
 
 def survey(path: str, *, user: Optional[str], deadline: float, proc_root: str) -> Tuple[Look, sqlite_holders.Holders]:
-    """Look at a database that may be backed up. Raises SqliteError where it may not."""
+    """Check a database that may be backed up. Raises SqliteError if it may not."""
     for attempt in range(ATTEMPTS):
         found, holders = sqlite_holders.survey(path, user=user, deadline=deadline, proc_root=proc_root)
         if not found.wal.complete and time.monotonic() > deadline:
@@ -51,7 +51,7 @@ def survey(path: str, *, user: Optional[str], deadline: float, proc_root: str) -
             _may_back_up(found)
             break
         except SqliteError:
-            # A service that started during the look makes its WAL seem damaged.
+            # If a service starts during the check, its WAL seems damaged.
             if attempt == ATTEMPTS - 1 or sqlite_files.stamps_of(found.path, rights=found.rights) == found.stamps:
                 raise
     return found, holders
@@ -68,7 +68,7 @@ def copy(
     rights: safe_open.Rights,
     proc_root: str,
 ) -> Dict[str, Any]:
-    """Make C(target), verify it, and return what is known of it. Raises OSError, SqliteError."""
+    """Make target, verify it, and return its facts. Raises OSError, SqliteError."""
     shown = printable(found.path)
     for _attempt in range(ATTEMPTS):
         with contextlib.suppress(FileNotFoundError):
@@ -101,7 +101,7 @@ def copy(
 
 
 def _keep_secret(target: str, facts: sqlite_files.FileFacts) -> None:
-    """Give a copy its owner, let nobody else read it, and bring it to disk. Raises OSError."""
+    """Set the owner of a copy, deny access to everybody else, and flush it to disk. Raises OSError."""
     descriptor = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         if os.geteuid() == 0:
@@ -121,7 +121,7 @@ def _copy_pages(
     rights: safe_open.Rights,
 ) -> None:
     """Run in the child: count and copy within one snapshot."""
-    # Its file is open from here on; no other is opened for writing.
+    # The copy is already open, and no other file is opened for writing.
     with safe_open.acting(rights):
         copy = sqlite3.connect(target, isolation_level=None)
         copy.execute("PRAGMA journal_mode=OFF")
@@ -142,7 +142,7 @@ def _copy_pages(
 
 
 def verify(path: str, *, deadline: float, rights: safe_open.Rights = None) -> Dict[str, Any]:
-    """Reopen a finished copy: whether it is sound, its rows, its size and its SHA-256. Raises SqliteError."""
+    """Reopen a finished copy; return whether it is sound, its rows, size and SHA-256. Raises SqliteError."""
 
     def work(emit: child_process.Emit) -> None:
         digest = hashlib.sha256()

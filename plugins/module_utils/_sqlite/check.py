@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Is the database sound, is everything there, who is in it: answered without changing anything."""
+"""Check whether the database is sound and complete, and who has it open, without changing anything."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files i
 )
 
 CHECKS = ("quick", "foreign_keys", "integrity")
-_ATTEMPTS = 10  # at a database whose service comes and goes
+_ATTEMPTS = 10  # attempts, if the service starts and stops meanwhile
 UNREAD = "skipped: the database cannot be read"
 
 
@@ -45,10 +45,10 @@ def check(
     user: Optional[str] = None,
     proc_root: str = "/proc",
 ) -> Dict[str, Any]:
-    """Check the database C(path) within C(time_budget) seconds and return the result of the module C(sqlite_info).
+    """Check the database path within time_budget seconds and return the result of the module sqlite_info.
 
-    SQLite reads with the rights of C(user), by default of C(owner), see sqlite_files.look. What is wrong with the
-    database is in the result. Raises SqliteError for parameters that make no sense.
+    SQLite reads with the rights of user, by default of owner, see sqlite_files.look. Problems of the database are in
+    the result. Raises SqliteError for invalid parameters.
     """
     for name in checks:
         if name not in CHECKS:
@@ -111,7 +111,7 @@ def _attempt(
         problems += [*file_problems.side_problems(found, holders), *done.problems]
         problems += _losses(done.row_counts, baseline, counted=done.checks.get("row_counts") == "ok")
     else:
-        # Nothing that was read at such a moment can be believed.
+        # Nothing that was read at such a moment is reliable.
         message = f"{printable(found.path)} was written to, or its service came or went, while it was read"
         problems.append(Problem("changing", message))
         done = integrity.Examination(steady=False)
@@ -123,9 +123,9 @@ def _attempt(
 
 
 def _is_answered(done: integrity.Examination, *, asked: Sequence[str], counted: bool) -> bool:
-    """Whether the checks that were asked for came to their end.
+    """Whether the requested checks were completed.
 
-    A look that ended early says nothing of what it did not reach: no page read, no row counted.
+    A check that ended early has no result for the rest: no page read, no row counted.
     """
     pages = [name for name in ("quick", "integrity") if name in asked]
     if pages and not any(done.checks[name] == "ok" for name in pages):
@@ -160,7 +160,7 @@ def _result(
 
 
 def tables_wanted(value: Any) -> Union[bool, List[str]]:
-    """Return the parameter C(row_counts), which is a boolean or a list of names. Raises SqliteError."""
+    """Return the parameter row_counts, which is a boolean or a list of names. Raises SqliteError."""
     if isinstance(value, bool):
         return value
     if isinstance(value, list) and all(isinstance(name, str) for name in value):
@@ -172,7 +172,7 @@ def tables_wanted(value: Any) -> Union[bool, List[str]]:
 
 
 def baseline_of(value: Optional[Mapping[str, Any]]) -> Dict[str, int]:
-    """Return the parameter C(baseline) with whole numbers. Raises SqliteError."""
+    """Return the parameter baseline with whole numbers. Raises SqliteError."""
     counts = {}
     for table, rows in (value or {}).items():
         try:
@@ -204,7 +204,7 @@ def _file(name: str, facts: sqlite_files.FileFacts) -> Dict[str, Any]:
 def _losses(counts: Mapping[str, int], baseline: Mapping[str, int], *, counted: bool) -> List[Problem]:
     if not counted:
         return []
-    # What was counted before has been an answer of ours, in which names are plain text.
+    # The baseline is an earlier result of ours, in which names are plain text.
     plain: Dict[str, int] = {}
     for name, rows in counts.items():
         plain[sanitize.text(name)] = plain.get(sanitize.text(name), 0) + rows

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Emptying a WAL the only way that loses nothing: SQLite copies it into the database, with nobody else there.
+"""Empty a WAL in the only way that loses nothing: SQLite copies it into the database while nobody else has it open.
 
-No file is ever removed here. SQLite removes the WAL and its index itself when its last connection closes, and only once
-every committed frame is in the database and on disk.
+No file is ever removed here. SQLite removes the WAL and its index itself when its last connection closes, and only
+after every committed frame is in the database and on disk.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ def checkpoint(
     check_mode: bool = False,
     proc_root: str = "/proc",
 ) -> Dict[str, Any]:
-    """Bring everything that the WAL of C(path) holds into the database, and return the result of C(sqlite_wal).
+    """Copy the content of the WAL of path into the database, and return the result of sqlite_wal.
 
     SQLite works with the rights of the user, see sqlite_files.look.
-    Refuses, with SqliteError, while anybody has the database open, and where it is not sound: then what lies in the WAL
-    may be all there is. Row counts before and after are compared.
+    Raises SqliteError if another process has the database open, or if the database is not sound: then the WAL may hold
+    the only good rows. Row counts before and after are compared.
     """
     started = time.monotonic()
     before = _check(path, user=user, time_budget=time_budget, busy_timeout=busy_timeout, proc_root=proc_root)
@@ -109,7 +109,7 @@ def _refuse(before: Dict[str, Any], *, shown: str) -> None:
         raise SqliteError(f"Refusing to checkpoint {shown}: it is open in {names}; stop that first")
     if before["wal"]["size"] and any(problem["code"] == "hot_journal" for problem in before["problems"]):
         raise SqliteError(
-            f"Refusing to checkpoint {shown}: SQLite would first undo the rollback journal beside its WAL"
+            f"Refusing to checkpoint {shown}: SQLite would first undo the rollback journal next to its WAL"
         )
     if not before["healthy"]:
         messages = "; ".join(problem["message"] for problem in before["problems"] if problem["level"] == "error")
@@ -126,7 +126,7 @@ def _room(real: str, *, wal: Dict[str, Any], size: int) -> None:
     try:
         free = sqlite_files.free_bytes(os.path.dirname(real))
     except OSError as error:
-        raise SqliteError(f"Cannot tell the free space beside {printable(real)}: {error.strerror}") from error
+        raise SqliteError(f"Cannot get the free space next to {printable(real)}: {error.strerror}") from error
     if growth > free:
         raise NoRoomError(
             f"Cannot checkpoint {printable(real)}: the database will grow by {growth} bytes, {free} are free; "
@@ -140,14 +140,14 @@ def _run(real: str, *, rights: safe_open.Rights, busy_timeout: float, deadline: 
     def work(emit: child_process.Emit) -> None:
         uri = sqlite_reader.uri_of(real, "mode=rw")
         connection = sqlite3.connect(uri, uri=True, timeout=busy_timeout, isolation_level=None)
-        # Exclusive before the first look: SQLite itself then proves that nobody else is in it, and keeps everybody out.
+        # Exclusive before the first read: SQLite itself then proves that nobody else has it open, and locks others out.
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         emit({"event": "checkpoint", "row": connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()})
         connection.close()
         if os.path.lexists(f"{real}-shm"):
-            # Left by the crashed service; the exclusive connection had no use for it. An ordinary one takes it away.
+            # The crashed service left it, and the exclusive connection did not use it. An ordinary one removes it.
             connection = sqlite3.connect(uri, uri=True, timeout=busy_timeout, isolation_level=None)
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
             connection.close()
@@ -174,7 +174,7 @@ def _prove(before: Dict[str, Any], after: Dict[str, Any], *, shown: str) -> None
     if not after["holders"] and after["wal"]["size"]:
         raise SqliteError(f"The WAL of {shown} still has {after['wal']['size']} bytes after the checkpoint")
     if after["holders"]:
-        return  # somebody started meanwhile and may have changed it
+        return  # somebody started the service meanwhile and may have changed it
     if not after["healthy"]:
         messages = "; ".join(problem["message"] for problem in after["problems"])
         raise SqliteError(f"{shown} is not sound after the checkpoint: {messages}")

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Run work in child processes that cannot harm the host, and take in their messages.
+"""Run work in child processes that cannot harm the host, and receive their messages.
 
-Every reading happens in a child process, for three reasons: a mapped page that the disk cannot give ends the child, not
-us; the child gives up the right to write before it opens anything; and it ends without closing its connection, so that
+Every read happens in a child process, for three reasons. If the disk cannot deliver a mapped page, only the child ends.
+The child gives up the right to write before it opens anything. And it ends without closing its connection, so that
 SQLite's clean-up at the last close (checkpoint, removal of the WAL) never runs.
 """
 
@@ -34,7 +34,7 @@ _CAP_DAC_READ_SEARCH = 2
 _CAPABILITY_VERSION_3 = 0x20080522
 _PR_SET_PDEATHSIG = 1
 _NOBODY = 65534
-# Bytes beyond what the process has when it begins. A process that writes is one that salvages rows, however large.
+# Bytes in addition to the process's memory at its start. A writing process salvages rows, which may be large.
 _MEMORY, _MEMORY_TO_WRITE = 256 << 20, 1 << 30
 _MOST_SAID = 16 << 20  # bytes of the messages of one child
 _OUT_OF_MEMORY = "out of memory: reading it takes more than is allowed"
@@ -42,22 +42,22 @@ _GRACE = 2.0  # seconds a child gets beyond its deadline to say that it was inte
 
 
 def bounded(*, deadline: float, read_only: bool) -> None:
-    """Have the kernel end what this process could do to the host beyond its task; for child processes only.
+    """Let the kernel limit this process, so that it cannot harm the host; for child processes only.
 
-    The deadline is in time.monotonic seconds. A limit is never raised. The kernel counts private memory alone, so a
+    The deadline is in time.monotonic seconds. A limit is never raised. The kernel counts only private memory, so a
     mapped database may be larger than the limit (Linux 4.7 and later).
     """
-    # The parent ends it first; this holds if the parent cannot. A process with two busy threads needs twice the time.
+    # The parent ends it first; this is for a parent that cannot. A process with two busy threads needs twice the time.
     seconds = 2 * int(max(deadline - time.monotonic(), 0) + _GRACE) + 1
     wanted = {resource.RLIMIT_CORE: 0, resource.RLIMIT_CPU: seconds}
-    # Without /proc there is no limit of memory.
+    # Without /proc there is no memory limit.
     with contextlib.suppress(OSError, ValueError), open("/proc/self/status", "rb") as stream:
         for line in stream:
             if line.startswith(b"VmData:"):
                 held = int(line.split()[1]) << 10
                 wanted[resource.RLIMIT_DATA] = held + (_MEMORY if read_only else _MEMORY_TO_WRITE)
     if read_only:
-        # Python ignores the signal for it. The user's own rights would let SQLite write beside the database.
+        # Python ignores the signal for it. With the user's own rights SQLite could write next to the database.
         wanted[resource.RLIMIT_FSIZE] = 0
     for kind, most in wanted.items():
         hard = resource.getrlimit(kind)[1]
@@ -68,9 +68,9 @@ def bounded(*, deadline: float, read_only: bool) -> None:
 def give_up_writing(rights: safe_open.Rights = None) -> None:
     """Take on the rights of a user for good, if any are given.
 
-    Without, in a folder that is root's alone, a process of root keeps the right to read everything and nothing else.
-    SQLite as root would open the WAL for writing and hand it to the database's owner; as somebody who owns no file, and
-    without these capabilities, the kernel refuses both.
+    If none are given (the folder belongs to root alone), a process of root keeps only the right to read everything. As
+    root, SQLite would open the WAL for writing and give it to the database's owner. The kernel refuses both to an
+    account that owns no file and does not have these capabilities.
     """
     if rights:
         safe_open.become(*rights)
@@ -91,18 +91,18 @@ def give_up_writing(rights: safe_open.Rights = None) -> None:
             wanted = data[1] & (1 << _CAP_DAC_OVERRIDE)
         kept = (ctypes.c_uint32 * 6)(wanted, wanted, 0, 0, 0, 0)
         library.capset(header, kept)
-    die_with_parent()  # the kernel forgets that when a process changes its identity
+    die_with_parent()  # the kernel drops this setting when a process changes its identity
 
 
 def die_with_parent() -> None:
-    """Have the kernel end this process when the one that started it ends."""
+    """Let the kernel end this process when its parent ends."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
 @dataclasses.dataclass
 class _Child:
-    """A reading process and what it has said so far."""
+    """A reading process and its messages so far."""
 
     pid: int
     pipe: int
@@ -113,7 +113,7 @@ class _Child:
     status: int = 0
 
     def messages(self) -> List[Message]:
-        """Return its messages, the last one C({"event": "end", ...})."""
+        """Return its messages, the last one {"event": "end", ...}."""
         messages: List[Message] = [json.loads(line) for line in self.said.split(b"\n")[:-1]]
         if not messages or messages[-1]["event"] != "end":
             end: Message = {"event": "end"}
@@ -134,11 +134,11 @@ class _Child:
 def in_child(
     work: Callable[[Emit], None], *, deadline: float, read_only: bool = True, rights: safe_open.Rights = None
 ) -> List[Message]:
-    """Run C(work) in a child process and return the messages it emitted, the last one C({"event": "end", ...}).
+    """Run work in a child process and return the messages it emitted, the last one {"event": "end", ...}.
 
-    C(end) has C(error) (text) where an exception ended the work, C(signal) where a signal did, C(timeout) where it was
-    ended at C(deadline) (C(time.monotonic) seconds) plus a short grace. With C(rights) the child is that user for good;
-    a C(read_only) one can write to no file. Raises SqliteError where no child can be made.
+    end has error (text) if an exception ended the work, signal if a signal did, timeout if it was ended at deadline
+    (time.monotonic seconds) plus a short grace. If rights are given, the child is that user for good. A read_only child
+    can write to no file. Raises SqliteError if no child can be made.
     """
     return in_children([work], deadline=deadline, read_only=read_only, rights=rights)[0]
 
@@ -150,7 +150,7 @@ def in_children(
     read_only: bool = True,
     rights: safe_open.Rights = None,
 ) -> List[List[Message]]:
-    """Run each of C(works) in a child process of its own, all at once; see M(in_child)."""
+    """Run each of works in a child process of its own, all at once; see in_child."""
     children: List[_Child] = []
     try:
         for work in works:
@@ -199,7 +199,7 @@ def _child(
     read_only: bool,
     rights: safe_open.Rights,
 ) -> None:
-    """Be the child: never return, never run anything of the parent's clean-up."""
+    """Run as the child: never return, and run none of the parent's clean-up."""
     status = 1
     try:
         os.close(reading)
@@ -209,7 +209,7 @@ def _child(
         elif rights:
             safe_open.become(*rights)
         die_with_parent()
-        if os.getppid() != parent:  # it ended before we asked
+        if os.getppid() != parent:  # the parent ended before we asked
             os._exit(1)
 
         def emit(message: Message) -> None:
@@ -228,7 +228,7 @@ def _child(
 
 
 def _listen(children: Sequence[_Child], *, deadline: float) -> None:
-    """Take in what the children say until all have ended, or the deadline is over."""
+    """Receive the children's messages until all have ended, or the deadline has passed."""
     while True:
         speaking = {child.pipe: child for child in children if not child.ended}
         if not speaking:
@@ -250,7 +250,7 @@ def _listen(children: Sequence[_Child], *, deadline: float) -> None:
 
 
 def _reap(pid: int) -> int:
-    """Wait for the child; a child that hangs in the kernel on a dead disk is left behind after a moment."""
+    """Wait for the child. A child that hangs in the kernel on a dead disk is left after a moment."""
     until = time.monotonic() + _GRACE
     while time.monotonic() < until:
         done, status = os.waitpid(pid, os.WNOHANG)

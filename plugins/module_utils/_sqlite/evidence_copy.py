@@ -16,19 +16,19 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import Look, SqliteError, printable
 
-# Seconds for which evidence waits for who has the files open for a moment (a scanner, a copy), and between two tries.
+# Seconds that evidence waits for a process that has the files open for a moment (a scanner, a copy); retry interval.
 _PATIENCE, _PAUSE = 3.0, 0.1
 
 
 class _InUseError(SqliteError):
-    """Somebody has the files open, so that copies of them may not fit together."""
+    """A process has the files open, so copies of them may not be consistent with each other."""
 
 
 _Made = TypeVar("_Made")
 
 
 def patiently(work: Callable[[], _Made], *, until: float) -> _Made:
-    """Return what C(work) returns, trying again while somebody has the files open. Raises SqliteError."""
+    """Return the result of work; retry while a process has the files open. Raises SqliteError."""
     until = min(until, time.monotonic() + _PATIENCE)
     while True:
         try:
@@ -40,7 +40,7 @@ def patiently(work: Callable[[], _Made], *, until: float) -> _Made:
 
 
 def closed(path: str, *, user: Optional[str], deadline: float, proc_root: str) -> Look:
-    """Look at the files of a database that nobody has open. Raises SqliteError."""
+    """Check the files of a database that nobody has open. Raises SqliteError."""
     found, holders = sqlite_holders.survey(path, user=user, deadline=deadline, proc_root=proc_root)
     shown = printable(found.path)
     if holders.found:
@@ -56,7 +56,7 @@ def closed(path: str, *, user: Optional[str], deadline: float, proc_root: str) -
 
 
 def copy_bytes(found: Look, made: str, *, deadline: float, proc_root: str) -> List[Dict[str, Any]]:
-    """Copy the files as they are into the new folder C(made). Raises OSError, SqliteError."""
+    """Copy the files byte for byte into the new folder made. Raises OSError, SqliteError."""
     atomic_files.discard_tree(made)
     files = _copy_each(found, made, deadline=deadline)
     holders = sqlite_holders.find_holders(found, proc_root=proc_root)

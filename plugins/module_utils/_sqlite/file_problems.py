@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Problems of a database that its files and open descriptors show, without reading a page."""
+"""Problems of a database that show in its files and open descriptors, without reading a page."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files i
 
 @dataclasses.dataclass(frozen=True)
 class User:
-    """The service user, who has to be able to write to the database."""
+    """The service user, which must be able to write to the database."""
 
     name: str
     uid: int
@@ -44,7 +44,7 @@ def find_user(name: Optional[str]) -> Optional[User]:
 
 
 def side_problems(found: Look, holders: sqlite_holders.Holders) -> List[Problem]:
-    """Return what the WAL, the journal and the open descriptors say."""
+    """Return the problems of the WAL, the journal and the open descriptors."""
     problems: List[Problem] = []
     wal, shown = found.wal, printable(found.path)
     live = holders.of_index
@@ -120,7 +120,7 @@ def _may_write(user: User, facts: sqlite_files.FileFacts) -> bool:
 
 
 def ownership(found: Look, user: User) -> List[Problem]:
-    """Return what keeps the service from writing, as after somebody ran it as root by mistake."""
+    """Return the files that the service cannot write to, for example after a run as root by mistake."""
     looked_at = dict(found.files)
     with contextlib.suppress(OSError):
         folder = sqlite_files.facts_of(os.path.dirname(found.path), rights=found.rights)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Look at the files of a database without SQLite: header, WAL, index and journal."""
+"""Check the files of a database without SQLite: header, WAL, index and journal."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files i
     SqliteError,
 )
 
-_LOOKS = 5  # at files that change under the eyes
+_LOOKS = 5  # attempts, if files change during a check
 
 
 def look(path: str, *, user: Optional[str] = None) -> Look:
-    """Look at a database (absolute path) and the files beside it without SQLite; the WAL is left to read_wal.
+    """Check a database (absolute path) and the files next to it without SQLite; read_wal reads the WAL.
 
-    In a folder that others than root may change, all of this is done with the rights of the user, or, if none is given,
-    of whom the folder belongs to. What is wrong with the files is in the problems. Raises SqliteError for a path that
-    names nothing that could be looked at, or that somebody else has made lead to what is not theirs; FileNotFoundError
-    if a file came or went between two glances.
+    If accounts other than root may change the folder, this works with the rights of the user. If no user is given, it
+    works with the rights of the folder's owner. Problems of the files are in problems. Raises SqliteError if the path
+    cannot be checked, or if another account made it lead to a file of somebody else. Raises FileNotFoundError if a file
+    appeared or vanished during the check.
     """
     if not os.path.isabs(path) or "\0" in path:
         raise SqliteError(f"path must be an absolute path, not {sqlite_files.printable(path)!r}")
     rights = sqlite_files.rights_on(path, user)
     try:
         with safe_open.acting(rights):
-            # SQLite follows links too, and keeps the WAL beside the file that the link leads to.
+            # SQLite follows links too, and keeps the WAL next to the target of the link.
             real = "/" + os.path.realpath(path).lstrip("/")
         found = Look(given=path, path=real, rights=rights)
         for name, suffix in sqlite_files.SUFFIXES.items():
@@ -58,17 +58,17 @@ def look(path: str, *, user: Optional[str] = None) -> Look:
 
 
 def require_a_way(path: str, facts: Optional[FileFacts]) -> None:
-    """Raise SqliteError where whoever may exchange a part of C(path) has made it lead to what is not theirs.
+    """Raise SqliteError if an account that may change a part of path made it lead to a file of somebody else.
 
-    That one would get copies of it, and could have it replaced. C(facts) are of where it led before, so that this is
-    what is judged; FileNotFoundError where it leads elsewhere by now.
+    That account would get copies of the file, and could have it replaced. facts are those of the earlier target, and
+    only that target is judged. Raises FileNotFoundError if the path leads elsewhere now.
     """
     try:
         with safe_open.acting(None):
             status = safe_open.look_up(path)
     except OSError as error:
         if facts is not None and not facts.regular:
-            return  # nothing is done with that; a link to itself leads nowhere
+            return  # such a path is not used; a link to itself leads nowhere
         raise SqliteError(f"Cannot work on {sqlite_files.printable(path)}: {error.strerror}") from error
     there = None if facts is None else (facts.device, facts.inode)
     if there != (None if status is None else (status.st_dev, status.st_ino)):
@@ -129,7 +129,7 @@ def _look_at_side_files(found: Look) -> None:
                     "not a file that SQLite made",
                 )
             )
-            found.header = None  # SQLite would follow it or stumble over it
+            found.header = None  # SQLite would follow it or fail on it
             return
     if "journal" in found.files:
         with _reported(found):
@@ -138,22 +138,22 @@ def _look_at_side_files(found: Look) -> None:
 
 @contextlib.contextmanager
 def _reported(found: Look) -> Iterator[None]:
-    """Make a problem of a file that cannot be read; one that is gone is for the caller to look again."""
+    """Record a problem for a file that cannot be read. If the file is gone, the caller checks again."""
     try:
         yield
     except FileNotFoundError:
         raise
     except OSError as error:
         found.header = None
-        message = f"Cannot read the files beside {sqlite_files.printable(found.path)}: {error.strerror or error}"
+        message = f"Cannot read the files next to {sqlite_files.printable(found.path)}: {error.strerror or error}"
         found.problems.append(Problem("unreadable", message))
 
 
 def read_wal(found: Look, *, live: bool, deadline: Optional[float] = None) -> None:
-    """Read the WAL of C(found) into it. Raises FileNotFoundError where SQLite removed it meanwhile.
+    """Read the WAL of found into it. Raises FileNotFoundError if SQLite removed it meanwhile.
 
-    A C(live) WAL is written to while it is read: there the index says how far it reaches, and whether it was started
-    over meanwhile.
+    A live WAL is written to while it is read. Then the index says how many frames are valid, and whether the WAL was
+    restarted meanwhile.
     """
     side = found.files.get("wal")
     if side is None or not side.regular:
@@ -170,16 +170,15 @@ def read_wal(found: Look, *, live: bool, deadline: Optional[float] = None) -> No
             index = _index_of(found)
             if index is not None and index.salts == found.wal.salts:
                 found.backfilled = min(index.backfilled, found.wal.frames_committed)
-                # A commit is entered here before it is acknowledged. An index that was built anew since (by whoever
-                # opened the database) knows only what it could read; one from before the host went down may be older
-                # than the WAL.
+                # A commit is entered here before it is acknowledged. If a process rebuilt the index since, it knows
+                # only the frames that this process could read. An index from before a crash may be older than the WAL.
                 booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
                 if index.commits and side.mtime_ns / 1e9 > booted:
                     found.acknowledged = index.max_frame
 
 
 def _read_live(found: Look, side: FileFacts, *, deadline: Optional[float]) -> bool:
-    """Read database header and WAL; return whether both are of the same moment."""
+    """Read database header and WAL; return whether both are from the same moment."""
     if "database" not in found.files:
         return False
     before = _index_of(found)
@@ -190,7 +189,7 @@ def _read_live(found: Look, side: FileFacts, *, deadline: Optional[float]) -> bo
     wal = _wal_at(side, deadline=deadline, limit=index.max_frame)
     after = _index_of(found)
     if after is None or not before.salts == index.salts == after.salts:
-        return False  # started over, or another file, meanwhile
+        return False  # restarted, or replaced by another file, meanwhile
     if wal.header_valid and wal.salts != index.salts and index.max_frame:
         return False
     found.header, found.wal = header, wal
@@ -223,9 +222,9 @@ def _head(facts: FileFacts, length: int) -> bytes:
 
 
 def why_foreign(found: Look) -> str:
-    """Return why the WAL cannot belong to the database, the empty string where nothing speaks against it.
+    """Return why the WAL cannot belong to the database, the empty string if no reason is found.
 
-    A WAL left from before a restore, or copied beside the wrong file, has sound checksums, and SQLite believes it.
+    A WAL from before a restore, or one that was copied next to the wrong file, has valid checksums, and SQLite uses it.
     """
     header, wal = found.header, found.wal
     if header is None or not wal.frames_committed:
@@ -233,8 +232,8 @@ def why_foreign(found: Look) -> str:
     if wal.page_size != header.page_size:
         return f"its pages have {wal.page_size} bytes, those of the database {header.page_size}"
     first, last = sqlite_files.parse_header(wal.first_page_one), sqlite_files.parse_header(wal.page_one)
-    # The first page counts changes: each WAL goes on where the database was, by one at most, and the database never
-    # gets ahead of its WAL.
+    # The first page counts changes: each WAL continues at the database's count, plus one at most, and the database is
+    # never ahead of its WAL.
     if first is None or last is None or first.change_counter - 1 <= header.change_counter <= last.change_counter:
         return ""
     counted = f"changes {first.change_counter} to {last.change_counter}"
@@ -242,7 +241,7 @@ def why_foreign(found: Look) -> str:
 
 
 def wal_as_dict(found: Look) -> Dict[str, Any]:
-    """Return the WAL part of a look as modules return it."""
+    """Return the WAL part of a check as modules return it."""
     wal = found.wal
     return {
         "exists": wal.exists,

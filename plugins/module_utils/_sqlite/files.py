@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A database file and the files beside it, looked at as bytes, before SQLite is allowed near them.
+"""A database file and the files next to it, read as bytes before SQLite opens them.
 
-Merely opening a database of zero bytes deletes its WAL, and opening a missing one creates it: so sizes, kinds and
-headers come first. Format: "Database File Format" (https://www.sqlite.org/fileformat2.html), section 1.3.
+If SQLite opens a database of zero bytes, it deletes its WAL. If it opens a missing one, it creates it. So sizes, kinds
+and headers come first. Format: "Database File Format" (https://www.sqlite.org/fileformat2.html), section 1.3.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 MAGIC = b"SQLite format 3\0"
 JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 SUFFIXES = {"database": "", "wal": "-wal", "shm": "-shm", "journal": "-journal"}
-# How the content of such a file begins: https://www.sqlite.org/fileformat2.html and walformat.html.
+# The first bytes of such a file: https://www.sqlite.org/fileformat2.html and walformat.html.
 _BEGINNINGS = {
     "-wal": (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83"),
     "-shm": (struct.pack("=I", 3007000),),
@@ -33,18 +33,18 @@ _BEGINNINGS = {
 
 
 class SqliteError(Exception):
-    """A database could not be looked at, copied or checkpointed; the message says which, what was tried and why."""
+    """A database could not be checked, copied or checkpointed; the message names the database, action and reason."""
 
 
 class NoRoomError(SqliteError):
-    """There is too little room; the database and its WAL were not touched."""
+    """There is not enough free space; the database and its WAL were not changed."""
 
 
 @contextlib.contextmanager
 def clear_errors(what: str) -> Iterator[None]:
-    """Make a SqliteError, "Cannot ...: why", of an error of the operating system that nobody expected.
+    """Turn an unexpected error of the operating system into a SqliteError, "Cannot ...: why".
 
-    Whoever owns a folder can take any file in it away, or the right to it, at any moment.
+    The owner of a folder can remove any file in it, or the right to it, at any moment.
     """
     try:
         yield
@@ -54,7 +54,7 @@ def clear_errors(what: str) -> Iterator[None]:
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong. C(level): C(error) makes the database unhealthy, C(warning) is worth knowing."""
+    """One problem. level: error makes the database unhealthy, warning is only reported."""
 
     code: str
     message: str
@@ -68,7 +68,7 @@ class Problem:
 
 @dataclasses.dataclass(frozen=True)
 class FileFacts:
-    """What C(lstat) says of one of the files."""
+    """The facts that lstat reports about one of the files."""
 
     path: str
     device: int
@@ -79,17 +79,17 @@ class FileFacts:
     gid: int
     mode: int
     regular: bool
-    rights: safe_open.Rights = None  # with whose rights it is opened
+    rights: safe_open.Rights = None  # the rights with which it is opened
 
     @property
     def stamp(self) -> Tuple[int, int, int, int]:
-        """What changes when somebody writes to the file or puts another in its place."""
+        """The values that change if a process writes to the file or replaces it."""
         return (self.device, self.inode, self.size, self.mtime_ns)
 
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """The fields of the 100-byte database header that decide something here."""
+    """The fields of the 100-byte database header that are used here."""
 
     page_size: int
     write_version: int
@@ -110,9 +110,9 @@ class Header:
 
 @dataclasses.dataclass
 class Look:
-    """Everything that the bytes alone tell about a database.
+    """Everything that the bytes alone show about a database.
 
-    C(acknowledged): frames of the WAL whose transactions were acknowledged, C(None) where the index does not tell.
+    acknowledged: frames of the WAL whose transactions were acknowledged, None if the index does not show this.
     """
 
     given: str
@@ -124,7 +124,7 @@ class Look:
     acknowledged: Optional[int] = None
     hot_journal: bool = False
     problems: List[Problem] = dataclasses.field(default_factory=list)
-    rights: safe_open.Rights = None  # with whose rights it is worked on
+    rights: safe_open.Rights = None  # the rights with which we work on it
 
     @property
     def openable(self) -> bool:
@@ -133,22 +133,22 @@ class Look:
 
     @property
     def stamps(self) -> Dict[str, Tuple[int, int, int, int]]:
-        """Stamps of the files whose content decides what a reader sees."""
+        """Stamps of the files whose content decides the result of a read."""
         return {name: facts.stamp for name, facts in self.files.items() if name != "shm"}
 
     @property
     def newest_header(self) -> Optional[Header]:
-        """The header as the last commit left it, which may lie in the WAL."""
+        """The header after the last commit, which may be in the WAL."""
         return parse_header(self.wal.page_one) or self.header
 
 
 def printable(path: str) -> str:
-    """Return C(path) for messages and results: bytes that are not UTF-8 are replaced."""
+    """Return path for messages and results: bytes that are not UTF-8 are replaced."""
     return os.fsencode(path).decode("utf-8", "replace")
 
 
 def parse_header(data: bytes) -> Optional[Header]:
-    """Return the fields of a database header; C(None) where C(data) does not begin with one."""
+    """Return the fields of a database header; None if data does not begin with one."""
     if len(data) < 100 or not data.startswith(MAGIC):
         return None
     page_size, write_version, read_version = struct.unpack_from(">HBB", data, 16)
@@ -171,7 +171,7 @@ def parse_header(data: bytes) -> Optional[Header]:
 
 
 def version_text(number: int) -> str:
-    """Return C(3046001) as C(3.46.1), the empty string for zero."""
+    """Return 3046001 as 3.46.1, the empty string for zero."""
     return f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}" if number else ""
 
 
@@ -185,7 +185,7 @@ def has_wal_reset_bug(version: int) -> bool:
 
 
 def open_regular(path: str, *, rights: safe_open.Rights) -> int:
-    """Open a regular file for reading with the given rights, following no link, waiting for nothing. Raises OSError."""
+    """Open a regular file for reading with the given rights, without following links or waiting. Raises OSError."""
     with safe_open.acting(rights):
         return _open_regular(path)
 
@@ -199,7 +199,7 @@ def _open_regular(path: str) -> int:
 
 
 def open_found(facts: FileFacts) -> int:
-    """Open a file that was looked at, see open_regular, and no other that has its name by now. Raises OSError."""
+    """Open a file that was checked, see open_regular, but not a file that replaced it. Raises OSError."""
     descriptor = open_named(facts)
     status = os.fstat(descriptor)
     if (status.st_dev, status.st_ino) != (facts.device, facts.inode):
@@ -209,10 +209,10 @@ def open_found(facts: FileFacts) -> int:
 
 
 def open_named(facts: FileFacts) -> int:
-    """Open whatever regular file has the name of one that was looked at. Raises OSError.
+    """Open the regular file that now has the name of a checked one. Raises OSError.
 
-    A file that a command of root left in the service's folder is opened although the service's user may not read it: if
-    it is one of SQLite's by its content. The user may have given another file of root's, which lies there, that name.
+    A command of root may have left a file in the service's folder that the service's user cannot read. It is opened if
+    its content is that of a SQLite file. Otherwise it may be another file of root that the user renamed.
     """
     try:
         return open_regular(facts.path, rights=facts.rights)
@@ -230,7 +230,7 @@ def open_named(facts: FileFacts) -> int:
 
 
 def chunks_of(facts: FileFacts, *, deadline: Optional[float] = None) -> Iterator[bytes]:
-    """Yield the content of a file that was looked at, no more than it had then: room was checked for that much.
+    """Yield the content of a checked file, but not more than its size at the check: space was checked for that size.
 
     Raises OSError, SqliteError at the deadline (time.monotonic seconds).
     """
@@ -247,7 +247,7 @@ def chunks_of(facts: FileFacts, *, deadline: Optional[float] = None) -> Iterator
 
 
 def facts_of(path: str, *, rights: safe_open.Rights) -> Optional[FileFacts]:
-    """Return what lstat says of a path, None if there is nothing. Raises OSError if the rights do not reach it."""
+    """Return the facts of lstat for a path, None if it does not exist. Raises OSError if the rights are not enough."""
     try:
         with safe_open.acting(rights):
             found = os.lstat(path)
@@ -274,7 +274,7 @@ def stamps_of(path: str, *, rights: safe_open.Rights) -> Dict[str, Tuple[int, in
 
 
 def kind_of(facts: FileFacts) -> str:
-    """Return in a word what a thing is that is not a regular file."""
+    """Return in a few words the kind of a file that is not a regular one."""
     with safe_open.acting(facts.rights):
         mode = os.lstat(facts.path).st_mode
     for test, word in (
@@ -289,13 +289,13 @@ def kind_of(facts: FileFacts) -> str:
 
 
 def free_bytes(folder: str) -> int:
-    """Return how many bytes may still be written to the filesystem of C(folder). Raises OSError."""
+    """Return how many bytes may still be written to the filesystem of folder. Raises OSError."""
     room = os.statvfs(folder)
     return room.f_bavail * room.f_frsize
 
 
 def rights_on(path: str, user: Optional[str]) -> safe_open.Rights:
-    """Return with whose rights to work on a database: the user's, or as safe_open.rights_on says without one.
+    """Return the rights to work with on a database: the user's. If no user is given, see safe_open.rights_on.
 
     Raises SqliteError.
     """

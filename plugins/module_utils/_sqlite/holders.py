@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Who has a database open, and what for: open descriptors by device and inode, locks by byte.
+"""Who has a database open, and in which role: open descriptors by device and inode, locks by byte.
 
-Lock bytes: "WAL-mode File Format", section 2.2.2 (https://www.sqlite.org/walformat.html) for the C(-shm) file, and
-C(PENDING_BYTE) and its neighbours in SQLite's C(os.h) for the database.
+Lock bytes: "WAL-mode File Format", section 2.2.2 (https://www.sqlite.org/walformat.html) for the -shm file, and
+PENDING_BYTE and its neighbours in SQLite's os.h for the database.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PENDING = 1 << 30
 _SHARED_FIRST = _PENDING + 2
 _SHARED_SIZE = 510
 _ROLES = ("writer", "checkpointer", "recovering", "reader", "open")
-# Whose lock keeps everybody else from writing.
+# Roles whose lock prevents everybody else from writing.
 BLOCKING = ("writer", "checkpointer", "recovering")
 HIDDEN = "hidden: a process in another PID namespace"
 
@@ -48,7 +48,7 @@ class Holder:
 
 @dataclasses.dataclass(frozen=True)
 class Holders:
-    """All that could be found. C(complete) is false where some processes may not be looked into."""
+    """All holders that were found. complete is false if some processes cannot be inspected."""
 
     found: Sequence[Holder]
     complete: bool
@@ -56,18 +56,18 @@ class Holders:
 
     @property
     def of_index(self) -> bool:
-        """Whether somebody is in the database as a WAL-mode connection."""
+        """Whether a process has the database open as a WAL-mode connection."""
         return any("shm" in holder.files for holder in self.found)
 
     def named(self) -> str:
-        """Return them for a message: C(pid 12 (node backend/server.js))."""
+        """Return them for a message: pid 12 (node backend/server.js)."""
         return ", ".join(f"pid {holder.pid} ({holder.command})" for holder in self.found)
 
 
 def survey(
     path: str, *, user: Optional[str] = None, deadline: Optional[float] = None, proc_root: str = "/proc"
 ) -> Tuple[sqlite_files.Look, Holders]:
-    """Look at a database with the rights of a user, see sqlite_files.look, at who is in it, and at its WAL.
+    """Check a database with the rights of a user (see sqlite_files.look), its holders, and its WAL.
 
     Raises SqliteError.
     """
@@ -78,13 +78,13 @@ def survey(
             file_survey.read_wal(found, live=holders.of_index, deadline=deadline)
             return found, holders
     raise sqlite_files.SqliteError(
-        f"Cannot look at {sqlite_files.printable(path)}: files beside it came and went during each of {_LOOKS} looks"
+        f"Cannot look at {sqlite_files.printable(path)}: files next to it came and went during each of {_LOOKS} looks"
     )
 
 
 def find_holders(found: sqlite_files.Look, *, proc_root: str = "/proc") -> Holders:
-    """Return who has the files of a database open, this process left out."""
-    with safe_open.acting(None):  # only root can look into the processes of others
+    """Return the processes that have the files of a database open, except this one."""
+    with safe_open.acting(None):  # only root can inspect the processes of others
         return _find_holders(found, proc_root=proc_root)
 
 
@@ -138,7 +138,7 @@ def _command_of(proc_root: str, pid: int) -> str:
 
 
 def role_of_lock(*, name: str, kind: str, start: int, end: int, wal_mode: bool) -> str:
-    """Return the role that a lock of C(kind) (C(READ), C(WRITE)) on bytes C(start) to C(end) gives its owner."""
+    """Return the role that a lock of kind (READ, WRITE) on bytes start to end gives its owner."""
     if name == "shm":
         for byte, role in ((120, "writer"), (121, "checkpointer"), (122, "recovering")):
             if start <= byte <= end and kind == "WRITE":
@@ -170,7 +170,7 @@ def _add_roles(
         name, device = by_inode.get(int(inode), ("", 0))
         pid = int(words[4])
         same_device = os.makedev(int(major, 16), int(minor, 16)) == device
-        # Some filesystems show another device here than stat does; there the open descriptor decides.
+        # Some filesystems show another device here than stat does. Then the open descriptor decides.
         if not name or pid == os.getpid() or not (same_device or pid in holders) or pid <= 0:
             continue
         end = 1 << 62 if words[7] == "EOF" else int(words[7])
@@ -183,9 +183,9 @@ def _add_roles(
 
 
 def lock_on(descriptor: int, *, start: int, length: int) -> Optional[Tuple[str, int]]:
-    """Return (C(READ) or C(WRITE), pid) of a lock that somebody else holds on the bytes, C(None) where nobody does.
+    """Return (READ or WRITE, pid) of a lock that another process holds on the bytes, None if there is none.
 
-    It asks the kernel, which also knows of processes that C(/proc) hides; their pid is 0.
+    It asks the kernel, which also knows of processes that /proc hides; their pid is 0.
     """
     question = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
     kind, _whence, _start, _length, pid = struct.unpack("hhqqi", fcntl.fcntl(descriptor, fcntl.F_GETLK, question))

@@ -20,13 +20,13 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import schema as sqlite_schema
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import Look, Problem, printable
 
-_LONGEST_LINE = 1000  # characters; names in it are as long as somebody likes
-_SHOWN = 10  # lines of a check's answer that a message carries
+_LONGEST_LINE = 1000  # characters; names in it may be of any length
+_SHOWN = 10  # lines of a check's answer that a message quotes
 _PROCESSES = 4  # at most, for one check
-LARGE = 32 << 20  # bytes from which on a second process is worth its start
-_MAP = 1 << 40  # SQLite takes as much of it as it was built for
-# Tables may use modules, functions and collations that the application brings with it, functions that are not allowed
-# here, and values that take more memory than is allowed.
+LARGE = 32 << 20  # bytes from which on a second process saves time
+_MAP = 1 << 40  # SQLite maps as much of it as its build allows
+# Tables may use modules, functions and collations of the application, functions that are not allowed here, and values
+# that take more memory than is allowed.
 _NO_SIGN_OF_DAMAGE = (
     "no such ",
     "unknown function",
@@ -41,7 +41,7 @@ SKIPPED = "skipped: time budget"
 
 @dataclasses.dataclass
 class Examination:
-    """What the reading process answered, and whether nothing changed while it read."""
+    """The answers of the reading process, and whether nothing changed during the read."""
 
     basics: Dict[str, Any] = dataclasses.field(default_factory=dict)
     checks: Dict[str, str] = dataclasses.field(default_factory=dict)
@@ -59,7 +59,7 @@ def examine(
     deadline: float,
     holders: sqlite_holders.Holders,
 ) -> None:
-    """Let a child process read the database and take over what it says."""
+    """Read the database in a child process and record its answers."""
     shown = printable(way.found.path)
     messages = way.read(
         lambda connection, emit: _answer(connection, emit, checks=checks, row_counts=row_counts, deadline=deadline),
@@ -93,7 +93,7 @@ def examine(
 
 
 def _take_end(done: Examination, end: child_process.Message, *, found: Look, holders: sqlite_holders.Holders) -> None:
-    """Make a problem of a reading process that did not end well."""
+    """Add a problem if the reading process did not end well."""
     shown = printable(found.path)
     if "signal" in end:
         done.problems.append(
@@ -109,19 +109,19 @@ def _take_end(done: Examination, end: child_process.Message, *, found: Look, hol
 def _check_tables(
     done: Examination, way: sqlite_reader.WayIn, *, deadline: float, holders: sqlite_holders.Holders
 ) -> None:
-    """Do what integrity_check does beyond quick_check (indexes and UNIQUE), table by table on all processors.
+    """Do the part of integrity_check that quick_check lacks (indexes and UNIQUE), table by table on all processors.
 
-    One after the other in one process it takes as long as integrity_check; threads of one process take longer.
+    In a single process, this takes as long as integrity_check. Threads of one process take longer.
     """
     counts = done.row_counts
-    # The largest first, so that all are done at about the same time.
+    # The largest tables come first, so that all processes end at about the same time.
     names: List[str] = sorted(done.basics["all_tables"], key=lambda name: -counts.get(name, 0))
-    # Older libraries cannot check a single one; more numbers than these do not fit into a pipe.
+    # Older libraries cannot check a single table. More table numbers than this do not fit into a pipe.
     single = sqlite3.sqlite_version_info >= (3, 33) and len(names) < 10000
     tables: Sequence[Optional[str]] = names if single else [None]
     large = way.found.files["database"].size >= LARGE
     processes = min(len(os.sched_getaffinity(0)), _PROCESSES, len(tables)) if large else 1
-    turn, turns = os.pipe()  # each process takes the number of the next table out of it
+    turn, turns = os.pipe()  # each process takes the number of the next table from it
     os.write(turns, b"".join(struct.pack("=I", number) for number in range(len(tables))))
     os.close(turns)
 
@@ -176,7 +176,7 @@ def _answer(
         emit({"event": "basics", "basics": basics})
         connection.execute(f"PRAGMA mmap_size={_MAP}")
         for name in ("quick", "foreign_keys"):
-            # The quick check is part of the whole one, and an answer where there is no time for that.
+            # The quick check is part of the full one, and it is an answer if there is no time for the full one.
             if name in checks or (name == "quick" and "integrity" in checks):
                 emit(run_check(connection, name))
         if row_counts:
@@ -235,7 +235,7 @@ def _take_check(done: Examination, message: child_process.Message, *, shown: str
     text = f"{name} check of {shown}: " + "; ".join(lines[:_SHOWN]) + more
     if error and not error.startswith("interrupt"):
         code = _code_of(error)
-    # Rows without their parent are a fault of the application, not of the file.
+    # Rows without their parent are an error of the application, not damage of the file.
     done.problems.append(
         Problem(
             code,
@@ -261,7 +261,7 @@ def _code_of(text: str) -> str:
 
 
 def problem_of_error(text: str, *, found: Look, holders: sqlite_holders.Holders) -> Problem:
-    """Return the problem that an error message of SQLite stands for."""
+    """Return the problem for an error message of SQLite."""
     shown = printable(found.path)
     code = _code_of(text)
     header = found.newest_header
@@ -283,6 +283,6 @@ def problem_of_error(text: str, *, found: Look, holders: sqlite_holders.Holders)
 
 
 def library_number() -> int:
-    """Return the version of the SQLite library in use as it stands in headers: C(3046001)."""
+    """Return the version of the SQLite library in use, in the format of headers: 3046001."""
     major, minor, patch = sqlite3.sqlite_version_info[:3]
     return int(major * 1000000 + minor * 1000 + patch)

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Giving a database that a command of root took over back to the service's user.
+"""Give a database back to the service's user, after a command of root took it over.
 
-The service's user may put anything in the place of these files at any instant. So each is opened without following
-links in a folder that was opened the same way, judged by its descriptor, and changed by that descriptor.
+The service's user may replace these files at any instant. So each file is opened without following links, in a folder
+that was opened the same way. It is judged and changed through its descriptor.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _KINDS: Dict[str, Tuple[bytes, ...]] = {"": (_DATABASE,), "-wal": (*_WAL, b""), 
 
 
 class SqliteOwnerError(Exception):
-    """The owner cannot be restored, or must not be. Nothing was changed."""
+    """The owner cannot or must not be restored. Nothing was changed."""
 
 
 def _judged(name: str, suffix: str, *, folder: int, uid: int) -> int:
@@ -60,7 +60,7 @@ def _is_kind(head: bytes, kinds: Tuple[bytes, ...]) -> bool:
 
 
 def _require_own_folder(folder: int, *, path: str, family: List[str], account: pwd.struct_passwd) -> None:
-    """Raise SqliteOwnerError unless the folder, and all else in it, belongs to the service's user."""
+    """Raise SqliteOwnerError unless the folder, and everything else in it, belongs to the service's user."""
     others = [path] if os.fstat(folder).st_uid != account.pw_uid else []
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -74,9 +74,9 @@ def _require_own_folder(folder: int, *, path: str, family: List[str], account: p
 
 
 def restore(*, path: str, user: str, check_mode: bool = False) -> Dict[str, Any]:
-    """Give a database, its -wal and its -shm to a user, if they belong to root, and return what the module returns.
+    """Give a database, its -wal and its -shm to a user if they belong to root; return the result for the module.
 
-    All of them are judged before the first is changed. Raises SqliteOwnerError.
+    All files are judged before the first one is changed. Raises SqliteOwnerError.
     """
     try:
         account = pwd.getpwnam(user)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Copy a database into a private folder, for what only a copy can answer."""
+"""Copy a database into a private folder, for questions that only a copy can answer."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 
 
 class OutOfTime(sqlite_files.SqliteError):
-    """The deadline came before the database could be read."""
+    """The deadline passed before the database was read."""
 
 
 def writer_of(found: sqlite_files.Look) -> Tuple[int, int]:
-    """Return user and group of who wrote the files of a database: of the first that is not root's, or of the folder."""
+    """Return user and group of the first file of the database that is not root's, else those of the folder."""
     for name in ("journal", "wal", "shm", "database"):
         facts = found.files.get(name)
         if facts is not None and facts.uid != 0:
@@ -32,7 +32,7 @@ def writer_of(found: sqlite_files.Look) -> Tuple[int, int]:
 
 @contextlib.contextmanager
 def private_copy(found: sqlite_files.Look, *, deadline: float) -> Iterator[str]:
-    """Copy the database with its journal and WAL into a private folder of who may read it; yield the copy's path.
+    """Copy the database with its journal and WAL into a private folder of the writer; yield the copy's path.
 
     Raises SqliteError, OutOfTime.
     """
@@ -53,14 +53,17 @@ def private_copy(found: sqlite_files.Look, *, deadline: float) -> Iterator[str]:
 
 
 def _room_for_copies(rights: Tuple[int, int]) -> str:
-    """Return a folder for temporary files that a user can get to: root's own TMPDIR may be closed to others."""
+    """Return a temporary folder that a user can access: root's own TMPDIR may be closed to others."""
     usual = tempfile.gettempdir()
     with safe_open.acting(rights):
         return usual if os.access(usual, os.X_OK, effective_ids=True) else "/var/tmp"  # noqa: S108 - by mkdtemp
 
 
 def _fill(folder: str, found: sqlite_files.Look, *, rights: Tuple[int, int], deadline: float) -> None:
-    """Copy the files into a folder, and give both away. Raises SqliteError, OutOfTime, OSError."""
+    """Copy the files into a folder, and give the folder and the files to the user.
+
+    Raises SqliteError, OutOfTime, OSError.
+    """
     what = f"Cannot copy {sqlite_files.printable(found.path)} to {folder}"
     needed = sum(facts.size for name, facts in found.files.items() if name != "shm")
     if sqlite_files.free_bytes(folder) < needed + (16 << 20):

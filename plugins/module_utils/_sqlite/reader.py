@@ -2,22 +2,22 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Reading a database through SQLite without leaving a trace beside it.
+"""Read a database through SQLite without leaving any file next to it.
 
-Every reading happens in a child process (child_process).
+Every read happens in a child process (child_process).
 
-Which way leads in depends on who else is there:
+The way to open the database depends on who else has it open:
 
-- C(alone): no WAL content, nobody in it: C(immutable=1), neither locks nor files beside it.
-- C(still): a crashed service left a WAL: C(vfs=unix-none) with C(locking_mode=EXCLUSIVE) keeps the WAL index in the
-  child's memory (https://www.sqlite.org/wal.html#use_of_wal_without_shared_memory), so nothing is created, copied or
-  locked. The caller compares the files' stamps afterwards, since nothing holds off a service that starts meanwhile.
-- C(live): a service is in it: an ordinary reader, its index mapped read-only.
-- C(locked): rollback journal and somebody there: an ordinary reader, which locks for as long as it reads.
-- C(copy): a hot rollback journal: only writing can undo it, so that happens on a private copy, and with the rights of
-  who wrote the journal: it may name another file, which SQLite removes once the database is as it was
-  (https://www.sqlite.org/fileformat2.html#the_rollback_journal). Also if a file is root's and the user whose rights are
-  used may not read it.
+- alone: no WAL content, and nobody has it open: immutable=1, without locks and without files next to it.
+- still: a crashed service left a WAL: vfs=unix-none with locking_mode=EXCLUSIVE keeps the WAL index in the
+  child's memory (https://www.sqlite.org/wal.html#use_of_wal_without_shared_memory). So nothing is created, copied or
+  locked. Nothing prevents a service from starting meanwhile, so the caller compares the files' stamps afterwards.
+- live: a service has it open: an ordinary reader, with the index mapped read-only.
+- locked: rollback journal, and a process has it open: an ordinary reader, which holds a lock while it reads.
+- copy: a hot rollback journal can only be undone by writing. So this happens on a private copy, with the rights of
+  the journal's writer: a journal may name another file, which SQLite removes after the database is restored
+  (https://www.sqlite.org/fileformat2.html#the_rollback_journal). Also used if a file belongs to root and the user whose
+  rights are used may not read it.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ _LIMIT_LENGTH, _LIMIT_ATTACHED = 0, 7
 
 
 def uri_of(path: str, query: str) -> str:
-    """Return the SQLite URI of an absolute path, whatever bytes it is made of."""
+    """Return the SQLite URI of an absolute path, which may contain any bytes."""
     return f"file://{urllib.parse.quote(os.fsencode(path))}?{query}"
 
 
 def choose_way(found: sqlite_files.Look, holders: sqlite_holders.Holders) -> str:
-    """Return the way in (see above) for a database that may be opened."""
+    """Return the way (see above) for a database that may be opened."""
     header = found.header
     if not _all_readable(found):
         return "copy"
@@ -64,7 +64,7 @@ def choose_way(found: sqlite_files.Look, holders: sqlite_holders.Holders) -> str
 
 
 def _all_readable(found: sqlite_files.Look) -> bool:
-    """Whether the user who reads the database may read all its files: not if a command of root made one of them."""
+    """Whether the reading user may read all files of the database: not if a command of root made one of them."""
     if found.rights is None:
         return True
     with safe_open.acting(found.rights):
@@ -76,10 +76,10 @@ def _all_readable(found: sqlite_files.Look) -> bool:
 
 
 def vanished(error: str, *, found: sqlite_files.Look) -> bool:
-    """Whether an error of SQLite means that the service ended between the look and the connection.
+    """Whether an error of SQLite means that the service ended between the check and the connection.
 
-    Its last close takes the WAL and its index away. A reader that may not make them anew is told that it may not write,
-    or that the file cannot be opened; the latter means more than that, unless the files are no longer what they were.
+    The service's last close removes the WAL and its index. A reader that may not create them gets one of two errors: it
+    may not write, or the file cannot be opened. The second one counts only if the files have changed since the check.
     """
     if "readonly" in error or "read-only" in error:
         return True
@@ -88,7 +88,7 @@ def vanished(error: str, *, found: sqlite_files.Look) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class WayIn:
-    """How the database C(found) is read: the C(way), see above, and the file that is opened, which may be a copy."""
+    """How the database found is read: the way (see above), and the file that is opened, which may be a copy."""
 
     found: sqlite_files.Look
     way: str
@@ -96,9 +96,9 @@ class WayIn:
     busy_timeout: float
 
     def connect(self) -> sqlite3.Connection:
-        """Open it for reading, and keep no more rights than that takes; for child processes only.
+        """Open it for reading, and keep only the rights that this takes; for child processes only.
 
-        Raises sqlite3.Error, SqliteError where another file has its name by now.
+        Raises sqlite3.Error, and SqliteError if another file has its name now.
         """
         if self.way == "copy" and self.rights:
             safe_open.become(*self.rights)
@@ -108,7 +108,7 @@ class WayIn:
         return connection
 
     def _is_open(self) -> bool:
-        """Whether SQLite, which goes by the name, has opened the file that was looked at."""
+        """Whether SQLite, which opens by name, has opened the file that was checked."""
         facts = self.found.files["database"]
         for descriptor in os.listdir("/proc/self/fd"):
             with contextlib.suppress(OSError):
@@ -119,7 +119,7 @@ class WayIn:
 
     @property
     def rights(self) -> safe_open.Rights:
-        """With whose rights SQLite works on it: what a foreign hand wrote is undone with the rights of that hand."""
+        """The rights with which SQLite works on it: an unfinished write is undone with the rights of its writer."""
         return self.found.rights or (private_copy.writer_of(self.found) if self.way == "copy" else None)
 
     @property
@@ -129,16 +129,16 @@ class WayIn:
 
     @property
     def steady(self) -> bool:
-        """Whether everything that was read up to now is of the same content.
+        """Whether everything that was read so far belongs to the same content.
 
-        Without locks nobody is held off, so it is where the files still are what they were when they were looked at.
+        Without locks, others may write meanwhile. Then it is steady only if the files are unchanged since the check.
         """
         if self.way in ("live", "locked"):
             return True
         return sqlite_files.stamps_of(self.found.path, rights=self.found.rights) == self.found.stamps
 
     def read(self, work: Callable[[sqlite3.Connection, Emit], None], *, deadline: float) -> List[Message]:
-        """Run C(work) on a connection in a child process, see M(in_child)."""
+        """Run work on a connection in a child process, see in_child."""
         return child_process.in_child(
             lambda emit: work(self.connect(), emit), deadline=deadline, read_only=self.read_only, rights=self.rights
         )
@@ -148,7 +148,7 @@ class WayIn:
 def way_in(
     found: sqlite_files.Look, holders: sqlite_holders.Holders, *, busy_timeout: float, deadline: float
 ) -> Iterator[WayIn]:
-    """Choose the way into a database that may be opened. Raises SqliteError, OutOfTime."""
+    """Choose the way to open a database that may be opened. Raises SqliteError, OutOfTime."""
     way = choose_way(found, holders)
     with contextlib.ExitStack() as stack:
         path = stack.enter_context(private_copy.private_copy(found, deadline=deadline)) if way == "copy" else found.path
@@ -156,7 +156,7 @@ def way_in(
 
 
 def connect(path: str, *, way: str, busy_timeout: float) -> sqlite3.Connection:
-    """Open C(path) for reading the given C(way). Raises sqlite3.Error."""
+    """Open path for reading in the given way. Raises sqlite3.Error."""
     query = {
         "alone": "mode=ro&immutable=1",
         "still": "mode=ro&vfs=unix-none",
@@ -168,10 +168,10 @@ def connect(path: str, *, way: str, busy_timeout: float) -> sqlite3.Connection:
     connection.text_factory = lambda data: data.decode("utf-8", "replace")
     if way == "still":
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
-    # The schema belongs to whoever wrote the file: it may not call functions with side effects.
+    # The schema belongs to the writer of the file, so it may not call functions with side effects.
     connection.execute("PRAGMA trusted_schema=OFF")
     connection.execute("PRAGMA cell_size_check=ON")
-    # No file beside the database and none in a folder for temporary ones.
+    # No file next to the database, and none in a folder for temporary files.
     connection.execute("PRAGMA temp_store=MEMORY")
     if hasattr(connection, "setlimit"):  # since Python 3.11
         connection.setlimit(_LIMIT_LENGTH, _LARGEST_VALUE)
@@ -182,12 +182,12 @@ def connect(path: str, *, way: str, busy_timeout: float) -> sqlite3.Connection:
 
 @contextlib.contextmanager
 def interrupted_at(connection: sqlite3.Connection, deadline: float) -> Iterator[None]:
-    """Interrupt at C(deadline) whatever C(connection) runs inside the block: C(OperationalError: interrupted)."""
+    """Interrupt connection at deadline, whatever it runs in the block: OperationalError: interrupted."""
     done = threading.Event()
 
     def interrupt() -> None:
-        # A thread rather than a progress handler: older libraries do not call that one inside a check of the b-trees.
-        # Again and again, since a statement that begins just now forgets an earlier interruption.
+        # A thread instead of a progress handler: older libraries do not call the handler during a check of the b-trees.
+        # Repeated, because a statement that begins at this moment forgets an earlier interruption.
         wait = max(deadline - time.monotonic(), 0)
         while not done.wait(wait):
             connection.interrupt()

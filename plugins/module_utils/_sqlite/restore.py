@@ -2,23 +2,23 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A sound database in the place of a damaged one, by the method that loses least; what is lost is said beforehand.
+"""Replace a damaged database by a sound one, by the method that loses least. The loss is reported before the change.
 
-A new file takes the place of the old one like this, each step on disk before the next:
+A new file replaces the old one in these steps. Each step is on disk before the next one begins:
 
-1. the old files are copied as evidence; the new file is complete, checked and beside the database, in a work folder;
-2. the database also gets a second name, in the work folder;
-3. a guard is renamed over the database: a symbolic link into a folder that does not exist. SQLite follows it, finds
-   nothing, and refuses to open or create anything; since a WAL belongs to the file that a link leads to, the WAL
-   beside the guard is nobody's;
-4. the WAL, its index and the journal move into the work folder;
-5. the new file is renamed over the guard; the old files keep a folder of their own beside it.
+1. The old files are copied as evidence. The new file is complete and checked, in a work folder next to the database.
+2. The database gets a second name in the work folder.
+3. A guard is renamed over the database: a symbolic link into a folder that does not exist. SQLite follows it, finds
+   nothing, and refuses to open or create anything. A WAL belongs to the target of a link, so SQLite ignores the WAL
+   next to the guard.
+4. The WAL, its index and the journal move into the work folder.
+5. The new file is renamed over the guard. The old files stay in a folder of their own next to it.
 
-Where the folder is not root's, all of this happens with the rights of its owner: who may rename the work folder while
-root makes and gives away files in it could have them made and given away anywhere.
+If the folder is not root's, all of this happens with the rights of its owner. Otherwise an account that may rename the
+work folder could redirect the files that root makes and gives away to any other place.
 
-So at every instant SQLite sees the old database with its WAL, nothing at all, or the new database with no WAL. A run
-that finds the guard of a killed one puts the old files back, the database last, and starts afresh.
+So at every instant SQLite sees the old database with its WAL, nothing at all, or the new database with no WAL. If a run
+finds the guard of a killed run, it puts the old files back (the database last) and starts again.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ def restore(
     timeout: float = 1800.0,
     proc_root: str = "/proc",
 ) -> Dict[str, Any]:
-    """Work out the ways to a sound database at C(path), take one where C(act), and return what the module returns.
+    """Find the methods for a sound database at path, apply one if act, and return the result for the module.
 
-    Without C(act), and in check mode, nothing beside the database is changed, and every method is looked at. Raises
-    SqliteError where the way to take cannot be taken.
+    If act is false, and in check mode, no file next to the database is changed, and every method is examined. Raises
+    SqliteError if the chosen method cannot be applied.
     """
     started = time.monotonic()
     _check_parameters(path=path, method=method, evidence_dir=evidence_dir, time_budget=time_budget, timeout=timeout)
@@ -133,7 +133,7 @@ def _check_parameters(*, path: str, method: str, evidence_dir: str, time_budget:
 
 
 def _choose(ways: Sequence[restore_ways.Way], *, method: str) -> Tuple[Optional[restore_ways.Way], str]:
-    """Return the way to take and why."""
+    """Return the chosen method and the reason."""
     possible = {way.method: way for way in ways if way.possible}
     refused = "; ".join(f"{way.method}: {way.reason}" for way in ways if not way.possible)
     if method != "auto":
@@ -164,7 +164,7 @@ def _result(
     if chosen is not None and chosen.method == "salvage":
         unknown = unknown or case.found.wal.damaged or case.reading == salvage_image.ALONE
     elif chosen is not None and chosen.method == "backup":
-        unknown = True  # rows may have been changed since
+        unknown = True  # rows may have changed since
     return {
         "needed": not sound,
         "healthy_before": case.check["healthy"],
@@ -204,7 +204,7 @@ def _take(
     evidence_dir: str,
     proc_root: str,
 ) -> None:
-    """Do what was chosen and complete the result. Raises SqliteError."""
+    """Apply the chosen method and complete the result. Raises SqliteError."""
     place = case.path
     left = case.deadline - time.monotonic()
     if case.found.files:
@@ -236,7 +236,7 @@ def _take(
 
 
 def _expect(new: str, way: restore_ways.Way, *, user: Optional[str], time_budget: float) -> None:
-    """See once more, before it takes the place of the old one, that the new database holds what was announced."""
+    """Check, before the swap, that the new database holds the announced rows. Raises SqliteError."""
     check = sqlite_check.check(path=new, checks=["quick"], user=user, time_budget=max(time_budget, 1.0))
     codes = {problem["code"] for problem in check["problems"] if problem["level"] == "error"}
     if codes - ({"no_tables"} if way.method == "empty" else set()) or check["checks"].get("quick") != "ok":
@@ -248,7 +248,7 @@ def _expect(new: str, way: restore_ways.Way, *, user: Optional[str], time_budget
 
 
 def _make_new(case: restore_ways.Case, way: restore_ways.Way, work: str, *, proc_root: str) -> str:
-    """Make the new database in the work folder, with the owner and the mode of the old one, on disk."""
+    """Make the new database in the work folder, with the owner and the mode of the old one, and flush it to disk."""
     new = f"{work}/new.db"
     if way.salvaged is not None:
         with sqlite_files.clear_errors(f"move the new database to {printable(work)}"):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A look at the damaged database before anything is changed: its files, its owner, its holders, its rows."""
+"""Check the damaged database before anything is changed: its files, owner, holders and rows."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import Look, SqliteError, printable
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.salvage_image import Owner
 
-# Seconds for which a WAL is looked at again, and between two looks, if somebody else has the database open.
+# If another process has the database open: seconds for which a WAL is read again, and the interval.
 _PATIENCE, _PAUSE = 3.0, 0.1
 
 
 def owner_of(place: str, user: Optional[str], *, rights: safe_open.Rights) -> Owner:
-    """Return whom a new database belongs to: who works on it, the old one's owner, the user, the folder's owner."""
+    """Return the owner of a new database: the acting account, the old one's owner, the user, or the folder's owner."""
     if rights:
         return Owner(*rights)
     facts = sqlite_files.facts_of(place, rights=None)
@@ -50,10 +50,10 @@ def owner_of(place: str, user: Optional[str], *, rights: safe_open.Rights) -> Ow
 def _survey(
     path: str, *, user: Optional[str], deadline: float, proc_root: str
 ) -> Tuple[Look, sqlite_holders.Holders, str]:
-    """Look at the files until the whole WAL was read; return also why it was not, an empty text if it was.
+    """Check the files until the whole WAL was read; return also why it was not read, an empty text if it was.
 
-    A salvage without a part of the WAL would lose rows that nobody has counted. While somebody has the database open,
-    even to copy it, the WAL is read as one that is written to; with a damaged database that does not work.
+    A salvage without a part of the WAL would lose rows that nobody has counted. While a process has the database open,
+    even to copy it, the WAL is read as a live one. For a damaged database that does not work.
     """
     give_up = min(deadline, time.monotonic() + _PATIENCE)
     while True:
@@ -111,7 +111,7 @@ def examine(
     if not (check["healthy"] and check["checks"].get("row_counts") == "ok"):
         _count(case, scratch)
     for table, rows in expected.items():
-        # What was counted before the damage is at least what there was.
+        # The count before the damage is a lower bound of the rows.
         case.rows[table] = max(case.rows.get(table, 0), rows)
         if table in case.uncounted:
             case.uncounted.remove(table)
@@ -120,7 +120,7 @@ def examine(
 
 
 def _count(case: restore_ways.Case, scratch: str) -> None:
-    """Count in an image of the damaged database what can be counted."""
+    """Count the rows in an image of the damaged database, as far as possible."""
     if not case.found.files.get("database") and not case.found.wal.frames_committed:
         case.schema_unreadable = True
         return
@@ -133,12 +133,12 @@ def _count(case: restore_ways.Case, scratch: str) -> None:
 
 
 def _reading_of(case: restore_ways.Case, scratch: str) -> str:
-    """Return whether the WAL counts: not where it is of another database, whose pages it would overwrite."""
+    """Return how to read the WAL: not at all if it belongs to another database, because it would overwrite pages."""
     if "database" not in case.found.files or not case.found.wal.frames_committed:
         return salvage_image.COMMITTED
     if file_survey.why_foreign(case.found):
         return salvage_image.ALONE
-    # Its own WAL cannot make a sound database unsound.
+    # A database's own WAL cannot make a sound database unsound.
     with _image(case, scratch, reading=salvage_image.ALONE) as image:
         sound = not restore_ways.checked(image, user=case.user, time_budget=case.deadline - time.monotonic())
     return salvage_image.ALONE if sound and not case.found.wal.damaged else salvage_image.COMMITTED
@@ -146,7 +146,7 @@ def _reading_of(case: restore_ways.Case, scratch: str) -> str:
 
 @contextlib.contextmanager
 def _image(case: restore_ways.Case, scratch: str, *, reading: str) -> Iterator[str]:
-    """Have an image of the damaged database for a moment."""
+    """Make an image of the damaged database for the time of the block."""
     folder = f"{scratch}/image"
     restore_ways.own_folder(folder, case.owner)
     try:
@@ -158,7 +158,7 @@ def _image(case: restore_ways.Case, scratch: str, *, reading: str) -> Iterator[s
 
 
 def _room(case: restore_ways.Case, folder: str) -> None:
-    """See that an image and a new database fit. Raises SqliteError."""
+    """Check that an image and a new database fit. Raises SqliteError."""
     wal = case.found.wal
     size = sum(facts.size for name, facts in case.found.files.items() if name != "shm")
     needed = 2 * max(size, wal.database_pages * wal.page_size) + restore_ways.MARGIN
@@ -183,11 +183,11 @@ def refuse_files_of_root(place: str, *, rights: safe_open.Rights) -> None:
 
 def refuse_holders(place: str, *, user: Optional[str], proc_root: str) -> None:
     if restore_swap.guarded(place):
-        return  # nobody can have it open
+        return  # no process can have it open
     give_up = time.monotonic() + _PATIENCE
     while True:
         found, holders = sqlite_holders.survey(place, user=user, deadline=time.monotonic(), proc_root=proc_root)
-        # A scanner or a copy has the files open for a moment only.
+        # A scanner or a copy has the files open only for a moment.
         if not holders.found or time.monotonic() >= give_up:
             break
         time.sleep(_PAUSE)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The exchange of the database behind a guard, which a killed run leaves whole and the next one undoes."""
+"""Swap the database behind a guard. A killed run leaves the files complete, and the next run undoes the swap."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _work_of(place: str) -> str:
 
 
 def _guard_of(place: str) -> str:
-    """Return where the guard leads: into a folder that is never made."""
+    """Return the target of the guard: a path in a folder that is never made."""
     return f"{_work_of(place)}/unfinished/{os.path.basename(place)}"
 
 
@@ -38,7 +38,7 @@ def guarded(place: str) -> bool:
 
 
 def locate(path: str) -> str:
-    """Follow links from C(path) to where the database is, as SQLite does, but not through a guard."""
+    """Follow links from path to the database, as SQLite does, but not through a guard."""
     current = path
     for _attempt in range(40):
         folder = "/" + os.path.realpath(os.path.dirname(current)).lstrip("/")
@@ -54,14 +54,14 @@ def locate(path: str) -> str:
 def require_a_way(path: str, place: str, *, rights: safe_open.Rights) -> None:
     facts = None
     with sqlite_files.clear_errors(f"look at {printable(path)}"):
-        with contextlib.suppress(PermissionError):  # a link leads to what its owner may not see, which is said here:
+        with contextlib.suppress(PermissionError):  # its owner may not see the target; the next lines report that
             facts = None if guarded(place) else sqlite_files.facts_of(place, rights=rights)
         file_survey.require_a_way(path, facts)
 
 
 @contextlib.contextmanager
 def work_folder(place: str) -> Iterator[str]:
-    """Have the work folder beside the database to ourselves. Raises SqliteError where another run has it."""
+    """Lock the work folder next to the database. Raises SqliteError if another run uses it."""
     work = _work_of(place)
     try:
         with contextlib.suppress(FileExistsError):
@@ -78,7 +78,7 @@ def work_folder(place: str) -> Iterator[str]:
             raise SqliteError(f"Another recovery of {printable(place)} is at work") from None
         os.fchmod(descriptor, 0o711)  # the owner of the database works in a folder below
         yield work
-        # Reached only where nothing of the old database is in it any more; it stays as it is after an error in a swap.
+        # Reached only if no file of the old database is left in it. After an error in a swap, the folder stays.
         if not guarded(place) and not os.path.lexists(f"{work}/old"):
             atomic_files.discard_tree(work)
     except BaseException:
@@ -90,7 +90,7 @@ def work_folder(place: str) -> Iterator[str]:
 
 
 def settle(place: str, work: str, *, owner: Owner) -> bool:
-    """Undo or finish what a killed run began; return whether the old database was put back."""
+    """Undo or finish the swap of a killed run; return whether the old database was put back."""
     put_back = False
     with sqlite_files.clear_errors(f"clear up after a recovery of {printable(place)} that was cut off"):
         if guarded(place):
@@ -105,7 +105,7 @@ def settle(place: str, work: str, *, owner: Owner) -> bool:
 
 
 def _holds_another(place: str, old: str) -> bool:
-    """Whether C(old) keeps files of a database that is no longer at C(place)."""
+    """Whether old keeps files of a database that is no longer at place."""
     kept = f"{old}/{os.path.basename(place)}"
     if not os.path.lexists(kept):
         return os.path.isdir(old) and bool(os.listdir(old))
@@ -113,7 +113,7 @@ def _holds_another(place: str, old: str) -> bool:
 
 
 def _same(one: str, other: str) -> bool:
-    """Whether two names are of one file, or of two with the same content (made where there are no hard links)."""
+    """Whether two names belong to one file, or to two with equal content (copies, if hard links are impossible)."""
     if os.path.samefile(one, other):
         return True
     first, second = os.stat(one), os.stat(other)
@@ -121,7 +121,7 @@ def _same(one: str, other: str) -> bool:
 
 
 def _put_back(place: str, work: str) -> None:
-    """Take the guard away: first what lies beside the database goes back, then the database. Raises OSError."""
+    """Remove the guard: first move the files next to the database back, then the database. Raises OSError."""
     folder, name = os.path.split(place)
     old = f"{work}/old"
     for kind in _SIDE:
@@ -131,7 +131,7 @@ def _put_back(place: str, work: str) -> None:
     atomic_files.fsync_folder(folder)
     if os.path.lexists(f"{old}/{name}"):
         os.rename(f"{old}/{name}", place)
-    else:  # there was none
+    else:  # there was no database
         os.unlink(place)
     atomic_files.fsync_folder(folder)
     with contextlib.suppress(FileNotFoundError):
@@ -139,7 +139,7 @@ def _put_back(place: str, work: str) -> None:
 
 
 def _finish(place: str, work: str, *, owner: Owner) -> str:
-    """Give the old files a folder of their own beside the new database; return it. Raises OSError."""
+    """Move the old files into a folder of their own next to the new database; return it. Raises OSError."""
     target = f"{place}.damaged_{timestamps.compact(time.time())}"
     number = 1
     while os.path.lexists(target):
@@ -154,7 +154,7 @@ def _finish(place: str, work: str, *, owner: Owner) -> str:
 
 @contextlib.contextmanager
 def scratch_elsewhere(place: str, *, rights: safe_open.Rights) -> Iterator[str]:
-    """Make a folder for trying things out, away from the database."""
+    """Make a folder for trial runs, away from the database."""
     needed = _size_of(place, rights=rights) * 2 + restore_ways.MARGIN
     for parent in dict.fromkeys([tempfile.gettempdir(), "/var/tmp"]):  # noqa: S108 - mkdtemp makes it private
         with contextlib.suppress(OSError):
@@ -177,7 +177,7 @@ def _size_of(place: str, *, rights: safe_open.Rights) -> int:
 
 
 def as_it_was(place: str, scratch: str, *, rights: safe_open.Rights) -> str:
-    """Return the path of the damaged database: C(place), or a copy where a killed run has moved files away."""
+    """Return the path of the damaged database: place, or a copy if a killed run has moved files away."""
     if not guarded(place):
         return place
     name, old = os.path.basename(place), f"{_work_of(place)}/old"
@@ -198,7 +198,7 @@ def _copy_file(source: str, target: str, *, rights: safe_open.Rights) -> None:
 def copy_opened(source: int, target: str) -> None:
     with open(source, "rb") as reader, open(target, "xb") as writer:
         os.fchmod(writer.fileno(), 0o600)
-        left = os.fstat(source).st_size  # and not what its owner makes of it meanwhile
+        left = os.fstat(source).st_size  # not the size that its owner may change meanwhile
         while left > 0:
             chunk = reader.read(min(left, 1 << 20))
             if not chunk:
@@ -210,7 +210,7 @@ def copy_opened(source: int, target: str) -> None:
 
 
 def swap(case: restore_ways.Case, new: str, work: str, *, proc_root: str) -> Optional[str]:
-    """Put C(new) in the place of the old database, see above; return where the old files are kept. Raises OSError."""
+    """Put new in place of the old database (see above); return the folder of the old files. Raises OSError."""
     place, old = case.path, f"{work}/old"
     _guard(case, work)
     try:
@@ -219,7 +219,7 @@ def swap(case: restore_ways.Case, new: str, work: str, *, proc_root: str) -> Opt
         if guarded(place):
             _put_back(place, work)
         raise
-    if not os.listdir(old):  # there was nothing
+    if not os.listdir(old):  # there were no old files
         os.rmdir(old)
         return None
     return _finish(place, work, owner=case.owner)
@@ -250,7 +250,7 @@ def _guard(case: restore_ways.Case, work: str) -> None:
 def _behind_the_guard(case: restore_ways.Case, new: str, old: str, *, proc_root: str) -> None:
     place, work = case.path, os.path.dirname(old)
     folder, name = os.path.split(place)
-    # From here on nobody can come in any more. Whoever came in since the first look would write into the old files.
+    # From now on no process can open the database. One that opened it since the check would write to the old files.
     came = sqlite_holders.find_holders(case.found, proc_root=proc_root)
     if came.found or came.deleted:
         _put_back(place, work)

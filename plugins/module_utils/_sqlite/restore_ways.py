@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The ways to a sound database: what each would bring back, and what it would lose."""
+"""The methods for a sound database: the rows that each would restore, and those that it would lose."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files i
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.salvage_image import Owner
 
 MARGIN = 8 << 20  # bytes left free
-_MOST_BACKUPS = 20  # looked at, the newest first
+_MOST_BACKUPS = 20  # backups that are examined, newest first
 
 
 @dataclasses.dataclass
 class Way:
-    """A method, whether it can be taken, and what would come of it."""
+    """A method, whether it is possible, and its result."""
 
     method: str
     possible: bool = False
@@ -53,7 +53,7 @@ class Way:
 
 @dataclasses.dataclass
 class Case:
-    """The damaged database and all that is known of it."""
+    """The damaged database and its facts."""
 
     path: str
     found: Look
@@ -95,7 +95,7 @@ def ways(
     backups: Sequence[Tuple[float, str]],
     time_budget: float,
 ) -> List[Way]:
-    """Look at the C(wanted) methods in their order, as far as needed to choose, or at C(every) one of them."""
+    """Examine the wanted methods in their order, as far as needed to choose, or every one of them if every."""
     ways: List[Way] = []
     enough = False
     for method in wanted:
@@ -106,7 +106,7 @@ def ways(
             enough = way.possible
         elif method == "salvage":
             way = _by_salvage(case, scratch, shell=shell, confirmed=confirm_empty)
-            # Only a backup that holds more is a reason to look further.
+            # Examine further methods only for a backup that holds more rows.
             enough = way.possible and not way.lost and not case.uncounted and not case.schema_unreadable
         elif method == "backup":
             way = _by_backup(case, backups, time_budget=time_budget)
@@ -138,7 +138,7 @@ def _by_checkpoint(case: Case) -> Way:
 
 
 def _by_salvage(case: Case, scratch: str, *, shell: str, confirmed: bool) -> Way:
-    """Salvage for real: only then it is known what is lost."""
+    """Run the salvage: only its result shows the loss."""
     way = Way("salvage")
     found = case.found
     if case.unread:
@@ -187,7 +187,7 @@ def _by_salvage(case: Case, scratch: str, *, shell: str, confirmed: bool) -> Way
 
 
 def checked(path: str, *, user: Optional[str], time_budget: float) -> str:
-    """Return what is wrong with a new database, the empty string where it is sound."""
+    """Return the problems of a new database, the empty string if it is sound."""
     check = sqlite_check.check(path=path, checks=["quick", "integrity"], user=user, time_budget=max(time_budget, 1.0))
     errors = [problem["message"] for problem in check["problems"] if problem["level"] == "error"]
     errors += [
@@ -201,9 +201,9 @@ def checked(path: str, *, user: Optional[str], time_budget: float) -> str:
 def backups(
     place: str, *, dirs: Sequence[str], patterns: Sequence[str], rights: safe_open.Rights
 ) -> List[Tuple[float, str]]:
-    """Return (time of the last change, path) of the files beside the database and in folders, the newest first.
+    """Return (time of the last change, path) of the backups next to the database and in folders, newest first.
 
-    Their names say that they are backups of it. Each folder is read with the rights that belong there.
+    They are recognized by their names. Each folder is read with the rights that belong to it.
     """
     found: Dict[str, float] = {}
     for folder in dict.fromkeys([os.path.dirname(place), *dirs]):
@@ -283,7 +283,7 @@ def lost(before: Mapping[str, int], after: Mapping[str, int]) -> Dict[str, int]:
 
 
 def _statement(case: Case, way: Way) -> str:
-    """Return in words what is lost by a method."""
+    """Return a sentence about the loss of a method."""
     parts = []
     if way.method == "empty":
         counted = f": {sum(case.rows.values())} rows that could be counted, in {len(case.rows)} tables"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Row counts of before and after: the missing rows, and whether ordinary work explains them."""
+"""Row counts before and after: the missing rows, and whether ordinary work explains them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Dict, List, Mapping
 
 
 def missing(before: Mapping[str, int], after: Mapping[str, int]) -> Dict[str, List[int]]:
-    """Return the tables that have fewer rows than before: C({table: [before, after]}); one that is gone has 0."""
+    """Return the tables that have fewer rows than before: {table: [before, after]}; a missing table has 0."""
     return {name: [rows, after.get(name, 0)] for name, rows in before.items() if after.get(name, 0) < rows}
 
 
 def collapsed(before: Mapping[str, int], after: Mapping[str, int]) -> bool:
-    """Whether so many rows are gone since a count of some time ago that no ordinary work explains it.
+    """Whether more rows are gone since an earlier count than ordinary work explains.
 
-    Tables shrink in ordinary work: sessions end, old entries are cleaned up. A database does not lose half of its rows
-    that way, nor a whole table.
+    Tables shrink in ordinary work: sessions end, old entries are cleaned up. But a database does not lose half of its
+    rows or a whole table that way.
     """
     if not before:
         return False

@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Getting the rows of a damaged database into a new file; the damaged files are only read.
+"""Copy the rows of a damaged database into a new file; the damaged files are only read.
 
-First an image is made: the bytes of the database with the frames of its WAL laid over them. Whoever wrote these bytes
-wrote the schema too, and salvage means running statements made of it (the sqlite3 shell runs them even where it only
-reads). So everything that reads an image runs in a child process that has no other rights than the database's owner.
+First an image is made: the bytes of the database, overlaid with the frames of its WAL. The writer of these bytes also
+wrote the schema, and salvage runs statements from that schema (the sqlite3 shell runs them even if it only reads). So
+every read of an image happens in a child process that has only the rights of the database's owner.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _ORPHANS = "itsm_nexus_lost_and_found"
 
 @dataclasses.dataclass
 class Salvaged:
-    """A new database C(path) with what could be saved; C(orphans) rows that no table claims are in C(orphans_path)."""
+    """A new database path with the saved rows; orphans rows that belong to no table are in orphans_path."""
 
     path: str
     tool: str
@@ -52,8 +52,9 @@ def as_owner(
 
 
 def count_what_is_there(image: str, *, owner: salvage_image.Owner, deadline: float) -> Tuple[Dict[str, int], List[str]]:
-    """Return the rows of each table of a damaged database, as many as table or an index of it tell, and the names of
-    the tables that cannot be counted; of a database whose schema cannot be read, neither.
+    """Return the rows of each table of a damaged database, and the names of the tables that cannot be counted.
+
+    The larger count of the table and its indexes is used. Both results are empty if the schema cannot be read.
     """
 
     def work(emit: child_process.Emit) -> None:
@@ -73,7 +74,7 @@ def count_what_is_there(image: str, *, owner: salvage_image.Owner, deadline: flo
 
 
 def _most_rows(connection: sqlite3.Connection, table: str) -> Optional[int]:
-    """Count through the table itself and through each whole index: damage in one of them leaves the others."""
+    """Count through the table itself and through each full index: damage in one of them does not affect the others."""
     name = sqlite_schema.quoted(table)
     ways = ["NOT INDEXED"]
     with contextlib.suppress(sqlite3.Error):
@@ -90,10 +91,10 @@ def _most_rows(connection: sqlite3.Connection, table: str) -> Optional[int]:
 def salvage(
     image: str, folder: str, *, owner: salvage_image.Owner, shell: Optional[str], wal_mode: bool, deadline: float
 ) -> Salvaged:
-    """Make a new database in the empty C(folder), which is the owner's, of what C(image) still gives.
+    """Make a new database in the empty folder, which belongs to the owner, from the readable content of image.
 
-    By the C(.recover) of the sqlite3 shell where C(shell) names one that has it; where that brings no row back, table
-    by table around the damage. Raises SqliteError where not even a table could be saved.
+    Uses .recover of the sqlite3 shell, if shell names one that has it. If that restores no row, copies table by table
+    around the damage. Raises SqliteError if not even a table could be saved.
     """
     reasons = []
     without_rows: Optional[Salvaged] = None
@@ -133,16 +134,16 @@ def salvage(
 
 
 def _by_shell(shell: str, image: str, made: str, *, folder: str) -> List[str]:
-    """Run what C(.recover) says, statement by statement; return those that were refused. Raises OSError."""
+    """Run the statements of .recover one by one; return those that were refused. Raises OSError."""
     connection = salvage_tables.make_new(made)
     refused: List[str] = []
-    # Rows on pages that were given back are deleted ones.
+    # Rows on free pages are deleted rows.
     argv = [shell, "-batch", image, f".recover --ignore-freelist --lost-and-found {_ORPHANS}"]
-    # AnsibleModule.run_command would keep all of it in memory before the first statement.
+    # AnsibleModule.run_command would keep the whole output in memory before the first statement.
     with open(f"{folder}/shell.err", "wb") as errors, subprocess.Popen(  # pylint: disable=ansible-bad-function
         argv,
         cwd=folder,
-        # Where it finds no settings of anybody.
+        # A home without anybody's settings.
         env={"HOME": folder, "PATH": _PATH, "LANG": "C.UTF-8"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -161,7 +162,7 @@ def _by_shell(shell: str, image: str, made: str, *, folder: str) -> List[str]:
 
 
 def _statements(lines: Iterator[str]) -> Iterator[str]:
-    """Join lines to whole statements; commands of the shell itself are left out."""
+    """Join lines to whole statements, without the shell's own commands."""
     statement = ""
     for line in lines:
         if not statement and (line.startswith(".") or not line.strip()):
@@ -175,7 +176,7 @@ def _statements(lines: Iterator[str]) -> Iterator[str]:
 
 
 def _finish(made: str, *, wal_mode: bool) -> Dict[str, Any]:
-    """Put rows that no table claims into a file of their own, count the others, leave the journal mode as it was."""
+    """Move rows without a table into a file of their own, count the other rows, and keep the journal mode."""
     with contextlib.closing(sqlite3.connect(made, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous=OFF")
         orphans = 0
@@ -205,5 +206,5 @@ def make_empty(path: str, *, owner: salvage_image.Owner, wal_mode: bool, deadlin
 
 
 def find_shell(shell: str) -> Optional[str]:
-    """Return where the program C(shell) is, C(None) where there is none."""
+    """Return the path of the program shell, None if there is none."""
     return shutil.which(shell, path=_PATH)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write a damaged database as its WAL makes it."""
+"""Write a damaged database together with the content of its WAL."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ COMMITTED, BEYOND, ALONE = "committed", "beyond", "alone"
 
 @dataclasses.dataclass(frozen=True)
 class Owner:
-    """Whom the database belongs to."""
+    """The account that owns the database."""
 
     uid: int
     gid: int
 
 
 def make_image(found: Look, target: str, *, owner: Owner, reading: str = COMMITTED) -> None:
-    """Write the database as its WAL makes it to C(target), with its hot journal beside. Raises OSError.
+    """Write the database with its WAL applied to target, and its hot journal next to it. Raises OSError.
 
-    C(reading): what of the WAL counts. C(COMMITTED) is what SQLite reads; C(BEYOND) takes the frames behind a damaged
-    one as well, where their own checksums are right; C(ALONE) leaves the WAL out.
+    reading: the part of the WAL that is used. COMMITTED is the part that SQLite reads. BEYOND adds the frames after a
+    damaged one, if their own checksums are right. ALONE leaves the WAL out.
     """
     with open(target, "xb") as image:
         if "database" in found.files:
@@ -70,10 +70,10 @@ def _lay_over(image: int, found: Look, *, beyond: bool) -> None:
 
 
 def _frames_beyond(descriptor: int, wal: sqlite_wal.Wal) -> Tuple[Dict[int, int], int]:
-    """Return the newest frame of each page behind the valid prefix, up to the last commit, and the pages after it.
+    """Return the newest frame of each page after the valid prefix, up to the last commit, and the page count after it.
 
-    The checksums are a chain, but each frame holds the link to the next one: behind a damaged frame it can be taken up
-    again. The damaged frame itself is the newest state of its page, all but some bytes, so it counts too.
+    The checksums form a chain, but each frame holds the link to the next one. So the chain can continue after a damaged
+    frame. The damaged frame itself is the newest state of its page, except for some bytes, so it is used too.
     """
     size = sqlite_wal.FRAME_HEADER_SIZE + wal.page_size
     header = os.pread(descriptor, 4, 0)

@@ -16,14 +16,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 
 _FAR = (1 << 63) - 1
 _RANGE = 1000  # rows copied in one statement
-SHOWN = 20  # refused statements that are told
+SHOWN = 20  # refused statements that are listed
 
 
 def open_image(path: str) -> sqlite3.Connection:
     connection = sqlite3.connect(sqlite_reader.uri_of(path, "mode=rw"), uri=True, isolation_level=None)
     connection.text_factory = lambda data: data.decode("utf-8", "replace")
     connection.execute("PRAGMA trusted_schema=OFF")
-    # Without cell_size_check: it gives up a whole page for one damaged cell.
+    # Without cell_size_check: it drops a whole page for one damaged cell.
     connection.set_authorizer(authorizer.only_reads)
     return connection
 
@@ -36,7 +36,7 @@ def make_new(path: str) -> sqlite3.Connection:
 
 
 def by_dump(image: str, made: str, *, deadline: float) -> List[str]:
-    """Copy table by table inside SQLite, around what cannot be read; return what was refused. Raises sqlite3.Error."""
+    """Copy each table inside SQLite, around unreadable rows; return the refused statements. Raises sqlite3.Error."""
     with contextlib.closing(open_image(image)) as damaged:
         schema = _readable_schema(damaged)
         settings = {
@@ -61,7 +61,7 @@ def by_dump(image: str, made: str, *, deadline: float) -> List[str]:
         for kind, name, sql in schema:
             if kind == "table" and run(sql) and not sql.upper().startswith("CREATE VIRTUAL"):
                 refused += _copy_table(connection, sqlite_schema.quoted(name))
-        with contextlib.suppress(sqlite3.Error):  # there is none without AUTOINCREMENT
+        with contextlib.suppress(sqlite3.Error):  # the table exists only with AUTOINCREMENT
             connection.execute("DELETE FROM main.sqlite_sequence")
             connection.execute("INSERT INTO main.sqlite_sequence SELECT * FROM damaged.sqlite_sequence")
         for kind, _name, sql in schema:
@@ -72,13 +72,13 @@ def by_dump(image: str, made: str, *, deadline: float) -> List[str]:
 
 
 def _readable_schema(connection: sqlite3.Connection) -> List[Tuple[str, str, str]]:
-    """Return (type, name, statement) of as many objects as can be read. Raises sqlite3.Error where none can."""
+    """Return (type, name, statement) of all objects that can be read. Raises sqlite3.Error if none can."""
     query = "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
     return [(str(kind), str(name), str(sql)) for kind, name, sql in connection.execute(f"{query} ORDER BY rowid")]
 
 
 def _copy_table(connection: sqlite3.Connection, name: str) -> List[str]:
-    """Copy the rows of one table from C(damaged) to C(main); return what went wrong."""
+    """Copy the rows of one table from damaged to main; return the errors."""
     whole = f"INSERT OR IGNORE INTO main.{name} SELECT * FROM damaged.{name}"  # noqa: S608 - quoted as an identifier
     try:
         connection.execute(f"{whole} NOT INDEXED")
@@ -87,7 +87,7 @@ def _copy_table(connection: sqlite3.Connection, name: str) -> List[str]:
         reason = f"table {name}: {error}"
     try:
         ranges = _readable_ranges(connection, name)
-    except sqlite3.OperationalError:  # WITHOUT ROWID: no numbers to go around the damage by
+    except sqlite3.OperationalError:  # WITHOUT ROWID: there are no row numbers to skip the damage by
         for order in ("", " DESC"):
             _stream(connection, name, order)
         return [reason]
@@ -106,7 +106,7 @@ def _copy_table(connection: sqlite3.Connection, name: str) -> List[str]:
 
 
 def _readable_ranges(connection: sqlite3.Connection, name: str) -> List[Tuple[int, int]]:
-    """Return ranges of row numbers that a walk over the table reaches, jumping over pages that cannot be read."""
+    """Return ranges of row numbers that can be read, skipping the pages that cannot."""
     ranges: List[Tuple[int, int]] = []
     start: Optional[int] = -_FAR - 1
     while start is not None:
@@ -132,7 +132,7 @@ def _readable_ranges(connection: sqlite3.Connection, name: str) -> List[Tuple[in
 
 
 def _next_readable(connection: sqlite3.Connection, name: str, *, after: int) -> Optional[int]:
-    """Return the lowest row number above C(after) from which the table can be read again, if any."""
+    """Return the lowest row number above after from which the table can be read again, if any."""
     query = f"SELECT rowid FROM damaged.{name} NOT INDEXED WHERE rowid >= ? ORDER BY rowid LIMIT 1"  # noqa: S608
 
     def readable(number: int) -> bool:
@@ -161,7 +161,7 @@ def _next_readable(connection: sqlite3.Connection, name: str, *, after: int) -> 
 
 
 def _stream(connection: sqlite3.Connection, name: str, order: str) -> None:
-    """Copy row by row in the order of the primary key until something cannot be read."""
+    """Copy row by row in the order of the primary key until a row cannot be read."""
     keys = sorted((row[5], row[1]) for row in connection.execute(f"PRAGMA damaged.table_info({name})") if row[5])
     ordered = ", ".join(f"{sqlite_schema.quoted(str(key))}{order}" for _number, key in keys)
     rows = connection.execute(f"SELECT * FROM damaged.{name} ORDER BY {ordered}")  # noqa: S608

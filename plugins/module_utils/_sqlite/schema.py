@@ -16,7 +16,7 @@ def quoted(name: str) -> str:
 
 
 def tables_of(connection: sqlite3.Connection) -> List[str]:
-    """Return the ordinary tables of the database, those of SQLite itself left out. Raises sqlite3.Error."""
+    """Return the ordinary tables of the database, without SQLite's own. Raises sqlite3.Error."""
     rows = connection.execute(
         "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' "
         "AND sql NOT LIKE 'CREATE VIRTUAL%' ORDER BY name"
@@ -27,7 +27,7 @@ def tables_of(connection: sqlite3.Connection) -> List[str]:
 def count_rows(
     connection: sqlite3.Connection, *, tables: Union[bool, Sequence[str]] = True
 ) -> Dict[str, Optional[int]]:
-    """Return the exact number of rows of all tables, or of the named ones, C(None) for a name that is no table.
+    """Return the exact number of rows of all tables, or of the named ones, None for a name that is no table.
 
     Raises sqlite3.Error.
     """
@@ -36,7 +36,7 @@ def count_rows(
     counts: Dict[str, Optional[int]] = {}
     for table in wanted:
         if table in present:
-            # The name comes out of the schema and is quoted as an identifier.
+            # The name comes from the schema and is quoted as an identifier.
             counts[table] = int(connection.execute(f"SELECT count(*) FROM {quoted(table)}").fetchone()[0])  # noqa: S608
         else:
             counts[table] = None

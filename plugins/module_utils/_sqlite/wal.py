@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a write-ahead log and its index hold, read from their bytes alone.
+"""The content of a write-ahead log and its index, read from their bytes alone.
 
 Formats: "WAL-mode File Format" (https://www.sqlite.org/walformat.html) and section 4 of "Database File Format"
 (https://www.sqlite.org/fileformat2.html#walformat). Nothing here opens a database or takes a lock.
@@ -29,13 +29,13 @@ _PAIRS = 20  # of words until 64 bits might overflow: each makes the sums at mos
 
 @dataclasses.dataclass(frozen=True)
 class Wal:
-    """The content of a C(-wal) file.
+    """The content of a -wal file.
 
-    C(frames_valid) is the prefix that SQLite accepts (salts and checksums), C(frames_committed) the part of it that
-    ends with a commit: what SQLite would recover. C(torn): behind that prefix lies an unfinished transaction or write,
-    as a killed writer or a power cut leaves it; C(torn_commit) where it claims to be finished. C(damaged): behind it
-    lie finished transactions in C(frames_lost) frames, which SQLite silently ignores. C(foreign): whole frames that
-    belong to another header. C(complete) is false where the deadline ended the reading.
+    frames_valid is the prefix that SQLite accepts (salts and checksums). frames_committed is the part of it that ends
+    with a commit: the frames that SQLite would recover. torn: an unfinished transaction or write follows the prefix, as
+    after a killed writer or a power cut; torn_commit if it claims to be finished. damaged: finished transactions in
+    frames_lost frames follow the prefix, and SQLite silently ignores them. foreign: whole frames that belong to
+    another header. complete is false if the deadline ended the reading.
     """
 
     exists: bool = False
@@ -60,15 +60,15 @@ class Wal:
     complete: bool = True
 
     def pages_pending(self, backfilled: int) -> int:
-        """Return how many distinct pages a checkpoint has yet to copy once the first C(backfilled) frames are."""
+        """Return how many distinct pages a checkpoint must still copy after the first backfilled frames."""
         return sum(1 for frame in self.last_frame_of_page.values() if frame >= backfilled)
 
 
 @dataclasses.dataclass(frozen=True)
 class WalIndex:
-    """The head of a C(-shm) file: frames it knows, frames already copied into the database, salts of its WAL.
+    """The head of a -shm file: frames it knows, frames already copied into the database, salts of its WAL.
 
-    C(commits): how many transactions were committed since it was built anew.
+    commits: how many transactions were committed since the index was rebuilt.
     """
 
     initialised: bool
@@ -79,7 +79,7 @@ class WalIndex:
 
 
 def checksum(data: bytes, seed: Tuple[int, int], *, big_endian: bool) -> Tuple[int, int]:
-    """Return the cumulative WAL checksum of C(data), whose length is a multiple of eight, from C(seed) on."""
+    """Return the cumulative WAL checksum of data, whose length is a multiple of eight, from seed on."""
     words = array.array("I")
     words.frombytes(data)
     if big_endian != (sys.byteorder == "big"):
@@ -93,10 +93,10 @@ def checksum(data: bytes, seed: Tuple[int, int], *, big_endian: bool) -> Tuple[i
 
 
 def frame_checksums(block: bytes, seed: Tuple[int, int], *, frame_size: int, big_endian: bool) -> List[Tuple[int, int]]:
-    """Return for each frame of C(block) the checksum that it has to bear, if the one before bears the right one.
+    """Return for each frame of block its expected checksum, provided that the frame before it has the right one.
 
-    C(seed) is the checksum before the first frame. Since every frame holds the link to the next, all can be computed
-    side by side: each in 64 bits of one long number, which is an order of magnitude faster than one word at a time.
+    seed is the checksum before the first frame. Each frame holds the link to the next, so all can be computed in
+    parallel: each in 64 bits of one long number. This is ten times faster than one word at a time.
     """
     count = len(block) // frame_size
     starts = range(0, count * frame_size, frame_size)
@@ -118,7 +118,7 @@ def frame_checksums(block: bytes, seed: Tuple[int, int], *, frame_size: int, big
     view = memoryview(words)
     mask = number(memoryview(array.array("I", [_MASK] * count)))
     first, second = (number(memoryview(array.array("I", each))) for each in zip(*seeds))
-    # What is summed up: the first eight bytes of the frame's header, and its page.
+    # The checksum covers the first eight bytes of the frame's header, and its page.
     pairs = [0, *range(FRAME_HEADER_SIZE // words.itemsize, stride, 2)]
     for done, word in enumerate(pairs, 1):
         first += second + number(view[word::stride])
@@ -133,13 +133,13 @@ def frame_checksums(block: bytes, seed: Tuple[int, int], *, frame_size: int, big
 
 
 def parse_index(data: bytes) -> Optional[WalIndex]:
-    """Return what the first 136 bytes of a C(-shm) file say; C(None) where its two header copies disagree."""
+    """Return the fields in the first 136 bytes of a -shm file; None if its two header copies differ."""
     if len(data) < 136 or data[:48] != data[48:96]:
         return None
     version, _unused, commits, initialised, _endian, _page, max_frame = struct.unpack_from("=IIIBBHI", data, 0)
     if version != _VERSION:
         return None
-    salts = struct.unpack_from(">II", data, 32)  # copied from the WAL header as they stand, unlike the rest
+    salts = struct.unpack_from(">II", data, 32)  # copied from the WAL header in its byte order, unlike the other fields
     (backfilled,) = struct.unpack_from("=I", data, 96)
     return WalIndex(
         initialised=bool(initialised),
@@ -151,9 +151,9 @@ def parse_index(data: bytes) -> Optional[WalIndex]:
 
 
 def read_wal(descriptor: int, *, deadline: Optional[float] = None, limit: Optional[int] = None) -> Wal:
-    """Read the WAL behind an open C(descriptor), until C(deadline) (C(time.monotonic) seconds). Raises OSError.
+    """Read the WAL behind an open descriptor, until deadline (time.monotonic seconds). Raises OSError.
 
-    C(limit) is the number of frames that are known to be finished, where somebody may be writing behind them.
+    limit is the number of frames that are known to be finished, if a process may be writing after them.
     """
     size = os.fstat(descriptor).st_size
     if size < HEADER_SIZE:
@@ -169,7 +169,7 @@ def read_wal(descriptor: int, *, deadline: Optional[float] = None, limit: Option
         and checksum(header[:24], (0, 0), big_endian=big_endian) == (sum1, sum2)
     )
     if not sound:
-        # A header is written in one piece before its first frame, so a killed writer does not leave this.
+        # A header is written in one piece before its first frame, so a killed writer does not cause this.
         whole = (size - HEADER_SIZE) // (FRAME_HEADER_SIZE + page_size) if 512 <= page_size <= 65536 else 0
         beyond = size > HEADER_SIZE
         return Wal(exists=True, size=size, frames_total=whole, frames_lost=whole, damaged=beyond, torn=not beyond)
@@ -231,7 +231,7 @@ class _Scan:
         return checksum(frame[FRAME_HEADER_SIZE:], after, big_endian=self.big_endian)
 
     def prefix(self, *, seed: Tuple[int, int], deadline: Optional[float]) -> bool:
-        """Follow the frames that SQLite would accept; return whether the end of them was reached in time."""
+        """Follow the frames that SQLite would accept; return whether their end was reached in time."""
         self.running = seed
         pending: Dict[int, int] = {}
         pending_page_one = b""
@@ -242,7 +242,7 @@ class _Scan:
             length = min(at_once, self.total - start) * self.frame_size
             block = self._frame_at(start, length)
             block = block[: len(block) // self.frame_size * self.frame_size]
-            if not block:  # the file was cut meanwhile
+            if not block:  # the file was truncated meanwhile
                 break
             sums = frame_checksums(block, self.running, frame_size=self.frame_size, big_endian=self.big_endian)
             for index, running in enumerate(sums, start):
@@ -265,7 +265,7 @@ class _Scan:
         return True
 
     def tail(self, *, deadline: Optional[float]) -> bool:
-        """Judge what lies behind the valid prefix; return whether all of it was looked at in time."""
+        """Judge the frames after the valid prefix; return whether all of them were read in time."""
         if self.valid == self.total:
             self.torn = self.rest > 0
             return True
@@ -289,7 +289,7 @@ class _Scan:
                     frames += 1
                     commits += bool(later_commit)
                     last_is_commit = bool(later_commit)
-        # A transaction that outgrew the cache rewrites frames in place and mends their checksums once its last frame
+        # A transaction that outgrew the cache rewrites frames in place and corrects their checksums after its last one
         # is written. Killed before that, it leaves frames that do not verify, with at most one commit, at their end.
         if chained or commits > 1 or (commits == 1 and not last_is_commit):
             self.damaged = True
