@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Optional
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, quoted
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
 
 
@@ -15,9 +16,9 @@ class ActionModule(unreachable.OnHost):
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
         """Return the module's result. A service on a disk that does not answer is reported like an unreachable host."""
         result = super().run(tmp, task_vars)
-        return unreachable.look(str(result.get("msg"))) if unreachable.silent(result) else result
+        return unreachable.look(quoted(result.get("msg"))) if unreachable.silent(result) else result
 
-    def without_answer(self, host: str, why: str) -> Dict[str, Any]:
+    def without_answer(self, host: str, why: Message) -> Dict[str, Any]:
         """In mode watch, return a severity. In other modes fail: they wait for a service that was started."""
         if self._task.args.get("mode", "watch") == "watch":
             return unreachable.look(why)

@@ -76,7 +76,7 @@ def test_a_failed_stability_check_leads_to_the_next_rung_now_and_later(service: 
     again = verdict(run)
     assert again["incident"] != told["incident"]
     assert [each["rung"] for each in again["rungs_skipped"]] == ["restart"]
-    assert "fell again while it was watched" in again["rungs_skipped"][0]["reason"]
+    assert "failed again during the stability check" in again["rungs_skipped"][0]["reason"]
     assert [each["rung"] for each in again["rungs_tried"]] == ["standard_recovery"]
 
 

@@ -292,8 +292,8 @@ def test_verification_names_a_failed_login(service: Service) -> None:
     [
         ({"nexus_https_port": 1, "nexus_http_port": 2}, "1 and 2 configured"),
         ({"nexus_https_port": 1}, "1 configured"),
-        ({"nexus_health_path": "/health"}, "nexus_health_path is /health, which it answers with 404"),
-        ({"nexus_health_path": "/api/v1/incidents"}, "which it answers with 200 and nothing of its health"),
+        ({"nexus_health_path": "/health"}, "nexus_health_path is /health, which answers with status 404"),
+        ({"nexus_health_path": "/api/v1/incidents"}, "which answers with status 200 but without its health"),
     ],
     ids=["ports", "https_port", "health_path", "page"],
 )

@@ -20,6 +20,7 @@ from typing import List, Mapping, Optional, Pattern, Sequence, Tuple
 
 import zoneinfo
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import message
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import en as messages_en
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import ja as messages_ja
 
@@ -81,11 +82,11 @@ class Words:
     def message(self, told: object, text: object = "") -> str:
         """Return a message in this language; without one, C(text) as a quotation.
 
-        C(told): a message as plain data (id and values), as a timeline has it. It may come from a hostile host, or from
-        a version with other ids.
+        told: a message as plain data (id and values), as a timeline has it, or a list of them, one for each sentence.
+        It may come from a hostile host, or from a version with other ids.
         """
-        known = self._message(told, depth=4)
-        return self.quoted(text) if known is None else known
+        known = [self._message(each, depth=4) for each in (told if isinstance(told, (list, tuple)) else [told])]
+        return self.joined([str(each) for each in known]) if known and None not in known else self.quoted(text)
 
     def _message(self, told: object, *, depth: int) -> Optional[str]:
         if not isinstance(told, Mapping) or not depth:
@@ -229,6 +230,11 @@ class Words:
         """Return what the zone of the service is called at an instant: C(JST), C(CEST)."""
         moment = _moment(at) or datetime.datetime.now(datetime.timezone.utc)
         return "" if self.zone is None else moment.astimezone(self.zone).tzname() or ""
+
+
+def english(told: message.Message) -> str:
+    """Return the English text of a message, without a stop at its end."""
+    return message.english(told, messages_en.SENTENCES)
 
 
 def of(language: Optional[str], timezone: Optional[str] = None) -> Words:

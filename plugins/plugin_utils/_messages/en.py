@@ -10,9 +10,11 @@ from __future__ import annotations
 from typing import Dict
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import messages as triage_messages
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import en_decisions
 
 SENTENCES: Dict[str, str] = {
     **triage_messages.ENGLISH,
+    **en_decisions.SENTENCES,
     # How things are put together.
     "list.comma": ", ",
     "list.and": "{names} and {last}",

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import Dict
 
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import ja_decisions
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import ja_findings as messages_ja_findings
 
 SENTENCES: Dict[str, str] = {
@@ -377,34 +378,7 @@ SENTENCES: Dict[str, str] = {
     # モジュールや Playbook の英語のメッセージ
     "said.it can not be reached: {why}": "到達できない：{why}",
     "said.it can not be worked on: {why}": "操作できない：{why}",
-    "said.Reach the host by another way, its console for one, then run the playbook again": "コンソールなど別の方法でホストに接続してから、Playbook を再度実行する",
-    "said.{severity} is not in outage_recover_act_on ({act_on}): nothing was tried": (
-        "重大度 {severity} は outage_recover_act_on（{act_on}）に含まれないため、何も実施していない"
-    ),
     "said.Not written down: {why}": "記録を作成できず：{why}",
-    (
-        "said.The name of the host does not resolve: look at ansible_host in the inventory and at the "
-        "controller's DNS, then run the playbook again"
-    ): (
-        "ホスト名を解決できない。インベントリの ansible_host とコントローラーの DNS を確認してから、Playbook を再度実行する"
-    ),
-    (
-        "said.known_hosts has no SSH key of this host, or another one: compare the host's own with what is "
-        "expected, put it there, then run the playbook again"
-    ): (
-        "known_hosts にこのホストの SSH 鍵がないか、別の鍵が登録されている。ホスト自身の鍵を確認して登録してから、Playbook を再度実行する"
-    ),
-    (
-        "said.The host does not let the account become root: look at ansible_become_password, at the rule of sudo "
-        "there, and at ansible_pipelining and ansible_python_interpreter, which that rule may rest on, then run "
-        "the playbook again"
-    ): (
-        "ホストが root への昇格を許可しない。ansible_become_password、ホストの sudo の規則、"
-        "規則が前提とする ansible_pipelining と ansible_python_interpreter を確認してから、Playbook を再度実行する"
-    ),
-    "said.The host refuses the login: look at ansible_user, its key or password, and authorized_keys there, then run the playbook again": (
-        "ホストがログインを拒否している。ansible_user、その鍵またはパスワード、ホストの authorized_keys を確認してから、Playbook を再度実行する"
-    ),
     "said.it gave no answer within {seconds} s: a disk of it hangs, or all of it": "{seconds} 秒以内に応答なし：ディスクまたはホスト全体が応答しない",
     "said.The host can not be reached, or gives no answer": "ホストに到達できない、または応答がない",
     "said.Whether the service is up is not known, and nothing can be done from here": "サービスが稼働しているかは不明で、ここからは何もできない",
@@ -421,7 +395,6 @@ SENTENCES: Dict[str, str] = {
     "said.another process answers than at first": "最初とは別のプロセスが応答",
     "said.remediation_allowed does not name it": "remediation_allowed で許可されていません",
     "said.proposed: {what}": "提案：{what}",
-    "said.It was started {times} times within {minutes} minutes and fell again: once more is no remedy": "{minutes}分以内に{times}回起動しても再び停止しており、再起動では復旧しません",
     "said.the query answered with no number": "クエリの結果が数値ではない",
     "said.the query took too long": "クエリが時間内に終わらなかった",
     "said.the query failed: {why}": "クエリの失敗：{why}",
@@ -432,6 +405,7 @@ SENTENCES: Dict[str, str] = {
     "said.{path} cannot be read: {why}": "{path} を読み取れない：{why}",
     "said.{path} has no requests in it": "{path} にリクエストの記録がない",
     **messages_ja_findings.SENTENCES,
+    **ja_decisions.SENTENCES,
     # 文書
     "doc.title": "ポストモーテム：{subject}、インシデント {incident}",
     "doc.when": "1. 発生日時",

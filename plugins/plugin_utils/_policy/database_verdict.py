@@ -11,24 +11,18 @@ change nothing. The result has the keys of verdict.of_run that close an incident
 from __future__ import annotations
 
 import dataclasses
-import re
 from typing import Any, Dict, List, Mapping
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import (
+    Message,
+    message,
+    quoted,
+    with_stop,
+)
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable, verdict
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
-
-NEXT_STEPS: Mapping[str, str] = {
-    "loss": "Hand over what was lost: {statement}. The damaged files are in {kept}.",
-    "login_failed": verdict.NEXT_STEPS["login_failed"],
-    "not_recovered": (
-        "Hand the evidence to the DBA; nothing of the damaged database was thrown away. "
-        "Then run the playbook again, with database_recovery_method where another method is wanted."
-    ),
-    "unreachable": "{reach}",
-    "would_recover": verdict.NEXT_STEPS["would_recover"],
-    "recovered": verdict.NEXT_STEPS["recovered"],
-}
-_KEPT = "the evidence"
 
 
 def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
@@ -45,6 +39,8 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
     outcome = _outcome(held=held, serves=serves, lost=lost, check_mode=bool(seen.get("check_mode")))
     finding = next(iter(triage.get("findings") or []), verdict.UNKNOWN_CAUSE)
     error = lost or str(seen.get("error") or "")
+    why = Reason.read({"error": error, "messages": {"error": seen.get("lost_message") if lost else None}}, "error")
+    next_step, summary = _next_step(outcome, recovery, lost=lost), Reason.read(finding, "summary")
     tried = [
         {
             "rung": f"database_recovery by {recovery.get('method') or 'no method'}",
@@ -53,6 +49,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
             "halted": not (held or recovery.get("replaced")),
             "serves": serves,
             "reason": error,
+            "messages": {"reason": why.plain()},
         }
     ]
     decided = verdict.Verdict(
@@ -61,13 +58,19 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
         failed=outcome in verdict.FAILED,
         severity="unreachable" if outcome == "unreachable" else str(seen["severity"]),
         cause=str(finding["cause"]),
-        cause_summary=str(finding["summary"]),
+        cause_summary=summary.text,
         rung=str(tried[0]["rung"]) if held else None,
         halted="",
         # Without a recovery nobody has counted the rows.
         loss_suspected=recovery.get("data_loss", statements.UNKNOWN) != statements.NONE,
         error=error or None,
-        next_step=_next_step(outcome, recovery, lost=lost),
+        next_step=with_stop(catalogue.english(next_step)),
+        messages={
+            "cause_summary": summary.plain(),
+            "error": why.plain(),
+            "halted": [],
+            "next_step": [next_step.to_dict()],
+        },
         held_by="",
         mitigated_at=verified.get("first_healthy_at") if outcome in ("recovered", "login_failed") else None,
         mitigated_from=None,
@@ -97,13 +100,18 @@ def _outcome(*, held: bool, serves: bool, lost: str, check_mode: bool) -> str:
     return next((outcome for outcome, applies in rules if applies), "not_recovered")
 
 
-def _next_step(outcome: str, recovery: Mapping[str, Any], *, lost: str) -> str:
-    which = "loss" if outcome == "recovered" and recovery.get("data_loss") != statements.NONE else outcome
-    return NEXT_STEPS[which].format(
-        statement=re.sub(r"\.$", "", str(recovery.get("statement") or "")),
-        kept=recovery.get("kept") or _KEPT,
-        reach=unreachable.next_step(lost) if lost else "",
-    )
+def _next_step(outcome: str, recovery: Mapping[str, Any], *, lost: str) -> Message:
+    if outcome == "unreachable":
+        return unreachable.reach(lost)
+    if outcome == "not_recovered":
+        return message("next_step.database.not_recovered")
+    if outcome == "recovered" and recovery.get("data_loss") != statements.NONE:
+        statement = quoted(str(recovery.get("statement") or "").rstrip("."))
+        kept = recovery.get("kept")
+        if kept:
+            return message("next_step.database.loss", statement=statement, kept=str(kept))
+        return message("next_step.database.loss_in_evidence", statement=statement)
+    return message(f"next_step.{outcome}")
 
 
 def _statements(

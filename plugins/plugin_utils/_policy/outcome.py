@@ -13,6 +13,7 @@ import dataclasses
 from typing import Any, Dict, List, Mapping, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import messages_of
 
 # The types are those of the modules' results. Instants are UTC (ISO 8601), durations are seconds.
 _Data = Mapping[str, Any]
@@ -73,6 +74,7 @@ def of_run(seen: _Data) -> Dict[str, Any]:
         "backup_file": verdict["backup_file"],
         "error": verdict["error"],
         "next_step": verdict["next_step"],
+        "messages": verdict["messages"],
         "held_by": verdict["held_by"],
     }
 
@@ -81,8 +83,12 @@ def of_unreachable_host(seen: _Data) -> Dict[str, Any]:
     """Return the outcome of a run that did not reach the host, as plain data.
 
     seen: host, service, language, timezone, reason, ticket, record (kept on the controller), seconds (of the outage so
-    far), escalation, why (the host is not reached), halted (why an earlier step of a workflow ended the ladder).
+    far), escalation, why (the host is not reached), why_message (the same as a message), halted (why an earlier step of
+    a workflow ended the ladder).
     """
+    why = [
+        each.to_dict() for each in messages_of({"why": seen["why"], "messages": {"why": seen["why_message"]}}, "why")
+    ]
     return {
         **_of_record(
             seen,
@@ -103,6 +109,10 @@ def of_unreachable_host(seen: _Data) -> Dict[str, Any]:
         "evidence": None,
         "error": seen["why"],
         "next_step": unreachable.next_step(str(seen["why"])),
+        "messages": {
+            **{name: list(why) for name in ("cause_summary", "error")},
+            "next_step": [unreachable.reach(str(seen["why"])).to_dict()],
+        },
     }
 
 

@@ -29,7 +29,9 @@ from ansible.plugins.connection import ConnectionBase
 from ansible.utils.display import Display
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, with_stop
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._action import module_output
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import settings as recovery_settings
 
 UNREACHABLE = "unreachable"
@@ -51,31 +53,24 @@ _NEVER_REACHED = re.compile(
 # connection to it, and has nothing of the task in it.
 _NOT_BECOME = re.compile(r"(?:Incorrect|Missing) \w+ password")
 
-_ANOTHER_WAY = "Reach the host by another way, its console for one, then run the playbook again."
-# What is to be looked at where the host is there and lets nobody in, by what ssh or Ansible says. That is only matched:
-# what is told of it are the words here.
+# What to check if the host is there and lets nobody in, by what ssh or Ansible says: the end of the next step's id.
 _LET_IN = (
     (
         re.compile(r"host key verification failed|remote host identification has changed", re.IGNORECASE),
-        "known_hosts has no SSH key of this host, or another one: compare the host's own with what is expected, put it "
-        "there, then run the playbook again.",
+        "known_hosts",
     ),
     (
         re.compile(rf"{_NOT_BECOME.pattern}|waiting for privilege escalation prompt"),
-        "The host does not let the account become root: look at ansible_become_password, at the rule of sudo there, "
-        "and at ansible_pipelining and ansible_python_interpreter, which that rule may rest on, then run the playbook "
-        "again.",
+        "become",
     ),
     (
         re.compile(r"permission denied(?: \(|, please)|authentication fail(?:ed|ure)|failed to auth", re.IGNORECASE),
-        "The host refuses the login: look at ansible_user, its key or password, and authorized_keys there, then run "
-        "the playbook again.",
+        "login",
     ),
     # Last: sudo complains of it, too, on a host that was reached.
     (
         re.compile(r"could not resolve hostname|name or service not known|name resolution", re.IGNORECASE),
-        "The name of the host does not resolve: look at ansible_host in the inventory and at the controller's DNS, "
-        "then run the playbook again.",
+        "name",
     ),
 )
 # The host is there: it is of no use to try again.
@@ -86,7 +81,7 @@ class OnHost(ActionModule):  # type: ignore[misc]
     """Runs the module of the same name on the host, and has an answer where the host has none."""
 
     # Why the connection was lost, if it was.
-    _lost: Optional[str] = None
+    _lost: Optional[Message] = None
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
         """Return the module's result, or that of M(without_answer)."""
@@ -100,7 +95,7 @@ class OnHost(ActionModule):  # type: ignore[misc]
                 raise
             return self.without_answer(host, self._lost or why)
 
-    def without_answer(self, host: str, why: str) -> Dict[str, Any]:
+    def without_answer(self, host: str, why: Message) -> Dict[str, Any]:
         """Return the result of a module that gave none."""
         return failure(host, str(self._task.action).rsplit(".", 1)[-1], why)
 
@@ -157,11 +152,12 @@ class OnHost(ActionModule):  # type: ignore[misc]
         given = self._templar.template(task_vars.get("outage_recover_reconnect"))
         return float(recovery_settings.setting(given, "reconnect"))
 
-    def _has_begun(self, why: str) -> bool:
+    def _has_begun(self, why: Message) -> bool:
         """Say whether the module may be at work on the host, or was about to be in a run that had reached it before."""
-        if any(pattern.search(why) for pattern, _step in _REFUSED):
+        said = str(why.values.get("why") or "")
+        if any(pattern.search(said) for pattern, _step in _REFUSED):
             return False
-        return bool(self._task.args.get("run")) or not _NEVER_REACHED.search(why)
+        return bool(self._task.args.get("run")) or not _NEVER_REACHED.search(said)
 
     def _reach(self) -> bool:
         """Try once to reach the host by a new connection."""
@@ -193,7 +189,7 @@ def reached_again(
     return clock() - begun
 
 
-def died(result: Mapping[str, Any]) -> Optional[str]:
+def died(result: Mapping[str, Any]) -> Optional[Message]:
     """Say in a line that a module ended by a signal before it gave an answer; C(None) for any other result.
 
     So it looks, too, if what ended is only the shell or the sudo that the module was started by.
@@ -201,7 +197,7 @@ def died(result: Mapping[str, Any]) -> Optional[str]:
     code = result.get("rc")
     if "module_stdout" not in result or str(result["module_stdout"]).strip() or not isinstance(code, int):
         return None
-    return f"the module ended without an answer (exit code {code})" if code > _SIGNALLED or code < 0 else None
+    return message("reason.died", code=code) if code > _SIGNALLED or code < 0 else None
 
 
 def _of_host(host: str) -> str:
@@ -214,8 +210,8 @@ def _marker(host: str) -> str:
     return os.path.join(constants.DEFAULT_LOCAL_TMP, f"lost-{_of_host(host)}")
 
 
-def unanswered(error: BaseException, *, timeout: float) -> Optional[str]:
-    """Say why there is no answer, in a line; C(None) where C(error) is something else.
+def unanswered(error: BaseException, *, timeout: float) -> Optional[Message]:
+    """Return why there is no answer; None if the error is something else.
 
     What ends a task by its C(timeout) has no public name: it moved between releases of ansible-core, and is known by
     the name that it kept.
@@ -223,17 +219,23 @@ def unanswered(error: BaseException, *, timeout: float) -> Optional[str]:
     # ssh frames its warnings.
     told = sanitize.text(" ".join(re.sub(r"@{3,}", " ", str(error)).split()))
     if isinstance(error, AnsibleConnectionFailure):
-        return f"it can not be reached: {told}"
+        return message("reason.unreached", why=told)
     if isinstance(error, AnsibleError) and _NOT_BECOME.fullmatch(told):
-        return f"it can not be worked on: {told}"
+        return message("reason.not_worked_on", why=told)
     if type(error).__name__ == "TaskTimeoutError":
-        return f"it gave no answer within {timeout:g} s: a disk of it hangs, or all of it"
+        return message("reason.no_answer", seconds=f"{timeout:g}")
     return None
 
 
+def reach(why: str) -> Message:
+    """Return what a person has to do about a host that cannot be reached, by what ssh or Ansible says about it."""
+    known = next((known for pattern, known in _LET_IN if pattern.search(why)), "other")
+    return message(f"next_step.reach.{known}")
+
+
 def next_step(why: str) -> str:
-    """Return what a person is to do about a host that can not be reached, by what is said of it."""
-    return next((told for pattern, told in _LET_IN if pattern.search(why)), _ANOTHER_WAY)
+    """Return the English text of reach."""
+    return with_stop(catalogue.english(reach(why)))
 
 
 def silent(result: Mapping[str, Any]) -> bool:
@@ -243,19 +245,26 @@ def silent(result: Mapping[str, Any]) -> bool:
     return bool(problems) and all(problem.get("variable") in (checked.get("silent") or []) for problem in problems)
 
 
-def failure(host: str, module: str, why: str) -> Dict[str, Any]:
+def failure(host: str, module: str, why: Message) -> Dict[str, Any]:
     """Return the result of C(module) on a host that gave none."""
     # With `invocation`, as the results of modules have it: the text is our own.
-    return {"failed": True, "unreachable_host": True, "msg": f"Cannot run {module} on {host}: {why}", "invocation": {}}
+    return {
+        "failed": True,
+        "unreachable_host": True,
+        "msg": f"Cannot run {module} on {host}: {catalogue.english(why)}",
+        "messages": {"why": why.to_dict()},
+        "invocation": {},
+    }
 
 
-def look(why: str) -> Dict[str, Any]:
+def look(why: Message) -> Dict[str, Any]:
     """Return the result of M(itsm_nexus.runbook.health_probe) that watches a host without answer, nothing guessed."""
     return {
         "changed": False,
         "healthy": False,
         "severity": UNREACHABLE,
-        "summary": why,
+        "summary": catalogue.english(why),
+        "messages": {"summary": why.to_dict()},
         "consecutive_failures": 0,
         "max_consecutive_failures": 0,
         "process": {"state": "unknown", "pids": [], "started_at": None, "restarts": None},

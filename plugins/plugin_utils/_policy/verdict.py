@@ -14,7 +14,10 @@ import dataclasses
 import re
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, with_stop
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason, joined, messages_of
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
 
 # The outcomes after which the service does not serve its users as it should. The playbook ends with an error.
@@ -28,26 +31,14 @@ OUTCOMES = (
 _REPORTED = ("warning", "critical", "emergency", "unreachable")
 # The outcomes after which no later step may take a rung if something has ended the ladder.
 _ENDED = ("login_failed", "not_recovered", "unreachable")
-UNKNOWN_CAUSE: Mapping[str, Any] = {"cause": "unknown", "summary": "No cause was found."}
-_NO_REMEDY = "see the evidence"
-_TO_THE_DBA = "database_recover.yml with --check says what each way back would lose."
-
-NEXT_STEPS: Mapping[str, str] = {
-    "data_loss": f"Start nothing. Hand the evidence to the DBA; {_TO_THE_DBA}",
-    "halted": "Deal with what ended the climb ({halted}), then run it again.",
-    "login_failed": (
-        "Check that people can log in, and the values of nexus_login_username and nexus_login_password. Then run the "
-        "playbook again: it checks the login and closes the incident."
-    ),
-    "helpless": "Read the evidence; what was tried did not help, and trying it again will not either.",
-    "unreachable": "{reach}",
-    "not_recovered": "Mend the cause ({remedy}), then run the playbook again.",
-    "warning": "Look into the cause before it becomes an outage: {summary}",
-    "would_recover": "Run the playbook without --check to do it.",
-    "recovered": "Settle the items of prevention that are open.",
-    "recovered_by_systemd": "Settle the items of prevention that are open.",
-    "data_in_doubt": f"Hand the database to the DBA; {_TO_THE_DBA}",
+UNKNOWN_CAUSE: Mapping[str, Any] = {
+    "cause": "unknown",
+    "summary": "No cause was found.",
+    "messages": {"summary": message("reason.no_cause").to_dict()},
 }
+
+# The next steps by the end of their id. After those before the outcomes, the outcome decides.
+NEXT_STEPS = ("data_loss", "login_failed", "halted", "helpless", *(each for each in OUTCOMES if each != "login_failed"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +68,8 @@ class Facts:
     lost: str = ""
     error: str = ""
     halted_before: str = ""
+    # The same as messages, as far as a message is known.
+    messages: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     first_healthy_at: Optional[str] = None
     # What the incident's record says of the run before.
     outcome_before: str = ""
@@ -95,9 +88,13 @@ class Facts:
         return next((str(each["rung"]) for each in self.tried if each.get("held")), "")
 
     @property
-    def restored(self) -> List[str]:
+    def restored(self) -> List[Reason]:
         """Why rungs failed after which the service was started again as it was, and holds."""
-        return [str(each.get("reason") or "") for each in self.tried if each.get("restored")]
+        return [Reason.read(each, "reason") for each in self.tried if each.get("restored")]
+
+    def why(self, name: str) -> Reason:
+        """Return one of lost, error and halted_before as a reason."""
+        return Reason.read({name: getattr(self, name), "messages": self.messages}, name)
 
     @property
     def mended(self) -> List[str]:
@@ -115,11 +112,13 @@ class Facts:
 class Rung:
     """Whether the next rung may be taken.
 
-    useless: why it cannot help, empty if it may help. A useless rung is skipped.
+    useless: why it cannot help, empty if it may help. useless_messages: the same as messages. A useless rung is
+    skipped.
     """
 
     climb: bool
     useless: str
+    useless_messages: List[Dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,6 +136,8 @@ class Verdict:
     loss_suspected: bool
     error: Optional[str]
     next_step: str
+    # cause_summary, error, halted and next_step for other languages: a list of messages each.
+    messages: Dict[str, List[Dict[str, Any]]]
     held_by: str
     # When users were served again, and who says so. None if that was not seen by this run.
     mitigated_at: Optional[str]
@@ -166,19 +167,23 @@ def course(detection: Mapping[str, Any], act_on: Sequence[str], halted_before: s
     return dataclasses.asdict(decided)
 
 
-def obstacles(facts: Facts) -> List[str]:
+def obstacles(facts: Facts) -> List[Reason]:
     """Return why no rung may be taken: a start would do harm, or no rung can help."""
-    found = [facts.halted_before] if facts.halted_before else []
-    found += [str(each["summary"]) for each in facts.standing if each.get("blocks_start")]
-    found += [str(each["summary"]) for each in facts.standing if not each.get("rungs_help")]
+    found = [facts.why("halted_before")] if facts.halted_before else []
+    found += [_summary(each) for each in facts.standing if each.get("blocks_start")]
+    found += [_summary(each) for each in facts.standing if not each.get("rungs_help")]
     return _once(found)
 
 
-def useless(facts: Facts, rung: str) -> List[str]:
+def _summary(finding: Mapping[str, Any]) -> Reason:
+    return Reason.read(finding, "summary")
+
+
+def useless(facts: Facts, rung: str) -> List[Reason]:
     """Return why a rung cannot help. What fell before its cause was mended may stand now."""
     mended = facts.mended
     found = [
-        str(each["summary"])
+        _summary(each)
         for each in facts.standing
         if rung in each.get("useless_rungs", ()) and each["cause"] not in mended and each["explained_by"] not in mended
     ]
@@ -187,20 +192,25 @@ def useless(facts: Facts, rung: str) -> List[str]:
     return found
 
 
-def _looping(crash_loop: Mapping[str, Any]) -> str:
+def _looping(crash_loop: Mapping[str, Any]) -> Reason:
     minutes = round(float(crash_loop["window"]) / 60)
     if crash_loop.get("fell"):
-        what = f"It fell again while it was watched after a start within the last {minutes} minutes"
-    else:
-        what = f"It was started {crash_loop['restarts']} times within {minutes} minutes and fell again"
-    return f"{what}: once more is no remedy."
+        return Reason.of(message("reason.loop.fell", minutes=minutes))
+    return Reason.of(message("reason.loop.started", times=int(crash_loop["restarts"]), minutes=minutes))
 
 
 def rung(facts: Facts, name: str) -> Rung:
     """Say whether a rung may be taken. One that held, restored the service or was halted is the last."""
     ended = any(each.get("held") or each.get("halted") or each.get("restored") for each in facts.tried)
     reasons = useless(facts, name)
-    return Rung(climb=not ended and not obstacles(facts), useless=" ".join(map(_with_stop, reasons)))
+    return Rung(
+        climb=not ended and not obstacles(facts),
+        useless=" ".join(with_stop(each.text) for each in reasons),
+        useless_messages=joined(reasons).plain(),
+    )
+
+
+_NONE = Reason("", ())
 
 
 def judge(facts: Facts) -> Verdict:
@@ -209,6 +219,8 @@ def judge(facts: Facts) -> Verdict:
     halted = _halted(facts, outcome)
     by_itself = outcome in ("recovered", "warning", "recovered_by_systemd") and not facts.tried
     by_a_rung = outcome in ("recovered", "login_failed") and bool(facts.tried)
+    next_step, summary = _next_step(facts, outcome, halted=halted), _summary(facts.finding)
+    error = facts.why("lost") if facts.lost else facts.why("error") if facts.error else _kept_down(facts)
     at = facts.first_healthy_at if by_a_rung else facts.answers_since.get("at") if by_itself else None
     return Verdict(
         outcome=outcome,
@@ -216,12 +228,18 @@ def judge(facts: Facts) -> Verdict:
         failed=outcome in FAILED,
         severity="unreachable" if outcome == "unreachable" else facts.severity,
         cause=str(facts.finding["cause"]),
-        cause_summary=str(facts.finding["summary"]),
+        cause_summary=summary.text,
         rung=facts.held or None,
-        halted=halted,
+        halted=halted.text,
         loss_suspected=facts.loss_suspected,
-        error=facts.lost or facts.error or next(iter(facts.restored), "") or why_no_rung(facts) or None,
-        next_step=_next_step(facts, outcome, halted=halted),
+        error=error.text or None,
+        next_step=with_stop(catalogue.english(next_step)),
+        messages={
+            "cause_summary": summary.plain(),
+            "error": error.plain(),
+            "halted": halted.plain(),
+            "next_step": [next_step.to_dict()],
+        },
         held_by=facts.held_by,
         mitigated_at=at,
         mitigated_from=facts.answers_since.get("source") if by_itself else None,
@@ -246,40 +264,51 @@ def _outcome(facts: Facts) -> str:
     return next((outcome for outcome, applies in rules if applies), "not_recovered")
 
 
-def _halted(facts: Facts, outcome: str) -> str:
+def _halted(facts: Facts, outcome: str) -> Reason:
     """Return why no later step may take a rung, empty if it may."""
     if outcome not in _ENDED:
-        return ""
-    reasons = [str(each.get("reason") or "") for each in facts.tried if each.get("halted")]
-    suspected = "Data loss is suspected." if facts.loss_suspected else ""
-    return facts.halted_before or next(reversed(reasons), "") or suspected
+        return _NONE
+    if facts.halted_before:
+        return facts.why("halted_before")
+    reasons = [Reason.read(each, "reason") for each in facts.tried if each.get("halted")]
+    if reasons and reasons[-1].text:
+        return reasons[-1]
+    return Reason.of(message("reason.data_loss_suspected")) if facts.loss_suspected else _NONE
 
 
-def why_no_rung(facts: Facts) -> str:
+def _kept_down(facts: Facts) -> Reason:
+    """Return why a rung failed after which the service was started as it was, else why no rung was taken."""
+    restored = next(iter(facts.restored), _NONE)
+    return restored if restored.text else why_no_rung(facts)
+
+
+def why_no_rung(facts: Facts) -> Reason:
     """Return what kept every rung from being taken, empty if one was."""
     if facts.tried:
-        return ""
+        return _NONE
     if facts.severity in ("critical", "emergency") and facts.severity not in facts.act_on:
-        allowed = ", ".join(facts.act_on)
-        return f"{facts.severity} is not in outage_recover_act_on ({allowed}): nothing was tried"
-    return " ".join(obstacles(facts) or _once([str(each["reason"]) for each in facts.skipped]))
+        return Reason.of(message("reason.not_acted_on", severity=facts.severity, act_on=list(facts.act_on)))
+    return joined(obstacles(facts) or _once([Reason.read(each, "reason") for each in facts.skipped]))
 
 
-def _next_step(facts: Facts, outcome: str, *, halted: str) -> str:
+def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> Message:
     helpless = outcome == "not_recovered" and facts.tried and facts.finding["cause"] == "unknown"
     rules = (
         ("data_loss", facts.loss_suspected),
         ("login_failed", outcome == "login_failed"),
-        ("halted", bool(halted)),
+        ("halted", bool(halted.text)),
         ("helpless", helpless),
     )
     which = next((step for step, applies in rules if applies), outcome)
-    return NEXT_STEPS[which].format(
-        halted=halted,
-        remedy=re.sub(r"\.$", "", str(facts.finding.get("remedy", _NO_REMEDY))),
-        summary=facts.finding["summary"],
-        reach=unreachable.next_step(facts.lost) if facts.lost else "",
-    )
+    remedy = messages_of(facts.finding, "remedy") or (message("remedy.see_evidence"),)
+    values: Mapping[str, Mapping[str, Any]] = {
+        "halted": {"halted": list(halted.told)},
+        "not_recovered": {"remedy": list(remedy)},
+        "warning": {"summary": list(messages_of(facts.finding, "summary"))},
+    }
+    if which == "unreachable":
+        return unreachable.reach(facts.lost)
+    return message(f"next_step.{which}", **values.get(which, {}))
 
 
 def facts_of_run(seen: Mapping[str, Any]) -> Facts:
@@ -311,6 +340,7 @@ def facts_of_run(seen: Mapping[str, Any]) -> Facts:
         remedies=(seen.get("remediation") or {}).get("applied") or [],
         crash_loop=seen.get("crash_loop") or {},
         check_mode=bool(seen.get("check_mode")),
+        messages=_messages(seen, before),
         lost=str(seen.get("lost") or ""),
         error=str(seen.get("error") or ""),
         halted_before=str(before.get("halted") or (seen.get("verified_before") or {}).get("halted") or ""),
@@ -394,9 +424,12 @@ def _policy(facts: Facts, problem: Optional[str]) -> List[Dict[str, Any]]:
     return [{"cause": facts.finding["cause"], "reason": problem}]
 
 
-def _once(texts: Sequence[str]) -> List[str]:
-    return list(dict.fromkeys(texts))
+def _messages(seen: Mapping[str, Any], before: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return the messages of lost, error and halted_before, as far as the run and the earlier steps have them."""
+    told = before if before.get("halted") else seen.get("verified_before") or {}
+    return {"lost": seen.get("lost_message"), "halted_before": (told.get("messages") or {}).get("halted")}
 
 
-def _with_stop(text: str) -> str:
-    return text if text.endswith(".") else f"{text}."
+def _once(reasons: Sequence[Reason]) -> List[Reason]:
+    """Return the reasons without those whose text was there before."""
+    return list({each.text: each for each in reversed(reasons)}.values())[::-1]

@@ -222,7 +222,7 @@ def _climb(words: Words, climb: prose.Climb) -> Climb:
         on_rung=rung is not None,
         held=prose.held(words, rung) if rung else "",
         took=words.duration(rung.seconds) if rung and rung.seconds is not None else "",
-        reason=words.said(rung.reason) if rung and rung.reason else "",
+        reason=prose.why(words, rung) if rung else "",
         facts=climb.facts,
     )
 

@@ -262,10 +262,15 @@ def _climbed(words: Words, incident: incident_model.Incident, *, run: Optional[s
 def skips(words: Words, incident: incident_model.Incident, *, run: Optional[str] = None) -> List[str]:
     """Return which rungs were not climbed, and why."""
     return [
-        words.say("ladder.skipped_why", rung=part(words, each.rung), reason=words.said(each.reason))
+        words.say("ladder.skipped_why", rung=part(words, each.rung), reason=why(words, each))
         for each in incident.rungs_skipped
         if run in (None, each.run)
     ]
+
+
+def why(words: Words, of: Any) -> str:
+    """Return the reason of a rung, a skipped rung or a remedy."""
+    return words.message(of.messages.get("reason")) or words.said(of.reason)
 
 
 def part(words: Words, name: Optional[str]) -> str:
@@ -412,7 +417,12 @@ def detection(words: Words, incident: incident_model.Incident) -> str:
     if not probe:
         return words.say("detection.no_probe")
     if probe.get("severity") == "unreachable":
-        return words.say("detection.unreached", why=words.said(incident.cause_summary) or words.say("unknown"))
+        return words.say(
+            "detection.unreached",
+            why=words.message(incident.messages.get("cause_summary"))
+            or words.said(incident.cause_summary)
+            or words.say("unknown"),
+        )
     parts = []
     if (probe.get("process") or {}).get("state") == "gone":
         parts.append(words.say("detection.gone"))
@@ -429,7 +439,8 @@ def detection(words: Words, incident: incident_model.Incident) -> str:
 def next_step(words: Words, incident: incident_model.Incident) -> str:
     """Return what a person is to do next, and that the service is held if it is."""
     held = words.say("next.held", incident=incident.held_by) if incident.held_by else ""
-    return " ".join(part for part in (_next_step(words, incident), held) if part)
+    step = _next_step(words, incident)
+    return " ".join(part for part in (words.sentence(step) if step else "", held) if part)
 
 
 def _next_step(words: Words, incident: incident_model.Incident) -> str:
@@ -440,6 +451,9 @@ def _next_step(words: Words, incident: incident_model.Incident) -> str:
         return words.name("next", "login_failed")
     if not incident.next_step:
         return ""
+    known = words.message(incident.messages.get("next_step"))
+    if known:
+        return known
     state = incident.outcome
     if state != incident_model.IN_DOUBT and incident.data_loss == "suspected":
         state = "data_loss"
@@ -449,10 +463,7 @@ def _next_step(words: Words, incident: incident_model.Incident) -> str:
         state = "halted"
     elif incident.outcome == "not_recovered" and incident.rungs_tried and incident.cause == "unknown":
         state = "helpless"
-    own = words.translated(incident.next_step)
-    if own is not None:
-        return own
-    return words.name("next", state) if words.knows("next", state) else incident.next_step
+    return words.name("next", state) if words.knows("next", state) else words.quoted(incident.next_step)
 
 
 def measures(words: Words, incident: incident_model.Incident) -> List[Measure]:
@@ -580,7 +591,7 @@ def notes(words: Words, incident: incident_model.Incident) -> List[str]:
             told.append(words.say("doc.cut_short", run=run.run, at=words.when(run.last_event_at)))
     # Where the cause itself was in the way it is told already.
     if incident.error and bare(incident.error) != bare(incident.cause_summary):
-        error = words.said(incident.error)
+        error = words.message(incident.messages.get("error")) or words.said(incident.error)
         told.append(error if incident.outcome in incident_model.BACK else words.say("doc.stopped_by", error=error))
     return told
 

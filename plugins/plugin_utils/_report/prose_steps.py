@@ -136,6 +136,11 @@ def lost(step: incident_model.Step) -> str:
     return bare((step.message or "").partition(": ")[2]) if step.data.get("unreachable_host") else ""
 
 
+def lost_message(step: incident_model.Step) -> object:
+    """Return the message of lost, None in an old timeline."""
+    return message_of(step.data, "summary" if unreached(step) else "why")
+
+
 def triaged(step: incident_model.Step) -> bool:
     """Say whether a step is a triage that came to its end."""
     return allowlist.own_module(step.action or "") == "triage_info" and "findings" in step.data

@@ -74,7 +74,7 @@ def summary(
     if incident.outcome not in incident_model.BACK:
         fields.append(("why", _why(words, incident)))
     elif incident.error:
-        fields.append(("why", words.said(incident.error)))
+        fields.append(("why", words.message(incident.messages.get("error")) or words.said(incident.error)))
     if incident.outcome not in incident_model.BACK or incident.data_loss in ("suspected", "known"):
         fields.append(("next", prose.next_step(words, incident)))
     kept = [words.say("screen.on_host", name=name, path=path) for name, path in prose.kept(words, incident)]
@@ -193,11 +193,13 @@ def _stopped(words: Words, host: str, steps: Sequence[incident_model.Step], *, t
         head = words.say("screen.stopped_many", host=host, problems=counted, touched=touched)
         return BAD, [head, *(f"  - {problem}" for problem in problems)]
     # A playbook that fails by itself after the service was found down says just that.
-    lost = [prose_steps.lost(each) for each in steps if prose_steps.lost(each)]
+    lost = [each for each in steps if prose_steps.lost(each)]
     if lost:
-        head = words.say("screen.unreachable", host=host, why=words.said(lost[-1]), touched=touched)
-        step = unreachable.next_step(lost[-1])
-        return BAD, [head, *_aligned(words, [("next", words.translated(step) or step)])]
+        text = prose_steps.lost(lost[-1])
+        why = words.message(prose_steps.lost_message(lost[-1])) or words.said(text)
+        head = words.say("screen.unreachable", host=host, why=why, touched=touched)
+        step = words.sentence(words.message(unreachable.reach(text).to_dict()))
+        return BAD, [head, *_aligned(words, [("next", step)])]
     if looks and not looks[-1]["healthy"] and not problems and not prose_steps.broken(last):
         seen = prose_steps.seen(words, looks[-1])
         head = words.say(_down(looks[-1]), host=host, seen=seen, touched=touched)
@@ -275,7 +277,7 @@ def _why(words: Words, incident: incident_model.Incident) -> Union[str, List[str
     if incident.error and prose_steps.bare(incident.error) == prose_steps.bare(incident.cause_summary):
         return "" if incident.outcome == "unreachable" else words.say("screen.that_cause")
     if incident.error:
-        return words.said(incident.error)
+        return words.message(incident.messages.get("error")) or words.said(incident.error)
     tried = [each for each in incident.rungs_tried if each.reason]
     last_run = incident.runs[-1].run
     reasons = _did_not_hold(words, incident, [each for each in tried if each.run == last_run])
@@ -294,7 +296,7 @@ def _why(words: Words, incident: incident_model.Incident) -> Union[str, List[str
 
 def _did_not_hold(words: Words, incident: incident_model.Incident, tried: Sequence[incident_model.Rung]) -> List[str]:
     return [
-        words.say("label", name=prose.rung_name(words, incident, each), text=words.said(each.reason)) for each in tried
+        words.say("label", name=prose.rung_name(words, incident, each), text=prose.why(words, each)) for each in tried
     ]
 
 

@@ -63,6 +63,9 @@ def _message(depth: int) -> Mapping[str, Any]:
 
 _VALUES = 20
 MESSAGE = _message(3)
+# A text of several sentences has a message for each of them.
+_TOLD = (MESSAGE, Each(MESSAGE, limit=_VALUES))
+_REASON = {"reason": _TOLD}
 
 _ROWS = Named(NUMBER)
 _PROBLEMS = Each({"code": TEXT, "message": TEXT})
@@ -264,7 +267,12 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
 }
 
 # Of every module that works on a host: that there was no way to it, or for a time none.
-_OF_ALL: Mapping[str, Any] = {"unreachable_host": FLAG, "connection_lost": {"times": NUMBER, "seconds": NUMBER}}
+_OF_ALL: Mapping[str, Any] = {
+    "unreachable_host": FLAG,
+    "connection_lost": {"times": NUMBER, "seconds": NUMBER},
+    # Why there was none, as a message. Of a probe it is the summary.
+    "messages": {"why": MESSAGE, "summary": MESSAGE},
+}
 
 # What playbooks publish of all their hosts: the hosts by what it came to there, the best first and the worst last.
 SUMMARY_KEY = "outage_summary"
@@ -294,11 +302,12 @@ OUTCOME: Mapping[str, Any] = {
     "rungs_tried": Each(
         {
             **dict.fromkeys(("rung", "reason", "started_at"), TEXT),
+            "messages": _REASON,
             **dict.fromkeys(("held", "halted", "serves", "restored"), FLAG),
             "seconds": NUMBER,
         }
     ),
-    "rungs_skipped": Each({"rung": TEXT, "reason": TEXT, "at": TEXT}),
+    "rungs_skipped": Each({"rung": TEXT, "reason": TEXT, "at": TEXT, "messages": _REASON}),
     "remediation": {
         "applied": Each(
             {"cause": TEXT, "action": TEXT, "changed": FLAG, "failed": FLAG, "detail": Each(TEXT), "seconds": NUMBER}
@@ -341,7 +350,7 @@ OUTCOME: Mapping[str, Any] = {
     "backup_file": TEXT,
     "error": TEXT,
     "next_step": TEXT,
-    "messages": dict.fromkeys(("cause_summary", "error", "next_step"), MESSAGE),
+    "messages": dict.fromkeys(("cause_summary", "error", "next_step"), _TOLD),
     "held_by": TEXT,
 }
 

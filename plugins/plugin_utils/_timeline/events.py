@@ -480,6 +480,7 @@ def _rungs(run: Sequence[Event]) -> List[Rung]:
                 serves=each.get("serves"),
                 restored=each.get("restored"),
                 reason=each.get("reason"),
+                messages=each.get("messages") or {},
                 started_at=each.get("started_at"),
                 seconds=each.get("seconds"),
                 run=identity,
@@ -502,6 +503,7 @@ def _rungs(run: Sequence[Event]) -> List[Rung]:
                     serves=None,
                     restored=None,
                     reason=None,
+                    messages={},
                     started_at=begun,
                     seconds=None,
                     run=identity,
@@ -533,7 +535,13 @@ def _verdict(run: Sequence[Event]) -> Dict[str, Any]:
 def _skips(run: Sequence[Event]) -> List[Skip]:
     identity = str(run[0]["run"])
     return [
-        Skip(rung=str(each.get("rung") or ""), reason=each.get("reason"), at=each.get("at"), run=identity)
+        Skip(
+            rung=str(each.get("rung") or ""),
+            reason=each.get("reason"),
+            messages=each.get("messages") or {},
+            at=each.get("at"),
+            run=identity,
+        )
         for each in _verdict(run).get("rungs_skipped") or []
     ]
 

@@ -74,6 +74,7 @@ class Rung:
     serves: Optional[bool] = _says("Whether the service answered afterwards and only the login check failed.")
     restored: Optional[bool] = _says("Whether it failed and the service holds as it was before.")
     reason: Optional[str] = _says("Why it did not hold.")
+    messages: Dict[str, Any] = _says("The reason for other languages: id and values.")
     started_at: Optional[str] = _says("When it was begun.")
     seconds: Optional[float] = _says("How long it took, its verification included.")
     run: str = _says("The run that tried it.")
@@ -85,6 +86,7 @@ class Skip:
 
     rung: str = _says("Its role.")
     reason: Optional[str] = _says("Why it could not have helped.")
+    messages: Dict[str, Any] = _says("The reason for other languages: id and values.")
     at: Optional[str] = _says("When that was decided.")
     run: str = _says("The run that decided it.")
 

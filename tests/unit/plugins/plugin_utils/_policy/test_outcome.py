@@ -44,7 +44,8 @@ def of_database_recovery(**changes: Any) -> dict[str, Any]:
 
 
 def of_unreachable_host() -> dict[str, Any]:
-    seen = {"record": RECORD, "seconds": "7", "escalation": NOTIFIED, "why": "Connection timed out", "halted": ""}
+    seen = {"record": RECORD, "seconds": "7", "escalation": NOTIFIED, "why": "Connection timed out", "why_message": {}}
+    seen["halted"] = ""
     return outcome.of_unreachable_host({**WHERE, **seen})
 
 
@@ -120,7 +121,7 @@ HANDED = [
     ("vars/incident.yml", "recovery_outcome", {*OF_BOTH, *STARTED_FOR, "verdict"}),
     (
         *("tasks/host_unreachable.yml", "recovery_unreachable_outcome"),
-        {*OF_BOTH, *STARTED_FOR, *DOCUMENTS, "seconds", "why", "halted"},
+        {*OF_BOTH, *STARTED_FOR, *DOCUMENTS, "seconds", "why", "why_message", "halted"},
     ),
     ("tasks/publish_closed_incident.yml", "recovery_closed_outcome", {*OF_BOTH, *DOCUMENTS, "closed_at", "cause"}),
 ]

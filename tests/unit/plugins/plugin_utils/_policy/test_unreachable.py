@@ -16,6 +16,7 @@ import pytest
 import yaml
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen as screen_report
@@ -39,12 +40,12 @@ def test_a_module_on_the_host_has_a_result_if_the_host_does_not_answer(module: s
 
 def test_a_missing_answer_is_distinguished_from_an_error() -> None:
     lost = unreachable.unanswered(AnsibleConnectionFailure("ssh: connect to host:\n timed out"), timeout=0)
-    assert lost == "it can not be reached: ssh: connect to host: timed out"
+    assert lost == message("reason.unreached", why="ssh: connect to host: timed out")
     hung = unreachable.unanswered(TaskTimeoutError(), timeout=60)
-    assert hung == "it gave no answer within 60 s: a disk of it hangs, or all of it"
+    assert hung == message("reason.no_answer", seconds="60")
     assert unreachable.unanswered(ValueError("timed out"), timeout=60) is None
     asked = unreachable.unanswered(AnsibleError("Missing sudo password"), timeout=0)
-    assert asked == "it can not be worked on: Missing sudo password"
+    assert asked == message("reason.not_worked_on", why="Missing sudo password")
     assert unreachable.unanswered(AnsibleError("Missing sudo password in x=CANARY"), timeout=0) is None
 
 
@@ -68,11 +69,12 @@ def test_a_missing_answer_is_distinguished_from_an_error() -> None:
 )
 def test_the_next_step_names_what_to_check_without_text_of_the_host(why: str, look_at: str) -> None:
     step = unreachable.next_step(f"it can not be reached: {why} CANARY")
+    assert catalogue.of("ja").message(unreachable.reach(why).to_dict())
     assert look_at in step and "CANARY" not in step and step.endswith("run the playbook again.")
 
 
 def test_nothing_is_guessed_about_a_service_that_was_not_checked() -> None:
-    look = unreachable.look("it can not be reached")
+    look = unreachable.look(message("reason.unreached", why="gone"))
     assert (look["healthy"], look["severity"], look["process"]["state"]) == (False, "unreachable", "unknown")
     assert look["endpoints"] == [] and look["last_success_at"] is look["first_failure_at"] is None
     assert "failed" not in look

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import verdict
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.verdict import Facts
 
@@ -85,7 +86,8 @@ def test_outcome(changes: dict[str, Any], outcome: str) -> None:
 
 def test_the_table_has_every_outcome() -> None:
     with_cases = {outcome for _id, _changes, outcome in OUTCOMES}
-    assert with_cases == set(verdict.NEXT_STEPS) - {"data_loss", "halted", "helpless"} == set(verdict.OUTCOMES)
+    assert with_cases == set(verdict.NEXT_STEPS) - {"data_loss", "halted", "helpless"}
+    assert with_cases == set(verdict.OUTCOMES)
 
 
 RUNGS = [
@@ -151,14 +153,15 @@ RUNGS = [
         {"crash_loop": {"looping": True, "fell": False, "restarts": 4, "window": 600}},
         "restart",
         True,
-        "It was started 4 times within 10 minutes and fell again: once more is no remedy.",
+        "The service was started 4 times within 10 minutes and failed again: another restart does not help.",
     ),
     (
         "it fell while it was watched",
         {"crash_loop": {"looping": True, "fell": True, "restarts": 1, "window": 600}},
         "restart",
         True,
-        "It fell again while it was watched after a start within the last 10 minutes: once more is no remedy.",
+        "The service failed again during the stability check after a start within the last 10 minutes: "
+        "another restart does not help.",
     ),
     (
         "a loop stops only the restart",
@@ -184,16 +187,16 @@ NEXT = [
     (
         "then what ended the ladder",
         {"tried": [tried(halted=True, reason="No room")]},
-        "Deal with what ended the climb (No",
+        "Fix what stopped the recovery (No room), then",
     ),
     ("then no cause", {"tried": [tried()]}, "Read the evidence"),
-    ("then the cause", {"tried": [tried()], "diagnosis": [finding()]}, "Mend the cause (Mend killed), then"),
+    ("then the cause", {"tried": [tried()], "diagnosis": [finding()]}, "Fix the cause (Mend killed), then"),
     (
         "a cause without a remedy",
         {"diagnosis": [{"cause": "odd", "summary": "Odd"}]},
-        "Mend the cause (see the evidence)",
+        "Fix the cause (see the evidence)",
     ),
-    ("no cause and no rung", {}, "Mend the cause (see the evidence)"),
+    ("no cause and no rung", {}, "Fix the cause (see the evidence)"),
     ("the way to the host", {"lost": "Host key verification failed."}, "known_hosts has no SSH key"),
 ]
 
@@ -213,7 +216,7 @@ ERRORS = [
     (
         "not acted on",
         {"act_on": ["critical"]},
-        "emergency is not in outage_recover_act_on (critical): nothing was tried",
+        "emergency is not in outage_recover_act_on (critical): nothing was tried.",
     ),
 ]
 
@@ -235,6 +238,30 @@ HALTED = [
 @pytest.mark.parametrize(("changes", "halted"), HALTED)
 def test_rungs_allowed_for_a_later_step(changes: dict[str, Any], halted: str) -> None:
     assert verdict.judge(dataclasses.replace(DOWN, **changes)).halted == halted
+
+
+def test_each_text_of_a_verdict_has_its_messages() -> None:
+    told = [message("finding.killed.signal", signal="KILL").to_dict()]
+    found = finding(useless_rungs=ALL_RUNGS, rungs_help=False, messages={"summary": told[0]})
+    looks = {"triage": {"findings": [found]}, "diagnosis": {"findings": [found]}}
+    judged = verdict.of_run(seen(**looks, crash_loop=LOOPING, rung="restart"))
+    assert judged["messages"]["error"] == judged["messages"]["cause_summary"] == told
+    assert judged["messages"]["next_step"][0]["values"]["remedy"][0]["id"] == "quoted"
+    assert [each["id"] for each in judged["useless_messages"]] == ["finding.killed.signal", "reason.loop.started"]
+    lost = message("reason.unreached", why="no route").to_dict()
+    judged = verdict.of_run(seen(lost="it can not be reached: no route", lost_message=lost))
+    assert judged["messages"]["error"] == [lost]
+    assert judged["messages"]["next_step"] == [{"id": "next_step.reach.other", "values": {}}]
+
+
+def test_a_step_that_ended_the_ladder_hands_on_its_reason_as_messages() -> None:
+    told = [message("reason.data_loss_suspected").to_dict()]
+    before = {"halted": "Data loss is suspected.", "messages": {"halted": told}}
+    judged = verdict.of_run(seen(before=before))
+    assert judged["messages"]["halted"] == judged["messages"]["next_step"][0]["values"]["halted"] == told
+
+
+LOOPING = {"looping": True, "fell": False, "restarts": 4, "window": 600}
 
 
 def test_source_of_the_recovery() -> None:

@@ -12,6 +12,7 @@ import re
 import pytest
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import (
     chart,
@@ -51,6 +52,7 @@ def rung(name="restart", **changes):
             "serves": None,
             "restored": None,
             "reason": None,
+            "messages": {},
             "started_at": None,
             "seconds": 2.0,
             "run": "r",
@@ -94,7 +96,7 @@ def durations(**seconds):
 
 def skip(**changes):
     return incident_model.Skip(
-        **{"rung": "restart", "reason": "A package is missing.", "at": None, "run": "r", **changes}
+        **{"rung": "restart", "reason": "A package is missing.", "messages": {}, "at": None, "run": "r", **changes}
     )
 
 
@@ -796,7 +798,12 @@ TRIAGE_IT = "  next step   outage_triage.yml names the cause, outage_recover.yml
             [
                 event(
                     "triage_info",
-                    {"unreachable_host": True},
+                    {
+                        "unreachable_host": True,
+                        "messages": {
+                            "why": message("reason.unreached", why="me@x: Permission denied (publickey)").to_dict()
+                        },
+                    },
                     status="failed",
                     msg="Cannot run triage_info on node1: it can not be reached: me@x: Permission denied (publickey).",
                 ),
@@ -805,8 +812,8 @@ TRIAGE_IT = "  next step   outage_triage.yml names the cause, outage_recover.yml
             screen_report.BAD,
             [
                 "UNREACHABLE: node1, it can not be reached: me@x: Permission denied (publickey); nothing changed",
-                "  next step   The host refuses the login: look at ansible_user, its key or password, and",
-                "              authorized_keys there, then run the playbook again.",
+                "  next step   The host refuses the login. Check ansible_user, its key or password, and",
+                "              authorized_keys on the host, then run the playbook again.",
             ],
             id="lost to another run",
         ),
@@ -918,7 +925,7 @@ def test_a_service_on_a_database_in_doubt_is_bad_news_and_not_down(loss):
     )
     lines = screen_report.summary(EN, told, document="x")
     assert lines[0].startswith("DATA IN DOUBT: ")
-    assert "  next step   Hand the database to the DBA" in lines
+    assert "  next step   Hand the database to the DBA." in lines
     assert "still down" not in "\n".join(lines)
     assert screen_report.tone(told) == screen_report.BAD
     assert "データベースを DBA に引き継ぐ" in prose.next_step(JA, told)

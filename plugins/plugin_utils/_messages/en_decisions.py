@@ -1,0 +1,41 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: E501 - a sentence is one line.
+
+"""English for decisions of a run: why a rung is not taken, what a person has to do next."""
+
+from __future__ import annotations
+
+from typing import Dict
+
+SENTENCES: Dict[str, str] = {
+    "reason.no_cause": "No cause was found",
+    "reason.loop.fell": "The service failed again during the stability check after a start within the last {minutes} minutes: another restart does not help",
+    "reason.loop.started": "The service was started {times} times within {minutes} minutes and failed again: another restart does not help",
+    "reason.not_acted_on": "{severity} is not in outage_recover_act_on ({act_on}): nothing was tried",
+    "reason.data_loss_suspected": "Data loss is suspected",
+    "reason.unreached": "it can not be reached: {why}",
+    "reason.not_worked_on": "the account cannot become root: {why}",
+    "reason.no_answer": "it gave no answer within {seconds} s: a disk or the whole host hangs",
+    "reason.died": "the module ended without an answer (exit code {code})",
+    "remedy.see_evidence": "see the evidence",
+    "next_step.data_loss": "Start nothing. Hand the evidence to the DBA. database_recover.yml with --check shows what each method would lose",
+    "next_step.data_in_doubt": "Hand the database to the DBA. database_recover.yml with --check shows what each method would lose",
+    "next_step.login_failed": "Check that people can log in, and the values of nexus_login_username and nexus_login_password. Then run the playbook again: it checks the login and closes the incident",
+    "next_step.halted": "Fix what stopped the recovery ({halted}), then run the playbook again",
+    "next_step.helpless": "Read the evidence. The steps that were tried did not help, and will not help if they are repeated",
+    "next_step.not_recovered": "Fix the cause ({remedy}), then run the playbook again",
+    "next_step.warning": "Find the cause before it becomes an outage: {summary}",
+    "next_step.would_recover": "Run the playbook without --check to recover the service",
+    "next_step.recovered": "Complete the open prevention items",
+    "next_step.recovered_by_systemd": "Complete the open prevention items",
+    "next_step.database.loss": "Hand over what was lost: {statement}. The damaged files are in {kept}",
+    "next_step.database.loss_in_evidence": "Hand over what was lost: {statement}. The damaged files are in the evidence",
+    "next_step.database.not_recovered": "Hand the evidence to the DBA; all files of the damaged database are kept. Then run the playbook again, and set database_recovery_method if another method is wanted",
+    "next_step.reach.other": "Reach the host by another way, for example its console, then run the playbook again",
+    "next_step.reach.known_hosts": "known_hosts has no SSH key of this host, or another one. Compare the key of the host with the expected one, add it to known_hosts, then run the playbook again",
+    "next_step.reach.become": "The account cannot become root on the host. Check ansible_become_password, the sudo rule on the host, and the settings ansible_pipelining and ansible_python_interpreter, which the rule may require. Then run the playbook again",
+    "next_step.reach.login": "The host refuses the login. Check ansible_user, its key or password, and authorized_keys on the host, then run the playbook again",
+    "next_step.reach.name": "The name of the host does not resolve. Check ansible_host in the inventory and the controller's DNS, then run the playbook again",
+}

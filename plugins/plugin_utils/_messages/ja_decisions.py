@@ -1,0 +1,41 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: E501, RUF001 - a sentence is one line, and full-width punctuation is how Japanese is written.
+
+"""Japanese for decisions of a run, under the ids of en_decisions.py."""
+
+from __future__ import annotations
+
+from typing import Dict
+
+SENTENCES: Dict[str, str] = {
+    "reason.no_cause": "原因は見つかりませんでした",
+    "reason.loop.fell": "過去{minutes}分以内の起動後、安定性確認中に再び停止しており、再起動では復旧しません",
+    "reason.loop.started": "{minutes}分以内に{times}回起動しても再び停止しており、再起動では復旧しません",
+    "reason.not_acted_on": "重大度 {severity} は outage_recover_act_on（{act_on}）に含まれないため、何も実施していません",
+    "reason.data_loss_suspected": "データ損失の疑いがあります",
+    "reason.unreached": "ホストに到達できません：{why}",
+    "reason.not_worked_on": "root に昇格できません：{why}",
+    "reason.no_answer": "{seconds}秒以内に応答がありません（ディスクまたはホスト全体が応答していません）",
+    "reason.died": "モジュールが結果を返さずに終了しました（終了コード {code}）",
+    "remedy.see_evidence": "証拠を参照",
+    "next_step.data_loss": "何も起動せず、証拠を DBA に引き継ぐ。database_recover.yml を --check で実行すると、各方法で失われるデータを確認できます",
+    "next_step.data_in_doubt": "データベースを DBA に引き継ぐ。database_recover.yml を --check で実行すると、各方法で失われるデータを確認できます",
+    "next_step.login_failed": "ログインできることと、nexus_login_username・nexus_login_password の値を確認してから、Playbook を再度実行する（ログインを確認し、インシデントをクローズします）",
+    "next_step.halted": "復旧が中止された原因（{halted}）に対処してから、Playbook を再度実行する",
+    "next_step.helpless": "証拠を確認する。実施した手順では復旧しておらず、繰り返しても復旧しません",
+    "next_step.not_recovered": "原因に対処してから（{remedy}）、Playbook を再度実行する",
+    "next_step.warning": "停止に至る前に原因を調査する：{summary}",
+    "next_step.would_recover": "--check なしで Playbook を実行すると復旧を行います",
+    "next_step.recovered": "再発防止策の項目に対応する",
+    "next_step.recovered_by_systemd": "再発防止策の項目に対応する",
+    "next_step.database.loss": "失われたデータの内容（{statement}）を関係者に引き継ぐ。破損したファイルは {kept} に保存されています",
+    "next_step.database.loss_in_evidence": "失われたデータの内容（{statement}）を関係者に引き継ぐ。破損したファイルは証拠として保存されています",
+    "next_step.database.not_recovered": "証拠を DBA に引き継ぐ。破損したデータベースのファイルはすべて保存されています。別の方法で復旧する場合は database_recovery_method を指定して、Playbook を再度実行する",
+    "next_step.reach.other": "コンソールなど別の方法でホストに接続してから、Playbook を再度実行する",
+    "next_step.reach.known_hosts": "known_hosts にこのホストの SSH 鍵がないか、別の鍵が登録されている。ホスト自身の鍵を確認して登録してから、Playbook を再度実行する",
+    "next_step.reach.become": "ホストで root に昇格できない。ansible_become_password、ホストの sudo の規則、規則が前提とする ansible_pipelining と ansible_python_interpreter を確認してから、Playbook を再度実行する",
+    "next_step.reach.login": "ホストがログインを拒否している。ansible_user、その鍵またはパスワード、ホストの authorized_keys を確認してから、Playbook を再度実行する",
+    "next_step.reach.name": "ホスト名を解決できない。インベントリの ansible_host とコントローラーの DNS を確認してから、Playbook を再度実行する",
+}

@@ -1,0 +1,58 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A reason of a decision: its English text, and its messages for other languages."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import (
+    Message,
+    from_dict,
+    quoted,
+    with_stop,
+)
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
+
+
+@dataclasses.dataclass(frozen=True)
+class Reason:
+    """Why something was decided. told: a message for each sentence of the text."""
+
+    text: str
+    told: Tuple[Message, ...]
+
+    @classmethod
+    def of(cls, *told: Message) -> Reason:
+        """Return the reason with the English text of these messages."""
+        return cls(" ".join(with_stop(catalogue.english(each)) for each in told), told)
+
+    @classmethod
+    def read(cls, texts: Mapping[str, Any], name: str) -> Reason:
+        """Return the reason that a result holds as text and as messages, see messages_of."""
+        return cls(str(texts.get(name) or ""), messages_of(texts, name))
+
+    def plain(self) -> List[Dict[str, Any]]:
+        """Return the messages as plain data."""
+        return [each.to_dict() for each in self.told]
+
+
+def messages_of(texts: Mapping[str, Any], name: str) -> Tuple[Message, ...]:
+    """Return the messages of a text in a result: under messages, one or a list. Without one the text is quoted.
+
+    A result of a host may hold anything: what is no message of the catalogue is left out.
+    """
+    known = (texts.get("messages") or {}).get(name)
+    found = [each for each in (known if isinstance(known, (list, tuple)) else [known]) if isinstance(each, Mapping)]
+    if found and all(catalogue.of("en").message(each) for each in found):
+        return tuple(map(from_dict, found))
+    text = str(texts.get(name) or "").rstrip(" .")
+    return (quoted(text),) if text else ()
+
+
+def joined(reasons: Sequence[Reason]) -> Reason:
+    """Return several reasons as one."""
+    return Reason(" ".join(each.text for each in reasons), tuple(told for each in reasons for told in each.told))
