@@ -262,7 +262,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Open the incident, or go on with the one that is open
+- name: Open the incident or continue the open one
   itsm_nexus.runbook.incident:
     state: open
     severity: critical

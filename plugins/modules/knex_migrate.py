@@ -54,7 +54,7 @@ EXAMPLES = r"""
     environment_file: /etc/itsm/itsm.env
     state: latest
 
-- name: Release the lock that a killed migration left
+- name: Release the lock of a killed migration
   itsm_nexus.runbook.knex_migrate:
     app_dir: /mnt/LinuxHDD/ITSM-System
     db_path: backend/itsm.db

@@ -84,7 +84,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Go back to the release before
+- name: Go back to the previous release
   itsm_nexus.runbook.release_rollback:
     strategy: symlink
     app_dir: /srv/itsm/current

@@ -41,7 +41,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Give the database back to the service's user
+- name: Make the service's user the owner of the database
   itsm_nexus.runbook.sqlite_owner:
     path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
     user: itsm

@@ -38,7 +38,7 @@ INCIDENT = "itsm_nexus.runbook.incident"
 # Names of the tasks that give the times of a run in its timeline.
 CONFIRMED = "Wait for the first healthy answer and log in"
 DETECTED = "Probe the service's health"
-CLOSING = "Put what was tried on record"
+CLOSING = "Record the attempts"
 
 
 @dataclass(frozen=True)

@@ -194,7 +194,7 @@ def test_an_invalid_remediation_policy_is_reported_and_a_restart_is_still_tried(
 def test_triage_with_a_wrong_setting_ends_with_one_clear_error(laid: Service, variable: str, value: str) -> None:
     run = laid.play("playbooks/outage_detect.yml", **{variable: value})
     assert run.rc == 2
-    last = run.screen[run.screen.index("PLAY [Sum up all hosts]") :]
+    last = run.screen[run.screen.index("PLAY [Summarize all hosts]") :]
     (error,) = re.findall(r"FAILED! => (.*)", last)
     assert variable in error and value in error
     assert "has no attribute" not in run.screen
@@ -260,7 +260,7 @@ def test_outcome_of_a_database_recovery_is_shown_if_it_cannot_be_written(laid: S
     run = laid.play("playbooks/database_recover.yml", database_recovery_method="checkpoint", **token)
     assert (run.rc, laid.healthy()) == (2, True)
     assert "RECOVERED: " in summary(run) and "not decided" not in summary(run)
-    assert "vault_that_is_not_there is not defined" in run.screen[run.screen.index("TASK [End with an error") :]
+    assert "vault_that_is_not_there is not defined" in run.screen[run.screen.index("TASK [Fail unless") :]
     assert not (laid.state / "incident.json").exists()
     assert host_lease.Seat(state_dir=str(laid.state)).holder() is None
 
@@ -310,4 +310,4 @@ def test_unreachable_contacts_are_named_at_the_end_if_the_service_is_healthy(lai
     assert run.rc == 2
     assert "STOPPED: localhost" in run.screen
     end = run.screen[run.screen.index("STOPPED: localhost") :]
-    assert "pigeon" in end and "End with an error" not in end
+    assert "pigeon" in end and "Fail if" not in end

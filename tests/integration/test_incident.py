@@ -47,7 +47,7 @@ def fell_while_watched(service: Service) -> threading.Thread:
         deadline = time.monotonic() + 280
         while time.monotonic() < deadline:
             timelines = (service.folder / "postmortems").glob("*.jsonl")
-            if any("Watch that it stays up" in path.read_text(encoding="utf-8") for path in timelines):
+            if any("Check that the service stays up" in path.read_text(encoding="utf-8") for path in timelines):
                 break
             time.sleep(0.05)
         service.kill()
@@ -166,7 +166,7 @@ def test_an_incident_of_another_run_is_not_reported_as_resolved(service: Service
 
 def test_a_run_interrupted_in_its_stability_check_recorded_the_end_of_the_outage(service: Service) -> None:
     service.kill()
-    service.interrupt(RECOVER, at="Watch that it stays up", verification_stability_count=200)
+    service.interrupt(RECOVER, at="Check that the service stays up", verification_stability_count=200)
     assert service.healthy()
     left = json.loads((service.state / "incident.json").read_text(encoding="utf-8"))
     assert left["answered_at"] and not left["mitigated_at"]

@@ -15,7 +15,7 @@ import pytest
 from .conftest import ROOT
 
 PLAYBOOKS = sorted(path.name for path in (ROOT / "playbooks").glob("*.yml"))
-OPTIONS = [("--tags", "x"), ("--skip-tags", "all"), ("--start-at-task", "Sum up all hosts")]
+OPTIONS = [("--tags", "x"), ("--skip-tags", "all"), ("--start-at-task", "Summarize all hosts")]
 
 
 def run(playbook: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:

@@ -108,8 +108,8 @@ def test_a_killed_service_is_recovered_with_every_row(service: Service, tmp_path
     # An end before this time did not cause a later outage.
     assert (service.state / "last_healthy").stat().st_mtime > instant(told["times"]["mitigated_at"])
     # The screen says how long there was no output. The document does not.
-    assert "Watch that it stays up (0.5 s)] **" in run.screen
-    assert "Watch that it stays up" in {step["task"] for step in told["steps"]}
+    assert "Check that the service stays up (0.5 s)] **" in run.screen
+    assert "Check that the service stays up" in {step["task"] for step in told["steps"]}
 
 
 def test_a_healthy_service_is_left_alone(service: Service) -> None:

@@ -26,12 +26,12 @@ POINTS = [
     ("Probe the service's health", 0.4),
     ("Save the evidence and find the cause", 0.5),
     ("Begin the rung", 0.0),
-    ("Look at the database with nobody in it", 0.3),
-    ("Back up the database and read the backup back", 0.5),
-    ("Let SQLite move the WAL into the database", 0.3),
+    ("Check the database while no process uses it", 0.3),
+    ("Back up the database and verify the backup", 0.5),
+    ("Checkpoint the WAL", 0.3),
     ("Build new dependencies next to the present ones", 0.4),
     ("Wait for the first healthy answer and log in", 0.5),
-    ("Watch that it stays up", 0.6),
+    ("Check that the service stays up", 0.6),
     ("Complete the incident's record and free its lock", 0.2),
 ]
 FEW = (5, 9)

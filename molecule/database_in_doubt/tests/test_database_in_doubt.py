@@ -242,7 +242,7 @@ def test_killed_controller_does_not_allow_a_start(drill: Drill, acknowledged: se
     damage, delay = DAMAGES[number % len(DAMAGES)], secrets.SystemRandom().uniform(0, 5) if number else 0.0
     this = put_in_doubt(drill, f"kill-{number}-{damage}", damage, acknowledged)
     killed = runs.Run(drill, f"{this.name}-killed")
-    killed.reach("Open the incident, or go on with the one that is open")
+    killed.reach("Open the incident or continue the open one")
     time.sleep(delay)
     print(f"{damage}, killed {delay:.3f} s after the detection")
     killed.kill()

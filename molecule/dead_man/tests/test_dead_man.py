@@ -41,7 +41,7 @@ def test_service_recovers_without_a_controller(drill: Drill, client: outside.Cli
     runs.kill_service(drill)
     dead = runs.Run(drill, f"{number}-dead")
     # The first task after the probe.
-    dead.reach("Open the incident, or go on with the one that is open")
+    dead.reach("Open the incident or continue the open one")
     dead.kill()
     died_at = time.time()
     assert "PLAY RECAP" not in dead.screen()

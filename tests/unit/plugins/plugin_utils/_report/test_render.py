@@ -669,11 +669,11 @@ def test_only_a_likely_unexplained_cause_is_a_root_cause():
 @pytest.mark.parametrize(("details", "folded"), [(1, False), (2, True)])
 def test_all_steps_are_listed_again_only_if_most_are_new(details, folded):
     detail = step("sqlite_info", {"healthy": True}, status="ok", weight=incident_model.DETAIL)
-    record = step("incident", {"id": "INC-1"}, weight=incident_model.DETAIL, task="Put it on record")
+    record = step("incident", {"id": "INC-1"}, weight=incident_model.DETAIL, task="Record the incident")
     told = section(markdown_report.markdown(EN, incident(steps=[step(), *[detail] * details, *[record] * 5])), "7.")
     assert ("<details>" in told) is folded
     assert told.count("Use sqlite_info: sound") == details
-    assert "Put it on record" not in told
+    assert "Record the incident" not in told
 
 
 LOOK = {"healthy": False, "severity": "emergency", "summary": "https: connection refused; the process is gone"}
@@ -696,7 +696,7 @@ OTHER_RUN = {
 }
 MAINTENANCE = {"until": "2026-03-02T04:00:00.000Z", "reason": "Patch day", "source": "/state/maintenance.json"}
 
-END = event(status="failed", action="ansible.builtin.fail", task="End with an error")
+END = event(status="failed", action="ansible.builtin.fail", task="Fail if the service is not recovered")
 
 
 TRIAGE_IT = "  next step   outage_triage.yml names the cause, outage_recover.yml --check what would be done"
@@ -1011,7 +1011,7 @@ def test_a_failed_notification_is_never_the_reason() -> None:
     told = incident(outcome="not_recovered", cause="killed", cause_summary="It was killed", runs=runs("r1", "r2"))
     told.rungs_tried = [rung(held=False, reason="no answer", run="r1")]
     failed = {"weight": incident_model.FAILURE, "status": "failed"}
-    repeated = step(action="ansible.builtin.fail", task="Fail unless all of it holds", run="r1", **failed)
+    repeated = step(action="ansible.builtin.fail", task="Fail if the verification found a problem", run="r1", **failed)
     channel = step(action="ansible.builtin.include_tasks", role="escalation", run="r2", **failed)
     refused = step("fail_settings", {"problems": ["x is wrong"]}, role="remediation", run="r2", **failed)
     told.steps = [repeated, channel, refused]

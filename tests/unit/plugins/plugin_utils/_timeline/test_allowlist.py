@@ -80,7 +80,7 @@ def test_credentials_are_masked(value):
     [
         ("Restart the service", "Restart the service"),
         ("Take {{ secret }} to {% if x %}y{% endif %}", "Take … to …y…"),
-        ("Watch that it stays up ({{ seconds }})", "Watch that it stays up"),
+        ("Check that the service stays up ({{ seconds }})", "Check that the service stays up"),
         ("Take ({{ a }}) it", "Take (…) it"),
         ("{{ secret }}", None),
         ("{{\n secret }}: failed", "…: failed"),
