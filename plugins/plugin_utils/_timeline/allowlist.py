@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What may be recorded of a task's result: named keys of this collection's own modules, each of its kind, nothing else.
+"""The data of a task's result that may be recorded: named keys of this collection's own modules, with their types.
 
-A key that no table names is dropped, and so is a value of another type than its table says. Texts are cut to a length,
-lose their control characters, and credentials that modules should have masked already are masked once more.
+A key that no table names is dropped. A value of another type than in the table is dropped, too. Texts are shortened,
+their control characters are removed, and credentials that modules should have masked are masked again.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ _PREFIX = COLLECTION + "."
 TEXT_LIMIT = 600
 LIST_LIMIT = 50
 COUNT_LIMIT = 500
-# Texts up to this length are kept once they are clean.
+# Texts up to this length are cached after they are cleaned.
 _OFTEN = 100
 
 # Kinds of scalars.
 TEXT = "text"
 NUMBER = "number"
 FLAG = "flag"
-PROGRAM = "program"  # a command line of which only the program's name is kept: its arguments may hold secrets
+PROGRAM = "program"  # a command line: only the program's name is kept, because the arguments may hold secrets
 
 
 @dataclasses.dataclass(frozen=True)
 class Each:
-    """A list whose members all have the kind C(of)."""
+    """A list whose members all have the kind given by of."""
 
     of: Any
     limit: int = LIST_LIMIT
@@ -44,7 +44,7 @@ class Each:
 
 @dataclasses.dataclass(frozen=True)
 class Named:
-    """A mapping from any name (of a table, of a check) to the kind C(of)."""
+    """A mapping from any name (of a table, of a check) to the kind given by of."""
 
     of: Any
     limit: int = COUNT_LIMIT
@@ -54,7 +54,7 @@ Kind = Union[str, Each, Named, Mapping[str, Any], Tuple[Any, ...]]
 
 
 def _message(depth: int) -> Mapping[str, Any]:
-    """Return the kind of a message (module_utils/_common/message.py) with values that are messages, C(depth) deep."""
+    """Return the kind of a message (module_utils/_common/message.py) with nested messages, depth levels deep."""
     if depth == 1:
         return {"id": TEXT, "values": Named((NUMBER, TEXT), limit=_VALUES)}
     inner = _message(depth - 1)
@@ -266,15 +266,15 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
     "fail_settings": {"problems": Each(TEXT)},
 }
 
-# Of every module that works on a host: that there was no way to it, or for a time none.
+# Every module that works on a host returns these if the connection failed or was interrupted.
 _OF_ALL: Mapping[str, Any] = {
     "unreachable_host": FLAG,
     "connection_lost": {"times": NUMBER, "seconds": NUMBER},
-    # Why there was none, as a message. Of a probe it is the summary.
+    # The reason, as a message. For a probe it is the summary.
     "messages": {"why": MESSAGE, "summary": MESSAGE},
 }
 
-# What playbooks publish of all their hosts: the hosts by what it came to there, the best first and the worst last.
+# Published by playbooks for all their hosts: the hosts by outcome, from the best to the worst.
 SUMMARY_KEY = "outage_summary"
 SUMMARY: Mapping[str, Any] = {
     ended: Each(TEXT, limit=10_000)
@@ -342,7 +342,7 @@ OUTCOME: Mapping[str, Any] = {
         "contacts": Each(TEXT),
         "told": Each({"level": TEXT, "contact": TEXT, "channel": TEXT, "at": TEXT, "ok": FLAG, "error": TEXT}),
         "reason": TEXT,
-        # In check mode: who would be told, and who would be where the recovery does not hold.
+        # In check mode: the contacts to notify, and the contacts to notify if the recovery fails.
         "would": _WOULD_TELL,
         "otherwise": {"rule": TEXT, "level": TEXT, "to": Each(TEXT), "reason": TEXT, "would": _WOULD_TELL},
     },
@@ -361,13 +361,13 @@ _DROPPED = object()
 
 
 def text(value: str, *, limit: int = TEXT_LIMIT) -> str:
-    """Return C(value) on its way to a file: no control characters, credentials masked, at most C(limit) characters."""
-    # Names of tasks, tables and parts come again with every host.
+    """Return value for a file: no control characters, credentials masked, at most limit characters."""
+    # The same names of tasks, tables and parts come with every host.
     return _clean(value, limit) if len(value) <= _OFTEN else _cleaned(value, limit)
 
 
 def _cleaned(value: str, limit: int) -> str:
-    # Cut first: the patterns' time grows faster than the text, and a secret that was cut is masked all the same.
+    # Cut first: the patterns need more time for long texts, and a secret that was cut is still masked.
     cleaned = _REDACTOR.text(sanitize.ACTIVE.sub(" ", sanitize.without_sequences(str(value[:limit]))))
     return cleaned[:limit] if len(value) <= limit else cleaned[: limit - 1] + "…"
 
@@ -376,10 +376,10 @@ _clean = functools.lru_cache(maxsize=4096)(_cleaned)
 
 
 def static(template: object) -> Optional[str]:
-    """Return the part of a name or message that stands in the playbook itself; what is filled in becomes C(…).
+    """Return the constant part of a name or message of a playbook. Each template expression becomes an ellipsis.
 
-    What is filled in in brackets at the end, for the screen, is left out. C(None) where nothing readable is left:
-    values that were filled in at run time may be secrets.
+    A template expression in brackets at the end, for the screen, is left out. Return None if nothing readable is left:
+    values that are filled in at run time may be secrets.
     """
     if not isinstance(template, str):
         return None
@@ -388,12 +388,12 @@ def static(template: object) -> Optional[str]:
 
 
 def pick(kind: Kind, value: object) -> Any:
-    """Return what of C(value) the kind allows; mappings come back with the allowed keys only. See RESULTS for kinds."""
+    """Return the part of value that the kind allows. Mappings keep only the allowed keys. For kinds, see RESULTS."""
     picked = _pick(kind, value)
     return None if picked is _DROPPED else picked
 
 
-# The names that modules had before, in timelines that are still read.
+# The earlier names of modules, in timelines that are still read.
 _RENAMED = {
     "postmortem_keep": "postmortem_archive",
     "refuse": "fail_settings",
@@ -410,15 +410,15 @@ OF_INCIDENT = ("incident", "incident_info")
 
 
 def of_result(action: str, result: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return what may be recorded of a result of C(action) (its full name); empty for modules of others."""
+    """Return the data of a result that may be recorded; empty for modules of others. action: full name."""
     table = RESULTS.get(own_module(action) or "")
     return pick({**table, **_OF_ALL}, result) if table else {}
 
 
 def own_module(action: str) -> Optional[str]:
-    """Return the short name of C(action) if it is a module of this collection, else C(None).
+    """Return the short name of action if it is a module of this collection, else None.
 
-    A timeline may be older than the name of the module.
+    A timeline may be older than the current name of the module.
     """
     if not action.startswith(_PREFIX):
         return None

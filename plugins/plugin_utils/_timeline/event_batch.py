@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Takes in what arrives in a burst and has it handled together, soon.
+"""Collects events for a short time and handles them together.
 
 Ansible forks a worker for every task on every host. After each fork, the first write to a page of memory copies that
-page, and in Python to look at an object is to write to it. So what is handled by itself between two forks costs several
-times of what it costs among twenty others.
+page, and in Python reading an object writes to its reference count. So handling one event between two forks costs
+several times as much as handling it together with twenty others.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from typing import Any, Callable, Deque, Iterator, Optional
 
 
 class Burst:
-    """Keeps what arrives, for so many seconds at most. For the same reason little is done for each of it."""
+    """Keeps items for a limited number of seconds. Adding an item does little work, for the same reason."""
 
     def __init__(self, handle: Callable[[], None], *, seconds: float) -> None:
-        """C(handle) is to take what is there with M(take); it is called from M(add), or from another thread."""
+        """Prepare it. handle: takes the items with take; add or another thread calls it."""
         self._handle = handle
         self._seconds = seconds
         self._items: Deque[Any] = collections.deque()
-        # When it is time to handle them; as long as there are none, any time is.
+        # Time of the next call of handle. Without items, any time is right.
         self._due = 0.0
         self._arrived = threading.Event()
         self._thread: Optional[threading.Thread] = None
 
     def add(self, item: Any, now: float) -> None:
-        """Keep C(item); have everything handled where the first of it has waited long enough.
+        """Keep item. Call handle if the first item has waited long enough.
 
-        C(now): seconds of C(time.monotonic). Nothing has to be locked for it.
+        now: seconds of time.monotonic. No lock is needed.
         """
         self._items.append(item)
         if now >= self._due:
             self._begin_or_end(now)
 
     def take(self) -> Iterator[Any]:
-        """Yield what has arrived, in its order; it is kept no longer."""
+        """Yield the items in order of arrival and remove them."""
         self._due = 0.0
         with contextlib.suppress(IndexError):
             while True:
@@ -57,11 +57,11 @@ class Burst:
         if self._thread is None:
             self._thread = threading.Thread(target=self._late, daemon=True)
             self._thread.start()
-            # Of a run that is interrupted.
+            # If the run is interrupted.
             atexit.register(self._handle)
 
     def _late(self) -> None:
-        # For what nothing comes after: the last before a step that takes minutes.
+        # For the last item before a step that takes minutes.
         while True:
             self._arrived.wait()
             self._arrived.clear()

@@ -2,24 +2,24 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-r"""The timeline of a run: its events, and the model of an incident that is made of them.
+"""The timeline of a run: its events, and the model of an incident that is built from them.
 
-A timeline is a file of JSON objects, one a line, appended as things happen. Keys of every event: C(v) (version of this
-format), C(at) (UTC instant), C(run), C(kind). Kinds and their further keys:
+A timeline is a file of JSON objects, one per line, appended as things happen. Every event has the keys v (version of
+this format), at (UTC instant), run and kind. Kinds and their other keys:
 
-- C(run_start): C(playbook), C(check) (check mode), C(core) (version of ansible-core)
-- C(play_start): C(name)
-- C(started): C(host), C(task), C(role), C(action): a task of one of our modules begins
-- C(task): C(host), C(task) (its name as it stands in the playbook, not filled in), C(role), C(action), C(status)
-  (C(ok) C(changed) C(failed) C(ignored)), C(start), C(duration) (seconds); C(data) (whitelisted keys of the result) and
-  C(msg) (why it failed) where they may be told; C(hidden) where the task has C(no_log)
-- C(retry): C(host), C(task), C(role), C(action), C(attempts)
-- C(unreachable): as C(task), without data
-- C(outcome): C(host), C(data): the verdict of the run, see M(allowlist)
-- C(summary): C(data): the hosts of the run by what it came to there, see M(allowlist)
-- C(stats): C(hosts) {name: {ok, changed, failures, unreachable, rescued, ignored}}: the run came to its end
+- run_start: playbook, check (check mode), core (version of ansible-core)
+- play_start: name
+- started: host, task, role, action; a task of one of our modules begins
+- task: host, task (its name in the playbook, templates not filled in), role, action, status (ok, changed, failed,
+  ignored), start, duration (seconds); data (whitelisted keys of the result) and msg (why it failed), if they may be
+  recorded; hidden if the task has no_log
+- retry: host, task, role, action, attempts
+- unreachable: as task, without data
+- outcome: host, data; the verdict of the run, see allowlist
+- summary: data; the hosts of the run by outcome, see allowlist
+- stats: hosts {name: {ok, changed, failures, unreachable, rescued, ignored}}; the run ended by itself
 
-What it tells of an incident is M(incident_model.Incident).
+The model of an incident is model.Incident.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 _LOOKS = ("detection", "verification")
 
-# Clocks that differ by no more seconds leave the order of events readable.
+# If the clocks differ by at most so many seconds, the order of events is still readable.
 _CLOCKS_AGREE = 2.0
 
-# Actions that are no step of anybody's work as long as they succeed.
+# Actions that are not shown as steps if they succeed.
 _PLUMBING = (
     *("include_role", "include_tasks", "import_role", "import_tasks", "validate_argument_spec"),
     *("assert", "set_fact", "set_stats", "debug", "meta"),
@@ -67,12 +67,12 @@ _PLUMBING = (
 
 
 def encode(event: Mapping[str, Any]) -> bytes:
-    """Return C(event) as one line of a timeline."""
+    """Return event as one line of a timeline."""
     return _ENCODER.encode(event).encode("utf-8", "replace") + b"\n"
 
 
 def decode(data: bytes) -> List[Event]:
-    """Return the events of a timeline; a line that is torn, or of another version, is left out."""
+    """Return the events of a timeline. Incomplete lines and lines of another version are left out."""
     events: List[Event] = []
     for line in data.split(b"\n"):
         try:
@@ -85,12 +85,12 @@ def decode(data: bytes) -> List[Event]:
 
 
 def incidents(events: Iterable[Event]) -> List[Incident]:
-    """Return the incidents that C(events), of any number of runs, tell of: one for each incident and host."""
+    """Return the incidents in the events of any number of runs: one for each incident and host."""
     return list(each_incident(events))
 
 
 def each_incident(events: Iterable[Event]) -> Iterator[Incident]:
-    """Yield the same, each made when it is asked for: those of many hosts need not be in memory together."""
+    """Yield the same one by one, so that the incidents of many hosts need not be in memory together."""
     runs: Dict[str, List[Event]] = {}
     for event in events:
         runs.setdefault(event["run"], []).append(event)
@@ -104,23 +104,23 @@ def each_incident(events: Iterable[Event]) -> Iterator[Incident]:
 
 
 def opened(events: Iterable[Event]) -> Dict[str, str]:
-    """Return host -> id of the incident that C(events) of one run opened or continued there."""
+    """Return the incident that each host has in the events of one run: host -> id, opened or continued."""
     return {str(event["host"]): str(event["data"]["id"]) for event in events if opens(event)}
 
 
 def opens(event: Event) -> bool:
-    """Say whether C(event) is a result of an incident module that names an incident of this run."""
+    """Return True if event is a result of an incident module that names an incident of this run."""
     of_module = event["kind"] == "task" and _module(event) in allowlist.OF_INCIDENT
     return of_module and bool(event.get("data", {}).get("id")) and not is_left(event["data"], event.get("status"))
 
 
 def is_left(data: Mapping[str, Any], status: Optional[str]) -> bool:
-    """Say whether C(data) of the incident module names an incident that was left to the run that has it."""
+    """Return True if data of the incident module names an incident that was left to another run."""
     return status == "ok" and bool(data.get("id") and data.get("locked_by")) and not data.get("run")
 
 
 def without_incident(events: Iterable[Event]) -> Dict[str, List[Event]]:
-    """Return host -> events of hosts that a module of ours was run on, or was to be, and that have no incident."""
+    """Return host -> events for hosts without an incident that a module of ours worked on, or should have."""
     told = list(events)
     with_incident = opened(told)
     told_of = (event for event in told if event["kind"] == "outcome" or _module(event) or _fits_not(event))
@@ -129,7 +129,7 @@ def without_incident(events: Iterable[Event]) -> Dict[str, List[Event]]:
 
 
 def _fits_not(event: Event) -> bool:
-    """Say whether a variable does not fit a role of ours, or is not there, which ends it before any of its modules."""
+    """Return True if a variable of a role of ours is invalid or missing. The role then ends before its modules."""
     if event["kind"] != "task":
         return False
     unset = str(event.get("action")).rsplit(".", 1)[-1] == "validate_argument_spec" and event.get("msg")
@@ -137,7 +137,7 @@ def _fits_not(event: Event) -> bool:
 
 
 def login(events: Sequence[Event]) -> Tuple[Optional[str], Optional[str]]:
-    """Return what the last verification of a run says of the login, and why it failed: see M(Incident)."""
+    """Return the state of the login in the last verification of a run, and why it failed: see model.Incident."""
     probes: List[Dict[str, Any]] = []
     for event in reversed(events):
         if event["kind"] == "task" and event.get("role") in RUNGS:
@@ -155,7 +155,7 @@ def login(events: Sequence[Event]) -> Tuple[Optional[str], Optional[str]]:
 
 
 def step(event: Event) -> Optional[Step]:
-    """Return what an event tells, C(None) for one that only frames others."""
+    """Return the step of an event, None for an event that only begins or ends others."""
     if event["kind"] in ("started", "stats", "play_start", "summary"):
         return None
     if event.get("status") == "ok" and str(event.get("action")).rsplit(".", 1)[-1] in _PLUMBING:
@@ -176,7 +176,7 @@ def step(event: Event) -> Optional[Step]:
 
 
 def seconds_between(earlier: Optional[str], later: Optional[str]) -> Optional[float]:
-    """Return the seconds between two instants, C(None) where one is unknown or the order is reversed."""
+    """Return the seconds between two instants, None if one is unknown or the order is reversed."""
     if not earlier or not later:
         return None
     try:
@@ -187,7 +187,7 @@ def seconds_between(earlier: Optional[str], later: Optional[str]) -> Optional[fl
 
 
 def _steps(run: Sequence[Event]) -> Iterator[Step]:
-    """Return the steps of one run; what comes after its verdict hands it on, and what then fails only repeats it."""
+    """Return the steps of one run. Steps after its verdict only publish it, and their failures only repeat it."""
     decided = False
     for event in run:
         told = step(event)
@@ -215,7 +215,7 @@ def _first(*values: Any) -> Any:
 
 
 def _counts(told: Any) -> Dict[str, float]:
-    """Return the rows by table of an answer; a host may name a table without a number."""
+    """Return the rows by table of an answer. A host may name a table without a number."""
     counted = told if isinstance(told, dict) else {}
     return {table: number for table, number in counted.items() if isinstance(number, (int, float))}
 
@@ -225,11 +225,11 @@ def _last_of(results: Iterable[Mapping[str, Any]], key: str) -> Any:
 
 
 def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident:
-    """Return the model of C(incident) on C(host) from the events of its runs, oldest first."""
+    """Return the model of an incident on a host from the events of its runs, oldest first."""
     events = [event for run in runs for event in run]
     outcomes = [event["data"] for event in events if event["kind"] == "outcome"]
     verdict: Dict[str, Any] = outcomes[-1] if outcomes else {}
-    # A verdict of an earlier run says nothing about a later one that was killed.
+    # The verdict of an earlier run is no verdict of a later run that was killed.
     if verdict and not any(event["kind"] == "outcome" for event in runs[-1]):
         verdict = {}
     copied: Dict[str, Any] = _last_of(_results(events, "triage_info"), "data_evidence") or {}
@@ -239,17 +239,17 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
     checks = list(_results(events, "sqlite_info"))
     failing = [probe for probe in probes if not probe.get("healthy")]
     triages = [result["findings"] for result in _results(events, "triage_info") if result.get("findings")]
-    # The first look saw what nobody had touched yet; where the verdict rests on a later one, that one is told.
+    # The first triage saw the original state. If the verdict rests on a later triage, that one is used.
     agreeing = [each for each in triages if each[0].get("cause") == verdict.get("cause")]
     findings: List[Dict[str, Any]] = _first(*agreeing, *triages) or []
     first = findings[0] if findings and verdict.get("cause") in (None, findings[0].get("cause")) else {}
     tried = [rung for run in runs for rung in _rungs(run)]
     looks = [*_results(events, "triage_info"), *checks]
     counts = [_counts(look["row_counts"]) for look in looks if look.get("row_counts")]
-    # What ended without a run says nothing of the data: what a run said of it before stands.
+    # An outage that ended without a run has no statement about the data: the earlier run's statement stands.
     judged = [each for each in outcomes if "rows_before" in each]
     of_data = verdict if not verdict or "rows_before" in verdict else judged[-1] if judged else {}
-    # Where a verdict has no rows from before or after, none could be counted: other looks are no substitute.
+    # If a verdict has no rows from before or after, they could not be counted. Other triages are no substitute.
     rows_before = _counts(_first(*(each.get("rows_before") for each in outcomes), *([] if judged else counts[:1])))
     rows_after = _counts(of_data.get("rows_after")) or ({} if of_data or len(counts) < 2 else counts[-1])
     suspected = (
@@ -301,7 +301,7 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
         rows_stale=seen.started_since,
         statements={
             **{name: dataclasses.asdict(each) for name, each in said.items()},
-            # The run itself knows more of the service than its events.
+            # The run itself knows more about the service than its events.
             **{name: each for name, each in (verdict.get("statements") or {}).items() if name != "data_loss"},
         },
         login=logged_in,
@@ -331,7 +331,7 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
 def _messages(
     first: Mapping[str, Any], outcomes: Sequence[Mapping[str, Any]], verdict: Mapping[str, Any]
 ) -> Dict[str, Any]:
-    """Return the messages of cause_summary, error and next_step, of the same origin as these texts."""
+    """Return the messages of cause_summary, error and next_step, from the same source as their texts."""
     found = {name: (verdict.get("messages") or {}).get(name) for name in ("error", "next_step")}
     if first.get("summary"):
         found["cause_summary"] = (first.get("messages") or {}).get("summary")
@@ -342,7 +342,7 @@ def _messages(
 
 
 def _last_look(runs: Sequence[Sequence[Event]]) -> statements.Facts:
-    """Return what the events say of the service: looks count that were made after its last start and stop."""
+    """Return facts about the service from the events. Only checks after its last start and stop count."""
     answers: Optional[bool] = None
     running: Optional[bool] = None
     stopped = started = stale = False
@@ -391,7 +391,7 @@ def _times(
         failing[0].get("first_failure_at") if failing else None,
     )
     begun = dict(_last_of(records, "outage_started") or {})
-    # Where no good sign is on record, the first bad one stands for it.
+    # If no good sign is on record, the first bad one is used instead.
     if begun.get("earliest") == begun.get("latest") and begun.get("earliest_source") in (None, begun.get("source")):
         begun["earliest"] = None
     first_good = None
@@ -412,9 +412,9 @@ def _times(
 
 
 def _clocks_apart(events: Sequence[Event]) -> Optional[float]:
-    """Return by how many seconds the clock of the host is ahead of the controller's, None up to 2 seconds.
+    """Return how many seconds the clock of the host is ahead of the controller's, None up to 2 seconds.
 
-    What a probe saw by the host's clock happened between the begin and the end of its task by the controller's.
+    A probe's instant (clock of the host) lies between the begin and the end of its task (clock of the controller).
     """
     apart = 0.0
     for event in events:
@@ -468,7 +468,7 @@ def _derived_outcome(
 
 
 def _rungs(run: Sequence[Event]) -> List[Rung]:
-    """Return the rungs of one run: as its verdict tells them, else concluded from the roles its tasks belong to."""
+    """Return the rungs of one run: from its verdict, else concluded from the roles of its tasks."""
     identity = str(run[0]["run"])
     verdict = _verdict(run)
     if verdict:
@@ -514,11 +514,11 @@ def _rungs(run: Sequence[Event]) -> List[Rung]:
             continue
         tried[-1].seconds = seconds_between(tried[-1].started_at, event["at"])
         if event.get("status") == "failed":
-            # A rung whose host was lost may have worked.
+            # A rung may have succeeded if the connection to its host was lost.
             tried[-1].held = None if (event.get("data") or {}).get("unreachable_host") else False
             tried[-1].reason = event.get("msg") or event.get("task")
         elif event["kind"] == "started":
-            # What is looked at until the run is killed was not seen to its end.
+            # A check that was running when the run was killed has no result.
             tried[-1].held = None
         elif _module(event) == "health_probe" and event.get("data"):
             healthy = tried[-1].held = bool(event["data"].get("healthy"))
@@ -528,7 +528,7 @@ def _rungs(run: Sequence[Event]) -> List[Rung]:
 
 
 def _verdict(run: Sequence[Event]) -> Dict[str, Any]:
-    """Return the verdict of one run, empty where it has none."""
+    """Return the verdict of one run, empty if it has none."""
     return next((dict(event["data"]) for event in reversed(run) if event["kind"] == "outcome"), {})
 
 
@@ -572,7 +572,7 @@ def _run(events: Sequence[Event]) -> Run:
         playbook=first.get("playbook"),
         core=first.get("core"),
         started_at=str(first["at"]),
-        # What comes after the verdict only hands it on.
+        # Events after the verdict only publish it.
         last_event_at=str((verdicts or events)[-1]["at"]),
         complete=any(event["kind"] in ("outcome", "stats") for event in events),
         last_task=_first(tasks[-1].get("task"), tasks[-1].get("action")) if tasks else None,
@@ -590,7 +590,7 @@ def _weight(event: Event) -> str:
         return DECISION
     if module == "sqlite_info" and event.get("data", {}).get("healthy") is False:
         return DECISION
-    # What the record of the incident says stands in the document itself, and that it was written is seen.
+    # The document shows the content of the incident's record anyway, and it shows that it was written.
     if module in allowlist.OF_INCIDENT or event.get("role") == "postmortem":
         return DETAIL
     return CHANGE if module and event.get("status") == "changed" else DETAIL

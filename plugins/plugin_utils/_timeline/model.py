@@ -1,11 +1,11 @@
 # Copyright: The itsm_nexus.runbook contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-# ruff: noqa: RUF009 - what is called makes a field of its own each time.
+# ruff: noqa: RUF009 - each call makes a new field.
 
-"""What the documents tell of one incident on one host; what M(document_schema) makes of it describes the JSON document.
+"""The data of one incident on one host that the documents show. The schema of the JSON document is made from it.
 
-Instants are UTC (ISO 8601, milliseconds, C(Z)), durations seconds, sizes bytes; C(None) stands for what is not known.
+Instants are UTC (ISO 8601, milliseconds, Z), durations seconds, sizes bytes; None stands for unknown.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 VERSION = 1
 
-# Those of the ladder, and what a person starts.
+# The rungs of the ladder, and the recovery that a person starts.
 RUNGS = (*recovery_ladder.RUNGS, "database_recovery")
 
-# Why a step stands in the short timeline.
+# The reasons why a step is in the short timeline.
 CHANGE, FAILURE, DECISION, DETAIL = "change", "failure", "decision", "detail"
 
 # The service is back: by a run, by systemd's automatic restart or our timer on the host, or by a person.
@@ -49,7 +49,7 @@ def _says(doc: str) -> Any:
 
 @dataclasses.dataclass
 class Step:
-    """Something that was done."""
+    """A step of a run."""
 
     at: str = _says("When it began.")
     run: str = _says("The run that did it.")
@@ -57,10 +57,10 @@ class Step:
     weight: str = _says("Whether it changed something, failed, decided something or is a detail.")
     role: Optional[str] = _says("The outermost role that it belongs to.")
     action: Optional[str] = _says("Full name of the module.")
-    task: Optional[str] = _says("The task's name as it stands in the playbook.")
+    task: Optional[str] = _says("The task's name in the playbook.")
     status: Optional[str] = _says("ok, changed, failed or ignored.")
     seconds: Optional[float] = _says("How long it took.")
-    data: Dict[str, Any] = _says("What its result said, by the whitelist.")
+    data: Dict[str, Any] = _says("The whitelisted keys of its result.")
     message: Optional[str] = _says("Why it failed.")
 
 
@@ -69,38 +69,38 @@ class Rung:
     """A rung of the ladder that was tried."""
 
     rung: str = _says("Its role.")
-    held: Optional[bool] = _says("Whether the service stayed up; null where nothing says so.")
-    halted: Optional[bool] = _says("Whether it ended the climb.")
+    held: Optional[bool] = _says("Whether the rung succeeded; null if unknown.")
+    halted: Optional[bool] = _says("Whether it ended the ladder.")
     serves: Optional[bool] = _says("Whether the service answered afterwards and only the login check failed.")
-    restored: Optional[bool] = _says("Whether it failed and the service holds as it was before.")
-    reason: Optional[str] = _says("Why it did not hold.")
+    restored: Optional[bool] = _says("Whether it failed and the service runs as before.")
+    reason: Optional[str] = _says("Why it failed.")
     messages: Dict[str, Any] = _says("The reason for other languages: id and values.")
-    started_at: Optional[str] = _says("When it was begun.")
-    seconds: Optional[float] = _says("How long it took, its verification included.")
+    started_at: Optional[str] = _says("When it began.")
+    seconds: Optional[float] = _says("How long it took, including its verification.")
     run: str = _says("The run that tried it.")
 
 
 @dataclasses.dataclass
 class Skip:
-    """A rung that was not climbed."""
+    """A rung that was skipped."""
 
     rung: str = _says("Its role.")
     reason: Optional[str] = _says("Why it could not have helped.")
     messages: Dict[str, Any] = _says("The reason for other languages: id and values.")
-    at: Optional[str] = _says("When that was decided.")
-    run: str = _says("The run that decided it.")
+    at: Optional[str] = _says("When it was skipped.")
+    run: str = _says("The run that skipped it.")
 
 
 @dataclasses.dataclass
 class Remedy:
-    """What was done about a cause before the ladder, or why nothing was."""
+    """The remedy of a cause before the ladder, or why there was none."""
 
     cause: str = _says("The finding's cause.")
-    action: Optional[str] = _says("What was done; null where nothing was allowed to be.")
+    action: Optional[str] = _says("The action; null if no action was allowed.")
     changed: bool = _says("Whether it changed something.")
     failed: bool = _says("Whether it failed.")
-    detail: List[str] = _says("What it did in particular.")
-    reason: Optional[str] = _says("Why nothing was done.")
+    detail: List[str] = _says("The details of the action.")
+    reason: Optional[str] = _says("Why there was no action.")
     seconds: Optional[float] = _says("How long it took.")
     run: str = _says("The run that did it.")
 
@@ -113,9 +113,9 @@ class Run:
     playbook: Optional[str] = _says("The playbook's file.")
     core: Optional[str] = _says("Version of ansible-core.")
     started_at: str = _says("When it began.")
-    last_event_at: str = _says("Its verdict, else the last thing that is on record of it.")
-    complete: bool = _says("False where it was killed before its verdict.")
-    last_task: Optional[str] = _says("What it was doing last.")
+    last_event_at: str = _says("The time of its verdict, else of the last event on record.")
+    complete: bool = _says("False if it was killed before its verdict.")
+    last_task: Optional[str] = _says("The last task that began.")
     last_action: Optional[str] = _says("Full name of the module of last_task.")
 
 
@@ -124,10 +124,10 @@ class Times:
     """The instants of the incident. The outage began between last_good_at and started_at."""
 
     last_good_at: Optional[str] = _says("The last sign that the service worked.")
-    started_at: Optional[str] = _says("The first sign that it did not: where durations begin.")
-    started_from: Optional[str] = _says("What started_at was read from.")
+    started_at: Optional[str] = _says("The first sign that it did not work. Durations are counted from here.")
+    started_from: Optional[str] = _says("The source of started_at.")
     detected_at: Optional[str] = _says("When the outage was noticed.")
-    mitigated_at: Optional[str] = _says("The service's first good answer after it.")
+    mitigated_at: Optional[str] = _says("The service's first good answer after the outage.")
     mitigated_from: Optional[str] = _says("The source of mitigated_at.")
     mitigated_estimated: bool = _says("Whether mitigated_at is an estimate: nobody saw the first good answer.")
     resolved_at: Optional[str] = _says("When the incident was closed, after its verification.")
@@ -140,92 +140,90 @@ class Times:
 class Durations:
     """Seconds, each counted from started_at."""
 
-    outage: Optional[float] = _says("To the first good answer or, as long as there is none, to the verdict.")
+    outage: Optional[float] = _says("To the first good answer. If there is none yet, to the verdict.")
     detect: Optional[float] = _says("Time to detect: to detected_at.")
     mitigate: Optional[float] = _says("Time to mitigate: to mitigated_at.")
     resolve: Optional[float] = _says("Time to resolve: to resolved_at.")
-    uncertain: Optional[float] = _says("From last_good_at to started_at: by so much the outage may have been longer.")
+    uncertain: Optional[float] = _says("From last_good_at to started_at: the outage may have been longer by this.")
 
 
 @dataclasses.dataclass
 class Impact:
-    """Whom the outage hit, measured once it was over."""
+    """The users and requests that the outage affected, measured after it ended."""
 
-    users: Optional[int] = _says("What the query for affected users counted.")
-    users_unknown: Optional[str] = _says("Why that is not known.")
-    requests: Optional[int] = _says("Requests that the access log has of the time of the outage.")
-    requests_failed: Optional[int] = _says("Those of them that were answered with 5xx.")
+    users: Optional[int] = _says("The number that the query for affected users returned.")
+    users_unknown: Optional[str] = _says("Why the number of users is not known.")
+    requests: Optional[int] = _says("Requests in the access log during the outage.")
+    requests_failed: Optional[int] = _says("Requests that were answered with 5xx.")
     requests_from: Optional[str] = _says("The access log.")
-    requests_unknown: Optional[str] = _says("Why they are not known.")
+    requests_unknown: Optional[str] = _says("Why the numbers of requests are not known.")
 
 
 @dataclasses.dataclass
 class Incident:
-    """Everything that the documents tell of one incident on one host."""
+    """The data of one incident on one host that the documents show."""
 
-    schema: int = _says("Version of this description; a number is added only where a reader would be misled.")
+    schema: int = _says("Version of this description. It changes only if an old reader would misread the document.")
     incident: str = _says("Id of the incident.")
-    host: str = _says("The host in the inventory.")
-    service: Optional[str] = _says("What the host runs.")
-    language: Optional[str] = _says("The language that its documents are to be in.")
+    host: str = _says("The host's name in the inventory.")
+    service: Optional[str] = _says("The service on the host.")
+    language: Optional[str] = _says("The language of its documents.")
     timezone: Optional[str] = _says("The time zone of the service.")
-    reason: Optional[str] = _says("Why the playbook was started, as whoever started it said.")
-    ticket: Optional[str] = _says("The ticket that it was started for.")
-    outcome: str = _says("What it came to.")
-    source: str = _says(
-        "verdict where a run published its verdict, events where the rest is concluded from its events."
-    )
+    reason: Optional[str] = _says("Why the playbook was started, as given by the person or rule that started it.")
+    ticket: Optional[str] = _says("The ticket given at the start of the playbook.")
+    outcome: str = _says("The outcome.")
+    source: str = _says("verdict if a run published its verdict, events if the outcome is concluded from its events.")
     severity: Optional[str] = _says("warning, critical or emergency.")
     cause: Optional[str] = _says("The most likely cause.")
-    cause_summary: Optional[str] = _says("That cause in a sentence.")
-    rung: Optional[str] = _says("The rung that held.")
+    cause_summary: Optional[str] = _says("A sentence on that cause.")
+    rung: Optional[str] = _says("The rung that succeeded.")
     rungs_tried: List[Rung] = _says("The rungs that were tried, in this order.")
     rungs_skipped: List[Skip] = _says("The rungs that could not have helped.")
-    remedies: List[Remedy] = _says("What was done about causes before the ladder.")
+    remedies: List[Remedy] = _says("The remedies of causes before the ladder.")
     times: Times = _says("Its instants.")
     durations: Durations = _says("Its durations.")
-    impact: Impact = _says("Whom it hit.")
+    impact: Impact = _says("The users and requests that were affected.")
     data_loss: str = _says("none, suspected, known or unknown.")
-    rows_before: Dict[str, float] = _says("Rows by table before anything was touched.")
-    rows_from: str = _says("Who counted them: first_look (the first triage) or last_good (the last verified run).")
+    rows_before: Dict[str, float] = _says("Rows by table before the first change.")
+    rows_from: str = _says("Source of rows_before: first_look (the first triage) or last_good (the last verified run).")
     rows_after: Dict[str, float] = _says("Rows by table afterwards.")
     rows_seeded: Dict[str, float] = _says(
         "Rows now in tables that had none before: the service may seed them at its start."
     )
     rows_stale: bool = _says("Whether the service was started after rows_after were counted.")
-    statements: Dict[str, Any] = _says("What may be stated, by docs/statements.md: value, and why it is unknown.")
+    statements: Dict[str, Any] = _says("The statements of docs/statements.md: value, and why it is unknown.")
     login: Optional[str] = _says("checked, failed, rate_limited, no_password or no_answer; null if not verified.")
     login_error: Optional[str] = _says("Why the login failed.")
     backup_file: Optional[str] = _says("Backup of the database on the host.")
     database_kept: Optional[str] = _says("The damaged database on the host.")
     modules_kept: Optional[str] = _says("The replaced node_modules on the host.")
-    escalation: Dict[str, Any] = _says("Who must know and why: level, to, told, reason.")
+    escalation: Dict[str, Any] = _says("The contacts to notify: level, to, told (contacts notified), reason.")
     evidence: Optional[str] = _says("Folder of the evidence on the host.")
     database_copied: Optional[str] = _says("Copy of the files of a database in doubt, on the host.")
     database_not_copied: Optional[str] = _says("Why there is no copy of the files of a database in doubt.")
     record_in_memory: Optional[str] = _says("Folder in memory on the host that has the record; a reboot loses it.")
-    error: Optional[str] = _says("What stopped the recovery.")
-    next_step: Optional[str] = _says("What a person is to do next.")
+    error: Optional[str] = _says("The error that stopped the recovery.")
+    next_step: Optional[str] = _says("The next step for a person.")
     messages: Dict[str, Any] = _says("cause_summary, error and next_step for other languages: id and values of each.")
     held_by: Optional[str] = _says("The incident that holds the start of the service, if it is held at the end.")
     findings: List[Dict[str, Any]] = _says("Causes, the most likely first, with their evidence.")
-    resources: Dict[str, Any] = _says("Disk, memory and log as the first look found them.")
+    resources: Dict[str, Any] = _says("Disk, memory and log at the first triage.")
     probe: Dict[str, Any] = _says("The first health probe that failed.")
     database: Dict[str, Any] = _says("The last check of the database.")
-    runs: List[Run] = _says("The runs that worked on it.")
-    steps: List[Step] = _says("All that was done, in order.")
+    runs: List[Run] = _says("The runs that worked on this incident.")
+    steps: List[Step] = _says("All steps, in order.")
 
     def rows_lost(self) -> Dict[str, Tuple[float, float]]:
-        """Return table -> (before, after) for tables with fewer rows than before; a table that is gone counts as 0."""
+        """Return table -> (before, after) for tables with fewer rows than before. A missing table counts as 0."""
         return statements.rows_fewer(self.rows_before, self.rows_after)
 
 
 def to_json(incident: Incident) -> str:
-    """Return C(incident) as JSON with one key a line and of a list one member a line: see M(document_schema)."""
+    """Return incident as JSON: one key per line, and one member of a list per line. See _report/schema.py."""
     encode = json.JSONEncoder(default=vars, ensure_ascii=False).encode
 
     def told(value: Any) -> str:
-        # An encoder that is to indent is a slow one.
+        # The encoder of json is slow if it indents.
         members = ",\n".join(f"    {encode(member)}" for member in value) if isinstance(value, list) else ""
         return f"[\n{members}\n  ]" if members else encode(value)
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Says while tasks run what takes long: the controller itself hears nothing of a task before it ends."""
+"""Reports tasks that take long while they run. The controller itself gets nothing from a task before it ends."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import threading
 import time
 from typing import Callable, Dict, Hashable, List, NamedTuple, Optional, Tuple
 
-# Called with a task's name, the hosts it still runs on and the seconds since the first of them began.
+# Called with a task's name, the hosts it still runs on, and the seconds since it began on the first of them.
 Say = Callable[[str, List[str], float], None]
 
-# How long it sleeps at a time, as a share of the interval.
+# How long the thread sleeps at a time, as a share of the interval.
 _NAP = 0.1
 
 
 class Moment(NamedTuple):
-    """Now: seconds since the epoch, and those of a clock that nobody sets."""
+    """The current time: seconds since the epoch, and seconds of a clock that nobody sets."""
 
     time: float
     steady: float
 
     @classmethod
     def now(cls) -> Moment:
-        """Return this moment."""
+        """Return the current time."""
         return cls(time.time(), time.monotonic())
 
 
@@ -39,18 +39,18 @@ class Clock(NamedTuple):
 
 class _Running(NamedTuple):
     host: str
-    # None: it is not told of.
+    # None: the task is not reported.
     task: Optional[str]
     since: Moment
 
 
 class Watch:
-    """Knows which tasks run since when, and tells of those that have run for an interval; thread-safe."""
+    """Keeps the begin of each running task, and reports tasks that have run for an interval. Thread-safe."""
 
     def __init__(self, say: Say, *, before: Callable[[], None] = lambda: None) -> None:
-        """Make a watch that tells through C(say); nothing runs before M(begin) and the first task.
+        """Make a watch that reports with say. Nothing runs before begin and the first task.
 
-        C(before) is called before it looks for what runs long, so that it can be told of what has ended meanwhile.
+        before: called before each check for long tasks, so that the tasks that have ended are removed first.
         """
         self._say = say
         self._before = before
@@ -61,24 +61,24 @@ class Watch:
         self._thread: Optional[threading.Thread] = None
 
     def begin(self, interval: float) -> None:
-        """Watch from now on, and tell every C(interval) seconds; with 0 never."""
+        """Watch from now on, and report every interval seconds; 0 for never."""
         self.end()
         self._interval = interval
 
     def started(self, key: Hashable, host: str, task: Optional[str], now: Moment, *, told: bool = True) -> None:
-        """Note that a task begins on a host; C(told): whether it may be told of."""
+        """Note that a task begins on a host. told: True if it may be reported."""
         running = _Running(host, (task or "…") if told else None, now)
         with self._lock:
             self._running[key] = running
         if self._thread is None and self._interval > 0:
             self._done = threading.Event()
             self._thread = threading.Thread(target=self._tell, args=(self._done,), daemon=True)
-            # At the end of the process there is none to be had, and nothing to tell of.
+            # At the end of the process no new thread can start, and nothing is left to report.
             with contextlib.suppress(RuntimeError):
                 self._thread.start()
 
     def ended(self, key: Hashable, now: Moment) -> Optional[Clock]:
-        """Note that it ended there, and return its times; C(None) where it had not begun."""
+        """Note that the task ended there, and return its times. None if it had not begun."""
         with self._lock:
             running = self._running.pop(key, None)
         return Clock(running.since.time, now.steady - running.since.steady) if running else None
@@ -92,8 +92,8 @@ class Watch:
 
     def _tell(self, done: threading.Event) -> None:
         last = time.monotonic()
-        # Woken more often than it speaks, so that a task which begins late waits no longer than the others; what is due
-        # before it is woken again is said now, so that never more than the interval passes.
+        # The thread wakes up more often than it reports, so that a task which begins late waits no longer than the
+        # others. A task that is due before the next wake-up is reported now, so no report is later than the interval.
         while not done.wait(self._interval * _NAP):
             now = time.monotonic()
             if now - last < self._interval * (1 - _NAP):
@@ -101,12 +101,12 @@ class Watch:
             self._before()
             for task, (hosts, began) in self._long(now).items():
                 last = now
-                # Never the end of a run because a line could not be written.
+                # A line that cannot be written must not end the run.
                 with contextlib.suppress(Exception):
                     self._say(task, hosts, now - began)
 
     def _long(self, now: float) -> Dict[str, Tuple[List[str], float]]:
-        """Return task -> hosts, begin of those that have run for the interval."""
+        """Return task -> (hosts, begin) for tasks that have run for the interval."""
         told: Dict[str, Tuple[List[str], float]] = {}
         with self._lock:
             running = list(self._running.values())

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The timeline of a run while it is written: in memory at first, in a file as soon as the run opens an incident."""
+"""The timeline of a run while it is written: first in memory, then in a file when the run opens an incident."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 SUFFIX = ".jsonl"
 
-# Seconds between two waits for the disk.
+# Seconds between two syncs to disk.
 _SYNC = 1.0
 
-# Writes that are kept in memory of a run that has not opened an incident.
+# Number of writes that are kept in memory if the run has not opened an incident.
 _BACKLOG = 2000
 
-# Kinds of events that are brought to the disk at once.
+# Kinds of events that are synced to disk at once.
 _DURABLE = ("outcome", "stats")
 
 
@@ -45,7 +45,7 @@ class Recorder:
         self._waiting.append(event)
 
     def write(self) -> None:
-        """Write the entries that wait. Raises OSError; later entries stay in memory then."""
+        """Write the waiting entries. Raises OSError; later entries then stay in memory."""
         events, self._waiting = self._waiting, []
         if not events:
             return
@@ -62,7 +62,7 @@ class Recorder:
                 lines, self._lines = self._lines, []
                 self._append(self._file, b"".join(lines), durable=True)
         elif not self._opened and len(self._lines) > _BACKLOG:
-            # The first line says which run this is.
+            # Keep the first line: it identifies the run.
             del self._lines[1 : _BACKLOG // 2]
 
     def events(self) -> List[timeline_events.Event]:
@@ -79,7 +79,7 @@ class Recorder:
         try:
             file.append(data, durable=durable)
         except OSError:
-            # From here on, memory takes the place of the file, so the error is reported once.
+            # From here on, memory replaces the file, so the error is reported only once.
             self._lines = [self._content(), data]
             with contextlib.suppress(OSError):
                 self.close()
@@ -100,7 +100,7 @@ class TimelineFile:
     """Appends to the timeline of a run, whole lines only."""
 
     def __init__(self, folder: str, run: str) -> None:
-        """Create the file, and the folder where it is missing. Raises OSError."""
+        """Create the file, and the folder if it is missing. Raises OSError."""
         atomic_files.private_folder(folder)
         self.path = os.path.join(folder, run + SUFFIX)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -110,10 +110,10 @@ class TimelineFile:
         atomic_files.fsync_folder(folder)
 
     def append(self, data: bytes, *, durable: bool) -> None:
-        """Write C(data) at once, so that the end of this process loses nothing of it. Raises OSError.
+        """Write data at once, so that nothing is lost if this process ends. Raises OSError.
 
-        C(durable): it is to be on disk too, so that the end of this machine does not either. That is waited for once a
-        second at most: where fifty hosts have such a thing at once, fifty waits would hold up their recovery.
+        durable: sync it to disk, too, so that nothing is lost if this machine fails. There is at most one sync per
+        second: with fifty hosts, fifty syncs at once would delay their recovery.
         """
         rest = data
         while rest:
@@ -125,7 +125,7 @@ class TimelineFile:
         self._size += len(data)
 
     def content(self) -> bytes:
-        """Return what was appended without an error. Raises OSError, also where somebody has cut the file short."""
+        """Return the data that was appended without an error. Raises OSError, also if the file is shorter than that."""
         data = b""
         while len(data) < self._size:
             part = os.pread(self._descriptor, self._size - len(data), len(data))
@@ -135,7 +135,7 @@ class TimelineFile:
         return data
 
     def close(self) -> None:
-        """Bring the rest to disk and close the file. Raises OSError."""
+        """Sync the rest to disk and close the file. Raises OSError."""
         try:
             os.fsync(self._descriptor)
         finally:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What may be stated of a service and its data: decided here, for screen, documents, notifications and artifacts.
+"""The statements that may be made about a service and its data, for screen, documents, notifications and artifacts.
 
 A statement needs a check that was made after the last event that could change the answer (docs/statements.md). Without
 one its value is UNKNOWN.
@@ -17,7 +17,7 @@ YES, NO, UNKNOWN = "yes", "no", "unknown"
 # Values of the statement data_loss.
 NONE, SUSPECTED, KNOWN = "none", "suspected", "known"
 
-# What each statement can be.
+# The values of each statement.
 VALUES: Mapping[str, Tuple[str, ...]] = {
     "healthy": (YES, NO, UNKNOWN),
     "still_down": (YES, NO, UNKNOWN),
@@ -36,7 +36,7 @@ NOT_COUNTED, NOT_BEFORE, NOT_AFTER, STARTED_SINCE, FEWER_SINCE = (
     "fewer_since",
 )
 
-# Where the rows before the outage are from: counted by the first triage of the incident, or by the last verified run.
+# The source of the rows before the outage: the first triage of the incident, or the last verified run.
 FIRST_LOOK, LAST_GOOD = "first_look", "last_good"
 _BACK = ("recovered", "recovered_by_systemd", "mended_by_hand")
 _LOGIN = {"checked": YES, "failed": NO}
@@ -46,7 +46,7 @@ Rows = Mapping[str, float]
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """What was looked at. Without a look the value is None, or the mapping is empty."""
+    """The results of checks. Without a check the value is None, or the mapping is empty."""
 
     outcome: str = ""
     rows_before: Rows = dataclasses.field(default_factory=dict)
@@ -55,20 +55,20 @@ class Facts:
     # Whether the service was started, or the database replaced, after rows_after was counted.
     started_since: bool = False
     suspected: bool = False
-    # Whether the recovery of the database cost rows: counted, and reported by it.
+    # Whether the recovery of the database lost rows: counted and reported by it.
     lost: bool = False
-    # Whether the recovery of the database could not count what it cost.
+    # Whether the recovery of the database could not count the lost rows.
     uncounted: bool = False
-    # Whether the last probe got a good answer, made after the last start and stop.
+    # Whether the last probe after the last start and stop got a good answer.
     answers: Optional[bool] = None
     # Whether the run has stopped the service and left it stopped.
     stopped: bool = False
-    # Whether a run of this incident has started the service, and whether the last look saw a process of it.
+    # Whether a run of this incident has started the service, and whether the last check saw a process of it.
     started: Optional[bool] = None
     running: Optional[bool] = None
     # Whether the run has changed something on the host.
     changed: Optional[bool] = None
-    # As the role verification reports it.
+    # The state of the login from role verification.
     login: Optional[str] = None
 
 
@@ -81,7 +81,7 @@ class Statement:
 
     @property
     def allowed(self) -> bool:
-        """Whether it may be stated at all."""
+        """Whether the statement may be made."""
         return self.value != UNKNOWN
 
 
@@ -112,7 +112,7 @@ def _resolved(facts: Facts, *, healthy: Optional[bool], data: Statement) -> Opti
 
 
 def _nothing_started(facts: Facts) -> Optional[bool]:
-    """Whether nobody has started the service: no run has, and the last look saw no process."""
+    """Whether nobody has started the service: no run has, and the last check saw no process."""
     if facts.started or facts.running:
         return False
     return True if facts.started is False and facts.running is False else None
@@ -135,23 +135,23 @@ def data_loss(facts: Facts) -> Statement:
 
 
 def rows_fewer(before: Rows, after: Rows) -> Dict[str, Tuple[float, float]]:
-    """Return table -> (before, after) of the tables with fewer rows; a table that is gone has 0."""
+    """Return table -> (before, after) for tables with fewer rows. A missing table has 0."""
     if not after:
         return {}
     return {table: (count, after.get(table, 0)) for table, count in before.items() if after.get(table, 0) < count}
 
 
 def rows_seeded(before: Rows, after: Rows) -> Dict[str, float]:
-    """Return the tables that had no row before: what is in them now may be seeded by the service at its start."""
+    """Return the tables that had no row before. The service may have seeded their rows at its start."""
     return {table: count for table, count in after.items() if before and count > 0 and not before.get(table)}
 
 
 def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the statements of a run of outage_recover.yml as plain data, with the rows that they are about.
 
-    seen: outcome, healthy (what detection found), tried (rungs), verification, clean_start (results of these roles),
-    first, last (results of triage), starts, attempts (of the record), suspected, stopped, changes (a list of what may
-    have been changed, empty values if not), and recovery (the result of role database_recovery).
+    seen: outcome, healthy (from detection), tried (rungs), verification, clean_start (results of these roles), first,
+    last (results of triage), starts, attempts (of the record), suspected, stopped, changes (a list of possible changes,
+    empty values if there was none), and recovery (the result of role database_recovery).
     """
     facts = _facts_of_run(seen)
     said = {name: dataclasses.asdict(each) for name, each in decide(facts).items()}
@@ -172,7 +172,7 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
     attempts = seen.get("attempts") or []
     recovery = seen.get("recovery")
     if recovery and seen.get("outcome") == "not_recovered" and not recovery.get("replaced"):
-        # It announced the rows of after, and failed before it replaced the database.
+        # The recovery announced the rows of after, but failed before it replaced the database.
         recovery = {"rows_before": recovery.get("rows_before")}
     if recovery is not None:
         rows_before, since_start = recovery.get("rows_before"), recovery.get("rows_after")
@@ -181,7 +181,7 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
         since_start = (seen.get("clean_start") or {}).get("rows_after")
     rows_after = verified.get("row_counts") or since_start
     if by_itself and recovery is None:
-        # Only the last good count is from before the start of a service that answers by itself.
+        # If the service answers by itself, only the last good count was made before its start.
         rows_before, rows_after = triaged.get("rows_before"), triaged.get("row_counts")
     processes = ((triaged.get("facts") or {}).get("process") or {}).get("processes")
     return Facts(
@@ -205,7 +205,7 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
 
 
 def _answers(seen: Mapping[str, Any], *, by_itself: bool, processes: Optional[Sequence[Any]]) -> Optional[bool]:
-    """Whether the service answered after the last start of the run; None if nobody looked then."""
+    """Whether the service answered after the last start of the run; None if there was no check since."""
     if by_itself:
         return None if seen.get("stopped") else True
     if seen.get("outcome") == "unreachable":
@@ -215,5 +215,5 @@ def _answers(seen: Mapping[str, Any], *, by_itself: bool, processes: Optional[Se
         return bool(verified.get("verified") or verified.get("serves"))
     if not seen.get("tried"):
         return None if seen.get("healthy") is None else bool(seen["healthy"])
-    # The rung failed before its verification; the triage after it saw whether there is a process.
+    # The rung failed before its verification. The triage after it saw whether there is a process.
     return False if processes is not None and not processes else None

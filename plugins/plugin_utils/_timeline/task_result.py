@@ -48,12 +48,12 @@ class Task:
     action: str
     module: Optional[str]
     identity: Mapping[str, Optional[str]]
-    # Kept, so that no other part of a playbook gets its place in memory, by which it is known.
+    # Kept, because the task is known by the address of its parent in memory, which could be used again.
     parent: Any
 
     @classmethod
     def of(cls, task: Any) -> Task:
-        """Return what is known of a task of Ansible."""
+        """Return the constant data of a task of Ansible."""
         action, source = action_of(task), task.get_ds()
         name = allowlist.static(source.get("name") if isinstance(source, dict) else None)
         return cls(
@@ -66,7 +66,7 @@ class Task:
 
 
 def host_and_task(result: Any) -> Tuple[str, Any]:
-    """Return host name and task; ansible-core 2.19 made the names public, 2.23 drops the old ones."""
+    """Return host name and task. ansible-core 2.19 made the names public, 2.23 drops the old ones."""
     if hasattr(result, "host"):
         return str(result.host.get_name()), result.task
     return str(result._host.get_name()), result._task
@@ -104,7 +104,7 @@ def succeeded(result: Any, known: Task, clock: Optional[progress.Clock]) -> Iter
     """Yield the entries for a result that is no failure: of the task, or the outcome that it publishes."""
     host, task = host_and_task(result)
     if not known.module and known.action not in _PUBLISHING:
-        # No key of this result is recorded, and to ask for them would cost more than all the rest.
+        # No key of this result is recorded, and reading the keys would cost more than all the rest.
         status = "changed" if result.is_changed() else "ok"
         hidden = {"hidden": True} if task.no_log else {}
         yield {"kind": "task", "host": host, **known.identity, "status": status, **_times(clock), **hidden}
@@ -140,7 +140,7 @@ def _ended(
     if _hidden(task, fields):
         yield {**entry, "hidden": True}
         return
-    # A loop over a module of ours gets one entry per turn: only the turns say what was done.
+    # A loop over a module of ours gets one entry per turn: only the turns contain the actions.
     for turn in _turns(known, fields):
         if turn.get("skipped"):
             continue
@@ -188,7 +188,7 @@ def _role(task: Any) -> Optional[str]:
 
 
 def _hidden(task: Any, fields: Dict[str, Any]) -> bool:
-    """Say whether no_log holds; a no_log that was not resolved for the whole task counts."""
+    """Return True if no_log applies. A no_log that was not resolved for the whole task counts."""
     items = fields.get("results")
     parts = [fields, *(item for item in (items if isinstance(items, list) else []) if isinstance(item, dict))]
     return bool(task.no_log) or any(part.get("_ansible_no_log") or "censored" in part for part in parts)
@@ -216,13 +216,13 @@ def _reason(task: Any, known: Task, fields: Dict[str, Any]) -> Optional[str]:
 
 
 def _undefined(fields: Dict[str, Any]) -> Optional[str]:
-    """Return which variable is not defined, if ansible-core says so: its name, and no other word of the message."""
+    """Return the name of the variable that ansible-core reports as undefined, and no other word of the message."""
     name = re.search(r"'([A-Za-z_][A-Za-z0-9_]{0,99})' is undefined", str(fields.get("msg")))
     return f"the variable {name[1]} is not defined" if name else None
 
 
 def _mismatches(task: Any, known: Task, fields: Dict[str, Any]) -> Dict[str, Any]:
-    """Return which variables of a role of ours do not fit its specification: words of the role, never a value."""
+    """Return the variables of a role of ours that do not match its specification: words of the role, never a value."""
     role = getattr(task, "_role", None)
     if known.action not in _VALIDATING or role is None or not allowlist.own_module(str(role.get_name())):
         return {}
@@ -237,7 +237,7 @@ def _mismatches(task: Any, known: Task, fields: Dict[str, Any]) -> Dict[str, Any
 
 
 def _is_of_module(fields: Dict[str, Any]) -> bool:
-    """Say whether a failure's text is the module's own; a text of ansible-core may quote arguments and exceptions.
+    """Return True if a failure's text is from the module. A text of ansible-core may quote arguments and exceptions.
 
     Texts of ansible-core 2.19 and later have a prefix. Results of earlier versions lack a key that modules add.
     """
