@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a picture of an incident shows, without how it is drawn: who worked when, and on which stretch of the axis.
+"""The data of a chart of an incident, without its drawing: which part worked when, and its place on the axis.
 
 Instants are seconds since the epoch here.
 """
@@ -15,7 +15,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
-# The parts of the recovery in the order in which they come; a role that is none of them is in no picture.
+# The parts of the recovery in the order in which they run. Other roles are in no chart.
 LANES = (
     *("detection", "triage", "remediation"),
     *incident_model.RUNGS,
@@ -24,16 +24,16 @@ LANES = (
 
 GOOD, BAD, UNSURE, WORK = "good", "bad", "unsure", "work"
 
-# What nobody worked in, and takes more than this share of the time that somebody did, is cut out of the axis.
+# A gap without work is cut out of the axis if it is longer than this share of the time with work.
 _LONG_GAP = 0.4
 _SHORTEST_GAP = 15.0
-# Room of what was cut out, as a share of the axis.
+# Width of a cut, as a share of the axis.
 _CUT = 0.07
 
 
 @dataclasses.dataclass
 class Bar:
-    """A stretch of time in a lane; C(tone): how it ended."""
+    """A stretch of time in a lane. tone: how it ended."""
 
     lane: str
     begin: float
@@ -43,7 +43,7 @@ class Bar:
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-    """A piece of the axis: its time, and its place as shares of the width. C(cut): drawn shorter than it was."""
+    """A piece of the axis: its time, and its place as shares of the width. cut: drawn shorter than its time."""
 
     begin: float
     end: float
@@ -53,7 +53,7 @@ class Piece:
 
 
 def instant(text: Optional[str]) -> Optional[float]:
-    """Return seconds since the epoch, C(None) where there is no readable instant."""
+    """Return seconds since the epoch, None if there is no readable instant."""
     try:
         return timestamps.epoch(text) if text else None
     except ValueError:
@@ -61,7 +61,7 @@ def instant(text: Optional[str]) -> Optional[float]:
 
 
 def work(incident: incident_model.Incident) -> List[Bar]:
-    """Return who worked when, in the order of LANES."""
+    """Return which part worked when, in the order of LANES."""
     bars: List[Bar] = []
     latest: Dict[str, Bar] = {}
     for step in incident.steps:
@@ -70,7 +70,7 @@ def work(incident: incident_model.Incident) -> List[Bar]:
             continue
         end = begin + (step.seconds or 0.0)
         span = latest.get(step.run)
-        # Between two looks, another run may have been waited for.
+        # Between two triages, the run may have waited for another run.
         if span is not None and span.lane == step.role and begin - span.end < _SHORTEST_GAP:
             span.end = max(span.end, end)
         else:
@@ -97,14 +97,14 @@ def _tone(incident: incident_model.Incident, step: incident_model.Step, begin: f
 
 
 def service(incident: incident_model.Incident) -> List[Bar]:
-    """Return when the service was up, down, or not known to be either; empty where its begin is not known."""
+    """Return when the service was up, down, or unknown; empty if the begin of the outage is unknown."""
     times, begin = incident.times, instant(incident.times.started_at)
     if begin is None:
         return []
     good, back = instant(times.last_good_at), instant(times.mitigated_at)
     until = max([begin, *(end for _begin, end in _runs(incident)), back or begin, instant(times.resolved_at) or begin])
     bars = [Bar("service", good, begin, UNSURE)] if good is not None and good < begin else []
-    # Of a host that gives no answer nobody knows whether its service is down.
+    # If a host gives no answer, nobody knows whether its service is down.
     tone = UNSURE if incident.outcome == "unreachable" else BAD
     bars.append(Bar("service", begin, back if back is not None and back > begin else until, tone))
     if back is not None and back < until:
@@ -118,7 +118,7 @@ def _runs(incident: incident_model.Incident) -> List[Tuple[float, float]]:
 
 
 def axis(incident: incident_model.Incident) -> List[Piece]:
-    """Return the pieces of the axis; long times in which nobody worked are cut, so that the work can be seen."""
+    """Return the pieces of the axis. Long times without work are cut, so that the work is readable."""
     times = incident.times
     marks = [times.last_good_at, times.started_at, times.detected_at, times.mitigated_at, times.resolved_at]
     points = [(at, at) for at in map(instant, marks) if at is not None]
@@ -160,7 +160,7 @@ def _merged(spans: Sequence[Tuple[float, float]]) -> List[Tuple[float, float]]:
 
 
 def place(pieces: Sequence[Piece], at: float) -> float:
-    """Return where an instant stands on the axis, as a share of its width."""
+    """Return the place of an instant on the axis, as a share of its width."""
     for piece in pieces:
         if at <= piece.end:
             inside = max(at - piece.begin, 0.0) / (piece.end - piece.begin)

@@ -43,7 +43,7 @@ class Wording:
         self._of_run = {**self._of_run, **chosen}
 
     def of_run(self) -> catalogue.Words:
-        """Return the words for what concerns the run as a whole."""
+        """Return the words for texts about the run as a whole."""
         return self._words(self._of_run.get("language"), self._of_run.get("timezone"))
 
     def of_incident(self, incident: incident_model.Incident) -> catalogue.Words:

@@ -41,7 +41,7 @@ class Rows:
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """A cause, or something that was noted. evidence: source and text; the source may be empty."""
+    """A cause or a note. evidence: source and text; the source may be empty."""
 
     name: str
     sure: str
@@ -51,7 +51,7 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Climb:
-    """The changes on a rung, or on none. name: may be empty; held and took: empty without a rung."""
+    """The changes on a rung, or outside of the rungs. name: may be empty; held and took: empty without a rung."""
 
     name: str
     on_rung: bool
@@ -63,7 +63,7 @@ class Climb:
 
 @dataclasses.dataclass(frozen=True)
 class Event:
-    """A row of the timeline. kind: moment, run, or the weight of the step. moment: nobody did it; it is no step."""
+    """A row of the timeline. kind: moment, run, or the weight of the step. moment: an instant that is no step."""
 
     at: str
     kind: str
@@ -166,7 +166,7 @@ def compose(words: Words, incident: incident_model.Incident) -> Document:
 
 
 def chronological(*events: Sequence[Event]) -> List[Event]:
-    """Return events in the order of time; those of one instant in the order given."""
+    """Return events by time. Events of the same instant keep their order."""
     return sorted((event for each in events for event in each), key=lambda event: event.at)
 
 

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The folder of the postmortems on the controller: C(<run>.jsonl) timelines; C(<incident>.md), C(.json) and C(.html)
-documents; C(index.html).
+"""The folder of the postmortems on the controller.
 
-Nothing is written outside of it, whatever an incident's id says: ids come from the managed hosts.
+Files: timelines (<run>.jsonl), documents (<incident>.md, .json and .html), and index.html. Nothing is written outside
+of the folder for any id of an incident: ids come from the managed hosts.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.recor
 
 _INDEX = "index"
 
-# Postmortems that the index names, the latest ones.
+# Number of postmortems in the index, the latest ones.
 _LISTED = 200
 
-# How far (seconds) the clocks of controller and host may differ before an earlier run of an incident is overlooked.
+# The maximum difference (seconds) between the clocks of controller and host. Beyond it, earlier runs are overlooked.
 _CLOCK_SKEW = 86400.0
 
 
 def _renderer(name: str) -> Any:
-    """Return what makes documents, loaded when there is one to make: a run that finds the service well makes none."""
+    """Return a module that makes documents. It is loaded late, because a run on a healthy service makes none."""
     return import_module(f"ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.{name}")
 
 
 @dataclasses.dataclass(frozen=True)
 class Document:
-    """A file of a postmortem: where it belongs and what it holds."""
+    """A file of a postmortem: its path and its content."""
 
     path: str
     text: str
 
     def before(self) -> Optional[str]:
-        """Return what the file holds now, C(None) where there is none. Raises OSError."""
+        """Return the current content of the file, None if it does not exist. Raises OSError."""
         try:
             with open(self.path, "rb") as stream:
                 return stream.read().decode("utf-8", "replace")
@@ -56,12 +56,12 @@ class Document:
             return None
 
     def write(self) -> None:
-        """Write the file, readable by its owner alone. Raises OSError."""
+        """Write the file, readable by its owner only. Raises OSError."""
         atomic_files.write_atomically(self.path, self.text.encode("utf-8", "replace"))
 
 
 def safe_name(identity: str) -> str:
-    """Return C(identity) where it can be a file's name, else a name made of it that no other identity gets."""
+    """Return identity if it is a valid file name, else a name made from it that no other identity gets."""
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}", identity) and identity != _INDEX:
         return identity
     digest = hashlib.sha256(identity.encode("utf-8", "replace")).hexdigest()[:8]
@@ -79,19 +79,19 @@ def documents(folder: str, words: Words, incident: incident_model.Incident) -> L
 
 
 def write(made: Sequence[Document]) -> None:
-    """Write all of C(made) at once: the disk takes hardly longer for them than for one. Raises OSError."""
+    """Write all documents at once: this takes hardly longer than writing one. Raises OSError."""
     try:
         with ThreadPoolExecutor() as pool:
             for _written in pool.map(Document.write, made):
                 pass
-    # Where the system has no thread left, one after the other.
+    # The system has no free thread: write one after the other.
     except RuntimeError:
         for document in made:
             document.write()
 
 
 def tells_all(made: Iterable[Document], before: Mapping[str, Optional[str]], incident: incident_model.Incident) -> bool:
-    """Say whether the documents that are there, C(before) by path, tell of every run on an incident."""
+    """Return True if the existing documents include every run on an incident. before: their content by path."""
     if None in before.values():
         return False
     with contextlib.suppress(ValueError, AttributeError, KeyError, TypeError):
@@ -102,7 +102,7 @@ def tells_all(made: Iterable[Document], before: Mapping[str, Optional[str]], inc
 
 
 def index(folder: str, words: Words) -> Document:
-    """Return the page that names the postmortems in C(folder), the latest first. Raises OSError."""
+    """Return the page that lists the postmortems in folder, the latest first. Raises OSError."""
     found = []
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -110,7 +110,7 @@ def index(folder: str, words: Words) -> Document:
                 found.append((entry.stat().st_mtime, entry.path))
     html, listed = _renderer("html"), []
     for _changed, path in sorted(found, reverse=True)[:_LISTED]:
-        # A file that is no document of ours, or not readable as one, is none.
+        # Skip files that are no documents of ours, or that cannot be read as one.
         with contextlib.suppress(ValueError), open(path, encoding="utf-8") as stream:
             told = json.load(stream)
             if isinstance(told, dict) and told.get("incident"):
@@ -121,10 +121,10 @@ def index(folder: str, words: Words) -> Document:
 def read(
     folder: str, *, incidents: Optional[Iterable[str]] = None, since: Optional[str] = None, besides: str = ""
 ) -> List[timeline_events.Event]:
-    """Return the events of all timelines in C(folder), or of those that mention one of C(incidents).
+    """Return the events of all timelines in folder, or of those that mention one of incidents.
 
-    C(since): an instant; timelines last written a day or more before it are not opened; nor is that of the run
-    C(besides). Raises OSError.
+    since: an instant; timelines last written a day or more before it are not opened. besides: the run whose timeline
+    is not opened. Raises OSError.
     """
     wanted = None if incidents is None else [identity.encode() for identity in incidents]
     oldest = _oldest(since)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The postmortem of an incident as one HTML page that needs nothing else, and the index of several."""
+"""The postmortem of an incident as one HTML page without other files, and the index of several postmortems."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def page(words: Words, incident: incident_model.Incident) -> str:
 
 
 def index(words: Words, entries: Sequence[Entry]) -> str:
-    """Return the page that names the postmortems of a folder."""
+    """Return the page that lists the postmortems of a folder."""
     rows = []
     for entry in entries:
         told = entry.incident
@@ -93,7 +93,7 @@ def _times(words: Words, at: Optional[str]) -> List[str]:
 
 def _mark_times(words: Words, mark: composed.Mark) -> List[str]:
     times = _times(words, mark.at)
-    # The last column is the one that a narrow page shows.
+    # On a narrow page only the last column is shown.
     return times if mark.at else [*[""] * (len(times) - 1), mark.missing]
 
 
@@ -111,7 +111,7 @@ def _timeline(words: Words, moments: Sequence[composed.Event], steps: Sequence[c
     day = ""
     for event in composed.chronological(moments, steps):
         times = _times(words, event.at)
-        # The day in the zone that people live by stands once above its rows.
+        # The day, in the zone of the service, is shown once above its rows.
         if times[-1][:10] != day:
             day = times[-1][:10]
             told.append({"kind": "day", "day": day})

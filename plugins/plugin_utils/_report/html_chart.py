@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The pictures of the HTML page as inline SVG: the timeline, and the ladder. Colours come from the page's style."""
+"""The charts of the HTML page as inline SVG: the timeline and the ladder. Colours come from the page's style."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 _WIDTH, _LEFT, _RIGHT = 960, 150, 24
 _LANE, _BAR = 30, 18
 _MARK_ROW = 17
-# Room (units) for a character of a label, wide ones included, and for the time below a tick.
+# Width (units) of a character of a label, and of a wide character.
 _CHARACTER, _WIDE = 6.6, 12.5
 _TICK = 78
 _STEPS = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
@@ -46,7 +46,7 @@ def _long(text: str) -> float:
 
 
 def timeline(words: Words, incident: incident_model.Incident) -> Optional[Markup]:
-    """Return the timeline of the incident, C(None) where there is nothing to draw."""
+    """Return the timeline of the incident, None if there is nothing to draw."""
     pieces = chart.axis(incident)
     if not pieces:
         return None
@@ -99,7 +99,7 @@ def _bar(
     free: float,
     over: bool,
 ) -> Markup:
-    """Return a bar and how long it took; C(free): how far to the right its lane is its own; C(over): it has ended."""
+    """Return a bar and its duration. free: end of the free space in its lane; over: True if it has ended."""
     left, right = _x(pieces, span.begin), _x(pieces, span.end)
     wide = max(right - left, 2.5)
     took = words.duration(span.end - span.begin)
@@ -107,12 +107,12 @@ def _bar(
     called = words.say(state[span.tone]) if span.lane == "service" else name
     title = _tag("title", words.say("label", name=called, text=took) if over else called)
     shape = _tag("rect", title, class_=f"bar {span.tone}", x=left, y=middle - _BAR / 2, width=wide, height=_BAR, rx=3)
-    # What goes on has no length yet.
+    # A bar that has not ended has no duration yet.
     down = f"{called} {took}" if over else called
     told = down if span.lane == "service" and span.tone == chart.BAD else took
     if _long(told) + 12 < wide:
         return _group([shape, _tag("text", told, class_="in", x=left + wide / 2, y=middle + 4, text_anchor="middle")])
-    # Beside a bar that is too short for it, where that place is free.
+    # Right of a bar that is too short for the text, if that place is free.
     if span.lane != "service" and left + wide + 6 + _long(took) < free:
         return _group([shape, _tag("text", took, class_="beside", x=left + wide + 6, y=middle + 4)])
     return shape
@@ -121,7 +121,7 @@ def _bar(
 def _marks(
     words: Words, incident: incident_model.Incident, pieces: Sequence[chart.Piece]
 ) -> Tuple[List[Tuple[str, float, int]], int]:
-    """Return name, place and row of each instant, so that no two labels meet, and how many rows that takes."""
+    """Return name, place and row of each instant, so that no two labels overlap, and the number of rows."""
     placed: List[Tuple[str, float, int]] = []
     free: List[float] = []
     for name, at in prose.marks(words, incident):
@@ -163,7 +163,7 @@ def _axis(words: Words, pieces: Sequence[chart.Piece], bottom: float) -> List[Ma
         at = -(-piece.begin // step) * step
         while at <= piece.end:
             x = _x(pieces, at)
-            # The name of the zone stands to the left of the first one.
+            # The name of the zone is to the left of the first label.
             if x - last >= _TICK * 0.75 and _LEFT + 20 <= x <= _WIDTH - 20:
                 parts.append(_tag("line", class_="tick", x1=x, x2=x, y1=bottom, y2=bottom + 5))
                 parts.append(_tag("text", _clock(words, at), class_="axis", x=x, y=bottom + 19, text_anchor="middle"))
@@ -187,13 +187,13 @@ def _cuts(pieces: Sequence[chart.Piece], top: float, bottom: float) -> List[Mark
 
 
 def _breaks(pieces: Sequence[chart.Piece], top: float) -> List[Markup]:
-    """Return what shows that the service's bar goes on longer than it is drawn."""
+    """Return the signs that the service's bar continues beyond its drawn end."""
     middles = [sum(_edges(piece)) / 2 for piece in pieces if piece.cut]
     return [_tag("path", class_="break", d=f"M{middle + 7:.0f} {top + 2:.0f}l-14 {_LANE - 4}") for middle in middles]
 
 
 def _cut_labels(words: Words, pieces: Sequence[chart.Piece], bottom: float) -> List[Markup]:
-    """Return how long each cut is, a line each: beside one another they would not fit."""
+    """Return the length of each cut, one per line: next to each other they would not fit."""
     cuts = [piece for piece in pieces if piece.cut]
     labels = []
     for row, piece in enumerate(cuts):
@@ -213,7 +213,7 @@ _SIGNS: Mapping[str, str] = {"held": "M-5 0l4 4 7-9", "not": "M-5-5l10 10M5-5l-1
 
 
 def ladder(words: Words, incident: incident_model.Incident) -> Markup:
-    """Return the ladder: its first rung at the bottom, each with what became of it."""
+    """Return the ladder: its first rung at the bottom, each with its result."""
     tried = {each.rung.partition(" ")[0]: each for each in incident.rungs_tried}
     skipped = {each.rung for each in incident.rungs_skipped}
     rungs = [*recovery_ladder.RUNGS, *(name for name in tried if name not in recovery_ladder.RUNGS)]

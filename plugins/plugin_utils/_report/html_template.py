@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501 - lines of markup are not wrapped inside an element.
 
-"""Style and layout of the HTML pages: Jinja2, everything escaped; what is said stands in M(prose) and the catalogues.
+"""Style and layout of the HTML pages: Jinja2, everything escaped. The texts come from prose.py and the catalogues.
 
-The pages load nothing and run nothing: their policy allows the one style that they carry, by its hash.
+The pages load nothing and run nothing. Their policy allows only their own style, by its hash.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 _ACTIVE = re.compile(r"[\\`*\[\]~|$]")
 _UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
-# What GitHub makes more of in text that is rendered already, so that neither a backslash nor an entity for its sign
-# helps: mentions, references (owner/name#1 leaves a note over there), addresses.
+# Text that GitHub turns into links even if it is rendered already, so neither a backslash nor an entity helps:
+# mentions, references (owner/name#1 adds a note to that issue), addresses.
 _REFERENCE = re.compile(r"(?i)(?<!\w)@(?=\w)|#(?=\w)|\bGH-(?=\d)|:(?=//)|\bwww(?=\.)")
 _NOTHING = "&#8203;"  # a space without width
 
@@ -32,7 +32,7 @@ def escape(text: object) -> str:
 
 
 def code(text: object) -> str:
-    """Return text of a host as a code span on one line, also within a table."""
+    """Return text of a host as a code span on one line, also valid in a table."""
     line = " ".join(str(text).split()).replace("|", "\\|")
     fence = "`" * (max((len(run) for run in re.findall(r"`+", line)), default=0) + 1)
     pad = " " if line.startswith("`") or line.endswith("`") else ""
@@ -162,7 +162,7 @@ def _climb(words: Words, climb: composed.Climb) -> str:
 
 
 def _prevention(words: Words, document: composed.Document) -> List[str]:
-    # A tick would say that somebody has done it.
+    # A tick would mean that somebody has done it.
     lines = []
     for action in document.actions:
         title = action.title if action.wanted else words.say("action.not_needed", title=action.title)
@@ -173,7 +173,7 @@ def _prevention(words: Words, document: composed.Document) -> List[str]:
 
 def _timeline(words: Words, document: composed.Document) -> List[str]:
     columns = [*document.time_columns, *_columns(words, "part", "what", "took")]
-    # A second table is worth its room if most of it is new.
+    # A second table is shown only if most of it is new.
     folded = len(document.steps) > 2 * len(document.short)
     steps = document.short if folded else document.steps
     lines = _table(columns, [_row(words, each) for each in composed.chronological(document.moments, steps)])

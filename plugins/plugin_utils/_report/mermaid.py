@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The recovery as a Mermaid gantt, which GitHub draws: names of parts and times only, no text of a host in it."""
+"""The recovery as a Mermaid gantt chart, which GitHub draws: only names of parts and times, no text of a host."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
 _TAGS = {chart.GOOD: "done", chart.BAD: "crit", chart.WORK: "active"}
-# A recovery reads well as a gantt; hours of an outage that nobody had noticed would hide it.
+# Hours of an unnoticed outage would make the recovery too small to read.
 _BEFORE = 120.0
 _BETWEEN = 300.0
 
 
 def gantt(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return the lines of the fenced block; none where there is nothing to draw."""
+    """Return the lines of the fenced block; none if there is nothing to draw."""
     runs = _drawn(incident)
     down = [span for span in chart.service(incident) if span.tone == chart.BAD]
     if not runs:
@@ -47,7 +47,7 @@ def gantt(words: Words, incident: incident_model.Incident) -> List[str]:
 
 
 def _drawn(incident: incident_model.Incident) -> List[Tuple[str, List[chart.Bar]]]:
-    """Return the last run and those shortly before it, each with who worked when."""
+    """Return the last run and those shortly before it, each with its bars."""
     drawn: List[Tuple[str, List[chart.Bar]]] = []
     for run in reversed(incident.runs):
         steps = [step for step in incident.steps if step.run == run.run]
@@ -65,7 +65,7 @@ def _bar(name: str, tag: str, begin: float, end: float) -> str:
 
 
 def _time(at: float) -> str:
-    # Without a zone: Mermaid shows what it reads.
+    # Without a zone, because Mermaid shows the text as it is.
     moment = datetime.datetime.fromtimestamp(at, tz=datetime.timezone.utc)
     return moment.strftime("%Y-%m-%d %H:%M:%S.") + f"{moment.microsecond // 1000:03d}"
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What an incident's model says, in sentences: plain text, shared by the documents and by the summary on screen."""
+"""An incident's model in sentences: plain text, shared by the documents and the summary on screen."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _LIKELY = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class Climb:
-    """What was changed on one rung, in plain facts; C(rung) is C(None) for what was changed on none.
+    """The changes on one rung, as plain facts. rung: None for changes outside of the rungs.
 
-    C(name): of the rung, or of the part of the recovery that is none.
+    name: of the rung, or of the other part of the recovery.
     """
 
     rung: Optional[incident_model.Rung]
@@ -31,7 +31,7 @@ class Climb:
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """A number of the headline: what it is called, its value, what exactly it is."""
+    """A number of the headline: its name, its value, its definition."""
 
     title: str
     value: str
@@ -45,14 +45,14 @@ upper = prose_steps.upper
 
 
 def subject(words: Words, incident: incident_model.Incident) -> str:
-    """Return which service on which host."""
+    """Return the names of the service and the host."""
     if not incident.service:
         return incident.host
     return words.say("subject", service=incident.service, host=incident.host)
 
 
 def outcome(words: Words, incident: incident_model.Incident) -> str:
-    """Return what it came to."""
+    """Return the outcome."""
     return words.name("outcome", incident.outcome)
 
 
@@ -111,7 +111,7 @@ def stated(incident: incident_model.Incident, name: str) -> str:
 
 
 def whom(words: Words, incident: incident_model.Incident) -> str:
-    """Return who has been told, or is to be told, and why."""
+    """Return who has been or will be notified, and why."""
     escalation = incident.escalation
     if not escalation:
         return words.say("told.undecided")
@@ -143,7 +143,7 @@ def whom(words: Words, incident: incident_model.Incident) -> str:
 
 
 def would_tell(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return who would be told, and who would be where the recovery does not hold: for a run in check mode."""
+    """Return who would be notified, and who if the recovery fails: for a run in check mode."""
     escalation: Mapping[str, Any] = incident.escalation
     if not escalation:
         return [words.say("told.undecided")]
@@ -174,7 +174,7 @@ def _would_tell(words: Words, escalation: Mapping[str, Any]) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Telling:
-    """One try to tell somebody: when it ended, who, by which channel, what came of it, and whether they were told."""
+    """One notification: when it ended, contact, channel, result, and whether it succeeded."""
 
     at: Optional[str]
     who: str
@@ -184,7 +184,7 @@ class Telling:
 
 
 def tellings(words: Words, incident: incident_model.Incident) -> List[Telling]:
-    """Return whom this and earlier runs told, try by try."""
+    """Return each notification of this run and of earlier runs."""
     escalation = incident.escalation
     names = dict(zip(escalation.get("contacts") or [], escalation.get("to") or []))
     return [
@@ -203,12 +203,12 @@ def tellings(words: Words, incident: incident_model.Incident) -> List[Telling]:
 
 
 def escalation_reason(words: Words, incident: incident_model.Incident) -> str:
-    """Return why those people must know, empty where nothing says so."""
+    """Return why these contacts are notified, empty if no reason is given."""
     return _escalation_reason(words, incident.escalation)
 
 
 def _escalation_reason(words: Words, escalation: Mapping[str, Any]) -> str:
-    # The rule was called its level before version 0.2.0.
+    # Before version 0.2.0 the rule was called level.
     rule = str(escalation.get("rule") or escalation.get("level") or "")
     if words.knows("escalation", rule):
         return words.name("escalation", rule)
@@ -225,13 +225,13 @@ def cause(words: Words, incident: incident_model.Incident) -> str:
 
 
 def original(words: Words, finding: Mapping[str, Any]) -> str:
-    """Return the English summary of a finding if its cause alone says less, see summed_up; empty if not."""
+    """Return the English summary of a finding if its cause alone says less, see summed_up; else empty."""
     told_less = not words.message(message_of(finding, "summary")) and words.knows("summary", finding.get("cause"))
     return words.quoted(finding.get("summary")) if told_less else ""
 
 
 def ladder(words: Words, incident: incident_model.Incident) -> str:
-    """Return which rungs were tried and which one held, run by run where there were several."""
+    """Return which rungs were tried and which one succeeded, by run if there were several."""
     if not incident.rungs_tried and not incident.rungs_skipped:
         if not incident.rung:
             return words.say("ladder.none")
@@ -260,7 +260,7 @@ def _climbed(words: Words, incident: incident_model.Incident, *, run: Optional[s
 
 
 def skips(words: Words, incident: incident_model.Incident, *, run: Optional[str] = None) -> List[str]:
-    """Return which rungs were not climbed, and why."""
+    """Return which rungs were skipped, and why."""
     return [
         words.say("ladder.skipped_why", rung=part(words, each.rung), reason=why(words, each))
         for each in incident.rungs_skipped
@@ -274,14 +274,14 @@ def why(words: Words, of: Any) -> str:
 
 
 def part(words: Words, name: Optional[str]) -> str:
-    """Return what a role is called: C(database_recovery by salvage) is a role and how it was done."""
+    """Return the name of a role. It may have a method: "database_recovery by salvage"."""
     base, by, how = str(name or "").partition(" by ")
     called = words.name("part", base)
     return words.say("part_by", part=called, how=how) if by else called
 
 
 def run_names(words: Words, incident: incident_model.Incident) -> Dict[str, str]:
-    """Return run -> C(run 1), C(run 2); nothing where there was only one, which needs no name."""
+    """Return the names of the runs, such as "run 1"; empty if there was only one."""
     runs = [each.run for each in incident.runs]
     if len(runs) < 2:
         return {}
@@ -289,16 +289,16 @@ def run_names(words: Words, incident: incident_model.Incident) -> Dict[str, str]
 
 
 def rung_name(words: Words, incident: incident_model.Incident, rung: incident_model.Rung) -> str:
-    """Return the rung's name, with the run it was tried in where there were several."""
+    """Return the rung's name, with its run if there were several."""
     run = run_names(words, incident).get(rung.run)
     name = part(words, rung.rung)
     return words.say("rung_of_run", run=run, rung=name) if run else name
 
 
 def climbs(words: Words, incident: incident_model.Incident, *, run: Optional[str] = None) -> List[Climb]:
-    """Return what was changed on each rung, in the order in which they were tried, then what was changed on none.
+    """Return the changes on each rung, in the order of the tries, then the changes outside of the rungs.
 
-    C(run): only of this run.
+    run: only changes of this run.
     """
     tried = [
         Climb(rung, rung_name(words, incident, rung), []) for rung in incident.rungs_tried if run in (None, rung.run)
@@ -306,12 +306,12 @@ def climbs(words: Words, incident: incident_model.Incident, *, run: Optional[str
     mended = Climb(None, words.name("part", "remediation"), remedies(words, incident, run=run))
     other = Climb(None, "", [])
     for step in incident.steps:
-        # What the remedies themselves tell of is not told twice, nor is who was told.
+        # The remedies list their changes themselves, and notifications are listed elsewhere.
         if step.role == "escalation" or (step.role == "remediation" and mended.facts):
             continue
         if step.weight != incident_model.CHANGE or run not in (None, step.run):
             continue
-        # A rung may say more than the role's name: how it was done.
+        # A rung may say more than the role's name: the method.
         of_role = [
             each
             for each in tried
@@ -323,7 +323,7 @@ def climbs(words: Words, incident: incident_model.Incident, *, run: Optional[str
 
 
 def remedies(words: Words, incident: incident_model.Incident, *, run: Optional[str] = None) -> List[str]:
-    """Return what was done about the causes before the ladder, and what was not allowed; C(run): in this run."""
+    """Return the remedies of the causes before the ladder, and those that were not allowed. run: only this run."""
     facts: List[str] = []
     names = run_names(words, incident) if run is None else {}
     for each in incident.remedies:
@@ -346,7 +346,7 @@ def remedies(words: Words, incident: incident_model.Incident, *, run: Optional[s
 
 
 def kept(words: Words, incident: incident_model.Incident) -> List[Tuple[str, str]]:
-    """Return what the recovery left on the host for a person to look at or to remove: name and path."""
+    """Return the files that the recovery left on the host for a person to check or remove: name and path."""
     places = [
         ("kept.evidence", incident.evidence),
         ("kept.copy", incident.database_copied),
@@ -359,7 +359,7 @@ def kept(words: Words, incident: incident_model.Incident) -> List[Tuple[str, str
 
 
 def nothing_taken(words: Words, incident: incident_model.Incident) -> str:
-    """Return the words for no rung and no remedy. A hold and a takeover change something, too, see statements.py."""
+    """Return the words for no rung and no remedy. A hold and a takeover are changes, too, see statements.py."""
     if (incident.statements.get("nothing_changed") or {}).get("value") != statements.NO:
         return words.say("screen.nothing_changed")
     return words.say("taken.only_held" if incident.held_by else "taken.none")
@@ -373,7 +373,7 @@ def not_copied(words: Words, incident: incident_model.Incident) -> str:
 
 
 def login(words: Words, state: Optional[str], error: Optional[str]) -> str:
-    """Return what became of the login of the last verification, empty where none was made; see timeline.login."""
+    """Return the result of the login in the last verification, empty if there was none; see events.login."""
     if state not in ("checked", "rate_limited", "no_password", "no_answer", "failed"):
         return ""
     told = words.say(f"login.{state}")
@@ -386,12 +386,12 @@ def named(words: Words, findings: Sequence[Mapping[str, Any]]) -> str:
 
 
 def likely(finding: Mapping[str, Any]) -> bool:
-    """Say whether a finding is a root cause: as likely as not, and not the consequence of another one."""
+    """Return True if a finding is a root cause: confidence of 50 % or more, and not a consequence of another one."""
     return float(finding.get("confidence") or 0) >= _LIKELY and not finding.get("explained_by")
 
 
 def sure(words: Words, finding: Mapping[str, Any]) -> str:
-    """Return how sure a finding is, and what explains it: C(90% sure, explained by disk_full); empty if unknown."""
+    """Return the confidence, and which cause explains it: "90% sure, explained by disk_full". Empty if unknown."""
     confidence, by = finding.get("confidence"), finding.get("explained_by")
     parts = [words.say("sure", percent=f"{confidence:.0%}")] if confidence is not None else []
     parts += [words.say("explained_by", cause=words.name("cause", by))] if by else []
@@ -399,7 +399,7 @@ def sure(words: Words, finding: Mapping[str, Any]) -> str:
 
 
 def held(words: Words, rung: incident_model.Rung) -> str:
-    """Return what became of a rung in one or two words."""
+    """Return the result of a rung in one or two words."""
     if rung.held:
         return words.say("held.held")
     if rung.serves:
@@ -437,14 +437,14 @@ def detection(words: Words, incident: incident_model.Incident) -> str:
 
 
 def next_step(words: Words, incident: incident_model.Incident) -> str:
-    """Return what a person is to do next, and that the service is held if it is."""
+    """Return the next step for a person, and whether the service is held."""
     held = words.say("next.held", incident=incident.held_by) if incident.held_by else ""
     step = _next_step(words, incident)
     return " ".join(part for part in (words.sentence(step) if step else "", held) if part)
 
 
 def _next_step(words: Words, incident: incident_model.Incident) -> str:
-    """Return what the playbook says, or the same in a language it does not speak."""
+    """Return the playbook's text, or the same in a language that the playbook does not have."""
     if incident.outcome == "unfinished":
         return words.name("next", "unfinished")
     if incident.outcome == "login_failed" and incident.data_loss != "suspected":
@@ -467,7 +467,7 @@ def _next_step(words: Words, incident: incident_model.Incident) -> str:
 
 
 def measures(words: Words, incident: incident_model.Incident) -> List[Measure]:
-    """Return the durations of the incident, each with its definition: of one incident, so none is a mean."""
+    """Return the durations of the incident, each with its definition. They are of one incident, so none is a mean."""
     spans, open_ends = incident.durations, _open_ends(incident)
     return [
         Measure(
@@ -480,19 +480,19 @@ def measures(words: Words, incident: incident_model.Incident) -> List[Measure]:
 
 
 def _open_ends(incident: incident_model.Incident) -> Tuple[str, ...]:
-    """Return what has not come to pass yet, where it is known that it has not."""
+    """Return the ends that have not been reached yet, if that is certain."""
     if incident.outcome == "login_failed":
         return ("resolve",)
     return ("mitigate", "resolve") if incident.outcome in ("not_recovered", "unreachable") else ()
 
 
 def still_down(incident: incident_model.Incident) -> bool:
-    """Say whether the outage goes on after the last run."""
+    """Return True if the outage continues after the last run."""
     return incident.outcome not in incident_model.BACK and stated(incident, "still_down") == statements.YES
 
 
 def lasted(words: Words, incident: incident_model.Incident) -> str:
-    """Return how long the outage was in a word or two, or has been until now."""
+    """Return the length of the outage in a word or two, so far if it has not ended."""
     told = words.duration(incident.durations.outage)
     if incident.outcome == "unreachable":
         return words.say("outage.unreached", outage=told)
@@ -501,7 +501,7 @@ def lasted(words: Words, incident: incident_model.Incident) -> str:
 
 
 def outage(words: Words, incident: incident_model.Incident) -> str:
-    """Return how long the outage was, and by how much it may have been longer."""
+    """Return the length of the outage, and by how much it may have been longer."""
     spans = incident.durations
     if spans.outage is None:
         return words.say("unknown")
@@ -519,7 +519,7 @@ def outage(words: Words, incident: incident_model.Incident) -> str:
 
 
 def _unmeasured(incident: incident_model.Incident) -> bool:
-    """Say whether no run came so far that it could measure the impact."""
+    """Return True if no run reached the step that measures the impact."""
     return incident.source == "events" and not any(value for value in dataclasses.astuple(incident.impact))
 
 
@@ -555,7 +555,7 @@ def requests(words: Words, incident: incident_model.Incident) -> str:
 
 
 def facts(words: Words, incident: incident_model.Incident) -> List[Tuple[str, str]]:
-    """Return what stands at the top of the documents: what each is called, and what it is."""
+    """Return the facts at the top of the documents: name and value of each."""
     told = [
         ("doc.severity", words.name("severity", incident.severity or "unknown")),
         ("doc.cause_label", cause(words, incident)),
@@ -569,13 +569,13 @@ def facts(words: Words, incident: incident_model.Incident) -> List[Tuple[str, st
 
 
 def detected(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return how the outage was noticed and, where whoever started the playbook said so, why it was started."""
+    """Return how the outage was noticed and, if a reason was given, why the playbook was started."""
     why = [words.say("label", name=words.say("doc.reason"), text=bare(incident.reason))] if incident.reason else []
     return [words.sentence(each) for each in (detection(words, incident), *why)]
 
 
 def notes(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return what a reader must know before believing the rest."""
+    """Return notes that a reader needs to judge the rest."""
     told = [words.say("doc.no_verdict")] if incident.source == "events" else []
     for run in incident.runs:
         if not run.complete and run.last_task:
@@ -589,7 +589,7 @@ def notes(words: Words, incident: incident_model.Incident) -> List[str]:
             )
         elif not run.complete:
             told.append(words.say("doc.cut_short", run=run.run, at=words.when(run.last_event_at)))
-    # Where the cause itself was in the way it is told already.
+    # If the error is the cause itself, it is shown already.
     if incident.error and bare(incident.error) != bare(incident.cause_summary):
         error = words.message(incident.messages.get("error")) or words.said(incident.error)
         told.append(error if incident.outcome in incident_model.BACK else words.say("doc.stopped_by", error=error))
@@ -597,7 +597,7 @@ def notes(words: Words, incident: incident_model.Incident) -> List[str]:
 
 
 def cuts(words: Words, incident: incident_model.Incident) -> List[Tuple[str, str]]:
-    """Return when runs were cut short, and at what."""
+    """Return when runs were interrupted, and at which task."""
     names = run_names(words, incident)
     told = []
     for run in incident.runs:
@@ -610,7 +610,7 @@ def cuts(words: Words, incident: incident_model.Incident) -> List[Tuple[str, str
 
 
 def sources(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return what the instants are based on: where the begin is taken from, an estimated end, clocks that differ."""
+    """Return the sources of the instants: source of the begin, an estimated end, different clocks."""
     times, told = incident.times, []
     if times.started_from:
         told.append(words.say("doc.begin_read_from", source=words.name("source", times.started_from)))
@@ -623,18 +623,18 @@ def sources(words: Words, incident: incident_model.Incident) -> List[str]:
 
 
 def no_instant(words: Words, incident: incident_model.Incident, name: str) -> str:
-    """Return what stands for an instant of M(marks) that there is none of: it is not known, or is still to come."""
+    """Return the text for a missing instant of marks: it is not known, or it is still to come."""
     later = [words.say(f"doc.mark.{each}") for each in ("mitigated", "resolved")]
     return words.say("none_yet" if _open_ends(incident) and name in later else "unknown")
 
 
 def begun(words: Words, incident: incident_model.Incident) -> str:
-    """Return what the first bad sign is called: of a host that gives no answer it is no more than that."""
+    """Return the name of the first bad sign. If the host gives no answer, it is only a sign."""
     return words.say("doc.mark.unreached" if incident.outcome == "unreachable" else "doc.mark.started")
 
 
 def marks(words: Words, incident: incident_model.Incident) -> List[Tuple[str, Optional[str]]]:
-    """Return the instants of the incident, what each is called and when it was."""
+    """Return the instants of the incident: name and time of each."""
     times = incident.times
     return [
         (words.say("doc.mark.last_good"), times.last_good_at),

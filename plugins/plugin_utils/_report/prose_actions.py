@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The checklist of the runbook's 7.2, each item argued from this incident, and what the findings ask for."""
+"""The checklist of the runbook's 7.2, each item with a reason from this incident, and the remedies of the findings."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catal
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
-# An outage that went unnoticed for longer (seconds) was noticed late.
+# An outage was noticed late if it took longer (seconds).
 _LATE = 60
 # A log that is larger (bytes) is not rotated, or not often enough.
 _LARGE = 1 << 30
-# A share of memory or disk that is not enough for the next night.
+# A share of free memory or disk below this may not last until the next night.
 _SCARCE = 0.1
 
 _RESOURCE_CAUSES = {"oom_kill": "memory", "heap_oom": "memory", "disk_full": "disk"}
@@ -35,7 +35,7 @@ class Action:
 def actions(words: Words, incident: incident_model.Incident) -> List[Action]:
     """Return the items, those of the runbook first."""
     causes = [str(each.get("cause")) for each in incident.findings] or [incident.cause or "unknown"]
-    # What is merely possible, or follows from another finding, is no item to settle.
+    # A cause that is unlikely, or follows from another finding, is no item to complete.
     settled = [each for each in incident.findings if prose.likely(each)]
     to_do = [
         Action(
@@ -47,7 +47,7 @@ def actions(words: Words, incident: incident_model.Incident) -> List[Action]:
             ),
         )
         for each in settled
-        # On a service that is back the remedy was applied.
+        # If the service is back, the remedy was applied.
         if each.get("remedy") and incident.outcome not in incident_model.BACK
     ]
     to_prevent = [
@@ -135,7 +135,7 @@ def _resources(words: Words, incident: incident_model.Incident, causes: Sequence
 
 
 def _scarce(incident: incident_model.Incident) -> List[str]:
-    """Return of what little was left, though it did not run out."""
+    """Return the resources that were nearly used up."""
     memory, disks = incident.resources.get("memory") or {}, incident.resources.get("disk") or []
     measured = [("memory", memory), *(("disk", each) for each in disks)]
     return list(
@@ -150,13 +150,13 @@ def _scarce(incident: incident_model.Incident) -> List[str]:
 
 
 def _with(words: Words, key: str, seen: str, **values: object) -> str:
-    """Return a sentence and what was seen, where it is on record."""
+    """Return a sentence with the value seen, if that value is on record."""
     told = words.say(key, **values)
     return words.say("aside", text=told, aside=seen) if seen else told
 
 
 def _room(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return how much room the fullest file system of the service had."""
+    """Return the free space of the service's fullest file system."""
     disks = [
         each for each in incident.resources.get("disk") or [] if each.get("size") and each.get("available") is not None
     ]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a step of the recovery did, in one line: of a change the plain fact."""
+"""One line for each step of the recovery. A change is a plain fact."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _Teller = Callable[[Words, Mapping[str, Any]], str]
 
 
 def bare(text: object) -> str:
-    """Return C(text) on one line, without the punctuation at its end: for a place that puts its own there."""
+    """Return text on one line, without the punctuation at its end. The caller adds its own."""
     return " ".join(str(text or "").split()).rstrip(" .;")
 
 
 def upper(text: str) -> str:
-    """Return C(text) with a capital at its beginning."""
+    """Return text with a capital at its beginning."""
     return text[:1].upper() + text[1:]
 
 
 def summed_up(words: Words, named: Optional[str], summary: Optional[str], told: object) -> str:
-    """Return a finding's summary in this language. An old timeline has only the English text: its cause says less.
+    """Return a finding's summary in this language. An old timeline has only the English text, so its cause is used.
 
     told: the summary as a message.
     """
@@ -43,7 +43,7 @@ def message_of(texts: Mapping[str, Any], name: str) -> object:
 
 
 def endpoint(words: Words, each: Mapping[str, Any]) -> str:
-    """Return an endpoint's name and what it answered."""
+    """Return an endpoint's name and its answer."""
     answer = words.said(each.get("error")) or (
         words.say("answered", status=each["status"]) if each.get("status") else ""
     )
@@ -52,7 +52,7 @@ def endpoint(words: Words, each: Mapping[str, Any]) -> str:
 
 
 def happened(words: Words, step: incident_model.Step) -> str:
-    """Return what a step did: of a change the plain fact, else its name and what came of it."""
+    """Return the action of a step: the plain fact of a change, else its name and its result."""
     if step.kind == "run_start":
         return words.say("step.run", playbook=step.task or "playbook")
     if step.kind == "outcome":
@@ -64,29 +64,29 @@ def happened(words: Words, step: incident_model.Step) -> str:
         return words.say("step.retry", task=name)
     came = _came(words, step)
     of_process = allowlist.own_module(step.action or "") == "node_process" and step.weight == incident_model.DETAIL
-    # The name of the task that starts and stops is the same for both.
+    # The task that starts and the task that stops have the same name.
     if came and (step.weight == incident_model.CHANGE or of_process):
         return upper(came)
     return words.say("label", name=name, text=came) if came else name
 
 
 def deed(words: Words, step: incident_model.Step) -> str:
-    """Return what a step changed: the plain fact, or its name where nothing says more."""
+    """Return the change of a step: the plain fact, or its name if there is none."""
     return bare(_came(words, step)) or _name(words, step)
 
 
 def recorded(step: incident_model.Step) -> bool:
-    """Say whether a step only wrote to the incident's record, which the document tells as a whole."""
+    """Return True if a step only wrote to the incident's record, which the document shows as a whole."""
     return allowlist.own_module(step.action or "") in allowlist.OF_INCIDENT and step.weight == incident_model.DETAIL
 
 
 def short(steps: Sequence[incident_model.Step]) -> List[incident_model.Step]:
-    """Return the steps of the short timeline: what changed, failed or was decided, each once."""
+    """Return the steps of the short timeline: changes, failures and decisions, each once."""
     told: List[incident_model.Step] = []
     for step in steps:
         if step.weight == incident_model.DETAIL or recorded(step):
             continue
-        # A playbook that fails over what it has just seen says nothing new.
+        # A playbook that fails because of its last step says nothing new.
         repeats = step.weight == incident_model.FAILURE and not broken(step) and not step.message
         seen = told[-1] if told else None
         if (
@@ -101,12 +101,12 @@ def short(steps: Sequence[incident_model.Step]) -> List[incident_model.Step]:
 
 
 def probed(step: incident_model.Step) -> bool:
-    """Say whether a step is a look at the service's health that gave an answer."""
+    """Return True if a step is a health probe that gave an answer."""
     return allowlist.own_module(step.action or "") == "health_probe" and "healthy" in step.data
 
 
 def seen(words: Words, look: Mapping[str, Any]) -> str:
-    """Return how bad it is and what is wrong, of a look that did not find the service healthy."""
+    """Return severity and problem from a health probe that did not find the service healthy."""
     failing = [endpoint(words, each) for each in look.get("endpoints") or [] if each.get("ok") is False]
     wrong = bare(look.get("summary") or words.listed(failing))
     severity = words.name("severity", str(look.get("severity") or "unknown"))
@@ -114,25 +114,25 @@ def seen(words: Words, look: Mapping[str, Any]) -> str:
 
 
 def checked(step: incident_model.Step) -> bool:
-    """Say whether a step is a check of the database."""
+    """Return True if a step is a check of the database."""
     return allowlist.own_module(step.action or "") == "sqlite_info" and bool(step.data)
 
 
 def broken(step: incident_model.Step) -> bool:
-    """Say whether a step failed because something could not be done, not because its playbook says so."""
+    """Return True if a step failed because an action failed, not because its playbook decided so."""
     return step.kind == "unreachable" or str(step.action).rsplit(".", 1)[-1] not in ("fail", "assert")
 
 
 def unreached(step: incident_model.Step) -> bool:
-    """Say whether a step is a look at the service's health that found no way to its host."""
+    """Return True if a step is a health probe that could not reach its host."""
     return probed(step) and step.data.get("severity") == "unreachable"
 
 
 def lost(step: incident_model.Step) -> str:
-    """Return why a module of ours found no way to its host, empty for other steps."""
+    """Return why a module of ours could not reach its host, empty for other steps."""
     if unreached(step):
         return bare(step.data.get("summary"))
-    # What its message begins with is the module and the host.
+    # The message begins with the module and the host.
     return bare((step.message or "").partition(": ")[2]) if step.data.get("unreachable_host") else ""
 
 
@@ -142,23 +142,23 @@ def lost_message(step: incident_model.Step) -> object:
 
 
 def triaged(step: incident_model.Step) -> bool:
-    """Say whether a step is a triage that came to its end."""
+    """Return True if a step is a triage that ended by itself."""
     return allowlist.own_module(step.action or "") == "triage_info" and "findings" in step.data
 
 
 def validated(step: incident_model.Step) -> bool:
-    """Say whether a step compares the variables of a role with its specification."""
+    """Return True if a step compares the variables of a role with its specification."""
     return str(step.action).rsplit(".", 1)[-1] == "validate_argument_spec"
 
 
 def refused(step: incident_model.Step) -> List[str]:
-    """Return what a step found wrong with the configuration, nothing for other steps."""
+    """Return the invalid settings that a step found, nothing for other steps."""
     module = allowlist.own_module(step.action or "")
     if module == "fail_settings" or validated(step):
         return [bare(each) for each in step.data.get("problems") or []]
     if module not in ("service_preflight_info", "health_probe"):
         return []
-    # A probe that went on reports a service that is down: its settings are a finding.
+    # A probe that continued reports that the service is down: invalid settings are then a finding.
     if module == "health_probe" and step.status not in ("failed", "ignored"):
         return []
     checked = (step.data if module == "service_preflight_info" else step.data.get("preflight")) or {}
@@ -166,22 +166,22 @@ def refused(step: incident_model.Step) -> List[str]:
 
 
 def kept_out(step: incident_model.Step) -> Mapping[str, Any]:
-    """Return the run that kept this one from beginning, nothing for other steps."""
+    """Return the run that blocked this run, nothing for other steps."""
     opening = allowlist.own_module(step.action or "") == "incident" and step.status == "failed"
     return (step.data.get("locked_by") if opening else None) or {}
 
 
 def maintenance(step: incident_model.Step) -> Mapping[str, Any]:
-    """Return the maintenance for whose sake no incident was opened, nothing for other steps."""
+    """Return the maintenance window because of which no incident was opened, nothing for other steps."""
     return (
         step.data.get("maintenance") if allowlist.own_module(step.action or "") in allowlist.OF_INCIDENT else None
     ) or {}
 
 
 def label(words: Words, action: Optional[str], task: Optional[str], variant: str = "") -> str:
-    """Return what a task is called: in English its name in the playbook, in another language the label of its module.
+    """Return the label of a task: in English its name in the playbook, in another language the label of its module.
 
-    The name of a task is no key: it may change at any time. A task of an unknown module keeps its name, as a quotation.
+    A task's name is no key: it may change at any time. A task of an unknown module keeps its name, as a quotation.
     """
     module = allowlist.own_module(action or "") or str(action).rsplit(".", 1)[-1]
     known = [key for key in (f"{module}.{variant}", module) if words.knows("module", key)]
@@ -189,7 +189,7 @@ def label(words: Words, action: Optional[str], task: Optional[str], variant: str
 
 
 def _variant(step: incident_model.Step) -> str:
-    """Return what a module did, if its label depends on that."""
+    """Return the action of a module, if its label depends on that."""
     module, data = allowlist.own_module(step.action or ""), step.data
     if module == "health_probe":
         return step.role or ""
@@ -209,7 +209,7 @@ def _name(words: Words, step: incident_model.Step) -> str:
 
 
 def _came(words: Words, step: incident_model.Step) -> str:
-    """Return what came of a step: what its result says, or why it failed, and that its connection was lost."""
+    """Return the result of a step: from its data, or why it failed, and whether its connection was lost."""
     lost_for = (step.data.get("connection_lost") or {}).get("seconds")
     told = _said(words, step)
     parted = [] if lost_for is None else [words.say("came.lost", seconds=words.duration(lost_for))]
@@ -276,8 +276,8 @@ def _tell_process(words: Words, data: Mapping[str, Any]) -> str:
         called = words.name("state", state)
         if not data["changed"]:
             parts = [words.say("came.already", state=called)]
-        # In check mode the result tells only what the service was and what it would be. Without a process, stopping
-        # it called off a restart that its manager was about to make.
+        # In check mode the result has only the state before and the expected state. Without a process, stopping
+        # cancelled a restart that the service manager was about to make.
         elif not before and state == "stopped":
             parts = [called]
         elif before and state == "started":
@@ -292,7 +292,7 @@ def _tell_process(words: Words, data: Mapping[str, Any]) -> str:
 
 
 def _tell_backup(words: Words, data: Mapping[str, Any]) -> str:
-    # The names alone: whole paths stand where it is told what was kept.
+    # Only the names: the whole paths are in the list of kept files.
     if data.get("backup_file"):
         return words.say("came.backup", name=posixpath.basename(data["backup_file"]))
     if data.get("evidence_dir"):

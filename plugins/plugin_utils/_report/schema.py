@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The JSON Schema (2020-12) of the JSON document, made from M(incident_model.Incident) and the whitelist."""
+"""The JSON Schema (2020-12) of the JSON document, made from model.Incident and the whitelist."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KINDS = {
     allowlist.NUMBER: "number",
     allowlist.FLAG: "boolean",
 }
-# Fields that hold results of modules, and what the whitelist lets through of them.
+# Fields that hold results of modules, and the keys of them that the whitelist allows.
 _OF_WHITELIST: Mapping[str, Any] = {
     "findings": allowlist.RESULTS["triage_info"]["findings"],
     "resources": allowlist.RESULTS["triage_info"]["facts"],
@@ -28,7 +28,7 @@ _OF_WHITELIST: Mapping[str, Any] = {
     "database": allowlist.RESULTS["sqlite_info"],
     "escalation": allowlist.OUTCOME["escalation"],
 }
-# What stands at several places of the document has one definition. A reference may carry a narrower type.
+# A kind that appears at several places of the document has one definition. A reference may have a narrower type.
 _PREVIEW = allowlist.OUTCOME["escalation"]["would"]
 _INSTANT = {"type": ["string", "null"], "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"}
 _CHOICES = {
@@ -40,7 +40,7 @@ _CHOICES = {
 
 
 def schema() -> Dict[str, Any]:
-    """Return the schema of what M(incident_model.to_json) writes."""
+    """Return the schema of the text that model.to_json returns."""
     described = _of_class(incident_model.Incident)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -100,7 +100,7 @@ def _of_kind(kind: Any) -> Dict[str, Any]:
 
 
 def _of_structure(kind: Any) -> Dict[str, Any]:
-    """Return the schema of a kind of the whitelist; each value may be null, as modules return it."""
+    """Return the schema of a kind of the whitelist. Each value may be null, as modules return it."""
     if isinstance(kind, str):
         return {"type": [_KINDS[kind], "null"]}
     if isinstance(kind, tuple):

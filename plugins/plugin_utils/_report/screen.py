@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The closing summary on screen: a few aligned lines that answer what a tired person asks first."""
+"""The closing summary on screen: a few aligned lines with the answers that a person on call needs first."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 WIDTH = 100
 _LABEL = 14
 _INDENT = 24
-# What a run of many hosts may come to and end without an error.
+# Outcomes of a run on many hosts that are no error.
 _FINE = ("healthy", "recovered", "recovered_by_systemd", "would_recover", "warning")
 
 GOOD, ATTENTION, BAD = "good", "attention", "bad"
-# The end of the key of a label, and its value: a line, or several.
+# The end of the key of a label, and its value: one line or several.
 _Field = Tuple[str, Union[str, List[str]]]
 
 _TONES: Mapping[str, str] = {
@@ -35,7 +35,7 @@ _TONES: Mapping[str, str] = {
 
 
 def tone(incident: incident_model.Incident) -> str:
-    """Return whether the summary is good news, wants attention, or is bad news."""
+    """Return whether the summary is good news, needs attention, or is bad news."""
     return tone_of(incident.outcome, incident.data_loss)
 
 
@@ -47,9 +47,9 @@ def tone_of(outcome: Optional[str], data_loss: Optional[str]) -> str:
 def summary(
     words: Words, incident: incident_model.Incident, *, document: Optional[str], rehearsed: bool = False
 ) -> List[str]:
-    """Return the lines for one incident; C(document) is where its postmortem was written, C(None) where it was not.
+    """Return the lines for one incident. document: the path of its postmortem, None if none was written.
 
-    C(rehearsed) where the run is one in check mode.
+    rehearsed: True for a run in check mode.
     """
     outcome, subject = prose.outcome(words, incident), prose.subject(words, incident)
     if rehearsed and incident.outcome == "not_recovered":
@@ -97,13 +97,13 @@ def _outage(words: Words, incident: incident_model.Incident) -> str:
 
 
 def _database(incident: incident_model.Incident) -> str:
-    """Return the database that the runbook for damaged ones works on, which may not be the one that was meant."""
+    """Return the database that database_recover.yml works on. It may be another database than intended."""
     its_own = any(each.rung.startswith("database_recovery") for each in incident.rungs_tried)
     return str((incident.database.get("database") or {}).get("path") or "") if its_own else ""
 
 
 def _rehearsal(words: Words, incident: incident_model.Incident) -> List[_Field]:
-    """Return the fields of a run in check mode: only what was looked at is known, the rest is what would be done."""
+    """Return the fields of a run in check mode: only checks are facts, the rest would be done."""
     rungs = words.say("list.comma").join(prose.part(words, each.rung) for each in incident.rungs_tried)
     return [
         ("severity", words.name("severity", incident.severity or "unknown")),
@@ -119,12 +119,12 @@ def _rehearsal(words: Words, incident: incident_model.Incident) -> List[_Field]:
 
 
 def _counted(words: Words) -> _Field:
-    """Say what the changes in the recap are: Ansible counts in check mode what would be changed."""
+    """Return the line on changes in the recap: in check mode Ansible counts the changes that would be made."""
     return "recap", words.say("screen.counted")
 
 
 def without_incident(words: Words, host: str, events: Sequence[timeline_events.Event]) -> Tuple[str, List[str]]:
-    """Return tone and lines for a host without an incident: no lines where there is nothing to say."""
+    """Return tone and lines for a host without an incident: no lines if there is nothing to say."""
     steps = [each for each in map(timeline_events.step, events) if each]
     changed = [prose_steps.deed(words, each) for each in steps if each.status == "changed"]
     touched = words.say("screen.changed", what=words.listed(changed)) if changed else words.say("screen.unchanged")
@@ -152,7 +152,7 @@ def without_incident(words: Words, host: str, events: Sequence[timeline_events.E
 
 
 def hosts(words: Words, ended: Mapping[str, Sequence[str]]) -> Tuple[str, List[str]]:
-    """Return tone and lines for all hosts of a run together, by what it came to: those that want somebody are named."""
+    """Return tone and lines for all hosts of a run, by outcome. Hosts that need a person are named."""
     counts = {name: ended.get(name) or [] for name in allowlist.SUMMARY}
     number = sum(map(len, counts.values()))
     what = [
@@ -178,7 +178,7 @@ def _ended(words: Words, name: str) -> str:
 
 
 def _stopped(words: Words, host: str, steps: Sequence[incident_model.Step], *, touched: str) -> Tuple[str, List[str]]:
-    """Return tone and lines for a host on which a step failed: the reason a person asks for first."""
+    """Return tone and lines for a host on which a step failed: first the reason."""
     for each in steps:
         if prose_steps.kept_out(each):
             return BAD, _kept_out(words, host, prose_steps.kept_out(each), touched=touched)
@@ -192,7 +192,7 @@ def _stopped(words: Words, host: str, steps: Sequence[incident_model.Step], *, t
         counted = words.count("problems", len(problems))
         head = words.say("screen.stopped_many", host=host, problems=counted, touched=touched)
         return BAD, [head, *(f"  - {problem}" for problem in problems)]
-    # A playbook that fails by itself after the service was found down says just that.
+    # If a playbook fails after it found the service down, its own failure says the same.
     lost = [each for each in steps if prose_steps.lost(each)]
     if lost:
         text = prose_steps.lost(lost[-1])
@@ -210,24 +210,24 @@ def _stopped(words: Words, host: str, steps: Sequence[incident_model.Step], *, t
 
 
 def _login_failed(words: Words, host: str, login: str, *, touched: str) -> List[str]:
-    """Return the lines of a run that found a service which answers and lets nobody log in."""
+    """Return the lines of a run that found a service which answers but lets nobody log in."""
     head = words.say("screen.login_failed", host=host, login=login, touched=touched)
     return [head, *_aligned(words, [("next", words.say("screen.check_login"))])]
 
 
 def _unsound(step: incident_model.Step) -> bool:
-    """Say whether a step is a check that found the database not sound."""
+    """Return True if a step is a check that found the database damaged."""
     return prose_steps.checked(step) and step.data.get("healthy") is False
 
 
 def _kept_out(words: Words, host: str, other: Mapping[str, Any], *, touched: str) -> List[str]:
-    """Return the lines of a run that another one keeps out: which, since when, where it is, and what to do."""
+    """Return the lines of a run that another run blocks: its name, start, place, and what to do."""
     fields = [*_other(words, other), ("next", words.say("screen.wait_for_it", until=other.get("until")))]
     return [words.say("screen.kept_out", host=host, touched=touched), *_aligned(words, fields)]
 
 
 def _left(words: Words, host: str, data: Mapping[str, Any], *, touched: str) -> List[str]:
-    """Return the lines of a run that found the service well and its incident in the hands of another one."""
+    """Return the lines of a run that found the service healthy and its incident in use by another run."""
     other = data["locked_by"]
     fields = [*_other(words, other), ("next", words.say("screen.closes_it", until=other.get("until")))]
     head = words.say("screen.healthy_open", host=host, incident=data["id"], touched=touched)
@@ -235,7 +235,7 @@ def _left(words: Words, host: str, data: Mapping[str, Any], *, touched: str) -> 
 
 
 def _other(words: Words, other: Mapping[str, Any]) -> List[_Field]:
-    """Return the fields that tell which other run has the host."""
+    """Return the fields that name the other run on the host."""
     at_work = "screen.step_idle" if other.get("pid") is None else "screen.step_at_work"
     return [
         ("run", words.say("screen.since", outage=other.get("run"), at=other.get("since"))),
@@ -244,7 +244,7 @@ def _other(words: Words, other: Mapping[str, Any]) -> List[_Field]:
 
 
 def _maintenance(words: Words, host: str, until: Mapping[str, Any], look: Mapping[str, Any]) -> List[str]:
-    """Return the lines of a run that saw an outage and left it alone."""
+    """Return the lines of a run that saw an outage in a maintenance window and changed nothing."""
     seen, reason = prose_steps.seen(words, look), until.get("reason")
     told = words.say("aside", text=until.get("until"), aside=reason) if reason else until.get("until")
     ends = "screen.end_variable" if until.get("source") == "variable" else "screen.end_maintenance"
@@ -288,7 +288,7 @@ def _why(words: Words, incident: incident_model.Incident) -> Union[str, List[str
     failures = _reasons([step for step in incident.steps if step.run == last_run])
     if failures:
         return prose_steps.happened(words, failures[-1])
-    # The last run tried nothing: it is down for what the run before it has seen.
+    # The last run tried nothing: the reason is from the run before it.
     return _did_not_hold(words, incident, [each for each in tried if each.run == tried[-1].run]) or prose.cause(
         words, incident
     )
@@ -303,8 +303,8 @@ def _did_not_hold(words: Words, incident: incident_model.Incident, tried: Sequen
 def _reasons(steps: Sequence[incident_model.Step]) -> List[incident_model.Step]:
     """Return the failures that can be a reason.
 
-    What a playbook ends with repeats another failure; no service is down because somebody could not be told, or because
-    a setting was refused that a recovery goes on without.
+    The final failure of a playbook repeats another failure. A failed notification, or an invalid setting without which
+    a recovery continues, is not why a service is down.
     """
     return [
         step
@@ -318,7 +318,7 @@ def _reasons(steps: Sequence[incident_model.Step]) -> List[incident_model.Step]:
 
 def _nothing_done(words: Words, incident: incident_model.Incident) -> str:
     last_run = incident.runs[-1].run
-    # A rung was at work when its host was lost.
+    # A rung was running when the connection to its host was lost.
     if incident.outcome == "unreachable" and any(each.run == last_run for each in incident.rungs_tried):
         return words.say("screen.changes_unknown")
     name = prose.run_names(words, incident).get(last_run)
@@ -327,7 +327,7 @@ def _nothing_done(words: Words, incident: incident_model.Incident) -> str:
 
 
 def _done(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return what was changed, a line a rung; of earlier runs the document tells."""
+    """Return the changes, one line per rung. Changes of earlier runs are in the document."""
     told = [climb for climb in prose.climbs(words, incident, run=incident.runs[-1].run) if climb.facts]
     return [
         words.say("label", name=climb.name, text=words.joined(climb.facts)) if climb.name else words.joined(climb.facts)
@@ -336,17 +336,17 @@ def _done(words: Words, incident: incident_model.Incident) -> List[str]:
 
 
 def one_line(text: str) -> str:
-    """Return C(text) on one line: what a host says must not look like a line of ours."""
+    """Return text on one line: a text of a host must not look like a line of ours."""
     return re.sub(r"[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+", " ", text)
 
 
 def columns(text: str) -> int:
-    """Return how many columns a terminal gives to C(text): two for each wide character."""
+    """Return how many columns text has in a terminal: two for each wide character."""
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
 def _wrapped(text: str, width: int) -> List[str]:
-    """Return C(text) in lines of at most C(width) columns; a long word, as a path is, is not broken."""
+    """Return text in lines of at most width columns. A long word, such as a path, is not broken."""
     text = one_line(text)
     # Paths are not broken: they are copied from the screen.
     if columns(text) == len(text):
@@ -360,7 +360,7 @@ def _wrapped(text: str, width: int) -> List[str]:
 
 
 def _words(text: str) -> List[str]:
-    """Return the pieces between which a line may end: behind a space or wide character, and not before a stop."""
+    """Return the pieces between which a line may end: after a space or wide character, and not before punctuation."""
     pieces = [""]
     for character in text:
         ends = pieces[-1] and (pieces[-1][-1] == " " or unicodedata.east_asian_width(pieces[-1][-1]) in "WF")
@@ -371,7 +371,7 @@ def _words(text: str) -> List[str]:
 
 
 def _aligned(words: Words, fields: Sequence[_Field]) -> List[str]:
-    """Return the fields' lines; one without a value is left out."""
+    """Return the lines of the fields. A field without a value is left out."""
     lines: List[str] = []
     for key, value in fields:
         label = words.say(f"screen.{key}")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The summary and the lines of progress on the screen, between the lines of Ansible."""
+"""The summary and the progress lines on the screen, between the lines of Ansible."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages impor
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose_steps
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen as screen_report
 
-# Callbacks whose output a program reads: no other line may stand in it.
+# Callbacks with machine-readable output: no other line may be in it.
 _MACHINE_OUTPUT = ("json", "jsonl", "junit")
 _COLORS = {
     screen_report.GOOD: constants.COLOR_OK,
@@ -24,7 +24,7 @@ _COLORS = {
 
 
 class Terminal:
-    """Shows lines through the display of Ansible, on the error output if a program reads the other one."""
+    """Shows lines with the display of Ansible, on stderr if a program reads stdout."""
 
     def __init__(self, display: Any) -> None:
         """Take the display of a callback."""
@@ -46,7 +46,7 @@ class Terminal:
     def progress(self, words: catalogue.Words, action: str, task: str, hosts: List[str], seconds: float) -> None:
         """Show that a task (and its module) still runs on some hosts, after so many seconds.
 
-        It goes to the error output: a program that reads the other one is not disturbed.
+        It is written to stderr: a program that reads stdout is not disturbed.
         """
         facts = {
             "took": words.duration(seconds),
