@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The language of a document: sentences from a catalogue, numbers, durations and times as people there write them.
+"""The language of a document: sentences from a catalogue, and numbers, durations and times in the usual format.
 
 A catalogue is a module of this package, named by its language. Its mapping SENTENCES maps a key to a template of
-C(str.format). A sentence is one entry: only names, numbers and lists are put into it, never half a sentence. Two kinds
-of keys need not be in every catalogue: C(<key>.one), for exactly one, and the families in OPEN, which translate the
+str.format. A sentence is one entry: only names, numbers and lists are inserted, never half a sentence. Two kinds of
+keys need not be in every catalogue: <key>.one, for exactly one, and the families in OPEN, which translate the
 English text of modules and playbooks.
 """
 
@@ -26,7 +26,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages impor
 
 CATALOGUES: Mapping[str, Mapping[str, str]] = {"en": messages_en.SENTENCES, "ja": messages_ja.SENTENCES}
 
-# Families of names: without an entry the name stands for itself, in the family module the name of the task.
+# Families of names: without an entry, the name itself is shown; in the family module, the name of the task.
 OPEN = (
     *(
         "cause",
@@ -47,16 +47,16 @@ _LABELLED = re.compile(r"(https?|login): (.*)")
 
 @functools.lru_cache(maxsize=None)
 def _patterns(language: str, *, whole: bool) -> List[Tuple[Pattern[str], str]]:
-    """Return what modules say in English, with places for what they put in, and what that is here.
+    """Return patterns for the English texts of modules, with groups for the inserted values, and their translations.
 
-    With C(whole) only what has more than one clause, which is looked for before it is parted. Made when first asked
-    for: a run that finds the service well says none of it.
+    whole: only texts with several clauses, which are matched before they are split. The patterns are made at the first
+    use: a run that finds the service healthy needs none.
     """
     found = []
     for key, sentence in CATALOGUES[language].items():
         family, _separator, text = key.partition(".")
         if family == "said" and (not whole or _CLAUSES.search(key)):
-            # What is put in is named once, and is anything.
+            # The first occurrence of an inserted value is a named group and matches any text.
             places = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>.+)", re.escape(text))
             found.append((re.compile(places, re.DOTALL), sentence))
     return found
@@ -64,25 +64,25 @@ def _patterns(language: str, *, whole: bool) -> List[Tuple[Pattern[str], str]]:
 
 @dataclasses.dataclass(frozen=True)
 class Words:
-    """A language, and the time zone that times are given in beside UTC; see M(of)."""
+    """A language, and the time zone for times next to UTC; see of."""
 
     language: str
     sentences: Mapping[str, str]
     zone: Optional[datetime.tzinfo] = None
 
     def say(self, key: str, **values: object) -> str:
-        """Return the sentence C(key) with C(values) in it."""
+        """Return the sentence of key with values inserted."""
         return self.sentences[key].format(**values)
 
     def name(self, family: str, value: Optional[str], **values: object) -> str:
-        """Return what C(value) is called here; a name that the catalogue does not have stands for itself."""
+        """Return the name of value in this language. A name that is not in the catalogue is returned unchanged."""
         key = f"{family}.{value}"
         return self.say(key, **values) if key in self.sentences else str(value or "")
 
     def message(self, told: object, text: object = "") -> str:
-        """Return a message in this language; without one, C(text) as a quotation.
+        """Return a message in this language; without one, text as a quotation.
 
-        told: a message as plain data (id and values), as a timeline has it, or a list of them, one for each sentence.
+        told: a message as plain data (id and values) from a timeline, or a list of them, one for each sentence.
         It may come from a hostile host, or from a version with other ids.
         """
         known = [self._message(each, depth=4) for each in (told if isinstance(told, (list, tuple)) else [told])]
@@ -114,13 +114,13 @@ class Words:
         return self.say("quoted", text=whole) if whole else ""
 
     def said(self, text: object) -> str:
-        """Return what a module or a playbook says in English; all of it stays where a clause has no words here."""
+        """Return an English text of a module or a playbook translated, unchanged if a clause has no translation."""
         whole = " ".join(str(text or "").split()).rstrip(" .;")
         translated = self.translated(whole)
         return whole if translated is None else translated
 
     def translated(self, text: object) -> Optional[str]:
-        """Return the same, C(None) where a clause has no words here."""
+        """Return the same, None if a clause has no translation."""
         whole = " ".join(str(text or "").split()).rstrip(" .;")
         known = self._match(whole, whole=True)
         if known is not None:
@@ -137,7 +137,7 @@ class Words:
         return self.say("label", name=labelled[1], text=inner) if labelled and inner else None
 
     def _match(self, text: str, *, whole: bool = False) -> Optional[str]:
-        """Return the sentence whose pattern all of C(text) fits, with what was put into it."""
+        """Return the sentence whose pattern matches the whole text, with the matched values inserted."""
         for pattern, sentence in _patterns(self.language, whole=whole):
             match = pattern.fullmatch(text)
             if match:
@@ -145,7 +145,7 @@ class Words:
         return None
 
     def _put_in(self, value: str) -> str:
-        """Return what a module put into a sentence; reasons that have words here are translated too."""
+        """Return a value that a module inserted into a sentence, translated if it is a reason with a translation."""
         whole = self._match(value)
         if whole is not None:
             return whole
@@ -153,20 +153,20 @@ class Words:
         return value if None in reasons else self.sentences["list.comma"].join(map(str, reasons))
 
     def knows(self, family: str, value: Optional[str]) -> bool:
-        """Say whether the catalogue has a word of its own for C(value)."""
+        """Return True if the catalogue has its own word for value."""
         return f"{family}.{value}" in self.sentences
 
     def count(self, key: str, number: float) -> str:
-        """Return C(1 row), C(2 rows)."""
+        """Return a number with its unit, such as "1 row" or "2 rows"."""
         single = f"{key}.one"
         return self.say(single if number == 1 and single in self.sentences else key, number=self.number(number))
 
     def number(self, value: float) -> str:
-        """Return a count with thousands separated."""
+        """Return a count with a separator for thousands."""
         return f"{value:,.0f}"
 
     def size(self, number: float) -> str:
-        """Return bytes as a person says them: C(512 B), C(3.4 MiB), C(12 GiB)."""
+        """Return a size in bytes for a person: "512 B", "3.4 MiB", "12 GiB"."""
         unit = "B"
         for larger in ("KiB", "MiB", "GiB", "TiB"):
             if number < 1024:
@@ -175,7 +175,7 @@ class Words:
         return f"{number:.1f} {unit}" if unit != "B" and number < 9.95 else f"{number:,.0f} {unit}"
 
     def listed(self, names: Sequence[str], *, limit: int = 5) -> str:
-        """Return C(a, b and c), C(a, b and 7 more)."""
+        """Return names as a list: "a, b and c", "a, b and 7 more"."""
         shown, comma = list(names[:limit]), self.sentences["list.comma"]
         if len(names) > limit:
             return self.say("list.more", names=comma.join(shown), number=len(names) - limit)
@@ -184,7 +184,7 @@ class Words:
         return self.say("list.and", names=comma.join(shown[:-1]), last=shown[-1])
 
     def joined(self, clauses: Sequence[str]) -> str:
-        """Return clauses, each of which could stand alone, in one line."""
+        """Return clauses on one line. Each clause is complete by itself."""
         return self.sentences["list.clauses"].join(clauses)
 
     def sentence(self, text: str) -> str:
@@ -192,7 +192,7 @@ class Words:
         return self.say("sentence", text=text[:1].upper() + " ".join(text[1:].split()).rstrip(" .;。"))
 
     def duration(self, seconds: Optional[float]) -> str:
-        """Return seconds as a person says them: C(0.4 s), C(12 s), C(3 min 5 s), C(2 h 1 min); unknown for C(None)."""
+        """Return seconds for a person: "0.4 s", "12 s", "3 min 5 s", "2 h 1 min"; unknown for None."""
         if seconds is None:
             return self.say("unknown")
         if seconds < 9.95:
@@ -207,27 +207,27 @@ class Words:
         return self.say("duration.h_min" if minutes else "duration.h", h=hours, min=minutes)
 
     def local(self, at: Optional[str]) -> str:
-        """Return an instant (UTC) in the zone of the service, empty where there is no such zone or no instant."""
+        """Return an instant (UTC) in the zone of the service, empty if there is no such zone or no instant."""
         moment = _moment(at)
         return "" if moment is None or self.zone is None else moment.astimezone(self.zone).strftime("%Y-%m-%d %H:%M:%S")
 
     def utc(self, at: Optional[str]) -> str:
-        """Return an instant (UTC) to the second, as a reader wants it; the whole one stands in tables."""
+        """Return an instant (UTC) for a person, to the second. Tables have the exact instant."""
         moment = _moment(at)
         return str(at or "") if moment is None else moment.strftime("%Y-%m-%d %H:%M:%S UTC")
 
     def when(self, at: Optional[str]) -> str:
-        """Return an instant as a reader wants it: in the zone of the service where there is one, and in UTC."""
+        """Return an instant for a person: in the zone of the service if there is one, and in UTC."""
         local = self.local(at)
         return f"{local} {self.zone_name(at)} ({self.utc(at)})" if local else self.utc(at)
 
     def short(self, at: Optional[str]) -> str:
-        """Return an instant where there is room for one time alone: that of the service's zone, else UTC."""
+        """Return an instant if there is space for one time only: in the service's zone, else in UTC."""
         local = self.local(at)
         return f"{local} {self.zone_name(at)}" if local else self.utc(at)
 
     def zone_name(self, at: Optional[str] = None) -> str:
-        """Return what the zone of the service is called at an instant: C(JST), C(CEST)."""
+        """Return the name of the zone of the service at an instant, such as JST or CEST."""
         moment = _moment(at) or datetime.datetime.now(datetime.timezone.utc)
         return "" if self.zone is None else moment.astimezone(self.zone).tzname() or ""
 
@@ -238,7 +238,7 @@ def english(told: message.Message) -> str:
 
 
 def of(language: Optional[str], timezone: Optional[str] = None) -> Words:
-    """Return the words of a language, of English where it has no catalogue; a zone nobody knows is left out."""
+    """Return the words of a language, of English if it has no catalogue. An unknown zone is left out."""
     known = language if language in CATALOGUES else "en"
     return Words(language=str(known), sentences=CATALOGUES[str(known)], zone=_zone(timezone))
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501 - a sentence is one line.
 
-"""English. See M(catalogue) for what a catalogue is."""
+"""English. For the format of a catalogue, see catalogue.py."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages impor
 SENTENCES: Dict[str, str] = {
     **triage_messages.ENGLISH,
     **en_decisions.SENTENCES,
-    # How things are put together.
+    # Lists, labels and sentences.
     "list.comma": ", ",
     "list.and": "{names} and {last}",
     "list.more": "{names} and {number} more",
@@ -57,7 +57,7 @@ SENTENCES: Dict[str, str] = {
     "requests.count.one": "{number} request",
     "users.count": "{number} users",
     "users.count.one": "{number} user",
-    # What it came to.
+    # The outcome.
     "outcome.recovered": "RECOVERED",
     "outcome.recovered_by_systemd": "RECOVERED by systemd",
     "outcome.mended_by_hand": "OVER, mended without a run of the playbook",
@@ -96,7 +96,7 @@ SENTENCES: Dict[str, str] = {
     "uncounted.not_after": "the rows were not counted afterwards",
     "uncounted.started_since": "the rows were not counted since the last start of the service",
     "uncounted.fewer_since": "fewer rows than after the last verified run, which may be ordinary work",
-    # Who was told.
+    # Notifications.
     "told.undecided": "not decided: the run ended before escalation",
     "told.nobody": "nobody, on record only",
     "told.nobody_why": "nobody, on record only ({reason})",
@@ -290,7 +290,7 @@ SENTENCES: Dict[str, str] = {
     "doc.no_evidence": "No evidence was saved.",
     "doc.on_host": "{name} on the host",
     "doc.timeline_of_run": "Timeline of the run",
-    # The picture and the page.
+    # The chart and the page.
     "page.picture": "What happened when",
     "page.ladder": "The ladder, from the bottom up",
     "page.ladder.not_needed": "not needed",

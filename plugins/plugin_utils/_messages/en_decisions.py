@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501 - a sentence is one line.
 
-"""English for decisions of a run: why a rung is not taken, what a person has to do next."""
+"""English for decisions of a run: why a rung is skipped, and the next step for a person."""
 
 from __future__ import annotations
 

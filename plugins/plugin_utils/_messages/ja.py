@@ -4,10 +4,10 @@
 
 # ruff: noqa: E501, RUF001 - a sentence is one line, and full-width punctuation is how Japanese is written.
 
-"""Japanese, in the words of the runbook. See M(catalogue) for what a catalogue is.
+"""Japanese, in the words of the runbook. For the format of a catalogue, see catalogue.py.
 
-What modules and playbooks say in English themselves is translated by cause, rule and state; their own words stay as
-they are where they are quoted (evidence, error messages).
+English texts of modules and playbooks are translated by cause, rule and state. Quoted texts (evidence, error messages)
+stay in English.
 """
 
 from __future__ import annotations
