@@ -101,7 +101,7 @@ def of_unreachable_host(seen: _Data) -> Dict[str, Any]:
         ),
         **_started_for(seen),
         **_documents(seen),
-        # Whatever an earlier look stated, nobody knows it now.
+        # Earlier statements are no longer known to be true.
         "mitigated_at": None,
         "data_loss": "unknown",
         "cause_summary": seen["why"],
@@ -119,12 +119,12 @@ def of_unreachable_host(seen: _Data) -> Dict[str, Any]:
 def of_closed_incident(seen: _Data) -> Dict[str, Any]:
     """Return the outcome of an incident that this run found ended and has closed, as plain data.
 
-    It says nothing of the data: an earlier statement stands.
+    It has no statement about the data: an earlier statement stands.
     seen: host, service, language, timezone, record, closed_at, cause (if the record has none), escalation (None if
     nobody was notified of the end).
     """
     record = seen["record"]
-    # Nobody is notified of the end of an incident that nobody was notified of.
+    # If nobody was notified of the incident, nobody is notified of its end.
     escalation: _Data = {"to": [], "contacts": [], "told": record["told"]}
     if record["told"] and seen.get("escalation"):
         escalation = {**seen["escalation"], "rule": None, "level": None, "reason": None}
@@ -143,7 +143,7 @@ def of_closed_incident(seen: _Data) -> Dict[str, Any]:
 
 
 def error_message(outcome: _Data) -> str:
-    """Return the error message with which a run ends that has not brought the service back."""
+    """Return the error message of a run that has not brought the service back."""
     states = {UNREACHABLE: "in an unknown state, its host was lost", "login_failed": "serving, login failed"}
     if outcome["rungs_tried"] and str(outcome["rungs_tried"][-1]["rung"]).startswith("database_recovery"):
         why = outcome["error"] or "the service does not hold"
@@ -168,7 +168,7 @@ def _of_record(seen: _Data, *, seconds: Optional[float], **decided: Any) -> Dict
         mitigated_estimated=bool(record.get("mitigated_estimated")),
         **decided,
     )
-    # Not asdict: it would copy what Ansible hands over, which cannot be copied.
+    # Not asdict: it would copy objects of Ansible, which cannot be copied.
     return {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A reason of a decision: its English text, and its messages for other languages."""
+"""The reason for a decision: its English text, and its messages for other languages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages impor
 
 @dataclasses.dataclass(frozen=True)
 class Reason:
-    """Why something was decided. told: a message for each sentence of the text."""
+    """The reason for a decision. told: a message for each sentence of the text."""
 
     text: str
     told: Tuple[Message, ...]
@@ -32,7 +32,7 @@ class Reason:
 
     @classmethod
     def read(cls, texts: Mapping[str, Any], name: str) -> Reason:
-        """Return the reason that a result holds as text and as messages, see messages_of."""
+        """Return the reason that a result has as text and as messages, see messages_of."""
         return cls(str(texts.get(name) or ""), messages_of(texts, name))
 
     def plain(self) -> List[Dict[str, Any]]:
@@ -43,7 +43,7 @@ class Reason:
 def messages_of(texts: Mapping[str, Any], name: str) -> Tuple[Message, ...]:
     """Return the messages of a text in a result: under messages, one or a list. Without one the text is quoted.
 
-    A result of a host may hold anything: what is no message of the catalogue is left out.
+    A result of a host may hold anything: values that are no message of the catalogue are left out.
     """
     known = (texts.get("messages") or {}).get(name)
     found = [each for each in (known if isinstance(known, (list, tuple)) else [known]) if isinstance(each, Mapping)]

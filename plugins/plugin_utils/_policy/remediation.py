@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is wrong with the policy of remedies, found before anything is done by it."""
+"""Validation of the policy of remedies, before any action."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import Any, Dict, Iterator, List, Mapping, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import reclaim_patterns
 
-# Longer than a renewal can take: what is consented to for longer is not meant for an outage.
+# Longer than any renewal takes: a consent for a longer time is not meant for an outage.
 MOST_DAYS_WITHOUT_HTTPS = 30
 
 _MIB = 1 << 20
-# Number: the least, and what 0 stands for where it is allowed beside it.
+# Numbers: the minimum, and the meaning of 0 if 0 is also allowed.
 _NUMBERS: Dict[str, Any] = {
     "remediation_stop_timeout": (0.1, ""),
     "remediation_tls_renew_timeout": (0.1, ""),
-    # With less than this, the service could not even start.
+    # With less, the service could not even start.
     "remediation_memory_max": (64 * _MIB, "what was proposed"),
     "remediation_max_old_space_size": (32, "what was proposed"),
     "remediation_rollback_after_falls": (1, ""),
@@ -48,14 +48,14 @@ def _until(value: Any, *, now: datetime.datetime) -> Iterator[str]:
     except ValueError:
         end = None
     if end is None:
-        # Without quotes, YAML makes a date of it.
+        # Without quotes, YAML reads a date.
         yield f"{name} is '{value}': must be empty, or an instant in UTC such as '2026-03-02T05:00:00Z', in quotes"
     elif end > now + datetime.timedelta(days=MOST_DAYS_WITHOUT_HTTPS):
         yield f"{name} is '{value}': must be within {MOST_DAYS_WITHOUT_HTTPS} days from now"
 
 
 def _rows(name: str, value: Any, *, needs: Sequence[str], may: str) -> Iterator[str]:
-    """Say which rows are none, of a list that is one."""
+    """Yield a sentence for each invalid row of a list."""
     for row in value:
         if not isinstance(row, Mapping) or not all(isinstance(row.get(key), str) and row[key] for key in needs):
             yield f"{name} has the row {row!r}: each must be a dictionary with {' and '.join(needs)}"
@@ -87,9 +87,9 @@ def _stop_policy(value: Sequence[Any]) -> Iterator[str]:
 
 
 def problems(settings: Mapping[str, Any], *, causes: Sequence[str], now: datetime.datetime) -> List[str]:
-    """Return a sentence for each setting that cannot be followed.
+    """Return a sentence for each invalid setting.
 
-    C(settings): the variables of role remediation by their names; C(causes): those that have a remedy; C(now) in UTC.
+    settings: the variables of role remediation by name. causes: those that have a remedy. now: in UTC.
     """
     found: List[str] = []
     for name in _NUMBERS:

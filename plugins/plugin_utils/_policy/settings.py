@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a recovery is told to do: the variables C(outage_recover_*), how each is read, and what each may be.
+"""The settings of a recovery: the variables outage_recover_*, how each is read, and which values are valid.
 
-On a command line a value is a string, in an inventory it is what it is; both are read. A value that cannot be used is
-refused before anything is done: a recovery that goes on by a default does what nobody has asked for.
+On a command line a value is a string, in an inventory it has its type; both are read. An invalid value is refused
+before any action: a recovery that continues with a default does something that nobody has asked for.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ PREFIX = "outage_recover_"
 SEVERITIES = ("none", "warning", "critical", "emergency")
 STRATEGIES = ("free", "host_pinned", "linear", "debug")
 
-# Of a value that is refused, so much is shown.
+# Number of characters of an invalid value that are shown.
 _SHOWN = 80
-# What is read where it stands, and is no setting of these.
+# Read directly by the play, and not one of these settings.
 _OF_THE_PLAY = ("hosts",)
 # Options of ansible-playbook that run no task.
 _ONLY_SHOW = ("syntax", "listhosts", "listtasks", "listtags")
@@ -39,19 +39,19 @@ _REFUSED_LIMIT = (
     "{why}: nothing was done. outage_recover_single_host is true, so --limit must be the name of one host of {hosts}; "
     "a group, a pattern or a list is not allowed."
 )
-# How alike the names of two variables are where one of them is a slip: a letter or two.
+# Similarity of two names above which one of them is a typing error: one or two letters differ.
 _ALIKE = 0.85
 
 
 def ladder(highest: Any = None) -> List[str]:
-    """Return the rungs up to C(highest), all where nothing is said of it, none where there is no such rung."""
+    """Return the rungs up to highest, all if highest is empty, none if there is no such rung."""
     if highest in (None, ""):
         return list(RUNGS)
     return list(RUNGS[: RUNGS.index(highest) + 1]) if highest in RUNGS else []
 
 
 def setting(value: Any, name: str) -> Any:
-    """Return the value of C(outage_recover_<name>) as it is used; its default where it is C(None) or is refused."""
+    """Return the value of outage_recover_<name> as it is used; its default if the value is None or invalid."""
     known = SETTINGS[name]
     if value is None:
         return known.default
@@ -62,10 +62,10 @@ def setting(value: Any, name: str) -> Any:
 
 
 def problems(given: Mapping[str, Any], names: Iterable[str] = ()) -> List[str]:
-    """Return a sentence for each of the settings, by their names without PREFIX, that cannot be used.
+    """Return a sentence for each invalid setting. given: values by name without PREFIX.
 
-    C(names) are those of variables. One that begins with PREFIX and is nearly that of a setting is refused: what
-    somebody wanted to be set is not. Any other is nobody's business.
+    names: the names of variables. A name that begins with PREFIX and is nearly that of a setting is refused, because
+    the intended setting is not set. Other names are ignored.
     """
     known = (*SETTINGS, *_OF_THE_PLAY)
     found: List[str] = []
@@ -87,7 +87,7 @@ def problems(given: Mapping[str, Any], names: Iterable[str] = ()) -> List[str]:
 def partial(options: Mapping[str, Any]) -> str:
     """Return why a run with these options of ansible-playbook is refused, empty if it runs every task.
 
-    Options that only show the playbook run nothing, so nothing of it can be left out.
+    Options that only show the playbook run no task, so they cannot skip one.
     """
     if any(options.get(name) for name in _ONLY_SHOW):
         return ""
@@ -135,7 +135,7 @@ def _shown(value: Any) -> str:
 
 
 def _listed(value: Any) -> List[Any]:
-    """Return the members of a list; of a string those of the list in it, or what stands between its commas."""
+    """Return the members of a list; for a string, the list in it, or its parts between commas."""
     if isinstance(value, str):
         try:
             read = yaml.safe_load(value)
@@ -232,7 +232,7 @@ def _path(value: Any) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Setting:
-    """C(read) returns a value as it is used, and raises _Refused where it is not C(allowed)."""
+    """A setting. read: returns a value as it is used, and raises _Refused for a value that is not among allowed."""
 
     default: Any
     read: Callable[[Any], Any]

@@ -2,14 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a module of ours comes to when its host can not be reached, or gives no answer.
+"""The result of a module if its host cannot be reached, or gives no answer.
 
-A connection that is lost while a module works says nothing about the module, which goes on to its end on the host. The
-host is reached again within a bound, and the module is called again under the name of the first call: it returns what
-the first call did (module_utils/_incident/repeated_call.py).
+If the connection drops while a module runs, the module goes on to its end on the host. The controller connects again
+within a limit, and calls the module again under the name of the first call. That call returns the result of the first
+call (module_utils/_incident/repeated_call.py).
 
-Ansible drops an unreachable host at once, and with it every rescue and always of its play: nobody would be told. Here
-it is a failure of the task like others, C(unreachable_host), which a playbook can answer.
+Ansible drops an unreachable host at once, with every rescue and always of its play, so nobody would be notified. Here
+it is a failure of the task, with unreachable_host, that a playbook can handle.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import 
 
 UNREACHABLE = "unreachable"
 
-# How often one task may lose its connection, and how often its module may die without an answer.
+# How often one task may lose its connection, and how often its module may end without an answer.
 _LOSSES = 5
 _DEATHS = 1
 # Seconds between two tries to reach the host again.
 _PAUSE = 0.5
-# The exit codes of a shell for a program that a signal ended, and that of ssh for its own failure.
+# The exit codes of a shell for a program that a signal ended, and of ssh for its own failure.
 _SIGNALLED = 128
-# What ssh says if it never reached the host. Nothing has begun there then.
+# Messages of ssh if it never reached the host. In this case, no module has begun there.
 _NEVER_REACHED = re.compile(
     r"connect to host|could not resolve hostname|name or service not known|name resolution|(?:kex|banner).exchange",
     re.IGNORECASE,
 )
 
-# What ansible-core says where the account of the connection may not become another one. It is no failure of the
-# connection to it, and has nothing of the task in it.
+# Messages of ansible-core if the account of the connection may not become another one. The connection itself works,
+# and these messages contain nothing of the task.
 _NOT_BECOME = re.compile(r"(?:Incorrect|Missing) \w+ password")
 
-# What to check if the host is there and lets nobody in, by what ssh or Ansible says: the end of the next step's id.
+# What to check if the host is reachable but refuses the login, by the message of ssh or Ansible: end of the step's id.
 _LET_IN = (
     (
         re.compile(r"host key verification failed|remote host identification has changed", re.IGNORECASE),
@@ -67,28 +67,28 @@ _LET_IN = (
         re.compile(r"permission denied(?: \(|, please)|authentication fail(?:ed|ure)|failed to auth", re.IGNORECASE),
         "login",
     ),
-    # Last: sudo complains of it, too, on a host that was reached.
+    # Last: sudo prints this message, too, on a host that was reached.
     (
         re.compile(r"could not resolve hostname|name or service not known|name resolution", re.IGNORECASE),
         "name",
     ),
 )
-# The host is there: it is of no use to try again.
+# The host is reachable, so another try does not help.
 _REFUSED = _LET_IN[:3]
 
 
 class OnHost(ActionModule):  # type: ignore[misc]
-    """Runs the module of the same name on the host, and has an answer where the host has none."""
+    """Runs the module of the same name on the host, and returns a result if the host gives none."""
 
     # Why the connection was lost, if it was.
     _lost: Optional[Message] = None
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
-        """Return the module's result, or that of M(without_answer)."""
+        """Return the module's result, or that of without_answer."""
         host = str((task_vars or {}).get("inventory_hostname"))
         try:
             return self._run(tmp, task_vars or {}, host=host)
-        # The end of a task's time is no Exception.
+        # The error for a task's timeout is no Exception.
         except BaseException as error:
             why = unanswered(error, timeout=self._task.timeout)
             if why is None:
@@ -96,11 +96,11 @@ class OnHost(ActionModule):  # type: ignore[misc]
             return self.without_answer(host, self._lost or why)
 
     def without_answer(self, host: str, why: Message) -> Dict[str, Any]:
-        """Return the result of a module that gave none."""
+        """Return the result for a module that gave none."""
         return failure(host, str(self._task.action).rsplit(".", 1)[-1], why)
 
     def _run(self, tmp: Any, task_vars: Dict[str, Any], *, host: str) -> Dict[str, Any]:
-        """Call the module until its answer is here, or the host is not reached again. Raises what the call raises."""
+        """Call the module until it answers, or the host is not reached again. Raises the errors of the call."""
         given_up = _marker(host)
         is_remote = self._connection.transport != "local"
         if is_remote:
@@ -124,7 +124,7 @@ class OnHost(ActionModule):  # type: ignore[misc]
             if waited is None:
                 if result is not None:
                     return result
-                # The tasks that follow do not wait as long again.
+                # The tasks that follow do not wait again.
                 with contextlib.suppress(OSError), open(given_up, "w", encoding="ascii"):
                     pass
                 return self.without_answer(host, why)
@@ -140,7 +140,7 @@ class OnHost(ActionModule):  # type: ignore[misc]
         return result or {}
 
     def _low_level_execute_command(self, *arguments: Any, **options: Any) -> Dict[str, Any]:
-        """Return the result of a command on the host, its output made plain before ansible-core reads or prints it."""
+        """Return the result of a command on the host, cleaned of control characters before ansible-core reads it."""
         result: Dict[str, Any] = super()._low_level_execute_command(*arguments, **options)
         for name, plain in (("stdout", module_output.of_module), ("stderr", module_output.of_errors)):
             result[name] = plain(result[name])
@@ -148,12 +148,12 @@ class OnHost(ActionModule):  # type: ignore[misc]
         return result
 
     def _bound(self, task_vars: Mapping[str, Any]) -> float:
-        """Return the seconds within which the host has to be reached again."""
+        """Return the seconds within which the host must be reached again."""
         given = self._templar.template(task_vars.get("outage_recover_reconnect"))
         return float(recovery_settings.setting(given, "reconnect"))
 
     def _has_begun(self, why: Message) -> bool:
-        """Say whether the module may be at work on the host, or was about to be in a run that had reached it before."""
+        """Return True if the module may run on the host, or if the run had reached the host before this task."""
         said = str(why.values.get("why") or "")
         if any(pattern.search(said) for pattern, _step in _REFUSED):
             return False
@@ -162,7 +162,7 @@ class OnHost(ActionModule):  # type: ignore[misc]
     def _reach(self) -> bool:
         """Try once to reach the host by a new connection."""
         self._connection.close()
-        # Without a reset of its own, a connection only warns.
+        # A connection without its own reset only prints a warning.
         if type(self._connection).reset is not ConnectionBase.reset:
             self._connection.reset()
         try:
@@ -178,7 +178,7 @@ def reached_again(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Optional[float]:
-    """Try to reach the host for C(bound) seconds; return how many it took, C(None) if it was not reached."""
+    """Try to reach the host for bound seconds. Return how many seconds it took, None if it was not reached."""
     begun = clock()
     if bound <= 0:
         return None
@@ -190,9 +190,9 @@ def reached_again(
 
 
 def died(result: Mapping[str, Any]) -> Optional[Message]:
-    """Say in a line that a module ended by a signal before it gave an answer; C(None) for any other result.
+    """Return a message if a signal ended a module before it gave an answer; None for any other result.
 
-    So it looks, too, if what ended is only the shell or the sudo that the module was started by.
+    The result is the same if the signal ended only the shell or sudo that started the module.
     """
     code = result.get("rc")
     if "module_stdout" not in result or str(result["module_stdout"]).strip() or not isinstance(code, int):
@@ -201,22 +201,22 @@ def died(result: Mapping[str, Any]) -> Optional[Message]:
 
 
 def _of_host(host: str) -> str:
-    """Return a name of this run of Ansible on a host, which no other run has."""
+    """Return a name for this run of Ansible on a host, which no other run has."""
     return hashlib.sha256(f"{constants.DEFAULT_LOCAL_TMP}\0{host}".encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
 def _marker(host: str) -> str:
-    """Return the path of the file that says that the host was given up in this run of Ansible."""
+    """Return the path of the file that marks the host as given up in this run of Ansible."""
     return os.path.join(constants.DEFAULT_LOCAL_TMP, f"lost-{_of_host(host)}")
 
 
 def unanswered(error: BaseException, *, timeout: float) -> Optional[Message]:
     """Return why there is no answer; None if the error is something else.
 
-    What ends a task by its C(timeout) has no public name: it moved between releases of ansible-core, and is known by
-    the name that it kept.
+    The error for the timeout of a task has no public class. Its module differs between releases of ansible-core, so it
+    is recognised by its class name.
     """
-    # ssh frames its warnings.
+    # ssh puts frames around its warnings.
     told = sanitize.text(" ".join(re.sub(r"@{3,}", " ", str(error)).split()))
     if isinstance(error, AnsibleConnectionFailure):
         return message("reason.unreached", why=told)
@@ -228,7 +228,7 @@ def unanswered(error: BaseException, *, timeout: float) -> Optional[Message]:
 
 
 def reach(why: str) -> Message:
-    """Return what a person has to do about a host that cannot be reached, by what ssh or Ansible says about it."""
+    """Return the next step for a host that cannot be reached, by the message of ssh or Ansible."""
     known = next((known for pattern, known in _LET_IN if pattern.search(why)), "other")
     return message(f"next_step.reach.{known}")
 
@@ -239,15 +239,15 @@ def next_step(why: str) -> str:
 
 
 def silent(result: Mapping[str, Any]) -> bool:
-    """Say whether a look at a service failed for nothing but a disk that does not answer."""
+    """Return True if a health probe failed only because a disk does not answer."""
     checked = result.get("preflight") or {}
     problems = checked.get("problems") or []
     return bool(problems) and all(problem.get("variable") in (checked.get("silent") or []) for problem in problems)
 
 
 def failure(host: str, module: str, why: Message) -> Dict[str, Any]:
-    """Return the result of C(module) on a host that gave none."""
-    # With `invocation`, as the results of modules have it: the text is our own.
+    """Return the result of module on a host that gave none."""
+    # With `invocation`, as in the results of modules: it marks the text as our own.
     return {
         "failed": True,
         "unreachable_host": True,
@@ -258,7 +258,7 @@ def failure(host: str, module: str, why: Message) -> Dict[str, Any]:
 
 
 def look(why: Message) -> Dict[str, Any]:
-    """Return the result of M(itsm_nexus.runbook.health_probe) that watches a host without answer, nothing guessed."""
+    """Return the result of itsm_nexus.runbook.health_probe for a host that gives no answer, without assumptions."""
     return {
         "changed": False,
         "healthy": False,

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The decisions of a recovery: may a rung be taken, has the ladder ended, what is the outcome, who is notified.
+"""The decisions of a recovery: may a rung be taken, has the ladder ended, which outcome, who is notified.
 
 The playbook hands over the results of its roles, see facts_of_run. The functions here only decide: they look at
 nothing and change nothing. An instant is a string in UTC (ISO 8601).
@@ -27,7 +27,7 @@ OUTCOMES = (
     *("recovered", "recovered_by_systemd", "would_recover", "warning", "data_in_doubt", "login_failed"),
     *("not_recovered", "unreachable"),
 )
-# The severities of the first look after which something is done, whatever outage_recover_act_on says.
+# The severities at the first probe after which the run acts, independent of outage_recover_act_on.
 _REPORTED = ("warning", "critical", "emergency", "unreachable")
 # The outcomes after which no later step may take a rung if something has ended the ladder.
 _ENDED = ("login_failed", "not_recovered", "unreachable")
@@ -43,35 +43,35 @@ NEXT_STEPS = ("data_loss", "login_failed", "halted", "helpless", *(each for each
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """What a run has seen and done. A list of rungs, findings or remedies holds them as the roles report them."""
+    """The observations and actions of a run. Lists have rungs, findings or remedies as the roles report them."""
 
-    # Of the first look.
+    # Of the first triage.
     severity: str
     healthy: bool = False
     restarted_by_systemd: bool = False
     answers_since: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     # Whether the open incident had data in doubt before this run.
     was_in_doubt: bool = False
-    # Of the latest triage, and of the one that found why the service was down.
+    # Of the latest triage, and of the triage that found why the service was down.
     findings: Sequence[Mapping[str, Any]] = ()
     diagnosis: Sequence[Mapping[str, Any]] = ()
     in_doubt: bool = False
-    # Whether any look of this run or of an earlier step suspects that rows are lost.
+    # Whether a check of this run or of an earlier step suspects lost rows.
     loss_suspected: bool = False
-    # What this run did.
+    # The actions of this run.
     tried: Sequence[Mapping[str, Any]] = ()
     skipped: Sequence[Mapping[str, Any]] = ()
     remedies: Sequence[Mapping[str, Any]] = ()
     crash_loop: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     check_mode: bool = False
-    # Why the host was lost, why the recovery stopped, why an earlier step ended the ladder. Empty if it was not so.
+    # Why the host was lost, why the recovery stopped, why an earlier step ended the ladder. Empty if not so.
     lost: str = ""
     error: str = ""
     halted_before: str = ""
-    # The same as messages, as far as a message is known.
+    # The same as messages, if a message is known.
     messages: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     first_healthy_at: Optional[str] = None
-    # What the incident's record says of the run before.
+    # From the incident's record, about the previous run.
     outcome_before: str = ""
     # The incident that holds the service at the end.
     held_by: str = ""
@@ -79,17 +79,17 @@ class Facts:
 
     @property
     def finding(self) -> Mapping[str, Any]:
-        """The first cause, or that none was found."""
+        """The first cause, or the finding for no cause."""
         return next(iter(self.diagnosis), UNKNOWN_CAUSE)
 
     @property
     def held(self) -> str:
-        """The rung that held, empty if none did."""
+        """The rung that succeeded, empty if none did."""
         return next((str(each["rung"]) for each in self.tried if each.get("held")), "")
 
     @property
     def restored(self) -> List[Reason]:
-        """Why rungs failed after which the service was started again as it was, and holds."""
+        """The reasons of failed rungs after which the service was started again as it was, and runs."""
         return [Reason.read(each, "reason") for each in self.tried if each.get("restored")]
 
     def why(self, name: str) -> Reason:
@@ -98,12 +98,12 @@ class Facts:
 
     @property
     def mended(self) -> List[str]:
-        """The causes that a remedy of this run has changed something about."""
+        """The causes for which a remedy of this run has changed something."""
         return [str(each["cause"]) for each in self.remedies if each.get("changed") and not each.get("failed")]
 
     @property
     def standing(self) -> List[Mapping[str, Any]]:
-        """The findings that stand now. In check mode, those that would have been mended are left out."""
+        """The current findings. In check mode, findings that would have been fixed are left out."""
         would = {each["cause"] for each in self.remedies if self.check_mode and not each.get("failed")}
         return [each for each in self.findings if each["cause"] not in would]
 
@@ -123,7 +123,7 @@ class Rung:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What a run came to."""
+    """The result of a run."""
 
     outcome: str
     recovered: bool
@@ -139,14 +139,14 @@ class Verdict:
     # cause_summary, error, halted and next_step for other languages: a list of messages each.
     messages: Dict[str, List[Dict[str, Any]]]
     held_by: str
-    # When users were served again, and who says so. None if that was not seen by this run.
+    # When users were served again, and the source. None if this run did not see it.
     mitigated_at: Optional[str]
     mitigated_from: Optional[str]
 
 
 @dataclasses.dataclass(frozen=True)
 class Course:
-    """The decision after the first look. idle: the run ends there. acting: rungs may be taken."""
+    """The decision after the first probe. idle: the run ends there. acting: rungs may be taken."""
 
     idle: bool
     acting: bool
@@ -155,7 +155,7 @@ class Course:
 def course(detection: Mapping[str, Any], act_on: Sequence[str], halted_before: str = "") -> Dict[str, Any]:
     """Return the Course of a run as plain data.
 
-    A service that systemd has brought back is not stopped or started again, however badly it was down before.
+    A service that systemd has restarted is not stopped or started again, however severe the outage was.
     """
     severity = detection["severity"]
     open_matter = halted_before or detection.get("data_in_doubt") or detection.get("hold")
@@ -180,7 +180,7 @@ def _summary(finding: Mapping[str, Any]) -> Reason:
 
 
 def useless(facts: Facts, rung: str) -> List[Reason]:
-    """Return why a rung cannot help. What fell before its cause was mended may stand now."""
+    """Return why a rung cannot help. A failure seen before the fix may be gone."""
     mended = facts.mended
     found = [
         _summary(each)
@@ -200,7 +200,7 @@ def _looping(crash_loop: Mapping[str, Any]) -> Reason:
 
 
 def rung(facts: Facts, name: str) -> Rung:
-    """Say whether a rung may be taken. One that held, restored the service or was halted is the last."""
+    """Decide whether a rung may be taken. A rung that succeeded, restored the service or was halted is the last one."""
     ended = any(each.get("held") or each.get("halted") or each.get("restored") for each in facts.tried)
     reasons = useless(facts, name)
     return Rung(
@@ -214,7 +214,7 @@ _NONE = Reason("", ())
 
 
 def judge(facts: Facts) -> Verdict:
-    """Return what the run came to."""
+    """Return the verdict of the run."""
     outcome = _outcome(facts)
     halted = _halted(facts, outcome)
     by_itself = outcome in ("recovered", "warning", "recovered_by_systemd") and not facts.tried
@@ -249,7 +249,7 @@ def judge(facts: Facts) -> Verdict:
 def _outcome(facts: Facts) -> str:
     """Return the outcome. The first rule that applies decides."""
     nothing_before = not facts.halted_before
-    # An earlier run stopped it on a database in doubt, and nothing was tried since: the verdict is the same.
+    # An earlier run stopped it because its database is in doubt, and nothing was tried since: the same verdict.
     doubted_before = facts.outcome_before == "data_in_doubt" and not facts.tried
     rules = (
         ("would_recover", facts.check_mode and bool(facts.held)),
@@ -283,7 +283,7 @@ def _kept_down(facts: Facts) -> Reason:
 
 
 def why_no_rung(facts: Facts) -> Reason:
-    """Return what kept every rung from being taken, empty if one was."""
+    """Return why no rung was taken, empty if one was."""
     if facts.tried:
         return _NONE
     if facts.severity in ("critical", "emergency") and facts.severity not in facts.act_on:
@@ -387,7 +387,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
         "later": bool(seen.get("continued")),
         "tried": list(facts.tried),
         "skipped": list(facts.skipped),
-        # Only the first look can tell when the outage began: later ones see the service fall again after each rung.
+        # Only the first triage shows when the outage began: later ones see the service down again after each rung.
         "signs": (seen.get("first") or {}).get("signs") or [],
         "said": said,
         "remediation": remedies,
@@ -397,7 +397,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def notified_next_step(verdict: Verdict) -> str:
-    """Return the next step as a notification says it: with the hold, which no other line of it names."""
+    """Return the next step for a notification: with the hold, which no other line of it names."""
     held = f" The service is held by incident {verdict.held_by}." if verdict.held_by else ""
     return verdict.next_step + held
 
@@ -418,18 +418,18 @@ def summary(ended: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def _policy(facts: Facts, problem: Optional[str]) -> List[Dict[str, Any]]:
-    """Return what is refused if the policy of the remedies cannot be used, although nothing had a remedy."""
+    """Return the invalid settings if the policy of the remedies cannot be used, although nothing had a remedy."""
     if not problem or facts.severity not in facts.act_on:
         return []
     return [{"cause": facts.finding["cause"], "reason": problem}]
 
 
 def _messages(seen: Mapping[str, Any], before: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the messages of lost, error and halted_before, as far as the run and the earlier steps have them."""
+    """Return the messages of lost, error and halted_before, if the run and the earlier steps have them."""
     told = before if before.get("halted") else seen.get("verified_before") or {}
     return {"lost": seen.get("lost_message"), "halted_before": (told.get("messages") or {}).get("halted")}
 
 
 def _once(reasons: Sequence[Reason]) -> List[Reason]:
-    """Return the reasons without those whose text was there before."""
+    """Return the reasons without those whose text occurred before."""
     return list({each.text: each for each in reversed(reasons)}.values())[::-1]
