@@ -22,7 +22,7 @@ Value = Union[str, int, float, "Message", Sequence[Union[str, "Message"]]]
 
 @dataclasses.dataclass(frozen=True)
 class Message:
-    """An id of the catalogue, and what is put into its template. A list is for reasons: each of them is a message."""
+    """An id of the catalogue, and the values for its template. A list of messages is for reasons."""
 
     id: str
     values: Mapping[str, Value] = dataclasses.field(default_factory=dict)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Where a service is not as it is configured: one Misfit for each thing, for the rule config_mismatch."""
+"""Differences between configuration and host: one Misfit for each, for the rule config_mismatch."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladde
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import http_probe
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts import View
 
-# A database that is only in the wrong place, or not there yet.
+# A database that only has another path, or does not exist yet.
 _ABSENT = ("missing", "empty", "no_tables")
 
-# Who answers so would answer otherwise at another time: Request Timeout (RFC 9110), Too Many Requests (RFC 6585).
+# Answers that may differ at another time: Request Timeout (RFC 9110), Too Many Requests (RFC 6585).
 _NOT_NOW = (408, 429)
 
-# What a misfit explains where it is found: why the service does not start, or does not use what it should.
+# The effect of a misfit: the service does not start, or does not use the configured files.
 START = "start"
 MODULES = "modules"
 DATABASE = "database"
@@ -30,10 +30,10 @@ HTTPS = "https"
 
 @dataclasses.dataclass(frozen=True)
 class Misfit:
-    """One thing that is not as configured.
+    """One difference between configuration and host.
 
-    hinders: no start can succeed as long as it is so. serves: the service runs and answers, and only we look for
-    it in the wrong place: to take it down would be the outage.
+    hinders: no start can succeed before it is fixed. serves: the service runs and answers, and only our checks use
+    another place. Stopping the service would be the outage.
     """
 
     what: str
@@ -49,13 +49,13 @@ class Misfit:
 
 
 def misfits(view: View) -> List[Misfit]:
-    """Return all that is not as configured, the surest first."""
+    """Return all differences, the most certain first."""
     found = [*_of_host(view), *_of_question(view), *_of_paths(view), *_of_environment(view), *_of_settings(view)]
     return sorted(found, key=lambda item: -item.confidence)
 
 
 def _of_host(view: View) -> List[Misfit]:
-    """Return where the service, as it is described, is not on this host."""
+    """Return the parts of the configured service that are not on this host."""
     service, node, unit = view.part("service"), view.part("node"), view.part("unit")
     found = []
     if view.elsewhere:
@@ -85,7 +85,7 @@ def _of_host(view: View) -> List[Misfit]:
             Misfit("command", told, 0.95 if said else 0.85, node["script"], None, hinders=said, explains=(START,))
         )
     if view.gone and "script" in node and node.get("path") is None:
-        # A unit may name its program by another path than the command here does.
+        # A unit may use another path to the program than the configured command.
         hinders = service.get("manager") == "process"
         told = message("reason.mismatch.program")
         found.append(Misfit("command", told, 0.95 if hinders else 0.6, hinders=hinders, explains=(START,)))
@@ -98,29 +98,26 @@ def _of_host(view: View) -> List[Misfit]:
 
 
 def _of_question(view: View) -> List[Misfit]:
-    """Return whether the service is asked for its health where it has none to tell.
+    """Return the misfit of a health check at a path that does not report health, none if that is not certain.
 
-    Who answers with 401, 403 or 404 has understood the question and refuses it, and who sends one elsewhere or shows a
-    page tells nothing of its health there; no restart makes another answer of it. A service whose routes did not load
-    answers so as well, though, and there a restart may help. So it is a question wrongly asked only where all that can
-    be looked at says so:
+    An answer of 401, 403 or 404 refuses the request. A redirect or a page says nothing about the health of the
+    service. A restart does not change these answers. But a service whose routes did not load gives them, too, and then
+    a restart may help. So the path is considered wrong only if all of this is true:
 
-    - The process is proven: on the port that users reach, whoever listens is the service. A proxy or another program
-      there is port_conflict, or nobody knows.
-    - It has not fallen within the window, its unit is up, and no port of it is silent.
-    - As far as the log goes it was never answered well at that very path, and it complains of nothing since it last
-      answered anything well.
-    - What it needs (database, schema, dependencies, room) was looked at and is there.
+    - The process is identified: the process on the port that users reach is the service. For a proxy or another
+      program there, the cause is port_conflict or unknown.
+    - It has not failed within the window, its unit is active, and all of its ports answer.
+    - The log has no good answer at this path, and no complaint since the last good answer at any path.
+    - The things that it needs (database, schema, dependencies, free space) were checked and are there.
 
-    Where one of these cannot be said, the ladder is climbed as for any service that does not answer well. Where all are
-    true and it is an outage all the same, people are told at once, and nothing that worked was taken down: the cheaper
-    mistake.
+    If one of these is unknown, the ladder runs as for any service that does not answer well. If all are true and it is
+    an outage all the same, people are notified at once and nothing that works was stopped. That is the smaller mistake.
     """
     path = str(view.part("service").get("health_path") or "")
     status = view.health.get("status") or 0
     elsewhere = status == 200 and view.health.get("error") in (http_probe.NOT_JSON, http_probe.NO_STATUS)
     refused = 300 <= status < 500 and status not in _NOT_NOW
-    # A log does not tell a page that was shown from a good answer.
+    # In a log, a page looks like a good answer.
     if not path or not (elsewhere or refused) or not view.proven or not _seems_well(view, path if refused else ""):
         return []
     variant = "health_page" if elsewhere else "health_path"
@@ -129,10 +126,10 @@ def _of_question(view: View) -> List[Misfit]:
 
 
 def _seems_well(view: View, path: str) -> bool:
-    """Whether nothing speaks against a service that runs and answers; with path, a good answer there does too."""
+    """Return True if no sign speaks against a service that answers. With path, an earlier good answer there does."""
     if view.restarted or view.silent or view.part("unit").get("active_state", "active") != "active":
         return False
-    # Once a path was answered well, it is the right one.
+    # A path that once gave a good answer is the right one.
     answered = re.compile(
         rf"""\b(?:GET|HEAD)[\s"']+{re.escape(path)}(?:\?\S*)?(?:\s+HTTP/[\d.]+)?["']?\s+(?:-\s+)?2\d\d\b"""
     )
@@ -156,7 +153,7 @@ def _seems_well(view: View, path: str) -> bool:
 
 
 def _of_paths(view: View) -> List[Misfit]:
-    """Return where the service uses other files than those configured here, or may not use its own."""
+    """Return the files that differ from the configured ones, and those that the service may not use."""
     found = []
     absent = [item["code"] for item in view.database_problems()[0] if item["code"] in _ABSENT]
     for item in view.items("paths"):
@@ -181,7 +178,7 @@ def _of_paths(view: View) -> List[Misfit]:
 
 
 def _of_environment(view: View) -> List[Misfit]:
-    """Return what the service's environment lacks."""
+    """Return the variables that are missing in the service's environment."""
     environment, unit = view.part("environment"), view.part("unit")
     found = []
     if view.troubled:
@@ -195,7 +192,7 @@ def _of_environment(view: View) -> List[Misfit]:
     if missing and view.down:
         complaints = view.complaints()
         said = [name for name in missing if name in complaints]
-        # Where it complained of something else, that is why.
+        # If it complained of something else, that is the cause.
         sure = 0.95 if said else 0.6 if view.exited and not complaints else 0.45
         told = message("reason.mismatch.environment", names=_listed(said or missing))
         explains = (START,) if sure > 0.5 else ()
@@ -203,16 +200,16 @@ def _of_environment(view: View) -> List[Misfit]:
     return found
 
 
-# Settings that the preflight refuses and a cause of its own reports.
+# Settings that the preflight refuses and that have their own cause.
 _REPORTED = {"nexus_unit": ("masked", "bad-setting", "error", "not-found")}
-# Under systemd a restart needs none of these: the unit has them itself.
+# Under systemd a restart needs none of these: the unit has its own.
 _OF_UNIT = ("nexus_command", "nexus_environment_file", "nexus_user")
 _UNUSED = ("nexus_log_file", "nexus_pid_file", "nexus_db_path_variable")
 _PORTS = ("nexus_https_port", "nexus_http_port")
 
 
 def _of_settings(view: View) -> List[Misfit]:
-    """Return the settings that cannot be right, as the preflight found, with the rungs that need them."""
+    """Return the invalid settings that the preflight found, with the rungs that need them."""
     found = []
     for item in view.items("settings"):
         name, text = str(item["variable"]), str(item["message"])
@@ -235,7 +232,7 @@ def _rungs_that_need(view: View, name: str) -> Sequence[str]:
     """Return the rungs that cannot be tried without a setting."""
     service, systemd = view.part("service"), view.part("service").get("manager") == "systemd"
     if name in _PORTS:
-        # One port that is left is enough to see that it answers.
+        # One remaining port is enough to see whether it answers.
         return () if service.get("https_port") or service.get("http_port") else RUNGS
     if name == "nexus_db_path_variable" or (systemd and name in _UNUSED):
         return ()

@@ -30,13 +30,13 @@ def modules_broken(view: View) -> Optional[Finding]:
     broken = bool(missing or unloadable or nothing_there)
     named, of_packages = view.modules_missed()
     words = view.signature("module_missing") if of_packages else []
-    # What is merely another version than the lock file's may well run.
+    # Another version than in the lock file may still run.
     if not broken and not words and not facts.get("invalid"):
         return None
     mended = facts.get("ok") is True and not broken
     evidence = [says("node_modules", "is not there")] if nothing_there else []
     evidence += [says("node_modules", text) for text in (facts.get("reasons") or missing + unloadable)[:5]]
-    # The facts are exact; the log may still tell of an earlier start.
+    # The facts are exact. The log may still have lines of an earlier start.
     packages = missing + unloadable or sorted(named)
     reason = "missing" if missing or nothing_there else "unloadable" if unloadable else "invalid"
     if not broken and words:

@@ -28,7 +28,7 @@ _STEP = re.compile(r"code=exited, status=(\d+)/[A-Z]")
 
 
 def config_mismatch(view: View) -> Optional[Finding]:
-    """What is configured is not what is there, or not what the service uses."""
+    """The configuration does not match the host, or the service uses other files."""
     found = mismatches.misfits(view)
     if not found:
         return None

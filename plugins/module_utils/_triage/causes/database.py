@@ -81,7 +81,7 @@ def db_locked(view: View) -> Optional[Finding]:
     main = view.part("unit").get("main_pid")
     blocking = [item for item in database.get("holders") or () if item.get("role") in sqlite_holders.BLOCKING]
     strangers = [item for item in blocking if not item.get("ours")]
-    # Under systemd one of the service's beside its main process is left over from an earlier start.
+    # Under systemd, another process of the service than its main process is left over from an earlier start.
     stale = [item for item in blocking if item not in strangers and main is not None and item["pid"] != main]
     # Of a service that seems well its writes wait.
     lasting = [item for item in strangers if item.get("blocks_for")]
@@ -169,7 +169,7 @@ def migration_pending(view: View) -> Optional[Finding]:
         )
     if (held and view.gone) or locked:
         stands = held is not False
-        # Without a word the service may well start beside the lock; only what migrates cannot.
+        # If no log line says so, the service may start in spite of the lock. Only migrations cannot run.
         useless = RUNGS if locked else ("clean_start_recovery",)
         return Finding(
             confidence=(0.95 if held else 0.9 if stands else 0.5) if locked else 0.6,

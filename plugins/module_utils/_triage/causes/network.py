@@ -89,7 +89,7 @@ def tls_expired(view: View) -> Optional[Finding]:
     fault = view.tls_fault()
     outdated = [facts for facts in (file, served) if facts.get("expired") or facts.get("not_yet_valid")]
     serving = not view.gone and not view.silent and view.unserved in ([], ["https"])
-    # What is wrong on disk will not get better while it starts.
+    # An error in the files does not go away while the service starts.
     fallen_back = serving and bool(view.unserved) and (bool(fault) or view.age > _START_SECONDS)
     words = view.signature("tls") if view.down else []
     if not (outdated or fallen_back or words or (fault and view.gone)):

@@ -54,7 +54,7 @@ def hung(view: View) -> Optional[Finding]:
 def crash_loop(view: View) -> Optional[Finding]:
     """It falls again and again."""
     unit, journal = view.part("unit"), view.part("journal")
-    # Falls it has recovered from are over; systemd counts anew whenever somebody starts it.
+    # Outages from which it has recovered do not count. systemd resets its counter at each start by a person.
     limit = unit.get("result") == "start-limit-hit" or any(
         item["at"] > view.served_at for item in journal.get("start_limit") or ()
     )
@@ -79,7 +79,7 @@ def killed(view: View) -> Optional[Finding]:
     result, hard = unit.get("result"), unit.get("exit_code") in ("killed", "dumped")
     name = SIGNALS.get(unit.get("exit_status") or 0, str(unit.get("exit_status")))
     ended = says("journal", view.exits[-1]["text"]) if view.exits else None
-    # TERM is an end in order for systemd, also where it was not systemd that sent it.
+    # For systemd, an end by SIGTERM is clean, even if systemd did not send it.
     sent = view.gone and hard and result == "success" and ended is not None and not view.asked
     if result in ("signal", "core-dump", "watchdog") or (result == "timeout" and not view.asked) or sent:
         return Finding(
@@ -126,7 +126,7 @@ def _gone_without_a_word(view: View) -> Optional[Finding]:
         return Finding(
             confidence=0.85 if sure else 0.7,
             summary=message("finding.killed.silent" if sure else "finding.killed.silent_or_host"),
-            # What it had complained of before it would have been its last word.
+            # An earlier complaint would have been its last log line.
             only_by=("oom_kill", "disk_full", "disk_read_only", "config_mismatch"),
             evidence=[
                 says("pid file", "it is there, the process is not, and the log ends without an error"),
@@ -221,7 +221,7 @@ def start_held(view: View) -> Optional[Finding]:
 
 
 def unknown(view: View) -> Optional[Finding]:
-    """It is down and nothing says why. Taken only where no other rule speaks."""
+    """The service is down and no cause is known. Used only if no other rule applies."""
     if not view.down:
         return None
     if view.gone and view.exited:

@@ -31,7 +31,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts import View
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding
 
-# As likely as not. What is less likely is worth a note, and explains nothing.
+# Confidence of 50 %. A less likely finding is only a note, and explains no other finding.
 _LIKELY = 0.5
 
 
@@ -95,7 +95,7 @@ _WORDS = {
 
 
 def evaluate(facts: Mapping[str, Any]) -> List[Finding]:
-    """Return the findings, the cause to deal with first at the front; none on a host where nothing is wrong."""
+    """Return the findings, the most urgent cause first; none for a healthy host."""
     view = View(facts)
     found = {}
     for name, cause in CAUSES.items():
@@ -110,7 +110,7 @@ def evaluate(facts: Mapping[str, Any]) -> List[Finding]:
 def _ranked(found: Mapping[str, Finding]) -> List[Finding]:
     """Order by confidence, past causes after present ones; no finding comes before one that explains it.
 
-    That nothing says why comes before what is worth a note, and explains nothing.
+    The finding for no known cause comes before mere notes, because a note explains nothing.
     """
     explained_by = {name: [other for other in found if _explains(other, name, found=found)] for name in found}
     ranked: List[Finding] = []
@@ -134,7 +134,7 @@ def _ranked(found: Mapping[str, Finding]) -> List[Finding]:
 
 
 def _explains(name: str, other: str, *, found: Mapping[str, Finding]) -> bool:
-    """Whether of what was C(found) the cause C(name) explains the cause C(other)."""
+    """Return True if the cause name explains the cause other. found: all findings by cause."""
     finding, only_by = found[name], found[other].only_by
     if other not in CAUSES[name].explains or finding.confidence < _LIKELY:
         return False
