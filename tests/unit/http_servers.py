@@ -98,7 +98,7 @@ def silent(_connected):
 
 
 def dripping(connected):
-    """Sends a byte each time the client's patience would begin anew."""
+    """Sends a byte each time before the client's timeout ends."""
     with contextlib.suppress(OSError):
         connected.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
         while True:

@@ -19,7 +19,7 @@ PROBE, START = "itsm_nexus.runbook.health_probe", "itsm_nexus.runbook.node_proce
 
 
 class Packer:
-    """Keeps what it is called with, and fails at one call."""
+    """Records its calls, and fails at one call."""
 
     calls: list[tuple[Any, ...]]
     fails: str | None = None

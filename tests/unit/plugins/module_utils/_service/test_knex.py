@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Migrations: reading leaves no trace, applying reports each one, and what is refused.
+"""Migrations: reading changes nothing, applying reports each one, and unsafe migrations are refused.
 
 knex is a script here that reads and writes real SQLite files and prints the messages of knex 3.3.
 """
@@ -223,7 +223,7 @@ def test_reading_leaves_no_trace(site, latest, check_mode):
     assert result["pending"] == ["2_incidents.js", "3_changes.js"]
     assert (result["batch"], result["locked"]) == (7, False)
     if latest:
-        # Check mode says what it would do.
+        # Check mode reports the planned changes.
         assert result["changed"] and result["applied"] == []
         assert result["diff"]["before"] == "1_users.js\n"
         assert result["diff"]["after"] == "1_users.js\n2_incidents.js\n3_changes.js\n"
@@ -596,7 +596,7 @@ def test_knex_runs_as_the_service_user(monkeypatch):
         site.log.touch()
         for path in (site.log, site.app / "backend", *(site.app / "backend").iterdir()):
             os.chown(path, nobody.pw_uid, nobody.pw_gid)
-        # The statements that make knex's tables anew stand in the user's database.
+        # The user's database has the statements that create knex's tables again.
         who, fill = base / "who", knex._fill_stand_in
         who.touch()
         who.chmod(0o666)

@@ -417,7 +417,7 @@ CASES = [
     # If nobody asked systemd to stop it, the TERM came from somebody else.
     ("killed", [GONE, IN_ORDER, BY_TERM, exits(1)], "signal TERM"),
     ("killed", [GONE, PROCESS], "without an error: it was killed"),
-    # What it complained of long ago is no last word.
+    # An old complaint is not its last log line.
     (
         "killed",
         [GONE, PROCESS, log("ERROR out of luck", written_at="2026-02-01T00:00:00.000Z")],

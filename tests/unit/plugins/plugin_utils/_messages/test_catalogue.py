@@ -183,7 +183,7 @@ def test_a_summary_of_an_old_timeline_is_told_by_its_cause_and_quoted():
 
 
 def actions(told):
-    """Yield the modules of the tasks that a postmortem may tell of: our modules, and those that fail on purpose."""
+    """Yield the modules of the tasks that a postmortem may show: our modules, and those that fail on purpose."""
     for task in (each for each in told or [] if isinstance(each, dict)):
         for part in ("block", "rescue", "always", "tasks", "pre_tasks", "post_tasks"):
             yield from actions(task.get(part))

@@ -39,7 +39,7 @@ HEALTHY = {"healthy": True, "severity": "none"}
 
 
 class Screen:
-    """Keeps what is shown."""
+    """Records the lines that are shown."""
 
     def __init__(self):
         self.titles, self.lines, self.warnings = [], [], []
