@@ -184,6 +184,11 @@ options:
         description: Why it failed.
         type: str
         default: ""
+      messages:
+        description: The reason for other languages. Each message has the C(id) of its text and C(values).
+        type: dict
+        default: {}
+        version_added: 0.2.0
       seconds:
         description: Its duration in seconds.
         type: float
@@ -520,6 +525,7 @@ UPDATE = {
             "serves": {"type": "bool", "default": False},
             "restored": {"type": "bool", "default": False},
             "reason": {"type": "str", "default": ""},
+            "messages": {"type": "dict", "default": {}},
             "seconds": {"type": "float"},
         },
     },

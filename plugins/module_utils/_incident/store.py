@@ -78,6 +78,7 @@ _KINDS_WITHIN: Dict[str, Dict[str, Tuple[type, ...]]] = {
         "restored": (bool, type(None)),
         "started": (bool, type(None)),
         "reason": (str, type(None)),
+        "messages": (dict, type(None)),
         "seconds": (*_NUMBER, type(None)),
         "run": (str, type(None)),
     },

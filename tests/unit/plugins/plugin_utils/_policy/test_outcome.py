@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ansible_collections.itsm_nexus.runbook.plugins.modules import incident
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import database_verdict, outcome, verdict
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
 
@@ -132,6 +133,12 @@ def test_the_playbook_passes_the_facts_that_are_read(file: str, name: str, keys:
     text = (ROOT / "playbooks" / file).read_text(encoding="utf-8")
     (expression,) = re.findall(rf"\{{\{{((?:(?!\{{\{{).)*?)\| itsm_nexus\.runbook\.{name}\n", text, re.DOTALL)
     assert set(re.findall(r"'(\w+)': ", expression)) == keys
+
+
+@pytest.mark.parametrize("judged", [verdict.of_run(DOWN), database_verdict.of_run({"severity": "critical"})])
+def test_the_record_of_an_incident_takes_every_field_of_a_rung(judged: dict[str, Any]) -> None:
+    options = set(incident.UPDATE["attempts"]["options"])
+    assert [set(each) - options for each in judged["tried"]] == [set()]
 
 
 def test_two_incidents_of_a_host_do_not_mix() -> None:
