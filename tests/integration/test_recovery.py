@@ -358,7 +358,7 @@ def test_a_clean_start_stops_nothing_if_a_foreign_process_has_the_database_open(
         )
     assert run.rc != 0
     assert service.pids() == pids
-    assert "was left as it is" in run.screen
+    assert "The service was not changed" in run.screen
 
 
 def test_a_dry_run_on_a_damaged_copy_uses_the_copy_and_says_so(service: Service) -> None:
