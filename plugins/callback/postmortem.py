@@ -233,7 +233,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def _began(self, now: task_progress.Moment, host: Any, task: Any) -> None:
         known, name = self._known(task), str(host.get_name())
         self._actions[str(known.identity["task"])] = known.action
-        self._watch.started((name, known.uuid), name, known.identity["task"], now, told=known.action not in _ASKING)
+        self._watch.started((name, known.uuid), name, known.identity["task"], now, reported=known.action not in _ASKING)
         if known.module:
             self._note(now.time, task_result.started(name, known))
 

@@ -72,7 +72,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex, knex_tables
 
 
 def main() -> None:
@@ -94,7 +94,7 @@ def main() -> None:
             run=parameters["run"], state_dir=parameters["state_dir"], warn=module.warn, fail=module.fail_json
         ):
             result = knex.look(knex.Migrator(**{name: parameters[name] for name in (*knex.ARGUMENTS, "timeout")}))
-    except knex.KnexError as error:
+    except knex_tables.KnexError as error:
         spent = round(time.monotonic() - started, 3)
         module.fail_json(msg=sanitize.text(error), locked=error.locked, duration=spent)
     module.exit_json(changed=False, **sanitize.data(result), duration=round(time.monotonic() - started, 3))

@@ -181,7 +181,7 @@ ENGLISH: Dict[str, str] = {
     "finding.hung.stopped": "The process {pid} was suspended (SIGSTOP) and does nothing",
     "finding.hung.silent": "The process is running but does not answer",
     "prevention.hung.stopped": "Find out who sent SIGSTOP",
-    "prevention.hung.silent": "Find out what it waited for: a loop in the code, a lock, a disk, or another service",
+    "prevention.hung.silent": "Find the reason why it waited: a loop in the code, a lock, a disk, or another service",
     "finding.crash_loop.now": "The service keeps crashing ({times} times)",
     "finding.crash_loop.given_up": "The service keeps crashing ({times} times), and systemd has given up starting it",
     "remedy.crash_loop": "Fix the cause of the crashes, or go back to the previous release. Another restart does not help",

@@ -20,15 +20,15 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages impor
 
 @dataclasses.dataclass(frozen=True)
 class Reason:
-    """The reason for a decision. told: a message for each sentence of the text."""
+    """The reason for a decision. sentences: a message for each sentence of the text."""
 
     text: str
-    told: Tuple[Message, ...]
+    sentences: Tuple[Message, ...]
 
     @classmethod
-    def of(cls, *told: Message) -> Reason:
+    def of(cls, *sentences: Message) -> Reason:
         """Return the reason with the English text of these messages."""
-        return cls(" ".join(with_stop(catalogue.english(each)) for each in told), told)
+        return cls(" ".join(with_stop(catalogue.english(each)) for each in sentences), sentences)
 
     @classmethod
     def read(cls, texts: Mapping[str, Any], name: str) -> Reason:
@@ -37,7 +37,7 @@ class Reason:
 
     def plain(self) -> List[Dict[str, Any]]:
         """Return the messages as plain data."""
-        return [each.to_dict() for each in self.told]
+        return [each.to_dict() for each in self.sentences]
 
 
 def messages_of(texts: Mapping[str, Any], name: str) -> Tuple[Message, ...]:
@@ -55,4 +55,5 @@ def messages_of(texts: Mapping[str, Any], name: str) -> Tuple[Message, ...]:
 
 def joined(reasons: Sequence[Reason]) -> Reason:
     """Return several reasons as one."""
-    return Reason(" ".join(each.text for each in reasons), tuple(told for each in reasons for told in each.told))
+    sentences = tuple(sentence for each in reasons for sentence in each.sentences)
+    return Reason(" ".join(each.text for each in reasons), sentences)

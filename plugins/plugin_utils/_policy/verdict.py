@@ -302,7 +302,7 @@ def _next_step(facts: Facts, outcome: str, *, halted: Reason) -> Message:
     which = next((step for step, applies in rules if applies), outcome)
     remedy = messages_of(facts.finding, "remedy") or (message("remedy.see_evidence"),)
     values: Mapping[str, Mapping[str, Any]] = {
-        "halted": {"halted": list(halted.told)},
+        "halted": {"halted": list(halted.sentences)},
         "not_recovered": {"remedy": list(remedy)},
         "warning": {"summary": list(messages_of(facts.finding, "summary"))},
     }

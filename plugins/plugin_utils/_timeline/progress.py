@@ -65,9 +65,9 @@ class Watch:
         self.end()
         self._interval = interval
 
-    def started(self, key: Hashable, host: str, task: Optional[str], now: Moment, *, told: bool = True) -> None:
-        """Note that a task begins on a host. told: True if it may be reported."""
-        running = _Running(host, (task or "…") if told else None, now)
+    def started(self, key: Hashable, host: str, task: Optional[str], now: Moment, *, reported: bool = True) -> None:
+        """Note that a task begins on a host. reported: False if no progress line may name it."""
+        running = _Running(host, (task or "…") if reported else None, now)
         with self._lock:
             self._running[key] = running
         if self._thread is None and self._interval > 0:

@@ -92,7 +92,7 @@ class Recorder:
         try:
             return self._file.content()
         except OSError as error:
-            self._warn(f"The postmortem misses what was recorded up to now: {error}")
+            self._warn(f"The postmortem lacks all entries before this moment: {error}")
             return b""
 
 

@@ -196,7 +196,7 @@ def by_triage(outage: Callable[[hosts.Host], None], cause: str) -> harness.Conte
 def seen(
     name: str, what: str, outage: Callable[[hosts.Host], None], how: str, *, cause: str, mends: bool = True
 ) -> Measurement:
-    """Return the measurement of one outage; mends is True if a recovery can bring the service back."""
+    """Return the measurement of one outage; mends: True if a recovery can bring the service back."""
     return Measurement(
         name=f"seen-{name}",
         what=what,

@@ -56,7 +56,7 @@ def test_outcome(case: str, changes: dict[str, Any], outcome: str) -> None:
 
 
 NEXT_STEPS = [
-    ({"held": True, "recovery": LOST}, "Hand over what was lost: 1 row of a. The damaged files are in /kept."),
+    ({"held": True, "recovery": LOST}, "Report the lost data: 1 row of a. The damaged files are in /kept."),
     ({"held": True, "recovery": {**LOST, "kept": None}}, "The damaged files are in the evidence."),
     ({"held": True, "recovery": DONE}, "Complete the open prevention items"),
     ({"held": True, "recovery": LOST, "check_mode": True}, "Run the playbook without --check"),

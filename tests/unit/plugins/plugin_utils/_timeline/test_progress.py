@@ -77,7 +77,7 @@ def test_a_prompt_is_not_shown_as_progress(monkeypatch):
     watch = task_progress.Watch(lambda *told: None)
     watch.begin(1e-9)
     monkeypatch.setattr(task_progress.threading, "Thread", lambda **keys: types.SimpleNamespace(start=lambda: None))
-    watch.started("asks", "node1", "Ask", task_progress.Moment.now(), told=False)
+    watch.started("asks", "node1", "Ask", task_progress.Moment.now(), reported=False)
     watch.started("works", "node2", "Rebuild", task_progress.Moment.now())
     assert [(task, hosts) for task, (hosts, _began) in watch._long(task_progress.time.monotonic() + 1).items()] == [
         ("Rebuild", ["node2"])
