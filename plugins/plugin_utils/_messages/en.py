@@ -96,6 +96,7 @@ SENTENCES: Dict[str, str] = {
     "uncounted.not_after": "the rows were not counted afterwards",
     "uncounted.started_since": "the rows were not counted since the last start of the service",
     "uncounted.fewer_since": "fewer rows than after the last verified run, which may be ordinary work",
+    "uncounted.written_since": "no table has fewer rows than after the last verified run; rows written since then were not counted",
     # Notifications.
     "told.undecided": "not decided: the run ended before escalation",
     "told.nobody": "nobody, on record only",

@@ -104,6 +104,7 @@ SENTENCES: Dict[str, str] = {
     "uncounted.not_after": "復旧後の行数を数えていません",
     "uncounted.started_since": "最後の起動の後、行数を数えていません",
     "uncounted.fewer_since": "前回の確認時より行数が減っていますが、通常の業務による可能性があります",
+    "uncounted.written_since": "前回の確認時より行数が減ったテーブルはありませんが、その後に書き込まれた行は数えていません",
     # 連絡
     "told.undecided": "未決定（エスカレーション判定の前に実行が終了）",
     "told.nobody": "連絡先なし（ログ記録のみ）",

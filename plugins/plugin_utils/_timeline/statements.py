@@ -28,12 +28,13 @@ VALUES: Mapping[str, Tuple[str, ...]] = {
     "nothing_changed": (YES, NO, UNKNOWN),
 }
 # Why the loss of data is unknown.
-NOT_COUNTED, NOT_BEFORE, NOT_AFTER, STARTED_SINCE, FEWER_SINCE = (
+NOT_COUNTED, NOT_BEFORE, NOT_AFTER, STARTED_SINCE, FEWER_SINCE, WRITTEN_SINCE = (
     "not_counted",
     "not_before",
     "not_after",
     "started_since",
     "fewer_since",
+    "written_since",
 )
 
 # The source of the rows before the outage: the first triage of the incident, or the last verified run.
@@ -129,8 +130,9 @@ def data_loss(facts: Facts) -> Statement:
         return Statement(UNKNOWN, NOT_COUNTED)
     if facts.uncounted or not facts.rows_before or not facts.rows_after:
         return Statement(UNKNOWN, NOT_AFTER if facts.rows_before and not facts.uncounted else NOT_BEFORE)
-    if fewer:
-        return Statement(UNKNOWN, FEWER_SINCE)
+    if facts.rows_from == LAST_GOOD:
+        # Rows that the service wrote after that count can be lost without a table having fewer rows.
+        return Statement(UNKNOWN, FEWER_SINCE if fewer else WRITTEN_SINCE)
     return Statement(UNKNOWN, STARTED_SINCE) if facts.started_since else Statement(NONE)
 
 

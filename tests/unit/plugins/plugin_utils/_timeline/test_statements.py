@@ -73,7 +73,12 @@ def test_the_documented_table_matches_the_code():
             "fewer_since",
             id="ordinary work",
         ),
-        pytest.param({"rows_before": BEFORE, "rows_after": MORE, "rows_from": "last_good"}, "none", "", id="last good"),
+        pytest.param(
+            {"rows_before": BEFORE, "rows_after": MORE, "rows_from": "last_good"},
+            "unknown",
+            "written_since",
+            id="the service wrote rows after the last good count",
+        ),
         pytest.param(
             {"rows_before": BEFORE, "rows_after": FEWER, "lost": True}, "known", "", id="counted by the recovery"
         ),
@@ -231,7 +236,7 @@ TRIED = {**DOWN, "tried": [{"rung": "restart"}]}
         ),
         pytest.param(
             {"healthy": True, "outcome": "recovered_by_systemd", "last": {"rows_before": BEFORE, "row_counts": MORE}},
-            {"healthy": "yes", "resolved": "yes", "data_loss": "none"},
+            {"healthy": "yes", "resolved": "yes", "data_loss": "unknown"},
             id="systemd was first",
         ),
         pytest.param(
