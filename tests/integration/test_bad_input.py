@@ -224,7 +224,7 @@ def test_an_undefined_nested_variable_is_reported_at_the_end(laid: Service) -> N
     assert down.rc == 2
     assert "vault_that_is_not_there is not defined" in summary(down)
     assert '"msg": "Tell the whole team: The cause is unknown' in down.screen
-    assert "told TO BE TOLD: the whole team (The cause is unknown" in summary(down)
+    assert "notified NOT YET NOTIFIED: the whole team (The cause is unknown" in summary(down)
     # The run has ended and holds no lock.
     assert host_lease.Seat(state_dir=str(laid.state)).holder() is None
 
@@ -242,7 +242,7 @@ def test_notified_and_missed_contacts_are_listed_despite_an_undefined_variable(l
     for _ in range(2):
         down = laid.play("playbooks/outage_recover.yml", **made)
         assert down.rc == 2
-        assert "told the whole team by command tee; NOT REACHED by chat: its url can not be" in summary(down)
+        assert "notified the whole team by command tee; NOT REACHED by chat: its url can not be" in summary(down)
     # The second run continues the incident, and notifies nobody twice.
     assert told.read_text(encoding="utf-8").count("INC-") == 1
 

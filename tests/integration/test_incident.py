@@ -141,7 +141,7 @@ def test_a_manual_resolution_is_notified_once_and_recorded(
         run = service.play(playbook, escalation_contacts=contacts(told))
         assert run.rc == 0
         assert told.read_text(encoding="utf-8").count("RESOLVED: ") == 1
-        assert ("OVER, mended without a run of the playbook" in run.screen) is (number == 0)
+        assert ("RESOLVED, not by a run of the playbook" in run.screen) is (number == 0)
     document = verdict(run)
     assert (document["outcome"], document["source"]) == ("mended_by_hand", "verdict")
     assert [(each["level"], each["ok"]) for each in document["escalation"]["told"]] == [

@@ -244,7 +244,7 @@ def test_recovery_is_recorded_and_shown(controller):
     assert (model["outcome"], model["source"], model["rung"]) == ("recovered", "verdict", "restart")
     summary = output[output.index("OUTAGE SUMMARY") :]
     assert output.index("PLAY RECAP") < output.index("OUTAGE SUMMARY")
-    for part in ("RECOVERED: node1", "killed", "restart held", "10 s", "3 in 1 table before", "INC-1.md"):
+    for part in ("RECOVERED: node1", "killed", "restart succeeded", "10 s", "3 in 1 table before", "INC-1.md"):
         assert part in summary
 
 
@@ -265,7 +265,9 @@ def test_triage_alone_ends_with_its_findings(controller):
         controller.playbook("detect.yml", tasks),
     )
     assert rc == 2, output
-    assert "CAUSE: node1, killed (90% sure): The process was killed with signal 9; evidence on the host: /" in output
+    assert "CAUSE: node1, killed (confidence 90%): The process was killed with signal 9; evidence on the host: /" in (
+        output
+    )
     assert "DOWN: node1, emergency: https: connection refused; nothing changed" in output
     assert not controller.postmortems.exists()
 

@@ -140,10 +140,10 @@ def test_check_mode_changes_nothing_and_lists_its_steps(service: Service) -> Non
     assert not service.pids()
     assert "WOULD RECOVER" in run.screen
     end = run.screen[run.screen.index("WOULD RECOVER") :]
-    assert re.search(r"would climb +restart\n", end)
+    assert re.search(r"would try +restart\n", end)
     assert "restart: would be started" in end
-    assert "would tell  nobody" in end
-    assert "where it does not hold: project leader (by no channel)" in end
+    assert "to notify   nobody" in end
+    assert "if it fails: project leader (by no channel)" in end
 
 
 def test_a_hung_service_is_restarted_after_five_failed_probes(service: Service) -> None:

@@ -521,6 +521,7 @@ SENTENCES: Dict[str, str] = {
     "screen.estimated": "{outage}、終了時刻は推定",
     "screen.still_down": "{outage}、停止中",
     "screen.on_host": "{name}（ホスト上）：{path}",
+    "screen.in_evidence": "{name}（同じフォルダー内）：{path}",
     "screen.not_written": "作成できず",
     "screen.triage_it": "outage_triage.yml で原因を特定し、outage_recover.yml --check で実施予定の内容を確認する",
     "screen.that_cause": "上記の原因（実施できる復旧手順では解消できない）",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import textwrap
 import unicodedata
-from typing import Any, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
@@ -19,6 +19,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
 WIDTH = 100
+# A summary of one host fits on a small screen. The rest of a long field is in the postmortem.
+LINES = 24
+_CUT = " ..."
+# Fields that are never shortened: what to do, and where to look.
+_WHOLE = ("next", "data_loss", "kept", "postmortem")
 _LABEL = 14
 _INDENT = 24
 # Outcomes of a run on many hosts that are no error.
@@ -57,32 +62,48 @@ def summary(
     if incident.outcome == "would_recover" or (rehearsed and incident.outcome == "not_recovered"):
         head = words.say("screen.would", outcome=outcome, subject=subject)
         return [head, *_aligned(words, _rehearsal(words, incident))]
+    back = incident.outcome in incident_model.BACK
+    error = words.message(incident.messages.get("error")) or words.said(incident.error) if incident.error else ""
+    kept = [_kept(words, name, path, inside=incident.evidence) for name, path in prose.kept(words, incident)]
+    kept += [text for text in [prose.not_copied(words, incident)] if text]
+    why = error if back else _why(words, incident)
+    # What the reader has to do comes first, then the reasons.
     fields: List[_Field] = [
-        ("severity", words.name("severity", incident.severity or "unknown")),
+        ("next", prose.next_step(words, incident) if not back or incident.data_loss in ("suspected", "known") else ""),
+        ("why", why),
         ("cause", prose.cause(words, incident)),
-        ("database", _database(incident)),
-        ("rung", [prose.ladder(words, incident), *prose.skips(words, incident, run=incident.runs[-1].run)]),
-        ("done", _done(words, incident) or _nothing_done(words, incident)),
+        ("severity", words.name("severity", incident.severity or "unknown")),
         ("outage", _outage(words, incident)),
-        ("login", prose.login(words, incident.login, incident.login_error)),
-        ("rows", prose.rows(words, incident)),
+        ("rung", [prose.ladder(words, incident), *_skips(words, incident, besides=why)]),
+        ("done", _done(words, incident) or _nothing_done(words, incident)),
         ("data_loss", prose.data_loss(words, incident)),
+        ("rows", prose.rows(words, incident)),
+        ("database", _database(incident)),
+        ("login", prose.login(words, incident.login, incident.login_error)),
         ("escalation", prose.whom(words, incident)),
+        ("kept", kept),
+        ("postmortem", document or words.say("screen.not_written")),
     ]
     if rehearsed:
         fields.append(_counted(words))
-    if incident.outcome not in incident_model.BACK:
-        fields.append(("why", _why(words, incident)))
-    elif incident.error:
-        fields.append(("why", words.message(incident.messages.get("error")) or words.said(incident.error)))
-    if incident.outcome not in incident_model.BACK or incident.data_loss in ("suspected", "known"):
-        fields.append(("next", prose.next_step(words, incident)))
-    kept = [words.say("screen.on_host", name=name, path=path) for name, path in prose.kept(words, incident)]
-    kept += [text for text in [prose.not_copied(words, incident)] if text]
-    fields += [("kept", kept), ("postmortem", document or words.say("screen.not_written"))]
     known = incident.incident or words.say("screen.none")
     head = words.say("screen.head", outcome=outcome, subject=subject, incident=known)
     return [head, *_aligned(words, fields)]
+
+
+def _skips(words: Words, incident: incident_model.Incident, *, besides: Union[str, List[str]]) -> List[str]:
+    """Return the rungs that the last run skipped, unless their reason is one of besides, which the screen shows."""
+    shown = [besides] if isinstance(besides, str) else besides
+    run = incident.runs[-1].run
+    repeated = all(prose.why(words, each) in shown for each in incident.rungs_skipped if each.run == run)
+    return [] if repeated else prose.skips(words, incident, run=run)
+
+
+def _kept(words: Words, name: str, path: str, *, inside: Optional[str]) -> str:
+    """Return the line for a file that was kept. inside: the folder of the evidence, which has a line of its own."""
+    if inside and path.startswith(f"{inside}/"):
+        return words.say("screen.in_evidence", name=name, path=path[len(inside) + 1 :])
+    return words.say("screen.on_host", name=name, path=path)
 
 
 def _outage(words: Words, incident: incident_model.Incident) -> str:
@@ -106,15 +127,15 @@ def _rehearsal(words: Words, incident: incident_model.Incident) -> List[_Field]:
     """Return the fields of a run in check mode: only checks are facts, the rest would be done."""
     rungs = words.say("list.comma").join(prose.part(words, each.rung) for each in incident.rungs_tried)
     return [
-        ("severity", words.name("severity", incident.severity or "unknown")),
+        ("next", prose.next_step(words, incident)),
+        ("why", _why(words, incident) if incident.outcome == "not_recovered" else ""),
         ("cause", prose.cause(words, incident)),
-        ("database", _database(incident)),
+        ("severity", words.name("severity", incident.severity or "unknown")),
         ("would_climb", [rungs or words.say("screen.no_rung"), *prose.skips(words, incident)]),
         ("would_do", _done(words, incident) or words.say("screen.nothing")),
+        ("database", _database(incident)),
         ("would_tell", prose.would_tell(words, incident)),
-        ("why", _why(words, incident) if incident.outcome == "not_recovered" else ""),
         _counted(words),
-        ("next", prose.next_step(words, incident)),
     ]
 
 
@@ -371,12 +392,28 @@ def _words(text: str) -> List[str]:
 
 
 def _aligned(words: Words, fields: Sequence[_Field]) -> List[str]:
-    """Return the lines of the fields. A field without a value is left out."""
-    lines: List[str] = []
+    """Return at most LINES - 1 lines of the fields, below their head. A field without a value is left out."""
+    texts: Dict[str, List[str]] = {}
     for key, value in fields:
-        label = words.say(f"screen.{key}")
         parts = [value] if isinstance(value, str) else value
         wrapped = [line for part in parts for line in _wrapped(part, WIDTH - _LABEL)]
+        if wrapped:
+            texts[key] = wrapped
+    lines: List[str] = []
+    for key, wrapped in _shortened(texts).items():
+        label = words.say(f"screen.{key}")
         heads = [f"  {label}{' ' * max(_LABEL - 2 - columns(label), 1)}", *[" " * _LABEL] * len(wrapped)]
         lines += [head + line for head, line in zip(heads, wrapped)]
     return lines
+
+
+def _shortened(texts: Mapping[str, List[str]]) -> Dict[str, List[str]]:
+    """Return the lines of the fields, without the ends of the longest ones if they are too many for one screen."""
+    shorter = {key: list(lines) for key, lines in texts.items()}
+    while sum(map(len, shorter.values())) >= LINES:
+        longest = max(shorter, key=lambda key: 0 if key in _WHOLE else len(shorter[key]))
+        if longest in _WHOLE or len(shorter[longest]) == 1:
+            break
+        *kept, cut, _gone = shorter[longest]
+        shorter[longest] = [*kept, f"{(_wrapped(cut, WIDTH - _LABEL - len(_CUT)) or [''])[0]}{_CUT}"]
+    return shorter

@@ -10,6 +10,7 @@ import dataclasses
 import re
 
 import pytest
+import recorded
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
@@ -181,7 +182,7 @@ def test_all_required_fields_are_present():
     document = markdown_report.markdown(EN, incident())
     titles = re.findall(r"^## (.*)$", document, re.MULTILINE)
     assert [title.split(". ")[0] for title in titles[:7]] == list("1234567")
-    assert titles[7:] == ["Who was told", "Evidence"]
+    assert titles[7:] == ["Notified", "Evidence"]
 
 
 @pytest.mark.parametrize(
@@ -269,7 +270,7 @@ def test_measurements_are_shown_if_nothing_was_wrong():
     half = prose_actions.actions(EN, incident(findings=[], resources={"disk": disk}))[2:4]
     assert [action.wanted for action in half] == [False, True]
     neither = prose_actions.actions(EN, incident(findings=[]))[2:4]
-    assert all(action.wanted and "neither a finding nor a measure" in action.why for action in neither)
+    assert all(action.wanted and "recorded neither a finding" in action.why for action in neither)
 
 
 def test_memory_and_disk_are_judged_by_the_free_amount():
@@ -288,8 +289,7 @@ def test_memory_and_disk_are_judged_by_the_free_amount():
         "no full file system was found (1.0 GiB of 8.0 GiB were free on /srv; /var/log/itsm/server.log had 2.0 KiB)"
     )
     assert why["Consider more memory or disk"] == (
-        "neither memory nor disk was found short "
-        "(1.5 GiB of 4.0 GiB of memory were free; 1.0 GiB of 8.0 GiB were free on /srv)"
+        "memory and disk were sufficient (1.5 GiB of 4.0 GiB of memory were free; 1.0 GiB of 8.0 GiB were free on /srv)"
     )
 
 
@@ -345,7 +345,7 @@ def test_rows(before, after, words):
         pytest.param(
             {"outcome": "recovered", "rung": "restart", "rungs_tried": [rung()], "data_loss": "none"},
             screen_report.GOOD,
-            ["RECOVERED: node1", "restart held", "/d/INC-1.md"],
+            ["RECOVERED: node1", "restart succeeded", "/d/INC-1.md"],
             id="recovered",
         ),
         pytest.param(
@@ -377,7 +377,7 @@ def test_rows(before, after, words):
         pytest.param(
             {"outcome": "would_recover", "rungs_tried": [rung()], "service": "itsm-system"},
             screen_report.ATTENTION,
-            ["nothing changed): itsm-system on node1", "would climb restart", "would do    nothing"],
+            ["nothing changed): itsm-system on node1", "would try   restart", "would do    nothing"],
             id="dry run",
         ),
         pytest.param(
@@ -428,9 +428,9 @@ def test_rows(before, after, words):
             screen_report.BAD,
             [
                 "NOT RECOVERED",
-                "restart did not hold, then standard_recovery stopped the climb",
+                "restart failed, then standard_recovery ended the recovery",
                 "restart: no answer",
-                "told        Lead by mail lead@x; TO BE TOLD: DBA; NOT REACHED by slack chat.x:",
+                "notified    Lead by mail lead@x; NOT YET NOTIFIED: DBA; NOT REACHED by slack chat.x:",
                 "next step   Look at the evidence",
                 "still down",
             ],
@@ -449,6 +449,21 @@ def test_summary(changes, tone, words):
     assert all(line[14] != " " for line in lines[1:])
 
 
+@pytest.mark.parametrize("language", ["en", "ja"])
+@pytest.mark.parametrize("drill", recorded.drills())
+def test_a_summary_fits_on_a_screen_and_says_first_what_to_do(drill, language):
+    told, spoken = recorded.incident(drill), recorded.SPOKEN[language]
+    # A long reason must not push other lines off the screen.
+    told.rungs_tried[-1:] = [dataclasses.replace(each, reason="no answer " * 60) for each in told.rungs_tried[-1:]]
+    told.error = "The command failed: " + "line " * 80
+    lines = screen_report.summary(spoken, told, document=f"/d/{told.incident}.md")
+    assert len(lines) <= 24
+    assert all(screen_report.columns(line) <= 100 for line in lines)
+    back = told.outcome in incident_model.BACK
+    assert lines[1].split()[0] == spoken.say("screen.why" if back else "screen.next").split()[0]
+    assert lines[-1].endswith(f"/d/{told.incident}.md")
+
+
 def test_each_rung_names_its_run_if_there_are_several():
     told_of = incident(
         runs=runs("r1", "r2", "r3"),
@@ -457,11 +472,11 @@ def test_each_rung_names_its_run_if_there_are_several():
         steps=[step(data={"pids_after": [1]}, run="r1"), step(data={"pids_after": [3]}, run="r3")],
     )
     screen = "\n".join(screen_report.summary(EN, told_of, document=None))
-    assert "rung        run 1: restart did not hold; run 2: none tried; run 3: restart held\n" in screen
+    assert "rungs       run 1: restart failed; run 2: none tried; run 3: restart succeeded\n" in screen
     assert "done        run 3, restart: started pid 3\n" in screen
     assert "pid 1" not in screen
     told = section(markdown_report.markdown(EN, told_of), "5.")
-    assert "1. **run 1, restart** did not hold, 2.0 s: no answer\n   - started pid 1\n2. **run 3, restart**" in told
+    assert "1. **run 1, restart** failed, 2.0 s: no answer\n   - started pid 1\n2. **run 3, restart**" in told
     assert told.endswith("   - started pid 3\n")
 
 
@@ -511,7 +526,7 @@ def test_changes_are_listed_under_their_rung():
             {"evidence_dir": "/e/INC-1/itsm.db.evidence_1"},
             "database files copied as itsm.db.evidence_1",
         ),
-        ("sqlite_wal", {"frames_committed": 2}, "2 frames of the WAL moved into the database"),
+        ("sqlite_wal", {"frames_committed": 2}, "2 frames of the WAL checkpointed into the database"),
         ("sqlite_wal", {"frames_committed": 0}, "Use sqlite_wal"),
     ],
 )
@@ -557,13 +572,13 @@ TOLD = {
 
 def test_each_notification_attempt_is_listed():
     document = markdown_report.markdown(EN, incident(escalation=TOLD))
-    told = section(document, "Who was told")
-    assert "| 2026-03-02T01:02:00.000Z | project leader | mail | told |" in told
+    told = section(document, "Notified")
+    assert "| 2026-03-02T01:02:00.000Z | project leader | mail | notified |" in told
     assert "| 2026-03-02T01:03:00.000Z | DBA | pager\\|duty | NOT REACHED: no \\*answer\\* |" in told
-    assert "- Who was told: project leader by mail; TO BE TOLD: DBA" in document
+    assert "- Notified: project leader by mail; NOT YET NOTIFIED: DBA" in document
     told = section(markdown_report.markdown(JA, incident(escalation=TOLD)), "連絡先と連絡状況")
     assert "| 2026-03-02T01:02:00.000Z | 2026-03-02 10:02:00 | プロジェクトリーダー | mail | 連絡済み |" in told
-    assert "|" not in section(markdown_report.markdown(EN, incident()), "Who was told")
+    assert "|" not in section(markdown_report.markdown(EN, incident()), "Notified")
 
 
 def test_starter_and_ticket_are_shown():
@@ -613,9 +628,9 @@ def test_an_unreachable_host_is_not_reported_as_down():
         steps=[step("health_probe", {"healthy": False}, role="detection", weight=incident_model.DECISION)],
     )
     document = markdown_report.markdown(EN, lost)
-    assert "- Outage: not known; the host has given no answer for 4.0 s" in document
+    assert "- Outage: unknown; the host has not answered for 4.0 s" in document
     assert "- No answer since: 2026-03-02 01:00:00 UTC" in document
-    assert "The host gave no answer: it can not be reached: no route." in section(document, "2.")
+    assert "The host did not answer: it can not be reached: no route." in section(document, "2.")
     assert "Outage began" not in document and "still down" not in document and "stopped by an error" not in document
     assert "section Service" not in document and "gantt" in document
     assert "| First good answer | none yet |" in document
@@ -631,7 +646,7 @@ def test_an_interrupted_run_states_the_next_step():
     assert killed.outcome == "unfinished"
     document = markdown_report.markdown(EN, killed)
     assert "**Next step**: Run the playbook again" in document
-    assert "- [ ] Start it: the run ended before this cause (killed) was settled" in document
+    assert "- [ ] Start it: the run ended before this cause (killed) was fixed" in document
     assert "- Affected users: not measured" in document and "- Failed requests: not measured" in document
     assert "再度実行する" in markdown_report.markdown(JA, killed)
     killed.runs = [*runs("r"), dataclasses.replace(runs("s")[0], complete=False, last_event_at="x", last_task="Watch")]
@@ -642,9 +657,9 @@ def test_an_interrupted_run_states_the_next_step():
     ("counted", "told"),
     [
         ((None, None), "unknown"),
-        ((0, 0), "unknown: /a.log has none of that time"),
-        ((1, 0), "none on record among the 1 request that /a.log has"),
-        ((12, 3), "at least 3, answered with 5xx among the 12 requests that /a.log has"),
+        ((0, 0), "unknown: /a.log has no request of that time"),
+        ((1, 0), "none of 1 request logged in /a.log failed"),
+        ((12, 3), "at least 3 of 12 requests logged in /a.log returned 5xx"),
     ],
 )
 def test_unlogged_requests_are_not_counted_as_successful(counted, told):
@@ -660,8 +675,8 @@ def test_only_a_likely_unexplained_cause_is_a_root_cause():
         "Also noted"
     )
     assert re.findall(r"^- \*\*(\w+)", causes, re.MULTILINE) == ["disk_full"]
-    assert "- **killed** (90% sure, explained by disk_full): Killed." in noted
-    assert "- **wal_pending** (20% sure): Pending." in noted
+    assert "- **killed** (confidence 90%, explained by disk_full): Killed." in noted
+    assert "- **wal_pending** (confidence 20%): Pending." in noted
     assert all(action.title != "Ask" for action in prose_actions.actions(EN, incident(findings=[full, killed])))
     assert "Not established" in section(markdown_report.markdown(EN, incident(findings=[maybe])), "4.")
 
@@ -699,7 +714,7 @@ MAINTENANCE = {"until": "2026-03-02T04:00:00.000Z", "reason": "Patch day", "sour
 END = event(status="failed", action="ansible.builtin.fail", task="Fail if the service is not recovered")
 
 
-TRIAGE_IT = "  next step   outage_triage.yml names the cause, outage_recover.yml --check what would be done"
+TRIAGE_IT = "  next step   outage_triage.yml finds the cause, outage_recover.yml --check shows what would be done"
 
 
 @pytest.mark.parametrize(
@@ -730,9 +745,9 @@ TRIAGE_IT = "  next step   outage_triage.yml names the cause, outage_recover.yml
                 "STOPPED: node1, another run is at work on it; nothing changed",
                 "  other run   run-7, since 2026-03-02T01:02:03.456Z",
                 "  its step    restart, process 4711 is at work",
-                "  next step   Let it end, or run this one again with -e outage_recover_wait=600: it begins when that",
-                "              one has ended. Should that one be dead, the host is free at 2026-03-02T01:04:00.000Z,",
-                "              or a minute after its last process has ended.",
+                "  next step   Wait until it ends, or run this playbook again with -e outage_recover_wait=600: it",
+                "              starts when the other run has ended. If the other run is dead, the host is free at",
+                "              2026-03-02T01:04:00.000Z, or one minute after its last process ended.",
             ],
             id="another run",
         ),
@@ -740,8 +755,8 @@ TRIAGE_IT = "  next step   outage_triage.yml names the cause, outage_recover.yml
             [event(data={**LOOK, "summary": "silent"}), event("incident", {"maintenance": MAINTENANCE}), END],
             screen_report.ATTENTION,
             [
-                "MAINTENANCE: node1, emergency: silent; nothing acts on it until 2026-03-02T04:00:00.000Z (Patch day)",
-                "  next step   Leave it to those at work on it. To have it recovered now, end the maintenance:",
+                "MAINTENANCE: node1, emergency: silent; no run changes it until 2026-03-02T04:00:00.000Z (Patch day)",
+                "  next step   Leave it to the people who work on it. To recover it now, end the maintenance:",
                 "              ansible-playbook playbooks/outage_maintenance.yml -e outage_maintenance_state=absent",
             ],
             id="maintenance",
@@ -754,8 +769,8 @@ TRIAGE_IT = "  next step   outage_triage.yml names the cause, outage_recover.yml
             ],
             screen_report.ATTENTION,
             [
-                "MAINTENANCE: node1, emergency: silent; nothing acts on it until 2026-03-02T04:00:00.000Z",
-                "  next step   Leave it to those at work on it. To have it recovered now, remove",
+                "MAINTENANCE: node1, emergency: silent; no run changes it until 2026-03-02T04:00:00.000Z",
+                "  next step   Leave it to the people who work on it. To recover it now, remove",
                 "              nexus_maintenance_until.",
             ],
             id="maintenance of a variable",
@@ -785,12 +800,13 @@ TRIAGE_IT = "  next step   outage_triage.yml names the cause, outage_recover.yml
             ],
             screen_report.ATTENTION,
             [
-                "HEALTHY: node1, incident INC-1 is still open, for another run has the host; nothing changed",
+                "HEALTHY: node1, incident INC-1 is still open, because another run is working on the host; "
+                "nothing changed",
                 "  other run   run-7, since 2026-03-02T01:02:03.456Z",
                 "  its step    restart, no process at work now",
-                "  next step   That run closes it when it ends. Should it be dead, run this one again after",
-                "              2026-03-02T01:04:00.000Z, or now with -e outage_recover_wait=600, which waits for",
-                "              that: it closes it then.",
+                "  next step   That run closes it when it ends. If it is dead, run this playbook again after",
+                "              2026-03-02T01:04:00.000Z, or now with -e outage_recover_wait=600: it waits, and then",
+                "              closes the incident.",
             ],
             id="up, with the incident open in another run",
         ),
@@ -868,7 +884,7 @@ TRIAGE_IT = "  next step   outage_triage.yml names the cause, outage_recover.yml
                 )
             ],
             screen_report.ATTENTION,
-            ["CAUSE: node1, stopped (50% sure): It was stopped; evidence on the host: /e/INC-1"],
+            ["CAUSE: node1, stopped (confidence 50%): It was stopped; evidence on the host: /e/INC-1"],
             id="cause",
         ),
         pytest.param([event("sqlite_info", {"healthy": True})], screen_report.GOOD, [], id="no message"),
@@ -936,7 +952,7 @@ def test_a_service_on_a_database_in_doubt_is_bad_news_and_not_down(loss):
 def test_an_outage_that_ended_without_a_run_is_good_news_and_needs_no_step():
     told = incident(outcome="mended_by_hand", cause="killed", next_step="x", runs=runs("r"))
     lines = screen_report.summary(EN, told, document="x")
-    assert lines[0].startswith("OVER, mended without a run of the playbook: ")
+    assert lines[0].startswith("RESOLVED, not by a run of the playbook: ")
     assert not [line for line in lines if line.startswith(("  why", "  next"))]
     assert screen_report.tone(told) == screen_report.GOOD
 
@@ -968,7 +984,7 @@ def test_a_rung_that_could_not_help_is_told_with_its_reason():
         runs=runs("r"),
     )
     lines = "\n".join(screen_report.summary(EN, told, document=None))
-    assert "restart skipped, then standard_recovery held" in lines
+    assert "restart skipped, then standard_recovery succeeded" in lines
     assert "restart skipped: A package is missing" in lines
     assert "- Restart skipped: A package is missing." in section(
         markdown_report.markdown(EN, told), "5. Recovery steps"
@@ -985,7 +1001,7 @@ def test_a_rung_that_could_not_help_is_told_with_its_reason():
         ),
         (
             {"changed": False, "action": None, "detail": [], "reason": "not in remediation_allowed"},
-            "remediation: disk_full: left alone: not in remediation_allowed",
+            "remediation: disk_full: not remedied: not in remediation_allowed",
         ),
     ],
 )
@@ -1057,13 +1073,13 @@ def test_a_dry_run_lists_the_contacts_for_success_and_failure() -> None:
         },
     )
     lines = "\n".join(screen_report.summary(EN, told, document=None))
-    assert "  would tell  Lead by mail lead@x" in lines
+    assert "  to notify   Lead by mail lead@x" in lines
     assert "  recap       changed= counts what would be changed" in lines
     flat = " ".join(lines.split())
-    assert "where it does not hold: Lead by mail lead@x and chat: there is no such channel" in flat
+    assert "if it fails: Lead by mail lead@x and chat: there is no such channel" in flat
     assert "DBA (by no channel) (It is down)" in flat
     told.escalation = {}
-    assert "would tell not decided" in " ".join(" ".join(screen_report.summary(EN, told, document=None)).split())
+    assert "to notify not decided" in " ".join(" ".join(screen_report.summary(EN, told, document=None)).split())
 
 
 def test_documents_are_written_though_the_system_has_no_thread_left(tmp_path, monkeypatch):
@@ -1080,7 +1096,7 @@ def test_an_unobserved_end_is_called_an_estimate_everywhere():
     told = incident(outcome="recovered", runs=runs("r"), durations=durations(outage=9.0))
     told.times.mitigated_at, told.times.mitigated_from = "2026-03-02T01:00:09.000Z", "start of the process that serves"
     told.times.mitigated_estimated = True
-    sentence = "When it ended is an estimate, taken from: start of the process that serves."
+    sentence = "The end is an estimate from: start of the process that serves."
     assert sentence in prose.sources(EN, told)
     assert sentence in markdown_report.markdown(EN, told)
     assert sentence in html_report.page(EN, told)
@@ -1096,8 +1112,8 @@ def test_an_unobserved_end_is_called_an_estimate_everywhere():
         (0.5, None, None),
         (2.9, None, None),
         (-1.9, None, None),
-        (75.0, 74.0, "The clock of the host is 1 min 14 s ahead of the controller's"),
-        (-30.0, -30.0, "The clock of the host is 30 s behind the controller's"),
+        (75.0, 74.0, "The host's clock is 1 min 14 s ahead of the controller's"),
+        (-30.0, -30.0, "The host's clock is 30 s behind the controller's"),
     ],
 )
 def test_different_clocks_are_reported(host, apart, sentence):
@@ -1111,7 +1127,7 @@ def test_different_clocks_are_reported(host, apart, sentence):
     told = timeline_events.model("INC-1", "node1", [[{"v": 1, "at": at(0), "run": "r", "kind": "run_start"}, event]])
     assert told.times.clocks_apart == apart
     assert [each for each in prose.sources(EN, told) if "clock" in each] == (
-        [f"{sentence}: instants of both stand in this timeline."] if sentence else []
+        [f"{sentence}; this timeline has times of both."] if sentence else []
     )
     assert (sentence or "1. When") in markdown_report.markdown(EN, told)
 
@@ -1127,7 +1143,7 @@ def test_a_database_that_could_not_be_copied_is_reported(tongue):
     assert "pid 12" in markdown_report.markdown(tongue, told) and "pid 12" in html_report.page(tongue, told)
     told.database_copied = "/e/itsm.db.evidence_x"
     assert prose.not_copied(tongue, told) == ""
-    assert "/e/itsm.db.evidence_x" in " ".join(screen_report.summary(tongue, told, document=None))
+    assert "itsm.db.evidence_x" in " ".join(screen_report.summary(tongue, told, document=None))
 
 
 def test_a_table_without_a_number_is_not_counted():
