@@ -79,7 +79,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Tell the monitoring
+- name: Notify the monitoring system
   itsm_nexus.runbook.notify_http:
     url: "{{ vault_monitoring_url }}"
     secret: "{{ vault_monitoring_secret }}"

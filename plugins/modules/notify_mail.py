@@ -97,7 +97,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Tell the leader
+- name: Notify the leader
   itsm_nexus.runbook.notify_mail:
     host: smtp.example.com
     port: 587

@@ -77,7 +77,7 @@ EXAMPLES = r"""
   itsm_nexus.runbook.service_hold:
     state: held
     unit: itsm-system
-    reason: The database has 0 bytes beside a full WAL
+    reason: The database has 0 bytes next to a full WAL
 
 - name: Look at the database that was restored by hand
   itsm_nexus.runbook.sqlite_info:

@@ -180,7 +180,7 @@ def test_an_invalid_remediation_policy_is_reported_and_a_restart_is_still_tried(
     laid.kill()
     down = laid.play("playbooks/outage_recover.yml", **POLICY)
     assert (down.rc, laid.healthy()) == (0, True)
-    assert "Nothing will be mended before the ladder" in down.screen
+    assert "No cause will be remedied before the ladder" in down.screen
     (told,) = (json.loads(path.read_text(encoding="utf-8")) for path in down.documents(".json"))
     (left,) = told["remedies"]
     assert (left["cause"], left["changed"]) == ("killed", False)

@@ -4,7 +4,7 @@
 
 """A statement as an id with values. A catalogue per language turns it into text.
 
-The English templates of the ids that modules use stand beside the code that uses them, since the module puts English
+The English templates of the ids that modules use are in the package that uses them, because the module puts English
 text into its result: see _triage/messages.py. The id is data, the text is not: no code may look for words in a text.
 """
 

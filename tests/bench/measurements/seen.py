@@ -194,9 +194,9 @@ def by_triage(outage: Callable[[hosts.Host], None], cause: str) -> harness.Conte
 
 
 def seen(
-    name: str, what: str, outage: Callable[[hosts.Host], None], how: str, *, cause: str, mends: bool = True
+    name: str, what: str, outage: Callable[[hosts.Host], None], how: str, *, cause: str, recoverable: bool = True
 ) -> Measurement:
-    """Return the measurement of one outage; mends: True if a recovery can bring the service back."""
+    """Return the measurement of one outage; recoverable: True if a recovery can bring the service back."""
     return Measurement(
         name=f"seen-{name}",
         what=what,
@@ -204,7 +204,7 @@ def seen(
         "monit asks every second with one second to answer and acts after five failures, the unit has RestartSec=10; "
         f"not seen means not within {LONGEST:.0f} s. One round each: the point is whether it is seen at all",
         prepare=host,
-        ours=(OURS, by_playbook(outage, "" if mends else cause)),
+        ours=(OURS, by_playbook(outage, "" if recoverable else cause)),
         rivals={TRIAGE: by_triage(outage, cause), SYSTEMD: by_systemd(outage), MONIT: by_monit(outage)},
         goals=[],
         rounds=1,
@@ -215,10 +215,10 @@ def seen(
 MEASUREMENTS = [
     seen("crash", "Crash", crash, "the process is killed", cause="killed"),
     seen("hang", "Hang", hang, "SIGSTOP", cause="hung"),
-    seen("lock", "Hung database", locked, "another process holds the write lock", cause="db_locked", mends=False),
+    seen("lock", "Hung database", locked, "another process holds the write lock", cause="db_locked", recoverable=False),
     seen(
         *("http", "Silent HTTP fall-back", fallen_back, "the key can not be read, HTTPS is dead"),
         cause="tls_expired",
-        mends=False,
+        recoverable=False,
     ),
 ]
