@@ -228,6 +228,62 @@ def _remove(top: str) -> None:
             os.rmdir(folder)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Bundle:
+    """The content of a bundle, and what an attempt to write it needs.
+
+    spared: incidents whose evidence is not pruned; None prunes nothing. reasons: why earlier places were not usable.
+    """
+
+    incident: str
+    state_dir: str
+    contents: _Content
+    about: Mapping[str, Any]
+    keep: Keep
+    spared: Optional[Sequence[str]]
+    dry_run: bool
+    reasons: List[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def home(self) -> str:
+        """The folder in which bundles belong."""
+        return os.path.join(self.state_dir, "evidence")
+
+    def size(self, *, limit: int) -> int:
+        """Return the bytes that the bundle takes, at most limit."""
+        return min(limit, _MANIFEST + sum(_ENTRY + len(data) for _item, data in self.contents))
+
+    def _attempt(self, place: str, *, limit: int, wanted: int) -> Dict[str, Any]:
+        """Write the bundle to place; return its path, or the error and the free space there."""
+        if place != self.home and not _ours(place):
+            return {"reason": f"{place} belongs to somebody else"}
+        if not self.dry_run and self.spared is not None:
+            with contextlib.suppress(OSError):  # a failed pruning must not prevent a new bundle
+                _prune(place, spared=[*self.spared, self.incident], keep=self.keep)
+        room = _room(place)
+        if room < wanted:
+            return {"reason": f"{place} has {room} bytes free, {wanted} are needed", "room": room}
+        top = os.path.join(place, self.incident)
+        folder = _next_folder(top)
+        if self.dry_run:
+            return {"path": folder}
+        try:
+            for parent in (*((self.state_dir,) if place == self.home else ()), place, top):
+                atomic_files.private_folder(parent)
+            said = {"incident": self.incident, **self.about, "not_in_its_place": self.reasons}
+            _write(folder, contents=self.contents, about=said, limit=limit - _size(top))
+        except OSError as error:
+            return {"reason": f"{folder}: {error.strerror}"}
+        return {"path": folder}
+
+    def attempt(self, place: str, *, limit: int, wanted: int, timeout: float) -> Dict[str, Any]:
+        """Write the bundle to place in a process of its own: a folder on a dead mount must not block the run."""
+        writing = functools.partial(self._attempt, place, limit=limit, wanted=wanted)
+        answer = parallel.ask({place: writing}, timeout=timeout)[place]
+        found: Dict[str, Any] = answer.value if answer.error is None else {"reason": f"{place}: {answer.error}"}
+        return found
+
+
 def save(
     *,
     files: Sequence[Mapping[str, Any]],
@@ -256,76 +312,67 @@ def save(
         raise EvidenceError(
             f"incident is {incident!r}: it names a folder, allowed are letters, digits, '.', '_' and '-'"
         )
-    home = os.path.join(state_dir, "evidence")
+    bundle = _Bundle(
+        incident=incident,
+        state_dir=state_dir,
+        contents=_contents(files, redact=redact),
+        about=about or {},
+        keep=keep,
+        # If the open incidents are unknown, nothing is pruned.
+        spared=_spared(state_dir, timeout=timeout / 2) if home_answers else None,
+        dry_run=dry_run,
+    )
+    places = [bundle.home, *(elsewhere if elsewhere is not None else map(_place_in, _ELSEWHERE))]
+    if not home_answers:
+        places.remove(bundle.home)
+        bundle.reasons.append(f"{bundle.home} is on a disk that does not answer")
+    return _save_in_first(places, bundle, limit=limit, timeout=timeout)
+
+
+def _contents(files: Sequence[Mapping[str, Any]], *, redact: Callable[[str], str]) -> _Content:
+    """Return the files with redacted texts that are safe to show in a terminal."""
 
     def clean(text: object) -> str:
-        """Return text that is safe to keep and to show in a terminal."""
         return sanitize.text(redact(str(text)))
 
-    contents: _Content = [
+    return [
         (
             {**item, "source": clean(item["source"])},
             (str(item["text"]) if item.get("redacted") else clean(item["text"])).encode("utf-8", "replace"),
         )
         for item in files
     ]
-    # If the open incidents are unknown, nothing is pruned.
-    spared: Optional[List[str]] = None
-    if home_answers:
-        # Everything below runs in its own process: a state folder on a dead mount must not block the run.
-        asked = parallel.ask({"open": functools.partial(_open_incidents, state_dir)}, timeout=timeout / 2)["open"]
-        spared = asked.value if asked.error is None else None
-    needed = min(limit, _MANIFEST + sum(_ENTRY + len(data) for _item, data in contents)) + _SPARE
-    reasons: List[str] = []
 
-    def attempt(place: str, *, limit: int, wanted: int) -> Dict[str, Any]:
-        """Write the bundle to place; return its path, or the error and the free space there."""
-        if place != home and not _ours(place):
-            return {"reason": f"{place} belongs to somebody else"}
-        if not dry_run and spared is not None:
-            with contextlib.suppress(OSError):  # a failed pruning must not prevent a new bundle
-                _prune(place, spared=[*spared, incident], keep=keep)
-        room = _room(place)
-        if room < wanted:
-            return {"reason": f"{place} has {room} bytes free, {wanted} are needed", "room": room}
-        top = os.path.join(place, incident)
-        folder = _next_folder(top)
-        if dry_run:
-            return {"path": folder}
-        try:
-            for parent in (*((state_dir,) if place == home else ()), place, top):
-                atomic_files.private_folder(parent)
-            said = {"incident": incident, **(about or {}), "not_in_its_place": reasons}
-            _write(folder, contents=contents, about=said, limit=limit - _size(top))
-        except OSError as error:
-            return {"reason": f"{folder}: {error.strerror}"}
-        return {"path": folder}
 
-    def ask(place: str, **how: int) -> Dict[str, Any]:
-        answer = parallel.ask({place: functools.partial(attempt, place, **how)}, timeout=timeout)[place]
-        found: Dict[str, Any] = answer.value if answer.error is None else {"reason": f"{place}: {answer.error}"}
-        return found
+def _spared(state_dir: str, *, timeout: float) -> Optional[Sequence[str]]:
+    """Return the open incidents, None if they are unknown or the state folder gives no answer in time."""
+    asked = parallel.ask({"open": functools.partial(_open_incidents, state_dir)}, timeout=timeout)["open"]
+    spared: Optional[Sequence[str]] = asked.value if asked.error is None else None
+    return spared
 
+
+def _save_in_first(places: Sequence[str], bundle: _Bundle, *, limit: int, timeout: float) -> Saved:
+    """Write the bundle to the first place with room for it, or a part to the place with the most room.
+
+    Raises EvidenceError.
+    """
+    wanted = bundle.size(limit=limit) + _SPARE
     rooms: Dict[str, int] = {}
-    places = [home, *(elsewhere if elsewhere is not None else map(_place_in, _ELSEWHERE))]
-    if not home_answers:
-        places.remove(home)
-        reasons.append(f"{home} is on a disk that does not answer")
     for place in places:
-        found = ask(place, limit=limit, wanted=needed)
+        found = bundle.attempt(place, limit=limit, wanted=wanted, timeout=timeout)
         if "path" in found:
-            return Saved(path=found["path"], warnings=_warnings(found["path"], reasons))
-        reasons.append(found["reason"])
+            return Saved(path=found["path"], warnings=_warnings(found["path"], bundle.reasons))
+        bundle.reasons.append(found["reason"])
         rooms[place] = found.get("room", 0)
     place, room = max(rooms.items(), key=lambda item: item[1], default=("", 0))
     part = room - _SPARE
     if part >= _LEAST:
-        reasons.append("nowhere is room for all of it: only a part is kept")
-        found = ask(place, limit=part, wanted=room)
+        bundle.reasons.append("nowhere is room for all of it: only a part is kept")
+        found = bundle.attempt(place, limit=part, wanted=room, timeout=timeout)
         if "path" in found:
-            return Saved(path=found["path"], warnings=_warnings(found["path"], reasons))
-        reasons.append(found["reason"])
-    raise EvidenceError(f"Cannot save the evidence of {incident} anywhere: {'; '.join(reasons)}")
+            return Saved(path=found["path"], warnings=_warnings(found["path"], bundle.reasons))
+        bundle.reasons.append(found["reason"])
+    raise EvidenceError(f"Cannot save the evidence of {bundle.incident} anywhere: {'; '.join(bundle.reasons)}")
 
 
 def _warnings(path: str, reasons: Sequence[str]) -> List[str]:
