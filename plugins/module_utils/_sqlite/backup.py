@@ -11,9 +11,9 @@ and flushed to disk. A killed run leaves its files in a folder of its own. The n
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import fcntl
-import functools
 import os
 import re
 import stat
@@ -34,6 +34,26 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files i
 
 _PARTIAL = ".itsm-nexus-partial-"
 _MARGIN = 8 << 20  # bytes left free on the destination
+
+
+@dataclasses.dataclass(frozen=True)
+class _Order:
+    """One copy to make.
+
+    target: its name. exact: it gets no other name if that one is taken. deadline: by time.monotonic.
+    """
+
+    path: str
+    target: str
+    prefix: str
+    exact: bool
+    evidence: bool
+    keep: int
+    busy_timeout: float
+    deadline: float
+    user: Optional[str]
+    rights: safe_open.Rights
+    proc_root: str
 
 
 def backup(
@@ -66,54 +86,29 @@ def backup(
         rights = safe_open.rights_on(folder, user=sqlite_files.rights_on(path, user))
     except OSError as error:
         raise SqliteError(f"Cannot write to {printable(folder)}: {error.strerror}") from error
+    order = _Order(
+        path=path,
+        target=f"{folder}/{name}",
+        prefix=prefix,
+        exact=dest is not None,
+        evidence=evidence,
+        keep=keep,
+        busy_timeout=busy_timeout,
+        deadline=started + timeout,
+        user=user,
+        rights=rights,
+        proc_root=proc_root,
+    )
     with safe_open.acting(rights), sqlite_files.clear_errors(f"copy {printable(path)}"):
-        return _backup(
-            path=path,
-            target=f"{folder}/{name}",
-            prefix=prefix,
-            exact=dest is not None,
-            evidence=evidence,
-            keep=keep,
-            busy_timeout=busy_timeout,
-            timeout=timeout,
-            room_only=room_only,
-            check_mode=check_mode,
-            user=user,
-            rights=rights,
-            started=started,
-            proc_root=proc_root,
-        )
+        return _backup(order, room_only=room_only, check_mode=check_mode, started=started)
 
 
-def _backup(
-    *,
-    path: str,
-    target: str,
-    prefix: str,
-    exact: bool,
-    evidence: bool,
-    keep: int,
-    busy_timeout: float,
-    timeout: float,
-    room_only: bool,
-    check_mode: bool,
-    user: Optional[str],
-    rights: safe_open.Rights,
-    started: float,
-    proc_root: str,
-) -> Dict[str, Any]:
+def _backup(order: _Order, *, room_only: bool, check_mode: bool, started: float) -> Dict[str, Any]:
     """Make the copy; this process acts with the rights that the folder requires. Raises SqliteError."""
-    folder = os.path.dirname(target)
-    if exact and os.path.lexists(target):
+    folder, target = os.path.dirname(order.target), order.target
+    if order.exact and os.path.lexists(target):
         raise SqliteError(f"dest {printable(target)} is there already: a backup never replaces another file")
-    if evidence:
-        found = evidence_copy.patiently(
-            lambda: evidence_copy.closed(path, user=user, deadline=started + timeout, proc_root=proc_root),
-            until=started + timeout,
-        )
-        holders = sqlite_holders.Holders(found=[], complete=True)
-    else:
-        found, holders = backup_copy.survey(path, user=user, deadline=started + timeout, proc_root=proc_root)
+    found, holders = _survey(order)
     result: Dict[str, Any] = {
         "changed": True,
         **dict.fromkeys(("backup_file", "evidence_dir", "sha256", "size", "integrity")),
@@ -122,42 +117,47 @@ def _backup(
     }
     if room_only:
         return {**result, "changed": False, "diff": {}, "duration": round(time.monotonic() - started, 3)}
-    result["evidence_dir" if evidence else "backup_file"] = printable(target)
+    result["evidence_dir" if order.evidence else "backup_file"] = printable(target)
     if check_mode:
-        result["removed"] = [printable(old) for old in _surplus(folder, prefix, keep=keep)] if keep else []
+        surplus = _surplus(folder, order.prefix, keep=order.keep) if order.keep else []
+        result["removed"] = [printable(old) for old in surplus]
     else:
-        try:
-            _make_folder(folder)
-            with _partial(folder) as partial:
-                if evidence:
-                    made = functools.partial(_make_evidence, found, partial, target, proc_root=proc_root)
-                else:
-                    made = functools.partial(
-                        _make_backup,
-                        found,
-                        holders,
-                        partial,
-                        target,
-                        exact=exact,
-                        busy_timeout=busy_timeout,
-                        user=user,
-                        rights=rights,
-                        proc_root=proc_root,
-                    )
-                target, facts = made(deadline=started + timeout)
-                result.update(facts)
-            if keep:
-                result["removed"] = _prune(folder, prefix, keep=keep, new=target)
-        except OSError as error:
-            raise SqliteError(
-                f"Cannot copy {printable(found.path)} to {printable(target)}: {error.strerror or error}"
-            ) from error
+        target, facts = _copy(order, found, holders)
+        result.update(facts)
     result["diff"] = {
         "before": {"present": result["removed"]},
         "after": {"present": [printable(target)]},
     }
     result["duration"] = round(time.monotonic() - started, 3)
     return result
+
+
+def _survey(order: _Order) -> Tuple[Look, sqlite_holders.Holders]:
+    """Return the files of the database and the processes that have it open. Raises SqliteError."""
+    known: Dict[str, Any] = {"user": order.user, "deadline": order.deadline, "proc_root": order.proc_root}
+    if not order.evidence:
+        return backup_copy.survey(order.path, **known)
+    found = evidence_copy.patiently(lambda: evidence_copy.closed(order.path, **known), until=order.deadline)
+    return found, sqlite_holders.Holders(found=[], complete=True)
+
+
+def _copy(order: _Order, found: Look, holders: sqlite_holders.Holders) -> Tuple[str, Dict[str, Any]]:
+    """Make the copy, then remove old ones; return its name and the result for the module. Raises SqliteError."""
+    folder, target = os.path.dirname(order.target), order.target
+    try:
+        _make_folder(folder)
+        with _partial(folder) as partial:
+            if order.evidence:
+                target, facts = _make_evidence(order, found, partial)
+            else:
+                target, facts = _make_backup(order, found, holders, partial)
+        if order.keep:
+            facts["removed"] = _prune(folder, order.prefix, keep=order.keep, new=target)
+    except OSError as error:
+        raise SqliteError(
+            f"Cannot copy {printable(found.path)} to {printable(target)}: {error.strerror or error}"
+        ) from error
+    return target, facts
 
 
 def _make_folder(folder: str) -> None:
@@ -167,45 +167,34 @@ def _make_folder(folder: str) -> None:
         atomic_files.fsync_folder(os.path.dirname(folder))
 
 
-def _make_evidence(
-    found: Look, partial: str, target: str, *, deadline: float, proc_root: str
-) -> Tuple[str, Dict[str, Any]]:
+def _make_evidence(order: _Order, found: Look, partial: str) -> Tuple[str, Dict[str, Any]]:
     """Copy the files byte for byte; return the folder and the result for the module. Raises OSError, SqliteError."""
+    made = f"{partial}/evidence"
     files = evidence_copy.patiently(
-        lambda: evidence_copy.copy_bytes(found, f"{partial}/evidence", deadline=deadline, proc_root=proc_root),
-        until=deadline,
+        lambda: evidence_copy.copy_bytes(found, made, deadline=order.deadline, proc_root=order.proc_root),
+        until=order.deadline,
     )
-    target = _publish(f"{partial}/evidence", target, exact=False)
+    target = _publish(made, order.target, exact=False)
     for entry in files:
         entry["path"] = f"{printable(target)}/{entry['path']}"
     return target, {"files": files, "evidence_dir": printable(target)}
 
 
 def _make_backup(
-    found: Look,
-    holders: sqlite_holders.Holders,
-    partial: str,
-    target: str,
-    *,
-    exact: bool,
-    busy_timeout: float,
-    deadline: float,
-    user: Optional[str],
-    rights: safe_open.Rights,
-    proc_root: str,
+    order: _Order, found: Look, holders: sqlite_holders.Holders, partial: str
 ) -> Tuple[str, Dict[str, Any]]:
     """Make a verified backup; return its file and the result for the module. Raises OSError, SqliteError."""
     made = backup_copy.copy(
         found,
         holders,
         f"{partial}/database",
-        busy_timeout=busy_timeout,
-        deadline=deadline,
-        user=user,
-        rights=rights,
-        proc_root=proc_root,
+        busy_timeout=order.busy_timeout,
+        deadline=order.deadline,
+        user=order.user,
+        rights=order.rights,
+        proc_root=order.proc_root,
     )
-    target = _publish(f"{partial}/database", target, exact=exact)
+    target = _publish(f"{partial}/database", order.target, exact=order.exact)
     return target, {**made, "backup_file": printable(target)}
 
 

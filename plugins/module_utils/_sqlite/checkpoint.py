@@ -62,24 +62,8 @@ def checkpoint(
         "wal_size_after": wal["size"],
     }
     if needed and not check_mode:
-        rights = sqlite_files.rights_on(path, user)
-        roots = [entry["path"] for entry in before["files"] if entry["owner"] == "root"] if rights else []
-        if roots:
-            raise SqliteError(
-                f"Cannot checkpoint {shown}: {', '.join(roots)} belongs to root, and only the owner of the folder may "
-                "work there; give it back to the service's user first (module sqlite_owner)"
-            )
-        with safe_open.acting(rights), sqlite_files.clear_errors(f"checkpoint {printable(path)}"):
-            real = os.path.realpath(path)
-            there = [name for name in (f"{real}-wal", f"{real}-shm") if os.path.lexists(name)]
-            _room(real, wal=wal, size=before["database"]["size"])
-        _run(real, rights=rights, busy_timeout=busy_timeout, deadline=started + time_budget)
-        after = _check(path, user=user, time_budget=time_budget, busy_timeout=busy_timeout, proc_root=proc_root)
-        _prove(before, after, shown=shown)
-        result["checkpointed"] = True
-        with safe_open.acting(rights):
-            result["removed"] = [printable(name) for name in there if not os.path.lexists(name)]
-        result["wal_size_after"] = after["wal"]["size"]
+        limits: Dict[str, Any] = {"busy_timeout": busy_timeout, "time_budget": time_budget, "proc_root": proc_root}
+        result.update(_empty(path, before, user=user, deadline=started + time_budget, **limits))
     elif needed:
         result["wal_size_after"] = 0
     result["diff"] = {
@@ -88,6 +72,31 @@ def checkpoint(
     }
     result["duration"] = round(time.monotonic() - started, 3)
     return result
+
+
+def _empty(path: str, before: Dict[str, Any], *, deadline: float, user: Optional[str], **limits: Any) -> Dict[str, Any]:
+    """Copy the WAL into the database and prove that nothing was lost; return the changes of the result.
+
+    limits: the other arguments of _check. Raises SqliteError.
+    """
+    shown, wal = before["database"]["real_path"], before["wal"]
+    rights = sqlite_files.rights_on(path, user)
+    roots = [entry["path"] for entry in before["files"] if entry["owner"] == "root"] if rights else []
+    if roots:
+        raise SqliteError(
+            f"Cannot checkpoint {shown}: {', '.join(roots)} belongs to root, and only the owner of the folder may "
+            "work there; give it back to the service's user first (module sqlite_owner)"
+        )
+    with safe_open.acting(rights), sqlite_files.clear_errors(f"checkpoint {printable(path)}"):
+        real = os.path.realpath(path)
+        there = [name for name in (f"{real}-wal", f"{real}-shm") if os.path.lexists(name)]
+        _room(real, wal=wal, size=before["database"]["size"])
+    _run(real, rights=rights, busy_timeout=limits["busy_timeout"], deadline=deadline)
+    after = _check(path, user=user, **limits)
+    _prove(before, after, shown=shown)
+    with safe_open.acting(rights):
+        removed = [printable(name) for name in there if not os.path.lexists(name)]
+    return {"checkpointed": True, "removed": removed, "wal_size_after": after["wal"]["size"]}
 
 
 def _check(

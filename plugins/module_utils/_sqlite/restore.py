@@ -24,6 +24,7 @@ finds the guard of a killed run, it puts the old files back (the database last) 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import time
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
@@ -43,6 +44,21 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError, printable
 
 METHODS = ("checkpoint", "salvage", "backup", "empty")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Workspace:
+    """The database and the folders of one call.
+
+    place: the path of the database without links. work: the folder next to it, empty if nothing there may change.
+    subject: the database to examine, place or a copy. put_back: whether the files of a killed run were put back.
+    """
+
+    place: str
+    work: str
+    scratch: str
+    subject: str
+    put_back: bool
 
 
 def restore(
@@ -74,24 +90,10 @@ def restore(
     with safe_open.acting(rights), sqlite_files.clear_errors(
         f"recover {printable(path)}"
     ), contextlib.ExitStack() as stack:
-        place = restore_swap.locate(path)
-        restore_swap.require_a_way(path, place, rights=rights)
-        if working:
-            restore_survey.refuse_files_of_root(place, rights=rights)
-            restore_survey.refuse_holders(place, user=owner, proc_root=proc_root)
-            work = stack.enter_context(restore_swap.work_folder(place))
-            scratch = f"{work}/scratch"
-            put_back, subject = (
-                restore_swap.settle(place, work, owner=restore_survey.owner_of(place, owner, rights=rights)),
-                place,
-            )
-            os.mkdir(scratch, 0o711)
-        else:
-            scratch = stack.enter_context(restore_swap.scratch_elsewhere(place, rights=rights))
-            put_back, subject = False, restore_swap.as_it_was(place, scratch, rights=rights)
+        space = _workspace(stack, path, working=working, owner=owner, rights=rights, proc_root=proc_root)
         case = restore_survey.examine(
-            subject,
-            scratch=scratch,
+            space.subject,
+            scratch=space.scratch,
             expected=expected or {},
             owner=owner,
             time_budget=time_budget,
@@ -103,22 +105,50 @@ def restore(
             case,
             wanted=(method,) if working and method != "auto" else METHODS,
             every=not working,
-            scratch=scratch,
+            scratch=space.scratch,
             shell=shell,
             confirm_empty=confirm_empty,
-            backups=restore_ways.backups(place, dirs=backup_dirs, patterns=backup_patterns, rights=rights),
+            backups=restore_ways.backups(space.place, dirs=backup_dirs, patterns=backup_patterns, rights=rights),
             time_budget=time_budget,
         )
         chosen, why = _choose(ways, method=method)
         if act and chosen is None:
-            raise SqliteError(f"Cannot recover {printable(place)}: {why}")
-        result = _result(case, ways, chosen=chosen, why=why, put_back=put_back)
+            raise SqliteError(f"Cannot recover {printable(space.place)}: {why}")
+        result = _result(case, ways, chosen=chosen, why=why, put_back=space.put_back)
         if working and chosen is not None and result["needed"]:
-            _take(case, chosen, result, work=work, evidence_dir=evidence_dir, proc_root=proc_root)
-        result["changed"] = act and (result["needed"] or put_back)
+            _take(case, chosen, result, work=space.work, evidence_dir=evidence_dir, proc_root=proc_root)
+        result["changed"] = act and (result["needed"] or space.put_back)
         result["diff"] = _diff(case, result)
     result["duration"] = round(time.monotonic() - started, 3)
     return result
+
+
+def _workspace(
+    stack: contextlib.ExitStack,
+    path: str,
+    *,
+    working: bool,
+    owner: Optional[str],
+    rights: safe_open.Rights,
+    proc_root: str,
+) -> _Workspace:
+    """Find the database and make the folders; stack removes them. With working, put back a killed run's files first.
+
+    Raises SqliteError.
+    """
+    place = restore_swap.locate(path)
+    restore_swap.require_a_way(path, place, rights=rights)
+    if not working:
+        scratch = stack.enter_context(restore_swap.scratch_elsewhere(place, rights=rights))
+        subject = restore_swap.as_it_was(place, scratch, rights=rights)
+        return _Workspace(place=place, work="", scratch=scratch, subject=subject, put_back=False)
+    restore_survey.refuse_files_of_root(place, rights=rights)
+    restore_survey.refuse_holders(place, user=owner, proc_root=proc_root)
+    work = stack.enter_context(restore_swap.work_folder(place))
+    put_back = restore_swap.settle(place, work, owner=restore_survey.owner_of(place, owner, rights=rights))
+    scratch = f"{work}/scratch"
+    os.mkdir(scratch, 0o711)
+    return _Workspace(place=place, work=work, scratch=scratch, subject=place, put_back=put_back)
 
 
 def _check_parameters(*, path: str, method: str, evidence_dir: str, time_budget: float, timeout: float) -> None:
