@@ -171,33 +171,26 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process_stop
 
+_PROCESS = {
+    "pid": {"type": "int", "required": True},
+    "start_ticks": {"type": "int", "required": True},
+    "port": {"type": "int"},
+}
+_POLICY = {
+    "user": {"type": "str", "required": True},
+    "command": {"type": "str", "required": True},
+    "port": {"type": "int"},
+}
+
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **host_lease.ARGUMENTS,
             **repeated_call.ARGUMENTS,
-            "processes": {
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "options": {
-                    "pid": {"type": "int", "required": True},
-                    "start_ticks": {"type": "int", "required": True},
-                    "port": {"type": "int"},
-                },
-            },
+            "processes": {"type": "list", "elements": "dict", "required": True, "options": _PROCESS},
             "db_path": {"type": "path"},
-            "policy": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "user": {"type": "str", "required": True},
-                    "command": {"type": "str", "required": True},
-                    "port": {"type": "int"},
-                },
-            },
+            "policy": {"type": "list", "elements": "dict", "default": [], "options": _POLICY},
             "app_dir": {"type": "path", "required": True},
             "user": {"type": "str", "default": ""},
             "command": {"type": "list", "elements": "str", "required": True},

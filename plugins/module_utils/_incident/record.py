@@ -286,12 +286,16 @@ def call(
             break
         clock.sleep(_POLL)
         plan.waited = round(clock.boot() - begun, 3)
+    return {**_compared(done, check_mode=check_mode), **kept}
+
+
+def _compared(done: _Outcome, *, check_mode: bool) -> Dict[str, Any]:
+    """Return the result of a call, with the difference that it made to the record."""
     result, before, after = done
     if check_mode and not before:
-        result["id"] = result["run"] = None  # check mode: the new incident and run have no name yet
+        result["id"] = result["run"] = None  # the new incident and run have no name yet
     result["changed"] = before != after
     result["diff"] = {"before": incident_store.encode(before).decode(), "after": incident_store.encode(after).decode()}
-    result.update(kept)
     return result
 
 

@@ -191,6 +191,15 @@ def _renew(command: Sequence[str], *, timeout: float, run: commands.Runner) -> D
     return {"command_rc": done.rc, "output": said[-_MOST_OUTPUT:]}
 
 
+def _with_key(pair: Pair) -> Pair:
+    """Return the pair with the key next to the certificate if none is given. Raises CertificateError."""
+    for name, path in (("cert_path", pair.certificate), ("key_path", pair.key)):
+        if path and not os.path.isabs(path):
+            raise CertificateError(f"{name} is {path!r}: must be an absolute path")
+    beside = os.path.splitext(pair.certificate)[0] + ".key"
+    return dataclasses.replace(pair, key=beside) if not pair.key and os.path.isfile(beside) else pair
+
+
 def ensure(
     pair: Pair,
     *,
@@ -205,14 +214,9 @@ def ensure(
     Returns the result as the module tls_certificate documents it. Raises CertificateError.
     """
     begun = time.monotonic()
-    for name, path in (("cert_path", pair.certificate), ("key_path", pair.key)):
-        if path and not os.path.isabs(path):
-            raise CertificateError(f"{name} is {path!r}: must be an absolute path")
+    pair = _with_key(pair)
     if timeout <= 0:
         raise CertificateError(f"timeout is {timeout:g}: must be more than 0 seconds")
-    beside = os.path.splitext(pair.certificate)[0] + ".key"
-    if not pair.key and os.path.isfile(beside):
-        pair = dataclasses.replace(pair, key=beside)
     before = after = look(pair, run=run)
     mended = renewed = False
     done: Dict[str, Any] = {"command_rc": None, "output": ""}

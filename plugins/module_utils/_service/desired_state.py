@@ -160,10 +160,7 @@ def ensure(
     }[state]
     launch: Optional[Launch] = None
     if changed:
-        if refused and state != "stopped":
-            raise NodeProcessError(f"The service is not started. {refused}")
-        if state != "started":
-            _refuse_only_copy(service, before)
+        _refuse_loss(service, before, state=state, refused=refused)
         if state == "stopped" and not check_mode:
             on_stop()
         if state != "stopped":
@@ -171,12 +168,7 @@ def ensure(
     stopped: List[Dict[str, Any]] = []
     after = before
     if changed and not check_mode:
-        order: Dict[str, Any] = {
-            "state": state,
-            "stop_timeout": stop_timeout,
-            "on_start": on_start,
-            "proc_root": proc_root,
-        }
+        order: Any = {"state": state, "stop_timeout": stop_timeout, "on_start": on_start, "proc_root": proc_root}
         if service.manager == "systemd":
             stopped = process_unit.act_systemd(service, before, run=run, **order)
         else:
@@ -190,6 +182,14 @@ def ensure(
         **_change(before, after, state=state, would=check_mode and changed),
         "duration": round(time.monotonic() - begun, 3),
     }
+
+
+def _refuse_loss(service: Service, look: Look, *, state: str, refused: str) -> None:
+    """Raise NodeProcessError if the service may not be started, or if its stop would destroy its database."""
+    if refused and state != "stopped":
+        raise NodeProcessError(f"The service is not started. {refused}")
+    if state != "started":
+        _refuse_only_copy(service, look)
 
 
 def _prepare_start(service: Service, look: Look) -> Optional[Launch]:
