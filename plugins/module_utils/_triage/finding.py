@@ -14,6 +14,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladde
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import messages
 
 
+def says(source: str, text: Any) -> Dict[str, str]:
+    """Return a piece of evidence: its source and its text."""
+    return {"source": source, "text": str(text)[:500]}
+
+
 @dataclasses.dataclass(frozen=True)
 class Finding:
     """A cause: how sure (0 to 1), a summary, its evidence, what to do.

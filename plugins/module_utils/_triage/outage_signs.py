@@ -10,6 +10,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 
 # If the unit stays active for so many seconds after a start, the start counts as one that served.
 _SERVES_AFTER = 30.0
@@ -20,52 +21,52 @@ _YOUNG = 90.0
 _LAST_WORDS = 5.0
 
 
-def signs(facts: Mapping[str, Any]) -> List[Dict[str, str]]:
-    """Return the instants at which the service was healthy or had failed, oldest first."""
+def signs(collected: Mapping[str, Any]) -> List[Dict[str, str]]:
+    """Return the instants at which the service was healthy or had failed, oldest first.
+
+    collected: the facts by part.
+    """
+    facts = Facts.of(collected)
     found: List[Dict[str, str]] = []
 
     def sign(at: Optional[str], kind: str, source: str) -> None:
         if at:
             found.append({"at": at, "kind": kind, "source": source})
 
-    unit_facts = facts.get("unit") or {}
-    if unit_facts.get("active_state") not in (None, "active", "reloading"):
-        ended_at = unit_facts.get("exited_at") or unit_facts.get("active_exit_at")
-        sign(ended_at, "bad", f"unit {unit_facts['name']}: main process ended")
+    unit = facts.unit
+    if unit.active_state not in (None, "active", "reloading"):
+        sign(unit.exited_at or unit.active_exit_at, "bad", f"unit {unit.name}: main process ended")
     ends = _ends(facts)
     # The first end began the outage. If the service may have served in between, the last end began it.
-    started = [item["at"] for item in (facts.get("journal") or {}).get("starts", ())]
+    started = [item["at"] for item in facts.journal.starts]
     again = ends[-1:] if any(ends[0]["at"] <= at <= ends[-1]["at"] for at in started if ends) else []
     for item in [*ends[:1], *again]:
         sign(item["at"], "bad", f"journal: {item['text'][:120]}")
     since = timestamps.iso(timestamps.epoch(ends[0]["at"]) - _LAST_WORDS) if ends else ""
-    for name in ("log", "journal"):
-        part = facts.get(name) or {}
-        sign(part.get("last_success_at"), "good", f"{name}: last request answered well")
-        fatal = [item for item in part.get("exceptions", ()) if item["fatal"] and str(item["at"] or "") >= since]
+    for name, log in (("log", facts.log), ("journal", facts.journal)):
+        sign(log.last_success_at, "good", f"{name}: last request answered well")
+        fatal = [item for item in log.exceptions if item["fatal"] and str(item["at"] or "") >= since]
         for item in fatal[:1]:
             sign(item["at"], "bad", f"{name}: {item['message'][:120]}")
     return sorted(found, key=lambda item: item["at"])
 
 
-def _ends(facts: Mapping[str, Any]) -> List[Mapping[str, Any]]:
+def _ends(facts: Facts) -> List[Mapping[str, Any]]:
     """Return the ends and stops of the unit that belong to this outage, oldest first.
 
     The counter NRestarts does not help: it also counts restarts of earlier weeks, and a stop resets it to 0. Ends
     belong together if the start in between lasted only seconds. If the unit has been active for minutes, the outage
     did not begin with an end.
     """
-    unit_facts, journal_facts = facts.get("unit") or {}, facts.get("journal") or {}
-    state = unit_facts.get("active_state")
-    if state is None:
+    unit, journal, until = facts.unit, facts.journal, facts.window.until
+    if unit.active_state is None:
         return []
-    gap = _SERVES_AFTER + (procfs.timespan(str(unit_facts.get("restart_delay") or "")) or 0.0)
-    ends = sorted([*journal_facts.get("exits", ()), *journal_facts.get("stops", ())], key=lambda item: str(item["at"]))
-    starts = [str(item["at"]) for item in journal_facts.get("starts", ())]
-    started, until = unit_facts.get("started_at"), (facts.get("window") or {}).get("until")
-    if state in ("active", "reloading"):
-        ends = [item for item in ends if started and item["at"] <= started]
-        if not ends or not until or timestamps.epoch(until) - timestamps.epoch(str(started)) > _YOUNG:
+    gap = _SERVES_AFTER + (procfs.timespan(unit.restart_delay) or 0.0)
+    ends = sorted([*journal.exits, *journal.stops], key=lambda item: str(item["at"]))
+    starts = [str(item["at"]) for item in journal.starts]
+    if unit.active_state in ("active", "reloading"):
+        ends = [item for item in ends if unit.started_at and item["at"] <= unit.started_at]
+        if not ends or not until or timestamps.epoch(until) - timestamps.epoch(unit.started_at) > _YOUNG:
             return []
     first = len(ends)
     while first > 0 and (first == len(ends) or _belong(ends[first - 1], ends[first], starts=starts, gap=gap)):

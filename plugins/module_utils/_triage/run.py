@@ -23,7 +23,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import messages, outage_signs, triage_pass
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes import table as causes_table
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import Question, Service, file
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts import View
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.database import Database
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding
 
 # Causes that concern the data. If one of them blocks the start, the data are in doubt.
@@ -64,7 +64,7 @@ def _accepted(finding: Finding, facts: Mapping[str, Any], accepted: Sequence[str
 
     accepted: codes of that damage. Damage of another kind came later and blocks the start.
     """
-    damages, _unread = View(facts).database_problems()
+    damages = Database.of(facts.get("database")).damages
     covered = {
         "db_corrupt": {item["code"] for item in damages} <= set(accepted),
         "db_unchecked": incident_store.UNCHECKED in accepted,
@@ -99,12 +99,10 @@ def triage(
     """Collect all facts once and return the result of the module triage_info.
 
     record: the record of the open incident. held: the hold of the service. last_good returns the rows by table of a
-    database when it was last found sound.
+    database when it was last found sound. settings: problems of the service's variables that the preflight found.
 
     Only the database gets more time, database_timeout seconds, if its check did not finish by the deadline: the
     service must not start on an unchecked database.
-
-    settings: problems of the service's variables that the preflight found.
 
     With incident the evidence is written below service.state_dir; save=False only returns its planned place.
     Raises TriageError if the evidence cannot be written anywhere.
@@ -120,34 +118,19 @@ def triage(
         silent=silent,
     )
     asking = triage_pass.Triage(base, deadline=deadline, part_timeout=part_timeout, window=window, record=record)
-    asking.early()
-    asking.late()
-    asking.database_again(database_timeout)
+    asking.ask_all(database_timeout)
     redactor = redact.Redactor(asking.done.secrets)
     facts = {**asking.facts(), "settings": list(settings)}
     on_record = (record or {}).get("data") or {}
     rows = on_record.get("rows") or last_good(facts["database"]["path"])
     facts["hold"] = _hold_facts(facts, held, rows)
-    facts = redactor.value(facts)
-    result = _judge(facts, rows=rows, on_record=on_record)
+    result = _judge(redactor.value(facts), rows=rows, on_record=on_record)
     result["parts"] = redactor.value(asking.done.reports)
     if incident:
-        kept = [_result_file(result, redactor), *asking.done.evidence]
-        try:
-            saved = triage_evidence.save(
-                files=kept,
-                incident=incident,
-                state_dir=service.state_dir,
-                redact=redactor.text,
-                about=_about(result),
-                keep=triage_evidence.Keep(incidents=evidence_keep, days=evidence_keep_days),
-                limit=evidence_limit,
-                timeout=max(_LEAST_FOR_BUNDLE, deadline - asking.elapsed),
-                home_answers=asking.done.answered("disk:state"),
-                dry_run=not save,
-            )
-        except triage_evidence.EvidenceError as error:
-            raise TriageError(str(error)) from error
+        left = max(_LEAST_FOR_BUNDLE, deadline - asking.elapsed)
+        keep = triage_evidence.Keep(incidents=evidence_keep, days=evidence_keep_days)
+        where: Any = {"incident": incident, "state_dir": service.state_dir, "limit": evidence_limit, "timeout": left}
+        saved = _save(result, asking.done, redactor, keep=keep, dry_run=not save, **where)
         result["bundle"], result["warnings"] = saved.path, saved.warnings
     result["duration"] = round(asking.elapsed, 3)
     return result
@@ -172,6 +155,22 @@ def _judge(facts: Dict[str, Any], *, rows: Mapping[str, int], on_record: Mapping
         "rows_collapsed": facts["hold"]["rows_collapsed"],
         "rows_before": dict(rows),
     }
+
+
+def _save(
+    result: Mapping[str, Any], done: triage_pass.Pass, redactor: redact.Redactor, **options: Any
+) -> triage_evidence.Saved:
+    """Write the evidence of a pass, see evidence.save. Raises TriageError."""
+    try:
+        return triage_evidence.save(
+            files=[_result_file(result, redactor), *done.evidence],
+            redact=redactor.text,
+            about=_about(result),
+            home_answers=done.answered("disk:state"),
+            **options,
+        )
+    except triage_evidence.EvidenceError as error:
+        raise TriageError(str(error)) from error
 
 
 def _result_file(result: Mapping[str, Any], redactor: redact.Redactor) -> Dict[str, Any]:

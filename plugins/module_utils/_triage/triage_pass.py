@@ -47,7 +47,7 @@ _SIGN_OF_LIFE = 1.0
 
 
 @dataclasses.dataclass
-class _Pass:
+class Pass:
     """The results that one pass has collected so far."""
 
     facts: Dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -129,7 +129,7 @@ class Triage:
         self._part_timeout = part_timeout
         self._window = window
         self._known: Dict[str, Any] = {}
-        self.done = _Pass()
+        self.done = Pass()
 
     @property
     def elapsed(self) -> float:
@@ -147,6 +147,12 @@ class Triage:
         )
         questions = {name: functools.partial(_run, part, question) for name, part in parts.items()}
         self.done.take(parallel.ask(questions, timeout=timeout, after=after, until=until))
+
+    def ask_all(self, database_timeout: float) -> None:
+        """Run all parts. Only the database may get more time than the deadline: database_timeout seconds."""
+        self.early()
+        self.late()
+        self.database_again(database_timeout)
 
     def early(self) -> None:
         """Run the parts that find the paths for the later ones."""

@@ -12,30 +12,30 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.common import FALLS, LOOP_FALLS, PROOF
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts import View, says
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
 # Errors of a peer: it may answer the next time.
 _OF_PEERS = re.compile(r"\b(?:ECONNREFUSED|ECONNRESET|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|EPIPE)\b")
 
 
-def modules_broken(view: View) -> Optional[Finding]:
+def modules_broken(facts: Facts) -> Optional[Finding]:
     """Dependencies are missing or do not load."""
-    if not view.troubled:
+    if not facts.troubled:
         return None
-    facts, node = view.part("dependencies"), view.part("node")
-    missing = [name for name in facts.get("missing") or () if name != "node_modules"]
-    unloadable = list(facts.get("unloadable") or ())
-    nothing_there = node.get("modules_exist") is False and bool(node.get("dependencies"))
+    packaged, node = facts.dependencies, facts.node
+    missing = [name for name in packaged.missing if name != "node_modules"]
+    unloadable = list(packaged.unloadable)
+    nothing_there = node.modules_exist is False and bool(node.dependencies)
     broken = bool(missing or unloadable or nothing_there)
-    named, of_packages = view.modules_missed()
-    words = view.signature("module_missing") if of_packages else []
+    named, of_packages = facts.errors.modules_missed()
+    words = facts.errors.signature("module_missing") if of_packages else []
     # Another version than in the lock file may still run.
-    if not broken and not words and not facts.get("invalid"):
+    if not broken and not words and not packaged.invalid:
         return None
-    mended = facts.get("ok") is True and not broken
+    mended = packaged.ok is True and not broken
     evidence = [says("node_modules", "is not there")] if nothing_there else []
-    evidence += [says("node_modules", text) for text in (facts.get("reasons") or missing + unloadable)[:5]]
+    evidence += [says("node_modules", text) for text in (packaged.reasons or missing + unloadable)[:5]]
     # The facts are exact. The log may still have lines of an earlier start.
     packages = missing + unloadable or sorted(named)
     reason = "missing" if missing or nothing_there else "unloadable" if unloadable else "invalid"
@@ -46,14 +46,14 @@ def modules_broken(view: View) -> Optional[Finding]:
     elif nothing_there:
         summary = message("finding.modules_broken.no_folder")
     else:
-        shown = (packages or list(facts.get("invalid") or ()))[:3]
+        shown = (packages or list(packaged.invalid))[:3]
         summary = message(
             f"finding.modules_broken.{reason.replace(' ', '_')}", packages=shown or message("reason.see_log")
         )
     if words:
         confidence = 0.97 if broken else 0.5 if mended else 0.9
     else:
-        confidence = 0.45 if not broken else 0.9 if view.exited else 0.7
+        confidence = 0.45 if not broken else 0.9 if facts.unit.exited else 0.7
     return Finding(
         confidence=confidence,
         summary=summary,
@@ -62,92 +62,93 @@ def modules_broken(view: View) -> Optional[Finding]:
         prevention=message("prevention.modules_broken"),
         useless_rungs=("restart",) if broken or (words and not mended) else (),
         details={"packages": packages, "reason": reason},
-        explains=FALLS if words or view.exited else (),
+        explains=FALLS if words or facts.unit.exited else (),
         past=mended,
     )
 
 
-def unhandled_exception(view: View) -> Optional[Finding]:
+def unhandled_exception(facts: Facts) -> Optional[Finding]:
     """An exception nobody caught ended the process, or it ended itself over an error."""
-    if not view.troubled:
+    if not facts.troubled:
         return None
     # One that was only logged did not end what somebody else has ended.
-    errors = [item for _source, item in syntax_errors(view)]
+    errors = [item for _source, item in syntax_errors(facts)]
+    by_others = facts.process.ended_by_others
     found = [
-        pair for pair in view.exceptions() if pair[1] not in errors and (pair[1]["fatal"] or not view.ended_by_others)
+        pair for pair in facts.errors.exceptions() if pair[1] not in errors and (pair[1]["fatal"] or not by_others)
     ]
     if errors and not found:
         return None
-    word = view.last_word() if view.gone and not found else None
-    by_hand = view.part("service").get("manager") == "process" and view.gone
-    if not found and not (word and (view.exited or by_hand)):
+    word = facts.errors.last_word() if facts.process.gone and not found else None
+    by_hand = facts.service.manager == "process" and facts.process.gone
+    if not found and not (word and (facts.unit.exited or by_hand)):
         return None
     place: Mapping[str, Any] = {}
-    useless = _useless_in_a_loop(view)
+    useless = _useless_in_a_loop(facts)
     if found:
         # The latest: where starts failed since, why they fail is what must be dealt with.
         source, latest = sorted(found, key=lambda pair: pair[1]["at"] or "")[-1]
         text, where = str(latest["message"]), location(latest)
         place = latest.get("place") or {}
-        useless = _useless_against(view, latest)
+        useless = _useless_against(facts, latest)
         summary = (
             message("finding.unhandled_exception.at", where=where, text=text[:200])
             if where
             else message("finding.unhandled_exception.somewhere", text=text[:200])
         )
         evidence = [says(source, "\n".join([*([where] if where else []), text, *latest["stack"][:4]]))]
-        confidence = 0.88 if latest["fatal"] else 0.75 if view.exited else 0.65
+        confidence = 0.88 if latest["fatal"] else 0.75 if facts.unit.exited else 0.65
     else:
         source, text = word or ("", "")
         summary = message("finding.unhandled_exception.error", text=text[:200])
         evidence = [says(source, text)]
-        confidence = 0.7 if view.exited else 0.55
+        confidence = 0.7 if facts.unit.exited else 0.55
     return Finding(
         confidence=confidence,
         summary=summary,
-        evidence=evidence + (view.unit_ending() if view.exited else []),
+        evidence=evidence + (facts.unit.ending() if facts.unit.exited else []),
         remedy=message("remedy.unhandled_exception"),
         prevention=message("prevention.unhandled_exception"),
         useless_rungs=useless,
-        details={"falls": view.falls, "exception": text, "file": place.get("file"), "line": place.get("line")},
+        details={"falls": facts.process.falls, "exception": text, "file": place.get("file"), "line": place.get("line")},
     )
 
 
-def _useless_against(view: View, item: Mapping[str, Any]) -> Sequence[str]:
+def _useless_against(facts: Facts, item: Mapping[str, Any]) -> Sequence[str]:
     """Return the rungs that an exception defeats which ended start after start.
 
     A clean start also rebuilds the dependencies and migrates: it stays if one of these may be the reason.
     """
-    if not repeated(view, item):
-        return _useless_in_a_loop(view)
-    sound = view.part("dependencies").get("ok") is True and view.part("migrations").get("pending") == []
+    if not repeated(facts, item):
+        return _useless_in_a_loop(facts)
+    sound = facts.dependencies.ok is True and facts.migrations.pending == []
     return RUNGS if sound and not in_dependency(item) else RUNGS[:2]
 
 
-def _useless_in_a_loop(view: View) -> Sequence[str]:
+def _useless_in_a_loop(facts: Facts) -> Sequence[str]:
     """A restart is what systemd has tried since the service last served, again and again."""
-    return ("restart",) if view.gone and view.falls >= LOOP_FALLS else ()
+    return ("restart",) if facts.process.gone and facts.process.falls >= LOOP_FALLS else ()
 
 
-def syntax_error(view: View) -> Optional[Finding]:
+def syntax_error(facts: Facts) -> Optional[Finding]:
     """Node cannot read a file of the application."""
-    found = [pair for pair in syntax_errors(view) if pair[1]["fatal"] or not view.ended_by_others]
-    if not found or not view.troubled:
+    found = [pair for pair in syntax_errors(facts) if pair[1]["fatal"] or not facts.process.ended_by_others]
+    if not found or not facts.troubled:
         return None
     source, latest = sorted(found, key=lambda pair: str(pair[1]["at"] or ""))[-1]
     where, text = location(latest), str(latest["message"])
     error = text[text.index("SyntaxError") :][:200]
     common: Dict[str, Any] = {
-        "evidence": [says(source, "\n".join([where, text, *latest["stack"][:4]])), *view.unit_ending()],
+        "evidence": [says(source, "\n".join([where, text, *latest["stack"][:4]])), *facts.unit.ending()],
         "prevention": message("prevention.syntax_error"),
         "details": {
             "file": latest["place"]["file"],
             "line": latest["place"]["line"],
-            "falls": view.falls,
+            "falls": facts.process.falls,
             "exception": text,
         },
     }
-    if view.changed_since(latest.get("changed_at")) and latest.get("parses") is not False:
+    if facts.process.changed_since(latest.get("changed_at")) and latest.get("parses") is not False:
         return Finding(
             confidence=0.5,
             summary=message("finding.syntax_error.past", where=where, error=error),
@@ -159,22 +160,22 @@ def syntax_error(view: View) -> Optional[Finding]:
         confidence=0.96,
         summary=message("finding.syntax_error.now", where=where, error=error),
         remedy=message("remedy.syntax_error", where=where),
-        useless_rungs=_useless(view, latest, proved=latest.get("parses") is False),
+        useless_rungs=_useless(facts, latest, proved=latest.get("parses") is False),
         **common,
     )
 
 
-def _useless(view: View, item: Mapping[str, Any], *, proved: bool) -> Sequence[str]:
-    if not proved and not repeated(view, item):
+def _useless(facts: Facts, item: Mapping[str, Any], *, proved: bool) -> Sequence[str]:
+    if not proved and not repeated(facts, item):
         return ()
     return RUNGS[:2] if in_dependency(item) else RUNGS
 
 
-def syntax_errors(view: View) -> List[Tuple[str, Mapping[str, Any]]]:
+def syntax_errors(facts: Facts) -> List[Tuple[str, Mapping[str, Any]]]:
     """Return (source, exception) of the errors by which Node could not read a file of the application."""
     return [
         pair
-        for pair in view.exceptions()
+        for pair in facts.errors.exceptions()
         if pair[1].get("compiling") and "SyntaxError" in str(pair[1]["message"]) and location(pair[1])
     ]
 
@@ -190,14 +191,14 @@ def in_dependency(item: Mapping[str, Any]) -> bool:
     return "/node_modules/" in location(item)
 
 
-def repeated(view: View, item: Mapping[str, Any]) -> bool:
+def repeated(facts: Facts, item: Mapping[str, Any]) -> bool:
     """Whether start after start ended with this error, and nothing was changed since the last one."""
     text = "\n".join([str(item["message"]), *item["stack"]])
     return (
-        view.gone
+        facts.process.gone
         and int(item.get("times") or 0) >= PROOF
-        and view.failed_starts >= PROOF
-        and not view.changed_since(item.get("changed_at"))
-        and not view.changed_since(view.part("start").get("changed_at"))
+        and facts.process.failed_starts >= PROOF
+        and not facts.process.changed_since(item.get("changed_at"))
+        and not facts.process.changed_since(facts.start.changed_at)
         and not _OF_PEERS.search(text)
     )

@@ -18,8 +18,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import messages, mismatches
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.common import OF_MISFITS, PROOF
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts import View, says
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
 # Why systemd could not run a program: exit codes of systemd.exec(5) and the step that failed.
 _STEPS = {200: "CHDIR", 203: "EXEC", 209: "STDOUT", 216: "GROUP", 217: "USER", 226: "NAMESPACE"}
@@ -27,9 +27,9 @@ _STEPS = {200: "CHDIR", 203: "EXEC", 209: "STDOUT", 216: "GROUP", 217: "USER", 2
 _STEP = re.compile(r"code=exited, status=(\d+)/[A-Z]")
 
 
-def config_mismatch(view: View) -> Optional[Finding]:
+def config_mismatch(facts: Facts) -> Optional[Finding]:
     """The configuration does not match the host, or the service uses other files."""
-    found = mismatches.misfits(view)
+    found = mismatches.misfits(facts)
     if not found:
         return None
     return Finding(
@@ -49,20 +49,18 @@ def config_mismatch(view: View) -> Optional[Finding]:
     )
 
 
-def environment_missing(view: View) -> Optional[Finding]:
+def environment_missing(facts: Facts) -> Optional[Finding]:
     """A file that the start reads its environment from does not exist."""
-    missing = [
-        item["path"] for item in view.part("start").get("environment_files") or () if item.get("exists") is False
-    ]
-    if not missing or not view.unwell:
+    missing = [item["path"] for item in facts.start.environment_files if item.get("exists") is False]
+    if not missing or not facts.unwell:
         return None
     path = missing[0]
     return Finding(
         confidence=0.96,
         summary=message("finding.environment_missing", path=path),
         evidence=[says(name, "No such file or directory") for name in missing]
-        + _settings(view, "nexus_environment_file")
-        + view.unit_ending(),
+        + _settings(facts, "nexus_environment_file")
+        + facts.unit.ending(),
         remedy=message("remedy.environment_missing", path=path),
         prevention=message("prevention.environment_missing"),
         useless_rungs=RUNGS,
@@ -70,33 +68,33 @@ def environment_missing(view: View) -> Optional[Finding]:
     )
 
 
-def unit_masked(view: View) -> Optional[Finding]:
+def unit_masked(facts: Facts) -> Optional[Finding]:
     """Somebody masked the unit."""
-    unit = view.part("unit")
-    if unit.get("load_state") != "masked" or not view.unwell:
+    unit = facts.unit
+    if unit.load_state != "masked" or not facts.unwell:
         return None
     return Finding(
         confidence=0.97,
-        summary=message("finding.unit_masked", unit=str(unit.get("name"))),
-        evidence=[says(f"systemctl show {unit.get('name')}", "LoadState=masked"), *_settings(view, "nexus_unit")],
-        remedy=message("remedy.unit_masked", unit=str(unit.get("name"))),
+        summary=message("finding.unit_masked", unit=str(unit.name)),
+        evidence=[says(unit.shown, "LoadState=masked"), *_settings(facts, "nexus_unit")],
+        remedy=message("remedy.unit_masked", unit=str(unit.name)),
         prevention=message("prevention.unit_masked"),
         useless_rungs=RUNGS,
         details={"variable": "nexus_unit", "load_state": "masked"},
     )
 
 
-def unit_invalid(view: View) -> Optional[Finding]:
+def unit_invalid(facts: Facts) -> Optional[Finding]:
     """systemd cannot read the unit."""
-    unit = view.part("unit")
-    state = unit.get("load_state")
-    if state not in ("bad-setting", "error") or not view.unwell:
+    unit = facts.unit
+    state = unit.load_state
+    if state not in ("bad-setting", "error") or not facts.unwell:
         return None
-    said = f"LoadState={state} {unit.get('load_error') or ''}".strip()
+    said = f"LoadState={state} {unit.load_error or ''}".strip()
     return Finding(
         confidence=0.96,
-        summary=message("finding.unit_invalid", unit=str(unit.get("name")), state=str(state)),
-        evidence=[says(f"systemctl show {unit.get('name')}", said), *_settings(view, "nexus_unit")],
+        summary=message("finding.unit_invalid", unit=str(unit.name), state=str(state)),
+        evidence=[says(unit.shown, said), *_settings(facts, "nexus_unit")],
         remedy=message("remedy.unit_invalid"),
         prevention=message("prevention.unit_invalid"),
         useless_rungs=RUNGS,
@@ -104,48 +102,48 @@ def unit_invalid(view: View) -> Optional[Finding]:
     )
 
 
-def _settings(view: View, *names: str) -> List[Dict[str, str]]:
+def _settings(facts: Facts, *names: str) -> List[Dict[str, str]]:
     """Return as evidence what the preflight said of these variables."""
-    return [says(item["variable"], item["message"]) for item in view.items("settings") if item["variable"] in names]
+    return [says(item["variable"], item["message"]) for item in facts.settings if item["variable"] in names]
 
 
-def exec_failed(view: View) -> Optional[Finding]:
+def exec_failed(facts: Facts) -> Optional[Finding]:
     """Systemd cannot run the unit's program."""
-    unit, start = view.part("unit"), view.part("start")
-    if unit.get("load_state", "loaded") != "loaded" or view.part("service").get("manager") != "systemd":
+    unit, start = facts.unit, facts.start
+    if unit.load_state not in (None, "loaded") or facts.service.manager != "systemd":
         return None
-    faults, failures = _faults(view), _step_failures(view)
-    code, status, ended = view.last_exit
+    faults, failures = _faults(facts), _step_failures(facts)
+    code, status, ended = facts.process.last_exit
     if code == "exited" and status in _STEPS and not failures:
         failures = [(ended, status)]
     common: Dict[str, Any] = {
         "prevention": message("prevention.exec_failed"),
         "evidence": [
             *(says("host", messages.english(fault)) for _, fault in faults),
-            *view.unit_ending(),
-            *_said(view),
+            *facts.unit.ending(),
+            *_said(facts),
         ],
     }
-    name = str(unit.get("name"))
-    if faults and view.unwell:
+    name = str(unit.name)
+    if faults and facts.unwell:
         status, fault = faults[0]
         return Finding(
             confidence=0.96,
             summary=message("finding.exec_failed.now", unit=name, status=_step(status), reason=fault),
             remedy=message("remedy.exec_failed.fault"),
             useless_rungs=RUNGS,
-            details={"status": status, "program": start.get("program"), "reason": messages.english(fault)},
+            details={"status": status, "program": start.program, "reason": messages.english(fault)},
             **common,
         )
-    if not view.gone or not failures:
+    if not facts.process.gone or not failures:
         return None
     status = failures[-1][1]
-    if view.changed_since(start.get("changed_at")):
+    if facts.process.changed_since(start.changed_at):
         return Finding(
             confidence=0.5,
             summary=message("finding.exec_failed.past", unit=name),
             remedy=message("remedy.start"),
-            details={"status": status, "program": start.get("program"), "reason": ""},
+            details={"status": status, "program": start.program, "reason": ""},
             past=True,
             **common,
         )
@@ -157,7 +155,7 @@ def exec_failed(view: View) -> Optional[Finding]:
         remedy=message("remedy.exec_failed.journal"),
         # A restart shows if it still is so; more than that changes nothing that systemd needs.
         useless_rungs=RUNGS if len(again) >= PROOF else RUNGS[1:],
-        details={"status": status, "program": start.get("program"), "reason": messages.english(reason)},
+        details={"status": status, "program": start.program, "reason": messages.english(reason)},
         **common,
     )
 
@@ -166,31 +164,33 @@ def _step(status: int) -> str:
     return f"{status}/{_STEPS[status]}"
 
 
-def _faults(view: View) -> List[Tuple[int, Message]]:
+def _faults(facts: Facts) -> List[Tuple[int, Message]]:
     """Return what systemd would fail at now, as (exit status, reason)."""
-    start = view.part("start")
-    told = start.get("messages") or {}
-    named = ((217, "user_fault"), (216, "group_fault"), (200, "folder_fault"), (203, "program_fault"))
+    start = facts.start
+    told = start.messages
+    named = (
+        (217, "user_fault", start.user_fault),
+        (216, "group_fault", start.group_fault),
+        (200, "folder_fault", start.folder_fault),
+        (203, "program_fault", start.program_fault),
+    )
     return [
-        (status, from_dict(told[name]) if name in told else quoted(start[name]))
-        for status, name in named
-        if start.get(name)
+        (status, from_dict(told[name]) if name in told else quoted(fault)) for status, name, fault in named if fault
     ]
 
 
-def _step_failures(view: View) -> List[Tuple[str, int]]:
+def _step_failures(facts: Facts) -> List[Tuple[str, int]]:
     """Return (when, status) of the ends by which systemd said that it could not run something, oldest first."""
-    journal = view.part("journal")
-    ends = sorted([*view.exits, *(journal.get("control_exits") or ())], key=lambda item: str(item["at"]))
+    journal = facts.journal
+    ends = sorted([*facts.process.exits, *journal.control_exits], key=lambda item: str(item["at"]))
     found: List[Tuple[str, int]] = []
     for item in ends:
         told = _STEP.search(str(item["text"]))
         status = int(told.group(1)) if told else 0
         # Only those in a row up to now.
-        found = [*found, (str(item["at"]), status)] if status in _STEPS and item["at"] > view.served_at else []
+        found = [*found, (str(item["at"]), status)] if status in _STEPS and item["at"] > facts.process.served_at else []
     return found
 
 
-def _said(view: View) -> List[Dict[str, str]]:
-    lines = view.part("journal").get("lines") or ()
-    return [says("journal", line) for line in lines if "Failed at step " in line][-1:]
+def _said(facts: Facts) -> List[Dict[str, str]]:
+    return [says("journal", line) for line in facts.journal.lines if "Failed at step " in line][-1:]

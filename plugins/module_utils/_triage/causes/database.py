@@ -7,29 +7,29 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, quoted
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.common import FALLS, process_details
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts import View, says
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
 _REFUSED = re.compile(r"SQLITE_READONLY|SQLITE_CANTOPEN|readonly database|unable to open database|\bEACCES\b")
 
 
-def db_corrupt(view: View) -> Optional[Finding]:
+def db_corrupt(facts: Facts) -> Optional[Finding]:
     """The database is damaged, missing, or has lost rows."""
-    database = view.part("database")
-    problems, _unread = view.database_problems()
+    database = facts.database
+    problems = database.damages
     texts = [item["message"] for item in problems]
-    lost = bool(database.get("data_loss_suspected"))
-    words = view.signature("db_corrupt") if view.troubled else []
+    lost = bool(database.data_loss_suspected)
+    words = facts.errors.signature("db_corrupt") if facts.troubled else []
     if not problems and not lost and not words:
         return None
-    path = str(database.get("path", "the database"))
+    path = database.path
     reasons = [_unsound(code) for code in dict.fromkeys(item["code"] for item in problems)]
     return Finding(
         confidence=0.98 if problems or lost else 0.6,
@@ -37,7 +37,7 @@ def db_corrupt(view: View) -> Optional[Finding]:
         if problems
         else message("finding.db_corrupt.rows" if lost else "finding.db_corrupt.reported", path=path),
         evidence=[says(path, f"{item['code']}: {item['message']}") for item in problems]
-        + [says(path, text) for text in database.get("data_loss_reasons") or () if text not in texts]
+        + [says(path, text) for text in database.data_loss_reasons if text not in texts]
         + words,
         remedy=message("remedy.db_corrupt"),
         prevention=message("prevention.db_corrupt"),
@@ -52,16 +52,15 @@ def _unsound(code: str) -> Message:
     return message(f"reason.database.{code}") if known else quoted(code)
 
 
-def db_unchecked(view: View) -> Optional[Finding]:
+def db_unchecked(facts: Facts) -> Optional[Finding]:
     """Nobody could look through the database."""
-    database = view.part("database")
-    _damages, refused = view.database_problems()
-    unread = [item["message"] for item in refused]
-    if not view.troubled or (database.get("conclusive") and not unread):
+    database = facts.database
+    unread = [item["message"] for item in database.unread]
+    if not facts.troubled or (database.conclusive and not unread):
         return None
-    path = str(database.get("path", "the database"))
+    path = database.path
     variant = "unread" if unread else "late"
-    said = database.get("error") or ", ".join(f"{name} {text}" for name, text in (database.get("checks") or {}).items())
+    said = database.error or ", ".join(f"{name} {text}" for name, text in (database.checks or {}).items())
     return Finding(
         confidence=0.9,
         summary=message(f"finding.db_unchecked.{variant}", path=path),
@@ -73,32 +72,32 @@ def db_unchecked(view: View) -> Optional[Finding]:
     )
 
 
-def db_locked(view: View) -> Optional[Finding]:
+def db_locked(facts: Facts) -> Optional[Finding]:
     """Another process holds the database's lock."""
-    database = view.part("database")
-    problems = [item for item in database.get("problems") or () if item["code"] == "locked"]
-    words = view.signature("db_locked") if view.troubled else []
-    main = view.part("unit").get("main_pid")
-    blocking = [item for item in database.get("holders") or () if item.get("role") in sqlite_holders.BLOCKING]
+    database = facts.database
+    problems = [item for item in database.problems if item["code"] == "locked"]
+    words = facts.errors.signature("db_locked") if facts.troubled else []
+    main = facts.unit.main_pid
+    blocking = [item for item in database.holders if item.get("role") in sqlite_holders.BLOCKING]
     strangers = [item for item in blocking if not item.get("ours")]
     # Under systemd, another process of the service than its main process is left over from an earlier start.
     stale = [item for item in blocking if item not in strangers and main is not None and item["pid"] != main]
     # Of a service that seems well its writes wait.
     lasting = [item for item in strangers if item.get("blocks_for")]
-    if not view.troubled:
+    if not facts.troubled:
         strangers, stale = lasting, []
     holders = strangers + stale
-    if not holders and not (view.troubled and (words or (problems and not blocking))):
+    if not holders and not (facts.troubled and (words or (problems and not blocking))):
         return None
-    silent = not view.gone and view.down
-    if not view.troubled:
+    silent = not facts.process.gone and facts.down
+    if not facts.troubled:
         remedy = message("remedy.db_locked.wait")
     elif strangers or (problems and not blocking):
         remedy = message("remedy.db_locked.wait_restart")
     else:
         remedy = message("remedy.db_locked.restart_older" if stale else "remedy.restart")
     first = {"pid": holders[0]["pid"], "command": str(holders[0].get("command"))} if holders else {}
-    if holders and not view.troubled:
+    if holders and not facts.troubled:
         confidence = 0.8
         seconds = f"{holders[0]['blocks_for']:.1f}"
         summary = message("finding.db_locked.writes_wait", seconds=seconds, **first)
@@ -113,7 +112,7 @@ def db_locked(view: View) -> Optional[Finding]:
     return Finding(
         confidence=confidence,
         summary=summary,
-        evidence=[says(str(database.get("path")), item["message"]) for item in problems]
+        evidence=[says(database.path, item["message"]) for item in problems]
         + [
             says("locks", f"pid {item['pid']} ({item['role']}) holds the lock: {item.get('command')}")
             for item in holders
@@ -130,18 +129,18 @@ def db_locked(view: View) -> Optional[Finding]:
     )
 
 
-def migration_pending(view: View) -> Optional[Finding]:
+def migration_pending(facts: Facts) -> Optional[Finding]:
     """The schema is not what the code expects."""
-    if not view.down:
+    if not facts.down:
         return None
-    facts = view.part("migrations")
-    pending, held = list(facts.get("pending") or ()), facts.get("lock_held")
-    locked, missing = view.signature("migration_locked"), view.signature("migration_missing")
-    ahead = "migration directory is corrupt" in view.complaints()
-    migrators = list(facts.get("migrators") or ())
+    migrations = facts.migrations
+    pending, held = list(migrations.pending or ()), migrations.lock_held
+    locked, missing = facts.errors.signature("migration_locked"), facts.errors.signature("migration_missing")
+    ahead = "migration directory is corrupt" in facts.errors.text()
+    migrators = list(migrations.migrators)
     # The service itself migrates only before it listens, with its database open.
-    if view.unserved and not view.waiting and facts.get("lock_stale") is False:
-        migrators += [{**item, "command": " ".join(item.get("argv") or ())[:80]} for item in view.processes]
+    if facts.ports.unserved and not facts.ports.waiting and migrations.lock_stale is False:
+        migrators += [{**item, "command": " ".join(item.get("argv") or ())[:80]} for item in facts.process.processes]
     evidence = [says("knex", f"the migration lock is set; migrating: {_names(migrators) or 'nobody'}")] if held else []
     evidence += [says("knex", f"pending: {', '.join(pending[:5])}")] if pending else []
     left_behind = bool(held if held is not None else locked)
@@ -162,28 +161,16 @@ def migration_pending(view: View) -> Optional[Finding]:
         return Finding(
             confidence=0.93,
             summary=message("finding.migration_pending.code_older"),
-            evidence=[*evidence, says("log", view.complaints())],
+            evidence=[*evidence, says("log", facts.errors.text())],
             remedy=message("remedy.migration_pending.newer_release"),
             useless_rungs=RUNGS,
             **common,
         )
-    if (held and view.gone) or locked:
-        stands = held is not False
-        # If no log line says so, the service may start in spite of the lock. Only migrations cannot run.
-        useless = RUNGS if locked else ("clean_start_recovery",)
-        return Finding(
-            confidence=(0.95 if held else 0.9 if stands else 0.5) if locked else 0.6,
-            summary=message("finding.migration_pending.locked" if stands else "finding.migration_pending.was_locked"),
-            evidence=evidence + locked + missing,
-            remedy=message("remedy.migration_pending.unlock" if stands else "remedy.start"),
-            useless_rungs=useless if stands else (),
-            explains=FALLS if locked else (),
-            past=not stands,
-            **common,
-        )
+    if (held and facts.process.gone) or locked:
+        return _migration_lock(held, words=locked, evidence=evidence + locked + missing, **common)
     if not missing:
         return None
-    known = facts.get("pending") is not None
+    known = migrations.pending is not None
     return Finding(
         confidence=0.9 if pending else 0.5 if known else 0.6,
         summary=message("finding.migration_pending.pending", number=len(pending))
@@ -197,52 +184,71 @@ def migration_pending(view: View) -> Optional[Finding]:
     )
 
 
+def _migration_lock(
+    held: Optional[bool], *, words: Sequence[Any], evidence: List[Dict[str, str]], **common: Any
+) -> Finding:
+    """Return the finding of a migration lock that nobody who migrates holds. words: log lines about the lock."""
+    stands = held is not False
+    # If no log line says so, the service may start in spite of the lock. Only migrations cannot run.
+    useless = RUNGS if words else ("clean_start_recovery",)
+    return Finding(
+        confidence=(0.95 if held else 0.9 if stands else 0.5) if words else 0.6,
+        summary=message("finding.migration_pending.locked" if stands else "finding.migration_pending.was_locked"),
+        evidence=evidence,
+        remedy=message("remedy.migration_pending.unlock" if stands else "remedy.start"),
+        useless_rungs=useless if stands else (),
+        explains=FALLS if words else (),
+        past=not stands,
+        **common,
+    )
+
+
 def _names(processes: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(f"pid {item['pid']} ({item['command']})" for item in processes)
 
 
-def database_owner(view: View) -> Optional[Finding]:
+def database_owner(facts: Facts) -> Optional[Finding]:
     """The service's user may not write its database."""
-    facts = view.part("ownership")
-    denied = list(facts.get("denied") or ())
-    if not denied or facts.get("read_only") or not (view.unwell or view.troubled):
+    owned = facts.ownership
+    denied = list(owned.denied)
+    if not denied or owned.read_only or not (facts.unwell or facts.troubled):
         return None
-    words = _REFUSED.search(view.complaints())
+    words = _REFUSED.search(facts.errors.text())
     first = denied[0]
     return Finding(
-        confidence=(0.97 if words else 0.94) if view.unwell else 0.45,
+        confidence=(0.97 if words else 0.94) if facts.unwell else 0.45,
         summary=message(
             "finding.database_owner",
-            user=str(facts.get("user")),
+            user=str(owned.user),
             **{name: str(first[name]) for name in ("path", "owner", "mode")},
         ),
         evidence=[
             says(item["path"], f"owner {item['owner']}, group {item['group']}, mode {item['mode']}") for item in denied
         ]
         + ([says("log", words.group(0))] if words else []),
-        remedy=message("remedy.database_owner", user=str(facts.get("user"))),
+        remedy=message("remedy.database_owner", user=str(owned.user)),
         prevention=message("prevention.database_owner"),
-        useless_rungs=RUNGS if view.unwell else (),
+        useless_rungs=RUNGS if facts.unwell else (),
         details={
-            "user": facts.get("user"),
-            "database": facts.get("database"),
-            "files": list(facts.get("foreign") or ()),
+            "user": owned.user,
+            "database": owned.database,
+            "files": list(owned.foreign),
             "denied": [item["path"] for item in denied],
-            "others": list(facts.get("others") or ()),
+            "others": list(owned.others),
         },
     )
 
 
-def wal_pending(view: View) -> Optional[Finding]:
+def wal_pending(facts: Facts) -> Optional[Finding]:
     """Committed rows stand in the WAL alone: not why it fell, but what must not be lost now."""
-    wal = view.part("database").get("wal") or {}
+    wal = facts.database.wal
     pending = wal.get("pages_pending") or 0
-    if not view.gone or not pending:
+    if not facts.process.gone or not pending:
         return None
     return Finding(
         confidence=0.2,
         summary=message("finding.wal_pending", pages=pending),
-        evidence=[says(f"{view.part('database').get('path')}-wal", f"{wal.get('frames_committed')} committed frames")],
+        evidence=[says(f"{facts.database.path}-wal", f"{wal.get('frames_committed')} committed frames")],
         remedy=message("remedy.wal_pending"),
         prevention=message("prevention.wal_pending"),
     )

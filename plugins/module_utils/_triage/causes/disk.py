@@ -10,17 +10,17 @@ from typing import Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts import View, says
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
 # What the service writes to; without room elsewhere it may go on.
 _WRITTEN_TO = ("application", "database", "log")
 
 
-def disk_full(view: View) -> Optional[Finding]:
+def disk_full(facts: Facts) -> Optional[Finding]:
     """A file system without room."""
-    full = view.short_of_room()
-    words = view.signature("disk_full") if view.troubled or full else []
+    full = facts.disks.short_of_room()
+    words = facts.errors.signature("disk_full") if facts.troubled or full else []
     if not full and not words:
         return None
     prevention = message("prevention.disk_full")
@@ -58,10 +58,10 @@ def disk_full(view: View) -> Optional[Finding]:
     )
 
 
-def disk_read_only(view: View) -> Optional[Finding]:
+def disk_read_only(facts: Facts) -> Optional[Finding]:
     """A file system that the service must write to lets nobody write."""
-    closed = [item for item in view.items("disk") if item.get("read_only") and item.get("use") in ("database", "log")]
-    if not closed or not view.troubled:
+    closed = facts.disks.read_only()
+    if not closed or not facts.troubled:
         return None
     mounts = sorted({str(item["mount"]) for item in closed})
     return Finding(

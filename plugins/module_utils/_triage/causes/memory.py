@@ -7,11 +7,11 @@
 from __future__ import annotations
 
 import re
-from typing import Optional
+from typing import Any, Dict, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts import View, says
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
 # Exit codes of processes that shells and Node end by a signal: 128 + number.
 _ABORTED = (6, 134)
@@ -24,19 +24,19 @@ _OF_CGROUP = re.compile(r"task_memcg=([^,\s]+).*?\bpid=(\d+)")
 _HEAP = re.compile(r"(?:Mark-[Cc]ompact|Mark-sweep|Scavenge)[^\d\n]*(\d+)(?:\.\d+)? \(\d+")
 
 
-def oom_kill(view: View) -> Optional[Finding]:
+def oom_kill(facts: Facts) -> Optional[Finding]:
     """The kernel's out-of-memory killer took the process."""
-    if not view.troubled:
+    if not facts.troubled:
         return None
-    unit, kernel = view.part("unit"), view.part("kernel")
-    by_unit = view.unit_ending() if unit.get("result") == "oom-kill" else []
-    results = view.part("journal").get("results") or ()
-    if view.restarted and results and "'oom-kill'" in results[-1]["text"]:
+    unit, kernel = facts.unit, facts.kernel
+    by_unit = facts.unit.ending() if unit.result == "oom-kill" else []
+    results = facts.journal.results
+    if facts.process.restarted and results and "'oom-kill'" in results[-1]["text"]:
         by_unit = [says("journal", results[-1]["text"])]
-    seen = kernel.get("out_of_memory") or ()
+    seen = kernel.out_of_memory
     groups = {int(pid): group for line in seen for group, pid in _OF_CGROUP.findall(line["text"])}
-    pids = {unit.get("last_pid")} - {None, 0}
-    named = re.sub(r"\.service\Z", "", unit.get("name") or "")
+    pids = {unit.last_pid} - {None, 0}
+    named = re.sub(r"\.service\Z", "", unit.name or "")
     sure, perhaps, others = [], [], []
     for line in seen:
         if line["pid"] is None:
@@ -44,7 +44,7 @@ def oom_kill(view: View) -> Optional[Finding]:
         group = groups.get(line["pid"], "")
         if line["pid"] in pids or (named and f"/{named}.service/" in f"{group}/"):
             sure.append(line)
-        elif not group and (line["name"] or "").startswith(("node", "MainThread")) and view.ended_at(line["at"]):
+        elif not group and _may_be_node(line["name"]) and facts.process.ended_at(line["at"]):
             perhaps.append(line)
         else:
             others.append(line)
@@ -53,34 +53,60 @@ def oom_kill(view: View) -> Optional[Finding]:
         return None
     rss = [int(size) * 1024 for line in killed for size in _KILLED_RSS.findall(line["text"])]
     bounded = any("emory cgroup out of memory" in line["text"] for line in killed)
-    sizes = view.memory_sizes(rss=max(rss, default=None), bounded=bounded)
+    sizes = _sizes(facts, rss=max(rss, default=None), bounded=bounded)
     return Finding(
         confidence=0.97 if by_unit else 0.9 if sure else 0.75,
         summary=message("finding.oom_kill.limit" if bounded else "finding.oom_kill.host"),
-        evidence=by_unit
-        + [says(kernel.get("source") or "kernel log", line["text"]) for line in [*killed[-3:], *others[-1:]]],
+        evidence=by_unit + [says(kernel.source or "kernel log", line["text"]) for line in [*killed[-3:], *others[-1:]]],
         remedy=message("remedy.oom_kill"),
         prevention=message("prevention.oom_kill"),
         details=sizes,
     )
 
 
-def heap_oom(view: View) -> Optional[Finding]:
+def _may_be_node(name: Optional[str]) -> bool:
+    return (name or "").startswith(("node", "MainThread"))
+
+
+def heap_oom(facts: Facts) -> Optional[Finding]:
     """V8's own limit, not the kernel's."""
-    words = view.signature("heap_oom")
-    if not words or not view.troubled:
+    words = facts.errors.signature("heap_oom")
+    if not words or not facts.troubled:
         return None
-    aborted = view.part("unit").get("exit_status") in _ABORTED
+    aborted = facts.unit.exit_status in _ABORTED
     # Words alone, that anybody may have it log, against the fact that it was ended otherwise.
-    refuted = view.ended_by_others and not any("status=6/ABRT" in item["text"] for item in view.exits)
-    lines = [line for source in ("log", "journal") for line in view.part(source).get("lines") or ()]
+    refuted = facts.process.ended_by_others and not any("status=6/ABRT" in item["text"] for item in facts.process.exits)
+    lines = [*facts.log.lines, *facts.journal.lines]
     heaps = [int(size) << 20 for line in lines for size in _HEAP.findall(line)]
-    heaps += [size << 20 for size in (view.part("environment").get("max_old_space_size"),) if size]
+    heaps += [size << 20 for size in (facts.environment.max_old_space_size,) if size]
     return Finding(
         confidence=0.45 if refuted else 0.97 if aborted else 0.93,
         summary=message("finding.heap_oom.refuted" if refuted else "finding.heap_oom.now"),
-        evidence=words + (view.unit_ending() if aborted else []),
+        evidence=words + (facts.unit.ending() if aborted else []),
         remedy=message("remedy.heap_oom"),
         prevention=message("prevention.heap_oom"),
-        details=view.memory_sizes(heap=max(heaps, default=None)),
+        details=_sizes(facts, heap=max(heaps, default=None)),
     )
+
+
+def _sizes(
+    facts: Facts, *, rss: Optional[int] = None, heap: Optional[int] = None, bounded: bool = False
+) -> Dict[str, Any]:
+    """Return the measured memory, and the limits to propose, see Memory.limits.
+
+    rss: bytes of the process when it was killed.
+    """
+    memory, unit = facts.memory, facts.unit
+    peaks = [size for size in (rss, memory.control_group.get("peak"), unit.memory_peak) if isinstance(size, int)]
+    return {
+        "measured": {
+            "total": memory.total or None,
+            "available": memory.available,
+            "swap_free": memory.swap_free,
+            "memory_max": unit.memory_max,
+            "peak": max(peaks, default=None),
+            "heap": heap,
+            "max_old_space_size": facts.environment.max_old_space_size,
+        },
+        "proposal": memory.limits(used=facts.process.rss, unit_max=unit.memory_max, heap=heap, bounded=bounded),
+    }

@@ -7,14 +7,15 @@
 from __future__ import annotations
 
 import posixpath
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.common import FALLS, process_details
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts import View, says
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.certificate import Key, Validity
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
 # A process this young may still be starting.
 _START_SECONDS = 20.0
@@ -24,13 +25,14 @@ _TLS_FAULTS = (
     *("missing", "unreadable", "key_missing", "key_unreadable", "key_mismatch"),
     *("expired", "not_yet_valid"),
 )
+_OUTDATED = ("expired", "not_yet_valid", "served_expired")
 
 
-def port_conflict(view: View) -> Optional[Finding]:
+def port_conflict(facts: Facts) -> Optional[Finding]:
     """Somebody else listens on the service's port."""
-    unit = view.part("unit")
+    unit = facts.unit
     evidence, strangers, stale = [], [], []
-    for listener in view.items("ports"):
+    for listener in facts.ports.listeners:
         where = f"{listener['address']} port {listener['port']}"
         ours = [owner for owner in listener["owners"] if owner["ours"]]
         # A socket that the service has too was handed to it.
@@ -39,14 +41,14 @@ def port_conflict(view: View) -> Optional[Finding]:
             if not owner["ours"]:
                 strangers.append((listener["port"], owner))
                 evidence.append(says(where, text))
-            elif unit.get("active_state") in ("activating", "failed") and owner["pid"] != unit.get("main_pid"):
+            elif unit.active_state in ("activating", "failed") and owner["pid"] != unit.main_pid:
                 stale.append((listener["port"], owner))
                 evidence.append(says(where, f"{text} (of this service, started beside the unit)"))
-        if not listener["owners"] and view.gone:
+        if not listener["owners"] and facts.process.gone:
             strangers.append((listener["port"], {}))
             evidence.append(says(where, "listened on by a process this user may not see"))
-    words = view.signature("port_taken") if view.troubled else []
-    if not strangers and not stale and not (words and not view.processes):
+    words = facts.errors.signature("port_taken") if facts.troubled else []
+    if not strangers and not stale and not (words and not facts.process.processes):
         return None
     if strangers:
         port, owner = strangers[0]
@@ -81,51 +83,30 @@ def _program(process: Mapping[str, Any]) -> str:
     return posixpath.basename(process.get("exe") or (words[0] if words else "")) or "unknown program"
 
 
-def tls_expired(view: View) -> Optional[Finding]:
+def tls_expired(facts: Facts) -> Optional[Finding]:
     """The certificate has run out, or is why HTTPS is not offered."""
-    file = view.part("certificate")
-    key = file.get("key") or {}
-    served = view.part("answer").get("https", {}).get("certificate") or {}
-    fault = view.tls_fault()
-    outdated = [facts for facts in (file, served) if facts.get("expired") or facts.get("not_yet_valid")]
-    serving = not view.gone and not view.silent and view.unserved in ([], ["https"])
+    file, served, ports = facts.certificate, facts.ports.served_certificate, facts.ports
+    key, fault = Key.of(file.key), file.fault()
+    outdated = [item for item in (file, served) if item.outdated]
+    serving = not facts.process.gone and not ports.silent and ports.unserved in ([], ["https"])
     # An error in the files does not go away while the service starts.
-    fallen_back = serving and bool(view.unserved) and (bool(fault) or view.age > _START_SECONDS)
-    words = view.signature("tls") if view.down else []
-    if not (outdated or fallen_back or words or (fault and view.gone)):
+    fallen_back = serving and bool(ports.unserved) and (bool(fault) or facts.process.age > _START_SECONDS)
+    words = facts.errors.signature("tls") if facts.down else []
+    if not (outdated or fallen_back or words or (fault and facts.process.gone)):
         return None
-    evidence = [
-        says(source, f"{facts.get('subject')}: valid from {facts.get('not_before')} to {facts.get('not_after')}")
-        for source, facts in ((str(file.get("path", "certificate")), file), ("served on the HTTPS port", served))
-        if facts in outdated
-    ]
-    if fallen_back:
-        evidence.append(says("listening sockets", "HTTP is served, nobody listens on the HTTPS port"))
-    if fault in _TLS_FAULTS and fault not in ("expired", "not_yet_valid"):
-        of = key if fault.startswith("key_") else file
-        evidence.append(
-            says(
-                str(of.get("path") or "certificate"),
-                of.get("error") or messages.english(message(f"reason.tls.{fault}")),
-            )
-        )
     reason = fault or "not_served"
     if outdated and not fault:
-        reason = "expired" if served.get("expired") else "not_yet_valid"
-        reason = "served_expired" if file.get("expired") is False else reason
+        reason = "expired" if served.expired else "not_yet_valid"
+        reason = "served_expired" if file.expired is False else reason
     # Whether all of it was looked at and is well: then the service has only to read it again.
-    well = not fault and file.get("readable_by_service") is True and key.get("matches") is True
-    if reason in ("expired", "not_yet_valid", "served_expired"):
-        late = any(facts.get("expired") for facts in outdated)
-        when = outdated[0].get("not_after" if late else "not_before")
-        newer = "_newer" if reason == "served_expired" else ""
-        summary = message(f"finding.tls_expired.{'expired' if late else 'early'}{newer}", at=str(when))
+    well = not fault and file.readable_by_service is True and key.matches is True
+    read_again = well or reason == "served_expired"
+    if reason in _OUTDATED:
+        summary = _outdated_summary(outdated, reason=reason)
     else:
         why = fault if fault in _TLS_FAULTS else "not_loaded" if well else "unusable"
-        summary = message(
-            "finding.tls_expired.would_not" if view.gone else "finding.tls_expired.does_not",
-            reason=message(f"reason.tls.{why}"),
-        )
+        variant = "would_not" if facts.process.gone else "does_not"
+        summary = message(f"finding.tls_expired.{variant}", reason=message(f"reason.tls.{why}"))
     if serving:
         confidence = 0.95 if fault or outdated else 0.6 if well else 0.8
     elif words:
@@ -135,25 +116,50 @@ def tls_expired(view: View) -> Optional[Finding]:
         # Not why it is down, but what would be missed once it is up.
         confidence = 0.45
     useless: Sequence[str] = ()
-    if serving and (well or reason == "served_expired"):
+    if serving and read_again:
         useless = RUNGS[1:]  # which do no more for it than a restart
-    elif serving or (fault and words and view.gone):
+    elif serving or (fault and words and facts.process.gone):
         # A restart would take away the HTTP that is still served, and bring back no HTTPS.
         useless = RUNGS
     return Finding(
         confidence=confidence,
         summary=summary,
-        evidence=evidence + words,
-        remedy=message(
-            "remedy.tls_expired.restart" if well or reason == "served_expired" else "remedy.tls_expired.renew"
-        ),
+        evidence=[*_tls_evidence(facts, fault=fault, fallen_back=fallen_back), *words],
+        remedy=message("remedy.tls_expired.restart" if read_again else "remedy.tls_expired.renew"),
         prevention=message("prevention.tls_expired"),
         useless_rungs=useless,
         details={
             "reason": reason,
-            "path": file.get("path"),
-            "key_path": key.get("path"),
-            "not_after": (outdated or [file])[0].get("not_after"),
+            "path": file.path,
+            "key_path": key.path,
+            "not_after": (outdated or [file])[0].not_after,
         },
         explains=FALLS if words and not (well and not serving) else (),
     )
+
+
+def _outdated_summary(outdated: Sequence[Validity], *, reason: str) -> Message:
+    """Return the summary for certificates that are not valid now: on disk, or served."""
+    late = any(item.expired for item in outdated)
+    when = outdated[0].not_after if late else outdated[0].not_before
+    newer = "_newer" if reason == "served_expired" else ""
+    return message(f"finding.tls_expired.{'expired' if late else 'early'}{newer}", at=str(when))
+
+
+def _tls_evidence(facts: Facts, *, fault: str, fallen_back: bool) -> List[Dict[str, str]]:
+    """Return the facts about certificate and key. fallen_back: the service serves HTTP, and no HTTPS."""
+    file, key = facts.certificate, Key.of(facts.certificate.key)
+    evidence = [
+        says(source, f"{item.subject}: valid from {item.not_before} to {item.not_after}")
+        for source, item in (
+            (file.path or "certificate", file),
+            ("served on the HTTPS port", facts.ports.served_certificate),
+        )
+        if item.outdated
+    ]
+    if fallen_back:
+        evidence.append(says("listening sockets", "HTTP is served, nobody listens on the HTTPS port"))
+    if fault in _TLS_FAULTS and fault not in ("expired", "not_yet_valid"):
+        path, error = (key.path, key.error) if fault.startswith("key_") else (file.path, file.error)
+        evidence.append(says(path or "certificate", error or messages.english(message(f"reason.tls.{fault}"))))
+    return evidence

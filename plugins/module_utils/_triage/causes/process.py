@@ -6,34 +6,36 @@
 
 from __future__ import annotations
 
-from typing import Optional, Sequence
+from typing import Dict, List, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import from_dict, message, quoted
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.common import LOOP_FALLS
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts import SENT, SIGNALS, View, says
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.process import SENT
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.service import SIGNALS
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
 # What makes a process end itself by a signal.
 _CRASHES = ("heap_oom", "modules_broken", "db_corrupt", "disk_full", "config_mismatch", "unhandled_exception")
 
 
-def hung(view: View) -> Optional[Finding]:
+def hung(facts: Facts) -> Optional[Finding]:
     """The process is there and does not answer."""
-    stopped_ones = [item for item in view.processes if item["state"] in ("T", "t")]
-    dead = [item for item in view.processes if item["state"] == "D"]
-    waiting = [facts for facts in view.waiting if facts.get("listening")]
-    if view.gone or not (stopped_ones or waiting):
+    stopped_ones = [item for item in facts.process.processes if item["state"] in ("T", "t")]
+    dead = [item for item in facts.process.processes if item["state"] == "D"]
+    waiting = [answer for answer in facts.ports.waiting if answer.listening]
+    if facts.process.gone or not (stopped_ones or waiting):
         return None
     evidence = [
         says(f"/proc/{item['pid']}/status", f"state {item['state']}, waits in {item.get('wait_channel') or 'nothing'}")
         for item in [*stopped_ones, *dead]
     ]
     evidence += [
-        says(f"port {facts['port']}", f"listened on, no answer: {facts.get('error') or 'closed without a word'}")
-        for facts in waiting
+        says(f"port {answer.port}", f"listened on, no answer: {answer.error or 'closed without a word'}")
+        for answer in waiting
     ]
-    pressure = view.part("memory").get("pressure")
+    pressure = facts.memory.pressure
     for name, values in (pressure if isinstance(pressure, dict) else {}).items():
         stalled = ((values or {}).get("full") or {}).get("avg10") or 0
         if stalled >= 20:
@@ -51,59 +53,60 @@ def hung(view: View) -> Optional[Finding]:
     )
 
 
-def crash_loop(view: View) -> Optional[Finding]:
+def crash_loop(facts: Facts) -> Optional[Finding]:
     """It falls again and again."""
-    unit, journal = view.part("unit"), view.part("journal")
+    unit, journal = facts.unit, facts.journal
     # Outages from which it has recovered do not count. systemd resets its counter at each start by a person.
-    limit = unit.get("result") == "start-limit-hit" or any(
-        item["at"] > view.served_at for item in journal.get("start_limit") or ()
+    limit = unit.result == "start-limit-hit" or any(
+        item["at"] > facts.process.served_at for item in journal.start_limit
     )
-    if not view.troubled or not (limit or view.falls >= LOOP_FALLS):
+    if not facts.troubled or not (limit or facts.process.falls >= LOOP_FALLS):
         return None
+    variant = "given_up" if limit else "now"
     return Finding(
         confidence=0.93,
-        summary=message("finding.crash_loop.given_up" if limit else "finding.crash_loop.now", times=view.falls),
-        evidence=view.unit_ending() + [says("journal", item["text"]) for item in view.exits[-3:]],
+        summary=message(f"finding.crash_loop.{variant}", times=facts.process.falls),
+        evidence=facts.unit.ending() + [says("journal", item["text"]) for item in facts.process.exits[-3:]],
         remedy=message("remedy.crash_loop"),
         prevention=message("prevention.crash_loop"),
-        useless_rungs=("restart",) if view.gone else (),
-        details={"falls": view.falls, "exception": view.complaints()[:500]},
+        useless_rungs=("restart",) if facts.process.gone else (),
+        details={"falls": facts.process.falls, "exception": facts.errors.text()[:500]},
     )
 
 
-def killed(view: View) -> Optional[Finding]:
+def killed(facts: Facts) -> Optional[Finding]:
     """A signal ended it."""
-    unit = view.part("unit")
-    if not view.troubled:
+    unit = facts.unit
+    if not facts.troubled:
         return None
-    result, hard = unit.get("result"), unit.get("exit_code") in ("killed", "dumped")
-    name = SIGNALS.get(unit.get("exit_status") or 0, str(unit.get("exit_status")))
-    ended = says("journal", view.exits[-1]["text"]) if view.exits else None
+    result, hard = unit.result, unit.exit_code in ("killed", "dumped")
+    name = SIGNALS.get(unit.exit_status or 0, str(unit.exit_status))
+    ended = says("journal", facts.process.exits[-1]["text"]) if facts.process.exits else None
     # For systemd, an end by SIGTERM is clean, even if systemd did not send it.
-    sent = view.gone and hard and result == "success" and ended is not None and not view.asked
-    if result in ("signal", "core-dump", "watchdog") or (result == "timeout" and not view.asked) or sent:
+    sent = facts.process.gone and hard and result == "success" and ended is not None and not facts.process.asked
+    if result in ("signal", "core-dump", "watchdog") or (result == "timeout" and not facts.process.asked) or sent:
         return Finding(
             confidence=0.85 if sent else 0.9,
-            only_by=None if view.given_up else _sends(view.signal),
+            only_by=None if facts.process.given_up else _sends(facts.process.signal),
             summary=message("finding.killed.signal", signal=name)
             if hard
             else message("finding.killed.by_systemd", result=str(result)),
-            evidence=view.unit_ending() + ([ended] if ended else []),
+            evidence=facts.unit.ending() + ([ended] if ended else []),
             remedy=message("remedy.start"),
             prevention=message(
                 "prevention.killed.timeout" if result in ("watchdog", "timeout") else "prevention.killed.sender"
             ),
         )
-    if view.last_fall and view.signal:
+    if facts.process.last_fall and facts.process.signal:
         return Finding(
             confidence=0.85,
-            only_by=None if view.given_up else _sends(view.signal),
-            summary=message("finding.killed.restarted", signal=view.signal),
-            evidence=[says("journal", view.last_fall)],
+            only_by=None if facts.process.given_up else _sends(facts.process.signal),
+            summary=message("finding.killed.restarted", signal=facts.process.signal),
+            evidence=[says("journal", facts.process.last_fall)],
             remedy=message("remedy.killed.verify"),
             prevention=message("prevention.killed.sender"),
         )
-    return _gone_without_a_word(view)
+    return _gone_without_a_word(facts)
 
 
 def _sends(signal: str) -> Sequence[str]:
@@ -113,15 +116,15 @@ def _sends(signal: str) -> Sequence[str]:
     return () if signal in SENT else _CRASHES
 
 
-def _gone_without_a_word(view: View) -> Optional[Finding]:
+def _gone_without_a_word(facts: Facts) -> Optional[Finding]:
     """Say what can be said of a plain process, of whose end nobody keeps a record."""
-    service, log = view.part("service"), view.part("log")
-    if service.get("manager") != "process" or not view.gone or view.exceptions() or view.last_word():
+    service, log = facts.service, facts.log
+    if service.manager != "process" or not facts.process.gone or facts.errors.exceptions() or facts.errors.last_word():
         return None
-    if service.get("pid_file_exists"):
+    if service.pid_file_exists:
         # A host that went down and the kernel's own killings can be ruled out. What stays in doubt is that it ended
         # itself and said nothing, of which only who started it could know.
-        ruled_out = view.host_stayed_up() + view.no_out_of_memory()
+        ruled_out = _host_stayed_up(facts) + _no_out_of_memory(facts)
         sure = len(ruled_out) == 2
         return Finding(
             confidence=0.85 if sure else 0.7,
@@ -135,56 +138,72 @@ def _gone_without_a_word(view: View) -> Optional[Finding]:
             remedy=message("remedy.start"),
             prevention=message("prevention.killed.unit_records" if sure else "prevention.killed.unit"),
         )
-    if service.get("pid_file_exists") is False and _lived(view):
+    if service.pid_file_exists is False and _lived(facts):
         return Finding(
             confidence=0.5,
             summary=message("finding.killed.no_pid_file"),
-            evidence=[says(str(log.get("path")), f"written to until {log.get('written_at')}")],
+            evidence=[says(log.path, f"written to until {log.written_at}")],
             remedy=message("remedy.stopped.ask"),
             prevention=message("prevention.killed.recorded_start"),
         )
     return None
 
 
-def _lived(view: View) -> bool:
+def _host_stayed_up(facts: Facts) -> List[Dict[str, str]]:
+    """Return evidence that the host did not go down since the service last wrote to its log."""
+    booted, written = facts.window.booted_at, facts.log.written_at
+    if not booted or not written or written <= booted:
+        return []
+    return [says("process 1", f"started at {booted}, and the service wrote to its log after that, until {written}")]
+
+
+def _no_out_of_memory(facts: Facts) -> List[Dict[str, str]]:
+    """Return evidence that the kernel killed no process because of low memory."""
+    kernel = facts.kernel
+    if not kernel.source or kernel.out_of_memory:
+        return []
+    return [says(kernel.source, "tells of no process that was killed for want of memory")]
+
+
+def _lived(facts: Facts) -> bool:
     """Whether the log says that the service ran within the window."""
-    return bool(view.since) and (view.part("log").get("written_at") or "") >= view.since
+    return bool(facts.window.since) and facts.log.written_at >= facts.window.since
 
 
-def stopped(view: View) -> Optional[Finding]:
+def stopped(facts: Facts) -> Optional[Finding]:
     """Somebody stopped it in order."""
-    unit, service = view.part("unit"), view.part("service")
-    if not view.gone:
+    unit, service = facts.unit, facts.service
+    if not facts.process.gone:
         return None
     remedy, prevention = message("remedy.stopped.ask"), message("prevention.stopped.announce")
-    if view.asked and (unit.get("active_state"), unit.get("result")) in (
+    if facts.process.asked and (unit.active_state, unit.result) in (
         ("inactive", "success"),
         ("failed", "timeout"),
     ):
-        late = unit.get("result") == "timeout"
+        late = unit.result == "timeout"
         return Finding(
             confidence=0.9,
             summary=message("finding.stopped.late" if late else "finding.stopped.normally"),
-            evidence=view.unit_ending()
-            + [says("journal", f"{item['at']} {item['text']}") for item in list(view.part("journal")["stops"])[-2:]],
+            evidence=facts.unit.ending()
+            + [says("journal", f"{item['at']} {item['text']}") for item in list(facts.journal.stops)[-2:]],
             remedy=remedy,
             prevention=prevention,
             only_by=(),
-            details={"by_operator": True, "at": view.asked[-1]["at"]},
+            details={"by_operator": True, "at": facts.process.asked[-1]["at"]},
         )
-    if (unit.get("active_state"), unit.get("result")) == ("inactive", "success") and not killed(view):
-        never = "started_at" in unit and not unit["started_at"]
-        variant = "never" if never else "unseen" if view.blind else "by_itself"
+    if (unit.active_state, unit.result) == ("inactive", "success") and not killed(facts):
+        never = not unit.started_at
+        variant = "never" if never else "unseen" if facts.process.blind else "by_itself"
         return Finding(
             confidence=0.7,
             summary=message(f"finding.stopped.{variant}"),
-            evidence=view.unit_ending(),
-            remedy=remedy if view.blind or never else message("remedy.start"),
+            evidence=facts.unit.ending(),
+            remedy=remedy if facts.process.blind or never else message("remedy.start"),
             prevention=message("prevention.stopped.enable" if never else "prevention.stopped.restart"),
-            details={"by_operator": None if view.blind or never else False, "at": unit.get("exited_at")},
+            details={"by_operator": None if facts.process.blind or never else False, "at": unit.exited_at},
         )
-    by_hand = service.get("manager") == "process" and service.get("pid_file_exists") is False
-    if by_hand and not _lived(view) and not view.exceptions():
+    by_hand = service.manager == "process" and service.pid_file_exists is False
+    if by_hand and not _lived(facts) and not facts.errors.exceptions():
         return Finding(
             confidence=0.5,
             summary=message("finding.stopped.no_pid_file"),
@@ -196,14 +215,13 @@ def stopped(view: View) -> Optional[Finding]:
     return None
 
 
-def start_held(view: View) -> Optional[Finding]:
+def start_held(facts: Facts) -> Optional[Finding]:
     """A hold of before is in force, and nothing shows that it may be released."""
-    facts = view.part("hold")
-    held, kept = facts.get("held") or {}, facts.get("kept_by")
+    held, kept = facts.hold.held, facts.hold.kept_by
     # A damage of the database says more than the hold.
-    if not held or not kept or any(view.database_problems()):
+    if not held or not kept or facts.database.damages or facts.database.unread:
         return None
-    told = (facts.get("messages") or {}).get("kept_by")
+    told = facts.hold.messages.get("kept_by")
     return Finding(
         confidence=0.95,
         summary=message(
@@ -220,22 +238,22 @@ def start_held(view: View) -> Optional[Finding]:
     )
 
 
-def unknown(view: View) -> Optional[Finding]:
+def unknown(facts: Facts) -> Optional[Finding]:
     """The service is down and no cause is known. Used only if no other rule applies."""
-    if not view.down:
+    if not facts.down:
         return None
-    if view.gone and view.exited:
-        summary = message("finding.unknown.exit_code", code=str(view.part("unit").get("exit_status")))
-    elif view.gone:
+    if facts.process.gone and facts.unit.exited:
+        summary = message("finding.unknown.exit_code", code=str(facts.unit.exit_status))
+    elif facts.process.gone:
         summary = message("finding.unknown.gone")
-    elif view.unserved:
-        summary = message("finding.unknown.silent", ports=list(view.unserved))
+    elif facts.ports.unserved:
+        summary = message("finding.unknown.silent", ports=list(facts.ports.unserved))
     else:
         summary = message("finding.unknown.every_port")
     return Finding(
         confidence=0.1,
         summary=summary,
-        evidence=view.unit_ending(),
+        evidence=facts.unit.ending(),
         remedy=message("remedy.unknown"),
         prevention=message("prevention.unknown"),
     )

@@ -4,12 +4,12 @@
 
 """What the facts of a triage mean: the causes of an outage, ranked.
 
-One cause is one function in the file of its subject and one row of the table below. A rule gets a L(View) of the facts
-and returns a L(Finding), or nothing. To add a cause, write its rule, put it into the table, and give it a test.
+One cause is one function in the file of its subject and one row of the table below. A rule gets the Facts and returns
+a Finding, or None. To add a cause, write its rule, add it to the table, and add a test.
 
-A rule speaks only of what is so now or was so within the window, and never on a host where nothing is wrong. It calls a
-rung of the ladder useless only where facts, not words alone, say that the cause is still there: what was mended since
-is not to hold the recovery up.
+A rule reports only what is true now or was true within the window. On a healthy host it reports nothing. It calls a
+rung of the ladder useless only if facts, not log lines alone, show that the cause is still there: a fault that was
+fixed meanwhile must not delay the recovery.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes 
     process,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.common import FALLS, OF_MISFITS
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts import View
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding
 
 # Confidence of 50 %. A less likely finding is only a note, and explains no other finding.
@@ -37,12 +37,12 @@ _LIKELY = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class Cause:
-    """A row of the table: the rule, and the causes that are its consequences where both are found.
+    """A row of the table: the rule, and the causes that are its consequences if both are found.
 
-    C(symptom): its word on rungs counts only where nothing else explains it, since it goes with what does.
+    symptom: its useless rungs count only if no other cause explains it.
     """
 
-    rule: Callable[[View], Optional[Finding]]
+    rule: Callable[[Facts], Optional[Finding]]
     explains: Tuple[str, ...] = ()
     symptom: bool = False
 
@@ -96,10 +96,10 @@ _WORDS = {
 
 def evaluate(facts: Mapping[str, Any]) -> List[Finding]:
     """Return the findings, the most urgent cause first; none for a healthy host."""
-    view = View(facts)
+    known = Facts.of(facts)
     found = {}
     for name, cause in CAUSES.items():
-        finding = cause.rule(view)
+        finding = cause.rule(known)
         if finding is not None:
             found[name] = finding
     if any(finding.confidence >= _LIKELY for finding in found.values()):

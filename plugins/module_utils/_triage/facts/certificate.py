@@ -1,0 +1,69 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Facts of the certificate and its key."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Mapping, Optional, Union
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.part import Part
+
+
+@dataclasses.dataclass(frozen=True)
+class Validity(Part):
+    """The subject of a certificate, and the time for which it is valid."""
+
+    subject: Optional[str] = None
+    not_before: Optional[str] = None
+    not_after: Optional[str] = None
+    expired: Optional[bool] = None
+    not_yet_valid: Optional[bool] = None
+
+    @property
+    def outdated(self) -> bool:
+        """True if it is not valid now."""
+        return bool(self.expired or self.not_yet_valid)
+
+
+@dataclasses.dataclass(frozen=True)
+class Key(Part):
+    """The file of the key. readable: by the service's user. matches: the certificate."""
+
+    path: Optional[str] = None
+    exists: Optional[bool] = None
+    readable: Optional[bool] = None
+    matches: Optional[bool] = None
+
+
+def _unusable(file: Union[Certificate, Key]) -> bool:
+    """Return True if nobody can use a file. This account may fail on a file that the service's user can read."""
+    error = file.error or "" if file.exists else ""
+    return bool(error) and not any(words in error for words in ("Permission denied", "passphrase"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Certificate(Validity):
+    """The file of the certificate."""
+
+    path: Optional[str] = None
+    exists: Optional[bool] = None
+    readable_by_service: Optional[bool] = None
+    # The facts of the key as they were collected.
+    key: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def fault(self) -> str:
+        """Return the problem of certificate and key on disk, empty if none is known."""
+        key = Key.of(self.key)
+        faults = {
+            "missing": self.exists is False,
+            "unreadable": self.readable_by_service is False or _unusable(self),
+            "key_missing": key.exists is False,
+            "key_unreadable": key.readable is False or (key.matches is None and _unusable(key)),
+            "key_mismatch": key.matches is False,
+            "expired": bool(self.expired),
+            "not_yet_valid": bool(self.not_yet_valid),
+        }
+        return next((name for name, so in faults.items() if so), "")

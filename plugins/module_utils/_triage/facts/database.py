@@ -1,0 +1,75 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Facts of the database: the result of its check, its migrations, its owner."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, List, Mapping, Optional, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.part import Part
+
+# Problems of the database that have their own causes, or are no damage.
+_NO_DAMAGE = ("locked", "schema_too_new")
+# Problems that prevent reading the database. They do not concern its content.
+_NOT_OPENED = ("Permission denied", "Operation not permitted", "unable to open database file", "Too many open files")
+
+
+@dataclasses.dataclass(frozen=True)
+class Database(Part):
+    """The database that the service uses, as the module sqlite_info returns it."""
+
+    path: str = "the database"
+    conclusive: Optional[bool] = None
+    checks: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    problems: Sequence[Mapping[str, Any]] = ()
+    holders: Sequence[Mapping[str, Any]] = ()
+    wal: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    data_loss_suspected: bool = False
+    data_loss_reasons: Sequence[str] = ()
+
+    @property
+    def unread(self) -> List[Mapping[str, Any]]:
+        """The reasons why the database was not opened. They do not concern its content."""
+        return [
+            item
+            for item in self._errors
+            if item["code"] == "changing"
+            or (item["code"] == "unreadable" and any(words in item["message"] for words in _NOT_OPENED))
+        ]
+
+    @property
+    def damages(self) -> List[Mapping[str, Any]]:
+        """The damages of its content."""
+        unread = self.unread
+        return [item for item in self._errors if item not in unread]
+
+    @property
+    def _errors(self) -> List[Mapping[str, Any]]:
+        return [
+            item for item in self.problems if item.get("level", "error") == "error" and item["code"] not in _NO_DAMAGE
+        ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Migrations(Part):
+    """The migrations of the schema. pending is None if it is unknown."""
+
+    pending: Optional[Sequence[str]] = None
+    lock_held: Optional[bool] = None
+    lock_stale: Optional[bool] = None
+    migrators: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Ownership(Part):
+    """The owners of the database's files and of their folder."""
+
+    user: Optional[str] = None
+    database: Optional[str] = None
+    denied: Sequence[Mapping[str, Any]] = ()
+    foreign: Sequence[str] = ()
+    others: Sequence[str] = ()
+    read_only: Optional[bool] = None

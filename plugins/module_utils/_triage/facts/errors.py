@@ -1,0 +1,102 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The errors that the service wrote to its log and to the journal, and what they say about its end."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_patterns
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.log import Journal, Log
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.process import Process
+
+_MODULE = re.compile(r"Cannot find (?:module|package) '([^']+)'(?:[^\n]*\nRequire stack:\n\s*- (\S+))?")
+_NATIVE = re.compile(r"ERR_DLOPEN_FAILED|invalid ELF header|NODE_MODULE_VERSION|Could not locate the bindings file")
+_PACKAGE = re.compile(r"node_modules/((?:@[^/\s]+/)?[^/\s]+)/")
+_NATIVE_PACKAGE = re.compile(_PACKAGE.pattern + r"[^\s']*\.node\b")
+_FRAME = re.compile(r"(?:\S+ \S+: )?\s+at .")
+_OF_MANAGER = re.compile(r"^\S+ systemd(?:\[\d+\])?: ")
+_LAST_WORD = re.compile(
+    r"\b(?:error|fatal|critical|panic|emerg|cannot|could not|failed|failure|refusing)\b|(?:Error|Exception)\b"
+    r'|"level":[56]0',
+    re.IGNORECASE,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Errors:
+    """The errors in log and journal. Some count only if the process ended."""
+
+    log: Log
+    journal: Journal
+    process: Process
+
+    @property
+    def _sources(self) -> Tuple[Log, Log]:
+        return self.log, self.journal
+
+    def signature(self, name: str) -> List[Dict[str, str]]:
+        """Return the evidence for a known error pattern in log and journal."""
+        return self.log.signature(name) + self.journal.signature(name)
+
+    def exceptions(self) -> List[Tuple[str, Mapping[str, Any]]]:
+        """Return (source, exception) of exceptions that ended the process, or with which the log ends."""
+        ended = self.process.gone or self.process.restarted
+        return [
+            (source.path, item)
+            for source in self._sources
+            for item in source.exceptions
+            if item["fatal"] or (item["last"] and ended)
+        ]
+
+    def last_word(self) -> Optional[Tuple[str, str]]:
+        """Return (source, line) if the service is gone and its log ends with an error."""
+        since, started = self.process.window.since, self.process.unit.started_at
+        for source in self._sources:
+            # The message stands above its stack.
+            lines = [
+                text for text in source.lines if text.strip() and not _OF_MANAGER.match(text) and not _FRAME.match(text)
+            ]
+            if not lines or (source is self.log and source.written_at < since):
+                continue
+            at = log_patterns.instant(lines[-1])
+            if _LAST_WORD.search(lines[-1]) and (at is None or timestamps.iso(at) >= max(started, since)):
+                return source.path, lines[-1].strip()
+        return None
+
+    def text(self) -> str:
+        """Return all texts about why the service ended, for a rule that searches them for a word."""
+        word = self.last_word()
+        return "\n".join([*(item["message"] for _source, item in self.exceptions()), *(word[1:] if word else ())])
+
+    def modules_missed(self) -> Tuple[Set[str], bool]:
+        """Return the packages that Node cannot find or load, and whether packages are missing at all.
+
+        The second value is False if only files of the application itself were not found.
+        """
+        packages: Set[str] = set()
+        native = own_file = False
+        for source in self._sources:
+            hit = (source.signatures or {}).get("module_missing")
+            if not hit:
+                continue
+            lines = list(source.lines)
+            # Earlier lines in the log belong to another start.
+            first = next((number for number, line in enumerate(lines) if hit["text"] in line), len(lines))
+            text = "\n".join([*lines[first:], hit["text"]])
+            native = native or bool(_NATIVE.search(text))
+            packages.update(_NATIVE_PACKAGE.findall(text) if native else ())
+            for name, asked_by in _MODULE.findall(text):
+                of_package = _PACKAGE.search(asked_by if name.startswith(".") else name)
+                if of_package:
+                    packages.add(of_package.group(1))
+                elif name.startswith((".", "/")):
+                    own_file = True
+                else:
+                    packages.add("/".join(name.split("/")[: 2 if name.startswith("@") else 1]))
+        return packages, native or bool(packages) or not own_file

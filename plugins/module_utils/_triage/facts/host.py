@@ -1,0 +1,128 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Facts of the host: the window of the triage, the kernel, memory, disks."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.part import Part
+
+# Free space below which writes are about to fail. For bytes it is the smaller one of a share and an amount, so that
+# neither a small nor a large file system raises a false alarm.
+_FULL_SHARE = 0.01
+_FULL_BYTES = 8 * 1024 * 1024
+_FULL_INODES = 16
+# Free space that ends the danger. The service reports ready only if a tenth of its disk is free.
+_ROOM_SHARE = 0.1
+_ROOM_BYTES = 1024**3
+_ROOM_INODES = 10000
+
+# Share of the host's memory for the service, and share of that for V8's old space. The rest is memory outside the heap.
+_SERVICE_SHARE = 0.75
+_HEAP_SHARE = 0.75
+_MORE = 1.5
+_LEAST_MEMORY = 128 * 1024 * 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class Window(Part):
+    """The instants between which logs were read (older lines do not count), and the start of the host."""
+
+    since: str = ""
+    until: str = ""
+    booted_at: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel(Part):
+    """The kernel's lines about processes that it killed because memory was low."""
+
+    source: str = ""
+    out_of_memory: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory(Part):
+    """Memory of the host, and of the unit's control group, in bytes."""
+
+    total: int = 0
+    available: Optional[int] = None
+    swap_free: Optional[int] = None
+    pressure: Any = None
+    control_group: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def limits(self, *, used: int, unit_max: Optional[int], heap: Optional[int], bounded: bool) -> Dict[str, Any]:
+        """Return memory_max (bytes) and max_old_space_size (MiB) with which both the service and the host can live.
+
+        used: bytes that the service uses. unit_max: the limit of the unit. heap: bytes of V8's heap when it was full.
+        bounded: True if the limit of the unit was reached, not that of the host.
+        """
+        # Memory that the other processes leave free now.
+        room = min(self.total * _SERVICE_SHARE, ((self.available or 0) + used) * 0.9)
+        memory_max: Optional[int] = None
+        if bounded and unit_max:
+            memory_max = int(unit_max * _MORE) if unit_max * _MORE <= room else None
+        elif heap is None and room >= _LEAST_MEMORY:
+            memory_max = int(min(room, unit_max or room))
+        old_space = int((memory_max or unit_max or room) * _HEAP_SHARE) >> 20
+        if heap is not None:
+            more = int(heap * _MORE) >> 20
+            old_space = more if more <= old_space else 0
+        return {"memory_max": memory_max, "max_old_space_size": old_space or None}
+
+
+def _inside(path: str, folder: str) -> bool:
+    """Return True if path is folder or below it."""
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+@dataclasses.dataclass(frozen=True)
+class Disks:
+    """The file systems of the places that matter, and the deleted files that the service holds open."""
+
+    mounts: Sequence[Mapping[str, Any]]
+    deleted_files: Sequence[Mapping[str, Any]]
+
+    def read_only(self) -> List[Mapping[str, Any]]:
+        """Return the file systems that the service must write to and that are mounted read-only."""
+        return [item for item in self.mounts if item.get("read_only") and item.get("use") in ("database", "log")]
+
+    def short_of_room(self) -> List[Dict[str, Any]]:
+        """Return the full file systems, and how much must be freed on each so that it lasts for a while.
+
+        what: bytes or inodes; wanted: how many to free; uses: purposes of the file system; held: bytes of deleted
+        files that the service holds open there.
+        """
+        short: Dict[str, Dict[str, Any]] = {}
+        for mount in self.mounts:
+            # A read-only image (squashfs, ISO 9660) is always full.
+            if not mount.get("size") or mount.get("read_only"):
+                continue
+            size, free = mount["size"], mount["available"]
+            inodes, free_inodes = mount["inodes"], mount["inodes_available"]
+            if free < min(size * _FULL_SHARE, _FULL_BYTES):
+                what, wanted = "bytes", min(size * _ROOM_SHARE, _ROOM_BYTES) - free
+            # If inodes are not counted (btrfs), their total is 0.
+            elif free_inodes < min(inodes * _FULL_SHARE, _FULL_INODES):
+                what, wanted = "inodes", min(inodes * _ROOM_SHARE, _ROOM_INODES) - free_inodes
+            else:
+                continue
+            point = str(mount["mount"])
+            names = ("mount", "path", "available", "size", "inodes_available", "inodes")
+            known = {name: mount.get(name) for name in names}
+            new: Dict[str, Any] = {**known, "what": what, "wanted": int(wanted), "uses": [], "held": self._held(point)}
+            short.setdefault(point, new)["uses"].append(str(mount["use"]))
+        return list(short.values())
+
+    def _held(self, point: str) -> int:
+        """Return the bytes of deleted files that the service holds open on the mount point."""
+        points = {str(mount["mount"]) for mount in self.mounts if mount.get("mount")}
+        return sum(
+            item["size"] or 0
+            for item in self.deleted_files
+            if max((each for each in points if _inside(item["path"], each)), key=len, default="") == point
+        )

@@ -1,0 +1,46 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Facts of the service's log file and of its journal."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.part import Part
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import says
+
+
+@dataclasses.dataclass(frozen=True)
+class Log(Part):
+    """The log file. signatures: the known error patterns in it by name, None if it was not read."""
+
+    path: str = "log"
+    lines: Sequence[str] = ()
+    exceptions: Sequence[Mapping[str, Any]] = ()
+    signatures: Optional[Mapping[str, Any]] = None
+    last_success_at: str = ""
+    written_at: str = ""
+
+    def signature(self, name: str) -> List[Dict[str, str]]:
+        """Return the evidence for a known error pattern."""
+        hit = (self.signatures or {}).get(name)
+        if not hit:
+            return []
+        times = f"{hit['count']} times, first: " if hit["count"] > 1 else ""
+        return [says(self.path, times + hit["text"])]
+
+
+@dataclasses.dataclass(frozen=True)
+class Journal(Log):
+    """The journal of the unit: the service's lines, and those of systemd by kind."""
+
+    path: str = "journal"
+    starts: Sequence[Mapping[str, Any]] = ()
+    exits: Sequence[Mapping[str, Any]] = ()
+    control_exits: Sequence[Mapping[str, Any]] = ()
+    stops: Sequence[Mapping[str, Any]] = ()
+    results: Sequence[Mapping[str, Any]] = ()
+    start_limit: Sequence[Mapping[str, Any]] = ()

@@ -1,0 +1,34 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The base of all plain facts: a part of a triage as its collector returned it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Mapping, Optional, Sequence, Type, TypeVar
+
+_Part = TypeVar("_Part", bound="Part")
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """The facts of one part. The fields have the names that RETURN of the module triage_info documents.
+
+    error: why the part was not reached, if it was not.
+    """
+
+    error: Optional[str] = None
+
+    @classmethod
+    def of(cls: Type[_Part], facts: Any) -> _Part:
+        """Return a part's facts. A fact that is unknown (null or missing) has the default of its field."""
+        known = facts if isinstance(facts, Mapping) else {}
+        values = {field.name: known.get(field.name) for field in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in values.items() if value is not None})
+
+
+def entries(facts: Any) -> Sequence[Mapping[str, Any]]:
+    """Return the facts of a part that is a list, empty if it was not reached."""
+    return facts if isinstance(facts, list) else []

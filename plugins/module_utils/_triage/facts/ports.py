@@ -1,0 +1,116 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Facts of the service's ports: who listens on them, and whether they answer."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any, List, Mapping, Optional, Sequence, Set
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.certificate import Validity
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.part import Part
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.service import Service
+
+# A TLS peer that answers with an alert or in plain text does answer.
+_TLS_ANSWER = re.compile(r"\[SSL: (?!UNEXPECTED_EOF)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer(Part):
+    """The answer of one port. certificate: the served one, as it was collected."""
+
+    port: int = 0
+    listening: Optional[bool] = None
+    answered: Optional[bool] = None
+    certificate: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def waiting(self) -> bool:
+        """True if the port has a listener and gives no answer."""
+        return self.listening is not False and self.answered is False and not _TLS_ANSWER.search(self.error or "")
+
+
+@dataclasses.dataclass(frozen=True)
+class Health(Part):
+    """The answer to the health request on one port. status: of HTTP, 0 if there was no answer."""
+
+    name: str = ""
+    ok: Optional[bool] = None
+    status: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Ports:
+    """The configured ports and their listeners. tls_elsewhere: other ports on which the service speaks TLS."""
+
+    https: Answer
+    http: Answer
+    tls_elsewhere: Sequence[int]
+    listeners: Sequence[Mapping[str, Any]]
+    answers: Sequence[Health]
+    service: Service
+    gone: bool
+
+    @property
+    def waiting(self) -> List[Answer]:
+        """The ports that matter, have a listener, and give no answer."""
+        return [answer for answer in (self.https, self.http) if answer.waiting]
+
+    @property
+    def silent(self) -> bool:
+        """True if the process exists and a port that matters gives no answer."""
+        return not self.gone and bool(self.waiting)
+
+    @property
+    def unserved(self) -> List[str]:
+        """The schemes whose port has no listener."""
+        both = (("https", self.https), ("http", self.http))
+        return [name for name, answer in both if answer.listening is False]
+
+    @property
+    def served_certificate(self) -> Validity:
+        """The certificate that the HTTPS port presents."""
+        return Validity.of(self.https.certificate)
+
+    @property
+    def own_ports(self) -> Set[int]:
+        """The ports that the service itself listens on."""
+        return {item["port"] for item in self.listeners if any(owner["ours"] for owner in item["owners"])}
+
+    @property
+    def main_port(self) -> int:
+        """The port of the users: the HTTPS port if there is one."""
+        return int(self.service.https_port or self.service.http_port)
+
+    @property
+    def proven(self) -> bool:
+        """True if the listener of that port is known to be the service."""
+        there = [item for item in self.listeners if item["port"] == self.main_port]
+        return bool(there) and all(any(owner["ours"] for owner in item["owners"]) for item in there)
+
+    @property
+    def health(self) -> Health:
+        """The answer to the health request on that port; unknown if it was not sent."""
+        name = "https" if self.service.https_port else "http"
+        return next((item for item in self.answers if item.name == name), Health())
+
+    @property
+    def misplaced(self) -> List[int]:
+        """The configured ports that the service does not listen on."""
+        ours = self.own_ports
+        return [port for port in (self.service.https_port, self.service.http_port) if port and port not in ours]
+
+    @property
+    def elsewhere(self) -> List[int]:
+        """The ports the service serves on instead of the users' port.
+
+        Each port is judged by itself. If the service listens on the other configured port, an additional port may serve
+        any purpose. Only a port with TLS is then HTTPS in the wrong place, which rules out an unusable certificate.
+        """
+        ours, configured = self.own_ports, {self.service.https_port, self.service.http_port}
+        if self.main_port in ours:
+            return []
+        return sorted(self.tls_elsewhere) if ours & configured else sorted(ours)

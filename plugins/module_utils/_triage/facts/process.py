@@ -1,0 +1,165 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Facts of the service's process: the present one, and how earlier ones ended."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any, List, Mapping, Optional, Sequence, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.host import Window
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.log import Journal
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.service import SIGNALS, Unit
+
+# Signals that somebody sends. A process causes the other ones itself.
+SENT = ("HUP", "INT", "QUIT", "KILL", "TERM")
+_BY_SIGNAL = re.compile(r"code=(?:killed|dumped), status=\d+/(\w+)")
+# Maximum seconds between a line of the kernel and a line of systemd about the same end.
+_SAME_END = 30.0
+
+_ENDED = re.compile(r"code=(exited|killed|dumped), status=(\d+)")
+# A process that ends within so many seconds has failed to start.
+_START_SECONDS = 20.0
+
+# Maximum number of the unit's ends that triage collects.
+_MOST_EXITS = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Process:
+    """The service's processes, and the ends of its main process.
+
+    served_at: the time of the last successful request; empty if unknown.
+    """
+
+    gone: bool
+    processes: Sequence[Mapping[str, Any]]
+    unit: Unit
+    journal: Journal
+    window: Window
+    served_at: str
+
+    @property
+    def deleted_files(self) -> List[Mapping[str, Any]]:
+        """The deleted files that the processes hold open."""
+        return [item for process in self.processes for item in process.get("deleted_files") or ()]
+
+    @property
+    def rss(self) -> int:
+        """The bytes of memory that the processes use."""
+        return sum(process.get("rss") or 0 for process in self.processes)
+
+    @property
+    def restarted(self) -> bool:
+        """True if systemd restarted the service within the window."""
+        started = self.unit.started_at
+        return bool(self.unit.restarts) and bool(started) and started >= self.window.since
+
+    @property
+    def exits(self) -> Sequence[Mapping[str, Any]]:
+        """The ends of the main process within the window, from systemd's lines; requested stops are left out."""
+        journal = self.journal
+        asked = [item["at"] for item in journal.stops if item["text"].startswith("Stopping ")]
+        started = [item["at"] for item in journal.starts]
+        found, before = [], ""
+        for item in journal.exits:
+            # An ordered stop has no line for the end of the process. The next start closes that request.
+            before = max([before, *(at for at in started if at <= item["at"])])
+            if not any(before < at <= item["at"] for at in asked):
+                found.append(item)
+            before = item["at"]
+        return found
+
+    @property
+    def last_fall(self) -> str:
+        """The journal's text about the latest end of the main process, if systemd has started it again."""
+        return str(self.exits[-1]["text"]) if self.exits and self.restarted else ""
+
+    @property
+    def signal(self) -> str:
+        """The signal that ended the main process last; empty if there was none, or if it is unknown."""
+        if self.gone:
+            status = self.unit.exit_status or 0
+            return SIGNALS.get(status, str(status)) if self.unit.exit_code in ("killed", "dumped") else ""
+        fall = _BY_SIGNAL.search(self.last_fall)
+        return fall.group(1) if fall else ""
+
+    @property
+    def given_up(self) -> bool:
+        """True if systemd ended the process after a timeout."""
+        results = self.journal.results or [{"text": ""}]
+        told = str(results[-1]["text"]) if self.restarted else f"'{self.unit.result}'"
+        return any(f"'{name}'" in told for name in ("timeout", "watchdog"))
+
+    @property
+    def ended_by_others(self) -> bool:
+        """True if somebody ended the process, so that its own errors are not the reason."""
+        return (self.gone and bool(self.asked)) or (self.signal in SENT and not self.given_up)
+
+    def ended_at(self, at: Optional[str]) -> bool:
+        """Return True if the main process may have ended at that instant, also if its end is unknown."""
+        known = [self.unit.exited_at, *(item["at"] for item in self.exits)]
+        ends = [timestamps.epoch(end) for end in known if end]
+        return not at or not ends or any(abs(timestamps.epoch(at) - end) <= _SAME_END for end in ends)
+
+    @property
+    def last_exit(self) -> Tuple[str, int, str]:
+        """The last end of the main process: code, status and time; "" and 0 if unknown.
+
+        The journal is used if the unit has no value: systemd forgets an end when somebody stops or starts the unit.
+        """
+        unit = self.unit
+        code, status = unit.exit_code, unit.exit_status
+        if code and (code != "exited" or status):
+            return str(code), int(status or 0), str(unit.exited_at or "")
+        ends = [item for item in self.exits if item["at"] > self.served_at]
+        told = _ENDED.search(str(ends[-1]["text"])) if ends and (self.gone or self.restarted) else None
+        return (told.group(1), int(told.group(2)), str(ends[-1]["at"])) if told else ("", 0, "")
+
+    @property
+    def failed_starts(self) -> int:
+        """Number of successive starts that ended within seconds, since the service last served."""
+        starts = [item["at"] for item in self.journal.starts]
+        count = 0
+        for item in reversed(self.exits):
+            begun = max((at for at in starts if at <= item["at"]), default="")
+            short = begun and timestamps.epoch(item["at"]) - timestamps.epoch(begun) <= _START_SECONDS
+            if not short or item["at"] <= self.served_at:
+                break
+            count += 1
+        return count
+
+    def changed_since(self, changed_at: Optional[str]) -> bool:
+        """Return True if something was changed after the service last ended: its next start may differ."""
+        ends = [self.unit.exited_at, self.last_exit[2], *(item["at"] for item in self.exits[-1:])]
+        return bool(changed_at) and str(changed_at) > max((str(end) for end in ends if end), default="9")
+
+    @property
+    def falls(self) -> int:
+        """Number of failures since the service last served."""
+        since = [item for item in self.exits if item["at"] > self.served_at]
+        counted = self.unit.restarts
+        # systemd counts since a person last started the unit, which may be weeks ago. The journal is more exact.
+        return max(len(since), counted) if self.blind or len(since) >= _MOST_EXITS else len(since)
+
+    @property
+    def blind(self) -> bool:
+        """True if the journal has no entry."""
+        journal = self.journal
+        return not (journal.lines or journal.exits or journal.stops)
+
+    @property
+    def asked(self) -> Sequence[Mapping[str, Any]]:
+        """The journal's entries about requested stops of the unit since its last start."""
+        stops = [item for item in self.journal.stops if item["text"].startswith("Stopping ")]
+        return [item for item in stops if item["at"] >= self.unit.started_at]
+
+    @property
+    def age(self) -> float:
+        """Seconds since the oldest process of the service started; 0 if there is none."""
+        until, started = self.window.until, [item["started_at"] for item in self.processes]
+        return timestamps.epoch(until) - timestamps.epoch(min(started)) if started and until else 0.0

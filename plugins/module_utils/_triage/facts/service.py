@@ -1,0 +1,130 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Facts of the service: what was configured, its unit, the start of it, the code that it runs."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.part import Part
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import says
+
+SIGNALS = {1: "HUP", 2: "INT", 3: "QUIT", 4: "ILL", 6: "ABRT", 7: "BUS", 9: "KILL", 11: "SEGV", 15: "TERM"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Service(Part):
+    """The service as it is configured. A port is 0 if there is none."""
+
+    app_dir: str = ""
+    app_dir_exists: Optional[bool] = None
+    manager: str = ""
+    unit: str = ""
+    pid_file_exists: Optional[bool] = None
+    https_port: int = 0
+    http_port: int = 0
+    health_path: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit(Part):
+    """The unit as systemd describes it; all unknown if the service has none."""
+
+    name: Optional[str] = None
+    load_state: Optional[str] = None
+    load_error: Optional[str] = None
+    active_state: Optional[str] = None
+    sub_state: Optional[str] = None
+    result: Optional[str] = None
+    exit_code: Optional[str] = None
+    exit_status: Optional[int] = None
+    main_pid: Optional[int] = None
+    last_pid: Optional[int] = None
+    restarts: int = 0
+    restart_delay: str = ""
+    memory_max: Optional[int] = None
+    memory_peak: Optional[int] = None
+    started_at: str = ""
+    active_exit_at: Optional[str] = None
+    exited_at: Optional[str] = None
+
+    @property
+    def exited(self) -> bool:
+        """True if the unit's process exited by itself with an error."""
+        return self.exit_code == "exited" and self.exit_status != 0
+
+    @property
+    def shown(self) -> str:
+        """The command that shows the unit, as the source of evidence."""
+        return f"systemctl show {self.name}"
+
+    def ending(self) -> List[Dict[str, str]]:
+        """Return systemd's texts about how the unit's process ended."""
+        if self.result is None:
+            return []
+        text = f"{self.active_state} ({self.sub_state}), Result={self.result}"
+        if self.exit_code:
+            status: Any = self.exit_status
+            name = SIGNALS.get(status or 0, status) if self.exit_code != "exited" else status
+            text += f", main process {self.exit_code}, status {name}"
+        return [says(self.shown, text)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Environment(Part):
+    """The service's environment. required_missing is empty as well if it is unknown."""
+
+    required_missing: Sequence[str] = ()
+    problems: Sequence[str] = ()
+    max_old_space_size: Optional[int] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Start(Part):
+    """What a start needs, as it is now. A fault is the reason why systemd cannot run the unit."""
+
+    environment_files: Sequence[Mapping[str, Any]] = ()
+    program: Optional[str] = None
+    program_fault: Optional[str] = None
+    folder_fault: Optional[str] = None
+    user_fault: Optional[str] = None
+    group_fault: Optional[str] = None
+    messages: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    changed_at: Optional[str] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Node(Part):
+    """Node and the script that it runs."""
+
+    path: Optional[str] = None
+    version: Optional[str] = None
+    engines: Optional[str] = None
+    engines_ok: Optional[bool] = None
+    script: Optional[str] = None
+    script_exists: Optional[bool] = None
+    modules_exist: Optional[bool] = None
+    dependencies: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Dependencies(Part):
+    """The installed packages, compared with the lock file."""
+
+    ok: Optional[bool] = None
+    missing: Sequence[str] = ()
+    unloadable: Sequence[str] = ()
+    invalid: Sequence[str] = ()
+    reasons: Sequence[str] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Hold(Part):
+    """The hold in force, and the reason why it stays in force."""
+
+    held: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    kept_by: str = ""
+    messages: Mapping[str, Any] = dataclasses.field(default_factory=dict)
