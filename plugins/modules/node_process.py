@@ -186,7 +186,6 @@ duration:
   sample: 0.312
 """
 
-import os
 from typing import Any, Callable, Optional
 
 from ansible.module_utils.basic import AnsibleModule
@@ -237,7 +236,6 @@ def main() -> None:
     tried = {name: values.pop(name) for name in ("attempts", "signs")}
     service = service_process.Service(**{name: value for name, value in values.items() if value is not None})
     unit = service.unit if service.manager == "systemd" else ""
-    database = os.path.join(service.app_dir, service.db_path) if service.db_path else ""
     try:
         with host_lease.held(**lease, warn=module.warn, fail=module.fail_json):
             if tried["attempts"]:
@@ -248,7 +246,9 @@ def main() -> None:
                 stop_timeout=stop_timeout,
                 on_start=lambda: record(incident_notes.note_start),
                 on_stop=lambda: (
-                    record(one_starter.arm, unit=unit, database=database, user=service.user) if unit else None
+                    record(one_starter.arm, unit=unit, database_path=service.database_path, user=service.user)
+                    if unit
+                    else None
                 ),
                 refused=one_starter.refusal(manager=service.manager, unit=service.unit, state_dir=lease["state_dir"]),
                 since=begun,

@@ -30,14 +30,14 @@ def take_over(
     run: str,
     warn: Callable[[str], Any],
     reason: str = "",
-    database: str = "",
+    database_path: str = "",
     user: str = "",
     command: commands.Runner = commands.run,
 ) -> Optional[Dict[str, Any]]:
     """Take a unit over from systemd if systemd is about to start it; return the recorded takeover, else None.
 
     reason: why a pending start must not happen. Such a start is cancelled too, and the unit is held.
-    database: the file that the dead-man timer checks with the rights of user before it starts the unit. A failed
+    database_path: the file that the dead-man timer checks with the rights of user before it starts the unit. A failed
     takeover leaves the unit to systemd and is a warning.
     """
     seat = host_lease.Seat(state_dir=state_dir)
@@ -46,10 +46,10 @@ def take_over(
         phase = takeover.phase(properties)
         due = (takeover.PENDING, takeover.STARTING) if reason else (takeover.PENDING,)
         # A process that has just started must neither open the database nor close it in order.
-        kill = bool(reason) and phase == takeover.UP and _may_be_ended(properties, database=database)
+        kill = bool(reason) and phase == takeover.UP and _may_be_ended(properties, database_path=database_path)
         taken = None
         if kill or phase in due:
-            guard = _guard(unit=unit, state_dir=state_dir, database=database, user=user)
+            guard = _guard(unit=unit, state_dir=state_dir, database_path=database_path, user=user)
             taken = takeover.take(unit, properties, seat=seat, kill=kill, guard=guard, run=command).as_dict()
     except (procfs.ProcfsError, takeover.TakeoverError) as error:
         warn(f"systemd may start {unit} while this run works on it: {error}")
@@ -60,23 +60,23 @@ def take_over(
     return taken
 
 
-def _may_be_ended(properties: Mapping[str, str], *, database: str) -> bool:
+def _may_be_ended(properties: Mapping[str, str], *, database_path: str) -> bool:
     """Return True if the main process may be killed although its database is in doubt: it has just started."""
     pid = properties.get("ExecMainPID", "")
     young = takeover.started_within(properties, seconds=_YOUNG)
-    return young and not (pid.isdecimal() and procfs.holds_deleted(int(pid), database))
+    return young and not (pid.isdecimal() and procfs.holds_deleted(int(pid), database_path))
 
 
-def _guard(*, unit: str, state_dir: str, database: str, user: str) -> takeover.Guard:
+def _guard(*, unit: str, state_dir: str, database_path: str, user: str) -> takeover.Guard:
     rights: safe_open.Rights = None
     try:
-        rights = safe_open.rights_on(database, user=safe_open.account_rights(user)) if database else None
+        rights = safe_open.rights_on(database_path, user=safe_open.account_rights(user)) if database_path else None
     except OSError:
-        database = ""  # the account to read it with is unknown
+        database_path = ""  # the account to read it with is unknown
     place = unit_hold.place(manager="systemd", unit=unit, state_dir=state_dir)
     incident = str((incident_store.current(state_dir) or {}).get("id") or "")
     path, text = unit_hold.dropin(place, incident=incident, reason="The run has died, and the database is damaged")
-    return takeover.Guard(database=database, rights=rights, dropin=path, text=text)
+    return takeover.Guard(database_path=database_path, rights=rights, dropin=path, text=text)
 
 
 def hold(
@@ -128,7 +128,7 @@ def arm(
     unit: str,
     state_dir: str,
     run: str,
-    database: str = "",
+    database_path: str = "",
     user: str = "",
     command: commands.Runner = commands.run,
 ) -> Optional[str]:
@@ -136,7 +136,7 @@ def arm(
     if held(manager="systemd", unit=unit, state_dir=state_dir) is not None:
         return None
     try:
-        guard = _guard(unit=unit, state_dir=state_dir, database=database, user=user)
+        guard = _guard(unit=unit, state_dir=state_dir, database_path=database_path, user=user)
         timer = takeover.arm(unit, seat=host_lease.Seat(state_dir=state_dir), run=command, guard=guard)
     except takeover.TakeoverError as error:
         return f"If this run dies, nobody starts {unit}: {error}"

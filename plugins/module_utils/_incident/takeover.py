@@ -231,7 +231,7 @@ class Guard:
     rights: account (uid, gid) that reads the database, see safe_open.rights_on.
     """
 
-    database: str = ""
+    database_path: str = ""
     rights: safe_open.Rights = None
     dropin: str = ""
     text: str = ""
@@ -258,7 +258,7 @@ def arm(unit: str, *, seat: host_lease.Seat, run: commands.Runner, guard: Guard 
     scratch = seat.state_dir if os.path.isdir(seat.state_dir) else seat.folder
     user = "{}:{}".format(*guard.rights) if guard.rights else ""
     # A folder that this user may write to.
-    argv += [guard.database, user, "/var/tmp" if user else scratch, guard.dropin, guard.text]  # noqa: S108
+    argv += [guard.database_path, user, "/var/tmp" if user else scratch, guard.dropin, guard.text]  # noqa: S108
     _checked(argv, f"arm the dead-man timer of {unit}", run=run)
     return name
 

@@ -43,9 +43,9 @@ def _refuse_lost_database(service: Service) -> None:
     If a database file is empty or new, SQLite deletes the WAL next to it when it opens the file. Services do that when
     they start.
     """
-    if not service.db_path:
+    if not service.database_path:
         return
-    path = os.path.realpath(os.path.join(service.app_dir, service.db_path))
+    path = os.path.realpath(service.database_path)
     sizes = []
     for name in (path, f"{path}-wal"):
         try:
@@ -63,9 +63,9 @@ def _refuse_lost_database(service: Service) -> None:
 
 def _refuse_only_copy(service: Service, look: Look) -> None:
     """Raise NodeProcessError if a process of the service holds the only copy of its database: its file was deleted."""
-    if not service.db_path:
+    if not service.database_path:
         return
-    path = os.path.realpath(os.path.join(service.app_dir, service.db_path))
+    path = os.path.realpath(service.database_path)
     for pid in look.pids:
         if procfs.holds_deleted(pid, path):
             raise NodeProcessError(

@@ -115,14 +115,14 @@ def _login(values: Dict[str, Any]) -> Login:
     return Login(target=target, username=values["username"], password=values["password"])
 
 
-def _database(checked: Optional[Dict[str, Any]]) -> str:
+def _database_path(checked: Optional[Dict[str, Any]]) -> str:
     """Return the database that the preflight found to be the service's, an empty text if it is unknown."""
     return str(((checked or {}).get("resolved") or {}).get("database_path") or "")
 
 
 def _doubt_of(values: Values, checked: Optional[Dict[str, Any]]) -> Callable[[bool], Optional[str]]:
     """Return a function that returns why the service must not start. It is called before waiting for a start."""
-    path = _database(checked)
+    path = _database_path(checked)
     if not values["open"]:
         return lambda closely: None
     return lambda closely: (
@@ -213,7 +213,7 @@ def take_over(
         return None
     where = {"unit": values["unit"], "state_dir": values["state_dir"], "run": opened["run"], "warn": warn}
     taken: Optional[Dict[str, Any]] = one_starter.take_over(
-        **where, reason=doubt or "", database=_database(result.get("preflight")), user=values["user"]
+        **where, reason=doubt or "", database_path=_database_path(result.get("preflight")), user=values["user"]
     )
     if doubt:
         # Two words as the cause: triage reports the details a moment later.

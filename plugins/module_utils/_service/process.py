@@ -49,6 +49,11 @@ class Service:
     ports: Sequence[int] = ()
     db_path: str = ""
 
+    @property
+    def database_path(self) -> str:
+        """The path of the database, empty if none is configured."""
+        return os.path.join(self.app_dir, self.db_path) if self.db_path else ""
+
 
 @dataclasses.dataclass(frozen=True)
 class Look:

@@ -55,7 +55,7 @@ def test_only_a_young_process_without_the_lost_file_is_ended(tmp_path, monkeypat
             state_dir=str(tmp_path / "state"),
             run="run-1",
             reason="it is missing beside its WAL",
-            database=str(database),
+            database_path=str(database),
             warn=lambda text: None,
             command=systemd,
         )
