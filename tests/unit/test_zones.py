@@ -230,7 +230,7 @@ def question(app: Path, **known: object) -> triage_context.Question:
         log_lines=1,
         kernel_log_command=(),
         keep=False,
-        known=known,
+        known=triage_context.Known(**known),
     )
 
 
@@ -244,7 +244,8 @@ def test_a_database_of_root_is_not_treated_as_the_users(base: Path, claim: str) 
     if claim == "link":
         (app / "itsm.db").symlink_to(private / "itsm.db")
     elif claim == "variable":
-        known.update(database_path=str(private / "itsm.db"), database_path_source="DATABASE_PATH of the process")
+        variable = {"database_path": str(private / "itsm.db"), "database_path_source": "DATABASE_PATH of the process"}
+        known.update(environment=variable)
     else:
         known.update(processes=[{"open_databases": [str(private / "itsm.db")]}])
     facts = collect_paths.paths(question(app, **known), what="database")["facts"]

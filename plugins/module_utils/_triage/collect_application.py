@@ -65,14 +65,14 @@ def database(question: Question) -> Dict[str, Any]:
     with contextlib.suppress(KeyError):
         owner = pwd.getpwnam(question.service.user).pw_name if question.service.user else None
     facts = sqlite_check.check(
-        path=question.known["database"],
+        path=question.known.database_path,
         owner=owner,
         checks=["quick"],
         row_counts=True,
         time_budget=budget,
         busy_timeout=min(1.0, budget),
     )
-    ours = {item["pid"] for item in question.known.get("processes", ())}
+    ours = {item["pid"] for item in question.known.processes}
     redactor = question.redactor
     for holder in facts["holders"]:
         process = procfs.read_process(holder["pid"])
@@ -98,7 +98,7 @@ def _watch_strangers(question: Question, strangers: List[Dict[str, Any]]) -> Non
             return
         time.sleep(_LASTS / _LOOKS)
         try:
-            _files, now = sqlite_holders.survey(question.known["database"], user=question.service.user)
+            _files, now = sqlite_holders.survey(question.known.database_path, user=question.service.user)
         except sqlite_files.SqliteError:
             return
         still = {each.pid for each in now.found if each.role in sqlite_holders.BLOCKING}
@@ -110,7 +110,7 @@ def _watch_strangers(question: Question, strangers: List[Dict[str, Any]]) -> Non
 def _migrators(question: Question) -> List[Dict[str, Any]]:
     """Return the processes in the service's folder that may be migrating, except the service itself."""
     folder = os.path.realpath(question.service.app_dir)
-    ours = {item["pid"] for item in question.known.get("processes", ())}
+    ours = {item["pid"] for item in question.known.processes}
     migrators = []
     for pid in procfs.pids():
         with contextlib.suppress(OSError):
@@ -127,7 +127,7 @@ def _migrator(question: Question) -> knex.Migrator:
     service = question.service
     return knex.Migrator(
         app_dir=service.app_dir,
-        db_path=question.known["database"],
+        db_path=question.known.database_path,
         user=service.user or None,
         node=program(question) or service.command[0],
         environment_file=service.path(service.environment_file) if service.environment_file else None,
@@ -165,7 +165,7 @@ def to_be_listed(facts: Mapping[str, Any], shipped: Mapping[str, Any]) -> bool:
 
 def migrations(question: Question) -> Dict[str, Any]:
     """Return the completed migrations, and whether a live process holds their lock."""
-    path = question.known["database"]
+    path = question.known.database_path
     facts: Dict[str, Any] = dict.fromkeys(("completed", "pending", "batch", "lock_held", "lock_stale", "error"))
     facts["migrators"] = _migrators(question)
     try:
@@ -178,7 +178,7 @@ def migrations(question: Question) -> Dict[str, Any]:
         facts["error"] = str(error)
     if facts["lock_held"] is not None:
         # A service that has the database open may be migrating: it does so at its start.
-        inside = [item for item in question.known.get("processes", ()) if path in item["open_databases"]]
+        inside = [item for item in question.known.processes if path in item["open_databases"]]
         facts["lock_stale"] = facts["lock_held"] and not facts["migrators"] and not inside
     return found(facts)
 
@@ -368,7 +368,7 @@ def dependencies(question: Question) -> Dict[str, Any]:
 def files(question: Question) -> Dict[str, Any]:
     """List the folders of the application, its database and its log: names, sizes, owners and times, no content."""
     service = question.service
-    folders = [service.app_dir, os.path.dirname(question.known["database"]), os.path.dirname(service.log_file)]
+    folders = [service.app_dir, os.path.dirname(question.known.database_path), os.path.dirname(service.log_file)]
     text = []
     for folder in dict.fromkeys(folders):
         text.append(f"{folder}:")

@@ -50,11 +50,11 @@ def described(der: bytes) -> Dict[str, Any]:
 
 def _pair(question: Question) -> Tuple[Dict[str, Any], Dict[str, Any]]:
     """Return path and source of the certificate and of its key: from the configuration, else from the variables."""
-    service, known = question.service, question.known
+    service = question.service
     pair: List[Dict[str, Any]] = []
     for kind, option in (("certificate", "tls_cert_path"), ("key", "tls_key_path")):
         path = getattr(service, option)
-        named = known.get(kind) or {}
+        named = question.known.environment.get(kind) or {}
         if path:
             pair.append({"path": service.path(path), "source": option})
         else:

@@ -155,7 +155,7 @@ def memory(question: Question) -> Dict[str, Any]:
             "swap_total": size("SwapTotal"),
             "swap_free": size("SwapFree"),
             "pressure": {name: _pressure(f"/proc/pressure/{name}") for name in ("cpu", "memory", "io")},
-            "control_group": _control_group(question.known.get("control_group")),
+            "control_group": _control_group(question.known.unit.get("control_group")),
         }
     )
 
@@ -185,7 +185,7 @@ def _crowded_out(question: Question, text: str) -> str:
 def _telling(lines: Sequence[Dict[str, Any]], question: Question) -> List[Dict[str, Any]]:
     """Return the last lines, and earlier ones that may be about the service: other processes may be killed often."""
     unit = re.sub(r"\.service\Z", "", question.service.unit)
-    last_pid = question.known.get("last_pid")
+    last_pid = question.known.unit.get("last_pid")
     before = [
         line
         for line in lines[:-_MOST_LINES]

@@ -69,7 +69,7 @@ def _look_again(question: Question, exceptions: List[Dict[str, Any]]) -> None:
     on a disk that does not answer.
     """
     app_dir = os.path.normpath(question.service.app_dir)
-    answers = question.known.get("app_dir_answers", True)
+    answers = question.known.app_dir_answers
     # Another release may be active by now. Its files may be older than the error.
     another = _changed_at(app_dir) if exceptions and answers else None
     known: Dict[str, Tuple[Optional[str], Optional[bool]]] = {}

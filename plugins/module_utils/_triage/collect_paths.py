@@ -16,7 +16,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
 
 def _opened(question: Question, kind: str) -> List[str]:
     """Return the files of that kind that the service has open."""
-    return [path for item in question.known.get("processes", ()) for path in item[kind]]
+    return [path for item in question.known.processes for path in item[kind]]
 
 
 def used_database(question: Question, *, links: bool) -> Tuple[str, str]:
@@ -27,7 +27,7 @@ def used_database(question: Question, *, links: bool) -> Tuple[str, str]:
     account to make this collection work on it. Such a name does not count. links: whether links may be followed;
     false on a disk that does not answer.
     """
-    service, known = question.service, question.known
+    service, environment = question.service, question.known.environment
     real: Callable[[str], str] = os.path.realpath if links else os.path.normpath
     place: Callable[[str], str] = safe_open.follow_ours if links else os.path.normpath
     configured = service.path(service.db_path)
@@ -35,8 +35,8 @@ def used_database(question: Question, *, links: bool) -> Tuple[str, str]:
     if real(configured) in names:
         return place(configured), "open in the running process"
     claims = [(name, "open in the running process") for name in names]
-    if known.get("database_path"):
-        claims.append((place(known["database_path"]), str(known.get("database_path_source"))))
+    if environment.get("database_path"):
+        claims.append((place(environment["database_path"]), str(environment.get("database_path_source"))))
     for path, source in claims:
         if not links or real(path) == real(configured) or _may_be_theirs(path, user=service.user):
             return path, source
@@ -61,8 +61,8 @@ def _used_log(question: Question) -> Tuple[Optional[str], str]:
 
 
 def _used_folder(question: Question) -> Tuple[Optional[str], str]:
-    processes = question.known.get("processes", ())
-    folder, source = question.known.get("working_directory"), "the unit"
+    processes = question.known.processes
+    folder, source = question.known.unit.get("working_directory"), "the unit"
     if processes:
         folder, source = processes[0]["cwd"], "the running process"
     return (os.path.realpath(folder) if folder else None), source

@@ -91,7 +91,7 @@ def _folder_fault(path: str, *, account: Optional[pwd.struct_passwd]) -> Optiona
 
 def start(question: Question) -> Dict[str, Any]:
     """Check if the service can be started: its environment files, and the paths and accounts its program needs."""
-    service, unit = question.service, question.known.get("unit") or {}
+    service, unit = question.service, question.known.unit
     facts: Dict[str, Any] = dict.fromkeys(("program", "folder", *_FAULTS))
     faults: Dict[str, Optional[Message]] = dict.fromkeys(_FAULTS)
     if service.manager == "systemd":
@@ -164,8 +164,8 @@ def _exists(path: str) -> Optional[bool]:
 
 def ownership(question: Question) -> Dict[str, Any]:
     """Check if the service's user can write its database, -wal, -shm and their folder. List foreign owners."""
-    account = _account(str((question.known.get("unit") or {}).get("user") or question.service.user))
-    path = os.path.realpath(question.known["database"])
+    account = _account(str(question.known.unit.get("user") or question.service.user))
+    path = os.path.realpath(question.known.database_path)
     folder = os.path.dirname(path)
     facts: Dict[str, Any] = {
         "user": account.pw_name if account else None,
@@ -176,7 +176,7 @@ def ownership(question: Question) -> Dict[str, Any]:
         "others": [],
         "read_only": None,
     }
-    with _rights(_judged(account, question.known.get("unit") or {})) as possible:
+    with _rights(_judged(account, question.known.unit)) as possible:
         pass
     if account is None or not possible or not os.path.isdir(folder):
         return found(facts)

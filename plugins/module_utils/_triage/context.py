@@ -12,7 +12,7 @@ import os
 import pwd
 import re
 import time
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Collection, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, redact, safe_open, timestamps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
@@ -57,6 +57,22 @@ class Service:
 
 
 @dataclasses.dataclass(frozen=True)
+class Known:
+    """Results of earlier parts; a part that was not reached is empty.
+
+    unit, environment: the facts of these parts. processes: those of the part process. database_path: the database that
+    the service uses. app_dir_answers: whether the disk of app_dir answers. secrets: values to redact.
+    """
+
+    unit: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    environment: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    processes: Sequence[Mapping[str, Any]] = ()
+    database_path: str = ""
+    app_dir_answers: bool = True
+    secrets: Collection[str] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class Question:
     """Input of a part: the service, the start of the window, the time limit, the results of earlier parts."""
 
@@ -70,7 +86,7 @@ class Question:
     keep: bool
     # True if earlier probes timed out.
     silent: bool = False
-    known: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    known: Known = Known()
     # Start of this part, and deadline of the whole pass (time.monotonic).
     asked_at: float = dataclasses.field(default_factory=time.monotonic)
     until: float = float("inf")
@@ -89,7 +105,7 @@ class Question:
     @property
     def redactor(self) -> redact.Redactor:
         """A redactor with the secrets found before this part; use it on text before the text is cut."""
-        return redact.Redactor(self.known.get("secrets", ()))
+        return redact.Redactor(self.known.secrets)
 
     def begun_with(self, budget: float) -> Question:
         """Return the question with the time starting now, and budget seconds for the answer."""
@@ -170,11 +186,11 @@ def identity(item: procfs.Process, *, ours: bool, redactor: redact.Redactor) -> 
 def service_processes(question: Question) -> List[procfs.Process]:
     """Return the service's processes: matched by command, and the unit's main process with any command."""
     service = question.service
-    if question.known.get("app_dir_answers", True):
+    if question.known.app_dir_answers:
         processes = procfs.service_processes(app_dir=service.app_dir, command=service.command)
     else:
         processes = _in_unreachable_folder(service)
-    main = int(question.known.get("main_pid") or 0)
+    main = int(question.known.unit.get("main_pid") or 0)
     if main and main not in [process.pid for process in processes]:
         process = procfs.read_process(main)
         if process is not None and process.alive:
@@ -198,8 +214,8 @@ def _in_unreachable_folder(service: Service) -> List[procfs.Process]:
 def program(question: Question) -> Optional[str]:
     """Return the program that runs the service, if known: from the process, the unit, or the command."""
     service = question.service
-    running = [item.get("exe") for item in question.known.get("processes", ())]
-    for path in (*running, question.known.get("unit_program")):
+    running = [item.get("exe") for item in question.known.processes]
+    for path in (*running, question.known.unit.get("program")):
         if path and not _LAUNCHERS.fullmatch(os.path.basename(path)):
             return str(path)
     search = f"{procfs.STANDARD_PATH}:{os.environ.get('PATH', '')}"

@@ -29,7 +29,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
     collect_service,
     collect_start,
 )
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import Question, found
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context import Known, Question, found
 
 Part = Callable[[Question], Dict[str, Any]]
 
@@ -128,7 +128,7 @@ class Triage:
         self._deadline = deadline
         self._part_timeout = part_timeout
         self._window = window
-        self._known: Dict[str, Any] = {}
+        self._known = Known()
         self.done = Pass()
 
     @property
@@ -143,40 +143,32 @@ class Triage:
             # Commands of a part end before the part times out, so that no process is left behind.
             budget=timeout * 0.9,
             until=until - timeout * 0.1,
-            known={**self._known, "secrets": self.done.secrets},
+            known=dataclasses.replace(self._known, secrets=self.done.secrets),
         )
         questions = {name: functools.partial(_run, part, question) for name, part in parts.items()}
         self.done.take(parallel.ask(questions, timeout=timeout, after=after, until=until))
 
     def ask_all(self, database_timeout: float) -> None:
         """Run all parts. Only the database may get more time than the deadline: database_timeout seconds."""
-        self.early()
-        self.late()
-        self.database_again(database_timeout)
+        self._early()
+        self._late()
+        self._database_again(database_timeout)
 
-    def early(self) -> None:
+    def _early(self) -> None:
         """Run the parts that find the paths for the later ones."""
         timeout = min(self._part_timeout, self._deadline * _EARLY_SHARE)
         parts: Dict[str, Part] = {"app_dir": _app_dir}
         if self._service.manager == "systemd":
             parts["unit"] = collect_service.unit
         self._ask(parts, timeout=timeout)
-        unit = self.done.of("unit")
-        self._known.update(
-            {name: unit.get(name) for name in ("main_pid", "last_pid", "control_group", "working_directory")},
-            unit_program=unit.get("program"),
-            unit=unit,
-            app_dir_answers=self.done.answered("app_dir"),
-        )
+        self._known = Known(unit=self.done.of("unit"), app_dir_answers=self.done.answered("app_dir"))
         self._ask({"process": collect_process.process, "environment": collect_service.environment}, timeout=timeout)
-        environment = self.done.of("environment")
-        self._known["processes"] = self.done.of("process").get("processes", [])
-        names = ("database_path", "database_path_source", "certificate", "key")
-        self._known.update({name: environment.get(name) for name in names})
+        processes = self.done.of("process").get("processes", [])
+        self._known = dataclasses.replace(self._known, environment=self.done.of("environment"), processes=processes)
         self._ask(
             {f"paths:{what}": functools.partial(collect_paths.paths, what=what) for what in _PATHS}, timeout=timeout
         )
-        self._known["database"] = self._database()["path"]
+        self._known = dataclasses.replace(self._known, database_path=self._database()["path"])
 
     def _database(self) -> Dict[str, str]:
         """Return the used database, how it is known, and the configured one."""
@@ -189,7 +181,7 @@ class Triage:
         configured = os.path.normpath(self._service.path(self._service.db_path))
         return {"path": path, "source": source, "configured": configured}
 
-    def late(self) -> None:
+    def _late(self) -> None:
         """Run all other parts."""
         left = self._deadline * (1 - _LAST_SHARE) - self.elapsed
         # The migrations are read by one process that knows the database's readers. Two processes would report each
@@ -223,7 +215,7 @@ class Triage:
             parts["pid_file"] = _pid_file
         if service.manager == "systemd":
             parts["journal"] = collect_logs.journal
-        if service.tls_cert_path or (self._known.get("certificate") or {}).get("path"):
+        if service.tls_cert_path or (self._known.environment.get("certificate") or {}).get("path"):
             parts["certificate"] = collect_certificate.certificate
         if self._base.keep:
             parts["files"] = collect_application.files
@@ -234,19 +226,19 @@ class Triage:
     def _places(self) -> Dict[str, str]:
         return {
             "application": self._service.app_dir,
-            "database": os.path.dirname(self._known["database"]),
+            "database": os.path.dirname(self._known.database_path),
             "log": os.path.dirname(self._service.log_file),
             "state": self._service.state_dir,
             "temporary files": "/tmp",  # noqa: S108
         }
 
-    def database_again(self, timeout: float) -> None:
+    def _database_again(self, timeout: float) -> None:
         """Give a large database more time for its check, unless its disk does not answer."""
         if self.done.of("database").get("conclusive"):
             return
         if not self.done.answered("database"):
             alive = parallel.ask(
-                {"alive": functools.partial(_sign_of_life, self._known["database"])}, timeout=_SIGN_OF_LIFE
+                {"alive": functools.partial(_sign_of_life, self._known.database_path)}, timeout=_SIGN_OF_LIFE
             )
             if alive["alive"].error is not None:
                 return

@@ -106,7 +106,7 @@ def site(tmp_path, monkeypatch):
                 log_lines=50,
                 kernel_log_command=(),
                 keep=True,
-                known=known,
+                known=triage_context.Known(**known),
             )
 
     return Site()
@@ -203,11 +203,11 @@ def test_a_file_of_a_pair_that_becomes_a_fifo_after_the_check_delays_nothing(sit
 
 def test_certificate_and_key_as_the_variables_name_them(site, pairs):
     named = {name: {"path": str(pairs / f"other.{end}"), "source": "X"} for name, end in PAIR.items()}
-    facts = collect_certificate.certificate(site.question(**named))["facts"]
+    facts = collect_certificate.certificate(site.question(environment=named))["facts"]
     assert (facts["subject"], facts["key"]["matches"]) == ("O=Ops, CN=other.example", True)
     # The role's own settings take precedence over them. A key next to a certificate that no setting names also counts.
     configured = {"tls_cert_path": str(pairs / "server.crt")}
-    facts = collect_certificate.certificate(site.question(service=configured, **named))["facts"]
+    facts = collect_certificate.certificate(site.question(service=configured, environment=named))["facts"]
     assert (facts["source"], facts["key"]["matches"]) == ("tls_cert_path", False)
     facts = certificate(site, **configured)
     assert (facts["key"]["source"], facts["key"]["matches"]) == ("beside the certificate", True)
@@ -397,7 +397,9 @@ def test_an_application_folder_that_is_a_link_is_no_mismatch(site, tmp_path):
 def test_where_nothing_runs_no_path_is_compared_with_nothing(site):
     log = collect_paths.paths(site.question(), what="log")["facts"]
     assert (log["effective"], log["same"]) == (None, None)
-    folder = collect_paths.paths(site.question(working_directory="/srv/old"), what="working directory")["facts"]
+    folder = collect_paths.paths(site.question(unit={"working_directory": "/srv/old"}), what="working directory")[
+        "facts"
+    ]
     assert (folder["effective"], folder["same"], folder["source"]) == ("/srv/old", False, "the unit")
 
 
@@ -540,10 +542,10 @@ def test_node_version_against_the_requirement_of_the_application(site):
 
 def test_the_program_is_the_one_that_runs_it(site):
     site.node()
-    of_unit = {"unit_program": "/opt/node/bin/node"}
+    of_unit = {"unit": {"program": "/opt/node/bin/node"}}
     assert triage_context.program(site.question()) == str(site.bin / "node")
     assert triage_context.program(site.question(**of_unit)) == "/opt/node/bin/node"
-    assert triage_context.program(site.question(unit_program="/usr/bin/env")) == str(site.bin / "node")
+    assert triage_context.program(site.question(unit={"program": "/usr/bin/env"})) == str(site.bin / "node")
     processes = [{"exe": "/usr/bin/node"}]
     assert triage_context.program(site.question(processes=processes, **of_unit)) == "/usr/bin/node"
 
@@ -564,7 +566,7 @@ def base(site):
 
 
 def migrations(site, base, *, processes=()):
-    question = site.question(database=base, processes=list(processes))
+    question = site.question(database_path=base, processes=list(processes))
     facts = collect_application.migrations(question)["facts"]
     shipped = collect_application.migrations_shipped(question)["facts"]
     if collect_application.to_be_listed(facts, shipped):
@@ -674,9 +676,11 @@ base.execute("begin immediate")
 print("ready", flush=True); time.sleep(60)
 """
     with running(site, code, "--db-password", "geheim-4711") as (process, _service):
-        facts = collect_application.database(site.question(database=base))["facts"]
+        facts = collect_application.database(site.question(database_path=base))["facts"]
         ticks = procfs.read_process(process.pid).start_ticks
-        ours = collect_application.database(site.question(database=base, processes=[{"pid": process.pid}]))["facts"]
+        ours = collect_application.database(site.question(database_path=base, processes=[{"pid": process.pid}]))[
+            "facts"
+        ]
     (holder,) = facts["holders"]
     assert {name: holder[name] for name in ("pid", "start_ticks", "role", "ours")} == {
         "pid": process.pid,
@@ -698,7 +702,7 @@ base.execute("begin immediate")
 print("ready", flush=True); time.sleep(0.25); base.execute("rollback"); time.sleep(60)
 """
     with running(site, code):
-        (holder,) = collect_application.database(site.question(database=base))["facts"]["holders"]
+        (holder,) = collect_application.database(site.question(database_path=base))["facts"]["holders"]
     assert (holder["ours"], holder["blocks_for"]) == (False, None)
 
 
@@ -724,7 +728,7 @@ base.execute("rollback"); os.rename("let-go", "gone"); time.sleep(60)
 
     monkeypatch.setattr(collect_application.sqlite_check, "check", check_for_long)
     with running(site, code):
-        (holder,) = collect_application.database(site.question(database=base))["facts"]["holders"]
+        (holder,) = collect_application.database(site.question(database_path=base))["facts"]["holders"]
     assert (holder["role"], holder["blocks_for"]) == ("writer", None)
 
 
@@ -778,7 +782,7 @@ def test_control_groups_of_both_versions(site, monkeypatch, version, files, expe
     for name, text in files.items():
         with open(f"{roots[version]}{group}/{name}", "w", encoding="ascii") as stream:
             stream.write(text)
-    facts = collect_host.memory(site.question(control_group=group))["facts"]
+    facts = collect_host.memory(site.question(unit={"control_group": group}))["facts"]
     assert facts["control_group"] == {**expected, "pressure": None}
     assert facts["total"] > facts["available"] > 0
     assert set(facts["pressure"]) == {"cpu", "memory", "io"}
@@ -878,6 +882,6 @@ def test_the_program_of_a_process_never_runs_as_root(site):
         os.chmod(base, 0o755)  # noqa: S103
         planted = program_at(Path(base, "node"), '#!/bin/sh\necho "v20.1.0-as-$(id -un)"\n')
         service = dataclasses.replace(site.service, user="nobody")
-        question = dataclasses.replace(site.question(), service=service, known={"processes": [{"exe": planted}]})
+        question = dataclasses.replace(site.question(processes=[{"exe": planted}]), service=service)
         facts = collect_application.node(question)["facts"]
     assert (facts["path"], facts["version"]) == (planted, "v20.1.0-as-nobody")

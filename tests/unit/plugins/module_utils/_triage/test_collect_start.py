@@ -66,7 +66,9 @@ def ask(tmp_path):
             log_lines=100,
             kernel_log_command=(),
             keep=False,
-            known={"database": str(app / "itsm.db"), "unit": {"load_state": "loaded", **(unit or {})}, **known},
+            known=triage_context.Known(
+                **{"database_path": str(app / "itsm.db"), "unit": {"load_state": "loaded", **(unit or {})}, **known}
+            ),
         )
         return part(asked)["facts"]
 
@@ -168,19 +170,19 @@ def test_node_checks_whether_a_file_can_be_read_now(ask, tmp_path):
         "    at wrapSafe (node:internal/modules/cjs/loader:1464:18)\n\nNode.js v20.20.2\n"
     )
     (tmp_path / "log").write_text(text)
-    (found,) = ask(collect_logs.log, user=user, unit_program=shutil.which("node"))["exceptions"]
+    (found,) = ask(collect_logs.log, user=user, unit={"program": shutil.which("node")})["exceptions"]
     assert (found["parses"], bool(found["changed_at"])) == (False, True)
     broken.write_text("const x = 1;\n")
-    (found,) = ask(collect_logs.log, user=user, unit_program=shutil.which("node"))["exceptions"]
+    (found,) = ask(collect_logs.log, user=user, unit={"program": shutil.which("node")})["exceptions"]
     assert found["parses"] is True
     # Files outside the application's folder are left alone.
     (tmp_path / "log").write_text(text.replace(str(broken), "/elsewhere/broken.js"))
-    (found,) = ask(collect_logs.log, user=user, unit_program=shutil.which("node"))["exceptions"]
+    (found,) = ask(collect_logs.log, user=user, unit={"program": shutil.which("node")})["exceptions"]
     assert (found["parses"], found["changed_at"]) == (None, None)
     # If releases are used, the application's folder is a link.
     ask.app.rename(tmp_path / "20260302")
     ask.app.symlink_to(tmp_path / "20260302")
-    (found,) = ask(collect_logs.log, user=user, unit_program=shutil.which("node"))["exceptions"]
+    (found,) = ask(collect_logs.log, user=user, unit={"program": shutil.which("node")})["exceptions"]
     assert (found["parses"], bool(found["changed_at"])) == (None, True)
 
 

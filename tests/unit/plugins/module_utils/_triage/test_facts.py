@@ -1,0 +1,55 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The facts of a triage as one typed structure: an unknown fact has the default of its field."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.database import Database
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.log import Journal
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.part import entries
+
+
+@pytest.mark.parametrize("unknown", [None, {}, [], "text", dict.fromkeys(("path", "problems", "holders", "wal"))])
+def test_an_unknown_fact_has_the_default_of_its_field(unknown):
+    assert Database.of(unknown) == Database()
+
+
+def test_a_part_that_was_not_reached_has_only_its_error():
+    assert Database.of({"error": "timed out"}) == Database(error="timed out")
+
+
+def test_facts_of_no_field_are_ignored():
+    assert Database.of({"path": "/srv/itsm.db", "sqlite_version": "3.40.1"}) == Database(path="/srv/itsm.db")
+
+
+@pytest.mark.parametrize(("facts", "found"), [([{"port": 1}], [{"port": 1}]), ({"error": "timed out"}, []), (None, [])])
+def test_a_list_that_was_not_reached_is_empty(facts, found):
+    assert entries(facts) == found
+
+
+def test_without_any_fact_nothing_is_wrong():
+    facts = Facts.of({field.name: {"error": "timed out"} for field in dataclasses.fields(Facts)})
+    assert not (facts.down or facts.unwell or facts.troubled)
+    assert facts.log.signatures is None
+    assert (facts.database.damages, facts.disks.short_of_room(), facts.certificate.fault()) == ([], [], "")
+
+
+def test_a_journal_without_a_path_is_named_as_the_source_of_its_errors():
+    journal = Journal.of({"signatures": {"tls": {"count": 2, "text": "SSL error"}}})
+    assert journal.signature("tls") == [{"source": "journal", "text": "2 times, first: SSL error"}]
+    assert journal.signature("db_locked") == []
+
+
+def test_a_database_that_could_not_be_read_is_not_damaged():
+    unread = {"code": "unreadable", "message": "Cannot read x: Permission denied"}
+    damage = {"code": "corrupt", "message": "row 3 missing from index"}
+    warning = {"code": "wal_torn", "message": "torn", "level": "warning"}
+    database = Database(problems=[unread, damage, warning])
+    assert (database.unread, database.damages) == ([unread], [damage])
