@@ -556,16 +556,6 @@ UPDATE = {
 STATES = ["open", "attempt", "closed", "mended", "renewed", "maintenance_begun", "maintenance_ended"]
 
 
-def _see_to_the_unit(module: AnsibleModule, result: dict) -> None:
-    """Take the unit over from systemd when an incident is opened; give it back at the end if it was not started."""
-    state, unit, state_dir = (module.params[name] for name in ("state", "unit", "state_dir"))
-    if state == "open" and unit and result["run"]:
-        taken = one_starter.take_over(unit=unit, state_dir=state_dir, run=result["run"], warn=module.warn)
-        result["takeover"] = taken or result["takeover"]
-    elif state == "closed" and result["takeover"]:
-        result["handed_back"] = one_starter.hand_back(unit=result["takeover"]["unit"], state_dir=state_dir)
-
-
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -599,7 +589,8 @@ def main() -> None:
     for warning in result.pop("warnings"):
         module.warn(warning)
     if not module.check_mode:
-        _see_to_the_unit(module, result)
+        where = {name: params[name] for name in ("state", "unit", "state_dir")}
+        result.update(one_starter.follow(result, **where, warn=module.warn))
     module.exit_json(**sanitize.data(result))
 
 

@@ -117,6 +117,21 @@ def hand_back(*, unit: str, state_dir: str, command: commands.Runner = commands.
     return takeover.hand_back(unit, run=command)
 
 
+def follow(
+    result: Mapping[str, Any], *, state: str, unit: str, state_dir: str, warn: Callable[[str], Any]
+) -> Dict[str, Any]:
+    """Take the unit over if an incident was opened; hand it back if one was closed and the unit was not started.
+
+    result: the result of the module incident for state. Return its changes.
+    """
+    if state == "open" and unit and result["run"]:
+        taken = take_over(unit=unit, state_dir=state_dir, run=result["run"], warn=warn)
+        return {"takeover": taken or result["takeover"]}
+    if state == "closed" and result["takeover"]:
+        return {"handed_back": hand_back(unit=result["takeover"]["unit"], state_dir=state_dir)}
+    return {}
+
+
 def refusal(*, manager: str, unit: str, state_dir: str) -> str:
     """Return why the service may not be started, empty if it may."""
     found = held(manager=manager, unit=unit, state_dir=state_dir)

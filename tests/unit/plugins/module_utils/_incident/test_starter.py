@@ -64,3 +64,21 @@ def test_only_a_young_process_without_the_lost_file_is_ended(tmp_path, monkeypat
             stream.close()
     assert (taken is not None) == ended
     assert systemd.verbs == (["systemd-run", "kill", "stop"] if ended else [])
+
+
+@pytest.mark.parametrize(
+    ("state", "unit", "result", "changes"),
+    [
+        ("open", "itsm", {"run": "run-1", "takeover": None}, {"takeover": {"unit": "itsm"}}),
+        ("open", "", {"run": "run-1", "takeover": None}, {}),
+        ("open", "itsm", {"run": None, "takeover": None}, {}),
+        ("attempt", "itsm", {"run": "run-1", "takeover": {"unit": "itsm"}}, {}),
+        ("closed", "", {"run": "run-1", "takeover": {"unit": "itsm"}}, {"handed_back": True}),
+        ("closed", "itsm", {"run": "run-1", "takeover": None}, {}),
+    ],
+)
+def test_a_unit_is_taken_over_at_the_opening_and_handed_back_at_the_close(monkeypatch, state, unit, result, changes):
+    monkeypatch.setattr(one_starter, "take_over", lambda **_asked: {"unit": "itsm"})
+    monkeypatch.setattr(one_starter, "hand_back", lambda **_asked: True)
+    found = one_starter.follow(result, state=state, unit=unit, state_dir="/none", warn=lambda text: None)
+    assert found == changes
