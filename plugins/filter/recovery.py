@@ -13,6 +13,7 @@ from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import (
     database_verdict,
+    failures,
     outcome,
     unreachable,
     verdict,
@@ -65,6 +66,8 @@ class FilterModule:
             "recovery_course": verdict.course,
             "recovery_database_verdict": database_verdict.of_run,
             "recovery_error": outcome.error_message,
+            "recovery_failure": failures.messages,
+            "recovery_failure_again": failures.later,
             "recovery_ladder": recovery_settings.ladder,
             "recovery_outcome": outcome.of_run,
             "recovery_problems": problems,
@@ -74,6 +77,8 @@ class FilterModule:
             "recovery_statements": statements.of_run,
             "recovery_summary": verdict.summary,
             "recovery_unreachable_outcome": outcome.of_unreachable_host,
+            "recovery_unwritten": outcome.without_documents,
             "recovery_verdict": verdict.of_run,
+            "recovery_verification": failures.of_verification,
             "recovery_whole": whole,
         }

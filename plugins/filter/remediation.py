@@ -19,5 +19,9 @@ class FilterModule:
     """Filters of the role remediation. The YAML file of each name documents it."""
 
     def filters(self) -> Dict[str, Callable[..., Any]]:
-        """Return the filter by its name."""
-        return {"remediation_problems": _problems}
+        """Return the filters by their names."""
+        return {
+            "remediation_problems": _problems,
+            "remediation_summaries": remediation_policy.summaries,
+            "remediation_wanted": remediation_policy.wanted,
+        }

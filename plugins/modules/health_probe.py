@@ -255,6 +255,15 @@ summary:
   returned: success
   type: str
   sample: "https: connection refused: nothing listens there; the process is gone"
+messages:
+  description:
+    - RV(summary) for other languages. C(summary) is a list with a message for each problem. Each message has the C(id)
+      of its text in the catalogue of messages, and the C(values) in it.
+    - If the module fails, C(msg) has the reason as a message.
+  returned: success, and when a parameter is invalid
+  type: dict
+  version_added: 0.2.0
+  sample: {"summary": [{"id": "reason.probe.gone", "values": {}}]}
 severity:
   description:
     - V(none) for a healthy service, else V(warning), V(critical) or V(emergency). It is V(emergency) if the process is
@@ -287,6 +296,7 @@ endpoints:
   description:
     - The last answer of each endpoint. C(certificate) is V(null) if there was no TLS handshake.
     - C(silent) is V(true) if there was no answer in time.
+    - C(messages) has C(error) for other languages, see RV(messages).
   returned: success
   type: list
   elements: dict
@@ -298,6 +308,7 @@ endpoints:
       status: 200
       latency_ms: 7.4
       error: null
+      messages: {}
       silent: false
       certificate: {"not_after": "2027-03-02T01:02:03.000Z", "subject": "CN=localhost", "expired": false}
 silent:
@@ -424,7 +435,7 @@ login:
       limit); C(checked) is V(false) then, because the password was not tried.
   returned: success
   type: dict
-  sample: {"ok": true, "checked": true, "status": 200, "error": null}
+  sample: {"ok": true, "checked": true, "status": 200, "error": null, "messages": {}}
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -432,7 +443,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import detection, probe_plan
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import detection, messages, probe_plan
 
 _PROOF = {"validate_certs": {"type": "bool", "default": False}, "ca_path": {"type": "path", "default": ""}}
 _SERVICE = {
@@ -503,7 +514,7 @@ def main() -> None:
     except detection.SettingsError as error:
         module.fail_json(msg=sanitize.text(error), preflight=error.preflight)
     except probe_plan.HealthError as error:
-        module.fail_json(msg=sanitize.text(error))
+        module.fail_json(msg=sanitize.text(error), messages=messages.plain(msg=error.told))
     module.exit_json(changed=False, **sanitize.data(detect.report()))
 
 

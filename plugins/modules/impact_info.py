@@ -99,6 +99,14 @@ requests_unknown:
   returned: always
   type: str
   sample: "/var/log/nginx/access.log cannot be read: No such file or directory"
+messages:
+  description:
+    - RV(users_unknown) and RV(requests_unknown) for other languages, if they are not null. Each message has the C(id)
+      of its text in the catalogue of messages, and the C(values) in it.
+  returned: success
+  type: dict
+  version_added: 0.2.0
+  sample: {"users_unknown": {"id": "reason.impact.query_late", "values": {}}}
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -101,6 +101,14 @@ duration:
   returned: always
   type: float
   sample: 0.41
+messages:
+  description:
+    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the catalogue of
+      messages, and the C(values) in it.
+  returned: failure
+  type: dict
+  version_added: 0.2.0
+  sample: {"msg": {"id": "reason.knex.lock_taken", "values": {"path": "/mnt/LinuxHDD/ITSM-System/backend/itsm.db"}}}
 """
 
 import time
@@ -110,7 +118,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex, knex_tables
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex, knex_tables, messages
 
 
 def main() -> None:
@@ -139,7 +147,13 @@ def main() -> None:
             migrator = knex.Migrator(**{name: parameters[name] for name in (*knex.ARGUMENTS, "timeout")})
             result = knex.migrate(migrator, state=parameters["state"], check_mode=module.check_mode)
     except knex_tables.KnexError as error:
-        module.fail_json(msg=sanitize.text(error), locked=error.locked, applied=error.applied, duration=duration())
+        module.fail_json(
+            msg=sanitize.text(error),
+            messages=messages.plain(msg=error.told),
+            locked=error.locked,
+            applied=error.applied,
+            duration=duration(),
+        )
     module.exit_json(**sanitize.data(result), duration=duration())
 
 

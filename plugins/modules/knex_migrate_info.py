@@ -63,6 +63,14 @@ duration:
   returned: always
   type: float
   sample: 0.41
+messages:
+  description:
+    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the catalogue of
+      messages, and the C(values) in it.
+  returned: failure
+  type: dict
+  version_added: 0.2.0
+  sample: {"msg": {"id": "reason.knex.lock_taken", "values": {"path": "/mnt/LinuxHDD/ITSM-System/backend/itsm.db"}}}
 """
 
 import time
@@ -72,7 +80,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex, knex_tables
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex, knex_tables, messages
 
 
 def main() -> None:
@@ -96,7 +104,9 @@ def main() -> None:
             result = knex.look(knex.Migrator(**{name: parameters[name] for name in (*knex.ARGUMENTS, "timeout")}))
     except knex_tables.KnexError as error:
         spent = round(time.monotonic() - started, 3)
-        module.fail_json(msg=sanitize.text(error), locked=error.locked, duration=spent)
+        module.fail_json(
+            msg=sanitize.text(error), messages=messages.plain(msg=error.told), locked=error.locked, duration=spent
+        )
     module.exit_json(changed=False, **sanitize.data(result), duration=round(time.monotonic() - started, 3))
 
 

@@ -184,6 +184,14 @@ duration:
   returned: success
   type: float
   sample: 0.312
+messages:
+  description:
+    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the catalogue of
+      messages, and the C(values) in it.
+  returned: failure
+  type: dict
+  version_added: 0.2.0
+  sample: {"msg": {"id": "reason.process.not_stopped", "values": {"pids": "812", "seconds": "5"}}}
 """
 
 from typing import Any, Callable, Optional
@@ -195,7 +203,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import notes as incident_notes
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import starter as one_starter
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import desired_state
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import desired_state, messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 
 
@@ -257,7 +265,7 @@ def main() -> None:
             if unit and state != "stopped":
                 record(one_starter.started, unit=unit)
     except service_process.NodeProcessError as error:
-        module.fail_json(msg=sanitize.text(error))
+        module.fail_json(msg=sanitize.text(error), messages=messages.plain(msg=error.told))
     module.exit_json(**sanitize.data(result))
 
 

@@ -353,7 +353,8 @@ facts:
     health:
       description: >-
         The answer to the health request at O(health_path), sent as by M(itsm_nexus.runbook.health_probe). C(name)
-        (V(https), V(http)), C(url), C(ok), C(status), C(error).
+        (V(https), V(http)), C(url), C(ok), C(status), C(error), and in C(messages) the error as a message with the
+        C(id) of its text.
       type: list
       elements: dict
     disk:

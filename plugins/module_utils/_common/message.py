@@ -15,7 +15,9 @@ from typing import Any, Dict, Mapping, Sequence, Union
 
 # A text whose words are not ours: of the kernel, of a library, of an older version. It is quoted, never translated.
 QUOTED = "quoted"
-ENGLISH: Mapping[str, str] = {QUOTED: "{text}"}
+# A name and what is said of it, such as "https: no answer within 5 s".
+LABEL = "label"
+ENGLISH: Mapping[str, str] = {QUOTED: "{text}", LABEL: "{name}: {text}"}
 
 Value = Union[str, int, float, "Message", Sequence[Union[str, "Message"]]]
 
@@ -57,6 +59,11 @@ def _value(value: Any) -> Any:
 def quoted(text: object) -> Message:
     """Return a message that quotes a text on one line."""
     return Message(QUOTED, {"text": " ".join(str(text).split())})
+
+
+def labelled(name: str, text: Message) -> Message:
+    """Return a message with a name before it."""
+    return Message(LABEL, {"name": name, "text": text})
 
 
 def _plain(value: Value) -> Any:

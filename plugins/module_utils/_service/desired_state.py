@@ -12,6 +12,7 @@ import time
 from typing import Any, Callable, Dict, List, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message, quoted
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import (
@@ -28,13 +29,17 @@ _ROUNDS = 3
 
 def _refuse_foreign(look: Look) -> None:
     if look.foreign:
-        who = ", ".join(
-            f"port {entry['port']} by pid {entry['pid'] or 'unknown'} ({entry['command']}, user {entry['user']})"
+        who = [
+            message(
+                "reason.process.port_taken",
+                port=str(entry["port"]),
+                pid=str(entry["pid"] or "unknown"),
+                command=str(entry["command"]),
+                user=str(entry["user"]),
+            )
             for entry in look.foreign
-        )
-        raise NodeProcessError(
-            f"Cannot start the service, another process listens on its port and is left alone: {who}"
-        )
+        ]
+        raise NodeProcessError(message("reason.process.foreign", processes=who))
 
 
 def _refuse_lost_database(service: Service) -> None:
@@ -53,12 +58,9 @@ def _refuse_lost_database(service: Service) -> None:
         except FileNotFoundError:
             sizes.append(0)
         except OSError as error:
-            raise NodeProcessError(f"Cannot look at the database before the start: {error}") from error
+            raise NodeProcessError(message("reason.process.database_unread", why=quoted(error))) from error
     if sizes[0] == 0 and sizes[1] > 0:
-        raise NodeProcessError(
-            f"The service is not started: its database {path} is missing or empty, and the {sizes[1]} bytes in the "
-            "-wal beside it would be lost"
-        )
+        raise NodeProcessError(message("reason.process.lost_database", path=path, bytes=sizes[1]))
 
 
 def _refuse_only_copy(service: Service, look: Look) -> None:
@@ -68,10 +70,7 @@ def _refuse_only_copy(service: Service, look: Look) -> None:
     path = os.path.realpath(service.database_path)
     for pid in look.pids:
         if procfs.holds_deleted(pid, path):
-            raise NodeProcessError(
-                f"The service is not stopped: process {pid} holds the only copy of its database {path}, whose file was "
-                f"deleted. Copy it from /proc/{pid}/fd and the -wal with it, then stop the service by hand"
-            )
+            raise NodeProcessError(message("reason.process.only_copy", pid=pid, path=path))
 
 
 def _is_up(service: Service, look: Look) -> bool:
@@ -111,10 +110,7 @@ def _act_process(
                 break
         else:
             again = remaining[0]
-            raise NodeProcessError(
-                f"Cannot stop the service: it came back {_ROUNDS} times, now as pid {again.pid}; "
-                f"its parent, pid {again.ppid}, seems to restart it"
-            )
+            raise NodeProcessError(message("reason.process.came_back", times=_ROUNDS, pid=again.pid, parent=again.ppid))
         with contextlib.suppress(OSError):
             rights = safe_open.rights_on(service.pid_file, user=safe_open.account_rights(service.user))
             with safe_open.acting(rights):
@@ -187,7 +183,7 @@ def ensure(
 def _refuse_loss(service: Service, look: Look, *, state: str, refused: str) -> None:
     """Raise NodeProcessError if the service may not be started, or if its stop would destroy its database."""
     if refused and state != "stopped":
-        raise NodeProcessError(f"The service is not started. {refused}")
+        raise NodeProcessError(message("reason.process.start_refused", why=quoted(refused)))
     if state != "started":
         _refuse_only_copy(service, look)
 

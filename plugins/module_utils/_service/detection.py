@@ -15,6 +15,7 @@ import time
 from typing import Any, Callable, Dict, List, Mapping, Optional, Set
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, quoted
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import (
     last_good,
     outage_window,
@@ -27,8 +28,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import starter as one_starter
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import health as service_health
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import (
+    messages,
+    preflight_findings,
+    serving_since,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight as service_preflight
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight_findings, serving_since
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.probe_plan import Login, Plan, Target
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import start_safety
@@ -87,8 +92,15 @@ def ask_health(values: Values, checked: Optional[Dict[str, Any]]) -> Dict[str, A
         return found
     if found["healthy"] or unknown:
         raise SettingsError(checked)
-    found["summary"] = "; ".join([found["summary"], *(problem["message"] for problem in checked["problems"])])
+    for problem in checked["problems"]:
+        add_to_summary(found, quoted(problem["message"]))
     return found
+
+
+def add_to_summary(result: Dict[str, Any], told: Message) -> None:
+    """Add a problem to the summary of a health check."""
+    result["summary"] = f"{result['summary']}; {messages.english(told)}"
+    result["messages"]["summary"] += messages.plain(told=[told])["told"]
 
 
 def _service(values: Values, checked: Optional[Dict[str, Any]]) -> service_process.Service:
@@ -271,7 +283,7 @@ class Detection:
             last_good.note_healthy(values["state_dir"], at=result["last_success_at"])
         held = one_starter.held(manager=values["manager"], unit=values["unit"] or "", state_dir=values["state_dir"])
         if held is not None:
-            result["summary"] += f"; the start is held by incident {held['incident'] or 'unknown'}"
+            add_to_summary(result, message("reason.probe.held", incident=str(held["incident"] or "unknown")))
         return {
             **result,
             "open_incident": before is not None,

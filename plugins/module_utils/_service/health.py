@@ -14,9 +14,15 @@ import time
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import (
+    Message,
+    from_dict,
+    labelled,
+    message,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import takeover
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import http_probe, probe_plan
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import http_probe, messages, probe_plan
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.probe_plan import (
     HealthError,
@@ -68,7 +74,7 @@ def look_at_process(
     except procfs.ProcfsError:
         return _process("unknown", [], {}), {}
     except service_process.NodeProcessError as error:
-        raise HealthError(str(error)) from error
+        raise HealthError(error) from error
     state = "running" if found else "unknown" if hidden else "gone"
     return _process(state, found, properties), properties
 
@@ -162,12 +168,12 @@ class _Watch:
             return "emergency"
         return "critical" if self.failures >= self.plan.critical_after else "warning"
 
-    def summary(self) -> str:
-        """Return one line with the problems, or that there are none."""
-        wrong = [f"{end['name']}: {end['error']}" for end in self.endpoints if end["required"] and not end["ok"]]
+    def summary(self) -> List[Message]:
+        """Return a message for each problem, or that there is none."""
+        wrong = [_of_answer(end["name"], end) for end in self.endpoints if end["required"] and not end["ok"]]
         if self.gone:
-            wrong.append("the process is gone")
-        return "; ".join(wrong) or "answers"
+            wrong.append(message("reason.probe.gone"))
+        return wrong or [message("reason.probe.answers")]
 
     @property
     def phase(self) -> Optional[str]:
@@ -208,6 +214,11 @@ class _Watch:
             and takeover.restarted_by_systemd(self.properties)
             and takeover.started_within(self.properties, seconds=takeover.RECENT)
         )
+
+
+def _of_answer(name: str, answer: Mapping[str, Any]) -> Message:
+    """Return the error of an endpoint or of the login under its name."""
+    return labelled(name, from_dict(answer["messages"]["error"]))
 
 
 def _watch_until_verdict(watch: _Watch) -> bool:
@@ -320,12 +331,13 @@ def ask(
     healthy = healthy and (logged_in is None or logged_in["ok"])
     summary = watch.summary()
     if logged_in is not None and not logged_in["ok"]:
-        summary = f"login: {logged_in['error']}"
+        summary = [_of_answer("login", logged_in)]
     elif not healthy and watch.good:
-        summary = "another process answers than at first"
+        summary = [message("reason.probe.other_process")]
     return {
         "healthy": healthy,
-        "summary": summary,
+        "summary": messages.joined(summary),
+        "messages": messages.plain(summary=summary),
         "severity": watch.severity(healthy=healthy),
         "consecutive_failures": watch.failures,
         "max_consecutive_failures": watch.most_failures,

@@ -21,13 +21,14 @@ import urllib.parse
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import x509
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.probe_plan import Login, Target
 
 _BODY_LIMIT = 64 * 1024
-# Messages for an answer 200 that does not state the service's health.
-NOT_JSON = "answered 200 with a body that is not JSON"
-NO_STATUS = 'answered 200 with JSON that has no "status"'
+# The ids of the messages for an answer 200 that does not state the service's health.
+WITHOUT_HEALTH = ("reason.probe.not_json", "reason.probe.no_status")
 _TOO_MANY_REQUESTS = 429  # rate limiting: a server that answers this is alive
 _AGENT = "itsm_nexus.runbook"
 
@@ -41,18 +42,26 @@ def _context(target: Target) -> ssl.SSLContext:
     return context
 
 
-def _reason(error: Exception, *, timeout: float) -> str:
+def _reason(error: Exception, *, timeout: float) -> Message:
     """Return in a few words why there was no answer."""
-    said = getattr(error, "strerror", None) or type(error).__name__
-    kinds: Tuple[Tuple[Any, str], ...] = (
-        ((socket.timeout, TimeoutError), f"no answer within {timeout:g} s"),
-        (ssl.SSLCertVerificationError, f"certificate not trusted: {getattr(error, 'verify_message', '')}"),
-        (ssl.SSLError, f"TLS error: {getattr(error, 'reason', None) or said}"),
-        (ConnectionRefusedError, "connection refused: nothing listens there"),
-        (ConnectionError, f"connection lost: {said}"),
-        ((http.client.HTTPException, ValueError), f"answer is not HTTP: {said}"),
+    said = str(getattr(error, "strerror", None) or type(error).__name__)
+    kinds: Tuple[Tuple[Any, Message], ...] = (
+        ((socket.timeout, TimeoutError), _silent(timeout)),
+        (
+            ssl.SSLCertVerificationError,
+            message("reason.probe.not_trusted", why=str(getattr(error, "verify_message", ""))),
+        ),
+        (ssl.SSLError, message("reason.probe.tls", why=str(getattr(error, "reason", None) or said))),
+        (ConnectionRefusedError, message("reason.probe.refused")),
+        (ConnectionError, message("reason.probe.lost", why=said)),
+        ((http.client.HTTPException, ValueError), message("reason.probe.not_http", why=said)),
     )
-    return next((text for kind, text in kinds if isinstance(error, kind)), f"cannot connect: {said}")
+    known = next((told for kind, told in kinds if isinstance(error, kind)), None)
+    return known or message("reason.probe.not_connected", why=said)
+
+
+def _silent(timeout: float) -> Message:
+    return message("reason.probe.silent", seconds=f"{timeout:g}")
 
 
 def _certificate(der: Optional[bytes]) -> Optional[Dict[str, Any]]:
@@ -79,14 +88,14 @@ class _Request:
         self.target = target
         self.status: Optional[int] = None
         self.answer = b""
-        self.error: Optional[str] = None
+        self.error: Optional[Message] = None
         self.certificate: Optional[Dict[str, Any]] = None
         self.latency = 0.0
         # Whether the time passed without any answer.
         self.silent = False
         self._timeout = timeout
         self._body = body
-        self._problem: Optional[str] = None  # the problem, while details about it are being looked up
+        self._problem: Optional[Message] = None  # the problem, while details about it are being looked up
         self._sockets: List[socket.socket] = []
         self._over = False
         self._lock = threading.Lock()
@@ -102,7 +111,7 @@ class _Request:
                 self._over = True
                 self.status, self.answer = None, b""
                 self.silent = self._problem is None
-                self.error = self._problem or f"no answer within {self._timeout:g} s"
+                self.error = self._problem or _silent(self._timeout)
                 self.latency = time.monotonic() - self._begun
             for each in self._sockets:
                 with contextlib.suppress(OSError):
@@ -177,25 +186,25 @@ class _Request:
                 connected.close()
 
 
-def _judge_body(answer: bytes, ok_statuses: Sequence[str]) -> Optional[str]:
+def _judge_body(answer: bytes, ok_statuses: Sequence[str]) -> Optional[Message]:
     try:
         body = json.loads(answer.decode("utf-8"))
     except (ValueError, RecursionError):
-        return NOT_JSON
+        return message("reason.probe.not_json")
     word = body.get("status") if isinstance(body, dict) else None
     if not isinstance(word, str):
-        return NO_STATUS
+        return message("reason.probe.no_status")
     if word.casefold() not in {good.casefold() for good in ok_statuses}:
-        return f"answered 200 with status {word[:40]!r} instead of {' or '.join(ok_statuses)}"
+        return message("reason.probe.wrong_status", status=repr(word[:40]), expected=" or ".join(ok_statuses))
     return None
 
 
-def _judge(request: _Request, ok_statuses: Sequence[str]) -> Optional[str]:
+def _judge(request: _Request, ok_statuses: Sequence[str]) -> Optional[Message]:
     """Return the problem of an answer, None if it is good."""
     if request.error is not None or request.status == _TOO_MANY_REQUESTS:
         return request.error
     if request.status != http.client.OK:
-        return f"answered {request.status} instead of 200"
+        return message("reason.probe.not_200", status=str(request.status))
     return _judge_body(request.answer, ok_statuses)
 
 
@@ -214,7 +223,8 @@ def probe(targets: Sequence[Target], *, timeout: float, ok_statuses: Sequence[st
                 "ok": error is None,
                 "status": request.status,
                 "latency_ms": round(request.latency * 1000, 1),
-                "error": error,
+                "error": None if error is None else messages.english(error),
+                "messages": messages.plain(error=error),
                 "silent": request.silent,
                 "certificate": request.certificate,
             }
@@ -233,7 +243,13 @@ def log_in(login: Login, *, timeout: float) -> Dict[str, Any]:
     limited = request.status == _TOO_MANY_REQUESTS
     good = request.status is not None and (200 <= request.status < 300 or limited)
     if error is None and not good:
-        error = f"answered {request.status}"
+        error = message("reason.probe.login_refused", status=str(request.status))
     elif limited:
-        error = "rate limited (429): the service lives, the password was not tried"
-    return {"ok": good, "checked": request.status is not None and not limited, "status": request.status, "error": error}
+        error = message("reason.probe.rate_limited")
+    return {
+        "ok": good,
+        "checked": request.status is not None and not limited,
+        "status": request.status,
+        "error": None if error is None else messages.english(error),
+        "messages": messages.plain(error=error),
+    }

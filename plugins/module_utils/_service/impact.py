@@ -14,10 +14,11 @@ import os
 import re
 import sqlite3
 import time
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import redact, safe_open, timestamps
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_patterns
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, quoted
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_patterns, messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import child_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
@@ -69,11 +70,12 @@ def measure(
     requests, why_no_requests = _requests(access_log, begun, over, deadline)
     return {
         "users": users,
-        "users_unknown": why_no_users,
+        "users_unknown": None if why_no_users is None else messages.english(why_no_users),
         "requests": requests[0] if requests else None,
         "requests_failed": requests[1] if requests else None,
         "requests_from": access_log if requests else None,
-        "requests_unknown": why_no_requests,
+        "requests_unknown": None if why_no_requests is None else messages.english(why_no_requests),
+        "messages": messages.plain(users_unknown=why_no_users, requests_unknown=why_no_requests),
     }
 
 
@@ -86,14 +88,13 @@ def _instant(name: str, text: str) -> float:
 
 def _users(
     path: str, query: str, instants: Dict[str, str], *, deadline: float, user: str, busy_timeout: float
-) -> Tuple[Optional[int], Optional[str]]:
+) -> Tuple[Optional[int], Optional[Message]]:
     if not query.strip():
         return None, None
     try:
         found, holders = sqlite_holders.survey(path, user=user, deadline=deadline)
         if not found.openable:
-            problem = found.problems[0].message if found.problems else "it cannot be opened"
-            return None, f"the database is not asked: {problem}"
+            return None, message("reason.impact.not_asked", why=_unopenable(path, found.problems))
         with contextlib.ExitStack() as stack:
             way = stack.enter_context(
                 sqlite_reader.way_in(found, holders, busy_timeout=busy_timeout, deadline=deadline)
@@ -107,21 +108,35 @@ def _users(
                 value = row[0] if row else None
                 emit({"event": "answer", "users": value if isinstance(value, int) else None})
 
-            messages = child_process.in_child(work, deadline=deadline, read_only=way.read_only, rights=way.rights)
+            told = child_process.in_child(work, deadline=deadline, read_only=way.read_only, rights=way.rights)
     except sqlite_files.SqliteError as error:
-        return None, str(error)
-    end = messages[-1]
-    if messages[0]["event"] == "answer":
-        users = messages[0]["users"]
-        return users, None if users is not None else "the query answered with no number"
+        return None, quoted(error)
+    end = told[-1]
+    if told[0]["event"] == "answer":
+        users = told[0]["users"]
+        return users, None if users is not None else message("reason.impact.no_number")
     if end.get("timeout") or str(end.get("error", "")).startswith("interrupt"):
-        return None, "the query took too long"
+        return None, message("reason.impact.query_late")
     # An error may quote the query, and a query may contain secrets.
-    told = redact.Redactor().text(str(end.get("error") or end.get("signal") or "the reading process ended"))
-    return None, f"the query failed: {told[:200]}"
+    why = redact.Redactor().text(str(end.get("error") or end.get("signal") or "the reading process ended"))
+    return None, message("reason.impact.query_failed", why=why[:200])
 
 
-def _requests(path: str, begun: float, over: float, deadline: float) -> Tuple[Optional[Tuple[int, int]], Optional[str]]:
+def _unopenable(path: str, problems: Sequence[sqlite_files.Problem]) -> Message:
+    """Return why a database cannot be opened."""
+    if not problems:
+        return message("reason.impact.not_opened")
+    shown = sqlite_files.printable(path)
+    if problems[0].code == "not_a_database":
+        return message("reason.impact.not_a_database", path=shown)
+    if problems[0].code == "empty":
+        return message("reason.impact.empty", path=shown)
+    return quoted(problems[0].message)
+
+
+def _requests(
+    path: str, begun: float, over: float, deadline: float
+) -> Tuple[Optional[Tuple[int, int]], Optional[Message]]:
     """Return how many requests the log has for that time, and how many of them were answered with 5xx."""
     if not path:
         return None, None
@@ -134,7 +149,7 @@ def _requests(path: str, begun: float, over: float, deadline: float) -> Tuple[Op
                 stream.readline()
             for number, raw in enumerate(stream):
                 if number % 1000 == 0 and time.monotonic() > deadline:
-                    return None, f"{path} takes too long to read"
+                    return None, message("reason.impact.log_late", path=path)
                 line = raw[:2000].decode("utf-8", "replace")
                 match = _STATUS.search(line)
                 at = log_patterns.instant(line) if match else None
@@ -145,5 +160,5 @@ def _requests(path: str, begun: float, over: float, deadline: float) -> Tuple[Op
                     requests += 1
                     failed += (match.group(1) or match.group(2)).startswith("5")
     except OSError as error:
-        return None, f"{path} cannot be read: {error.strerror}"
-    return ((requests, failed), None) if seen else (None, f"{path} has no requests in it")
+        return None, message("reason.impact.log_unread", path=path, why=str(error.strerror))
+    return ((requests, failed), None) if seen else (None, message("reason.impact.log_empty", path=path))

@@ -23,6 +23,7 @@ import time
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, commands, redact
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, quoted
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs, run_as
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex_tables, migration_names
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.knex_tables import KnexError, Tables
@@ -97,9 +98,7 @@ class Migrator:
             self.account = run_as.resolve(user, folder=app_dir)
         self._knex = os.path.join(app_dir, _KNEX)
         if not os.path.isfile(self._knex):
-            raise KnexError(
-                f"There is no {_KNEX} in {app_dir}: install the modules first (npx might download another knex)"
-            )
+            raise KnexError(message("reason.knex.not_installed", program=_KNEX, folder=app_dir))
         own = self._read_environment(environment_file)
         self._environment = self._child_environment(own, node=node, node_env=node_env)
         # Paths are no secrets, and messages need them.
@@ -121,7 +120,7 @@ class Migrator:
         search = f"{os.environ.get('PATH', '')}:{procfs.STANDARD_PATH}"
         program = shutil.which(node, path=search)
         if program is None:
-            raise KnexError(f"Cannot find the program {node!r} on this host (looked in {search})")
+            raise KnexError(message("reason.npm.no_program", program=repr(node), path=search))
         environment = {"HOME": self.account.pw_dir, "USER": self.account.pw_name, "LANG": "C.UTF-8", **own}
         environment["NODE_ENV"] = node_env or own.get("NODE_ENV") or "production"
         environment["NO_COLOR"] = "1"
@@ -140,19 +139,21 @@ class Migrator:
                 user=self.account.pw_name,
             )
 
-    def failure(self, command: str, done: commands.Completed) -> str:
+    def failure(self, command: str, done: commands.Completed) -> Message:
         if done.timed_out:
-            return f"knex {command} in {self.app_dir} did not end within {self._timeout:g} s and was ended"
+            seconds = f"{self._timeout:g}"
+            return message("reason.knex.command_late", command=command, folder=self.app_dir, seconds=seconds)
         said = [line.strip() for line in migration_names.ANSI.sub("", f"{done.stdout}\n{done.stderr}").splitlines()]
         said = [line for line in said if line and not re.match(r"(at |Using environment|Working directory)", line)]
         # Node repeats the message in the stack trace; the lines of code around it are not useful.
         told = [
             line for line in dict.fromkeys(said) if re.search(r"(?i)error|fail|corrupt|cannot|locked|missing", line)
         ]
-        message = self._redactor.text("; ".join((told or said)[:3]) or "it said nothing")
-        if len(message) > _MOST_ERROR_TEXT:
-            message = message[:_MOST_ERROR_TEXT] + "..."
-        return f"knex {command} in {self.app_dir} failed (code {done.rc}): {message}"
+        text = self._redactor.text("; ".join((told or said)[:3]))
+        if len(text) > _MOST_ERROR_TEXT:
+            text = text[:_MOST_ERROR_TEXT] + "..."
+        why = quoted(text) if text else message("reason.knex.silent")
+        return message("reason.knex.command_failed", command=command, folder=self.app_dir, code=str(done.rc), why=why)
 
     @contextlib.contextmanager
     def _stand_in(self, tables: Tables) -> Iterator[str]:
@@ -163,15 +164,16 @@ class Migrator:
             path = os.path.join(folder, "migrations.db")
             # The statements come from the database of the service's user, so they run in a process of this user.
             with _explained(f"make {path}"):
-                messages = child_process.in_child(
+                answers = child_process.in_child(
                     lambda _emit: _fill_stand_in(path, tables),
                     deadline=time.monotonic() + knex_tables.READ_SECONDS,
                     read_only=False,
                     rights=(self.account.pw_uid, self.account.pw_gid),
                 )
-            if set(messages[-1]) != {"event"}:
-                why = messages[-1].get("error") or messages[-1].get("signal") or "it took too long"
-                raise KnexError(f"Cannot make {path}: {why}")
+            if set(answers[-1]) != {"event"}:
+                said = answers[-1].get("error") or answers[-1].get("signal")
+                why = quoted(said) if said else message("reason.knex.late")
+                raise KnexError(message("reason.knex.not_made", path=path, why=why))
             yield path
         finally:
             atomic_files.discard_tree(folder)
@@ -184,7 +186,7 @@ class Migrator:
         try:
             return migration_names.parse_list(done.stdout)
         except KnexError as error:
-            raise KnexError(f"Cannot list the pending migrations of {self.app_dir}: {error}") from error
+            raise KnexError(message("reason.knex.not_listed", folder=self.app_dir, why=error.told)) from error
 
     def look(self) -> Status:
         """Return which migrations are completed and pending. The database is not opened for it."""
@@ -211,13 +213,12 @@ def _fill_stand_in(path: str, tables: Tables) -> None:
 def _refuse_taken(migrator: Migrator, status: Status) -> None:
     if status.locked:
         raise KnexError(
-            f"Cannot migrate {migrator.db_path}: the migration lock is taken, by a migration that runs or "
-            "one that was killed",
+            message("reason.knex.lock_taken", path=migrator.db_path),
             locked=True,
         )
     _found, holders = knex_tables.look_at_files(migrator.db_path, user=migrator.account.pw_name)
     if holders.found:
-        raise KnexError(f"Cannot migrate {migrator.db_path}: it is in use by {holders.named()}")
+        raise KnexError(message("reason.knex.in_use", path=migrator.db_path, holders=holders.named()))
 
 
 def _apply_pending(migrator: Migrator, before: Status) -> Status:
@@ -258,18 +259,13 @@ def _unlock(migrator: Migrator) -> Status:
     running = running_migrations(migrator)
     if running:
         who = ", ".join(f"pid {process.pid} ({process.command})" for process in running)
-        raise KnexError(
-            f"Cannot release the migration lock of {migrator.db_path}: knex is running as {who}", locked=True
-        )
+        raise KnexError(message("reason.knex.running", path=migrator.db_path, processes=who), locked=True)
     _found, holders = knex_tables.look_at_files(migrator.db_path, user=migrator.account.pw_name)
     if holders.found:
-        raise KnexError(
-            f"Cannot release the migration lock of {migrator.db_path}: it is in use by {holders.named()}", locked=True
-        )
+        raise KnexError(message("reason.knex.lock_in_use", path=migrator.db_path, holders=holders.named()), locked=True)
     if not holders.complete:
         raise KnexError(
-            f"Cannot release the migration lock of {migrator.db_path}: whether somebody is in it cannot be seen by "
-            "this user",
+            message("reason.knex.lock_hidden", path=migrator.db_path),
             locked=True,
         )
     done = migrator.run_knex("migrate:unlock", database=migrator.db_path)
@@ -277,9 +273,7 @@ def _unlock(migrator: Migrator) -> Status:
         raise KnexError(migrator.failure("migrate:unlock", done), locked=True)
     after = migrator.look()
     if after.locked:
-        raise KnexError(
-            f"knex migrate:unlock ended well, but the lock of {migrator.db_path} is still taken", locked=True
-        )
+        raise KnexError(message("reason.knex.still_locked", path=migrator.db_path), locked=True)
     return after
 
 

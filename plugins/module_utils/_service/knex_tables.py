@@ -10,8 +10,10 @@ import dataclasses
 import functools
 import sqlite3
 import time
-from typing import Any, Optional, Sequence, Set, Tuple
+from typing import Any, Optional, Sequence, Set, Tuple, Union
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, quoted
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.messages import ServiceError
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import child_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
@@ -30,15 +32,15 @@ _MIGRATIONS_COLUMNS = {"id", "name", "batch", "migration_time"}
 _LOCK_COLUMNS = {"index", "is_locked"}
 
 
-class KnexError(Exception):
+class KnexError(ServiceError):
     """The migrations could not be read or applied.
 
     locked: the migration lock is the reason. applied: the migrations that were applied nevertheless.
     """
 
-    def __init__(self, message: str, *, locked: bool = False, applied: Sequence[str] = ()) -> None:
-        """Take the one-line message and the details, see the class."""
-        super().__init__(message)
+    def __init__(self, told: Union[str, Message], *, locked: bool = False, applied: Sequence[str] = ()) -> None:
+        """Take the message and the details, see the class."""
+        super().__init__(told)
         self.locked = locked
         self.applied = list(applied)
 
@@ -116,7 +118,7 @@ def look_at_files(db_path: str, *, user: Optional[str] = None) -> Tuple[sqlite_f
         raise KnexError(f"db_path: {error}") from error
     if not found.openable:
         why = found.problems[0].message if found.problems else f"{db_path} cannot be opened"
-        raise KnexError(f"db_path: {why}; knex is not run, since it would open or create it")
+        raise KnexError(message("reason.knex.no_database", why=quoted(why)))
     return found, holders
 
 
@@ -130,22 +132,23 @@ def read_tables(db_path: str, *, user: Optional[str] = None) -> Tables:
         found, holders = look_at_files(db_path, user=user)
         try:
             with sqlite_reader.way_in(found, holders, busy_timeout=_BUSY_SECONDS, deadline=deadline) as way:
-                messages = way.read(functools.partial(_emit_tables, deadline=deadline), deadline=deadline)
+                answers = way.read(functools.partial(_emit_tables, deadline=deadline), deadline=deadline)
                 steady = way.steady
         except sqlite_files.SqliteError as error:
-            raise KnexError(f"Cannot read the migrations in {db_path}: {error}") from error
-        end = messages[-1]
+            raise KnexError(message("reason.knex.not_read", path=db_path, why=quoted(error))) from error
+        end = answers[-1]
         if steady and set(end) == {"event"}:
             break
         time.sleep(min(0.1 * (attempt + 1), max(deadline - time.monotonic(), 0)))
     else:
-        why = end.get("error") or end.get("signal") or ("it took too long" if "timeout" in end else "it keeps changing")
-        raise KnexError(f"Cannot read the migrations in {db_path}: {why}")
-    applied = [message for message in messages if message["event"] == "applied"]
+        said = end.get("error") or end.get("signal")
+        late = message("reason.knex.late" if "timeout" in end else "reason.knex.changing")
+        raise KnexError(message("reason.knex.not_read", path=db_path, why=quoted(said) if said else late))
+    applied = [item for item in answers if item["event"] == "applied"]
     return Tables(
-        tables=[(item["name"], item["sql"], item["rows"]) for item in messages if item["event"] == "table"],
+        tables=[(item["name"], item["sql"], item["rows"]) for item in answers if item["event"] == "table"],
         batch=max((item["batch"] for item in applied if item["batch"] is not None), default=None),
-        locked=any(message["taken"] for message in messages if message["event"] == "lock"),
+        locked=any(item["taken"] for item in answers if item["event"] == "lock"),
         names=[str(name) for item in applied for name in item["names"]],
         several=len(applied) > 1,
     )

@@ -20,6 +20,7 @@ import os
 from typing import Iterator, List, Optional, Sequence, Set, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, commands, safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs, run_as
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import npm_load, npm_lock
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.npm_load import NodeReport
@@ -140,7 +141,7 @@ class Application:
     def require_rights(self) -> None:
         """Raise NpmError, before any work, if neither the user nor we may write in the folder."""
         if not self.theirs and os.geteuid() != 0:
-            raise NpmError(f"Cannot install in {self.app_dir}: user {self.account.pw_name!r} may not write there")
+            raise NpmError(message("reason.npm.not_writable", folder=self.app_dir, user=repr(self.account.pw_name)))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -151,7 +152,7 @@ class Application:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise NpmError(f"Cannot install in {self.app_dir}: another run is installing there") from None
+                raise NpmError(message("reason.npm.busy", folder=self.app_dir)) from None
             yield
         finally:
             os.close(descriptor)
@@ -221,6 +222,4 @@ class Application:
         ).failures
         if failures:
             said = "; ".join(f"{name}: {error}" for name, error in failures.items())
-            raise NpmError(
-                f"The node_modules just built for {self.app_dir} does not load, the old one is in place: {said}"
-            )
+            raise NpmError(message("reason.npm.does_not_load", folder=self.app_dir, why=said))

@@ -14,6 +14,7 @@ import tempfile
 from typing import List, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, redact
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message, quoted
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import run_as
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import npm_application, npm_load, npm_lock
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.npm_application import Application
@@ -71,11 +72,7 @@ def _refuse_links(application: Application) -> None:
         str(entry.get("resolved", folder)) for folder, entry in application.wanted.items() if entry.get("link")
     )
     if linked:
-        raise NpmError(
-            f"Cannot build node_modules next to the old one in {application.app_dir}: the lock file links folders "
-            f"of the application itself ({', '.join(linked[:5])}; workspaces or file: dependencies), which npm ci "
-            "would change in place; install by hand"
-        )
+        raise NpmError(message("reason.npm.linked", folder=application.app_dir, links=linked[:5]))
 
 
 def _check_room(application: Application, *, reserve: int) -> None:
@@ -84,17 +81,16 @@ def _check_room(application: Application, *, reserve: int) -> None:
     status = os.statvfs(application.app_dir)
     free = status.f_bavail * status.f_frsize
     if free < needed + reserve:
-        kept = f", {reserve} are to stay free" if reserve else ""
-        raise NpmError(
-            f"Cannot build node_modules in {application.app_dir}: it takes about {needed} bytes{kept}, {free} are free "
-            "on its file system"
-        )
+        folder = application.app_dir
+        if reserve:
+            raise NpmError(
+                message("reason.npm.no_room_reserve", folder=folder, needed=needed, free=free, reserve=reserve)
+            )
+        raise NpmError(message("reason.npm.no_room", folder=folder, needed=needed, free=free))
     # Some file systems have no fixed number of inodes and report 0.
     if status.f_files and status.f_favail < count + count // 4:
-        raise NpmError(
-            f"Cannot build node_modules in {application.app_dir}: it takes about {count + count // 4} inodes, "
-            f"{status.f_favail} are free on its file system"
-        )
+        inodes = {"needed": count + count // 4, "free": status.f_favail}
+        raise NpmError(message("reason.npm.no_inodes", folder=application.app_dir, **inodes))
 
 
 def _lay_out(application: Application) -> str:
@@ -153,17 +149,13 @@ def _run_npm_ci(application: Application, build: str, *, offline: bool, cache: O
             user=application.account.pw_name,
         )
     if done.timed_out:
-        raise NpmError(
-            f"npm ci for {application.app_dir} did not end within {timeout:g} s; the old node_modules is in place"
-        )
+        raise NpmError(message("reason.npm.late", folder=application.app_dir, seconds=f"{timeout:g}"))
     if not done.ok:
         with run_as.acting_as(application.account):
             secrets = _npmrc_secrets([application.path(".npmrc"), os.path.join(home, ".npmrc")])
         redactor = redact.Redactor([*secrets, *redact.secret_values(os.environ)])
-        raise NpmError(
-            f"npm ci for {application.app_dir} failed (code {done.rc}), the old node_modules is in place: "
-            + npm_message(done.stderr, redactor=redactor)
-        )
+        why = quoted(npm_message(done.stderr, redactor=redactor))
+        raise NpmError(message("reason.npm.failed", folder=application.app_dir, code=str(done.rc), why=why))
 
 
 def _refuse_absolute_links(application: Application, build: str) -> None:
@@ -171,10 +163,8 @@ def _refuse_absolute_links(application: Application, build: str) -> None:
         for name in folders + names:
             path = os.path.join(folder, name)
             if os.path.islink(path) and os.readlink(path).startswith(build):
-                raise NpmError(
-                    f"The node_modules just built for {application.app_dir} cannot be moved, the old one is in place: "
-                    f"{os.path.relpath(path, build)} is a link to an absolute path in it"
-                )
+                link = os.path.relpath(path, build)
+                raise NpmError(message("reason.npm.absolute_link", folder=application.app_dir, link=link))
 
 
 def _hand_over(application: Application, build: str) -> None:
@@ -223,9 +213,9 @@ def build(
         with npm_lock.explained(f"flush {build} to disk"):
             flushed = application.run(["sync", "-f", os.path.join(build, npm_lock.TREE)], timeout=_FLUSH_TIMEOUT)
         if not flushed.ok:
-            raise NpmError(
-                f"Cannot flush {build} to disk: {npm_load.first_line(flushed.stderr) or 'no end within the time'}"
-            )
+            said = npm_load.first_line(flushed.stderr)
+            late = message("reason.npm.no_end")
+            raise NpmError(message("reason.npm.not_flushed", folder=build, why=quoted(said) if said else late))
         with npm_lock.explained(f"finish {build}"), run_as.acting_as(application.account):
             atomic_files.write_atomically(os.path.join(build, _COMPLETE), fingerprint.encode("ascii"))
     except BaseException:

@@ -16,6 +16,7 @@ import shutil
 from typing import Any, Dict, List, Mapping, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message, quoted
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import npm_lock
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.npm_lock import NpmError
@@ -84,7 +85,7 @@ def find_program(name: str) -> str:
     search = f"{os.environ.get('PATH', '')}:{procfs.STANDARD_PATH}"
     found = shutil.which(name, path=search)
     if found is None:
-        raise NpmError(f"Cannot find the program {name!r} on this host (looked in {search})")
+        raise NpmError(message("reason.npm.no_program", program=repr(name), path=search))
     return os.path.abspath(found)
 
 
@@ -102,7 +103,9 @@ def ask_node(
         )
     lines = _of_loader(done.stdout)
     if not lines:
-        raise NpmError(f"Cannot run {node} in {folder}: {first_line(done.stderr) or f'exit code {done.rc}'}")
+        said = first_line(done.stderr)
+        why = quoted(said) if said else message("reason.npm.exit_code", code=str(done.rc))
+        raise NpmError(message("reason.npm.node_failed", node=node, folder=folder, why=why))
     failures = {line["name"]: str(line["error"]) for line in lines if "error" in line and "name" in line}
     last = lines[-1]
     if "name" in last:

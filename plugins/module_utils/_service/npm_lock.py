@@ -14,7 +14,9 @@ import os
 import stat
 from typing import Any, Dict, List, Mapping, Optional
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import run_as
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.messages import ServiceError
 
 TREE = "node_modules"
 # The first that exists counts, as for npm.
@@ -26,7 +28,7 @@ _LARGEST = 64 << 20
 _LARGEST_MANIFEST = 1 << 20
 
 
-class NpmError(Exception):
+class NpmError(ServiceError):
     """The modules could not be checked, or a new tree could not be built and put in place. The old tree is in place."""
 
 
@@ -60,9 +62,9 @@ def _read_json(path: str) -> Dict[str, Any]:
     try:
         value = json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise NpmError(f"Cannot read {path}: it is not JSON") from error
+        raise NpmError(message("reason.npm.not_json", path=path)) from error
     if not isinstance(value, dict):
-        raise NpmError(f"Cannot read {path}: it is not a JSON object")
+        raise NpmError(message("reason.npm.not_object", path=path))
     return value
 
 
@@ -72,14 +74,14 @@ def lock_file(app_dir: str) -> str:
         path = os.path.join(app_dir, name)
         if os.path.exists(path):
             return path
-    raise NpmError(f"There is no package-lock.json in {app_dir}: npm ci cannot install without one")
+    raise NpmError(message("reason.npm.no_lock_file", folder=app_dir))
 
 
 def read_packages(path: str) -> Dict[str, Dict[str, Any]]:
     """Return the packages of a lock file (version 2 or 3): folder relative to the application -> entry."""
     packages = _read_json(path).get("packages")
     if not isinstance(packages, dict):
-        raise NpmError(f"Cannot read {path}: it has no packages (a lock file of npm 6?)")
+        raise NpmError(message("reason.npm.no_packages", path=path))
     return {folder: entry for folder, entry in packages.items() if isinstance(entry, dict)}
 
 

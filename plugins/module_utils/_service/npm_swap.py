@@ -10,6 +10,7 @@ import os
 from typing import List, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import npm_application, npm_lock
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.npm_application import Application
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.npm_lock import NpmError
@@ -52,7 +53,7 @@ def swap(application: Application, build: str) -> None:
         moves = []
     else:
         if os.path.lexists(older) and not npm_application.remove(older):
-            raise NpmError(f"Cannot swap node_modules in {application.app_dir}: {older} cannot be removed")
+            raise NpmError(message("reason.npm.not_swapped", folder=application.app_dir, older=older))
         moves = [(previous, older)] if os.path.lexists(previous) else []
         moves.append((tree, previous))
     moves.append((os.path.join(build, npm_lock.TREE), tree))

@@ -12,8 +12,10 @@ import os
 import urllib.parse
 from typing import Optional, Sequence
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.messages import ServiceError
 
-class HealthError(Exception):
+
+class HealthError(ServiceError):
     """A parameter is invalid; the message names it. A service that does not answer is no error."""
 
 

@@ -17,8 +17,10 @@ import pwd
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import takeover
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.messages import ServiceError
 
 UNIT_PROPERTIES = (
     *takeover.PROPERTIES,
@@ -30,7 +32,7 @@ UNIT_PROPERTIES = (
 _AUTO_RESTART = "auto-restart"
 
 
-class NodeProcessError(Exception):
+class NodeProcessError(ServiceError):
     """The service could not be checked, started or stopped. The message names an invalid parameter."""
 
 
@@ -85,7 +87,7 @@ def account(user: str) -> pwd.struct_passwd:
     try:
         return pwd.getpwnam(user) if user else pwd.getpwuid(os.geteuid())
     except KeyError:
-        raise NodeProcessError(f"user: there is no user {user or os.geteuid()!r} on this host") from None
+        raise NodeProcessError(message("reason.process.no_user", user=repr(user or os.geteuid()))) from None
 
 
 def read_pid_file(path: str) -> Optional[Tuple[int, int]]:
@@ -168,8 +170,10 @@ def require_loaded(service: Service, properties: Mapping[str, str]) -> None:
     """Raise NodeProcessError if the unit that has these properties cannot be started."""
     load_state = properties.get("LoadState", "")
     if load_state != "loaded":
-        what = "there is no such unit on this host" if load_state == "not-found" else f"it is {load_state or 'unknown'}"
-        raise NodeProcessError(f"unit: {service.unit!r} must be a loaded unit; {what}")
+        if load_state == "not-found":
+            raise NodeProcessError(message("reason.process.no_unit", unit=repr(service.unit)))
+        state = load_state or "unknown"
+        raise NodeProcessError(message("reason.process.unit_not_loaded", unit=repr(service.unit), state=state))
 
 
 def unit_state(service: Service, *, run: commands.Runner) -> Dict[str, str]:

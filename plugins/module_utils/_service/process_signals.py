@@ -15,6 +15,7 @@ import signal
 import time
 from typing import Any, Dict, List, Optional, Sequence
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.process import NodeProcessError
@@ -41,7 +42,13 @@ def _send(process: procfs.Process, number: signal.Signals, *, proc_root: str) ->
     except PermissionError as error:
         user = service_process.user_name(process.uid)
         raise NodeProcessError(
-            f"Cannot send {number.name} to pid {process.pid} of user {user}: {error.strerror}"
+            message(
+                "reason.process.not_signalled",
+                signal=number.name,
+                pid=process.pid,
+                user=user,
+                why=str(error.strerror),
+            )
         ) from error
     finally:
         if descriptor is not None:
@@ -80,7 +87,7 @@ def stop_processes(
     _wait_for_end(pending, until=time.monotonic() + _AFTER_KILL, ended=ended, proc_root=proc_root)
     if pending:
         left = ", ".join(str(process.pid) for process in pending)
-        raise NodeProcessError(f"Cannot stop pid {left}: still there {_AFTER_KILL:.0f} s after SIGKILL")
+        raise NodeProcessError(message("reason.process.not_stopped", pids=left, seconds=f"{_AFTER_KILL:.0f}"))
     return [
         {
             "pid": process.pid,

@@ -15,6 +15,7 @@ import stat
 from typing import Callable, Dict, Mapping, NoReturn, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, commands, safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, quoted
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.process import NodeProcessError, Service
@@ -34,12 +35,11 @@ def read_environment(path: str) -> Dict[str, str]:
     except env_file.EnvironmentFileError as error:
         raise NodeProcessError(f"environment_file: {error}") from error
     except OSError as error:
-        raise NodeProcessError(f"environment_file: cannot read {path}: {error.strerror}") from error
-    if mode & OPEN_TO_OTHERS:
         raise NodeProcessError(
-            f"environment_file: {path} has mode {mode:04o}; it holds secrets, "
-            "so neither group nor others may read or write it (0600)"
-        )
+            message("reason.process.environment_unread", path=path, why=str(error.strerror))
+        ) from error
+    if mode & OPEN_TO_OTHERS:
+        raise NodeProcessError(message("reason.process.environment_open", path=path, mode=f"{mode:04o}"))
     return values
 
 
@@ -61,19 +61,21 @@ def prepare(service: Service) -> Launch:
     except commands.CommandError as error:
         raise NodeProcessError(f"user: {error}") from error
     if not os.path.isdir(service.app_dir):
-        raise NodeProcessError(f"app_dir: {service.app_dir!r} is not a folder on this host")
+        raise NodeProcessError(message("reason.process.no_folder", path=repr(service.app_dir)))
     environment = {"PATH": procfs.STANDARD_PATH, "HOME": account.pw_dir, "LANG": "C.UTF-8"}
     if service.environment_file:
         environment.update(read_environment(service.environment_file))
     program = procfs.find_program(service.command[0], app_dir=service.app_dir, path=environment["PATH"])
     if program is None:
-        raise NodeProcessError(f"command: there is no program {service.command[0]!r} in {environment['PATH']}")
+        raise NodeProcessError(
+            message("reason.process.no_program", program=repr(service.command[0]), path=environment["PATH"])
+        )
     for name, path in (("log_file", service.log_file), ("pid_file", service.pid_file)):
         if not os.path.isabs(path) or os.path.isdir(path):
             raise NodeProcessError(f"{name}: {path!r} must be the absolute path of a file")
     folder = os.path.dirname(service.log_file)
     if not os.path.isdir(folder):
-        raise NodeProcessError(f"log_file: the folder {folder} of {service.log_file} does not exist")
+        raise NodeProcessError(message("reason.process.no_log_folder", folder=folder, path=service.log_file))
     return Launch(program=program, environment=environment, account=account, become=become)
 
 
@@ -90,11 +92,11 @@ def _open_log(path: str, *, account: pwd.struct_passwd) -> int:
         except FileExistsError:
             descriptor = safe_open.open_any(path, flags)
     except OSError as error:
-        raise NodeProcessError(f"log_file: cannot append to {path}: {error.strerror}") from error
+        raise NodeProcessError(message("reason.process.log_refused", path=path, why=str(error.strerror))) from error
     status = os.fstat(descriptor)
     if not (stat.S_ISCHR(status.st_mode) or (stat.S_ISREG(status.st_mode) and status.st_nlink == 1)):
         os.close(descriptor)
-        raise NodeProcessError(f"log_file: {path} must be a plain file with one name")
+        raise NodeProcessError(message("reason.process.log_not_plain", path=path))
     os.set_blocking(descriptor, True)
     return descriptor
 
@@ -141,12 +143,17 @@ def start(service: Service, launch: Launch, *, proc_root: str) -> procfs.Process
     os.waitpid(child, 0)
     with os.fdopen(outcome, "rb") as stream:  # ends when the program runs: the descriptor is closed by exec
         pid, _separator, failure = stream.read().partition(b"\n")
-    what = f"Cannot start {' '.join(service.command)!r} in {service.app_dir}"
+
+    def not_started(why: Message) -> NodeProcessError:
+        command = repr(" ".join(service.command))
+        return NodeProcessError(message("reason.process.not_started", command=command, folder=service.app_dir, why=why))
+
     if failure or not pid:
-        raise NodeProcessError(f"{what}: {failure.decode('utf-8', 'replace') or 'no process came up'}")
+        said = failure.decode("utf-8", "replace")
+        raise not_started(quoted(said) if said else message("reason.process.none_came"))
     process = procfs.read_process(int(pid), proc_root=proc_root)
     if process is None or not process.alive:
-        raise NodeProcessError(f"{what}: it ended at once; see {service.log_file}")
+        raise not_started(message("reason.process.ended_see_log", log=service.log_file))
     # Without the pid file, the process is found by its command: no reason to fail if the service runs.
     with contextlib.suppress(OSError):
         atomic_files.private_folder(os.path.dirname(service.pid_file))

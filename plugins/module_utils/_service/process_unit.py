@@ -11,6 +11,7 @@ import time
 from typing import Any, Callable, Dict, List, Mapping
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, quoted
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process_signals
@@ -18,6 +19,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.proces
 
 _START_TIMEOUT = 90.0
 _MARGIN = 10.0
+# The ends of the ids of messages, by the command of systemctl.
+_ENDS = {"start": "unit_not_started", "stop": "unit_not_stopped", "restart": "unit_not_restarted"}
 
 
 def _systemctl(verb: str, service: Service, *, run: commands.Runner, timeout: float) -> None:
@@ -27,13 +30,17 @@ def _systemctl(verb: str, service: Service, *, run: commands.Runner, timeout: fl
         raise NodeProcessError(str(error)) from error
     if not done.ok:
         said = done.stderr.strip().splitlines()
-        what = f"not done within {timeout:.0f} s" if done.timed_out else (said[0] if said else f"rc {done.rc}")
-        raise _unit_error(verb, service, what, service_process.unit_state(service, run=run))
+        if done.timed_out:
+            why = message("reason.process.late", seconds=f"{timeout:.0f}")
+        else:
+            why = quoted(said[0]) if said else message("reason.process.exit_code", code=str(done.rc))
+        raise _unit_error(_ENDS[verb], service, why, service_process.unit_state(service, run=run))
 
 
-def _unit_error(verb: str, service: Service, what: str, properties: Mapping[str, str]) -> NodeProcessError:
+def _unit_error(end: str, service: Service, why: Message, properties: Mapping[str, str]) -> NodeProcessError:
+    """Return an error. end: the end of its id."""
     state = " ".join(f"{name}={properties.get(name, '')}" for name in ("ActiveState", "Result", "ExecMainStatus"))
-    return NodeProcessError(f"Cannot {verb} unit {service.unit}: {what} ({state}); see journalctl -u {service.unit}")
+    return NodeProcessError(message(f"reason.process.{end}", unit=service.unit, why=why, state=state))
 
 
 def act_systemd(
@@ -69,7 +76,7 @@ def require_up(service: Service, look: Look) -> None:
         look.properties
     )
     if ended or (service_process.main_pid(look.properties) and not look.main):
-        raise _unit_error("keep up", service, "it ended at once", look.properties)
+        raise _unit_error("unit_ended", service, message("reason.process.ended_at_once"), look.properties)
 
 
 def _unit_stopped(

@@ -122,4 +122,4 @@ def health(question: Question) -> Dict[str, Any]:
         if port
     ]
     answers = http_probe.probe(targets, timeout=question.patience, ok_statuses=service.health_ok_statuses)
-    return found([{name: item[name] for name in ("name", "url", "ok", "status", "error")} for item in answers])
+    return found([{name: item[name] for name in ("name", "url", "ok", "status", "error", "messages")} for item in answers])

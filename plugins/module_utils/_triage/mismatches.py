@@ -116,7 +116,7 @@ def _of_question(facts: Facts) -> List[Misfit]:
     """
     path, health = facts.service.health_path, facts.ports.health
     status = health.status
-    elsewhere = status == 200 and health.error in (http_probe.NOT_JSON, http_probe.NO_STATUS)
+    elsewhere = status == 200 and health.problem in http_probe.WITHOUT_HEALTH
     refused = 300 <= status < 500 and status not in _NOT_NOW
     # In a log, a page looks like a good answer.
     if not path or not (elsewhere or refused) or not facts.ports.proven:

@@ -6,8 +6,7 @@
 
 A catalogue is a module of this package, named by its language. Its mapping SENTENCES maps a key to a template of
 str.format. A sentence is one entry: only names, numbers and lists are inserted, never half a sentence. Two kinds of
-keys need not be in every catalogue: <key>.one, for exactly one, and the families in OPEN, which translate the
-English text of modules and playbooks.
+keys need not be in every catalogue: <key>.one, for exactly one, and the families in OPEN, which name things.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import functools
-import re
-from typing import List, Mapping, Optional, Pattern, Sequence, Tuple
+import string
+from typing import List, Mapping, Optional, Sequence
 
 import zoneinfo
 
@@ -39,27 +38,8 @@ OPEN = (
         "next",
         "source",
     ),
-    *("status", "module", "said", "ended"),
+    *("status", "module", "ended"),
 )
-_CLAUSES = re.compile(r";\s+|\.\s+(?=[A-Z])")
-_LABELLED = re.compile(r"(https?|login): (.*)")
-
-
-@functools.lru_cache(maxsize=None)
-def _patterns(language: str, *, whole: bool) -> List[Tuple[Pattern[str], str]]:
-    """Return patterns for the English texts of modules, with groups for the inserted values, and their translations.
-
-    whole: only texts with several clauses, which are matched before they are split. The patterns are made at the first
-    use: a run that finds the service healthy needs none.
-    """
-    found = []
-    for key, sentence in CATALOGUES[language].items():
-        family, _separator, text = key.partition(".")
-        if family == "said" and (not whole or _CLAUSES.search(key)):
-            # The first occurrence of an inserted value is a named group and matches any text.
-            places = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>.+)", re.escape(text))
-            found.append((re.compile(places, re.DOTALL), sentence))
-    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,45 +92,6 @@ class Words:
         """Return a text that is not ours, or older than the ids of messages, as a quotation."""
         whole = " ".join(str(text or "").split()).rstrip(" .;")
         return self.say("quoted", text=whole) if whole else ""
-
-    def said(self, text: object) -> str:
-        """Return an English text of a module or a playbook translated, unchanged if a clause has no translation."""
-        whole = " ".join(str(text or "").split()).rstrip(" .;")
-        translated = self.translated(whole)
-        return whole if translated is None else translated
-
-    def translated(self, text: object) -> Optional[str]:
-        """Return the same, None if a clause has no translation."""
-        whole = " ".join(str(text or "").split()).rstrip(" .;")
-        known = self._match(whole, whole=True)
-        if known is not None:
-            return known
-        told = [self._clause(clause) for clause in _CLAUSES.split(whole)]
-        return None if None in told else self.sentences["list.clauses"].join(map(str, told))
-
-    def _clause(self, clause: str) -> Optional[str]:
-        known = self._match(clause)
-        if known is not None:
-            return known
-        labelled = _LABELLED.fullmatch(clause)
-        inner = self._clause(labelled[2]) if labelled else None
-        return self.say("label", name=labelled[1], text=inner) if labelled and inner else None
-
-    def _match(self, text: str, *, whole: bool = False) -> Optional[str]:
-        """Return the sentence whose pattern matches the whole text, with the matched values inserted."""
-        for pattern, sentence in _patterns(self.language, whole=whole):
-            match = pattern.fullmatch(text)
-            if match:
-                return sentence.format(**{name: self._put_in(value) for name, value in match.groupdict().items()})
-        return None
-
-    def _put_in(self, value: str) -> str:
-        """Return a value that a module inserted into a sentence, translated if it is a reason with a translation."""
-        whole = self._match(value)
-        if whole is not None:
-            return whole
-        reasons = [self._match(each) for each in value.split(", ")]
-        return value if None in reasons else self.sentences["list.comma"].join(map(str, reasons))
 
     def knows(self, family: str, value: Optional[str]) -> bool:
         """Return True if the catalogue has its own word for value."""
@@ -235,6 +176,12 @@ class Words:
 def english(told: message.Message) -> str:
     """Return the English text of a message, without a stop at its end."""
     return message.english(told, messages_en.SENTENCES)
+
+
+def places(identity: str) -> List[str]:
+    """Return the names of the values in the text of a message, empty for an unknown id."""
+    parts = string.Formatter().parse(messages_en.SENTENCES.get(identity, ""))
+    return [name for _text, name, _format, _conversion in parts if name]
 
 
 def of(language: Optional[str], timezone: Optional[str] = None) -> Words:

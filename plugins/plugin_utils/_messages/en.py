@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from typing import Dict
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import messages as service_messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import messages as triage_messages
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import en_decisions
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import en_decisions, en_remedies
 
 SENTENCES: Dict[str, str] = {
     **triage_messages.ENGLISH,
+    **service_messages.ENGLISH,
     **en_decisions.SENTENCES,
+    **en_remedies.SENTENCES,
     # Lists, labels and sentences.
     "list.comma": ", ",
     "list.and": "{names} and {last}",
     "list.more": "{names} and {number} more",
     "list.clauses": "; ",
-    "label": "{name}: {text}",
     "sentence": "{text}.",
     "aside": "{text} ({aside})",
     "unknown": "unknown",

@@ -6,15 +6,15 @@
 
 """Japanese, in the words of the runbook. For the format of a catalogue, see catalogue.py.
 
-English texts of modules and playbooks are translated by cause, rule and state. Quoted texts (evidence, error messages)
-stay in English.
+A text without an id (evidence, an error message of a program, a text of an older version) stays in English, as a
+quotation.
 """
 
 from __future__ import annotations
 
 from typing import Dict
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import ja_decisions
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import ja_decisions, ja_remedies, ja_service
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import ja_findings as messages_ja_findings
 
 SENTENCES: Dict[str, str] = {
@@ -376,37 +376,10 @@ SENTENCES: Dict[str, str] = {
     "module.triage_info": "証拠を保存し、原因を調査",
     "module.unit_dropin": "systemd のドロップインを設定",
     "module.validate_argument_spec": "変数の形式を確認",
-    # モジュールや Playbook の英語のメッセージ
-    "said.it can not be reached: {why}": "到達できない：{why}",
-    "said.it can not be worked on: {why}": "操作できない：{why}",
-    "said.Not written down: {why}": "記録を作成できず：{why}",
-    "said.it gave no answer within {seconds} s: a disk of it hangs, or all of it": "{seconds} 秒以内に応答なし：ディスクまたはホスト全体が応答しない",
-    "said.The host can not be reached, or gives no answer": "ホストに到達できない、または応答がない",
-    "said.Whether the service is up is not known, and nothing can be done from here": "サービスが稼働しているかは不明で、ここからは何もできない",
-    "said.connection refused: nothing listens there": "接続拒否（待ち受けなし）",
-    "said.no answer within {seconds} s": "{seconds}秒以内に応答なし",
-    "said.connection lost: {what}": "接続が切断されました：{what}",
-    "said.cannot connect: {what}": "接続できません：{what}",
-    "said.certificate not trusted: {what}": "証明書を信頼できません：{what}",
-    "said.TLS error: {what}": "TLS エラー：{what}",
-    "said.answer is not HTTP: {what}": "HTTP ではない応答：{what}",
-    "said.answered {status} instead of 200": "ステータス{status}で応答",
-    "said.answered {status}": "ステータス{status}で応答",
-    "said.the process is gone": "プロセス消失",
-    "said.another process answers than at first": "最初とは別のプロセスが応答",
-    "said.remediation_allowed does not name it": "remediation_allowed で許可されていません",
-    "said.proposed: {what}": "提案：{what}",
-    "said.the query answered with no number": "クエリの結果が数値ではない",
-    "said.the query took too long": "クエリが時間内に終わらなかった",
-    "said.the query failed: {why}": "クエリの失敗：{why}",
-    "said.the database is not asked: {why}": "データベースを照会できない：{why}",
-    "said.it cannot be opened": "開けない",
-    "said.{path} does not begin as a SQLite database does: it is damaged, encrypted, or another kind of file": "{path} が SQLite の形式ではない（破損、暗号化、または別の種類のファイル）",
-    "said.{path} takes too long to read": "{path} の読み取りが時間内に終わらなかった",
-    "said.{path} cannot be read: {why}": "{path} を読み取れない：{why}",
-    "said.{path} has no requests in it": "{path} にリクエストの記録がない",
     **messages_ja_findings.SENTENCES,
     **ja_decisions.SENTENCES,
+    **ja_remedies.SENTENCES,
+    **ja_service.SENTENCES,
     # 文書
     "doc.title": "ポストモーテム：{subject}、インシデント {incident}",
     "doc.when": "1. 発生日時",

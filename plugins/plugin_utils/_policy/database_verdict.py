@@ -30,7 +30,8 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
 
     seen: severity (of the incident), check_mode, held (true if the verification succeeded), detection, triage,
     recovery, verification (results of these roles, empty if they did not run), record (of the incident, empty if it is
-    not known yet), started_at (when the recovery began), error and lost (reasons, empty if there is none).
+    not known yet), started_at (when the recovery began), error and lost (reasons, empty if there is none),
+    error_messages and lost_message (the same for other languages).
     """
     recovery, verified = seen.get("recovery") or {}, seen.get("verification") or {}
     triage, record = seen.get("triage") or {}, seen.get("record") or {}
@@ -39,7 +40,8 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
     outcome = _outcome(held=held, serves=serves, lost=lost, check_mode=bool(seen.get("check_mode")))
     finding = next(iter(triage.get("findings") or []), verdict.UNKNOWN_CAUSE)
     error = lost or str(seen.get("error") or "")
-    why = Reason.read({"error": error, "messages": {"error": seen.get("lost_message") if lost else None}}, "error")
+    told = seen.get("lost_message") if lost else seen.get("error_messages")
+    why = Reason.read({"error": error, "messages": {"error": told}}, "error")
     next_step, summary = _next_step(outcome, recovery, lost=lost), Reason.read(finding, "summary")
     tried = [
         {

@@ -10,10 +10,12 @@ The timeline lets through exactly these fields, see allowlist.OUTCOME.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message, quoted
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import messages_of
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason, messages_of
 
 # The types are those of the modules' results. Instants are UTC (ISO 8601), durations are seconds.
 _Data = Mapping[str, Any]
@@ -139,6 +141,25 @@ def of_closed_incident(seen: _Data) -> Dict[str, Any]:
         ),
         **_documents(seen),
         "resolved_at": seen["closed_at"],
+    }
+
+
+def without_documents(outcome: _Data, failure: str, settings: Sequence[str]) -> Dict[str, Any]:
+    """Return an outcome with the reason why the postmortem was not written.
+
+    failure: the error. settings: the names of invalid settings, whose error may quote a secret.
+    """
+    told = message(
+        "reason.failure.not_written",
+        why=message("reason.failure.not_usable", names=list(settings)) if settings else quoted(failure),
+    )
+    known = Reason.read({"error": outcome.get("error"), "messages": outcome.get("messages")}, "error")
+    errors = [str(outcome["error"])] if outcome.get("error") else []
+    sentences = [each.to_dict() for each in (*known.sentences, told)]
+    return {
+        **outcome,
+        "error": "; ".join([*errors, catalogue.english(told)]),
+        "messages": {**(outcome.get("messages") or {}), "error": sentences},
     }
 
 

@@ -45,7 +45,8 @@ def messages_of(texts: Mapping[str, Any], name: str) -> Tuple[Message, ...]:
 
     A result of a host may hold anything: values that are no message of the catalogue are left out.
     """
-    known = (texts.get("messages") or {}).get(name)
+    told = texts.get("messages")
+    known = told.get(name) if isinstance(told, Mapping) else None
     found = [each for each in (known if isinstance(known, (list, tuple)) else [known]) if isinstance(each, Mapping)]
     if found and all(catalogue.of("en").message(each) for each in found):
         return tuple(map(from_dict, found))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Validation of the policy of remedies, before any action."""
+"""Validation of the policy of remedies, before any action, and the messages of remedies that need more than values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import math
 import re
 from typing import Any, Dict, Iterator, List, Mapping, Sequence
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import reclaim_patterns
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import messages_of
 
 # Longer than any renewal takes: a consent for a longer time is not meant for an outage.
 MOST_DAYS_WITHOUT_HTTPS = 30
@@ -84,6 +86,21 @@ def _stop_policy(value: Sequence[Any]) -> Iterator[str]:
             re.compile(row["command"])
         except re.error as error:
             yield f"{name} has the command {row['command']!r}: must be a regular expression, but {error}"
+
+
+def summaries(findings: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
+    """Return the summaries of findings as messages."""
+    return [each.to_dict() for finding in findings for each in messages_of(finding, "summary")]
+
+
+def wanted(mounts: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
+    """Return as messages what must be freed on full file systems: bytes or inodes."""
+    return [
+        message(
+            "deed.disk_inodes" if mount["what"] == "inodes" else "deed.disk_bytes", number=str(mount["wanted"])
+        ).to_dict()
+        for mount in mounts
+    ]
 
 
 def problems(settings: Mapping[str, Any], *, causes: Sequence[str], now: datetime.datetime) -> List[str]:

@@ -247,12 +247,13 @@ def silent(result: Mapping[str, Any]) -> bool:
 
 def failure(host: str, module: str, why: Message) -> Dict[str, Any]:
     """Return the result of module on a host that gave none."""
+    told = message("reason.failure.not_run", module=module, host=host, why=why)
     # With `invocation`, as in the results of modules: it marks the text as our own.
     return {
         "failed": True,
         "unreachable_host": True,
-        "msg": f"Cannot run {module} on {host}: {catalogue.english(why)}",
-        "messages": {"why": why.to_dict()},
+        "msg": catalogue.english(told),
+        "messages": {"msg": told.to_dict(), "why": why.to_dict()},
         "invocation": {},
     }
 

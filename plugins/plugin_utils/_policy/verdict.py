@@ -427,7 +427,11 @@ def _policy(facts: Facts, problem: Optional[str]) -> List[Dict[str, Any]]:
 def _messages(seen: Mapping[str, Any], before: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the messages of lost, error and halted_before, if the run and the earlier steps have them."""
     told = before if before.get("halted") else seen.get("verified_before") or {}
-    return {"lost": seen.get("lost_message"), "halted_before": (told.get("messages") or {}).get("halted")}
+    return {
+        "lost": seen.get("lost_message"),
+        "error": seen.get("error_messages"),
+        "halted_before": (told.get("messages") or {}).get("halted"),
+    }
 
 
 def _once(reasons: Sequence[Reason]) -> List[Reason]:

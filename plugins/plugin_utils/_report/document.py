@@ -113,7 +113,7 @@ def compose(words: Words, incident: incident_model.Incident) -> Document:
     """Return the content of the postmortem of an incident."""
     causes = [finding for finding in incident.findings if prose.likely(finding)]
     noted = [finding for finding in incident.findings if not prose.likely(finding)]
-    login = prose.login(words, incident.login, incident.login_error)
+    login = prose.login(words, *prose.logged_in(incident))
     steps = [step for step in incident.steps if not prose_steps.recorded(step)]
     events = {id(step): _event(words, incident, step) for step in steps}
     return Document(

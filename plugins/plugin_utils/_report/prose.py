@@ -194,7 +194,7 @@ def tellings(words: Words, incident: incident_model.Incident) -> List[Telling]:
             by=str(each.get("channel") or ""),
             came=words.say("doc.told.reached")
             if each.get("ok")
-            else words.say("doc.told.not", error=words.said(each.get("error")) or words.say("unknown")),
+            else words.say("doc.told.not", error=words.quoted(each.get("error")) or words.say("unknown")),
             reached=bool(each.get("ok")),
         )
         for each in escalation.get("told") or []
@@ -270,7 +270,7 @@ def skips(words: Words, incident: incident_model.Incident, *, run: Optional[str]
 
 def why(words: Words, of: Any) -> str:
     """Return the reason of a rung, a skipped rung or a remedy."""
-    return words.message(of.messages.get("reason")) or words.said(of.reason)
+    return words.message(of.messages.get("reason"), of.reason)
 
 
 def part(words: Words, name: Optional[str]) -> str:
@@ -330,19 +330,27 @@ def remedies(words: Words, incident: incident_model.Incident, *, run: Optional[s
         if run not in (None, each.run):
             continue
         before = len(facts)
-        named, detail = words.name("cause", each.cause), words.listed([bare(text) for text in each.detail])
+        named, detail = words.name("cause", each.cause), words.listed(_details(words, each))
+        action = words.message(each.messages.get("action"), each.action)
         if each.failed:
-            facts.append(words.say("remedied.failed", cause=named, action=bare(each.action), detail=detail))
+            facts.append(words.say("remedied.failed", cause=named, action=action, detail=detail))
         elif each.changed and detail:
-            facts.append(words.say("remedied.detail", cause=named, action=bare(each.action), detail=detail))
+            facts.append(words.say("remedied.detail", cause=named, action=action, detail=detail))
         elif each.changed:
-            facts.append(words.say("label", name=named, text=bare(each.action)))
+            facts.append(words.say("label", name=named, text=action))
         elif each.reason:
-            facts.append(words.say("remedied.left", cause=named, reason=words.said(each.reason)))
+            facts.append(words.say("remedied.left", cause=named, reason=why(words, each)))
         facts[before:] = [
             words.say("label", name=names[each.run], text=fact) if names else fact for fact in facts[before:]
         ]
     return facts
+
+
+def _details(words: Words, remedy: incident_model.Remedy) -> List[str]:
+    """Return the details of a remedy. There is a message for each of them, except in an old timeline."""
+    told = remedy.messages.get("detail") or []
+    known = told if len(told) == len(remedy.detail) else [None] * len(remedy.detail)
+    return [words.message(each, text) for each, text in zip(known, remedy.detail)]
 
 
 def kept(words: Words, incident: incident_model.Incident) -> List[Tuple[str, str]]:
@@ -369,15 +377,20 @@ def not_copied(words: Words, incident: incident_model.Incident) -> str:
     """Return why the evidence lacks the files of a database in doubt, empty if it has them or needs none."""
     if incident.database_copied or not incident.database_not_copied:
         return ""
-    return words.say("kept.not_copied", reason=words.said(incident.database_not_copied))
+    return words.say("kept.not_copied", reason=words.quoted(incident.database_not_copied))
 
 
-def login(words: Words, state: Optional[str], error: Optional[str]) -> str:
+def logged_in(incident: incident_model.Incident) -> Tuple[Optional[str], Optional[str], object]:
+    """Return the state of the login, why it failed, and this as a message, as events.login does."""
+    return incident.login, incident.login_error, incident.messages.get("login_error")
+
+
+def login(words: Words, state: Optional[str], error: Optional[str], message: object) -> str:
     """Return the result of the login in the last verification, empty if there was none; see events.login."""
     if state not in ("checked", "rate_limited", "no_password", "no_answer", "failed"):
         return ""
     told = words.say(f"login.{state}")
-    return words.say("label", name=told, text=words.said(error)) if error else told
+    return words.say("label", name=told, text=words.message(message, error)) if error else told
 
 
 def named(words: Words, findings: Sequence[Mapping[str, Any]]) -> str:
@@ -419,9 +432,7 @@ def detection(words: Words, incident: incident_model.Incident) -> str:
     if probe.get("severity") == "unreachable":
         return words.say(
             "detection.unreached",
-            why=words.message(incident.messages.get("cause_summary"))
-            or words.said(incident.cause_summary)
-            or words.say("unknown"),
+            why=words.message(incident.messages.get("cause_summary"), incident.cause_summary) or words.say("unknown"),
         )
     parts = []
     if (probe.get("process") or {}).get("state") == "gone":
@@ -530,9 +541,7 @@ def users(words: Words, incident: incident_model.Incident) -> str:
         return words.say("unmeasured")
     if impact.users is not None:
         return words.say("users", users=words.count("users.count", impact.users))
-    return (
-        words.say("unknown_why", why=words.said(impact.users_unknown)) if impact.users_unknown else words.say("unknown")
-    )
+    return _unknown(words, impact, "users_unknown")
 
 
 def requests(words: Words, incident: incident_model.Incident) -> str:
@@ -549,9 +558,13 @@ def requests(words: Words, incident: incident_model.Incident) -> str:
             requests=words.count("requests.count", impact.requests),
             log=impact.requests_from,
         )
-    if impact.requests_unknown:
-        return words.say("unknown_why", why=words.said(impact.requests_unknown))
-    return words.say("unknown")
+    return _unknown(words, impact, "requests_unknown")
+
+
+def _unknown(words: Words, impact: incident_model.Impact, name: str) -> str:
+    """Return that a number is unknown, and why."""
+    why = words.message(impact.messages.get(name), getattr(impact, name))
+    return words.say("unknown_why", why=why) if why else words.say("unknown")
 
 
 def facts(words: Words, incident: incident_model.Incident) -> List[Tuple[str, str]]:
@@ -591,7 +604,7 @@ def notes(words: Words, incident: incident_model.Incident) -> List[str]:
             told.append(words.say("doc.cut_short", run=run.run, at=words.when(run.last_event_at)))
     # If the error is the cause itself, it is shown already.
     if incident.error and bare(incident.error) != bare(incident.cause_summary):
-        error = words.message(incident.messages.get("error")) or words.said(incident.error)
+        error = words.message(incident.messages.get("error"), incident.error)
         told.append(error if incident.outcome in incident_model.BACK else words.say("doc.stopped_by", error=error))
     return told
 

@@ -99,7 +99,7 @@ def _automation(words: Words, incident: incident_model.Incident) -> Action:
     refused = [each for each in incident.remedies if each.reason and each.run == incident.runs[-1].run]
     if refused and not incident.rungs_tried:
         why = [
-            words.say("label", name=words.name("cause", each.cause), text=words.said(each.reason)) for each in refused
+            words.say("label", name=words.name("cause", each.cause), text=prose.why(words, each)) for each in refused
         ]
         return Action(title, True, words.say("action.automation.left", why=words.joined(why)))
     return Action(title, True, words.say("action.automation.failed", ladder=ladder))

@@ -44,7 +44,7 @@ def message_of(texts: Mapping[str, Any], name: str) -> object:
 
 def endpoint(words: Words, each: Mapping[str, Any]) -> str:
     """Return an endpoint's name and its answer."""
-    answer = words.said(each.get("error")) or (
+    answer = words.message(message_of(each, "error"), each.get("error")) or (
         words.say("answered", status=each["status"]) if each.get("status") else ""
     )
     name = str(each.get("name") or "endpoint")
@@ -108,7 +108,7 @@ def probed(step: incident_model.Step) -> bool:
 def seen(words: Words, look: Mapping[str, Any]) -> str:
     """Return severity and problem from a health probe that did not find the service healthy."""
     failing = [endpoint(words, each) for each in look.get("endpoints") or [] if each.get("ok") is False]
-    wrong = bare(look.get("summary") or words.listed(failing))
+    wrong = bare(words.message(message_of(look, "summary"), look.get("summary")) or words.listed(failing))
     severity = words.name("severity", str(look.get("severity") or "unknown"))
     return words.say("label", name=severity, text=wrong) if wrong else severity
 
@@ -129,15 +129,14 @@ def unreached(step: incident_model.Step) -> bool:
 
 
 def lost(step: incident_model.Step) -> str:
-    """Return why a module of ours could not reach its host, empty for other steps."""
+    """Return the English text that says why a module of ours could not reach its host, empty for other steps."""
     if unreached(step):
         return bare(step.data.get("summary"))
-    # The message begins with the module and the host.
-    return bare((step.message or "").partition(": ")[2]) if step.data.get("unreachable_host") else ""
+    return bare(step.message) if step.data.get("unreachable_host") else ""
 
 
 def lost_message(step: incident_model.Step) -> object:
-    """Return the message of lost, None in an old timeline."""
+    """Return why a module of ours could not reach its host, as a message; None in an old timeline."""
     return message_of(step.data, "summary" if unreached(step) else "why")
 
 
@@ -219,7 +218,9 @@ def _came(words: Words, step: incident_model.Step) -> str:
 def _said(words: Words, step: incident_model.Step) -> str:
     if step.status in ("failed", "ignored"):
         status = words.name("status", step.status)
-        return words.say("label", name=status, text=words.said(step.message)) if step.message else status
+        if not step.message:
+            return status
+        return words.say("label", name=status, text=words.message(message_of(step.data, "msg"), step.message))
     teller = _TELLERS.get(allowlist.own_module(step.action or "") or "")
     return teller(words, {**step.data, "changed": step.status == "changed"}) if teller and step.data else ""
 
@@ -233,7 +234,8 @@ def _tell_probe(words: Words, data: Mapping[str, Any]) -> str:
     parts += [endpoint(words, each) for each in data.get("endpoints") or [] if each.get("ok") is False]
     login = data.get("login") or {}
     if login.get("ok") is False:
-        parts.append(words.say("came.login", error=words.said(login.get("error")) or login.get("status")))
+        error = words.message(message_of(login, "error"), login.get("error")) or login.get("status")
+        parts.append(words.say("came.login", error=error))
     return words.say("list.comma").join(parts)
 
 

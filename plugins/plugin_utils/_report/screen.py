@@ -63,7 +63,7 @@ def summary(
         head = words.say("screen.would", outcome=outcome, subject=subject)
         return [head, *_aligned(words, _rehearsal(words, incident))]
     back = incident.outcome in incident_model.BACK
-    error = words.message(incident.messages.get("error")) or words.said(incident.error) if incident.error else ""
+    error = words.message(incident.messages.get("error"), incident.error) if incident.error else ""
     kept = [_kept(words, name, path, inside=incident.evidence) for name, path in prose.kept(words, incident)]
     kept += [text for text in [prose.not_copied(words, incident)] if text]
     why = error if back else _why(words, incident)
@@ -79,7 +79,7 @@ def summary(
         ("data_loss", prose.data_loss(words, incident)),
         ("rows", prose.rows(words, incident)),
         ("database", _database(incident)),
-        ("login", prose.login(words, incident.login, incident.login_error)),
+        ("login", prose.login(words, *prose.logged_in(incident))),
         ("escalation", prose.whom(words, incident)),
         ("kept", kept),
         ("postmortem", document or words.say("screen.not_written")),
@@ -151,23 +151,23 @@ def without_incident(words: Words, host: str, events: Sequence[timeline_events.E
     touched = words.say("screen.changed", what=words.listed(changed)) if changed else words.say("screen.unchanged")
     looks = [each.data for each in steps if prose_steps.probed(each)]
     if any(each.weight == incident_model.FAILURE for each in steps):
-        state, error = timeline_events.login(events)
+        login = timeline_events.login(events)
         failures = [each for each in steps if each.weight == incident_model.FAILURE]
         worse = any(map(prose_steps.broken, failures)) or any(map(_unsound, steps))
-        if state == "failed" and not worse and looks[-1]["healthy"]:
-            return ATTENTION, _login_failed(words, host, prose.login(words, state, error), touched=touched)
+        if login[0] == "failed" and not worse and looks[-1]["healthy"]:
+            return ATTENTION, _login_failed(words, host, prose.login(words, *login), touched=touched)
         return _stopped(words, host, steps, touched=touched)
     if looks and looks[-1]["healthy"]:
         left = [each.data for each in steps if timeline_events.is_left(each.data, each.status)]
         if left:
             return ATTENTION, _left(words, host, left[-1], touched=touched)
-        login = prose.login(words, *timeline_events.login(events))
+        state = prose.login(words, *timeline_events.login(events))
         sound = [each.data for each in steps if each.role == "database_recovery" and each.data.get("database")]
         if sound:
             path = str(sound[-1]["database"].get("path"))
             return GOOD, [words.say("screen.healthy_database", host=host, path=path, touched=touched)]
-        key = "screen.healthy_login" if login else "screen.healthy"
-        return GOOD, [words.say(key, host=host, login=login, touched=touched)]
+        key = "screen.healthy_login" if state else "screen.healthy"
+        return GOOD, [words.say(key, host=host, login=state, touched=touched)]
     triages = [each.data for each in steps if prose_steps.triaged(each)]
     return _triage(words, host, triages[-1]) if triages else (GOOD, [])
 
@@ -217,7 +217,7 @@ def _stopped(words: Words, host: str, steps: Sequence[incident_model.Step], *, t
     lost = [each for each in steps if prose_steps.lost(each)]
     if lost:
         text = prose_steps.lost(lost[-1])
-        why = words.message(prose_steps.lost_message(lost[-1])) or words.said(text)
+        why = words.message(prose_steps.lost_message(lost[-1]), text)
         head = words.say("screen.unreachable", host=host, why=why, touched=touched)
         step = words.sentence(words.message(unreachable.reach(text).to_dict()))
         return BAD, [head, *_aligned(words, [("next", step)])]
@@ -298,7 +298,7 @@ def _why(words: Words, incident: incident_model.Incident) -> Union[str, List[str
     if incident.error and prose_steps.bare(incident.error) == prose_steps.bare(incident.cause_summary):
         return "" if incident.outcome == "unreachable" else words.say("screen.that_cause")
     if incident.error:
-        return words.message(incident.messages.get("error")) or words.said(incident.error)
+        return words.message(incident.messages.get("error"), incident.error)
     tried = [each for each in incident.rungs_tried if each.reason]
     last_run = incident.runs[-1].run
     reasons = _did_not_hold(words, incident, [each for each in tried if each.run == last_run])

@@ -66,6 +66,9 @@ MESSAGE = _message(3)
 # A text of several sentences has a message for each of them.
 _TOLD = (MESSAGE, Each(MESSAGE, limit=_VALUES))
 _REASON = {"reason": _TOLD}
+_ERROR = {"error": MESSAGE}
+# Of the result of a module: why it failed, why its host is lost, and the summary of a health probe.
+_OF_RESULT = {"msg": _TOLD, "why": MESSAGE, "summary": _TOLD}
 
 _ROWS = Named(NUMBER)
 _PROBLEMS = Each({"code": TEXT, "message": TEXT})
@@ -99,6 +102,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
     "health_probe": {
         "healthy": FLAG,
         "summary": TEXT,
+        "messages": _OF_RESULT,
         "severity": TEXT,
         "consecutive_failures": NUMBER,
         "max_consecutive_failures": NUMBER,
@@ -112,6 +116,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
                 "status": (NUMBER, TEXT),
                 "latency_ms": NUMBER,
                 "error": TEXT,
+                "messages": _ERROR,
                 "certificate": {"not_after": TEXT, "expired": FLAG},
             }
         ),
@@ -120,7 +125,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
         "first_healthy_at": TEXT,
         "attempts": NUMBER,
         "duration": NUMBER,
-        "login": {"ok": FLAG, "checked": FLAG, "status": (NUMBER, TEXT), "error": TEXT},
+        "login": {"ok": FLAG, "checked": FLAG, "status": (NUMBER, TEXT), "error": TEXT, "messages": _ERROR},
         "preflight": _PREFLIGHT,
     },
     "triage_info": {
@@ -270,8 +275,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
 _OF_ALL: Mapping[str, Any] = {
     "unreachable_host": FLAG,
     "connection_lost": {"times": NUMBER, "seconds": NUMBER},
-    # The reason, as a message. For a probe it is the summary.
-    "messages": {"why": MESSAGE, "summary": MESSAGE},
+    "messages": _OF_RESULT,
 }
 
 # Published by playbooks for all their hosts: the hosts by outcome, from the best to the worst.
@@ -310,9 +314,15 @@ OUTCOME: Mapping[str, Any] = {
     "rungs_skipped": Each({"rung": TEXT, "reason": TEXT, "at": TEXT, "messages": _REASON}),
     "remediation": {
         "applied": Each(
-            {"cause": TEXT, "action": TEXT, "changed": FLAG, "failed": FLAG, "detail": Each(TEXT), "seconds": NUMBER}
+            {
+                **dict.fromkeys(("cause", "action"), TEXT),
+                **dict.fromkeys(("changed", "failed"), FLAG),
+                "detail": Each(TEXT),
+                "messages": {"action": _TOLD, "detail": Each(_TOLD)},
+                "seconds": NUMBER,
+            }
         ),
-        "refused": Each({"cause": TEXT, "reason": TEXT}),
+        "refused": Each({"cause": TEXT, "reason": TEXT, "messages": _REASON}),
     },
     "outage_seconds": NUMBER,
     "outage_started_at": TEXT,
@@ -328,6 +338,7 @@ OUTCOME: Mapping[str, Any] = {
         "requests_failed": NUMBER,
         "requests_from": TEXT,
         "requests_unknown": TEXT,
+        "messages": dict.fromkeys(("users_unknown", "requests_unknown"), MESSAGE),
     },
     "data_loss": TEXT,
     "rows_before": _ROWS,

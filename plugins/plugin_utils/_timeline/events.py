@@ -136,8 +136,11 @@ def _fits_not(event: Event) -> bool:
     return bool(event.get("data", {}).get("problems") or unset)
 
 
-def login(events: Sequence[Event]) -> Tuple[Optional[str], Optional[str]]:
-    """Return the state of the login in the last verification of a run, and why it failed: see model.Incident."""
+def login(events: Sequence[Event]) -> Tuple[Optional[str], Optional[str], Any]:
+    """Return the state of the login in the last verification of a run, why it failed, and this as a message.
+
+    For the states, see model.Incident.
+    """
     probes: List[Dict[str, Any]] = []
     for event in reversed(events):
         if event["kind"] == "task" and event.get("role") in RUNGS:
@@ -145,13 +148,14 @@ def login(events: Sequence[Event]) -> Tuple[Optional[str], Optional[str]]:
         if event.get("role") == "verification":
             probes += _results([event], "health_probe")
     if not probes:
-        return None, None
+        return None, None, None
     tried = next((probe["login"] for probe in probes if probe.get("login")), None)
     if tried is None:
-        return "no_password" if any(probe.get("healthy") for probe in probes) else "no_answer", None
+        return "no_password" if any(probe.get("healthy") for probe in probes) else "no_answer", None, None
     if tried.get("ok"):
-        return "rate_limited" if tried.get("checked") is False else "checked", None
-    return "failed", _first(tried.get("error"), tried.get("status") and f"status {tried['status']}")
+        return "rate_limited" if tried.get("checked") is False else "checked", None, None
+    error = _first(tried.get("error"), tried.get("status") and f"status {tried['status']}")
+    return "failed", error, (tried.get("messages") or {}).get("error")
 
 
 def step(event: Event) -> Optional[Step]:
@@ -271,7 +275,7 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
     seeded = statements.rows_seeded(rows_before, seen.rows_after)
     times = _times(verdict, records, events, probes, failing)
     swaps = [result for result in _results(events, "npm_ci") if result.get("swapped")]
-    logged_in, login_error = login(runs[-1])
+    logged_in, login_error, login_message = login(runs[-1])
     told = Incident(
         schema=_MODEL_VERSION,
         incident=incident,
@@ -316,7 +320,10 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
         record_in_memory=records[-1].get("record_in_memory") if records else None,
         error=verdict.get("error"),
         next_step=verdict.get("next_step") or (of_data.get("next_step") if data_loss == "suspected" else None),
-        messages=_messages(first, outcomes, verdict),
+        messages={
+            **_messages(first, outcomes, verdict),
+            **({"login_error": login_message} if login_message else {}),
+        },
         held_by=verdict.get("held_by") or None,
         findings=findings,
         resources=_first(*(result.get("facts") for result in _results(events, "triage_info"))) or {},
@@ -446,7 +453,9 @@ def _durations(verdict: Mapping[str, Any], records: Sequence[Mapping[str, Any]],
 
 def _impact(outcomes: Sequence[Mapping[str, Any]]) -> Impact:
     told: Mapping[str, Any] = next((each["impact"] for each in reversed(outcomes) if each.get("impact")), {})
-    return Impact(**{field.name: told.get(field.name) for field in dataclasses.fields(Impact)})
+    values: Dict[str, Any] = {field.name: told.get(field.name) for field in dataclasses.fields(Impact)}
+    values["messages"] = values["messages"] or {}
+    return Impact(**values)
 
 
 def _derived_outcome(
@@ -517,6 +526,8 @@ def _rungs(run: Sequence[Event]) -> List[Rung]:
             # A rung may have succeeded if the connection to its host was lost.
             tried[-1].held = None if (event.get("data") or {}).get("unreachable_host") else False
             tried[-1].reason = event.get("msg") or event.get("task")
+            told = ((event.get("data") or {}).get("messages") or {}).get("msg") if event.get("msg") else None
+            tried[-1].messages = {"reason": told} if told else {}
         elif event["kind"] == "started":
             # A check that was running when the run was killed has no result.
             tried[-1].held = None
@@ -556,6 +567,7 @@ def _remedies(run: Sequence[Event]) -> List[Remedy]:
             failed=bool(each.get("failed")),
             detail=each.get("detail") or [],
             reason=each.get("reason"),
+            messages=each.get("messages") or {},
             seconds=each.get("seconds"),
             run=str(run[0]["run"]),
         )

@@ -101,6 +101,7 @@ class Remedy:
     failed: bool = _says("Whether it failed.")
     detail: List[str] = _says("The details of the action.")
     reason: Optional[str] = _says("Why there was no action.")
+    messages: Dict[str, Any] = _says("action, detail and reason for other languages: id and values of each.")
     seconds: Optional[float] = _says("How long it took.")
     run: str = _says("The run that did it.")
 
@@ -157,6 +158,7 @@ class Impact:
     requests_failed: Optional[int] = _says("Requests that were answered with 5xx.")
     requests_from: Optional[str] = _says("The access log.")
     requests_unknown: Optional[str] = _says("Why the numbers of requests are not known.")
+    messages: Dict[str, Any] = _says("users_unknown and requests_unknown for other languages: id and values of each.")
 
 
 @dataclasses.dataclass
@@ -204,7 +206,9 @@ class Incident:
     record_in_memory: Optional[str] = _says("Folder in memory on the host that has the record; a reboot loses it.")
     error: Optional[str] = _says("The error that stopped the recovery.")
     next_step: Optional[str] = _says("The next step for a person.")
-    messages: Dict[str, Any] = _says("cause_summary, error and next_step for other languages: id and values of each.")
+    messages: Dict[str, Any] = _says(
+        "cause_summary, error, login_error and next_step for other languages: id and values of each."
+    )
     held_by: Optional[str] = _says("The incident that holds the start of the service, if it is held at the end.")
     findings: List[Dict[str, Any]] = _says("Causes, the most likely first, with their evidence.")
     resources: Dict[str, Any] = _says("Disk, memory and log at the first triage.")

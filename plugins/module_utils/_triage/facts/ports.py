@@ -40,6 +40,12 @@ class Health(Part):
     name: str = ""
     ok: Optional[bool] = None
     status: int = 0
+    messages: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def problem(self) -> str:
+        """The id of the message about a bad answer, empty if the answer was good."""
+        return str((self.messages.get("error") or {}).get("id") or "")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -387,7 +387,9 @@ def test_login(service, running, *, mode, answer, good, error):
     assert result["healthy"] is good
     assert result["severity"] == ("none" if good else "warning")
     assert result["summary"] == ("answers" if good else f"login: {error}")
+    told = result["login"].pop("messages")
     assert result["login"] == {"ok": good, "checked": answer[0] != 429, "status": answer[0], "error": error}
+    assert bool(told) is (error is not None)
     assert "eyJsecret" not in str(result) and "hunter2" not in str(result)
 
 

@@ -16,6 +16,7 @@ import yaml
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import http_probe, log_patterns
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import messages as service_messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes import table
 from ansible_collections.itsm_nexus.runbook.plugins.modules import sqlite_info, triage_info
@@ -242,7 +243,10 @@ def shown(body):
     facts = refused(200)
     return {
         **facts,
-        "health": [{**item, "error": http_probe._judge_body(body, ["ok"])} for item in facts["health"]],
+        "health": [
+            {**item, "messages": service_messages.plain(error=http_probe._judge_body(body, ["ok"]))}
+            for item in facts["health"]
+        ],
     }
 
 

@@ -110,6 +110,7 @@ def remedy(**changes):
             "failed": False,
             "detail": ["/var/log/itsm/server.log.1"],
             "reason": None,
+            "messages": {},
             "seconds": 0.5,
             "run": "r",
             **changes,
@@ -258,6 +259,9 @@ def test_a_cause_left_alone_is_listed_as_missing_automation():
     action = prose_actions.actions(EN, told)[1]
     assert action.wanted
     assert "(disk_full: remediation_allowed does not name it)" in action.why
+    # A timeline without ids quotes the English text.
+    assert "「remediation_allowed does not name it」" in prose_actions.actions(JA, told)[1].why
+    told.remedies[0].messages = {"reason": [{"id": "reason.remedy.not_allowed", "values": {}}]}
     assert "許可されていません" in prose_actions.actions(JA, told)[1].why
 
 
@@ -663,7 +667,7 @@ def test_an_interrupted_run_states_the_next_step():
     ],
 )
 def test_unlogged_requests_are_not_counted_as_successful(counted, told):
-    impact = incident_model.Impact(None, None, *counted, "/a.log", None)
+    impact = incident_model.Impact(None, None, *counted, "/a.log", None, {})
     assert prose.requests(EN, incident(impact=impact)).startswith(told)
 
 

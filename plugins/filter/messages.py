@@ -1,0 +1,43 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, List, Sequence
+
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import from_dict
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
+
+
+def _message(identity: str, **values: Any) -> Dict[str, Any]:
+    told = from_dict({"id": identity, "values": values})
+    try:
+        catalogue.english(told)
+    except KeyError as error:
+        raise AnsibleFilterError(f"The message {identity!r} has no text, or lacks a value: {error}") from error
+    return told.to_dict()
+
+
+def _each(items: Sequence[Any], identity: str, name: str = "", **values: Any) -> List[Dict[str, Any]]:
+    """Return a message for each item: the item is the value called name, or its keys are the values."""
+    wanted = catalogue.places(identity)
+    found = []
+    for item in items:
+        of_item = {name: item} if name else {key: item[key] for key in wanted if key in item}
+        found.append(_message(identity, **of_item, **values))
+    return found
+
+
+def _text(told: Any, language: str = "en", text: str = "") -> str:
+    return catalogue.of(language).message(told, text)
+
+
+class FilterModule:
+    """Filters for messages: an id and values, and their text in a language. The YAML file of each name documents it."""
+
+    def filters(self) -> Dict[str, Callable[..., Any]]:
+        """Return the filters by their names."""
+        return {"message": _message, "message_each": _each, "message_text": _text}

@@ -1,0 +1,62 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: E501, RUF001 - a sentence is one line, and full-width punctuation is how Japanese is written.
+
+"""Japanese for remedies, under the ids of en_remedies.py."""
+
+from __future__ import annotations
+
+from typing import Dict
+
+SENTENCES: Dict[str, str] = {
+    # 対処しない理由
+    "reason.remedy.not_allowed": "remediation_allowed で許可されていません",
+    "reason.remedy.proposed": "提案：{what}",
+    "reason.remedy.owner_blocked": "データベースを変更しない（サービスを起動できないため）：{why}",
+    "reason.remedy.owner_not_root": "root が所有するファイルがない。モードまたはフォルダーを手動で修正する",
+    "reason.remedy.disk_not_full": "空き容量が不足しているファイルシステムはもうありません",
+    "reason.remedy.disk_no_globs": "remediation_disk_globs にファイルの指定がありません",
+    "reason.remedy.memory_no_unit": "上限を設定できるのは systemd のユニットのみ",
+    "reason.remedy.memory_no_sizes": "上限の提案も方針の指定もありません",
+    "reason.remedy.migration_none": "未適用のマイグレーションがなく、ロックも解除されています",
+    "reason.remedy.modules_sound": "依存関係は lock ファイルと一致し、読み込めます",
+    "reason.remedy.release_unknown": "nexus_release_strategy にリリースの保管方法の指定がありません",
+    "reason.remedy.release_falls": "停止は{falls}回で、方針では{after}回から前のリリースに戻します",
+    "reason.remedy.release_same": "すでにリリース {release} です",
+    "reason.remedy.process_hidden": "このユーザーはプロセスを特定できません",
+    "reason.remedy.process_unlocked": "データベースをロックしているプロセスはもうありません",
+    "reason.remedy.process_off_port": "ポートを使用しているプロセスはもうありません",
+    "reason.remedy.tls_no_way": "方針に、証明書を更新するコマンド、秘密鍵の権限、HTTPS を無効にできる期限のいずれの指定もありません",
+    # 対処の内容と結果
+    "deed.backup": "バックアップ：{path}",
+    "deed.file": "{path}",
+    "deed.owner": "{files} の所有者をユーザー {user} に戻す",
+    "deed.owner_done": "{file} の所有者は {owner}",
+    "deed.disk": "{mounts} の {wanted} を確保する（{globs} を古い順に削除）",
+    "deed.disk_bytes": "{number} バイト",
+    "deed.disk_inodes": "inode {number}個",
+    "deed.disk_removed": "{path} を削除（{size} バイト）",
+    "deed.disk_truncated": "{path} を切り詰め（{size} バイト）",
+    "deed.memory": "ユニット {unit} に {sizes} をドロップインで設定する（次回の起動から有効）",
+    "deed.migration": "サービスを停止し、データベースをバックアップして、未適用のマイグレーションを適用する：{names}",
+    "deed.migration_unlock": "サービスを停止し、データベースをバックアップし、残ったロックを解除して、未適用のマイグレーションを適用する：{names}",
+    "deed.migration_nothing": "なし",
+    "deed.migration_applied": "{name} を適用",
+    "deed.modules": "lock ファイルから依存関係を別の場所に構築し、入れ替える",
+    "deed.release": "サービスを停止し、データベースをバックアップして、リリース {old} から {new} に戻す",
+    "deed.release_left": "リリース {old} から {new} に変更",
+    "deed.release_modules": "依存関係をインストール",
+    "deed.release_modules_kept": "依存関係は変更なし",
+    "deed.stop": "{processes} を停止する（このアプリケーションのもの、または方針で許可されたもののみ）",
+    "deed.stop_process": "PID {pid}（{command}）",
+    "deed.left": "PID {pid}：{reason}",
+    "deed.stopped": "PID {pid} を停止",
+    "deed.tls_key": "秘密鍵 {path} の権限を設定する",
+    "deed.tls_renew": "{program} を実行する",
+    "deed.tls_plain": "それでも解消しない場合、{until} まで HTTPS を無効にする",
+    "deed.tls_key_done": "秘密鍵の権限を設定済み",
+    "deed.tls_renewed": "更新済み",
+    "deed.tls_valid": "有効期限 {at}",
+    "deed.tls_off": "{until} まで HTTPS は無効（パスワードは暗号化されずに送信されます）",
+}

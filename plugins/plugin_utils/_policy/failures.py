@@ -1,0 +1,81 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Why a step of a run failed, as messages for other languages. The English text stays with the playbooks.
+
+A result of a host may hold anything: see reasons.messages_of.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, quoted
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import messages_of
+
+_Data = Mapping[str, Any]
+
+
+def messages(
+    result: _Data, hidden: Any = False, undefined: str = "", verification: Any = None, task: str = ""
+) -> List[Dict[str, Any]]:
+    """Return the messages of a failed task as plain data.
+
+    result: of the failed task. hidden: the task hides its output. undefined: the name of a variable that is not
+    defined. verification: the result of that role; if it has problems, the task failed because of them. task: the name
+    of the task, if the reason names it.
+    """
+    if hidden:
+        found: Sequence[Message] = [message("reason.failure.hidden")]
+    elif undefined:
+        found = [message("reason.failure.undefined", name=undefined)]
+    else:
+        found = messages_of(result, "msg")
+        told = messages_of(verification, "problems") if isinstance(verification, Mapping) else ()
+        # A task that only fails because of the verification has no messages of its own.
+        if told and not result.get("messages"):
+            found = told
+    if task:
+        found = [message("reason.failure.task", task=task, why=list(found))]
+    return [each.to_dict() for each in found]
+
+
+def later(before: Sequence[_Data], after: Sequence[_Data], how: str) -> List[Dict[str, Any]]:
+    """Return the messages of a rung that failed, and failed again.
+
+    how: then (the rung was checked once more), or restored (the service was started as it was).
+    """
+    told = {"why": list(messages_of({"messages": {"after": list(after)}}, "after"))}
+    found = messages_of({"messages": {"before": list(before or ())}}, "before")
+    return [each.to_dict() for each in (*found, message(f"reason.failure.{how}", **told))]
+
+
+def of_verification(seen: _Data) -> Dict[str, Any]:
+    """Return the problems that a verification found, as texts and as messages.
+
+    seen: answer, watch, database (results of its probes and of its check of the database, empty if they did not run),
+    login_failed (only the login failed), serves (and the service stayed up). After the first failed check, the later
+    ones are skipped. Exception: if only the login failed, the stability check and the row count still run.
+    """
+    answer, watch = seen["answer"], seen.get("watch") or {}
+    login_failed = bool(seen.get("login_failed"))
+    if not (answer.get("healthy") or login_failed):
+        return _found(answer, list(messages_of(answer, "summary")))
+    if not watch.get("healthy"):
+        told = message("reason.verification.fell", why=list(messages_of(watch, "summary")))
+        return _found({"summary": f"fell again: {watch.get('summary')}"}, [told])
+    texts, told_of = [], []
+    if login_failed:
+        why = list(messages_of(answer, "summary"))
+        hint = " (the service answers: check nexus_login_username and nexus_login_password)" if seen["serves"] else ""
+        texts.append(f"{answer.get('summary')}{hint}")
+        told_of += [message("reason.verification.login", why=why)] if hint else why
+    for each in (seen.get("database") or {}).get("problems") or []:
+        texts.append(str(each.get("message")))
+        told_of.append(quoted(each.get("message")))
+    return {"problems": texts, "messages": {"problems": [each.to_dict() for each in told_of]}}
+
+
+def _found(texts: _Data, told: Sequence[Message]) -> Dict[str, Any]:
+    return {"problems": [str(texts.get("summary"))], "messages": {"problems": [each.to_dict() for each in told]}}
