@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, List, Mapping, Sequence
 from ansible.errors import AnsibleFilterError
 from jinja2 import Undefined
 
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import notice
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import rules as notification_rules
 
 
@@ -62,4 +63,5 @@ class FilterModule:
             "escalation_facts": notification_rules.facts,
             "escalation_plan": _plan,
             "escalation_problems": _problems,
+            "escalation_texts": notice.texts,
         }

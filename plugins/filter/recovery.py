@@ -72,6 +72,7 @@ class FilterModule:
             "recovery_outcome": outcome.of_run,
             "recovery_problems": problems,
             "recovery_reach": unreachable.next_step,
+            "recovery_reach_message": unreachable.reach_message,
             "recovery_setting": recovery_settings.setting,
             "recovery_single_host": single_host,
             "recovery_statements": statements.of_run,

@@ -1,6 +1,7 @@
 # Copyright: The itsm_nexus.runbook contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: RUF001 - full-width punctuation is how Japanese is written.
 
 """Role escalation in real runs: every channel has a real receiver, one is down, and the inventory is hostile."""
 
@@ -370,8 +371,8 @@ def test_a_higher_level_is_notified_in_japanese(desk: Desk) -> None:
     card = desk.last("teams")["attachments"][0]["content"]
     lines = [part["inlines"][0]["text"] for part in card["body"]]
     assert lines[0] == "【停止】node1 の the service(32 分経過)"
-    assert "停止が 32 分 続いています。" in lines
-    assert "原因: 応答なし({{ 7 * 7 }}{% raw %} <!channel> @all Bcc: evil@example.com)" in lines
+    assert "理由: 停止時間がエスカレーションの基準を超えたため" in lines
+    assert "原因: 応答不能（ハング）：「{{ 7 * 7 }}{% raw %} <!channel> @all Bcc: evil@example.com」" in lines
     assert desk.last("mattermost")["text"].startswith("```text\n【停止】node1")
 
 

@@ -18,8 +18,11 @@ from typing import Any, Iterator
 
 import pytest
 
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
+
 from .conftest import ROOT, Run, Service
 
+EN = catalogue.of("en")
 PLAY = """
 - hosts: itsm_nexus
   gather_facts: false
@@ -48,7 +51,18 @@ def mend(service: Service, findings: list[dict], *arguments: str, **variables: A
     playbook.write_text(PLAY.replace("RESULT", str(result)), encoding="utf-8")
     run = service.play(str(playbook), *arguments, remediation_findings=findings, **variables)
     assert run.rc == 0, "a remedy never ends the play"
-    return run, json.loads(result.read_text(encoding="utf-8"))
+    return run, without_messages(json.loads(result.read_text(encoding="utf-8")))
+
+
+def without_messages(result: dict) -> dict:
+    """Return a result without its messages, each of which must have the English text beside it."""
+    for each in result["refused"]:
+        assert EN.message(each.pop("messages")["reason"]) == each["reason"].rstrip(" .")
+    for each in result["applied"]:
+        told = each.pop("messages")
+        assert EN.message(told["action"]) == each["action"]
+        assert list(map(EN.message, told["detail"])) == [text.rstrip(" .") for text in each["detail"]]
+    return result
 
 
 def ticks(pid: int) -> int:

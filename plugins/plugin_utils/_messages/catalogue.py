@@ -97,6 +97,12 @@ class Words:
         """Return True if the catalogue has its own word for value."""
         return f"{family}.{value}" in self.sentences
 
+    def part(self, name: Optional[str]) -> str:
+        """Return the name of a role. It may have a method: "database_recovery by salvage"."""
+        base, by, how = str(name or "").partition(" by ")
+        called = self.name("part", base)
+        return self.say("part_by", part=called, how=how) if by else called
+
     def count(self, key: str, number: float) -> str:
         """Return a number with its unit, such as "1 row" or "2 rows"."""
         single = f"{key}.one"

@@ -11,13 +11,14 @@ from typing import Dict
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import messages as service_messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import messages as triage_messages
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import en_decisions, en_remedies
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import en_decisions, en_notices, en_remedies
 
 SENTENCES: Dict[str, str] = {
     **triage_messages.ENGLISH,
     **service_messages.ENGLISH,
     **en_decisions.SENTENCES,
     **en_remedies.SENTENCES,
+    **en_notices.SENTENCES,
     # Lists, labels and sentences.
     "list.comma": ", ",
     "list.and": "{names} and {last}",
@@ -64,7 +65,6 @@ SENTENCES: Dict[str, str] = {
     "outcome.recovered_by_systemd": "RECOVERED by systemd",
     "outcome.mended_by_hand": "RESOLVED, not by a run of the playbook",
     "outcome.data_in_doubt": "DATA IN DOUBT",
-    "next.held": "The service is held by incident {incident}: nobody can start it by accident.",
     "outcome.login_failed": "SERVING, LOGIN FAILED",
     "outcome.not_recovered": "NOT RECOVERED",
     "outcome.warning": "WARNING, nothing restarted",
@@ -90,7 +90,7 @@ SENTENCES: Dict[str, str] = {
     "rows.after": "{after} after",
     "data_loss.none": "none: every row counted before is there",
     "data_loss.suspected": "SUSPECTED: stop and hand over to the DBA",
-    "data_loss.known": "KNOWN: the recovery of the database lost the rows named above",
+    "data_loss.known": "KNOWN: rows were lost by the recovery of the database",
     "data_loss.unknown": "unknown: {why}",
     "data_loss.untouched": "{verdict}; the service was not started",
     "uncounted.not_counted": "the rows were not counted",

@@ -40,6 +40,7 @@ SENTENCES: Dict[str, str] = {
     "next_step.would_recover": "Run the playbook without --check to recover the service",
     "next_step.recovered": "Complete the open prevention items",
     "next_step.recovered_by_systemd": "Complete the open prevention items",
+    "next_step.held": "The service is held by incident {incident}: nobody can start it by accident",
     "next_step.database.loss": "Report the lost data: {statement}. The damaged files are in {kept}",
     "next_step.database.loss_in_evidence": "Report the lost data: {statement}. The damaged files are in the evidence",
     "next_step.database.not_recovered": "Hand the evidence to the DBA; all files of the damaged database are kept. Then run the playbook again, and set database_recovery_method if another method is wanted",

@@ -14,7 +14,12 @@ from __future__ import annotations
 
 from typing import Dict
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import ja_decisions, ja_remedies, ja_service
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import (
+    ja_decisions,
+    ja_notices,
+    ja_remedies,
+    ja_service,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import ja_findings as messages_ja_findings
 
 SENTENCES: Dict[str, str] = {
@@ -96,7 +101,7 @@ SENTENCES: Dict[str, str] = {
     "rows.fewer": "復旧前は{tables}で計{before}行、復旧後は{after}。行数が減ったテーブル：{fewer}",
     "data_loss.none": "なし（復旧前の行はすべて残っています）",
     "data_loss.suspected": "データ損失の疑いあり。操作を止め、DBA に引き継いでください",
-    "data_loss.known": "あり。データベースの復旧により、上記の行が失われました",
+    "data_loss.known": "あり。データベースの復旧により行が失われました",
     "data_loss.unknown": "不明（{why}）",
     "data_loss.untouched": "{verdict}（サービスは起動していません）",
     "uncounted.not_counted": "行数を数えていません",
@@ -289,7 +294,6 @@ SENTENCES: Dict[str, str] = {
     # 次の対応
     "next.data_loss": "何も起動せず、証拠を DBA に引き継ぐ。database_recover.yml を --check で実行すると、各方法で失われるデータを確認できます",
     "next.loss": "失われたデータの内容を関係者に引き継ぐ（破損したファイルは保存されています）",
-    "next.held": "サービスの起動はインシデント {incident} により保留されています。",
     "next.data_in_doubt": "データベースを DBA に引き継ぐ。database_recover.yml を --check で実行すると、各方法で失われるデータを確認できます",
     "next.halted": "復旧が中止された原因に対処してから、再度実行する",
     "next.login_failed": "ログインできることと、nexus_login_username・nexus_login_password の値を確認してから、Playbook を再度実行する（ログインを確認し、インシデントを閉じます）",
@@ -379,6 +383,7 @@ SENTENCES: Dict[str, str] = {
     **messages_ja_findings.SENTENCES,
     **ja_decisions.SENTENCES,
     **ja_remedies.SENTENCES,
+    **ja_notices.SENTENCES,
     **ja_service.SENTENCES,
     # 文書
     "doc.title": "ポストモーテム：{subject}、インシデント {incident}",

@@ -40,6 +40,7 @@ SENTENCES: Dict[str, str] = {
     "next_step.would_recover": "--check なしで Playbook を実行すると復旧を行います",
     "next_step.recovered": "再発防止策の項目に対応する",
     "next_step.recovered_by_systemd": "再発防止策の項目に対応する",
+    "next_step.held": "サービスの起動はインシデント {incident} により保留されています",
     "next_step.database.loss": "失われたデータの内容（{statement}）を関係者に引き継ぐ。破損したファイルは {kept} に保存されています",
     "next_step.database.loss_in_evidence": "失われたデータの内容（{statement}）を関係者に引き継ぐ。破損したファイルは証拠として保存されています",
     "next_step.database.not_recovered": "証拠を DBA に引き継ぐ。破損したデータベースのファイルはすべて保存されています。別の方法で復旧する場合は database_recovery_method を指定して、Playbook を再度実行する",

@@ -80,6 +80,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
     return {
         **dataclasses.asdict(decided),
         "notified_next_step": verdict.notified_next_step(decided),
+        "notified_messages": verdict.notified_messages(decided),
         "later": False,
         "tried": tried,
         "skipped": [],

@@ -233,6 +233,11 @@ def reach(why: str) -> Message:
     return message(f"next_step.reach.{known}")
 
 
+def reach_message(why: str) -> Dict[str, Any]:
+    """Return reach as plain data."""
+    return reach(why).to_dict()
+
+
 def next_step(why: str) -> str:
     """Return the English text of reach."""
     return with_stop(catalogue.english(reach(why)))

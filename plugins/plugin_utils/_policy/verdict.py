@@ -384,6 +384,7 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
         **dataclasses.asdict(verdict),
         **dataclasses.asdict(rung(facts, str(seen.get("rung") or ""))),
         "notified_next_step": notified_next_step(verdict),
+        "notified_messages": notified_messages(verdict),
         "later": bool(seen.get("continued")),
         "tried": list(facts.tried),
         "skipped": list(facts.skipped),
@@ -398,8 +399,21 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
 
 def notified_next_step(verdict: Verdict) -> str:
     """Return the next step for a notification: with the hold, which no other line of it names."""
-    held = f" The service is held by incident {verdict.held_by}." if verdict.held_by else ""
-    return verdict.next_step + held
+    held = [with_stop(catalogue.english(_held(verdict)))] if verdict.held_by else []
+    return " ".join([verdict.next_step, *held])
+
+
+def notified_messages(verdict: Verdict) -> Dict[str, List[Dict[str, Any]]]:
+    """Return the messages of a notification: cause_summary, and next_step with the hold."""
+    held = [_held(verdict).to_dict()] if verdict.held_by else []
+    return {
+        "cause_summary": verdict.messages["cause_summary"],
+        "next_step": [*verdict.messages["next_step"], *held],
+    }
+
+
+def _held(verdict: Verdict) -> Message:
+    return message("next_step.held", incident=verdict.held_by)
 
 
 def summary(ended: Mapping[str, Any]) -> Dict[str, Any]:

@@ -232,6 +232,6 @@ def _event(words: Words, incident: incident_model.Incident, step: incident_model
         at=step.at,
         kind="run" if step.kind == "run_start" and len(incident.runs) > 1 else step.weight,
         what=prose_steps.happened(words, step),
-        part=prose.part(words, step.role),
+        part=words.part(step.role),
         took="" if step.seconds is None else words.duration(step.seconds),
     )

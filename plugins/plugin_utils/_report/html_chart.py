@@ -53,7 +53,7 @@ def timeline(words: Words, incident: incident_model.Incident) -> Optional[Markup
     lanes = [(words.say("page.service"), chart.service(incident))]
     bars = chart.work(incident)
     for role in dict.fromkeys(span.lane for span in bars):
-        lanes.append((prose.part(words, role), [span for span in bars if span.lane == role]))
+        lanes.append((words.part(role), [span for span in bars if span.lane == role]))
     lanes = [lane for lane in lanes if lane[1]]
     down = prose.still_down(incident)
     marked, rows = _marks(words, incident, pieces)
@@ -237,7 +237,7 @@ def ladder(words: Words, incident: incident_model.Incident) -> Markup:
         parts.append(_tag("rect", class_=f"rung {state}", x=8, y=y - 7, width=68, height=14, rx=5))
         if state in _SIGNS:
             parts.append(_tag("path", class_="sign", d=_SIGNS[state], transform=f"translate(42 {y:.0f})"))
-        parts.append(_tag("text", prose.part(words, rung.rung if rung else name), class_="name", x=92, y=y - 2))
+        parts.append(_tag("text", words.part(rung.rung if rung else name), class_="name", x=92, y=y - 2))
         parts.append(_tag("text", told, class_=f"told {state}", x=92, y=y + 15))
     return _tag(
         "svg",

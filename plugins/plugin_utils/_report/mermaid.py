@@ -42,7 +42,7 @@ def gantt(words: Words, incident: incident_model.Incident) -> List[str]:
     names = prose.run_names(words, incident)
     for run, bars in runs:
         lines.append(f"    section {_inert(names.get(run) or words.say('gantt.recovery'))}")
-        lines += [_bar(prose.part(words, span.lane), _TAGS[span.tone], span.begin, span.end) for span in bars]
+        lines += [_bar(words.part(span.lane), _TAGS[span.tone], span.begin, span.end) for span in bars]
     return [*lines, "```"]
 
 

@@ -235,7 +235,7 @@ def ladder(words: Words, incident: incident_model.Incident) -> str:
     if not incident.rungs_tried and not incident.rungs_skipped:
         if not incident.rung:
             return words.say("ladder.none")
-        return words.say("ladder.rung", rung=part(words, incident.rung), came=words.say("held.held"))
+        return words.say("ladder.rung", rung=words.part(incident.rung), came=words.say("held.held"))
     names = run_names(words, incident)
     if not names:
         return _climbed(words, incident)
@@ -246,12 +246,12 @@ def ladder(words: Words, incident: incident_model.Incident) -> str:
 
 def _climbed(words: Words, incident: incident_model.Incident, *, run: Optional[str] = None) -> str:
     told = [
-        (each.started_at or "", words.say("ladder.rung", rung=part(words, each.rung), came=held(words, each)))
+        (each.started_at or "", words.say("ladder.rung", rung=words.part(each.rung), came=held(words, each)))
         for each in incident.rungs_tried
         if run in (None, each.run)
     ]
     told += [
-        (each.at or "", words.say("ladder.rung", rung=part(words, each.rung), came=words.say("held.skipped")))
+        (each.at or "", words.say("ladder.rung", rung=words.part(each.rung), came=words.say("held.skipped")))
         for each in incident.rungs_skipped
         if run in (None, each.run)
     ]
@@ -262,7 +262,7 @@ def _climbed(words: Words, incident: incident_model.Incident, *, run: Optional[s
 def skips(words: Words, incident: incident_model.Incident, *, run: Optional[str] = None) -> List[str]:
     """Return which rungs were skipped, and why."""
     return [
-        words.say("ladder.skipped_why", rung=part(words, each.rung), reason=why(words, each))
+        words.say("ladder.skipped_why", rung=words.part(each.rung), reason=why(words, each))
         for each in incident.rungs_skipped
         if run in (None, each.run)
     ]
@@ -271,13 +271,6 @@ def skips(words: Words, incident: incident_model.Incident, *, run: Optional[str]
 def why(words: Words, of: Any) -> str:
     """Return the reason of a rung, a skipped rung or a remedy."""
     return words.message(of.messages.get("reason"), of.reason)
-
-
-def part(words: Words, name: Optional[str]) -> str:
-    """Return the name of a role. It may have a method: "database_recovery by salvage"."""
-    base, by, how = str(name or "").partition(" by ")
-    called = words.name("part", base)
-    return words.say("part_by", part=called, how=how) if by else called
 
 
 def run_names(words: Words, incident: incident_model.Incident) -> Dict[str, str]:
@@ -291,7 +284,7 @@ def run_names(words: Words, incident: incident_model.Incident) -> Dict[str, str]
 def rung_name(words: Words, incident: incident_model.Incident, rung: incident_model.Rung) -> str:
     """Return the rung's name, with its run if there were several."""
     run = run_names(words, incident).get(rung.run)
-    name = part(words, rung.rung)
+    name = words.part(rung.rung)
     return words.say("rung_of_run", run=run, rung=name) if run else name
 
 
@@ -449,7 +442,7 @@ def detection(words: Words, incident: incident_model.Incident) -> str:
 
 def next_step(words: Words, incident: incident_model.Incident) -> str:
     """Return the next step for a person, and whether the service is held."""
-    held = words.say("next.held", incident=incident.held_by) if incident.held_by else ""
+    held = words.sentence(words.say("next_step.held", incident=incident.held_by)) if incident.held_by else ""
     step = _next_step(words, incident)
     return " ".join(part for part in (words.sentence(step) if step else "", held) if part)
 

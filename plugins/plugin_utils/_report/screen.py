@@ -125,7 +125,7 @@ def _database(incident: incident_model.Incident) -> str:
 
 def _rehearsal(words: Words, incident: incident_model.Incident) -> List[_Field]:
     """Return the fields of a run in check mode: only checks are facts, the rest would be done."""
-    rungs = words.say("list.comma").join(prose.part(words, each.rung) for each in incident.rungs_tried)
+    rungs = words.say("list.comma").join(words.part(each.rung) for each in incident.rungs_tried)
     return [
         ("next", prose.next_step(words, incident)),
         ("why", _why(words, incident) if incident.outcome == "not_recovered" else ""),

@@ -27,6 +27,7 @@ PLUGINS = ROOT / "plugins"
 SPEAKING = [
     *(PLUGINS / "plugin_utils" / "_report").glob("*.py"),
     PLUGINS / "plugin_utils" / "_messages" / "catalogue.py",
+    PLUGINS / "plugin_utils" / "_notify" / "notice.py",
     *(PLUGINS / "callback").glob("*.py"),
 ]
 EN, JA = catalogue.of("en"), catalogue.of("ja", "Asia/Tokyo")

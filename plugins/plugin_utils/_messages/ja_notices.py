@@ -1,0 +1,25 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: E501, RUF001 - a sentence is one line, and full-width punctuation is how Japanese is written.
+
+"""Japanese for notifications, under the ids of en_notices.py."""
+
+from __future__ import annotations
+
+from typing import Dict
+
+SENTENCES: Dict[str, str] = {
+    "notice.failed": "{action}（失敗）",
+    "asked.data_loss": "データベースを起動しないでください。証拠を確認し、database_recover.yml を --check で実行すると、各方法で失われるデータを確認できます",
+    "asked.data_loss_unknown_cause": "データベースを起動しないでください。証拠を確認し、database_recover.yml を --check で実行すると、各方法で失われるデータを確認できます",
+    "asked.data_loss_long_outage": "データベースを起動しないでください。証拠を確認し、database_recover.yml を --check で実行すると、各方法で失われるデータを確認できます",
+    "asked.data_in_doubt": "サービスを続けてよいか判断してください。database_recover.yml を --check で実行すると、各方法で失われるデータを確認できます",
+    "asked.long_outage": "担当者を決めて証拠を確認し、利用者へ状況を知らせてください",
+    "asked.unknown_cause": "担当者を決めて証拠を確認してください。同じ手順を繰り返しても復旧しません",
+    "asked.not_recovered": "原因を取り除いてから、Playbook を再度実行してください",
+    "asked.login_failed": "ログインできることと、ログイン確認に使うアカウントを確認し、Playbook を再度実行してください",
+    "asked.repeated_restarts": "根本原因を調査してください。再起動では次の停止までしか持ちません",
+    "asked.nothing": "追加の対応は不要です。詳細はポストモーテムを参照してください",
+    "asked.find_out": "状況を確認してください",
+}

@@ -1,0 +1,96 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The statements of a notification in a language: the same words as in the documents and on the screen.
+
+The templates of role escalation only lay them out. facts: see rules.facts.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
+
+Words = catalogue.Words
+_Facts = Mapping[str, Any]
+
+# The rules after which a person who was notified is asked for something although the service is back.
+_ASKED_LATER = "repeated_restarts"
+
+
+def texts(facts: _Facts, language: str) -> Dict[str, Any]:
+    """Return the statements of a notification: severity, cause, reason, done (a list), data_loss and asked."""
+    words = catalogue.of(language)
+    return {
+        "severity": words.name("severity", facts["severity"]) if facts["severity"] else "",
+        "cause": _cause(words, facts),
+        "reason": _reason(words, facts),
+        "done": _done(words, facts),
+        "data_loss": _data_loss(words, facts),
+        "asked": _asked(words, facts),
+    }
+
+
+def _cause(words: Words, facts: _Facts) -> str:
+    named = words.name("cause", str(facts["cause"]))
+    summary = words.message((facts.get("messages") or {}).get("cause_summary"), facts["cause_summary"])
+    return words.say("label", name=named, text=summary) if summary else named
+
+
+def _reason(words: Words, facts: _Facts) -> str:
+    """Return why somebody is notified. A rule of the inventory has only its own text."""
+    rule = str(facts["rule"] or "")
+    return words.name("escalation", rule) if words.knows("escalation", rule) else str(facts["reason"])
+
+
+def _done(words: Words, facts: _Facts) -> List[str]:
+    """Return a line for each remedy and each rung."""
+    lines = []
+    for each in facts["remedies"]:
+        told = words.message((each.get("messages") or {}).get("action"), each.get("action"))
+        told = told or words.name("cause", each.get("cause"))
+        lines.append(words.say("notice.failed", action=told) if each.get("failed") else told)
+    for each in facts["rungs_tried"]:
+        name, came = words.part(str(each.get("rung"))), words.say(f"held.{_held(each)}")
+        told = words.say("ladder.rung", rung=name, came=came)
+        why = words.message((each.get("messages") or {}).get("reason"), each.get("reason"))
+        lines.append(words.say("label", name=told, text=why) if why else told)
+    if not lines:
+        lines.append(words.say("screen.nothing_changed" if facts["nothing_changed"] == "yes" else "taken.none"))
+    return lines
+
+
+def _held(rung: _Facts) -> str:
+    """Return the result of a rung: the end of its key."""
+    known = next((name for name in ("held", "serves", "restored") if rung.get(name)), None)
+    return known or ("unknown" if rung.get("held", False) is None else "not")
+
+
+def _data_loss(words: Words, facts: _Facts) -> str:
+    verdict, why = str(facts["data_loss"]), str(facts["data_loss_why"])
+    if verdict in ("none", "suspected", "known"):
+        told = words.say(f"data_loss.{verdict}")
+        untouched = verdict == "suspected" and facts["nothing_started"] == "yes"
+        return words.say("data_loss.untouched", verdict=told) if untouched else told
+    known = words.sentences.get(f"uncounted.{why}")
+    return words.say("data_loss.unknown", why=known) if known else words.say("unknown")
+
+
+def _asked(words: Words, facts: _Facts) -> str:
+    """Return what the notified person shall do next. An acknowledgement asks for nothing."""
+    rule, suspected = str(facts["rule"]), facts["data_loss"] == "suspected"
+    by_rule = f"asked.{rule}"
+    if facts["event"] == "acknowledged":
+        return ""
+    if facts["event"] == "resolved":
+        due = (rule == _ASKED_LATER or suspected) and by_rule in words.sentences
+        return words.sentence(words.say(by_rule if due else "asked.nothing"))
+    told = (facts.get("messages") or {}).get("next_step") or []
+    steps = [words.message(each) for each in (told if isinstance(told, list) else [told])]
+    if steps and all(steps):
+        return " ".join(map(words.sentence, steps))
+    if facts["next_step"]:
+        return words.sentence(words.quoted(facts["next_step"]))
+    return words.sentence(words.say(by_rule if by_rule in words.sentences else "asked.find_out"))

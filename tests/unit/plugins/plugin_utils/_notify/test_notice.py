@@ -1,0 +1,175 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: RUF001 - full-width punctuation is how Japanese is written.
+
+"""The statements of a notification: in both languages, and the same as in the documents."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import pytest
+import yaml
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import notice
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
+
+PROJECT = pathlib.Path(__file__).resolve().parents[5]
+FACTS: dict[str, Any] = {
+    "event": "raised",
+    "rule": "data_loss",
+    "reason": "Data loss is suspected.",
+    "severity": "critical",
+    "cause": "disk_full",
+    "cause_summary": "There is no room left on /srv.",
+    "remedies": [],
+    "rungs_tried": [],
+    "nothing_changed": "no",
+    "nothing_started": "no",
+    "data_loss": "unknown",
+    "data_loss_why": "not_after",
+    "next_step": "",
+    "messages": {"cause_summary": [message("finding.disk_full.now", mounts="/srv").to_dict()]},
+}
+
+
+def texts(language: str, **changes: Any) -> dict[str, Any]:
+    return notice.texts({**FACTS, **changes}, language)
+
+
+def test_the_cause_has_the_words_of_the_documents() -> None:
+    assert texts("en")["cause"] == "disk_full: There is no room left on /srv"
+    assert texts("ja")["cause"] == "ディスク容量不足：/srv の空き容量がありません"
+    # Without a message, the English text is quoted.
+    assert texts("ja", messages={})["cause"] == "ディスク容量不足：「There is no room left on /srv」"
+    assert texts("en", cause_summary="", messages={})["cause"] == "disk_full"
+
+
+def test_a_rule_of_the_inventory_has_its_own_reason() -> None:
+    assert texts("ja", rule="our_own", reason="Our reason.")["reason"] == "Our reason."
+    assert texts("ja")["reason"] == "データ損失の疑いがあるため（DB破損 Runbook を参照）"
+
+
+@pytest.mark.parametrize(
+    ("rung", "english", "japanese"),
+    [
+        ({"held": True}, "restart held", "再起動（復旧）"),
+        ({"held": False}, "restart did not hold", "再起動（復旧せず）"),
+        ({"held": None}, "restart not verified", "再起動（未確認）"),
+        ({"serves": True}, "restart made it serve, login failed", "再起動（稼働、ログイン失敗）"),
+        (
+            {"held": False, "reason": "no answer"},
+            "restart did not hold: no answer",
+            "再起動（復旧せず）：「no answer」",
+        ),
+        (
+            {
+                "held": False,
+                "reason": "the process is gone",
+                "messages": {"reason": [message("reason.probe.gone").to_dict()]},
+            },
+            "restart did not hold: the process is gone",
+            "再起動（復旧せず）：プロセス消失",
+        ),
+        (
+            {"rung": "database_recovery by backup", "held": True},
+            "database_recovery by backup held",
+            "データベース復旧（backup）（復旧）",
+        ),
+    ],
+)
+def test_each_rung_is_a_line(rung: dict[str, Any], english: str, japanese: str) -> None:
+    tried = [{"rung": "restart", **rung}]
+    assert (texts("en", rungs_tried=tried)["done"], texts("ja", rungs_tried=tried)["done"]) == ([english], [japanese])
+
+
+def test_each_remedy_is_a_line() -> None:
+    told = {"action": message("deed.stop", processes=["pid 7 tar"]).to_dict()}
+    tried = [{"cause": "db_locked", "action": "stop it", "failed": True, "messages": told}, {"cause": "oom_kill"}]
+    assert texts("ja", remedies=tried)["done"] == [
+        "pid 7 tar を停止する（このアプリケーションのもの、または方針で許可されたもののみ）（失敗）",
+        "OOMKill（メモリ不足）",
+    ]
+    assert texts("en", remedies=tried)["done"][0].endswith("policy names it, failed")
+
+
+def test_without_a_step_the_line_says_if_anything_was_changed() -> None:
+    assert texts("en")["done"] == ["no rung was taken and no remedy applied"]
+    assert texts("en", nothing_changed="yes")["done"] == ["nothing was changed"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "unknown: the rows were not counted afterwards"),
+        ({"data_loss_why": "of_a_later_version"}, "unknown"),
+        ({"data_loss": "none"}, "none: every row counted before is there"),
+        ({"data_loss": "suspected"}, "SUSPECTED: stop and hand over to the DBA"),
+        (
+            {"data_loss": "suspected", "nothing_started": "yes"},
+            "SUSPECTED: stop and hand over to the DBA; the service was not started",
+        ),
+    ],
+)
+def test_the_data_loss_has_the_words_of_the_documents(changes: dict[str, str], expected: str) -> None:
+    assert texts("en", **changes)["data_loss"] == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "english", "japanese"),
+    [
+        ({"event": "acknowledged"}, "", ""),
+        (
+            {"event": "resolved"},
+            "Nothing more; the postmortem says what follows.",
+            "追加の対応は不要です。詳細はポストモーテムを参照してください。",
+        ),
+        (
+            {"event": "resolved", "rule": "repeated_restarts"},
+            "Find the root cause. A restart only helps until the next failure.",
+            "根本原因を調査してください。再起動では次の停止までしか持ちません。",
+        ),
+        ({"rule": "our_own"}, "Find out what happened.", "状況を確認してください。"),
+        ({"next_step": "Call Ms Sato."}, "Call Ms Sato.", "「Call Ms Sato」。"),
+        (
+            {
+                "next_step": "x",
+                "messages": {
+                    "next_step": [
+                        message("next_step.recovered").to_dict(),
+                        message("next_step.held", incident="INC-1").to_dict(),
+                    ]
+                },
+            },
+            "Complete the open prevention items. The service is held by incident INC-1: nobody can start it by "
+            "accident.",
+            "再発防止策の項目に対応する。 サービスの起動はインシデント INC-1 により保留されています。",
+        ),
+    ],
+)
+def test_the_reader_is_asked_for_the_next_step(changes: dict[str, Any], english: str, japanese: str) -> None:
+    assert (texts("en", **changes)["asked"], texts("ja", **changes)["asked"]) == (english, japanese)
+
+
+def test_every_rule_of_the_role_asks_for_something() -> None:
+    rules = yaml.safe_load((PROJECT / "roles" / "escalation" / "defaults" / "main.yml").read_text(encoding="utf-8"))
+    without = {"record_only", "unreachable"}
+    named = {rule["name"] for rule in rules["escalation_rules"]} - without
+    assert not {name for name in named if f"asked.{name}" not in catalogue.of("en").sentences}
+
+
+def test_the_templates_hold_no_sentences_of_their_own() -> None:
+    for path in (PROJECT / "roles" / "escalation" / "templates").glob("*.j2"):
+        template = path.read_text(encoding="utf-8")
+        assert f"escalation_texts('{path.stem}')" in template
+        assert "data_loss_why" not in template and "cause_summary" not in template and "next_step" not in template
+
+
+def test_a_long_text_of_a_host_is_cut_in_its_message_too() -> None:
+    told = {"messages": {"why": message("quoted", text="x" * 5000).to_dict()}}
+    kept = allowlist.of_result("itsm_nexus.runbook.npm_ci", told)
+    assert len(kept["messages"]["why"]["values"]["text"]) <= allowlist.TEXT_LIMIT
