@@ -23,22 +23,25 @@ def messages(
     """Return the messages of a failed task as plain data.
 
     result: of the failed task. hidden: the task hides its output. undefined: the name of a variable that is not
-    defined. verification: the result of that role; if it has problems, the task failed because of them. task: the name
-    of the task, if the reason names it.
+    defined. verification: the result of that role; the task at its end fails with its problems, but has no messages.
+    task: the name of the task, if the reason names it.
     """
     if hidden:
         found: Sequence[Message] = [message("reason.failure.hidden")]
     elif undefined:
         found = [message("reason.failure.undefined", name=undefined)]
     else:
-        found = messages_of(result, "msg")
-        told = messages_of(verification, "problems") if isinstance(verification, Mapping) else ()
-        # A task that only fails because of the verification has no messages of its own.
-        if told and not result.get("messages"):
-            found = told
+        known = verification if isinstance(verification, Mapping) and _is_of(verification, result) else None
+        found = messages_of(result, "msg") if known is None else messages_of(known, "problems")
     if task:
         found = [message("reason.failure.task", task=task, why=list(found))]
     return [each.to_dict() for each in found]
+
+
+def _is_of(verification: _Data, result: _Data) -> bool:
+    """Return True if the failed task is the one at the end of role verification."""
+    problems = [str(each) for each in verification.get("problems") or []]
+    return bool(problems) and str(result.get("msg")) == "; ".join(problems)
 
 
 def later(before: Sequence[_Data], after: Sequence[_Data], how: str) -> List[Dict[str, Any]]:

@@ -1,0 +1,107 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Why a step failed, as messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import failures, outcome, unreachable
+
+EN = catalogue.of("en")
+GONE = message("reason.probe.gone").to_dict()
+# The result of the verification after a start that did not help.
+FAILED = {"problems": ["https: silence", "the process is gone"], "messages": {"problems": [GONE]}}
+
+
+def english(told: Any) -> str:
+    return EN.message(told)
+
+
+@pytest.mark.parametrize(
+    ("result", "more", "expected"),
+    [
+        ({"msg": "Cannot read /x: it is not JSON."}, {}, "Cannot read /x: it is not JSON"),
+        ({"msg": "no", "messages": {"msg": GONE}}, {}, "the process is gone"),
+        ({"msg": "secret"}, {"hidden": True}, "its output is hidden"),
+        ({"msg": "'a' is undefined"}, {"undefined": "a"}, "the variable a is not defined"),
+        ({"msg": "no", "messages": {"msg": GONE}}, {"task": "Stop it"}, "Stop it: the process is gone"),
+        ({"msg": "https: silence; the process is gone"}, {"verification": FAILED}, "the process is gone"),
+        # Another task failed after the verification of a rung.
+        ({"msg": "no room"}, {"verification": FAILED}, "no room"),
+        ({"msg": ""}, {"verification": {"problems": []}}, ""),
+        # From a hostile host.
+        ({"msg": "no", "messages": "reason.probe.gone"}, {}, "no"),
+        ({"msg": "no", "messages": {"msg": [{"id": "reason.probe.tls", "values": []}]}}, {}, "no"),
+        ({"msg": "no", "messages": {"msg": {"id": "reason.of_a_later_version"}}}, {}, "no"),
+    ],
+)
+def test_the_reason_of_a_failed_task(result: dict[str, Any], more: dict[str, Any], expected: str) -> None:
+    assert english(failures.messages(result, **more)) == expected
+
+
+def test_a_second_failure_is_added_to_the_first() -> None:
+    first = [message("reason.failure.hidden").to_dict()]
+    assert english(failures.later(first, [GONE], "then")) == "its output is hidden; then the process is gone"
+    assert english(failures.later([], [GONE], "restored")) == "started again as it was: the process is gone"
+
+
+def seen(**changes: Any) -> dict[str, Any]:
+    bad = {"healthy": False, "summary": "the process is gone", "messages": {"summary": [GONE]}}
+    return {
+        "answer": bad,
+        "watch": {"skipped": True},
+        "database": {},
+        "login_failed": False,
+        "serves": False,
+        **changes,
+    }
+
+
+GOOD = {"healthy": True, "summary": "answers"}
+LOGIN = {"healthy": False, "summary": "login: answered 401", "messages": {}}
+ROWS = {"problems": [{"code": "row_loss", "message": "users: 5 -> 3"}]}
+HINT = "(the service answers: check nexus_login_username and nexus_login_password)"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, ["the process is gone"]),
+        ({"answer": GOOD, "watch": GOOD}, []),
+        ({"answer": GOOD, "watch": seen()["answer"]}, ["fell again: the process is gone"]),
+        ({"answer": GOOD, "watch": GOOD, "database": ROWS}, ["users: 5 -> 3"]),
+        ({"answer": LOGIN, "watch": seen()["answer"], "login_failed": True}, ["fell again: the process is gone"]),
+        (
+            {"answer": LOGIN, "watch": GOOD, "database": ROWS, "login_failed": True, "serves": True},
+            [f"login: answered 401 {HINT}", "users: 5 -> 3"],
+        ),
+    ],
+)
+def test_the_problems_of_a_verification(changes: dict[str, Any], expected: list[str]) -> None:
+    told = failures.of_verification(seen(**changes))
+    assert told["problems"] == expected
+    assert [english(each) for each in told["messages"]["problems"]] == expected
+
+
+def test_an_unreachable_host_names_the_module_and_the_reason() -> None:
+    told = unreachable.failure("web1", "npm_ci", message("reason.unreached", why="no route"))
+    assert told["msg"] == "Cannot run npm_ci on web1: it can not be reached: no route"
+    assert english(told["messages"]["msg"]) == told["msg"]
+
+
+def test_a_missing_postmortem_is_added_to_the_error() -> None:
+    before = {"error": "It is gone", "messages": {"error": [GONE], "next_step": [GONE]}}
+    after = outcome.without_documents(before, "No space left on device", [])
+    assert after["error"] == "It is gone; Not written down: No space left on device"
+    assert english(after["messages"]["error"]) == "the process is gone; Not written down: No space left on device"
+    assert after["messages"]["next_step"] == [GONE]
+    # The error about a setting may quote a secret.
+    hidden = outcome.without_documents({"error": None}, "secret", ["postmortem_title"])
+    assert hidden["error"] == "Not written down: postmortem_title can not be used"
