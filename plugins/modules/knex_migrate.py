@@ -147,13 +147,13 @@ def main() -> None:
             migrator = knex.Migrator(**{name: parameters[name] for name in (*knex.ARGUMENTS, "timeout")})
             result = knex.migrate(migrator, state=parameters["state"], check_mode=module.check_mode)
     except knex_tables.KnexError as error:
-        module.fail_json(
-            msg=sanitize.text(error),
-            messages=messages.plain(msg=error.told),
-            locked=error.locked,
-            applied=error.applied,
-            duration=duration(),
-        )
+        told = {
+            "messages": messages.plain(msg=error.told),
+            "locked": error.locked,
+            "applied": error.applied,
+            "duration": duration(),
+        }
+        module.fail_json(msg=sanitize.text(error), **told)
     module.exit_json(**sanitize.data(result), duration=duration())
 
 

@@ -104,9 +104,8 @@ def main() -> None:
             result = knex.look(knex.Migrator(**{name: parameters[name] for name in (*knex.ARGUMENTS, "timeout")}))
     except knex_tables.KnexError as error:
         spent = round(time.monotonic() - started, 3)
-        module.fail_json(
-            msg=sanitize.text(error), messages=messages.plain(msg=error.told), locked=error.locked, duration=spent
-        )
+        told = {"messages": messages.plain(msg=error.told), "locked": error.locked, "duration": spent}
+        module.fail_json(msg=sanitize.text(error), **told)
     module.exit_json(changed=False, **sanitize.data(result), duration=round(time.monotonic() - started, 3))
 
 

@@ -122,4 +122,5 @@ def health(question: Question) -> Dict[str, Any]:
         if port
     ]
     answers = http_probe.probe(targets, timeout=question.patience, ok_statuses=service.health_ok_statuses)
-    return found([{name: item[name] for name in ("name", "url", "ok", "status", "error", "messages")} for item in answers])
+    kept = ("name", "url", "ok", "status", "error", "messages")
+    return found([{name: item[name] for name in kept} for item in answers])

@@ -57,13 +57,13 @@ def test_a_rule_of_the_inventory_has_its_own_reason() -> None:
 @pytest.mark.parametrize(
     ("rung", "english", "japanese"),
     [
-        ({"held": True}, "restart held", "再起動（復旧）"),
-        ({"held": False}, "restart did not hold", "再起動（復旧せず）"),
+        ({"held": True}, "restart succeeded", "再起動（復旧）"),
+        ({"held": False}, "restart failed", "再起動（復旧せず）"),
         ({"held": None}, "restart not verified", "再起動（未確認）"),
-        ({"serves": True}, "restart made it serve, login failed", "再起動（稼働、ログイン失敗）"),
+        ({"serves": True}, "restart failed: the service answers, but the login failed", "再起動（稼働、ログイン失敗）"),
         (
             {"held": False, "reason": "no answer"},
-            "restart did not hold: no answer",
+            "restart failed: no answer",
             "再起動（復旧せず）：「no answer」",
         ),
         (
@@ -72,12 +72,12 @@ def test_a_rule_of_the_inventory_has_its_own_reason() -> None:
                 "reason": "the process is gone",
                 "messages": {"reason": [message("reason.probe.gone").to_dict()]},
             },
-            "restart did not hold: the process is gone",
+            "restart failed: the process is gone",
             "再起動（復旧せず）：プロセス消失",
         ),
         (
             {"rung": "database_recovery by backup", "held": True},
-            "database_recovery by backup held",
+            "database_recovery by backup succeeded",
             "データベース復旧（backup）（復旧）",
         ),
     ],
@@ -98,7 +98,7 @@ def test_each_remedy_is_a_line() -> None:
 
 
 def test_without_a_step_the_line_says_if_anything_was_changed() -> None:
-    assert texts("en")["done"] == ["no rung was taken and no remedy applied"]
+    assert texts("en")["done"] == ["no rung was tried and no remedy applied"]
     assert texts("en", nothing_changed="yes")["done"] == ["nothing was changed"]
 
 
