@@ -198,7 +198,7 @@ def test_the_readme_names_every_playbook_role_module_and_page() -> None:
         )
         if (found := re.fullmatch(pattern, name)) and not re.search(rf"(?<!\w){re.escape(found[1])}(?!\w)", text)
     ]
-    assert missing == []
+    assert missing == [], f"README.md does not name {', '.join(missing)}"
 
 
 def test_every_variable_on_a_page_is_read() -> None:

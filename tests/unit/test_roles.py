@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import rules as notification_rules
+
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
 
@@ -114,3 +116,25 @@ def test_every_rescue_raises_again_or_records(name: str) -> None:
         # Under a condition it might do neither.
         kept = [task for task in rescue or [] if (RAISES | RECORDS) & set(task) and "when" not in task]
         assert kept or not rescue, f"{block.get('name')}: its rescue hides the failure"
+
+
+CHANNELS = sorted((ROOT / "roles/escalation/tasks/channels").glob("*.yml"))
+
+
+@pytest.mark.parametrize("path", CHANNELS, ids=[path.stem for path in CHANNELS])
+def test_a_channel_is_complete(path: Path) -> None:
+    """Every file of a channel has its settings, its documentation, and tasks that reveal no secret."""
+    kind = path.stem
+    texts = {
+        "docs/escalation.md": f"| `{kind}` |",
+        "roles/escalation/meta/argument_specs.yml": f"C({kind})",
+    }
+    missing = [f"{name}: {what}" for name, what in texts.items() if what not in (ROOT / name).read_text("utf-8")]
+    if kind not in notification_rules.CHANNEL_KEYS:
+        missing.append(f"plugins/plugin_utils/_notify/rules.py: the required keys of {kind}, in CHANNEL_KEYS")
+    for task in yaml.safe_load(path.read_text(encoding="utf-8")):
+        if task.get("no_log") is not True:
+            missing.append(f"{path.relative_to(ROOT)}: no_log: true in the task {task['name']!r}")
+    if "escalation_sent" not in path.read_text(encoding="utf-8"):
+        missing.append(f"{path.relative_to(ROOT)}: the result escalation_sent")
+    assert missing == [], "\n".join(missing)

@@ -2,10 +2,40 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The rungs of the ladder, the gentlest first. Each rung is the role of that name."""
+"""The rungs of the ladder, the gentlest first. Each rung is the role of that name.
+
+A cause names the rungs that cannot help by what they do, not by their place: see the groups below.
+"""
 
 from __future__ import annotations
 
-from typing import Tuple
+from typing import NamedTuple, Tuple
 
-RUNGS: Tuple[str, ...] = ("restart", "standard_recovery", "clean_start_recovery")
+
+class Rung(NamedTuple):
+    """A rung, and what it does besides the start of the service.
+
+    repairs_modules: builds modules that are missing or broken. renews_modules: also builds modules that look sound.
+    migrates: applies pending migrations.
+    """
+
+    name: str
+    repairs_modules: bool = False
+    renews_modules: bool = False
+    migrates: bool = False
+
+
+LADDER: Tuple[Rung, ...] = (
+    Rung("restart"),
+    Rung("standard_recovery", repairs_modules=True),
+    Rung("clean_start_recovery", repairs_modules=True, renews_modules=True, migrates=True),
+)
+RUNGS: Tuple[str, ...] = tuple(rung.name for rung in LADDER)
+
+# Rungs by what they do. The rungs above the first one start the service as it does, so a cause that only a start can
+# change needs none of them.
+ABOVE_THE_FIRST: Tuple[str, ...] = RUNGS[1:]
+ONLY_START: Tuple[str, ...] = tuple(rung.name for rung in LADDER if not rung.repairs_modules)
+KEEP_MODULES: Tuple[str, ...] = tuple(rung.name for rung in LADDER if not rung.renews_modules)
+KEEP_SCHEMA: Tuple[str, ...] = tuple(rung.name for rung in LADDER if not rung.migrates)
+MIGRATE: Tuple[str, ...] = tuple(rung.name for rung in LADDER if rung.migrates)

@@ -11,7 +11,7 @@ import re
 from typing import Any, List, Sequence, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, quoted
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import ABOVE_THE_FIRST, RUNGS
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import http_probe
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 
@@ -240,7 +240,7 @@ def _rungs_that_need(facts: Facts, name: str) -> Sequence[str]:
     if name == "nexus_db_path_variable" or (systemd and name in _UNUSED):
         return ()
     if systemd and name in _OF_UNIT and not facts.start.user_fault:
-        return RUNGS[1:]
+        return ABOVE_THE_FIRST
     return RUNGS
 
 

@@ -26,7 +26,8 @@ _ACKNOWLEDGING = ("pagerduty",)
 
 # Required and optional keys of each channel type, in addition to type and name. Other types are not checked.
 _SHAPES = ("mattermost", "slack", "teams")
-_NEEDS = {
+# Type of a channel -> the keys that it needs.
+CHANNEL_KEYS = {
     "command": ["argv"],
     "http": ["url", "secret"],
     "mail": ["to"],
@@ -365,9 +366,9 @@ def _channel(where: str, channel: Any, *, types: Sequence[str]) -> List[str]:
     kind = channel.get("type")
     if kind not in types:
         return [f"{where}.{_why_not_type(kind, types)}"]
-    if kind not in _NEEDS:
+    if kind not in CHANNEL_KEYS:
         return [f"{where}.{key} {_UNREADABLE}" for key, value in channel.items() if _unreadable(value)]
-    needs, may = _NEEDS[kind], _MAY_HAVE.get(kind, [])
+    needs, may = CHANNEL_KEYS[kind], _MAY_HAVE.get(kind, [])
     found = [f"{where}.{key} is missing, a channel of type {kind} needs it" for key in needs if not channel.get(key)]
     found += [
         f"{where} has the unknown key {key!r}, a channel of type {kind} has {', '.join(['type', 'name', *needs, *may])}"

@@ -15,6 +15,7 @@ import re
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, with_stop
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import ONLY_START
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason, joined, messages_of
@@ -187,7 +188,7 @@ def useless(facts: Facts, rung: str) -> List[Reason]:
         for each in facts.standing
         if rung in each.get("useless_rungs", ()) and each["cause"] not in mended and each["explained_by"] not in mended
     ]
-    if rung == "restart" and facts.crash_loop.get("looping") and not mended:
+    if rung in ONLY_START and facts.crash_loop.get("looping") and not mended:
         found.append(_looping(facts.crash_loop))
     return found
 

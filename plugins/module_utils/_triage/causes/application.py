@@ -10,7 +10,11 @@ import re
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import (
+    KEEP_MODULES,
+    ONLY_START,
+    RUNGS,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.common import FALLS, LOOP_FALLS, PROOF
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
@@ -60,7 +64,7 @@ def modules_broken(facts: Facts) -> Optional[Finding]:
         evidence=evidence + words,
         remedy=message("remedy.start" if mended else "remedy.modules_broken"),
         prevention=message("prevention.modules_broken"),
-        useless_rungs=("restart",) if broken or (words and not mended) else (),
+        useless_rungs=ONLY_START if broken or (words and not mended) else (),
         details={"packages": packages, "reason": reason},
         explains=FALLS if words or facts.unit.exited else (),
         past=mended,
@@ -122,12 +126,12 @@ def _useless_against(facts: Facts, item: Mapping[str, Any]) -> Sequence[str]:
     if not repeated(facts, item):
         return _useless_in_a_loop(facts)
     sound = facts.dependencies.ok is True and facts.migrations.pending == []
-    return RUNGS if sound and not in_dependency(item) else RUNGS[:2]
+    return RUNGS if sound and not in_dependency(item) else KEEP_MODULES
 
 
 def _useless_in_a_loop(facts: Facts) -> Sequence[str]:
     """A restart is what systemd has tried since the service last served, again and again."""
-    return ("restart",) if facts.process.gone and facts.process.falls >= LOOP_FALLS else ()
+    return ONLY_START if facts.process.gone and facts.process.falls >= LOOP_FALLS else ()
 
 
 def syntax_error(facts: Facts) -> Optional[Finding]:
@@ -168,7 +172,7 @@ def syntax_error(facts: Facts) -> Optional[Finding]:
 def _useless(facts: Facts, item: Mapping[str, Any], *, proved: bool) -> Sequence[str]:
     if not proved and not repeated(facts, item):
         return ()
-    return RUNGS[:2] if in_dependency(item) else RUNGS
+    return KEEP_MODULES if in_dependency(item) else RUNGS
 
 
 def syntax_errors(facts: Facts) -> List[Tuple[str, Mapping[str, Any]]]:

@@ -15,7 +15,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
     message,
     quoted,
 )
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import ABOVE_THE_FIRST, RUNGS
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import messages, mismatches
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.common import OF_MISFITS, PROOF
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
@@ -154,7 +154,7 @@ def exec_failed(facts: Facts) -> Optional[Finding]:
         summary=message("finding.exec_failed.now", unit=name, status=_step(status), reason=reason),
         remedy=message("remedy.exec_failed.journal"),
         # A restart shows if it still is so; more than that changes nothing that systemd needs.
-        useless_rungs=RUNGS if len(again) >= PROOF else RUNGS[1:],
+        useless_rungs=RUNGS if len(again) >= PROOF else ABOVE_THE_FIRST,
         details={"status": status, "program": start.program, "reason": messages.english(reason)},
         **common,
     )

@@ -10,7 +10,11 @@ import re
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, quoted
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import (
+    KEEP_SCHEMA,
+    MIGRATE,
+    RUNGS,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.common import FALLS, process_details
@@ -179,7 +183,7 @@ def migration_pending(facts: Facts) -> Optional[Finding]:
         evidence=evidence + missing,
         remedy=message("remedy.migration_pending.migrate" if pending else "remedy.migration_pending.compare"),
         # Only the clean start migrates.
-        useless_rungs=() if known and not pending else ("restart", "standard_recovery"),
+        useless_rungs=() if known and not pending else KEEP_SCHEMA,
         **common,
     )
 
@@ -190,7 +194,7 @@ def _migration_lock(
     """Return the finding of a migration lock that nobody who migrates holds. words: log lines about the lock."""
     stands = held is not False
     # If no log line says so, the service may start in spite of the lock. Only migrations cannot run.
-    useless = RUNGS if words else ("clean_start_recovery",)
+    useless = RUNGS if words else MIGRATE
     return Finding(
         confidence=(0.95 if held else 0.9 if stands else 0.5) if words else 0.6,
         summary=message("finding.migration_pending.locked" if stands else "finding.migration_pending.was_locked"),

@@ -10,7 +10,7 @@ import posixpath
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import ABOVE_THE_FIRST, RUNGS
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.common import FALLS, process_details
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.certificate import Key, Validity
@@ -117,7 +117,7 @@ def tls_expired(facts: Facts) -> Optional[Finding]:
         confidence = 0.45
     useless: Sequence[str] = ()
     if serving and read_again:
-        useless = RUNGS[1:]  # which do no more for it than a restart
+        useless = ABOVE_THE_FIRST  # which do no more for it than a restart
     elif serving or (fault and words and facts.process.gone):
         # A restart would take away the HTTP that is still served, and bring back no HTTPS.
         useless = RUNGS

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import ladder
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import http_probe, log_patterns
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import messages as service_messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import messages
@@ -1298,8 +1298,9 @@ def test_no_rung_is_tried_with_a_foreign_process_on_the_port():
     assert (found[0].cause, found[0].rungs_help) == ("port_conflict", False)
 
 
-RESTART, STANDARD, CLEAN = RUNGS
-ALL = [RESTART, STANDARD, CLEAN]
+ALL, ABOVE, START = list(ladder.RUNGS), list(ladder.ABOVE_THE_FIRST), list(ladder.ONLY_START)
+KEEPING_MODULES, KEEPING_SCHEMA = list(ladder.KEEP_MODULES), list(ladder.KEEP_SCHEMA)
+MIGRATING = list(ladder.MIGRATE)
 FOREIGN_PORT = {"ports": [{"port": 6443, "address": "::", "owners": [STRANGER]}]}
 OWN_PORT = {
     "unit": {"active_state": "failed", "sub_state": "failed", "main_pid": 0},
@@ -1327,11 +1328,11 @@ OWN_PORT = {
         ([GONE, signature("port_taken", "EADDRINUSE")], []),
         # A service with a bad certificate serves the same one after a restart, unless a better one is installed.
         ([{"certificate": EXPIRED, "answer": {"https": {"certificate": EXPIRED}}}], ALL),
-        ([{"answer": {"https": {"certificate": EXPIRED}}}], [STANDARD, CLEAN]),
+        ([{"answer": {"https": {"certificate": EXPIRED}}}], ABOVE),
         ([{"answer": {"https": {"certificate": EXPIRED}}}, {"certificate": {"error": "timed out"}}], ALL),
         ([FALLEN_BACK, {"certificate": WRONG_KEY}], ALL),
         ([FALLEN_BACK, {"certificate": {"key": None}}], ALL),
-        ([FALLEN_BACK], [STANDARD, CLEAN]),
+        ([FALLEN_BACK], ABOVE),
         ([GONE, {"certificate": EXPIRED}], []),
         ([GONE, {"certificate": EXPIRED}, {"answer": {"error": "timed out"}}], []),
         ([SILENT, {"certificate": EXPIRED}], []),
@@ -1342,19 +1343,19 @@ OWN_PORT = {
         ([GONE, holders(WRITER)], []),
         ([GONE, signature("db_locked", "SQLITE_BUSY"), holders(WRITER)], ALL),
         ([GONE, signature("db_locked", "SQLITE_BUSY")], []),
-        ([GONE, {"dependencies": {"ok": False, "missing": ["express"]}}], [RESTART]),
-        ([GONE, {"dependencies": {"ok": False, "unloadable": ["better-sqlite3"]}}], [RESTART]),
-        ([GONE, MISSING_EXPRESS, UNASKED], [RESTART]),
+        ([GONE, {"dependencies": {"ok": False, "missing": ["express"]}}], START),
+        ([GONE, {"dependencies": {"ok": False, "unloadable": ["better-sqlite3"]}}], START),
+        ([GONE, MISSING_EXPRESS, UNASKED], START),
         ([GONE, MISSING_EXPRESS], []),
         ([GONE, {"dependencies": {"ok": False, "invalid": ["semver"]}}], []),
         # Only the clean start applies migrations, and the lock stops it.
-        ([GONE, NO_TABLE, PENDING], [RESTART, STANDARD]),
+        ([GONE, NO_TABLE, PENDING], KEEPING_SCHEMA),
         ([GONE, NO_TABLE], []),
         ([GONE, PENDING], []),
         ([GONE, LOCKED, HELD], ALL),
         ([GONE, LOCKED, {"migrations": None}], ALL),
         ([GONE, LOCKED], []),
-        ([GONE, HELD], [CLEAN]),
+        ([GONE, HELD], MIGRATING),
         ([SILENT, HELD, {"migrations": {"lock_stale": False}}], []),
         ([UNHEARD, HELD, {"migrations": {"lock_stale": False}}], ALL),
         ([UNHEARD, HELD], []),
@@ -1366,10 +1367,10 @@ OWN_PORT = {
         ([GONE, {"service": {"app_dir_exists": False}}], ALL),
         ([GONE, {"unit": {"load_state": "not-found"}}], ALL),
         # The exit code is from the last start. One more start shows if it is still valid; more do not help.
-        ([GONE, {"unit": {"exit_status": 200}}], [STANDARD, CLEAN]),
-        ([GONE, EXIT_203], [STANDARD, CLEAN]),
+        ([GONE, {"unit": {"exit_status": 200}}], ABOVE),
+        ([GONE, EXIT_203], ABOVE),
         ([GONE, failed_starts(text="code=exited, status=203/EXEC")], ALL),
-        ([GONE, failed_starts(1, text="code=exited, status=203/EXEC")], [STANDARD, CLEAN]),
+        ([GONE, failed_starts(1, text="code=exited, status=203/EXEC")], ABOVE),
         ([GONE, EXIT_203, {"start": {"changed_at": "2026-03-02T01:01:00.000Z"}}], []),
         ([GONE, NO_PROGRAM], ALL),
         ([SILENT, NO_PROGRAM], ALL),
@@ -1386,7 +1387,7 @@ OWN_PORT = {
         ([GONE, EXIT_1, syntax_error(parses=None, times=2), failed_starts()], ALL),
         ([GONE, EXIT_1, syntax_error(parses=None, times=2), failed_starts(seconds=40)], []),
         ([GONE, EXIT_1, syntax_error(parses=None, times=2, changed_at=NOW), failed_starts()], []),
-        ([GONE, EXIT_1, syntax_error(place={"file": "/srv/itsm/node_modules/a/b.js", "line": 1})], [RESTART, STANDARD]),
+        ([GONE, EXIT_1, syntax_error(place={"file": "/srv/itsm/node_modules/a/b.js", "line": 1})], KEEPING_MODULES),
         # The same exception at every start.
         ([GONE, EXIT_1, exception(times=2), failed_starts()], ALL),
         ([GONE, EXIT_1, exception(times=1), failed_starts()], []),
@@ -1395,8 +1396,8 @@ OWN_PORT = {
         ([GONE, EXIT_1, exception(times=2, changed_at="2026-03-02T00:59:00.000Z"), failed_starts()], []),
         ([GONE, EXIT_1, exception(times=2), failed_starts(), {"start": {"changed_at": NOW}}], []),
         ([GONE, EXIT_1, exception(times=2), failed_starts(), {"log": {"last_success_at": NOW}}], []),
-        ([GONE, EXIT_1, exception(times=2), failed_starts(), UNASKED], [RESTART, STANDARD]),
-        ([GONE, EXIT_1, exception(times=2), failed_starts(), PENDING], [RESTART, STANDARD]),
+        ([GONE, EXIT_1, exception(times=2), failed_starts(), UNASKED], KEEPING_MODULES),
+        ([GONE, EXIT_1, exception(times=2), failed_starts(), PENDING], KEEPING_MODULES),
         ([GONE, EXIT_1, exception(times=2, message="Error: connect ECONNREFUSED 10.0.0.1:389"), failed_starts()], []),
         # The reason that a setting is needed.
         *(
@@ -1409,10 +1410,10 @@ OWN_PORT = {
                 ("nexus_app_dir", ALL, []),
                 ("nexus_log_file", [], []),
                 ("nexus_log_file", ALL, [PROCESS]),
-                ("nexus_user", [STANDARD, CLEAN], []),
+                ("nexus_user", ABOVE, []),
                 ("nexus_user", ALL, [{"start": {"user_fault": "there is no user x"}}]),
                 ("nexus_user", ALL, [PROCESS]),
-                ("nexus_environment_file", [STANDARD, CLEAN], []),
+                ("nexus_environment_file", ABOVE, []),
                 ("nexus_db_path_variable", [], []),
                 ("nexus_https_port", [], []),
                 ("nexus_https_port", ALL, [{"service": {"https_port": 0, "http_port": 0}}]),
@@ -1425,9 +1426,9 @@ OWN_PORT = {
         ([GONE, MISSING_SECRET, exception(message="Error: JWT_SECRET is not set")], ALL),
         ([GONE, EXIT_1, OLD_NODE, exception()], []),
         # systemd has tried that.
-        ([GONE, EXIT_1, exception(), exits(3)], [RESTART]),
+        ([GONE, EXIT_1, exception(), exits(3)], START),
         ([GONE, EXIT_1, exception(), exits(2)], []),
-        ([GONE, EXIT_1, exits(3)], [RESTART]),
+        ([GONE, EXIT_1, exits(3)], START),
         # But not since the cause disappeared.
         (
             [

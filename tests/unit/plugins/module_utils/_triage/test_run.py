@@ -163,7 +163,8 @@ def test_health_is_probed_as_by_the_detection(service):
         (health,) = result["facts"]["health"]
         url = f"http://localhost:{described.http_port}/api/v1/health"
         # A rule asks for the id: it tells a bad status from a page that is no health check.
-        told = {"error": {"id": "reason.probe.wrong_status", "values": {"status": "'ok'", "expected": "up"}}} if error else {}
+        values = {"status": "'ok'", "expected": "up"}
+        told = {"error": {"id": "reason.probe.wrong_status", "values": values}} if error else {}
         assert health.pop("messages") == told
         assert health == {"name": "http", "url": url, "ok": error is None, "status": 200, "error": error}
         assert causes(result) == []

@@ -145,9 +145,21 @@ def test_all_places_use_the_one_list_of_rungs() -> None:
     assert list(incident_model.RUNGS) == [*RUNGS, "database_recovery"]
     assert [lane for lane in chart.LANES if lane in RUNGS] == RUNGS
     # Files that cannot import it.
+    missing = {}
     for rung in RUNGS:
-        assert (ROOT / "roles" / rung / "tasks" / "main.yml").is_file()
-        assert f"part.{rung}" in messages_ja.SENTENCES
+        if not (ROOT / "roles" / rung / "tasks" / "main.yml").is_file():
+            missing[f"roles/{rung}/tasks/main.yml"] = "the role of the rung"
+        if f"part.{rung}" not in messages_ja.SENTENCES:
+            missing["plugins/plugin_utils/_messages/ja.py"] = f"the Japanese name, part.{rung}"
+        for page, what in (
+            ("docs/operations.md", f"{', '.join(RUNGS)}]"),
+            ("plugins/modules/triage_info.py", rung),
+            ("README.md", f"[{rung}](roles/{rung}/README.md)"),
+            ("README.ja.md", f"[{rung}](roles/{rung}/README.md)"),
+        ):
+            if what not in (ROOT / page).read_text("utf-8"):
+                missing[page] = f"the rung, as {what}"
+    assert missing == {}, "\n".join(f"{page} lacks {what}" for page, what in missing.items())
     # No playbook has its own list; the surveys of AWX have their own tests.
     playbooks = [path for path in (ROOT / "playbooks").rglob("*.yml") if path.name != "awx.yml"]
     assert not [path.name for path in playbooks if re.search(r"\[[^\]]*restart,", path.read_text("utf-8"))]

@@ -16,11 +16,12 @@ import pytest
 import yaml
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import verdict
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.verdict import Facts
 
 ROOT = Path(__file__).resolve().parents[5]
-ALL_RUNGS = ["restart", "standard_recovery", "clean_start_recovery"]
+ALL_RUNGS = list(RUNGS)
 DOWN = Facts(severity="emergency", act_on=["critical", "emergency"])
 
 
