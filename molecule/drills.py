@@ -191,7 +191,7 @@ class Drill:
         # The outage began after the sound state was recorded.
         assert 0 < told["durations"]["outage"] < time.time() - (self.output / "sound.json").stat().st_mtime
         closing = self.screen(run)[-2500:]
-        for word in (severity, cause, f"{rung} held"):
+        for word in (severity, cause, f"{rung} succeeded"):
             assert word in closing, closing
         assert self.recap(run)["failed"] == 0
         # No timer is left that would act if this run died.

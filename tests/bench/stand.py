@@ -213,7 +213,7 @@ class Stand:
     def recover(self, folder: Path, *, rung: str = "restart", program: str = "ansible-playbook", **changes: Any) -> Run:
         """Recover it by rung. Raises BenchError if that rung did not bring it back."""
         run = self.play("playbooks/outage_recover.yml", folder, program=program, outage_recover_rungs=[rung], **changes)
-        if run.code != 0 or f"{rung} held" not in run.screen:
+        if run.code != 0 or f"{rung} succeeded" not in run.screen:
             raise harness.BenchError(f"it ended with code {run.code}: {run.screen.strip()[-600:]}")
         return run
 

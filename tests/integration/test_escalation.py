@@ -285,7 +285,7 @@ def test_a_dry_run_lists_the_contacts_and_notifies_nobody(
     for channel in (DEAD, *LEADER):
         assert f"Would tell the leader by {channel}: DOWN: the service on node1 for 0 s" in run.screen
     # And the message.
-    assert "Done: restart did not hold: no answer" in run.screen
+    assert "Done: restart failed: no answer" in run.screen
     assert set(desk.counts().values()) == {0}
     assert not desk.text.exists()
 
@@ -301,7 +301,7 @@ def test_everybody_is_notified_although_one_channel_is_down(desk: Desk) -> None:
     for text in (desk.text.read_text(encoding="utf-8"), desk.smtp.mails[0].get_content().replace("\r", "")):
         assert "Cause: hung: {{ 7 * 7 }}{% raw %} <!channel> @all Bcc: evil@example.com\n" in text
         assert "Since: 2026-03-02 01:02:03 UTC (0 s)\n" in text
-        assert "Done: restart did not hold: no answer\n" in text
+        assert "Done: restart failed: no answer\n" in text
         assert "Asked of you: Mend the cause, then run the playbook again.\n" in text
         assert "Evidence: node1:/var/lib/itsm-runbook/evidence/INC\n" in text
 
@@ -573,7 +573,7 @@ def test_without_rules_everybody_is_notified(desk: Desk, contacts: str) -> None:
         **variables, escalation_rules=[{"name": "x", "when": "{{ nowhere_defined }}", "to": [], "reason": ""}]
     )
     assert run.rc == 0
-    assert "The rules of escalation can not be evaluated, so everybody is told." in run.screen
+    assert "The rules of escalation can not be evaluated, so everybody is notified." in run.screen
     assert desk.counts()["slack"] == before + (contacts == "right")
     assert [each["level"] for each in open_record(desk, name)["told"]] == ["rules_unusable"] * (contacts == "right")
 

@@ -381,7 +381,7 @@ def test_a_killed_controller_leaves_a_timeline_and_the_next_run_reports_both(con
     model = json.loads((controller.postmortems / "INC-1.json").read_text())
     assert [run["complete"] for run in model["runs"]] == [False, True]
     assert model["runs"][0]["last_task"] == "Rebuild the modules"
-    assert "was cut short" in (controller.postmortems / "INC-1.md").read_text()
+    assert "ended early" in (controller.postmortems / "INC-1.md").read_text()
 
     rc, output = controller.run(render, "-e", "postmortem_incident=INC-1")
     assert rc == 0, output
@@ -628,7 +628,7 @@ def test_the_role_publishes_the_outcome(publishing):
         "Closed | 2026-03-02T01:00:30.000Z",
     ):
         assert told in made["body"]
-    assert "was cut short" not in made["body"]
+    assert "ended early" not in made["body"]
     assert sorted(path.name for path in (state / "postmortems").iterdir()) == ["INC-1.html", "INC-1.json", "INC-1.md"]
     assert {stat.S_IMODE(path.stat().st_mode) for path in (state / "postmortems").iterdir()} == {0o600}
     # The published document is the one that the controller has at the end.

@@ -273,7 +273,7 @@ def test_a_clean_start_with_a_failed_build_keeps_the_old_modules(service: Servic
     assert (run.rc, told["outcome"], told["data_loss"]) == (0, "recovered", "none")
     assert not told["rung"]
     summary = run.screen[run.screen.index("PLAY RECAP") :]
-    assert "the service holds as it was before" in summary
+    assert "the service is as it was before" in summary
     # No backup was made before the build.
     assert "backed up" not in summary
     assert not told["backup_file"]

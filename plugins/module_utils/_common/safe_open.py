@@ -234,11 +234,11 @@ def open_file(path: str, flags: int = os.O_RDONLY, *, lend: bool = True) -> int:
     return descriptor
 
 
-def look_up(path: str, *, beside: bool = True) -> Optional[os.stat_result]:
+def look_up(path: str, *, folder_too: bool = True) -> Optional[os.stat_result]:
     """Return the status of path, None if it does not exist, for work on it (and in its folder) with our own rights.
 
     If a link of another account leads there, that account must be able to do the work alone: read and write the file,
-    and, if beside is true, write to its folder. Otherwise it raises PermissionError. Raises OSError.
+    and, if folder_too is true, write to its folder. Otherwise it raises PermissionError. Raises OSError.
     """
     try:
         if os.geteuid() != 0:
@@ -249,22 +249,22 @@ def look_up(path: str, *, beside: bool = True) -> Optional[os.stat_result]:
     except _AnybodyError:
         # The link's maker gains nothing if everything there is its own.
         real = os.stat(path)
-        return _looked_up_as(real.st_uid, real.st_gid, path, beside=beside)
+        return _looked_up_as(real.st_uid, real.st_gid, path, folder_too=folder_too)
     except _LentError as lent:
-        return _looked_up_as(lent.uid, lent.gid, path, beside=beside)
+        return _looked_up_as(lent.uid, lent.gid, path, folder_too=folder_too)
     try:
         return os.fstat(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _looked_up_as(uid: int, gid: int, path: str, *, beside: bool) -> Optional[os.stat_result]:
+def _looked_up_as(uid: int, gid: int, path: str, *, folder_too: bool) -> Optional[os.stat_result]:
     real = os.path.realpath(path)
     folder = os.path.dirname(real)
     if not os.path.isdir(folder):
         return None
     with acting((uid, gid)):
-        theirs = uid != 0 and (not beside or os.access(folder, os.W_OK | os.X_OK, effective_ids=True))
+        theirs = uid != 0 and (not folder_too or os.access(folder, os.W_OK | os.X_OK, effective_ids=True))
         with contextlib.suppress(FileNotFoundError):
             if theirs and os.access(path, os.R_OK | os.W_OK, effective_ids=True):
                 return os.stat(path)

@@ -84,7 +84,7 @@ class Application:
         self.app_dir = os.path.realpath(app_dir)
         with npm_lock.explained(f"work in {app_dir}"):
             # Root must not put a tree that the user built into another account's application.
-            judged, there = safe_open.look_up(app_dir, beside=False), os.stat(self.app_dir)
+            judged, there = safe_open.look_up(app_dir, folder_too=False), os.stat(self.app_dir)
             if judged is None or not os.path.samestat(judged, there):
                 raise OSError(0, "another folder has taken its place")
         with npm_lock.explained(f"act as user {user!r} in {app_dir}"):

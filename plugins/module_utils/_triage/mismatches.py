@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Differences between configuration and host: one Misfit for each, for the rule config_mismatch."""
+"""Differences between configuration and host: one Mismatch for each, for the rule config_mismatch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ABSENT = ("missing", "empty", "no_tables")
 # Answers that may differ at another time: Request Timeout (RFC 9110), Too Many Requests (RFC 6585).
 _NOT_NOW = (408, 429)
 
-# The effect of a misfit: the service does not start, or does not use the configured files.
+# The effect of a mismatch: the service does not start, or does not use the configured files.
 START = "start"
 MODULES = "modules"
 DATABASE = "database"
@@ -29,7 +29,7 @@ HTTPS = "https"
 
 
 @dataclasses.dataclass(frozen=True)
-class Misfit:
+class Mismatch:
     """One difference between configuration and host.
 
     hinders: no start can succeed before it is fixed. serves: the service runs and answers, and only our checks use
@@ -48,24 +48,24 @@ class Misfit:
     useless: Sequence[str] = ()
 
 
-def misfits(facts: Facts) -> List[Misfit]:
+def mismatches_of(facts: Facts) -> List[Mismatch]:
     """Return all differences, the most certain first."""
     found = [*_of_host(facts), *_of_question(facts), *_of_paths(facts), *_of_environment(facts), *_of_settings(facts)]
     return sorted(found, key=lambda item: -item.confidence)
 
 
-def _of_host(facts: Facts) -> List[Misfit]:
+def _of_host(facts: Facts) -> List[Mismatch]:
     """Return the parts of the configured service that are not on this host."""
     service, node, unit = facts.service, facts.node, facts.unit
     found = []
     wanted, used = facts.ports.misplaced, facts.ports.elsewhere
     if used:
         told = message("reason.mismatch.ports", configured=_listed(wanted), effective=_listed(used))
-        found.append(Misfit("ports", told, 0.95, wanted, used, serves=True, explains=(HTTPS, START)))
+        found.append(Mismatch("ports", told, 0.95, wanted, used, serves=True, explains=(HTTPS, START)))
     if service.app_dir_exists is False:
         told = message("reason.mismatch.app_dir", path=str(service.app_dir))
         found.append(
-            Misfit(
+            Mismatch(
                 "app_dir",
                 told,
                 0.97,
@@ -78,28 +78,28 @@ def _of_host(facts: Facts) -> List[Misfit]:
     if service.manager == "systemd" and unit.load_state == "not-found":
         told = message("reason.mismatch.unit", unit=str(service.unit))
         sure = 0.95 if facts.down else 0.5
-        found.append(Misfit("unit", told, sure, service.unit, None, hinders=True, explains=(START,)))
+        found.append(Mismatch("unit", told, sure, service.unit, None, hinders=True, explains=(START,)))
     if facts.process.gone and node.script_exists is False:
         said = str(node.script) in "\n".join(item["text"] for item in facts.errors.signature("module_missing"))
         told = message("reason.mismatch.script", path=str(node.script))
         found.append(
-            Misfit("command", told, 0.95 if said else 0.85, node.script, None, hinders=said, explains=(START,))
+            Mismatch("command", told, 0.95 if said else 0.85, node.script, None, hinders=said, explains=(START,))
         )
     if facts.process.gone and node.modules_exist is not None and node.path is None:
         # A unit may use another path to the program than the configured command.
         hinders = service.manager == "process"
         told = message("reason.mismatch.program")
-        found.append(Misfit("command", told, 0.95 if hinders else 0.6, hinders=hinders, explains=(START,)))
+        found.append(Mismatch("command", told, 0.95 if hinders else 0.6, hinders=hinders, explains=(START,)))
     if facts.down and node.engines_ok is False:
         told = message("reason.mismatch.node", version=str(node.version), engines=str(node.engines))
         explains = (MODULES, START) if facts.unit.exited or facts.errors.exceptions() else ()
         sure = 0.75 if explains else 0.45
-        found.append(Misfit("node", told, sure, node.engines, node.version, explains=explains))
+        found.append(Mismatch("node", told, sure, node.engines, node.version, explains=explains))
     return found
 
 
-def _of_question(facts: Facts) -> List[Misfit]:
-    """Return the misfit of a health check at a path that does not report health, none if that is not certain.
+def _of_question(facts: Facts) -> List[Mismatch]:
+    """Return the mismatch of a health check at a path that does not report health, none if that is not certain.
 
     An answer of 401, 403 or 404 refuses the request. A redirect or a page says nothing about the health of the
     service. A restart does not change these answers. But a service whose routes did not load gives them, too, and then
@@ -125,7 +125,7 @@ def _of_question(facts: Facts) -> List[Misfit]:
         return []
     variant = "health_page" if elsewhere else "health_path"
     told = message(f"reason.mismatch.{variant}", path=path, status=status)
-    return [Misfit("health_path", told, 0.9, path, f"answered {status}", serves=True)]
+    return [Mismatch("health_path", told, 0.9, path, f"answered {status}", serves=True)]
 
 
 def _seems_well(facts: Facts, path: str) -> bool:
@@ -155,7 +155,7 @@ def _seems_well(facts: Facts, path: str) -> bool:
     )
 
 
-def _of_paths(facts: Facts) -> List[Misfit]:
+def _of_paths(facts: Facts) -> List[Mismatch]:
     """Return the files that differ from the configured ones, and those that the service may not use."""
     found = []
     absent = [item["code"] for item in facts.database.damages if item["code"] in _ABSENT]
@@ -168,7 +168,7 @@ def _of_paths(facts: Facts) -> List[Misfit]:
         )
         misled = item["what"] == "database" and bool(absent)
         found.append(
-            Misfit(
+            Mismatch(
                 str(item["what"]),
                 told,
                 0.95 if misled else 0.45 if facts.down else 0.6,
@@ -180,7 +180,7 @@ def _of_paths(facts: Facts) -> List[Misfit]:
     return found
 
 
-def _of_environment(facts: Facts) -> List[Misfit]:
+def _of_environment(facts: Facts) -> List[Mismatch]:
     """Return the variables that are missing in the service's environment."""
     environment, unit = facts.environment, facts.unit
     found = []
@@ -189,7 +189,9 @@ def _of_environment(facts: Facts) -> List[Misfit]:
         for text in environment.problems:
             hinders = facts.process.gone and refused
             found.append(
-                Misfit("environment_file", quoted(text), 0.93 if hinders else 0.45, hinders=hinders, explains=(START,))
+                Mismatch(
+                    "environment_file", quoted(text), 0.93 if hinders else 0.45, hinders=hinders, explains=(START,)
+                )
             )
     missing = list(environment.required_missing)
     if missing and facts.down:
@@ -199,7 +201,7 @@ def _of_environment(facts: Facts) -> List[Misfit]:
         sure = 0.95 if said else 0.6 if facts.unit.exited and not complaints else 0.45
         told = message("reason.mismatch.environment", names=_listed(said or missing))
         explains = (START,) if sure > 0.5 else ()
-        found.append(Misfit("environment", told, sure, said or missing, None, hinders=bool(said), explains=explains))
+        found.append(Mismatch("environment", told, sure, said or missing, None, hinders=bool(said), explains=explains))
     return found
 
 
@@ -211,7 +213,7 @@ _UNUSED = ("nexus_log_file", "nexus_pid_file", "nexus_db_path_variable")
 _PORTS = ("nexus_https_port", "nexus_http_port")
 
 
-def _of_settings(facts: Facts) -> List[Misfit]:
+def _of_settings(facts: Facts) -> List[Mismatch]:
     """Return the invalid settings that the preflight found, with the rungs that need them."""
     found = []
     for item in facts.settings:
@@ -222,7 +224,7 @@ def _of_settings(facts: Facts) -> List[Misfit]:
         sure = 0.95 if useless == RUNGS else 0.6
         text = text[len(name) :].strip() if text.startswith(f"{name} is ") else text
         reach = (DATABASE, START) if name == "nexus_db_path" else ()
-        found.append(Misfit(name, quoted(text), sure, item.get("value"), None, useless=useless, explains=reach))
+        found.append(Mismatch(name, quoted(text), sure, item.get("value"), None, useless=useless, explains=reach))
     return found
 
 

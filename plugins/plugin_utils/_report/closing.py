@@ -130,7 +130,7 @@ class Closing:
         words = self._wording.of_incident(incident)
         if first:
             self._screen.title(words.say("screen.title"))
-        head, *fields = screen_report.summary(words, incident, document=document, rehearsed=self._check)
+        head, *fields = screen_report.summary(words, incident, document=document, check_mode=self._check)
         self._say([head], screen_report.tone(incident))
         self._say(fields)
 

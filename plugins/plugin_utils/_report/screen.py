@@ -50,16 +50,16 @@ def tone_of(outcome: Optional[str], data_loss: Optional[str]) -> str:
 
 
 def summary(
-    words: Words, incident: incident_model.Incident, *, document: Optional[str], rehearsed: bool = False
+    words: Words, incident: incident_model.Incident, *, document: Optional[str], check_mode: bool = False
 ) -> List[str]:
     """Return the lines for one incident. document: the path of its postmortem, None if none was written.
 
-    rehearsed: True for a run in check mode.
+    check_mode: True for a run in check mode.
     """
     outcome, subject = prose.outcome(words, incident), prose.subject(words, incident)
-    if rehearsed and incident.outcome == "not_recovered":
+    if check_mode and incident.outcome == "not_recovered":
         outcome = words.say("outcome.would_not_recover")
-    if incident.outcome == "would_recover" or (rehearsed and incident.outcome == "not_recovered"):
+    if incident.outcome == "would_recover" or (check_mode and incident.outcome == "not_recovered"):
         head = words.say("screen.would", outcome=outcome, subject=subject)
         return [head, *_aligned(words, _rehearsal(words, incident))]
     back = incident.outcome in incident_model.BACK
@@ -84,7 +84,7 @@ def summary(
         ("kept", kept),
         ("postmortem", document or words.say("screen.not_written")),
     ]
-    if rehearsed:
+    if check_mode:
         fields.append(_counted(words))
     known = incident.incident or words.say("screen.none")
     head = words.say("screen.head", outcome=outcome, subject=subject, incident=known)

@@ -29,7 +29,7 @@ _STEP = re.compile(r"code=exited, status=(\d+)/[A-Z]")
 
 def config_mismatch(facts: Facts) -> Optional[Finding]:
     """The configuration does not match the host, or the service uses other files."""
-    found = mismatches.misfits(facts)
+    found = mismatches.mismatches_of(facts)
     if not found:
         return None
     return Finding(

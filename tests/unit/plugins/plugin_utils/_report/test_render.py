@@ -902,8 +902,8 @@ def test_closing_line_without_an_incident(events, tone, lines):
 def test_the_recap_in_check_mode_is_explained_for_every_outcome(outcome):
     told = incident(outcome=outcome, runs=runs("r"))
     counted = "changed= counts what would be changed"
-    assert counted in "\n".join(screen_report.summary(EN, told, document=None, rehearsed=True))
-    assert "RECOVER (check mode, nothing changed)" in screen_report.summary(EN, told, document=None, rehearsed=True)[0]
+    assert counted in "\n".join(screen_report.summary(EN, told, document=None, check_mode=True))
+    assert "RECOVER (check mode, nothing changed)" in screen_report.summary(EN, told, document=None, check_mode=True)[0]
     real = incident(outcome="not_recovered", runs=runs("r"))
     assert counted not in "\n".join(screen_report.summary(EN, real, document=None))
 
