@@ -56,6 +56,9 @@ lint: $(VENV)/test.stamp ## Style and types
 	$(BIN)/mypy $(COLLECTION)/plugins/module_utils $(COLLECTION)/plugins/plugin_utils
 	$(BIN)/shellcheck --external-sources $$(git ls-files | xargs -r grep --no-messages -lE '^#!/bin/(ba)?sh' --)
 	$(BIN)/vermin --quiet --no-tips --violations --target=3.8- $(GUARDED) plugins/modules plugins/module_utils
+	$(BIN)/codespell --toml pyproject.toml $$(git ls-files ':!collections')
+	$(BIN)/python tests/prose
+	$(BIN)/python docs/picture.py --check
 	$(BIN)/python docs/role_readme.py --check
 	$(BIN)/python docs/drills.py --check
 	$(BIN)/python docs/postmortem_schema.py --check
@@ -123,6 +126,7 @@ bench: $(VENV)/test.stamp $(VENV)/bench.stamp ## Measure against the goals, writ
 docs: $(VENV)/test.stamp ## Write the pages generated from the code; those of modules and roles as HTML into build/docs
 	$(BIN)/python docs/role_readme.py
 	$(BIN)/python docs/postmortem_schema.py
+	$(BIN)/python docs/picture.py
 	mkdir -p build/docs/source && chmod go-w build/docs/source
 	$(WITH_PATH) $(BIN)/antsibull-docs collection --use-current --squash-hierarchy --fail-on-error --cleanup everything \
 	  --dest-dir build/docs/source itsm_nexus.runbook

@@ -290,7 +290,7 @@ EXAMPLES = r"""
     outcome: recovered
     mitigated_at: "2026-03-02T01:04:00.500Z"
 
-- name: Close the incident that a person has mended
+- name: Close the incident that a person has resolved
   itsm_nexus.runbook.incident:
     state: closed
   when: detection.healthy and detection.open_incident

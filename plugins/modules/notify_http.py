@@ -88,7 +88,7 @@ EXAMPLES = r"""
       event: raised
   no_log: true
 
-- name: Tell a room of Matrix
+- name: Notify a room of Matrix
   itsm_nexus.runbook.notify_http:
     # The room and an id of the message are parts of it.
     url: "{{ vault_matrix_url }}"

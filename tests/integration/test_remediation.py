@@ -55,7 +55,7 @@ def mend(service: Service, findings: list[dict], *arguments: str, **variables: A
 
 
 def without_messages(result: dict) -> dict:
-    """Return a result without its messages, each of which must have the English text beside it."""
+    """Return a result without its messages, each of which must have its English text."""
     for each in result["refused"]:
         assert EN.message(each.pop("messages")["reason"]) == each["reason"].rstrip(" .")
     for each in result["applied"]:

@@ -4,8 +4,8 @@
 
 """A statement as an id with values. A catalogue per language turns it into text.
 
-The English templates of the ids that modules use are in the package that uses them, because the module puts English
-text into its result: see _triage/messages.py. The id is data, the text is not: no code may look for words in a text.
+A module puts the English text into its result. So the English templates of its ids are in its own package, see
+_triage/messages.py. The id is data, the text is not: no code may look for words in a text.
 """
 
 from __future__ import annotations

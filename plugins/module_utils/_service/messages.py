@@ -60,7 +60,7 @@ ENGLISH: Dict[str, str] = {
     "reason.process.foreign": "Cannot start the service, another process listens on its port and is left alone: {processes}",
     "reason.process.port_taken": "port {port} by pid {pid} ({command}, user {user})",
     "reason.process.database_unread": "Cannot look at the database before the start: {why}",
-    "reason.process.lost_database": "The service is not started: its database {path} is missing or empty, and the {bytes} bytes in the -wal beside it would be lost",
+    "reason.process.lost_database": "The service is not started: its database {path} is missing or empty, and the {bytes} bytes in its -wal would be lost",
     "reason.process.only_copy": "The service is not stopped: process {pid} holds the only copy of its database {path}, whose file was deleted. Copy it from /proc/{pid}/fd and the -wal with it, then stop the service by hand",
     "reason.process.came_back": "Cannot stop the service: it came back {times} times, now as pid {pid}; its parent, pid {parent}, seems to restart it",
     "reason.process.start_refused": "The service is not started. {why}",

@@ -15,8 +15,8 @@ The way to open the database depends on who else has it open:
 - live: a service has it open: an ordinary reader, with the index mapped read-only.
 - locked: rollback journal, and a process has it open: an ordinary reader, which holds a lock while it reads.
 - copy: a hot rollback journal can only be undone by writing. So this happens on a private copy, with the rights of
-  the journal's writer: a journal may name another file, which SQLite removes after the database is restored
-  (https://www.sqlite.org/fileformat2.html#the_rollback_journal). Also used if a file belongs to root and the user whose
+  the journal's writer. A journal may name another file, which SQLite removes after the database is restored, see
+  https://www.sqlite.org/fileformat2.html#the_rollback_journal. Also used if a file belongs to root and the user whose
   rights are used may not read it.
 """
 

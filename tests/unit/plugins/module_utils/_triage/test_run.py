@@ -162,7 +162,7 @@ def test_health_is_probed_as_by_the_detection(service):
         result = look(service)
         (health,) = result["facts"]["health"]
         url = f"http://localhost:{described.http_port}/api/v1/health"
-        # A rule asks for the id: it tells a bad status from a page that is no health check.
+        # A rule asks for the id: it separates a bad status from a page that is no health check.
         values = {"status": "'ok'", "expected": "up"}
         told = {"error": {"id": "reason.probe.wrong_status", "values": values}} if error else {}
         assert health.pop("messages") == told
