@@ -104,8 +104,8 @@ def test_next_module_is_packed_as_ansible_would(tmp_path: Path) -> None:
     assert abs(size - wanted) < 200
 
 
-# A run of ansible-playbook for each name of ansible-core that makes runs faster, as if the next version lacked it. In a copy
-# of the collection, the code that packs modules before their turn uses a name that does not exist.
+# A run of ansible-playbook for each name of ansible-core that makes runs faster, as if the next version lacked it.
+# In a copy of the collection, the code that packs modules before their turn uses a name that does not exist.
 WITHOUT = """
 import ast, importlib, os, pathlib, re, sys
 sys.dont_write_bytecode = True
