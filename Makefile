@@ -127,6 +127,7 @@ docs: $(VENV)/test.stamp ## Write the pages generated from the code; those of mo
 	$(BIN)/python docs/role_readme.py
 	$(BIN)/python docs/postmortem_schema.py
 	$(BIN)/python docs/picture.py
+	$(BIN)/python docs/messages.py
 	mkdir -p build/docs/source && chmod go-w build/docs/source
 	$(WITH_PATH) $(BIN)/antsibull-docs collection --use-current --squash-hierarchy --fail-on-error --cleanup everything \
 	  --dest-dir build/docs/source itsm_nexus.runbook

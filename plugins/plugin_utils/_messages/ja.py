@@ -67,7 +67,7 @@ SENTENCES: Dict[str, str] = {
     # 結果
     "outcome.recovered": "復旧済み",
     "outcome.recovered_by_systemd": "復旧済み（systemd による自動起動）",
-    "outcome.mended_by_hand": "終息（Playbook の実行によらない復旧）",
+    "outcome.mended_by_hand": "解決（Playbook の実行によらない復旧）",
     "outcome.data_in_doubt": "データに疑いあり",
     "outcome.login_failed": "稼働中、ログイン失敗",
     "outcome.not_recovered": "未復旧",

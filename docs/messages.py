@@ -1,0 +1,89 @@
+#!/usr/bin/env python3
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Write build/docs/messages.html: every message in English and Japanese with sample values, to be read: make docs."""
+
+from __future__ import annotations
+
+import itertools
+import string
+import sys
+from html import escape
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "collections")]
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import html_template
+
+PAGE = ROOT / "build" / "docs" / "messages.html"
+LANGUAGES = ("en", "ja")
+# The families with what a person on call decides by come first.
+FIRST = (
+    "outcome",
+    "cause",
+    "finding",
+    "part",
+    "remedy",
+    "reason",
+    "refused",
+    "escalation",
+    "next",
+    "next_step",
+    "told",
+)
+SAMPLES = {
+    "path": "/srv/itsm/backend/itsm.db",
+    "host": "itsm-prod-01",
+    "service": "itsm-system",
+    "incident": "INC-20260302T180211Z-1b84",
+    "cause": "disk_full",
+    "percent": "90%",
+    "pid": "4711",
+    "port": "6443",
+    "status": "503",
+    "seconds": "30",
+    "number": "3",
+    "at": "2026-03-02 18:01:53 UTC",
+    "until": "2026-03-02 20:00:00 UTC",
+}
+
+
+def sample(words: catalogue.Words, key: str) -> str:
+    """Return a text with a sample for each of its values. Without a text, a thing is called by its own name."""
+    if key not in words.sentences:
+        return key.partition(".")[2]
+    names = [name for _text, name, _format, _conversion in string.Formatter().parse(words.sentences[key]) if name]
+    return words.sentences[key].format(**{name: SAMPLES.get(name, f"<{name}>") for name in names})
+
+
+def page() -> str:
+    """Return the page."""
+    spoken = [catalogue.of(language) for language in LANGUAGES]
+    keys = sorted(set().union(*(words.sentences for words in spoken)))
+    families = {family: list(group) for family, group in itertools.groupby(keys, lambda key: key.split(".")[0])}
+    parts = []
+    for family in sorted(families, key=lambda name: (FIRST.index(name) if name in FIRST else len(FIRST), name)):
+        rows = [
+            f"<dt><code>{escape(key)}</code></dt>"
+            + "".join(
+                f'<dd lang="{language}">{escape(sample(words, key))}</dd>' for language, words in zip(LANGUAGES, spoken)
+            )
+            for key in families[family]
+        ]
+        parts.append(f"<section><h2>{escape(family)}</h2><dl>{''.join(rows)}</dl></section>")
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Messages</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<style>{html_template.STYLE} dt {{ margin-top: 10px; color: var(--quiet); }} dd {{ margin: 0; }}</style>"
+        f"</head><body><main><h1>Messages</h1>{''.join(parts)}</main></body></html>\n"
+    )
+
+
+if __name__ == "__main__":
+    PAGE.parent.mkdir(parents=True, exist_ok=True)
+    PAGE.write_text(page(), encoding="utf-8")
+    print(PAGE.relative_to(ROOT))
