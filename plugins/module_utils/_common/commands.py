@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Run a command with a deadline, as the service user if requested. At the deadline its whole process group is ended."""
+"""Run a command with a deadline, as the service user if requested. At the deadline, kill its whole process group."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class CommandError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Completed:
-    """The result of a command: exit code (None if it was ended at its deadline), output, seconds."""
+    """The result of a command: exit code (None if it was killed at its deadline), output, seconds."""
 
     argv: Sequence[str]
     rc: Optional[int]
@@ -36,19 +36,19 @@ class Completed:
 
     @property
     def ok(self) -> bool:
-        """Whether it ended by itself with exit code 0."""
+        """True if the command ended by itself with exit code 0."""
         return self.rc == 0
 
     @property
     def timed_out(self) -> bool:
-        """Whether it was ended at its deadline."""
+        """True if the command was killed at its deadline."""
         return self.rc is None
 
 
-# Maximum length of a program's output; of longer output, the beginning and the end are kept.
+# Maximum length of a program's output. If it is longer, its beginning and its end are kept.
 LONGEST_OUTPUT = 16 << 20
 _LEFT_OUT = b"\n[the middle is left out]\n"
-# How long to wait for output that the children of an ended program still hold open.
+# How long to wait for output that the children of a finished program still hold open.
 _GRACE = 1.0
 _CHUNK = 1 << 16
 _POLL = 0.05
@@ -58,7 +58,7 @@ Runner = Callable[..., Completed]
 
 
 def drop_to(user: Optional[str], *, new_privileges: bool = False) -> Optional[Callable[[], None]]:
-    """Return a function for the child that takes on user's identity, None if we are that user already.
+    """Return a function for the child that takes on user's identity, or None if we are that user already.
 
     Raises CommandError if there is no such user, or if we may not become it.
     """
@@ -119,12 +119,12 @@ class _Streams:
             self._selector.register(process.stdin.fileno(), selectors.EVENT_WRITE)
 
     def follow(self, *, until: float) -> Optional[int]:
-        """Return the exit code after the program and its output have ended, None at the deadline."""
+        """Return the exit code after the program and its output have ended, or None at the deadline."""
         ended: Optional[float] = None
         while self._selector.get_map() or self._process.poll() is None:
             now = time.monotonic()
             if now >= until:
-                # A program that ended by itself in time is not reported as ended by us.
+                # A program that ended by itself in time is not reported as killed by us.
                 return self._process.poll() if ended is not None else None
             if ended is None and self._process.poll() is not None:
                 ended = now

@@ -13,9 +13,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Dict, Mapping, Sequence, Union
 
-# A text whose words are not ours: of the kernel, of a library, of an older version. It is quoted, never translated.
+# A text that is not ours, but that of the kernel, a library or an older version. It is quoted, never translated.
 QUOTED = "quoted"
-# A name and what is said of it, such as "https: no answer within 5 s".
+# A name and a statement about it, such as "https: no answer within 5 s".
 LABEL = "label"
 ENGLISH: Mapping[str, str] = {QUOTED: "{text}", LABEL: "{name}: {text}"}
 

@@ -4,7 +4,7 @@
 
 """Run questions in parallel, each in a process of its own with its own deadline.
 
-Processes, not threads: a question that hangs in the kernel (a dead mount) cannot be ended in a thread, and would keep
+Processes, not threads: a question that hangs in the kernel (a dead mount) cannot be stopped in a thread, and would keep
 the whole module from exiting. And if a child crashes (a mapped file on a failing disk), only its answer is lost.
 """
 

@@ -193,7 +193,7 @@ _WORDS = tuple(dict.fromkeys(word for rule in _RULES for word in rule.words))
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether a variable, header or key of this name holds a secret."""
+    """Return True if a variable, header or key of this name holds a secret."""
     return _SECRET_NAME.search(name[-_END_OF_NAME:]) is not None
 
 
@@ -244,7 +244,7 @@ def _hides_next(argument: str) -> bool:
     return argument.startswith("-") and "=" not in argument and is_secret_name(argument.lstrip("-"))
 
 
-# Lines for people are shorter. The text after so many characters is masked if the line has the name of a secret.
+# Lines for people are shorter. The text after this many characters is masked if the line has the name of a secret.
 _LONGEST_LINE = 64 * 1024
 
 

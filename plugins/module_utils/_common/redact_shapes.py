@@ -130,7 +130,7 @@ _NO_LETTER = re.compile(r"(?<!\d)\d{8}T\d{4,9}Z?|[^A-Za-z0-9]+")
 
 
 def opaque(token: str) -> bool:
-    """Whether a token is as long and as random as a secret that a program made."""
+    """Return True if a token is as long and as random as a secret that a program made."""
     if len(token) < _SHORTEST:
         return False
     letters = _NO_LETTER.sub("", token)

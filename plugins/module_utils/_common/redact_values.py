@@ -161,7 +161,7 @@ def _before_name(line: str, start: int) -> Tuple[int, str]:
 
 
 def _quoted_end(line: str, start: int) -> Optional[_End]:
-    """Return the end of a value in quotes, None if it has no quotes."""
+    """Return the end of a value in quotes, or None if it has no quotes."""
     before = _BEFORE_QUOTE.match(line, start)
     if before is None:
         return None
@@ -240,7 +240,7 @@ def _plain_end(line: str, name: int, start: int, *, equals: bool) -> _End:
 
 
 def _made_by_a_program(word: str) -> bool:
-    """Whether a word is a whole value: it is never the first word of several."""
+    """Return True if a word is a whole value: it is never the first word of several."""
     return shapes.opaque(word) or (len(word) >= 24 and any(map(str.isdigit, word)))
 
 

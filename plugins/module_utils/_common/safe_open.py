@@ -27,7 +27,7 @@ _FLAGS = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 LARGEST = 64 << 20
 _PR_SET_NO_NEW_PRIVS = 38
 
-# The rights to work with: uid and gid; None for those of this process.
+# The rights to work with: uid and gid, or None for those of this process.
 Rights = Optional[Tuple[int, int]]
 
 
@@ -44,7 +44,7 @@ class _LentError(Exception):
 
 
 def _only_ours(folder: os.stat_result, entry: os.stat_result) -> bool:
-    """Whether no other account could have put entry into folder, or remove it."""
+    """Return True if no other account could have put entry into folder, or remove it."""
     ours = (0, os.geteuid())
     if folder.st_uid not in ours:
         return False
@@ -107,7 +107,7 @@ class _Way:
         return _steps(target)
 
     def open(self, name: str, flags: int, mode: int) -> int:
-        """Open an entry that is no link."""
+        """Open an entry that is not a link."""
         return os.open(name, flags | os.O_NOFOLLOW, mode, dir_fd=self._folders[-1])
 
 
@@ -235,7 +235,7 @@ def open_file(path: str, flags: int = os.O_RDONLY, *, lend: bool = True) -> int:
 
 
 def look_up(path: str, *, folder_too: bool = True) -> Optional[os.stat_result]:
-    """Return the status of path, None if it does not exist, for work on it (and in its folder) with our own rights.
+    """Return the status of path, or None if it does not exist, for work on it (and in its folder) with our own rights.
 
     If a link of another account leads there, that account must be able to do the work alone: read and write the file,
     and, if folder_too is true, write to its folder. Otherwise it raises PermissionError. Raises OSError.
@@ -284,9 +284,9 @@ def read(path: str, *, limit: int = LARGEST) -> bytes:
 
 
 def account_rights(user: Optional[str]) -> Rights:
-    """Return uid and gid of a user, None if there is no such user or this process may not become it.
+    """Return uid and gid of a user, or None if there is no such user or this process may not become it.
 
-    None for root as well: root's rights are never lent to work in a folder of another account.
+    Also None for root: root's rights are never lent to work in a folder of another account.
     """
     if not user or os.getuid() != 0:
         return None
@@ -298,7 +298,7 @@ def account_rights(user: Optional[str]) -> Rights:
 
 
 def rights_on(path: str, *, user: Rights = None) -> Rights:
-    """Return the rights (uid, gid) for work on a file and in its folder, None if only root can exchange them.
+    """Return the rights (uid, gid) for work on a file and in its folder, or None if only root can exchange them.
 
     The path is walked by descriptors, but only up to the first entry that another account could exchange. Deeper
     entries may change a moment later, so nothing is derived from them. The result is then user (uid, gid), or, if no
@@ -358,7 +358,7 @@ def follow_ours(path: str) -> str:
 
 
 def _first_stranger(path: str) -> Rights:
-    """Return the owner of the first entry on a path that an account other than root could exchange, None if none."""
+    """Return the owner of the first entry on a path that an account other than root could exchange, or None."""
     way = _Way()
     try:
         todo = _steps(path)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether a version satisfies a range in npm's engines and dependencies.
+"""Check if a version satisfies a range in npm's engines and dependencies.
 
 Grammar: https://github.com/npm/node-semver#ranges. Versions with a pre-release tag are compared without it.
 """
@@ -39,7 +39,7 @@ def _whole(numbers: List[int]) -> _Version:
 
 
 def _after(numbers: List[int]) -> Optional[_Version]:
-    """Return the first version after all of 20 or 20.1 or 20.1.2; None for *, because nothing is after it."""
+    """Return the first version after all of 20 or 20.1 or 20.1.2, or None for *, because nothing is after it."""
     return _whole([*numbers[:-1], numbers[-1] + 1]) if numbers else None
 
 
@@ -67,7 +67,7 @@ def _of_comparator(sign: str, numbers: List[int]) -> _Range:
 
 
 def _alternative(text: str) -> Optional[List[_Range]]:
-    """Return the ranges that must all hold, None if text is no range."""
+    """Return the ranges that must all hold, or None if text is not a range."""
     hyphen = _HYPHEN.match(text)
     if hyphen:
         return [
@@ -86,7 +86,7 @@ def _alternative(text: str) -> Optional[List[_Range]]:
 
 
 def satisfies(version: Optional[str], wanted: Optional[str]) -> Optional[bool]:
-    """Return whether version (v20.11.1) is within the range wanted, None if either is invalid."""
+    """Return True if version (v20.11.1) is within the range wanted, or None if either is invalid."""
     numbers = _numbers(version or "")
     if len(numbers) != 3 or not isinstance(wanted, str) or len(wanted) > _LONGEST:
         return None

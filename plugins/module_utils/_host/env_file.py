@@ -28,7 +28,7 @@ _FILE = re.compile(r"(.*) \(ignore_errors=(?:yes|no)\)\Z")
 
 
 class EnvironmentFileError(Exception):
-    """An environment file could not be read, or is no environment file."""
+    """An environment file could not be read, or is not an environment file."""
 
 
 class _Parser:
@@ -155,7 +155,7 @@ def read_text(path: str) -> str:
 
     Its values go to processes of the service's user, so a file that this user may not read is not read for it.
 
-    Raises EnvironmentFileError, in one line and without any content, if the file cannot be read or is no text.
+    Raises EnvironmentFileError, in one line and without any content, if the file cannot be read or is not a text.
     """
     try:
         data = safe_open.read(os.path.abspath(path), limit=_LARGEST)

@@ -19,7 +19,7 @@ from typing import IO, Iterator, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import parallel
 
-# Seconds. A crafted certificate keeps some versions of OpenSSL busy for ever (CVE-2022-0778).
+# Time limit in seconds. A crafted certificate keeps some versions of OpenSSL busy for ever (CVE-2022-0778).
 _TIMEOUT = 10.0
 MISMATCH = "KEY_VALUES_MISMATCH"
 PASSPHRASE = "it needs a passphrase"  # noqa: S105 - a message
@@ -57,7 +57,7 @@ def _load(certificate: bytes, key: bytes) -> str:
 
 
 def why_unlike(certificate: bytes, key: bytes, *, timeout: Optional[float] = None) -> str:
-    """Return why a certificate and a key (PEM) cannot be used together, empty if they can.
+    """Return why a certificate and a key (PEM) cannot be used together, or an empty text if they can.
 
     MISMATCH if the key belongs to another certificate, PASSPHRASE if it is encrypted, else OpenSSL's reason. It takes
     at most timeout seconds, because OpenSSL runs in a process of its own.

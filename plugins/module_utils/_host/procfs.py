@@ -58,17 +58,17 @@ class Process:
 
     @property
     def began(self) -> float:
-        """The second since boot at which it started."""
+        """The time at which the process started, in seconds since boot."""
         return self.start_ticks / _TICKS_PER_SECOND
 
     @property
     def alive(self) -> bool:
-        """Whether it still runs: a zombie has ended and only waits for its parent."""
+        """True if the process still runs: a zombie has ended and only waits for its parent."""
         return self.state not in ("Z", "X", "x")
 
     @property
     def command(self) -> str:
-        """The program, and its script if that is a file. Other arguments may be secrets and are left out."""
+        """The program, and its script if that is a file. The other arguments may be secrets and are left out."""
         if not self.argv:
             return self.exe or "unknown"
         script = self.argv[1] if len(self.argv) > 1 else ""
@@ -106,7 +106,7 @@ def _link(path: str) -> Optional[str]:
 
 
 def _arguments(cmdline: bytes) -> List[str]:
-    """Split a command line; each argument ends with a zero byte, unless the process wrote its own title over them."""
+    """Split a command line. Each argument ends with a zero byte, unless the process wrote a title there."""
     parts = [_text(part) for part in cmdline.split(b"\0")]
     return parts if parts[-1] else parts[:-1]
 
@@ -125,7 +125,7 @@ def pids(*, proc_root: str = "/proc") -> List[int]:
 
 
 def descriptors(*, proc_root: str = "/proc") -> Iterator[Tuple[int, Optional[List[str]]]]:
-    """Yield each process except this one with the paths of its descriptors, None if we may not see them.
+    """Yield each process except this one with the paths of its descriptors, or None if we may not see them.
 
     Raises ProcfsError.
     """
@@ -142,7 +142,7 @@ def descriptors(*, proc_root: str = "/proc") -> Iterator[Tuple[int, Optional[Lis
 
 
 def read_process(pid: int, *, proc_root: str = "/proc") -> Optional[Process]:
-    """Return the process pid, None if it does not exist (any more)."""
+    """Return the process pid, or None if it does not exist (any more)."""
     folder = os.path.join(proc_root, str(pid))
     try:
         # The name in parentheses may itself hold ")" and spaces: the fields begin after the last one.
@@ -177,13 +177,13 @@ def processes(*, proc_root: str = "/proc") -> Iterator[Process]:
 
 
 def still_there(process: Process, *, proc_root: str = "/proc") -> bool:
-    """Whether exactly this process still runs: same pid, same start tick, not a zombie."""
+    """Return True if exactly this process still runs: same pid, same start tick, not a zombie."""
     present = read_process(process.pid, proc_root=proc_root)
     return present is not None and present.start_ticks == process.start_ticks and present.alive
 
 
 def environment(pid: int, *, proc_root: str = "/proc") -> Optional[Dict[str, str]]:
-    """Return the environment pid was started with, None if it may not be read. It holds secrets."""
+    """Return the environment pid was started with, or None if it may not be read. It holds secrets."""
     try:
         pairs = _read(os.path.join(proc_root, str(pid), "environ")).split(b"\0")
     except OSError:
@@ -192,7 +192,7 @@ def environment(pid: int, *, proc_root: str = "/proc") -> Optional[Dict[str, str
 
 
 def control_groups(pid: int, *, proc_root: str = "/proc") -> List[str]:
-    """Return the control groups of pid, as systemd's ControlGroup names them; empty if it has ended."""
+    """Return the control groups of pid, as systemd's ControlGroup names them, or an empty list if it has ended."""
     try:
         lines = _text(_read(os.path.join(proc_root, str(pid), "cgroup"))).split("\n")
     except OSError:
@@ -217,21 +217,21 @@ def _program_names(command: Sequence[str], *, app_dir: str) -> Set[str]:
 
 
 def _same_argument(first: str, second: str, *, folder: str) -> bool:
-    """Whether two arguments are equal, or the same path seen from folder (./server.js, /app/server.js)."""
+    """Return True if two arguments are equal, or the same path seen from folder (./server.js, /app/server.js)."""
     return first == second or os.path.normpath(os.path.join(folder, first)) == os.path.normpath(
         os.path.join(folder, second)
     )
 
 
 def runs_program(process: Process, *, app_dir: str, command: Sequence[str]) -> bool:
-    """Whether a process runs the command's executable in the service's folder, with any arguments."""
+    """Return True if a process runs the command's executable in the service's folder, with any arguments."""
     if not process.alive or process.exe is None or process.cwd != os.path.realpath(app_dir):
         return False
     return os.path.basename(process.exe) in _program_names(command, app_dir=app_dir)
 
 
 def runs_command(process: Process, *, app_dir: str, command: Sequence[str]) -> bool:
-    """Whether a process is the service: executable, working directory and every argument."""
+    """Return True if a process is the service: executable, working directory and every argument."""
     folder = os.path.realpath(app_dir)
     return (
         len(process.argv) == len(command)
@@ -317,7 +317,7 @@ def listeners(ports: Iterable[int], *, proc_root: str = "/proc") -> List[Listene
 
 
 def timespan(text: str) -> Optional[float]:
-    """Return the seconds of a time span in the format of systemctl show (1min 30s), None for infinity."""
+    """Return the seconds of a time span in the format of systemctl show (1min 30s), or None for infinity."""
     parts = _TIMESPAN.findall(text)
     if not parts:
         return 0.0 if text == "0" else None
@@ -325,7 +325,7 @@ def timespan(text: str) -> Optional[float]:
 
 
 def holds_deleted(pid: int, path: str) -> bool:
-    """Whether a process has the deleted file path open: then it holds the only copy of it.
+    """Return True if a process has the deleted file path open: then it holds the only copy of it.
 
     The kernel frees the file with the process. Also True if the process cannot be inspected.
     """

@@ -44,7 +44,7 @@ def resolve(user: Optional[str], *, folder: str) -> pwd.struct_passwd:
 
 
 def name_of(uid: int) -> str:
-    """Return the name of an account, its number if it has none."""
+    """Return the name of an account, or the uid if it has no name."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

@@ -177,7 +177,7 @@ def _write_dropin(where: Place, *, incident: str, reason: str, limits: List[str]
 
 
 def _systemctl(*words: str, run: commands.Runner) -> Optional[str]:
-    """Run systemctl; return its error message, None if it succeeded."""
+    """Run systemctl; return its error message, or None if it succeeded."""
     try:
         done = run(["systemctl", "--no-ask-password", *words], timeout=_TIMEOUT)
     except commands.CommandError as error:

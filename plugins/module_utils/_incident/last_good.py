@@ -37,7 +37,7 @@ def note_rows(state_dir: str, *, path: str, rows: Mapping[str, int], at: Optiona
 
 
 def last_good_rows(state_dir: str, *, path: str) -> Dict[str, int]:
-    """Return the last row counts by table of the database at path while it was sound; empty if unknown."""
+    """Return the last row counts by table of the sound database at path, or an empty mapping if they are unknown."""
     try:
         known = json.loads(
             atomic_files.read_plain(os.path.join(state_dir, _ROWS), limit=incident_store.LARGEST).decode("utf-8")

@@ -34,7 +34,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, timestamps
 
-# Seconds for which a run keeps the host after its last sign of life.
+# Time for which a run keeps the host after its last sign of life, in seconds.
 SECONDS = 60.0
 # Upper limit of a lease in seconds, whatever its file says.
 LONGEST = 3600.0
@@ -45,9 +45,9 @@ ARGUMENTS: Dict[str, Dict[str, str]] = {
     "state_dir": {"type": "path", "default": "/var/lib/itsm-runbook"},
 }
 
-# Maximum size of a lease file in bytes. A larger file is no lease.
+# Maximum size of a lease file in bytes. A larger file is not a lease.
 _LARGEST = 1 << 16
-# A call holds the lock for milliseconds. After this many seconds its process hangs.
+# A call holds the lock for milliseconds. A process that holds it for this many seconds hangs.
 _LOCK_TIMEOUT = 10.0
 # struct flock of fcntl(2): type, whence, start, length, pid.
 _FLOCK = struct.Struct("@hhqqi4x")
@@ -84,7 +84,7 @@ def memory_folder() -> str:
 
 
 def _decode(data: bytes) -> Dict[str, Any]:
-    """Return the lease in data. Raises ValueError if data is no lease."""
+    """Return the lease in data. Raises ValueError if data is not a lease."""
     lease = json.loads(data.decode("utf-8"))
     if not isinstance(lease, dict):
         raise ValueError("it is no lease")
@@ -165,7 +165,7 @@ class Seat:
             return None
 
     def worker(self) -> Optional[int]:
-        """Return the pid of another process that works under the lease, None if there is none."""
+        """Return the pid of another process that works under the lease, or None if there is none."""
         path = self._path("work")
         own = _at_work.get(path)
         try:
@@ -186,7 +186,7 @@ class Seat:
         return bool(lease["renewed"] <= self.clock.boot() < min(lease["ends"], lease["renewed"] + LONGEST))
 
     def holder(self) -> Optional[Dict[str, Any]]:
-        """Return the holder of the lease (run, since, step, until, pid of a process at work), or None."""
+        """Return the holder of the lease (run, since, step, until, pid of a working process), or None."""
         last, pid = self.last(), self.worker()
         if pid is None and (last is None or not self._runs(last)):
             return None
@@ -228,7 +228,7 @@ class Seat:
         atomic_files.write_atomically(self._path("lease.json"), json.dumps(lease, sort_keys=True).encode() + b"\n")
 
     def require(self, *, run: str) -> Optional[Dict[str, Any]]:
-        """Return the lease of run, None if none is known. Raises LeaseError if another run has taken it."""
+        """Return the lease of run, or None if none is known. Raises LeaseError if another run has taken it."""
         last = self.last()
         if last is not None and last["run"] != run:
             lost = LeaseError(
@@ -328,8 +328,8 @@ def held(
 ) -> Iterator[None]:
     """Work under the lease of run: it cannot end during the work, and is renewed at the end. Without run do nothing.
 
-    If another run has taken the lease, the call ends before any change. It calls fail with the message (fail does not
-    return), or raises LeaseError if there is no fail. Smaller problems go to warn.
+    If another run has taken the lease, the call ends before any change: it calls fail with the message (fail does not
+    return). Without fail, it raises LeaseError. Smaller problems go to warn.
     """
     if not run:
         yield

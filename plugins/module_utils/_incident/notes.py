@@ -23,7 +23,7 @@ def note_start(
     clock: Optional[host_lease.Clock] = None,
     memory: Optional[str] = None,
 ) -> Optional[str]:
-    """Record that run started or restarted the service. Return the error message if it could not be recorded."""
+    """Record that run started or restarted the service. Return the error message if that failed."""
     clock = clock or host_lease.Clock()
     store, seat = incident_store.pair(state_dir, clock=clock, memory=memory, writing=True)
     try:
@@ -67,7 +67,7 @@ def note_answer(
     clock: Optional[host_lease.Clock] = None,
     memory: Optional[str] = None,
 ) -> Optional[str]:
-    """Record when the service first answered after run started it, None if it failed again.
+    """Record when the service first answered after run started it, or None if it failed again.
 
     Returns the error message if it could not be recorded.
     """

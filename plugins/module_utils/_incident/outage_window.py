@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""When an outage began, when it ended, and who ended it: pure functions of an incident's record.
+"""Find out when an outage began, when it ended, and who ended it: pure functions of an incident's record.
 
 Instants are UTC (ISO 8601, milliseconds), so they compare as text. _incident/record.py describes the record.
 """
@@ -25,10 +25,11 @@ LATER_LOOK = "first health probe after the run had ended"
 ESTIMATES = (PROCESS_LOG, PROCESS_START, LATER_LOOK)
 _OWN = (PROBE, "connection")
 
-# Tolerance in seconds between the recorded start and the start of the process: the kernel counts in ticks, and systemd
+# Tolerance between the recorded start and the start of the process, in seconds: the kernel counts in ticks, and systemd
 # first stops the old process and runs ExecStartPre=.
 _EARLIER, _LATER = 1.0, 150.0
-# Seconds from a takeover to the first check of its timer: the length of a lease, less the tolerance of the clocks.
+# Time from a takeover to the first check of its timer, in seconds: the length of a lease, less the tolerance of the
+# clocks.
 _TIMER = 58.0
 # A process that has run for this many seconds without an answer is no longer starting.
 _STARTING = 30.0
@@ -44,7 +45,7 @@ class Ending:
 
     @property
     def estimated(self) -> bool:
-        """Whether no probe saw the first good answer."""
+        """True if no probe saw the first healthy answer."""
         return self.source in ESTIMATES
 
 
@@ -96,7 +97,7 @@ def first_answer(
 ) -> Dict[str, str]:
     """Return when a service that systemd restarted answered again, and the source of that instant.
 
-    If no probe failed, the first good answer came before the first probe: it is estimated.
+    If no probe failed, the first healthy answer came before the first probe: it is estimated.
     """
     if not first_failure_at and process_started_at and process_started_at <= first_healthy_at:
         if said_at and process_started_at <= said_at <= first_healthy_at:
@@ -113,11 +114,11 @@ def ending(
     restarts: Optional[int] = None,
     said_at: Optional[str] = None,
 ) -> Ending:
-    """Return how the outage ended. The service was found healthy at seen_at, and no run is at work on the incident.
+    """Return how the outage ended. The service was found healthy at seen_at, and no run is working on the incident.
 
-    serving_since: start of the process that serves now, None if unknown. restarts: number of automatic restarts
-    by systemd since a person last started the unit (NRestarts), None if unknown. said_at: when that process logged
-    that it serves, None if unknown.
+    serving_since: start of the process that serves now, or None if unknown. restarts: number of automatic restarts
+    by systemd since a person last started the unit (NRestarts), or None if unknown. said_at: when that process logged
+    that it serves, or None if unknown.
 
     The end is the earliest proof that the service answered after its last known failure. Without a proof it is an
     estimate: said_at, or the start of the process that serves, or seen_at if that process was already running during a
@@ -138,7 +139,7 @@ def ending(
 
 
 def _first_answer(record: Mapping[str, Any], *, failed: str, serving_since: Optional[str]) -> Optional[str]:
-    """Return the first recorded good answer that can come from the process that serves now."""
+    """Return the first recorded healthy answer that can come from the process that serves now."""
     if not serving_since:
         return None
     answers = [item["at"] for item in record["signs"] if item["kind"] == "good" and item["source"] in _OWN]
@@ -151,7 +152,7 @@ def _last_failure(record: Mapping[str, Any]) -> str:
     signs = record["signs"]
     known: List[str] = [item["at"] for item in signs if item["kind"] == "bad"]
     good = [item["at"] for item in signs if item["kind"] == "good" and item["source"] in _OWN]
-    # The service was down at the opening, unless the opening probe had already seen a good answer.
+    # The service was down at the opening, unless the opening probe had already seen a healthy answer.
     if not (known and good and max(good) > max(known)):
         known.append(str(record["opened_at"]))
     for item in record["attempts"]:

@@ -48,7 +48,7 @@ def _new_record(*, clock: host_lease.Clock) -> Dict[str, Any]:
 
 
 def under_way(record: Mapping[str, Any], *, run: str) -> Optional[Dict[str, Any]]:
-    """Return the attempt that run has begun and not ended, None if there is none."""
+    """Return the attempt that run has begun and not finished, or None if there is none."""
     begun = [item for item in record["attempts"] if item.get("run") == run and item.get("held") is None]
     return begun[-1] if begun else None
 
@@ -192,7 +192,7 @@ def _absent(
 
 
 def _end_by_hand(call: Call, *, store: incident_store.Store, seat: host_lease.Seat) -> _Outcome:
-    """Record how the open incident of a healthy service ended, unless a run is at work on it.
+    """Record how the open incident of a healthy service ended, unless a run is working on it.
 
     State closed closes the incident. The other state (resolved manually) keeps it open under the lease of a new run,
     which closes it later.

@@ -137,7 +137,7 @@ def checked(update: Update) -> None:
 
 
 def _cause_of_exit(record: Mapping[str, Any]) -> Optional[str]:
-    """Return the cause that the exit before a takeover proves, None if it proves none. Used if no run did a triage."""
+    """Return the cause that the exit before a takeover proves, or None. Used if no run did a triage."""
     exited = record["last_exit"] or {}
     if exited.get("result") == "oom-kill":
         return "oom_kill"

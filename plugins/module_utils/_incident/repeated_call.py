@@ -37,9 +37,9 @@ _FOLDER = "calls"
 _NAME = re.compile(r"[0-9a-f]{12}\.[0-9a-f]{16}")
 # Maximum size of a kept answer in bytes. After a larger answer, the repeated call does the work again.
 _LARGEST = 1 << 20
-# Seconds after which an unused answer is removed.
+# Age at which an unused answer is removed, in seconds.
 _KEPT = 3600.0
-# Seconds for which a repeated call waits for the first one.
+# Time limit for waiting for the first call, in seconds.
 _PATIENCE = 3600.0
 _POLL = 0.02
 
@@ -62,7 +62,7 @@ def once(
     """Return if the call named in params has to be done. Otherwise print its existing answer and exit.
 
     Removes call from params. Returns the second since boot at which an earlier call of this name began that died
-    without an answer, None if there was none. fail receives the error if the name is invalid; it does not return.
+    without an answer, or None. fail receives the error if the name is invalid; it does not return.
     """
     name = params.pop("call")
     if not name or check_mode or not _acts(params):

@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import store as incident_store
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import takeover
 
-# Seconds after its start during which a process has hardly done anything yet.
+# Age in seconds up to which a process has hardly done anything yet.
 _YOUNG = 20.0
 
 
@@ -105,7 +105,7 @@ def hold(
 
 
 def held(*, manager: str, unit: str, state_dir: str) -> Optional[Dict[str, Any]]:
-    """Return the hold of the service, None if there is none."""
+    """Return the hold of the service, or None if there is none."""
     return unit_hold.read(unit_hold.place(manager=manager, unit=unit, state_dir=state_dir))
 
 
@@ -133,7 +133,7 @@ def follow(
 
 
 def refusal(*, manager: str, unit: str, state_dir: str) -> str:
-    """Return why the service may not be started, empty if it may."""
+    """Return why the service may not be started, or an empty text if it may."""
     found = held(manager=manager, unit=unit, state_dir=state_dir)
     return unit_hold.refusal(found) if found is not None else ""
 

@@ -44,7 +44,7 @@ EMPTY: Dict[str, Any] = {
     # state (in_doubt, sound, accepted), reasons, rows (the last good counts by table), checked_at,
     # accepted (codes of the damage that a person has accepted).
     "data": None,
-    # The first good answer after a start, whether or not its verification succeeds later.
+    # The first healthy answer after a start, whether or not its verification succeeds later.
     "answered_at": None,
     "mitigated_at": None,
     "mitigated_from": None,
@@ -118,7 +118,7 @@ def encode(record: Mapping[str, Any]) -> bytes:
 
 
 def _decode(data: bytes) -> Dict[str, Any]:
-    """Return the record in data. Raises ValueError if data is no record."""
+    """Return the record in data. Raises ValueError if data is not a record."""
     read = json.loads(data.decode("utf-8"))
     if not isinstance(read, dict) or not _ID.match(str(read.get("id"))):
         raise ValueError("it is no incident")
@@ -140,7 +140,7 @@ def _decode(data: bytes) -> Dict[str, Any]:
 
 
 def _check_kinds(values: Mapping[str, Any], kinds: Mapping[str, Tuple[type, ...]], *, where: str) -> None:
-    """Raise ValueError if a value has the wrong type. A boolean is no number, and a number must be finite."""
+    """Raise ValueError if a value has the wrong type. A boolean is not a number, and a number must be finite."""
     for name, allowed in kinds.items():
         value = values.get(name)
         fits = isinstance(value, allowed) and (bool in allowed or not isinstance(value, bool))
@@ -327,14 +327,14 @@ def pair(
 
 
 def current(state_dir: str, *, memory: Optional[str] = None) -> Optional[Dict[str, Any]]:
-    """Return the record of the open incident, None if none is open. It is cheap and changes nothing."""
+    """Return the record of the open incident, or None if none is open. It is cheap and changes nothing."""
     return pair(state_dir, clock=host_lease.Clock(), memory=memory, writing=False)[0].open_incident()
 
 
 def bring_home(state_dir: str, *, clock: Optional[host_lease.Clock] = None, memory: Optional[str] = None) -> None:
     """Move a record that was kept in memory to state_dir, if state_dir can be written to again.
 
-    While a run is at work it does nothing: the calls of that run do the same.
+    While a run is working on the host, it does nothing: the calls of that run move the record.
     """
     store, seat = pair(state_dir, clock=clock or host_lease.Clock(), memory=memory, writing=True)
     if not any(os.path.exists(os.path.join(store.spare, name)) for name in (_CURRENT, _HISTORY)):

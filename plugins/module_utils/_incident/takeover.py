@@ -45,12 +45,12 @@ PROPERTIES = (
 
 # The values of wait(2) that systemd reports as ExecMainCode (siginfo CLD_EXITED, CLD_KILLED, CLD_DUMPED).
 EXIT_CODES = {"1": "exited", "2": "killed", "3": "dumped"}
-# Seconds between two checks of the dead-man timer once the lease should have ended.
+# Interval between two checks of the dead-man timer once the lease should have ended, in seconds.
 POLL = 5
 # The run that finds the service healthy again reports a start by systemd up to this many seconds ago.
 RECENT = 60.0
-# An automatic restart that is due within so many seconds is no longer cancelled: it would have begun by then, and
-# the cancellation would stop the new process. A restart that is overdue by so many seconds will not happen.
+# An automatic restart that is due within this many seconds is no longer cancelled: it would have begun by then, and
+# the cancellation would stop the new process. A restart that is overdue by this many seconds will not happen.
 IMMINENT, _OVERDUE = 1.5, 3.0
 _TIMEOUT = 30.0
 _TRANSIENT = "/run/systemd/transient"
@@ -202,7 +202,7 @@ def started_within(properties: Mapping[str, str], *, seconds: float) -> bool:
 
 
 def last_exit(properties: Mapping[str, str]) -> Dict[str, Any]:
-    """Return how the main process ended: result, code, status, pid, at (UTC, None if unknown), restarts."""
+    """Return how the main process ended: result, code, status, pid, at (UTC, or None if unknown), restarts."""
     ended = _number(properties.get("ExecMainExitTimestampMonotonic", "")) / 1e6
     boot = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
     return {
@@ -286,8 +286,8 @@ def take(
 ) -> Takeover:
     """Take the unit over: arm the timer first, then cancel the pending action of systemd. Raises TakeoverError.
 
-    properties are those before the takeover: a stop resets the result, the exit and the restart counter. kill: end the
-    unit's processes by SIGKILL, so that none of them does anything more.
+    properties are those before the takeover: a stop resets the result, the exit and the restart counter. kill: kill the
+    unit's processes with SIGKILL, so that none of them does anything more.
     """
     timer = arm(unit, seat=seat, run=run, guard=guard)
     try:

@@ -43,7 +43,7 @@ class Pair:
 
 @dataclasses.dataclass(frozen=True)
 class Permissions:
-    """Owner, group and mode that the key shall get; an empty field stays unchanged."""
+    """Owner, group and mode to set on the key. An empty field leaves the value unchanged."""
 
     owner: str = ""
     group: str = ""
@@ -51,7 +51,7 @@ class Permissions:
 
     @property
     def wanted(self) -> bool:
-        """Whether any of them is requested."""
+        """True if any of these permissions is requested."""
         return bool(self.owner or self.group or self.mode)
 
 
@@ -61,7 +61,7 @@ def _read(path: str) -> bytes:
 
 
 def _why_unlike(pair: Pair, *, certificate: bytes, key: bytes) -> str:
-    """Return why the certificate and the key do not work together, empty if they do."""
+    """Return why the certificate and the key do not work together, or an empty text if they do."""
     why = key_pair.why_unlike(certificate, key)
     if why == key_pair.MISMATCH:
         return f"the key {pair.key} does not belong to the certificate {pair.certificate}"
@@ -69,7 +69,7 @@ def _why_unlike(pair: Pair, *, certificate: bytes, key: bytes) -> str:
 
 
 def _may_read(user: str, path: str, *, run: commands.Runner) -> bool:
-    """Whether the service's user may read a file; true if we may not test it."""
+    """Return True if the service's user may read a file, or if we may not test it."""
     if not user or os.geteuid() != 0:
         return os.access(path, os.R_OK)
     try:
@@ -153,7 +153,7 @@ def _mend(pair: Pair, permissions: Permissions, *, check_mode: bool) -> bool:
     if not pair.key:
         raise CertificateError("key_path: must be given where key_owner, key_group or key_mode is")
     try:
-        # Follow no link of another account, or a different key of that name would get these permissions.
+        # Do not follow a link of another account. Otherwise, a different key of that name would get these permissions.
         descriptor = safe_open.open_file(pair.key, os.O_RDONLY | os.O_NOFOLLOW, lend=False)
     except OSError as error:
         raise CertificateError(f"key_path: cannot open {pair.key}: {error.strerror}") from error

@@ -86,7 +86,7 @@ def _is_down(service: Service, look: Look) -> bool:
 
 
 def _has_begun(service: Service, look: Look, *, since: Optional[float]) -> bool:
-    """Return whether the service is up because of a start after since (seconds of the clock since boot)."""
+    """Return True if the service is up because of a start after since (seconds of the clock since boot)."""
     return since is not None and _is_up(service, look) and all(process.began >= since for process in look.main)
 
 
@@ -140,9 +140,8 @@ def ensure(
     on_start: called when everything is ready, just before the start, even if the start then fails.
     on_stop: called before the service is stopped to stay stopped.
     refused: why the service may not be started.
-    since (clock since boot): when an earlier call with the same purpose began, if that call was ended before it
-    returned. A service that it restarted is not restarted again.
-    Raises NodeProcessError.
+    since (clock since boot): when an earlier call with the same purpose began, if that call was killed before it
+    returned. A service that it restarted is not restarted again. Raises NodeProcessError.
     """
     begun = time.monotonic()
     before = service_process.look(service, run=run, proc_root=proc_root)

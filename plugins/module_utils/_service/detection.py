@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The first answer of a run: preflight, health, the open incident, and who may start the service from now on.
+"""The first checks of a run: preflight, health, the open incident, and who may start the service from now on.
 
 A mapping "values" below holds the parameters of the module health_probe.
 """
@@ -143,7 +143,7 @@ def _doubt_of(values: Values, checked: Optional[Dict[str, Any]]) -> Callable[[bo
 
 
 def _is_busy(values: Values) -> bool:
-    """Whether another run is at work on the host."""
+    """Return True if another run is working on the host."""
     holder = host_lease.Seat(state_dir=values["state_dir"]).holder()
     return holder is not None and holder["run"] != values["run"]
 

@@ -49,7 +49,7 @@ class _Room:
         return self.before.f_bavail * self.before.f_frsize
 
     def enough(self, *, measured: bool) -> bool:
-        """Whether there is enough space, by our count or by the file system's present figures.
+        """Return True if there is enough space, by our count or by the file system's present figures.
 
         Some file systems report freed space only later, and other programs write meanwhile. Either count will do.
         """
@@ -159,7 +159,7 @@ def _head(candidate: Candidate, folder: int, *, size: int = len(sqlite_files.MAG
 
 
 def _why_database(candidate: Candidate, folder: int, *, is_open: bool) -> Optional[str]:
-    """Return why a file is, or may be, part of a database in use; None if it is not."""
+    """Return why a file is, or may be, part of a database in use, or None if it is not."""
     name = candidate.name
     if name.endswith(_SIDE_FILES):
         return "it may be part of a database"
@@ -179,7 +179,7 @@ def _is_database(candidate: Candidate) -> bool:
 
 
 def _is_whole(candidate: Candidate) -> bool:
-    """Whether the database is as long as its header says: a copy made on a full disk is often shorter."""
+    """Return True if the database is as long as its header says: a copy made on a full disk is often shorter."""
     with contextlib.suppress(OSError), _folder_of(candidate) as folder:
         header = sqlite_files.parse_header(_head(candidate, folder, size=100))
         return header is not None and candidate.status.st_size >= header.page_count * header.page_size

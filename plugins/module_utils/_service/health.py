@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether the service answers: ask its endpoints and its process until there is a verdict.
+"""Check if the service answers: ask its endpoints and its process until there is a verdict.
 
 See probe_plan (the questions) and http_probe (one request).
 """
@@ -98,13 +98,14 @@ class _Watch:
         self.plan = plan
         # Called before waiting for another's start; the argument says whether there is time for a detailed check.
         self.doubt = doubt
-        # Whether another run is at work: then the start belongs to it, and we do not wait for it.
+        # Returns True if another run is working on the host: then the start belongs to that run, and we do not wait for
+        # it.
         self.busy = busy
         self.doubted: Optional[str] = None
         # The unit's phase at the first probe, and for how many seconds we waited for its start.
         self.first_phase: Optional[str] = None
         self.waited = 0.0
-        # Whether we waited for an automatic restart that was about to happen.
+        # True if we waited for an automatic restart that was about to happen.
         self.restart_awaited = False
         self.endpoints: List[Dict[str, Any]] = []
         self.silent = False
@@ -130,7 +131,7 @@ class _Watch:
         return time.monotonic() - self._begun
 
     def probe(self) -> bool:
-        """Ask once, and check the process; return whether every required endpoint is good."""
+        """Ask once, and check the process; return True if every required endpoint is good."""
         timeout = self.plan.timeout
         if self.plan.mode == "await":
             timeout = max(0.1, min(timeout, self.plan.deadline - self.elapsed))
@@ -177,11 +178,11 @@ class _Watch:
 
     @property
     def phase(self) -> Optional[str]:
-        """The unit's phase under systemd, None if there is no unit or systemd did not answer."""
+        """The unit's phase under systemd, or None if there is no unit or systemd did not answer."""
         return takeover.phase(self.properties) if self.properties else None
 
     def is_young(self) -> bool:
-        """Whether the unit's process may still be starting: it is young, and nobody listens yet."""
+        """Return True if the unit's process may still be starting: it is young, and nobody listens yet."""
         begun = any(endpoint["ok"] or endpoint["silent"] for endpoint in self.endpoints)
         return bool(
             self.phase == takeover.UP
@@ -207,7 +208,7 @@ class _Watch:
 
     @property
     def by_systemd(self) -> bool:
-        """Whether the service answers because systemd restarted it a short time ago."""
+        """True if the service answers because systemd restarted it a short time ago."""
         return bool(
             self.good
             and self.plan.mode == "watch"
@@ -222,7 +223,7 @@ def _of_answer(name: str, answer: Mapping[str, Any]) -> Message:
 
 
 def _watch_until_verdict(watch: _Watch) -> bool:
-    """Ask until the first good answer, the threshold of failures, or the end of the process.
+    """Ask until the first healthy answer, the threshold of failures, or the end of the process.
 
     If somebody (systemd, a person) already starts the service or is about to, wait for the start. Failures meanwhile
     do not count.
@@ -276,7 +277,7 @@ def _wait_until_good(watch: _Watch) -> bool:
 
 
 def _grace(watch: _Watch) -> float:
-    """How long the process may be missing: 0 seconds, unless systemd is about to start it again."""
+    """Return how long the process may be missing: 0 seconds, unless systemd is about to start it again."""
     if not service_process.waits_for_restart(watch.properties):
         return 0.0
     return (procfs.timespan(watch.properties.get("RestartUSec", "")) or 0.0) + _RESTART_GRACE
@@ -295,7 +296,7 @@ def _hold_good(watch: _Watch) -> bool:
     return False
 
 
-# Each mode returns whether the service is healthy.
+# Each mode returns True if the service is healthy.
 _MODES: Mapping[str, Callable[[_Watch], bool]] = {
     "watch": _watch_until_verdict,
     "await": _wait_until_good,
@@ -318,10 +319,9 @@ def ask(
     """Check the service's health in the plan's mode, and return the result of the module.
 
     If no endpoints are given and none are needed, only the process is checked, and the service is never called healthy.
-    doubt: returns why nothing may be started on the service's database, None if it may. Its argument says whether there
-    are seconds for a detailed check.
-    busy: returns whether another run is at work.
-    Raises HealthError.
+    doubt: returns why nothing may be started on the service's database, or None if it may. Its argument says whether
+    there are seconds for a detailed check. busy: returns True if another run is working on the host. Raises
+    HealthError.
     """
     if targets or endpoints_needed:
         probe_plan.check(targets, plan, login=login)

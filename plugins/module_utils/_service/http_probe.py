@@ -91,7 +91,7 @@ class _Request:
         self.error: Optional[Message] = None
         self.certificate: Optional[Dict[str, Any]] = None
         self.latency = 0.0
-        # Whether the time passed without any answer.
+        # True if the time passed without any answer.
         self.silent = False
         self._timeout = timeout
         self._body = body
@@ -200,7 +200,7 @@ def _judge_body(answer: bytes, ok_statuses: Sequence[str]) -> Optional[Message]:
 
 
 def _judge(request: _Request, ok_statuses: Sequence[str]) -> Optional[Message]:
-    """Return the problem of an answer, None if it is good."""
+    """Return the problem of an answer, or None if it is good."""
     if request.error is not None or request.status == _TOO_MANY_REQUESTS:
         return request.error
     if request.status != http.client.OK:
@@ -235,7 +235,7 @@ def probe(targets: Sequence[Target], *, timeout: float, ok_statuses: Sequence[st
 def log_in(login: Login, *, timeout: float) -> Dict[str, Any]:
     """Try to log in. The answer (a token) is discarded.
 
-    Rate limiting is no failure of the service, but then the password was not tested: checked is false.
+    Rate limiting is not a failure of the service, but then the password was not tested: checked is false.
     """
     body = json.dumps({"username": login.username, "password": login.password}).encode()
     request = _Request(login.target, timeout=timeout, body=body).result()

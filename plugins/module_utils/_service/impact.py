@@ -24,7 +24,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import reader as sqlite_reader
 
-# Of a longer log only the end is read.
+# If the log is longer, only its end is read.
 _LOG_BYTES = 64 << 20
 
 _STATUS = re.compile(

@@ -51,7 +51,7 @@ _LOCKED = re.compile(r"(?i)migration table is already locked|MigrationLocked")
 
 
 def may_migrate(argv: Sequence[str]) -> bool:
-    """Whether a command line migrates (by knex or a script of that name) and does not only list migrations."""
+    """Return True if a command line migrates (by knex or a script of that name) and does not only list migrations."""
     line = " ".join(argv)
     commands = set(_COMMAND.findall(line))
     return _MIGRATES.search(line) is not None and not (commands and commands <= _LOOKS)
@@ -101,7 +101,7 @@ class Migrator:
             raise KnexError(message("reason.knex.not_installed", program=_KNEX, folder=app_dir))
         own = self._read_environment(environment_file)
         self._environment = self._child_environment(own, node=node, node_env=node_env)
-        # Paths are no secrets, and messages need them.
+        # Paths are not secrets, and messages need them.
         secrets = [
             value for value in own.values() if not value.startswith("/") and value != self._environment["NODE_ENV"]
         ]
@@ -189,7 +189,7 @@ class Migrator:
             raise KnexError(message("reason.knex.not_listed", folder=self.app_dir, why=error.told)) from error
 
     def look(self) -> Status:
-        """Return which migrations are completed and pending. The database is not opened for it."""
+        """Return which migrations are completed and pending. The database is not opened."""
         tables = knex_tables.read_tables(self.db_path, user=self.account.pw_name)
         completed, pending = self._list(tables)
         return Status(completed=completed, pending=pending, batch=tables.batch, locked=tables.locked)

@@ -20,11 +20,11 @@ from typing import Any, Dict, List, Optional, Pattern, Sequence, Tuple
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open, timestamps
 
 _LONGEST_LINE = 2000
-# Of a line with a known trouble, quote so many characters around it: they include paths and package names.
+# Number of characters to quote around a known trouble: they include paths and package names.
 _CONTEXT = 250
 _LONGEST_STACK = 12
 _MOST_EXCEPTIONS = 5
-# If an exception is followed by at most so many lines, the log ends with it.
+# The log ends with an exception if at most this many lines follow it.
 _AFTER_THE_LAST = 3
 
 # Messages of an application about a known trouble. The rules of causes use the names.
@@ -92,7 +92,7 @@ class Line:
 
     text: str
     at: Optional[float]
-    # Whether the line itself has the time.
+    # True if the line itself has the time.
     dated: bool
     # The line before secrets were masked, since a mask may cover a signature. It is never quoted.
     unmasked: str = ""

@@ -45,9 +45,9 @@ def parse_list(output: str) -> Tuple[List[str], List[str]]:
 
 
 def in_folder(app_dir: str) -> Optional[List[str]]:
-    """Return the migrations in the usual folder of an application, sorted; None if it has no such folder.
+    """Return the migrations in the usual folder of an application, sorted, or None if it has no such folder.
 
-    The knexfile may name another folder. Only knex can read it, and Node takes a while to start.
+    The knexfile may name another folder. Only knex can read the knexfile, and Node takes a while to start.
     """
     for folder in _USUAL_FOLDERS:
         with contextlib.suppress(OSError), os.scandir(os.path.join(app_dir, folder)) as entries:

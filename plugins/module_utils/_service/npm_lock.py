@@ -22,9 +22,9 @@ TREE = "node_modules"
 # The first that exists counts, as for npm.
 LOCK_FILES = ("npm-shrinkwrap.json", "package-lock.json")
 
-# Of a lock file or a package.json.
+# Maximum size of a lock file or the application's package.json.
 _LARGEST = 64 << 20
-# Of the package.json of one package.
+# Maximum size of the package.json of one package.
 _LARGEST_MANIFEST = 1 << 20
 
 
@@ -34,7 +34,7 @@ class NpmError(ServiceError):
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """One package that differs from the lock file: wanted and found versions, None if there is none."""
+    """One package that differs from the lock file: wanted and found versions, or None if there is none."""
 
     path: str
     wanted: Optional[str]
@@ -95,7 +95,7 @@ def installable(packages: Mapping[str, Dict[str, Any]], *, omit_dev: bool) -> Di
 
 
 def _fits(allowed: Any, actual: str) -> bool:
-    """Whether a package's os or cpu list (!x excludes x) allows this host."""
+    """Return True if a package's os or cpu list (!x excludes x) allows this host."""
     listed = allowed if isinstance(allowed, list) else [allowed]
     names = [name for name in listed if isinstance(name, str)]
     if f"!{actual}" in names:
@@ -137,7 +137,7 @@ def _on_disk(app_dir: str, folder: str, wanted: Mapping[str, Any]) -> Optional[D
 def differences(app_dir: str, *, wanted: Mapping[str, Dict[str, Any]], platform: str, arch: str) -> List[Difference]:
     """Return how node_modules differs from wanted (see installable), without asking npm.
 
-    An optional package that npm did not install is no difference. An unrequested package is a difference only if it
+    An optional package that npm did not install is not a difference. An unrequested package is a difference only if it
     lies below another package, because node would find it there before the right one. The content of
     node_modules/.package-lock.json is compared first, then each package's own package.json.
     """

@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Optional, Set
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, parallel
 
-# A disk that has not answered by then is not read: a reader would wait until its server is back.
+# Time limit for a disk. A disk that has not answered by then is not read: a reader would wait until its server is back.
 _DISK_TIMEOUT = 3.0
 SILENT = f"must be on a disk that answers; this one has not within {_DISK_TIMEOUT:g} s"
 _PATHS = ("app_dir", "environment_file", "db_path", "log_file", "state_dir", "pid_file")

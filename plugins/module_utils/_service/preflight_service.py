@@ -112,7 +112,7 @@ def database_path(look: Findings) -> Optional[str]:
 
 
 def _may_be_theirs(look: Findings, path: str) -> bool:
-    """Whether the service's user can work on a file; true if we cannot find out.
+    """Return True if the service's user can work on a file, or if we cannot find out.
 
     The service's user may control the service's settings, and must not make us work on the files of others.
     """

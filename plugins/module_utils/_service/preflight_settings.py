@@ -106,14 +106,14 @@ def check_state_dir(look: Findings) -> None:
     if not os.path.isdir(nearest):
         look.problem("state_dir", f"must be a folder, or one that can be created; {nearest} is none")
     elif not os.access(nearest, os.W_OK | os.X_OK):
-        # No reason to leave a service down: the record is then kept in memory.
+        # This is not a reason to leave a service down: the record is then kept in memory.
         look.state_dir_writable = False
     elif look.account is not None and look.account.pw_uid != 0 and _is_theirs(look, nearest):
         look.problem("state_dir", f"must be nowhere that user {look.config.user} may put another folder in its place")
 
 
 def _is_theirs(look: Findings, folder: str) -> bool:
-    """Whether the service's user could replace a folder, or one above it, while root uses it."""
+    """Return True if the service's user could replace a folder, or one above it, while root uses it."""
     uid = look.account.pw_uid if look.account is not None else 0
     try:
         rights = safe_open.rights_on(folder)

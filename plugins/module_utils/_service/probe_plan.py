@@ -16,12 +16,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.messag
 
 
 class HealthError(ServiceError):
-    """A parameter is invalid; the message names it. A service that does not answer is no error."""
+    """A parameter is invalid; the message names it. A service that does not answer is not an error."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """One URL and how its server is verified. ca_path is a file of trusted certificates, "" for the system's."""
+    """One URL and how its server is verified. ca_path is a file of trusted certificates, or "" for the system's."""
 
     name: str
     url: str
@@ -51,7 +51,7 @@ class Plan:
     critical_after: int = 5
     deadline: float = 60.0
     count: int = 6
-    # Whether only the caller starts the service: then do not wait for systemd's own restart.
+    # True if only the caller starts the service: then do not wait for systemd's own restart.
     sole_starter: bool = False
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Find the processes of the service, under systemd or as a plain process, and never anything but the service.
+"""Find the processes of the service, under systemd or as a plain process, and no other processes.
 
 A process is the service if it runs the command's executable in the service's folder, and one of these is true:
 - The pid file names its pid and start time.
@@ -53,7 +53,7 @@ class Service:
 
     @property
     def database_path(self) -> str:
-        """The path of the database, empty if none is configured."""
+        """The path of the database, or an empty text if none is configured."""
         return os.path.join(self.app_dir, self.db_path) if self.db_path else ""
 
 
@@ -76,7 +76,7 @@ class Look:
 
 
 def user_name(uid: int) -> str:
-    """Return the name of a user, or the number if it has no name."""
+    """Return the name of a user, or the uid if it has no name."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -91,7 +91,7 @@ def account(user: str) -> pwd.struct_passwd:
 
 
 def read_pid_file(path: str) -> Optional[Tuple[int, int]]:
-    """Return the pid and start ticks in a pid file, None if the file is missing or has another content."""
+    """Return the pid and start ticks in a pid file, or None if the file is missing or has another content."""
     try:
         pid, start_ticks = (int(line) for line in safe_open.read(path, limit=64).decode("ascii").splitlines())
     except (OSError, ValueError):
@@ -100,7 +100,7 @@ def read_pid_file(path: str) -> Optional[Tuple[int, int]]:
 
 
 def is_hidden(service: Service) -> bool:
-    """Whether this user may not see the service's processes: then an empty result does not mean that none runs."""
+    """Return True if this user may not see the service's processes: an empty result then proves nothing."""
     return os.geteuid() not in (0, account(service.user).pw_uid)
 
 
@@ -186,13 +186,13 @@ def unit_state(service: Service, *, run: commands.Runner) -> Dict[str, str]:
 
 
 def main_pid(properties: Mapping[str, str]) -> int:
-    """Return the pid of a unit's main process, 0 if none runs (a unit that waits for its restart has none)."""
+    """Return the pid of a unit's main process, or 0 if none runs (a unit that waits for its restart has none)."""
     pid = properties.get("MainPID", "0")
     return int(pid) if pid.isdecimal() and not waits_for_restart(properties) else 0
 
 
 def waits_for_restart(properties: Mapping[str, str]) -> bool:
-    """Whether systemd itself will start the unit again after its RestartSec."""
+    """Return True if systemd itself will start the unit again after its RestartSec."""
     return properties.get("SubState", "").startswith(_AUTO_RESTART)
 
 

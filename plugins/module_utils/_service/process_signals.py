@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""End processes by signals that reach exactly these processes.
+"""Stop processes by signals that reach exactly these processes.
 
 Signals are sent through a descriptor of the process if the kernel offers one.
 """
@@ -70,7 +70,7 @@ def _wait_for_end(pending: List[procfs.Process], *, until: float, ended: Dict[in
 def stop_processes(
     processes: Sequence[procfs.Process], *, timeout: float, proc_root: str = "/proc"
 ) -> List[Dict[str, Any]]:
-    """End processes: TERM and CONT (a stopped process must run to receive TERM), KILL after timeout seconds.
+    """Stop processes: TERM and CONT (a suspended process must run to receive TERM), KILL after timeout seconds.
 
     Returns pid, signal (the last one sent) and seconds of each. Raises NodeProcessError.
     """

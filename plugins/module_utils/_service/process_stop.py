@@ -4,8 +4,8 @@
 
 """Stop single processes that block the service: of this application, or named by policy, and no others.
 
-Earlier findings are checked again here: the same process (pid and start), still on that port or in that database, and
-its owner.
+Earlier findings are checked again here: same process (pid and start), same owner, still on that port or in that
+database.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class _Judge:
         self._blocking = _blocking(db_path, user=service.user, proc_root=proc_root) if db_path else None
 
     def _is_the_service(self, process: procfs.Process) -> bool:
-        """Whether the service's manager runs this process as the service. A second copy does not count."""
+        """Return True if the service's manager runs this process as the service. A second copy does not count."""
         if self._service.manager == "systemd":
             groups = procfs.control_groups(process.pid, proc_root=self._proc_root)
             inside = (self._group, f"{self._group}/")
@@ -115,7 +115,7 @@ class _Judge:
         return recorded == (process.pid, process.start_ticks)
 
     def _of_this_app(self, process: procfs.Process) -> bool:
-        """Whether it certainly belongs to this application: the service, or its program in its folder by its user."""
+        """Return True if it is the service, or runs the service's program in its folder as its user."""
         mine = process.uid == self._uid and procfs.runs_program(
             process, app_dir=self._service.app_dir, command=self._service.command
         )
@@ -129,7 +129,7 @@ class _Judge:
         )
 
     def why_not(self, process: procfs.Process, wanted: Wanted) -> Optional[str]:
-        """Return why this process is left alone, None if it may be stopped."""
+        """Return why this process is left alone, or None if it may be stopped."""
         port = wanted.port
         checks: Sequence[Tuple[Callable[[], bool], str]] = (
             (lambda: process.start_ticks != wanted.start_ticks, "another process has its pid now"),

@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.proces
 
 _START_TIMEOUT = 90.0
 _MARGIN = 10.0
-# The ends of the ids of messages, by the command of systemctl.
+# The last parts of the ids of messages, by the command of systemctl.
 _ENDS = {"start": "unit_not_started", "stop": "unit_not_stopped", "restart": "unit_not_restarted"}
 
 
@@ -38,7 +38,7 @@ def _systemctl(verb: str, service: Service, *, run: commands.Runner, timeout: fl
 
 
 def _unit_error(end: str, service: Service, why: Message, properties: Mapping[str, str]) -> NodeProcessError:
-    """Return an error. end: the end of its id."""
+    """Return an error. end: the last part of its id."""
     state = " ".join(f"{name}={properties.get(name, '')}" for name in ("ActiveState", "Result", "ExecMainStatus"))
     return NodeProcessError(message(f"reason.process.{end}", unit=service.unit, why=why, state=state))
 
@@ -53,7 +53,7 @@ def act_systemd(
     run: commands.Runner,
     proc_root: str,
 ) -> List[Dict[str, Any]]:
-    """Start, stop or restart the unit. The service's processes outside the unit are ended before it starts."""
+    """Start, stop or restart the unit. The service's processes outside the unit are stopped before the unit starts."""
     stop = procfs.timespan(look.properties.get("TimeoutStopUSec", "")) or stop_timeout
     start = procfs.timespan(look.properties.get("TimeoutStartUSec", "")) or _START_TIMEOUT
     if state == "stopped":
@@ -82,7 +82,7 @@ def require_up(service: Service, look: Look) -> None:
 def _unit_stopped(
     service: Service, look: Look, verb: str, *, run: commands.Runner, timeout: float
 ) -> List[Dict[str, Any]]:
-    """Run systemctl verb and return the processes that it ended: the unit's main process, by systemd's own signals."""
+    """Run systemctl verb and return the stopped processes: the unit's main process, by systemd's own signals."""
     begun = time.monotonic()
     _systemctl(verb, service, run=run, timeout=timeout)
     seconds = round(time.monotonic() - begun, 3)

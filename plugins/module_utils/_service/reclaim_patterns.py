@@ -24,7 +24,7 @@ FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 # A file below these is never just in the way, and the system needs it; /usr/local is the host's own.
 _SYSTEM = ("bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "sbin", "sys", "usr")
-# Folders in which every folder belongs to a different user or program.
+# In these folders, every folder belongs to a different user or program.
 _SHARED = (["usr", "local"], ["var", "lib"], ["var", "spool"])
 
 Identity = Tuple[int, int]
@@ -36,7 +36,7 @@ class DiskReclaimError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """Files that may be removed: an absolute pattern, of which the newest keep files stay."""
+    """Files that may be removed: those that an absolute pattern matches, except the newest keep files."""
 
     pattern: str
     keep: int = 0
@@ -73,7 +73,7 @@ class Candidate:
 
 
 def why_not_pattern(pattern: str) -> str:
-    """Return the requirement that a pattern breaks (no pattern, or far too general); empty if the pattern is valid."""
+    """Return the requirement that a pattern breaks, or an empty text if the pattern is valid."""
     parts = [part for part in pattern.split("/") if part]
     if not pattern.startswith("/") or pattern.endswith("/") or "\0" in pattern or {".", ".."} & set(parts):
         return "must be an absolute pattern of files, without . and .. and not ending with /"

@@ -43,7 +43,7 @@ class _Record:
         self._path = os.path.join(state_dir, _RECORD)
 
     def read(self) -> Dict[str, str]:
-        """Return the record; empty if there is none, or it cannot be read."""
+        """Return the record, or an empty mapping if there is none, or it cannot be read."""
         try:
             with safe_open.acting(None), open(self._path, encoding="utf-8") as stream:
                 value = json.load(stream)
@@ -117,7 +117,7 @@ def roll_back(
 ) -> Dict[str, Any]:
     """Go to another release; return the result as the module release_rollback documents it.
 
-    strategy: symlink or git. Raises ReleaseError. A reason not to go is no error: it is returned in refused.
+    strategy: symlink or git. Raises ReleaseError. A reason not to go is not an error: it is returned in refused.
     """
     begun = time.monotonic()
     _checked(releases)

@@ -61,7 +61,7 @@ class Git:
         return done
 
     def _said(self, *arguments: str) -> Optional[str]:
-        """Return git's output, None if git fails."""
+        """Return git's output, or None if git fails."""
         done = self._git(*arguments)
         return done.stdout.strip("\n") if done.ok else None
 
@@ -84,7 +84,7 @@ class Git:
         if top is None or os.path.realpath(top) != os.path.realpath(app_dir):
             raise Refused(f"{app_dir} is not the top folder of a git repository")
         head = self._commit("HEAD")
-        # Files that a killed checkout changed are no changes by hand, unless another commit was checked out since.
+        # Files that a killed checkout changed are not changes by hand, unless another commit was checked out since.
         begun = (record.get("state"), record.get("app_dir")) == ("begun", app_dir) and head in (
             record.get("from_commit"),
             record.get("to_commit"),

@@ -55,7 +55,7 @@ class Step:
 
     @property
     def moves(self) -> bool:
-        """Whether the release changes."""
+        """True if the release changes."""
         return self.again or self.source_commit != self.target_commit
 
 
@@ -69,12 +69,12 @@ def inside(path: str, folder: str) -> bool:
 
 
 def rights(path: str, user: str) -> safe_open.Rights:
-    """Return the rights (uid, gid) for changing entries at a path, None if only root's will do. Raises OSError."""
+    """Return the rights (uid, gid) for changing entries at a path, or None if only root's will do. Raises OSError."""
     return safe_open.rights_on(path, user=safe_open.account_rights(user))
 
 
 def not_of_root(folder: str) -> Optional[str]:
-    """Return an entry of a tree that an account other than root can change, None if there is none. Raises OSError."""
+    """Return an entry of a tree that an account other than root can change, or None. Raises OSError."""
     for place, folders, names in os.walk(folder):
         for name in [".", *folders, *names]:
             status = os.lstat(os.path.join(place, name))

@@ -20,7 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 _ISO = re.compile(r"\W{0,9}(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d(?:[.,]\d{3})?)\d*(Z|[+-]\d\d:\d\d)?")
 _JOURNAL = re.compile(r"(\d{1,10}\.\d{1,9}) \S+ [^\s\[:]+(?:\[\d+\])?: ?(.*)")
 _SERVES = re.compile(r"\b(?:serv(?:es|ing|er)|listen(?:s|ing)|started|running|ready)\b", re.IGNORECASE)
-# Seconds after the start in which its first lines are searched, and how much is read.
+# Time after the start in which its first lines are searched, in seconds, and how many bytes are read.
 _LONGEST_START = 120.0
 _BYTES = 1 << 20
 _LINES = 2000

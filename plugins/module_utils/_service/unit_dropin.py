@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Settings that a unit gets in a drop-in: a memory limit, a heap size, variables, for ever or until an instant.
+"""Settings that a unit gets in a drop-in: a memory limit, a heap size, variables, for good or until an instant.
 
 Variables are in a separate file that the drop-in names with EnvironmentFile=. Such files override every Environment=
 (systemd.exec(5)), and the last file overrides earlier ones. A drop-in's file comes after the unit's files. Afterwards
@@ -60,7 +60,7 @@ class Dropin:
 
     @property
     def wants_variables(self) -> bool:
-        """Whether it sets any variables."""
+        """True if it sets any variables."""
         return bool(self.environment or self.max_old_space_size)
 
 
@@ -294,7 +294,7 @@ def _prove(dropin: Dropin, variables: Mapping[str, str], properties: Mapping[str
 
 
 def is_there(unit: str, name: str, *, folder: str = FOLDER) -> bool:
-    """Whether the unit has the drop-in of that name."""
+    """Return True if the unit has the drop-in of that name."""
     return os.path.exists(_Paths(Dropin(unit=unit, name=name), folder=folder).conf)
 
 

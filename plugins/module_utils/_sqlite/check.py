@@ -123,7 +123,7 @@ def _attempt(
 
 
 def _is_answered(done: integrity.Examination, *, asked: Sequence[str], counted: bool) -> bool:
-    """Whether the requested checks were completed.
+    """Return True if the requested checks were completed.
 
     A check that ended early has no result for the rest: no page read, no row counted.
     """

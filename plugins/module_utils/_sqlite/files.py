@@ -104,7 +104,7 @@ class Header:
 
     @property
     def wal_mode(self) -> bool:
-        """Whether connections use a WAL."""
+        """True if connections use a WAL."""
         return self.read_version == 2
 
 
@@ -112,7 +112,7 @@ class Header:
 class Look:
     """Everything that the bytes alone show about a database.
 
-    acknowledged: frames of the WAL whose transactions were acknowledged, None if the index does not show this.
+    acknowledged: frames of the WAL whose transactions were acknowledged, or None if the index does not show this.
     """
 
     given: str
@@ -128,7 +128,7 @@ class Look:
 
     @property
     def openable(self) -> bool:
-        """Whether SQLite may open it: a regular file that has content and a SQLite header."""
+        """True if SQLite may open the database: it is a regular file with content and a SQLite header."""
         return self.header is not None
 
     @property
@@ -148,7 +148,7 @@ def printable(path: str) -> str:
 
 
 def parse_header(data: bytes) -> Optional[Header]:
-    """Return the fields of a database header; None if data does not begin with one."""
+    """Return the fields of a database header, or None if data does not begin with one."""
     if len(data) < 100 or not data.startswith(MAGIC):
         return None
     page_size, write_version, read_version = struct.unpack_from(">HBB", data, 16)
@@ -171,12 +171,12 @@ def parse_header(data: bytes) -> Optional[Header]:
 
 
 def version_text(number: int) -> str:
-    """Return 3046001 as 3.46.1, the empty string for zero."""
+    """Return 3046001 as 3.46.1, and zero as the empty string."""
     return f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}" if number else ""
 
 
 def has_wal_reset_bug(version: int) -> bool:
-    """Whether a SQLite library may lose pages when two connections write and checkpoint at the same instant.
+    """Return True if a SQLite library may lose pages when two connections write and checkpoint at the same instant.
 
     Versions: https://www.sqlite.org/wal.html#walresetbug
     """
@@ -247,7 +247,7 @@ def chunks_of(facts: FileFacts, *, deadline: Optional[float] = None) -> Iterator
 
 
 def facts_of(path: str, *, rights: safe_open.Rights) -> Optional[FileFacts]:
-    """Return the facts of lstat for a path, None if it does not exist. Raises OSError if the rights are not enough."""
+    """Return the facts of lstat for a path, or None if it does not exist. Raises OSError if that is not allowed."""
     try:
         with safe_open.acting(rights):
             found = os.lstat(path)

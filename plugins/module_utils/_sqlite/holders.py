@@ -56,7 +56,7 @@ class Holders:
 
     @property
     def of_index(self) -> bool:
-        """Whether a process has the database open as a WAL-mode connection."""
+        """True if a process has the database open as a WAL-mode connection."""
         return any("shm" in holder.files for holder in self.found)
 
     def named(self) -> str:

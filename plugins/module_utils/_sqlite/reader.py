@@ -64,7 +64,7 @@ def choose_way(found: sqlite_files.Look, holders: sqlite_holders.Holders) -> str
 
 
 def _all_readable(found: sqlite_files.Look) -> bool:
-    """Whether the reading user may read all files of the database: not if a command of root made one of them."""
+    """Return True if the reading user may read all files of the database: not if a command of root made one of them."""
     if found.rights is None:
         return True
     with safe_open.acting(found.rights):
@@ -76,7 +76,7 @@ def _all_readable(found: sqlite_files.Look) -> bool:
 
 
 def vanished(error: str, *, found: sqlite_files.Look) -> bool:
-    """Whether an error of SQLite means that the service ended between the check and the connection.
+    """Return True if an error of SQLite means that the service ended between the check and the connection.
 
     The service's last close removes the WAL and its index. A reader that may not create them gets one of two errors: it
     may not write, or the file cannot be opened. The second one counts only if the files have changed since the check.
@@ -108,7 +108,7 @@ class WayIn:
         return connection
 
     def _is_open(self) -> bool:
-        """Whether SQLite, which opens by name, has opened the file that was checked."""
+        """Return True if SQLite, which opens by name, has opened the file that was checked."""
         facts = self.found.files["database"]
         for descriptor in os.listdir("/proc/self/fd"):
             with contextlib.suppress(OSError):
@@ -124,12 +124,12 @@ class WayIn:
 
     @property
     def read_only(self) -> bool:
-        """Whether the right to write is given up for it."""
+        """True if the right to write is given up for it."""
         return self.way != "copy"
 
     @property
     def steady(self) -> bool:
-        """Whether everything that was read so far belongs to the same content.
+        """True if everything that was read so far belongs to the same content.
 
         Without locks, others may write meanwhile. Then it is steady only if the files are unchanged since the check.
         """

@@ -29,7 +29,7 @@ def _work_of(place: str) -> str:
 
 
 def _guard_of(place: str) -> str:
-    """Return the target of the guard: a path in a folder that is never made."""
+    """Return the target of the guard: a path in a folder that is never created."""
     return f"{_work_of(place)}/unfinished/{os.path.basename(place)}"
 
 
@@ -105,7 +105,7 @@ def settle(place: str, work: str, *, owner: Owner) -> bool:
 
 
 def _holds_another(place: str, old: str) -> bool:
-    """Whether old keeps files of a database that is no longer at place."""
+    """Return True if old keeps files of a database that is no longer at place."""
     kept = f"{old}/{os.path.basename(place)}"
     if not os.path.lexists(kept):
         return os.path.isdir(old) and bool(os.listdir(old))
@@ -113,7 +113,7 @@ def _holds_another(place: str, old: str) -> bool:
 
 
 def _same(one: str, other: str) -> bool:
-    """Whether two names belong to one file, or to two with equal content (copies, if hard links are impossible)."""
+    """Return True if two names belong to one file or, without hard links, to two files with equal content."""
     if os.path.samefile(one, other):
         return True
     first, second = os.stat(one), os.stat(other)

@@ -15,7 +15,7 @@ def missing(before: Mapping[str, int], after: Mapping[str, int]) -> Dict[str, Li
 
 
 def collapsed(before: Mapping[str, int], after: Mapping[str, int]) -> bool:
-    """Whether more rows are gone since an earlier count than ordinary work explains.
+    """Return True if more rows are gone since an earlier count than ordinary work explains.
 
     Tables shrink in ordinary work: sessions end, old entries are cleaned up. But a database does not lose half of its
     rows or a whole table that way.

@@ -27,7 +27,7 @@ def tables_of(connection: sqlite3.Connection) -> List[str]:
 def count_rows(
     connection: sqlite3.Connection, *, tables: Union[bool, Sequence[str]] = True
 ) -> Dict[str, Optional[int]]:
-    """Return the exact number of rows of all tables, or of the named ones, None for a name that is no table.
+    """Return the exact number of rows of all tables, or of the named ones, or None for a name that is no table.
 
     Raises sqlite3.Error.
     """

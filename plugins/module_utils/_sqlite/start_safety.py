@@ -21,7 +21,7 @@ _HARMFUL = ("empty_beside_wal", "not_a_database", "corrupt", "wal_damaged", "wal
 
 
 def doubt(path: str) -> Optional[str]:
-    """Return why nothing may be started on the database path, by a check of a millisecond; None if it seems sound.
+    """Return why nothing may be started on the database path, by a check of a millisecond, or None if it seems sound.
 
     If a database is missing or empty, SQLite deletes the WAL next to it when it opens the database.
     """
@@ -54,7 +54,7 @@ def _beginning(path: str) -> bytes:
 
 
 def quick_doubt(path: str, *, user: str = "") -> Optional[str]:
-    """Return why nothing may be started on the database, by a check of _QUICK seconds, None if it found no reason.
+    """Return why nothing may be started on the database, by a check of _QUICK seconds, or None if it found no reason.
 
     SQLite reads it with the rights of the user, see sqlite_files.look.
     """

@@ -133,7 +133,7 @@ def frame_checksums(block: bytes, seed: Tuple[int, int], *, frame_size: int, big
 
 
 def parse_index(data: bytes) -> Optional[WalIndex]:
-    """Return the fields in the first 136 bytes of a -shm file; None if its two header copies differ."""
+    """Return the fields in the first 136 bytes of a -shm file, or None if its two header copies differ."""
     if len(data) < 136 or data[:48] != data[48:96]:
         return None
     version, _unused, commits, initialised, _endian, _page, max_frame = struct.unpack_from("=IIIBBHI", data, 0)

@@ -44,7 +44,7 @@ class _Entry(NamedTuple):
 
 
 def _parses(question: Question, path: str) -> Optional[bool]:
-    """Return whether Node can parse a file now, None if it was not asked. Node runs with the service user's rights."""
+    """Return True if Node can parse a file now, or None if Node was not run. It runs with the service user's rights."""
     node = program(question)
     if not node or not path.endswith(_CHECKED):
         return None

@@ -49,13 +49,13 @@ def _rights(account: Optional[pwd.struct_passwd]) -> Iterator[bool]:
 
 
 def _may(path: str, mode: int, *, account: Optional[pwd.struct_passwd]) -> Optional[bool]:
-    """Return whether the service's user may use a path, including access control lists; None if unknown."""
+    """Return whether the service's user may use a path, including access control lists, or None if unknown."""
     with _rights(account) as acting:
         return os.access(path, mode, effective_ids=True) if acting else None
 
 
 def _program_fault(path: str, *, account: Optional[pwd.struct_passwd]) -> Optional[Message]:
-    """Return why the kernel cannot run a program, None if nothing speaks against it."""
+    """Return why the kernel cannot run a program, or None if nothing speaks against it."""
     try:
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -71,7 +71,7 @@ def _program_fault(path: str, *, account: Optional[pwd.struct_passwd]) -> Option
 
 
 def _format_fault(path: str) -> Optional[Message]:
-    """Return why a file is nothing that the kernel can run, None if it is or we may not read it."""
+    """Return why a file is nothing that the kernel can run, or None if it is or we may not read it."""
     head = _ELF
     with contextlib.suppress(OSError), os.fdopen(safe_open.open_file(path), "rb") as stream:
         head = stream.read(_HEAD)
@@ -152,7 +152,7 @@ def _changed_at(paths: Iterable[Optional[str]]) -> Optional[str]:
 
 
 def _exists(path: str) -> Optional[bool]:
-    """Return whether a file exists, None if that cannot be checked."""
+    """Return whether a file exists, or None if that cannot be checked."""
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):

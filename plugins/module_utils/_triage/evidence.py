@@ -114,7 +114,7 @@ def _next_folder(path: str) -> str:
 
 
 def _manifest(folder: str) -> Dict[str, Any]:
-    """Return a bundle's manifest, empty if it has no readable one."""
+    """Return a bundle's manifest, or an empty mapping if it has no readable one."""
     with contextlib.suppress(OSError, ValueError), open(os.path.join(folder, _MANIFEST_NAME), "rb") as stream:
         found = json.loads(stream.read().decode("utf-8"))
         return found if isinstance(found, dict) else {}

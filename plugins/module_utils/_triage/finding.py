@@ -26,8 +26,8 @@ class Finding:
     confidence: from 0.5 on it is a likely cause, below that it is worth a note. summary, remedy (what to do now) and
     prevention (what to do against the next time) are messages, see messages.py. blocks_start: starting the service
     would do harm. useless_rungs: the rungs of the ladder that cannot help. details: input of the remedies. explains:
-    the consequences in the table that it has here, None for all of them. only_by: the causes that can explain it here,
-    None for all of them. past: it is over by now, so it ranks below present causes.
+    the consequences in the table that it has here, or None for all of them. only_by: the causes that can explain it
+    here, None for all of them. past: it is over by now, so it ranks below present causes.
     """
 
     confidence: float
@@ -46,7 +46,7 @@ class Finding:
 
     @property
     def rungs_help(self) -> bool:
-        """Whether any rung of the ladder can help."""
+        """True if any rung of the ladder can help."""
         return set(self.useless_rungs) != set(RUNGS)
 
     def as_dict(self) -> Dict[str, Any]:

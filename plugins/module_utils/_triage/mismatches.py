@@ -108,7 +108,7 @@ def _of_question(facts: Facts) -> List[Mismatch]:
     - The process is identified: the process on the port that users reach is the service. For a proxy or another
       program there, the cause is port_conflict or unknown.
     - It has not failed within the window, its unit is active, and all of its ports answer.
-    - The log has no good answer at this path, and no complaint since the last good answer at any path.
+    - The log has no healthy answer at this path, and no complaint since the last healthy answer at any path.
     - The things that it needs (database, schema, dependencies, free space) were checked and are there.
 
     If one of these is unknown, the ladder runs as for any service that does not answer well. If all are true and it is
@@ -118,7 +118,7 @@ def _of_question(facts: Facts) -> List[Mismatch]:
     status = health.status
     elsewhere = status == 200 and health.problem in http_probe.WITHOUT_HEALTH
     refused = 300 <= status < 500 and status not in _NOT_NOW
-    # In a log, a page looks like a good answer.
+    # In a log, a page looks like a healthy answer.
     if not path or not (elsewhere or refused) or not facts.ports.proven:
         return []
     if not _seems_well(facts, path if refused else ""):
@@ -129,10 +129,10 @@ def _of_question(facts: Facts) -> List[Mismatch]:
 
 
 def _seems_well(facts: Facts, path: str) -> bool:
-    """Return True if no sign speaks against a service that answers. With path, an earlier good answer there does."""
+    """Return True if no sign speaks against a service that answers. With path, an earlier healthy answer there does."""
     if facts.process.restarted or facts.ports.silent or facts.unit.active_state not in (None, "active"):
         return False
-    # A path that once gave a good answer is the right one.
+    # A path that once gave a healthy answer is the right one.
     answered = re.compile(
         rf"""\b(?:GET|HEAD)[\s"']+{re.escape(path)}(?:\?\S*)?(?:\s+HTTP/[\d.]+)?["']?\s+(?:-\s+)?2\d\d\b"""
     )

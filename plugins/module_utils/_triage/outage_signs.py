@@ -12,12 +12,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 
-# If the unit stays active for so many seconds after a start, the start counts as one that served.
+# If the unit stays active for this many seconds after a start, the start counts as one that served.
 _SERVES_AFTER = 30.0
-# A process that has run for longer than so many seconds has served. An end before its start belongs to no current
+# A process that has run for longer than this many seconds has served. An end before its start belongs to no current
 # outage.
 _YOUNG = 90.0
-# A process may have written its fatal error up to so many seconds before its end.
+# A process may have written its fatal error up to this many seconds before its end.
 _LAST_WORDS = 5.0
 
 

@@ -36,13 +36,13 @@ Part = Callable[[Question], Dict[str, Any]]
 # Share of the deadline for the first parts. They find the paths for the later ones; they read systemd, /proc, small
 # files.
 _EARLY_SHARE = 0.15
-# A stop of the unit up to so many seconds before a takeover was recorded is the takeover's own stop.
+# A stop of the unit up to this many seconds before a takeover was recorded is the takeover's own stop.
 _OWN_STOP = 1.0
 
 _PATHS = ("database", "log", "working directory")
 # Share of the deadline that is reserved for the findings and the bundle.
 _LAST_SHARE = 0.15
-# If a file gives no answer within so many seconds, its disk does not answer.
+# If a file gives no answer within this many seconds, its disk does not answer.
 _SIGN_OF_LIFE = 1.0
 
 
@@ -71,7 +71,7 @@ class Pass:
                 self.facts[kind] = facts
 
     def of(self, name: str) -> Mapping[str, Any]:
-        """Return a part's facts, empty if the part was not run or not reached."""
+        """Return a part's facts, or an empty mapping if the part was not run or not reached."""
         facts = self.facts.get(name)
         return facts if isinstance(facts, dict) else {}
 

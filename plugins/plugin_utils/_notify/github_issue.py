@@ -119,7 +119,7 @@ def _digest_mark(document: str) -> str:
 
 
 def why_not(target: Target) -> str:
-    """Return why target is invalid, empty if it is valid."""
+    """Return why target is invalid, or an empty text if it is valid."""
     if not re.fullmatch(r"[A-Za-z0-9-]+/[A-Za-z0-9._-]+", target.repository):
         return f"repository is {target.repository!r}: it is owner/name"
     wrong = transports.why_not_url(target.api)
@@ -299,7 +299,7 @@ def _message(content: bytes) -> str:
 
 
 def _after(answered: Mapping[str, str]) -> Optional[float]:
-    """Return the seconds that the server asks to wait; None if it gives none."""
+    """Return the seconds that the server asks to wait, or None if it gives none."""
     # Retry-After may also be a date; GitHub sends seconds.
     with contextlib.suppress(ValueError):
         if "retry-after" in answered:

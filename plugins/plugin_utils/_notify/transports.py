@@ -87,7 +87,7 @@ def deliver(
 
 
 def _attempt(send: Callable[[], None], *, timeout: float) -> Optional[DeliveryError]:
-    """Return the error of send, None if it succeeded."""
+    """Return the error of send, or None if it succeeded."""
     outcome: List[Optional[DeliveryError]] = []
 
     def run() -> None:
@@ -131,7 +131,7 @@ def _network(error: OSError) -> DeliveryError:
 
 
 def host(url: str) -> str:
-    """Return the host of a URL, the only part that may be shown; empty if there is none."""
+    """Return the host of a URL, the only part that may be shown, or an empty text if there is none."""
     try:
         return urllib.parse.urlsplit(url).hostname or ""
     except ValueError:
@@ -139,7 +139,7 @@ def host(url: str) -> str:
 
 
 def why_not_url(url: object) -> str:
-    """Return why url is invalid for posting, without quoting it; empty if it is valid."""
+    """Return why url is invalid for posting, without quoting it, or an empty text if it is valid."""
     try:
         parts = urllib.parse.urlsplit(url) if isinstance(url, str) else None
         if parts is None or not parts.hostname or (parts.port or 1) < 1:
@@ -188,7 +188,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def _why_not_headers(headers: Mapping[str, object]) -> str:
-    """Return why these headers are invalid, without quoting a value; empty if they are valid."""
+    """Return why these headers are invalid, without quoting a value, or an empty text if they are valid."""
     for name, value in headers.items():
         if not _HEADER_NAME.match(str(name)):
             return "one of its headers has a name that no header has"
@@ -261,7 +261,7 @@ class Server:
 
 
 def why_not_address(address: object) -> str:
-    """Return why address is no valid mail address; empty if it is valid."""
+    """Return why address is no valid mail address, or an empty text if it is valid."""
     if not isinstance(address, str) or any(ord(character) < 0x20 or ord(character) == 0x7F for character in address):
         return "is no text of one line"
     if len(email.utils.getaddresses([address])) != 1:

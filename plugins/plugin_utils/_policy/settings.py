@@ -85,7 +85,7 @@ def problems(given: Mapping[str, Any], names: Iterable[str] = ()) -> List[str]:
 
 
 def partial(options: Mapping[str, Any]) -> str:
-    """Return why a run with these options of ansible-playbook is refused, empty if it runs every task.
+    """Return why a run with these options of ansible-playbook is refused, or an empty text if it runs every task.
 
     Options that only show the playbook run no task, so they cannot skip one.
     """
@@ -100,7 +100,7 @@ def partial(options: Mapping[str, Any]) -> str:
 
 
 def single_host(wanted: Any, *, limit: Any, hosts: Any, groups: Mapping[str, Sequence[str]], members: Any) -> str:
-    """Return why a run that may work on one host only is refused, empty if it may start.
+    """Return why a run that may work on one host only is refused, or an empty text if it may start.
 
     wanted is the value of outage_recover_single_host and limit the value of --limit. hosts is the pattern of the play,
     members are the names of the hosts that it selects. groups maps each group of the inventory to its hosts.

@@ -178,7 +178,7 @@ def reached_again(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Optional[float]:
-    """Try to reach the host for bound seconds. Return how many seconds it took, None if it was not reached."""
+    """Try to reach the host for bound seconds. Return how many seconds it took, or None if it was not reached."""
     begun = clock()
     if bound <= 0:
         return None
@@ -190,7 +190,7 @@ def reached_again(
 
 
 def died(result: Mapping[str, Any]) -> Optional[Message]:
-    """Return a message if a signal ended a module before it gave an answer; None for any other result.
+    """Return a message if a signal ended a module before it gave an answer, or None for any other result.
 
     The result is the same if the signal ended only the shell or sudo that started the module.
     """

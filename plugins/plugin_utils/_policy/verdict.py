@@ -51,13 +51,13 @@ class Facts:
     healthy: bool = False
     restarted_by_systemd: bool = False
     answers_since: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    # Whether the open incident had data in doubt before this run.
+    # True if the open incident had data in doubt before this run.
     was_in_doubt: bool = False
     # Of the latest triage, and of the triage that found why the service was down.
     findings: Sequence[Mapping[str, Any]] = ()
     diagnosis: Sequence[Mapping[str, Any]] = ()
     in_doubt: bool = False
-    # Whether a check of this run or of an earlier step suspects lost rows.
+    # True if a check of this run or of an earlier step suspects lost rows.
     loss_suspected: bool = False
     # The actions of this run.
     tried: Sequence[Mapping[str, Any]] = ()
@@ -85,7 +85,7 @@ class Facts:
 
     @property
     def held(self) -> str:
-        """The rung that succeeded, empty if none did."""
+        """The rung that succeeded, or an empty text if none did."""
         return next((str(each["rung"]) for each in self.tried if each.get("held")), "")
 
     @property

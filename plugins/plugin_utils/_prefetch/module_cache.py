@@ -130,7 +130,7 @@ def here() -> str:
 
 
 def _sound(path: str) -> Optional[bytes]:
-    """Return the content of a kept file, None if its checksum is wrong."""
+    """Return the content of a kept file, or None if its checksum is wrong."""
     data = atomic_files.read_plain(path, limit=_LARGEST)
     return data if hashlib.sha256(data).hexdigest() == path[-_DIGEST:] else None
 
@@ -161,7 +161,7 @@ def _keep_compiled(generation: str, folder: str, *, python: str) -> None:
 
 
 def _program(python: str) -> Optional[str]:
-    """Return the program of a Python named like cpython-313, None if this machine has none."""
+    """Return the program of a Python named like cpython-313, or None if this machine has none."""
     if python == here():
         return sys.executable
     release = re.fullmatch(r"cpython-3(\d+)", python)
@@ -170,7 +170,7 @@ def _program(python: str) -> Optional[str]:
 
 
 def _compile(sources: Sequence[_Source], *, program: str, python: str) -> Optional[Dict[_Source, bytes]]:
-    """Return the compiled code of each source, None if program is not python."""
+    """Return the compiled code of each source, or None if program is not python."""
     given = json.dumps([[name, base64.b64encode(source).decode("ascii")] for name, source in sources])
     try:
         done = subprocess.run(

@@ -48,7 +48,7 @@ class Document:
     text: str
 
     def before(self) -> Optional[str]:
-        """Return the current content of the file, None if it does not exist. Raises OSError."""
+        """Return the current content of the file, or None if it does not exist. Raises OSError."""
         try:
             with open(self.path, "rb") as stream:
                 return stream.read().decode("utf-8", "replace")

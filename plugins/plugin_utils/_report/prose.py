@@ -203,7 +203,7 @@ def tellings(words: Words, incident: incident_model.Incident) -> List[Telling]:
 
 
 def escalation_reason(words: Words, incident: incident_model.Incident) -> str:
-    """Return why these contacts are notified, empty if no reason is given."""
+    """Return why these contacts are notified, or an empty text if no reason is given."""
     return _escalation_reason(words, incident.escalation)
 
 
@@ -274,7 +274,7 @@ def why(words: Words, of: Any) -> str:
 
 
 def run_names(words: Words, incident: incident_model.Incident) -> Dict[str, str]:
-    """Return the names of the runs, such as "run 1"; empty if there was only one."""
+    """Return the names of the runs, such as "run 1", or an empty mapping if there was only one."""
     runs = [each.run for each in incident.runs]
     if len(runs) < 2:
         return {}
@@ -367,7 +367,7 @@ def nothing_taken(words: Words, incident: incident_model.Incident) -> str:
 
 
 def not_copied(words: Words, incident: incident_model.Incident) -> str:
-    """Return why the evidence lacks the files of a database in doubt, empty if it has them or needs none."""
+    """Return why the evidence lacks the files of a database in doubt, or an empty text if it has them or needs none."""
     if incident.database_copied or not incident.database_not_copied:
         return ""
     return words.say("kept.not_copied", reason=words.quoted(incident.database_not_copied))
@@ -379,7 +379,7 @@ def logged_in(incident: incident_model.Incident) -> Tuple[Optional[str], Optiona
 
 
 def login(words: Words, state: Optional[str], error: Optional[str], message: object) -> str:
-    """Return the result of the login in the last verification, empty if there was none; see events.login."""
+    """Return the result of the login in the last verification, or an empty text if there was none; see events.login."""
     if state not in ("checked", "rate_limited", "no_password", "no_answer", "failed"):
         return ""
     told = words.say(f"login.{state}")

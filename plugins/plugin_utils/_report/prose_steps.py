@@ -38,7 +38,7 @@ def summed_up(words: Words, named: Optional[str], summary: Optional[str], told: 
 
 
 def message_of(texts: Mapping[str, Any], name: str) -> object:
-    """Return the message of a text of a finding, rung, remedy or verdict; None in an old timeline."""
+    """Return the message of a text of a finding, rung, remedy or verdict, or None in an old timeline."""
     return (texts.get("messages") or {}).get(name)
 
 
@@ -129,14 +129,14 @@ def unreached(step: incident_model.Step) -> bool:
 
 
 def lost(step: incident_model.Step) -> str:
-    """Return the English text that says why a module of ours could not reach its host, empty for other steps."""
+    """Return in English why a module of ours could not reach its host, or an empty text for other steps."""
     if unreached(step):
         return bare(step.data.get("summary"))
     return bare(step.message) if step.data.get("unreachable_host") else ""
 
 
 def lost_message(step: incident_model.Step) -> object:
-    """Return why a module of ours could not reach its host, as a message; None in an old timeline."""
+    """Return why a module of ours could not reach its host, as a message, or None in an old timeline."""
     return message_of(step.data, "summary" if unreached(step) else "why")
 
 
@@ -151,7 +151,7 @@ def validated(step: incident_model.Step) -> bool:
 
 
 def refused(step: incident_model.Step) -> List[str]:
-    """Return the invalid settings that a step found, nothing for other steps."""
+    """Return the invalid settings that a step found, or nothing for other steps."""
     module = allowlist.own_module(step.action or "")
     if module == "fail_settings" or validated(step):
         return [bare(each) for each in step.data.get("problems") or []]
@@ -165,13 +165,13 @@ def refused(step: incident_model.Step) -> List[str]:
 
 
 def kept_out(step: incident_model.Step) -> Mapping[str, Any]:
-    """Return the run that blocked this run, nothing for other steps."""
+    """Return the run that blocked this run, or nothing for other steps."""
     opening = allowlist.own_module(step.action or "") == "incident" and step.status == "failed"
     return (step.data.get("locked_by") if opening else None) or {}
 
 
 def maintenance(step: incident_model.Step) -> Mapping[str, Any]:
-    """Return the maintenance window because of which no incident was opened, nothing for other steps."""
+    """Return the maintenance window because of which no incident was opened, or nothing for other steps."""
     return (
         step.data.get("maintenance") if allowlist.own_module(step.action or "") in allowlist.OF_INCIDENT else None
     ) or {}

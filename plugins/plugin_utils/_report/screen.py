@@ -52,7 +52,7 @@ def tone_of(outcome: Optional[str], data_loss: Optional[str]) -> str:
 def summary(
     words: Words, incident: incident_model.Incident, *, document: Optional[str], check_mode: bool = False
 ) -> List[str]:
-    """Return the lines for one incident. document: the path of its postmortem, None if none was written.
+    """Return the lines for one incident. document: the path of its postmortem, or None if none was written.
 
     check_mode: True for a run in check mode.
     """

@@ -44,7 +44,7 @@ class Terminal:
         self._display.warning(text)
 
     def progress(self, words: catalogue.Words, action: str, task: str, hosts: List[str], seconds: float) -> None:
-        """Show that a task (and its module) still runs on some hosts, after so many seconds.
+        """Show that a task (and its module) still runs on some hosts, after this many seconds.
 
         It is written to stderr: a program that reads stdout is not disturbed.
         """

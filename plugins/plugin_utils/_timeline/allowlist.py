@@ -67,7 +67,7 @@ MESSAGE = _message(3)
 _TOLD = (MESSAGE, Each(MESSAGE, limit=_VALUES))
 _REASON = {"reason": _TOLD}
 _ERROR = {"error": MESSAGE}
-# Of the result of a module: why it failed, why its host is lost, and the summary of a health probe.
+# The result of a module may have these: why it failed, why its host is lost, and the summary of a health probe.
 _OF_RESULT = {"msg": _TOLD, "why": MESSAGE, "summary": _TOLD}
 
 _ROWS = Named(NUMBER)
@@ -421,7 +421,7 @@ OF_INCIDENT = ("incident", "incident_info")
 
 
 def of_result(action: str, result: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the data of a result that may be recorded; empty for modules of others. action: full name."""
+    """Return the data of a result that may be recorded, or an empty mapping for other modules. action: full name."""
     table = RESULTS.get(own_module(action) or "")
     return pick({**table, **_OF_ALL}, result) if table else {}
 

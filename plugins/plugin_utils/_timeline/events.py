@@ -56,7 +56,7 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 _LOOKS = ("detection", "verification")
 
-# If the clocks differ by at most so many seconds, the order of events is still readable.
+# If the clocks differ by at most this many seconds, the order of events is still readable.
 _CLOCKS_AGREE = 2.0
 
 # Actions that are not shown as steps if they succeed.
@@ -159,7 +159,7 @@ def login(events: Sequence[Event]) -> Tuple[Optional[str], Optional[str], Any]:
 
 
 def step(event: Event) -> Optional[Step]:
-    """Return the step of an event, None for an event that only begins or ends others."""
+    """Return the step of an event, or None for an event that only begins or ends others."""
     if event["kind"] in ("started", "stats", "play_start", "summary"):
         return None
     if event.get("status") == "ok" and str(event.get("action")).rsplit(".", 1)[-1] in _PLUMBING:
@@ -180,7 +180,7 @@ def step(event: Event) -> Optional[Step]:
 
 
 def seconds_between(earlier: Optional[str], later: Optional[str]) -> Optional[float]:
-    """Return the seconds between two instants, None if one is unknown or the order is reversed."""
+    """Return the seconds between two instants, or None if one is unknown or the order is reversed."""
     if not earlier or not later:
         return None
     try:
@@ -539,7 +539,7 @@ def _rungs(run: Sequence[Event]) -> List[Rung]:
 
 
 def _verdict(run: Sequence[Event]) -> Dict[str, Any]:
-    """Return the verdict of one run, empty if it has none."""
+    """Return the verdict of one run, or an empty mapping if it has none."""
     return next((dict(event["data"]) for event in reversed(run) if event["kind"] == "outcome"), {})
 
 

@@ -53,21 +53,21 @@ class Facts:
     rows_before: Rows = dataclasses.field(default_factory=dict)
     rows_from: str = FIRST_LOOK
     rows_after: Rows = dataclasses.field(default_factory=dict)
-    # Whether the service was started, or the database replaced, after rows_after was counted.
+    # True if the service was started, or the database replaced, after rows_after was counted.
     started_since: bool = False
     suspected: bool = False
-    # Whether the recovery of the database lost rows: counted and reported by it.
+    # True if the recovery of the database lost rows: counted and reported by it.
     lost: bool = False
-    # Whether the recovery of the database could not count the lost rows.
+    # True if the recovery of the database could not count the lost rows.
     uncounted: bool = False
-    # Whether the last probe after the last start and stop got a good answer.
+    # True if the last probe after the last start and stop got a healthy answer.
     answers: Optional[bool] = None
-    # Whether the run has stopped the service and left it stopped.
+    # True if the run has stopped the service and left it stopped.
     stopped: bool = False
-    # Whether a run of this incident has started the service, and whether the last check saw a process of it.
+    # True if a run of this incident has started the service, and whether the last check saw a process of it.
     started: Optional[bool] = None
     running: Optional[bool] = None
-    # Whether the run has changed something on the host.
+    # True if the run has changed something on the host.
     changed: Optional[bool] = None
     # The state of the login from role verification.
     login: Optional[str] = None
@@ -82,7 +82,7 @@ class Statement:
 
     @property
     def allowed(self) -> bool:
-        """Whether the statement may be made."""
+        """True if the statement may be made."""
         return self.value != UNKNOWN
 
 
@@ -113,7 +113,7 @@ def _resolved(facts: Facts, *, healthy: Optional[bool], data: Statement) -> Opti
 
 
 def _nothing_started(facts: Facts) -> Optional[bool]:
-    """Whether nobody has started the service: no run has, and the last check saw no process."""
+    """Return True if nobody has started the service: no run has, and the last check saw no process."""
     if facts.started or facts.running:
         return False
     return True if facts.started is False and facts.running is False else None
@@ -207,7 +207,7 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
 
 
 def _answers(seen: Mapping[str, Any], *, by_itself: bool, processes: Optional[Sequence[Any]]) -> Optional[bool]:
-    """Whether the service answered after the last start of the run; None if there was no check since."""
+    """Return True if the service answered after the last start of the run; None if there was no check since."""
     if by_itself:
         return None if seen.get("stopped") else True
     if seen.get("outcome") == "unreachable":

@@ -5,7 +5,7 @@
 """A watch over services from the rulebooks' controller: it decides when to call a triage or a recovery.
 
 It counts failures in a row, which no throttle of ansible-rulebook can do. An outage is reported once. The next failure
-is a new outage only after enough good answers in a row. It does not depend on ansible-rulebook.
+is a new outage only after enough healthy answers in a row. It does not depend on ansible-rulebook.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class Outage:
         self._recovery_called_at = 0.0
 
     def see(self, *, good: bool, gone: bool, now: float) -> Optional[str]:
-        """Add one answer; return the action to call, None for no action.
+        """Add one answer; return the action to call, or None for no action.
 
         The action stays due until called() confirms it. now is in seconds of any steady clock.
         """

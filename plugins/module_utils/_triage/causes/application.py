@@ -185,18 +185,18 @@ def syntax_errors(facts: Facts) -> List[Tuple[str, Mapping[str, Any]]]:
 
 
 def location(item: Mapping[str, Any]) -> str:
-    """Return the place of an exception as file:line; empty if the log does not name it."""
+    """Return the place of an exception as file:line, or an empty text if the log does not name it."""
     found = item.get("place") or {}
     return f"{found['file']}:{found['line']}" if found.get("line") else str(found.get("file") or "")
 
 
 def in_dependency(item: Mapping[str, Any]) -> bool:
-    """Whether the error is in a package, which a rebuild of the dependencies may repair."""
+    """Return True if the error is in a package, which a rebuild of the dependencies may repair."""
     return "/node_modules/" in location(item)
 
 
 def repeated(facts: Facts, item: Mapping[str, Any]) -> bool:
-    """Whether start after start ended with this error, and nothing was changed since the last one."""
+    """Return True if start after start ended with this error, and nothing was changed since the last one."""
     text = "\n".join([str(item["message"]), *item["stack"]])
     return (
         facts.process.gone

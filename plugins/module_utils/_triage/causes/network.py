@@ -98,7 +98,7 @@ def tls_expired(facts: Facts) -> Optional[Finding]:
     if outdated and not fault:
         reason = "expired" if served.expired else "not_yet_valid"
         reason = "served_expired" if file.expired is False else reason
-    # Whether all of it was looked at and is well: then the service has only to read it again.
+    # True if all of it was looked at and is well: then the service has only to read it again.
     well = not fault and file.readable_by_service is True and key.matches is True
     read_again = well or reason == "served_expired"
     if reason in _OUTDATED:

@@ -166,7 +166,7 @@ def _no_out_of_memory(facts: Facts) -> List[Dict[str, str]]:
 
 
 def _lived(facts: Facts) -> bool:
-    """Whether the log says that the service ran within the window."""
+    """Return True if the log says that the service ran within the window."""
     return bool(facts.window.since) and facts.log.written_at >= facts.window.since
 
 

@@ -144,7 +144,7 @@ def _explains(name: str, other: str, *, found: Mapping[str, Finding]) -> bool:
 
 
 def _still_explains(name: str, other: str, *, found: Mapping[str, Finding]) -> bool:
-    """Whether a cause that is over explains another one: only an error that names it, and falls by that error."""
+    """Return True if a past cause explains another one: only an error that names it, and ends because of that error."""
     error = found.get("unhandled_exception")
     if other == "killed":
         # systemd waited for it too long: the wait may have had that cause.

@@ -55,7 +55,7 @@ class Certificate(Validity):
     key: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def fault(self) -> str:
-        """Return the problem of certificate and key on disk, empty if none is known."""
+        """Return the problem of certificate and key on disk, or an empty text if none is known."""
         key = Key.of(self.key)
         faults = {
             "missing": self.exists is False,

@@ -30,5 +30,5 @@ class Part:
 
 
 def entries(facts: Any) -> Sequence[Mapping[str, Any]]:
-    """Return the facts of a part that is a list, empty if it was not reached."""
+    """Return the facts of a part that is a list, or an empty list if it was not reached."""
     return facts if isinstance(facts, list) else []

@@ -44,7 +44,7 @@ class Health(Part):
 
     @property
     def problem(self) -> str:
-        """The id of the message about a bad answer, empty if the answer was good."""
+        """The id of the message about a bad answer, or an empty text if the answer was good."""
         return str((self.messages.get("error") or {}).get("id") or "")
 
 

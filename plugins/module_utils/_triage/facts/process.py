@@ -22,7 +22,7 @@ _BY_SIGNAL = re.compile(r"code=(?:killed|dumped), status=\d+/(\w+)")
 _SAME_END = 30.0
 
 _ENDED = re.compile(r"code=(exited|killed|dumped), status=(\d+)")
-# A process that ends within so many seconds has failed to start.
+# A process that ends within this many seconds has failed to start.
 _START_SECONDS = 20.0
 
 # Maximum number of the unit's ends that triage collects.
@@ -81,7 +81,7 @@ class Process:
 
     @property
     def signal(self) -> str:
-        """The signal that ended the main process last; empty if there was none, or if it is unknown."""
+        """The signal that ended the main process last, or an empty text if there was none, or if it is unknown."""
         if self.gone:
             status = self.unit.exit_status or 0
             return SIGNALS.get(status, str(status)) if self.unit.exit_code in ("killed", "dumped") else ""
