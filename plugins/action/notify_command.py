@@ -12,7 +12,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import 
 class ActionModule(notification_action.Telling):
     """Runs a command on the controller. The module of this name has the documentation."""
 
-    # transports.command ends the command at its timeout.
+    # transports.command kills the command at its timeout.
     _grace = 5.0
     options: ClassVar[Mapping[str, Any]] = {
         "argv": {"type": "list", "elements": "str", "required": True},

@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import 
     transports,
 )
 
-# Maximum seconds by which a host's clock may be ahead. Beyond that, the issue of its incident is not found.
+# Maximum lead of a host's clock, in seconds. With a larger lead, the issue of its incident is not found.
 _CLOCK_SKEW = 86400.0
 
 

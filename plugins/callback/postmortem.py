@@ -97,7 +97,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 _Method = TypeVar("_Method", bound=Callable[..., None])
 
-# Maximum delay in seconds of the event for a task that began or succeeded. Events of that time are written together.
+# Maximum delay of the event for a task that began or succeeded, in seconds. Events of that time are written together.
 _TOGETHER = 0.2
 
 # Tasks that ask a question: a line in between would disturb the answer.

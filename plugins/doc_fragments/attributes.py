@@ -25,7 +25,7 @@ attributes:
     platforms: linux
 """
 
-    # A module that looks and never changes anything.
+    # A module that only looks and never changes anything.
     INFO_MODULE = r"""
 options: {}
 attributes:

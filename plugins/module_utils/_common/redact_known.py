@@ -100,7 +100,7 @@ class _Copy:
         return self._changed(_BREAK, breaks=True) if "\n" in self.text else None
 
     def without_escapes(self) -> Optional[_Copy]:
-        """Return a copy with one level of escapes undone, None if there are none."""
+        """Return a copy with one level of escapes undone, or None if there are none."""
         return self._changed(_ESCAPES, breaks=False)
 
     def breaks(self, begin: int, end: int) -> List[int]:

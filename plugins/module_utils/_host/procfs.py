@@ -201,7 +201,7 @@ def control_groups(pid: int, *, proc_root: str = "/proc") -> List[str]:
 
 
 def find_program(name: str, *, app_dir: str, path: str = STANDARD_PATH) -> Optional[str]:
-    """Return the absolute path of the program name as seen from app_dir, None if there is none."""
+    """Return the absolute path of the program name as seen from app_dir, or None if there is none."""
     if "/" in name:
         name = os.path.join(app_dir, name)
     return shutil.which(name, path=path)

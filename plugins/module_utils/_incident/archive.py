@@ -55,7 +55,7 @@ def _decoded(document: Mapping[str, str]) -> bytes:
 
 
 def _content(path: str) -> Optional[bytes]:
-    """Return the content of a file, None if the file does not exist. Raises OSError."""
+    """Return the content of a file, or None if the file does not exist. Raises OSError."""
     try:
         with open(path, "rb") as stream:
             return stream.read()

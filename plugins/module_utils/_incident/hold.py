@@ -87,7 +87,7 @@ def place(*, manager: str, unit: str, state_dir: str) -> Place:
 
 
 def read(where: Place) -> Optional[Dict[str, Any]]:
-    """Return the hold that is in force, None if there is none.
+    """Return the hold that is in force, or None if there is none.
 
     Keys: incident, reason, cause, unit, at (UTC), enforced (whether systemd itself refuses the start). A drop-in
     without its record counts: the record may have been lost. A record without its drop-in was released by a person.

@@ -33,14 +33,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files i
 )
 
 _PARTIAL = ".itsm-nexus-partial-"
-_MARGIN = 8 << 20  # bytes left free on the destination
+_MARGIN = 8 << 20  # space left free on the destination, in bytes
 
 
 @dataclasses.dataclass(frozen=True)
 class _Order:
     """One copy to make.
 
-    target: its name. exact: it gets no other name if that one is taken. deadline: by time.monotonic.
+    target: its name. exact: the copy gets no other name if that name is taken. deadline: by time.monotonic.
     """
 
     path: str
@@ -231,7 +231,7 @@ def _names(
 
 
 def _room(found: Look, folder: str) -> int:
-    """Return the bytes that a copy takes, with a margin. Raises SqliteError if they are not free."""
+    """Return the size of a copy in bytes, with a margin. Raises SqliteError if that space is not free."""
     there = folder
     while not os.path.isdir(there):
         there = os.path.dirname(there)

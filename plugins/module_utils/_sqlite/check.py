@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check whether the database is sound and complete, and who has it open, without changing anything."""
+"""Check if the database is sound and complete, and find out who has it open, without changing anything."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Empty a WAL in the only way that loses nothing: SQLite copies it into the database while nobody else has it open.
+"""Empty a WAL without any loss: SQLite copies it into the database while nobody else has the database open.
 
 No file is ever removed here. SQLite removes the WAL and its index itself when its last connection closes, and only
 after every committed frame is in the database and on disk.
@@ -156,7 +156,8 @@ def _run(real: str, *, rights: safe_open.Rights, busy_timeout: float, deadline: 
         emit({"event": "checkpoint", "row": connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()})
         connection.close()
         if os.path.lexists(f"{real}-shm"):
-            # The crashed service left it, and the exclusive connection did not use it. An ordinary one removes it.
+            # The crashed service left the index, and the exclusive connection did not use it. An ordinary connection
+            # removes it.
             connection = sqlite3.connect(uri, uri=True, timeout=busy_timeout, isolation_level=None)
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
             connection.close()

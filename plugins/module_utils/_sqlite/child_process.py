@@ -34,11 +34,11 @@ _CAP_DAC_READ_SEARCH = 2
 _CAPABILITY_VERSION_3 = 0x20080522
 _PR_SET_PDEATHSIG = 1
 _NOBODY = 65534
-# Bytes in addition to the process's memory at its start. A writing process salvages rows, which may be large.
+# Memory in addition to that of the process at its start, in bytes. A writing process salvages rows, which may be large.
 _MEMORY, _MEMORY_TO_WRITE = 256 << 20, 1 << 30
-_MOST_SAID = 16 << 20  # bytes of the messages of one child
+_MOST_SAID = 16 << 20  # maximum size of the messages of one child, in bytes
 _OUT_OF_MEMORY = "out of memory: reading it takes more than is allowed"
-_GRACE = 2.0  # seconds a child gets beyond its deadline to say that it was interrupted
+_GRACE = 2.0  # time that a child gets beyond its deadline to report that it was interrupted, in seconds
 
 
 def bounded(*, deadline: float, read_only: bool) -> None:
@@ -47,7 +47,7 @@ def bounded(*, deadline: float, read_only: bool) -> None:
     The deadline is in time.monotonic seconds. A limit is never raised. The kernel counts only private memory, so a
     mapped database may be larger than the limit (Linux 4.7 and later).
     """
-    # The parent ends it first; this is for a parent that cannot. A process with two busy threads needs twice the time.
+    # The parent kills the process first; this is for a parent that cannot. Two busy threads use twice the time.
     seconds = 2 * int(max(deadline - time.monotonic(), 0) + _GRACE) + 1
     wanted = {resource.RLIMIT_CORE: 0, resource.RLIMIT_CPU: seconds}
     # Without /proc there is no memory limit.
@@ -95,7 +95,7 @@ def give_up_writing(rights: safe_open.Rights = None) -> None:
 
 
 def die_with_parent() -> None:
-    """Let the kernel end this process when its parent ends."""
+    """Let the kernel kill this process when its parent ends."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
@@ -136,9 +136,9 @@ def in_child(
 ) -> List[Message]:
     """Run work in a child process and return the messages it emitted, the last one {"event": "end", ...}.
 
-    end has error (text) if an exception ended the work, signal if a signal did, timeout if it was ended at deadline
-    (time.monotonic seconds) plus a short grace. If rights are given, the child is that user for good. A read_only child
-    can write to no file. Raises SqliteError if no child can be made.
+    end has error (text) if an exception ended the work, signal if a signal ended it, timeout if the child was killed at
+    deadline (time.monotonic seconds) plus a short grace. If rights are given, the child is that user for good. A
+    read_only child can write to no file. Raises SqliteError if no child can be made.
     """
     return in_children([work], deadline=deadline, read_only=read_only, rights=rights)[0]
 

@@ -29,9 +29,9 @@ def look(path: str, *, user: Optional[str] = None) -> Look:
     """Check a database (absolute path) and the files next to it without SQLite; read_wal reads the WAL.
 
     If accounts other than root may change the folder, this works with the rights of the user. If no user is given, it
-    works with the rights of the folder's owner. Problems of the files are in problems. Raises SqliteError if the path
-    cannot be checked, or if another account made it lead to a file of somebody else. Raises FileNotFoundError if a file
-    appeared or vanished during the check.
+    works with the rights of the folder's owner. The result lists the problems of the files. Raises SqliteError if the
+    path cannot be checked, or if another account made it lead to a file of somebody else. Raises FileNotFoundError if a
+    file appeared or vanished during the check.
     """
     if not os.path.isabs(path) or "\0" in path:
         raise SqliteError(f"path must be an absolute path, not {sqlite_files.printable(path)!r}")
@@ -222,7 +222,7 @@ def _head(facts: FileFacts, length: int) -> bytes:
 
 
 def why_foreign(found: Look) -> str:
-    """Return why the WAL cannot belong to the database, the empty string if no reason is found.
+    """Return why the WAL cannot belong to the database, or the empty string if no reason is found.
 
     A WAL from before a restore, or one that was copied next to the wrong file, has valid checksums, and SQLite uses it.
     """

@@ -123,7 +123,7 @@ def _find_holders(found: sqlite_files.Look, *, proc_root: str) -> Holders:
 
 
 def _command_of(proc_root: str, pid: int) -> str:
-    """Return the program and its script only: further arguments may hold secrets."""
+    """Return the program and its script only: other arguments may hold secrets."""
     try:
         with open(f"{proc_root}/{pid}/cmdline", "rb") as stream:
             words = stream.read(4096).split(b"\0")
@@ -183,7 +183,7 @@ def _add_roles(
 
 
 def lock_on(descriptor: int, *, start: int, length: int) -> Optional[Tuple[str, int]]:
-    """Return (READ or WRITE, pid) of a lock that another process holds on the bytes, None if there is none.
+    """Return (READ or WRITE, pid) of a lock that another process holds on the bytes, or None if there is none.
 
     It asks the kernel, which also knows of processes that /proc hides; their pid is 0.
     """

@@ -23,8 +23,8 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files i
 _LONGEST_LINE = 1000  # characters; names in it may be of any length
 _SHOWN = 10  # lines of a check's answer that a message quotes
 _PROCESSES = 4  # at most, for one check
-LARGE = 32 << 20  # bytes from which on a second process saves time
-_MAP = 1 << 40  # SQLite maps as much of it as its build allows
+LARGE = 32 << 20  # size of a database from which a second process saves time, in bytes
+_MAP = 1 << 40  # SQLite maps as much of the database as its build allows
 # Tables may use modules, functions and collations of the application, functions that are not allowed here, and values
 # that take more memory than is allowed.
 _NO_SIGN_OF_DAMAGE = (

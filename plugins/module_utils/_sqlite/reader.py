@@ -37,7 +37,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.child_process import Emit, Message
 
-_LARGEST_VALUE = 128 << 20  # bytes of a row, text or blob
+_LARGEST_VALUE = 128 << 20  # maximum size of a row, text or blob, in bytes
 # https://www.sqlite.org/c3ref/c_limit_attached.html
 _LIMIT_LENGTH, _LIMIT_ATTACHED = 0, 7
 
@@ -64,7 +64,7 @@ def choose_way(found: sqlite_files.Look, holders: sqlite_holders.Holders) -> str
 
 
 def _all_readable(found: sqlite_files.Look) -> bool:
-    """Return True if the reading user may read all files of the database: not if a command of root made one of them."""
+    """Return True if the reading user may read all files of the database. A file that root created may prevent that."""
     if found.rights is None:
         return True
     with safe_open.acting(found.rights):
@@ -124,7 +124,7 @@ class WayIn:
 
     @property
     def read_only(self) -> bool:
-        """True if the right to write is given up for it."""
+        """True if the right to write is given up before the database is opened in this way."""
         return self.way != "copy"
 
     @property

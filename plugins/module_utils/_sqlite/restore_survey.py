@@ -26,7 +26,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import Look, SqliteError, printable
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.salvage_image import Owner
 
-# If another process has the database open: seconds for which a WAL is read again, and the interval.
+# Time for which a WAL is read again if another process has the database open, and the interval, in seconds.
 _PATIENCE, _PAUSE = 3.0, 0.1
 
 
@@ -50,7 +50,7 @@ def owner_of(place: str, user: Optional[str], *, rights: safe_open.Rights) -> Ow
 def _survey(
     path: str, *, user: Optional[str], deadline: float, proc_root: str
 ) -> Tuple[Look, sqlite_holders.Holders, str]:
-    """Check the files until the whole WAL was read; return also why it was not read, an empty text if it was.
+    """Check the files until the whole WAL was read; also return why it was not read, or an empty text if it was.
 
     A salvage without a part of the WAL would lose rows that nobody has counted. While a process has the database open,
     even to copy it, the WAL is read as a live one. For a damaged database that does not work.

@@ -23,7 +23,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import Look, SqliteError, printable
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.salvage_image import Owner
 
-MARGIN = 8 << 20  # bytes left free
+MARGIN = 8 << 20  # space left free, in bytes
 _MOST_BACKUPS = 20  # backups that are examined, newest first
 
 
@@ -57,7 +57,7 @@ class Case:
 
     path: str
     found: Look
-    # Why the WAL could not be read to its end, an empty text if it was.
+    # Why the WAL could not be read to its end, or an empty text if it was.
     unread: str
     holders: sqlite_holders.Holders
     check: Dict[str, Any]
@@ -95,7 +95,7 @@ def ways(
     backups: Sequence[Tuple[float, str]],
     time_budget: float,
 ) -> List[Way]:
-    """Examine the wanted methods in their order, as far as needed to choose, or every one of them if every."""
+    """Examine the wanted methods in their order, as far as needed to choose. If every is true, examine all of them."""
     ways: List[Way] = []
     enough = False
     for method in wanted:
@@ -187,7 +187,7 @@ def _by_salvage(case: Case, scratch: str, *, shell: str, confirmed: bool) -> Way
 
 
 def checked(path: str, *, user: Optional[str], time_budget: float) -> str:
-    """Return the problems of a new database, the empty string if it is sound."""
+    """Return the problems of a new database, or the empty string if it is sound."""
     check = sqlite_check.check(path=path, checks=["quick", "integrity"], user=user, time_budget=max(time_budget, 1.0))
     errors = [problem["message"] for problem in check["problems"] if problem["level"] == "error"]
     errors += [

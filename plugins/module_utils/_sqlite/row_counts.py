@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Row counts before and after: the missing rows, and whether ordinary work explains them."""
+"""Row counts before and after: find the missing rows, and decide if ordinary work explains them."""
 
 from __future__ import annotations
 

@@ -206,5 +206,5 @@ def make_empty(path: str, *, owner: salvage_image.Owner, wal_mode: bool, deadlin
 
 
 def find_shell(shell: str) -> Optional[str]:
-    """Return the path of the program shell, None if there is none."""
+    """Return the path of the program shell, or None if it does not exist."""
     return shutil.which(shell, path=_PATH)

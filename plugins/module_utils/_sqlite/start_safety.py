@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether a start would harm the database, by checks that are fast enough for the first second of an outage."""
+"""Find out if a start would harm the database, by checks that are fast enough for the first second of an outage."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError
 
 _MAGIC = b"SQLite format 3\0"
-# Seconds for checking a database while somebody starts the service on it.
+# Time limit for checking a database while somebody starts the service on it, in seconds.
 _QUICK = 1.5
 # Codes of problems that a start would make worse.
 _HARMFUL = ("empty_beside_wal", "not_a_database", "corrupt", "wal_damaged", "wal_foreign")
 
 
 def doubt(path: str) -> Optional[str]:
-    """Return why nothing may be started on the database path, by a check of a millisecond, or None if it seems sound.
+    """Check the database path for a millisecond. Return why nothing may be started on it, or None if it seems sound.
 
     If a database is missing or empty, SQLite deletes the WAL next to it when it opens the database.
     """
@@ -54,7 +54,7 @@ def _beginning(path: str) -> bytes:
 
 
 def quick_doubt(path: str, *, user: str = "") -> Optional[str]:
-    """Return why nothing may be started on the database, by a check of _QUICK seconds, or None if it found no reason.
+    """Check the database for _QUICK seconds. Return why nothing may be started on it, or None if no reason was found.
 
     SQLite reads it with the rights of the user, see sqlite_files.look.
     """

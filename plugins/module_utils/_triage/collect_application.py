@@ -51,7 +51,7 @@ _MOST_ENTRIES = 500
 # Output format of node. Another program may print anything.
 _VERSION = re.compile(r"v\d[\w.+-]{0,38}\n?\Z")
 _MOST_REASONS = 20
-# Seconds and number of checks during which another process must hold the lock before it is reported.
+# Time in seconds, and number of checks, for which another process must hold the lock before it is reported.
 _LASTS, _LOOKS = 0.5, 5
 
 _ARCHITECTURES = {"x86_64": "x64", "aarch64": "arm64", "armv7l": "arm", "i686": "ia32", "ppc64le": "ppc64"}
@@ -85,7 +85,7 @@ def database(question: Question) -> Dict[str, Any]:
 
 
 def _watch_strangers(question: Question, strangers: List[Dict[str, Any]]) -> None:
-    """Note for how many seconds each of strangers was seen to block all writes; check repeatedly.
+    """Record for how many seconds each of strangers blocked all writes; check repeatedly.
 
     A short transaction harms nobody. A forgotten one blocks every write of a service that seems healthy.
     """

@@ -80,7 +80,7 @@ def _content(path: str) -> Tuple[bytes, Optional[str]]:
 def _matches(
     certificate: str, key: str, certificate_pem: bytes, key_pem: bytes
 ) -> Tuple[Optional[bool], Optional[str]]:
-    """Return whether a key fits the certificate, from paths and contents; None and the reason if that is unknown."""
+    """Return whether a key fits the certificate, from paths and contents; or None and the reason if that is unknown."""
     if b"ENCRYPTED" in key_pem:
         return None, f"{key} needs a passphrase"
     why = key_pair.why_unlike(certificate_pem, key_pem)

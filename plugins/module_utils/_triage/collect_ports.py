@@ -75,7 +75,7 @@ def _ask_port(address: str, port: int, *, tls: bool, timeout: float) -> Dict[str
 
 
 def answer(question: Question) -> Dict[str, Any]:
-    """Return whether the listening ports answer."""
+    """Return the answers of the listening ports."""
     service = question.service
     ports_asked = {name: port for name, port in (("https", service.https_port), ("http", service.http_port)) if port}
     listening = {listener.port: listener for listener in reversed(procfs.listeners(ports_asked.values()))}

@@ -158,7 +158,7 @@ def _read_files(
 ) -> Tuple[List[Tuple[str, Mapping[str, str]]], List[str]]:
     """Return the variables of environment files, and the problems. A file on a dead mount does not block the others.
 
-    An optional file that does not exist is no problem.
+    An optional file that does not exist is not a problem.
     """
 
     def look(path: str) -> Dict[str, str]:

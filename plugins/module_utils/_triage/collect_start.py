@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Triage of the next start: whether systemd can run the unit's program, and the service can use its database.
+"""Triage of the next start: check if systemd can run the unit's program, and if the service can use its database.
 
 Each fact is checked on the host as it is now. An exit code only describes the last start.
 """
@@ -71,7 +71,7 @@ def _program_fault(path: str, *, account: Optional[pwd.struct_passwd]) -> Option
 
 
 def _format_fault(path: str) -> Optional[Message]:
-    """Return why a file is nothing that the kernel can run, or None if it is or we may not read it."""
+    """Return why the kernel cannot run a file of this format, or None if it can, or if we may not read the file."""
     head = _ELF
     with contextlib.suppress(OSError), os.fdopen(safe_open.open_file(path), "rb") as stream:
         head = stream.read(_HEAD)
@@ -123,7 +123,7 @@ def start(question: Question) -> Dict[str, Any]:
 
 
 def _judged(account: Optional[pwd.struct_passwd], unit: Mapping[str, Any]) -> Optional[pwd.struct_passwd]:
-    """Return the account, None if the unit adds groups, which may give rights that the account alone does not have."""
+    """Return the account, or None if the unit adds groups, which may give rights that the account does not have."""
     group = str(unit.get("group") or "")
     if account is None or unit.get("more_groups"):
         return None

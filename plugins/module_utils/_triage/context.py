@@ -20,7 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import pr
 # Limit for small files (/proc, certificates, package.json). A larger file is cut.
 _LARGEST_READ = 4 << 20
 
-# Seconds for an answer of a service if earlier probes timed out.
+# Time limit for an answer of the service if earlier probes timed out, in seconds.
 _SILENT = 0.5
 
 # Programs that run other programs: their name does not identify the service.
@@ -47,7 +47,7 @@ class Service:
     http_port: int
     required_environment: Sequence[str]
     state_dir: str
-    # Path of the health request, and the values of status that mean healthy; empty: no request.
+    # Path of the health request, and the values of status that mean healthy. Without a path, no request is sent.
     health_path: str = ""
     health_ok_statuses: Sequence[str] = ("ok",)
 
@@ -61,7 +61,7 @@ class Known:
     """Results of earlier parts; a part that was not reached is empty.
 
     unit, environment: the facts of these parts. processes: those of the part process. database_path: the database that
-    the service uses. app_dir_answers: whether the disk of app_dir answers. secrets: values to redact.
+    the service uses. app_dir_answers: true if the disk of app_dir answers. secrets: values to redact.
     """
 
     unit: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -93,13 +93,13 @@ class Question:
 
     @property
     def left(self) -> float:
-        """Seconds left for this part."""
+        """Time left for this part, in seconds."""
         now = time.monotonic()
         return max(0.05, min(self.budget - (now - self.asked_at), self.until - now))
 
     @property
     def patience(self) -> float:
-        """Seconds that the service gets for an answer."""
+        """Time that the service gets for an answer, in seconds."""
         return min(_SILENT, self.left) if self.silent else self.budget * 0.5
 
     @property
@@ -172,7 +172,7 @@ def end_of(text: str, *, limit: int) -> Tuple[str, bool]:
 
 
 def identity(item: procfs.Process, *, ours: bool, redactor: redact.Redactor) -> Dict[str, Any]:
-    """Return the identity of a process: enough to name it to a person, and to end exactly this one."""
+    """Return the identity of a process: enough to name it to a person, and to stop exactly this process."""
     return {
         "pid": item.pid,
         "start_ticks": item.start_ticks,

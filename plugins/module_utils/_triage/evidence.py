@@ -35,7 +35,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 
 LIMIT = 20 * 1024 * 1024
 
-# Bytes that must stay free on the bundle's file system: the recovery writes there too.
+# Space that must stay free on the bundle's file system, in bytes: the recovery writes there too.
 _SPARE = 4 * 1024 * 1024
 # Minimum size of a bundle in bytes. If no place has room for the whole bundle, a part of at least this size is kept.
 _LEAST = 256 * 1024
@@ -85,7 +85,7 @@ def _room(path: str) -> int:
 
 
 def _ours(path: str) -> bool:
-    """Return True if a folder may be written to: it does not exist, or only this account owns it and it is no link."""
+    """Return True if a folder may be written to: it does not exist, or it is a real folder of this account."""
     try:
         status = os.lstat(path)
     except FileNotFoundError:
@@ -114,7 +114,7 @@ def _next_folder(path: str) -> str:
 
 
 def _manifest(folder: str) -> Dict[str, Any]:
-    """Return a bundle's manifest, or an empty mapping if it has no readable one."""
+    """Return a bundle's manifest, or an empty mapping if there is no readable manifest."""
     with contextlib.suppress(OSError, ValueError), open(os.path.join(folder, _MANIFEST_NAME), "rb") as stream:
         found = json.loads(stream.read().decode("utf-8"))
         return found if isinstance(found, dict) else {}
@@ -185,7 +185,7 @@ def _is_incident(top: str) -> bool:
 
 
 def _open_incidents(state_dir: str) -> Optional[List[str]]:
-    """Return the open incidents, None if they are unknown (see incident_record)."""
+    """Return the open incidents, or None if they are unknown (see incident_record)."""
     found = []
     # The record is in the lease's folder while the state folder cannot be written to.
     for folder in (state_dir, host_lease.Seat(state_dir=state_dir).folder):
@@ -345,7 +345,7 @@ def _contents(files: Sequence[Mapping[str, Any]], *, redact: Callable[[str], str
 
 
 def _spared(state_dir: str, *, timeout: float) -> Optional[Sequence[str]]:
-    """Return the open incidents, None if they are unknown or the state folder gives no answer in time."""
+    """Return the open incidents, or None if they are unknown or the state folder gives no answer in time."""
     asked = parallel.ask({"open": functools.partial(_open_incidents, state_dir)}, timeout=timeout)["open"]
     spared: Optional[Sequence[str]] = asked.value if asked.error is None else None
     return spared

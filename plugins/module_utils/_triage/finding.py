@@ -21,13 +21,13 @@ def says(source: str, text: Any) -> Dict[str, str]:
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """A cause: how sure (0 to 1), a summary, its evidence, what to do.
+    """A cause: confidence (0 to 1), a summary, its evidence, what to do.
 
-    confidence: from 0.5 on it is a likely cause, below that it is worth a note. summary, remedy (what to do now) and
-    prevention (what to do against the next time) are messages, see messages.py. blocks_start: starting the service
-    would do harm. useless_rungs: the rungs of the ladder that cannot help. details: input of the remedies. explains:
-    the consequences in the table that it has here, or None for all of them. only_by: the causes that can explain it
-    here, None for all of them. past: it is over by now, so it ranks below present causes.
+    confidence: from 0.5 on the cause is likely, below that it is only a note. summary, remedy (what to do now) and
+    prevention (how to prevent it in future) are messages, see messages.py. blocks_start: starting the service would do
+    harm. useless_rungs: the rungs of the ladder that cannot help. details: input of the remedies. explains: the
+    consequences in the table that the cause has here, or None for all of them. only_by: the causes that can explain it
+    here, or None for all of them. past: the cause is over by now, so it ranks below present causes.
     """
 
     confidence: float
@@ -50,7 +50,7 @@ class Finding:
         return set(self.useless_rungs) != set(RUNGS)
 
     def as_dict(self) -> Dict[str, Any]:
-        """Return it as the module returns it: each text in English, and as a message for other languages."""
+        """Return the finding as the module returns it: each text in English, and as a message for other languages."""
         found = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         del found["explains"], found["only_by"]
         texts = {"summary": self.summary, "remedy": self.remedy, "prevention": self.prevention}

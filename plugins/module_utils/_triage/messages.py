@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501 - a sentence is one line.
 
-"""English for findings: the problem (finding), what to do now (remedy), what to do against the next time (prevention).
+"""English for findings: the problem (finding), what to do now (remedy), how to prevent it in future (prevention).
 
 A template has no stop at its end. Its Japanese is in plugin_utils/_messages/ja_findings.py, under the same id.
 """

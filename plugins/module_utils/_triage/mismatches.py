@@ -99,17 +99,17 @@ def _of_host(facts: Facts) -> List[Mismatch]:
 
 
 def _of_question(facts: Facts) -> List[Mismatch]:
-    """Return the mismatch of a health check at a path that does not report health, none if that is not certain.
+    """Return the mismatch of a health check at a path that does not report health, or none if that is not certain.
 
-    An answer of 401, 403 or 404 refuses the request. A redirect or a page says nothing about the health of the
-    service. A restart does not change these answers. But a service whose routes did not load gives them, too, and then
-    a restart may help. So the path is considered wrong only if all of this is true:
+    An answer of 401, 403 or 404 refuses the request. A redirect or a page does not report the health of the service. A
+    restart does not change these answers. But a service whose routes did not load gives them, too, and then a restart
+    may help. So the path is considered wrong only if all of this is true:
 
     - The process is identified: the process on the port that users reach is the service. For a proxy or another
       program there, the cause is port_conflict or unknown.
     - It has not failed within the window, its unit is active, and all of its ports answer.
     - The log has no healthy answer at this path, and no complaint since the last healthy answer at any path.
-    - The things that it needs (database, schema, dependencies, free space) were checked and are there.
+    - Everything that the service needs (database, schema, dependencies, free space) was checked and is available.
 
     If one of these is unknown, the ladder runs as for any service that does not answer well. If all are true and it is
     an outage all the same, people are notified at once and nothing that works was stopped. That is the smaller mistake.
@@ -197,7 +197,7 @@ def _of_environment(facts: Facts) -> List[Mismatch]:
     if missing and facts.down:
         complaints = facts.errors.text()
         said = [name for name in missing if name in complaints]
-        # If it complained of something else, that is the cause.
+        # If the service logged another problem, that is the cause.
         sure = 0.95 if said else 0.6 if facts.unit.exited and not complaints else 0.45
         told = message("reason.mismatch.environment", names=_listed(said or missing))
         explains = (START,) if sure > 0.5 else ()

@@ -28,7 +28,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding
 
 # Causes that concern the data. If one of them blocks the start, the data are in doubt.
 DATA_CAUSES = ("db_corrupt", "db_unchecked")
-# Minimum seconds for each place of the bundle: the bundle is written to disk file by file.
+# Minimum time for each place of the bundle, in seconds: the bundle is written to disk file by file.
 _LEAST_FOR_BUNDLE = 2.0
 
 

@@ -139,7 +139,7 @@ class Words:
         return self.say("sentence", text=text[:1].upper() + " ".join(text[1:].split()).rstrip(" .;。"))
 
     def duration(self, seconds: Optional[float]) -> str:
-        """Return seconds for a person: "0.4 s", "12 s", "3 min 5 s", "2 h 1 min"; unknown for None."""
+        """Return seconds for a person: "0.4 s", "12 s", "3 min 5 s", "2 h 1 min", or "unknown" for None."""
         if seconds is None:
             return self.say("unknown")
         if seconds < 9.95:
@@ -154,7 +154,7 @@ class Words:
         return self.say("duration.h_min" if minutes else "duration.h", h=hours, min=minutes)
 
     def local(self, at: Optional[str]) -> str:
-        """Return an instant (UTC) in the zone of the service, empty if there is no such zone or no instant."""
+        """Return an instant (UTC) in the zone of the service, or an empty text if zone or instant is missing."""
         moment = _moment(at)
         return "" if moment is None or self.zone is None else moment.astimezone(self.zone).strftime("%Y-%m-%d %H:%M:%S")
 
@@ -185,13 +185,13 @@ def english(told: message.Message) -> str:
 
 
 def places(identity: str) -> List[str]:
-    """Return the names of the values in the text of a message, empty for an unknown id."""
+    """Return the names of the values in the text of a message, or nothing for an unknown id."""
     parts = string.Formatter().parse(messages_en.SENTENCES.get(identity, ""))
     return [name for _text, name, _format, _conversion in parts if name]
 
 
 def of(language: Optional[str], timezone: Optional[str] = None) -> Words:
-    """Return the words of a language, of English if it has no catalogue. An unknown zone is left out."""
+    """Return the words of a language, or of English if the language has no catalogue. An unknown zone is left out."""
     known = language if language in CATALOGUES else "en"
     return Words(language=str(known), sentences=CATALOGUES[str(known)], zone=_zone(timezone))
 

@@ -63,7 +63,7 @@ def _done(words: Words, facts: _Facts) -> List[str]:
 
 
 def _held(rung: _Facts) -> str:
-    """Return the result of a rung: the end of its key."""
+    """Return the result of a rung: the last part of its key."""
     known = next((name for name in ("held", "serves", "restored") if rung.get(name)), None)
     return known or ("unknown" if rung.get("held", False) is None else "not")
 

@@ -36,7 +36,7 @@ class Telling(ActionBase):  # type: ignore[misc]
 
     TRANSFERS_FILES = False
     _requires_connection = False
-    # Extra seconds beyond timeout to wait for an attempt: its own timeout should end it first.
+    # Extra time beyond timeout to wait for an attempt, in seconds: its own timeout should stop the attempt first.
     _grace = 0.0
 
     # Set by each plugin: its options in addition to LIMITS.

@@ -38,7 +38,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 _BASE64_SECRET = "whsec_"  # noqa: S105
 GITHUB_TOKENS = ("ITSM_NEXUS_GITHUB_TOKEN", "GITHUB_TOKEN")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-# Tokens and values of RFC 9110, 5.1 and 5.5; values are limited to ASCII.
+# Tokens and values as defined by RFC 9110, 5.1 and 5.5; values are limited to ASCII.
 _HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+\Z", re.ASCII)
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*\Z")
 
@@ -261,7 +261,7 @@ class Server:
 
 
 def why_not_address(address: object) -> str:
-    """Return why address is no valid mail address, or an empty text if it is valid."""
+    """Return why address is not a valid mail address, or an empty text if it is valid."""
     if not isinstance(address, str) or any(ord(character) < 0x20 or ord(character) == 0x7F for character in address):
         return "is no text of one line"
     if len(email.utils.getaddresses([address])) != 1:

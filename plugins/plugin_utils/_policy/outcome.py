@@ -25,7 +25,7 @@ UNREACHABLE = unreachable.UNREACHABLE
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """An incident at the end of a run. None is unknown; an absent field says nothing, so an earlier value stands."""
+    """An incident at the end of a run. None is unknown; if a field is absent, the earlier value stays valid."""
 
     incident: str
     host: str
@@ -121,7 +121,7 @@ def of_unreachable_host(seen: _Data) -> Dict[str, Any]:
 def of_closed_incident(seen: _Data) -> Dict[str, Any]:
     """Return the outcome of an incident that this run found ended and has closed, as plain data.
 
-    It has no statement about the data: an earlier statement stands.
+    It has no statement about the data: an earlier statement stays valid.
     seen: host, service, language, timezone, record, closed_at, cause (if the record has none), escalation (None if
     nobody was notified of the end).
     """

@@ -15,7 +15,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import reclaim_patterns
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import messages_of
 
-# Longer than any renewal takes: a consent for a longer time is not meant for an outage.
+# This is longer than any renewal takes. A consent for a longer time is not meant for an outage.
 MOST_DAYS_WITHOUT_HTTPS = 30
 
 _MIB = 1 << 20

@@ -27,7 +27,7 @@ STRATEGIES = ("free", "host_pinned", "linear", "debug")
 
 # Number of characters of an invalid value that are shown.
 _SHOWN = 80
-# Read directly by the play, and not one of these settings.
+# These variables are read directly by the play and are not settings.
 _OF_THE_PLAY = ("hosts",)
 # Options of ansible-playbook that run no task.
 _ONLY_SHOW = ("syntax", "listhosts", "listtasks", "listtags")
@@ -44,7 +44,7 @@ _ALIKE = 0.85
 
 
 def ladder(highest: Any = None) -> List[str]:
-    """Return the rungs up to highest, all if highest is empty, none if there is no such rung."""
+    """Return the rungs up to highest. If highest is empty, return all. If there is no such rung, return none."""
     if highest in (None, ""):
         return list(RUNGS)
     return list(RUNGS[: RUNGS.index(highest) + 1]) if highest in RUNGS else []

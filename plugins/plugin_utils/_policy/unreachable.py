@@ -36,10 +36,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import 
 
 UNREACHABLE = "unreachable"
 
-# How often one task may lose its connection, and how often its module may end without an answer.
+# Maximum number of lost connections of one task, and of times that its module ends without an answer.
 _LOSSES = 5
 _DEATHS = 1
-# Seconds between two tries to reach the host again.
+# Interval between two tries to reach the host again, in seconds.
 _PAUSE = 0.5
 # The exit codes of a shell for a program that a signal ended, and of ssh for its own failure.
 _SIGNALLED = 128
@@ -53,7 +53,8 @@ _NEVER_REACHED = re.compile(
 # and these messages contain nothing of the task.
 _NOT_BECOME = re.compile(r"(?:Incorrect|Missing) \w+ password")
 
-# What to check if the host is reachable but refuses the login, by the message of ssh or Ansible: end of the step's id.
+# What to check if the host is reachable but refuses the login, by the message of ssh or Ansible: last part of the
+# step's id.
 _LET_IN = (
     (
         re.compile(r"host key verification failed|remote host identification has changed", re.IGNORECASE),
@@ -80,7 +81,7 @@ _REFUSED = _LET_IN[:3]
 class OnHost(ActionModule):  # type: ignore[misc]
     """Runs the module of the same name on the host, and returns a result if the host gives none."""
 
-    # Why the connection was lost, if it was.
+    # The reason for a lost connection.
     _lost: Optional[Message] = None
 
     def run(self, tmp: Any = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
@@ -88,7 +89,7 @@ class OnHost(ActionModule):  # type: ignore[misc]
         host = str((task_vars or {}).get("inventory_hostname"))
         try:
             return self._run(tmp, task_vars or {}, host=host)
-        # The error for a task's timeout is no Exception.
+        # The error for a task's timeout is not an Exception.
         except BaseException as error:
             why = unanswered(error, timeout=self._task.timeout)
             if why is None:
@@ -148,7 +149,7 @@ class OnHost(ActionModule):  # type: ignore[misc]
         return result
 
     def _bound(self, task_vars: Mapping[str, Any]) -> float:
-        """Return the seconds within which the host must be reached again."""
+        """Return the time within which the host must be reached again, in seconds."""
         given = self._templar.template(task_vars.get("outage_recover_reconnect"))
         return float(recovery_settings.setting(given, "reconnect"))
 
@@ -211,7 +212,7 @@ def _marker(host: str) -> str:
 
 
 def unanswered(error: BaseException, *, timeout: float) -> Optional[Message]:
-    """Return why there is no answer; None if the error is something else.
+    """Return why there is no answer, or None if the error is something else.
 
     The error for the timeout of a task has no public class. Its module differs between releases of ansible-core, so it
     is recognised by its class name.

@@ -38,7 +38,7 @@ UNKNOWN_CAUSE: Mapping[str, Any] = {
     "messages": {"summary": message("reason.no_cause").to_dict()},
 }
 
-# The next steps by the end of their id. After those before the outcomes, the outcome decides.
+# The next steps by the last part of their id. If none of those before the outcomes applies, the outcome decides.
 NEXT_STEPS = ("data_loss", "login_failed", "halted", "helpless", *(each for each in OUTCOMES if each != "login_failed"))
 
 
@@ -46,14 +46,14 @@ NEXT_STEPS = ("data_loss", "login_failed", "halted", "helpless", *(each for each
 class Facts:
     """The observations and actions of a run. Lists have rungs, findings or remedies as the roles report them."""
 
-    # Of the first triage.
+    # The result of the first triage.
     severity: str
     healthy: bool = False
     restarted_by_systemd: bool = False
     answers_since: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     # True if the open incident had data in doubt before this run.
     was_in_doubt: bool = False
-    # Of the latest triage, and of the triage that found why the service was down.
+    # The results of the latest triage, and of the triage that found why the service was down.
     findings: Sequence[Mapping[str, Any]] = ()
     diagnosis: Sequence[Mapping[str, Any]] = ()
     in_doubt: bool = False
@@ -65,14 +65,14 @@ class Facts:
     remedies: Sequence[Mapping[str, Any]] = ()
     crash_loop: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     check_mode: bool = False
-    # Why the host was lost, why the recovery stopped, why an earlier step ended the ladder. Empty if not so.
+    # Why the host was lost, why the recovery stopped, and why an earlier step ended the ladder, or empty texts.
     lost: str = ""
     error: str = ""
     halted_before: str = ""
     # The same as messages, if a message is known.
     messages: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     first_healthy_at: Optional[str] = None
-    # From the incident's record, about the previous run.
+    # Data about the previous run, from the incident's record.
     outcome_before: str = ""
     # The incident that holds the service at the end.
     held_by: str = ""
@@ -113,8 +113,8 @@ class Facts:
 class Rung:
     """Whether the next rung may be taken.
 
-    useless: why it cannot help, empty if it may help. useless_messages: the same as messages. A useless rung is
-    skipped.
+    useless: why it cannot help, or an empty text if it may help. useless_messages: the same as messages. A useless rung
+    is skipped.
     """
 
     climb: bool
@@ -140,7 +140,7 @@ class Verdict:
     # cause_summary, error, halted and next_step for other languages: a list of messages each.
     messages: Dict[str, List[Dict[str, Any]]]
     held_by: str
-    # When users were served again, and the source. None if this run did not see it.
+    # Time since which users were served again, and its source, or None if this run did not see the end of the outage.
     mitigated_at: Optional[str]
     mitigated_from: Optional[str]
 
@@ -266,7 +266,7 @@ def _outcome(facts: Facts) -> str:
 
 
 def _halted(facts: Facts, outcome: str) -> Reason:
-    """Return why no later step may take a rung, empty if it may."""
+    """Return why no later step may take a rung, or an empty text if it may."""
     if outcome not in _ENDED:
         return _NONE
     if facts.halted_before:
@@ -284,7 +284,7 @@ def _kept_down(facts: Facts) -> Reason:
 
 
 def why_no_rung(facts: Facts) -> Reason:
-    """Return why no rung was taken, empty if one was."""
+    """Return why no rung was taken, or an empty text if one was."""
     if facts.tried:
         return _NONE
     if facts.severity in ("critical", "emergency") and facts.severity not in facts.act_on:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Pack modules on another core while the previous module is at work.
+"""Pack modules on another core while the previous module is running.
 
 Ansible packs a module, with all its imports, when the first task that uses it is about to run. That takes 0.2 to 0.4 s
 per module, during which the outage continues. A module that an earlier run has packed comes from module_cache.

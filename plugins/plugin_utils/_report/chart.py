@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The data of a chart of an incident, without its drawing: which part worked when, and its place on the axis.
+"""The data of a chart of an incident, without its drawing: when each part ran, and its place on the axis.
 
 Instants are seconds since the epoch here.
 """
@@ -53,7 +53,7 @@ class Piece:
 
 
 def instant(text: Optional[str]) -> Optional[float]:
-    """Return seconds since the epoch, None if there is no readable instant."""
+    """Return seconds since the epoch, or None if there is no readable instant."""
     try:
         return timestamps.epoch(text) if text else None
     except ValueError:
@@ -61,7 +61,7 @@ def instant(text: Optional[str]) -> Optional[float]:
 
 
 def work(incident: incident_model.Incident) -> List[Bar]:
-    """Return which part worked when, in the order of LANES."""
+    """Return when each part ran, in the order of LANES."""
     bars: List[Bar] = []
     latest: Dict[str, Bar] = {}
     for step in incident.steps:

@@ -109,7 +109,7 @@ class Closing:
                 yield incident
 
     def _write(self, incident: incident_model.Incident) -> Optional[str]:
-        """Write the documents of an incident; return the path of the first one, None if there is none."""
+        """Write the documents of an incident; return the path of the first one, or None if there is none."""
         if self._check:
             return None
         documents = document_store.documents(self._folder, self._wording.of_incident(incident), incident)

@@ -46,7 +46,7 @@ def _long(text: str) -> float:
 
 
 def timeline(words: Words, incident: incident_model.Incident) -> Optional[Markup]:
-    """Return the timeline of the incident, None if there is nothing to draw."""
+    """Return the timeline of the incident, or None if there is nothing to draw."""
     pieces = chart.axis(incident)
     if not pieces:
         return None

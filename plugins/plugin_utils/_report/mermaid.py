@@ -22,7 +22,7 @@ _BETWEEN = 300.0
 
 
 def gantt(words: Words, incident: incident_model.Incident) -> List[str]:
-    """Return the lines of the fenced block; none if there is nothing to draw."""
+    """Return the lines of the fenced block, or none if there is nothing to draw."""
     runs = _drawn(incident)
     down = [span for span in chart.service(incident) if span.tone == chart.BAD]
     if not runs:

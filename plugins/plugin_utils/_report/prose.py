@@ -397,7 +397,7 @@ def likely(finding: Mapping[str, Any]) -> bool:
 
 
 def sure(words: Words, finding: Mapping[str, Any]) -> str:
-    """Return the confidence, and which cause explains it: "90% sure, explained by disk_full". Empty if unknown."""
+    """Return the confidence and the explaining cause: "confidence 90%, explained by disk_full". Empty if unknown."""
     confidence, by = finding.get("confidence"), finding.get("explained_by")
     parts = [words.say("sure", percent=f"{confidence:.0%}")] if confidence is not None else []
     parts += [words.say("explained_by", cause=words.name("cause", by))] if by else []
@@ -471,7 +471,7 @@ def _next_step(words: Words, incident: incident_model.Incident) -> str:
 
 
 def measures(words: Words, incident: incident_model.Incident) -> List[Measure]:
-    """Return the durations of the incident, each with its definition. They are of one incident, so none is a mean."""
+    """Return the durations of the incident, each with its definition. None of them is a mean: it is one incident."""
     spans, open_ends = incident.durations, _open_ends(incident)
     return [
         Measure(
@@ -496,7 +496,7 @@ def still_down(incident: incident_model.Incident) -> bool:
 
 
 def lasted(words: Words, incident: incident_model.Incident) -> str:
-    """Return the length of the outage in a word or two, so far if it has not ended."""
+    """Return the length of the outage in one or two words. If it has not ended, the length so far."""
     told = words.duration(incident.durations.outage)
     if incident.outcome == "unreachable":
         return words.say("outage.unreached", outage=told)

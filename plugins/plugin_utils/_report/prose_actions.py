@@ -13,9 +13,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catal
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
-# An outage was noticed late if it took longer (seconds).
+# Time in seconds after which an outage counts as noticed late.
 _LATE = 60
-# A log that is larger (bytes) is not rotated, or not often enough.
+# Size in bytes above which a log is not rotated, or not often enough.
 _LARGE = 1 << 30
 # A share of free memory or disk below this may not last until the next night.
 _SCARCE = 0.1
@@ -25,7 +25,7 @@ _RESOURCE_CAUSES = {"oom_kill": "memory", "heap_oom": "memory", "disk_full": "di
 
 @dataclasses.dataclass(frozen=True)
 class Action:
-    """An item of the runbook's checklist (7.2) or a remedy: whether there is something to do, and why."""
+    """An item of the runbook's checklist (7.2) or a remedy: true if there is something to do, and why."""
 
     title: str
     wanted: bool
@@ -35,7 +35,7 @@ class Action:
 def actions(words: Words, incident: incident_model.Incident) -> List[Action]:
     """Return the items, those of the runbook first."""
     causes = [str(each.get("cause")) for each in incident.findings] or [incident.cause or "unknown"]
-    # A cause that is unlikely, or follows from another finding, is no item to complete.
+    # A cause that is unlikely, or follows from another finding, is not an item to complete.
     settled = [each for each in incident.findings if prose.likely(each)]
     to_do = [
         Action(

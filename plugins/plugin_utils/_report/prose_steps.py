@@ -119,7 +119,7 @@ def checked(step: incident_model.Step) -> bool:
 
 
 def broken(step: incident_model.Step) -> bool:
-    """Return True if a step failed because an action failed, not because its playbook decided so."""
+    """Return True if a step failed because an action failed, not because its playbook failed on purpose."""
     return step.kind == "unreachable" or str(step.action).rsplit(".", 1)[-1] not in ("fail", "assert")
 
 

@@ -26,11 +26,11 @@ _CUT = " ..."
 _WHOLE = ("next", "data_loss", "kept", "postmortem")
 _LABEL = 14
 _INDENT = 24
-# Outcomes of a run on many hosts that are no error.
+# Outcomes of a run on many hosts that are not an error.
 _FINE = ("healthy", "recovered", "recovered_by_systemd", "would_recover", "warning")
 
 GOOD, ATTENTION, BAD = "good", "attention", "bad"
-# The end of the key of a label, and its value: one line or several.
+# The last part of the key of a label, and its value: one line or several.
 _Field = Tuple[str, Union[str, List[str]]]
 
 _TONES: Mapping[str, str] = {
@@ -40,7 +40,7 @@ _TONES: Mapping[str, str] = {
 
 
 def tone(incident: incident_model.Incident) -> str:
-    """Return whether the summary is good news, needs attention, or is bad news."""
+    """Return the tone of the summary: good news, needs attention, or bad news."""
     return tone_of(incident.outcome, incident.data_loss)
 
 

@@ -233,7 +233,7 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
     events = [event for run in runs for event in run]
     outcomes = [event["data"] for event in events if event["kind"] == "outcome"]
     verdict: Dict[str, Any] = outcomes[-1] if outcomes else {}
-    # The verdict of an earlier run is no verdict of a later run that was killed.
+    # The verdict of an earlier run is not the verdict of a later run that was killed.
     if verdict and not any(event["kind"] == "outcome" for event in runs[-1]):
         verdict = {}
     copied: Dict[str, Any] = _last_of(_results(events, "triage_info"), "data_evidence") or {}
@@ -250,7 +250,7 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
     tried = [rung for run in runs for rung in _rungs(run)]
     looks = [*_results(events, "triage_info"), *checks]
     counts = [_counts(look["row_counts"]) for look in looks if look.get("row_counts")]
-    # An outage that ended without a run has no statement about the data: the earlier run's statement stands.
+    # An outage that ended without a run has no statement about the data: the earlier run's statement stays valid.
     judged = [each for each in outcomes if "rows_before" in each]
     of_data = verdict if not verdict or "rows_before" in verdict else judged[-1] if judged else {}
     # If a verdict has no rows from before or after, they could not be counted. Other triages are no substitute.
@@ -419,7 +419,7 @@ def _times(
 
 
 def _clocks_apart(events: Sequence[Event]) -> Optional[float]:
-    """Return how many seconds the clock of the host is ahead of the controller's, None up to 2 seconds.
+    """Return how many seconds the clock of the host is ahead of the controller's, or None up to 2 seconds.
 
     A probe's instant (clock of the host) lies between the begin and the end of its task (clock of the controller).
     """

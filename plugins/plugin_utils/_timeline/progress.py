@@ -61,7 +61,7 @@ class Watch:
         self._thread: Optional[threading.Thread] = None
 
     def begin(self, interval: float) -> None:
-        """Watch from now on, and report every interval seconds; 0 for never."""
+        """Watch from now on, and report every interval seconds. If it is 0, report never."""
         self.end()
         self._interval = interval
 
@@ -78,7 +78,7 @@ class Watch:
                 self._thread.start()
 
     def ended(self, key: Hashable, now: Moment) -> Optional[Clock]:
-        """Note that the task ended there, and return its times. None if it had not begun."""
+        """Record that the task ended there, and return its times, or None if it had not begun."""
         with self._lock:
             running = self._running.pop(key, None)
         return Clock(running.since.time, now.steady - running.since.steady) if running else None

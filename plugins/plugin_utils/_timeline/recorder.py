@@ -16,7 +16,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 SUFFIX = ".jsonl"
 
-# Seconds between two syncs to disk.
+# Interval between two syncs to disk, in seconds.
 _SYNC = 1.0
 
 # Number of writes that are kept in memory if the run has not opened an incident.
@@ -30,7 +30,7 @@ class Recorder:
     """Records the events of one run. A run that opens no incident writes no file."""
 
     def __init__(self, run: str, *, folder: Optional[str], warn: Callable[[str], None]) -> None:
-        """Begin a timeline. folder: for its file, None to write none. warn: shows a warning."""
+        """Begin a timeline. folder: for its file, or None to write no file. warn: shows a warning."""
         self.run = run
         self._folder = folder
         self._warn = warn

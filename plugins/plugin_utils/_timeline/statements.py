@@ -64,7 +64,7 @@ class Facts:
     answers: Optional[bool] = None
     # True if the run has stopped the service and left it stopped.
     stopped: bool = False
-    # True if a run of this incident has started the service, and whether the last check saw a process of it.
+    # True if a run of this incident has started the service, and true if the last check saw a process of the service.
     started: Optional[bool] = None
     running: Optional[bool] = None
     # True if the run has changed something on the host.
@@ -75,7 +75,7 @@ class Facts:
 
 @dataclasses.dataclass(frozen=True)
 class Statement:
-    """A statement: its value of VALUES, and why it is unknown if there are several reasons."""
+    """A statement: its value of VALUES. why: the reason for UNKNOWN, if several are possible."""
 
     value: str
     why: str = ""
@@ -207,7 +207,7 @@ def _facts_of_run(seen: Mapping[str, Any]) -> Facts:
 
 
 def _answers(seen: Mapping[str, Any], *, by_itself: bool, processes: Optional[Sequence[Any]]) -> Optional[bool]:
-    """Return True if the service answered after the last start of the run; None if there was no check since."""
+    """Return True if the service answered after the last start of the run, or None if there was no check since."""
     if by_itself:
         return None if seen.get("stopped") else True
     if seen.get("outcome") == "unreachable":

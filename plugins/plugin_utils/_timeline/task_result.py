@@ -101,7 +101,7 @@ def unreachable(host: str, known: Task, clock: Optional[progress.Clock]) -> Entr
 
 
 def succeeded(result: Any, known: Task, clock: Optional[progress.Clock]) -> Iterator[Entry]:
-    """Yield the entries for a result that is no failure: of the task, or the outcome that it publishes."""
+    """Yield the entries for a successful result: that of the task, or the outcome that the task publishes."""
     host, task = host_and_task(result)
     if not known.module and known.action not in _PUBLISHING:
         # No key of this result is recorded, and reading the keys would cost more than all the rest.
@@ -156,7 +156,7 @@ def _ended(
 
 
 def _times(clock: Optional[progress.Clock]) -> Dict[str, Any]:
-    """Return when a task began and how many seconds it took, nothing if that is not known."""
+    """Return when a task began and how many seconds it took, or nothing if that is unknown."""
     return {"start": timestamps.iso(clock.began), "duration": round(clock.seconds, 3)} if clock else {}
 
 

@@ -25,7 +25,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import
 
 TRIAGE, RECOVER, RESTORED = "triage", "recover", "restored"
 _SEVERITIES = {TRIAGE: "warning", RECOVER: "critical", RESTORED: "none"}
-# Seconds for which an answer about the maintenance stays valid, and seconds that the host has to give it.
+# Time for which an answer about the maintenance stays valid, and time limit for that answer, in seconds.
 _MAINTENANCE_AGE = 15.0
 _READ_TIMEOUT = 10.0
 # A word that every shell passes on unchanged.
@@ -42,7 +42,7 @@ class WatchError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Thresholds:
-    """Answers in a row that cause an event, and seconds after which a recovery is called again (0: never)."""
+    """Answers in a row that cause an event, and time in seconds after which a recovery is called again (0: never)."""
 
     warning_after: int = 3
     critical_after: int = 5
@@ -195,7 +195,7 @@ class Watch:
         self._ask_maintenance_at = 0.0
 
     def look(self) -> Optional[Dict[str, Any]]:
-        """Probe once and return the due event, None if there is none. Takes at most the sum of the timeouts."""
+        """Probe once and return the due event, or None if there is none. Takes at most the sum of the timeouts."""
         began_at = timestamps.now()
         answers = http_probe.probe(self.target.endpoints, timeout=self._timeout, ok_statuses=self._ok_statuses)
         wrong = [f"{each['name']}: {each['error']}" for each in answers if each["required"] and not each["ok"]]

@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes.
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
-# Errors of a peer: it may answer the next time.
+# Errors of a peer, which may answer the next time.
 _OF_PEERS = re.compile(r"\b(?:ECONNREFUSED|ECONNRESET|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|EPIPE)\b")
 
 
@@ -34,7 +34,7 @@ def modules_broken(facts: Facts) -> Optional[Finding]:
     broken = bool(missing or unloadable or nothing_there)
     named, of_packages = facts.errors.modules_missed()
     words = facts.errors.signature("module_missing") if of_packages else []
-    # Another version than in the lock file may still run.
+    # The service may still run with another version than in the lock file.
     if not broken and not words and not packaged.invalid:
         return None
     mended = packaged.ok is True and not broken
@@ -72,10 +72,10 @@ def modules_broken(facts: Facts) -> Optional[Finding]:
 
 
 def unhandled_exception(facts: Facts) -> Optional[Finding]:
-    """An exception nobody caught ended the process, or it ended itself over an error."""
+    """An unhandled exception ended the process, or the process exited because of an error."""
     if not facts.troubled:
         return None
-    # One that was only logged did not end what somebody else has ended.
+    # If somebody else ended the process, an exception that was only logged did not.
     errors = [item for _source, item in syntax_errors(facts)]
     by_others = facts.process.ended_by_others
     found = [
@@ -90,7 +90,7 @@ def unhandled_exception(facts: Facts) -> Optional[Finding]:
     place: Mapping[str, Any] = {}
     useless = _useless_in_a_loop(facts)
     if found:
-        # The latest: where starts failed since, why they fail is what must be dealt with.
+        # Use the latest exception: if starts failed since the outage began, their reason must be fixed first.
         source, latest = sorted(found, key=lambda pair: pair[1]["at"] or "")[-1]
         text, where = str(latest["message"]), location(latest)
         place = latest.get("place") or {}
@@ -119,9 +119,9 @@ def unhandled_exception(facts: Facts) -> Optional[Finding]:
 
 
 def _useless_against(facts: Facts, item: Mapping[str, Any]) -> Sequence[str]:
-    """Return the rungs that an exception defeats which ended start after start.
+    """Return the rungs that cannot help against an exception that ended several starts in a row.
 
-    A clean start also rebuilds the dependencies and migrates: it stays if one of these may be the reason.
+    A clean start also rebuilds the dependencies and migrates, so it may help if one of these is the reason.
     """
     if not repeated(facts, item):
         return _useless_in_a_loop(facts)
@@ -130,7 +130,7 @@ def _useless_against(facts: Facts, item: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _useless_in_a_loop(facts: Facts) -> Sequence[str]:
-    """A restart is what systemd has tried since the service last served, again and again."""
+    """Return the rungs that only start the service, if systemd has repeatedly done that since it last served."""
     return ONLY_START if facts.process.gone and facts.process.falls >= LOOP_FALLS else ()
 
 
@@ -176,7 +176,7 @@ def _useless(facts: Facts, item: Mapping[str, Any], *, proved: bool) -> Sequence
 
 
 def syntax_errors(facts: Facts) -> List[Tuple[str, Mapping[str, Any]]]:
-    """Return (source, exception) of the errors by which Node could not read a file of the application."""
+    """Return (source, exception) of the errors because of which Node could not read a file of the application."""
     return [
         pair
         for pair in facts.errors.exceptions()
@@ -196,7 +196,7 @@ def in_dependency(item: Mapping[str, Any]) -> bool:
 
 
 def repeated(facts: Facts, item: Mapping[str, Any]) -> bool:
-    """Return True if start after start ended with this error, and nothing was changed since the last one."""
+    """Return True if several starts in a row ended with this error, and nothing was changed since the last one."""
     text = "\n".join([str(item["message"]), *item["stack"]])
     return (
         facts.process.gone

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the rules of several subjects share."""
+"""Constants and helpers that the rules of several subjects share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
 
 FALLS = ("unhandled_exception", "crash_loop", "stopped", "killed", "wal_pending")
 
-# By what a mismatch reaches, see L(mismatches).
+# The causes that a mismatch explains, by the part of the service that it affects, see mismatches.py.
 OF_MISFITS: Dict[str, Tuple[str, ...]] = {
     mismatches.START: FALLS,
     mismatches.MODULES: ("modules_broken",),
@@ -22,11 +22,11 @@ OF_MISFITS: Dict[str, Tuple[str, ...]] = {
 
 LOOP_FALLS = 3
 
-# How many failed starts in a row, with nothing changed, prove that one more fails too.
+# Number of failed starts in a row, with nothing changed, that prove that the next start fails too.
 PROOF = 2
 
 
 def process_details(process: Mapping[str, Any], **more: Any) -> Dict[str, Any]:
     known = {name: process.get(name) for name in ("start_ticks", "user", "command", "exe")}
-    # One in another PID namespace has the pid 0 here.
+    # A process in another PID namespace has the pid 0 here.
     return {**more, "pid": process.get("pid") or None, **known, "ours": bool(process.get("ours"))}

@@ -50,7 +50,7 @@ def config_mismatch(facts: Facts) -> Optional[Finding]:
 
 
 def environment_missing(facts: Facts) -> Optional[Finding]:
-    """A file that the start reads its environment from does not exist."""
+    """An environment file that the start needs does not exist."""
     missing = [item["path"] for item in facts.start.environment_files if item.get("exists") is False]
     if not missing or not facts.unwell:
         return None
@@ -103,7 +103,7 @@ def unit_invalid(facts: Facts) -> Optional[Finding]:
 
 
 def _settings(facts: Facts, *names: str) -> List[Dict[str, str]]:
-    """Return as evidence what the preflight said of these variables."""
+    """Return the problems that the preflight found with these variables, as evidence."""
     return [says(item["variable"], item["message"]) for item in facts.settings if item["variable"] in names]
 
 
@@ -153,7 +153,7 @@ def exec_failed(facts: Facts) -> Optional[Finding]:
         confidence=0.93,
         summary=message("finding.exec_failed.now", unit=name, status=_step(status), reason=reason),
         remedy=message("remedy.exec_failed.journal"),
-        # A restart shows if it still is so; more than that changes nothing that systemd needs.
+        # A restart shows if the unit still fails. The higher rungs change nothing that systemd needs.
         useless_rungs=RUNGS if len(again) >= PROOF else ABOVE_THE_FIRST,
         details={"status": status, "program": start.program, "reason": messages.english(reason)},
         **common,
@@ -165,7 +165,7 @@ def _step(status: int) -> str:
 
 
 def _faults(facts: Facts) -> List[Tuple[int, Message]]:
-    """Return what systemd would fail at now, as (exit status, reason)."""
+    """Return the reasons why systemd would fail now, as (exit status, reason)."""
     start = facts.start
     told = start.messages
     named = (
@@ -180,14 +180,14 @@ def _faults(facts: Facts) -> List[Tuple[int, Message]]:
 
 
 def _step_failures(facts: Facts) -> List[Tuple[str, int]]:
-    """Return (when, status) of the ends by which systemd said that it could not run something, oldest first."""
+    """Return (time, status) of the exits that show that systemd could not run something, oldest first."""
     journal = facts.journal
     ends = sorted([*facts.process.exits, *journal.control_exits], key=lambda item: str(item["at"]))
     found: List[Tuple[str, int]] = []
     for item in ends:
         told = _STEP.search(str(item["text"]))
         status = int(told.group(1)) if told else 0
-        # Only those in a row up to now.
+        # Count only successive failures up to now.
         found = [*found, (str(item["at"]), status)] if status in _STEPS and item["at"] > facts.process.served_at else []
     return found
 

@@ -57,7 +57,7 @@ def _unsound(code: str) -> Message:
 
 
 def db_unchecked(facts: Facts) -> Optional[Finding]:
-    """Nobody could look through the database."""
+    """The database could not be checked completely."""
     database = facts.database
     unread = [item["message"] for item in database.unread]
     if not facts.troubled or (database.conclusive and not unread):
@@ -86,7 +86,7 @@ def db_locked(facts: Facts) -> Optional[Finding]:
     strangers = [item for item in blocking if not item.get("ours")]
     # Under systemd, another process of the service than its main process is left over from an earlier start.
     stale = [item for item in blocking if item not in strangers and main is not None and item["pid"] != main]
-    # Of a service that seems well its writes wait.
+    # The service seems healthy, but its writes wait.
     lasting = [item for item in strangers if item.get("blocks_for")]
     if not facts.troubled:
         strangers, stale = lasting, []
@@ -106,7 +106,7 @@ def db_locked(facts: Facts) -> Optional[Finding]:
         seconds = f"{holders[0]['blocks_for']:.1f}"
         summary = message("finding.db_locked.writes_wait", seconds=seconds, **first)
     elif holders:
-        # Somebody may write at the instant of the look without having done any harm.
+        # A process may be writing at the instant of the check without doing any harm.
         confidence = 0.93 if words else 0.9 if silent else 0.45
         summary = message("finding.db_locked.holder", **first)
     elif problems:
@@ -134,7 +134,7 @@ def db_locked(facts: Facts) -> Optional[Finding]:
 
 
 def migration_pending(facts: Facts) -> Optional[Finding]:
-    """The schema is not what the code expects."""
+    """The schema is not the one that the code expects."""
     if not facts.down:
         return None
     migrations = facts.migrations
@@ -151,7 +151,7 @@ def migration_pending(facts: Facts) -> Optional[Finding]:
     prevention = message("prevention.migration_pending")
     common: Dict[str, Any] = {"prevention": prevention, "details": {"pending": pending, "lock_held": left_behind}}
     if held and migrators:
-        # Nothing is to be done about it.
+        # There is nothing to remedy.
         common["details"] = {"pending": [], "lock_held": False}
         return Finding(
             confidence=0.9,
@@ -191,9 +191,9 @@ def migration_pending(facts: Facts) -> Optional[Finding]:
 def _migration_lock(
     held: Optional[bool], *, words: Sequence[Any], evidence: List[Dict[str, str]], **common: Any
 ) -> Finding:
-    """Return the finding of a migration lock that nobody who migrates holds. words: log lines about the lock."""
+    """Return the finding of a migration lock that was left behind by a migration. words: log lines about the lock."""
     stands = held is not False
-    # If no log line says so, the service may start in spite of the lock. Only migrations cannot run.
+    # If no log line reports the lock, the service may start in spite of it. Only migrations cannot run.
     useless = RUNGS if words else MIGRATE
     return Finding(
         confidence=(0.95 if held else 0.9 if stands else 0.5) if words else 0.6,
@@ -244,7 +244,7 @@ def database_owner(facts: Facts) -> Optional[Finding]:
 
 
 def wal_pending(facts: Facts) -> Optional[Finding]:
-    """Committed rows stand in the WAL alone: not why it fell, but what must not be lost now."""
+    """Committed rows are only in the WAL. This is not the cause of the outage, but these rows must not be lost."""
     wal = facts.database.wal
     pending = wal.get("pages_pending") or 0
     if not facts.process.gone or not pending:

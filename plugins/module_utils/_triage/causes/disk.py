@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Causes on a disk: no room, or nobody may write."""
+"""Causes on a disk: no space left, or a read-only file system."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladde
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
-# What the service writes to; without room elsewhere it may go on.
+# Places that the service writes to. It may continue if other places are full.
 _WRITTEN_TO = ("application", "database", "log")
 
 
 def disk_full(facts: Facts) -> Optional[Finding]:
-    """A file system without room."""
+    """A file system is full."""
     full = facts.disks.short_of_room()
     words = facts.errors.signature("disk_full") if facts.troubled or full else []
     if not full and not words:
@@ -42,7 +42,7 @@ def disk_full(facts: Facts) -> Optional[Finding]:
         if room["held"]:
             evidence.append(says(where, f"the service holds {room['held']} bytes of removed files open"))
     matters = bool(words) or any(set(room["uses"]).intersection(_WRITTEN_TO) for room in full)
-    # A removed file takes its room until it is closed.
+    # A removed file uses its space until it is closed.
     freed_by_restart = all(room["what"] == "bytes" and room["held"] >= room["wanted"] for room in full)
     mounts = sorted(room["mount"] for room in full)
     return Finding(
@@ -59,7 +59,7 @@ def disk_full(facts: Facts) -> Optional[Finding]:
 
 
 def disk_read_only(facts: Facts) -> Optional[Finding]:
-    """A file system that the service must write to lets nobody write."""
+    """A file system that the service must write to is read-only."""
     closed = facts.disks.read_only()
     if not closed or not facts.troubled:
         return None

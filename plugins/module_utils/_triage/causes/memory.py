@@ -13,19 +13,19 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
-# Exit codes of processes that shells and Node end by a signal: 128 + number.
+# The signal ABRT as systemd reports it, and as shells report it: 128 + number.
 _ABORTED = (6, 134)
 
 _KILLED_RSS = re.compile(r"anon-rss:(\d+)kB")
 
 _OF_CGROUP = re.compile(r"task_memcg=([^,\s]+).*?\bpid=(\d+)")
 
-# What V8 says of its heap at the last collections: "Mark-Compact 2046.3 (2083.1) -> 2045.4 (2083.1) MB".
+# The heap size that V8 prints at its last collections: "Mark-Compact 2046.3 (2083.1) -> 2045.4 (2083.1) MB".
 _HEAP = re.compile(r"(?:Mark-[Cc]ompact|Mark-sweep|Scavenge)[^\d\n]*(\d+)(?:\.\d+)? \(\d+")
 
 
 def oom_kill(facts: Facts) -> Optional[Finding]:
-    """The kernel's out-of-memory killer took the process."""
+    """The kernel's out-of-memory killer killed the process."""
     if not facts.troubled:
         return None
     unit, kernel = facts.unit, facts.kernel
@@ -69,12 +69,12 @@ def _may_be_node(name: Optional[str]) -> bool:
 
 
 def heap_oom(facts: Facts) -> Optional[Finding]:
-    """V8's own limit, not the kernel's."""
+    """The heap reached V8's own limit, not the kernel's."""
     words = facts.errors.signature("heap_oom")
     if not words or not facts.troubled:
         return None
     aborted = facts.unit.exit_status in _ABORTED
-    # Words alone, that anybody may have it log, against the fact that it was ended otherwise.
+    # Log lines prove nothing if it is a fact that something else ended the process: anybody may cause such lines.
     refuted = facts.process.ended_by_others and not any("status=6/ABRT" in item["text"] for item in facts.process.exits)
     lines = [*facts.log.lines, *facts.journal.lines]
     heaps = [int(size) << 20 for line in lines for size in _HEAP.findall(line)]

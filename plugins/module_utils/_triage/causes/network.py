@@ -35,7 +35,7 @@ def port_conflict(facts: Facts) -> Optional[Finding]:
     for listener in facts.ports.listeners:
         where = f"{listener['address']} port {listener['port']}"
         ours = [owner for owner in listener["owners"] if owner["ours"]]
-        # A socket that the service has too was handed to it.
+        # If the service also holds the socket, the socket was passed to it.
         for owner in ours or listener["owners"]:
             text = f"pid {owner['pid']}, user {owner['user']}: {owner['command']}"
             if not owner["ours"]:
@@ -68,28 +68,28 @@ def port_conflict(facts: Facts) -> Optional[Finding]:
         evidence=evidence + words,
         remedy=remedy,
         prevention=message("prevention.port_conflict.older" if stale else "prevention.port_conflict.other"),
-        # An older process of its own is ended by every rung before it starts the service.
+        # Every rung stops an older process of the service before it starts the service.
         useless_rungs=RUNGS if strangers else (),
         details={"processes": [process_details(owner, port=port) for port, owner in strangers + stale]},
-        # One of its own that hangs holds the port as well; a stranger has nothing to do with how the service answers.
+        # A process of the service that hangs also holds the port. A stranger does not affect how the service answers.
         explains=(*FALLS, "hung") if stale else FALLS,
         past=not strangers and not stale,
     )
 
 
 def _program(process: Mapping[str, Any]) -> str:
-    """Return the name of its program: the whole command line is evidence, and too long for a sentence."""
+    """Return the name of a process's program: the whole command line is evidence, and too long for a sentence."""
     words = str(process.get("command") or "").split()
     return posixpath.basename(process.get("exe") or (words[0] if words else "")) or "unknown program"
 
 
 def tls_expired(facts: Facts) -> Optional[Finding]:
-    """The certificate has run out, or is why HTTPS is not offered."""
+    """The certificate has expired, or it is the reason why HTTPS is not offered."""
     file, served, ports = facts.certificate, facts.ports.served_certificate, facts.ports
     key, fault = Key.of(file.key), file.fault()
     outdated = [item for item in (file, served) if item.outdated]
     serving = not facts.process.gone and not ports.silent and ports.unserved in ([], ["https"])
-    # An error in the files does not go away while the service starts.
+    # An error in the files does not disappear while the service starts.
     fallen_back = serving and bool(ports.unserved) and (bool(fault) or facts.process.age > _START_SECONDS)
     words = facts.errors.signature("tls") if facts.down else []
     if not (outdated or fallen_back or words or (fault and facts.process.gone)):
@@ -98,7 +98,7 @@ def tls_expired(facts: Facts) -> Optional[Finding]:
     if outdated and not fault:
         reason = "expired" if served.expired else "not_yet_valid"
         reason = "served_expired" if file.expired is False else reason
-    # True if all of it was looked at and is well: then the service has only to read it again.
+    # True if certificate and key were checked and are valid: then the service only has to read them again.
     well = not fault and file.readable_by_service is True and key.matches is True
     read_again = well or reason == "served_expired"
     if reason in _OUTDATED:
@@ -110,16 +110,16 @@ def tls_expired(facts: Facts) -> Optional[Finding]:
     if serving:
         confidence = 0.95 if fault or outdated else 0.6 if well else 0.8
     elif words:
-        # Where all is well here, it may have been another one's certificate that it complained of.
+        # If everything is valid here, the log lines may be about the certificate of another server.
         confidence = 0.9 if fault else 0.45 if well else 0.6
     else:
-        # Not why it is down, but what would be missed once it is up.
+        # This is not why the service is down, but HTTPS would be missing after a start.
         confidence = 0.45
     useless: Sequence[str] = ()
     if serving and read_again:
-        useless = ABOVE_THE_FIRST  # which do no more for it than a restart
+        useless = ABOVE_THE_FIRST  # the higher rungs help no more than a restart
     elif serving or (fault and words and facts.process.gone):
-        # A restart would take away the HTTP that is still served, and bring back no HTTPS.
+        # A restart would interrupt the HTTP that is still served, and would not bring HTTPS back.
         useless = RUNGS
     return Finding(
         confidence=confidence,
@@ -147,7 +147,7 @@ def _outdated_summary(outdated: Sequence[Validity], *, reason: str) -> Message:
 
 
 def _tls_evidence(facts: Facts, *, fault: str, fallen_back: bool) -> List[Dict[str, str]]:
-    """Return the facts about certificate and key. fallen_back: the service serves HTTP, and no HTTPS."""
+    """Return the facts about certificate and key. fallen_back: the service serves only HTTP."""
     file, key = facts.certificate, Key.of(facts.certificate.key)
     evidence = [
         says(source, f"{item.subject}: valid from {item.not_before} to {item.not_after}")

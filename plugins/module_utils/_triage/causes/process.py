@@ -16,12 +16,12 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.p
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.service import SIGNALS
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.finding import Finding, says
 
-# What makes a process end itself by a signal.
+# Causes because of which a process ends itself by a signal.
 _CRASHES = ("heap_oom", "modules_broken", "db_corrupt", "disk_full", "config_mismatch", "unhandled_exception")
 
 
 def hung(facts: Facts) -> Optional[Finding]:
-    """The process is there and does not answer."""
+    """The process exists but does not answer."""
     stopped_ones = [item for item in facts.process.processes if item["state"] in ("T", "t")]
     dead = [item for item in facts.process.processes if item["state"] == "D"]
     waiting = [answer for answer in facts.ports.waiting if answer.listening]
@@ -42,7 +42,7 @@ def hung(facts: Facts) -> Optional[Finding]:
             evidence.append(says(f"/proc/pressure/{name}", f"everything waited for {name} {stalled} % of the time"))
     return Finding(
         confidence=0.97 if stopped_ones else 0.85,
-        # Nothing but somebody's signal stops a process.
+        # Only a signal that somebody sends suspends a process.
         only_by=("port_conflict",) if stopped_ones else None,
         summary=message("finding.hung.stopped", pid=stopped_ones[0]["pid"])
         if stopped_ones
@@ -54,9 +54,9 @@ def hung(facts: Facts) -> Optional[Finding]:
 
 
 def crash_loop(facts: Facts) -> Optional[Finding]:
-    """It falls again and again."""
+    """The service fails again and again."""
     unit, journal = facts.unit, facts.journal
-    # Outages from which it has recovered do not count. systemd resets its counter at each start by a person.
+    # Outages from which the service has recovered do not count. systemd resets its counter at each start by a person.
     limit = unit.result == "start-limit-hit" or any(
         item["at"] > facts.process.served_at for item in journal.start_limit
     )
@@ -75,14 +75,14 @@ def crash_loop(facts: Facts) -> Optional[Finding]:
 
 
 def killed(facts: Facts) -> Optional[Finding]:
-    """A signal ended it."""
+    """A signal ended the process."""
     unit = facts.unit
     if not facts.troubled:
         return None
     result, hard = unit.result, unit.exit_code in ("killed", "dumped")
     name = SIGNALS.get(unit.exit_status or 0, str(unit.exit_status))
     ended = says("journal", facts.process.exits[-1]["text"]) if facts.process.exits else None
-    # For systemd, an end by SIGTERM is clean, even if systemd did not send it.
+    # For systemd, an end by SIGTERM is clean, even if systemd did not send the signal.
     sent = facts.process.gone and hard and result == "success" and ended is not None and not facts.process.asked
     if result in ("signal", "core-dump", "watchdog") or (result == "timeout" and not facts.process.asked) or sent:
         return Finding(
@@ -110,26 +110,26 @@ def killed(facts: Facts) -> Optional[Finding]:
 
 
 def _sends(signal: str) -> Sequence[str]:
-    """Return the causes that end a process by this signal: one that somebody sent follows from nothing but his will."""
+    """Return the causes that end a process by this signal. A signal that a person sent has no other cause."""
     if signal == "KILL":
         return ("oom_kill",)
     return () if signal in SENT else _CRASHES
 
 
 def _gone_without_a_word(facts: Facts) -> Optional[Finding]:
-    """Say what can be said of a plain process, of whose end nobody keeps a record."""
+    """Return a finding about a plain process: nothing records how such a process ends."""
     service, log = facts.service, facts.log
     if service.manager != "process" or not facts.process.gone or facts.errors.exceptions() or facts.errors.last_word():
         return None
     if service.pid_file_exists:
-        # A host that went down and the kernel's own killings can be ruled out. What stays in doubt is that it ended
-        # itself and said nothing, of which only who started it could know.
+        # It can be ruled out that the host went down or that the kernel killed the process. The process may still have
+        # exited without a message, which only its parent could know.
         ruled_out = _host_stayed_up(facts) + _no_out_of_memory(facts)
         sure = len(ruled_out) == 2
         return Finding(
             confidence=0.85 if sure else 0.7,
             summary=message("finding.killed.silent" if sure else "finding.killed.silent_or_host"),
-            # An earlier complaint would have been its last log line.
+            # With an earlier error, that error would be the last log line.
             only_by=("oom_kill", "disk_full", "disk_read_only", "config_mismatch"),
             evidence=[
                 says("pid file", "it is there, the process is not, and the log ends without an error"),
@@ -171,7 +171,7 @@ def _lived(facts: Facts) -> bool:
 
 
 def stopped(facts: Facts) -> Optional[Finding]:
-    """Somebody stopped it in order."""
+    """Somebody stopped the service normally."""
     unit, service = facts.unit, facts.service
     if not facts.process.gone:
         return None
@@ -216,9 +216,9 @@ def stopped(facts: Facts) -> Optional[Finding]:
 
 
 def start_held(facts: Facts) -> Optional[Finding]:
-    """A hold of before is in force, and nothing shows that it may be released."""
+    """An earlier hold is in force, and nothing shows that it may be released."""
     held, kept = facts.hold.held, facts.hold.kept_by
-    # A damage of the database says more than the hold.
+    # Damage of the database is more specific than the hold.
     if not held or not kept or facts.database.damages or facts.database.unread:
         return None
     told = facts.hold.messages.get("kept_by")

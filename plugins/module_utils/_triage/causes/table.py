@@ -82,7 +82,7 @@ CAUSES: Dict[str, Cause] = {
     "wal_pending": Cause(database.wal_pending),
 }
 
-# The words by which an error says that it came of a cause.
+# The patterns by which an error names its cause.
 _WORDS = {
     "disk_full": ("disk_full",),
     "port_conflict": ("port_taken",),
@@ -95,7 +95,7 @@ _WORDS = {
 
 
 def evaluate(facts: Mapping[str, Any]) -> List[Finding]:
-    """Return the findings, the most urgent cause first; none for a healthy host."""
+    """Return the findings, the most urgent cause first. A healthy host has no findings."""
     known = Facts.of(facts)
     found = {}
     for name, cause in CAUSES.items():
@@ -108,7 +108,7 @@ def evaluate(facts: Mapping[str, Any]) -> List[Finding]:
 
 
 def _ranked(found: Mapping[str, Finding]) -> List[Finding]:
-    """Order by confidence, past causes after present ones; no finding comes before one that explains it.
+    """Order by confidence, past causes after present ones. No finding comes before one that explains it.
 
     The finding for no known cause comes before mere notes, because a note explains nothing.
     """
@@ -144,10 +144,10 @@ def _explains(name: str, other: str, *, found: Mapping[str, Finding]) -> bool:
 
 
 def _still_explains(name: str, other: str, *, found: Mapping[str, Finding]) -> bool:
-    """Return True if a past cause explains another one: only an error that names it, and ends because of that error."""
+    """Return True if a past cause still explains another one. An error is explained only if it names the cause."""
     error = found.get("unhandled_exception")
     if other == "killed":
-        # systemd waited for it too long: the wait may have had that cause.
+        # systemd waited too long for the process. The wait may have had that cause.
         return found[other].only_by is None
     if other not in ("unhandled_exception", "crash_loop", "wal_pending"):
         return False

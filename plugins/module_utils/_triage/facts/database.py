@@ -11,7 +11,7 @@ from typing import Any, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.part import Part
 
-# Problems of the database that have their own causes, or are no damage.
+# Problems of the database that have their own causes, or are not damage.
 _NO_DAMAGE = ("locked", "schema_too_new")
 # Problems that prevent reading the database. They do not concern its content.
 _NOT_OPENED = ("Permission denied", "Operation not permitted", "unable to open database file", "Too many open files")

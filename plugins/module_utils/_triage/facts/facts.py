@@ -98,7 +98,7 @@ class Facts:
 
     @property
     def unwell(self) -> bool:
-        """True if the service does not serve, or its health answer is bad."""
+        """True if the service does not serve, or its health answer is unhealthy."""
         return self.down or self.ports.health.ok is False
 
     @property

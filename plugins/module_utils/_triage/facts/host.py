@@ -58,8 +58,8 @@ class Memory(Part):
     def limits(self, *, used: int, unit_max: Optional[int], heap: Optional[int], bounded: bool) -> Dict[str, Any]:
         """Return memory_max (bytes) and max_old_space_size (MiB) with which both the service and the host can live.
 
-        used: bytes that the service uses. unit_max: the limit of the unit. heap: bytes of V8's heap when it was full.
-        bounded: True if the limit of the unit was reached, not that of the host.
+        used: memory that the service uses, in bytes. unit_max: the limit of the unit. heap: size of V8's heap in bytes
+        when it was full. bounded: True if the limit of the unit was reached, not that of the host.
         """
         # Memory that the other processes leave free now.
         room = min(self.total * _SERVICE_SHARE, ((self.available or 0) + used) * 0.9)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The base of all plain facts: a part of a triage as its collector returned it."""
+"""The base of all plain facts: a part of a triage as the collector of the part returned it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _Part = TypeVar("_Part", bound="Part")
 class Part:
     """The facts of one part. The fields have the names that RETURN of the module triage_info documents.
 
-    error: why the part was not reached, if it was not.
+    error: why the part was not reached, or None.
     """
 
     error: Optional[str] = None

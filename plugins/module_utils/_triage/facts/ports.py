@@ -35,7 +35,7 @@ class Answer(Part):
 
 @dataclasses.dataclass(frozen=True)
 class Health(Part):
-    """The answer to the health request on one port. status: of HTTP, 0 if there was no answer."""
+    """The answer to the health request on one port. status: of HTTP, or 0 if there was no answer."""
 
     name: str = ""
     ok: Optional[bool] = None
@@ -44,7 +44,7 @@ class Health(Part):
 
     @property
     def problem(self) -> str:
-        """The id of the message about a bad answer, or an empty text if the answer was good."""
+        """The id of the message about an unhealthy answer, or an empty text if the answer was healthy."""
         return str((self.messages.get("error") or {}).get("id") or "")
 
 
@@ -111,7 +111,7 @@ class Ports:
 
     @property
     def elsewhere(self) -> List[int]:
-        """The ports the service serves on instead of the users' port.
+        """The ports that the service uses instead of the users' port.
 
         Each port is judged by itself. If the service listens on the other configured port, an additional port may serve
         any purpose. Only a port with TLS is then HTTPS in the wrong place, which rules out an unusable certificate.

@@ -15,10 +15,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.h
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.log import Journal
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.service import SIGNALS, Unit
 
-# Signals that somebody sends. A process causes the other ones itself.
+# Signals that somebody sends. A process causes the other signals itself.
 SENT = ("HUP", "INT", "QUIT", "KILL", "TERM")
 _BY_SIGNAL = re.compile(r"code=(?:killed|dumped), status=\d+/(\w+)")
-# Maximum seconds between a line of the kernel and a line of systemd about the same end.
+# Maximum time between a line of the kernel and a line of systemd about the same end, in seconds.
 _SAME_END = 30.0
 
 _ENDED = re.compile(r"code=(exited|killed|dumped), status=(\d+)")
@@ -33,7 +33,7 @@ _MOST_EXITS = 20
 class Process:
     """The service's processes, and the ends of its main process.
 
-    served_at: the time of the last successful request; empty if unknown.
+    served_at: the time of the last successful request, or an empty text if it is unknown.
     """
 
     gone: bool
@@ -50,7 +50,7 @@ class Process:
 
     @property
     def rss(self) -> int:
-        """The bytes of memory that the processes use."""
+        """Memory that the processes use, in bytes."""
         return sum(process.get("rss") or 0 for process in self.processes)
 
     @property
@@ -90,7 +90,7 @@ class Process:
 
     @property
     def given_up(self) -> bool:
-        """True if systemd ended the process after a timeout."""
+        """True if systemd killed the process after a timeout."""
         results = self.journal.results or [{"text": ""}]
         told = str(results[-1]["text"]) if self.restarted else f"'{self.unit.result}'"
         return any(f"'{name}'" in told for name in ("timeout", "watchdog"))
@@ -101,14 +101,14 @@ class Process:
         return (self.gone and bool(self.asked)) or (self.signal in SENT and not self.given_up)
 
     def ended_at(self, at: Optional[str]) -> bool:
-        """Return True if the main process may have ended at that instant, also if its end is unknown."""
+        """Return True if the main process may have ended at that instant, or if the time of its end is unknown."""
         known = [self.unit.exited_at, *(item["at"] for item in self.exits)]
         ends = [timestamps.epoch(end) for end in known if end]
         return not at or not ends or any(abs(timestamps.epoch(at) - end) <= _SAME_END for end in ends)
 
     @property
     def last_exit(self) -> Tuple[str, int, str]:
-        """The last end of the main process: code, status and time; "" and 0 if unknown.
+        """The last end of the main process: code, status and time, or "" and 0 if they are unknown.
 
         The journal is used if the unit has no value: systemd forgets an end when somebody stops or starts the unit.
         """
@@ -134,7 +134,7 @@ class Process:
         return count
 
     def changed_since(self, changed_at: Optional[str]) -> bool:
-        """Return True if something was changed after the service last ended: its next start may differ."""
+        """Return True if something was changed after the service last ended: the next start may differ."""
         ends = [self.unit.exited_at, self.last_exit[2], *(item["at"] for item in self.exits[-1:])]
         return bool(changed_at) and str(changed_at) > max((str(end) for end in ends if end), default="9")
 
@@ -160,6 +160,6 @@ class Process:
 
     @property
     def age(self) -> float:
-        """Seconds since the oldest process of the service started; 0 if there is none."""
+        """Age of the oldest process of the service in seconds, or 0 if there is none."""
         until, started = self.window.until, [item["started_at"] for item in self.processes]
         return timestamps.epoch(until) - timestamps.epoch(min(started)) if started and until else 0.0

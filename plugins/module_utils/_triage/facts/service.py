@@ -17,7 +17,7 @@ SIGNALS = {1: "HUP", 2: "INT", 3: "QUIT", 4: "ILL", 6: "ABRT", 7: "BUS", 9: "KIL
 
 @dataclasses.dataclass(frozen=True)
 class Service(Part):
-    """The service as it is configured. A port is 0 if there is none."""
+    """The service as it is configured. The number of an unused port is 0."""
 
     app_dir: str = ""
     app_dir_exists: Optional[bool] = None
