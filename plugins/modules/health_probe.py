@@ -51,13 +51,13 @@ options:
         default: ""
   mode:
     description:
-      - V(watch) ends healthy at the first good answer, V(critical) after O(critical_after) failures in a row, and
+      - V(watch) ends healthy at the first healthy answer, V(critical) after O(critical_after) failures in a row, and
         V(emergency) as soon as an answer is bad and the process is gone.
       - V(await) is for the time after a start. It probes until all endpoints are good, for O(deadline) seconds at most.
         It ends early if the process is gone and nothing is about to start it, or if it ended once more after systemd
         restarted it.
       - V(hold) probes O(count) times. It ends unhealthy at the first bad answer, or if the pids change.
-      - With O(run), V(await) records the first good answer in the incident, and V(hold) removes it if the stability
+      - With O(run), V(await) records the first healthy answer in the incident, and V(hold) removes it if the stability
         check fails. So the end of the outage is on record even if the run is killed in between.
     type: str
     default: watch
@@ -328,7 +328,7 @@ last_success_at:
   type: str
   sample: null
 first_healthy_at:
-  description: Time of the first good answer, V(null) if there was none.
+  description: Time of the first healthy answer, V(null) if there was none.
   returned: success
   type: str
   sample: null

@@ -206,7 +206,7 @@ options:
     description:
       - With O(state=mended), and with O(state=closed) without O(run), the start of the process that serves now.
       - If it started right after a start on record, that run ended the outage, RV(outcome) V(recovered). The outage
-        ended with the first good answer on record or, if there is none, at the start of the process,
+        ended with the first healthy answer on record or, if there is none, at the start of the process,
         RV(mitigated_estimated).
     type: str
     version_added: 0.2.0
@@ -219,7 +219,7 @@ options:
   said_at:
     description:
       - With O(serving_since), the time of the log line in which that process reports that it serves. If no probe saw
-        the first good answer, the outage ended there.
+        the first healthy answer, the outage ended there.
     type: str
     version_added: 0.2.0
   outcome:
@@ -360,7 +360,7 @@ detected_by:
   type: str
 answered_at:
   description:
-    - The first good answer after a start, as M(itsm_nexus.runbook.health_probe) recorded it before the stability check;
+    - The first healthy answer after a start. M(itsm_nexus.runbook.health_probe) recorded it before the stability check.
       V(null) if the service failed again.
   returned: always
   type: str
@@ -375,7 +375,7 @@ mitigated_from:
   type: str
   version_added: 0.2.0
 mitigated_estimated:
-  description: True if no probe saw the first good answer, so that RV(mitigated_at) is an estimate.
+  description: True if no probe saw the first healthy answer, so that RV(mitigated_at) is an estimate.
   returned: always
   type: bool
   version_added: 0.2.0

@@ -101,7 +101,7 @@ detected_by:
   type: str
 answered_at:
   description:
-    - The first good answer after a start, as M(itsm_nexus.runbook.health_probe) recorded it before the stability check;
+    - The first healthy answer after a start. M(itsm_nexus.runbook.health_probe) recorded it before the stability check.
       V(null) if the service failed again.
   returned: always
   type: str
@@ -114,7 +114,7 @@ mitigated_from:
   returned: always
   type: str
 mitigated_estimated:
-  description: True if no probe saw the first good answer, so that RV(mitigated_at) is an estimate.
+  description: True if no probe saw the first healthy answer, so that RV(mitigated_at) is an estimate.
   returned: always
   type: bool
 record_in_memory:

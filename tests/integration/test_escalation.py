@@ -360,7 +360,7 @@ def test_an_acknowledgement_stops_only_the_pager(desk: Desk) -> None:
     assert desk.counts() == {**before, "pager": 2}
     event = desk.last("pager")
     assert (event["event_action"], event["dedup_key"]) == ("acknowledge", opened["dedup_key"])
-    assert event["payload"]["summary"] == "ACKNOWLEDGED: Tanaka is at work on the service on node1"
+    assert event["payload"]["summary"] == "ACKNOWLEDGED: Tanaka is working on the service on node1"
 
 
 def test_a_higher_level_is_notified_in_japanese(desk: Desk) -> None:

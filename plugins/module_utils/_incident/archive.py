@@ -47,11 +47,11 @@ def _decoded(document: Mapping[str, str]) -> bytes:
     """Decode the content of a document. Raises PostmortemKeepError."""
     name = document["name"]
     if not _NAME.match(name):
-        raise PostmortemKeepError(f"documents[].name is {name!r}: it is no plain name of a .md, .json or .html")
+        raise PostmortemKeepError(f"documents[].name is {name!r}: it is not a plain name of a .md, .json or .html")
     try:
         return base64.b64decode(document["content"], validate=True)
     except ValueError as error:
-        raise PostmortemKeepError(f"documents[].content of {name} is no base64: {error}") from None
+        raise PostmortemKeepError(f"documents[].content of {name} is not base64: {error}") from None
 
 
 def _content(path: str) -> Optional[bytes]:

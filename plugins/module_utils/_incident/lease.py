@@ -87,7 +87,7 @@ def _decode(data: bytes) -> Dict[str, Any]:
     """Return the lease in data. Raises ValueError if data is not a lease."""
     lease = json.loads(data.decode("utf-8"))
     if not isinstance(lease, dict):
-        raise ValueError("it is no lease")
+        raise ValueError("it is not a lease")
     for name in ("run", "since", "step", "until", "boot_id"):
         if not isinstance(lease.get(name), str):
             raise ValueError(f"it has no {name}")
@@ -264,7 +264,7 @@ def _named(lease: Dict[str, Any], *, pid: Optional[int]) -> Dict[str, Any]:
 
 def refusal(held: Dict[str, Any], *, state_dir: str) -> str:
     """Return the message for a run that is blocked by the lease of another run."""
-    working = f"process {held['pid']} of it is at work" if held["pid"] is not None else "it has no process at work now"
+    working = f"process {held['pid']} of it is running" if held["pid"] is not None else "it has no running process now"
     return (
         f"Another run works on this host: {held['run']}, since {held['since']}, at step {held['step']!r}; "
         f"its lease of {state_dir} ends {held['until']} unless renewed, and {working}"

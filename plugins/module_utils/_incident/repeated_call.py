@@ -116,7 +116,7 @@ def _locked(path: str, *, clock: Callable[[], float]) -> int:
             while not _lock(descriptor):
                 if clock() > give_up:
                     raise _BusyError(
-                        f"An earlier task of this run is still at work on this host after {_PATIENCE:.0f} s: "
+                        f"An earlier task of this run is still running on this host after {_PATIENCE:.0f} s: "
                         "end its process, then run the playbook again"
                     )
                 time.sleep(_POLL)

@@ -121,7 +121,7 @@ def _decode(data: bytes) -> Dict[str, Any]:
     """Return the record in data. Raises ValueError if data is not a record."""
     read = json.loads(data.decode("utf-8"))
     if not isinstance(read, dict) or not _ID.match(str(read.get("id"))):
-        raise ValueError("it is no incident")
+        raise ValueError("it is not an incident")
     record = {**copy.deepcopy(EMPTY), **read}
     for name, kind in (*((name, dict) for name in _KINDS_WITHIN), ("runs", str)):
         if not isinstance(record[name], list) or not all(isinstance(item, kind) for item in record[name]):

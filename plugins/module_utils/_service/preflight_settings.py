@@ -47,7 +47,7 @@ def check_app_dir(look: Findings) -> bool:
     elif "app_dir" in look.silent:
         look.problem("app_dir", preflight_findings.SILENT)
     elif not os.path.isdir(path):
-        look.problem("app_dir", "must be a folder on this host; it does not exist or is none")
+        look.problem("app_dir", "must be a folder on this host; it does not exist or is not a folder")
     else:
         return True
     return False
@@ -104,7 +104,7 @@ def check_state_dir(look: Findings) -> None:
     while not os.path.lexists(nearest):
         nearest = os.path.dirname(nearest)
     if not os.path.isdir(nearest):
-        look.problem("state_dir", f"must be a folder, or one that can be created; {nearest} is none")
+        look.problem("state_dir", f"must be a folder, or one that can be created; {nearest} is not a folder")
     elif not os.access(nearest, os.W_OK | os.X_OK):
         # This is not a reason to leave a service down: the record is then kept in memory.
         look.state_dir_writable = False

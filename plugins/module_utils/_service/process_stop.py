@@ -58,7 +58,9 @@ def _checked(policies: Sequence[Policy]) -> List[Tuple[Policy, int, Pattern[str]
         try:
             pattern = re.compile(policy.command, re.DOTALL)
         except re.error as error:
-            raise ProcessStopError(f"policy: command {policy.command!r} is no regular expression: {error}") from error
+            raise ProcessStopError(
+                f"policy: command {policy.command!r} is not a regular expression: {error}"
+            ) from error
         with contextlib.suppress(KeyError):  # a user that does not exist has no processes
             checked.append((policy, pwd.getpwnam(policy.user).pw_uid, pattern))
     return checked

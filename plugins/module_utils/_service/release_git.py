@@ -57,7 +57,7 @@ class Git:
             user=self._account.pw_name,
         )
         if done.timed_out:
-            raise ReleaseError(f"git {arguments[0]} in {self._releases.app_dir} did not end in time and was ended")
+            raise ReleaseError(f"git {arguments[0]} in {self._releases.app_dir} did not finish in time and was killed")
         return done
 
     def _said(self, *arguments: str) -> Optional[str]:
@@ -143,6 +143,6 @@ class Git:
         for process in processes:
             is_git = os.path.basename(process.exe or "") == "git"
             if process.alive and is_git and (process.cwd is None or release_steps.inside(process.cwd, folder)):
-                raise ReleaseError(f"git is at work in {folder}, as pid {process.pid}")
+                raise ReleaseError(f"git is running in {folder}, as pid {process.pid}")
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(folder, ".git", "index.lock"))

@@ -50,7 +50,7 @@ class Symlink:
     def step(self, record: Mapping[str, str]) -> Step:
         app_dir = self._releases.app_dir
         if not os.path.islink(app_dir):
-            raise Refused(f"{app_dir} is no symbolic link to a release")
+            raise Refused(f"{app_dir} is not a symbolic link to a release")
         names = self._names()
         source = os.path.basename(self._current)
 
@@ -58,7 +58,7 @@ class Symlink:
             return Step(source=source, target=target, source_commit=source, target_commit=target)
 
         if self.path(source) != self._current or source not in names:
-            raise Refused(f"{app_dir} leads to {self._current}, which is no release in {self._folder}")
+            raise Refused(f"{app_dir} leads to {self._current}, which is not a release in {self._folder}")
         if self._releases.release:
             if self._releases.release not in names:
                 raise Refused(f"there is no release {self._releases.release!r} in {self._folder}")

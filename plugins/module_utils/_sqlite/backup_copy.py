@@ -177,6 +177,6 @@ def _expect_end(end: Dict[str, Any], what: str) -> None:
     if end.get("timeout"):
         raise SqliteError(f"{what}: timeout is over")
     if "signal" in end:
-        raise SqliteError(f"{what}: reading was ended by {end['signal']}, the disk does not give all of the file")
+        raise SqliteError(f"{what}: reading was interrupted by {end['signal']}, the disk does not give all of the file")
     if "error" in end:
         raise SqliteError(f"{what}: {end['error']}")

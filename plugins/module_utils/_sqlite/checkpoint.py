@@ -165,7 +165,7 @@ def _run(real: str, *, rights: safe_open.Rights, busy_timeout: float, deadline: 
     messages: List[Dict[str, Any]] = child_process.in_child(work, deadline=deadline, read_only=False, rights=rights)
     end = messages[-1]
     if end.get("timeout"):
-        raise SqliteError(f"The checkpoint of {shown} did not end in time; the WAL is kept, run it again")
+        raise SqliteError(f"The checkpoint of {shown} did not finish in time; the WAL is kept, run it again")
     if "signal" in end or "error" in end:
         raise SqliteError(f"Cannot checkpoint {shown}: {end.get('error') or end['signal']}; the WAL is kept")
     busy, frames, copied = next(message["row"] for message in messages if message["event"] == "checkpoint")

@@ -97,7 +97,9 @@ def _take_end(done: Examination, end: child_process.Message, *, found: Look, hol
     shown = printable(found.path)
     if "signal" in end:
         done.problems.append(
-            Problem("unreadable", f"Reading {shown} was ended by {end['signal']}: the disk does not give all of it")
+            Problem(
+                "unreadable", f"Reading {shown} was interrupted by {end['signal']}: the disk does not give all of it"
+            )
         )
     elif "error" in end and not end["error"].startswith("interrupt"):
         if sqlite_reader.vanished(end["error"], found=found):

@@ -75,7 +75,7 @@ def work_folder(place: str) -> Iterator[str]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise SqliteError(f"Another recovery of {printable(place)} is at work") from None
+            raise SqliteError(f"Another recovery of {printable(place)} is running") from None
         os.fchmod(descriptor, 0o711)  # the owner of the database works in a folder below
         yield work
         # Reached only if no file of the old database is left in it. After an error in a swap, the folder stays.

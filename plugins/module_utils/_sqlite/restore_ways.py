@@ -255,7 +255,7 @@ def _by_backup(case: Case, backups: Sequence[Tuple[float, str]], *, time_budget:
             way.reason = f"the latest good backup is {printable(path)}, {_span(way.age)} older than the last write"
             break
         messages = [problem["message"] for problem in check["problems"]] or [f"checks: {checks}"]
-        refused.append(f"{printable(path)} is no good ({messages[0]})")
+        refused.append(f"{printable(path)} cannot be used ({messages[0]})")
     else:
         way.reason = "; ".join(refused) or "no backup was found"
         return way

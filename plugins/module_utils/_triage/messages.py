@@ -191,7 +191,7 @@ ENGLISH: Dict[str, str] = {
     "finding.killed.restarted": "The process was ended by signal {signal}; systemd has started it again",
     "finding.killed.silent": "The process is gone, and its log ends without an error: it was killed",
     "finding.killed.silent_or_host": "The process is gone, and its log ends without an error: it was killed, or the host went down",
-    "finding.killed.no_pid_file": "The process is gone without an error in its log or a pid file: it was killed, or stopped by hand",
+    "finding.killed.no_pid_file": "The process is gone, its log shows no error, and there is no pid file: it was killed or stopped by hand",
     "remedy.killed.verify": "Check that the service stays up",
     "prevention.killed.timeout": "Find out why it did not answer systemd in time",
     "prevention.killed.sender": "Find out who or what sent the signal",

@@ -334,7 +334,7 @@ def transport(*, timeout: float, ca_path: Optional[str] = None) -> Transport:
         except urllib.error.URLError as error:
             raise _unreached(error.reason) from None
         except http.client.HTTPException:
-            raise UnreachedError("its answer is no HTTP", passing=True) from None
+            raise UnreachedError("its answer is not HTTP", passing=True) from None
         except OSError as error:
             raise _unreached(error) from None
 

@@ -143,9 +143,9 @@ def why_not_url(url: object) -> str:
     try:
         parts = urllib.parse.urlsplit(url) if isinstance(url, str) else None
         if parts is None or not parts.hostname or (parts.port or 1) < 1:
-            return "is no URL with a host"
+            return "is not a URL with a host"
     except ValueError:
-        return "is no URL"
+        return "is not a URL"
     if any(ord(character) <= 0x20 or ord(character) >= 0x7F for character in str(url)):
         return "holds characters that no URL has"
     if parts.username is not None or parts.password is not None:
@@ -241,7 +241,7 @@ def post(
             raise _network(error.reason) from None
         raise DeliveryError("cannot be reached", passing=True) from None
     except http.client.HTTPException:
-        raise DeliveryError("its answer is no HTTP", passing=True) from None
+        raise DeliveryError("its answer is not HTTP", passing=True) from None
     except OSError as error:
         raise _network(error) from None
 
@@ -263,11 +263,11 @@ class Server:
 def why_not_address(address: object) -> str:
     """Return why address is not a valid mail address, or an empty text if it is valid."""
     if not isinstance(address, str) or any(ord(character) < 0x20 or ord(character) == 0x7F for character in address):
-        return "is no text of one line"
+        return "is not a text of one line"
     if len(email.utils.getaddresses([address])) != 1:
         return "is more than one address"
     name, at, domain = email.utils.parseaddr(address)[1].rpartition("@")
-    return "" if name and at and domain and " " not in domain else "is no mail address"
+    return "" if name and at and domain and " " not in domain else "is not a mail address"
 
 
 def compose(
@@ -352,6 +352,6 @@ def command(argv: Sequence[str], *, stdin: bytes, timeout: float) -> None:
         why = cause.strerror if isinstance(cause, OSError) and cause.strerror else "it cannot be run"
         raise DeliveryError(f"did not start: {why}", passing=False) from None
     if completed.timed_out:
-        raise DeliveryError(f"was ended after {timeout:g} s", passing=True)
+        raise DeliveryError(f"was killed after {timeout:g} s", passing=True)
     if not completed.ok:
         raise DeliveryError(f"ended with {completed.rc}", passing=True)

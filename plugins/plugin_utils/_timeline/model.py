@@ -128,9 +128,9 @@ class Times:
     started_at: Optional[str] = _says("The first sign that it did not work. Durations are counted from here.")
     started_from: Optional[str] = _says("The source of started_at.")
     detected_at: Optional[str] = _says("When the outage was noticed.")
-    mitigated_at: Optional[str] = _says("The service's first good answer after the outage.")
+    mitigated_at: Optional[str] = _says("The service's first healthy answer after the outage.")
     mitigated_from: Optional[str] = _says("The source of mitigated_at.")
-    mitigated_estimated: bool = _says("Whether mitigated_at is an estimate: nobody saw the first good answer.")
+    mitigated_estimated: bool = _says("Whether mitigated_at is an estimate: nobody saw the first healthy answer.")
     resolved_at: Optional[str] = _says("When the incident was closed, after its verification.")
     clocks_apart: Optional[float] = _says(
         "Seconds by which the clock of the host is ahead of the controller's (negative: behind); null up to 2 seconds."
@@ -141,7 +141,7 @@ class Times:
 class Durations:
     """Seconds, each counted from started_at."""
 
-    outage: Optional[float] = _says("To the first good answer. If there is none yet, to the verdict.")
+    outage: Optional[float] = _says("To the first healthy answer. If there is none yet, to the verdict.")
     detect: Optional[float] = _says("Time to detect: to detected_at.")
     mitigate: Optional[float] = _says("Time to mitigate: to mitigated_at.")
     resolve: Optional[float] = _says("Time to resolve: to resolved_at.")

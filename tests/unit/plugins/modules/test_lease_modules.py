@@ -150,7 +150,7 @@ def test_a_killed_module_frees_the_host_when_the_lease_ends(seat, tmp_path):
         probe = begin("health_probe", run=run, state_dir=seat.state_dir, **SERVICE, **asked)
         while seat.worker() is None:
             assert probe.poll() is None
-        with pytest.raises(incident_store.IncidentError, match=f"process {probe.pid} of it is at work"):
+        with pytest.raises(incident_store.IncidentError, match=f"process {probe.pid} of it is running"):
             incident_record.call(state_dir=seat.state_dir, state="open")
         probe.kill()
         probe.wait()

@@ -52,7 +52,7 @@ def test_names_stay_within_the_folder(tmp_path, name):
 
 
 def test_invalid_base64_is_reported(tmp_path):
-    with pytest.raises(postmortem_archive.PostmortemKeepError, match=r"content of INC-1\.md is no base64"):
+    with pytest.raises(postmortem_archive.PostmortemKeepError, match=r"content of INC-1\.md is not base64"):
         keep(tmp_path, {**DOCUMENT, "content": "{}"})
 
 

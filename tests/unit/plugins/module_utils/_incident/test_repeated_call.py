@@ -175,7 +175,7 @@ def test_a_call_that_never_ends_is_not_waited_for_forever(begin, worked, seat, m
         assert repeated_call.once(params, check_mode=False, fail=said.append) is None
     hung.kill()
     hung.communicate()
-    assert len(said) == 2 and all("is still at work on this host" in each for each in said)
+    assert len(said) == 2 and all("is still running on this host" in each for each in said)
 
 
 def test_only_this_account_can_read_answers(begin, seat):

@@ -375,7 +375,7 @@ def login(server, **more):
         ((401, b'{"error":"eyJsecret"}'), False, "answered 401"),
         ((500, b""), False, "answered 500"),
         ((302, b""), False, "answered 302"),
-        ((429, b""), True, "rate limited (429): the service lives, the password was not tried"),
+        ((429, b""), True, "rate limited (429): the service is up, but the password was not checked"),
     ],
 )
 def test_login(service, running, *, mode, answer, good, error):

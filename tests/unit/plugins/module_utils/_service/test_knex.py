@@ -429,7 +429,7 @@ def test_pending_migrations_are_those_of_knex(site, completed):
 def test_a_migration_that_takes_too_long_is_ended(site):
     site.make()
     site.set_environment(FAKE_SLEEP="30")
-    with pytest.raises(knex_tables.KnexError, match=r"migrate:latest in .* did not end within 1 s"):
+    with pytest.raises(knex_tables.KnexError, match=r"migrate:latest in .* did not finish within 1 s"):
         site.migrate(latest=True, timeout=1)
 
 

@@ -323,8 +323,8 @@ def test_a_migration_is_left_running_unless_policy_names_it(service, database):
     [
         ({"policies": [Policy(user="", command="x")]}, "policy: each row must name a user and a command"),
         ({"policies": [Policy(user=ME, command="")]}, "policy: each row must name a user and a command"),
-        ({"policies": [Policy(user=ME, command="(")]}, "policy: command '(' is no regular expression"),
-        ({"policies": [Policy(user="no-such-user", command="(")]}, "policy: command '(' is no regular expression"),
+        ({"policies": [Policy(user=ME, command="(")]}, "policy: command '(' is not a regular expression"),
+        ({"policies": [Policy(user="no-such-user", command="(")]}, "policy: command '(' is not a regular expression"),
         ({"timeout": 0}, "timeout is 0: must be more than 0 seconds"),
         ({"db_path": "relative"}, "db_path: path must be an absolute path"),
     ],

@@ -220,9 +220,9 @@ def test_the_oldest_release_stays(linked, tmp_path):
 
 
 def test_a_folder_that_is_no_link_is_refused(linked, tmp_path):
-    assert "is no symbolic link" in refusal(dataclasses.replace(linked, app_dir=str(tmp_path / "releases" / "v10")))
+    assert "is not a symbolic link" in refusal(dataclasses.replace(linked, app_dir=str(tmp_path / "releases" / "v10")))
     elsewhere = dataclasses.replace(linked, releases_dir=str(tmp_path / "shared"))
-    assert "which is no release in" in refusal(elsewhere)
+    assert "which is not a release in" in refusal(elsewhere)
 
 
 def test_a_database_in_a_release_is_not_left_behind(linked, tmp_path):
@@ -442,5 +442,5 @@ def test_a_git_that_does_not_end_is_reported(repository):
     def hanging(argv, **more):
         return commands.Completed(argv=argv, rc=None, stdout="", stderr="", duration=0)
 
-    with pytest.raises(ReleaseError, match="did not end in time"):
+    with pytest.raises(ReleaseError, match="did not finish in time"):
         go(repository, run=hanging)

@@ -433,7 +433,7 @@ def test_a_process_that_opens_it_at_the_last_moment_keeps_the_old_files(
 
 def test_two_at_once_are_refused(path: str) -> None:
     leaf_lost(path)
-    with restore_swap.work_folder(path), pytest.raises(SqliteError, match="is at work"):
+    with restore_swap.work_folder(path), pytest.raises(SqliteError, match="is running"):
         restore(path)
 
 

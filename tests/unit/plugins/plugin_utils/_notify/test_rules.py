@@ -395,7 +395,7 @@ ALLOWED_TYPES = "command, http, mail, pagerduty, sms, webhook"
             {"type": "webhook", "shape": "slack", "url": "http://hooks.example.com/verysecretpath"},
             f"{WHERE}.url is not https:// (http:// is for this machine alone)",
         ),
-        ({"type": "webhook", "shape": "slack", "url": 7}, f"{WHERE}.url is no URL with a host"),
+        ({"type": "webhook", "shape": "slack", "url": 7}, f"{WHERE}.url is not a URL with a host"),
         ({"type": "pagerduty"}, f"{WHERE}.routing_key is missing, a channel of type pagerduty needs it"),
         (
             {"type": "pagerduty", "routing_key": notification_rules.UNREADABLE},
@@ -406,10 +406,10 @@ ALLOWED_TYPES = "command, http, mail, pagerduty, sms, webhook"
             f"{WHERE}.token can not be evaluated, look for a variable in it that is not defined",
         ),
         ({"type": "pagerduty", "routing_key": 12}, f"{WHERE}.routing_key is a number, it must be a text"),
-        ({"type": "mail", "to": "leader"}, f"{WHERE}.to is no mail address: 'leader'"),
+        ({"type": "mail", "to": "leader"}, f"{WHERE}.to is not a mail address: 'leader'"),
         (
             {"type": "mail", "to": ["a@example.com", "b@example.com\nBcc: c@example.com"]},
-            f"{WHERE}.to is no text of one line: 'b@example.com\\nBcc: c@example.com'",
+            f"{WHERE}.to is not a text of one line: 'b@example.com\\nBcc: c@example.com'",
         ),
         ({"type": "mail", "to": "a@b.c, d@e.f"}, f"{WHERE}.to is more than one address: 'a@b.c, d@e.f'"),
         (
@@ -502,7 +502,7 @@ def test_an_invalid_rule_is_named(rows, problem):
         ("ca_path", "/nonexistent/ca", "escalation_ca_path is '/nonexistent/ca', which does not exist on this machine"),
         ("smtp_security", "ssl", "escalation_smtp_security is 'ssl', allowed are none, starttls, tls"),
         ("smtp_port", 70000, "escalation_smtp_port is 70000, allowed are 1 to 65535"),
-        ("smtp_from", "runbook", "escalation_smtp_from is 'runbook', which is no mail address"),
+        ("smtp_from", "runbook", "escalation_smtp_from is 'runbook', which is not a mail address"),
         (
             "smtp_password",
             "verysecretkey",

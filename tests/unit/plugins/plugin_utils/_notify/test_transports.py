@@ -338,7 +338,7 @@ def test_hanging_command_is_ended_with_its_children(tmp_path):
     pid = tmp_path / "pid"
     script = f"sleep 600 & echo $! > {pid}; wait"
     went = deliver(lambda: transports.command(["sh", "-c", script], stdin=b"", timeout=0.5), retries=0)
-    assert (went.ok, went.error) == (False, "was ended after 0.5 s")
+    assert (went.ok, went.error) == (False, "was killed after 0.5 s")
     deadline = time.monotonic() + 10
     while subprocess.run(["kill", "-0", pid.read_text().strip()], check=False, capture_output=True).returncode == 0:
         state = subprocess.run(["ps", "-o", "stat=", "-p", pid.read_text().strip()], check=False, capture_output=True)

@@ -637,7 +637,7 @@ def test_an_unreachable_host_is_not_reported_as_down():
     assert "The host did not answer: it can not be reached: no route." in section(document, "2.")
     assert "Outage began" not in document and "still down" not in document and "stopped by an error" not in document
     assert "section Service" not in document and "gantt" in document
-    assert "| First good answer | none yet |" in document
+    assert "| First healthy answer | none yet |" in document
     assert "- Not needed: Consider automatic recovery" in document
     screen = "\n".join(screen_report.summary(EN, lost, document="x"))
     assert "still down" not in screen and screen.count("no route") == 1
@@ -746,9 +746,9 @@ TRIAGE_IT = "  next step   outage_triage.yml finds the cause, outage_recover.yml
             [event(data=LOOK), event("incident", {"locked_by": OTHER_RUN}, status="failed", msg="Another run.")],
             screen_report.BAD,
             [
-                "STOPPED: node1, another run is at work on it; nothing changed",
+                "STOPPED: node1, another run is working on it; nothing changed",
                 "  other run   run-7, since 2026-03-02T01:02:03.456Z",
-                "  its step    restart, process 4711 is at work",
+                "  its step    restart, process 4711 is running",
                 "  next step   Wait until it ends, or run this playbook again with -e outage_recover_wait=600: it",
                 "              starts when the other run has ended. If the other run is dead, the host is free at",
                 "              2026-03-02T01:04:00.000Z, or one minute after its last process ended.",
@@ -807,10 +807,9 @@ TRIAGE_IT = "  next step   outage_triage.yml finds the cause, outage_recover.yml
                 "HEALTHY: node1, incident INC-1 is still open, because another run is working on the host; "
                 "nothing changed",
                 "  other run   run-7, since 2026-03-02T01:02:03.456Z",
-                "  its step    restart, no process at work now",
-                "  next step   That run closes it when it ends. If it is dead, run this playbook again after",
-                "              2026-03-02T01:04:00.000Z, or now with -e outage_recover_wait=600: it waits, and then",
-                "              closes the incident.",
+                "  its step    restart, no process is running now",
+                "  next step   If that run is dead, run this playbook again after 2026-03-02T01:04:00.000Z. Or run it",
+                "              now with -e outage_recover_wait=600; the playbook then waits and closes the incident.",
             ],
             id="up, with the incident open in another run",
         ),
