@@ -20,8 +20,9 @@ description:
     in one document.
   - While a task takes long, a line on the error output reports it every O(progress) seconds.
   - A run that opens no incident writes no file. In check mode nothing is written.
-  - Of results, only named keys of this collection's own modules are recorded; of tasks with C(no_log), only the name as
-    it stands in the playbook, the status and the time. Arguments, loop items and filled-in names are never recorded.
+  - The timeline contains only named keys of the results of this collection's own modules. For tasks with C(no_log), it
+    contains only the name as it stands in the playbook, the status and the time. Arguments, loop items and filled-in
+    names are never recorded.
 requirements:
   - enabled in the configuration (C(callbacks_enabled))
 options:
@@ -62,7 +63,8 @@ options:
       - section: callback_postmortem
         key: timezone
   progress:
-    description: Seconds between two lines about a task that is not done yet; V(0) shows none.
+    description: Interval between two lines about a task that is not finished yet, in seconds. If V(0), no lines are
+      shown.
     type: float
     default: 10
     version_added: 0.2.0

@@ -36,7 +36,7 @@ options:
       - knex gets its values in the environment. They are removed from the output of knex.
     type: path
   timeout:
-    description: Maximum seconds of one run of knex.
+    description: Time limit of one run of knex, in seconds.
     type: float
     default: 120
   node:

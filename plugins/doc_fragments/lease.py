@@ -14,8 +14,8 @@ class ModuleDocFragment:
 options:
   run:
     description:
-      - The run of this call, RV(itsm_nexus.runbook.incident#module:run). No other run can take over the host while
-        the module works, and the run's lease is renewed at its end. If another run has taken the lease before, the
+      - The run of this call, RV(itsm_nexus.runbook.incident#module:run). No other run can take over the host while the
+        module runs. When the module ends, it renews the run's lease. If another run has already taken the lease, the
         module fails and does nothing.
       - Without it the lease is not checked.
       - The playbooks set it, and O(state_dir), for all modules with C(module_defaults) of

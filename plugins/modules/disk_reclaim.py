@@ -41,11 +41,12 @@ options:
         type: path
         required: true
       available:
-        description: Bytes that must be available there.
+        description: Space that must be available there, in bytes.
         type: int
         default: 0
       inodes:
-        description: Inodes that must be available there. Ignored on a file system without a fixed number of inodes.
+        description: Number of inodes that must be available there. Ignored on a file system without a fixed number of
+          inodes.
         type: int
         default: 0
   globs:
@@ -130,12 +131,12 @@ skipped_count:
   type: int
   sample: 1
 freed:
-  description: Bytes that were freed, counted in the blocks of the files.
+  description: Freed space in bytes, counted in the blocks of the files.
   returned: success
   type: int
   sample: 52428800
 enough:
-  description: Whether all O(targets) have the requested space.
+  description: True if all O(targets) have the requested space.
   returned: success
   type: bool
   sample: true
@@ -155,7 +156,7 @@ targets:
       inodes_freed: 3
       enough: true
 duration:
-  description: Seconds it took.
+  description: Duration in seconds.
   returned: success
   type: float
   sample: 0.08

@@ -13,8 +13,8 @@ description:
   - Probes all endpoints of the service at once, checks its process, and repeats until the verdict is clear. An
     unhealthy service is a result, not a failure of the module.
   - An endpoint is good if it answers 200 with a JSON body whose C(status) is one of O(ok_statuses), or 429 (a rate
-    limit proves that it works). Each request ends after O(timeout), also if the server accepts and stays silent or
-    sends single bytes. Proxies of the environment are not used.
+    limit proves that it works). Each request ends after O(timeout), also if the server accepts the connection and stays
+    silent or sends single bytes. Proxies of the environment are not used.
   - It is not named C(health_info), because it can change the host. With O(open) it opens the incident, and it may take
     over a pending restart from systemd.
 extends_documentation_fragment:
@@ -68,7 +68,7 @@ options:
     elements: str
     default: [ok]
   timeout:
-    description: Maximum seconds of a request.
+    description: Time limit of a request, in seconds.
     type: float
     default: 5.0
   interval:
@@ -84,11 +84,11 @@ options:
     type: int
     default: 5
   deadline:
-    description: Maximum seconds of O(mode=await).
+    description: Time limit of O(mode=await), in seconds.
     type: float
     default: 60.0
   count:
-    description: Number of good answers in a row for O(mode=hold).
+    description: Number of healthy answers in a row for O(mode=hold).
     type: int
     default: 6
   login:
@@ -120,7 +120,7 @@ options:
         default: ""
   remember:
     description:
-      - Whether O(mode=watch) and O(mode=hold) record in O(state_dir) when the service was healthy.
+      - Whether to record in O(state_dir) when the service was healthy, with O(mode=watch) and O(mode=hold).
         M(itsm_nexus.runbook.incident) uses it as the last good sign before an outage. An error while recording is not
         reported.
       - In check mode nothing is recorded.
@@ -246,7 +246,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 healthy:
-  description: Whether the service is healthy by the rules of O(mode), including the login.
+  description: True if the service is healthy by the rules of O(mode), including the login.
   returned: success
   type: bool
   sample: false
@@ -312,7 +312,7 @@ endpoints:
       silent: false
       certificate: {"not_after": "2027-03-02T01:02:03.000Z", "subject": "CN=localhost", "expired": false}
 silent:
-  description: Whether all attempts timed out on all endpoints.
+  description: True if all attempts timed out on all endpoints.
   returned: success
   type: bool
   sample: false
@@ -323,7 +323,7 @@ first_failure_at:
   type: str
   sample: "2026-03-02T01:02:03.456Z"
 last_success_at:
-  description: Time of the last good answer, V(null) if there was none.
+  description: Time of the last healthy answer, V(null) if there was none.
   returned: success
   type: str
   sample: null
@@ -381,12 +381,12 @@ hold:
   type: dict
   version_added: 0.2.0
 data_in_doubt:
-  description: Whether the data of the open incident are in doubt.
+  description: True if the data of the open incident are in doubt.
   returned: success
   type: bool
   version_added: 0.2.0
 open_incident:
-  description: Whether an incident was open in O(state_dir). If the service is healthy, it was resolved manually.
+  description: True if an incident was open in O(state_dir). If the service is healthy, it was resolved manually.
   returned: success
   type: bool
   sample: false
@@ -425,14 +425,14 @@ attempts:
   type: int
   sample: 1
 duration:
-  description: Seconds that the module took.
+  description: Duration in seconds.
   returned: success
   type: float
   sample: 0.021
 login:
   description:
     - The result of the login, V(null) if none was tried. C(ok) is also V(true) if the service answered 429 (rate
-      limit); C(checked) is V(false) then, because the password was not tried.
+      limit); C(checked) is V(false) then, because the password was not checked.
   returned: success
   type: dict
   sample: {"ok": true, "checked": true, "status": 200, "error": null, "messages": {}}

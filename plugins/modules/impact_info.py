@@ -48,7 +48,7 @@ options:
     type: str
     required: true
   time_budget:
-    description: Maximum seconds of query and log together.
+    description: Time limit of query and log together, in seconds.
     type: float
     default: 5.0
 extends_documentation_fragment:

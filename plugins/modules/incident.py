@@ -42,7 +42,7 @@ options:
       - V(closed) records the rest and frees the lease. With O(outcome=not_recovered), O(outcome=data_in_doubt) or
         O(outcome=login_failed) the incident itself stays open, and the next run continues it.
       - V(closed) without O(run) is for a service that was found healthy. The open incident is closed with RV(outcome)
-        V(mended_by_hand) (resolved manually), unless a run is at work on it. If a start by an earlier run or by systemd
+        V(mended_by_hand) (resolved manually), unless a run is working on it. If a start by an earlier run or by systemd
         ended the outage, RV(outcome) says so, see O(serving_since).
       - V(mended) is V(closed) in two steps, if contacts have to be notified of the end. It returns a run, which has the
         lease. The incident stays open until V(closed) with that O(run). If the run dies in between, the next one
@@ -50,7 +50,7 @@ options:
       - V(renewed) renews the lease of O(run) for O(lease) seconds and records nothing. It does not fail if another run
         has the lease by then, see RV(locked_by).
       - V(maintenance_begun) and V(maintenance_ended) set and remove the maintenance of the host. They do not affect a
-        run at work.
+        running run.
     type: str
     choices: [open, attempt, closed, mended, renewed, maintenance_begun, maintenance_ended]
     required: true
@@ -69,14 +69,14 @@ options:
     default: ""
   lease:
     description:
-      - Seconds after which other runs may take over unless this one calls again, at most 3600.
+      - Time after which other runs may take over unless this one calls again, in seconds, at most 3600.
       - A module that works longer under O(run) keeps the lease itself. A higher value is needed only if the controller
         works longer between two calls.
     type: float
     default: 60.0
   wait:
     description:
-      - With O(state=open), seconds to wait for another run's lease to end.
+      - Maximum time to wait with O(state=open) until another run's lease ends, in seconds.
       - If it waited (RV(waited)) and no incident is open afterwards, it opens none and takes no lease, because the
         other run may have ended the outage. Probe the service again, and call the module again if it is still down.
       - To wait without opening an incident, use M(itsm_nexus.runbook.incident_info).
@@ -158,25 +158,25 @@ options:
         required: true
       held:
         description:
-          - Whether it succeeded. Unset while it is under way, or if the connection to the host was lost before the
+          - True if it succeeded. Unset while it is under way, or if the connection to the host was lost before the
             service was checked. In the second case O(attempts[].reason) is set.
         type: bool
       halted:
-        description: Whether it stopped before any change, because continuing would have done harm.
+        description: True if it stopped before any change, because continuing would have done harm.
         type: bool
         default: false
       fell:
-        description: Whether the service answered and failed again during the stability check.
+        description: True if the service answered and failed again during the stability check.
         type: bool
         default: false
         version_added: 0.2.0
       serves:
-        description: Whether the service answered afterwards and only the login check failed.
+        description: True if the service answered afterwards and only the login check failed.
         type: bool
         default: false
         version_added: 0.2.0
       restored:
-        description: Whether the rung failed and the service is back in the state before it.
+        description: True if the rung failed and the service is back in the state before it.
         type: bool
         default: false
         version_added: 0.2.0
@@ -304,17 +304,17 @@ EXAMPLES = r"""
 
 RETURN = r"""
 id:
-  description: The incident; V(null) if none is open.
+  description: The incident, or V(null) if none is open.
   returned: always
   type: str
   sample: INC-20260302T010203Z-1f3a
 run:
-  description: The run, to be passed to the next call; V(null) if none was given or created.
+  description: The run, to be passed to the next call, or V(null) if none was given or created.
   returned: always
   type: str
   sample: run-20260302T010203Z-5c0ffee1
 continued:
-  description: Whether an earlier run opened the incident and this run continues it.
+  description: True if an earlier run opened the incident and this run continues it.
   returned: always
   type: bool
 opened_at:
@@ -322,7 +322,7 @@ opened_at:
   returned: always
   type: str
 closed_at:
-  description: Time of the closing; V(null) while it is open.
+  description: Time of the closing, or V(null) while the incident is open.
   returned: always
   type: str
 outage_started_at:
@@ -336,12 +336,12 @@ outage_started:
   returned: always
   type: dict
 outage_seconds:
-  description: Seconds from RV(outage_started_at) to RV(mitigated_at); V(null) until both are known.
+  description: Time from RV(outage_started_at) to RV(mitigated_at) in seconds, or V(null) until both are known.
   returned: always
   type: float
 lasted:
   description:
-    - Seconds that the outage has lasted, by the clock of the host, up to now or to RV(mitigated_at). If the clock was
+    - Duration of the outage in seconds, by the clock of the host, up to now or to RV(mitigated_at). If the clock was
       set back, the duration does not become shorter.
   returned: always
   type: float
@@ -392,7 +392,7 @@ cause:
   returned: always
   type: str
 outcome:
-  description: The outcome; V(mended_by_hand) if the incident was resolved manually.
+  description: The outcome, or V(mended_by_hand) if the incident was resolved manually.
   returned: always
   type: str
 last_exit:
@@ -415,7 +415,7 @@ data:
   type: dict
   version_added: 0.2.0
 handed_back:
-  description: Whether this call started a unit that had been taken over and was not started since.
+  description: True if this call started a unit that had been taken over and was not started since.
   returned: if O(state=closed) and the unit was taken over
   type: bool
   version_added: 0.2.0
@@ -446,19 +446,21 @@ restarts_in_window:
   returned: always
   type: int
 blind_restarts_left:
-  description: Number of starts that O(restart_limit) still allows within O(window); 0 if RV(crash_loop) is looping.
+  description: Number of starts that O(restart_limit) still allows within O(window). V(0) if C(looping) of
+    RV(crash_loop) is true.
   returned: always
   type: int
 crash_loop:
   description:
-    - Whether another start does not help (C(looping)), because there were too many within C(window) (C(restarts), of
-      C(limit)), or because the service failed again during the stability check after one (C(fell)).
+    - C(looping) is true if another start does not help. Either there were too many starts within C(window)
+      (C(restarts), of C(limit)), or the service failed again during the stability check after a start (C(fell)).
   returned: always
   type: dict
   sample: {"looping": true, "restarts": 3, "fell": false, "limit": 3, "window": 3600.0}
 waited:
   description:
-    - Seconds that it waited for another run. After a wait, earlier observations of the service may be outdated.
+    - Time that it waited for another run, in seconds. After a wait, earlier observations of the service may be
+      outdated.
   returned: always
   type: float
   version_added: 0.2.0

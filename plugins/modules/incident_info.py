@@ -10,7 +10,7 @@ module: incident_info
 short_description: Read the record of the open incident, and wait for another run if asked
 version_added: 0.2.0
 description:
-  - Returns the record of the incident that is open on this host, the run that works on it, and the maintenance.
+  - Returns the record of the incident that is open on this host, the run that is working on it, and the maintenance.
   - It changes nothing in the record. M(itsm_nexus.runbook.incident) does that.
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
@@ -21,7 +21,8 @@ extends_documentation_fragment:
 options:
   wait:
     description:
-      - Seconds to wait for another run's lease to end before the record is read. It takes no lease.
+      - Maximum time to wait until another run's lease ends before the record is read, in seconds. The module takes no
+        lease.
       - If another run still has the host after that time, RV(locked_by) names it.
     type: float
     default: 0.0
@@ -50,7 +51,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 id:
-  description: The open incident; V(null) if none is open.
+  description: The open incident, or V(null) if none is open.
   returned: always
   type: str
   sample: INC-20260302T010203Z-1f3a
@@ -64,7 +65,7 @@ opened_at:
   returned: always
   type: str
 closed_at:
-  description: Time of the closing; V(null) while it is open.
+  description: Time of the closing, or V(null) while the incident is open.
   returned: always
   type: str
 outage_started_at:
@@ -78,12 +79,12 @@ outage_started:
   returned: always
   type: dict
 outage_seconds:
-  description: Seconds from RV(outage_started_at) to RV(mitigated_at); V(null) until both are known.
+  description: Time from RV(outage_started_at) to RV(mitigated_at) in seconds, or V(null) until both are known.
   returned: always
   type: float
 lasted:
   description:
-    - Seconds that the outage has lasted, by the clock of the host, up to now or to RV(mitigated_at). If the clock was
+    - Duration of the outage in seconds, by the clock of the host, up to now or to RV(mitigated_at). If the clock was
       set back, the duration does not become shorter.
   returned: always
   type: float
@@ -129,7 +130,7 @@ cause:
   returned: always
   type: str
 outcome:
-  description: The outcome of the last run on it; V(null) if there is none.
+  description: The outcome of the last run on it, or V(null) if there is none.
   returned: always
   type: str
 last_exit:
@@ -175,18 +176,19 @@ restarts_in_window:
   returned: always
   type: int
 blind_restarts_left:
-  description: Number of starts that O(restart_limit) still allows within O(window); 0 if RV(crash_loop) is looping.
+  description: Number of starts that O(restart_limit) still allows within O(window). V(0) if C(looping) of
+    RV(crash_loop) is true.
   returned: always
   type: int
 crash_loop:
   description:
-    - Whether another start does not help (C(looping)), because there were too many within C(window) (C(restarts), of
-      C(limit)), or because the service failed again during the stability check after one (C(fell)).
+    - C(looping) is true if another start does not help. Either there were too many starts within C(window)
+      (C(restarts), of C(limit)), or the service failed again during the stability check after a start (C(fell)).
   returned: always
   type: dict
   sample: {"looping": true, "restarts": 3, "fell": false, "limit": 3, "window": 3600.0}
 waited:
-  description: Seconds that it waited for another run. After that, the service may be in another state.
+  description: Time that it waited for another run, in seconds. After that, the service may be in another state.
   returned: always
   type: float
 maintenance:

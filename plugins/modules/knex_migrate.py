@@ -91,13 +91,13 @@ batch:
   sample: 3
 locked:
   description:
-    - Whether knex's migration lock is taken. With O(state=latest) and pending migrations, that is a failure.
+    - True if knex's migration lock is taken. With O(state=latest) and pending migrations, that is a failure.
     - In check mode with O(state=unlocked), the state found.
   returned: always
   type: bool
   sample: false
 duration:
-  description: Seconds it took.
+  description: Duration in seconds.
   returned: always
   type: float
   sample: 0.41

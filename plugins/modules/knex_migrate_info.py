@@ -54,12 +54,12 @@ batch:
   type: int
   sample: 3
 locked:
-  description: Whether knex's migration lock is taken.
+  description: True if knex's migration lock is taken.
   returned: always
   type: bool
   sample: false
 duration:
-  description: Seconds it took.
+  description: Duration in seconds.
   returned: always
   type: float
   sample: 0.41

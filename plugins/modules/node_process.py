@@ -14,7 +14,7 @@ description:
     M(itsm_nexus.runbook.health_probe) checks whether it answers.
   - Signals go only to processes that are proved to be the service. They run the executable of O(command) in O(app_dir),
     and either O(pid_file) names them by pid and start time, or all their arguments are those of O(command) and they
-    listen on one of O(ports) or belong to O(user). A stopped process (C(SIGSTOP)) is continued so that it can end.
+    listen on one of O(ports) or belong to O(user). A suspended process (C(SIGSTOP)) is continued so that it can end.
   - Another process that listens on one of O(ports) is left alone and named in RV(foreign). The service is not started
     then.
   - With O(run) every start is recorded in the incident. M(itsm_nexus.runbook.incident) counts these starts.
@@ -47,8 +47,8 @@ options:
   unit:
     description:
       - The systemd unit. Required with O(manager=systemd).
-      - Processes of the service that a person started outside the unit are ended before it is started or restarted, and
-        after it is stopped.
+      - Processes of the service that a person started outside the unit are stopped before the unit is started or
+        restarted, and after it is stopped.
     type: str
   app_dir:
     description: The service's folder, its working directory.
@@ -93,14 +93,14 @@ options:
     default: ""
   stop_timeout:
     description:
-      - Seconds after which a process that did not end on C(SIGTERM) gets C(SIGKILL).
-      - A unit's main process is ended by systemd after the unit's own C(TimeoutStopSec).
+      - Time in seconds after which a process that did not stop on C(SIGTERM) gets C(SIGKILL).
+      - systemd kills a unit's main process after the unit's own C(TimeoutStopSec).
     type: float
     default: 30.0
   attempts:
     description:
-      - The attempts of O(run), ended and current, as O(itsm_nexus.runbook.incident#module:attempts). They are recorded
-        in the incident before any change.
+      - The attempts of O(run), finished and current, as O(itsm_nexus.runbook.incident#module:attempts). They are
+        recorded in the incident before any change.
     type: list
     elements: dict
     default: []
@@ -160,7 +160,7 @@ pids_after:
   sample: [9034]
 stopped:
   description:
-    - The ended processes. C(signal) is the last signal sent (V(TERM) or V(KILL)), or V(systemd) for a unit's main
+    - The stopped processes. C(signal) is the last signal sent (V(TERM) or V(KILL)), or V(systemd) for a unit's main
       process. C(seconds) is the time until its end.
   returned: success
   type: list
@@ -180,7 +180,7 @@ started_at:
   type: str
   sample: "2026-03-02T01:02:03.450Z"
 duration:
-  description: Seconds that the module took.
+  description: Duration in seconds.
   returned: success
   type: float
   sample: 0.312

@@ -41,7 +41,7 @@ options:
     type: str
     default: ""
   timeout:
-    description: Maximum seconds of an attempt.
+    description: Time limit of an attempt, in seconds.
     type: float
     default: 10.0
   retries:
@@ -49,7 +49,7 @@ options:
     type: int
     default: 2
   retry_delay:
-    description: Seconds between two attempts.
+    description: Interval between two attempts, in seconds.
     type: float
     default: 3.0
 """
@@ -65,7 +65,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 ok:
-  description: Whether the message was accepted.
+  description: True if the message was accepted.
   returned: always
   type: bool
 at:

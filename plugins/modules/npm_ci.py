@@ -48,7 +48,7 @@ options:
     choices: [auto, always]
     default: auto
   omit_dev:
-    description: Whether to leave out development dependencies. Installed ones are no reason to install.
+    description: Whether to leave out development dependencies. If they are installed, that is not a reason to install.
     type: bool
     default: true
   offline:
@@ -62,24 +62,24 @@ options:
     type: path
   load_test:
     description:
-      - By default C(better-sqlite3), C(sqlite3) and C(bcrypt), if the lock file has them.
-      - By default those of C(better-sqlite3), C(sqlite3) and C(bcrypt) that are in it.
+      - Packages that node must be able to load before and after the swap. They must be in the lock file.
+      - Defaults to those of C(better-sqlite3), C(sqlite3) and C(bcrypt) that are in the lock file.
     type: list
     elements: str
   timeout:
-    description: Seconds after which C(npm ci) is ended.
+    description: Time after which C(npm ci) is killed, in seconds.
     type: float
     default: 600
   build_only:
     description:
-      - Build and load a new tree if one is due, and leave it next to the present one, which stays in place. The next
-        call without this option puts it in place, if package and lock file are still the same.
+      - Build and load a new tree if one is due, and leave it next to the present tree, which stays in place. The next
+        call without this option puts the new tree in place, if package and lock file are still the same.
       - For a service that must be stopped only if the build succeeds.
     type: bool
     default: false
     version_added: 0.2.0
   reserve:
-    description: Bytes that must be free on the file system in addition to the size of the new tree.
+    description: Space that must be free on the file system in addition to the size of the new tree, in bytes.
     type: int
     default: 0
     version_added: 0.2.0
@@ -116,7 +116,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 needed:
-  description: Whether the installed modules had a problem.
+  description: True if the installed modules had a problem.
   returned: success
   type: bool
   sample: true
@@ -129,17 +129,17 @@ reasons:
     - "express: node_modules/express/package.json is missing or unreadable"
     - "better-sqlite3 does not load: Could not locate the bindings file."
 installed:
-  description: Number of packages in the new tree; 0 if none was built.
+  description: Number of packages in the new tree, or 0 if none was built.
   returned: success
   type: int
   sample: 429
 swapped:
-  description: Whether a new tree was put in place.
+  description: True if a new tree was put in place.
   returned: success
   type: bool
   sample: true
 built:
-  description: With O(build_only=true) the folder of the new tree that is not in place yet, V(null) if none is due.
+  description: The folder of the new tree that is not in place yet, with O(build_only=true). V(null) if none is due.
   returned: success
   type: str
   sample: null
@@ -161,7 +161,7 @@ leftovers:
   elements: str
   sample: []
 duration:
-  description: Seconds it took.
+  description: Duration in seconds.
   returned: success
   type: float
   sample: 57.2

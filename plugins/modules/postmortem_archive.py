@@ -32,7 +32,7 @@ options:
         type: str
         required: true
   retention_days:
-    description: Days after the last write after which a document is removed; V(0) keeps all.
+    description: Age in days, counted from the last write, at which a document is removed. If V(0), all are kept.
     type: float
     default: 365
 extends_documentation_fragment:

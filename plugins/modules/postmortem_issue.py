@@ -36,8 +36,8 @@ options:
     required: true
   token:
     description:
-      - A token that may write issues there. Without it, the environment variable E(ITSM_NEXUS_GITHUB_TOKEN) or
-        E(GITHUB_TOKEN) of the controller.
+      - Token with permission to write issues in that repository. Without it, the environment variable
+        E(ITSM_NEXUS_GITHUB_TOKEN) or E(GITHUB_TOKEN) of the controller.
     type: str
     default: ""
   api_url:
@@ -81,11 +81,11 @@ options:
     type: str
     required: true
   patience:
-    description: Maximum seconds to wait for a server that answers with 5xx or asks to retry later.
+    description: Maximum time to wait for a server that answers with 5xx or asks to retry later, in seconds.
     type: float
     default: 60
   timeout:
-    description: Seconds for each request.
+    description: Time limit of each request, in seconds.
     type: float
     default: 15
   ca_path:
@@ -116,7 +116,7 @@ url:
   type: str
   sample: https://github.com/example/operations/issues/7
 number:
-  description: Number of the issue, 0 if there is none.
+  description: Number of the issue, or 0 if there is none.
   returned: always
   type: int
   sample: 7

@@ -37,7 +37,7 @@ options:
     type: str
     default: ""
   host:
-    description: Write only the documents of this host; empty for all hosts.
+    description: Write only the documents of this host. If empty, those of all hosts.
     type: str
     default: ""
     version_added: 0.2.0
@@ -86,7 +86,7 @@ documents:
       description: The host it happened on.
       type: str
     outcome:
-      description: The outcome; V(unfinished) if the last run on it was killed.
+      description: The outcome, or V(unfinished) if the last run on it was killed.
       type: str
     markdown:
       description: Path of the Markdown document.
@@ -104,6 +104,6 @@ documents:
       description: When the outage was noticed.
       type: str
     changed:
-      description: Whether a document was written, or would be in check mode.
+      description: True if a document was written, or would be in check mode.
       type: bool
 """

@@ -16,7 +16,8 @@ description:
     belongs to the application if it runs the executable of O(command) in O(app_dir) as O(user).
   - It is also left alone if it no longer holds the port or the lock, if it is the service itself, and if it is part of
     the connection of this run.
-  - It gets C(SIGTERM) and C(SIGCONT), since a stopped process must run to receive it, and C(SIGKILL) after O(timeout).
+  - It gets C(SIGTERM) and C(SIGCONT), since a suspended process must run to receive it, and C(SIGKILL) after
+    O(timeout).
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -96,7 +97,7 @@ options:
     elements: int
     default: []
   timeout:
-    description: Seconds after which a process that did not end on C(SIGTERM) gets C(SIGKILL).
+    description: Time in seconds after which a process that did not stop on C(SIGTERM) gets C(SIGKILL).
     type: float
     default: 10.0
 author:
@@ -157,7 +158,7 @@ remaining:
   elements: dict
   sample: [{"pid": 812, "user": "www-data", "command": "/usr/sbin/nginx", "port": 6443}]
 duration:
-  description: Seconds it took.
+  description: Duration in seconds.
   returned: success
   type: float
   sample: 0.09

@@ -41,7 +41,7 @@ options:
     required: true
   release:
     description:
-      - The folder's name, or a tag, branch or commit. Empty for the one before the present one.
+      - The folder's name, or a tag, branch or commit. If empty, the release before the present one.
       - Folders are ordered by name, numbers in them as numbers.
     type: str
     default: ""
@@ -70,7 +70,7 @@ options:
     default: ""
     version_added: 0.2.0
   timeout:
-    description: Maximum seconds of one call of git.
+    description: Time limit of one call of git, in seconds.
     type: float
     default: 60.0
 author:
@@ -110,12 +110,12 @@ to:
   type: str
   sample: v1.4.2
 refused:
-  description: Why it was refused, empty if it was not.
+  description: Reason for a refusal. Empty if it was not refused.
   returned: success
   type: str
   sample: ""
 duration:
-  description: Seconds it took.
+  description: Duration in seconds.
   returned: success
   type: float
   sample: 0.2

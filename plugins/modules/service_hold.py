@@ -27,7 +27,7 @@ attributes:
     support: full
 options:
   state:
-    description: Whether the service is to be held or released.
+    description: V(held) holds the service, V(released) releases it.
     type: str
     choices: [held, released]
     required: true
@@ -41,7 +41,7 @@ options:
     type: str
     required: true
   reason:
-    description: Why. It is put on record, and shown by C(systemctl cat).
+    description: Reason for the hold. It is recorded, and C(systemctl cat) shows it.
     type: str
     required: true
   cause:

@@ -40,7 +40,8 @@ options:
     type: raw
     required: true
   environment_file:
-    description: File with C(KEY=VALUE) lines, or V("") for none. Must be readable, and with O(manager=process) private.
+    description: File with C(KEY=VALUE) lines, or V("") if there is none. Must be readable, and with O(manager=process)
+      private.
     type: str
     default: ""
   db_path:
@@ -49,8 +50,8 @@ options:
     required: true
   db_path_variable:
     description:
-      - The variable of the service's environment that names its database and wins over O(db_path), or V("") for none.
-        Must be a name of letters, digits and C(_).
+      - The variable of the service's environment that names its database and wins over O(db_path), or V("") if there is
+        none. Must be a name of letters, digits and C(_).
     type: str
     default: DATABASE_PATH
     version_added: 0.2.0
@@ -66,11 +67,11 @@ options:
     type: str
     default: ""
   https_port:
-    description: The HTTPS port, V(0) for none.
+    description: The HTTPS port, or V(0) if there is none.
     type: raw
     required: true
   http_port:
-    description: The HTTP port, V(0) for none.
+    description: The HTTP port, or V(0) if there is none.
     type: raw
     required: true
 """
@@ -95,7 +96,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 ok:
-  description: Whether there is no problem.
+  description: True if there is no problem.
   returned: success
   type: bool
   sample: false
@@ -141,7 +142,7 @@ resolved:
       type: str
       sample: /srv/itsm/data/itsm.db
     user:
-      description: The service's user; that of the unit if O(user) is no user of the host.
+      description: The service's user. If O(user) is not a user of the host, the user of the unit.
       type: str
       sample: itsm
       version_added: 0.2.0
@@ -159,12 +160,12 @@ resolved:
       elements: str
       sample: [JWT_SECRET, NODE_ENV]
     state_dir_writable:
-      description: Whether O(state_dir), or the folder in which it can be created, can be written to.
+      description: True if O(state_dir), or the folder in which it can be created, can be written to.
       type: bool
       sample: true
       version_added: 0.2.0
     https_suspended:
-      description: Whether HTTPS is switched off for a time, by consent, with a drop-in of this collection.
+      description: True if HTTPS is switched off for a time, by consent, with a drop-in of this collection.
       type: bool
       sample: false
       version_added: 0.2.0

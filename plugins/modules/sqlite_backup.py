@@ -64,11 +64,11 @@ options:
     type: str
     version_added: 0.2.0
   busy_timeout:
-    description: Seconds to wait for a database that another process has locked.
+    description: Maximum time to wait for a database that another process has locked, in seconds.
     type: float
     default: 5.0
   timeout:
-    description: Seconds that the copy and its verification may take.
+    description: Time limit of the copy and its verification, in seconds.
     type: float
     default: 600.0
 notes:
@@ -111,7 +111,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 no_room:
-  description: Whether it failed because there is too little room. Nothing was copied then.
+  description: True if it failed because there is too little room. Nothing was copied then.
   returned: failure
   type: bool
   sample: false
@@ -126,14 +126,14 @@ sha256:
   type: str
   sample: 5b8991a5f9ee33367057d676263f0f53e52fa128f1c4c9f1b8d8d887045fde9b
 size:
-  description: Bytes of the backup.
+  description: Size of the backup in bytes.
   returned: success
   type: int
   sample: 1048576
 room_needed:
   description:
-    - Bytes that must be free for the copy, with O(room_only=true) and in check mode too. If they are not, the module
-      fails.
+    - Space that must be free for the copy, in bytes. Also returned with O(room_only=true) and in check mode. If there
+      is less, the module fails.
   returned: success
   type: int
   sample: 9437184
@@ -168,7 +168,7 @@ files:
       type: str
       sample: /var/lib/itsm-runbook/evidence/itsm.db.evidence_20260302T010203Z/itsm.db-wal
     size:
-      description: Bytes.
+      description: Size in bytes.
       type: int
       sample: 3184792
     sha256:
@@ -182,7 +182,7 @@ removed:
   elements: str
   sample: []
 duration:
-  description: Seconds it took.
+  description: Duration in seconds.
   returned: success
   type: float
   sample: 0.31

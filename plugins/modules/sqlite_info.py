@@ -54,17 +54,17 @@ options:
     type: str
     version_added: 0.2.0
   time_budget:
-    description: Maximum seconds of all checks. Checks without time left are skipped, and RV(checks) says so.
+    description: Time limit of all checks, in seconds. Checks without time left are skipped, and RV(checks) says so.
     type: float
     default: 30.0
   busy_timeout:
-    description: Seconds to wait for a database that another process has locked.
+    description: Maximum time to wait for a database that another process has locked, in seconds.
     type: float
     default: 5.0
   remember:
     description:
-      - Whether the row counts become the last good ones of this host, if the database is sound. They are kept in
-        O(state_dir). A later triage compares with them.
+      - Whether to keep the row counts of a sound database in O(state_dir), as the last good row counts of this host. A
+        later triage compares with them.
     type: bool
     default: false
     version_added: 0.2.0
@@ -97,13 +97,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 healthy:
-  description: Whether RV(problems) has no entry of level V(error).
+  description: True if RV(problems) has no entry of level V(error).
   returned: always
   type: bool
   sample: true
 conclusive:
   description:
-    - Whether the verdict is complete. It then covers the whole WAL and, if requested, the check of the pages and the
+    - True if the verdict is complete. It then covers the whole WAL and, if requested, the check of the pages and the
       row counts. V(false) if the time was too short. RV(healthy) then only says that the checked part has no damage.
   returned: success
   type: bool
@@ -147,11 +147,11 @@ database:
       type: str
       sample: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
     exists:
-      description: Whether the path exists.
+      description: True if the path exists.
       type: bool
       sample: true
     size:
-      description: Bytes.
+      description: Size in bytes.
       type: int
       sample: 1048576
     inode:
@@ -171,7 +171,7 @@ database:
       type: str
       sample: "0640"
     page_size:
-      description: Bytes of a page.
+      description: Size of a page in bytes.
       type: int
       sample: 4096
     page_count:
@@ -200,7 +200,7 @@ database:
       sample: 3.46.1
     wal_reset_bug:
       description:
-        - Whether it is in WAL mode and was last written by a library with the WAL-reset bug, versions 3.7.0 to 3.51.2
+        - True if it is in WAL mode and was last written by a library with the WAL-reset bug, versions 3.7.0 to 3.51.2
           save 3.44.6 and 3.50.7. Such a database may lose pages when a second process checkpoints it while it is in
           use.
       type: bool
@@ -220,15 +220,15 @@ files:
       type: str
       sample: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
     size:
-      description: Bytes.
+      description: Size in bytes.
       type: int
       sample: 1048576
     owner:
-      description: Owner's name, or number if it has no name.
+      description: Name of the owner, or the uid if it has no name.
       type: str
       sample: itsm
     group:
-      description: Group's name, or number if it has no name.
+      description: Name of the group, or the gid if it has no name.
       type: str
       sample: itsm
     mode:
@@ -245,15 +245,15 @@ wal:
   type: dict
   contains:
     exists:
-      description: Whether it exists.
+      description: True if it exists.
       type: bool
       sample: true
     size:
-      description: Bytes.
+      description: Size in bytes.
       type: int
       sample: 3184792
     page_size:
-      description: Bytes of a page.
+      description: Size of a page in bytes.
       type: int
       sample: 4096
     frames_total:
@@ -285,11 +285,11 @@ wal:
       type: int
       sample: 310
     torn:
-      description: Whether it ends in an unfinished write.
+      description: True if it ends in an unfinished write.
       type: bool
       sample: false
     damaged:
-      description: Whether frames of finished transactions may be lost in it.
+      description: True if frames of finished transactions may be lost in it.
       type: bool
       sample: false
     checkpoint_sequence:
@@ -297,7 +297,7 @@ wal:
       type: int
       sample: 0
     complete:
-      description: Whether it was read to its end within O(time_budget).
+      description: True if it was read to its end within O(time_budget).
       type: bool
       sample: true
 holders:
@@ -308,7 +308,7 @@ holders:
   sample: []
   contains:
     pid:
-      description: Process id, 0 for a process in another PID namespace.
+      description: Process id, or V(0) for a process in another PID namespace.
       type: int
       sample: 4711
     command:
@@ -325,7 +325,7 @@ holders:
       elements: str
       sample: [database, shm, wal]
 holders_complete:
-  description: Whether all processes could be checked, as root can.
+  description: True if all processes could be checked, as root can.
   returned: always
   type: bool
   sample: true
@@ -342,7 +342,7 @@ checks:
   type: dict
   sample: {quick: ok, row_counts: ok, integrity: "skipped: time budget"}
 data_loss_suspected:
-  description: Whether there are signs of lost rows.
+  description: True if there are signs of lost rows.
   returned: always
   type: bool
   sample: false
@@ -353,7 +353,7 @@ data_loss_reasons:
   elements: str
   sample: []
 duration:
-  description: Seconds the check took.
+  description: Duration of the check in seconds.
   returned: always
   type: float
   sample: 0.041

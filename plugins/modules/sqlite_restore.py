@@ -74,11 +74,11 @@ options:
     type: str
     default: sqlite3
   time_budget:
-    description: Maximum seconds of each check of a database.
+    description: Time limit of each check of a database, in seconds.
     type: float
     default: 300.0
   timeout:
-    description: Maximum seconds of the whole module.
+    description: Time limit of the whole module, in seconds.
     type: float
     default: 1800.0
 notes:
@@ -120,7 +120,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 method:
-  description: The applied method, or the one to apply; null if none is possible.
+  description: The applied method, or the method to apply. Null if none is possible.
   returned: success
   type: str
   sample: salvage
@@ -130,12 +130,12 @@ reason:
   type: str
   sample: "the sqlite3 shell's .recover brings back 328 rows in 2 tables"
 needed:
-  description: Whether a change is needed. V(false) if the database is sound and has no WAL.
+  description: True if a change is needed. V(false) if the database is sound and has no WAL.
   returned: success
   type: bool
   sample: true
 healthy_before:
-  description: Whether the database was sound before.
+  description: True if the database was sound before.
   returned: success
   type: bool
   sample: false
@@ -159,7 +159,7 @@ plan:
       type: str
       sample: backup
     possible:
-      description: Whether it can be applied.
+      description: True if it can be applied.
       type: bool
       sample: true
     reason:
@@ -187,7 +187,7 @@ plan:
       type: str
       sample: "2026-03-02T01:02:03.000Z"
     age:
-      description: Seconds from the backup to the last write to the database.
+      description: Time from the backup to the last write to the database, in seconds.
       type: float
       sample: 10800.0
     tool:
@@ -267,7 +267,7 @@ problems_after:
   elements: dict
   sample: []
 put_back:
-  description: Whether the files of a killed run were put back first.
+  description: True if the files of a killed run were put back first.
   returned: success
   type: bool
   sample: false
@@ -278,7 +278,7 @@ holders:
   elements: dict
   sample: []
 duration:
-  description: Seconds it took.
+  description: Duration in seconds.
   returned: success
   type: float
   sample: 0.42

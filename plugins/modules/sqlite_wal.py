@@ -34,11 +34,11 @@ options:
     type: str
     version_added: 0.2.0
   busy_timeout:
-    description: Seconds to wait for a lock that another process gives up in that time.
+    description: Maximum time to wait until another process releases its lock, in seconds.
     type: float
     default: 5.0
   time_budget:
-    description: Maximum seconds of each check, and of all steps up to the end of the checkpoint.
+    description: Time limit of each check, and of all steps up to the end of the checkpoint, in seconds.
     type: float
     default: 120.0
 attributes:
@@ -68,13 +68,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 no_room:
-  description: Whether it failed because there is too little room. The database and its WAL are as they were then.
+  description: True if it failed because there is too little room. The database and its WAL are as they were then.
   returned: failure
   type: bool
   sample: false
 checkpointed:
   description:
-    - Whether the database now contains all pages and the WAL is empty. V(false) in check mode if a checkpoint is due.
+    - True if the database now contains all pages and the WAL is empty. V(false) in check mode if a checkpoint is due.
   returned: success
   type: bool
   sample: true
@@ -94,7 +94,7 @@ pages_written:
   type: int
   sample: 302
 torn:
-  description: Whether the WAL ended in an unfinished write, which was dropped as SQLite does.
+  description: True if the WAL ended in an unfinished write, which was dropped as SQLite does.
   returned: success
   type: bool
   sample: false
@@ -116,17 +116,17 @@ row_counts:
   type: dict
   sample: {users: 12, incidents: 340}
 wal_size_before:
-  description: Bytes of the WAL before.
+  description: Size of the WAL before, in bytes.
   returned: success
   type: int
   sample: 3184792
 wal_size_after:
-  description: Bytes of the WAL after.
+  description: Size of the WAL after, in bytes.
   returned: success
   type: int
   sample: 0
 duration:
-  description: Seconds it took.
+  description: Duration in seconds.
   returned: success
   type: float
   sample: 0.06

@@ -45,7 +45,7 @@ options:
     elements: str
     default: []
   timeout:
-    description: Seconds after which the command is ended.
+    description: Time after which the command is killed, in seconds.
     type: float
     default: 120.0
   key_owner:
@@ -79,7 +79,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 valid:
-  description: Whether the service can use it now.
+  description: True if the service can use it now.
   returned: success
   type: bool
   sample: true
@@ -105,17 +105,17 @@ not_after:
   type: str
   sample: "2026-05-31T00:00:00.000Z"
 mended:
-  description: Whether the permissions of the key were changed, or would be.
+  description: True if the permissions of the key were changed, or would be.
   returned: success
   type: bool
   sample: false
 renewed:
-  description: Whether the command changed the certificate or key. In check mode, whether it would be run.
+  description: True if the command changed the certificate or key. In check mode, whether it would be run.
   returned: success
   type: bool
   sample: true
 command_rc:
-  description: Exit code of the command. Null if it was not run, or was ended at its timeout.
+  description: Exit code of the command. Null if it was not run, or was killed at its timeout.
   returned: success
   type: int
   sample: 0
@@ -125,7 +125,7 @@ output:
   type: str
   sample: "Congratulations, all renewals succeeded"
 duration:
-  description: Seconds it took.
+  description: Duration in seconds.
   returned: success
   type: float
   sample: 4.2

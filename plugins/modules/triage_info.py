@@ -85,11 +85,11 @@ options:
     type: str
     default: ""
   https_port:
-    description: The HTTPS port of the service; V(0) for none.
+    description: The HTTPS port of the service, or V(0) if there is none.
     type: int
     default: 6443
   http_port:
-    description: The HTTP port of the service; V(0) for none.
+    description: The HTTP port of the service, or V(0) if there is none.
     type: int
     default: 8080
   health_path:
@@ -123,41 +123,42 @@ options:
     type: path
     default: /var/lib/itsm-runbook
   incident:
-    description: The incident whose evidence this is; empty to save none.
+    description: Incident that the evidence belongs to. If empty, no evidence is saved.
     type: str
     default: ""
   evidence_limit:
-    description: Bytes that the evidence of one incident may take, all passes together.
+    description: Maximum size of the evidence of one incident in bytes, all passes together.
     type: int
     default: 20971520
   evidence_keep:
     description:
-      - Number of newest incidents whose evidence is kept; V(0) for all.
+      - Number of newest incidents whose evidence is kept. If V(0), all is kept.
       - The evidence of O(incident) and of the open incident is never removed. Files of others in these folders are kept
         too.
     type: int
     default: 50
   evidence_keep_days:
-    description: For how many days the evidence of an incident is kept; V(0) for ever.
+    description: Number of days for which the evidence of an incident is kept. If V(0), it is kept for ever.
     type: float
     default: 365.0
   deadline:
-    description: Seconds for the whole pass.
+    description: Time limit of the whole pass, in seconds.
     type: float
     default: 10.0
   part_timeout:
-    description: Seconds for each part.
+    description: Time limit of each part, in seconds.
     type: float
     default: 5.0
   database_timeout:
     description:
-      - Seconds for the check of the database if it did not finish within O(deadline).
+      - Time limit of the check of the database if it did not finish within O(deadline), in seconds.
       - A database whose check did not finish by then is the finding V(db_unchecked), on which nothing is started. If
         its disk does not answer, there is no extra time.
     type: float
     default: 300.0
   window:
-    description: Seconds before the end of the service (or before now) from which logs are read.
+    description: Length of the period before the end of the service (or before now) from which logs are read, in
+      seconds.
     type: int
     default: 600
   log_lines:
@@ -165,7 +166,7 @@ options:
     type: int
     default: 100
   kernel_log_command:
-    description: Prints the kernel's log. Empty for C(journalctl -k), else C(dmesg).
+    description: Command that prints the kernel's log. If empty, C(journalctl -k) is used, or C(dmesg) if that fails.
     type: list
     elements: str
     default: []
@@ -230,10 +231,10 @@ findings:
       type: dict
       version_added: 0.2.0
     blocks_start:
-      description: Whether starting the service now would do harm.
+      description: True if starting the service now would do harm.
       type: bool
     rungs_help:
-      description: Whether a restart or a recovery can fix it at all.
+      description: True if a rung of the ladder can fix it at all.
       type: bool
     useless_rungs:
       description: Those of V(restart), V(standard_recovery) and V(clean_start_recovery) that cannot fix it.
@@ -278,10 +279,10 @@ findings:
           V(stopped): C(by_operator), whether a person stopped it (V(null) if unknown), and C(at).
       type: dict
     explained_by:
-      description: The cause whose consequence this one is.
+      description: The cause of which this one is a consequence.
       type: str
     past:
-      description: Whether it no longer exists. Such a cause comes after all present ones.
+      description: True if it no longer exists. Such a cause comes after all present ones.
       type: bool
       version_added: 0.2.0
   sample:
@@ -311,7 +312,7 @@ findings:
       explained_by: null
       past: false
 blocks_start:
-  description: Whether any finding says that nothing may be started.
+  description: True if any finding says that nothing may be started.
   returned: always
   type: bool
 facts:
@@ -463,7 +464,7 @@ facts:
         was started.
       type: dict
 bundle:
-  description: The folder with the evidence; V(null) without O(incident).
+  description: The folder with the evidence, or V(null) without O(incident).
   returned: always
   type: str
   sample: /var/lib/itsm-runbook/evidence/INC-20260302T010203Z-1f3a
@@ -473,7 +474,7 @@ warnings:
   type: list
   elements: str
 parts:
-  description: Seconds of each part, or V(timed out), or its error.
+  description: Duration of each part in seconds, or V(timed out), or its error.
   returned: always
   type: dict
   sample: {unit: 0.02, log: 0.01, "disk:log": timed out}
@@ -491,11 +492,11 @@ row_counts:
   returned: always
   type: dict
 data_loss_suspected:
-  description: Whether there are signs in the database that rows are lost.
+  description: True if there are signs in the database that rows are lost.
   returned: always
   type: bool
 rows_before:
-  description: The last good row counts by table, empty if none are known.
+  description: The last good row counts by table. Empty if none are known.
   returned: always
   type: dict
   version_added: 0.2.0
@@ -506,13 +507,13 @@ rows_missing:
   version_added: 0.2.0
   sample: {"users": [102, 0]}
 rows_collapsed:
-  description: Whether a table, or half of all rows, is missing since the last good count.
+  description: True if a table, or half of all rows, is missing since the last good count.
   returned: always
   type: bool
   version_added: 0.2.0
 only_copy:
   description:
-    - Whether a process of the service has the database open although its file was deleted. A stop would destroy the
+    - True if a process of the service has the database open although its file was deleted. A stop would destroy the
       only copy.
   returned: always
   type: bool
@@ -538,7 +539,7 @@ data_evidence:
   type: dict
   version_added: 0.2.0
 duration:
-  description: Seconds the pass took.
+  description: Duration of the pass in seconds.
   returned: always
   type: float
 """

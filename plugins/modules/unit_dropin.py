@@ -40,13 +40,13 @@ options:
     choices: [present, absent]
     default: present
   memory_max:
-    description: Bytes for the unit's C(MemoryMax=); V(0) keeps the value of the drop-in, if any.
+    description: The unit's C(MemoryMax=) in bytes. If V(0), the drop-in keeps its value, if any.
     type: int
     default: 0
   max_old_space_size:
     description:
-      - MiB of old space in V8's heap; V(0) keeps the value of the drop-in, if any. It is passed in E(NODE_OPTIONS). The
-        other options that the unit sets there stay.
+      - Size of the old space in V8's heap, in MiB. If V(0), the drop-in keeps its value, if any. It is passed in
+        E(NODE_OPTIONS). The other options that the unit sets there stay.
     type: int
     default: 0
   environment:
@@ -54,7 +54,8 @@ options:
     type: dict
     default: {}
   until:
-    description: Time of its end in UTC, such as V(2026-03-02T05:00:00Z). Empty for never.
+    description: Time in UTC at which the drop-in is removed, such as V(2026-03-02T05:00:00Z). If empty, it stays for
+      good.
     type: str
     default: ""
 author:
@@ -88,7 +89,7 @@ files:
   elements: str
   sample: [/etc/systemd/system/itsm-system.service.d/90-itsm-nexus-memory.conf]
 memory_max:
-  description: The unit's C(MemoryMax) in bytes; in check mode, the value before. Null for no limit.
+  description: The unit's C(MemoryMax) in bytes, or null if there is no limit. In check mode, the value before.
   returned: success
   type: int
   sample: 1073741824
@@ -98,12 +99,12 @@ variables:
   type: dict
   sample: {NODE_OPTIONS: "--enable-source-maps --max-old-space-size=768"}
 until:
-  description: When it ends. Null for never.
+  description: Time at which the drop-in is removed, or null if it stays for good.
   returned: success
   type: str
   sample: "2026-03-02T05:00:00.000Z"
 duration:
-  description: Seconds it took.
+  description: Duration in seconds.
   returned: success
   type: float
   sample: 0.4

@@ -33,7 +33,7 @@ def npm_message(stderr: str, *, redactor: redact.Redactor) -> str:
     said = [line for line in (said or lines) if line and "complete log of this run" not in line]
     # Long output comes from a compiler: its first lines name the failed step, and the lines with an error the reason.
     chosen = said[:4] + [line for line in said[4:] if re.search(r"(?i)\berror\b|ERR!.*stack", line)][:3]
-    message = redactor.text("; ".join(chosen) or "it said nothing")
+    message = redactor.text("; ".join(chosen) or "it printed nothing")
     return message if len(message) <= _MOST_ERROR_TEXT else message[:_MOST_ERROR_TEXT] + "..."
 
 

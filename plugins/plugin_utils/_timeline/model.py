@@ -69,10 +69,10 @@ class Rung:
     """A rung of the ladder that was tried."""
 
     rung: str = _says("Its role.")
-    held: Optional[bool] = _says("Whether the rung succeeded; null if unknown.")
-    halted: Optional[bool] = _says("Whether it ended the ladder.")
-    serves: Optional[bool] = _says("Whether the service answered afterwards and only the login check failed.")
-    restored: Optional[bool] = _says("Whether it failed and the service runs as before.")
+    held: Optional[bool] = _says("True if the rung succeeded, or null if unknown.")
+    halted: Optional[bool] = _says("True if it ended the ladder.")
+    serves: Optional[bool] = _says("True if the service answered afterwards and only the login check failed.")
+    restored: Optional[bool] = _says("True if it failed and the service runs as before.")
     reason: Optional[str] = _says("Why it failed.")
     messages: Dict[str, Any] = _says("The reason for other languages: id and values.")
     started_at: Optional[str] = _says("When it began.")
@@ -96,9 +96,9 @@ class Remedy:
     """The remedy of a cause before the ladder, or why there was none."""
 
     cause: str = _says("The finding's cause.")
-    action: Optional[str] = _says("The action; null if no action was allowed.")
-    changed: bool = _says("Whether it changed something.")
-    failed: bool = _says("Whether it failed.")
+    action: Optional[str] = _says("The action, or null if no action was allowed.")
+    changed: bool = _says("True if it changed something.")
+    failed: bool = _says("True if it failed.")
     detail: List[str] = _says("The details of the action.")
     reason: Optional[str] = _says("Why there was no action.")
     messages: Dict[str, Any] = _says("action, detail and reason for other languages: id and values of each.")
@@ -130,7 +130,7 @@ class Times:
     detected_at: Optional[str] = _says("When the outage was noticed.")
     mitigated_at: Optional[str] = _says("The service's first healthy answer after the outage.")
     mitigated_from: Optional[str] = _says("The source of mitigated_at.")
-    mitigated_estimated: bool = _says("Whether mitigated_at is an estimate: nobody saw the first healthy answer.")
+    mitigated_estimated: bool = _says("True if mitigated_at is an estimate: nobody saw the first healthy answer.")
     resolved_at: Optional[str] = _says("When the incident was closed, after its verification.")
     clocks_apart: Optional[float] = _says(
         "Seconds by which the clock of the host is ahead of the controller's (negative: behind); null up to 2 seconds."
@@ -192,9 +192,9 @@ class Incident:
     rows_seeded: Dict[str, float] = _says(
         "Rows now in tables that had none before: the service may seed them at its start."
     )
-    rows_stale: bool = _says("Whether the service was started after rows_after were counted.")
+    rows_stale: bool = _says("True if the service was started after rows_after were counted.")
     statements: Dict[str, Any] = _says("The statements of docs/statements.md: value, and why it is unknown.")
-    login: Optional[str] = _says("checked, failed, rate_limited, no_password or no_answer; null if not verified.")
+    login: Optional[str] = _says("checked, failed, rate_limited, no_password or no_answer, or null if not verified.")
     login_error: Optional[str] = _says("Why the login failed.")
     backup_file: Optional[str] = _says("Backup of the database on the host.")
     database_kept: Optional[str] = _says("The damaged database on the host.")

@@ -43,7 +43,7 @@ def port_conflict(facts: Facts) -> Optional[Finding]:
                 evidence.append(says(where, text))
             elif unit.active_state in ("activating", "failed") and owner["pid"] != unit.main_pid:
                 stale.append((listener["port"], owner))
-                evidence.append(says(where, f"{text} (of this service, started beside the unit)"))
+                evidence.append(says(where, f"{text} (of this service, started outside the unit)"))
         if not listener["owners"] and facts.process.gone:
             strangers.append((listener["port"], {}))
             evidence.append(says(where, "listened on by a process this user may not see"))

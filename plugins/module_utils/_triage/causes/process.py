@@ -32,7 +32,7 @@ def hung(facts: Facts) -> Optional[Finding]:
         for item in [*stopped_ones, *dead]
     ]
     evidence += [
-        says(f"port {answer.port}", f"listened on, no answer: {answer.error or 'closed without a word'}")
+        says(f"port {answer.port}", f"listened on, no answer: {answer.error or 'closed without an answer'}")
         for answer in waiting
     ]
     pressure = facts.memory.pressure
@@ -162,7 +162,7 @@ def _no_out_of_memory(facts: Facts) -> List[Dict[str, str]]:
     kernel = facts.kernel
     if not kernel.source or kernel.out_of_memory:
         return []
-    return [says(kernel.source, "tells of no process that was killed for want of memory")]
+    return [says(kernel.source, "shows no process that was killed because memory was low")]
 
 
 def _lived(facts: Facts) -> bool:

@@ -510,7 +510,7 @@ def test_knex_of_another_application_is_ignored(site, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("code", "message"), [("0", "ended well, but the lock of .* is still taken"), ("1", "unlock in .* failed")]
+    ("code", "message"), [("0", "succeeded, but the lock of .* is still taken"), ("1", "unlock in .* failed")]
 )
 def test_an_unlock_without_effect_is_reported(site, code, message):
     site.make(lock=1)

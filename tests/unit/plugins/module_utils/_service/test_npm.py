@@ -565,7 +565,7 @@ def test_output_of_npm_is_bounded_and_without_secrets():
     assert message.endswith("gyp ERR! stack Error: no g++")
     assert len(npm_build.npm_message("npm error " + "x" * 5000, redactor=redact.Redactor())) < 700
     assert "verysecret" not in npm_build.npm_message("npm error verysecret", redactor=redact.Redactor(["verysecret"]))
-    assert npm_build.npm_message("", redactor=redact.Redactor()) == "it said nothing"
+    assert npm_build.npm_message("", redactor=redact.Redactor()) == "it printed nothing"
 
 
 def test_tokens_of_npmrc_are_known_secrets(site, monkeypatch):
