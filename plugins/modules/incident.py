@@ -50,7 +50,7 @@ options:
       - V(renewed) renews the lease of O(run) for O(lease) seconds and records nothing. It does not fail if another run
         has the lease by then, see RV(locked_by).
       - V(maintenance_begun) and V(maintenance_ended) set and remove the maintenance of the host. They do not affect a
-        running run.
+        run that is under way.
     type: str
     choices: [open, attempt, closed, mended, renewed, maintenance_begun, maintenance_ended]
     required: true

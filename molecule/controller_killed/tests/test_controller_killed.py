@@ -32,7 +32,7 @@ POINTS = [
     ("Build new dependencies next to the present ones", 0.4),
     ("Wait for the first healthy answer and log in", 0.5),
     ("Check that the service stays up", 0.6),
-    ("Complete the incident's record and free its lock", 0.2),
+    ("Complete the incident record and release the lock", 0.2),
 ]
 FEW = (5, 9)
 PATIENT = range(len(POINTS)) if THOROUGH else FEW[:1]
