@@ -19,8 +19,8 @@ description:
   - Probes the service every few seconds and counts failures in a row. Sends an event only if an action is needed, never
     for a single answer.
   - C(event.outage.act) is V(triage) after O(warning_after) failures in a row; V(recover) after O(critical_after), or as
-    soon as a failure coincides with a process that is gone; V(restored) after O(restored_after) good answers in a row.
-    Until then no event is repeated.
+    soon as a failure coincides with a process that is gone; V(restored) after O(restored_after) healthy answers in a
+    row. Until then no event is repeated.
   - C(event.outage) also has C(host), C(severity), C(consecutive_failures), C(process), C(summary) and
     C(first_failure_at). C(event.meta.hosts) is the host, so that ansible-rulebook limits a playbook to it.
 options:
@@ -59,7 +59,7 @@ options:
     type: int
     default: 5
   restored_after:
-    description: Good answers in a row after which a failure is another outage.
+    description: Healthy answers in a row after which a failure is another outage.
     type: int
     default: 5
   again_after:
