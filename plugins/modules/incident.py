@@ -12,9 +12,9 @@ version_added: 0.1.0
 description:
   - Records when the outage began, was detected and ended, the attempts, and the notifications. The next run continues
     an open incident, and the recorded beginning stays.
-  - Reserves the host for the whole run by a lease. O(state=open) takes it, O(state=closed) frees it. Every module of
-    the collection that is called with its O(run) keeps the lease while it works and renews it at the end. If the run
-    has died, the lease ends O(lease) seconds later. A second run is refused, or waits with O(wait).
+  - Reserves the host for the whole run by a lease. O(state=open) takes the lease, O(state=closed) releases it. Every
+    module of the collection that is called with its O(run) keeps the lease while it works and renews it at the end. If
+    the run has died, the lease ends O(lease) seconds later. A second run is refused, or waits with O(wait).
   - An unreadable record is renamed. If the record cannot be written to its folder (for example on a full disk), it is
     kept in memory until it can. Both are reported as warnings and never block the run.
   - Records the maintenance of the host. During a maintenance O(state=open) opens nothing and takes no lease.
@@ -39,7 +39,7 @@ options:
       - V(open) opens an incident, or continues the open one, and takes the lease.
       - V(attempt) records attempts, findings and notifications, and renews the lease. If the incident is closed
         already, only O(told) can still be recorded, by one of its runs.
-      - V(closed) records the rest and frees the lease. With O(outcome=not_recovered), O(outcome=data_in_doubt) or
+      - V(closed) records the rest and releases the lease. With O(outcome=not_recovered), O(outcome=data_in_doubt) or
         O(outcome=login_failed) the incident itself stays open, and the next run continues it.
       - V(closed) without O(run) is for a service that was found healthy. The open incident is closed with RV(outcome)
         V(mended_by_hand) (resolved manually), unless a run is working on it. If a start by an earlier run or by systemd

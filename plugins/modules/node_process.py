@@ -153,7 +153,7 @@ pids_before:
   elements: int
   sample: [812]
 pids_after:
-  description: The service's processes now; empty in check mode if something would change.
+  description: The service's processes now. Empty in check mode if something would change.
   returned: success
   type: list
   elements: int

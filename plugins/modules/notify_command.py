@@ -78,7 +78,7 @@ attempts:
   returned: always
   type: int
 error:
-  description: Why it was not accepted, without secrets; empty if it was.
+  description: Why it was not accepted, without secrets. Empty if it was accepted.
   returned: always
   type: str
   sample: ended with 3

@@ -116,7 +116,7 @@ attempts:
   returned: always
   type: int
 error:
-  description: Why it was not accepted, without secrets; empty if it was.
+  description: Why it was not accepted, without secrets. Empty if it was accepted.
   returned: always
   type: str
   sample: answered 503 Service Unavailable

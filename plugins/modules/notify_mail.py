@@ -45,7 +45,7 @@ options:
     choices: [none, starttls, tls]
     default: starttls
   username:
-    description: The account to log in with; no login if it is empty.
+    description: The account to log in with. If empty, there is no login.
     type: str
     default: ""
   password:
@@ -128,7 +128,7 @@ attempts:
   returned: always
   type: int
 error:
-  description: Why it was not accepted, without secrets; empty if it was.
+  description: Why it was not accepted, without secrets. Empty if it was accepted.
   returned: always
   type: str
   sample: refused all recipients (550)

@@ -208,7 +208,7 @@ def open_any(path: str, flags: int = os.O_RDONLY, *, mode: int = 0o600, lend: bo
     If lend is false, a link in a folder of another account is an error.
     """
     if not os.path.isabs(path):
-        raise OSError(errno.EINVAL, "it is no absolute path", path)
+        raise OSError(errno.EINVAL, "it is not an absolute path", path)
     if os.geteuid() != 0:
         return os.open(path, flags | _FLAGS, mode)
     try:

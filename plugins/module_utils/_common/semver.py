@@ -13,7 +13,7 @@ import re
 from typing import Dict, List, Optional, Tuple
 
 _Version = Tuple[int, ...]
-# From the first version of the pair up to, but without, the second one; None means no upper limit.
+# A range from the first version of the pair up to, but without, the second one. None means no upper limit.
 _Range = Tuple[_Version, Optional[_Version]]
 
 _PART = r"(?:\d{1,9}|[xX*])"

@@ -94,7 +94,7 @@ def describe(der: bytes) -> Dict[str, Any]:
     """Return the facts of a DER certificate.
 
     not_before and not_after in seconds since the epoch, subject, issuer, and names: the hosts and addresses that it is
-    for, empty if it names only its subject. Raises CertificateError.
+    valid for, or an empty list if it names only its subject. Raises CertificateError.
     """
     try:
         ((_tag, certificate),) = list(_elements(der))[:1]

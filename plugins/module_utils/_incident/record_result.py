@@ -80,7 +80,7 @@ class Call:
     window: float
     restart_limit: int
     maintenance: Optional[Dict[str, str]]
-    # Seconds that the call has waited for another run.
+    # Time that the call has waited for another run, in seconds.
     waited: float = 0.0
 
 

@@ -156,7 +156,6 @@ def _prune(folder: str, name: str, *, clock: Callable[[], float]) -> None:
 
     A call of this run that still works is waited for: two steps at the same time would disturb each other. Raises
     OSError and _BusyError.
-    _BusyError.
     """
     ours = name.partition(".")[0]
     for other in os.listdir(folder):

@@ -45,7 +45,7 @@ def take_over(
         properties = procfs.unit_properties(unit, takeover.PROPERTIES, run=command)
         phase = takeover.phase(properties)
         due = (takeover.PENDING, takeover.STARTING) if reason else (takeover.PENDING,)
-        # A process that has just started must neither open the database nor close it in order.
+        # A process that has just started must neither open the database nor close it normally.
         kill = bool(reason) and phase == takeover.UP and _may_be_ended(properties, database_path=database_path)
         taken = None
         if kill or phase in due:

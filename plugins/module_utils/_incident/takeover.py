@@ -56,8 +56,8 @@ _TIMEOUT = 30.0
 _TRANSIENT = "/run/systemd/transient"
 
 # Script on the host. Arguments: lease file, lock file of the working modules, unit, timer, database (empty if unknown),
-# the account to read it with (uid:gid, empty for root), a folder for a copy of it, the drop-in that holds the unit, the
-# text of the drop-in.
+# the account that reads the database (uid:gid, or empty for root), a folder for a copy of it, the drop-in that holds
+# the unit, the text of the drop-in.
 _DEAD_MAN = """
 import fcntl, json, os, pwd, resource, shutil, sqlite3, struct, subprocess, sys, tempfile, time
 lease, work, unit, timer, database, user, scratch, dropin, text = sys.argv[1:]

@@ -50,8 +50,9 @@ METHODS = ("checkpoint", "salvage", "backup", "empty")
 class _Workspace:
     """The database and the folders of one call.
 
-    place: the path of the database without links. work: the folder next to it, empty if nothing there may change.
-    subject: the database to examine, place or a copy. put_back: whether the files of a killed run were put back.
+    place: the path of the database without links. work: the folder next to the database, or empty if nothing there may
+    change. subject: the database to examine, place or a copy. put_back: whether the files of a killed run were put
+    back.
     """
 
     place: str

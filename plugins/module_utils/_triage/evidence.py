@@ -232,7 +232,8 @@ def _remove(top: str) -> None:
 class _Bundle:
     """The content of a bundle, and what an attempt to write it needs.
 
-    spared: incidents whose evidence is not pruned; None prunes nothing. reasons: why earlier places were not usable.
+    spared: incidents whose evidence is not pruned, or None to prune nothing. reasons: why earlier places were not
+    usable.
     """
 
     incident: str

@@ -18,7 +18,7 @@ _OURS = re.compile(r"_?(?:escalation|outage|postmortem)_")
 
 
 def variables(task_vars: Optional[Mapping[str, Any]], *, injected: bool) -> List[str]:
-    """Return the names of this collection's variables among a host's facts; none if facts are not injected."""
+    """Return the names of this collection's variables among a host's facts, or none if facts are not injected."""
     facts = (task_vars or {}).get("ansible_facts")
     if not injected or not isinstance(facts, Mapping):
         return []

@@ -29,8 +29,8 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the verdict of a run of database_recover.yml as plain data.
 
     seen: severity (of the incident), check_mode, held (true if the verification succeeded), detection, triage,
-    recovery, verification (results of these roles, empty if they did not run), record (of the incident, empty if it is
-    not known yet), started_at (when the recovery began), error and lost (reasons, empty if there is none),
+    recovery, verification (results of these roles, or empty if they did not run), record (of the incident, or empty if
+    it is not known yet), started_at (when the recovery began), error and lost (reasons, or empty if there is none),
     error_messages and lost_message (the same for other languages).
     """
     recovery, verified = seen.get("recovery") or {}, seen.get("verification") or {}

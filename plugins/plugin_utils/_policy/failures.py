@@ -57,9 +57,9 @@ def later(before: Sequence[_Data], after: Sequence[_Data], how: str) -> List[Dic
 def of_verification(seen: _Data) -> Dict[str, Any]:
     """Return the problems that a verification found, as texts and as messages.
 
-    seen: answer, watch, database (results of its probes and of its check of the database, empty if they did not run),
-    login_failed (only the login failed), serves (and the service stayed up). After the first failed check, the later
-    ones are skipped. Exception: if only the login failed, the stability check and the row count still run.
+    seen: answer, watch, database (results of its probes and of its check of the database, or empty if they did not
+    run), login_failed (only the login failed), serves (the service stayed up). After the first failed check, the
+    later ones are skipped. Exception: if only the login failed, the stability check and the row count still run.
     """
     answer, watch = seen["answer"], seen.get("watch") or {}
     login_failed = bool(seen.get("login_failed"))

@@ -122,7 +122,7 @@ def of_closed_incident(seen: _Data) -> Dict[str, Any]:
     """Return the outcome of an incident that this run found ended and has closed, as plain data.
 
     It has no statement about the data: an earlier statement stays valid.
-    seen: host, service, language, timezone, record, closed_at, cause (if the record has none), escalation (None if
+    seen: host, service, language, timezone, record, closed_at, cause (if the record has none), escalation (or None if
     nobody was notified of the end).
     """
     record = seen["record"]

@@ -41,9 +41,9 @@ class Reason:
 
 
 def messages_of(texts: Mapping[str, Any], name: str) -> Tuple[Message, ...]:
-    """Return the messages of a text in a result: under messages, one or a list. Without one the text is quoted.
+    """Return the messages of a text in a result: under messages, one or a list. Without a message the text is quoted.
 
-    A result of a host may hold anything: values that are no message of the catalogue are left out.
+    A result of a host may hold anything: values that are not a message of the catalogue are left out.
     """
     told = texts.get("messages")
     known = told.get(name) if isinstance(told, Mapping) else None

@@ -23,7 +23,7 @@ _MIB = 1 << 20
 _NUMBERS: Dict[str, Any] = {
     "remediation_stop_timeout": (0.1, ""),
     "remediation_tls_renew_timeout": (0.1, ""),
-    # With less, the service could not even start.
+    # The service could not even start with less.
     "remediation_memory_max": (64 * _MIB, "what was proposed"),
     "remediation_max_old_space_size": (32, "what was proposed"),
     "remediation_rollback_after_falls": (1, ""),

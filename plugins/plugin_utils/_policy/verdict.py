@@ -111,7 +111,7 @@ class Facts:
 
 @dataclasses.dataclass(frozen=True)
 class Rung:
-    """Whether the next rung may be taken.
+    """The decision about the next rung.
 
     useless: why it cannot help, or an empty text if it may help. useless_messages: the same as messages. A useless rung
     is skipped.
@@ -316,8 +316,8 @@ def facts_of_run(seen: Mapping[str, Any]) -> Facts:
     """Return the facts of a run of outage_recover.yml.
 
     seen: check_mode, act_on, detection, triage (the latest), first, diagnosis (its results), remediation, clean_start,
-    verification (results of these roles, empty if they did not run), tried, skipped, crash_loop, record (of the
-    incident, empty if it is not known yet), before and verified_before (what earlier steps of a workflow published),
+    verification (results of these roles, or empty if they did not run), tried, skipped, crash_loop, record (of the
+    incident, or empty if it is not known yet), before and verified_before (what earlier steps of a workflow published),
     lost, error, hold (the hold that this run has set).
     """
     detection, triage = seen["detection"], seen.get("triage") or {}
@@ -355,9 +355,9 @@ def facts_of_run(seen: Mapping[str, Any]) -> Facts:
 def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the results of judge and rung as plain data, with the statements about the service (statements.of_run).
 
-    seen: the keys of facts_of_run, and also rung (the name of the next rung, empty if there is none), stopped (true if
-    this run stopped the service because of its data), policy_problem (why the policy of the remedies cannot be used),
-    and continued (true if a later step of a workflow may take one of the rungs).
+    seen: the keys of facts_of_run, and also rung (the name of the next rung, or empty if there is none), stopped (true
+    if this run stopped the service because of its data), policy_problem (why the policy of the remedies cannot be
+    used), and continued (true if a later step of a workflow may take one of the rungs).
     """
     facts = facts_of_run(seen)
     verdict = judge(facts)

@@ -225,7 +225,7 @@ def _compiled(generation: str) -> List[str]:
 
 
 def _kept(generation: str) -> Dict[str, str]:
-    """Return the files of a generation by Ansible's names for them; none if other users may write there."""
+    """Return the files of a generation by Ansible's names for them, or none if other users may write there."""
     if not all(_private(folder) for folder in (home(), generation)):
         return {}
     names = (name for name in os.listdir(generation) if name.startswith(_PREFIX))

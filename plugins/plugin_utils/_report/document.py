@@ -63,7 +63,7 @@ class Climb:
 
 @dataclasses.dataclass(frozen=True)
 class Event:
-    """A row of the timeline. kind: moment, run, or the weight of the step. moment: an instant that is no step."""
+    """A row of the timeline. kind: moment, run, or the weight of the step. moment: an instant that is not a step."""
 
     at: str
     kind: str

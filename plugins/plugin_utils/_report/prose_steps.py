@@ -180,7 +180,7 @@ def maintenance(step: incident_model.Step) -> Mapping[str, Any]:
 def label(words: Words, action: Optional[str], task: Optional[str], variant: str = "") -> str:
     """Return the label of a task: in English its name in the playbook, in another language the label of its module.
 
-    A task's name is no key: it may change at any time. A task of an unknown module keeps its name, as a quotation.
+    A task's name is not a key: it may change at any time. A task of an unknown module keeps its name, as a quotation.
     """
     module = allowlist.own_module(action or "") or str(action).rsplit(".", 1)[-1]
     known = [key for key in (f"{module}.{variant}", module) if words.knows("module", key)]

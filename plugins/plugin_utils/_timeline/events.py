@@ -253,7 +253,7 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
     # An outage that ended without a run has no statement about the data: the earlier run's statement stays valid.
     judged = [each for each in outcomes if "rows_before" in each]
     of_data = verdict if not verdict or "rows_before" in verdict else judged[-1] if judged else {}
-    # If a verdict has no rows from before or after, they could not be counted. Other triages are no substitute.
+    # If a verdict has no rows from before or after, they could not be counted. Other triages are not a substitute.
     rows_before = _counts(_first(*(each.get("rows_before") for each in outcomes), *([] if judged else counts[:1])))
     rows_after = _counts(of_data.get("rows_after")) or ({} if of_data or len(counts) < 2 else counts[-1])
     suspected = (

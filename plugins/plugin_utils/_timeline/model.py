@@ -5,7 +5,7 @@
 
 """The data of one incident on one host that the documents show. The schema of the JSON document is made from it.
 
-Instants are UTC (ISO 8601, milliseconds, Z), durations seconds, sizes bytes; None stands for unknown.
+Instants are UTC (ISO 8601, milliseconds, Z), durations are in seconds, sizes in bytes. None means unknown.
 """
 
 from __future__ import annotations

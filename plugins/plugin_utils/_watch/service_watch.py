@@ -54,7 +54,7 @@ class Thresholds:
 class Target:
     """One service to watch. host is its name in the inventory.
 
-    over: command prefix to run a command on that host, empty if it is this machine. as_root: prefix there for the
+    over: command prefix to run a command on that host, or empty if it is this machine. as_root: prefix there for the
     command that reads in the state folder. Without process, the process is not checked. Without state_dir, the
     maintenance is not read.
     """
@@ -190,7 +190,7 @@ class Watch:
         self._ok_statuses = ok_statuses
         self._run = run
         self._first_failure_at: Optional[str] = None
-        # Seconds since the epoch, and seconds of the steady clock.
+        # The time in seconds since the epoch, and by the steady clock.
         self._maintenance_until = 0.0
         self._ask_maintenance_at = 0.0
 

@@ -270,9 +270,9 @@ MEASUREMENTS = [
         what="Crash, connection local",
         how="the process is killed and outage_recover.yml started at this moment, as all the others; an observer "
         "outside of it asks every 20 ms. The limit is the start alone. By hand: the runbook's 2.1, 2.2 and 5.1 as a "
-        "script, its sleep included. Transcribed: chapters 1, 2 and 5.1, one task a command. A run is confirmed when the "
-        "health check and the login succeed. The stability check, one minute for each method, comes after that. Modules "
-        "are packed by the first round, as by a controller that looks at the service now and then",
+        "script, its sleep included. Transcribed: chapters 1, 2 and 5.1, one task a command. A run is confirmed when "
+        "the health check and the login succeed. The stability check, one minute for each method, comes after that. "
+        "Modules are packed by the first round, as by a controller that looks at the service now and then",
         prepare=local,
         ours=(OURS, crash()),
         rivals={LIMIT: limit, BY_HAND: scripted("by-hand"), TRANSCRIBED: transcribed},
