@@ -72,15 +72,15 @@ options:
     type: float
     default: 5.0
   interval:
-    description: Seconds from the start of one probe to the start of the next.
+    description: Time from the start of one probe to the start of the next, in seconds.
     type: float
     default: 1.0
   warning_after:
-    description: Failures in a row that make a warning.
+    description: Number of failures in a row that make a warning.
     type: int
     default: 3
   critical_after:
-    description: Failures in a row that are critical. Not less than O(warning_after).
+    description: Number of failures in a row that are critical. Not less than O(warning_after).
     type: int
     default: 5
   deadline:

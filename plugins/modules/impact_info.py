@@ -75,7 +75,7 @@ users:
   type: int
   sample: 12
 users_unknown:
-  description: Why the number of users is unknown; null if it is known or no query was given.
+  description: Why the number of users is unknown. Null if it is known or no query was given.
   returned: always
   type: str
   sample: "the query failed: no such table: user_activity"
@@ -95,7 +95,7 @@ requests_from:
   type: str
   sample: /var/log/nginx/access.log
 requests_unknown:
-  description: Why the number of requests is unknown; null if it is known or no log was given.
+  description: Why the number of requests is unknown. Null if it is known or no log was given.
   returned: always
   type: str
   sample: "/var/log/nginx/access.log cannot be read: No such file or directory"

@@ -466,7 +466,7 @@ waited:
   version_added: 0.2.0
 maintenance:
   description:
-    - The current maintenance, C(until), C(reason) and C(source) (V(variable), or the path of its file); V(null) if
+    - The current maintenance, C(until), C(reason) and C(source) (V(variable), or the path of its file). V(null) if
       there is none. During a maintenance, O(state=open) opens nothing, and RV(run) is V(null).
   returned: always
   type: dict

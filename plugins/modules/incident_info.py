@@ -193,7 +193,7 @@ waited:
   type: float
 maintenance:
   description:
-    - The current maintenance, C(until), C(reason) and C(source) (the path of its file); V(null) if there is none.
+    - The current maintenance, C(until), C(reason) and C(source) (the path of its file). V(null) if there is none.
   returned: always
   type: dict
   sample: {"until": "2026-03-02T04:00:00.000Z", "reason": "Release 4.2", "source": "maintenance.json"}

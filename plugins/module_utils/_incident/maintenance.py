@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Maintenance: an outage is only reported and nothing acts. Every maintenance has an end, at which it expires.
+"""During a maintenance, an outage is only reported and nothing acts. Every maintenance has an end, at which it expires.
 
 It is defined in maintenance.json in the state folder (until, reason), which a person may write by hand, or in a
 variable.

@@ -38,11 +38,11 @@ options:
     elements: dict
     required: true
   interval:
-    description: Seconds from the start of one check to the start of the next.
+    description: Time from the start of one check to the start of the next, in seconds.
     type: float
     default: 2
   timeout:
-    description: Maximum seconds for one request.
+    description: Time limit of one request, in seconds.
     type: float
     default: 5
   ok_statuses:
@@ -64,7 +64,7 @@ options:
     default: 5
   again_after:
     description:
-      - Seconds after which the recovery event is sent again if the outage continues. V(0) sends it only once.
+      - Time after which the recovery event is sent again if the outage continues, in seconds. V(0) sends it only once.
     type: float
     default: 0
 """
