@@ -324,7 +324,7 @@ def test_backup_is_found_verified_and_its_age_and_loss_are_reported(path: str, t
     assert backup["source"] == str(apart / "itsm.db.backup_good")
     assert backup["age"] == 86400 + 7200
     assert backup["lost"] == {"incidents": 7}
-    assert "itsm.db.backup_newest is no good" in backup["reason"]
+    assert "itsm.db.backup_newest cannot be used" in backup["reason"]
     result = restore(path, backup_dirs=[str(apart)], expected={"users": 2, "incidents": 307})
     assert (result["method"], result["source"]) == ("backup", backup["source"])
     assert result["rows_lost"] == {"incidents": 7}

@@ -427,7 +427,7 @@ CASES = [
         [GONE, PROCESS, log("ERROR out of luck", written_at="2026-02-01T00:00:00.000Z")],
         "ends without an error",
     ),
-    ("killed", [GONE, PROCESS, NO_PID_FILE, log("INFO GET / 200")], "killed, or stopped by hand"),
+    ("killed", [GONE, PROCESS, NO_PID_FILE, log("INFO GET / 200")], "killed or stopped by hand"),
     ("stopped", [GONE, IN_ORDER], "nobody stopped it"),
     ("stopped", [GONE, IN_ORDER, BLIND], "does not show"),
     ("stopped", [GONE, IN_ORDER, {"unit": {"started_at": None}}], "since the host booted"),
