@@ -624,7 +624,7 @@ def test_the_role_publishes_the_outcome(publishing):
     for told in (
         "**RECOVERED**",
         "12 users",
-        "at least 9, answered with 5xx among the 40 requests that /var/log/access.log has of that time",
+        "at least 9 of 40 requests logged in /var/log/access.log returned 5xx",
         "Closed | 2026-03-02T01:00:30.000Z",
     ):
         assert told in made["body"]
