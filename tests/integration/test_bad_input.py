@@ -223,7 +223,7 @@ def test_an_undefined_nested_variable_is_reported_at_the_end(laid: Service) -> N
     down = laid.play("playbooks/outage_recover.yml", **made)
     assert down.rc == 2
     assert "vault_that_is_not_there is not defined" in summary(down)
-    assert '"msg": "Tell the whole team: The cause is unknown' in down.screen
+    assert '"msg": "Notify the whole team: The cause is unknown' in down.screen
     assert "notified NOT YET NOTIFIED: the whole team (The cause is unknown" in summary(down)
     # The run has ended and holds no lock.
     assert host_lease.Seat(state_dir=str(laid.state)).holder() is None

@@ -283,7 +283,7 @@ def test_a_dry_run_lists_the_contacts_and_notifies_nobody(
     run = desk.play(*arguments, state_dir=str(desk.folder / "dry"), **changes)
     assert run.rc == 0
     for channel in (DEAD, *LEADER):
-        assert f"Would tell the leader by {channel}: DOWN: the service on node1 for 0 s" in run.screen
+        assert f"Would notify the leader by {channel}: DOWN: the service on node1 for 0 s" in run.screen
     # And the message.
     assert "Done: restart failed: no answer" in run.screen
     assert set(desk.counts().values()) == {0}
@@ -295,7 +295,7 @@ def test_everybody_is_notified_although_one_channel_is_down(desk: Desk) -> None:
     assert run.rc == 0
     assert desk.told() == [("not_recovered", DEAD, False), *(("not_recovered", each, True) for each in LEADER)]
     assert desk.counts() == {"slack": 1, "teams": 0, "mattermost": 0, "pager": 1, "http": 1, "mail": 1}
-    assert f"project_leader by {DEAD}: NOT TOLD, cannot be reached: Connection refused" in run.screen
+    assert f"project_leader by {DEAD}: NOT NOTIFIED, cannot be reached: Connection refused" in run.screen
     documents = [path.read_text(encoding="utf-8") for path in (desk.folder / "postmortems").glob("*.md")]
     assert any(f"NOT REACHED by {DEAD}: cannot be reached: Connection refused" in text for text in documents)
     for text in (desk.text.read_text(encoding="utf-8"), desk.smtp.mails[0].get_content().replace("\r", "")):
@@ -399,15 +399,15 @@ def test_an_invalid_channel_does_not_stop_the_end_of_a_recovery(desk: Desk) -> N
     run = desk.play(state_dir=str(desk.folder / "another"), escalation_contacts=contacts)
     assert run.rc == 0
     assert desk.counts()["slack"] == before["slack"]
-    if "Tell the leader: " in run.screen:
-        assert "project_leader by slack: NOT TOLD, its url can not be evaluated" in run.screen
+    if "Notify the leader: " in run.screen:
+        assert "project_leader by slack: NOT NOTIFIED, its url can not be evaluated" in run.screen
         allowed = "command, http, mail, pagerduty, webhook"
-        assert f"project_leader by fax: NOT TOLD, its type is 'fax', allowed are {allowed}" in run.screen
+        assert f"project_leader by fax: NOT NOTIFIED, its type is 'fax', allowed are {allowed}" in run.screen
         assert "Could not find or access" not in run.screen
         assert desk.counts() == {**before, **{name: before[name] + 1 for name in ("pager", "http", "mail")}}
     else:
         # Before 2.19, ansible-core evaluates a variable completely or not at all.
-        assert "Tell project_leader: " in run.screen
+        assert "Notify project_leader: " in run.screen
 
 
 def test_the_documented_channels_notify_from_the_controller(desk: Desk, tmp_path: Path) -> None:
@@ -440,7 +440,7 @@ def test_the_documented_channels_notify_from_the_controller(desk: Desk, tmp_path
     assert (siren.method, siren.path, siren.headers["x-relay-key"]) == ("PUT", "/3", SECRETS["teams"])
     assert json.loads(siren.body) == {"reason": "DOWN: the service on node1 for 0 s"}
     assert "project_leader by ntfy 127.0.0.1: told; project_leader by siren 127.0.0.1: told; " in run.screen
-    assert "project_leader by broken siren: NOT TOLD, answered -1" in run.screen
+    assert "project_leader by broken siren: NOT NOTIFIED, answered -1" in run.screen
 
 
 # Runs that record each notification at once.
