@@ -439,7 +439,7 @@ def test_the_documented_channels_notify_from_the_controller(desk: Desk, tmp_path
     (siren,) = desk.https["teams"].requests[before["teams"] :]
     assert (siren.method, siren.path, siren.headers["x-relay-key"]) == ("PUT", "/3", SECRETS["teams"])
     assert json.loads(siren.body) == {"reason": "DOWN: the service on node1 for 0 s"}
-    assert "project_leader by ntfy 127.0.0.1: told; project_leader by siren 127.0.0.1: told; " in run.screen
+    assert "project_leader by ntfy 127.0.0.1: notified; project_leader by siren 127.0.0.1: notified; " in run.screen
     assert "project_leader by broken siren: NOT NOTIFIED, answered -1" in run.screen
 
 

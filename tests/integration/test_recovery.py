@@ -73,7 +73,7 @@ def installed(target: Path) -> Path:
         check=True,
     )
     # As in the documentation, next to the collection.
-    (settings,) = re.findall(r"^```ini\n(.+?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.DOTALL)
+    (settings,) = re.findall(r"^```ini\n(.+?)^```$", (ROOT / "docs/operations.md").read_text("utf-8"), re.M | re.DOTALL)
     settings = settings.replace("[defaults]\n", "[defaults]\ncollections_path = collections\n")
     (target / "ansible.cfg").write_text(settings, encoding="utf-8")
     return target
