@@ -125,7 +125,7 @@ class ServiceError(Exception):
     """An error of a step that works on the service. told: its text as a message; a plain text is quoted."""
 
     def __init__(self, told: Union[str, message.Message, ServiceError]) -> None:
-        """Take the message, its English text, or the error that this one is caused by."""
+        """Take the message, its English text, or the error that caused this one."""
         if isinstance(told, ServiceError):
             self.told: message.Message = told.told
         else:

@@ -352,7 +352,7 @@ SENTENCES: Dict[str, str] = {
     "screen.in_evidence": "{name} in that folder: {path}",
     "screen.not_written": "not written",
     "screen.triage_it": "outage_triage.yml finds the cause, outage_recover.yml --check shows what would be done",
-    "screen.that_cause": "the cause above: no rung that is allowed can fix it",
+    "screen.that_cause": "the cause below: no rung that is allowed can fix it",
     "screen.unfinished": "the run ended before its verdict",
     "screen.changed": "changed: {what}",
     "screen.unchanged": "nothing changed",

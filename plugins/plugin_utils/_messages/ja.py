@@ -502,7 +502,7 @@ SENTENCES: Dict[str, str] = {
     "screen.in_evidence": "{name}（同じフォルダー内）：{path}",
     "screen.not_written": "作成できず",
     "screen.triage_it": "outage_triage.yml で原因を特定し、outage_recover.yml --check で実施予定の内容を確認する",
-    "screen.that_cause": "上記の原因（実施できる復旧手順では解消できない）",
+    "screen.that_cause": "下記の原因（実施できる復旧手順では解消できない）",
     "screen.unfinished": "判定前に実行が終了",
     "screen.changed": "変更：{what}",
     "screen.unchanged": "変更なし",

@@ -74,7 +74,7 @@ def summary(
         ("cause", prose.cause(words, incident)),
         ("severity", words.name("severity", incident.severity or "unknown")),
         ("outage", _outage(words, incident)),
-        ("rung", [prose.ladder(words, incident), *_skips(words, incident, besides=why)]),
+        ("rung", [prose.ladder(words, incident), *_skips(words, incident, shown=why)]),
         ("done", _done(words, incident) or _nothing_done(words, incident)),
         ("data_loss", prose.data_loss(words, incident)),
         ("rows", prose.rows(words, incident)),
@@ -88,14 +88,15 @@ def summary(
         fields.append(_counted(words))
     known = incident.incident or words.say("screen.none")
     head = words.say("screen.head", outcome=outcome, subject=subject, incident=known)
-    return [head, *_aligned(words, fields)]
+    # Without a postmortem, the screen is the only place of the text.
+    return [head, *_aligned(words, fields, most=LINES - 1 if document else None)]
 
 
-def _skips(words: Words, incident: incident_model.Incident, *, besides: Union[str, List[str]]) -> List[str]:
-    """Return the rungs that the last run skipped, unless their reason is one of besides, which the screen shows."""
-    shown = [besides] if isinstance(besides, str) else besides
+def _skips(words: Words, incident: incident_model.Incident, *, shown: Union[str, List[str]]) -> List[str]:
+    """Return the rungs that the last run skipped, unless the screen has their reasons already: shown."""
+    known = [shown] if isinstance(shown, str) else shown
     run = incident.runs[-1].run
-    repeated = all(prose.why(words, each) in shown for each in incident.rungs_skipped if each.run == run)
+    repeated = all(prose.why(words, each) in known for each in incident.rungs_skipped if each.run == run)
     return [] if repeated else prose.skips(words, incident, run=run)
 
 
@@ -391,8 +392,8 @@ def _words(text: str) -> List[str]:
     return pieces
 
 
-def _aligned(words: Words, fields: Sequence[_Field]) -> List[str]:
-    """Return at most LINES - 1 lines of the fields, below their head. A field without a value is left out."""
+def _aligned(words: Words, fields: Sequence[_Field], *, most: Optional[int] = None) -> List[str]:
+    """Return the lines of the fields, most of them if that is given. A field without a value is left out."""
     texts: Dict[str, List[str]] = {}
     for key, value in fields:
         parts = [value] if isinstance(value, str) else value
@@ -400,17 +401,17 @@ def _aligned(words: Words, fields: Sequence[_Field]) -> List[str]:
         if wrapped:
             texts[key] = wrapped
     lines: List[str] = []
-    for key, wrapped in _shortened(texts).items():
+    for key, wrapped in (_shortened(texts, most=most) if most else texts).items():
         label = words.say(f"screen.{key}")
         heads = [f"  {label}{' ' * max(_LABEL - 2 - columns(label), 1)}", *[" " * _LABEL] * len(wrapped)]
         lines += [head + line for head, line in zip(heads, wrapped)]
     return lines
 
 
-def _shortened(texts: Mapping[str, List[str]]) -> Dict[str, List[str]]:
-    """Return the lines of the fields, without the ends of the longest ones if they are too many for one screen."""
+def _shortened(texts: Mapping[str, List[str]], *, most: int) -> Dict[str, List[str]]:
+    """Return the lines of the fields, without the ends of the longest ones if there are more than most."""
     shorter = {key: list(lines) for key, lines in texts.items()}
-    while sum(map(len, shorter.values())) >= LINES:
+    while sum(map(len, shorter.values())) > most:
         longest = max(shorter, key=lambda key: 0 if key in _WHOLE else len(shorter[key]))
         if longest in _WHOLE or len(shorter[longest]) == 1:
             break

@@ -459,13 +459,17 @@ def test_a_summary_fits_on_a_screen_and_says_first_what_to_do(drill, language):
     told, spoken = recorded.incident(drill), recorded.SPOKEN[language]
     # A long reason must not push other lines off the screen.
     told.rungs_tried[-1:] = [dataclasses.replace(each, reason="no answer " * 60) for each in told.rungs_tried[-1:]]
-    told.error = "The command failed: " + "line " * 80
+    told.error, told.messages = "The command failed: " + "line " * 400, {**told.messages, "error": []}
     lines = screen_report.summary(spoken, told, document=f"/d/{told.incident}.md")
     assert len(lines) <= 24
     assert all(screen_report.columns(line) <= 100 for line in lines)
     back = told.outcome in incident_model.BACK
     assert lines[1].split()[0] == spoken.say("screen.why" if back else "screen.next").split()[0]
     assert lines[-1].endswith(f"/d/{told.incident}.md")
+    # Without a postmortem, nothing is left out.
+    whole = " ".join(" ".join(screen_report.summary(spoken, told, document=None)).split())
+    assert whole.count("line ") >= 399 and " ..." not in whole
+    assert " ..." in " ".join(lines)
 
 
 def test_each_rung_names_its_run_if_there_are_several():
@@ -1051,7 +1055,7 @@ def test_the_reason_does_not_repeat_the_cause() -> None:
     told.error = "Port 1 is taken."
     lines = screen_report.summary(EN, told, document=None)
     assert "\n".join(lines).count("is taken") == 1
-    assert any(line.startswith("  why         the cause above") for line in lines)
+    assert any(line.startswith("  why         the cause below") for line in lines)
     told.error = "Port 1 is taken. Data loss is suspected."
     assert "\n".join(screen_report.summary(EN, told, document=None)).count("is taken") == 2
 
