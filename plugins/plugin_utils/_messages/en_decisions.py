@@ -22,6 +22,7 @@ SENTENCES: Dict[str, str] = {
     "reason.failure.hidden": "its output is hidden",
     "reason.failure.undefined": "the variable {name} is not defined",
     "reason.failure.task": "{task}: {why}",
+    "reason.failure.settings": "{settings}: {why}",
     "reason.failure.then": "then {why}",
     "reason.failure.restored": "started again as it was: {why}",
     "reason.failure.not_run": "Cannot run {module} on {host}: {why}",

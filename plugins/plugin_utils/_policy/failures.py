@@ -18,13 +18,19 @@ _Data = Mapping[str, Any]
 
 
 def messages(
-    result: _Data, hidden: Any = False, undefined: str = "", verification: Any = None, task: str = ""
+    result: _Data,
+    *,
+    hidden: Any = False,
+    undefined: str = "",
+    verification: Any = None,
+    invalid: str = "",
+    task: str = "",
 ) -> List[Dict[str, Any]]:
     """Return the messages of a failed task as plain data.
 
     result: of the failed task. hidden: the task hides its output. undefined: the name of a variable that is not
     defined. verification: the result of that role; the task at its end fails with its problems, but has no messages.
-    task: the name of the task, if the reason names it.
+    invalid: the invalid settings of the step, as one text. task: the name of the task, if the reason names it.
     """
     if hidden:
         found: Sequence[Message] = [message("reason.failure.hidden")]
@@ -33,6 +39,8 @@ def messages(
     else:
         known = verification if isinstance(verification, Mapping) and _is_of(verification, result) else None
         found = messages_of(result, "msg") if known is None else messages_of(known, "problems")
+        if invalid:
+            found = [message("reason.failure.settings", why=list(found), settings=quoted(invalid))]
     if task:
         found = [message("reason.failure.task", task=task, why=list(found))]
     return [each.to_dict() for each in found]
