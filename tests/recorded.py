@@ -13,6 +13,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages impor
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import html as html_report
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import markdown as markdown_report
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import incidents as timeline_incidents
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
 FOLDER = Path(__file__).parent / "unit" / "recorded"
@@ -25,7 +26,7 @@ def drills() -> List[str]:
 
 def incident(drill: str) -> incident_model.Incident:
     """Return the one incident of a recorded timeline."""
-    (told,) = timeline_events.incidents(timeline_events.decode((FOLDER / f"{drill}.jsonl").read_bytes()))
+    (told,) = timeline_incidents.from_events(timeline_events.decode((FOLDER / f"{drill}.jsonl").read_bytes()))
     return told
 
 

@@ -13,7 +13,7 @@ from ansible.plugins.loader import callback_loader
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import document_store, prose
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import incidents as timeline_incidents
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
 _CALLBACK = "itsm_nexus.runbook.postmortem"
@@ -66,7 +66,7 @@ def _render(path: str, options: Mapping[str, str], *, dry: bool) -> Tuple[List[D
     diff: List[Dict[str, str]] = []
     incident = options["incident"]
     events = document_store.read(path, incidents=[incident] if incident else None) if os.path.isdir(path) else []
-    for told in timeline_events.incidents(events):
+    for told in timeline_incidents.from_events(events):
         documents = document_store.documents(path, _words(told, options), told)
         before = {each.path: each.before() for each in documents}
         if options["host"] not in ("", told.host):

@@ -24,6 +24,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen as screen_report
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import incidents as timeline_incidents
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
 HOSTILE = st.sampled_from(
@@ -185,7 +186,7 @@ def check(incident: incident_model.Incident) -> None:
 
 @given(events())
 def test_any_answers_give_inert_documents(told):
-    for incident in timeline_events.incidents(told):
+    for incident in timeline_incidents.from_events(told):
         check(incident)
     for host, of_host in timeline_events.without_incident(told).items():
         screen_report.without_incident(SPOKEN[0], host, of_host)
@@ -193,7 +194,7 @@ def test_any_answers_give_inert_documents(told):
 
 @given(st.one_of(st.binary(max_size=300), LINES))
 def test_any_bytes_as_a_timeline(data):
-    timeline_events.incidents(timeline_events.decode(data))
+    timeline_incidents.from_events(timeline_events.decode(data))
 
 
 @given(TEXT, TEXT, TEXT)

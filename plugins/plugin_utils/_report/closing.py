@@ -13,6 +13,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages impor
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import document_store
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen as screen_report
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import incidents as timeline_incidents
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
 
@@ -77,7 +78,7 @@ class Closing:
         together = summaries[-1] if summaries and sum(map(len, summaries[-1].values())) > 1 else {}
         for host, of_host in timeline_events.without_incident(events).items():
             if any(event["kind"] == "outcome" for event in of_host):
-                self._show(timeline_events.model("", host, [of_host]), None, first=not shown)
+                self._show(timeline_incidents.model("", host, [of_host]), None, first=not shown)
                 shown = True
                 continue
             tone, lines = screen_report.without_incident(self._wording.of_run(), host, of_host)
@@ -104,7 +105,7 @@ class Closing:
                 since=min(opened_at) if opened_at else None,
                 besides=self._run,
             )
-        for incident in timeline_events.each_incident([*earlier, *events]):
+        for incident in timeline_incidents.each_from_events([*earlier, *events]):
             if mine.get(incident.host) == incident.incident:
                 yield incident
 

@@ -11,7 +11,7 @@ from typing import Any, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose, prose_actions, prose_steps
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import instants
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
 # A name and its text.
@@ -176,7 +176,7 @@ def _label(words: Words, key: str, text: str) -> str:
 
 def _mark(words: Words, incident: incident_model.Incident, name: str, at: Optional[str]) -> Mark:
     began = incident.times.started_at
-    after = timeline_events.seconds_between(began, at) if at != began else None
+    after = instants.seconds_between(began, at) if at != began else None
     return Mark(
         name=name,
         at=at,

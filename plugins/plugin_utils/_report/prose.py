@@ -374,12 +374,12 @@ def not_copied(words: Words, incident: incident_model.Incident) -> str:
 
 
 def logged_in(incident: incident_model.Incident) -> Tuple[Optional[str], Optional[str], object]:
-    """Return the state of the login, why it failed, and this as a message, as events.login does."""
+    """Return the state of the login, why it failed, and this as a message, as service_state.login does."""
     return incident.login, incident.login_error, incident.messages.get("login_error")
 
 
 def login(words: Words, state: Optional[str], error: Optional[str], message: object) -> str:
-    """Return the result of the login in the last verification, or an empty text if there was none; see events.login."""
+    """Return the result of the login, or an empty text if there was no verification. For the rest, see logged_in."""
     if state not in ("checked", "rate_limited", "no_password", "no_answer", "failed"):
         return ""
     told = words.say(f"login.{state}")

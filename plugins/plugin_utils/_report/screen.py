@@ -14,9 +14,10 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose, prose_steps
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist, service_state
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import steps as timeline_steps
 
 WIDTH = 100
 # A summary of one host fits on a small screen. The rest of a long field is in the postmortem.
@@ -147,12 +148,12 @@ def _counted(words: Words) -> _Field:
 
 def without_incident(words: Words, host: str, events: Sequence[timeline_events.Event]) -> Tuple[str, List[str]]:
     """Return tone and lines for a host without an incident: no lines if there is nothing to say."""
-    steps = [each for each in map(timeline_events.step, events) if each]
+    steps = [each for each in map(timeline_steps.step, events) if each]
     changed = [prose_steps.deed(words, each) for each in steps if each.status == "changed"]
     touched = words.say("screen.changed", what=words.listed(changed)) if changed else words.say("screen.unchanged")
     looks = [each.data for each in steps if prose_steps.probed(each)]
     if any(each.weight == incident_model.FAILURE for each in steps):
-        login = timeline_events.login(events)
+        login = service_state.login(events)
         failures = [each for each in steps if each.weight == incident_model.FAILURE]
         worse = any(map(prose_steps.broken, failures)) or any(map(_unsound, steps))
         if login[0] == "failed" and not worse and looks[-1]["healthy"]:
@@ -162,7 +163,7 @@ def without_incident(words: Words, host: str, events: Sequence[timeline_events.E
         left = [each.data for each in steps if timeline_events.is_left(each.data, each.status)]
         if left:
             return ATTENTION, _left(words, host, left[-1], touched=touched)
-        state = prose.login(words, *timeline_events.login(events))
+        state = prose.login(words, *service_state.login(events))
         sound = [each.data for each in steps if each.role == "database_recovery" and each.data.get("database")]
         if sound:
             path = str(sound[-1]["database"].get("path"))

@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import closing
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen as screen_report
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import incidents as timeline_incidents
 
 AT = "2026-03-02T01:00:00.000Z"
 
@@ -108,7 +109,7 @@ def test_the_language_is_that_of_the_incident_else_that_of_the_configuration(tmp
     wording.follow({"language": "ja", "timezone": None})
     wording.follow({"language": None, "timezone": "Asia/Tokyo"})
     assert wording.of_run().language == "ja"
-    assert wording.of_incident(timeline_events.model("INC-1", "node1", [incident()])).language == "en"
+    assert wording.of_incident(timeline_incidents.model("INC-1", "node1", [incident()])).language == "en"
 
 
 def test_a_host_without_an_incident_has_its_line_and_no_title(tmp_path, screen):

@@ -23,7 +23,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import html as html_report
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import markdown as markdown_report
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import schema as document_schema
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import incidents as timeline_incidents
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
 from .._timeline.test_events import OUTCOME, Recording
@@ -87,7 +87,7 @@ def recovered():
     second.add("outcome", host="node1", data=outcome).ended()
     for event in second.events:
         event["at"] = event["at"].replace("T01:", "T02:")
-    (incident,) = timeline_events.incidents([*first.events, *second.events])
+    (incident,) = timeline_incidents.from_events([*first.events, *second.events])
     return incident
 
 
@@ -108,7 +108,7 @@ def hostile():
     outcome |= dict.fromkeys(("error", "next_step", "evidence", "backup_file"), HOSTILE)
     outcome |= {"rows_before": {HOSTILE: 1}, "escalation": {"to": [HOSTILE], "told": [], "reason": HOSTILE}}
     outcome |= {"rungs_tried": [{"rung": HOSTILE, "held": False, "reason": HOSTILE}]}
-    (incident,) = timeline_events.incidents(recording.add("outcome", host=HOSTILE, data=outcome).events)
+    (incident,) = timeline_incidents.from_events(recording.add("outcome", host=HOSTILE, data=outcome).events)
     return incident
 
 
@@ -197,14 +197,14 @@ def test_idle_time_is_cut_out_of_the_axis():
 
 
 def test_an_incident_without_times_has_no_timeline_chart():
-    incident = timeline_events.model("INC-1", "node1", [[{"v": 1, "at": "x", "run": "r", "kind": "run_start"}]])
+    incident = timeline_incidents.model("INC-1", "node1", [[{"v": 1, "at": "x", "run": "r", "kind": "run_start"}]])
     assert chart.axis(incident) == []
     assert Page(html_report.page(LANGUAGES[0], incident)).of("svg")[0]["class"] == "ladder"
 
 
 def gantt_of(*, role):
     told = Recording().down().opened().task("npm_ci", role=role, duration=1.5).ended().events
-    lines = mermaid.gantt(LANGUAGES[0], timeline_events.incidents(told)[0])
+    lines = mermaid.gantt(LANGUAGES[0], timeline_incidents.from_events(told)[0])
     assert (lines[0], lines[-1]) == ("```mermaid", "```")
     assert all(
         re.fullmatch(r" {4}(?:title|dateFormat|axisFormat|section) .+| {4}[\w ()\uff08\uff09.-]+ :\w+, .+", each)
@@ -304,5 +304,5 @@ def test_the_schema_in_the_documentation_is_that_of_the_model():
 def test_waits_between_two_checks_are_no_work(waited, bars):
     recording = Recording().down()
     recording.second += waited
-    incident = timeline_events.incidents(recording.down().opened().events)[0]
+    incident = timeline_incidents.from_events(recording.down().opened().events)[0]
     assert len([bar for bar in chart.work(incident) if bar.lane == "detection"]) == bars

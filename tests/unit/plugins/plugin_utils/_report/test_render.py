@@ -26,7 +26,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import markdown as markdown_report
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen as screen_report
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import incidents as timeline_incidents
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
 EN, JA = catalogue.of("en"), catalogue.of("ja", "Asia/Tokyo")
@@ -35,7 +35,7 @@ HOSTILE = "a|b`c\n# <script>x</script> [l](http://e) ![i](x) *b* _u_ $m$ @team #
 
 
 def incident(**changes):
-    told = timeline_events.model(
+    told = timeline_incidents.model(
         "INC-1", "node1", [[{"v": 1, "at": "2026-03-02T01:00:00.000Z", "run": "r", "kind": "run_start"}]]
     )
     told.times.started_at = "2026-03-02T01:00:00.000Z"
@@ -603,7 +603,7 @@ def test_the_first_reason_and_the_last_ticket_are_shown():
         data = allowlist.pick(allowlist.OUTCOME, {"outcome": "not_recovered", "reason": "", "ticket": "", **verdict})
         return [{**common, "kind": "run_start"}, {**common, "kind": "outcome", "host": "node1", "data": data}]
 
-    told = timeline_events.model(
+    told = timeline_incidents.model(
         "INC-1", "node1", [run("a", reason="The phone rang"), run("b", ticket="T-1"), run("c")]
     )
     assert (told.reason, told.ticket) == ("The phone rang", "T-1")
@@ -1131,7 +1131,7 @@ def test_different_clocks_are_reported(host, apart, sentence):
     event = {"v": 1, "run": "r", "host": "node1", "task": "Probe", "role": "detection", "status": "ok"}
     event.update(kind="task", action="itsm_nexus.runbook.health_probe", at=at(1), start=at(0), duration=1.0)
     event["data"] = {"healthy": False, "severity": "critical", "first_failure_at": at(host)}
-    told = timeline_events.model("INC-1", "node1", [[{"v": 1, "at": at(0), "run": "r", "kind": "run_start"}, event]])
+    told = timeline_incidents.model("INC-1", "node1", [[{"v": 1, "at": at(0), "run": "r", "kind": "run_start"}, event]])
     assert told.times.clocks_apart == apart
     assert [each for each in prose.sources(EN, told) if "clock" in each] == (
         [f"{sentence}; this timeline has times of both."] if sentence else []
@@ -1157,7 +1157,7 @@ def test_a_table_without_a_number_is_not_counted():
     """A host may answer anything."""
     start = {"v": 1, "at": "2026-03-02T01:00:00.000Z", "run": "r", "kind": "run_start"}
     look = event("triage_info", {"findings": [], "row_counts": {"users": 3, "notes": None}}, "triage")
-    told = timeline_events.model("INC-1", "node1", [[start, look]])
+    told = timeline_incidents.model("INC-1", "node1", [[start, look]])
     assert told.rows_before == {"users": 3}
     assert "3" in prose.rows(EN, told)
 

@@ -16,7 +16,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import markdown as markdown_report
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen as screen_report
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import incidents as timeline_incidents
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.statements import Facts
 
@@ -309,7 +309,7 @@ def told(before, after, loss, **more):
     start = {"v": 1, "at": "2026-03-02T01:00:00.000Z", "run": "r", "kind": "run_start"}
     data = {"incident": "INC-1", "outcome": "recovered", "data_loss": loss, "rows_before": before, "rows_after": after}
     event = {"v": 1, "at": "2026-03-02T01:00:09.000Z", "run": "r", "kind": "outcome", "host": "node1"}
-    return timeline_events.model("INC-1", "node1", [[start, {**event, "data": {**data, **more}}]])
+    return timeline_incidents.model("INC-1", "node1", [[start, {**event, "data": {**data, **more}}]])
 
 
 @pytest.mark.parametrize("words_of", [EN, JA])
@@ -351,7 +351,7 @@ def test_row_counts_of_two_runs_are_compared():
     }
     again = {**data, "outcome": "recovered", "rows_before": {}, "rows_after": BEFORE}
     runs = [[start, {**first, "data": data}], [{**start, "run": "r2"}, {**first, "run": "r2", "data": again}]]
-    incident = timeline_events.model("INC-1", "node1", runs)
+    incident = timeline_incidents.model("INC-1", "node1", runs)
     assert (incident.rows_before, incident.rows_after, incident.data_loss) == (BEFORE, BEFORE, "none")
     assert prose.rows(EN, incident) == "12 in 2 tables before, 12 after; no table has fewer rows"
 

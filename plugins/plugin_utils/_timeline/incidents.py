@@ -1,0 +1,187 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The incidents in the events of any number of runs, each as a model.Incident."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Sequence, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import (
+    allowlist,
+    instants,
+    row_counts,
+    service_state,
+    steps,
+)
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import runs as timeline_runs
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.events import (
+    Event,
+    first_value,
+    last_value,
+    opened,
+    results,
+    verdict_of,
+)
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.model import VERSION as _MODEL_VERSION
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.model import Impact, Incident, Rung
+
+
+def from_events(events: Iterable[Event]) -> List[Incident]:
+    """Return the incidents in the events of any number of runs: one for each incident and host."""
+    return list(each_from_events(events))
+
+
+def each_from_events(events: Iterable[Event]) -> Iterator[Incident]:
+    """Yield the same one by one, so that the incidents of many hosts need not be in memory together."""
+    runs: Dict[str, List[Event]] = {}
+    for event in events:
+        runs.setdefault(event["run"], []).append(event)
+    ordered = sorted(runs.values(), key=lambda run: str(run[0]["at"]))
+    found: Dict[Tuple[str, str], List[List[Event]]] = {}
+    for run in ordered:
+        for host, incident in opened(run).items():
+            found.setdefault((incident, host), []).append([each for each in run if each.get("host") in (None, host)])
+    for (incident, host), told in found.items():
+        yield model(incident, host, told)
+
+
+def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident:
+    """Return the model of an incident on a host from the events of its runs, oldest first."""
+    events = [event for run in runs for event in run]
+    outcomes = [event["data"] for event in events if event["kind"] == "outcome"]
+    # The verdict of an earlier run is not the verdict of a later run that was killed.
+    verdict = verdict_of(runs[-1])
+    probes = list(results(events, "health_probe"))
+    tried = [rung for run in runs for rung in timeline_runs.rungs(run)]
+    times = instants.times(verdict, events)
+    logged_in, login_error, login_message = service_state.login(runs[-1])
+    causes = _causes(events, outcomes, verdict)
+    rows = row_counts.fields(runs, verdict=verdict, outcomes=outcomes)
+    of_data = row_counts.data_verdict(verdict, outcomes)
+    return Incident(
+        schema=_MODEL_VERSION,
+        incident=incident,
+        host=host,
+        outcome=verdict.get("outcome") or _derived_outcome(runs[-1], probes, tried, login_failed=logged_in == "failed"),
+        source="verdict" if verdict else "events",
+        rung=verdict.get("rung") if verdict else next((each.rung for each in reversed(tried) if each.held), None),
+        rungs_tried=tried,
+        rungs_skipped=[skip for run in runs for skip in timeline_runs.skips(run)],
+        remedies=[remedy for run in runs for remedy in timeline_runs.remedies(run)],
+        times=times,
+        durations=instants.durations(verdict, events, times),
+        impact=_impact(outcomes),
+        login=logged_in,
+        login_error=login_error,
+        escalation=verdict.get("escalation") or {},
+        error=verdict.get("error"),
+        next_step=verdict.get("next_step") or (of_data.get("next_step") if rows["data_loss"] == "suspected" else None),
+        messages={
+            **_messages(causes["findings"], outcomes, verdict),
+            **({"login_error": login_message} if login_message else {}),
+        },
+        held_by=verdict.get("held_by") or None,
+        runs=[timeline_runs.summary(run) for run in runs],
+        steps=[each for run in runs for each in steps.of_run(run)],
+        **_circumstances(outcomes),
+        **causes,
+        **rows,
+        **_kept(events, verdict),
+    )
+
+
+def _circumstances(outcomes: Sequence[Mapping[str, Any]]) -> Dict[str, Any]:
+    """Return the fields on the service, and on why and for whom the playbook was started."""
+    return {
+        "service": last_value(outcomes, "service"),
+        "language": last_value(outcomes, "language"),
+        "timezone": last_value(outcomes, "timezone"),
+        "reason": first_value(*(each.get("reason") for each in outcomes)),
+        "ticket": last_value(outcomes, "ticket"),
+    }
+
+
+def _causes(
+    events: Sequence[Event], outcomes: Sequence[Mapping[str, Any]], verdict: Mapping[str, Any]
+) -> Dict[str, Any]:
+    """Return the fields on the failed probe, the findings and the cause."""
+    failing = [probe for probe in results(events, "health_probe") if not probe.get("healthy")]
+    checks = list(results(events, "sqlite_info"))
+    triages = [result["findings"] for result in results(events, "triage_info") if result.get("findings")]
+    # The first triage saw the original state. If the verdict rests on a later triage, that one is used.
+    agreeing = [each for each in triages if each[0].get("cause") == verdict.get("cause")]
+    findings: List[Dict[str, Any]] = first_value(*agreeing, *triages) or []
+    first = _first_cause(findings, verdict)
+    return {
+        "severity": first_value(verdict.get("severity"), *(probe.get("severity") for probe in failing)),
+        "cause": first_value(verdict.get("cause"), first.get("cause")),
+        "cause_summary": first_value(first.get("summary"), last_value(outcomes, "cause_summary")),
+        "findings": findings,
+        "resources": first_value(*(result.get("facts") for result in results(events, "triage_info"))) or {},
+        "probe": failing[0] if failing else {},
+        "database": checks[-1] if checks else {},
+    }
+
+
+def _first_cause(findings: Sequence[Mapping[str, Any]], verdict: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the first finding, or an empty mapping if it is not the cause of the verdict."""
+    return findings[0] if findings and verdict.get("cause") in (None, findings[0].get("cause")) else {}
+
+
+def _kept(events: Sequence[Event], verdict: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return the fields on the files that the recovery left on the host."""
+    triages, backups = list(results(events, "triage_info")), list(results(events, "sqlite_backup"))
+    records = list(results(events, *allowlist.OF_INCIDENT))
+    copied: Dict[str, Any] = last_value(triages, "data_evidence") or {}
+    swaps = [result for result in results(events, "npm_ci") if result.get("swapped")]
+    return {
+        "backup_file": first_value(verdict.get("backup_file"), last_value(backups, "backup_file")),
+        "database_kept": last_value(results(events, "sqlite_restore"), "kept"),
+        "modules_kept": last_value(swaps, "previous"),
+        "evidence": first_value(verdict.get("evidence"), last_value(triages, "bundle")),
+        "database_copied": first_value(last_value(backups, "evidence_dir"), copied.get("path")),
+        "database_not_copied": copied.get("not_copied"),
+        "record_in_memory": records[-1].get("record_in_memory") if records else None,
+    }
+
+
+def _messages(
+    findings: Sequence[Mapping[str, Any]], outcomes: Sequence[Mapping[str, Any]], verdict: Mapping[str, Any]
+) -> Dict[str, Any]:
+    """Return the messages of cause_summary, error and next_step, from the same source as their texts."""
+    first = _first_cause(findings, verdict)
+    found = {name: (verdict.get("messages") or {}).get(name) for name in ("error", "next_step")}
+    if first.get("summary"):
+        found["cause_summary"] = (first.get("messages") or {}).get("summary")
+    else:
+        told = [each for each in outcomes if each.get("cause_summary")]
+        found["cause_summary"] = (told[-1].get("messages") or {}).get("cause_summary") if told else None
+    return {name: each for name, each in found.items() if each}
+
+
+def _impact(outcomes: Sequence[Mapping[str, Any]]) -> Impact:
+    told: Mapping[str, Any] = next((each["impact"] for each in reversed(outcomes) if each.get("impact")), {})
+    values: Dict[str, Any] = {field.name: told.get(field.name) for field in dataclasses.fields(Impact)}
+    values["messages"] = values["messages"] or {}
+    return Impact(**values)
+
+
+def _derived_outcome(
+    last_run: Sequence[Event],
+    probes: Sequence[Mapping[str, Any]],
+    tried: Sequence[Rung],
+    *,
+    login_failed: bool,
+) -> str:
+    if not any(event["kind"] == "stats" for event in last_run):
+        return "unfinished"
+    if not probes:
+        return "unfinished"
+    if not probes[-1].get("healthy"):
+        return "not_recovered" if tried else "warning" if probes[-1].get("severity") == "warning" else "not_recovered"
+    if login_failed:
+        return "login_failed"
+    return "recovered" if tried else "healthy"

@@ -1,0 +1,80 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The rows of the database before and after an outage, and the statements about the service and its data."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Dict, List, Mapping, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.events import Event, first_value, results
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.service_state import last_look
+
+
+def _counts(told: Any) -> Dict[str, float]:
+    """Return the rows by table of an answer. A host may name a table without a number."""
+    counted = told if isinstance(told, dict) else {}
+    return {table: number for table, number in counted.items() if isinstance(number, (int, float))}
+
+
+def data_verdict(verdict: Mapping[str, Any], outcomes: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return the verdict that states whether data was lost, or an empty mapping if there is none.
+
+    An outage that ended without a run has no statement about the data: the earlier run's statement stays valid.
+    """
+    judged = _judged(outcomes)
+    return verdict if not verdict or "rows_before" in verdict else judged[-1] if judged else {}
+
+
+def fields(
+    runs: Sequence[Sequence[Event]], *, verdict: Mapping[str, Any], outcomes: Sequence[Mapping[str, Any]]
+) -> Dict[str, Any]:
+    """Return the fields of model.Incident on the rows, the loss of data and the statements.
+
+    verdict: of the last run, or empty. outcomes: the verdicts of all runs, oldest first.
+    """
+    events = [event for run in runs for event in run]
+    looks = [*results(events, "triage_info"), *results(events, "sqlite_info")]
+    counts = [_counts(look["row_counts"]) for look in looks if look.get("row_counts")]
+    of_data = data_verdict(verdict, outcomes)
+    # If a verdict has no rows from before or after, they could not be counted. Other triages are not a substitute.
+    substitute = [] if _judged(outcomes) else counts[:1]
+    rows_before = _counts(first_value(*(each.get("rows_before") for each in outcomes), *substitute))
+    rows_after = _counts(of_data.get("rows_after")) or ({} if of_data or len(counts) < 2 else counts[-1])
+    suspected = (
+        of_data["data_loss"] == statements.SUSPECTED
+        if of_data.get("data_loss")
+        else any(look.get("data_loss_suspected") for look in looks)
+    )
+    seen = dataclasses.replace(
+        last_look(runs),
+        outcome=str(verdict.get("outcome") or ""),
+        rows_before=rows_before,
+        rows_from=of_data.get("rows_from") or statements.FIRST_LOOK,
+        rows_after={**rows_after, **_counts(of_data.get("rows_seeded"))},
+        suspected=suspected,
+        lost=of_data.get("data_loss") == statements.KNOWN,
+    )
+    said = statements.decide(seen)
+    seeded = statements.rows_seeded(rows_before, seen.rows_after)
+    return {
+        "data_loss": said["data_loss"].value,
+        "rows_before": rows_before,
+        "rows_from": seen.rows_from,
+        "rows_after": {table: count for table, count in rows_after.items() if table not in seeded},
+        "rows_seeded": seeded,
+        "rows_stale": seen.started_since,
+        "statements": {
+            **{name: dataclasses.asdict(each) for name, each in said.items()},
+            # The run itself knows more about the service than its events.
+            **{name: each for name, each in (verdict.get("statements") or {}).items() if name != "data_loss"},
+        },
+    }
+
+
+def _judged(outcomes: Sequence[Mapping[str, Any]]) -> List[Mapping[str, Any]]:
+    """Return the verdicts that make a statement about the data."""
+    return [each for each in outcomes if "rows_before" in each]

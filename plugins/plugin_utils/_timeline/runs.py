@@ -1,0 +1,138 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The runs of an incident: the rungs that each of them tried or skipped, and its remedies."""
+
+from __future__ import annotations
+
+from typing import List, Optional, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.events import (
+    Event,
+    first_value,
+    module_of,
+    verdict_of,
+)
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.instants import seconds_between
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.model import RUNGS, Remedy, Run, Rung, Skip
+
+_LOOKS = ("detection", "verification")
+
+
+def rungs(run: Sequence[Event]) -> List[Rung]:
+    """Return the rungs of one run: from its verdict, else concluded from the roles of its tasks."""
+    verdict = verdict_of(run)
+    if not verdict:
+        return _concluded_rungs(run)
+    return [
+        Rung(
+            rung=str(each.get("rung") or ""),
+            held=each.get("held"),
+            halted=each.get("halted"),
+            serves=each.get("serves"),
+            restored=each.get("restored"),
+            reason=each.get("reason"),
+            messages=each.get("messages") or {},
+            started_at=each.get("started_at"),
+            seconds=each.get("seconds"),
+            run=str(run[0]["run"]),
+        )
+        for each in verdict.get("rungs_tried") or []
+    ]
+
+
+def _concluded_rungs(run: Sequence[Event]) -> List[Rung]:
+    """Return the rungs of a run without a verdict, from the roles of its tasks."""
+    tried: List[Rung] = []
+    healthy: Optional[bool] = None
+    for event in run:
+        if event["kind"] not in ("task", "started"):
+            continue
+        role = event.get("role")
+        if role in RUNGS and (not tried or tried[-1].rung != role):
+            begun = str(event.get("start") or event["at"])
+            tried.append(
+                Rung(
+                    rung=role,
+                    held=None,
+                    halted=None,
+                    serves=None,
+                    restored=None,
+                    reason=None,
+                    messages={},
+                    started_at=begun,
+                    seconds=None,
+                    run=str(run[0]["run"]),
+                )
+            )
+            healthy = None
+        if not tried or role not in (*RUNGS, *_LOOKS):
+            continue
+        tried[-1].seconds = seconds_between(tried[-1].started_at, event["at"])
+        if event.get("status") == "failed":
+            # A rung may have succeeded if the connection to its host was lost.
+            tried[-1].held = None if (event.get("data") or {}).get("unreachable_host") else False
+            tried[-1].reason = event.get("msg") or event.get("task")
+            told = ((event.get("data") or {}).get("messages") or {}).get("msg") if event.get("msg") else None
+            tried[-1].messages = {"reason": told} if told else {}
+        elif event["kind"] == "started":
+            # A check that was running when the run was killed has no result.
+            tried[-1].held = None
+        elif module_of(event) == "health_probe" and event.get("data"):
+            healthy = tried[-1].held = bool(event["data"].get("healthy"))
+        elif tried[-1].held is None:
+            tried[-1].held = healthy
+    return tried
+
+
+def skips(run: Sequence[Event]) -> List[Skip]:
+    """Return the rungs that the verdict of one run skipped."""
+    identity = str(run[0]["run"])
+    return [
+        Skip(
+            rung=str(each.get("rung") or ""),
+            reason=each.get("reason"),
+            messages=each.get("messages") or {},
+            at=each.get("at"),
+            run=identity,
+        )
+        for each in verdict_of(run).get("rungs_skipped") or []
+    ]
+
+
+def remedies(run: Sequence[Event]) -> List[Remedy]:
+    """Return the remedies of one run, applied and refused, from its verdict."""
+    told = verdict_of(run).get("remediation") or {}
+    return [
+        Remedy(
+            cause=str(each.get("cause") or "unknown"),
+            action=each.get("action"),
+            changed=bool(each.get("changed")),
+            failed=bool(each.get("failed")),
+            detail=each.get("detail") or [],
+            reason=each.get("reason"),
+            messages=each.get("messages") or {},
+            seconds=each.get("seconds"),
+            run=str(run[0]["run"]),
+        )
+        for each in [*(told.get("applied") or []), *(told.get("refused") or [])]
+    ]
+
+
+def summary(events: Sequence[Event]) -> Run:
+    """Return the data of one run itself: its playbook, begin and end."""
+    first = events[0]
+    tasks = [event for event in events if event["kind"] in ("task", "started", "unreachable")]
+    verdicts = [event for event in events if event["kind"] == "outcome"]
+    return Run(
+        run=str(first["run"]),
+        playbook=first.get("playbook"),
+        core=first.get("core"),
+        started_at=str(first["at"]),
+        # Events after the verdict only publish it.
+        last_event_at=str((verdicts or events)[-1]["at"]),
+        complete=any(event["kind"] in ("outcome", "stats") for event in events),
+        last_task=first_value(tasks[-1].get("task"), tasks[-1].get("action")) if tasks else None,
+        last_action=tasks[-1].get("action") if tasks else None,
+    )

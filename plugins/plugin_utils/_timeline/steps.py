@@ -1,0 +1,76 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The steps of a run that the documents show, and why each of them is shown."""
+
+from __future__ import annotations
+
+from typing import Iterator, Optional, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.events import Event, module_of
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.model import (
+    CHANGE,
+    DECISION,
+    DETAIL,
+    FAILURE,
+    Step,
+)
+
+# Actions that are not shown as steps if they succeed.
+_PLUMBING = (
+    *("include_role", "include_tasks", "import_role", "import_tasks", "validate_argument_spec"),
+    *("assert", "set_fact", "set_stats", "debug", "meta"),
+)
+
+
+def step(event: Event) -> Optional[Step]:
+    """Return the step of an event, or None for an event that only begins or ends others."""
+    if event["kind"] in ("started", "stats", "play_start", "summary"):
+        return None
+    if event.get("status") == "ok" and str(event.get("action")).rsplit(".", 1)[-1] in _PLUMBING:
+        return None
+    return Step(
+        at=str(event.get("start") or event["at"]),
+        run=str(event["run"]),
+        kind=str(event["kind"]),
+        weight=_weight(event),
+        role=event.get("role"),
+        action=event.get("action"),
+        task=event.get("task") or event.get("playbook"),
+        status=event.get("status"),
+        seconds=event.get("duration"),
+        data=event.get("data") or {},
+        message=event.get("msg"),
+    )
+
+
+def of_run(run: Sequence[Event]) -> Iterator[Step]:
+    """Return the steps of one run. Steps after its verdict only publish it, and their failures only repeat it."""
+    decided = False
+    for event in run:
+        told = step(event)
+        decided = decided or event["kind"] == "outcome"
+        if decided and event.get("role") == "postmortem" and event.get("status") in ("ok", "changed"):
+            continue
+        if told and decided and told.kind == "task" and told.weight == FAILURE and not module_of(event):
+            continue
+        if told:
+            yield told
+
+
+def _weight(event: Event) -> str:
+    module = module_of(event)
+    if event.get("status") == "failed" or event["kind"] == "unreachable":
+        return FAILURE
+    if event["kind"] in ("outcome", "run_start"):
+        return DECISION
+    if module in ("triage_info", "health_probe") and event.get("data"):
+        return DECISION
+    if module == "sqlite_info" and event.get("data", {}).get("healthy") is False:
+        return DECISION
+    # The document shows the content of the incident's record anyway, and it shows that it was written.
+    if module in allowlist.OF_INCIDENT or event.get("role") == "postmortem":
+        return DETAIL
+    return CHANGE if module and event.get("status") == "changed" else DETAIL

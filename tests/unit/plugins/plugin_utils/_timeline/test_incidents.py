@@ -1,0 +1,97 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From events to the model."""
+
+from __future__ import annotations
+
+import pytest
+from timeline_samples import OUTCOME, Recording, only
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import incidents as timeline_incidents
+
+
+def test_values_of_a_verdict_are_used():
+    incident = only(Recording().down().opened().add("outcome", host="node1", data=OUTCOME).ended())
+    assert (incident.source, incident.outcome, incident.rung) == ("verdict", "recovered", "restart")
+    assert (incident.severity, incident.durations.outage, incident.data_loss) == ("critical", 12.5, "none")
+    assert [(rung.rung, rung.held) for rung in incident.rungs_tried] == [("restart", True)]
+
+
+@pytest.mark.parametrize(
+    ("finish", "outcome"),
+    [
+        pytest.param(lambda each: each, "unfinished", id="killed"),
+        pytest.param(lambda each: each.ended(), "not_recovered", id="ended while down"),
+        pytest.param(
+            lambda each: each.task("node_process", role="restart").verified().ended(), "recovered", id="restarted"
+        ),
+        pytest.param(lambda each: each.verified().ended(), "healthy", id="came back by itself"),
+    ],
+)
+def test_outcome_without_a_verdict(finish, outcome):
+    assert only(finish(Recording().down().opened())).outcome == outcome
+
+
+def test_the_cause_is_that_of_the_first_triage():
+    first = Recording("run1").down().opened()
+    first.task("triage_info", {"findings": [{"cause": "killed", "summary": "By KILL."}]}, role="triage")
+    second = Recording("run2")
+    second.second = 30
+    second.down().opened()
+    second.task("triage_info", {"findings": [{"cause": "killed", "summary": "Gone."}]}, role="triage")
+    second.add("outcome", host="node1", data={**OUTCOME, "cause": "killed", "cause_summary": "Gone."}).ended()
+    (incident,) = timeline_incidents.from_events([*first.events, *second.events])
+    assert (incident.cause_summary, incident.findings[0]["summary"]) == ("By KILL.", "By KILL.")
+    second.events[-2]["data"] = {**OUTCOME, "cause": "hung", "cause_summary": "Silent."}
+    (incident,) = timeline_incidents.from_events([*first.events, *second.events])
+    assert (incident.cause, incident.cause_summary) == ("hung", "Silent.")
+
+
+def test_a_verdict_does_not_outlive_a_later_run_that_was_killed():
+    first = Recording("run1").down().opened().add("outcome", host="node1", data=OUTCOME).ended()
+    second = Recording("run2")
+    second.second = 30
+    second.down().opened()
+    (incident,) = timeline_incidents.from_events([*first.events, *second.events])
+    assert (incident.outcome, incident.source, incident.rows_before) == ("unfinished", "events", {"users": 3})
+
+
+def test_hosts_are_separated():
+    recording = Recording().down().opened()
+    recording.host = "node2"
+    recording.down().opened("INC-2").verified()
+    recording.host = "node3"
+    recording.verified()
+    incidents = {incident.host: incident for incident in timeline_incidents.from_events(recording.events)}
+    assert {host: incident.incident for host, incident in incidents.items()} == {"node1": "INC-1", "node2": "INC-2"}
+    assert len(incidents["node1"].steps) == 2
+    assert list(timeline_events.without_incident(recording.events)) == ["node3"]
+
+
+def test_kept_files_and_the_service():
+    recording = Recording().down().opened()
+    recording.task("npm_ci", {"swapped": True, "previous": "/app/node_modules.previous"}, "changed", "restart")
+    recording.task("npm_ci", {"swapped": False, "previous": "/app/of-another-time"}, role="standard_recovery")
+    recording.task("sqlite_restore", {"kept": "/app/itsm.db.damaged"}, "changed", "database_recovery")
+    recording.add("outcome", host="node1", data={**OUTCOME, "service": "itsm-system"}).ended()
+    incident = only(recording)
+    assert (incident.modules_kept, incident.database_kept) == ("/app/node_modules.previous", "/app/itsm.db.damaged")
+    assert incident.service == "itsm-system"
+    assert only(Recording().down().opened()).service is None
+
+
+def test_an_earlier_swap_does_not_belong_to_this_recovery():
+    data = {"swapped": False, "previous": "/app/node_modules.previous"}
+    assert only(Recording().down().opened().task("npm_ci", data)).modules_kept is None
+
+
+def test_findings_are_those_of_the_verdict():
+    recording = Recording().down().opened()
+    for cause in ("stopped", "hung", "stopped"):
+        recording.task("triage_info", {"findings": [{"cause": cause, "summary": str(recording.second)}]})
+    assert only(recording).findings[0]["cause"] == "stopped"
+    recording.add("outcome", host="node1", data=OUTCOME)
+    assert only(recording).findings[0]["cause"] == "hung"

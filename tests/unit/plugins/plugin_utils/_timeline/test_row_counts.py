@@ -1,0 +1,70 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Rows before and after an outage, and the loss of data."""
+
+from __future__ import annotations
+
+import pytest
+from timeline_samples import OUTCOME, Recording, only
+
+# The verdict on an incident that ended without a run makes no statement about the data.
+OVER = {"incident": "INC-1", "outcome": "mended_by_hand", "escalation": {"to": [], "told": []}}
+
+
+def then_over(first):
+    recording = Recording(run="run1").down().opened().add("outcome", host="node1", data=first).ended()
+    later = Recording(run="run2")
+    later.second = 30
+    later.task("health_probe", {"healthy": True}, role="detection").opened().add("outcome", host="node1", data=OVER)
+    recording.events += later.ended().events
+    return only(recording)
+
+
+def test_missing_rows_alone_raise_the_suspicion():
+    recording = Recording().down().opened()
+    recording.task("triage_info", {"findings": [{"cause": "killed"}], "row_counts": {"users": 3, "assets": 2}})
+    recording.task("sqlite_info", {"healthy": True, "row_counts": {"users": 3}})
+    incident = only(recording)
+    assert incident.rows_lost() == {"assets": (2, 0)}
+    assert incident.data_loss == "suspected"
+
+
+def test_row_counts_are_those_of_the_verdict():
+    recording = Recording().down().opened()
+    for _ in range(2):
+        recording.task("triage_info", {"findings": [{"cause": "killed"}], "row_counts": {"users": 3}})
+    assert only(recording).rows_after == {"users": 3}
+    recording.add("outcome", host="node1", data={**OUTCOME, "data_loss": "unknown", "rows_after": {}})
+    assert only(recording).rows_after == {}
+
+
+@pytest.mark.parametrize("loss", ["suspected", "none"])
+def test_statements_about_the_data_are_kept_after_the_close(loss):
+    first = {
+        **OUTCOME,
+        "outcome": "not_recovered",
+        "data_loss": loss,
+        "rows_after": {"users": 3},
+        "next_step": "Start nothing.",
+    }
+    told = then_over(first)
+    assert (told.outcome, told.source, told.data_loss) == ("mended_by_hand", "verdict", loss)
+    assert (told.rows_before, told.rows_after) == ({"users": 3}, {"users": 3})
+    assert told.next_step == ("Start nothing." if loss == "suspected" else None)
+
+
+def test_counts_of_an_interrupted_run_are_kept_after_the_close():
+    recording = Recording(run="run1").down().opened().task("triage_info", {"row_counts": {"users": 3}}, role="triage")
+    later = Recording(run="run2")
+    later.second = 30
+    later.opened().add("outcome", host="node1", data={**OVER, "outcome": "recovered"})
+    recording.events += later.ended().events
+    told = only(recording)
+    assert (told.outcome, told.rows_before, told.rows_after, told.data_loss) == (
+        "recovered",
+        {"users": 3},
+        {},
+        "unknown",
+    )
