@@ -92,6 +92,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import (
     allowlist,
     event_batch,
+    kinds,
     recorder,
     task_result,
 )
@@ -168,7 +169,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     @_guarded
     def v2_playbook_on_play_start(self, play: Any) -> None:
         source = play.get_ds()
-        self._record(kind="play_start", name=allowlist.static(source.get("name") if isinstance(source, dict) else None))
+        self._record(kind="play_start", name=kinds.static(source.get("name") if isinstance(source, dict) else None))
         self._tasks = {}
 
     # A large run has thousands of these events. They are only kept here, and processed together later.

@@ -22,7 +22,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import html as html_report
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import markdown as markdown_report
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen as screen_report
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist, kinds
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import incidents as timeline_incidents
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
@@ -45,20 +45,20 @@ LINES = st.lists(VALUE.map(lambda each: json.dumps(each).encode()), max_size=4).
 
 def of_kind(kind: Any) -> st.SearchStrategy[Any]:
     """Return values of a kind of the allowlist, sometimes of none."""
-    if isinstance(kind, allowlist.Each):
+    if isinstance(kind, kinds.Each):
         good = st.lists(of_kind(kind.of), max_size=3)
-    elif isinstance(kind, allowlist.Named):
+    elif isinstance(kind, kinds.Named):
         good = st.dictionaries(TEXT, of_kind(kind.of), max_size=3)
     elif isinstance(kind, tuple):
         good = st.one_of(*map(of_kind, kind))
     elif isinstance(kind, str):
         good = {
-            allowlist.NUMBER: st.one_of(st.integers(-10, 10**15), st.floats()),
-            allowlist.FLAG: st.booleans(),
+            kinds.NUMBER: st.one_of(st.integers(-10, 10**15), st.floats()),
+            kinds.FLAG: st.booleans(),
         }.get(kind, TEXT)
     else:
         good = st.fixed_dictionaries({}, optional={name: of_kind(each) for name, each in kind.items()})
-    return good if isinstance(kind, (dict, allowlist.Each)) else st.one_of(good, good, good, VALUE)
+    return good if isinstance(kind, (dict, kinds.Each)) else st.one_of(good, good, good, VALUE)
 
 
 RESULT = st.sampled_from(sorted(allowlist.RESULTS)).flatmap(
@@ -82,13 +82,13 @@ def events(draw: Any) -> list[timeline_events.Event]:
     for module, result in results:
         action = f"{allowlist.COLLECTION}.{module}"
         failed = draw(st.booleans())
-        about = {"msg": allowlist.text(draw(TEXT))} if failed else {}
+        about = {"msg": kinds.text(draw(TEXT))} if failed else {}
         role = draw(st.sampled_from(ROLES))
         status = "failed" if failed else draw(st.sampled_from(["ok", "changed"]))
         data = allowlist.of_result(action, result)
         tell("task", host="host", task="Do it", role=role, action=action, status=status, data=data, **about)
     if draw(st.booleans()):
-        tell("outcome", host="host", data=allowlist.pick(allowlist.OUTCOME, draw(of_kind(allowlist.OUTCOME))))
+        tell("outcome", host="host", data=kinds.pick(allowlist.OUTCOME, draw(of_kind(allowlist.OUTCOME))))
     tell("stats", hosts={})
     return timeline_events.decode(b"".join(map(timeline_events.encode, told)))
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import redact, sanitize
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import log_patterns
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import evidence as triage_evidence
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import kinds
 
 SAFE = st.characters(codec="ascii", min_codepoint=48, max_codepoint=122, categories=("Lu", "Ll", "Nd"))
 SECRET = st.text(SAFE, min_size=12, max_size=30).map(lambda text: f"q7Z{text}")
@@ -49,7 +49,7 @@ def test_a_value_with_a_secret_name_does_not_get_through(secret, form, before, a
     # Earlier text on the line must not be a name or a quote.
     assume(not set(before) & set("\\\"'=:-\x1b"))
     text = f"{before}\n{form.format(secret)}\n{after}"
-    for clean in (redact.Redactor().text(text), allowlist.text(text, limit=10_000)):
+    for clean in (redact.Redactor().text(text), kinds.text(text, limit=10_000)):
         assert secret not in clean
 
 
@@ -91,7 +91,7 @@ def test_hostile_input_takes_no_longer(piece):
     begun = time.process_time()
     redact.Redactor(["a-known-secret"]).text(text)
     sanitize.text(text)
-    allowlist.text(text)
+    kinds.text(text)
     log_patterns.analyse(log_patterns.dated([text, *[text[:2000]] * 100]), since=0.0)
     # For its length, a tenth of this is usual.
     assert time.process_time() - begun < 5

@@ -14,7 +14,7 @@ import re
 from typing import Any, Container, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import transports
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import kinds
 
 # Levels without a rule: the outage has ended; somebody works on it.
 RESOLVED = "resolved"
@@ -229,7 +229,7 @@ def facts(values: Mapping[str, Any]) -> Dict[str, Any]:
 
 def _fit(value: Any) -> Any:
     if isinstance(value, str):
-        return " ".join(allowlist.text(value).split())
+        return " ".join(kinds.text(value).split())
     if isinstance(value, Mapping):
         return {str(name): _fit(each) for name, each in value.items()}
     if isinstance(value, (list, tuple)):

@@ -10,15 +10,15 @@ import dataclasses
 import typing
 from typing import Any, Dict, Mapping
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist, kinds
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
 _SCALARS = {str: "string", bool: "boolean", int: "integer", float: "number"}
 _KINDS = {
-    allowlist.TEXT: "string",
-    allowlist.PROGRAM: "string",
-    allowlist.NUMBER: "number",
-    allowlist.FLAG: "boolean",
+    kinds.TEXT: "string",
+    kinds.PROGRAM: "string",
+    kinds.NUMBER: "number",
+    kinds.FLAG: "boolean",
 }
 # Fields that hold results of modules, and the keys of them that the whitelist allows.
 _OF_WHITELIST: Mapping[str, Any] = {
@@ -105,9 +105,9 @@ def _of_structure(kind: Any) -> Dict[str, Any]:
         return {"type": [_KINDS[kind], "null"]}
     if isinstance(kind, tuple):
         return {"anyOf": [_of_kind(each) for each in kind]}
-    if isinstance(kind, allowlist.Each):
+    if isinstance(kind, kinds.Each):
         return {"type": ["array", "null"], "items": _of_kind(kind.of)}
-    if isinstance(kind, allowlist.Named):
+    if isinstance(kind, kinds.Named):
         return {"type": ["object", "null"], "additionalProperties": _of_kind(kind.of)}
     properties = {name: _of_kind(each) for name, each in kind.items()}
     return {"type": ["object", "null"], "additionalProperties": False, "properties": properties}

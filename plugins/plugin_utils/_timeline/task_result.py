@@ -16,7 +16,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 from ansible.release import __version__ as ansible_version
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist, progress
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist, kinds, progress
 
 _CORE = tuple(int(part) for part in ansible_version.split(".")[:2])
 
@@ -55,7 +55,7 @@ class Task:
     def of(cls, task: Any) -> Task:
         """Return the constant data of a task of Ansible."""
         action, source = action_of(task), task.get_ds()
-        name = allowlist.static(source.get("name") if isinstance(source, dict) else None)
+        name = kinds.static(source.get("name") if isinstance(source, dict) else None)
         return cls(
             uuid=str(task._uuid),
             action=action,
@@ -91,7 +91,7 @@ def started(host: str, known: Task) -> Entry:
 
 def retried(host: str, known: Task, fields: Mapping[str, Any]) -> Entry:
     """Return the entry for an attempt that failed and is followed by another one."""
-    attempts = allowlist.pick(allowlist.NUMBER, fields.get("attempts"))
+    attempts = kinds.pick(kinds.NUMBER, fields.get("attempts"))
     return {"kind": "retry", "host": host, **known.identity, "attempts": attempts}
 
 
@@ -111,10 +111,10 @@ def succeeded(result: Any, known: Task, clock: Optional[progress.Clock]) -> Iter
         return
     fields = fields_of(result)
     published = {} if known.module else _published(task, fields)
-    summary = allowlist.pick(allowlist.SUMMARY, published.get(allowlist.SUMMARY_KEY) or {})
+    summary = kinds.pick(allowlist.SUMMARY, published.get(allowlist.SUMMARY_KEY) or {})
     if summary:
         yield {"kind": "summary", "data": summary}
-    outcome = allowlist.pick(allowlist.OUTCOME, (published.get(allowlist.OUTCOME_KEY) or {}).get(host))
+    outcome = kinds.pick(allowlist.OUTCOME, (published.get(allowlist.OUTCOME_KEY) or {}).get(host))
     if isinstance(outcome, dict):
         yield {"kind": "outcome", "host": host, "data": outcome}
         return
@@ -205,14 +205,14 @@ def _published(task: Any, fields: Dict[str, Any]) -> Dict[str, Any]:
 def _reason(task: Any, known: Task, fields: Dict[str, Any]) -> Optional[str]:
     """Return why a task failed, if it may be recorded: a message of a module of ours, or a constant of a playbook."""
     if known.module:
-        return allowlist.pick(allowlist.TEXT, fields.get("msg")) if _is_of_module(fields) else _undefined(fields)
+        return kinds.pick(kinds.TEXT, fields.get("msg")) if _is_of_module(fields) else _undefined(fields)
     if known.action in _VALIDATING:
         return _undefined(fields)
     source, key = task.get_ds(), _STATIC_MESSAGES.get(known.action)
     if key is None or not isinstance(source, dict):
         return None
     arguments = source.get(known.action) or source.get(known.action.rsplit(".", 1)[-1])
-    return allowlist.static(arguments.get(key)) if isinstance(arguments, dict) else None
+    return kinds.static(arguments.get(key)) if isinstance(arguments, dict) else None
 
 
 def _undefined(fields: Dict[str, Any]) -> Optional[str]:

@@ -19,7 +19,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._action import module_output
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen as screen_report
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import kinds
 
 MODULES = Path(__file__).resolve().parents[5] / "plugins" / "modules"
 ESCAPES = [
@@ -43,7 +43,7 @@ def test_terminal_controls_are_removed(escape):
     assert shown.startswith("before") and shown.endswith("after")
     assert not sanitize.ACTIVE.search(shown)
     shown.encode("utf-8")
-    told = allowlist.text(f"before{escape}after")
+    told = kinds.text(f"before{escape}after")
     assert not sanitize.ACTIVE.search(told) and "\n" not in told
 
 
@@ -118,7 +118,7 @@ def test_evidence_is_safe_in_a_terminal(tmp_path):
 
 
 def test_a_secret_is_found_under_colours():
-    for paint in (redact.Redactor().text, allowlist.text):
+    for paint in (redact.Redactor().text, kinds.text):
         assert "hunter2" not in paint("\x1b[33mpassword\x1b[39m=\x1b[36mhunter2secret\x1b[39m")
 
 

@@ -16,7 +16,7 @@ import yaml
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import notice
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist, kinds
 
 PROJECT = pathlib.Path(__file__).resolve().parents[5]
 FACTS: dict[str, Any] = {
@@ -172,4 +172,4 @@ def test_the_templates_hold_no_sentences_of_their_own() -> None:
 def test_a_long_text_of_a_host_is_cut_in_its_message_too() -> None:
     told = {"messages": {"why": message("quoted", text="x" * 5000).to_dict()}}
     kept = allowlist.of_result("itsm_nexus.runbook.npm_ci", told)
-    assert len(kept["messages"]["why"]["values"]["text"]) <= allowlist.TEXT_LIMIT
+    assert len(kept["messages"]["why"]["values"]["text"]) <= kinds.TEXT_LIMIT

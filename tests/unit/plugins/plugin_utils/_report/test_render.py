@@ -25,7 +25,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import html as html_report
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import markdown as markdown_report
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen as screen_report
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist, kinds
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import incidents as timeline_incidents
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
@@ -600,7 +600,7 @@ def test_starter_and_ticket_are_shown():
 def test_the_first_reason_and_the_last_ticket_are_shown():
     def run(name, **verdict):
         common = {"v": 1, "at": "2026-03-02T01:00:00.000Z", "run": name}
-        data = allowlist.pick(allowlist.OUTCOME, {"outcome": "not_recovered", "reason": "", "ticket": "", **verdict})
+        data = kinds.pick(allowlist.OUTCOME, {"outcome": "not_recovered", "reason": "", "ticket": "", **verdict})
         return [{**common, "kind": "run_start"}, {**common, "kind": "outcome", "host": "node1", "data": data}]
 
     told = timeline_incidents.model(

@@ -1,0 +1,126 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The kinds of values that may be recorded, and the part of a value that a kind allows.
+
+Texts are shortened, their control characters are removed, and credentials that modules should have masked are masked
+again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import re
+from typing import Any, Dict, Mapping, Optional, Tuple, Union
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import redact, sanitize
+
+TEXT_LIMIT = 600
+LIST_LIMIT = 50
+COUNT_LIMIT = 500
+# Texts up to this length are cached after they are cleaned.
+_OFTEN = 100
+
+# Kinds of scalars.
+TEXT = "text"
+NUMBER = "number"
+FLAG = "flag"
+PROGRAM = "program"  # a command line: only the program's name is kept, because the arguments may hold secrets
+
+_TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
+_REDACTOR = redact.Redactor()
+
+_DROPPED = object()
+
+
+@dataclasses.dataclass(frozen=True)
+class Each:
+    """A list whose members all have the kind given by of."""
+
+    of: Any
+    limit: int = LIST_LIMIT
+
+
+@dataclasses.dataclass(frozen=True)
+class Named:
+    """A mapping from any name (of a table, of a check) to the kind given by of."""
+
+    of: Any
+    limit: int = COUNT_LIMIT
+
+
+Kind = Union[str, Each, Named, Mapping[str, Any], Tuple[Any, ...]]
+
+
+def text(value: str, *, limit: int = TEXT_LIMIT) -> str:
+    """Return value for a file: no control characters, credentials masked, at most limit characters."""
+    # The same names of tasks, tables and parts come with every host.
+    return _clean(value, limit) if len(value) <= _OFTEN else _cleaned(value, limit)
+
+
+def _cleaned(value: str, limit: int) -> str:
+    # Cut first: the patterns need more time for long texts, and a secret that was cut is still masked.
+    cleaned = _REDACTOR.text(sanitize.ACTIVE.sub(" ", sanitize.without_sequences(str(value[:limit]))))
+    return cleaned[:limit] if len(value) <= limit else cleaned[: limit - 1] + "…"
+
+
+_clean = functools.lru_cache(maxsize=4096)(_cleaned)
+
+
+def static(template: object) -> Optional[str]:
+    """Return the constant part of a name or message of a playbook. Each template expression becomes an ellipsis.
+
+    A template expression in brackets at the end, for the screen, is left out. Return None if nothing readable is left:
+    values that are filled in at run time may be secrets.
+    """
+    if not isinstance(template, str):
+        return None
+    kept = re.sub(r" \(…\)\Z", "", _TEMPLATE.sub("…", template))
+    return text(kept) if re.search(r"\w", kept) else None
+
+
+def pick(kind: Kind, value: object) -> Any:
+    """Return the part of value that the kind allows. Mappings keep only the allowed keys."""
+    picked = _pick(kind, value)
+    return None if picked is _DROPPED else picked
+
+
+def _pick(kind: Kind, value: object) -> Any:
+    if value is None:
+        return None
+    if isinstance(kind, str):
+        return _scalar(kind, value)
+    if isinstance(kind, tuple):
+        return next((found for found in (_pick(each, value) for each in kind) if found is not _DROPPED), _DROPPED)
+    if isinstance(kind, Each):
+        if not isinstance(value, (list, tuple)):
+            return _DROPPED
+        members = (_pick(kind.of, member) for member in value[: kind.limit])
+        return [member for member in members if member is not _DROPPED]
+    return _mapping(kind, value) if isinstance(value, Mapping) else _DROPPED
+
+
+def _mapping(kind: Union[Named, Mapping[str, Any]], value: Mapping[Any, Any]) -> Dict[str, Any]:
+    if isinstance(kind, Named):
+        pairs = [(text(str(name), limit=200), _pick(kind.of, value[name])) for name in list(value)[: kind.limit]]
+    else:
+        pairs = [(name, _pick(kind[name], value[name])) for name in kind if name in value]
+    return {name: member for name, member in pairs if member is not _DROPPED}
+
+
+def _scalar(kind: str, value: object) -> Any:
+    if kind == FLAG:
+        return bool(value) if isinstance(value, bool) else _DROPPED
+    if kind == NUMBER:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            return _DROPPED
+        return value
+    if not isinstance(value, str):
+        return _DROPPED
+    if kind == PROGRAM:
+        words = value.split()
+        return text(words[0].rsplit("/", 1)[-1], limit=100) if words else ""
+    return text(value)
