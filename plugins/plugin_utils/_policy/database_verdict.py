@@ -21,6 +21,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 )
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable, verdict
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.facts import UNKNOWN_CAUSE
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
 
@@ -38,22 +39,12 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
     held, lost = bool(seen.get("held")), str(seen.get("lost") or "")
     serves = not held and bool(verified.get("serves"))
     outcome = _outcome(held=held, serves=serves, lost=lost, check_mode=bool(seen.get("check_mode")))
-    finding = next(iter(triage.get("findings") or []), verdict.UNKNOWN_CAUSE)
+    finding = next(iter(triage.get("findings") or []), UNKNOWN_CAUSE)
     error = lost or str(seen.get("error") or "")
     told = seen.get("lost_message") if lost else seen.get("error_messages")
     why = Reason.read({"error": error, "messages": {"error": told}}, "error")
     next_step, summary = _next_step(outcome, recovery, lost=lost), Reason.read(finding, "summary")
-    tried = [
-        {
-            "rung": f"database_recovery by {recovery.get('method') or 'no method'}",
-            "started_at": seen.get("started_at"),
-            "held": held,
-            "halted": not (held or recovery.get("replaced")),
-            "serves": serves,
-            "reason": error,
-            "messages": {"reason": why.plain()},
-        }
-    ]
+    tried = [_tried(seen, recovery, serves=serves, why=why)]
     decided = verdict.Verdict(
         outcome=outcome,
         recovered=outcome not in verdict.FAILED,
@@ -89,6 +80,20 @@ def of_run(seen: Mapping[str, Any]) -> Dict[str, Any]:
         "evidence": recovery.get("evidence_dir") or triage.get("bundle") or "",
         "backup_file": recovery.get("source"),
         "said": _statements(seen, outcome, tried, record),
+    }
+
+
+def _tried(seen: Mapping[str, Any], recovery: Mapping[str, Any], *, serves: bool, why: Reason) -> Dict[str, Any]:
+    """Return the recovery as a rung that was tried. why: the error, or an empty reason."""
+    held = bool(seen.get("held"))
+    return {
+        "rung": f"database_recovery by {recovery.get('method') or 'no method'}",
+        "started_at": seen.get("started_at"),
+        "held": held,
+        "halted": not (held or recovery.get("replaced")),
+        "serves": serves,
+        "reason": why.text,
+        "messages": {"reason": why.plain()},
     }
 
 

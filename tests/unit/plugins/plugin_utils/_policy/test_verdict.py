@@ -17,8 +17,9 @@ import yaml
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import RUNGS
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import facts as recovery_facts
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import verdict
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.verdict import Facts
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.facts import Facts
 
 ROOT = Path(__file__).resolve().parents[5]
 ALL_RUNGS = list(RUNGS)
@@ -294,44 +295,10 @@ def test_every_check_can_suspect_lost_rows(changes: dict[str, Any]) -> None:
     assert verdict.of_run(seen(**changes))["said"]["data_loss"] == "suspected"
 
 
-def test_facts_passed_by_a_run() -> None:
-    """Each key passed by the playbook changes the facts, so none is useless."""
-    whole: dict[str, Any] = {
-        "detection": {
-            **{"severity": "warning", "healthy": True, "supervisor": {"restarted": True}, "data_in_doubt": True},
-            **{"answers_since": {"at": "10:00", "source": "probe"}},
-        },
-        "triage": {
-            **{"findings": [finding()], "data": {"state": "in_doubt"}, "hold": {"incident": "INC-1"}},
-        },
-        "diagnosis": {"findings": [finding()]},
-        "tried": [tried()],
-        "skipped": [{"rung": "restart", "reason": "useless"}],
-        "remediation": {"applied": [{"cause": "killed", "changed": True, "failed": False}], "refused": []},
-        "crash_loop": {"looping": True},
-        "check_mode": True,
-        "lost": "gone",
-        "error": "broke",
-        "before": {"halted": "ended"},
-        "verification": {"first_healthy_at": "11:00"},
-        "record": {"outcome": "data_in_doubt"},
-        "act_on": ["critical"],
-        "clean_start": {"data_loss_suspected": False},
-    }
-    facts = verdict.facts_of_run(whole)
-    unset = Facts(severity="")
-    same = [
-        field.name for field in dataclasses.fields(Facts) if getattr(facts, field.name) == getattr(unset, field.name)
-    ]
-    assert same == []
-    assert verdict.facts_of_run({**whole, "hold": {"incident": "INC-2"}}).held_by == "INC-2"
-    assert verdict.facts_of_run({**whole, "before": {}, "verified_before": {"halted": "seen"}}).halted_before == "seen"
-
-
 def test_the_playbook_passes_exactly_the_facts_that_are_read() -> None:
     variables = yaml.safe_load((ROOT / "playbooks" / "vars" / "outage_recover.yml").read_text(encoding="utf-8"))
     handed = set(re.findall(r"'(\w+)': ", variables["_incident_verdict"]))
-    source = Path(verdict.__file__).read_text(encoding="utf-8")
+    source = "".join(Path(each.__file__).read_text(encoding="utf-8") for each in (recovery_facts, verdict))
     assert handed == set(re.findall(r'seen(?:\.get\(|\[)"(\w+)"', source))
 
 

@@ -1,0 +1,139 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The facts that the decisions of a recovery rest on, from the results of its roles.
+
+An instant is a string in UTC (ISO 8601).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason
+
+UNKNOWN_CAUSE: Mapping[str, Any] = {
+    "cause": "unknown",
+    "summary": "No cause was found.",
+    "messages": {"summary": message("reason.no_cause").to_dict()},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """The observations and actions of a run. Lists have rungs, findings or remedies as the roles report them."""
+
+    # The result of the first triage.
+    severity: str
+    healthy: bool = False
+    restarted_by_systemd: bool = False
+    answers_since: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    # True if the open incident had data in doubt before this run.
+    was_in_doubt: bool = False
+    # The results of the latest triage, and of the triage that found why the service was down.
+    findings: Sequence[Mapping[str, Any]] = ()
+    diagnosis: Sequence[Mapping[str, Any]] = ()
+    in_doubt: bool = False
+    # True if a check of this run or of an earlier step suspects lost rows.
+    loss_suspected: bool = False
+    # The actions of this run.
+    tried: Sequence[Mapping[str, Any]] = ()
+    skipped: Sequence[Mapping[str, Any]] = ()
+    remedies: Sequence[Mapping[str, Any]] = ()
+    crash_loop: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    check_mode: bool = False
+    # Why the host was lost, why the recovery stopped, and why an earlier step ended the ladder, or empty texts.
+    lost: str = ""
+    error: str = ""
+    halted_before: str = ""
+    # The same as messages, if a message is known.
+    messages: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    first_healthy_at: Optional[str] = None
+    # Data about the previous run, from the incident's record.
+    outcome_before: str = ""
+    # The incident that holds the service at the end.
+    held_by: str = ""
+    act_on: Sequence[str] = ()
+
+    @property
+    def finding(self) -> Mapping[str, Any]:
+        """The first cause, or the finding for no cause."""
+        return next(iter(self.diagnosis), UNKNOWN_CAUSE)
+
+    @property
+    def held(self) -> str:
+        """The rung that succeeded, or an empty text if none did."""
+        return next((str(each["rung"]) for each in self.tried if each.get("held")), "")
+
+    @property
+    def restored(self) -> List[Reason]:
+        """The reasons of failed rungs after which the service was started again as it was, and runs."""
+        return [Reason.read(each, "reason") for each in self.tried if each.get("restored")]
+
+    def why(self, name: str) -> Reason:
+        """Return one of lost, error and halted_before as a reason."""
+        return Reason.read({name: getattr(self, name), "messages": self.messages}, name)
+
+    @property
+    def mended(self) -> List[str]:
+        """The causes for which a remedy of this run has changed something."""
+        return [str(each["cause"]) for each in self.remedies if each.get("changed") and not each.get("failed")]
+
+    @property
+    def standing(self) -> List[Mapping[str, Any]]:
+        """The current findings. In check mode, findings that would have been fixed are left out."""
+        would = {each["cause"] for each in self.remedies if self.check_mode and not each.get("failed")}
+        return [each for each in self.findings if each["cause"] not in would]
+
+
+def of_run(seen: Mapping[str, Any]) -> Facts:
+    """Return the facts of a run of outage_recover.yml.
+
+    seen: check_mode, act_on, detection, triage (the latest), first, diagnosis (its results), remediation, clean_start,
+    verification (results of these roles, or empty if they did not run), tried, skipped, crash_loop, record (of the
+    incident, or empty if it is not known yet), before and verified_before (what earlier steps of a workflow published),
+    lost, error, hold (the hold that this run has set).
+    """
+    detection, triage = seen["detection"], seen.get("triage") or {}
+    before = seen.get("before") or {}
+    in_doubt = (triage.get("data") or {}).get("state") == "in_doubt"
+    looks = (triage, seen.get("clean_start") or {}, seen.get("verification") or {})
+    return Facts(
+        severity=detection["severity"],
+        healthy=bool(detection.get("healthy")),
+        restarted_by_systemd=bool((detection.get("supervisor") or {}).get("restarted")),
+        answers_since=detection.get("answers_since") or {},
+        was_in_doubt=bool(detection.get("data_in_doubt")),
+        findings=triage.get("findings") or [],
+        diagnosis=(seen.get("diagnosis") or {}).get("findings") or [],
+        in_doubt=in_doubt,
+        loss_suspected=in_doubt
+        or any(bool(each.get("data_loss_suspected")) for each in looks)
+        or before.get("data_loss") == "suspected",
+        tried=seen.get("tried") or [],
+        skipped=seen.get("skipped") or [],
+        remedies=(seen.get("remediation") or {}).get("applied") or [],
+        crash_loop=seen.get("crash_loop") or {},
+        check_mode=bool(seen.get("check_mode")),
+        messages=_messages(seen, before),
+        lost=str(seen.get("lost") or ""),
+        error=str(seen.get("error") or ""),
+        halted_before=str(before.get("halted") or (seen.get("verified_before") or {}).get("halted") or ""),
+        first_healthy_at=(seen.get("verification") or {}).get("first_healthy_at"),
+        outcome_before=str((seen.get("record") or {}).get("outcome") or ""),
+        held_by=str((seen.get("hold") or triage.get("hold") or {}).get("incident") or ""),
+        act_on=seen.get("act_on") or [],
+    )
+
+
+def _messages(seen: Mapping[str, Any], before: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return the messages of lost, error and halted_before, if the run and the earlier steps have them."""
+    told = before if before.get("halted") else seen.get("verified_before") or {}
+    return {
+        "lost": seen.get("lost_message"),
+        "error": seen.get("error_messages"),
+        "halted_before": (told.get("messages") or {}).get("halted"),
+    }

@@ -1,0 +1,50 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The facts of a run from the results of its roles."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import facts as recovery_facts
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.facts import Facts
+
+FINDING = {"cause": "killed", "summary": "It is killed", "rungs_help": True, "explained_by": None}
+TRIED = {"rung": "restart", "held": False, "halted": False, "reason": "It fell"}
+
+
+def test_facts_passed_by_a_run() -> None:
+    """Each key passed by the playbook changes the facts, so none is useless."""
+    whole: dict[str, Any] = {
+        "detection": {
+            **{"severity": "warning", "healthy": True, "supervisor": {"restarted": True}, "data_in_doubt": True},
+            **{"answers_since": {"at": "10:00", "source": "probe"}},
+        },
+        "triage": {
+            **{"findings": [FINDING], "data": {"state": "in_doubt"}, "hold": {"incident": "INC-1"}},
+        },
+        "diagnosis": {"findings": [FINDING]},
+        "tried": [TRIED],
+        "skipped": [{"rung": "restart", "reason": "useless"}],
+        "remediation": {"applied": [{"cause": "killed", "changed": True, "failed": False}], "refused": []},
+        "crash_loop": {"looping": True},
+        "check_mode": True,
+        "lost": "gone",
+        "error": "broke",
+        "before": {"halted": "ended"},
+        "verification": {"first_healthy_at": "11:00"},
+        "record": {"outcome": "data_in_doubt"},
+        "act_on": ["critical"],
+        "clean_start": {"data_loss_suspected": False},
+    }
+    facts = recovery_facts.of_run(whole)
+    unset = Facts(severity="")
+    same = [
+        field.name for field in dataclasses.fields(Facts) if getattr(facts, field.name) == getattr(unset, field.name)
+    ]
+    assert same == []
+    assert recovery_facts.of_run({**whole, "hold": {"incident": "INC-2"}}).held_by == "INC-2"
+    assert recovery_facts.of_run({**whole, "before": {}, "verified_before": {"halted": "seen"}}).halted_before == "seen"
