@@ -9,13 +9,16 @@ from typing import Any, Callable, Dict, List, Mapping, Sequence
 from ansible.errors import AnsibleFilterError
 from jinja2 import Undefined
 
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import contacts as notification_contacts
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import content as notification_content
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import notice
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import rules as notification_rules
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import settings as notification_settings
 
 
 def _body(message: Dict[str, Any], shape: str) -> Dict[str, Any]:
     try:
-        return notification_rules.body(message, shape)
+        return notification_content.body(message, shape)
     except KeyError as error:
         raise AnsibleFilterError(f"There is no body of the shape {shape!r}") from error
 
@@ -27,7 +30,7 @@ def _readable(value: Any) -> Any:
     shown with the source lines around it, which may contain secrets.
     """
     if isinstance(value, Undefined):
-        return notification_rules.UNREADABLE
+        return notification_contacts.UNREADABLE
     if isinstance(value, Mapping):
         return {key: _part(value, key) for key in value}
     if isinstance(value, (list, tuple)):
@@ -39,7 +42,7 @@ def _part(value: Any, key: Any) -> Any:
     try:
         return _readable(value[key])
     except Exception:
-        return notification_rules.UNREADABLE
+        return notification_contacts.UNREADABLE
 
 
 def _plan(rules: Sequence[Mapping[str, Any]], *, contacts: Mapping[str, Any], **state: Any) -> Dict[str, Any]:
@@ -48,7 +51,7 @@ def _plan(rules: Sequence[Mapping[str, Any]], *, contacts: Mapping[str, Any], **
 
 
 def _problems(contacts: Any, *, rules: Any, settings: Mapping[str, Any], **known: Any) -> List[str]:
-    return notification_rules.problems(
+    return notification_settings.problems(
         _readable(contacts), rules=_readable(rules), settings=_readable(settings), **known
     )
 
@@ -60,7 +63,7 @@ class FilterModule:
         """Return the filters by their names."""
         return {
             "escalation_body": _body,
-            "escalation_facts": notification_rules.facts,
+            "escalation_facts": notification_content.facts,
             "escalation_plan": _plan,
             "escalation_problems": _problems,
             "escalation_texts": notice.texts,

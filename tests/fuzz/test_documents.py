@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import content as notification_content
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import github_issue, transports
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import rules as notification_rules
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import document_store
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import html as html_report
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import markdown as markdown_report
@@ -213,11 +213,11 @@ def test_a_host_controls_no_header_of_a_mail(subject, text, incident):
 TOLD = st.dictionaries(st.sampled_from(["subject", "text", "host", "cause_summary", "event"]), TEXT)
 
 
-@given(TOLD, st.sampled_from(notification_rules._SHAPES))
+@given(TOLD, st.sampled_from(notification_content.SHAPES))
 def test_notifications_are_one_line_and_inert(message, shape):
-    told = notification_rules.facts(message)
+    told = notification_content.facts(message)
     assert all(len(str(value).splitlines()) <= 1 and not sanitize.ACTIVE.search(str(value)) for value in told.values())
-    body = notification_rules.body({"subject": "", "text": "", **told}, shape)
+    body = notification_content.body({"subject": "", "text": "", **told}, shape)
     if shape == "slack":
         # Its blocks are plain text; only this part is searched for mentions.
         assert "<" not in body["text"]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import rules as notification_rules
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import settings as notification_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
@@ -130,8 +130,8 @@ def test_a_channel_is_complete(path: Path) -> None:
         "roles/escalation/meta/argument_specs.yml": f"C({kind})",
     }
     missing = [f"{name}: {what}" for name, what in texts.items() if what not in (ROOT / name).read_text("utf-8")]
-    if kind not in notification_rules.CHANNEL_KEYS:
-        missing.append(f"plugins/plugin_utils/_notify/rules.py: the required keys of {kind}, in CHANNEL_KEYS")
+    if kind not in notification_settings.CHANNEL_KEYS:
+        missing.append(f"plugins/plugin_utils/_notify/settings.py: the required keys of {kind}, in CHANNEL_KEYS")
     for task in yaml.safe_load(path.read_text(encoding="utf-8")):
         if task.get("no_log") is not True:
             missing.append(f"{path.relative_to(ROOT)}: no_log: true in the task {task['name']!r}")

@@ -1,0 +1,84 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The contacts of a service and their channels. No name of a channel has a secret in it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import transports
+
+# Stands for a value that could not be evaluated.
+UNREADABLE = object()
+# The same in the words of a problem.
+UNREADABLE_REASON = "can not be evaluated, look for a variable in it that is not defined"
+
+
+class Channel(NamedTuple):
+    """A channel of a contact: the contact, the number among the contact's channels, the type, and its displayed name.
+
+    error: why the channel cannot be used.
+    """
+
+    contact: str
+    number: int
+    type: str
+    label: str
+    error: str
+
+
+def name_of(contacts: Mapping[str, Any], key: str) -> str:
+    """Return the display name of a contact."""
+    contact = contacts.get(key, key)
+    return str(contact.get("name") or key) if isinstance(contact, Mapping) else str(contact)
+
+
+def channels(contacts: Mapping[str, Any], key: str) -> Iterator[Channel]:
+    """Return the channels of a contact; a contact that is only a name has none."""
+    contact = contacts.get(key)
+    configured = contact.get("channels") if isinstance(contact, Mapping) else None
+    seen: Dict[str, int] = {}
+    for number, channel in enumerate(configured or []):
+        label = _label(channel)
+        seen[label] = seen.get(label, 0) + 1
+        broken = [name for name, value in channel.items() if is_unreadable(value)]
+        yield Channel(
+            contact=key,
+            number=number,
+            type=str(channel.get("type")),
+            label=label if seen[label] == 1 else f"{label} #{seen[label]}",
+            error=f"its {broken[0]} {UNREADABLE_REASON}" if broken else "",
+        )
+
+
+def is_unreadable(value: Any) -> bool:
+    """Return True if a value, or a member of a list, could not be evaluated."""
+    return value is UNREADABLE or (isinstance(value, (list, tuple)) and any(map(is_unreadable, value)))
+
+
+def _label(channel: Mapping[str, Any]) -> str:
+    """Return a name without secrets: the host of a URL, the program of a command."""
+    kind = str(channel.get("type"))
+    if channel.get("name"):
+        return str(channel["name"])
+    where = ""
+    if kind == "mail":
+        where = ", ".join(map(str, listed(channel.get("to"))))
+    elif kind == "command":
+        where = os.path.basename(str((listed(channel.get("argv")) or [""])[0]))
+    elif channel.get("url") and kind != "pagerduty":
+        where = transports.host(str(channel["url"]))
+    return f"{channel.get('shape') or kind} {where}".strip()
+
+
+def listed(value: Any) -> List[Any]:
+    """Return a value that may be a list, one value or None as a list."""
+    return list(value) if isinstance(value, (list, tuple)) else [] if value is None else [value]
+
+
+def why_not_type(kind: Any, types: Sequence[str]) -> str:
+    """Return why kind is not one of the types of channels, or an empty text if it is."""
+    return "" if kind in types else f"type is {kind!r}, allowed are {', '.join(types)}"

@@ -1,0 +1,95 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The content of a notification: its facts, and the bodies of incoming webhooks."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Dict, Mapping
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import kinds
+
+# The services whose incoming webhooks a body can be made for.
+SHAPES = ("mattermost", "slack", "teams")
+
+# Maximum characters of a text: Teams accepts 28 KB for the whole card, Mattermost 16383 characters for a message.
+_TEAMS_TEXT, _MATTERMOST_TEXT = 6000, 16000
+
+
+def facts(values: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return the facts of a message for sending: each text is one line of limited length, with credentials masked."""
+    return {name: _fit(value) for name, value in values.items()}
+
+
+def _fit(value: Any) -> Any:
+    if isinstance(value, str):
+        return " ".join(kinds.text(value).split())
+    if isinstance(value, Mapping):
+        return {str(name): _fit(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_fit(each) for each in value]
+    return value
+
+
+def body(message: Mapping[str, Any], shape: str) -> Dict[str, Any]:
+    """Return the JSON for an incoming webhook of that shape: a subject, and the text below it.
+
+    The text contains output of hosts: nothing in it may become a mention, a link or a heading.
+    """
+    return _BODIES[shape](str(message["subject"]), str(message["text"]))
+
+
+def _slack(subject: str, text: str) -> Dict[str, Any]:
+    """Blocks of plain text, without interpretation; text appears in notifications, with < > & escaped."""
+    escaped = subject.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return {
+        "text": escaped,
+        "blocks": [
+            {"type": "header", "text": {"type": "plain_text", "text": _cut(subject, 150), "emoji": False}},
+            {"type": "section", "text": {"type": "plain_text", "text": _cut(text, 3000), "emoji": False}},
+        ],
+    }
+
+
+def _teams(subject: str, text: str) -> Dict[str, Any]:
+    """An Adaptive Card for the Workflows app. TextBlocks interpret Markdown, TextRuns do not."""
+
+    def line(words: str, **look: str) -> Dict[str, Any]:
+        return {"type": "RichTextBlock", "inlines": [{"type": "TextRun", "text": words, **look}]}
+
+    return {
+        "type": "message",
+        "attachments": [
+            {
+                "contentType": "application/vnd.microsoft.card.adaptive",
+                "contentUrl": None,
+                "content": {
+                    "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
+                    "type": "AdaptiveCard",
+                    "version": "1.4",
+                    "fallbackText": subject,
+                    "msteams": {"width": "Full"},
+                    "body": [
+                        line(subject, size="Large", weight="Bolder"),
+                        *(line(each) for each in _cut(text, _TEAMS_TEXT).splitlines() if each.strip()),
+                    ],
+                },
+            }
+        ],
+    }
+
+
+def _mattermost(subject: str, text: str) -> Dict[str, Any]:
+    """A code block with a fence longer than any in the text: Markdown and mentions (@all) have no effect in it."""
+    words = _cut(f"{subject}\n\n{text}", _MATTERMOST_TEXT)
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", words)), default=0))
+    return {"text": f"{fence}text\n{words}\n{fence}"}
+
+
+_BODIES = {"mattermost": _mattermost, "slack": _slack, "teams": _teams}
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
