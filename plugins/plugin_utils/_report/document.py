@@ -10,7 +10,18 @@ import dataclasses
 from typing import Any, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose, prose_actions, prose_steps
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import (
+    prose,
+    prose_actions,
+    prose_causes,
+    prose_data,
+    prose_impact,
+    prose_ladder,
+    prose_notifications,
+    prose_steps,
+    prose_times,
+)
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import message_of, summed_up, upper
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import instants
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
@@ -85,7 +96,7 @@ class Document:
     next_step: str
     time_columns: List[str]
     marks: List[Mark]
-    measures: List[prose.Measure]
+    measures: List[prose_times.Measure]
     sources: List[str]
     detected: List[str]
     impact: List[Field]
@@ -103,7 +114,7 @@ class Document:
     steps: List[Event]
     short: List[Event]
     told: str
-    tellings: List[prose.Telling]
+    tellings: List[prose_notifications.Telling]
     no_evidence: str
     not_copied: str
     evidence: List[Field]
@@ -111,55 +122,55 @@ class Document:
 
 def compose(words: Words, incident: incident_model.Incident) -> Document:
     """Return the content of the postmortem of an incident."""
-    causes = [finding for finding in incident.findings if prose.likely(finding)]
-    noted = [finding for finding in incident.findings if not prose.likely(finding)]
+    causes = [finding for finding in incident.findings if prose_causes.likely(finding)]
+    noted = [finding for finding in incident.findings if not prose_causes.likely(finding)]
     login = prose.login(words, *prose.logged_in(incident))
     steps = [step for step in incident.steps if not prose_steps.recorded(step)]
     events = {id(step): _event(words, incident, step) for step in steps}
     return Document(
         title=words.say("doc.title", subject=prose.subject(words, incident), incident=incident.incident),
         outcome=prose.outcome(words, incident),
-        outage=prose.lasted(words, incident),
+        outage=prose_times.lasted(words, incident),
         facts=prose.facts(words, incident),
         notes=prose.notes(words, incident),
         next_step=prose.next_step(words, incident),
         time_columns=["UTC", *([words.zone_name()] if words.zone else [])],
-        marks=[_mark(words, incident, name, at) for name, at in prose.marks(words, incident)],
-        measures=prose.measures(words, incident),
-        sources=prose.sources(words, incident),
-        detected=prose.detected(words, incident),
+        marks=[_mark(words, incident, name, at) for name, at in prose_times.marks(words, incident)],
+        measures=prose_times.measures(words, incident),
+        sources=prose_times.sources(words, incident),
+        detected=prose_impact.detected(words, incident),
         impact=[
-            (words.say("doc.outage"), prose.outage(words, incident)),
-            (words.say("doc.users"), prose.users(words, incident)),
-            (words.say("doc.requests"), prose.requests(words, incident)),
-            (words.say("doc.rows"), prose.rows(words, incident)),
-            (words.say("doc.data_loss"), prose.data_loss(words, incident)),
+            (words.say("doc.outage"), prose_times.outage(words, incident)),
+            (words.say("doc.users"), prose_impact.users(words, incident)),
+            (words.say("doc.requests"), prose_impact.requests(words, incident)),
+            (words.say("doc.rows"), prose_data.rows(words, incident)),
+            (words.say("doc.data_loss"), prose_data.data_loss(words, incident)),
         ],
         rows=_rows(words, incident),
         causes=[_finding(words, finding) for finding in causes],
-        no_cause=words.say("doc.not_established") if noted else words.sentence(prose.cause(words, incident)),
+        no_cause=words.say("doc.not_established") if noted else words.sentence(prose_causes.cause(words, incident)),
         noted=[_finding(words, finding) for finding in noted],
-        also_noted=_label(words, "doc.also_noted", prose.named(words, noted)),
-        climbs=[_climb(words, climb) for climb in prose.climbs(words, incident)],
-        nothing_taken=words.sentence(prose.nothing_taken(words, incident)),
-        skips=[words.sentence(each) for each in prose.skips(words, incident)],
+        also_noted=_label(words, "doc.also_noted", prose_causes.named(words, noted)),
+        climbs=[_climb(words, climb) for climb in prose_ladder.climbs(words, incident)],
+        nothing_taken=words.sentence(prose_ladder.nothing_taken(words, incident)),
+        skips=[words.sentence(each) for each in prose_ladder.skips(words, incident)],
         login=words.sentence(_label(words, "doc.login", login)) if login else "",
         actions=sorted(prose_actions.actions(words, incident), key=lambda action: not action.wanted),
         moments=[
-            *(Event(at, "moment", name, moment=True) for name, at in prose.marks(words, incident) if at),
+            *(Event(at, "moment", name, moment=True) for name, at in prose_times.marks(words, incident) if at),
             *(
-                Event(at, incident_model.FAILURE, prose.upper(text), moment=True)
-                for at, text in prose.cuts(words, incident)
+                Event(at, incident_model.FAILURE, upper(text), moment=True)
+                for at, text in prose_times.cuts(words, incident)
             ),
         ],
         steps=[events[id(step)] for step in steps],
         short=[events[id(step)] for step in prose_steps.short(steps)],
-        told=words.sentence(prose.whom(words, incident)),
-        tellings=prose.tellings(words, incident),
+        told=words.sentence(prose_notifications.whom(words, incident)),
+        tellings=prose_notifications.tellings(words, incident),
         no_evidence="" if incident.evidence else words.say("doc.no_evidence"),
-        not_copied=prose.upper(prose.not_copied(words, incident)),
+        not_copied=upper(prose_data.not_copied(words, incident)),
         evidence=[
-            *((words.say("doc.on_host", name=prose.upper(name)), path) for name, path in prose.kept(words, incident)),
+            *((words.say("doc.on_host", name=upper(name)), path) for name, path in prose_data.kept(words, incident)),
             *((words.say("doc.timeline_of_run"), f"{run.run}.jsonl") for run in incident.runs),
         ],
     )
@@ -181,7 +192,7 @@ def _mark(words: Words, incident: incident_model.Incident, name: str, at: Option
         name=name,
         at=at,
         after="" if after is None else words.duration(after),
-        missing=prose.no_instant(words, incident, name),
+        missing=prose_times.no_instant(words, incident, name),
     )
 
 
@@ -204,25 +215,25 @@ def _rows(words: Words, incident: incident_model.Incident) -> List[Rows]:
 
 def _finding(words: Words, finding: Mapping[str, Any]) -> Finding:
     named = str(finding.get("cause") or "unknown")
-    original = prose.original(words, finding)
-    summary = prose.summed_up(words, named, finding.get("summary"), prose.message_of(finding, "summary"))
+    original = prose_causes.original(words, finding)
+    summary = summed_up(words, named, finding.get("summary"), message_of(finding, "summary"))
     evidence = [(item.get("source") or "", item.get("text") or "") for item in finding.get("evidence") or []]
     return Finding(
         name=words.name("cause", named),
-        sure=prose.sure(words, finding),
+        sure=prose_causes.sure(words, finding),
         summary=words.sentence(summary),
         evidence=[*([("", original)] if original else []), *evidence],
     )
 
 
-def _climb(words: Words, climb: prose.Climb) -> Climb:
+def _climb(words: Words, climb: prose_ladder.Climb) -> Climb:
     rung = climb.rung
     return Climb(
         name=climb.name,
         on_rung=rung is not None,
-        held=prose.held(words, rung) if rung else "",
+        held=prose_ladder.held(words, rung) if rung else "",
         took=words.duration(rung.seconds) if rung and rung.seconds is not None else "",
-        reason=prose.why(words, rung) if rung else "",
+        reason=prose_ladder.why(words, rung) if rung else "",
         facts=climb.facts,
     )
 

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import ladder as recovery_ladder
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import chart, prose
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import chart, prose_ladder, prose_times
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
 _WIDTH, _LEFT, _RIGHT = 960, 150, 24
@@ -55,7 +55,7 @@ def timeline(words: Words, incident: incident_model.Incident) -> Optional[Markup
     for role in dict.fromkeys(span.lane for span in bars):
         lanes.append((words.part(role), [span for span in bars if span.lane == role]))
     lanes = [lane for lane in lanes if lane[1]]
-    down = prose.still_down(incident)
+    down = prose_times.still_down(incident)
     marked, rows = _marks(words, incident, pieces)
     top = rows * _MARK_ROW + 12
     bottom = top + len(lanes) * _LANE
@@ -124,7 +124,7 @@ def _marks(
     """Return name, place and row of each instant, so that no two labels overlap, and the number of rows."""
     placed: List[Tuple[str, float, int]] = []
     free: List[float] = []
-    for name, at in prose.marks(words, incident):
+    for name, at in prose_times.marks(words, incident):
         moment = chart.instant(at)
         if moment is None:
             continue
@@ -226,7 +226,7 @@ def ladder(words: Words, incident: incident_model.Incident) -> Markup:
         rung = tried.get(name)
         if rung is not None:
             state = "held" if rung.held else "not" if rung.held is False else "open"
-            told = prose.held(words, rung)
+            told = prose_ladder.held(words, rung)
             if rung.seconds is not None:
                 told = words.say("list.comma").join([told, words.duration(rung.seconds)])
         elif name in skipped:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: E501 - lines of markup are not wrapped inside an element.
 
-"""Style and layout of the HTML pages: Jinja2, everything escaped. The texts come from prose.py and the catalogues.
+"""Style and layout of the HTML pages: Jinja2, everything escaped. The texts come from prose*.py and the catalogues.
 
 The pages load nothing and run nothing. Their policy allows only their own style, by its hash.
 """

@@ -12,7 +12,7 @@ import re
 from typing import List, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import chart, prose
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import chart, prose_ladder
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
 _TAGS = {chart.GOOD: "done", chart.BAD: "crit", chart.WORK: "active"}
@@ -39,7 +39,7 @@ def gantt(words: Words, incident: incident_model.Incident) -> List[str]:
         lines.append(f"    section {_inert(words.say('gantt.service'))}")
         begin = max(down[0].begin, first - _BEFORE)
         lines.append(_bar(words.say("gantt.down"), "crit", begin, down[0].end))
-    names = prose.run_names(words, incident)
+    names = prose_ladder.run_names(words, incident)
     for run, bars in runs:
         lines.append(f"    section {_inert(names.get(run) or words.say('gantt.recovery'))}")
         lines += [_bar(words.part(span.lane), _TAGS[span.tone], span.begin, span.end) for span in bars]

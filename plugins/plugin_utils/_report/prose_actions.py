@@ -10,7 +10,11 @@ import dataclasses
 from typing import List, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import (
+    prose_causes,
+    prose_ladder,
+)
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import message_of
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
 # Time in seconds after which an outage counts as noticed late.
@@ -36,10 +40,10 @@ def actions(words: Words, incident: incident_model.Incident) -> List[Action]:
     """Return the items, those of the runbook first."""
     causes = [str(each.get("cause")) for each in incident.findings] or [incident.cause or "unknown"]
     # A cause that is unlikely, or follows from another finding, is not an item to complete.
-    settled = [each for each in incident.findings if prose.likely(each)]
+    settled = [each for each in incident.findings if prose_causes.likely(each)]
     to_do = [
         Action(
-            words.message(prose.message_of(each, "remedy"), each["remedy"]),
+            words.message(message_of(each, "remedy"), each["remedy"]),
             True,
             words.say(
                 "action.unsettled" if incident.outcome == "unfinished" else "action.remedy",
@@ -52,7 +56,7 @@ def actions(words: Words, incident: incident_model.Incident) -> List[Action]:
     ]
     to_prevent = [
         Action(
-            words.message(prose.message_of(each, "prevention"), each["prevention"]),
+            words.message(message_of(each, "prevention"), each["prevention"]),
             True,
             words.say("action.prevention", cause=words.name("cause", each.get("cause") or "unknown")),
         )
@@ -83,7 +87,7 @@ def _thresholds(words: Words, incident: incident_model.Incident) -> Action:
 
 def _automation(words: Words, incident: incident_model.Incident) -> Action:
     title = words.say("action.automation")
-    ladder = prose.ladder(words, incident)
+    ladder = prose_ladder.ladder(words, incident)
     if incident.outcome == "recovered":
         late = incident.durations.detect is not None and incident.durations.detect > _LATE
         key = "action.automation.late" if late else "action.automation.done"
@@ -93,13 +97,16 @@ def _automation(words: Words, incident: incident_model.Incident) -> Action:
         return Action(title, False, words.say("action.automation.systemd", took=took))
     if incident.outcome in ("warning", "unreachable", "unfinished", incident_model.IN_DOUBT):
         return Action(title, incident.outcome == "unfinished", words.say(f"action.automation.{incident.outcome}"))
-    for_a_person = [each for each in incident.findings if prose.likely(each) and each.get("blocks_start")]
+    for_a_person = [each for each in incident.findings if prose_causes.likely(each) and each.get("blocks_start")]
     if for_a_person:
-        return Action(title, False, words.say("action.automation.person", causes=prose.named(words, for_a_person)))
+        return Action(
+            title, False, words.say("action.automation.person", causes=prose_causes.named(words, for_a_person))
+        )
     refused = [each for each in incident.remedies if each.reason and each.run == incident.runs[-1].run]
     if refused and not incident.rungs_tried:
         why = [
-            words.say("label", name=words.name("cause", each.cause), text=prose.why(words, each)) for each in refused
+            words.say("label", name=words.name("cause", each.cause), text=prose_ladder.why(words, each))
+            for each in refused
         ]
         return Action(title, True, words.say("action.automation.left", why=words.joined(why)))
     return Action(title, True, words.say("action.automation.failed", ladder=ladder))

@@ -10,36 +10,16 @@ import posixpath
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import (
+    bare,
+    message_of,
+    summed_up,
+    upper,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
 _Teller = Callable[[Words, Mapping[str, Any]], str]
-
-
-def bare(text: object) -> str:
-    """Return text on one line, without the punctuation at its end. The caller adds its own."""
-    return " ".join(str(text or "").split()).rstrip(" .;")
-
-
-def upper(text: str) -> str:
-    """Return text with a capital at its beginning."""
-    return text[:1].upper() + text[1:]
-
-
-def summed_up(words: Words, named: Optional[str], summary: Optional[str], told: object) -> str:
-    """Return a finding's summary in this language. An old timeline has only the English text, so its cause is used.
-
-    told: the summary as a message.
-    """
-    known = words.message(told)
-    if known:
-        return known
-    return words.name("summary", named) if words.knows("summary", named) else words.quoted(summary)
-
-
-def message_of(texts: Mapping[str, Any], name: str) -> object:
-    """Return the message of a text of a finding, rung, remedy or verdict, or None in an old timeline."""
-    return (texts.get("messages") or {}).get(name)
 
 
 def endpoint(words: Words, each: Mapping[str, Any]) -> str:

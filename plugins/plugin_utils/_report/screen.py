@@ -13,7 +13,16 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose, prose_steps
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import (
+    prose,
+    prose_causes,
+    prose_data,
+    prose_ladder,
+    prose_notifications,
+    prose_steps,
+    prose_times,
+)
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import bare, message_of, summed_up
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist, service_state
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
@@ -65,23 +74,23 @@ def summary(
         return [head, *_aligned(words, _rehearsal(words, incident))]
     back = incident.outcome in incident_model.BACK
     error = words.message(incident.messages.get("error"), incident.error) if incident.error else ""
-    kept = [_kept(words, name, path, inside=incident.evidence) for name, path in prose.kept(words, incident)]
-    kept += [text for text in [prose.not_copied(words, incident)] if text]
+    kept = [_kept(words, name, path, inside=incident.evidence) for name, path in prose_data.kept(words, incident)]
+    kept += [text for text in [prose_data.not_copied(words, incident)] if text]
     why = error if back else _why(words, incident)
     # What the reader has to do comes first, then the reasons.
     fields: List[_Field] = [
         ("next", prose.next_step(words, incident) if not back or incident.data_loss in ("suspected", "known") else ""),
         ("why", why),
-        ("cause", prose.cause(words, incident)),
+        ("cause", prose_causes.cause(words, incident)),
         ("severity", words.name("severity", incident.severity or "unknown")),
         ("outage", _outage(words, incident)),
-        ("rung", [prose.ladder(words, incident), *_skips(words, incident, shown=why)]),
+        ("rung", [prose_ladder.ladder(words, incident), *_skips(words, incident, shown=why)]),
         ("done", _done(words, incident) or _nothing_done(words, incident)),
-        ("data_loss", prose.data_loss(words, incident)),
-        ("rows", prose.rows(words, incident)),
+        ("data_loss", prose_data.data_loss(words, incident)),
+        ("rows", prose_data.rows(words, incident)),
         ("database", _database(incident)),
         ("login", prose.login(words, *prose.logged_in(incident))),
-        ("escalation", prose.whom(words, incident)),
+        ("escalation", prose_notifications.whom(words, incident)),
         ("kept", kept),
         ("postmortem", document or words.say("screen.not_written")),
     ]
@@ -97,8 +106,8 @@ def _skips(words: Words, incident: incident_model.Incident, *, shown: Union[str,
     """Return the rungs that the last run skipped, unless the screen has their reasons already: shown."""
     known = [shown] if isinstance(shown, str) else shown
     run = incident.runs[-1].run
-    repeated = all(prose.why(words, each) in known for each in incident.rungs_skipped if each.run == run)
-    return [] if repeated else prose.skips(words, incident, run=run)
+    repeated = all(prose_ladder.why(words, each) in known for each in incident.rungs_skipped if each.run == run)
+    return [] if repeated else prose_ladder.skips(words, incident, run=run)
 
 
 def _kept(words: Words, name: str, path: str, *, inside: Optional[str]) -> str:
@@ -113,10 +122,10 @@ def _outage(words: Words, incident: incident_model.Incident) -> str:
     if incident.times.started_at:
         told = words.say("screen.since", outage=told, at=words.when(incident.times.started_at))
     if incident.outcome == "unreachable":
-        return prose.lasted(words, incident)
+        return prose_times.lasted(words, incident)
     if incident.times.mitigated_estimated:
         told = words.say("screen.estimated", outage=told)
-    return words.say("screen.still_down", outage=told) if prose.still_down(incident) else told
+    return words.say("screen.still_down", outage=told) if prose_times.still_down(incident) else told
 
 
 def _database(incident: incident_model.Incident) -> str:
@@ -131,12 +140,12 @@ def _rehearsal(words: Words, incident: incident_model.Incident) -> List[_Field]:
     return [
         ("next", prose.next_step(words, incident)),
         ("why", _why(words, incident) if incident.outcome == "not_recovered" else ""),
-        ("cause", prose.cause(words, incident)),
+        ("cause", prose_causes.cause(words, incident)),
         ("severity", words.name("severity", incident.severity or "unknown")),
-        ("would_climb", [rungs or words.say("screen.no_rung"), *prose.skips(words, incident)]),
+        ("would_climb", [rungs or words.say("screen.no_rung"), *prose_ladder.skips(words, incident)]),
         ("would_do", _done(words, incident) or words.say("screen.nothing")),
         ("database", _database(incident)),
-        ("would_tell", prose.would_tell(words, incident)),
+        ("would_tell", prose_notifications.would_tell(words, incident)),
         _counted(words),
     ]
 
@@ -283,21 +292,21 @@ def _triage(words: Words, host: str, data: Mapping[str, Any]) -> Tuple[str, List
     tone, found = GOOD, words.say("screen.nothing_wrong", host=host)
     if data["findings"]:
         first, *others = data["findings"]
-        named, sure = str(first.get("cause") or "unknown"), prose.sure(words, first)
+        named, sure = str(first.get("cause") or "unknown"), prose_causes.sure(words, first)
         cause = words.name("cause", named)
-        summary = prose.summed_up(words, named, first.get("summary"), prose.message_of(first, "summary"))
+        summary = summed_up(words, named, first.get("summary"), message_of(first, "summary"))
         cause = words.say("aside", text=cause, aside=sure) if sure else cause
         tone, found = ATTENTION, words.say("screen.found", host=host, cause=cause, summary=summary)
-        likely = [finding for finding in others if prose.likely(finding)]
+        likely = [finding for finding in others if prose_causes.likely(finding)]
         if likely:
             found = words.say("screen.and_more", found=found, causes=words.count("causes", len(likely)))
     if data.get("bundle"):
-        found = words.say("screen.evidence", found=found, path=prose.bare(data["bundle"]))
+        found = words.say("screen.evidence", found=found, path=bare(data["bundle"]))
     return tone, [found]
 
 
 def _why(words: Words, incident: incident_model.Incident) -> Union[str, List[str]]:
-    if incident.error and prose_steps.bare(incident.error) == prose_steps.bare(incident.cause_summary):
+    if incident.error and bare(incident.error) == bare(incident.cause_summary):
         return "" if incident.outcome == "unreachable" else words.say("screen.that_cause")
     if incident.error:
         return words.message(incident.messages.get("error"), incident.error)
@@ -312,14 +321,15 @@ def _why(words: Words, incident: incident_model.Incident) -> Union[str, List[str
     if failures:
         return prose_steps.happened(words, failures[-1])
     # The last run tried nothing: the reason is from the run before it.
-    return _did_not_hold(words, incident, [each for each in tried if each.run == tried[-1].run]) or prose.cause(
+    return _did_not_hold(words, incident, [each for each in tried if each.run == tried[-1].run]) or prose_causes.cause(
         words, incident
     )
 
 
 def _did_not_hold(words: Words, incident: incident_model.Incident, tried: Sequence[incident_model.Rung]) -> List[str]:
     return [
-        words.say("label", name=prose.rung_name(words, incident, each), text=prose.why(words, each)) for each in tried
+        words.say("label", name=prose_ladder.rung_name(words, incident, each), text=prose_ladder.why(words, each))
+        for each in tried
     ]
 
 
@@ -344,14 +354,14 @@ def _nothing_done(words: Words, incident: incident_model.Incident) -> str:
     # A rung was running when the connection to its host was lost.
     if incident.outcome == "unreachable" and any(each.run == last_run for each in incident.rungs_tried):
         return words.say("screen.changes_unknown")
-    name = prose.run_names(words, incident).get(last_run)
-    text = prose.nothing_taken(words, incident)
+    name = prose_ladder.run_names(words, incident).get(last_run)
+    text = prose_ladder.nothing_taken(words, incident)
     return words.say("label", name=name, text=text) if name else text
 
 
 def _done(words: Words, incident: incident_model.Incident) -> List[str]:
     """Return the changes, one line per rung. Changes of earlier runs are in the document."""
-    told = [climb for climb in prose.climbs(words, incident, run=incident.runs[-1].run) if climb.facts]
+    told = [climb for climb in prose_ladder.climbs(words, incident, run=incident.runs[-1].run) if climb.facts]
     return [
         words.say("label", name=climb.name, text=words.joined(climb.facts)) if climb.name else words.joined(climb.facts)
         for climb in told

@@ -221,6 +221,10 @@ class Incident:
         """Return table -> (before, after) for tables with fewer rows than before. A missing table counts as 0."""
         return statements.rows_fewer(self.rows_before, self.rows_after)
 
+    def stated(self, name: str) -> str:
+        """Return the value of a statement about the service."""
+        return str((self.statements.get(name) or {}).get("value") or statements.UNKNOWN)
+
 
 def to_json(incident: Incident) -> str:
     """Return incident as JSON: one key per line, and one member of a list per line. See _report/schema.py."""

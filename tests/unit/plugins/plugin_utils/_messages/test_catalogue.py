@@ -18,7 +18,11 @@ import yaml
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.causes import table
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose, prose_steps
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import (
+    phrases,
+    prose_causes,
+    prose_steps,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 
@@ -201,9 +205,9 @@ def test_what_is_put_into_a_message_is_no_template_and_ends_somewhere():
 
 def test_a_summary_of_an_old_timeline_is_told_by_its_cause_and_quoted():
     old = {"cause": "unhandled_exception", "summary": "An exception that nobody caught ended the service: Error: x."}
-    assert prose.summed_up(JA, old["cause"], old["summary"], None) == "未処理の例外によりサービスが終了しました"
-    assert prose.original(JA, old) == "「An exception that nobody caught ended the service: Error: x」"
-    assert (prose.summed_up(EN, old["cause"], old["summary"], None), prose.original(EN, old)) == (
+    assert phrases.summed_up(JA, old["cause"], old["summary"], None) == "未処理の例外によりサービスが終了しました"
+    assert prose_causes.original(JA, old) == "「An exception that nobody caught ended the service: Error: x」"
+    assert (phrases.summed_up(EN, old["cause"], old["summary"], None), prose_causes.original(EN, old)) == (
         "An exception that nobody caught ended the service: Error: x",
         "",
     )

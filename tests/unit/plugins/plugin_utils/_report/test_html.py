@@ -18,7 +18,16 @@ import jsonschema
 import pytest
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import chart, document_store, mermaid, prose
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import (
+    chart,
+    document_store,
+    mermaid,
+    prose,
+    prose_causes,
+    prose_data,
+    prose_impact,
+    prose_ladder,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import document as composed
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import html as html_report
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import markdown as markdown_report
@@ -138,11 +147,11 @@ def test_the_page_has_the_content_of_the_markdown():
         for told in (
             *titles,
             prose.outcome(spoken, incident),
-            prose.cause(spoken, incident),
-            prose.ladder(spoken, incident),
-            prose.rows(spoken, incident),
-            prose.users(spoken, incident),
-            prose.requests(spoken, incident),
+            prose_causes.cause(spoken, incident),
+            prose_ladder.ladder(spoken, incident),
+            prose_data.rows(spoken, incident),
+            prose_impact.users(spoken, incident),
+            prose_impact.requests(spoken, incident),
             "INC-1",
             "run1.jsonl",
         ):

@@ -20,7 +20,11 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
     document_store,
     prose,
     prose_actions,
+    prose_data,
+    prose_impact,
+    prose_ladder,
     prose_steps,
+    prose_times,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import html as html_report
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import markdown as markdown_report
@@ -340,7 +344,7 @@ def test_duration(seconds, words):
     ],
 )
 def test_rows(before, after, words):
-    assert prose.rows(EN, incident(rows_before=before, rows_after=after)) == words
+    assert prose_data.rows(EN, incident(rows_before=before, rows_after=after)) == words
 
 
 @pytest.mark.parametrize(
@@ -504,7 +508,7 @@ def test_changes_are_listed_under_their_rung():
             step(weight=incident_model.DETAIL),
         ],
     )
-    assert [(climb.rung and climb.rung.rung, climb.facts) for climb in prose.climbs(EN, told_of)] == [
+    assert [(climb.rung and climb.rung.rung, climb.facts) for climb in prose_ladder.climbs(EN, told_of)] == [
         ("restart", ["started pid 1"]),
         ("restart", ["started pid 2"]),
         ("database_recovery by salvage", ["started pid 3"]),
@@ -672,7 +676,7 @@ def test_an_interrupted_run_states_the_next_step():
 )
 def test_unlogged_requests_are_not_counted_as_successful(counted, told):
     impact = incident_model.Impact(None, None, *counted, "/a.log", None, {})
-    assert prose.requests(EN, incident(impact=impact)).startswith(told)
+    assert prose_impact.requests(EN, incident(impact=impact)).startswith(told)
 
 
 def test_only_a_likely_unexplained_cause_is_a_root_cause():
@@ -1104,7 +1108,7 @@ def test_an_unobserved_end_is_called_an_estimate_everywhere():
     told.times.mitigated_at, told.times.mitigated_from = "2026-03-02T01:00:09.000Z", "start of the process that serves"
     told.times.mitigated_estimated = True
     sentence = "The end is an estimate from: start of the process that serves."
-    assert sentence in prose.sources(EN, told)
+    assert sentence in prose_times.sources(EN, told)
     assert sentence in markdown_report.markdown(EN, told)
     assert sentence in html_report.page(EN, told)
     assert "稼働中のプロセスの起動時刻。" in html_report.page(JA, told)
@@ -1133,7 +1137,7 @@ def test_different_clocks_are_reported(host, apart, sentence):
     event["data"] = {"healthy": False, "severity": "critical", "first_failure_at": at(host)}
     told = timeline_incidents.model("INC-1", "node1", [[{"v": 1, "at": at(0), "run": "r", "kind": "run_start"}, event]])
     assert told.times.clocks_apart == apart
-    assert [each for each in prose.sources(EN, told) if "clock" in each] == (
+    assert [each for each in prose_times.sources(EN, told) if "clock" in each] == (
         [f"{sentence}; this timeline has times of both."] if sentence else []
     )
     assert (sentence or "1. When") in markdown_report.markdown(EN, told)
@@ -1143,13 +1147,13 @@ def test_different_clocks_are_reported(host, apart, sentence):
 def test_a_database_that_could_not_be_copied_is_reported(tongue):
     """The person who passes the evidence to the DBA must know that it does not contain the data."""
     told = incident(evidence="/e", database_not_copied="it is open in pid 12 (scanner)", runs=runs("r"))
-    said = prose.not_copied(tongue, told)
+    said = prose_data.not_copied(tongue, told)
     assert "pid 12" in said
     screen = " ".join(" ".join(screen_report.summary(tongue, told, document=None)).split())
     assert "pid 12 (scanner)" in screen
     assert "pid 12" in markdown_report.markdown(tongue, told) and "pid 12" in html_report.page(tongue, told)
     told.database_copied = "/e/itsm.db.evidence_x"
-    assert prose.not_copied(tongue, told) == ""
+    assert prose_data.not_copied(tongue, told) == ""
     assert "itsm.db.evidence_x" in " ".join(screen_report.summary(tongue, told, document=None))
 
 
@@ -1159,7 +1163,7 @@ def test_a_table_without_a_number_is_not_counted():
     look = event("triage_info", {"findings": [], "row_counts": {"users": 3, "notes": None}}, "triage")
     told = timeline_incidents.model("INC-1", "node1", [[start, look]])
     assert told.rows_before == {"users": 3}
-    assert "3" in prose.rows(EN, told)
+    assert "3" in prose_data.rows(EN, told)
 
 
 @pytest.mark.parametrize("tongue", [EN, JA])

@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import html as html_report
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import markdown as markdown_report
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose_data
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen as screen_report
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import incidents as timeline_incidents
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
@@ -318,7 +318,7 @@ def told(before, after, loss, **more):
 @pytest.mark.parametrize("after", [{}, BEFORE, FEWER])
 def test_rows_and_data_loss_agree_everywhere(words_of, before, after, loss):
     incident = told(before, after, loss)
-    rows, verdict = prose.rows(words_of, incident), prose.data_loss(words_of, incident)
+    rows, verdict = prose_data.rows(words_of, incident), prose_data.data_loss(words_of, incident)
     counted = bool(before and after)
     assert (verdict == words_of.say("data_loss.none")) == (
         counted and after == BEFORE and loss not in ("suspected", "known")
@@ -353,12 +353,12 @@ def test_row_counts_of_two_runs_are_compared():
     runs = [[start, {**first, "data": data}], [{**start, "run": "r2"}, {**first, "run": "r2", "data": again}]]
     incident = timeline_incidents.model("INC-1", "node1", runs)
     assert (incident.rows_before, incident.rows_after, incident.data_loss) == (BEFORE, BEFORE, "none")
-    assert prose.rows(EN, incident) == "12 in 2 tables before, 12 after; no table has fewer rows"
+    assert prose_data.rows(EN, incident) == "12 in 2 tables before, 12 after; no table has fewer rows"
 
 
 def test_seeded_rows_are_distinguished():
     incident = told({"users": 3, "incidents": 0}, {"users": 3}, "none", rows_seeded={"incidents": 3})
     assert incident.rows_seeded == {"incidents": 3}
-    assert prose.rows(EN, incident) == (
+    assert prose_data.rows(EN, incident) == (
         "3 in 2 tables before, 3 after, and seeded at the start: incidents 3; no table has fewer rows"
     )

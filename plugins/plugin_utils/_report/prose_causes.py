@@ -1,0 +1,48 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The causes of an outage in words."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping, Sequence
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import message_of, summed_up
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
+
+_LIKELY = 0.5
+
+
+def cause(words: Words, incident: incident_model.Incident) -> str:
+    """Return the cause and its summary in one line."""
+    if not incident.cause:
+        return words.say("cause_unknown")
+    summary = summed_up(words, incident.cause, incident.cause_summary, incident.messages.get("cause_summary"))
+    name = words.name("cause", incident.cause)
+    return words.say("label", name=name, text=summary) if summary else name
+
+
+def original(words: Words, finding: Mapping[str, Any]) -> str:
+    """Return the English summary of a finding if its cause alone says less, see summed_up; else empty."""
+    told_less = not words.message(message_of(finding, "summary")) and words.knows("summary", finding.get("cause"))
+    return words.quoted(finding.get("summary")) if told_less else ""
+
+
+def named(words: Words, findings: Sequence[Mapping[str, Any]]) -> str:
+    """Return the names of the causes that were found."""
+    return words.listed([words.name("cause", str(each.get("cause") or "unknown")) for each in findings])
+
+
+def likely(finding: Mapping[str, Any]) -> bool:
+    """Return True if a finding is a root cause: confidence of 50 % or more, and not a consequence of another one."""
+    return float(finding.get("confidence") or 0) >= _LIKELY and not finding.get("explained_by")
+
+
+def sure(words: Words, finding: Mapping[str, Any]) -> str:
+    """Return the confidence and the explaining cause: "confidence 90%, explained by disk_full". Empty if unknown."""
+    confidence, by = finding.get("confidence"), finding.get("explained_by")
+    parts = [words.say("sure", percent=f"{confidence:.0%}")] if confidence is not None else []
+    parts += [words.say("explained_by", cause=words.name("cause", by))] if by else []
+    return words.say("list.comma").join(parts)

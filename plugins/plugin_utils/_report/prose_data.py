@@ -1,0 +1,82 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The data of the service in words: its rows, their loss, and the files that were kept."""
+
+from __future__ import annotations
+
+from typing import List, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
+
+
+def rows(words: Words, incident: incident_model.Incident) -> str:
+    """Return one sentence on the rows of the database before and after."""
+    before, after = incident.rows_before, incident.rows_after
+    if not before and not after:
+        return words.say("not_counted")
+    if not before:
+        return words.say(
+            "rows.after_only", after=words.number(sum(after.values())), tables=words.count("tables", len(after))
+        )
+    numbers = {"before": words.number(sum(before.values())), "tables": words.count("tables", len(before))}
+    if not after:
+        return words.say("rows.before_only", **numbers)
+    sum_after = words.number(sum(after.values()))
+    numbers["after"] = words.say("rows.after", after=sum_after)
+    grown = {table: count - before.get(table, 0) for table, count in after.items() if count > before.get(table, 0)}
+    if grown:
+        more = words.listed([f"{table} +{words.number(count)}" for table, count in grown.items()], limit=3)
+        numbers["after"] = words.say("rows.after_grown", after=sum_after, grown=more)
+    if incident.rows_seeded:
+        seeded = words.listed(
+            [f"{table} {words.number(count)}" for table, count in incident.rows_seeded.items()], limit=3
+        )
+        numbers["after"] = words.say("rows.after_seeded", after=numbers["after"], seeded=seeded)
+    if incident.rows_stale:
+        numbers["after"] = words.say("rows.after_stale", after=numbers["after"])
+    lost = incident.rows_lost()
+    if not lost:
+        return words.say("rows.none_fewer", **numbers)
+    fewer = [f"{table} {words.number(was)} -> {words.number(now)}" for table, (was, now) in lost.items()]
+    return words.say("rows.fewer", fewer=words.listed(fewer), **numbers)
+
+
+def data_loss(words: Words, incident: incident_model.Incident) -> str:
+    """Return the data-loss verdict in words."""
+    verdict = statements.data_loss(
+        statements.Facts(
+            rows_before=incident.rows_before,
+            rows_from=incident.rows_from,
+            rows_after=incident.rows_after,
+            started_since=incident.rows_stale,
+            suspected=incident.data_loss == statements.SUSPECTED,
+            lost=incident.data_loss == statements.KNOWN,
+        )
+    )
+    told = words.say(f"data_loss.{verdict.value}", why=words.say(f"uncounted.{verdict.why}") if verdict.why else "")
+    untouched = verdict.value == statements.SUSPECTED and incident.stated("nothing_started") == statements.YES
+    return words.say("data_loss.untouched", verdict=told) if untouched else told
+
+
+def kept(words: Words, incident: incident_model.Incident) -> List[Tuple[str, str]]:
+    """Return the files that the recovery left on the host for a person to check or remove: name and path."""
+    places = [
+        ("kept.evidence", incident.evidence),
+        ("kept.copy", incident.database_copied),
+        ("kept.backup", incident.backup_file),
+        ("kept.database", incident.database_kept),
+        ("kept.modules", incident.modules_kept),
+        ("kept.record", incident.record_in_memory),
+    ]
+    return [(words.say(name), path) for name, path in places if path]
+
+
+def not_copied(words: Words, incident: incident_model.Incident) -> str:
+    """Return why the evidence lacks the files of a database in doubt, or an empty text if it has them or needs none."""
+    if incident.database_copied or not incident.database_not_copied:
+        return ""
+    return words.say("kept.not_copied", reason=words.quoted(incident.database_not_copied))

@@ -1,0 +1,163 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The rungs and remedies of a recovery in words: tried, skipped, and the changes of each."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Dict, List, Optional
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose_steps
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
+
+
+@dataclasses.dataclass(frozen=True)
+class Climb:
+    """The changes on one rung, as plain facts. rung: None for changes outside of the rungs.
+
+    name: of the rung, or of the other part of the recovery.
+    """
+
+    rung: Optional[incident_model.Rung]
+    name: str
+    facts: List[str]
+
+
+def ladder(words: Words, incident: incident_model.Incident) -> str:
+    """Return which rungs were tried and which one succeeded, by run if there were several."""
+    if not incident.rungs_tried and not incident.rungs_skipped:
+        if not incident.rung:
+            return words.say("ladder.none")
+        return words.say("ladder.rung", rung=words.part(incident.rung), came=words.say("held.held"))
+    names = run_names(words, incident)
+    if not names:
+        return _climbed(words, incident)
+    return words.joined(
+        [words.say("label", name=name, text=_climbed(words, incident, run=run)) for run, name in names.items()]
+    )
+
+
+def _climbed(words: Words, incident: incident_model.Incident, *, run: Optional[str] = None) -> str:
+    told = [
+        (each.started_at or "", words.say("ladder.rung", rung=words.part(each.rung), came=held(words, each)))
+        for each in incident.rungs_tried
+        if run in (None, each.run)
+    ]
+    told += [
+        (each.at or "", words.say("ladder.rung", rung=words.part(each.rung), came=words.say("held.skipped")))
+        for each in incident.rungs_skipped
+        if run in (None, each.run)
+    ]
+    ordered = [text for _at, text in sorted(told, key=lambda pair: pair[0])]
+    return words.say("ladder.then").join(ordered) or words.say("ladder.none")
+
+
+def skips(words: Words, incident: incident_model.Incident, *, run: Optional[str] = None) -> List[str]:
+    """Return which rungs were skipped, and why."""
+    return [
+        words.say("ladder.skipped_why", rung=words.part(each.rung), reason=why(words, each))
+        for each in incident.rungs_skipped
+        if run in (None, each.run)
+    ]
+
+
+def why(words: Words, of: Any) -> str:
+    """Return the reason of a rung, a skipped rung or a remedy."""
+    return words.message(of.messages.get("reason"), of.reason)
+
+
+def run_names(words: Words, incident: incident_model.Incident) -> Dict[str, str]:
+    """Return the names of the runs, such as "run 1", or an empty mapping if there was only one."""
+    runs = [each.run for each in incident.runs]
+    if len(runs) < 2:
+        return {}
+    return {run: words.say("run", number=position) for position, run in enumerate(runs, start=1)}
+
+
+def rung_name(words: Words, incident: incident_model.Incident, rung: incident_model.Rung) -> str:
+    """Return the rung's name, with its run if there were several."""
+    run = run_names(words, incident).get(rung.run)
+    name = words.part(rung.rung)
+    return words.say("rung_of_run", run=run, rung=name) if run else name
+
+
+def climbs(words: Words, incident: incident_model.Incident, *, run: Optional[str] = None) -> List[Climb]:
+    """Return the changes on each rung, in the order of the tries, then the changes outside of the rungs.
+
+    run: only changes of this run.
+    """
+    tried = [
+        Climb(rung, rung_name(words, incident, rung), []) for rung in incident.rungs_tried if run in (None, rung.run)
+    ]
+    mended = Climb(None, words.name("part", "remediation"), remedies(words, incident, run=run))
+    other = Climb(None, "", [])
+    for step in incident.steps:
+        # The remedies list their changes themselves, and notifications are listed elsewhere.
+        if step.role == "escalation" or (step.role == "remediation" and mended.facts):
+            continue
+        if step.weight != incident_model.CHANGE or run not in (None, step.run):
+            continue
+        # A rung may say more than the role's name: the method.
+        of_role = [
+            each
+            for each in tried
+            if each.rung and each.rung.run == step.run and each.rung.rung.partition(" ")[0] == step.role
+        ]
+        begun = [each for each in of_role if each.rung and (each.rung.started_at or "") <= step.at]
+        (begun or of_role[:1] or [other])[-1].facts.append(prose_steps.deed(words, step))
+    return [*([mended] if mended.facts else []), *tried, *([other] if other.facts else [])]
+
+
+def held(words: Words, rung: incident_model.Rung) -> str:
+    """Return the result of a rung in one or two words."""
+    if rung.held:
+        return words.say("held.held")
+    if rung.serves:
+        return words.say("held.serves")
+    if rung.restored:
+        return words.say("held.restored")
+    if rung.halted:
+        return words.say("held.halted")
+    return words.say("held.not" if rung.held is False else "held.unknown")
+
+
+def remedies(words: Words, incident: incident_model.Incident, *, run: Optional[str] = None) -> List[str]:
+    """Return the remedies of the causes before the ladder, and those that were not allowed. run: only this run."""
+    facts: List[str] = []
+    names = run_names(words, incident) if run is None else {}
+    for each in incident.remedies:
+        if run not in (None, each.run):
+            continue
+        before = len(facts)
+        named, detail = words.name("cause", each.cause), words.listed(_details(words, each))
+        action = words.message(each.messages.get("action"), each.action)
+        if each.failed:
+            facts.append(words.say("remedied.failed", cause=named, action=action, detail=detail))
+        elif each.changed and detail:
+            facts.append(words.say("remedied.detail", cause=named, action=action, detail=detail))
+        elif each.changed:
+            facts.append(words.say("label", name=named, text=action))
+        elif each.reason:
+            facts.append(words.say("remedied.left", cause=named, reason=why(words, each)))
+        facts[before:] = [
+            words.say("label", name=names[each.run], text=fact) if names else fact for fact in facts[before:]
+        ]
+    return facts
+
+
+def _details(words: Words, remedy: incident_model.Remedy) -> List[str]:
+    """Return the details of a remedy. There is a message for each of them, except in an old timeline."""
+    told = remedy.messages.get("detail") or []
+    known = told if len(told) == len(remedy.detail) else [None] * len(remedy.detail)
+    return [words.message(each, text) for each, text in zip(known, remedy.detail)]
+
+
+def nothing_taken(words: Words, incident: incident_model.Incident) -> str:
+    """Return the words for no rung and no remedy. A hold and a takeover are changes, too, see statements.py."""
+    if (incident.statements.get("nothing_changed") or {}).get("value") != statements.NO:
+        return words.say("screen.nothing_changed")
+    return words.say("taken.only_held" if incident.held_by else "taken.none")

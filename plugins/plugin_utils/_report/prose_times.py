@@ -1,0 +1,125 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The instants and durations of an incident in words."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import List, Optional, Tuple
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import prose_ladder, prose_steps
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """A number of the headline: its name, its value, its definition."""
+
+    title: str
+    value: str
+    meaning: str
+
+
+def measures(words: Words, incident: incident_model.Incident) -> List[Measure]:
+    """Return the durations of the incident, each with its definition. None of them is a mean: it is one incident."""
+    spans, open_ends = incident.durations, _open_ends(incident)
+    return [
+        Measure(
+            words.say(f"measure.{name}"),
+            words.say("none_yet") if value is None and name in open_ends else words.duration(value),
+            words.say(f"measure.{name}.meaning"),
+        )
+        for name, value in (("detect", spans.detect), ("mitigate", spans.mitigate), ("resolve", spans.resolve))
+    ]
+
+
+def _open_ends(incident: incident_model.Incident) -> Tuple[str, ...]:
+    """Return the ends that have not been reached yet, if that is certain."""
+    if incident.outcome == "login_failed":
+        return ("resolve",)
+    return ("mitigate", "resolve") if incident.outcome in ("not_recovered", "unreachable") else ()
+
+
+def still_down(incident: incident_model.Incident) -> bool:
+    """Return True if the outage continues after the last run."""
+    return incident.outcome not in incident_model.BACK and incident.stated("still_down") == statements.YES
+
+
+def lasted(words: Words, incident: incident_model.Incident) -> str:
+    """Return the length of the outage in one or two words. If it has not ended, the length so far."""
+    told = words.duration(incident.durations.outage)
+    if incident.outcome == "unreachable":
+        return words.say("outage.unreached", outage=told)
+    known = incident.durations.outage is not None
+    return words.say("so_far", outage=told) if known and still_down(incident) else told
+
+
+def outage(words: Words, incident: incident_model.Incident) -> str:
+    """Return the length of the outage, and by how much it may have been longer."""
+    spans = incident.durations
+    if spans.outage is None:
+        return words.say("unknown")
+    if incident.outcome == "unreachable":
+        return lasted(words, incident)
+    exact = words.say("exactly", seconds=f"{spans.outage:,.1f}")
+    told = exact if spans.outage < 60 else words.say("exactly_or", exactly=exact, about=words.duration(spans.outage))
+    if still_down(incident):
+        told = words.say("so_far", outage=told)
+    if spans.uncertain is None:
+        return words.say("outage.begin_unsure", outage=told)
+    if spans.uncertain < 0.05:
+        return told
+    return words.say("outage.at_most", outage=told, uncertain=words.duration(spans.uncertain))
+
+
+def sources(words: Words, incident: incident_model.Incident) -> List[str]:
+    """Return the sources of the instants: source of the begin, an estimated end, different clocks."""
+    times, told = incident.times, []
+    if times.started_from:
+        told.append(words.say("doc.begin_read_from", source=words.name("source", times.started_from)))
+    if times.mitigated_estimated:
+        told.append(words.say("doc.end_estimated", source=words.name("source", times.mitigated_from or "unknown")))
+    if times.clocks_apart is not None:
+        key = "doc.clock_ahead" if times.clocks_apart > 0 else "doc.clock_behind"
+        told.append(words.say(key, apart=words.duration(abs(times.clocks_apart))))
+    return told
+
+
+def cuts(words: Words, incident: incident_model.Incident) -> List[Tuple[str, str]]:
+    """Return when runs were interrupted, and at which task."""
+    names = prose_ladder.run_names(words, incident)
+    told = []
+    for run in incident.runs:
+        if run.complete:
+            continue
+        task = prose_steps.label(words, run.last_action, run.last_task) if run.last_task else words.say("unknown")
+        text = words.say("step.cut_short", task=task)
+        told.append((run.last_event_at, words.say("label", name=names[run.run], text=text) if names else text))
+    return told
+
+
+def no_instant(words: Words, incident: incident_model.Incident, name: str) -> str:
+    """Return the text for a missing instant of marks: it is not known, or it is still to come."""
+    later = [words.say(f"doc.mark.{each}") for each in ("mitigated", "resolved")]
+    return words.say("none_yet" if _open_ends(incident) and name in later else "unknown")
+
+
+def begun(words: Words, incident: incident_model.Incident) -> str:
+    """Return the name of the first bad sign. If the host gives no answer, it is only a sign."""
+    return words.say("doc.mark.unreached" if incident.outcome == "unreachable" else "doc.mark.started")
+
+
+def marks(words: Words, incident: incident_model.Incident) -> List[Tuple[str, Optional[str]]]:
+    """Return the instants of the incident: name and time of each."""
+    times = incident.times
+    return [
+        (words.say("doc.mark.last_good"), times.last_good_at),
+        (begun(words, incident), times.started_at),
+        (words.say("doc.mark.detected"), times.detected_at),
+        (words.say("doc.mark.mitigated"), times.mitigated_at),
+        (words.say("doc.mark.resolved"), times.resolved_at),
+    ]
