@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "collections"), str(ROOT / "tests")]
 import recorded
 
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen, screen_layout
 
 PICTURE = ROOT / "docs" / "summary.svg"
 DRILL = "hang"
@@ -31,7 +31,7 @@ def picture() -> str:
         recorded.SPOKEN["en"], told, document=f"~/.local/state/itsm-runbook/postmortems/{told.incident}.md"
     )
     shown = ["$ ansible-playbook -i inventories/mine playbooks/outage_recover.yml", "...", *lines]
-    size = round(screen.WIDTH * WIDTH + 2 * MARGIN), len(shown) * HEIGHT + 2 * MARGIN
+    size = round(screen_layout.WIDTH * WIDTH + 2 * MARGIN), len(shown) * HEIGHT + 2 * MARGIN
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size[0]} {size[1]}" width="{size[0]}" '
         f'height="{size[1]}" '

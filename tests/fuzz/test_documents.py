@@ -18,7 +18,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import content as notification_content
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import github_issue, transports
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import document_store
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import document_store, screen_layout
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import html as html_report
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import markdown as markdown_report
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen as screen_report
@@ -178,7 +178,7 @@ def check(incident: incident_model.Incident) -> None:
         text = github_issue.body(document, incident=incident.incident, where="/x")
         assert text.count("<!-- incident:") == text.count("<!-- document:") == 1
         for line in screen_report.summary(spoken, incident, document=None):
-            shown = screen_report.one_line(line)
+            shown = screen_layout.one_line(line)
             assert len(shown.splitlines()) <= 1 and not sanitize.ACTIVE.search(shown)
     json.loads(incident_model.to_json(incident))
     assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", document_store.safe_name(incident.incident))

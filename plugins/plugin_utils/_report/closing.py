@@ -10,7 +10,7 @@ import os
 from typing import Iterator, List, Mapping, Optional, Protocol
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import document_store
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import document_store, screen_layout
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen as screen_report
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import incidents as timeline_incidents
@@ -137,4 +137,4 @@ class Closing:
 
     def _say(self, lines: List[str], tone: Optional[str] = None) -> None:
         for line in lines:
-            self._screen.say(screen_report.one_line(line), tone)
+            self._screen.say(screen_layout.one_line(line), tone)

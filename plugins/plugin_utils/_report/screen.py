@@ -6,10 +6,7 @@
 
 from __future__ import annotations
 
-import re
-import textwrap
-import unicodedata
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
@@ -23,25 +20,24 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
     prose_times,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.phrases import bare, message_of, summed_up
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report.screen_layout import (
+    LINES,
+    WIDTH,
+    Field,
+    aligned,
+    columns,
+    wrap,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist, service_state
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import events as timeline_events
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import model as incident_model
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import steps as timeline_steps
 
-WIDTH = 100
-# A summary of one host fits on a small screen. The rest of a long field is in the postmortem.
-LINES = 24
-_CUT = " ..."
-# Fields that are never shortened: what to do, and where to look.
-_WHOLE = ("next", "data_loss", "kept", "postmortem")
-_LABEL = 14
 _INDENT = 24
 # Outcomes of a run on many hosts that are not an error.
 _FINE = ("healthy", "recovered", "recovered_by_systemd", "would_recover", "warning")
 
 GOOD, ATTENTION, BAD = "good", "attention", "bad"
-# The last part of the key of a label, and its value: one line or several.
-_Field = Tuple[str, Union[str, List[str]]]
 
 _TONES: Mapping[str, str] = {
     **dict.fromkeys((*incident_model.BACK, "healthy"), GOOD),
@@ -71,14 +67,14 @@ def summary(
         outcome = words.say("outcome.would_not_recover")
     if incident.outcome == "would_recover" or (check_mode and incident.outcome == "not_recovered"):
         head = words.say("screen.would", outcome=outcome, subject=subject)
-        return [head, *_aligned(words, _rehearsal(words, incident))]
+        return [head, *aligned(words, _rehearsal(words, incident))]
     back = incident.outcome in incident_model.BACK
     error = words.message(incident.messages.get("error"), incident.error) if incident.error else ""
     kept = [_kept(words, name, path, inside=incident.evidence) for name, path in prose_data.kept(words, incident)]
     kept += [text for text in [prose_data.not_copied(words, incident)] if text]
     why = error if back else _why(words, incident)
     # What the reader has to do comes first, then the reasons.
-    fields: List[_Field] = [
+    fields: List[Field] = [
         ("next", prose.next_step(words, incident) if not back or incident.data_loss in ("suspected", "known") else ""),
         ("why", why),
         ("cause", prose_causes.cause(words, incident)),
@@ -99,7 +95,7 @@ def summary(
     known = incident.incident or words.say("screen.none")
     head = words.say("screen.head", outcome=outcome, subject=subject, incident=known)
     # Without a postmortem, the screen is the only place of the text.
-    return [head, *_aligned(words, fields, most=LINES - 1 if document else None)]
+    return [head, *aligned(words, fields, most=LINES - 1 if document else None)]
 
 
 def _skips(words: Words, incident: incident_model.Incident, *, shown: Union[str, List[str]]) -> List[str]:
@@ -134,7 +130,7 @@ def _database(incident: incident_model.Incident) -> str:
     return str((incident.database.get("database") or {}).get("path") or "") if its_own else ""
 
 
-def _rehearsal(words: Words, incident: incident_model.Incident) -> List[_Field]:
+def _rehearsal(words: Words, incident: incident_model.Incident) -> List[Field]:
     """Return the fields of a run in check mode: only checks are facts, the rest would be done."""
     rungs = words.say("list.comma").join(words.part(each.rung) for each in incident.rungs_tried)
     return [
@@ -150,7 +146,7 @@ def _rehearsal(words: Words, incident: incident_model.Incident) -> List[_Field]:
     ]
 
 
-def _counted(words: Words) -> _Field:
+def _counted(words: Words) -> Field:
     """Return the line on changes in the recap: in check mode Ansible counts the changes that would be made."""
     return "recap", words.say("screen.counted")
 
@@ -197,7 +193,7 @@ def hosts(words: Words, ended: Mapping[str, Sequence[str]]) -> Tuple[str, List[s
     for name, names in counts.items():
         if name == "healthy" or not names:
             continue
-        wrapped = _wrapped(" ".join(names), WIDTH - _INDENT)
+        wrapped = wrap(" ".join(names), WIDTH - _INDENT)
         label = f"  {_ended(words, name)}"
         heads = [label + " " * max(_INDENT - columns(label), 1), *[" " * _INDENT] * len(wrapped)]
         lines += [before + line for before, line in zip(heads, wrapped)]
@@ -231,11 +227,11 @@ def _stopped(words: Words, host: str, steps: Sequence[incident_model.Step], *, t
         why = words.message(prose_steps.lost_message(lost[-1]), text)
         head = words.say("screen.unreachable", host=host, why=why, touched=touched)
         step = words.sentence(words.message(unreachable.reach(text).to_dict()))
-        return BAD, [head, *_aligned(words, [("next", step)])]
+        return BAD, [head, *aligned(words, [("next", step)])]
     if looks and not looks[-1]["healthy"] and not problems and not prose_steps.broken(last):
         seen = prose_steps.seen(words, looks[-1])
         head = words.say(_down(looks[-1]), host=host, seen=seen, touched=touched)
-        return BAD, [head, *_aligned(words, [("next", words.say("screen.triage_it"))])]
+        return BAD, [head, *aligned(words, [("next", words.say("screen.triage_it"))])]
     unsound = [each for each in steps if _unsound(each)]
     why = problems[0] if problems else prose_steps.happened(words, (_reasons(steps) or unsound or [last])[-1])
     return BAD, [words.say("screen.stopped", host=host, why=why, touched=touched)]
@@ -244,7 +240,7 @@ def _stopped(words: Words, host: str, steps: Sequence[incident_model.Step], *, t
 def _login_failed(words: Words, host: str, login: str, *, touched: str) -> List[str]:
     """Return the lines of a run that found a service which answers but lets nobody log in."""
     head = words.say("screen.login_failed", host=host, login=login, touched=touched)
-    return [head, *_aligned(words, [("next", words.say("screen.check_login"))])]
+    return [head, *aligned(words, [("next", words.say("screen.check_login"))])]
 
 
 def _unsound(step: incident_model.Step) -> bool:
@@ -255,7 +251,7 @@ def _unsound(step: incident_model.Step) -> bool:
 def _kept_out(words: Words, host: str, other: Mapping[str, Any], *, touched: str) -> List[str]:
     """Return the lines of a run that another run blocks: its name, start, place, and what to do."""
     fields = [*_other(words, other), ("next", words.say("screen.wait_for_it", until=other.get("until")))]
-    return [words.say("screen.kept_out", host=host, touched=touched), *_aligned(words, fields)]
+    return [words.say("screen.kept_out", host=host, touched=touched), *aligned(words, fields)]
 
 
 def _left(words: Words, host: str, data: Mapping[str, Any], *, touched: str) -> List[str]:
@@ -263,10 +259,10 @@ def _left(words: Words, host: str, data: Mapping[str, Any], *, touched: str) -> 
     other = data["locked_by"]
     fields = [*_other(words, other), ("next", words.say("screen.closes_it", until=other.get("until")))]
     head = words.say("screen.healthy_open", host=host, incident=data["id"], touched=touched)
-    return [head, *_aligned(words, fields)]
+    return [head, *aligned(words, fields)]
 
 
-def _other(words: Words, other: Mapping[str, Any]) -> List[_Field]:
+def _other(words: Words, other: Mapping[str, Any]) -> List[Field]:
     """Return the fields that name the other run on the host."""
     at_work = "screen.step_idle" if other.get("pid") is None else "screen.step_at_work"
     return [
@@ -281,7 +277,7 @@ def _maintenance(words: Words, host: str, until: Mapping[str, Any], look: Mappin
     told = words.say("aside", text=until.get("until"), aside=reason) if reason else until.get("until")
     ends = "screen.end_variable" if until.get("source") == "variable" else "screen.end_maintenance"
     head = words.say("screen.maintenance", host=host, seen=seen, until=told)
-    return [head, *_aligned(words, [("next", words.say(ends))])]
+    return [head, *aligned(words, [("next", words.say(ends))])]
 
 
 def _down(look: Mapping[str, Any]) -> str:
@@ -366,66 +362,3 @@ def _done(words: Words, incident: incident_model.Incident) -> List[str]:
         words.say("label", name=climb.name, text=words.joined(climb.facts)) if climb.name else words.joined(climb.facts)
         for climb in told
     ]
-
-
-def one_line(text: str) -> str:
-    """Return text on one line: a text of a host must not look like a line of ours."""
-    return re.sub(r"[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+", " ", text)
-
-
-def columns(text: str) -> int:
-    """Return how many columns text has in a terminal: two for each wide character."""
-    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
-
-
-def _wrapped(text: str, width: int) -> List[str]:
-    """Return text in lines of at most width columns. A long word, such as a path, is not broken."""
-    text = one_line(text)
-    # Paths are not broken: they are copied from the screen.
-    if columns(text) == len(text):
-        return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
-    lines = [""]
-    for word in _words(text):
-        if lines[-1] and columns(lines[-1] + word.rstrip()) > width:
-            lines.append("")
-        lines[-1] += word if lines[-1] else word.lstrip()
-    return [line.rstrip() for line in lines if line.strip()]
-
-
-def _words(text: str) -> List[str]:
-    """Return the pieces between which a line may end: after a space or wide character, and not before punctuation."""
-    pieces = [""]
-    for character in text:
-        ends = pieces[-1] and (pieces[-1][-1] == " " or unicodedata.east_asian_width(pieces[-1][-1]) in "WF")
-        if ends and character not in " \u3001\u3002\u300d\uff09\uff1a":
-            pieces.append("")
-        pieces[-1] += character
-    return pieces
-
-
-def _aligned(words: Words, fields: Sequence[_Field], *, most: Optional[int] = None) -> List[str]:
-    """Return the lines of the fields, most of them if that is given. A field without a value is left out."""
-    texts: Dict[str, List[str]] = {}
-    for key, value in fields:
-        parts = [value] if isinstance(value, str) else value
-        wrapped = [line for part in parts for line in _wrapped(part, WIDTH - _LABEL)]
-        if wrapped:
-            texts[key] = wrapped
-    lines: List[str] = []
-    for key, wrapped in (_shortened(texts, most=most) if most else texts).items():
-        label = words.say(f"screen.{key}")
-        heads = [f"  {label}{' ' * max(_LABEL - 2 - columns(label), 1)}", *[" " * _LABEL] * len(wrapped)]
-        lines += [head + line for head, line in zip(heads, wrapped)]
-    return lines
-
-
-def _shortened(texts: Mapping[str, List[str]], *, most: int) -> Dict[str, List[str]]:
-    """Return the lines of the fields, without the ends of the longest ones if there are more than most."""
-    shorter = {key: list(lines) for key, lines in texts.items()}
-    while sum(map(len, shorter.values())) > most:
-        longest = max(shorter, key=lambda key: 0 if key in _WHOLE else len(shorter[key]))
-        if longest in _WHOLE or len(shorter[longest]) == 1:
-            break
-        *kept, cut, _gone = shorter[longest]
-        shorter[longest] = [*kept, f"{(_wrapped(cut, WIDTH - _LABEL - len(_CUT)) or [''])[0]}{_CUT}"]
-    return shorter

@@ -18,7 +18,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import evidence as triage_evidence
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._action import module_output
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen as screen_report
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen_layout
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import kinds
 
 MODULES = Path(__file__).resolve().parents[5] / "plugins" / "modules"
@@ -124,6 +124,6 @@ def test_a_secret_is_found_under_colours():
 
 @pytest.mark.parametrize("text", ["wrong\n  severity      none", "\u65e5\u672c\n  severity      none", "a\r\u2028b"])
 def test_text_of_a_host_starts_no_line_on_the_screen(text):
-    assert len(screen_report.one_line(text).splitlines()) == 1
-    for line in screen_report._wrapped(text, 60):
+    assert len(screen_layout.one_line(text).splitlines()) == 1
+    for line in screen_layout.wrap(text, 60):
         assert len(line.splitlines()) == 1 and not line.startswith("  severity")

@@ -20,6 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen as screen_report
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import screen_layout
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
 
 ROOT = Path(__file__).resolve().parents[5]
@@ -100,7 +101,7 @@ def test_hosts_are_counted_and_those_that_need_attention_are_named(language: str
     assert all(text in head for text in ("74", "52", "20"))
     text = "\n".join(lines)
     assert "well-0" not in text and all(name in text for name in ("a", "b", "lost-00", "lost-19"))
-    assert all(screen_report.columns(line) <= screen_report.WIDTH for line in lines)
+    assert all(screen_layout.columns(line) <= screen_layout.WIDTH for line in lines)
     assert screen_report.hosts(spoken, {"healthy": healthy})[0] == screen_report.GOOD
     assert screen_report.hosts(spoken, {"healthy": healthy, "warning": ["a"]})[0] == screen_report.ATTENTION
 

@@ -25,6 +25,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import 
     prose_ladder,
     prose_steps,
     prose_times,
+    screen_layout,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import html as html_report
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import markdown as markdown_report
@@ -453,7 +454,7 @@ def test_summary(changes, tone, words):
     lines = screen_report.summary(EN, told_of, document="/d/INC-1.md")
     for part in words:
         assert part in "\n".join(lines)
-    assert all(len(line) <= screen_report.WIDTH for line in lines)
+    assert all(len(line) <= screen_layout.WIDTH for line in lines)
     assert all(line[14] != " " for line in lines[1:])
 
 
@@ -466,7 +467,7 @@ def test_a_summary_fits_on_a_screen_and_says_first_what_to_do(drill, language):
     told.error, told.messages = "The command failed: " + "line " * 400, {**told.messages, "error": []}
     lines = screen_report.summary(spoken, told, document=f"/d/{told.incident}.md")
     assert len(lines) <= 24
-    assert all(screen_report.columns(line) <= 100 for line in lines)
+    assert all(screen_layout.columns(line) <= 100 for line in lines)
     back = told.outcome in incident_model.BACK
     assert lines[1].split()[0] == spoken.say("screen.why" if back else "screen.next").split()[0]
     assert lines[-1].endswith(f"/d/{told.incident}.md")

@@ -1,0 +1,88 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The layout of the summary on screen: lines of limited width, and fields with aligned values."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+import unicodedata
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages.catalogue import Words
+
+WIDTH = 100
+# A summary of one host fits on a small screen. The rest of a long field is in the postmortem.
+LINES = 24
+_CUT = " ..."
+# Fields that are never shortened: what to do, and where to look.
+_WHOLE = ("next", "data_loss", "kept", "postmortem")
+_LABEL = 14
+
+# The last part of the key of a label, and its value: one line or several.
+Field = Tuple[str, Union[str, List[str]]]
+
+
+def one_line(text: str) -> str:
+    """Return text on one line: a text of a host must not look like a line of ours."""
+    return re.sub(r"[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+", " ", text)
+
+
+def columns(text: str) -> int:
+    """Return how many columns text has in a terminal: two for each wide character."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def wrap(text: str, width: int) -> List[str]:
+    """Return text in lines of at most width columns. A long word, such as a path, is not broken."""
+    text = one_line(text)
+    # Paths are not broken: they are copied from the screen.
+    if columns(text) == len(text):
+        return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+    lines = [""]
+    for word in _words(text):
+        if lines[-1] and columns(lines[-1] + word.rstrip()) > width:
+            lines.append("")
+        lines[-1] += word if lines[-1] else word.lstrip()
+    return [line.rstrip() for line in lines if line.strip()]
+
+
+def _words(text: str) -> List[str]:
+    """Return the pieces between which a line may end: after a space or wide character, and not before punctuation."""
+    pieces = [""]
+    for character in text:
+        ends = pieces[-1] and (pieces[-1][-1] == " " or unicodedata.east_asian_width(pieces[-1][-1]) in "WF")
+        if ends and character not in " \u3001\u3002\u300d\uff09\uff1a":
+            pieces.append("")
+        pieces[-1] += character
+    return pieces
+
+
+def aligned(words: Words, fields: Sequence[Field], *, most: Optional[int] = None) -> List[str]:
+    """Return the lines of the fields, most of them if that is given. A field without a value is left out."""
+    texts: Dict[str, List[str]] = {}
+    for key, value in fields:
+        parts = [value] if isinstance(value, str) else value
+        wrapped = [line for part in parts for line in wrap(part, WIDTH - _LABEL)]
+        if wrapped:
+            texts[key] = wrapped
+    lines: List[str] = []
+    for key, wrapped in (_shortened(texts, most=most) if most else texts).items():
+        label = words.say(f"screen.{key}")
+        heads = [f"  {label}{' ' * max(_LABEL - 2 - columns(label), 1)}", *[" " * _LABEL] * len(wrapped)]
+        lines += [head + line for head, line in zip(heads, wrapped)]
+    return lines
+
+
+def _shortened(texts: Mapping[str, List[str]], *, most: int) -> Dict[str, List[str]]:
+    """Return the lines of the fields, without the ends of the longest ones if there are more than most."""
+    shorter = {key: list(lines) for key, lines in texts.items()}
+    while sum(map(len, shorter.values())) > most:
+        longest = max(shorter, key=lambda key: 0 if key in _WHOLE else len(shorter[key]))
+        if longest in _WHOLE or len(shorter[longest]) == 1:
+            break
+        *kept, cut, _gone = shorter[longest]
+        shorter[longest] = [*kept, f"{(wrap(cut, WIDTH - _LABEL - len(_CUT)) or [''])[0]}{_CUT}"]
+    return shorter
