@@ -25,8 +25,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.event
     results,
     verdict_of,
 )
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.model import VERSION as _MODEL_VERSION
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.model import Impact, Incident, Rung
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline.model import VERSION, Impact, Incident, Rung
 
 
 def from_events(events: Iterable[Event]) -> List[Incident]:
@@ -62,7 +61,7 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
     rows = row_counts.fields(runs, verdict=verdict, outcomes=outcomes)
     of_data = row_counts.data_verdict(verdict, outcomes)
     return Incident(
-        schema=_MODEL_VERSION,
+        schema=VERSION,
         incident=incident,
         host=host,
         outcome=verdict.get("outcome") or _derived_outcome(runs[-1], probes, tried, login_failed=logged_in == "failed"),
