@@ -5,5 +5,5 @@
 """Notifications: who is notified about what, and how the message is sent.
 
 Put a new transport here.
-It imports from _timeline and _action only.
+It imports from _timeline, _messages and _action only.
 """

@@ -5,5 +5,5 @@
 """The decisions of a recovery: its settings, the policy of its remedies, and the verdict.
 
 Put code here if it decides what a playbook may do.
-It imports from _timeline and _action only.
+It imports from _timeline, _messages and _action only.
 """
