@@ -20,6 +20,7 @@ description:
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes.info_module
   - itsm_nexus.runbook.lease
+  - itsm_nexus.runbook.service
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 options:
@@ -147,18 +148,13 @@ options:
   preflight:
     description:
       - The options of M(itsm_nexus.runbook.service_preflight_info) that this module does not have itself (it has
-        O(app_dir), O(user), O(manager), O(unit), O(command), O(pid_file) and O(state_dir)). With them, both checks are
-        done in one round trip. An invalid value fails the module only if the service is healthy, or if its state is
-        unknown. If the service is down, the module succeeds, and RV(preflight) lists the invalid values. The service is
-        probed on the usable endpoints.
+        O(service) and O(state_dir)). With them, both checks are done in one round trip. An invalid value fails the
+        module only if the service is healthy, or if its state is unknown. If the service is down, the module succeeds,
+        and RV(preflight) lists the invalid values. The service is probed on the usable endpoints.
       - While HTTPS is switched off by consent, only plain HTTP is probed.
     type: dict
     version_added: 0.2.0
     suboptions:
-      environment_file:
-        description: See M(itsm_nexus.runbook.service_preflight_info).
-        type: str
-        default: ""
       db_path:
         description: See M(itsm_nexus.runbook.service_preflight_info).
         type: str
@@ -167,10 +163,6 @@ options:
         description: See M(itsm_nexus.runbook.service_preflight_info).
         type: str
         default: DATABASE_PATH
-      log_file:
-        description: See M(itsm_nexus.runbook.service_preflight_info).
-        type: str
-        required: true
       https_port:
         description: See M(itsm_nexus.runbook.service_preflight_info).
         type: raw
@@ -179,30 +171,6 @@ options:
         description: See M(itsm_nexus.runbook.service_preflight_info).
         type: raw
         required: true
-  manager:
-    description: Who starts and stops the service on this host.
-    type: str
-    default: systemd
-    choices: [systemd, process]
-  unit:
-    description: The systemd unit. Required with O(manager=systemd).
-    type: str
-  app_dir:
-    description: The service's folder, its working directory.
-    type: path
-    required: true
-  user:
-    description: The user the service runs as. Without it, the user who runs the module.
-    type: str
-    default: ""
-  command:
-    description: The command that starts the service, one item per argument.
-    type: list
-    elements: str
-    required: true
-  pid_file:
-    description: The pid file of M(itsm_nexus.runbook.node_process).
-    type: path
   ports:
     description: The TCP ports the service listens on. They help to find its process when another user started it.
     type: list
@@ -215,10 +183,11 @@ seealso:
 EXAMPLES = r"""
 - name: Ask until a verdict stands
   itsm_nexus.runbook.health_probe:
-    app_dir: /mnt/LinuxHDD/ITSM-System
-    user: itsm
-    command: [node, backend/server.js]
-    unit: itsm-system
+    service:
+      app_dir: /mnt/LinuxHDD/ITSM-System
+      user: itsm
+      command: [node, backend/server.js]
+      unit: itsm-system
     endpoints:
       - name: https
         url: https://localhost:6443/api/v1/health
@@ -231,10 +200,11 @@ EXAMPLES = r"""
     mode: await
     deadline: 60
     interval: 0.25
-    app_dir: /mnt/LinuxHDD/ITSM-System
-    user: itsm
-    command: [node, backend/server.js]
-    unit: itsm-system
+    service:
+      app_dir: /mnt/LinuxHDD/ITSM-System
+      user: itsm
+      command: [node, backend/server.js]
+      unit: itsm-system
     endpoints:
       - name: https
         url: https://localhost:6443/api/v1/health
@@ -444,17 +414,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import detection, messages, probe_plan
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 
 _PROOF = {"validate_certs": {"type": "bool", "default": False}, "ca_path": {"type": "path", "default": ""}}
-_SERVICE = {
-    "manager": {"type": "str", "default": "systemd", "choices": ["systemd", "process"]},
-    "unit": {"type": "str"},
-    "app_dir": {"type": "path", "required": True},
-    "user": {"type": "str", "default": ""},
-    "command": {"type": "list", "elements": "str", "required": True},
-    "pid_file": {"type": "path"},
-    "ports": {"type": "list", "elements": "int", "default": []},
-}
 _PLAN = {
     "mode": {"type": "str", "default": "watch", "choices": ["watch", "await", "hold"]},
     "ok_statuses": {"type": "list", "elements": "str", "default": ["ok"]},
@@ -466,10 +428,8 @@ _PLAN = {
     "count": {"type": "int", "default": 6},
 }
 _CHECKED = {
-    "environment_file": {"type": "str", "default": ""},
     "db_path": {"type": "str", "required": True},
     "db_path_variable": {"type": "str", "default": "DATABASE_PATH"},
-    "log_file": {"type": "str", "required": True},
     "https_port": {"type": "raw", "required": True},
     "http_port": {"type": "raw", "required": True},
 }
@@ -490,10 +450,11 @@ _LOGIN = {
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            **_SERVICE,
-            **_PLAN,
             **host_lease.ARGUMENTS,
             **repeated_call.ARGUMENTS,
+            **service_process.arguments(),
+            **_PLAN,
+            "ports": {"type": "list", "elements": "int", "default": []},
             "endpoints": {"type": "list", "elements": "dict", "required": True, "options": _ENDPOINT},
             "login": {"type": "dict", "options": _LOGIN},
             "remember": {"type": "bool", "default": False},
@@ -502,7 +463,6 @@ def main() -> None:
             "maintenance_reason": {"type": "str", "default": ""},
             "preflight": {"type": "dict", "options": _CHECKED},
         },
-        required_if=[("manager", "systemd", ["unit"])],
         supports_check_mode=True,
     )
     numbers.require_finite(module.params, fail=module.fail_json)

@@ -12,17 +12,21 @@ version_added: 0.1.0
 description:
   - Starts, stops or restarts the service with either manager, and returns as soon as its process or unit is up.
     M(itsm_nexus.runbook.health_probe) checks whether it answers.
-  - Signals go only to processes that are proved to be the service. They run the executable of O(command) in O(app_dir),
-    and either O(pid_file) names them by pid and start time, or all their arguments are those of O(command) and they
-    listen on one of O(ports) or belong to O(user). A suspended process (C(SIGSTOP)) is continued so that it can end.
+  - Signals go only to processes that are proved to be the service. They run the executable of O(service.command) in
+    O(service.app_dir), and either O(service.pid_file) names them by pid and start time, or all their arguments are
+    those of O(service.command) and they listen on one of O(ports) or belong to O(service.user). A suspended process
+    (C(SIGSTOP)) is continued so that it can end.
+  - Processes of the service that a person started outside its unit are stopped before the unit is started or restarted,
+    and after it is stopped.
   - Another process that listens on one of O(ports) is left alone and named in RV(foreign). The service is not started
     then.
   - With O(run) every start is recorded in the incident. M(itsm_nexus.runbook.incident) counts these starts.
-  - With O(manager=process) the service becomes a daemon that appends to O(log_file). Its environment has the standard
-    E(PATH), E(HOME) and E(LANG), and the variables of O(environment_file).
+  - With O(service.manager=process) the service becomes a daemon that appends to O(service.log_file). Its environment
+    has the standard E(PATH), E(HOME) and E(LANG), and the variables of O(service.environment_file).
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
+  - itsm_nexus.runbook.service
 attributes:
   check_mode:
     support: full
@@ -39,47 +43,6 @@ options:
     type: str
     required: true
     choices: [started, stopped, restarted]
-  manager:
-    description: Who starts and stops the service on this host.
-    type: str
-    default: systemd
-    choices: [systemd, process]
-  unit:
-    description:
-      - The systemd unit. Required with O(manager=systemd).
-      - Processes of the service that a person started outside the unit are stopped before the unit is started or
-        restarted, and after it is stopped.
-    type: str
-  app_dir:
-    description: The service's folder, its working directory.
-    type: path
-    required: true
-  user:
-    description: The user the service runs as. Without it, the user who runs the module.
-    type: str
-    default: ""
-  command:
-    description:
-      - The command that starts the service, one item per argument. A program without C(/) is searched in the E(PATH) of
-        O(environment_file), else in the standard one.
-    type: list
-    elements: str
-    required: true
-  environment_file:
-    description:
-      - File with C(KEY=VALUE) lines, in the format of systemd's C(EnvironmentFile=).
-      - Neither group nor others may read it.
-      - Used with O(manager=process) only.
-    type: path
-    default: ""
-  log_file:
-    description: File that the service's output is appended to. Required with O(manager=process), used with no other.
-    type: path
-  pid_file:
-    description:
-      - File with the pid (first line) and the start time in clock ticks since boot (second line) of the service.
-      - Required with O(manager=process), used with no other.
-    type: path
   ports:
     description: The TCP ports that the service listens on. V(0) stands for none.
     type: list
@@ -87,8 +50,9 @@ options:
     default: []
   db_path:
     description:
-      - The SQLite database of the service, absolute or relative to O(app_dir). If it is missing or empty and its
-        C(-wal) is not empty, nothing is started, since the start would delete that C(-wal).
+      - The SQLite database of the service, absolute or relative to O(service.app_dir).
+      - If it is missing or empty and its C(-wal) is not empty, nothing is started, since the start would delete that
+        C(-wal).
     type: str
     default: ""
   stop_timeout:
@@ -120,23 +84,25 @@ EXAMPLES = r"""
 - name: Restart the unit
   itsm_nexus.runbook.node_process:
     state: restarted
-    manager: systemd
-    unit: itsm-system
-    app_dir: /mnt/LinuxHDD/ITSM-System
-    user: itsm
-    command: [node, backend/server.js]
+    service:
+      manager: systemd
+      unit: itsm-system
+      app_dir: /mnt/LinuxHDD/ITSM-System
+      user: itsm
+      command: [node, backend/server.js]
     ports: [6443, 8080]
 
 - name: Start the service without a unit
   itsm_nexus.runbook.node_process:
     state: started
-    manager: process
-    app_dir: /mnt/LinuxHDD/ITSM-System
-    user: itsm
-    command: [node, backend/server.js]
-    environment_file: /etc/itsm/itsm.env
-    log_file: /var/log/itsm/server.log
-    pid_file: /var/lib/itsm-runbook/itsm-system.pid
+    service:
+      manager: process
+      app_dir: /mnt/LinuxHDD/ITSM-System
+      user: itsm
+      command: [node, backend/server.js]
+      environment_file: /etc/itsm/itsm.env
+      log_file: /var/log/itsm/server.log
+      pid_file: /var/lib/itsm-runbook/itsm-system.pid
     ports: [6443, 8080]
 """
 
@@ -212,37 +178,30 @@ def main() -> None:
         argument_spec={
             **host_lease.ARGUMENTS,
             **repeated_call.ARGUMENTS,
+            **service_process.arguments(starts=True),
             "state": {"type": "str", "required": True, "choices": ["started", "stopped", "restarted"]},
-            "manager": {"type": "str", "default": "systemd", "choices": ["systemd", "process"]},
-            "unit": {"type": "str"},
-            "app_dir": {"type": "path", "required": True},
-            "user": {"type": "str", "default": ""},
-            "command": {"type": "list", "elements": "str", "required": True},
-            "environment_file": {"type": "path", "default": ""},
-            "log_file": {"type": "path"},
-            "pid_file": {"type": "path"},
             "ports": {"type": "list", "elements": "int", "default": []},
             "db_path": {"type": "str", "default": ""},
             "stop_timeout": {"type": "float", "default": 30.0},
             "attempts": {"type": "list", "elements": "dict", "default": []},
             "signs": {"type": "list", "elements": "dict", "default": []},
         },
-        required_if=[("manager", "systemd", ["unit"]), ("manager", "process", ["log_file", "pid_file"])],
         supports_check_mode=True,
     )
     numbers.require_finite(module.params, fail=module.fail_json)
     begun = repeated_call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
-    values = dict(module.params)
-    lease = {name: values.pop(name) for name in host_lease.ARGUMENTS}
+    params = module.params
+    lease = {name: params[name] for name in host_lease.ARGUMENTS}
 
     def record(note: Callable[..., Optional[str]], **what: Any) -> None:
         problem = note(**lease, **what) if lease["run"] and not module.check_mode else None
         if problem:
             module.warn(problem)
 
-    state, stop_timeout = values.pop("state"), values.pop("stop_timeout")
-    tried = {name: values.pop(name) for name in ("attempts", "signs")}
-    service = service_process.Service(**{name: value for name, value in values.items() if value is not None})
+    tried = {name: params[name] for name in ("attempts", "signs")}
+    service = service_process.Service(
+        **service_process.settings(params), ports=params["ports"], db_path=params["db_path"]
+    )
     unit = service.unit if service.manager == "systemd" else ""
     try:
         with host_lease.held(**lease, warn=module.warn, fail=module.fail_json):
@@ -250,8 +209,8 @@ def main() -> None:
                 record(incident_notes.note_attempts, **tried)
             result = desired_state.ensure(
                 service,
-                state=state,
-                stop_timeout=stop_timeout,
+                state=params["state"],
+                stop_timeout=params["stop_timeout"],
                 on_start=lambda: record(incident_notes.note_start),
                 on_stop=lambda: (
                     record(one_starter.arm, unit=unit, database_path=service.database_path, user=service.user)
@@ -262,7 +221,7 @@ def main() -> None:
                 since=begun,
                 check_mode=module.check_mode,
             )
-            if unit and state != "stopped":
+            if unit and params["state"] != "stopped":
                 record(one_starter.started, unit=unit)
     except service_process.NodeProcessError as error:
         module.fail_json(msg=sanitize.text(error), messages=messages.plain(msg=error.told))

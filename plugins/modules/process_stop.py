@@ -13,7 +13,7 @@ description:
   - Stops processes that hold a port of the service, or the lock of its database. Each is named by pid and start time.
     It is left alone if another process has that pid now.
   - A process is stopped only if it is proved to belong to this application, or if a row of O(policy) names it. It
-    belongs to the application if it runs the executable of O(command) in O(app_dir) as O(user).
+    belongs to the application if it runs the executable of O(service.command) in O(service.app_dir) as O(service.user).
   - It is also left alone if it no longer holds the port or the lock, if it is the service itself, and if it is part of
     the connection of this run.
   - It gets C(SIGTERM) and C(SIGCONT), since a suspended process must run to receive it, and C(SIGKILL) after
@@ -21,6 +21,7 @@ description:
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
+  - itsm_nexus.runbook.service
 attributes:
   check_mode:
     support: full
@@ -66,31 +67,6 @@ options:
       port:
         description: If set, the row applies only to this port.
         type: int
-  app_dir:
-    description: The service's folder, its working directory.
-    type: path
-    required: true
-  user:
-    description: The user the service runs as. Without it, the user who runs the module.
-    type: str
-    default: ""
-  command:
-    description: The command that starts the service, one item per argument.
-    type: list
-    elements: str
-    required: true
-  manager:
-    description: Who starts and stops the service on this host.
-    type: str
-    default: systemd
-    choices: [systemd, process]
-  unit:
-    description: The systemd unit. Required with O(manager=systemd). Its processes are the service itself.
-    type: str
-  pid_file:
-    description: The file that names the service itself with O(manager=process).
-    type: path
-    default: ""
   ports:
     description: The TCP ports that the service listens on. V(0) stands for none.
     type: list
@@ -118,10 +94,11 @@ EXAMPLES = r"""
       - user: www-data
         command: "nginx: worker process"
         port: 6443
-    app_dir: /mnt/LinuxHDD/ITSM-System
-    user: itsm
-    command: [node, backend/server.js]
-    unit: itsm-system
+    service:
+      app_dir: /mnt/LinuxHDD/ITSM-System
+      user: itsm
+      command: [node, backend/server.js]
+      unit: itsm-system
 """
 
 RETURN = r"""
@@ -189,37 +166,22 @@ def main() -> None:
         argument_spec={
             **host_lease.ARGUMENTS,
             **repeated_call.ARGUMENTS,
+            **service_process.arguments(),
             "processes": {"type": "list", "elements": "dict", "required": True, "options": _PROCESS},
             "db_path": {"type": "path"},
             "policy": {"type": "list", "elements": "dict", "default": [], "options": _POLICY},
-            "app_dir": {"type": "path", "required": True},
-            "user": {"type": "str", "default": ""},
-            "command": {"type": "list", "elements": "str", "required": True},
-            "manager": {"type": "str", "default": "systemd", "choices": ["systemd", "process"]},
-            "unit": {"type": "str"},
-            "pid_file": {"type": "path", "default": ""},
             "ports": {"type": "list", "elements": "int", "default": []},
             "timeout": {"type": "float", "default": 10.0},
         },
-        required_if=[("manager", "systemd", ["unit"])],
         supports_check_mode=True,
     )
     numbers.require_finite(module.params, fail=module.fail_json)
     repeated_call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     params = module.params
-    service = service_process.Service(
-        app_dir=params["app_dir"],
-        command=params["command"],
-        manager=params["manager"],
-        unit=params["unit"] or "",
-        user=params["user"],
-        pid_file=params["pid_file"],
-        ports=params["ports"],
-    )
     try:
         with host_lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
             result = process_stop.stop(
-                service,
+                service_process.Service(**service_process.settings(params), ports=params["ports"]),
                 processes=[process_stop.Wanted(**process) for process in params["processes"]],
                 policies=[process_stop.Policy(**row) for row in params["policy"]],
                 db_path=params["db_path"],

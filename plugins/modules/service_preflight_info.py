@@ -11,7 +11,7 @@ short_description: Check whether the inventory's settings of the service are val
 version_added: 0.1.0
 description:
   - Compares the variables of role P(itsm_nexus.runbook.nexus#role) with the host, in one round trip, before any change.
-    Each parameter is the variable of the same name after C(nexus_).
+    Each parameter, and each suboption of O(service), is the variable of the same name after C(nexus_).
   - An invalid value is a result, RV(problems), not a failure of the module. So parameters of any type are accepted.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes.info_module
@@ -19,33 +19,48 @@ extends_documentation_fragment:
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 options:
-  app_dir:
-    description: The service's folder. Must be an absolute path, and exist.
-    type: str
+  service:
+    description: The service's process, as for M(itsm_nexus.runbook.node_process), but unchecked.
+    type: dict
     required: true
-  user:
-    description: The user the service runs as. Must exist, and be the user of this run unless that is root.
-    type: str
-    required: true
-  manager:
-    description: Who starts and stops the service, V(systemd) or V(process).
-    type: str
-    required: true
-  unit:
-    description: The systemd unit. Must be loaded, with O(manager=systemd).
-    type: str
-    default: ""
-  command:
-    description: The command that starts the service, a list. Its program must be found, and its script exist.
-    type: raw
-    required: true
-  environment_file:
-    description: File with C(KEY=VALUE) lines, or V("") if there is none. Must be readable, and with O(manager=process)
-      private.
-    type: str
-    default: ""
+    version_added: 0.2.0
+    suboptions:
+      app_dir:
+        description: The service's folder. Must be an absolute path, and exist.
+        type: str
+        required: true
+      user:
+        description: The user the service runs as. Must exist, and be the user of this run unless that is root.
+        type: str
+        required: true
+      manager:
+        description: Who starts and stops the service, V(systemd) or V(process).
+        type: str
+        required: true
+      unit:
+        description: The systemd unit. Must be loaded, with O(service.manager=systemd).
+        type: str
+        default: ""
+      command:
+        description: The command that starts the service, a list. Its program must be found, and its script exist.
+        type: raw
+        required: true
+      environment_file:
+        description: File with C(KEY=VALUE) lines, or V("") if there is none. Must be readable, and with
+          O(service.manager=process) private.
+        type: str
+        default: ""
+      log_file:
+        description: The service's log. Must be an absolute path, with O(service.manager=process) in a folder that
+          exists.
+        type: str
+        required: true
+      pid_file:
+        description: The pid file. Must be an absolute path, with O(service.manager=process).
+        type: str
+        default: ""
   db_path:
-    description: The database, relative to O(app_dir) or absolute. Must not be a folder.
+    description: The database, relative to O(service.app_dir) or absolute. Must not be a folder.
     type: str
     required: true
   db_path_variable:
@@ -55,17 +70,9 @@ options:
     type: str
     default: DATABASE_PATH
     version_added: 0.2.0
-  log_file:
-    description: The service's log. Must be an absolute path, with O(manager=process) in a folder that exists.
-    type: str
-    required: true
   state_dir:
     description: Folder for the state of the collection. Must be an absolute path that can be written, or created.
     type: str
-  pid_file:
-    description: The pid file. Must be an absolute path, with O(manager=process).
-    type: str
-    default: ""
   https_port:
     description: The HTTPS port, or V(0) if there is none.
     type: raw
@@ -79,16 +86,17 @@ options:
 EXAMPLES = r"""
 - name: See whether the inventory is true
   itsm_nexus.runbook.service_preflight_info:
-    app_dir: "{{ nexus_app_dir }}"
-    user: "{{ nexus_user }}"
-    manager: "{{ nexus_manager }}"
-    unit: "{{ nexus_unit }}"
-    command: "{{ nexus_command }}"
-    environment_file: "{{ nexus_environment_file }}"
+    service:
+      app_dir: "{{ nexus_app_dir }}"
+      user: "{{ nexus_user }}"
+      manager: "{{ nexus_manager }}"
+      unit: "{{ nexus_unit }}"
+      command: "{{ nexus_command }}"
+      environment_file: "{{ nexus_environment_file }}"
+      log_file: "{{ nexus_log_file }}"
+      pid_file: "{{ nexus_pid_file }}"
     db_path: "{{ nexus_db_path }}"
-    log_file: "{{ nexus_log_file }}"
     state_dir: "{{ nexus_state_dir }}"
-    pid_file: "{{ nexus_pid_file }}"
     https_port: "{{ nexus_https_port }}"
     http_port: "{{ nexus_http_port }}"
   register: _preflight
@@ -142,7 +150,7 @@ resolved:
       type: str
       sample: /srv/itsm/data/itsm.db
     user:
-      description: The service's user. If O(user) is not a user of the host, the user of the unit.
+      description: The service's user. If O(service.user) is not a user of the host, the user of the unit.
       type: str
       sample: itsm
       version_added: 0.2.0
@@ -179,23 +187,28 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight as service_preflight
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight_findings
 
+# The suboptions of the documentation fragment "service", of any value: an invalid one is a result.
+_SERVICE = {
+    "app_dir": {"type": "str", "required": True},
+    "user": {"type": "str", "required": True},
+    "manager": {"type": "str", "required": True},
+    "unit": {"type": "str", "default": ""},
+    "command": {"type": "raw", "required": True},
+    "environment_file": {"type": "str", "default": ""},
+    "log_file": {"type": "str", "required": True},
+    "pid_file": {"type": "str", "default": ""},
+}
+
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **host_lease.ARGUMENTS,
             **repeated_call.ARGUMENTS,
-            "app_dir": {"type": "str", "required": True},
-            "user": {"type": "str", "required": True},
-            "manager": {"type": "str", "required": True},
-            "unit": {"type": "str", "default": ""},
-            "command": {"type": "raw", "required": True},
-            "environment_file": {"type": "str", "default": ""},
+            "service": {"type": "dict", "required": True, "options": _SERVICE},
             "db_path": {"type": "str", "required": True},
             "db_path_variable": {"type": "str", "default": "DATABASE_PATH"},
-            "log_file": {"type": "str", "required": True},
             "state_dir": {"type": "str", "default": "/var/lib/itsm-runbook"},
-            "pid_file": {"type": "str", "default": ""},
             "https_port": {"type": "raw", "required": True},
             "http_port": {"type": "raw", "required": True},
         },
@@ -203,9 +216,9 @@ def main() -> None:
     )
     repeated_call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
     values = dict(module.params)
-    run = values.pop("run")
+    run, service = values.pop("run"), values.pop("service")
     with host_lease.held(run=run, state_dir=values["state_dir"], warn=module.warn, fail=module.fail_json):
-        result = service_preflight.examine(preflight_findings.Config(**values))
+        result = service_preflight.examine(preflight_findings.Config(**service, **values))
     for warning in service_preflight.warnings(result, state_dir=values["state_dir"]):
         module.warn(sanitize.text(warning))
     module.exit_json(changed=False, **sanitize.data(result))

@@ -22,6 +22,7 @@ description:
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes.info_module
   - itsm_nexus.runbook.lease
+  - itsm_nexus.runbook.service
 attributes:
   check_mode:
     support: full
@@ -29,32 +30,11 @@ attributes:
 author:
   - The itsm_nexus.runbook contributors !UNKNOWN
 options:
-  app_dir:
-    description: The service's folder. Other relative paths are relative to it.
-    type: path
-    required: true
-  command:
-    description: The command line the service runs as.
-    type: list
-    elements: str
-    default: [node, backend/server.js]
-  manager:
-    description: Who starts and stops the service on this host.
-    type: str
-    default: systemd
-    choices: [systemd, process]
-  unit:
-    description: The systemd unit.
-    type: str
-    default: itsm-system
-  user:
-    description: The user the service runs as.
-    type: str
-    default: ""
   db_path:
     description:
-      - The database. If the running process has another one open, or O(db_path_variable) names another one, that one is
-        checked and the difference is a finding.
+      - The database. A relative path, here and in O(tls_cert_path), is relative to O(service.app_dir).
+      - If the running process has another database open, or O(db_path_variable) names another one, that one is checked
+        and the difference is a finding.
     type: str
     default: backend/itsm.db
   db_path_variable:
@@ -62,18 +42,6 @@ options:
     type: str
     default: DATABASE_PATH
     version_added: 0.2.0
-  log_file:
-    description: The service's log file.
-    type: path
-    default: /var/log/itsm/server.log
-  environment_file:
-    description: The service's environment file. Its values are never returned or saved.
-    type: str
-    default: ""
-  pid_file:
-    description: The pid file of a service with O(manager=process).
-    type: str
-    default: ""
   tls_cert_path:
     description:
       - The service's certificate. If it is empty, the path is read from the service's variables (E(SSL_CERT_PATH),
@@ -183,8 +151,11 @@ options:
 EXAMPLES = r"""
 - name: Find out why the service is down
   itsm_nexus.runbook.triage_info:
-    app_dir: /mnt/LinuxHDD/ITSM-System
-    user: itsm
+    service:
+      app_dir: /mnt/LinuxHDD/ITSM-System
+      user: itsm
+      command: [node, backend/server.js]
+      unit: itsm-system
     incident: INC-20260302T010203Z-1f3a
   register: triage
 
@@ -549,20 +520,13 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, numbers, sanitize
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import data_guard
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import run as triage_run
 
-SERVICE = {
-    "app_dir": {"type": "path", "required": True},
-    "command": {"type": "list", "elements": "str", "default": ["node", "backend/server.js"]},
-    "manager": {"type": "str", "default": "systemd", "choices": ["systemd", "process"]},
-    "unit": {"type": "str", "default": "itsm-system"},
-    "user": {"type": "str", "default": ""},
+_DESCRIPTION = {
     "db_path": {"type": "str", "default": "backend/itsm.db"},
     "db_path_variable": {"type": "str", "default": "DATABASE_PATH"},
-    "log_file": {"type": "path", "default": "/var/log/itsm/server.log"},
-    "environment_file": {"type": "str", "default": ""},
-    "pid_file": {"type": "str", "default": ""},
     "tls_cert_path": {"type": "str", "default": ""},
     "tls_key_path": {"type": "str", "default": "", "no_log": False},
     "https_port": {"type": "int", "default": 6443},
@@ -579,7 +543,8 @@ def main() -> None:
         argument_spec={
             **host_lease.ARGUMENTS,
             **repeated_call.ARGUMENTS,
-            **SERVICE,
+            **service_process.arguments(),
+            **_DESCRIPTION,
             "incident": {"type": "str", "default": ""},
             "evidence_limit": {"type": "int", "default": 20971520},
             "evidence_keep": {"type": "int", "default": 50},
@@ -597,16 +562,16 @@ def main() -> None:
     )
     numbers.require_finite(module.params, fail=module.fail_json)
     repeated_call.once(module.params, check_mode=module.check_mode, fail=module.fail_json)
-    params = module.params
+    params = {**module.params, "service": service_process.settings(module.params)}
     known = data_guard.known(params)
     try:
         with host_lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
             result = triage_run.triage(
-                service=triage_run.Service(**{name: params[name] for name in SERVICE}),
+                service=triage_run.Service(**params["service"], **{name: params[name] for name in _DESCRIPTION}),
                 run=commands.run,
                 save=not module.check_mode,
                 **known,
-                **{name: params[name] for name in params if name not in (*SERVICE, "run")},
+                **{name: params[name] for name in params if name not in (*_DESCRIPTION, "run", "service")},
             )
             guarded = bool(params["run"] and params["incident"]) and not module.check_mode
             data_guard.finish(params, result, known, guarded=guarded, warn=module.warn)

@@ -56,15 +56,14 @@ def check_settings(values: Values, *, warn: Warn) -> Optional[Dict[str, Any]]:
     """Compare the inventory with this host. Raises SettingsError if the settings allow no check at all."""
     if values["preflight"] is None:
         return None
-    shared = {name: values[name] or "" for name in ("app_dir", "user", "manager", "unit", "command", "pid_file")}
-    config = preflight_findings.Config(**shared, **values["preflight"], state_dir=values["state_dir"])
+    config = preflight_findings.Config(**values["service"], **values["preflight"], state_dir=values["state_dir"])
     checked: Dict[str, Any] = sanitize.data(service_preflight.examine(config))
     for warning in service_preflight.warnings(checked, state_dir=values["state_dir"]):
         warn(sanitize.text(warning))
     wrong = _wrong_settings(checked)
     # The disk does not answer. Do not wait for it: neither the service nor a place for the record can be looked up.
     silent = bool(wrong) and wrong <= set(checked["silent"])
-    if silent or wrong & {"nexus_state_dir", "nexus_manager"} or not values["command"]:
+    if silent or wrong & {"nexus_state_dir", "nexus_manager"} or not values["service"]["command"]:
         raise SettingsError(checked)
     return checked
 
@@ -105,8 +104,7 @@ def add_to_summary(result: Dict[str, Any], told: Message) -> None:
 
 def _service(values: Values, checked: Optional[Dict[str, Any]]) -> service_process.Service:
     """Return the service without its invalid settings. If its unit is invalid, search for its processes."""
-    names = ("manager", "unit", "app_dir", "user", "command", "pid_file", "ports")
-    service = service_process.Service(**{name: values[name] for name in names if values[name] is not None})
+    service = service_process.Service(**values["service"], ports=values["ports"])
     wrong = _wrong_settings(checked)
     if "nexus_user" in wrong:
         service = dataclasses.replace(service, user="")
@@ -134,12 +132,10 @@ def _database_path(checked: Optional[Dict[str, Any]]) -> str:
 
 def _doubt_of(values: Values, checked: Optional[Dict[str, Any]]) -> Callable[[bool], Optional[str]]:
     """Return a function that returns why the service must not start. It is called before waiting for a start."""
-    path = _database_path(checked)
+    path, user = _database_path(checked), values["service"]["user"]
     if not values["open"]:
         return lambda closely: None
-    return lambda closely: (
-        start_safety.doubt(path) or (start_safety.quick_doubt(path, user=values["user"]) if closely else None)
-    )
+    return lambda closely: start_safety.doubt(path) or (start_safety.quick_doubt(path, user=user) if closely else None)
 
 
 def _is_busy(values: Values) -> bool:
@@ -187,14 +183,14 @@ def find_end_of_outage(values: Values, result: Dict[str, Any], *, unseen: bool) 
 
 def _began_to_serve(values: Values, seen: Dict[str, Any]) -> Optional[str]:
     """Return when the answering process logged that it serves: the end of an outage that no run saw."""
-    started_at = seen["process"]["started_at"]
+    service, started_at = values["service"], seen["process"]["started_at"]
     if not started_at:
         return None
     return serving_since.since_start(
         started_at,
         ports=values["ports"],
-        unit=values["unit"] or "" if values["manager"] == "systemd" else "",
-        log_file=(values["preflight"] or {}).get("log_file") or "",
+        unit=service["unit"] if service["manager"] == "systemd" else "",
+        log_file=service["log_file"],
     )
 
 
@@ -220,12 +216,12 @@ def take_over(
     values: Values, result: Dict[str, Any], opened: Dict[str, Any], *, warn: Warn
 ) -> Optional[Dict[str, Any]]:
     """Let only this run start the service from now on; return the start that was taken over from systemd."""
-    doubt = result["doubt"]
-    if values["manager"] != "systemd" or not opened.get("run") or result["healthy"]:
+    service, doubt = values["service"], result["doubt"]
+    if service["manager"] != "systemd" or not opened.get("run") or result["healthy"]:
         return None
-    where = {"unit": values["unit"], "state_dir": values["state_dir"], "run": opened["run"], "warn": warn}
+    where = {"unit": service["unit"], "state_dir": values["state_dir"], "run": opened["run"], "warn": warn}
     taken: Optional[Dict[str, Any]] = one_starter.take_over(
-        **where, reason=doubt or "", database_path=_database_path(result.get("preflight")), user=values["user"]
+        **where, reason=doubt or "", database_path=_database_path(result.get("preflight")), user=service["user"]
     )
     if doubt:
         # Two words as the cause: triage reports the details a moment later.
@@ -237,7 +233,7 @@ class Detection:
     """One call of the module health_probe: ask() runs under the run's lease, report() after it."""
 
     def __init__(self, values: Values, *, check_mode: bool, warn: Warn) -> None:
-        self._values = values
+        self._values = {**values, "service": service_process.settings(values)}
         self._check_mode = check_mode
         self._warn = warn
         self._checked: Optional[Dict[str, Any]] = None
@@ -281,7 +277,8 @@ class Detection:
         if opened and result["supervisor"]["restarted"] and not self._check_mode:
             # An outage that this run reports is not reported again by the next run.
             last_good.note_healthy(values["state_dir"], at=result["last_success_at"])
-        held = one_starter.held(manager=values["manager"], unit=values["unit"] or "", state_dir=values["state_dir"])
+        service = values["service"]
+        held = one_starter.held(manager=service["manager"], unit=service["unit"], state_dir=values["state_dir"])
         if held is not None:
             add_to_summary(result, message("reason.probe.held", incident=str(held["incident"] or "unknown")))
         return {

@@ -36,9 +36,32 @@ class NodeProcessError(ServiceError):
     """The service could not be checked, started or stopped. The message names an invalid parameter."""
 
 
+def arguments(*, starts: bool = False) -> Dict[str, Any]:
+    """Return the option of the documentation fragment "service". A module that starts the service needs its files."""
+    needed = [("manager", "systemd", ["unit"])]
+    if starts:
+        needed.append(("manager", "process", ["log_file", "pid_file"]))
+    options: Dict[str, Dict[str, Any]] = {
+        "app_dir": {"type": "path", "required": True},
+        "user": {"type": "str", "default": ""},
+        "command": {"type": "list", "elements": "str", "required": True},
+        "manager": {"type": "str", "default": "systemd", "choices": ["systemd", "process"]},
+        "unit": {"type": "str"},
+        "environment_file": {"type": "path", "default": ""},
+        "log_file": {"type": "path"},
+        "pid_file": {"type": "path"},
+    }
+    return {"service": {"type": "dict", "required": True, "options": options, "required_if": needed}}
+
+
+def settings(params: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return the option "service" of a module's parameters. A text that is not set is empty."""
+    return {name: "" if value is None else value for name, value in params["service"].items()}
+
+
 @dataclasses.dataclass(frozen=True)
 class Service:
-    """The parameters of the service; each field is the parameter of the same name."""
+    """The service: the suboptions of the option "service", and the parameters of the same name."""
 
     app_dir: str
     command: Sequence[str]

@@ -32,9 +32,14 @@ def known(params: Params) -> Dict[str, Any]:
     record = incident_store.current(params["state_dir"])
     if record is None or not params["incident"]:
         record = None
-    where = {name: params[name] for name in ("manager", "unit", "state_dir")}
     rows = functools.partial(_last_good, params["state_dir"])
-    return {"record": record, "held": one_starter.held(**where), "last_good": rows}
+    return {"record": record, "held": one_starter.held(**_place(params)), "last_good": rows}
+
+
+def _place(params: Params) -> Dict[str, str]:
+    """Return where the hold of the service is kept."""
+    service = params["service"]
+    return {"manager": service["manager"], "unit": service["unit"], "state_dir": params["state_dir"]}
 
 
 def _holds_only_copy(facts: Mapping[str, Any]) -> bool:
@@ -57,7 +62,7 @@ def _keep_data(params: Params, database: Mapping[str, Any]) -> Dict[str, Any]:
     if kept and _is_copy(f"{folder}/{kept[-1]}", database.get("files") or [], made=kept[-1][len(prefix) :]):
         return {"path": f"{folder}/{kept[-1]}", "not_copied": ""}
     try:
-        made = sqlite_backup.backup(path=path, evidence=True, dest_dir=folder, user=params["user"] or None)
+        made = sqlite_backup.backup(path=path, evidence=True, dest_dir=folder, user=params["service"]["user"] or None)
     except SqliteError as error:
         return {"path": None, "not_copied": str(error)}
     return {"path": made["evidence_dir"], "not_copied": ""}
@@ -76,7 +81,7 @@ def _is_copy(folder: str, files: Sequence[Mapping[str, Any]], *, made: str) -> b
 
 def _guard(params: Params, result: Dict[str, Any], known: Mapping[str, Any], *, warn: Warn) -> None:
     """Hold the service if a finding blocks its start. Release it if there is no reason for the hold any more."""
-    where = {name: params[name] for name in ("manager", "unit", "state_dir", "run")}
+    where = {**_place(params), "run": params["run"]}
     blocking = [finding for finding in result["findings"] if finding["blocks_start"]]
     # A finding that follows from another cause does not concern the data: a wrong path makes the database "missing".
     of_data = [item for item in blocking if item["cause"] in DATA_CAUSES and not item["explained_by"]]

@@ -30,7 +30,8 @@ ROOT = Path(__file__).parents[4]
 NAMESPACE = "ansible_collections.itsm_nexus.runbook.plugins.modules"
 
 # The minimum arguments of each module.
-SERVICE = {"app_dir": "/nonexistent", "command": ["sleep", "60"], "manager": "process"}
+SERVICE = {"service": {"app_dir": "/nonexistent", "command": ["sleep", "60"], "manager": "process"}}
+FILES = {"log_file": "/nonexistent", "pid_file": "/nonexistent"}
 PARAMETERS = {
     "disk_reclaim": {"targets": [], "globs": []},
     "health_probe": {**SERVICE, "endpoints": []},
@@ -38,16 +39,14 @@ PARAMETERS = {
     "incident_info": {},
     "knex_migrate": {"app_dir": "/", "db_path": "/nonexistent"},
     "knex_migrate_info": {"app_dir": "/", "db_path": "/nonexistent"},
-    "node_process": {**SERVICE, "state": "stopped", "log_file": "/nonexistent", "pid_file": "/nonexistent"},
+    "node_process": {"service": {**SERVICE["service"], **FILES}, "state": "stopped"},
     "npm_ci": {"app_dir": "/"},
     "process_stop": {**SERVICE, "processes": []},
     "release_rollback": {"strategy": "git", "app_dir": "/nonexistent", "db_path": "/nonexistent"},
     "service_hold": {"state": "released", "unit": "x", "reason": "x"},
     "service_preflight_info": {
-        **SERVICE,
-        "user": "root",
+        "service": {**SERVICE["service"], **FILES, "user": "root"},
         "db_path": "x",
-        "log_file": "/nonexistent",
         "https_port": 0,
         "http_port": 0,
     },
@@ -57,7 +56,7 @@ PARAMETERS = {
     "sqlite_restore": {"path": "/nonexistent", "evidence_dir": "/nonexistent"},
     "sqlite_wal": {"path": "/nonexistent"},
     "tls_certificate": {"cert_path": "/nonexistent"},
-    "triage_info": {"app_dir": "/nonexistent"},
+    "triage_info": SERVICE,
     "unit_dropin": {"unit": "x", "name": "x"},
 }
 
@@ -121,15 +120,14 @@ def test_with_a_lost_lease_a_module_does_nothing(seat, monkeypatch, capsys, name
 def test_a_started_service_does_not_keep_the_lease_and_the_start_is_recorded(seat, tmp_path):
     run = incident_record.call(state_dir=seat.state_dir, state="open")["run"]
     (tmp_path / "app").mkdir()
+    files = {"app_dir": str(tmp_path / "app"), "log_file": str(tmp_path / "log"), "pid_file": str(tmp_path / "pid")}
     started = end(
         begin(
             "node_process",
             run=run,
             state_dir=seat.state_dir,
-            **{**SERVICE, "app_dir": str(tmp_path / "app")},
+            service={**SERVICE["service"], **files},
             state="started",
-            log_file=str(tmp_path / "log"),
-            pid_file=str(tmp_path / "pid"),
         )
     )
     try:

@@ -243,7 +243,7 @@ def test_an_opened_incident_is_not_refused_to_its_own_run(seat):
 def test_the_outage_that_a_probe_found_belongs_to_its_own_run(seat):
     endpoint = {"name": "x", "url": "http://127.0.0.1:9/"}
     service = {"app_dir": "/nonexistent", "command": ["sleep", "60"], "manager": "process"}
-    asked = {"state_dir": seat.state_dir, **service, "endpoints": [endpoint], "interval": 0.0, "open": True}
+    asked = {"state_dir": seat.state_dir, "service": service, "endpoints": [endpoint], "interval": 0.0, "open": True}
     seen = module("health_probe", **asked, call=NAME)
     assert module("health_probe", **asked, call=NAME) == seen and seen["opened"]["run"]
 
@@ -252,17 +252,15 @@ def test_the_outage_that_a_probe_found_belongs_to_its_own_run(seat):
 def process(seat, tmp_path):
     """Restarts a service as a process; all its processes are ended after the test."""
     (tmp_path / "app").mkdir()
-    service = {"app_dir": str(tmp_path / "app"), "command": ["sleep", "60"], "manager": "process"}
     files = {"log_file": str(tmp_path / "log"), "pid_file": str(tmp_path / "pid")}
+    service = {"app_dir": str(tmp_path / "app"), "command": ["sleep", "60"], "manager": "process", **files}
     run = incident_record.call(state_dir=seat.state_dir, state="open")["run"]
 
     def restart(name):
-        return module(
-            "node_process", state="restarted", run=run, state_dir=seat.state_dir, call=name, **service, **files
-        )
+        return module("node_process", state="restarted", run=run, state_dir=seat.state_dir, call=name, service=service)
 
     yield restart
-    for each in service_process.find(service_process.Service(**service, **files)):
+    for each in service_process.find(service_process.Service(**service)):
         os.kill(each.pid, signal.SIGKILL)
 
 

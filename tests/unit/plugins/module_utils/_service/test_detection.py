@@ -20,8 +20,11 @@ def detect(tmp_path, *answers, check_mode=False, **changes):
         values = {
             **{"mode": "watch", "ok_statuses": ["ok"], "timeout": 1.0, "interval": 0.0, "deadline": 1.0, "count": 2},
             **{"warning_after": 3, "critical_after": 5, "endpoints": [endpoint], "login": None, "preflight": None},
-            **{"manager": "process", "unit": None, "app_dir": str(tmp_path), "user": "", "command": ["nothing"]},
-            **{"pid_file": None, "ports": [], "run": "", "state_dir": str(tmp_path / "state"), "remember": True},
+            "service": {
+                **{"manager": "process", "unit": None, "app_dir": str(tmp_path), "user": "", "command": ["nothing"]},
+                **{"environment_file": "", "log_file": None, "pid_file": None},
+            },
+            **{"ports": [], "run": "", "state_dir": str(tmp_path / "state"), "remember": True},
             **{"open": True, "maintenance_until": "", "maintenance_reason": "", **changes},
         }
         call = detection.Detection(values, check_mode=check_mode, warn=warnings.append)
@@ -56,7 +59,7 @@ def test_a_mistake_in_the_maintenance_is_a_warning_and_hides_no_outage(tmp_path)
 
 @pytest.mark.parametrize("answer", [GOOD, BAD])
 def test_wrong_settings_end_the_call_only_if_the_service_is_healthy(tmp_path, answer):
-    checked = {"environment_file": "", "db_path": "itsm.db", "db_path_variable": "DATABASE_PATH", "log_file": ""}
+    checked = {"db_path": "itsm.db", "db_path_variable": "DATABASE_PATH"}
     preflight = {**checked, "https_port": "none", "http_port": 8080}
     try:
         result, _warnings, _state_dir = detect(tmp_path, answer, preflight=preflight)

@@ -34,7 +34,7 @@ def age(path: Path, *, seconds: float) -> None:
 
 
 def keep(database: Path, tmp_path: Path) -> str:
-    params = {"state_dir": str(tmp_path / "state"), "incident": "INC-1", "user": ""}
+    params = {"state_dir": str(tmp_path / "state"), "incident": "INC-1", "service": {"user": ""}}
     found = sqlite_check.check(path=str(database), checks=["quick"], time_budget=10.0)
     kept = data_guard._keep_data(params, {"path": str(database), "files": found["files"]})
     assert kept["not_copied"] == ""
