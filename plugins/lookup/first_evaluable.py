@@ -8,7 +8,8 @@ DOCUMENTATION = r"""
 name: first_evaluable
 short_description: Return the first variable that can be evaluated
 version_added: 0.2.0
-author: The itsm_nexus.runbook contributors
+author:
+  - The itsm_nexus.runbook contributors !UNKNOWN
 description:
   - Takes the names of variables and returns the value of the first one that can be evaluated.
   - If a variable, or a filter in it, fails, the next one is taken. The error is not shown, because it may quote a

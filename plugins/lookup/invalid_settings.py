@@ -8,7 +8,8 @@ DOCUMENTATION = r"""
 name: invalid_settings
 short_description: List the invalid settings of roles
 version_added: 0.2.0
-author: The itsm_nexus.runbook contributors
+author:
+  - The itsm_nexus.runbook contributors !UNKNOWN
 description:
   - Compares the variables of the host with the argument specifications of roles of this collection.
   - Use it if a step has failed and the roles were included with C(rolespec_validate=false), to save time.
