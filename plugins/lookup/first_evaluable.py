@@ -23,7 +23,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Use the contacts of the inventory, or nobody if a variable in them is not defined
+- name: Use the contacts of the inventory, or nobody if a variable is undefined
   ansible.builtin.set_fact:
     my_contacts: "{{ lookup('itsm_nexus.runbook.first_evaluable', 'contacts_of_the_inventory', 'no_contacts') }}"
 """

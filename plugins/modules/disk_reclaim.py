@@ -93,7 +93,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: See to it that 100 MiB can be written to the log's file system
+- name: Ensure that 100 MiB are free on the log's file system
   itsm_nexus.runbook.disk_reclaim:
     targets:
       - path: /var/log/itsm

@@ -59,7 +59,7 @@ options:
         restarted it.
       - V(hold) probes O(count) times. It ends unhealthy at the first bad answer, or if the pids change.
       - With O(run), V(await) records the first healthy answer in the incident, and V(hold) removes it if the stability
-        check fails. So the end of the outage is on record even if the run is killed in between.
+        check fails. So the end of the outage is recorded even if the run is killed in between.
     type: str
     default: watch
     choices: [watch, await, hold]
@@ -266,7 +266,7 @@ endpoints:
   description:
     - The last answer of each endpoint. C(certificate) is V(null) if there was no TLS handshake.
     - C(silent) is V(true) if there was no answer in time.
-    - C(messages) has C(error) for other languages, see RV(messages).
+    - C(messages) has C(error) for other languages. See RV(messages).
   returned: success
   type: list
   elements: dict

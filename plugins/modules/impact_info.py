@@ -26,9 +26,9 @@ options:
     default: ""
   user:
     description:
-      - The user that the service runs as. If a folder can be changed by others than root, the database in it is read
+      - The user that the service runs as. If users other than root can change a folder, the database in it is read
         with the rights of this user, never with those of root.
-      - Default is the owner of such a folder.
+      - Defaults to the owner of such a folder.
     type: str
     default: ""
     version_added: 0.2.0
@@ -59,7 +59,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Whom did it hit?
+- name: Count the affected users and the failed requests
   itsm_nexus.runbook.impact_info:
     path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
     query: SELECT count(DISTINCT user_id) FROM user_activity WHERE datetime(created_at) >= datetime(:start, '-1 hour')

@@ -43,12 +43,12 @@ options:
         O(outcome=login_failed) the incident itself stays open, and the next run continues it.
       - V(closed) without O(run) is for a service that was found healthy. The open incident is closed with RV(outcome)
         V(mended_by_hand) (resolved manually), unless a run is working on it. If a start by an earlier run or by systemd
-        ended the outage, RV(outcome) says so, see O(serving_since).
+        ended the outage, RV(outcome) says so. See O(serving_since).
       - V(mended) is V(closed) in two steps, if contacts have to be notified of the end. It returns a run, which has the
         lease. The incident stays open until V(closed) with that O(run). If the run dies in between, the next one
         notifies the contacts.
       - V(renewed) renews the lease of O(run) for O(lease) seconds and records nothing. It does not fail if another run
-        has the lease by then, see RV(locked_by).
+        has the lease by then. See RV(locked_by).
       - V(maintenance_begun) and V(maintenance_ended) set and remove the maintenance of the host. They do not affect a
         run that is under way.
     type: str
@@ -69,14 +69,15 @@ options:
     default: ""
   lease:
     description:
-      - Time after which other runs may take over unless this one calls again, in seconds, at most 3600.
+      - Length of the lease in seconds, at most 3600. If this run does not call the module again within that time,
+        another run may take over.
       - A module that works longer under O(run) keeps the lease itself. A higher value is needed only if the controller
         works longer between two calls.
     type: float
     default: 60.0
   wait:
     description:
-      - Maximum time to wait with O(state=open) until another run's lease ends, in seconds.
+      - Maximum time in seconds to wait with O(state=open) until another run's lease ends.
       - If it waited (RV(waited)) and no incident is open afterwards, it opens none and takes no lease, because the
         other run may have ended the outage. Probe the service again, and call the module again if it is still down.
       - To wait without opening an incident, use M(itsm_nexus.runbook.incident_info).
@@ -205,8 +206,8 @@ options:
   serving_since:
     description:
       - With O(state=mended), and with O(state=closed) without O(run), the start of the process that serves now.
-      - If it started right after a start on record, that run ended the outage, RV(outcome) V(recovered). The outage
-        ended with the first healthy answer on record or, if there is none, at the start of the process,
+      - If it started right after a recorded start, that run ended the outage, RV(outcome) V(recovered). The outage
+        ended with the first recorded healthy answer or, if there is none, at the start of the process,
         RV(mitigated_estimated).
     type: str
     version_added: 0.2.0
@@ -283,7 +284,7 @@ EXAMPLES = r"""
       - rung: standard_recovery
         started_at: "2026-03-02T01:03:10.000Z"
 
-- name: Close it
+- name: Close the incident
   itsm_nexus.runbook.incident:
     state: closed
     run: "{{ incident.run }}"

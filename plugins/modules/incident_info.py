@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: incident_info
-short_description: Read the record of the open incident, and wait for another run if asked
+short_description: Read the record of the open incident, and wait for another run if requested
 version_added: 0.2.0
 description:
   - Returns the record of the incident that is open on this host, the run that is working on it, and the maintenance.
@@ -21,7 +21,7 @@ extends_documentation_fragment:
 options:
   wait:
     description:
-      - Maximum time to wait until another run's lease ends before the record is read, in seconds. The module takes no
+      - Maximum time in seconds to wait until another run's lease ends before the record is read. The module takes no
         lease.
       - If another run still has the host after that time, RV(locked_by) names it.
     type: float

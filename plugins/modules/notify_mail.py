@@ -74,7 +74,7 @@ options:
     type: str
     required: true
   thread:
-    description: Id that mails of one incident share, so that mail programs group them.
+    description: Id that the emails of one incident share, so that mail programs group them.
     type: str
     required: true
   ca_path:

@@ -67,19 +67,19 @@ options:
     type: list
     elements: str
   timeout:
-    description: Time after which C(npm ci) is killed, in seconds.
+    description: Time in seconds after which C(npm ci) is killed.
     type: float
     default: 600
   build_only:
     description:
-      - Build and load a new tree if one is due, and leave it next to the present tree, which stays in place. The next
+      - Build and load a new tree if one is due, and leave it next to the current tree, which stays in place. The next
         call without this option puts the new tree in place, if package and lock file are still the same.
       - For a service that must be stopped only if the build succeeds.
     type: bool
     default: false
     version_added: 0.2.0
   reserve:
-    description: Space that must be free on the file system in addition to the size of the new tree, in bytes.
+    description: Space in bytes that must be free on the file system in addition to the size of the new tree.
     type: int
     default: 0
     version_added: 0.2.0
@@ -88,7 +88,7 @@ options:
     type: str
     default: node
   npm:
-    description: The npm to install with; a name looked up on the path, or an absolute path.
+    description: The npm program, as an absolute path or a name that is looked up on C(PATH).
     type: str
     default: npm
 notes:
@@ -100,7 +100,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Install the modules if they are incomplete
+- name: Install missing modules
   itsm_nexus.runbook.npm_ci:
     app_dir: /mnt/LinuxHDD/ITSM-System
     user: itsm

@@ -49,7 +49,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Keep it with the host it is about
+- name: Copy the postmortem to the host
   itsm_nexus.runbook.postmortem_archive:
     dir: /var/lib/itsm-runbook/postmortems
     documents:

@@ -94,7 +94,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Publish it
+- name: Publish the postmortem
   itsm_nexus.runbook.postmortem_issue:
     repository: example/operations
     labels: [postmortem]

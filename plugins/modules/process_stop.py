@@ -121,7 +121,7 @@ left:
       user: www-data
       command: /usr/sbin/nginx
       port: 6443
-      reason: it is not of this application, and no policy names it
+      reason: it does not belong to this application, and no policy names it
 gone:
   description: Pids of processes that had ended already.
   returned: success

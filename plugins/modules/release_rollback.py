@@ -7,18 +7,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: release_rollback
-short_description: Go back to an earlier release of the application, if its schema still fits
+short_description: Roll back to an earlier release of the application, if its schema still fits
 version_added: 0.2.0
 description:
-  - Switches to the release before the present one, or to O(release), which may also be a later one.
+  - Switches to the release before the current one, or to O(release), which may also be a later one.
   - With O(strategy=symlink), O(app_dir) is a symbolic link to one of several folders, and is replaced in one rename.
-    With O(strategy=git), O(app_dir) is a git repository, and the tag before the present commit is checked out.
+    With O(strategy=git), O(app_dir) is a git repository, and the tag before the current commit is checked out.
   - Changes nothing, and gives the reason in RV(refused), if the database has migrations that the other release does not
     have, if the database or a file of O(protect) belongs to a release, or if a person has changed files of the
     repository.
   - After a rollback, a still older release is used only if O(release) names it.
   - The rollback is recorded in O(state_dir).
-  - Stop the service and back up its database before. Install the modules (M(itsm_nexus.runbook.npm_ci)) afterwards.
+  - Stop the service and back up the database before. Install the modules (M(itsm_nexus.runbook.npm_ci)) afterwards.
 extends_documentation_fragment:
   - itsm_nexus.runbook.attributes
   - itsm_nexus.runbook.lease
@@ -41,12 +41,12 @@ options:
     required: true
   release:
     description:
-      - The folder's name, or a tag, branch or commit. If empty, the release before the present one.
+      - The folder's name, or a tag, branch or commit. If empty, the release before the current one.
       - Folders are ordered by name, numbers in them as numbers.
     type: str
     default: ""
   releases_dir:
-    description: Folder of the releases, with O(strategy=symlink). By default the one that the present release is in.
+    description: Folder of the releases, with O(strategy=symlink). Defaults to the parent of the current release.
     type: path
     default: ""
   migrations_dir:
@@ -84,13 +84,13 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Go back to the previous release
+- name: Roll back to the previous release
   itsm_nexus.runbook.release_rollback:
     strategy: symlink
     app_dir: /srv/itsm/current
     db_path: /srv/itsm/shared/itsm.db
 
-- name: Go back to a tag
+- name: Roll back to a tag
   itsm_nexus.runbook.release_rollback:
     strategy: git
     app_dir: /mnt/LinuxHDD/ITSM-System
@@ -105,7 +105,7 @@ from:
   type: str
   sample: v1.5.0
 to:
-  description: The release after, or the one it would be in check mode.
+  description: The release after the module. In check mode, the release that it would be.
   returned: success
   type: str
   sample: v1.4.2

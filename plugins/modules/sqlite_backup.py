@@ -35,9 +35,9 @@ options:
     type: path
   prefix:
     description:
-      - With O(dest_dir), the name begins with this and ends with the present time, for example
+      - With O(dest_dir), the name begins with this and ends with the current time, for example
         C(itsm.db.backup_20260302T010203Z).
-      - Default is the database's own name and V(.backup_), or V(.evidence_) with O(evidence=true).
+      - Defaults to the database's own name and V(.backup_), or V(.evidence_) with O(evidence=true).
     type: str
   evidence:
     description: Copy the files unchanged, byte for byte, into a new folder.
@@ -58,9 +58,9 @@ options:
     default: 0
   user:
     description:
-      - The user that the service runs as. If a folder can be changed by others than root, files in it are read and
+      - The user that the service runs as. If users other than root can change a folder, files in it are read and
         written with the rights of this user, never with those of root.
-      - Default is the owner of such a folder.
+      - Defaults to the owner of such a folder.
     type: str
     version_added: 0.2.0
   busy_timeout:
@@ -102,7 +102,7 @@ EXAMPLES = r"""
     keep: 7
   register: backup
 
-- name: Save the files of a damaged database as they are
+- name: Save the files of a damaged database unchanged
   itsm_nexus.runbook.sqlite_backup:
     path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db
     dest_dir: /var/lib/itsm-runbook/evidence

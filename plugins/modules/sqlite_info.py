@@ -48,9 +48,9 @@ options:
     type: str
   user:
     description:
-      - The user that the service runs as. If a folder can be changed by others than root, files in it are read and
+      - The user that the service runs as. If users other than root can change a folder, files in it are read and
         written with the rights of this user, never with those of root.
-      - Default is O(owner), else the owner of such a folder.
+      - Defaults to O(owner), else the owner of such a folder.
     type: str
     version_added: 0.2.0
   time_budget:
@@ -293,7 +293,7 @@ wal:
       type: bool
       sample: false
     checkpoint_sequence:
-      description: Number of times it was started over.
+      description: Number of times the check was restarted.
       type: int
       sample: 0
     complete:

@@ -56,7 +56,7 @@ options:
     elements: path
     default: []
   backup_patterns:
-    description: File name patterns of backups. Default is the database's name, followed by V(.backup_*) or V(.bak*).
+    description: File name patterns of backups. Defaults to the database's name, followed by V(.backup_*) or V(.bak*).
     type: list
     elements: str
   expected:
@@ -67,7 +67,7 @@ options:
     description:
       - The user that the service runs as, and the owner of a new database. If a folder can be changed by others than
         root, files in it are read and written with the rights of this user, never with those of root.
-      - Default is the owner of such a folder.
+      - Defaults to the owner of such a folder.
     type: str
   shell:
     description: The sqlite3 shell, a name looked for in the usual folders, or an absolute path.
@@ -140,7 +140,7 @@ healthy_before:
   type: bool
   sample: false
 problems:
-  description: The problems of the database, see M(itsm_nexus.runbook.sqlite_info).
+  description: The problems of the database. See M(itsm_nexus.runbook.sqlite_info).
   returned: success
   type: list
   elements: dict
@@ -267,7 +267,7 @@ problems_after:
   elements: dict
   sample: []
 put_back:
-  description: True if the files of a killed run were put back first.
+  description: True if the files of a killed run were restored first.
   returned: success
   type: bool
   sample: false

@@ -28,13 +28,13 @@ options:
     default: checkpointed
   user:
     description:
-      - The user that the service runs as. If a folder can be changed by others than root, files in it are read and
+      - The user that the service runs as. If users other than root can change a folder, files in it are read and
         written with the rights of this user, never with those of root.
-      - Default is the owner of such a folder.
+      - Defaults to the owner of such a folder.
     type: str
     version_added: 0.2.0
   busy_timeout:
-    description: Maximum time to wait until another process releases its lock, in seconds.
+    description: Maximum time in seconds to wait until another process releases its lock.
     type: float
     default: 5.0
   time_budget:
@@ -68,7 +68,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 no_room:
-  description: True if it failed because there is too little room. The database and its WAL are as they were then.
+  description: True if it failed because there is too little room. The database and its WAL are unchanged then.
   returned: failure
   type: bool
   sample: false

@@ -45,7 +45,7 @@ options:
     elements: str
     default: []
   timeout:
-    description: Time after which the command is killed, in seconds.
+    description: Time in seconds after which the command is killed.
     type: float
     default: 120.0
   key_owner:
@@ -67,7 +67,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Renew the certificate if it is not valid
+- name: Renew an invalid certificate
   itsm_nexus.runbook.tls_certificate:
     cert_path: /etc/itsm/tls/server.crt
     key_path: /etc/itsm/tls/server.key

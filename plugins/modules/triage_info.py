@@ -76,7 +76,7 @@ options:
     version_added: 0.2.0
   silent:
     description:
-      - Whether all earlier probes timed out, see RV(itsm_nexus.runbook.health_probe#module:silent). The service then
+      - Whether all earlier probes timed out. See RV(itsm_nexus.runbook.health_probe#module:silent). The service then
         gets half a second to answer instead of a large part of O(part_timeout).
     type: bool
     default: false
@@ -119,7 +119,7 @@ options:
     default: 5.0
   database_timeout:
     description:
-      - Time limit of the check of the database if it did not finish within O(deadline), in seconds.
+      - Time limit in seconds of the check of the database if it did not finish within O(deadline).
       - A database whose check did not finish by then is the finding V(db_unchecked), on which nothing is started. If
         its disk does not answer, there is no extra time.
     type: float
@@ -167,7 +167,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 findings:
-  description: The causes found, the one to deal with first at the front.
+  description: The causes found, the most urgent first.
   returned: always
   type: list
   elements: dict
@@ -253,7 +253,7 @@ findings:
       description: The cause of which this one is a consequence.
       type: str
     past:
-      description: True if it no longer exists. Such a cause comes after all present ones.
+      description: True if it no longer exists. Such a cause comes after all current ones.
       type: bool
       version_added: 0.2.0
   sample:
@@ -440,7 +440,7 @@ bundle:
   type: str
   sample: /var/lib/itsm-runbook/evidence/INC-20260302T010203Z-1f3a
 warnings:
-  description: Why the evidence could not be saved in its usual folder, and its present place.
+  description: Why the evidence could not be saved in its usual folder, and its current place.
   returned: when there are any
   type: list
   elements: str

@@ -54,7 +54,7 @@ options:
     type: dict
     default: {}
   until:
-    description: Time in UTC at which the drop-in is removed, such as V(2026-03-02T05:00:00Z). If empty, it stays for
+    description: UTC time at which the drop-in is removed, such as V(2026-03-02T05:00:00Z). If empty, it stays for
       good.
     type: str
     default: ""
@@ -65,7 +65,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Bound the service's memory and its heap
+- name: Limit the memory and the heap of the service
   itsm_nexus.runbook.unit_dropin:
     unit: itsm-system
     name: memory

@@ -64,7 +64,7 @@ options:
     default: 5
   again_after:
     description:
-      - Time after which the recovery event is sent again if the outage continues, in seconds. V(0) sends it only once.
+      - Time in seconds after which the recovery event is sent again if the outage continues. V(0) sends it only once.
     type: float
     default: 0
 """
