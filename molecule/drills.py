@@ -48,7 +48,7 @@ class Drill:
         return json.loads((self.output / f"{name}.json").read_text(encoding="utf-8"))
 
     def now(self) -> dict[str, Any]:
-        """Return the present state of the host."""
+        """Return the current state of the host."""
         return json.loads(self.host.check_output("/opt/drill/bin/observe.py"))
 
     def rows_of(self, database: str) -> dict[str, int] | None:

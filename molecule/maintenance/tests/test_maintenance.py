@@ -46,7 +46,7 @@ def closing(drill: Drill, run: str) -> str:
 
 def test_playbook_reports_the_end_of_the_window(drill: Drill, codes: dict[str, int]) -> None:
     assert codes["begin"] == 0
-    assert "nothing acts on an outage" in drill.screen("begin")
+    assert "no recovery is started" in drill.screen("begin")
     assert FILE in drill.observation("begin-after")["files"]
 
 
@@ -82,7 +82,7 @@ def test_detection_continues(drill: Drill, codes: dict[str, int]) -> None:
 
 def test_playbook_ends_the_window(drill: Drill, codes: dict[str, int]) -> None:
     assert codes["end"] == 0
-    assert "No maintenance: an outage is acted on." in drill.screen("end")
+    assert "No maintenance: outages are recovered." in drill.screen("end")
     assert FILE not in drill.observation("end-after")["files"]
 
 
