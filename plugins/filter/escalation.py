@@ -57,7 +57,7 @@ def _problems(contacts: Any, *, rules: Any, settings: Mapping[str, Any], **known
 
 
 class FilterModule:
-    """Filters of the role escalation for its rules, contacts and texts. The YAML file of each name documents it."""
+    """Filters of the escalation role for its rules, contacts and texts. The YAML file of each name documents it."""
 
     def filters(self) -> Dict[str, Callable[..., Any]]:
         """Return the filters by their names."""

@@ -16,7 +16,7 @@ def _problems(settings: Mapping[str, Any], *, causes: Sequence[str]) -> List[str
 
 
 class FilterModule:
-    """Filters of the role remediation. The YAML file of each name documents it."""
+    """Filters of the remediation role. The YAML file of each name documents it."""
 
     def filters(self) -> Dict[str, Callable[..., Any]]:
         """Return the filters by their names."""

@@ -264,7 +264,7 @@ def test_notified_and_missed_contacts_are_listed_despite_an_undefined_variable(l
     for _ in range(2):
         down = laid.play("playbooks/outage_recover.yml", **made)
         assert down.rc == 2
-        assert "notified the whole team by command tee; NOT REACHED by chat: its url can not be" in summary(down)
+        assert "notified the whole team by command tee; NOT REACHED by chat: its url cannot be" in summary(down)
     # The second run continues the incident, and notifies nobody twice.
     assert told.read_text(encoding="utf-8").count("INC-") == 1
 
@@ -309,7 +309,7 @@ def test_an_unknown_language_is_reported_if_healthy_and_after_a_recovery(laid: S
     back = laid.play("playbooks/outage_recover.yml", postmortem_language="jp")
     assert (back.rc, laid.healthy()) == (2, True)
     end = " ".join(summary(back).split())
-    assert "RECOVERED: itsm-system" in end and "why Not written down: " in end and "postmortem_language" in end
+    assert "RECOVERED: itsm-system" in end and "why Postmortem not written: " in end and "postmortem_language" in end
     well = laid.play("playbooks/outage_recover.yml", postmortem_language="jp")
     assert well.rc == 2
     assert "postmortem_language" in well.screen[well.screen.index("STOPPED: localhost") :]
@@ -320,9 +320,7 @@ def test_a_forbidden_rung_is_named_at_the_end_with_the_reason(laid: Service) -> 
     asked = {"outage_triage_rung": "standard_recovery", "outage_recover_highest_rung": "restart"}
     run = laid.play("playbooks/outage_triage.yml", **asked)
     assert run.rc == 2
-    assert (
-        "STOPPED: localhost, standard_recovery can not help: The highest rung that is allowed is restart" in run.screen
-    )
+    assert "STOPPED: localhost, standard_recovery cannot help: The highest allowed rung is restart" in run.screen
 
 
 def test_unreachable_contacts_are_named_at_the_end_if_the_service_is_healthy(laid: Service) -> None:

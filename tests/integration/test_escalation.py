@@ -218,7 +218,7 @@ class Desk:
             time.sleep(0.01)
 
     def told(self) -> list[tuple[str, str, bool]]:
-        """Return the content of the incident's record, in its present place."""
+        """Return the content of the incident's record, in its current place."""
         records = [self.state / "incident.json", *(self.state / "incidents").glob("*.json")]
         (record,) = [path for path in records if path.exists()]
         return [
@@ -271,7 +271,7 @@ def test_a_missing_secret_is_reported_at_the_start(desk: Desk) -> None:
     run = desk.play(escalation_contacts=contacts)
     assert run.rc != 0
     # Before 2.19, ansible-core does not say which part of a variable is wrong.
-    part = r"escalation_contacts(\.project_leader\.channels\[1\]\.url)? can not be evaluated"
+    part = r"escalation_contacts(\.project_leader\.channels\[1\]\.url)? cannot be evaluated"
     assert re.search(part, run.screen)
     assert not desk.state.exists()
 
@@ -400,7 +400,7 @@ def test_an_invalid_channel_does_not_stop_the_end_of_a_recovery(desk: Desk) -> N
     assert run.rc == 0
     assert desk.counts()["slack"] == before["slack"]
     if "Notify the leader: " in run.screen:
-        assert "project_leader by slack: NOT NOTIFIED, its url can not be evaluated" in run.screen
+        assert "project_leader by slack: NOT NOTIFIED, its url cannot be evaluated" in run.screen
         allowed = "command, http, mail, pagerduty, webhook"
         assert f"project_leader by fax: NOT NOTIFIED, its type is 'fax', allowed are {allowed}" in run.screen
         assert "Could not find or access" not in run.screen
@@ -573,7 +573,7 @@ def test_without_rules_everybody_is_notified(desk: Desk, contacts: str) -> None:
         **variables, escalation_rules=[{"name": "x", "when": "{{ nowhere_defined }}", "to": [], "reason": ""}]
     )
     assert run.rc == 0
-    assert "The rules of escalation can not be evaluated, so everybody is notified." in run.screen
+    assert "The escalation rules cannot be evaluated, so everyone is notified." in run.screen
     assert desk.counts()["slack"] == before + (contacts == "right")
     assert [each["level"] for each in open_record(desk, name)["told"]] == ["rules_unusable"] * (contacts == "right")
 

@@ -68,7 +68,7 @@ def test_a_failed_stability_check_leads_to_the_next_rung_now_and_later(service: 
         ("restart", False),
         ("standard_recovery", True),
     ]
-    assert "fell again" in told["rungs_tried"][0]["reason"]
+    assert "failed again" in told["rungs_tried"][0]["reason"]
 
     service.kill()
     run = service.play(RECOVER)

@@ -422,7 +422,7 @@ def test_free_strategy_many_hosts_and_an_unreachable_one(controller):
     assert output.count("Call the DBA") == 4
     assert {event["host"] for event in controller.events() if event["kind"] == "unreachable"} == {"gone"}
     # Reported as the result of the detection, whatever failed later for the same reason.
-    assert "UNREACHABLE: gone, it can not be reached: Failed to connect to the host via ssh" in output
+    assert "UNREACHABLE: gone, the host cannot be reached: Failed to connect to the host via ssh" in output
 
 
 def test_a_folder_that_cannot_be_written_is_reported_and_does_not_stop_the_run(controller):

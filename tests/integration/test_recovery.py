@@ -143,7 +143,7 @@ def test_check_mode_changes_nothing_and_lists_its_steps(service: Service) -> Non
     assert re.search(r"would try +restart\n", end)
     assert "restart: would be started" in end
     assert "to notify   nobody" in end
-    assert "if it fails: project leader (by no channel)" in end
+    assert "if the recovery fails: project leader (by no channel)" in end
 
 
 def test_a_hung_service_is_restarted_after_five_failed_probes(service: Service) -> None:
@@ -273,7 +273,7 @@ def test_a_clean_start_with_a_failed_build_keeps_the_old_modules(service: Servic
     assert (run.rc, told["outcome"], told["data_loss"]) == (0, "recovered", "none")
     assert not told["rung"]
     summary = run.screen[run.screen.index("PLAY RECAP") :]
-    assert "the service is as it was before" in summary
+    assert "the service is in its previous state" in summary
     # No backup was made before the build.
     assert "backed up" not in summary
     assert not told["backup_file"]

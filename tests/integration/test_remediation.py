@@ -86,7 +86,7 @@ def test_a_cause_that_policy_does_not_name_is_left_and_reported(service: Service
     assert result == {
         "changed": False,
         "applied": [],
-        "refused": [{"cause": "port_conflict", "reason": "remediation_allowed does not name it"}],
+        "refused": [{"cause": "port_conflict", "reason": "remediation_allowed does not include this cause"}],
     }
     assert run.recap()["changed"] == 1  # the file of the result
     assert service.pids() == [pid]
@@ -95,9 +95,10 @@ def test_a_cause_that_policy_does_not_name_is_left_and_reported(service: Service
 def test_proposed_sizes_are_shown_without_permission_too(laid: Service) -> None:
     proposal = {"memory_max": 1 << 30, "max_old_space_size": None}
     _run, result = remedy(laid, "oom_kill", allowed=False, measured={}, proposal=proposal)
-    assert result["refused"][0]["reason"] == "remediation_allowed does not name it; proposed: memory_max=1073741824"
+    reason = "remediation_allowed does not include this cause; proposed: memory_max=1073741824"
+    assert result["refused"][0]["reason"] == reason
     _run, result = remedy(laid, "heap_oom", measured={}, proposal=proposal)
-    assert result["refused"] == [{"cause": "heap_oom", "reason": "only a systemd unit can be given sizes"}]
+    assert result["refused"] == [{"cause": "heap_oom", "reason": "memory sizes can be set only for a systemd unit"}]
 
 
 def test_a_stale_process_of_the_service_is_stopped(service: Service) -> None:
@@ -142,7 +143,7 @@ def test_a_foreign_process_is_stopped_only_if_policy_names_it(laid: Service) -> 
             ]
         }
         _run, left = remedy(laid, "port_conflict", **found)
-        reason = f"{pid}: it is not of this application, and no policy names it"
+        reason = f"pid {pid}: it does not belong to this application, and no policy names it"
         assert left == {"changed": False, "applied": [], "refused": [{"cause": "port_conflict", "reason": reason}]}
         row = {"user": os.environ.get("USER") or "root", "command": rf"\S+python\S* -c .* {laid.http_port}"}
         _run, result = remedy(laid, "port_conflict", remediation_stop_policy=[row], **found)
@@ -189,12 +190,12 @@ def test_space_is_freed_on_a_full_disk(laid: Service) -> None:
         entry = only(result)
         assert (entry["failed"], entry["detail"]) == (
             False,
-            [f"{laid.log}.2 removed, bytes: {2 << 20}", f"{laid.log}.1 removed, bytes: {2 << 20}"],
+            [f"{laid.log}.2 removed ({2 << 20} bytes)", f"{laid.log}.1 removed ({2 << 20} bytes)"],
         )
         assert sorted(path.name for path in laid.log.parent.iterdir()) == ["server.log", "server.log.0"]
         fill(laid.log)
         _run, result = remedy(laid, "disk_full", mounts=[mount], remediation_disk_globs=[])
-        reason = "remediation_disk_globs names no files"
+        reason = "remediation_disk_globs lists no files"
         assert (result["applied"], result["refused"]) == ([], [{"cause": "disk_full", "reason": reason}])
         _run, result = remedy(laid, "disk_full", mounts=[{**mount, "wanted": 99 << 20}])
         entry = only(result)
@@ -234,7 +235,7 @@ def test_broken_modules_are_rebuilt(laid: Service, cache: dict[str, Any]) -> Non
     assert "express" in entry["detail"][0]
     laid.start()
     _run, again = remedy(laid, "modules_broken", packages=[], reason="", **cache)
-    assert again["refused"][0]["reason"] == "the dependencies agree with the lock file and load"
+    assert again["refused"][0]["reason"] == "the dependencies match the lock file and can be loaded"
 
 
 def test_a_remedy_that_fails_is_recorded(laid: Service) -> None:
@@ -243,7 +244,7 @@ def test_a_remedy_that_fails_is_recorded(laid: Service) -> None:
     _run, result = remedy(laid, "modules_broken", packages=["express"], reason="", **empty)
     entry = only(result)
     assert (entry["changed"], entry["failed"], result["changed"]) == (False, True, False)
-    assert "the old node_modules is in place" in entry["detail"][-1]
+    assert "the old node_modules is still in place" in entry["detail"][-1]
 
 
 def query(service: Service, statement: str) -> list[tuple]:
@@ -312,7 +313,7 @@ def test_a_failing_release_is_replaced_by_the_previous_one(released: Service) ->
     _run, result = remedy(released, "crash_loop", **fell)
     assert "nexus_release_strategy does not say" in result["refused"][0]["reason"]
     _run, result = remedy(released, "crash_loop", nexus_release_strategy="git", falls=1, exception="")
-    assert result["refused"][0]["reason"] == "it fell 1 times, and policy goes back after 3"
+    assert result["refused"][0]["reason"] == "the service failed 1 times, and the policy rolls back after 3"
     _run, told = remedy(released, "crash_loop", "--check", nexus_release_strategy="git", **fell)
     assert only(told)["failed"] is False
     assert "broken release" in (released.app / "backend" / "server.js").read_text(encoding="utf-8")
@@ -322,13 +323,13 @@ def test_a_failing_release_is_replaced_by_the_previous_one(released: Service) ->
     assert (entry["changed"], entry["failed"]) == (True, False)
     assert entry["detail"][0].startswith("backup /")
     assert entry["detail"][1:] in (
-        ["release master left for v1", "modules as they were"],
-        ["release main left for v1", "modules as they were"],
+        ["rolled back from release master to v1", "modules unchanged"],
+        ["rolled back from release main to v1", "modules unchanged"],
     )
     released.start()
     assert query(released, "SELECT count(*) FROM incidents") == rows
     _run, again = remedy(released, "crash_loop", nexus_release_strategy="git", **fell)
-    assert "the release was already taken back" in again["refused"][0]["reason"]
+    assert "the release was already rolled back" in again["refused"][0]["reason"]
     assert released.healthy()
 
 
@@ -339,7 +340,7 @@ def test_a_release_without_its_modules_is_not_kept(released: Service) -> None:
     _run, result = remedy(released, "crash_loop", nexus_release_strategy="git", falls=5, exception="", **empty)
     entry = only(result)
     assert (entry["changed"], entry["failed"], lock.exists()) == (True, True, True)
-    assert "was put back, since the modules of v1 could not be had" in entry["detail"][-1]
+    assert "was restored, because the modules of v1 could not be had" in entry["detail"][-1]
     assert "broken release" in (released.app / "backend" / "server.js").read_text(encoding="utf-8")
 
 
@@ -357,7 +358,7 @@ def test_an_expired_certificate_is_renewed_by_the_command_of_policy(laid: Servic
     assert (only(told)["failed"], only(told)["changed"]) == (False, True)
     run, result = remedy(laid, "tls_expired", remediation_tls_renew_command=command, **found)
     entry = only(result)
-    assert (entry["changed"], entry["failed"], entry["detail"][0]) == (True, False, "renewed")
+    assert (entry["changed"], entry["failed"], entry["detail"][0]) == (True, False, "certificate renewed")
     assert entry["detail"][1].startswith("valid until 20")
     assert "Will be done about tls_expired: run " in run.screen
 

@@ -238,7 +238,7 @@ def test_a_workflow_that_does_not_recover_ends_in_escalation(awx: Awx) -> None:
     assert outcome["escalation"]["to"] == []
     # No rung above the allowed one is tried, and nobody is asked to approve it.
     gate = awx.launch("outage_triage", outage_triage_rung="clean_start_recovery", **workflow)
-    assert gate.rc != 0 and "The highest rung that is allowed is restart." in awx.screen(gate)
+    assert gate.rc != 0 and "The highest allowed rung is restart." in awx.screen(gate)
     end = awx.launch("outage_escalate", **workflow)
     last = end.artifacts["outage_recover"][HOST]
     assert (end.rc != 0, last["outcome"], last["incident"]) == (True, "not_recovered", outcome["incident"])

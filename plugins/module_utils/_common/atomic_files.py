@@ -29,7 +29,7 @@ def fsync_folder(path: str) -> None:
 def remove_tree(path: str, *, parent: Optional[int] = None) -> None:
     """Remove a folder (relative to an opened one) and its content. Raises OSError if something stays.
 
-    It follows no link and waits for no FIFO, because the owner of the folder may exchange its entries meanwhile.
+    It follows no link and waits for no FIFO, because the owner of the folder may replace its entries meanwhile.
     """
     device = os.stat(path, dir_fd=parent, follow_symlinks=False).st_dev
     _remove_tree(path, parent, depth=0, device=device)
@@ -57,7 +57,7 @@ def _remove_tree(name: str, parent: Optional[int], *, depth: int, device: int) -
 
 
 def discard_tree(path: str) -> None:
-    """Remove a folder and its content as far as possible, see remove_tree."""
+    """Remove a folder and its content as far as possible. See remove_tree."""
     with contextlib.suppress(OSError):
         remove_tree(path)
 

@@ -75,7 +75,7 @@ def _plain(value: Value) -> Any:
 
 
 def english(told: Message, templates: Mapping[str, str]) -> str:
-    """Return the English text of a message, without a stop at its end. Raises KeyError for an id without template."""
+    """Return the English text of a message, without a final full stop. Raises KeyError for an id without template."""
     return templates[told.id].format(**{name: _english(value, templates) for name, value in told.values.items()})
 
 
@@ -88,5 +88,5 @@ def _english(value: Value, templates: Mapping[str, str]) -> str:
 
 
 def with_stop(text: str) -> str:
-    """Return a text as a sentence: with a stop at its end."""
+    """Return a text as a sentence, with a full stop."""
     return text if text.endswith((".", "!", "?")) else f"{text}."

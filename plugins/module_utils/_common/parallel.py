@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Run questions in parallel, each in a process of its own with its own deadline.
+"""Run questions in parallel, each in a separate process with its own deadline.
 
 Processes, not threads: a question that hangs in the kernel (a dead mount) cannot be stopped in a thread, and would keep
 the whole module from exiting. And if a child crashes (a mapped file on a failing disk), only its answer is lost.
@@ -108,7 +108,7 @@ def ask(
     after: Optional[Mapping[str, str]] = None,
     until: float = float("inf"),
 ) -> Dict[str, Answer]:
-    """Ask all questions at once, each for at most timeout seconds; return their answers by name.
+    """Answer all questions at once, each for at most timeout seconds; return their answers by name.
 
     after: maps a question to another one that must be answered first. If the other one is given up, the question is not
     asked. Its time begins when it is asked. No question runs after until (time.monotonic seconds).

@@ -96,7 +96,7 @@ class _Copy:
         return copy
 
     def without_breaks(self) -> Optional[_Copy]:
-        """Return a copy in one line, or None if this one is."""
+        """Return a copy on one line, or None if it is on one line already."""
         return self._changed(_BREAK, breaks=True) if "\n" in self.text else None
 
     def without_escapes(self) -> Optional[_Copy]:

@@ -223,7 +223,7 @@ def open_any(path: str, flags: int = os.O_RDONLY, *, mode: int = 0o600, lend: bo
 
 
 def open_file(path: str, flags: int = os.O_RDONLY, *, lend: bool = True) -> int:
-    """Open a regular file, see open_any. Raises OSError."""
+    """Open a regular file. See open_any. Raises OSError."""
     descriptor = open_any(path, flags, lend=lend)
     kind = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(kind):
@@ -298,9 +298,9 @@ def account_rights(user: Optional[str]) -> Rights:
 
 
 def rights_on(path: str, *, user: Rights = None) -> Rights:
-    """Return the rights (uid, gid) for work on a file and in its folder, or None if only root can exchange them.
+    """Return the rights (uid, gid) for work on a file and in its folder, or None if only root can replace them.
 
-    The path is walked by descriptors, but only up to the first entry that another account could exchange. Deeper
+    The path is walked by descriptors, but only up to the first entry that another account could replace. Deeper
     entries may change a moment later, so nothing is derived from them. The result is then user (uid, gid), or, if no
     user is given, the owner of that entry. Raises PermissionError if that could be several accounts, OSError.
     """
@@ -312,7 +312,7 @@ def rights_on(path: str, *, user: Rights = None) -> Rights:
         except _AnybodyError as error:
             if user is None:
                 raise PermissionError(
-                    errno.EPERM, "several accounts could exchange it; name the service's user", path
+                    errno.EPERM, "several accounts could replace it; name the service's user", path
                 ) from error
             return user
     return owner and (user or owner)
@@ -321,7 +321,7 @@ def rights_on(path: str, *, user: Rights = None) -> Rights:
 def follow_ours(path: str) -> str:
     """Return an absolute path with those links followed that only root could have made.
 
-    From the first entry on that others could exchange, it is unchanged. If their links were followed here, nobody
+    From the first entry on that others could replace, it is unchanged. If their links were followed here, nobody
     could see later that they chose the path. Raises OSError.
     """
     if os.getuid() != 0:
@@ -358,7 +358,7 @@ def follow_ours(path: str) -> str:
 
 
 def _first_stranger(path: str) -> Rights:
-    """Return the owner of the first entry on a path that an account other than root could exchange, or None."""
+    """Return the owner of the first entry on a path that an account other than root could replace, or None."""
     way = _Way()
     try:
         todo = _steps(path)
@@ -383,7 +383,7 @@ def _first_stranger(path: str) -> Rights:
                 way.enter(name, trusted=True)
             elif todo:
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
-        # No other account can exchange this folder, but others may be able to put files into it.
+        # No other account can replace this folder, but others may be able to put files into it.
         folder = way.status()
         if folder.st_uid not in (0, os.geteuid()):
             return folder.st_uid, folder.st_gid

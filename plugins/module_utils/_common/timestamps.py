@@ -17,7 +17,7 @@ def iso(seconds: float) -> str:
 
 
 def now() -> str:
-    """Return the present instant in the same form."""
+    """Return the current instant in the same form."""
     return iso(time.time())
 
 

@@ -146,7 +146,7 @@ def parse_environment(text: str) -> Dict[str, str]:
 
 
 def read_environment_file(path: str) -> Dict[str, str]:
-    """Return the variables that the file path sets, see read_text. Raises EnvironmentFileError."""
+    """Return the variables that the file path sets. See read_text. Raises EnvironmentFileError."""
     return parse_environment(read_text(path))
 
 

@@ -5,7 +5,7 @@
 """Check whether a certificate and a key belong together. OpenSSL checks this, and gets only private copies.
 
 OpenSSL opens files by their paths, and waits for ever if a path is a FIFO. The certificate and the key may belong to
-the service's user, who can exchange a file after our check. So callers read both through descriptors and pass their
+the service's user, who can replace a file after our check. So callers read both through descriptors and pass their
 content. OpenSSL opens copies in memory that have no name.
 """
 
@@ -60,7 +60,7 @@ def why_unlike(certificate: bytes, key: bytes, *, timeout: Optional[float] = Non
     """Return why a certificate and a key (PEM) cannot be used together, or an empty text if they can.
 
     MISMATCH if the key belongs to another certificate, PASSPHRASE if it is encrypted, else OpenSSL's reason. It takes
-    at most timeout seconds, because OpenSSL runs in a process of its own.
+    at most timeout seconds, because OpenSSL runs in a separate process.
     """
     limit = _TIMEOUT if timeout is None else timeout
     answer = parallel.ask({"pair": lambda: _load(certificate, key)}, timeout=limit)["pair"]

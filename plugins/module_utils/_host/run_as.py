@@ -62,5 +62,5 @@ def explained(action: str, *, failure: Type[Exception]) -> Iterator[None]:
 
 
 def acting_as(account: pwd.struct_passwd) -> ContextManager[None]:
-    """Do file work with the rights of an account, see safe_open.acting."""
+    """Do file work with the rights of an account. See safe_open.acting."""
     return safe_open.acting((account.pw_uid, account.pw_gid))

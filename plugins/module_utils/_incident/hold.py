@@ -47,7 +47,7 @@ ExecCondition=/bin/sh -c 'echo "Not started: held by incident {incident}, releas
 
 
 class HoldError(Exception):
-    """The hold could not be set or released; the message names the present state."""
+    """The hold could not be set or released; the message names the current state."""
 
 
 @dataclasses.dataclass(frozen=True)

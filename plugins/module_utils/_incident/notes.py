@@ -37,7 +37,7 @@ def note_start(
                     attempt["started"] = True
                 store.write(record)
     except (incident_store.IncidentError, host_lease.LeaseError) as error:
-        return f"The start is not on record: {error}"
+        return f"The start was not recorded: {error}"
     return None
 
 
@@ -55,7 +55,7 @@ def note_attempts(
     try:
         incident_record.call(state_dir=state_dir, state="attempt", run=run, update=update, clock=clock, memory=memory)
     except incident_store.IncidentError as error:
-        return f"The attempts are not on record: {error}"
+        return f"The attempts were not recorded: {error}"
     return None
 
 
@@ -84,7 +84,7 @@ def note_answer(
                     )
                 store.write(record)
     except (incident_store.IncidentError, host_lease.LeaseError) as error:
-        return f"The first healthy answer is not on record: {error}"
+        return f"The first healthy answer was not recorded: {error}"
     return None
 
 
@@ -105,5 +105,5 @@ def note(
                 record.update(fields)
                 store.write(record)
     except (incident_store.IncidentError, host_lease.LeaseError) as error:
-        return f"{', '.join(fields)} of the incident are not on record: {error}"
+        return f"{', '.join(fields)} of the incident were not recorded: {error}"
     return None

@@ -25,7 +25,7 @@ def _between(earlier: str, later: str) -> float:
 
 
 def _lasted(record: Mapping[str, Any], *, start: str, clock: host_lease.Clock) -> float:
-    """Return the duration of the outage until now, in seconds.
+    """Return the duration of the outage in seconds until now.
 
     If the wall clock was set back, the duration is at least the time that passed on the clock since boot.
     """

@@ -17,7 +17,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident impor
 
 @dataclasses.dataclass(frozen=True)
 class Update:
-    """New values for a record. None and empty lists leave the present value."""
+    """New values for a record. None and empty lists keep the current value."""
 
     severity: Optional[str] = None
     detected_at: Optional[str] = None

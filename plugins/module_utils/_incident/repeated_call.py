@@ -9,7 +9,7 @@ call under the same name. The repeated call waits for the first one and returns 
 if the first call never arrived, or died before its answer.
 
 The answers are files below the folder of the lease, in memory, owned by this account. The first line is the second
-since boot at which the call began. The rest is the answer as it was printed. A working call holds a fcntl(2) lock on
+since boot at which the call began. The rest is the printed answer, unchanged. A working call holds a fcntl(2) lock on
 its file. The lock ends with its process and is not inherited.
 """
 

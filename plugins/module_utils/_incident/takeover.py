@@ -228,7 +228,7 @@ def timer_name(unit: str) -> str:
 class Guard:
     """The check of the dead-man timer before it starts the unit, and the drop-in that it writes if the check fails.
 
-    rights: account (uid, gid) that reads the database, see safe_open.rights_on.
+    rights: account (uid, gid) that reads the database. See safe_open.rights_on.
     """
 
     database_path: str = ""

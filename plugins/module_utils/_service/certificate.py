@@ -211,7 +211,7 @@ def ensure(
 ) -> Dict[str, Any]:
     """If the service cannot use its certificate, fix the key's permissions, then renew, then check again.
 
-    Returns the result as the module tls_certificate documents it. Raises CertificateError.
+    Returns the result that the module tls_certificate documents. Raises CertificateError.
     """
     begun = time.monotonic()
     pair = _with_key(pair)

@@ -261,7 +261,7 @@ class Detection:
             self._warn(sanitize.text(problem))
 
     def report(self) -> Dict[str, Any]:
-        """Open the incident if the service is down; return the result as the module health_probe documents it."""
+        """Open the incident if the service is down; return the result that the module health_probe documents."""
         values, result = self._values, self._result
         mark_restart(values, result)
         self._remember_healthy()

@@ -37,7 +37,7 @@ _RESTART_GRACE = 3.0
 _ENDS_ALLOWED = 1
 # If somebody starts the service, we wait _SETTLE seconds in all: until its unit is up, and then until it answers, as
 # long as its process is younger than _YOUNG seconds. Meanwhile it is asked every _YOUNG_INTERVAL seconds. A longer wait
-# would reach the deadline of the role detection, which would report the host as unreachable.
+# would reach the deadline of the detection role, which would report the host as unreachable.
 _SETTLE = 25.0
 _YOUNG = 20.0
 _YOUNG_INTERVAL = 0.2
@@ -131,7 +131,7 @@ class _Watch:
         return time.monotonic() - self._begun
 
     def probe(self) -> bool:
-        """Ask once, and check the process; return True if every required endpoint is good."""
+        """Probe once, and check the process; return True if every required endpoint is good."""
         timeout = self.plan.timeout
         if self.plan.mode == "await":
             timeout = max(0.1, min(timeout, self.plan.deadline - self.elapsed))
@@ -223,7 +223,7 @@ def _of_answer(name: str, answer: Mapping[str, Any]) -> Message:
 
 
 def _watch_until_verdict(watch: _Watch) -> bool:
-    """Ask until the first healthy answer, the threshold of failures, or the end of the process.
+    """Probe until the first healthy answer, the threshold of failures, or the end of the process.
 
     If somebody (systemd, a person) already starts the service or is about to, wait for the start. Failures meanwhile
     do not count.
@@ -254,7 +254,7 @@ def _watch_until_verdict(watch: _Watch) -> bool:
 
 
 def _wait_until_good(watch: _Watch) -> bool:
-    """Ask until everything is good, the deadline passes, or the process is gone for good."""
+    """Probe until everything is good, the deadline passes, or the process is gone for good."""
     gone_since: Optional[float] = None
     restarts_at_first: Optional[int] = None
     while not watch.probe():
@@ -284,7 +284,7 @@ def _grace(watch: _Watch) -> float:
 
 
 def _hold_good(watch: _Watch) -> bool:
-    """Ask count times; fail at one bad answer or another process."""
+    """Probe count times; fail at one bad answer or another process."""
     pids: Optional[List[int]] = None
     while watch.probe():
         pids = watch.process["pids"] if pids is None else pids

@@ -209,7 +209,7 @@ def _judge(request: _Request, ok_statuses: Sequence[str]) -> Optional[Message]:
 
 
 def probe(targets: Sequence[Target], *, timeout: float, ok_statuses: Sequence[str]) -> List[Dict[str, Any]]:
-    """Ask all targets at once and return the answer of each; takes at most timeout seconds."""
+    """Probe all targets at once and return the answer of each; takes at most timeout seconds."""
     requests = [_Request(target, timeout=timeout) for target in targets]
     answers = []
     for request in requests:

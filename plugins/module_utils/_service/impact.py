@@ -59,7 +59,7 @@ def measure(
     """Return users, requests and requests_failed between two instants, and for each unknown number the reason.
 
     query: one statement that returns a number; :start and :end in it are the instants. An empty query or an empty
-    access_log is skipped. The database is read with the rights of user, see sqlite_files.look.
+    access_log is skipped. The database is read with the rights of user. See sqlite_files.look.
     Raises ImpactError.
     """
     begun, over = _instant("start", start), _instant("end", end)

@@ -290,7 +290,7 @@ def look(migrator: Migrator) -> Dict[str, Any]:
 def migrate(migrator: Migrator, *, state: str, check_mode: bool = False) -> Dict[str, Any]:
     """Apply the pending migrations (latest) or release their lock (unlocked).
 
-    Returns the result as the module knex_migrate documents it. Raises KnexError.
+    Returns the result that the module knex_migrate documents. Raises KnexError.
     """
     before = after = migrator.look()
     latest = state == "latest"

@@ -6,7 +6,7 @@
 
 npm ci deletes node_modules before it downloads: if the registry does not answer, the service has no modules left.
 So npm works in a temporary folder inside the application's folder, and the old tree is removed only after node has
-loaded the new one. See npm_lock (compare), npm_build (build) and npm_swap (exchange).
+loaded the new one. See npm_lock (compare), npm_build (build) and npm_swap (swap).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def npm_ci(
     reserve: int = 0,
     check_mode: bool = False,
 ) -> Dict[str, Any]:
-    """Make node_modules agree with the lock file; return the result as the module npm_ci documents it.
+    """Make node_modules agree with the lock file; return the result that the module npm_ci documents.
 
     If build_only is set, the new tree stays in its build folder, and the next call puts it in place. reserve bytes stay
     free on the file system. Raises NpmError; the old tree is then still in place.

@@ -50,7 +50,7 @@ def remove(path: str) -> bool:
 def _remove_modules_of_root(path: str) -> None:
     """Remove a tree in the user's folder if root once installed it. Raises OSError.
 
-    A tree that only has the same name stays: the user may have renamed another folder of root to it.
+    A tree that only has the same name stays: the user may have given this name to another folder owned by root.
     """
     parent, name = os.path.split(path)
     folder = safe_open.open_any(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, lend=False)
@@ -88,7 +88,7 @@ class Application:
             if judged is None or not os.path.samestat(judged, there):
                 raise OSError(0, "another folder has taken its place")
         with npm_lock.explained(f"act as user {user!r} in {app_dir}"):
-            # An account that could exchange the folder gets only its own rights. Root's are used only if there is none.
+            # An account that could replace the folder gets only its own rights. Root's are used only if there is none.
             self.rights = safe_open.rights_on(app_dir, user=safe_open.account_rights(user))
             if self.rights and user and not self._may_write(self.rights):
                 # It belongs to another account, which also gets only its own rights.
@@ -183,7 +183,7 @@ class Application:
     # Looking
 
     def look(self) -> Tuple[List[Difference], NodeReport]:
-        """Return the problems of the present tree, including native drivers that do not load."""
+        """Return the problems of the current tree, including native drivers that do not load."""
         there = os.path.isdir(self.path(npm_lock.TREE))
         report = npm_load.ask_node(
             self.app_dir,

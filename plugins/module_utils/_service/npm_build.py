@@ -173,7 +173,7 @@ def _hand_over(application: Application, build: str) -> None:
         return
     old = application.path(npm_lock.TREE)
     owner = os.lstat(old if os.path.lexists(old) else application.app_dir)
-    with npm_lock.explained(f"hand over {build}"):
+    with npm_lock.explained(f"change the owner of {build}"):
         for _folder, folders, names, descriptor in os.fwalk(os.path.join(build, npm_lock.TREE), follow_symlinks=False):
             for name in [".", *folders, *names]:
                 _give(application, name, descriptor, owner)

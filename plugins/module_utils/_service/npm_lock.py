@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Compare node_modules with the lock file, without asking npm."""
+"""Compare node_modules with the lock file, without npm."""
 
 from __future__ import annotations
 

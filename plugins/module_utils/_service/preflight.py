@@ -4,7 +4,7 @@
 
 """Check the inventory's settings of the service on this host, before anything is changed.
 
-An impossible setting is a problem. If the service uses something else than the inventory says (another database,
+An impossible setting is a problem. If the service uses other values than the inventory (another database,
 another command), that is a mismatch: the run uses the service's value and reports the mismatch.
 """
 

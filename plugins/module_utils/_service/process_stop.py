@@ -156,7 +156,7 @@ class _Judge:
             ),
             (
                 lambda: not self._of_this_app(process) and not self._named(process, port),
-                "it is not of this application, and no policy names it",
+                "it does not belong to this application, and no policy names it",
             ),
         )
         return next((reason for speaks_against, reason in checks if speaks_against()), None)
@@ -208,7 +208,7 @@ def stop(
     run: commands.Runner = commands.run,
     proc_root: str = "/proc",
 ) -> Dict[str, Any]:
-    """Stop what may be stopped of processes; return the result as the module process_stop documents it.
+    """Stop what may be stopped of processes; return the result that the module process_stop documents.
 
     Raises ProcessStopError.
     """

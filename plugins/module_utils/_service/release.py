@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Go back to an earlier release of the application, if that release knows the present schema, and forward again.
+"""Roll back to an earlier release of the application, if that release knows the current schema, and forward again.
 
 If releases are folders, the application's folder is a link to one of them, and one rename replaces the link. With git,
 another commit is checked out; if that is killed midway, the next run finishes it. release.json in the state folder
-records the last step. After one step back, a run does not go back further by itself. Otherwise each new outage would
+records the last step. After one rollback, a run does not roll back further by itself. Otherwise each new outage would
 lead one release back.
 """
 
@@ -89,7 +89,7 @@ def _checked(releases: Releases) -> None:
 
 
 def _refuse_lost_migrations(releases: Releases, step: Step, there: Set[str]) -> None:
-    """Refuse a release that does not know the present schema."""
+    """Refuse a release that does not know the current schema."""
     try:
         applied = knex_tables.read_tables(releases.db_path, user=releases.user).names
     except knex_tables.KnexError as error:
@@ -107,7 +107,7 @@ def _act(releases: Releases, way: Union[release_links.Symlink, release_git.Git],
     record.write(app_dir=releases.app_dir, step=step, finished=False)
     way.act(step)
     if (last.get("to"), last.get("from")) == (step.source, step.target):
-        record.forget()  # forward again: the next outage may go back once more
+        record.forget()  # forward again: the next outage may roll back once more
     else:
         record.write(app_dir=releases.app_dir, step=step, finished=True)
 
@@ -115,9 +115,9 @@ def _act(releases: Releases, way: Union[release_links.Symlink, release_git.Git],
 def roll_back(
     releases: Releases, *, strategy: str, check_mode: bool = False, run: commands.Runner = commands.run
 ) -> Dict[str, Any]:
-    """Go to another release; return the result as the module release_rollback documents it.
+    """Switch to another release; return the result that the module release_rollback documents.
 
-    strategy: symlink or git. Raises ReleaseError. A reason not to go is not an error: it is returned in refused.
+    strategy: symlink or git. Raises ReleaseError. A refusal is not an error: its reason is returned in refused.
     """
     begun = time.monotonic()
     _checked(releases)

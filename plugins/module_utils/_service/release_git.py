@@ -99,7 +99,7 @@ class Git:
                 raise Refused(release_steps.gone_back(record))
             name = self._said("describe", "--tags", "--abbrev=0", "HEAD^") or ""
             if not name:
-                raise Refused(f"no release before the present one has a tag in {app_dir}")
+                raise Refused(f"no release before the current one has a tag in {app_dir}")
         source = self._said("symbolic-ref", "--quiet", "--short", "HEAD") or self._named(head)
         target = record["to"] if begun and not self._releases.release else name
         return Step(source=source, target=target, source_commit=head, target_commit=self._commit(name), again=begun)

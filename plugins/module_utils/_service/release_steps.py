@@ -86,6 +86,6 @@ def not_of_root(folder: str) -> Optional[str]:
 
 def gone_back(record: Mapping[str, str]) -> str:
     return (
-        f"the release was already taken back, from {record.get('from')} to {record.get('to')} at {record.get('at')}; "
+        f"the release was already rolled back, from {record.get('from')} to {record.get('to')} at {record.get('at')}; "
         "to go further, name the release"
     )

@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Settings that a unit gets in a drop-in: a memory limit, a heap size, variables, for good or until an instant.
+"""Settings that a unit gets in a drop-in: a memory limit, a heap size, variables, permanently or until an instant.
 
 Variables are in a separate file that the drop-in names with EnvironmentFile=. Such files override every Environment=
 (systemd.exec(5)), and the last file overrides earlier ones. A drop-in's file comes after the unit's files. Afterwards
-we ask systemd whether the settings are effective.
+the code checks that systemd uses the settings.
 """
 
 from __future__ import annotations
@@ -306,7 +306,7 @@ def ensure(
     run: commands.Runner = commands.run,
     folder: str = FOLDER,
 ) -> Dict[str, Any]:
-    """Make the drop-in present or absent; return the result as the module unit_dropin documents it.
+    """Make the drop-in present or absent; return the result that the module unit_dropin documents.
 
     The service itself is not restarted. Raises UnitDropinError.
     """

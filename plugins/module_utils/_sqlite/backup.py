@@ -5,7 +5,7 @@
 """Copies of a database: a consistent, verified copy of a live or crashed database, or all its files byte for byte.
 
 A backup gets its name only after it is complete, reopened, checked as sound, compared row by row count with its source,
-and flushed to disk. A killed run leaves its files in a folder of its own. The next run removes that folder.
+and flushed to disk. A killed run leaves its files in a separate folder. The next run removes that folder.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ def backup(
 ) -> Dict[str, Any]:
     """Copy a database and return the result of the module sqlite_backup.
 
-    dest is the whole file name. Otherwise the name is prefix and the present instant, in dest_dir. If accounts other
-    than root may change the folders, everything is read and written with the rights of the user, see sqlite_files.look.
+    dest is the whole file name. Otherwise the name is prefix and the current instant, in dest_dir. If accounts other
+    than root may change the folders, everything is read and written with the rights of the user. See sqlite_files.look.
     room_only: only check whether there is enough space. Raises SqliteError if no good copy could be made; then no file
     has that name.
     """

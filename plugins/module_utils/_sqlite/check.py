@@ -47,7 +47,7 @@ def check(
 ) -> Dict[str, Any]:
     """Check the database path within time_budget seconds and return the result of the module sqlite_info.
 
-    SQLite reads with the rights of user, by default of owner, see sqlite_files.look. Problems of the database are in
+    SQLite reads with the rights of user, by default of owner. See sqlite_files.look. Problems of the database are in
     the result. Raises SqliteError for invalid parameters.
     """
     for name in checks:
@@ -204,7 +204,7 @@ def _file(name: str, facts: sqlite_files.FileFacts) -> Dict[str, Any]:
 def _losses(counts: Mapping[str, int], baseline: Mapping[str, int], *, counted: bool) -> List[Problem]:
     if not counted:
         return []
-    # The baseline is an earlier result of ours, in which names are plain text.
+    # The baseline is an earlier result of this module, in which names are plain text.
     plain: Dict[str, int] = {}
     for name, rows in counts.items():
         plain[sanitize.text(name)] = plain.get(sanitize.text(name), 0) + rows

@@ -38,7 +38,7 @@ def checkpoint(
 ) -> Dict[str, Any]:
     """Copy the content of the WAL of path into the database, and return the result of sqlite_wal.
 
-    SQLite works with the rights of the user, see sqlite_files.look.
+    SQLite works with the rights of the user. See sqlite_files.look.
     Raises SqliteError if another process has the database open, or if the database is not sound: then the WAL may hold
     the only good rows. Row counts before and after are compared.
     """

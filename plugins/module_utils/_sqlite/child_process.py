@@ -68,9 +68,9 @@ def bounded(*, deadline: float, read_only: bool) -> None:
 def give_up_writing(rights: safe_open.Rights = None) -> None:
     """Take on the rights of a user for good, if any are given.
 
-    If none are given (the folder belongs to root alone), a process of root keeps only the right to read everything. As
-    root, SQLite would open the WAL for writing and give it to the database's owner. The kernel refuses both to an
-    account that owns no file and does not have these capabilities.
+    If none are given (the folder belongs to root alone), a process that runs as root keeps only the right to read
+    everything. As root, SQLite would open the WAL for writing and give it to the database's owner. The kernel refuses
+    both to an account that owns no file and does not have these capabilities.
     """
     if rights:
         safe_open.become(*rights)
@@ -150,7 +150,7 @@ def in_children(
     read_only: bool = True,
     rights: safe_open.Rights = None,
 ) -> List[List[Message]]:
-    """Run each of works in a child process of its own, all at once; see in_child."""
+    """Run each of works in a separate child process, all at once. See in_child."""
     children: List[_Child] = []
     try:
         for work in works:

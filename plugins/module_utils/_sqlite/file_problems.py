@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Problems of a database that show in its files and open descriptors, without reading a page."""
+"""Problems of a database that are visible in its files and open descriptors, without reading a page."""
 
 from __future__ import annotations
 

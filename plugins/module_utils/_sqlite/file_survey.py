@@ -111,8 +111,7 @@ def _look_at_database(found: Look) -> None:
             found.problems.append(
                 Problem(
                     "not_a_database",
-                    f"{shown} does not begin as a SQLite database does: it is damaged, encrypted, or another kind of "
-                    "file",
+                    f"{shown} does not begin like a SQLite database: it is damaged, encrypted, or another kind of file",
                     loss=True,
                 )
             )

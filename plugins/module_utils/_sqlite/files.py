@@ -212,7 +212,7 @@ def open_named(facts: FileFacts) -> int:
     """Open the regular file that now has the name of a checked one. Raises OSError.
 
     A command of root may have left a file in the service's folder that the service's user cannot read. It is opened if
-    its content is that of a SQLite file. Otherwise it may be another file of root that the user renamed.
+    its content is that of a SQLite file. Otherwise it may be another file owned by root that the user renamed.
     """
     try:
         return open_regular(facts.path, rights=facts.rights)

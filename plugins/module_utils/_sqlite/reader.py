@@ -138,7 +138,7 @@ class WayIn:
         return sqlite_files.stamps_of(self.found.path, rights=self.found.rights) == self.found.stamps
 
     def read(self, work: Callable[[sqlite3.Connection, Emit], None], *, deadline: float) -> List[Message]:
-        """Run work on a connection in a child process, see in_child."""
+        """Run work on a connection in a child process. See in_child."""
         return child_process.in_child(
             lambda emit: work(self.connect(), emit), deadline=deadline, read_only=self.read_only, rights=self.rights
         )

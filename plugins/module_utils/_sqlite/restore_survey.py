@@ -26,7 +26,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import Look, SqliteError, printable
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.salvage_image import Owner
 
-# Time for which a WAL is read again if another process has the database open, and the interval, in seconds.
+# Time in seconds for which a WAL is read again if another process has the database open, and the interval.
 _PATIENCE, _PAUSE = 3.0, 0.1
 
 

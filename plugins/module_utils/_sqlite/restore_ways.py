@@ -182,7 +182,7 @@ def _by_salvage(case: Case, scratch: str, *, shell: str, confirmed: bool) -> Way
         had_rows = sum(case.rows.values()) > 0 or case.uncounted or case.schema_unreadable
         if had_rows and not sum(way.rows.values()) and not confirmed:
             way.possible = False
-            way.reason += ", everything would be lost, so it has to be confirmed"
+            way.reason += ", everything would be lost, so a confirmation is required"
     return way
 
 
@@ -272,7 +272,7 @@ def _span(seconds: float) -> str:
 
 def _by_empty(case: Case, *, confirmed: bool) -> Way:
     way = Way("empty", possible=confirmed)
-    way.reason = "it was confirmed" if confirmed else "everything would be lost, so it has to be confirmed"
+    way.reason = "it was confirmed" if confirmed else "everything would be lost, so a confirmation is required"
     way.lost = dict(case.rows)
     way.statement = _statement(case, way)
     return way
@@ -296,20 +296,20 @@ def _statement(case: Case, way: Way) -> str:
     unknown = [table for table in case.uncounted if table not in way.lost]
     if unknown:
         there = ", ".join(f"{table} ({way.rows.get(table, 0)} rows now)" for table in unknown)
-        parts.append(f"an unknown number of rows, the damaged database cannot tell how many it had: {there}")
+        parts.append(f"an unknown number of rows, because the damaged database does not show the count: {there}")
     if case.schema_unreadable:
-        parts.append("an unknown number of rows, the damaged database tells nothing of its tables")
+        parts.append("an unknown number of rows, because the tables of the damaged database are unreadable")
     wal = case.found.wal
     if way.salvaged is not None and wal.damaged and way.salvaged.reading != salvage_image.BEYOND:
         parts.append(f"{wal.commits_lost} transactions in the damaged part of the WAL")
     elif way.salvaged is not None and wal.damaged:
-        parts.append(f"what stood in frame {wal.frames_valid + 1} of the WAL, all but the bytes that are not damaged")
+        parts.append(f"the damaged bytes in frame {wal.frames_valid + 1} of the WAL")
     elif way.salvaged is not None and way.salvaged.reading == salvage_image.ALONE:
         parts.append(f"{wal.frames_committed} frames of the WAL, which belongs to another database")
     if way.method == "backup":
         parts.append(f"changes to rows since {way.source_at}")
     if way.salvaged and way.salvaged.orphans:
-        parts.append(f"{way.salvaged.orphans} rows belong to no table any more and are kept in a file of their own")
+        parts.append(f"{way.salvaged.orphans} rows no longer belong to a table and are kept in a separate file")
     if way.salvaged and way.salvaged.refused:
-        parts.append(f"not all could be taken over as it was: {'; '.join(way.salvaged.refused[:3])}")
-    return "; ".join(parts) if parts else "Nothing: every row that was counted is there"
+        parts.append(f"not everything could be copied unchanged: {'; '.join(way.salvaged.refused[:3])}")
+    return "; ".join(parts) if parts else "Nothing: all counted rows are still there"

@@ -14,7 +14,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError
 
 _MAGIC = b"SQLite format 3\0"
-# Time limit for checking a database while somebody starts the service on it, in seconds.
+# Time limit in seconds for checking a database while somebody starts the service on it.
 _QUICK = 1.5
 # Codes of problems that a start would make worse.
 _HARMFUL = ("empty_beside_wal", "not_a_database", "corrupt", "wal_damaged", "wal_foreign")
@@ -32,7 +32,7 @@ def doubt(path: str) -> Optional[str]:
         if sizes[0] == 0 and sizes[1] > 0:
             return f"The database {path} is missing or empty, and its WAL holds {sizes[1]} bytes"
         if sizes[0] > 0 and _beginning(path) != _MAGIC:
-            return f"The database {path} does not begin as a database does"
+            return f"The database {path} does not begin like a database"
     except OSError:
         return None
     return None
@@ -56,7 +56,7 @@ def _beginning(path: str) -> bytes:
 def quick_doubt(path: str, *, user: str = "") -> Optional[str]:
     """Check the database for _QUICK seconds. Return why nothing may be started on it, or None if no reason was found.
 
-    SQLite reads it with the rights of the user, see sqlite_files.look.
+    SQLite reads it with the rights of the user. See sqlite_files.look.
     """
     if not path or not os.path.exists(path):
         return None

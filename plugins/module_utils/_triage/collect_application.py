@@ -48,7 +48,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.context
 )
 
 _MOST_ENTRIES = 500
-# Output format of node. Another program may print anything.
+# Format of the output of `node --version`. Another program may print anything.
 _VERSION = re.compile(r"v\d[\w.+-]{0,38}\n?\Z")
 _MOST_REASONS = 20
 # Time in seconds, and number of checks, for which another process must hold the lock before it is reported.

@@ -20,7 +20,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import pr
 # Limit for small files (/proc, certificates, package.json). A larger file is cut.
 _LARGEST_READ = 4 << 20
 
-# Time limit for an answer of the service if earlier probes timed out, in seconds.
+# Time limit in seconds for an answer of the service if earlier probes timed out.
 _SILENT = 0.5
 
 # Programs that run other programs: their name does not identify the service.
@@ -144,7 +144,7 @@ def read(path: str) -> str:
 
 
 def read_theirs(path: str) -> str:
-    """Return the text of a small file that the service's user may control, see safe_open. Raises OSError."""
+    """Return the text of a small file that the service's user may control. See safe_open. Raises OSError."""
     return safe_open.read(path, limit=_LARGEST_READ).decode("utf-8", "replace")
 
 

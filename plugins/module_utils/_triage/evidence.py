@@ -278,7 +278,7 @@ class _Bundle:
         return {"path": folder}
 
     def attempt(self, place: str, *, limit: int, wanted: int, timeout: float) -> Dict[str, Any]:
-        """Write the bundle to place in a process of its own: a folder on a dead mount must not block the run."""
+        """Write the bundle to place in a separate process: a folder on a dead mount must not block the run."""
         writing = functools.partial(self._attempt, place, limit=limit, wanted=wanted)
         answer = parallel.ask({place: writing}, timeout=timeout)[place]
         found: Dict[str, Any] = answer.value if answer.error is None else {"reason": f"{place}: {answer.error}"}

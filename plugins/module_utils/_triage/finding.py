@@ -24,7 +24,7 @@ class Finding:
     """A cause: confidence (0 to 1), a summary, its evidence, what to do.
 
     confidence: from 0.5 on the cause is likely, below that it is only a note. summary, remedy (what to do now) and
-    prevention (how to prevent it in future) are messages, see messages.py. blocks_start: starting the service would do
+    prevention (how to prevent it in future) are messages. See messages.py. blocks_start: starting the service would do
     harm. useless_rungs: the rungs of the ladder that cannot help. details: input of the remedies. explains: the
     consequences in the table that the cause has here, or None for all of them. only_by: the causes that can explain it
     here, or None for all of them. past: the cause is over by now, so it ranks below present causes.

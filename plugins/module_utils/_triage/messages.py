@@ -5,7 +5,7 @@
 
 """English for findings: the problem (finding), what to do now (remedy), how to prevent it in future (prevention).
 
-A template has no stop at its end. Its Japanese is in plugin_utils/_messages/ja_findings.py, under the same id.
+A template does not end with a full stop. The Japanese one is in plugin_utils/_messages/ja_findings.py, under the same id.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ ENGLISH: Dict[str, str] = {
     "reason.tls.not_yet_valid": "the certificate is not valid yet",
     "reason.tls.not_loaded": "it has not loaded its certificate and key",
     "reason.tls.unusable": "it could not use its certificate or key",
-    "remedy.tls_expired.restart": "Restart the service, so that it loads the present certificate and key",
+    "remedy.tls_expired.restart": "Restart the service, so that it loads the current certificate and key",
     "remedy.tls_expired.renew": "Renew the certificate, check that the service's user can read the certificate and its key, and restart the service",
     "prevention.tls_expired": "Renew the certificate automatically, restart the service after that, and monitor the days left",
     # Application.
@@ -121,22 +121,22 @@ ENGLISH: Dict[str, str] = {
     "finding.modules_broken.invalid": "Dependencies of the service differ from the lock file: {packages}",
     "finding.modules_broken.not_loaded": "Dependencies of the service are missing or cannot be loaded: {packages}",
     "reason.see_log": "see the log",
-    "remedy.modules_broken": "Build new node_modules from the lock file next to the present ones, and swap them (module npm_ci)",
+    "remedy.modules_broken": "Build new node_modules from the lock file next to the current ones, and swap them (module npm_ci)",
     "prevention.modules_broken": "Install only with npm ci, as the service's user, and again after each change of Node's version",
     "finding.unhandled_exception.at": "An unhandled exception ended the service at {where}: {text}",
     "finding.unhandled_exception.somewhere": "An unhandled exception ended the service: {text}",
     "finding.unhandled_exception.error": "The service ended itself after an error: {text}",
-    "remedy.unhandled_exception": "Start the service again. If it fails again, go back to the previous release",
+    "remedy.unhandled_exception": "Start the service again. If it fails again, roll back to the previous release",
     "prevention.unhandled_exception": "Fix the code that throws the exception, and add a test with the same input",
     "finding.syntax_error.now": "Node cannot read {where}: {error}",
     "finding.syntax_error.past": "Node could not read {where}: {error}; the file was changed since",
-    "remedy.syntax_error": "Correct {where}, or go back to the previous release. A restart does not help",
+    "remedy.syntax_error": "Correct {where}, or roll back to the previous release. A restart does not help",
     "prevention.syntax_error": "Run node --check or the tests on each release before it is deployed",
     # Configuration.
     "finding.config_mismatch": "The configuration does not match the host: {what}: {mismatch}",
     "remedy.config_mismatch": "Correct the variables of this host or the configuration of the service, whichever is wrong",
     "prevention.config_mismatch": "Keep the configuration of the service and this inventory in one place, and change them together",
-    "reason.mismatch.ports": "{configured} configured, but the service runs and listens on {effective}",
+    "reason.mismatch.ports": "the configuration names {configured}, but the service runs and listens on {effective}",
     "reason.mismatch.app_dir": "{path} is not a folder; check that its disk is mounted",
     "reason.mismatch.unit": "systemd has no unit {unit}",
     "reason.mismatch.script": "{path} does not exist",
@@ -145,7 +145,7 @@ ENGLISH: Dict[str, str] = {
     "reason.mismatch.health_path": "nexus_health_path is {path}, which answers with status {status} although the process, ports, log, database and dependencies are in order",
     "reason.mismatch.health_page": "nexus_health_path is {path}, which answers with status {status} but without its health, although the process, ports, log, database and dependencies are in order",
     "reason.mismatch.path": "{configured} is configured, but the service uses {effective} ({source})",
-    "reason.mismatch.environment": "{names} not set",
+    "reason.mismatch.environment": "not set: {names}",
     "and": "{names} and {last}",
     "finding.environment_missing": "The environment file {path} does not exist, and the service cannot start without it",
     "remedy.environment_missing": "Restore {path} from a backup or the configuration management, readable by root only (0600). Then start the service",
@@ -184,7 +184,7 @@ ENGLISH: Dict[str, str] = {
     "prevention.hung.silent": "Find the reason why it waited: a loop in the code, a lock, a disk, or another service",
     "finding.crash_loop.now": "The service keeps crashing ({times} times)",
     "finding.crash_loop.given_up": "The service keeps crashing ({times} times), and systemd has given up starting it",
-    "remedy.crash_loop": "Fix the cause of the crashes, or go back to the previous release. Another restart does not help",
+    "remedy.crash_loop": "Fix the cause of the crashes, or roll back to the previous release. Another restart does not help",
     "prevention.crash_loop": "Fix the cause of the crashes, and set an alert for restarts by systemd",
     "finding.killed.signal": "The process was ended by signal {signal}",
     "finding.killed.by_systemd": "systemd ended the process: {result}",
@@ -226,5 +226,5 @@ ENGLISH: Dict[str, str] = {
 
 
 def english(told: message.Message) -> str:
-    """Return the English text of a message of triage, without a stop at its end."""
+    """Return the English text of a message of triage, without a final full stop."""
     return message.english(told, ENGLISH)

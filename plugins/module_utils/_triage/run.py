@@ -160,7 +160,7 @@ def _judge(facts: Dict[str, Any], *, rows: Mapping[str, int], on_record: Mapping
 def _save(
     result: Mapping[str, Any], done: triage_pass.Pass, redactor: redact.Redactor, **options: Any
 ) -> triage_evidence.Saved:
-    """Write the evidence of a pass, see evidence.save. Raises TriageError."""
+    """Write the evidence of a pass. See evidence.save. Raises TriageError."""
     try:
         return triage_evidence.save(
             files=[_result_file(result, redactor), *done.evidence],

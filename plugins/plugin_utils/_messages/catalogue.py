@@ -180,7 +180,7 @@ class Words:
 
 
 def english(told: message.Message) -> str:
-    """Return the English text of a message, without a stop at its end."""
+    """Return the English text of a message, without a final full stop."""
     return message.english(told, messages_en.SENTENCES)
 
 

@@ -10,16 +10,16 @@ from __future__ import annotations
 from typing import Dict
 
 SENTENCES: Dict[str, str] = {
-    "notice.failed": "{action}, failed",
+    "notice.failed": "{action} (failed)",
     "asked.data_loss": "Do not start the service on this database. Read the evidence. database_recover.yml with --check shows what each method would lose",
     "asked.data_loss_unknown_cause": "Do not start the service on this database. Read the evidence. database_recover.yml with --check shows what each method would lose",
     "asked.data_loss_long_outage": "Do not start the service on this database. Read the evidence. database_recover.yml with --check shows what each method would lose",
-    "asked.data_in_doubt": "Decide if the service may continue to run. database_recover.yml with --check shows what each method would lose",
+    "asked.data_in_doubt": "Decide if the service may keep running. database_recover.yml with --check shows what each method would lose",
     "asked.long_outage": "Decide who takes over, read the evidence, and inform the users",
     "asked.unknown_cause": "Decide who takes over, and read the evidence. The steps that were tried did not help, and trying them again will not help either",
     "asked.not_recovered": "Fix the cause, then run the playbook again",
     "asked.login_failed": "Check that people can log in, and the account of the login check; then run the playbook again",
     "asked.repeated_restarts": "Find the root cause. A restart only helps until the next failure",
-    "asked.nothing": "nothing more; the postmortem says what follows",
+    "asked.nothing": "no action is needed now; the postmortem lists the follow-up",
     "asked.find_out": "Find out what happened",
 }

@@ -40,13 +40,13 @@ SENTENCES: Dict[str, str] = {
     "taken.none": "no rung was tried and no remedy applied",
     "taken.only_held": "no rung was tried and no remedy applied; the start of the service is held",
     "screen.since": "{outage}, since {at}",
-    "screen.estimated": "{outage}, its end is an estimate",
+    "screen.estimated": "{outage}; its end is an estimate",
     "screen.still_down": "{outage}, still down",
     "screen.on_host": "{name} on the host: {path}",
     "screen.in_evidence": "{name} in that folder: {path}",
     "screen.not_written": "not written",
     "screen.triage_it": "outage_triage.yml finds the cause, outage_recover.yml --check shows what would be done",
-    "screen.that_cause": "the cause below: no rung that is allowed can fix it",
+    "screen.that_cause": "the cause below: no allowed rung can fix it",
     "screen.unfinished": "the run ended before its verdict",
     "screen.changed": "changed: {what}",
     "screen.unchanged": "nothing changed",
@@ -57,12 +57,12 @@ SENTENCES: Dict[str, str] = {
     "screen.step": "its step",
     "screen.step_at_work": "{step}, process {pid} is running",
     "screen.step_idle": "{step}, no process is running now",
-    "screen.wait_for_it": "Wait until it ends, or run this playbook again with -e outage_recover_wait=600: it starts when the "
-    "other run has ended. If the other run is dead, the host is free at {until}, or one minute after its last process ended.",
+    "screen.wait_for_it": "Wait until the other run ends, or run this playbook again with -e outage_recover_wait=600: it starts when the "
+    "other run has ended. If the other run is dead, the host becomes free at {until}, or one minute after its last process ended.",
     "screen.maintenance": "MAINTENANCE: {host}, {seen}; no run changes it until {until}",
-    "screen.end_maintenance": "Leave it to the people who work on it. To recover it now, end the maintenance: "
+    "screen.end_maintenance": "People are working on the service. To recover it now, end the maintenance: "
     "ansible-playbook playbooks/outage_maintenance.yml -e outage_maintenance_state=absent",
-    "screen.end_variable": "Leave it to the people who work on it. To recover it now, remove nexus_maintenance_until.",
+    "screen.end_variable": "People are working on the service. To recover it now, remove nexus_maintenance_until.",
     "screen.down": "DOWN: {host}, {seen}; {touched}",
     "screen.not_healthy": "NOT HEALTHY: {host}, {seen}; {touched}",
     "screen.healthy": "HEALTHY: {host}, {touched}",

@@ -14,7 +14,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._notify import 
 # Stands for a value that could not be evaluated.
 UNREADABLE = object()
 # The same in the words of a problem.
-UNREADABLE_REASON = "can not be evaluated, look for a variable in it that is not defined"
+UNREADABLE_REASON = "cannot be evaluated; check if it uses an undefined variable"
 
 
 class Channel(NamedTuple):

@@ -4,7 +4,7 @@
 
 """The statements of a notification in a language: the same words as in the documents and on the screen.
 
-The templates of role escalation only lay them out. facts: see content.facts.
+The templates of the escalation role only lay them out. facts: see content.facts.
 """
 
 from __future__ import annotations

@@ -49,9 +49,9 @@ def plan(
     """Return the verdict of the first rule that applies, and deliveries: the contacts to notify now, with the channels.
 
     A level is sent once to the contacts of its rule, through each channel that has not accepted it yet. It is not sent
-    if a graver level was sent before. The gravest rule is first, so the first rule of a level defines how grave the
-    level is. When the service has recovered, the channels that accepted a message are notified once, unless they get a
-    graver level now. A place that two contacts share (a room, an address) is one channel: same_as is the delivery, by
+    if a higher level was sent before. The most severe rule is first, so the first rule of a level defines the rank of
+    the level. When the service has recovered, the channels that accepted a message are notified once, unless they get a
+    higher level now. A place that two contacts share (a room, an address) is one channel: same_as is the delivery, by
     contact and channel, that serves for this one. If types lists the channel types, a channel of another type has an
     error.
     """
@@ -123,7 +123,7 @@ def _each_once(
     """Return due, each with the earlier one in it that goes to the same place, if any.
 
     A message that this place has already accepted is left out. The message about the end is also left out if the place
-    gets a graver level now.
+    gets a higher level now.
     """
     every = [each for key in contacts for each in channels(contacts, key)]
     kept: List[Tuple[str, Channel, Optional[Channel]]] = []

@@ -273,7 +273,7 @@ def why_not_address(address: object) -> str:
 def compose(
     *, sender: str, to: Sequence[str], subject: str, text: str, message_id: str, thread: str
 ) -> email.message.EmailMessage:
-    """Return the mail. thread is the id of the incident: mail programs group its mails."""
+    """Return the email. thread is the id of the incident: mail programs group the emails of an incident."""
     domain = email.utils.parseaddr(sender)[1].rpartition("@")[2]
     # 7bit: every server accepts it.
     message = email.message.EmailMessage(policy=email.policy.SMTP.clone(cte_type="7bit"))

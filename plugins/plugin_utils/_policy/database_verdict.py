@@ -4,7 +4,7 @@
 
 """The decisions of a database recovery: the outcome, the cause, the next step.
 
-The playbook hands over the results of its roles, see of_run. The functions here only decide: they look at nothing and
+The playbook passes the results of its roles (see of_run). The functions here only decide: they look at nothing and
 change nothing. The result has the keys of verdict.of_run that close an incident.
 """
 

@@ -47,7 +47,7 @@ def messages(
 
 
 def _is_of(verification: _Data, result: _Data) -> bool:
-    """Return True if the failed task is the one at the end of role verification."""
+    """Return True if the failed task is the one at the end of the verification role."""
     problems = [str(each) for each in verification.get("problems") or []]
     return bool(problems) and str(result.get("msg")) == "; ".join(problems)
 
@@ -55,7 +55,7 @@ def _is_of(verification: _Data, result: _Data) -> bool:
 def later(before: Sequence[_Data], after: Sequence[_Data], how: str) -> List[Dict[str, Any]]:
     """Return the messages of a rung that failed, and failed again.
 
-    how: then (the rung was checked once more), or restored (the service was started as it was).
+    how: then (the rung was checked once more), or restored (the service was started in its previous state).
     """
     told = {"why": list(messages_of({"messages": {"after": list(after)}}, "after"))}
     found = messages_of({"messages": {"before": list(before or ())}}, "before")
@@ -75,7 +75,7 @@ def of_verification(seen: _Data) -> Dict[str, Any]:
         return _found(answer, list(messages_of(answer, "summary")))
     if not watch.get("healthy"):
         told = message("reason.verification.fell", why=list(messages_of(watch, "summary")))
-        return _found({"summary": f"fell again: {watch.get('summary')}"}, [told])
+        return _found({"summary": f"failed again: {watch.get('summary')}"}, [told])
     texts, told_of = [], []
     if login_failed:
         why = list(messages_of(answer, "summary"))

@@ -4,7 +4,7 @@
 
 """The outcome of an incident as every playbook publishes it: one structure, for artifacts, postmortem and workflows.
 
-The timeline lets through exactly these fields, see allowlist.OUTCOME.
+The timeline lets through exactly these fields. See allowlist.OUTCOME.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def error_message(outcome: _Data) -> str:
     """Return the error message of a run that has not brought the service back."""
     states = {UNREACHABLE: "in an unknown state, its host was lost", "login_failed": "serving, login failed"}
     if outcome["rungs_tried"] and str(outcome["rungs_tried"][-1]["rung"]).startswith("database_recovery"):
-        why = outcome["error"] or "the service does not hold"
+        why = outcome["error"] or "the service did not stay up"
     else:
         why = f"{outcome['cause']}: {outcome['cause_summary']}"
     state = states.get(outcome["outcome"], "not recovered")

@@ -32,7 +32,7 @@ class Reason:
 
     @classmethod
     def read(cls, texts: Mapping[str, Any], name: str) -> Reason:
-        """Return the reason that a result has as text and as messages, see messages_of."""
+        """Return the reason that a result has as text and as messages. See messages_of."""
         return cls(str(texts.get(name) or ""), messages_of(texts, name))
 
     def plain(self) -> List[Dict[str, Any]]:

@@ -106,7 +106,7 @@ def wanted(mounts: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
 def problems(settings: Mapping[str, Any], *, causes: Sequence[str], now: datetime.datetime) -> List[str]:
     """Return a sentence for each invalid setting.
 
-    settings: the variables of role remediation by name. causes: those that have a remedy. now: in UTC.
+    settings: the variables of the remediation role by name. causes: those that have a remedy. now: in UTC.
     """
     found: List[str] = []
     for name in _NUMBERS:

@@ -208,7 +208,7 @@ def _halted(facts: Facts, outcome: str) -> Reason:
 
 
 def _kept_down(facts: Facts) -> Reason:
-    """Return why a rung failed after which the service was started as it was, else why no rung was taken."""
+    """Return why a rung failed after which the previous state was started again, else why no rung was taken."""
     restored = next(iter(facts.restored), _NONE)
     return restored if restored.text else why_no_rung(facts)
 

@@ -110,7 +110,7 @@ def index(folder: str, words: Words) -> Document:
                 found.append((entry.stat().st_mtime, entry.path))
     html, listed = _renderer("html"), []
     for _changed, path in sorted(found, reverse=True)[:_LISTED]:
-        # Skip files that are not documents of ours, or that cannot be read as documents.
+        # Skip files that are not postmortems of this collection, or that cannot be read as documents.
         with contextlib.suppress(ValueError), open(path, encoding="utf-8") as stream:
             told = json.load(stream)
             if isinstance(told, dict) and told.get("incident"):

@@ -157,7 +157,7 @@ def _details(words: Words, remedy: incident_model.Remedy) -> List[str]:
 
 
 def nothing_taken(words: Words, incident: incident_model.Incident) -> str:
-    """Return the words for no rung and no remedy. A hold and a takeover are changes, too, see statements.py."""
+    """Return the words for no rung and no remedy. A hold and a takeover are changes, too. See statements.py."""
     if (incident.statements.get("nothing_changed") or {}).get("value") != statements.NO:
         return words.say("screen.nothing_changed")
     return words.say("taken.only_held" if incident.held_by else "taken.none")

@@ -109,14 +109,14 @@ def unreached(step: incident_model.Step) -> bool:
 
 
 def lost(step: incident_model.Step) -> str:
-    """Return in English why a module of ours could not reach its host, or an empty text for other steps."""
+    """Return in English why a module of this collection could not reach its host, or an empty text for other steps."""
     if unreached(step):
         return bare(step.data.get("summary"))
     return bare(step.message) if step.data.get("unreachable_host") else ""
 
 
 def lost_message(step: incident_model.Step) -> object:
-    """Return why a module of ours could not reach its host, as a message, or None in an old timeline."""
+    """Return why a module of this collection could not reach its host, as a message, or None in an old timeline."""
     return message_of(step.data, "summary" if unreached(step) else "why")
 
 

@@ -26,7 +26,7 @@ Field = Tuple[str, Union[str, List[str]]]
 
 
 def one_line(text: str) -> str:
-    """Return text on one line: a text of a host must not look like a line of ours."""
+    """Return text on one line: a text of a host must not look like a line of this collection."""
     return re.sub(r"[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+", " ", text)
 
 

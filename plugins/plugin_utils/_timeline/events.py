@@ -71,7 +71,7 @@ def is_left(data: Mapping[str, Any], status: Optional[str]) -> bool:
 
 
 def without_incident(events: Iterable[Event]) -> Dict[str, List[Event]]:
-    """Return host -> events for hosts without an incident that a module of ours worked on, or should have."""
+    """Return host -> events for hosts without an incident that one of our modules worked on, or should have."""
     told = list(events)
     with_incident = opened(told)
     told_of = (event for event in told if event["kind"] == "outcome" or module_of(event) or _fits_not(event))
@@ -80,7 +80,7 @@ def without_incident(events: Iterable[Event]) -> Dict[str, List[Event]]:
 
 
 def _fits_not(event: Event) -> bool:
-    """Return True if a variable of a role of ours is invalid or missing. The role then ends before its modules."""
+    """Return True if a variable of one of our roles is invalid or missing. The role then ends before its modules."""
     if event["kind"] != "task":
         return False
     unset = str(event.get("action")).rsplit(".", 1)[-1] == "validate_argument_spec" and event.get("msg")

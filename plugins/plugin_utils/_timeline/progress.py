@@ -45,7 +45,7 @@ class _Running(NamedTuple):
 
 
 class Watch:
-    """Keeps the begin of each running task, and reports tasks that have run for an interval. Thread-safe."""
+    """Keeps the start of each running task, and reports tasks that have run for an interval. Thread-safe."""
 
     def __init__(self, say: Say, *, before: Callable[[], None] = lambda: None) -> None:
         """Make a watch that reports with say. Nothing runs before begin and the first task.

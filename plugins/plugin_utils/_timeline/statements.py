@@ -69,7 +69,7 @@ class Facts:
     running: Optional[bool] = None
     # True if the run has changed something on the host.
     changed: Optional[bool] = None
-    # The state of the login from role verification.
+    # The state of the login from the verification role.
     login: Optional[str] = None
 
 

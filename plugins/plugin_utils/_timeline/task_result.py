@@ -85,7 +85,7 @@ def action_of(task: Any) -> str:
 
 
 def started(host: str, known: Task) -> Entry:
-    """Return the entry for the begin of a task."""
+    """Return the entry for the start of a task."""
     return {"kind": "started", "host": host, **known.identity}
 
 
@@ -140,7 +140,7 @@ def _ended(
     if _hidden(task, fields):
         yield {**entry, "hidden": True}
         return
-    # A loop over a module of ours gets one entry per turn: only the turns contain the actions.
+    # A loop over a module of this collection gets one entry per turn: only the turns contain the actions.
     for turn in _turns(known, fields):
         if turn.get("skipped"):
             continue
@@ -161,7 +161,7 @@ def _times(clock: Optional[progress.Clock]) -> Dict[str, Any]:
 
 
 def _turns(task: Task, fields: Dict[str, Any]) -> List[Dict[str, Any]]:
-    """Return the results of a loop over a module of ours, else the result of the task itself."""
+    """Return the results of a loop over a module of this collection, else the result of the task itself."""
     turns = fields.get("results")
     if not task.module or not isinstance(turns, list) or not turns:
         return [fields]
@@ -203,7 +203,7 @@ def _published(task: Any, fields: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _reason(task: Any, known: Task, fields: Dict[str, Any]) -> Optional[str]:
-    """Return why a task failed, if it may be recorded: a message of a module of ours, or a constant of a playbook."""
+    """Return why a task failed, if it may be recorded: a message of our modules, or a constant of a playbook."""
     if known.module:
         return kinds.pick(kinds.TEXT, fields.get("msg")) if _is_of_module(fields) else _undefined(fields)
     if known.action in _VALIDATING:
@@ -222,7 +222,7 @@ def _undefined(fields: Dict[str, Any]) -> Optional[str]:
 
 
 def _mismatches(task: Any, known: Task, fields: Dict[str, Any]) -> Dict[str, Any]:
-    """Return the variables of a role of ours that do not match its specification: words of the role, never a value."""
+    """Return the variables of our roles that do not match the specification: words of the role, never a value."""
     role = getattr(task, "_role", None)
     if known.action not in _VALIDATING or role is None or not allowlist.own_module(str(role.get_name())):
         return {}

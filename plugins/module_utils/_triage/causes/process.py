@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Causes that show in how the process ended: hung, killed, stopped, held, or unknown."""
+"""Causes that are visible in how the process ended: hung, killed, stopped, held, or unknown."""
 
 from __future__ import annotations
 
@@ -229,7 +229,7 @@ def start_held(facts: Facts) -> Optional[Finding]:
             incident=held.get("incident") or "?",
             reason=from_dict(told) if told else quoted(kept),
         ),
-        evidence=[says("hold", str(held.get("reason") or held.get("cause") or "no reason is on record"))],
+        evidence=[says("hold", str(held.get("reason") or held.get("cause") or "no reason is recorded"))],
         remedy=message("remedy.start_held"),
         prevention=message("prevention.start_held"),
         blocks_start=True,

@@ -108,7 +108,7 @@ def evaluate(facts: Mapping[str, Any]) -> List[Finding]:
 
 
 def _ranked(found: Mapping[str, Finding]) -> List[Finding]:
-    """Order by confidence, past causes after present ones. No finding comes before one that explains it.
+    """Order by confidence, past causes after current ones. No finding comes before one that explains it.
 
     The finding for no known cause comes before mere notes, because a note explains nothing.
     """

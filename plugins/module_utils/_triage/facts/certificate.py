@@ -51,7 +51,7 @@ class Certificate(Validity):
     path: Optional[str] = None
     exists: Optional[bool] = None
     readable_by_service: Optional[bool] = None
-    # The facts of the key as they were collected.
+    # The collected facts of the key.
     key: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def fault(self) -> str:

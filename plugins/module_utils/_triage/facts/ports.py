@@ -20,7 +20,7 @@ _TLS_ANSWER = re.compile(r"\[SSL: (?!UNEXPECTED_EOF)")
 
 @dataclasses.dataclass(frozen=True)
 class Answer(Part):
-    """The answer of one port. certificate: the served one, as it was collected."""
+    """The answer of one port. certificate: the served one."""
 
     port: int = 0
     listening: Optional[bool] = None

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Facts of the service's process: the present one, and how earlier ones ended."""
+"""Facts of the service's process: the current one, and how earlier ones ended."""
 
 from __future__ import annotations
 

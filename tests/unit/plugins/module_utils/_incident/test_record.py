@@ -541,7 +541,7 @@ def test_a_start_without_an_incident_is_not_recorded(call, note_start, tmp_path)
     assert call("present")["id"] is None
     (tmp_path / "file").write_text("")
     said = incident_notes.note_start(state_dir="/x", run="run-x", memory=str(tmp_path / "file"))
-    assert said.startswith("The start is not on record: Cannot keep the incident of /x")
+    assert said.startswith("The start was not recorded: Cannot keep the incident of /x")
 
 
 def test_a_repeated_call_is_no_change(call, time):
@@ -1021,7 +1021,7 @@ def test_only_a_run_of_the_incident_records_an_answer(call, note_answer, tmp_pat
     assert call("present")["answered_at"] is None
     (tmp_path / "file").touch()
     said = incident_notes.note_answer(state_dir="/x", run="run-x", at=None, memory=str(tmp_path / "file"))
-    assert said.startswith("The first healthy answer is not on record: ")
+    assert said.startswith("The first healthy answer was not recorded: ")
 
 
 def test_a_read_can_wait_until_no_other_run_has_the_lease(call, time):

@@ -356,7 +356,7 @@ def test_hold_ends_if_the_process_is_another(unit_service, running):
         finally:
             other.kill()
     assert (result["healthy"], result["severity"], result["attempts"]) == (False, "warning", 3)
-    assert result["summary"] == "another process answers than at first"
+    assert result["summary"] == "a different process answers than at first"
 
 
 # Login

@@ -65,8 +65,8 @@ def test_a_live_database_is_queried_and_unchanged(database, tmp_path):
     ("query", "why"),
     [
         pytest.param("SELECT count(*) FROM no_such", "the query failed: no such table: no_such", id="no table"),
-        pytest.param("SELECT 'many'", "the query answered with no number", id="no number"),
-        pytest.param("SELECT 1 WHERE 0", "the query answered with no number", id="no row"),
+        pytest.param("SELECT 'many'", "the query did not return a number", id="no number"),
+        pytest.param("SELECT 1 WHERE 0", "the query did not return a number", id="no row"),
         pytest.param("DELETE FROM user_activity", "the query failed: not authorized", id="writes"),
         pytest.param("SELECT 1; DROP TABLE user_activity", "the query failed", id="two statements"),
         pytest.param("ATTACH '/tmp/x.db' AS x", "the query failed: not authorized", id="another file"),
@@ -105,7 +105,9 @@ def test_requests_of_the_outage_are_counted(database, tmp_path, form):
     assert (told["requests"], told["requests_failed"], told["requests_from"]) == (3, 2, str(log))
 
 
-@pytest.mark.parametrize(("content", "why"), [(None, "cannot be read: No such file"), ("hello\n", "has no requests")])
+@pytest.mark.parametrize(
+    ("content", "why"), [(None, "cannot be read: No such file"), ("hello\n", "contains no request")]
+)
 def test_a_log_without_an_answer_says_why(database, tmp_path, content, why):
     log = tmp_path / "access.log"
     if content is not None:

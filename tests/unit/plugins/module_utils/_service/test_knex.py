@@ -276,7 +276,7 @@ def empty_beside_wal(path: Path) -> None:
         (Path.touch, "has 0 bytes"),
         (empty_beside_wal, "has 0 bytes beside a WAL of 1000 bytes"),
         (Path.mkdir, "is a folder"),
-        (lambda path: path.write_text("SQL dump\n" * 100), "does not begin as a SQLite database does"),
+        (lambda path: path.write_text("SQL dump\n" * 100), "does not begin like a SQLite database"),
     ],
 )
 @pytest.mark.parametrize("latest", [False, True])

@@ -442,13 +442,13 @@ def use_workspaces(site: Site) -> None:
 @pytest.mark.parametrize(
     ("fault", "options", "message"),
     [
-        ("fail", {}, r"npm ci for .* failed \(code 1\), the old node_modules is in place: code E401; 401 for"),
+        ("fail", {}, r"npm ci for .* failed \(exit code 1\); the old node_modules is still in place: code E401; 401"),
         (
             "hang",
             {"timeout": 0.2},
             r"npm ci for .* did not finish within 0.2 s; the old node_modules is still in place",
         ),
-        (break_driver, {}, "does not load, the old one is in place: better-sqlite3: wrong ELF class"),
+        (break_driver, {}, "does not load; the old one is still in place: better-sqlite3: wrong ELF class"),
         (link_into_the_build, {}, "node_modules/absolute is a link to an absolute path in it"),
         (fill_the_disk, {}, "it takes about 1048576 bytes, 4096 are free"),
         (run_out_of_inodes, {}, "it takes about .* inodes, 1 are free"),
@@ -486,7 +486,7 @@ def test_modules_that_fail_to_load_after_the_move_are_undone(site, monkeypatch):
             return commands.Completed(argv, 0, done.stdout + said, "", 0)
         return done
 
-    with pytest.raises(npm_lock.NpmError, match="does not load, the old one is in place"):
+    with pytest.raises(npm_lock.NpmError, match="does not load; the old one is still in place"):
         site.install(application={"run": spoiled})
     assert (site.version(), site.version("node_modules.previous")) == ("5.1.0", "4.0.0")
     assert site.names() == ["backend", "node_modules", "node_modules.previous"]
@@ -701,7 +701,7 @@ def test_nothing_is_built_if_nothing_is_due(site):
 
 
 def test_what_is_to_stay_free_is_not_taken_by_the_build(site):
-    with pytest.raises(npm_lock.NpmError, match=f"{1 << 60} are to stay free"):
+    with pytest.raises(npm_lock.NpmError, match=f"{1 << 60} must stay free"):
         site.install(build_only=True, reserve=1 << 60)
     assert site.version() == OLD["express"]
     assert site.names() == ["backend", "node_modules"]

@@ -699,12 +699,12 @@ def test_failed_start_job_gives_the_reason_and_the_place_to_look(managed):
     [unit("failed", "failed", Result="exit-code", ExecMainStatus="1"), WAITING, DEAD, unit(pid=2**22 + 1)],
 )
 def test_unit_that_does_not_stay_up_is_an_error(managed, after):
-    with pytest.raises(NodeProcessError, match=r"^Cannot keep up unit itsm-system: it ended at once \(ActiveState="):
+    with pytest.raises(NodeProcessError, match=r"^Unit itsm-system did not stay up: it ended at once \(ActiveState="):
         ensure(managed, "started", run=Systemd(DEAD, after))
 
 
 def test_endless_job_is_given_up(managed):
-    with pytest.raises(NodeProcessError, match=r"^Cannot stop unit itsm-system: not done within 55 s"):
+    with pytest.raises(NodeProcessError, match=r"^Cannot stop unit itsm-system: it did not finish within 55 s"):
         ensure(managed, "stopped", run=Systemd(unit(), fails={"stop": {"rc": None}}))
 
 

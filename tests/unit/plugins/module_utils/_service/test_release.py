@@ -133,7 +133,7 @@ def test_it_goes_back_only_one_step_by_itself(site):
     with contextlib.closing(make_older), make_older:
         make_older.execute("DELETE FROM knex_migrations WHERE name = '2_assets.js'")
     go(site)
-    assert "already taken back" in refusal(site)
+    assert "already rolled back" in refusal(site)
     assert refusal(site).endswith("to go further, name the release")
     assert version(site) == "2"
     assert go(site, "v1")["changed"] and version(site) == "1"
@@ -298,7 +298,7 @@ def test_no_repository_is_refused(linked):
 def test_without_a_tag_there_is_no_previous_release(repository):
     for tag in ("v1", "v2"):
         git(repository.app_dir, "tag", "--delete", tag)
-    assert "no release before the present one has a tag" in refusal(repository)
+    assert "no release before the current one has a tag" in refusal(repository)
 
 
 def test_hooks_of_the_repository_are_not_run(repository, tmp_path):
@@ -416,7 +416,7 @@ def test_a_checkout_that_was_killed_is_finished_by_the_next_run(killed_midway):
     result = go(killed_midway)
     assert (result["changed"], result["to"], version(killed_midway)) == (True, "v2", "2")
     assert git(killed_midway.app_dir, "status", "--porcelain") == ""
-    assert "already taken back" in refusal(killed_midway)
+    assert "already rolled back" in refusal(killed_midway)
 
 
 def test_a_killed_checkout_is_left_alone_after_a_later_deployment(killed_midway):

@@ -657,9 +657,9 @@ CASES = [
     (
         "config_mismatch",
         [GONE, EXIT_1, MISSING_SECRET, exception(message="Error: JWT_SECRET is not set: refusing to start")],
-        "JWT_SECRET not set",
+        "not set: JWT_SECRET",
     ),
-    ("config_mismatch", [GONE, EXIT_1, MISSING_SECRET], "JWT_SECRET and MAIL_PASSWORD not set"),
+    ("config_mismatch", [GONE, EXIT_1, MISSING_SECRET], "not set: JWT_SECRET and MAIL_PASSWORD"),
     ("environment_missing", [GONE, NO_ENVIRONMENT], "/etc/itsm/itsm.env does not exist"),
     ("environment_missing", [GONE, NO_ENVIRONMENT, {"unit": {"result": "resources"}}], "cannot start without it"),
     ("environment_missing", [GONE, PROCESS, NO_ENVIRONMENT], "/etc/itsm/itsm.env does not exist"),
@@ -740,8 +740,8 @@ CASES = [
     ),
     ("config_mismatch", [GONE, PROCESS, {"node": {"path": None}}], "not found"),
     ("config_mismatch", [GONE, EXIT_1, NATIVE, OLD_NODE, exception()], "Node v18.1.0"),
-    ("config_mismatch", [ELSEWHERE], "6443 and 8080 configured, but the service runs and listens on 26443"),
-    ("config_mismatch", [HTTPS_ELSEWHERE], " 6443 configured, but the service runs and listens on 26443"),
+    ("config_mismatch", [ELSEWHERE], "6443 and 8080, but the service runs and listens on 26443"),
+    ("config_mismatch", [HTTPS_ELSEWHERE], " 6443, but the service runs and listens on 26443"),
     *(
         ("config_mismatch", [refused(status)], f"nexus_health_path is /health, which answers with status {status}")
         for status in (301, 302, 401, 403, 404)

@@ -94,7 +94,7 @@ def test_each_remedy_is_a_line() -> None:
         "pid 7 tar を停止する（このアプリケーションのもの、または方針で許可されたもののみ）（失敗）",
         "OOMKill（メモリ不足）",
     ]
-    assert texts("en", remedies=tried)["done"][0].endswith("policy names it, failed")
+    assert texts("en", remedies=tried)["done"][0].endswith("policy names it (failed)")
 
 
 def test_without_a_step_the_line_says_if_anything_was_changed() -> None:
@@ -107,7 +107,7 @@ def test_without_a_step_the_line_says_if_anything_was_changed() -> None:
     [
         ({}, "unknown: the rows were not counted afterwards"),
         ({"data_loss_why": "of_a_later_version"}, "unknown"),
-        ({"data_loss": "none"}, "none: every row counted before is there"),
+        ({"data_loss": "none"}, "none: all rows counted before are still there"),
         ({"data_loss": "suspected"}, "SUSPECTED: stop and hand over to the DBA"),
         (
             {"data_loss": "suspected", "nothing_started": "yes"},
@@ -125,7 +125,7 @@ def test_the_data_loss_has_the_words_of_the_documents(changes: dict[str, str], e
         ({"event": "acknowledged"}, "", ""),
         (
             {"event": "resolved"},
-            "Nothing more; the postmortem says what follows.",
+            "No action is needed now; the postmortem lists the follow-up.",
             "追加の対応は不要です。詳細はポストモーテムを参照してください。",
         ),
         (

@@ -197,7 +197,7 @@ def test_an_unreadable_channel_is_not_tried():
         }
     }
     assert [each["error"] for each in plan("down", contacts=broken)["deliveries"]] == [
-        "its url can not be evaluated, look for a variable in it that is not defined",
+        "its url cannot be evaluated; check if it uses an undefined variable",
         "",
         "",
     ]

@@ -74,11 +74,11 @@ ALLOWED_TYPES = "command, http, mail, pagerduty, sms, webhook"
         ({"type": "pagerduty"}, f"{WHERE}.routing_key is missing, a channel of type pagerduty needs it"),
         (
             {"type": "pagerduty", "routing_key": notification_contacts.UNREADABLE},
-            f"{WHERE}.routing_key can not be evaluated, look for a variable in it that is not defined",
+            f"{WHERE}.routing_key cannot be evaluated; check if it uses an undefined variable",
         ),
         (
             {"type": "sms", "token": notification_contacts.UNREADABLE},
-            f"{WHERE}.token can not be evaluated, look for a variable in it that is not defined",
+            f"{WHERE}.token cannot be evaluated; check if it uses an undefined variable",
         ),
         ({"type": "pagerduty", "routing_key": 12}, f"{WHERE}.routing_key is a number, it must be a text"),
         ({"type": "mail", "to": "leader"}, f"{WHERE}.to is not a mail address: 'leader'"),
@@ -113,7 +113,7 @@ def test_an_invalid_channel_is_named(channel, problem):
     [
         (
             notification_contacts.UNREADABLE,
-            "escalation_contacts can not be evaluated, look for a variable in it that is not defined",
+            "escalation_contacts cannot be evaluated; check if it uses an undefined variable",
         ),
         (["leader"], "escalation_contacts is a list, it must be a dictionary of contacts"),
         (
@@ -143,7 +143,7 @@ ROW = {"name": "down", "when": True, "to": ["leader"], "reason": "x"}
         ([], "escalation_rules is a list, it must be a list of at least one rule"),
         (
             notification_contacts.UNREADABLE,
-            "escalation_rules can not be evaluated, look for a variable in it that is not defined",
+            "escalation_rules cannot be evaluated; check if it uses an undefined variable",
         ),
         (["down"], "escalation_rules[0] is a text, it must be a dictionary"),
         ([{"name": "down", "when": True, "to": []}], "escalation_rules[0].reason is missing"),
@@ -172,7 +172,7 @@ def test_an_invalid_rule_is_named(rows, problem):
         (
             "smtp_password",
             notification_contacts.UNREADABLE,
-            "escalation_smtp_password can not be evaluated, look for a variable in it that is not defined",
+            "escalation_smtp_password cannot be evaluated; check if it uses an undefined variable",
         ),
         ("ca_path", "/nonexistent/ca", "escalation_ca_path is '/nonexistent/ca', which does not exist on this machine"),
         ("smtp_security", "ssl", "escalation_smtp_security is 'ssl', allowed are none, starttls, tls"),

@@ -40,7 +40,7 @@ OUTCOMES = [
     ("in check mode", {"held": True, "recovery": DONE, "check_mode": True}, "would_recover"),
     ("no method was possible", {"error": "no method", "recovery": {"method": ""}}, "not_recovered"),
     ("it serves, and the login fails", {"recovery": DONE, "verification": {"serves": True}}, "login_failed"),
-    ("the host was lost", {"lost": "it can not be reached: gone"}, "unreachable"),
+    ("the host was lost", {"lost": "the host cannot be reached: gone"}, "unreachable"),
     ("the host was lost after the verification", {"held": True, "recovery": DONE, "lost": "gone"}, "recovered"),
 ]
 

@@ -50,7 +50,7 @@ def test_the_reason_of_a_failed_task(result: dict[str, Any], more: dict[str, Any
 def test_a_second_failure_is_added_to_the_first() -> None:
     first = [message("reason.failure.hidden").to_dict()]
     assert english(failures.later(first, [GONE], "then")) == "its output is hidden; then the process is gone"
-    assert english(failures.later([], [GONE], "restored")) == "started again as it was: the process is gone"
+    assert english(failures.later([], [GONE], "restored")) == "started again in its previous state: the process is gone"
 
 
 def seen(**changes: Any) -> dict[str, Any]:
@@ -76,9 +76,9 @@ HINT = "(the service answers: check nexus_login_username and nexus_login_passwor
     [
         ({}, ["the process is gone"]),
         ({"answer": GOOD, "watch": GOOD}, []),
-        ({"answer": GOOD, "watch": seen()["answer"]}, ["fell again: the process is gone"]),
+        ({"answer": GOOD, "watch": seen()["answer"]}, ["failed again: the process is gone"]),
         ({"answer": GOOD, "watch": GOOD, "database": ROWS}, ["users: 5 -> 3"]),
-        ({"answer": LOGIN, "watch": seen()["answer"], "login_failed": True}, ["fell again: the process is gone"]),
+        ({"answer": LOGIN, "watch": seen()["answer"], "login_failed": True}, ["failed again: the process is gone"]),
         (
             {"answer": LOGIN, "watch": GOOD, "database": ROWS, "login_failed": True, "serves": True},
             [f"login: answered 401 {HINT}", "users: 5 -> 3"],
@@ -93,16 +93,16 @@ def test_the_problems_of_a_verification(changes: dict[str, Any], expected: list[
 
 def test_an_unreachable_host_names_the_module_and_the_reason() -> None:
     told = unreachable.failure("web1", "npm_ci", message("reason.unreached", why="no route"))
-    assert told["msg"] == "Cannot run npm_ci on web1: it can not be reached: no route"
+    assert told["msg"] == "Cannot run npm_ci on web1: the host cannot be reached: no route"
     assert english(told["messages"]["msg"]) == told["msg"]
 
 
 def test_a_missing_postmortem_is_added_to_the_error() -> None:
     before = {"error": "It is gone", "messages": {"error": [GONE], "next_step": [GONE]}}
     after = outcome.without_documents(before, "No space left on device", [])
-    assert after["error"] == "It is gone; Not written down: No space left on device"
-    assert english(after["messages"]["error"]) == "the process is gone; Not written down: No space left on device"
+    assert after["error"] == "It is gone; Postmortem not written: No space left on device"
+    assert english(after["messages"]["error"]) == "the process is gone; Postmortem not written: No space left on device"
     assert after["messages"]["next_step"] == [GONE]
     # The error about a setting may quote a secret.
     hidden = outcome.without_documents({"error": None}, "secret", ["postmortem_title"])
-    assert hidden["error"] == "Not written down: postmortem_title can not be used"
+    assert hidden["error"] == "Postmortem not written: postmortem_title cannot be used"

@@ -84,7 +84,7 @@ def test_nothing_is_known_about_an_unreachable_host() -> None:
         None,
     )
     assert (made["outage_seconds"], made["error"]) == (7.0, "Connection timed out")
-    assert made["next_step"].startswith("Reach the host by another way")
+    assert made["next_step"].startswith("Connect to the host another way")
 
 
 def test_a_closed_incident_makes_no_statement_about_the_data() -> None:
@@ -104,7 +104,7 @@ ERRORS = [
     (of_recovery, {"tried": [{"rung": "restart", "serves": True}]}, "itsm on app01 is serving, login failed ("),
     (of_recovery, {"lost": "gone"}, "itsm on app01 is in an unknown state, its host was lost ("),
     (of_database_recovery, {"error": "no method"}, "itsm on app01 is not recovered (no method) Next: "),
-    (of_database_recovery, {}, "itsm on app01 is not recovered (the service does not hold) Next: "),
+    (of_database_recovery, {}, "itsm on app01 is not recovered (the service did not stay up) Next: "),
 ]
 
 

@@ -65,11 +65,11 @@ def test_a_missing_answer_is_distinguished_from_an_error() -> None:
         ("Incorrect sudo password", "ansible_become_password"),
         ("ssh: connect to host host port 22: No route to host", "console"),
         ("Failed command was: mkdir /x && echo ok; mkdir: /x: Permission denied", "console"),
-        ("it gave no answer within 60 s: a disk of it hangs, or all of it", "console"),
+        ("the host gave no answer within 60 s: a disk or the whole host hangs", "console"),
     ],
 )
 def test_the_next_step_names_what_to_check_without_text_of_the_host(why: str, look_at: str) -> None:
-    step = unreachable.next_step(f"it can not be reached: {why} CANARY")
+    step = unreachable.next_step(f"the host cannot be reached: {why} CANARY")
     assert catalogue.of("ja").message(unreachable.reach(why).to_dict())
     assert look_at in step and "CANARY" not in step and step.endswith("run the playbook again.")
 
@@ -201,7 +201,7 @@ def test_a_host_not_reached_within_the_limit_has_no_answer(ask: Any) -> None:
 
 def test_the_message_of_a_lost_connection_has_no_terminal_controls(ask: Any) -> None:
     result, _ = ask(AnsibleConnectionFailure("\x1b]0;owned\x07 \u202e \x9b2J"), bound=0)
-    assert result["msg"].endswith("it can not be reached:  \\u202e \\x9b2J")
+    assert result["msg"].endswith("the host cannot be reached:  \\u202e \\x9b2J")
 
 
 def test_without_a_limit_nothing_is_tried_again(ask: Any) -> None:

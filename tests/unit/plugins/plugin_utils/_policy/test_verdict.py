@@ -45,7 +45,7 @@ ANSWERS = {"healthy": True, "severity": "none", "answers_since": {"at": "10:00",
 OUTCOMES = [
     ("a rung held", {"tried": [tried(held=True)]}, "recovered"),
     ("the second rung held", {"tried": [tried(), tried(rung="standard_recovery", held=True)]}, "recovered"),
-    ("a rung failed and the service was started as it was", {"tried": [tried(restored=True)]}, "recovered"),
+    ("a rung failed and the service was started in its previous state", {"tried": [tried(restored=True)]}, "recovered"),
     ("in check mode", {"tried": [tried(held=True)], "check_mode": True}, "would_recover"),
     ("no rung held", {"tried": [tried()]}, "not_recovered"),
     ("nobody knows whether the rung held", {"tried": [tried(held=None)]}, "not_recovered"),
@@ -99,7 +99,7 @@ RUNGS = [
     ("an earlier step ended the ladder", {"halted_before": "Lost rows"}, "restart", False, ""),
     ("a rung held", {"tried": [tried(held=True)]}, "standard_recovery", False, ""),
     ("a rung ended the ladder", {"tried": [tried(halted=True)]}, "standard_recovery", False, ""),
-    ("the service was started as it was", {"tried": [tried(restored=True)]}, "standard_recovery", False, ""),
+    ("the service is back in its previous state", {"tried": [tried(restored=True)]}, "standard_recovery", False, ""),
     ("the rung before did not hold", {"tried": [tried()]}, "standard_recovery", True, ""),
     (
         "this rung cannot help",
@@ -251,7 +251,7 @@ def test_each_text_of_a_verdict_has_its_messages() -> None:
     assert judged["messages"]["next_step"][0]["values"]["remedy"][0]["id"] == "quoted"
     assert [each["id"] for each in judged["useless_messages"]] == ["finding.killed.signal", "reason.loop.started"]
     lost = message("reason.unreached", why="no route").to_dict()
-    judged = verdict.of_run(seen(lost="it can not be reached: no route", lost_message=lost))
+    judged = verdict.of_run(seen(lost="the host cannot be reached: no route", lost_message=lost))
     assert judged["messages"]["error"] == [lost]
     assert judged["messages"]["next_step"] == [{"id": "next_step.reach.other", "values": {}}]
 

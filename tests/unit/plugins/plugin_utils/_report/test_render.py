@@ -259,13 +259,13 @@ def test_a_cause_left_alone_is_listed_as_missing_automation():
     told = incident(
         outcome="not_recovered",
         findings=[{"cause": "disk_full", "confidence": 0.9}],
-        remedies=[remedy(reason="remediation_allowed does not name it", action=None, changed=False)],
+        remedies=[remedy(reason="remediation_allowed does not include this cause", action=None, changed=False)],
     )
     action = prose_actions.actions(EN, told)[1]
     assert action.wanted
-    assert "(disk_full: remediation_allowed does not name it)" in action.why
+    assert "(disk_full: remediation_allowed does not include this cause)" in action.why
     # A timeline without ids quotes the English text.
-    assert "「remediation_allowed does not name it」" in prose_actions.actions(JA, told)[1].why
+    assert "「remediation_allowed does not include this cause」" in prose_actions.actions(JA, told)[1].why
     told.remedies[0].messages = {"reason": [{"id": "reason.remedy.not_allowed", "values": {}}]}
     assert "許可されていません" in prose_actions.actions(JA, told)[1].why
 
@@ -279,7 +279,7 @@ def test_measurements_are_shown_if_nothing_was_wrong():
     half = prose_actions.actions(EN, incident(findings=[], resources={"disk": disk}))[2:4]
     assert [action.wanted for action in half] == [False, True]
     neither = prose_actions.actions(EN, incident(findings=[]))[2:4]
-    assert all(action.wanted and "recorded neither a finding" in action.why for action in neither)
+    assert all(action.wanted and "recorded no finding" in action.why for action in neither)
 
 
 def test_memory_and_disk_are_judged_by_the_free_amount():
@@ -295,7 +295,8 @@ def test_memory_and_disk_are_judged_by_the_free_amount():
     told = incident(findings=[{"cause": "killed", "confidence": 0.9}], resources=resources)
     why = {action.title: action.why for action in prose_actions.actions(EN, told)}
     assert why["Check log rotation"] == (
-        "no full file system was found (1.0 GiB of 8.0 GiB were free on /srv; /var/log/itsm/server.log had 2.0 KiB)"
+        "no full file system was found (1.0 GiB of 8.0 GiB were free on /srv; "
+        "/var/log/itsm/server.log had a size of 2.0 KiB)"
     )
     assert why["Consider more memory or disk"] == (
         "memory and disk were sufficient (1.5 GiB of 4.0 GiB of memory were free; 1.0 GiB of 8.0 GiB were free on /srv)"
@@ -628,7 +629,7 @@ def test_an_intended_failure_of_a_playbook_is_not_listed():
 
 
 def test_an_unreachable_host_is_not_reported_as_down():
-    why = "it can not be reached: no route."
+    why = "the host cannot be reached: no route."
     lost = incident(
         outcome="unreachable",
         source="verdict",
@@ -643,7 +644,7 @@ def test_an_unreachable_host_is_not_reported_as_down():
     document = markdown_report.markdown(EN, lost)
     assert "- Outage: unknown; the host has not answered for 4.0 s" in document
     assert "- No answer since: 2026-03-02 01:00:00 UTC" in document
-    assert "The host did not answer: it can not be reached: no route." in section(document, "2.")
+    assert "The host did not answer: the host cannot be reached: no route." in section(document, "2.")
     assert "Outage began" not in document and "still down" not in document and "stopped by an error" not in document
     assert "section Service" not in document and "gantt" in document
     assert "| First healthy answer | none yet |" in document
@@ -663,14 +664,15 @@ def test_an_interrupted_run_states_the_next_step():
     assert "- Affected users: not measured" in document and "- Failed requests: not measured" in document
     assert "再度実行する" in markdown_report.markdown(JA, killed)
     killed.runs = [*runs("r"), dataclasses.replace(runs("s")[0], complete=False, last_event_at="x", last_task="Watch")]
-    assert "| x |  | **Run 2: cut short, the last sign of it, at Watch** |  |" in markdown_report.markdown(EN, killed)
+    page = markdown_report.markdown(EN, killed)
+    assert "| x |  | **Run 2: ended early; the last recorded event is in Watch** |  |" in page
 
 
 @pytest.mark.parametrize(
     ("counted", "told"),
     [
         ((None, None), "unknown"),
-        ((0, 0), "unknown: /a.log has no request of that time"),
+        ((0, 0), "unknown: /a.log has no request from that time"),
         ((1, 0), "none of 1 request logged in /a.log failed"),
         ((12, 3), "at least 3 of 12 requests logged in /a.log returned 5xx"),
     ],
@@ -758,9 +760,10 @@ TRIAGE_IT = "  next step   outage_triage.yml finds the cause, outage_recover.yml
                 "STOPPED: node1, another run is working on it; nothing changed",
                 "  other run   run-7, since 2026-03-02T01:02:03.456Z",
                 "  its step    restart, process 4711 is running",
-                "  next step   Wait until it ends, or run this playbook again with -e outage_recover_wait=600: it",
-                "              starts when the other run has ended. If the other run is dead, the host is free at",
-                "              2026-03-02T01:04:00.000Z, or one minute after its last process ended.",
+                "  next step   Wait until the other run ends, or run this playbook again with -e",
+                "              outage_recover_wait=600: it starts when the other run has ended. If the other run is",
+                "              dead, the host becomes free at 2026-03-02T01:04:00.000Z, or one minute after its last",
+                "              process ended.",
             ],
             id="another run",
         ),
@@ -769,7 +772,7 @@ TRIAGE_IT = "  next step   outage_triage.yml finds the cause, outage_recover.yml
             screen_report.ATTENTION,
             [
                 "MAINTENANCE: node1, emergency: silent; no run changes it until 2026-03-02T04:00:00.000Z (Patch day)",
-                "  next step   Leave it to the people who work on it. To recover it now, end the maintenance:",
+                "  next step   People are working on the service. To recover it now, end the maintenance:",
                 "              ansible-playbook playbooks/outage_maintenance.yml -e outage_maintenance_state=absent",
             ],
             id="maintenance",
@@ -783,8 +786,7 @@ TRIAGE_IT = "  next step   outage_triage.yml finds the cause, outage_recover.yml
             screen_report.ATTENTION,
             [
                 "MAINTENANCE: node1, emergency: silent; no run changes it until 2026-03-02T04:00:00.000Z",
-                "  next step   Leave it to the people who work on it. To recover it now, remove",
-                "              nexus_maintenance_until.",
+                "  next step   People are working on the service. To recover it now, remove nexus_maintenance_until.",
             ],
             id="maintenance of a variable",
         ),
@@ -833,13 +835,14 @@ TRIAGE_IT = "  next step   outage_triage.yml finds the cause, outage_recover.yml
                         },
                     },
                     status="failed",
-                    msg="Cannot run triage_info on node1: it can not be reached: me@x: Permission denied (publickey).",
+                    msg="Cannot run triage_info on node1: the host cannot be reached: "
+                    "me@x: Permission denied (publickey).",
                 ),
                 END,
             ],
             screen_report.BAD,
             [
-                "UNREACHABLE: node1, it can not be reached: me@x: Permission denied (publickey); nothing changed",
+                "UNREACHABLE: node1, the host cannot be reached: me@x: Permission denied (publickey); nothing changed",
                 "  next step   The host refuses the login. Check ansible_user, its key or password, and",
                 "              authorized_keys on the host, then run the playbook again.",
             ],
@@ -917,8 +920,8 @@ def test_the_recap_in_check_mode_is_explained_for_every_outcome(outcome):
 
 
 def test_a_write_error_is_reported_although_the_service_is_back():
-    told = incident(outcome="recovered", error="Not written down: postmortem_language is 'jp'", runs=runs("r"))
-    assert "  why         Not written down: postmortem_language is 'jp'" in screen_report.summary(
+    told = incident(outcome="recovered", error="Postmortem not written: postmortem_language is 'jp'", runs=runs("r"))
+    assert "  why         Postmortem not written: postmortem_language is 'jp'" in screen_report.summary(
         EN, told, document=None
     )
 
@@ -938,7 +941,7 @@ def test_an_outage_that_systemd_ended_is_good_news():
     (automation,) = [each for each in prose_actions.actions(EN, told) if each.title == "Consider automatic recovery"]
     assert (automation.wanted, automation.why) == (
         False,
-        "systemd started the service again by itself; it was back after 14 s",
+        "systemd restarted the service by itself; it was back after 14 s",
     )
 
 
@@ -1088,7 +1091,7 @@ def test_a_dry_run_lists_the_contacts_for_success_and_failure() -> None:
     assert "  to notify   Lead by mail lead@x" in lines
     assert "  recap       changed= counts what would be changed" in lines
     flat = " ".join(lines.split())
-    assert "if it fails: Lead by mail lead@x and chat: there is no such channel" in flat
+    assert "if the recovery fails: Lead by mail lead@x and chat: there is no such channel" in flat
     assert "DBA (by no channel) (It is down)" in flat
     told.escalation = {}
     assert "to notify not decided" in " ".join(" ".join(screen_report.summary(EN, told, document=None)).split())
@@ -1108,7 +1111,7 @@ def test_an_unobserved_end_is_called_an_estimate_everywhere():
     told = incident(outcome="recovered", runs=runs("r"), durations=durations(outage=9.0))
     told.times.mitigated_at, told.times.mitigated_from = "2026-03-02T01:00:09.000Z", "start of the process that serves"
     told.times.mitigated_estimated = True
-    sentence = "The end is an estimate from: start of the process that serves."
+    sentence = "The end is estimated from: start of the process that serves."
     assert sentence in prose_times.sources(EN, told)
     assert sentence in markdown_report.markdown(EN, told)
     assert sentence in html_report.page(EN, told)
@@ -1139,7 +1142,7 @@ def test_different_clocks_are_reported(host, apart, sentence):
     told = timeline_incidents.model("INC-1", "node1", [[{"v": 1, "at": at(0), "run": "r", "kind": "run_start"}, event]])
     assert told.times.clocks_apart == apart
     assert [each for each in prose_times.sources(EN, told) if "clock" in each] == (
-        [f"{sentence}; this timeline has times of both."] if sentence else []
+        [f"{sentence}; this timeline has times from both."] if sentence else []
     )
     assert (sentence or "1. When") in markdown_report.markdown(EN, told)
 

@@ -360,5 +360,5 @@ def test_seeded_rows_are_distinguished():
     incident = told({"users": 3, "incidents": 0}, {"users": 3}, "none", rows_seeded={"incidents": 3})
     assert incident.rows_seeded == {"incidents": 3}
     assert prose_data.rows(EN, incident) == (
-        "3 in 2 tables before, 3 after, and seeded at the start: incidents 3; no table has fewer rows"
+        "3 in 2 tables before, 3 after, plus rows seeded at startup: incidents 3; no table has fewer rows"
     )
