@@ -4,7 +4,7 @@
 
 """The decisions of a recovery: may a rung be taken, has the ladder ended, which outcome, who is notified.
 
-The playbook hands over the results of its roles, see facts.py. The functions here only decide: they look at nothing and
+The playbook passes the results of its roles (see facts.py). The functions here only decide: they look at nothing and
 change nothing.
 """
 
