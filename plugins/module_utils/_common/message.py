@@ -11,7 +11,9 @@ _triage/messages.py. The id is data, the text is not: no code may look for words
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, Mapping, Sequence, Union
+from typing import Any, ClassVar, Dict, List, Mapping, Sequence, Union
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
 
 # A text that is not ours, but that of the kernel, a library or an older version. It is quoted, never translated.
 QUOTED = "quoted"
@@ -74,19 +76,70 @@ def _plain(value: Value) -> Any:
     return [_plain(each) for each in value]
 
 
+class Listed:
+    """The texts of a value for str.format: joined with commas, or {name:;} with semicolons if they are clauses."""
+
+    def __init__(self, texts: Sequence[str], *, comma: str = ", ", clauses: str = "; ") -> None:
+        """Take the texts and the separators of the language."""
+        self._texts = texts
+        self._comma, self._clauses = comma, clauses
+
+    def __format__(self, spec: str) -> str:
+        """Return the joined texts. spec: as in the template."""
+        return (self._clauses if spec == ";" else self._comma).join(self._texts)
+
+
 def english(told: Message, templates: Mapping[str, str]) -> str:
     """Return the English text of a message, without a final full stop. Raises KeyError for an id without template."""
-    return templates[told.id].format(**{name: _english(value, templates) for name, value in told.values.items()})
+    return templates[told.id].format(**{name: Listed(_english(value, templates)) for name, value in told.values.items()})
 
 
-def _english(value: Value, templates: Mapping[str, str]) -> str:
+def _english(value: Value, templates: Mapping[str, str]) -> List[str]:
     if isinstance(value, Message):
-        return english(value, templates)
+        return [english(value, templates)]
     if isinstance(value, (str, int, float)):
-        return str(value)
-    return ", ".join(_english(each, templates) for each in value)
+        return [str(value)]
+    return [text for each in value for text in _english(each, templates)]
 
 
 def with_stop(text: str) -> str:
     """Return a text as a sentence, with a full stop."""
     return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+class MessageError(Exception):
+    """An error whose text is a message. A subclass has the templates of its package."""
+
+    templates: ClassVar[Mapping[str, str]] = ENGLISH
+
+    def __init__(self, told: Union[str, Message, MessageError]) -> None:
+        """Take the message, a plain text that is quoted, or the error that caused this one."""
+        if isinstance(told, MessageError):
+            self.told: Message = told.told
+        else:
+            self.told = told if isinstance(told, Message) else quoted(told)
+        super().__init__(english(told, self.templates) if isinstance(told, Message) else str(told))
+
+
+def failure(error: Exception) -> Dict[str, Any]:
+    """Return the text of an error for fail_json, and its message for other languages if it has one."""
+    told = {"messages": plain(msg=error.told)} if isinstance(error, MessageError) else {}
+    return {"msg": sanitize.text(error), **told}
+
+
+def plain(**told: Any) -> Dict[str, Any]:
+    """Return the messages of the texts of a result, by the names of the texts: each a message, a list or None.
+
+    They are cleaned as the texts are: a value may be of the host.
+    """
+    return {
+        name: sanitize.data([one.to_dict() for one in each] if isinstance(each, (list, tuple)) else each.to_dict())
+        for name, each in told.items()
+        if each
+    }
+
+
+def of(texts: Mapping[str, Any], name: str) -> Message:
+    """Return the message of a text in a result of ours, see plain. Without one, the text is quoted."""
+    told = (texts.get("messages") or {}).get(name)
+    return from_dict(told) if isinstance(told, Mapping) else quoted(texts.get(name))

@@ -10,9 +10,9 @@ A template does not end with a full stop. The Japanese one is in plugin_utils/_m
 
 from __future__ import annotations
 
-from typing import Any, Dict, Sequence, Union
+from typing import Dict, Sequence
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import message, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import message
 
 ENGLISH: Dict[str, str] = {
     **message.ENGLISH,
@@ -121,16 +121,10 @@ def english(told: message.Message) -> str:
     return message.english(told, ENGLISH)
 
 
-class ServiceError(Exception):
-    """An error of a step that works on the service. told: its text as a message; a plain text is quoted."""
+class ServiceError(message.MessageError):
+    """An error of a step that works on the service."""
 
-    def __init__(self, told: Union[str, message.Message, ServiceError]) -> None:
-        """Take the message, its English text, or the error that caused this one."""
-        if isinstance(told, ServiceError):
-            self.told: message.Message = told.told
-        else:
-            self.told = told if isinstance(told, message.Message) else message.quoted(told)
-        super().__init__(english(told) if isinstance(told, message.Message) else str(told))
+    templates = ENGLISH
 
 
 def joined(told: Sequence[message.Message]) -> str:
@@ -138,13 +132,4 @@ def joined(told: Sequence[message.Message]) -> str:
     return "; ".join(map(english, told))
 
 
-def plain(**told: Any) -> Dict[str, Any]:
-    """Return the messages of the texts of a result, by the names of the texts: each a message, a list or None.
-
-    They are cleaned as the texts are: a value may be of the host.
-    """
-    return {
-        name: sanitize.data([one.to_dict() for one in each] if isinstance(each, (list, tuple)) else each.to_dict())
-        for name, each in told.items()
-        if each
-    }
+plain = message.plain

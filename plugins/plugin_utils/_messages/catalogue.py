@@ -26,6 +26,9 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages impor
 CATALOGUES: Mapping[str, Mapping[str, str]] = {"en": messages_en.SENTENCES, "ja": messages_ja.SENTENCES}
 
 # Families of names: without an entry, the name itself is shown; in the family module, the name of the task.
+# Levels of messages in messages.
+_DEEPEST = 6
+
 OPEN = (
     *(
         "cause",
@@ -65,7 +68,7 @@ class Words:
         told: a message as plain data (id and values) from a timeline, or a list of them, one for each sentence.
         It may come from a hostile host, or from a version with other ids.
         """
-        known = [self._message(each, depth=4) for each in (told if isinstance(told, (list, tuple)) else [told])]
+        known = [self._message(each, depth=_DEEPEST) for each in (told if isinstance(told, (list, tuple)) else [told])]
         return self.joined([str(each) for each in known]) if known and None not in known else self.quoted(text)
 
     def _message(self, told: object, *, depth: int) -> Optional[str]:
@@ -81,12 +84,13 @@ class Words:
         except KeyError:
             return None
 
-    def _value(self, value: object, *, depth: int) -> str:
-        if isinstance(value, Mapping):
-            return self._message(value, depth=depth) or self.say("unknown")
-        if isinstance(value, (list, tuple)):
-            return self.sentences["list.comma"].join(self._value(each, depth=depth) for each in value)
-        return str(value)
+    def _value(self, value: object, *, depth: int) -> message.Listed:
+        values = value if isinstance(value, (list, tuple)) else [value]
+        texts = [
+            self._message(each, depth=depth) or self.say("unknown") if isinstance(each, Mapping) else str(each)
+            for each in values
+        ]
+        return message.Listed(texts, comma=self.sentences["list.comma"], clauses=self.sentences["list.clauses"])
 
     def quoted(self, text: object) -> str:
         """Return a text that is not ours, or older than the ids of messages, as a quotation."""
