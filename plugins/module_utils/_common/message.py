@@ -90,8 +90,10 @@ class Listed:
 
 
 def english(told: Message, templates: Mapping[str, str]) -> str:
-    """Return the English text of a message, without a final full stop. Raises KeyError for an id without template."""
-    return templates[told.id].format(**{name: Listed(_english(value, templates)) for name, value in told.values.items()})
+    """Return the English text of a message, without a stop at its end. Raises KeyError for an id without template."""
+    return templates[told.id].format(
+        **{name: Listed(_english(value, templates)) for name, value in told.values.items()}
+    )
 
 
 def _english(value: Value, templates: Mapping[str, str]) -> List[str]:

@@ -22,6 +22,7 @@ import time
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, safe_open, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup_copy, evidence_copy
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
@@ -85,7 +86,7 @@ def backup(
     try:
         rights = safe_open.rights_on(folder, user=sqlite_files.rights_on(path, user))
     except OSError as error:
-        raise SqliteError(f"Cannot write to {printable(folder)}: {error.strerror}") from error
+        raise sqlite_files.cannot("write_to", path=printable(folder), why=str(error.strerror)) from error
     order = _Order(
         path=path,
         target=f"{folder}/{name}",
@@ -99,7 +100,7 @@ def backup(
         rights=rights,
         proc_root=proc_root,
     )
-    with safe_open.acting(rights), sqlite_files.clear_errors(f"copy {printable(path)}"):
+    with safe_open.acting(rights), sqlite_files.clear_errors("copy", path=printable(path)):
         return _backup(order, room_only=room_only, check_mode=check_mode, started=started)
 
 
@@ -107,7 +108,7 @@ def _backup(order: _Order, *, room_only: bool, check_mode: bool, started: float)
     """Make the copy; this process acts with the rights that the folder requires. Raises SqliteError."""
     folder, target = os.path.dirname(order.target), order.target
     if order.exact and os.path.lexists(target):
-        raise SqliteError(f"dest {printable(target)} is there already: a backup never replaces another file")
+        raise SqliteError(message("reason.sqlite.dest_there", path=printable(target)))
     found, holders = _survey(order)
     result: Dict[str, Any] = {
         "changed": True,
@@ -154,9 +155,8 @@ def _copy(order: _Order, found: Look, holders: sqlite_holders.Holders) -> Tuple[
         if order.keep:
             facts["removed"] = _prune(folder, order.prefix, keep=order.keep, new=target)
     except OSError as error:
-        raise SqliteError(
-            f"Cannot copy {printable(found.path)} to {printable(target)}: {error.strerror or error}"
-        ) from error
+        what = {"path": printable(found.path), "target": printable(target)}
+        raise sqlite_files.cannot("copy_to", **what, why=str(error.strerror or error)) from error
     return target, facts
 
 
@@ -242,11 +242,11 @@ def _room(found: Look, folder: str) -> int:
     try:
         free = sqlite_files.free_bytes(there)
     except OSError as error:
-        raise SqliteError(f"Cannot get the free space of {printable(there)}: {error.strerror}") from error
+        raise sqlite_files.cannot("get_space", path=printable(there), why=str(error.strerror)) from error
     if free < needed + _MARGIN:
-        raise NoRoomError(
-            f"Cannot copy {printable(found.path)} to {printable(folder)}: it takes {needed} bytes, {free} are free"
-        )
+        what = {"path": printable(found.path), "target": printable(folder)}
+        why = message("reason.sqlite.no_room", needed=needed, free=free)
+        raise NoRoomError(message("reason.sqlite.cannot.copy_to", **what, why=why))
     return needed + _MARGIN
 
 
@@ -271,7 +271,7 @@ def _lock(descriptor: int, folder: str) -> None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         time.sleep(0.05)
-    raise SqliteError(f"Cannot copy to {printable(folder)}: another process has locked it")
+    raise SqliteError(message("reason.sqlite.folder_locked", path=printable(folder)))
 
 
 def _clear(folder: str) -> None:
@@ -303,7 +303,7 @@ def _publish(made: str, target: str, *, exact: bool) -> str:
             os.rename(made, name)
         atomic_files.fsync_folder(os.path.dirname(name))
         return name
-    raise SqliteError(f"Cannot name the copy {printable(target)}: that is there already")
+    raise SqliteError(message("reason.sqlite.name_taken", path=printable(target)))
 
 
 def _surplus(folder: str, prefix: str, *, keep: int, new: str = "") -> List[str]:

@@ -13,9 +13,10 @@ import os
 import sqlite3
 import threading
 import time
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import child_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
@@ -31,12 +32,9 @@ _CHUNK = 1 << 20
 def _may_back_up(found: Look) -> None:
     shown = printable(found.path)
     for problem in found.problems:
-        raise SqliteError(f"Refusing to back up {shown}: {problem.message}")
+        raise SqliteError(message("reason.sqlite.not_backed_up", path=shown, why=problem.told))
     if found.wal.damaged or found.wal.foreign:
-        raise SqliteError(
-            f"Refusing to back up {shown}: {found.wal.frames_lost} frames of its WAL cannot be read, so the backup "
-            "would lack them; save its files with evidence instead"
-        )
+        raise SqliteError(message("reason.sqlite.backup_would_lack", path=shown, frames=found.wal.frames_lost))
 
 
 def survey(path: str, *, user: Optional[str], deadline: float, proc_root: str) -> Tuple[Look, sqlite_holders.Holders]:
@@ -44,9 +42,8 @@ def survey(path: str, *, user: Optional[str], deadline: float, proc_root: str) -
     for attempt in range(ATTEMPTS):
         found, holders = sqlite_holders.survey(path, user=user, deadline=deadline, proc_root=proc_root)
         if not found.wal.complete and time.monotonic() > deadline:
-            raise SqliteError(
-                f"Cannot back up {printable(path)}: its WAL could not be read to its end within the timeout"
-            )
+            late = message("reason.sqlite.wal_unread_in_time")
+            raise sqlite_files.cannot("back_up", path=printable(path), why=late)
         try:
             _may_back_up(found)
             break
@@ -85,18 +82,17 @@ def copy(
             break
         found, holders = survey(found.given, user=user, deadline=deadline, proc_root=proc_root)
     else:
-        raise SqliteError(
-            f"Cannot back up {shown}: it was written to, or its service came and went, during every attempt"
-        )
-    _expect_end(end, f"Cannot back up {shown}")
+        raise sqlite_files.cannot("back_up", path=shown, why=message("reason.sqlite.written_every_time"))
+    _expect_end(end, "back_up", path=shown)
     counts = next(message["counts"] for message in messages if message["event"] == "counts")
     facts = found.files["database"]
     _keep_secret(target, facts)
     verified = verify(target, deadline=deadline, rights=rights)
     if verified["integrity"] != "ok":
-        raise SqliteError(f"{shown} is not sound, so neither is its backup: {verified['integrity']}")
+        raise SqliteError(message("reason.sqlite.backup_not_sound", path=shown, why=verified["integrity"]))
     if verified["row_counts"] != counts:
-        raise SqliteError(f"The backup of {shown} has row counts {verified['row_counts']}, the database {counts}")
+        told = {"copied": str(verified["row_counts"]), "counted": str(counts)}
+        raise SqliteError(message("reason.sqlite.backup_differs", path=shown, **told))
     return verified
 
 
@@ -132,7 +128,7 @@ def _copy_pages(
 
     def progress(_status: int, remaining: int, _total: int) -> None:
         if remaining and time.monotonic() > deadline:
-            raise SqliteError("timeout is over")
+            raise SqliteError(message("reason.sqlite.timeout_over"))
 
     with sqlite_reader.interrupted_at(connection, deadline):
         connection.execute("BEGIN")
@@ -163,7 +159,7 @@ def verify(path: str, *, deadline: float, rights: safe_open.Rights = None) -> Di
         emit({"event": "verified", "integrity": "; ".join(lines), "row_counts": counts, "sha256": digest.hexdigest()})
 
     messages = child_process.in_child(work, deadline=deadline, rights=rights)
-    _expect_end(messages[-1], f"Cannot verify the backup {printable(path)}")
+    _expect_end(messages[-1], "verify_backup", path=printable(path))
     verified = messages[0]
     return {
         "integrity": verified["integrity"],
@@ -173,10 +169,11 @@ def verify(path: str, *, deadline: float, rights: safe_open.Rights = None) -> Di
     }
 
 
-def _expect_end(end: Dict[str, Any], what: str) -> None:
+def _expect_end(end: Dict[str, Any], deed: str, *, path: str) -> None:
+    why: Union[str, Message, None] = end.get("error")
     if end.get("timeout"):
-        raise SqliteError(f"{what}: timeout is over")
-    if "signal" in end:
-        raise SqliteError(f"{what}: reading was interrupted by {end['signal']}, the disk does not give all of the file")
-    if "error" in end:
-        raise SqliteError(f"{what}: {end['error']}")
+        why = message("reason.sqlite.timeout_over")
+    elif "signal" in end:
+        why = message("reason.sqlite.disk_incomplete", signal=str(end["signal"]))
+    if why is not None:
+        raise sqlite_files.cannot(deed, path=path, why=why)

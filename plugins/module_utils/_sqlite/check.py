@@ -12,6 +12,7 @@ import time
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import (
     file_problems,
     file_survey,
@@ -61,7 +62,7 @@ def check(
     deadline = started + time_budget
     result: Dict[str, Any] = {}
     for attempt in range(_ATTEMPTS):
-        with sqlite_files.clear_errors(f"check {printable(path)}"):
+        with sqlite_files.clear_errors("check", path=printable(path)):
             result, steady = _attempt(
                 path=path,
                 checks=checks,
@@ -103,7 +104,7 @@ def _attempt(
         except private_copy.OutOfTime:
             pass  # nothing was read: every check was skipped
         except SqliteError as error:
-            done.problems.append(Problem("unreadable", str(error)))
+            done.problems.append(Problem("unreadable", error.told))
     for name in asked:
         done.checks.setdefault(name, UNREAD if done.problems or not found.openable else integrity.SKIPPED)
     problems = [*found.problems, *file_problems.holder_problems(found, holders)]
@@ -112,8 +113,7 @@ def _attempt(
         problems += _losses(done.row_counts, baseline, counted=done.checks.get("row_counts") == "ok")
     else:
         # Nothing that was read at such a moment is reliable.
-        message = f"{printable(found.path)} was written to, or its service came or went, while it was read"
-        problems.append(Problem("changing", message))
+        problems.append(Problem("changing", message("reason.sqlite.changing", path=printable(found.path))))
         done = integrity.Examination(steady=False)
         done.checks = dict.fromkeys([*asked, "row_counts"], "skipped: written to meanwhile")
     if writer is not None:
@@ -208,14 +208,15 @@ def _losses(counts: Mapping[str, int], baseline: Mapping[str, int], *, counted: 
     plain: Dict[str, int] = {}
     for name, rows in counts.items():
         plain[sanitize.text(name)] = plain.get(sanitize.text(name), 0) + rows
-    lost = []
+    lost: List[Message] = []
     for table, before in sorted(baseline.items()):
         now = counts.get(table, plain.get(sanitize.text(table)))
         if now is None:
-            lost.append(f"{table} is not there any more ({before} rows)")
+            lost.append(message("reason.sqlite.table_gone", table=table, before=before))
         elif now < before:
-            lost.append(f"{table} has {now} rows, {before - now} fewer than the {before} before")
-    return [Problem("row_loss", "; ".join(lost), loss=True)] if lost else []
+            fewer = {"now": now, "fewer": before - now, "before": before}
+            lost.append(message("reason.sqlite.table_fewer", table=table, **fewer))
+    return [Problem("row_loss", message("reason.sqlite.row_loss", tables=lost), loss=True)] if lost else []
 
 
 def _database(found: Look, done: integrity.Examination) -> Dict[str, Any]:

@@ -16,6 +16,7 @@ import time
 from typing import Any, Dict, List, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, of
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import child_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
@@ -83,11 +84,8 @@ def _empty(path: str, before: Dict[str, Any], *, deadline: float, user: Optional
     rights = sqlite_files.rights_on(path, user)
     roots = [entry["path"] for entry in before["files"] if entry["owner"] == "root"] if rights else []
     if roots:
-        raise SqliteError(
-            f"Cannot checkpoint {shown}: {', '.join(roots)} belongs to root, and only the owner of the folder may "
-            "work there; give it back to the service's user first (module sqlite_owner)"
-        )
-    with safe_open.acting(rights), sqlite_files.clear_errors(f"checkpoint {printable(path)}"):
+        raise sqlite_files.cannot("checkpoint", path=shown, why=message("reason.sqlite.files_of_root", files=roots))
+    with safe_open.acting(rights), sqlite_files.clear_errors("checkpoint", path=printable(path)):
         real = os.path.realpath(path)
         there = [name for name in (f"{real}-wal", f"{real}-shm") if os.path.lexists(name)]
         _room(real, wal=wal, size=before["database"]["size"])
@@ -113,21 +111,24 @@ def _check(
 
 
 def _refuse(before: Dict[str, Any], *, shown: str) -> None:
+    """Raise SqliteError if nothing may be copied into the database."""
+
+    def refused(why: Message) -> SqliteError:
+        return SqliteError(message("reason.sqlite.not_checkpointed", path=shown, why=why))
+
     if before["holders"]:
         names = ", ".join(f"pid {holder['pid']} ({holder['command']})" for holder in before["holders"])
-        raise SqliteError(f"Refusing to checkpoint {shown}: it is open in {names}; stop that first")
+        raise refused(message("reason.sqlite.open_in", holders=names))
     if before["wal"]["size"] and any(problem["code"] == "hot_journal" for problem in before["problems"]):
-        raise SqliteError(
-            f"Refusing to checkpoint {shown}: SQLite would first undo the rollback journal next to its WAL"
-        )
+        raise refused(message("reason.sqlite.journal_beside_wal"))
     if not before["healthy"]:
-        messages = "; ".join(problem["message"] for problem in before["problems"] if problem["level"] == "error")
-        raise SqliteError(f"Refusing to checkpoint {shown}: it is not sound ({messages})")
+        errors = [of(problem, "message") for problem in before["problems"] if problem["level"] == "error"]
+        raise SqliteError(message("reason.sqlite.not_sound", path=shown, problems=errors))
     for name in ("quick", "row_counts"):
         if before["checks"].get(name) != "ok":
-            raise SqliteError(f"Refusing to checkpoint {shown}: the {name} check was {before['checks'].get(name)}")
+            raise refused(message("reason.sqlite.check_was", check=name, result=str(before["checks"].get(name))))
     if not before["wal"]["complete"]:
-        raise SqliteError(f"Refusing to checkpoint {shown}: its WAL could not be read to its end within time_budget")
+        raise refused(message("reason.sqlite.wal_unread_in_budget"))
 
 
 def _room(real: str, *, wal: Dict[str, Any], size: int) -> None:
@@ -135,12 +136,10 @@ def _room(real: str, *, wal: Dict[str, Any], size: int) -> None:
     try:
         free = sqlite_files.free_bytes(os.path.dirname(real))
     except OSError as error:
-        raise SqliteError(f"Cannot get the free space next to {printable(real)}: {error.strerror}") from error
+        raise sqlite_files.cannot("get_space_beside", path=printable(real), why=str(error.strerror)) from error
     if growth > free:
-        raise NoRoomError(
-            f"Cannot checkpoint {printable(real)}: the database will grow by {growth} bytes, {free} are free; "
-            "free other space first, the WAL is kept"
-        )
+        sizes = {"needed": growth, "free": free}
+        raise NoRoomError(message("reason.sqlite.checkpoint_no_room", path=printable(real), **sizes))
 
 
 def _run(real: str, *, rights: safe_open.Rights, busy_timeout: float, deadline: float) -> None:
@@ -162,33 +161,32 @@ def _run(real: str, *, rights: safe_open.Rights, busy_timeout: float, deadline: 
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
             connection.close()
 
-    messages: List[Dict[str, Any]] = child_process.in_child(work, deadline=deadline, read_only=False, rights=rights)
-    end = messages[-1]
+    answers: List[Dict[str, Any]] = child_process.in_child(work, deadline=deadline, read_only=False, rights=rights)
+    end = answers[-1]
     if end.get("timeout"):
-        raise SqliteError(f"The checkpoint of {shown} did not finish in time; the WAL is kept, run it again")
+        raise SqliteError(message("reason.sqlite.checkpoint_late", path=shown))
     if "signal" in end or "error" in end:
-        raise SqliteError(f"Cannot checkpoint {shown}: {end.get('error') or end['signal']}; the WAL is kept")
-    busy, frames, copied = next(message["row"] for message in messages if message["event"] == "checkpoint")
+        why = str(end.get("error") or end["signal"])
+        raise SqliteError(message("reason.sqlite.checkpoint_failed", path=shown, why=why))
+    busy, frames, copied = next(answer["row"] for answer in answers if answer["event"] == "checkpoint")
     if busy or frames != copied:
-        raise SqliteError(
-            f"The checkpoint of {shown} was held up: busy={busy}, {copied} of {frames} frames copied; the WAL is kept"
-        )
+        counts = {"busy": busy, "copied": copied, "frames": frames}
+        raise SqliteError(message("reason.sqlite.checkpoint_held_up", path=shown, **counts))
     try:
         with safe_open.acting(rights):
             atomic_files.fsync_folder(os.path.dirname(real))
     except OSError as error:
-        raise SqliteError(f"Cannot flush the folder of {shown} to disk: {error.strerror}") from error
+        raise sqlite_files.cannot("flush_folder", path=shown, why=str(error.strerror)) from error
 
 
 def _prove(before: Dict[str, Any], after: Dict[str, Any], *, shown: str) -> None:
     if not after["holders"] and after["wal"]["size"]:
-        raise SqliteError(f"The WAL of {shown} still has {after['wal']['size']} bytes after the checkpoint")
+        raise SqliteError(message("reason.sqlite.wal_remains", path=shown, bytes=after["wal"]["size"]))
     if after["holders"]:
         return  # somebody started the service meanwhile and may have changed it
     if not after["healthy"]:
-        messages = "; ".join(problem["message"] for problem in after["problems"])
-        raise SqliteError(f"{shown} is not sound after the checkpoint: {messages}")
+        problems = [of(problem, "message") for problem in after["problems"]]
+        raise SqliteError(message("reason.sqlite.not_sound_after", path=shown, problems=problems))
     if after["row_counts"] != before["row_counts"]:
-        raise SqliteError(
-            f"{shown} has other row counts after the checkpoint: {after['row_counts']}, before {before['row_counts']}"
-        )
+        rows = {"after": str(after["row_counts"]), "before": str(before["row_counts"])}
+        raise SqliteError(message("reason.sqlite.rows_differ_after", path=shown, **rows))

@@ -174,7 +174,7 @@ def _start(work: Callable[[Emit], None], *, deadline: float, read_only: bool, ri
     except OSError as error:
         os.close(reading)
         os.close(writing)
-        raise sqlite_files.SqliteError(f"Cannot start a process to read the database in: {error.strerror}") from error
+        raise sqlite_files.cannot("start_process", why=str(error.strerror)) from error
     if pid == 0:
         _child(
             work,

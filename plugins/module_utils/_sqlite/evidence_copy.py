@@ -12,6 +12,7 @@ import time
 from typing import Any, Callable, Dict, List, Optional, TypeVar
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import Look, SqliteError, printable
@@ -44,14 +45,13 @@ def closed(path: str, *, user: Optional[str], deadline: float, proc_root: str) -
     found, holders = sqlite_holders.survey(path, user=user, deadline=deadline, proc_root=proc_root)
     shown = printable(found.path)
     if holders.found:
-        raise _InUseError(
-            f"Refusing to copy the files of {shown}: it is open in {holders.named()}, so they would not fit together"
-        )
+        raise _InUseError(message("reason.sqlite.files_in_use", path=shown, holders=holders.named()))
     if not found.files:
-        raise SqliteError(f"There are no files of {shown} to copy")
+        raise SqliteError(message("reason.sqlite.no_files", path=shown))
     for facts in found.files.values():
         if not facts.regular:
-            raise SqliteError(f"Cannot copy {printable(facts.path)}: it is {sqlite_files.kind_of(facts)}")
+            kind = sqlite_files.kind_of(facts)
+            raise SqliteError(message("reason.sqlite.copy_not_a_file", path=printable(facts.path), kind=kind))
     return found
 
 
@@ -63,10 +63,7 @@ def copy_bytes(found: Look, made: str, *, deadline: float, proc_root: str) -> Li
     written = sqlite_files.stamps_of(found.path, rights=found.rights) != found.stamps
     if written or holders.found:
         error = SqliteError if written else _InUseError
-        raise error(
-            f"The files of {printable(found.path)} were opened or written to while they were copied: "
-            "stop what uses them first"
-        )
+        raise error(message("reason.sqlite.used_meanwhile", path=printable(found.path)))
     return files
 
 

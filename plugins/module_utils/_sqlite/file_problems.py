@@ -13,6 +13,7 @@ import pwd
 import stat
 from typing import List, Optional, Sequence
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import file_survey
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
@@ -49,46 +50,30 @@ def side_problems(found: Look, holders: sqlite_holders.Holders) -> List[Problem]
     wal, shown = found.wal, printable(found.path)
     live = holders.of_index
     if wal.damaged:
-        what = f"frame {wal.frames_valid + 1} of {wal.frames_total}" if wal.header_valid else "the header"
-        problems.append(
-            Problem(
-                "wal_damaged",
-                f"The WAL of {shown} is damaged at {what}: SQLite silently ignores the {wal.frames_lost} frames from "
-                f"there on, {wal.commits_lost} of which end a transaction",
-                loss=True,
-            )
-        )
+        lost = {"lost": wal.frames_lost, "commits": wal.commits_lost}
+        if wal.header_valid:
+            at = {"frame": wal.frames_valid + 1, "frames": wal.frames_total}
+            told = message("reason.sqlite.wal_damaged", path=shown, **at, **lost)
+        else:
+            told = message("reason.sqlite.wal_header_damaged", path=shown, **lost)
+        problems.append(Problem("wal_damaged", told, loss=True))
     elif wal.foreign:
-        problems.append(
-            Problem(
-                "wal_foreign",
-                f"The {wal.frames_total} frames in the WAL of {shown} bear other salts than its header: "
-                "SQLite ignores them",
-                loss=True,
-            )
-        )
+        told = message("reason.sqlite.wal_foreign_salts", path=shown, frames=wal.frames_total)
+        problems.append(Problem("wal_foreign", told, loss=True))
     elif wal.torn and not live:
         problems.append(
             Problem(
                 "wal_torn",
-                f"The WAL of {shown} ends in an unfinished write, as after a kill or a power cut: "
-                f"{wal.frames_committed} frames of finished transactions are kept",
+                message("reason.sqlite.wal_torn", path=shown, frames=wal.frames_committed),
                 level="warning",
                 loss=wal.torn_commit and found.acknowledged != wal.frames_committed,
             )
         )
     why = file_survey.why_foreign(found)
-    if why:
-        problems.append(Problem("wal_foreign", f"The WAL of {shown} does not belong to it: {why}", loss=True))
+    if why is not None:
+        problems.append(Problem("wal_foreign", message("reason.sqlite.wal_foreign", path=shown, why=why), loss=True))
     if found.hot_journal and not holders.found:
-        problems.append(
-            Problem(
-                "hot_journal",
-                f"{shown} has a rollback journal of an unfinished transaction: SQLite will undo that at the next "
-                "start; checked as it will be then",
-                level="warning",
-            )
-        )
+        problems.append(Problem("hot_journal", message("reason.sqlite.hot_journal", path=shown), level="warning"))
     return problems
 
 
@@ -96,14 +81,8 @@ def holder_problems(found: Look, holders: sqlite_holders.Holders) -> List[Proble
     problems = []
     if holders.deleted:
         names = ", ".join(f"pid {holder.pid} ({holder.command})" for holder in holders.deleted)
-        problems.append(
-            Problem(
-                "open_deleted",
-                f"{names} still has a file of {printable(found.path)} open that was removed or replaced: what it "
-                "writes there is gone when it ends",
-                loss=True,
-            )
-        )
+        told = message("reason.sqlite.open_deleted", path=printable(found.path), holders=names)
+        problems.append(Problem("open_deleted", told, loss=True))
     return problems
 
 
@@ -129,8 +108,13 @@ def ownership(found: Look, user: User) -> List[Problem]:
     return [
         Problem(
             "ownership",
-            f"{printable(facts.path)} belongs to {name_of_user(facts.uid)}, mode {facts.mode:04o}: "
-            f"user {user.name} cannot write to it",
+            message(
+                "reason.sqlite.ownership",
+                path=printable(facts.path),
+                owner=name_of_user(facts.uid),
+                mode=f"{facts.mode:04o}",
+                user=user.name,
+            ),
             level="warning",
         )
         for facts in looked_at.values()

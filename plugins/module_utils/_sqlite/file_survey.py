@@ -13,6 +13,7 @@ import time
 from typing import Any, Dict, Iterator, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import wal as sqlite_wal
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import (
@@ -47,7 +48,8 @@ def look(path: str, *, user: Optional[str] = None) -> Look:
                 found.files[name] = facts
     except OSError as error:
         found = Look(given=path, path=path, rights=rights)
-        found.problems.append(Problem("unreadable", f"Cannot look at {sqlite_files.printable(path)}: {error.strerror}"))
+        shown, why = sqlite_files.printable(path), str(error.strerror)
+        found.problems.append(Problem("unreadable", message("reason.sqlite.cannot.look_at", path=shown, why=why)))
         with contextlib.suppress(FileNotFoundError):
             require_a_way(path, None)
         return found
@@ -69,7 +71,7 @@ def require_a_way(path: str, facts: Optional[FileFacts]) -> None:
     except OSError as error:
         if facts is not None and not facts.regular:
             return  # such a path is not used; a link to itself leads nowhere
-        raise SqliteError(f"Cannot work on {sqlite_files.printable(path)}: {error.strerror}") from error
+        raise sqlite_files.cannot("work_on", path=sqlite_files.printable(path), why=str(error.strerror)) from error
     there = None if facts is None else (facts.device, facts.inode)
     if there != (None if status is None else (status.st_dev, status.st_ino)):
         raise FileNotFoundError(errno.ENOENT, "another file has taken its place", path)
@@ -81,53 +83,40 @@ def _look_at_database(found: Look) -> None:
     side = found.files.get("wal")
     beside = side.size if side is not None else 0
     if facts is None:
-        message = f"There is no database {shown}"
+        told = message("reason.sqlite.missing", path=shown)
         if beside:
-            message += f", but a WAL of {beside} bytes is beside its place: keep it"
-        found.problems.append(Problem("missing", message, loss=True))
+            told = message("reason.sqlite.missing_beside_wal", path=shown, bytes=beside)
+        found.problems.append(Problem("missing", told, loss=True))
     elif not facts.regular:
-        found.problems.append(Problem("not_a_file", f"{shown} is {sqlite_files.kind_of(facts)}, not a database file"))
+        kind = sqlite_files.kind_of(facts)
+        found.problems.append(Problem("not_a_file", message("reason.sqlite.not_a_file", path=shown, kind=kind)))
     elif facts.size == 0 and beside:
-        found.problems.append(
-            Problem(
-                "empty_beside_wal",
-                f"{shown} has 0 bytes beside a WAL of {beside} bytes: opening it with SQLite, or starting the service, "
-                "would delete that WAL and every row in it",
-                loss=True,
-            )
-        )
+        told = message("reason.sqlite.empty_beside_wal", path=shown, bytes=beside)
+        found.problems.append(Problem("empty_beside_wal", told, loss=True))
     elif facts.size == 0:
-        found.problems.append(Problem("empty", f"{shown} has 0 bytes", loss=True))
+        found.problems.append(Problem("empty", message("reason.sqlite.empty", path=shown), loss=True))
     else:
         try:
             data = _head(facts, 100)
         except FileNotFoundError:
             raise
         except OSError as error:
-            found.problems.append(Problem("unreadable", f"Cannot read {shown}: {error.strerror or error}"))
+            why = str(error.strerror or error)
+            found.problems.append(Problem("unreadable", message("reason.sqlite.cannot.read", path=shown, why=why)))
             return
         found.header = sqlite_files.parse_header(data)
         if found.header is None:
-            found.problems.append(
-                Problem(
-                    "not_a_database",
-                    f"{shown} does not begin like a SQLite database: it is damaged, encrypted, or another kind of file",
-                    loss=True,
-                )
-            )
+            told = message("reason.sqlite.not_a_database", path=shown)
+            found.problems.append(Problem("not_a_database", told, loss=True))
 
 
 def _look_at_side_files(found: Look) -> None:
     for name in ("wal", "shm", "journal"):
         facts = found.files.get(name)
         if facts is not None and not facts.regular:
-            found.problems.append(
-                Problem(
-                    "not_a_file",
-                    f"{sqlite_files.printable(facts.path)} is {sqlite_files.kind_of(facts)}, "
-                    "not a file that SQLite made",
-                )
-            )
+            shown, kind = sqlite_files.printable(facts.path), sqlite_files.kind_of(facts)
+            told = message("reason.sqlite.side_not_a_file", path=shown, kind=kind)
+            found.problems.append(Problem("not_a_file", told))
             found.header = None  # SQLite would follow it or fail on it
             return
     if "journal" in found.files:
@@ -144,8 +133,8 @@ def _reported(found: Look) -> Iterator[None]:
         raise
     except OSError as error:
         found.header = None
-        message = f"Cannot read the files next to {sqlite_files.printable(found.path)}: {error.strerror or error}"
-        found.problems.append(Problem("unreadable", message))
+        shown, why = sqlite_files.printable(found.path), str(error.strerror or error)
+        found.problems.append(Problem("unreadable", message("reason.sqlite.cannot.read_beside", path=shown, why=why)))
 
 
 def read_wal(found: Look, *, live: bool, deadline: Optional[float] = None) -> None:
@@ -220,23 +209,23 @@ def _head(facts: FileFacts, length: int) -> bytes:
         os.close(descriptor)
 
 
-def why_foreign(found: Look) -> str:
-    """Return why the WAL cannot belong to the database, or the empty string if no reason is found.
+def why_foreign(found: Look) -> Optional[Message]:
+    """Return why the WAL cannot belong to the database, or None if no reason is found.
 
     A WAL from before a restore, or one that was copied next to the wrong file, has valid checksums, and SQLite uses it.
     """
     header, wal = found.header, found.wal
     if header is None or not wal.frames_committed:
-        return ""
+        return None
     if wal.page_size != header.page_size:
-        return f"its pages have {wal.page_size} bytes, those of the database {header.page_size}"
+        return message("reason.sqlite.other_page_size", found=wal.page_size, expected=header.page_size)
     first, last = sqlite_files.parse_header(wal.first_page_one), sqlite_files.parse_header(wal.page_one)
     # The first page counts changes: each WAL continues at the database's count, plus one at most, and the database is
     # never ahead of its WAL.
     if first is None or last is None or first.change_counter - 1 <= header.change_counter <= last.change_counter:
-        return ""
-    counted = f"changes {first.change_counter} to {last.change_counter}"
-    return f"it holds {counted}, the database is at change {header.change_counter}"
+        return None
+    counted = {"first": first.change_counter, "last": last.change_counter, "present": header.change_counter}
+    return message("reason.sqlite.other_changes", **counted)
 
 
 def wal_as_dict(found: Look) -> Dict[str, Any]:

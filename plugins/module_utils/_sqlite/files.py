@@ -16,9 +16,17 @@ import os
 import stat
 import struct
 import time
-from typing import Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import (
+    Message,
+    MessageError,
+    Value,
+    message,
+    plain,
+)
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import wal as sqlite_wal
 
 MAGIC = b"SQLite format 3\0"
@@ -32,8 +40,10 @@ _BEGINNINGS = {
 }
 
 
-class SqliteError(Exception):
+class SqliteError(MessageError):
     """A database could not be checked, copied or checkpointed; the message names the database, action and reason."""
+
+    templates = messages.ENGLISH
 
 
 class NoRoomError(SqliteError):
@@ -41,15 +51,21 @@ class NoRoomError(SqliteError):
 
 
 @contextlib.contextmanager
-def clear_errors(what: str) -> Iterator[None]:
+def clear_errors(deed: str, /, **values: str) -> Iterator[None]:
     """Turn an unexpected error of the operating system into a SqliteError, "Cannot ...: why".
 
+    deed, values: the last part of its id, reason.sqlite.cannot.*, and the values of its text except why.
     The owner of a folder can remove any file in it, or the right to it, at any moment.
     """
     try:
         yield
     except OSError as error:
-        raise SqliteError(f"Cannot {what}: {error.strerror or error}") from error
+        raise cannot(deed, why=str(error.strerror or error), **values) from error
+
+
+def cannot(deed: str, /, **values: Value) -> SqliteError:
+    """Return the error for something that was tried, see clear_errors."""
+    return SqliteError(message(f"reason.sqlite.cannot.{deed}", **values))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,13 +73,18 @@ class Problem:
     """One problem. level: error makes the database unhealthy, warning is only reported."""
 
     code: str
-    message: str
+    told: Message
     level: str = "error"
     loss: bool = False
 
-    def as_dict(self) -> Dict[str, str]:
+    @property
+    def message(self) -> str:
+        """The English text."""
+        return messages.english(self.told)
+
+    def as_dict(self) -> Dict[str, Any]:
         """Return it as modules return it."""
-        return {"code": self.code, "message": self.message, "level": self.level}
+        return {"code": self.code, "message": self.message, "level": self.level, "messages": plain(message=self.told)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,7 +259,7 @@ def chunks_of(facts: FileFacts, *, deadline: Optional[float] = None) -> Iterator
     with open(open_found(facts), "rb") as stream:
         while left > 0:
             if deadline is not None and time.monotonic() > deadline:
-                raise SqliteError(f"Cannot read {printable(facts.path)}: the time is over")
+                raise cannot("read", path=printable(facts.path), why=message("reason.sqlite.time_over"))
             chunk = stream.read(min(left, 1 << 20))
             if not chunk:
                 return
@@ -273,19 +294,19 @@ def stamps_of(path: str, *, rights: safe_open.Rights) -> Dict[str, Tuple[int, in
     return {name: found.stamp for name, found in facts.items() if found is not None}
 
 
-def kind_of(facts: FileFacts) -> str:
+def kind_of(facts: FileFacts) -> Message:
     """Return in a few words the kind of a file that is not a regular one."""
     with safe_open.acting(facts.rights):
         mode = os.lstat(facts.path).st_mode
     for test, word in (
-        (stat.S_ISDIR, "a folder"),
-        (stat.S_ISLNK, "a symbolic link"),
-        (stat.S_ISFIFO, "a FIFO"),
-        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISDIR, "folder"),
+        (stat.S_ISLNK, "link"),
+        (stat.S_ISFIFO, "fifo"),
+        (stat.S_ISSOCK, "socket"),
     ):
         if test(mode):
-            return word
-    return "a device"
+            return message(f"reason.sqlite.kind.{word}")
+    return message("reason.sqlite.kind.device")
 
 
 def free_bytes(folder: str) -> int:
@@ -302,4 +323,4 @@ def rights_on(path: str, user: Optional[str]) -> safe_open.Rights:
     try:
         return safe_open.rights_on(path, user=safe_open.account_rights(user))
     except OSError as error:
-        raise SqliteError(f"Cannot work on {printable(path)}: {error.strerror}") from error
+        raise cannot("work_on", path=printable(path), why=str(error.strerror)) from error

@@ -18,6 +18,7 @@ import struct
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import file_survey
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
@@ -77,9 +78,7 @@ def survey(
             holders = find_holders(found, proc_root=proc_root)
             file_survey.read_wal(found, live=holders.of_index, deadline=deadline)
             return found, holders
-    raise sqlite_files.SqliteError(
-        f"Cannot look at {sqlite_files.printable(path)}: files next to it came and went during each of {_LOOKS} looks"
-    )
+    raise sqlite_files.SqliteError(message("reason.sqlite.unsteady", path=sqlite_files.printable(path), times=_LOOKS))
 
 
 def find_holders(found: sqlite_files.Look, *, proc_root: str = "/proc") -> Holders:

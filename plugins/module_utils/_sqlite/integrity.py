@@ -13,6 +13,7 @@ import struct
 import time
 from typing import Any, Dict, List, Optional, Sequence, Union
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import child_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
@@ -61,27 +62,28 @@ def examine(
 ) -> None:
     """Read the database in a child process and record its answers."""
     shown = printable(way.found.path)
-    messages = way.read(
+    answers = way.read(
         lambda connection, emit: _answer(connection, emit, checks=checks, row_counts=row_counts, deadline=deadline),
         deadline=deadline,
     )
-    for message in messages:
-        event = message["event"]
+    for answer in answers:
+        event = answer["event"]
         if event == "basics":
-            done.basics = message["basics"]
+            done.basics = answer["basics"]
         elif event == "check":
-            _take_check(done, message, shown=shown)
+            _take_check(done, answer, shown=shown)
         elif event == "counts":
-            done.row_counts = {name: count for name, count in message["counts"].items() if count is not None}
-            missing = [name for name, count in message["counts"].items() if count is None]
+            done.row_counts = {name: count for name, count in answer["counts"].items() if count is not None}
+            missing = [name for name, count in answer["counts"].items() if count is None]
             done.checks["row_counts"] = "ok"
             if missing:
-                done.problems.append(Problem("no_such_table", f"{shown} has no table {', '.join(missing)}", loss=True))
-    _take_end(done, messages[-1], found=way.found, holders=holders)
-    if len(messages[-1]) > 1 or not done.basics:
+                told = message("reason.sqlite.no_such_table", path=shown, tables=missing)
+                done.problems.append(Problem("no_such_table", told, loss=True))
+    _take_end(done, answers[-1], found=way.found, holders=holders)
+    if len(answers[-1]) > 1 or not done.basics:
         return
     if not done.basics["tables"]:
-        done.problems.append(Problem("no_tables", f"{shown} holds no table at all", loss=True))
+        done.problems.append(Problem("no_tables", message("reason.sqlite.no_tables", path=shown), loss=True))
     if "integrity" in checks:
         quick = done.checks.get("quick", "")
         if quick == "ok":
@@ -96,11 +98,8 @@ def _take_end(done: Examination, end: child_process.Message, *, found: Look, hol
     """Add a problem if the reading process did not end well."""
     shown = printable(found.path)
     if "signal" in end:
-        done.problems.append(
-            Problem(
-                "unreadable", f"Reading {shown} was interrupted by {end['signal']}: the disk does not give all of it"
-            )
-        )
+        told = message("reason.sqlite.interrupted", path=shown, signal=str(end["signal"]))
+        done.problems.append(Problem("unreadable", told))
     elif "error" in end and not end["error"].startswith("interrupt"):
         if sqlite_reader.vanished(end["error"], found=found):
             done.steady = False
@@ -144,16 +143,16 @@ def _check_tables(
     finally:
         os.close(turn)
     whole: child_process.Message = {"event": "check", "name": "integrity", "lines": []}
-    for messages in answers:
-        for message in messages:
-            if message["event"] == "check" and "no such module" not in message.get("error", ""):
-                whole["lines"] += message["lines"]
-                if "error" in message:
-                    whole["error"] = message["error"]
-        if messages[-1].get("timeout"):
+    for said in answers:
+        for answer in said:
+            if answer["event"] == "check" and "no such module" not in answer.get("error", ""):
+                whole["lines"] += answer["lines"]
+                if "error" in answer:
+                    whole["error"] = answer["error"]
+        if said[-1].get("timeout"):
             whole["error"] = "interrupted"
-        _take_end(done, messages[-1], found=way.found, holders=holders)
-    if all(len(messages[-1]) == 1 or "timeout" in messages[-1] for messages in answers):
+        _take_end(done, said[-1], found=way.found, holders=holders)
+    if all(len(said[-1]) == 1 or "timeout" in said[-1] for said in answers):
         _take_check(done, whole, shown=printable(way.found.path))
 
 
@@ -214,8 +213,8 @@ def run_check(connection: sqlite3.Connection, name: str, *, table: Optional[str]
     return message
 
 
-def _take_check(done: Examination, message: child_process.Message, *, shown: str) -> None:
-    name, lines, error = message["name"], message["lines"], message.get("error", "")
+def _take_check(done: Examination, answer: child_process.Message, *, shown: str) -> None:
+    name, lines, error = answer["name"], answer["lines"], answer.get("error", "")
     if error.startswith("interrupt"):
         done.checks[name] = SKIPPED
         if not lines:
@@ -233,15 +232,17 @@ def _take_check(done: Examination, message: child_process.Message, *, shown: str
     elif name not in done.checks:
         done.checks[name] = f"{len(lines)} problem{'s' if len(lines) > 1 else ''}"
     code = "foreign_keys" if name == "foreign_keys" else "corrupt"
-    more = f" (and {len(lines) - _SHOWN} more)" if len(lines) > _SHOWN else ""
-    text = f"{name} check of {shown}: " + "; ".join(lines[:_SHOWN]) + more
+    told = message("reason.sqlite.check_failed", check=name, path=shown, lines=lines)
+    if len(lines) > _SHOWN:
+        shown_lines = {"lines": lines[:_SHOWN], "more": len(lines) - _SHOWN}
+        told = message("reason.sqlite.check_failed_more", check=name, path=shown, **shown_lines)
     if error and not error.startswith("interrupt"):
         code = _code_of(error)
     # Rows without their parent are an error of the application, not damage of the file.
     done.problems.append(
         Problem(
             code,
-            text,
+            told,
             level="warning" if code == "foreign_keys" else "error",
             loss=code in ("corrupt", "not_a_database"),
         )
@@ -273,15 +274,12 @@ def problem_of_error(text: str, *, found: Look, holders: sqlite_holders.Holders)
     if header is not None and (header.read_version > 2 or header.schema_format > 4):
         code = "schema_too_new"
     if code == "schema_too_new":
-        return Problem(
-            code,
-            f"{shown} was written by SQLite {sqlite_files.version_text(writer)}, this host's Python has "
-            f"{sqlite3.sqlite_version} and cannot read its schema ({text}): not a sign of damage",
-        )
-    message = f"Cannot read {shown}: {text}"
+        versions = {"writer": sqlite_files.version_text(writer), "library": sqlite3.sqlite_version}
+        return Problem(code, message("reason.sqlite.schema_too_new", path=shown, why=text, **versions))
+    told = message("reason.sqlite.cannot.read", path=shown, why=text)
     if code == "locked" and holders.found:
-        message += f"; it is open in {holders.named()}"
-    return Problem(code, message, loss=code in ("corrupt", "not_a_database"))
+        told = message("reason.sqlite.locked", path=shown, why=text, holders=holders.named())
+    return Problem(code, told, loss=code in ("corrupt", "not_a_database"))
 
 
 def library_number() -> int:

@@ -18,6 +18,8 @@ import struct
 from typing import Any, Dict, List, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import MessageError, message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import messages
 
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 # https://www.sqlite.org/fileformat2.html: the header of a database, the magic of a WAL, the version of a WAL index.
@@ -27,8 +29,10 @@ _INDEX = struct.pack("=I", 3007000)
 _KINDS: Dict[str, Tuple[bytes, ...]] = {"": (_DATABASE,), "-wal": (*_WAL, b""), "-shm": (_INDEX, b"")}
 
 
-class SqliteOwnerError(Exception):
+class SqliteOwnerError(MessageError):
     """The owner cannot or must not be restored. Nothing was changed."""
+
+    templates = messages.ENGLISH
 
 
 def _judged(name: str, suffix: str, *, folder: int, uid: int) -> int:
@@ -38,20 +42,20 @@ def _judged(name: str, suffix: str, *, folder: int, uid: int) -> int:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise SqliteOwnerError(f"Cannot open {name}: {error.strerror}") from error
+        raise SqliteOwnerError(message("reason.owner.not_opened", path=name, why=str(error.strerror))) from error
     status = os.fstat(opened)
-    wrong = ""
+    wrong = None
     if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-        wrong = "it is not a file with one name only"
+        wrong = message("reason.owner.several_names")
     elif status.st_uid not in (0, uid):
-        wrong = f"it belongs to uid {status.st_uid}, not to root"
+        wrong = message("reason.owner.of_another", uid=status.st_uid)
     elif status.st_mode & 0o600 != 0o600:
-        wrong = f"its mode {stat.S_IMODE(status.st_mode):04o} keeps its owner out; correct that first"
+        wrong = message("reason.owner.mode", mode=f"{stat.S_IMODE(status.st_mode):04o}")
     elif not _is_kind(os.pread(opened, len(_DATABASE), 0), _KINDS[suffix]):
-        wrong = "its content is not that of a SQLite file"
-    if wrong:
+        wrong = message("reason.owner.not_sqlite")
+    if wrong is not None:
         os.close(opened)
-        raise SqliteOwnerError(f"The owner of {name} is left as it is: {wrong}")
+        raise SqliteOwnerError(message("reason.owner.left", file=name, why=wrong))
     return opened
 
 
@@ -67,10 +71,7 @@ def _require_own_folder(folder: int, *, path: str, family: List[str], account: p
             if entry.name not in family and entry.stat(follow_symlinks=False).st_uid != account.pw_uid:
                 others.append(os.path.join(path, entry.name))
     if others:
-        raise SqliteOwnerError(
-            f"The owner is left as it is: {', '.join(sorted(others)[:3])} does not belong to {account.pw_name} either, "
-            "so the folder may be meant to be shared"
-        )
+        raise SqliteOwnerError(message("reason.owner.shared", files=sorted(others)[:3], user=account.pw_name))
 
 
 def restore(*, path: str, user: str, check_mode: bool = False) -> Dict[str, Any]:
@@ -81,16 +82,17 @@ def restore(*, path: str, user: str, check_mode: bool = False) -> Dict[str, Any]
     try:
         account = pwd.getpwnam(user)
     except KeyError:
-        raise SqliteOwnerError(f"user: there is no user {user!r} on this host") from None
+        raise SqliteOwnerError(message("reason.owner.no_user", user=repr(user))) from None
     if os.geteuid() != 0:
-        raise SqliteOwnerError("Only root can change the owner of a file; set ansible_become")
+        raise SqliteOwnerError(message("reason.owner.not_root"))
     where, base = os.path.split(path)
     with contextlib.ExitStack() as stack:
         try:
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
             folder = safe_open.open_any(where, flags, lend=False)
         except OSError as error:
-            raise SqliteOwnerError(f"Cannot open the folder {where}: {error.strerror}") from error
+            told = message("reason.owner.folder_not_opened", path=where, why=str(error.strerror))
+            raise SqliteOwnerError(told) from error
         stack.callback(os.close, folder)
         names = {f"{base}{suffix}": suffix for suffix in _KINDS}
         _require_own_folder(folder, path=where, family=list(names), account=account)
@@ -100,7 +102,7 @@ def restore(*, path: str, user: str, check_mode: bool = False) -> Dict[str, Any]
                 opened = _judged(name, suffix, folder=folder, uid=account.pw_uid)
             except FileNotFoundError:
                 if not suffix:
-                    raise SqliteOwnerError(f"There is no database {path}") from None
+                    raise SqliteOwnerError(message("reason.owner.no_database", path=path)) from None
                 continue
             stack.callback(os.close, opened)
             if os.fstat(opened).st_uid != account.pw_uid:

@@ -13,6 +13,7 @@ import time
 from typing import Iterator, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 
 
@@ -44,8 +45,8 @@ def private_copy(found: sqlite_files.Look, *, deadline: float) -> Iterator[str]:
             with safe_open.acting(None):
                 _fill(folder, found, rights=rights, deadline=deadline)
         except OSError as error:
-            what = f"Cannot copy {sqlite_files.printable(found.path)} to {folder}"
-            raise sqlite_files.SqliteError(f"{what}: {error.strerror or error}") from error
+            shown, why = sqlite_files.printable(found.path), str(error.strerror or error)
+            raise sqlite_files.cannot("copy_to", path=shown, target=folder, why=why) from error
         yield f"{folder}/copy.db"
     finally:
         with safe_open.acting(None):
@@ -64,17 +65,18 @@ def _fill(folder: str, found: sqlite_files.Look, *, rights: Tuple[int, int], dea
 
     Raises SqliteError, OutOfTime, OSError.
     """
-    what = f"Cannot copy {sqlite_files.printable(found.path)} to {folder}"
+    what = {"path": sqlite_files.printable(found.path), "target": folder}
     needed = sum(facts.size for name, facts in found.files.items() if name != "shm")
     if sqlite_files.free_bytes(folder) < needed + (16 << 20):
-        raise sqlite_files.SqliteError(f"{what}: {needed} bytes do not fit there")
+        raise sqlite_files.cannot("copy_to", **what, why=message("reason.sqlite.does_not_fit", needed=needed))
     for name in ("database", "wal", "journal"):
         if name in found.files:
             target = f"{folder}/copy.db{sqlite_files.SUFFIXES[name]}"
             with open(target, "xb") as writer:
                 for chunk in sqlite_files.chunks_of(found.files[name]):
                     if time.monotonic() > deadline:
-                        raise OutOfTime(f"{what}: the time is over")
+                        late = message("reason.sqlite.time_over")
+                        raise OutOfTime(message("reason.sqlite.cannot.copy_to", **what, why=late))
                     writer.write(chunk)
                 if os.geteuid() == 0:
                     os.fchown(writer.fileno(), *rights)

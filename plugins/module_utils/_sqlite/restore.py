@@ -27,9 +27,10 @@ import contextlib
 import dataclasses
 import os
 import time
-from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, plain
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import checkpoint as sqlite_checkpoint
@@ -89,7 +90,7 @@ def restore(
     rights = sqlite_files.rights_on(path, owner)
     working = act and not check_mode
     with safe_open.acting(rights), sqlite_files.clear_errors(
-        f"recover {printable(path)}"
+        "recover", path=printable(path)
     ), contextlib.ExitStack() as stack:
         space = _workspace(stack, path, working=working, owner=owner, rights=rights, proc_root=proc_root)
         case = restore_survey.examine(
@@ -114,7 +115,7 @@ def restore(
         )
         chosen, why = _choose(ways, method=method)
         if act and chosen is None:
-            raise SqliteError(f"Cannot recover {printable(space.place)}: {why}")
+            raise sqlite_files.cannot("recover", path=printable(space.place), why=why)
         result = _result(case, ways, chosen=chosen, why=why, put_back=space.put_back)
         if working and chosen is not None and result["needed"]:
             _take(case, chosen, result, work=space.work, evidence_dir=evidence_dir, proc_root=proc_root)
@@ -163,21 +164,21 @@ def _check_parameters(*, path: str, method: str, evidence_dir: str, time_budget:
             raise SqliteError(f"{name} must be above 0 and at most 86400 seconds, not {seconds}")
 
 
-def _choose(ways: Sequence[restore_ways.Way], *, method: str) -> Tuple[Optional[restore_ways.Way], str]:
-    """Return the chosen method and the reason."""
+def _choose(ways: Sequence[restore_ways.Way], *, method: str) -> Tuple[Optional[restore_ways.Way], List[Message]]:
+    """Return the chosen method and the reasons."""
     possible = {way.method: way for way in ways if way.possible}
-    refused = "; ".join(f"{way.method}: {way.reason}" for way in ways if not way.possible)
+    refused = [message("reason.restore.method", method=way.method, why=way.reasons) for way in ways if not way.possible]
     if method != "auto":
         way = possible.get(method)
-        return way, way.reason if way else refused
+        return way, way.reasons if way else refused
     for name in METHODS:
         if name not in possible:
             continue
         way, other = possible[name], possible.get("backup")
         if name == "salvage" and other and sum(other.rows.values()) > sum(way.rows.values()):
             saved, kept = sum(way.rows.values()), sum(other.rows.values())
-            return other, f"salvage brings back {saved} rows, the backup has {kept}; {other.reason}"
-        return way, way.reason
+            return other, [message("reason.restore.backup_holds_more", saved=saved, kept=kept), *other.reasons]
+        return way, way.reasons
     return None, refused
 
 
@@ -186,7 +187,7 @@ def _result(
     ways: Sequence[restore_ways.Way],
     *,
     chosen: Optional[restore_ways.Way],
-    why: str,
+    why: Sequence[Message],
     put_back: bool,
 ) -> Dict[str, Any]:
     sound = chosen is not None and chosen.method == "checkpoint" and not case.check["wal"]["size"]
@@ -202,7 +203,7 @@ def _result(
         "problems": case.check["problems"],
         "holders": case.check["holders"],
         "method": chosen.method if chosen is not None else None,
-        "reason": why,
+        "reason": restore_ways.joined(why),
         "plan": [way.as_dict() for way in ways],
         "rows_before": case.rows,
         "rows_uncounted": case.uncounted,
@@ -210,6 +211,7 @@ def _result(
         "rows_lost": lost,
         "data_loss": "known" if lost else "unknown" if unknown and chosen is not None else "none",
         "statement": chosen.statement if chosen is not None else "",
+        "messages": plain(reason=why, statement=chosen.losses if chosen is not None else None),
         "source": chosen.source if chosen is not None else None,
         "put_back": put_back,
         "evidence_dir": None,
@@ -250,13 +252,13 @@ def _take(
         new = _make_new(case, way, work, proc_root=proc_root)
         _expect(new, way, user=case.user, time_budget=left)
         if way.salvaged is not None and way.salvaged.orphans_path:
-            with sqlite_files.clear_errors(f"keep rows of no table in {printable(evidence_dir)}"):
+            with sqlite_files.clear_errors("keep_orphans", path=printable(evidence_dir)):
                 folder = result["evidence_dir"] or evidence_dir
                 result["orphans_file"] = f"{folder}/orphans.db"
                 source = sqlite_files.open_regular(way.salvaged.orphans_path, rights=case.rights)
                 with safe_open.acting(safe_open.rights_on(folder, user=case.rights)):
                     restore_swap.copy_opened(source, f"{folder}/orphans.db")
-        with sqlite_files.clear_errors(f"put the new database in the place of {printable(place)}"):
+        with sqlite_files.clear_errors("put_in_place", path=printable(place)):
             result["kept"] = printable(restore_swap.swap(case, new, work, proc_root=proc_root) or "") or None
     after = sqlite_check.check(
         path=place, checks=["quick", "foreign_keys"], user=case.user, time_budget=max(left, 1.0), proc_root=proc_root
@@ -271,18 +273,20 @@ def _expect(new: str, way: restore_ways.Way, *, user: Optional[str], time_budget
     check = sqlite_check.check(path=new, checks=["quick"], user=user, time_budget=max(time_budget, 1.0))
     codes = {problem["code"] for problem in check["problems"] if problem["level"] == "error"}
     if codes - ({"no_tables"} if way.method == "empty" else set()) or check["checks"].get("quick") != "ok":
-        raise SqliteError(f"The new database {printable(new)} is not sound: {check['problems']}")
+        problems = [
+            {name: each for name, each in problem.items() if name != "messages"} for problem in check["problems"]
+        ]
+        raise SqliteError(message("reason.sqlite.new_not_sound", path=printable(new), problems=str(problems)))
     if check["row_counts"] != way.rows:
-        raise SqliteError(
-            f"The new database {printable(new)} has row counts {check['row_counts']}, announced were {way.rows}"
-        )
+        rows = {"counted": str(check["row_counts"]), "announced": str(way.rows)}
+        raise SqliteError(message("reason.sqlite.new_differs", path=printable(new), **rows))
 
 
 def _make_new(case: restore_ways.Case, way: restore_ways.Way, work: str, *, proc_root: str) -> str:
     """Make the new database in the work folder, with the owner and the mode of the old one, and flush it to disk."""
     new = f"{work}/new.db"
     if way.salvaged is not None:
-        with sqlite_files.clear_errors(f"move the new database to {printable(work)}"):
+        with sqlite_files.clear_errors("move_new", path=printable(work)):
             os.rename(way.salvaged.path, new)
     elif way.method == "backup" and way.source is not None:
         sqlite_backup.backup(
@@ -297,10 +301,10 @@ def _make_new(case: restore_ways.Case, way: restore_ways.Way, work: str, *, proc
         made = f"{work}/empty/new.db"
         sqlite_salvage.make_empty(made, owner=case.owner, wal_mode=case.wal_mode, deadline=case.deadline)
         os.rename(made, new)
-    with sqlite_files.clear_errors(f"flush {printable(new)} to disk"):
+    with sqlite_files.clear_errors("flush", path=printable(new)):
         for suffix in ("-wal", "-journal"):
             if os.path.lexists(new + suffix):
-                raise SqliteError(f"The new database {printable(new)} was not closed properly")
+                raise SqliteError(message("reason.sqlite.new_not_closed", path=printable(new)))
         descriptor = os.open(new, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             if os.geteuid() == 0:

@@ -13,6 +13,7 @@ import time
 from typing import Iterator, Mapping, Optional, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import (
     file_survey,
@@ -49,8 +50,8 @@ def owner_of(place: str, user: Optional[str], *, rights: safe_open.Rights) -> Ow
 
 def _survey(
     path: str, *, user: Optional[str], deadline: float, proc_root: str
-) -> Tuple[Look, sqlite_holders.Holders, str]:
-    """Check the files until the whole WAL was read; also return why it was not read, or an empty text if it was.
+) -> Tuple[Look, sqlite_holders.Holders, Optional[Message]]:
+    """Check the files until the whole WAL was read; also return why it was not read, or None if it was.
 
     A salvage without a part of the WAL would lose rows that nobody has counted. While a process has the database open,
     even to copy it, the WAL is read as a live one. For a damaged database that does not work.
@@ -60,11 +61,12 @@ def _survey(
         found, holders = sqlite_holders.survey(path, user=user, deadline=deadline, proc_root=proc_root)
         wal = found.files.get("wal")
         if wal is None or not wal.regular or not wal.size or (found.wal.exists and found.wal.complete):
-            return found, holders, ""
+            return found, holders, None
         if time.monotonic() >= give_up:
-            who = f"the database is open in {holders.named()}" if holders.found else ""
-            why = who or "; ".join(problem.message for problem in found.problems) or "it took too long"
-            return found, holders, f"its WAL could not be read to the end: {why}"
+            why = [problem.told for problem in found.problems] or [message("reason.sqlite.too_long")]
+            if holders.found:
+                why = [message("reason.restore.open_in", holders=holders.named())]
+            return found, holders, message("reason.restore.wal_unread", why=why)
         time.sleep(_PAUSE)
 
 
@@ -90,7 +92,8 @@ def examine(
     found, holders, unread = _survey(path, user=owner, deadline=deadline, proc_root=proc_root)
     for facts in found.files.values():
         if not facts.regular:
-            raise SqliteError(f"{printable(facts.path)} is {sqlite_files.kind_of(facts)}: move it away first")
+            kind = sqlite_files.kind_of(facts)
+            raise SqliteError(message("reason.sqlite.move_away", path=printable(facts.path), kind=kind))
     facts_or_none = found.files.get("database")
     case = restore_ways.Case(
         path=path,
@@ -150,7 +153,7 @@ def _image(case: restore_ways.Case, scratch: str, *, reading: str) -> Iterator[s
     folder = f"{scratch}/image"
     restore_ways.own_folder(folder, case.owner)
     try:
-        with sqlite_files.clear_errors(f"copy {printable(case.path)} to {printable(folder)}"):
+        with sqlite_files.clear_errors("copy_to", path=printable(case.path), target=printable(folder)):
             salvage_image.make_image(case.found, f"{folder}/image.db", owner=case.owner, reading=reading)
         yield f"{folder}/image.db"
     finally:
@@ -162,12 +165,11 @@ def _room(case: restore_ways.Case, folder: str) -> None:
     wal = case.found.wal
     size = sum(facts.size for name, facts in case.found.files.items() if name != "shm")
     needed = 2 * max(size, wal.database_pages * wal.page_size) + restore_ways.MARGIN
-    with sqlite_files.clear_errors(f"tell the free space of {printable(folder)}"):
+    with sqlite_files.clear_errors("tell_space", path=printable(folder)):
         free = sqlite_files.free_bytes(folder)
     if free < needed:
-        raise SqliteError(
-            f"Cannot recover {printable(case.path)}: it takes {needed} bytes in {printable(folder)}, {free} are free"
-        )
+        why = message("reason.sqlite.no_room_in", needed=needed, folder=printable(folder), free=free)
+        raise sqlite_files.cannot("recover", path=printable(case.path), why=why)
 
 
 def refuse_files_of_root(place: str, *, rights: safe_open.Rights) -> None:
@@ -175,10 +177,8 @@ def refuse_files_of_root(place: str, *, rights: safe_open.Rights) -> None:
     for suffix in sqlite_files.SUFFIXES.values() if rights else ():
         facts = sqlite_files.facts_of(place + suffix, rights=rights)
         if facts is not None and facts.regular and facts.uid == 0:
-            raise SqliteError(
-                f"Cannot recover {printable(place)}: {printable(facts.path)} belongs to root, and only the folder's "
-                "owner may work there; give it back to the service's user first (module sqlite_owner)"
-            )
+            why = message("reason.sqlite.file_of_root", file=printable(facts.path))
+            raise sqlite_files.cannot("recover", path=printable(place), why=why)
 
 
 def refuse_holders(place: str, *, user: Optional[str], proc_root: str) -> None:
@@ -191,11 +191,8 @@ def refuse_holders(place: str, *, user: Optional[str], proc_root: str) -> None:
         if not holders.found or time.monotonic() >= give_up:
             break
         time.sleep(_PAUSE)
-    if holders.found:
-        raise SqliteError(
-            f"Refusing to recover {printable(found.path)}: it is open in {holders.named()}; stop that first"
-        )
-    if not holders.complete:
-        raise SqliteError(
-            f"Refusing to recover {printable(found.path)}: this user cannot see who has it open; run it as root"
-        )
+    why = message("reason.sqlite.open_in", holders=holders.named()) if holders.found else None
+    if why is None and not holders.complete:
+        why = message("reason.sqlite.holders_hidden")
+    if why is not None:
+        raise SqliteError(message("reason.sqlite.not_recovered", path=printable(found.path), why=why))

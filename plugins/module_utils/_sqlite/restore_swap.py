@@ -15,6 +15,7 @@ import time
 from typing import Iterator, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, safe_open, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import file_survey, restore_ways
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
@@ -45,15 +46,15 @@ def locate(path: str) -> str:
         current = f"{folder.rstrip('/')}/{os.path.basename(current)}"
         if not os.path.islink(current) or guarded(current):
             if not os.path.isdir(folder):
-                raise SqliteError(f"path {printable(path)}: there is no folder {printable(folder)}")
+                raise SqliteError(message("reason.sqlite.no_folder", path=printable(path), folder=printable(folder)))
             return current
         current = os.path.join(folder, os.readlink(current))
-    raise SqliteError(f"path {printable(path)} leads through too many symbolic links")
+    raise SqliteError(message("reason.sqlite.too_many_links", path=printable(path)))
 
 
 def require_a_way(path: str, place: str, *, rights: safe_open.Rights) -> None:
     facts = None
-    with sqlite_files.clear_errors(f"look at {printable(path)}"):
+    with sqlite_files.clear_errors("look_at", path=printable(path)):
         with contextlib.suppress(PermissionError):  # its owner may not see the target; the next lines report that
             facts = None if guarded(place) else sqlite_files.facts_of(place, rights=rights)
         file_survey.require_a_way(path, facts)
@@ -68,14 +69,14 @@ def work_folder(place: str) -> Iterator[str]:
             os.mkdir(work, 0o700)
         descriptor = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError as error:
-        raise SqliteError(f"Cannot make the folder {printable(work)}: {error.strerror}") from error
+        raise sqlite_files.cannot("make_folder", path=printable(work), why=str(error.strerror)) from error
     try:
         if os.fstat(descriptor).st_uid != os.geteuid():
-            raise SqliteError(f"{printable(work)} was not made by a run of this user: look what is in it and remove it")
+            raise SqliteError(message("reason.sqlite.work_not_ours", path=printable(work)))
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise SqliteError(f"Another recovery of {printable(place)} is running") from None
+            raise SqliteError(message("reason.sqlite.recovery_running", path=printable(place))) from None
         os.fchmod(descriptor, 0o711)  # the owner of the database works in a folder below
         yield work
         # Reached only if no file of the old database is left in it. After an error in a swap, the folder stays.
@@ -92,7 +93,7 @@ def work_folder(place: str) -> Iterator[str]:
 def settle(place: str, work: str, *, owner: Owner) -> bool:
     """Undo or finish the swap of a killed run; return whether the old database was put back."""
     put_back = False
-    with sqlite_files.clear_errors(f"clear up after a recovery of {printable(place)} that was cut off"):
+    with sqlite_files.clear_errors("clear_up", path=printable(place)):
         if guarded(place):
             _put_back(place, work)
             put_back = True
@@ -161,7 +162,7 @@ def scratch_elsewhere(place: str, *, rights: safe_open.Rights) -> Iterator[str]:
             if sqlite_files.free_bytes(parent) >= needed:
                 break
     else:
-        raise SqliteError(f"Cannot try a recovery of {printable(place)} out: it takes {needed} bytes in /var/tmp")
+        raise SqliteError(message("reason.sqlite.no_room_to_try", path=printable(place), needed=needed))
     folder = tempfile.mkdtemp(prefix="itsm-nexus-", dir=parent)
     try:
         os.chmod(folder, 0o711)  # noqa: S103 - the owner of the database works in a folder below
@@ -181,7 +182,7 @@ def as_it_was(place: str, scratch: str, *, rights: safe_open.Rights) -> str:
     if not guarded(place):
         return place
     name, old = os.path.basename(place), f"{_work_of(place)}/old"
-    with sqlite_files.clear_errors(f"copy the files of {printable(place)}"):
+    with sqlite_files.clear_errors("copy_files", path=printable(place)):
         os.mkdir(f"{scratch}/was", 0o700)
         for suffix in sqlite_files.SUFFIXES.values():
             for source in (f"{old}/{name}{suffix}", f"{place}{suffix}"):
@@ -255,7 +256,7 @@ def _behind_the_guard(case: restore_ways.Case, new: str, old: str, *, proc_root:
     if came.found or came.deleted:
         _put_back(place, work)
         who = came.named() or ", ".join(f"pid {holder.pid} ({holder.command})" for holder in came.deleted)
-        raise SqliteError(f"{printable(place)} was opened meanwhile by {who}; the old files are back in place")
+        raise SqliteError(message("reason.sqlite.opened_meanwhile", path=printable(place), holders=who))
     for kind in _SIDE:
         beside = f"{place}{sqlite_files.SUFFIXES[kind]}"
         if os.path.lexists(beside):

@@ -15,11 +15,13 @@ import time
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, of
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import plain as message_plain
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import messages, salvage_image
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import salvage as sqlite_salvage
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import salvage_image
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import Look, SqliteError, printable
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.salvage_image import Owner
 
@@ -33,18 +35,30 @@ class Way:
 
     method: str
     possible: bool = False
-    reason: str = ""
+    reasons: List[Message] = dataclasses.field(default_factory=list)
     rows: Dict[str, int] = dataclasses.field(default_factory=dict)
     lost: Dict[str, int] = dataclasses.field(default_factory=dict)
-    statement: str = ""
+    losses: List[Message] = dataclasses.field(default_factory=list)
     source: Optional[str] = None
     source_at: Optional[str] = None
     age: Optional[float] = None
     salvaged: Optional[sqlite_salvage.Salvaged] = None
 
+    @property
+    def reason(self) -> str:
+        """Why it is possible, or is not."""
+        return joined(self.reasons)
+
+    @property
+    def statement(self) -> str:
+        """A sentence about its loss."""
+        return joined(self.losses)
+
     def as_dict(self) -> Dict[str, Any]:
         """Return it as the module returns it."""
-        plain = {name: value for name, value in vars(self).items() if name != "salvaged"}
+        plain = {name: value for name, value in vars(self).items() if name not in ("salvaged", "reasons", "losses")}
+        plain.update(reason=self.reason, statement=self.statement)
+        plain["messages"] = message_plain(reason=self.reasons, statement=self.losses)
         plain["tool"] = self.salvaged.tool if self.salvaged else None
         plain["orphans"] = self.salvaged.orphans if self.salvaged else 0
         plain["refused"] = self.salvaged.refused if self.salvaged else []
@@ -57,8 +71,8 @@ class Case:
 
     path: str
     found: Look
-    # Why the WAL could not be read to its end, or an empty text if it was.
-    unread: str
+    # Why the WAL could not be read to its end, or None if it was.
+    unread: Optional[Message]
     holders: sqlite_holders.Holders
     check: Dict[str, Any]
     owner: Owner
@@ -78,7 +92,7 @@ class Case:
 
 
 def own_folder(path: str, owner: Owner) -> None:
-    with sqlite_files.clear_errors(f"make the folder {printable(path)}"):
+    with sqlite_files.clear_errors("make_folder", path=printable(path)):
         os.mkdir(path, 0o700)
         if os.geteuid() == 0:
             os.chown(path, owner.uid, owner.gid)
@@ -115,7 +129,7 @@ def ways(
             way = _by_empty(case, confirmed=confirm_empty)
         if way.rows or way.possible:
             way.lost = lost(case.rows, way.rows)
-            way.statement = _statement(case, way)
+            way.losses = _losses(case, way)
         ways.append(way)
     return ways
 
@@ -125,15 +139,16 @@ def _by_checkpoint(case: Case) -> Way:
     checks = case.check["checks"]
     if not case.check["healthy"]:
         way.rows = {}
-        way.reason = "; ".join(problem["message"] for problem in case.check["problems"] if problem["level"] == "error")
+        way.reasons = [of(problem, "message") for problem in case.check["problems"] if problem["level"] == "error"]
     elif any(checks.get(name) != "ok" for name in ("quick", "integrity", "row_counts")):
-        way.reason = f"it is not proved to be sound ({checks}); give it more time_budget"
+        way.reasons = [message("reason.restore.unproved", checks=str(checks))]
     elif not case.check["wal"]["complete"]:
-        way.reason = "its WAL could not be read to its end within time_budget"
+        way.reasons = [message("reason.sqlite.wal_unread_in_budget")]
     else:
         way.possible = True
         frames = case.check["wal"]["frames_committed"]
-        way.reason = f"it is sound; {frames} frames of its WAL are moved into it" if frames else "it is sound"
+        sound = message("reason.restore.sound")
+        way.reasons = [message("reason.restore.sound_with_wal", frames=frames) if frames else sound]
     return way
 
 
@@ -142,12 +157,12 @@ def _by_salvage(case: Case, scratch: str, *, shell: str, confirmed: bool) -> Way
     way = Way("salvage")
     found = case.found
     if case.unread:
-        way.reason = case.unread
+        way.reasons = [case.unread]
         return way
     if not found.files.get("database") and not found.wal.frames_committed:
-        way.reason = "there is neither a database nor a WAL to salvage"
+        way.reasons = [message("reason.restore.nothing_there")]
         return way
-    reasons = []
+    reasons: List[Message] = []
     readings = [case.reading]
     if case.reading == salvage_image.COMMITTED and found.wal.damaged and found.wal.header_valid:
         readings.append(salvage_image.BEYOND)
@@ -155,7 +170,7 @@ def _by_salvage(case: Case, scratch: str, *, shell: str, confirmed: bool) -> Way
         folder = f"{scratch}/salvage-{reading}"
         own_folder(folder, case.owner)
         try:
-            with sqlite_files.clear_errors(f"copy {printable(case.path)} to {printable(folder)}"):
+            with sqlite_files.clear_errors("copy_to", path=printable(case.path), target=printable(folder)):
                 salvage_image.make_image(found, f"{folder}/image.db", owner=case.owner, reading=reading)
             salvaged = sqlite_salvage.salvage(
                 f"{folder}/image.db",
@@ -168,34 +183,33 @@ def _by_salvage(case: Case, scratch: str, *, shell: str, confirmed: bool) -> Way
             salvaged.reading = reading
             check = checked(salvaged.path, user=case.user, time_budget=case.deadline - time.monotonic())
         except SqliteError as error:
-            reasons.append(str(error))
+            reasons.append(error.told)
             continue
         if check:
-            reasons.append(f"what was saved is not sound: {check}")
+            reasons.append(message("reason.restore.saved_not_sound", problems=check))
         elif way.salvaged is None or sum(salvaged.rows.values()) > sum(way.rows.values()):
             way.salvaged, way.rows, way.possible = salvaged, dict(salvaged.rows), True
     if way.salvaged is None:
-        way.reason = "; ".join(dict.fromkeys(reasons))
+        way.reasons = [told for number, told in enumerate(reasons) if told not in reasons[:number]]
     else:
-        how = "the sqlite3 shell's .recover" if way.salvaged.tool == "shell" else "a dump around the damage"
-        way.reason = f"{how} brings back {sum(way.rows.values())} rows in {len(way.rows)} tables"
         had_rows = sum(case.rows.values()) > 0 or case.uncounted or case.schema_unreadable
-        if had_rows and not sum(way.rows.values()) and not confirmed:
-            way.possible = False
-            way.reason += ", everything would be lost, so a confirmation is required"
+        way.possible = bool(confirmed or sum(way.rows.values()) or not had_rows)
+        how = f"by_{way.salvaged.tool}" + ("" if way.possible else "_unconfirmed")
+        counts = {"rows": sum(way.rows.values()), "tables": len(way.rows)}
+        way.reasons = [message(f"reason.restore.{how}", **counts)]
     return way
 
 
-def checked(path: str, *, user: Optional[str], time_budget: float) -> str:
-    """Return the problems of a new database, or the empty string if it is sound."""
+def checked(path: str, *, user: Optional[str], time_budget: float) -> List[Message]:
+    """Return the problems of a new database, or nothing if it is sound."""
     check = sqlite_check.check(path=path, checks=["quick", "integrity"], user=user, time_budget=max(time_budget, 1.0))
-    errors = [problem["message"] for problem in check["problems"] if problem["level"] == "error"]
+    errors = [of(problem, "message") for problem in check["problems"] if problem["level"] == "error"]
     errors += [
-        f"{name} check: {check['checks'].get(name)}"
+        message("reason.restore.check_result", check=name, result=str(check["checks"].get(name)))
         for name in ("quick", "integrity")
         if check["checks"].get(name) != "ok" and not errors
     ]
-    return "; ".join(errors)
+    return errors
 
 
 def backups(
@@ -209,7 +223,7 @@ def backups(
     for folder in dict.fromkeys([os.path.dirname(place), *dirs]):
         if not os.path.isabs(folder):
             raise SqliteError(f"backup_dirs must be absolute paths, not {folder!r}")
-        with sqlite_files.clear_errors(f"look for backups in {printable(folder)}"), contextlib.suppress(
+        with sqlite_files.clear_errors("look_for_backups", path=printable(folder)), contextlib.suppress(
             FileNotFoundError
         ):
             there = safe_open.rights_on(folder, user=rights)
@@ -233,18 +247,18 @@ def _backups_in(folder: str, *, place: str, patterns: Sequence[str]) -> Iterator
 def _by_backup(case: Case, backups: Sequence[Tuple[float, str]], *, time_budget: float) -> Way:
     """Find the latest backup that is sound and holds tables."""
     way = Way("backup")
-    refused = []
+    refused: List[Message] = []
     for made, path in backups[:_MOST_BACKUPS]:
         left = case.deadline - time.monotonic()
         if left <= 0:
-            refused.append("no time was left for further backups")
+            refused.append(message("reason.restore.no_time"))
             break
         try:
             check = sqlite_check.check(
                 path=path, checks=["quick", "integrity"], user=case.user, time_budget=min(time_budget, left)
             )
         except SqliteError as error:
-            refused.append(str(error))
+            refused.append(error.told)
             continue
         checks = check["checks"]
         if check["healthy"] and all(checks.get(name) == "ok" for name in ("quick", "integrity", "row_counts")):
@@ -252,29 +266,30 @@ def _by_backup(case: Case, backups: Sequence[Tuple[float, str]], *, time_budget:
             newest = max(facts, default=time.time_ns()) / 1e9
             way.possible, way.source, way.rows = True, printable(path), dict(check["row_counts"])
             way.source_at, way.age = timestamps.iso(made), round(max(newest - made, 0.0), 3)
-            way.reason = f"the latest good backup is {printable(path)}, {_span(way.age)} older than the last write"
-            break
-        messages = [problem["message"] for problem in check["problems"]] or [f"checks: {checks}"]
-        refused.append(f"{printable(path)} cannot be used ({messages[0]})")
-    else:
-        way.reason = "; ".join(refused) or "no backup was found"
-        return way
-    way.reason = "; ".join([way.reason, *refused])
+            unit, number = _span(way.age)
+            latest = message(f"reason.restore.latest_backup.{unit}", path=printable(path), number=number)
+            way.reasons = [latest, *refused]
+            return way
+        whole = message("reason.restore.checks", checks=str(checks))
+        why = of(check["problems"][0], "message") if check["problems"] else whole
+        refused.append(message("reason.restore.backup_unusable", path=printable(path), why=why))
+    way.reasons = refused or [message("reason.restore.no_backup")]
     return way
 
 
-def _span(seconds: float) -> str:
+def _span(seconds: float) -> Tuple[str, str]:
+    """Return a unit and the number of them."""
     for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
         if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} seconds"
+            return unit, f"{seconds / size:.0f}"
+    return "seconds", f"{seconds:.0f}"
 
 
 def _by_empty(case: Case, *, confirmed: bool) -> Way:
     way = Way("empty", possible=confirmed)
-    way.reason = "it was confirmed" if confirmed else "everything would be lost, so a confirmation is required"
+    way.reasons = [message("reason.restore.confirmed" if confirmed else "reason.restore.unconfirmed")]
     way.lost = dict(case.rows)
-    way.statement = _statement(case, way)
+    way.losses = _losses(case, way)
     return way
 
 
@@ -282,34 +297,43 @@ def lost(before: Mapping[str, int], after: Mapping[str, int]) -> Dict[str, int]:
     return {table: rows - after.get(table, 0) for table, rows in sorted(before.items()) if rows > after.get(table, 0)}
 
 
-def _statement(case: Case, way: Way) -> str:
-    """Return a sentence about the loss of a method."""
-    parts = []
+def joined(told: Sequence[Message]) -> str:
+    """Return the English text of several messages on one line."""
+    return "; ".join(map(messages.english, told))
+
+
+def _losses(case: Case, way: Way) -> List[Message]:
+    """Return the loss of a method."""
+    parts: List[Message] = []
     if way.method == "empty":
-        counted = f": {sum(case.rows.values())} rows that could be counted, in {len(case.rows)} tables"
-        parts.append(f"Everything{counted if case.rows else ''}")
+        counts = {"rows": sum(case.rows.values()), "tables": len(case.rows)}
+        counted = message("reason.loss.everything_counted", **counts)
+        parts.append(counted if case.rows else message("reason.loss.everything"))
     elif way.lost:
-        tables = ", ".join(f"{table} {rows} of {case.rows[table]}" for table, rows in way.lost.items())
-        parts.append(f"{sum(way.lost.values())} rows: {tables}")
+        tables = [
+            message("reason.loss.table", table=table, rows=rows, before=case.rows[table])
+            for table, rows in way.lost.items()
+        ]
+        parts.append(message("reason.loss.rows", rows=sum(way.lost.values()), tables=tables))
     if case.unread:
-        parts.append(f"an unknown number of rows, {case.unread}")
+        parts.append(message("reason.loss.unread", why=case.unread))
     unknown = [table for table in case.uncounted if table not in way.lost]
     if unknown:
-        there = ", ".join(f"{table} ({way.rows.get(table, 0)} rows now)" for table in unknown)
-        parts.append(f"an unknown number of rows, because the damaged database does not show the count: {there}")
+        there = [message("reason.loss.table_now", table=table, rows=way.rows.get(table, 0)) for table in unknown]
+        parts.append(message("reason.loss.uncounted", tables=there))
     if case.schema_unreadable:
-        parts.append("an unknown number of rows, because the tables of the damaged database are unreadable")
+        parts.append(message("reason.loss.schema"))
     wal = case.found.wal
     if way.salvaged is not None and wal.damaged and way.salvaged.reading != salvage_image.BEYOND:
-        parts.append(f"{wal.commits_lost} transactions in the damaged part of the WAL")
+        parts.append(message("reason.loss.transactions", number=wal.commits_lost))
     elif way.salvaged is not None and wal.damaged:
-        parts.append(f"the damaged bytes in frame {wal.frames_valid + 1} of the WAL")
+        parts.append(message("reason.loss.frame", frame=wal.frames_valid + 1))
     elif way.salvaged is not None and way.salvaged.reading == salvage_image.ALONE:
-        parts.append(f"{wal.frames_committed} frames of the WAL, which belongs to another database")
+        parts.append(message("reason.loss.foreign_frames", frames=wal.frames_committed))
     if way.method == "backup":
-        parts.append(f"changes to rows since {way.source_at}")
+        parts.append(message("reason.loss.since", at=str(way.source_at)))
     if way.salvaged and way.salvaged.orphans:
-        parts.append(f"{way.salvaged.orphans} rows no longer belong to a table and are kept in a separate file")
+        parts.append(message("reason.loss.orphans", rows=way.salvaged.orphans))
     if way.salvaged and way.salvaged.refused:
-        parts.append(f"not everything could be copied unchanged: {'; '.join(way.salvaged.refused[:3])}")
-    return "; ".join(parts) if parts else "Nothing: all counted rows are still there"
+        parts.append(message("reason.loss.refused", statements=way.salvaged.refused[:3]))
+    return parts or [message("reason.loss.nothing")]

@@ -16,8 +16,9 @@ import dataclasses
 import shutil
 import sqlite3
 import subprocess
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import (
     child_process,
     salvage_image,
@@ -25,7 +26,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 )
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import reader as sqlite_reader
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import schema as sqlite_schema
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError, printable
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite.files import SqliteError, cannot, printable
 
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 _ORPHANS = "itsm_nexus_lost_and_found"
@@ -65,11 +66,11 @@ def count_what_is_there(image: str, *, owner: salvage_image.Owner, deadline: flo
 
     rows: Dict[str, int] = {}
     uncounted: List[str] = []
-    for message in as_owner(work, owner=owner, deadline=deadline):
-        if message["event"] == "table" and message["rows"] is None:
-            uncounted.append(message["table"])
-        elif message["event"] == "table":
-            rows[message["table"]] = message["rows"]
+    for answer in as_owner(work, owner=owner, deadline=deadline):
+        if answer["event"] == "table" and answer["rows"] is None:
+            uncounted.append(answer["table"])
+        elif answer["event"] == "table":
+            rows[answer["table"]] = answer["rows"]
     return rows, uncounted
 
 
@@ -96,7 +97,7 @@ def salvage(
     Uses .recover of the sqlite3 shell, if shell names one that has it. If that restores no row, copies table by table
     around the damage. Raises SqliteError if not even a table could be saved.
     """
-    reasons = []
+    reasons: List[Union[str, Message]] = []
     without_rows: Optional[Salvaged] = None
     for tool in ("shell", "dump") if shell else ("dump",):
         made = f"{folder}/{tool}.db"
@@ -109,9 +110,9 @@ def salvage(
             emit({"event": "refused", "statements": refused})
             emit({"event": "finished", **_finish(made, wal_mode=wal_mode)})
 
-        messages = as_owner(work, owner=owner, deadline=deadline)
-        end = messages[-1]
-        finished = next((message for message in messages if message["event"] == "finished"), None)
+        answers = as_owner(work, owner=owner, deadline=deadline)
+        end = answers[-1]
+        finished = next((answer for answer in answers if answer["event"] == "finished"), None)
         if finished is not None and finished["rows"] and len(end) == 1:
             salvaged = Salvaged(
                 path=made,
@@ -119,18 +120,18 @@ def salvage(
                 rows=finished["rows"],
                 orphans=finished["orphans"],
                 orphans_path=f"{made}.orphans" if finished["orphans"] else None,
-                refused=next(message["statements"] for message in messages if message["event"] == "refused"),
+                refused=next(answer["statements"] for answer in answers if answer["event"] == "refused"),
             )
             if sum(salvaged.rows.values()):
                 return salvaged
             without_rows = without_rows or salvaged
             continue
-        reasons.append(
-            end.get("error") or end.get("signal") or ("it took too long" if "timeout" in end else "no table came out")
-        )
+        late = message("reason.sqlite.too_long" if "timeout" in end else "reason.sqlite.no_table_came_out")
+        why = end.get("error") or end.get("signal") or late
+        reasons += [why] if why not in reasons else []
     if without_rows is not None:
         return without_rows
-    raise SqliteError(f"nothing can be saved out of {printable(image)}: {'; '.join(dict.fromkeys(reasons))}")
+    raise SqliteError(message("reason.sqlite.nothing_saved", path=printable(image), why=reasons))
 
 
 def _by_shell(shell: str, image: str, made: str, *, folder: str) -> List[str]:
@@ -202,7 +203,7 @@ def make_empty(path: str, *, owner: salvage_image.Owner, wal_mode: bool, deadlin
 
     end = as_owner(work, owner=owner, deadline=deadline)[-1]
     if len(end) > 1:
-        raise SqliteError(f"Cannot make the empty database {printable(path)}: {end}")
+        raise cannot("make_empty", path=printable(path), why=str(end))
 
 
 def find_shell(shell: str) -> Optional[str]:

@@ -21,6 +21,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages impor
     ja_remedies,
     ja_screen,
     ja_service,
+    ja_sqlite,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import ja_findings as messages_ja_findings
 
@@ -389,4 +390,5 @@ SENTENCES: Dict[str, str] = {
     **ja_screen.SENTENCES,
     **ja_notices.SENTENCES,
     **ja_service.SENTENCES,
+    **ja_sqlite.SENTENCES,
 }
