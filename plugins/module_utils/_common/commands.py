@@ -17,11 +17,14 @@ import subprocess
 import time
 from typing import Callable, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import messages, safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import MessageError, message
 
 
-class CommandError(Exception):
+class CommandError(MessageError):
     """A command could not be started at all: no such program, no such user, no such folder."""
+
+    templates = messages.ENGLISH
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,10 +73,10 @@ def drop_to(user: Optional[str], *, new_privileges: bool = False) -> Optional[Ca
         try:
             entry = pwd.getpwnam(user)
         except KeyError:
-            raise CommandError(f"There is no user {user!r} on this host") from None
+            raise CommandError(message("reason.host.no_user", user=repr(user))) from None
         rights = (entry.pw_uid, entry.pw_gid) if (entry.pw_uid, entry.pw_uid) != (real, effective) else None
         if rights is not None and real != 0:
-            raise CommandError(f"Cannot act as user {user!r}: only root may, and this runs with uid {effective}")
+            raise CommandError(message("reason.host.not_acting", user=repr(user), uid=effective))
     return None if rights is None else functools.partial(safe_open.become, *rights, new_privileges=new_privileges)
 
 
@@ -200,7 +203,7 @@ def run(
             preexec_fn=None if become is None else functools.partial(_enter, become, cwd),  # noqa: PLW1509
         )
     except (OSError, subprocess.SubprocessError) as error:
-        raise CommandError(f"Cannot run {argv[0]!r}: {error}") from error
+        raise CommandError(message("reason.host.not_run", program=repr(argv[0]), why=str(error))) from error
     streams = _Streams(process, stdin)
     rc = streams.follow(until=started + timeout)
     if rc is None:

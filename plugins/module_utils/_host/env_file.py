@@ -13,9 +13,10 @@ import glob
 import os
 import re
 import shlex
-from typing import Callable, Dict, List, Mapping, Sequence
+from typing import Callable, Dict, List, Mapping, Sequence, Union
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import messages, safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, MessageError, message
 
 _NEWLINES = "\n\r"
 _BLANKS = " \t\n\r"
@@ -27,8 +28,10 @@ _LARGEST = 1024 * 1024
 _FILE = re.compile(r"(.*) \(ignore_errors=(?:yes|no)\)\Z")
 
 
-class EnvironmentFileError(Exception):
+class EnvironmentFileError(MessageError):
     """An environment file could not be read, or is not an environment file."""
+
+    templates = messages.ENGLISH
 
 
 class _Parser:
@@ -160,16 +163,18 @@ def read_text(path: str) -> str:
     try:
         data = safe_open.read(os.path.abspath(path), limit=_LARGEST)
     except OSError as error:
-        raise EnvironmentFileError(f"Cannot read the environment file {path}: {error.strerror}") from error
+        raise _unread(path, str(error.strerror)) from error
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise EnvironmentFileError(
-            f"Cannot read the environment file {path}: byte {error.start} is not UTF-8"
-        ) from error
+        raise _unread(path, message("reason.host.not_utf8", byte=error.start)) from error
     if "\0" in text:
-        raise EnvironmentFileError(f"Cannot read the environment file {path}: it contains a NUL byte")
+        raise _unread(path, message("reason.host.nul_byte"))
     return text
+
+
+def _unread(path: str, why: Union[str, Message]) -> EnvironmentFileError:
+    return EnvironmentFileError(message("reason.host.environment_unread", path=path, why=why))
 
 
 def files_of(line: str) -> List[str]:

@@ -20,7 +20,13 @@ import sys
 import time
 from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, messages, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import (
+    Message,
+    MessageError,
+    message,
+    quoted,
+)
 
 # Folders of programs for the service's start; the caller's own PATH is not the service's.
 STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -34,8 +40,10 @@ _TIME_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 
 _TIMESPAN = re.compile(r"([0-9.]+)(us|ms|min|s|h|d|w)\b")
 
 
-class ProcfsError(Exception):
+class ProcfsError(MessageError):
     """/proc or systemd does not answer, so there is no result."""
+
+    templates = messages.ENGLISH
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +129,7 @@ def pids(*, proc_root: str = "/proc") -> List[int]:
     try:
         return sorted(int(name) for name in os.listdir(proc_root) if name.isdecimal())
     except OSError as error:
-        raise ProcfsError(f"Cannot list processes in {proc_root}: {error.strerror}") from error
+        raise ProcfsError(message("reason.host.processes_unread", path=proc_root, why=str(error.strerror))) from error
 
 
 def descriptors(*, proc_root: str = "/proc") -> Iterator[Tuple[int, Optional[List[str]]]]:
@@ -309,7 +317,7 @@ def listeners(ports: Iterable[int], *, proc_root: str = "/proc") -> List[Listene
     try:
         found = list(_sockets(wanted, proc_root=proc_root))
     except (OSError, ValueError) as error:
-        raise ProcfsError(f"Cannot read the listening sockets below {proc_root}/net: {error}") from error
+        raise ProcfsError(message("reason.host.sockets_unread", path=f"{proc_root}/net", why=str(error))) from error
     if not found:
         return []
     held = _holders({listener.inode for listener in found}, proc_root=proc_root)
@@ -342,6 +350,14 @@ def holds_deleted(pid: int, path: str) -> bool:
     return False
 
 
+def why_failed(done: commands.Completed) -> Message:
+    """Return why a command of systemd failed: the first line of its errors, or what is known without one."""
+    if done.timed_out:
+        return message("reason.host.late")
+    said = done.stderr.strip().splitlines()
+    return quoted(said[0]) if said else message("reason.host.rc", code=str(done.rc))
+
+
 def unit_properties(unit: str, names: Sequence[str], *, run: commands.Runner) -> Dict[str, str]:
     """Return properties of a systemd unit by one systemctl show.
 
@@ -352,10 +368,9 @@ def unit_properties(unit: str, names: Sequence[str], *, run: commands.Runner) ->
     try:
         done = run(argv, timeout=_SYSTEMCTL_TIMEOUT)
     except commands.CommandError as error:
-        raise ProcfsError(f"Cannot ask systemd about unit {unit!r}: {error}") from error
+        raise ProcfsError(message("reason.host.systemd_silent", unit=repr(unit), why=error.told)) from error
     if not done.ok:
-        what = "no answer in time" if done.timed_out else (done.stderr.strip().splitlines() or [f"rc {done.rc}"])[0]
-        raise ProcfsError(f"Cannot ask systemd about unit {unit!r}: {what}")
+        raise ProcfsError(message("reason.host.systemd_silent", unit=repr(unit), why=why_failed(done)))
     values: Dict[str, str] = {}
     for line in done.stdout.splitlines():
         name, equals, value = line.partition("=")

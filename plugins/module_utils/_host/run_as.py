@@ -9,14 +9,17 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-from typing import ContextManager, Iterator, Optional, Type
+from typing import ContextManager, Iterator, Optional, Type, Union
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, messages, safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, MessageError, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 
 
-class IdentityError(Exception):
+class IdentityError(MessageError):
     """There is no such user, or we may not act as it."""
+
+    templates = messages.ENGLISH
 
 
 def resolve(user: Optional[str], *, folder: str) -> pwd.struct_passwd:
@@ -33,13 +36,17 @@ def resolve(user: Optional[str], *, folder: str) -> pwd.struct_passwd:
         else:
             account = pwd.getpwuid(ours)
     except KeyError:
-        whose = f"The owner of {folder}" if ours == 0 else f"Our own uid {ours}"
-        what = f"There is no user {user!r} on this host" if user else f"{whose} has no name on this host"
-        raise IdentityError(what) from None
+        if user:
+            told = message("reason.host.no_user", user=repr(user))
+        elif ours == 0:
+            told = message("reason.host.owner_unnamed", path=folder)
+        else:
+            told = message("reason.host.uid_unnamed", uid=ours)
+        raise IdentityError(told) from None
     except OSError as error:
-        raise IdentityError(f"Cannot look up the owner of {folder}: {error.strerror}") from error
+        raise IdentityError(message("reason.host.owner_unknown", path=folder, why=str(error.strerror))) from error
     if ours not in (0, account.pw_uid):
-        raise IdentityError(f"Cannot act as user {account.pw_name!r}: only root may, and this runs with uid {ours}")
+        raise IdentityError(message("reason.host.not_acting", user=repr(account.pw_name), uid=ours))
     return account
 
 
@@ -52,13 +59,22 @@ def name_of(uid: int) -> str:
 
 
 @contextlib.contextmanager
-def explained(action: str, *, failure: Type[Exception]) -> Iterator[None]:
-    """Turn an error of the system into failure with the message "Cannot ACTION: reason"."""
+def explained(deed: str, /, *, failure: Type[MessageError], **values: str) -> Iterator[None]:
+    """Turn an error of the system into failure with the message "Cannot ...: reason".
+
+    deed, values: the last part of its id, reason.cannot.*, and the values of its text except why.
+    """
     try:
         yield
     except (OSError, commands.CommandError, IdentityError, procfs.ProcfsError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise failure(f"Cannot {action}: {reason}") from error
+        raise failure(message(f"reason.cannot.{deed}", **values, why=why(error))) from error
+
+
+def why(error: Exception) -> Union[str, Message]:
+    """Return the reason of an error of the system."""
+    if isinstance(error, MessageError):
+        return error.told
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
 def acting_as(account: pwd.struct_passwd) -> ContextManager[None]:

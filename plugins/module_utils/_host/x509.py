@@ -14,6 +14,9 @@ import ipaddress
 import ssl
 from typing import Any, Dict, Iterator, List, Tuple
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import messages
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import MessageError, message
+
 _BEGIN = "-----BEGIN CERTIFICATE-----"
 _END = "-----END CERTIFICATE-----"
 
@@ -37,8 +40,10 @@ _DNS_NAME = 0x82
 _IP_ADDRESS = 0x87
 
 
-class CertificateError(Exception):
+class CertificateError(MessageError):
     """The bytes are not a certificate."""
+
+    templates = messages.ENGLISH
 
 
 def _elements(data: bytes) -> Iterator[Tuple[int, bytes]]:
@@ -111,7 +116,7 @@ def describe(der: bytes) -> Dict[str, Any]:
             "names": [] if extensions is None else _alternative_names(extensions),
         }
     except (ValueError, IndexError, StopIteration) as error:
-        raise CertificateError(f"not an X.509 certificate: {error}") from error
+        raise CertificateError(message("reason.host.not_x509", why=str(error))) from error
 
 
 def from_pem(text: str) -> bytes:
@@ -122,8 +127,8 @@ def from_pem(text: str) -> bytes:
     begin = text.find(_BEGIN)
     end = text.find(_END, begin)
     if begin < 0 or end < 0:
-        raise CertificateError("no certificate in PEM form in it")
+        raise CertificateError(message("reason.host.no_pem"))
     try:
         return ssl.PEM_cert_to_DER_cert(text[begin : end + len(_END)])
     except ValueError as error:
-        raise CertificateError(f"not a certificate in PEM form: {error}") from error
+        raise CertificateError(message("reason.host.not_pem", why=str(error))) from error

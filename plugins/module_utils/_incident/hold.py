@@ -21,9 +21,10 @@ import re
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, commands, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, MessageError, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import takeover
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import messages, takeover
 
 NAME = "hold.json"
 # Persistent folder for drop-ins, and the folder used if it cannot be written to.
@@ -46,8 +47,10 @@ ExecCondition=/bin/sh -c 'echo "Not started: held by incident {incident}, releas
 """
 
 
-class HoldError(Exception):
+class HoldError(MessageError):
     """The hold could not be set or released; the message names the current state."""
+
+    templates = messages.ENGLISH
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,7 +163,7 @@ def _write_record(where: Place, held: Mapping[str, str], *, limits: List[str]) -
 
 
 def _write_dropin(where: Place, *, incident: str, reason: str, limits: List[str], run: commands.Runner) -> None:
-    problems = []
+    problems: List[str] = []
     for folder in (where.folder, where.runtime_folder):
         path, text = dropin(where, incident=incident, reason=reason, folder=folder)
         try:
@@ -173,24 +176,22 @@ def _write_dropin(where: Place, *, incident: str, reason: str, limits: List[str]
         if folder == where.runtime_folder:
             limits.append(f"The hold ends with the next reboot: {problems[0]}")
         return
-    raise HoldError(f"Cannot hold unit {where.unit}: {'; '.join(problems)}")
+    raise HoldError(message("reason.holding.not_held", unit=where.unit, why=problems))
 
 
-def _systemctl(*words: str, run: commands.Runner) -> Optional[str]:
-    """Run systemctl; return its error message, or None if it succeeded."""
+def _systemctl(*words: str, run: commands.Runner) -> Optional[Message]:
+    """Run systemctl; return why it failed, or None if it succeeded."""
     try:
         done = run(["systemctl", "--no-ask-password", *words], timeout=_TIMEOUT)
     except commands.CommandError as error:
-        return str(error)
-    if done.ok:
-        return None
-    return "no answer in time" if done.timed_out else (done.stderr.strip().splitlines() or [f"rc {done.rc}"])[0]
+        return error.told
+    return None if done.ok else procfs.why_failed(done)
 
 
 def _reload(where: Place, *, run: commands.Runner) -> None:
     problem = _systemctl("daemon-reload", run=run)
-    if problem:
-        raise HoldError(f"Cannot make systemd read the drop-ins of {where.unit}: {problem}")
+    if problem is not None:
+        raise HoldError(message("reason.holding.not_reloaded", unit=where.unit, why=problem))
 
 
 def _cancel(where: Place, *, run: commands.Runner) -> None:
@@ -198,11 +199,11 @@ def _cancel(where: Place, *, run: commands.Runner) -> None:
     try:
         properties = procfs.unit_properties(where.unit, takeover.PROPERTIES, run=run)
     except procfs.ProcfsError as error:
-        raise HoldError(f"Unit {where.unit} is held; whether a start is on its way is unknown: {error}") from error
+        raise HoldError(message("reason.holding.start_unknown", unit=where.unit, why=error.told)) from error
     if takeover.phase(properties) in (takeover.PENDING, takeover.STARTING):
         problem = _systemctl("stop", "--", where.unit, run=run)
-        if problem:
-            raise HoldError(f"Unit {where.unit} is held, but its start that is on its way goes on: {problem}")
+        if problem is not None:
+            raise HoldError(message("reason.holding.start_goes_on", unit=where.unit, why=problem))
     takeover.disarm(where.unit, run=run)
 
 
@@ -219,7 +220,8 @@ def release(where: Place, *, run: commands.Runner = commands.run) -> bool:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 os.unlink(path)
     except OSError as error:
-        raise HoldError(f"Cannot release unit {where.unit}: {error.filename}: {error.strerror}") from error
+        told = {"path": str(error.filename), "why": str(error.strerror)}
+        raise HoldError(message("reason.holding.not_released", unit=where.unit, **told)) from error
     if dropins:
         _reload(where, run=run)
     return held

@@ -17,7 +17,9 @@ import time
 from typing import Any, Dict, List, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, redact, safe_open, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, labelled, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import key_pair, procfs, x509
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import messages
 
 _LARGEST = 1 << 20
 _MOST_OUTPUT = 600
@@ -25,7 +27,7 @@ _TEST_TIMEOUT = 10.0
 _PRIVATE_KEY = b"PRIVATE KEY-----"
 
 
-class CertificateError(Exception):
+class CertificateError(messages.ServiceError):
     """A parameter is invalid, or the command could not be run. The message names an invalid parameter."""
 
 
@@ -60,12 +62,12 @@ def _read(path: str) -> bytes:
     return safe_open.read(os.path.abspath(path), limit=_LARGEST)
 
 
-def _why_unlike(pair: Pair, *, certificate: bytes, key: bytes) -> str:
-    """Return why the certificate and the key do not work together, or an empty text if they do."""
+def _why_unlike(pair: Pair, *, certificate: bytes, key: bytes) -> Optional[Message]:
+    """Return why the certificate and the key do not work together, or None if they do."""
     why = key_pair.why_unlike(certificate, key)
     if why == key_pair.MISMATCH:
-        return f"the key {pair.key} does not belong to the certificate {pair.certificate}"
-    return f"the key {pair.key} cannot be used: {why}" if why else ""
+        return message("reason.certificate.key_mismatch", file=pair.key, path=pair.certificate)
+    return message("reason.certificate.key_unusable", file=pair.key, why=why) if why else None
 
 
 def _may_read(user: str, path: str, *, run: commands.Runner) -> bool:
@@ -75,22 +77,31 @@ def _may_read(user: str, path: str, *, run: commands.Runner) -> bool:
     try:
         done = run(["test", "-r", path], timeout=_TEST_TIMEOUT, env={"PATH": procfs.STANDARD_PATH}, user=user)
     except commands.CommandError as error:
-        raise CertificateError(f"user: {error}") from error
+        raise CertificateError(labelled("user", error.told)) from error
     return done.ok
 
 
 def look(pair: Pair, *, run: commands.Runner = commands.run) -> Dict[str, Any]:
-    """Return the facts of the files and their problems, as the module documents them under state."""
-    found: Dict[str, Any] = {"subject": None, "not_before": None, "not_after": None, "sha256": None, "problems": []}
-    problems: List[str] = found["problems"]
+    """Return the facts of the files and their problems, as the module documents them under state.
+
+    told: the problems as messages.
+    """
+    problems: List[Message] = []
+    found = _examine(pair, problems, run=run)
+    return {**found, "problems": [messages.english(told) for told in problems], "told": problems}
+
+
+def _examine(pair: Pair, problems: List[Message], *, run: commands.Runner) -> Dict[str, Any]:
+    """Return the facts of the files, and add their problems."""
+    found: Dict[str, Any] = {"subject": None, "not_before": None, "not_after": None, "sha256": None}
     try:
         data = _read(pair.certificate)
         facts = x509.describe(x509.from_pem(data.decode("ascii", "replace")))
     except OSError as error:
-        problems.append(f"the certificate {pair.certificate} cannot be read: {error.strerror}")
+        problems.append(message("reason.certificate.unread", path=pair.certificate, why=str(error.strerror)))
         return found
     except x509.CertificateError as error:
-        problems.append(f"the certificate {pair.certificate} cannot be used: {error}")
+        problems.append(message("reason.certificate.unusable", path=pair.certificate, why=error.told))
         return found
     begin, end = float(str(facts["not_before"])), float(str(facts["not_after"]))
     found.update(
@@ -100,20 +111,23 @@ def look(pair: Pair, *, run: commands.Runner = commands.run) -> Dict[str, Any]:
         sha256=hashlib.sha256(data).hexdigest(),
     )
     if end < time.time():
-        problems.append(f"the certificate {pair.certificate} expired on {timestamps.iso(end)}")
+        problems.append(message("reason.certificate.expired", path=pair.certificate, at=timestamps.iso(end)))
     if begin > time.time():
-        problems.append(f"the certificate {pair.certificate} is not valid before {timestamps.iso(begin)}")
+        problems.append(message("reason.certificate.early", path=pair.certificate, at=timestamps.iso(begin)))
     if pair.key:
         try:
             key = _read(pair.key)
         except OSError as error:
-            problems.append(f"the key {pair.key} cannot be read: {error.strerror}")
+            problems.append(message("reason.certificate.key_unread", file=pair.key, why=str(error.strerror)))
         else:
             unlike = _why_unlike(pair, certificate=data, key=key)
-            problems += [unlike] if unlike else []
+            problems += [] if unlike is None else [unlike]
     for path in filter(None, (pair.certificate, pair.key)):
         if os.path.exists(path) and not _may_read(pair.user, path, run=run):
-            problems.append(f"{pair.user or 'this user'} may not read {path}")
+            told = message("reason.certificate.not_readable_by_us", path=path)
+            problems.append(
+                message("reason.certificate.not_readable", user=pair.user, path=path) if pair.user else told
+            )
     return found
 
 
@@ -121,11 +135,11 @@ def _ids(permissions: Permissions) -> List[int]:
     try:
         uid = pwd.getpwnam(permissions.owner).pw_uid if permissions.owner else -1
     except KeyError:
-        raise CertificateError(f"key_owner: there is no user {permissions.owner!r} on this host") from None
+        raise CertificateError(message("reason.certificate.no_owner", user=repr(permissions.owner))) from None
     try:
         gid = grp.getgrnam(permissions.group).gr_gid if permissions.group else -1
     except KeyError:
-        raise CertificateError(f"key_group: there is no group {permissions.group!r} on this host") from None
+        raise CertificateError(message("reason.certificate.no_group", group=repr(permissions.group))) from None
     return [uid, gid]
 
 
@@ -137,9 +151,7 @@ def _mode(permissions: Permissions) -> Optional[int]:
     except ValueError:
         mode = -1
     if not 0 <= mode <= 0o777 or mode & 0o027:
-        raise CertificateError(
-            f"key_mode is {permissions.mode!r}: must be octal digits, nothing for others and no writing for the group"
-        )
+        raise CertificateError(message("reason.certificate.bad_mode", mode=repr(permissions.mode)))
     return mode
 
 
@@ -151,18 +163,18 @@ def _mend(pair: Pair, permissions: Permissions, *, check_mode: bool) -> bool:
     uid, gid = _ids(permissions)
     mode = _mode(permissions)
     if not pair.key:
-        raise CertificateError("key_path: must be given where key_owner, key_group or key_mode is")
+        raise CertificateError(message("reason.certificate.no_key_path"))
     try:
         # Do not follow a link of another account. Otherwise, a different key of that name would get these permissions.
         descriptor = safe_open.open_file(pair.key, os.O_RDONLY | os.O_NOFOLLOW, lend=False)
     except OSError as error:
-        raise CertificateError(f"key_path: cannot open {pair.key}: {error.strerror}") from error
+        raise CertificateError(
+            message("reason.certificate.key_not_opened", file=pair.key, why=str(error.strerror))
+        ) from error
     with os.fdopen(descriptor, "rb") as stream:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or _PRIVATE_KEY not in stream.read(_LARGEST):
-            raise CertificateError(
-                f"key_path: {pair.key} must be a regular file with one name that holds a private key"
-            )
+            raise CertificateError(message("reason.certificate.key_not_plain", file=pair.key))
         wanted = (
             status.st_uid if uid < 0 else uid,
             status.st_gid if gid < 0 else gid,
@@ -174,7 +186,8 @@ def _mend(pair: Pair, permissions: Permissions, *, check_mode: bool) -> bool:
                 os.fchown(descriptor, wanted[0], wanted[1])
                 os.fchmod(descriptor, wanted[2])
             except OSError as error:
-                raise CertificateError(f"Cannot give {pair.key} its permissions: {error.strerror}") from error
+                told = message("reason.certificate.not_permitted", file=pair.key, why=str(error.strerror))
+                raise CertificateError(told) from error
     return changed
 
 
@@ -186,7 +199,7 @@ def _renew(command: Sequence[str], *, timeout: float, run: commands.Runner) -> D
     try:
         done = run(list(command), timeout=timeout, env=environment, cwd="/")
     except commands.CommandError as error:
-        raise CertificateError(f"command: {error}") from error
+        raise CertificateError(labelled("command", error.told)) from error
     said = redact.Redactor().text(f"{done.stdout}\n{done.stderr}".strip())
     return {"command_rc": done.rc, "output": said[-_MOST_OUTPUT:]}
 
@@ -195,7 +208,7 @@ def _with_key(pair: Pair) -> Pair:
     """Return the pair with the key next to the certificate if none is given. Raises CertificateError."""
     for name, path in (("cert_path", pair.certificate), ("key_path", pair.key)):
         if path and not os.path.isabs(path):
-            raise CertificateError(f"{name} is {path!r}: must be an absolute path")
+            raise CertificateError(message("reason.certificate.not_absolute", name=name, path=repr(path)))
     beside = os.path.splitext(pair.certificate)[0] + ".key"
     return dataclasses.replace(pair, key=beside) if not pair.key and os.path.isfile(beside) else pair
 
@@ -216,7 +229,7 @@ def ensure(
     begun = time.monotonic()
     pair = _with_key(pair)
     if timeout <= 0:
-        raise CertificateError(f"timeout is {timeout:g}: must be more than 0 seconds")
+        raise CertificateError(message("reason.certificate.timeout", seconds=f"{timeout:g}"))
     before = after = look(pair, run=run)
     mended = renewed = False
     done: Dict[str, Any] = {"command_rc": None, "output": ""}
@@ -249,6 +262,7 @@ def ensure(
         "changed": mended or renewed,
         "valid": not after["problems"],
         "problems": after["problems"],
+        "messages": messages.plain(problems=after["told"]),
         "subject": after["subject"],
         "not_before": after["not_before"],
         "not_after": after["not_after"],

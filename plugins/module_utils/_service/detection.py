@@ -15,7 +15,7 @@ import time
 from typing import Any, Callable, Dict, List, Mapping, Optional, Set
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, quoted
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, of
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import (
     last_good,
     outage_window,
@@ -50,6 +50,7 @@ class SettingsError(Exception):
     def __init__(self, preflight: Dict[str, Any]) -> None:
         super().__init__("; ".join(problem["message"] for problem in preflight["problems"]))
         self.preflight = preflight
+        self.told = [of(problem, "message") for problem in preflight["problems"]]
 
 
 def check_settings(values: Values, *, warn: Warn) -> Optional[Dict[str, Any]]:
@@ -92,7 +93,7 @@ def ask_health(values: Values, checked: Optional[Dict[str, Any]]) -> Dict[str, A
     if found["healthy"] or unknown:
         raise SettingsError(checked)
     for problem in checked["problems"]:
-        add_to_summary(found, quoted(problem["message"]))
+        add_to_summary(found, of(problem, "message"))
     return found
 
 

@@ -110,7 +110,7 @@ def _users(
 
             told = child_process.in_child(work, deadline=deadline, read_only=way.read_only, rights=way.rights)
     except sqlite_files.SqliteError as error:
-        return None, quoted(error)
+        return None, error.told
     end = told[-1]
     if told[0]["event"] == "answer":
         users = told[0]["users"]

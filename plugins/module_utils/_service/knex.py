@@ -13,17 +13,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import os
 import re
 import shutil
 import sqlite3
 import tempfile
 import time
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, ContextManager, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, commands, redact
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, quoted
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import (
+    Message,
+    labelled,
+    message,
+    quoted,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs, run_as
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex_tables, migration_names
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.knex_tables import KnexError, Tables
@@ -67,7 +71,8 @@ class Status:
     locked: bool
 
 
-_explained = functools.partial(run_as.explained, failure=KnexError)
+def _explained(deed: str, /, **values: str) -> ContextManager[None]:
+    return run_as.explained(deed, failure=KnexError, **values)
 
 
 class Migrator:
@@ -94,7 +99,7 @@ class Migrator:
         self.db_path = os.path.join(app_dir, db_path)
         self._timeout = timeout
         self._run = run
-        with _explained(f"act as user {user!r} in {app_dir}"):
+        with _explained("act_as", user=repr(user), folder=app_dir):
             self.account = run_as.resolve(user, folder=app_dir)
         self._knex = os.path.join(app_dir, _KNEX)
         if not os.path.isfile(self._knex):
@@ -114,7 +119,7 @@ class Migrator:
         try:
             return env_file.read_environment_file(path)
         except env_file.EnvironmentFileError as error:
-            raise KnexError(f"environment_file: {error}") from error
+            raise KnexError(labelled("environment_file", error.told)) from error
 
     def _child_environment(self, own: Mapping[str, str], *, node: str, node_env: Optional[str]) -> Dict[str, str]:
         search = f"{os.environ.get('PATH', '')}:{procfs.STANDARD_PATH}"
@@ -130,7 +135,7 @@ class Migrator:
 
     def run_knex(self, command: str, *, database: str) -> commands.Completed:
         # Name the database here, so that knex uses the database that was checked, whatever the knexfile says.
-        with _explained(f"run knex {command} in {self.app_dir}"):
+        with _explained("run_knex", command=command, folder=self.app_dir):
             return self._run(
                 [self._knex, command, "--connection", database],
                 timeout=self._timeout,
@@ -158,12 +163,12 @@ class Migrator:
     @contextlib.contextmanager
     def _stand_in(self, tables: Tables) -> Iterator[str]:
         """Make a database with knex's own tables only; it belongs to the user and is removed afterwards."""
-        with _explained("make a temporary database"), run_as.acting_as(self.account):
+        with _explained("make_temporary"), run_as.acting_as(self.account):
             folder = tempfile.mkdtemp(prefix="itsm-nexus-")
         try:
             path = os.path.join(folder, "migrations.db")
             # The statements come from the database of the service's user, so they run in a process of this user.
-            with _explained(f"make {path}"):
+            with _explained("make", path=path):
                 answers = child_process.in_child(
                     lambda _emit: _fill_stand_in(path, tables),
                     deadline=time.monotonic() + knex_tables.READ_SECONDS,
@@ -250,7 +255,7 @@ def running_migrations(migrator: Migrator) -> List[procfs.Process]:
         places = [process.cwd, *(os.path.realpath(os.path.join(process.cwd, word)) for word in scripts)]
         return any(place == folder or place.startswith(f"{folder}/") for place in places)
 
-    with _explained("look for running migrations"):
+    with _explained("find_migrations"):
         return [process for process in procfs.processes() if runs_knex(process)]
 
 

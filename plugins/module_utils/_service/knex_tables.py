@@ -12,7 +12,12 @@ import sqlite3
 import time
 from typing import Any, Optional, Sequence, Set, Tuple, Union
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, quoted
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import (
+    Message,
+    labelled,
+    message,
+    quoted,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.messages import ServiceError
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import child_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
@@ -115,10 +120,10 @@ def look_at_files(db_path: str, *, user: Optional[str] = None) -> Tuple[sqlite_f
     try:
         found, holders = sqlite_holders.survey(db_path, user=user)
     except sqlite_files.SqliteError as error:
-        raise KnexError(f"db_path: {error}") from error
+        raise KnexError(labelled("db_path", error.told)) from error
     if not found.openable:
-        why = found.problems[0].message if found.problems else f"{db_path} cannot be opened"
-        raise KnexError(message("reason.knex.no_database", why=quoted(why)))
+        why = found.problems[0].told if found.problems else message("reason.knex.not_opened", path=db_path)
+        raise KnexError(message("reason.knex.no_database", why=why))
     return found, holders
 
 
@@ -135,7 +140,7 @@ def read_tables(db_path: str, *, user: Optional[str] = None) -> Tables:
                 answers = way.read(functools.partial(_emit_tables, deadline=deadline), deadline=deadline)
                 steady = way.steady
         except sqlite_files.SqliteError as error:
-            raise KnexError(message("reason.knex.not_read", path=db_path, why=quoted(error))) from error
+            raise KnexError(message("reason.knex.not_read", path=db_path, why=error.told)) from error
         end = answers[-1]
         if steady and set(end) == {"event"}:
             break

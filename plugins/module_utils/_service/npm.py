@@ -16,7 +16,9 @@ import os
 from typing import Any, Dict, List, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import (
+    messages,
     npm_application,
     npm_build,
     npm_lock,
@@ -28,10 +30,10 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.npm_lo
 _MOST_REASONS = 20
 
 
-def _reasons(found: Sequence[Difference]) -> List[str]:
-    reasons = [difference.reason for difference in found[:_MOST_REASONS]]
+def _reasons(found: Sequence[Difference]) -> List[Message]:
+    reasons = [difference.told for difference in found[:_MOST_REASONS]]
     if len(found) > _MOST_REASONS:
-        reasons.append(f"and {len(found) - _MOST_REASONS} packages more")
+        reasons.append(message("reason.npm.more", number=len(found) - _MOST_REASONS))
     return reasons
 
 
@@ -65,18 +67,16 @@ def npm_ci(
         raise NpmError(f"cache is {cache!r}: must be an absolute path")
     if reserve < 0:
         raise NpmError(f"reserve is {reserve}: must be 0 bytes or more")
-    with safe_open.acting(application.rights), npm_lock.explained(f"install in {application.app_dir}"):
+    with safe_open.acting(application.rights), npm_lock.explained("install", folder=application.app_dir):
         result: Dict[str, Any] = {"installed": 0, "swapped": False, "built": None, "mended": [], "leftovers": []}
         if check_mode:
             moves = npm_swap.interrupted(application)
-            result["mended"] = [f"put {source} back as {target}" for source, target in moves]
+            result["mended"] = [npm_swap.told(source, target) for source, target in moves]
             litter = application.litter()
             found, _report = application.look()
             # If a tree must first be put back, it can be compared only after that.
             if found and moves and moves[0][1] == npm_lock.TREE:
-                found = [
-                    dataclasses.replace(found[0], reason="node_modules is missing: an earlier swap was killed midway")
-                ]
+                found = [dataclasses.replace(found[0], told=message("reason.npm.half_swapped"))]
             result["changed"] = bool(found or always or moves or litter)
         else:
             application.require_rights()
@@ -93,9 +93,12 @@ def npm_ci(
                 )
             found = result.pop("found")
         previous = application.path(npm_application.PREVIOUS)
+        reasons = _reasons(found)
         result.update(
+            messages=messages.plain(reasons=reasons, mended=result["mended"]),
+            mended=[messages.english(told) for told in result["mended"]],
             needed=bool(found),
-            reasons=_reasons(found),
+            reasons=[messages.english(told) for told in reasons],
             previous=previous if os.path.lexists(previous) else None,
             diff=_diff(application, found),
         )

@@ -82,12 +82,12 @@ class Application:
         if not os.path.isabs(app_dir) or not os.path.isdir(app_dir):
             raise NpmError(f"app_dir is {app_dir!r}: must be the absolute path of an existing folder")
         self.app_dir = os.path.realpath(app_dir)
-        with npm_lock.explained(f"work in {app_dir}"):
+        with npm_lock.explained("work_in", folder=app_dir):
             # Root must not put a tree that the user built into another account's application.
             judged, there = safe_open.look_up(app_dir, folder_too=False), os.stat(self.app_dir)
             if judged is None or not os.path.samestat(judged, there):
                 raise OSError(0, "another folder has taken its place")
-        with npm_lock.explained(f"act as user {user!r} in {app_dir}"):
+        with npm_lock.explained("act_as", user=repr(user), folder=app_dir):
             # An account that could replace the folder gets only its own rights. Root's are used only if there is none.
             self.rights = safe_open.rights_on(app_dir, user=safe_open.account_rights(user))
             if self.rights and user and not self._may_write(self.rights):
@@ -119,7 +119,7 @@ class Application:
 
     @staticmethod
     def _source(path: str) -> bytes:
-        with npm_lock.explained(f"read {path}"):
+        with npm_lock.explained("read", path=path):
             return npm_lock.read(path)
 
     def _drivers(self) -> List[str]:
@@ -131,9 +131,9 @@ class Application:
         return os.path.join(self.app_dir, name)
 
     @contextlib.contextmanager
-    def writing(self, action: str) -> Iterator[None]:
-        """Act as the user if the user may write in the folder; errors name the action."""
-        with npm_lock.explained(action), contextlib.ExitStack() as stack:
+    def writing(self, deed: str, /, **values: str) -> Iterator[None]:
+        """Act as the user if the user may write in the folder; errors name the deed, see run_as.explained."""
+        with npm_lock.explained(deed, **values), contextlib.ExitStack() as stack:
             if self.theirs:
                 stack.enter_context(run_as.acting_as(self.account))
             yield
@@ -146,7 +146,7 @@ class Application:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Lock out a second run; the kernel releases the lock when this process ends for any reason."""
-        with self.writing(f"open {self.app_dir}"):
+        with self.writing("open", folder=self.app_dir):
             descriptor = os.open(self.app_dir, os.O_RDONLY | os.O_DIRECTORY)
         try:
             try:
@@ -161,7 +161,7 @@ class Application:
 
     def litter(self) -> List[str]:
         """Return the folders that a killed run left behind, except those in which its npm still works."""
-        with npm_lock.explained(f"list {self.app_dir}"):
+        with npm_lock.explained("list", folder=self.app_dir):
             names = [
                 entry.name
                 for entry in os.scandir(self.app_dir)
@@ -172,7 +172,7 @@ class Application:
         if not names:
             return []
         busy: Set[str] = set()
-        with npm_lock.explained(f"find out who works in {self.app_dir}"):
+        with npm_lock.explained("find_workers", folder=self.app_dir):
             with safe_open.acting(None):  # only root sees the working directories of others
                 processes = list(procfs.processes())
             for process in processes:
@@ -198,7 +198,9 @@ class Application:
         for name, error in report.failures.items():
             folder = f"{npm_lock.TREE}/{name}"
             if folder not in known:
-                found.append(Difference(folder, "loads", "does not load", f"{name} does not load: {error}"))
+                found.append(
+                    Difference(folder, "loads", "does not load", message("reason.npm.unloadable", name=name, why=error))
+                )
         return found, report
 
     def count(self) -> int:

@@ -95,12 +95,12 @@ def _check_room(application: Application, *, reserve: int) -> None:
 
 def _lay_out(application: Application) -> str:
     """Make the build folder: copies of the two JSON files, links to everything else that scripts may read."""
-    with application.writing(f"make a folder to build in below {application.app_dir}"):
+    with application.writing("make_build_folder", folder=application.app_dir):
         build = tempfile.mkdtemp(prefix=npm_application.BUILD_PREFIX, dir=application.app_dir)
         if not application.theirs:
             os.chown(build, application.account.pw_uid, application.account.pw_gid)
     try:
-        with npm_lock.explained(f"prepare {build}"), run_as.acting_as(application.account):
+        with npm_lock.explained("prepare", path=build), run_as.acting_as(application.account):
             for name, data in application.sources.items():
                 with open(os.path.join(build, name), "xb") as stream:
                     stream.write(data)
@@ -127,7 +127,7 @@ def _home(application: Application, build: str) -> str:
         if usable and home != "/":
             return home
         home = os.path.join(build, ".npm_ci-home")
-        with npm_lock.explained(f"prepare {build}"):
+        with npm_lock.explained("prepare", path=build):
             os.mkdir(home, 0o700)
     return home
 
@@ -140,7 +140,7 @@ def _run_npm_ci(application: Application, build: str, *, offline: bool, cache: O
     argv.append("--offline" if offline else "--prefer-offline")
     if cache:
         argv += ["--cache", cache]
-    with npm_lock.explained(f"run npm ci for {application.app_dir}"):
+    with npm_lock.explained("run_npm", folder=application.app_dir):
         done = application.run(
             argv,
             timeout=timeout,
@@ -173,7 +173,7 @@ def _hand_over(application: Application, build: str) -> None:
         return
     old = application.path(npm_lock.TREE)
     owner = os.lstat(old if os.path.lexists(old) else application.app_dir)
-    with npm_lock.explained(f"change the owner of {build}"):
+    with npm_lock.explained("hand_over", path=build):
         for _folder, folders, names, descriptor in os.fwalk(os.path.join(build, npm_lock.TREE), follow_symlinks=False):
             for name in [".", *folders, *names]:
                 _give(application, name, descriptor, owner)
@@ -205,18 +205,18 @@ def build(
         _run_npm_ci(application, build, offline=offline, cache=cache, timeout=timeout)
         if not os.path.isdir(os.path.join(build, npm_lock.TREE)):
             # npm makes no node_modules for an application without dependencies.
-            with npm_lock.explained(f"prepare {build}"), run_as.acting_as(application.account):
+            with npm_lock.explained("prepare", path=build), run_as.acting_as(application.account):
                 os.mkdir(os.path.join(build, npm_lock.TREE))
         application.require_loads(build)
         _refuse_absolute_links(application, build)
         _hand_over(application, build)
-        with npm_lock.explained(f"flush {build} to disk"):
+        with npm_lock.explained("flush", path=build):
             flushed = application.run(["sync", "-f", os.path.join(build, npm_lock.TREE)], timeout=_FLUSH_TIMEOUT)
         if not flushed.ok:
             said = npm_load.first_line(flushed.stderr)
             late = message("reason.npm.no_end")
             raise NpmError(message("reason.npm.not_flushed", folder=build, why=quoted(said) if said else late))
-        with npm_lock.explained(f"finish {build}"), run_as.acting_as(application.account):
+        with npm_lock.explained("finish", path=build), run_as.acting_as(application.account):
             atomic_files.write_atomically(os.path.join(build, _COMPLETE), fingerprint.encode("ascii"))
     except BaseException:
         npm_application.remove(build)

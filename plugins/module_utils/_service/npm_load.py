@@ -93,7 +93,7 @@ def ask_node(
     folder: str, *, names: Sequence[str], node: str, account: pwd.struct_passwd, run: commands.Runner = commands.run
 ) -> NodeReport:
     """Let node load the packages names from folder's node_modules, as account. Raises NpmError."""
-    with npm_lock.explained(f"run {node} in {folder}"):
+    with npm_lock.explained("run_node", node=node, folder=folder):
         done = run(
             [node, "-e", _LOADER, "--", *names],
             timeout=_NODE_TIMEOUT,

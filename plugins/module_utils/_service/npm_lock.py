@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import functools
 import json
 import os
 import stat
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, ContextManager, Dict, List, Mapping, Optional
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import run_as
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.messages import ServiceError
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.messages import ServiceError, english
 
 TREE = "node_modules"
 # The first that exists counts, as for npm.
@@ -39,10 +38,17 @@ class Difference:
     path: str
     wanted: Optional[str]
     found: Optional[str]
-    reason: str
+    told: Message
+
+    @property
+    def reason(self) -> str:
+        """The difference in words."""
+        return english(self.told)
 
 
-explained = functools.partial(run_as.explained, failure=NpmError)
+def explained(deed: str, /, **values: str) -> ContextManager[None]:
+    """Turn an error of the system into an NpmError, see run_as.explained."""
+    return run_as.explained(deed, failure=NpmError, **values)
 
 
 def read(path: str, *, limit: int = _LARGEST) -> bytes:
@@ -57,7 +63,7 @@ def read(path: str, *, limit: int = _LARGEST) -> bytes:
 
 
 def _read_json(path: str) -> Dict[str, Any]:
-    with explained(f"read {path}"):
+    with explained("read", path=path):
         data = read(path)
     try:
         value = json.loads(data.decode("utf-8"))
@@ -119,19 +125,20 @@ def _on_disk(app_dir: str, folder: str, wanted: Mapping[str, Any]) -> Optional[D
     if wanted.get("link"):
         if os.path.isdir(os.path.join(app_dir, folder)):
             return None
-        return Difference(folder, "link", None, f"{name}: its link {folder} leads nowhere")
+        return Difference(folder, "link", None, message("reason.npm.dead_link", name=name, folder=folder))
     try:
         manifest = json.loads(
             read(os.path.join(app_dir, folder, "package.json"), limit=_LARGEST_MANIFEST).decode("utf-8")
         )
         found = _version(manifest) if isinstance(manifest, dict) else None
     except OSError:
-        return Difference(folder, version, None, f"{name}: {folder}/package.json is missing or unreadable")
+        return Difference(folder, version, None, message("reason.npm.no_manifest", name=name, folder=folder))
     except (ValueError, RecursionError):
-        return Difference(folder, version, "broken", f"{name}: {folder}/package.json is not JSON")
+        return Difference(folder, version, "broken", message("reason.npm.broken_manifest", name=name, folder=folder))
     if version is None or found == version:
         return None
-    return Difference(folder, version, found, f"{name}: {folder} holds version {found}, the lock file wants {version}")
+    versions = {"found": str(found), "wanted": version}
+    return Difference(folder, version, found, message("reason.npm.other_there", name=name, folder=folder, **versions))
 
 
 def differences(app_dir: str, *, wanted: Mapping[str, Dict[str, Any]], platform: str, arch: str) -> List[Difference]:
@@ -144,42 +151,39 @@ def differences(app_dir: str, *, wanted: Mapping[str, Dict[str, Any]], platform:
     if not wanted:
         return []
     if not os.path.isdir(os.path.join(app_dir, TREE)):
-        return [Difference(TREE, "a folder", None, "node_modules is missing")]
+        return [Difference(TREE, "a folder", None, message("reason.npm.no_tree"))]
     try:
         hidden = read_packages(os.path.join(app_dir, TREE, ".package-lock.json"))
     except NpmError:
-        reason = "node_modules/.package-lock.json is missing or broken: no npm install was finished there"
-        return [Difference(f"{TREE}/.package-lock.json", "a lock file", None, reason)]
+        return [Difference(f"{TREE}/.package-lock.json", "a lock file", None, message("reason.npm.unfinished"))]
     found: List[Difference] = []
     for folder, entry in wanted.items():
         name, installed = package_name(folder), hidden.get(folder)
         if installed is None:
             if not (entry.get("optional") or entry.get("devOptional")):
-                found.append(
-                    Difference(
-                        folder, _version(entry), None, f"{name} {_version(entry)} is in the lock file, not installed"
-                    )
-                )
+                told = message("reason.npm.not_installed", name=name, version=str(_version(entry)))
+                found.append(Difference(folder, _version(entry), None, told))
             continue
         if _version(installed) != _version(entry):
-            reason = f"{name}: the lock file wants version {_version(entry)}, {_version(installed)} is installed"
-            found.append(Difference(folder, _version(entry), _version(installed), reason))
+            versions = {"wanted": str(_version(entry)), "found": str(_version(installed))}
+            told = message("reason.npm.other_installed", name=name, **versions)
+            found.append(Difference(folder, _version(entry), _version(installed), told))
             continue
         if None not in (installed.get("integrity"), entry.get("integrity")) and (
             installed["integrity"] != entry["integrity"]
         ):
-            reason = f"{name} {_version(entry)}: another package of the same version is installed (integrity differs)"
-            found.append(Difference(folder, _version(entry), "another", reason))
+            told = message("reason.npm.other_integrity", name=name, version=str(_version(entry)))
+            found.append(Difference(folder, _version(entry), "another", told))
             continue
         if not (_fits(entry.get("os"), platform) and _fits(entry.get("cpu"), arch)):
-            reason = f"{name}: node_modules was installed for another platform than {platform}-{arch}"
-            found.append(Difference(folder, None, _version(installed), reason))
+            told = message("reason.npm.other_platform", name=name, platform=f"{platform}-{arch}")
+            found.append(Difference(folder, None, _version(installed), told))
             continue
         on_disk = _on_disk(app_dir, folder, entry)
         if on_disk is not None:
             found.append(on_disk)
     for folder, entry in hidden.items():
         if folder not in wanted and folder.rpartition("/node_modules/")[0] in wanted:
-            reason = f"{package_name(folder)}: {folder} is installed, but not in the lock file"
-            found.append(Difference(folder, None, _version(entry), reason))
+            told = message("reason.npm.not_locked", name=package_name(folder), folder=folder)
+            found.append(Difference(folder, None, _version(entry), told))
     return found

@@ -10,7 +10,7 @@ import os
 from typing import List, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import npm_application, npm_lock
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.npm_application import Application
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.npm_lock import NpmError
@@ -34,14 +34,19 @@ def interrupted(application: Application) -> List[Tuple[str, str]]:
     return moves
 
 
-def mend(application: Application) -> List[str]:
-    """Undo a swap that was killed midway; return the steps taken, in words."""
+def mend(application: Application) -> List[Message]:
+    """Undo a swap that was killed midway; return the steps taken."""
     moves = interrupted(application)
     for source, target in moves:
-        with application.writing(f"put {application.path(source)} back as {target}"):
+        with application.writing("put_back", path=application.path(source), target=target):
             os.rename(application.path(source), application.path(target))
             atomic_files.fsync_folder(application.app_dir)
-    return [f"put {source} back as {target}" for source, target in moves]
+    return [told(source, target) for source, target in moves]
+
+
+def told(source: str, target: str) -> Message:
+    """Return in words that a tree was put back."""
+    return message("deed.npm.put_back", source=source, target=target)
 
 
 def swap(application: Application, build: str) -> None:
@@ -59,14 +64,14 @@ def swap(application: Application, build: str) -> None:
     moves.append((os.path.join(build, npm_lock.TREE), tree))
     done: List[Tuple[str, str]] = []
     try:
-        with application.writing(f"swap node_modules in {application.app_dir}"):
+        with application.writing("swap", folder=application.app_dir):
             for source, target in moves:
                 os.rename(source, target)
                 done.append((source, target))
             atomic_files.fsync_folder(application.app_dir)
         application.require_loads(application.app_dir)
     except NpmError:
-        with application.writing(f"put the old node_modules of {application.app_dir} back"):
+        with application.writing("put_old_back", folder=application.app_dir):
             for source, target in reversed(done):
                 os.rename(target, source)
         raise

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import (
     preflight_service,
     preflight_settings,
@@ -39,13 +40,13 @@ def examine(config: Config, *, run: commands.Runner = commands.run, proc_root: s
     look.ask_disks()
     asked: Optional[preflight_service.UnitQuestion] = None
     if config.manager not in MANAGERS:
-        look.problem("manager", f"must be one of {', '.join(MANAGERS)}")
+        look.problem("manager", message("reason.setting.one_of", choices=MANAGERS))
     elif config.manager == "systemd":
         if config.unit:
             asked = preflight_service.UnitQuestion(config.unit, run=run)
             asked.start()
         else:
-            look.problem("unit", "must be the name of a unit with nexus_manager=systemd")
+            look.problem("unit", message("reason.setting.unit_name"))
     app_dir = preflight_settings.check_app_dir(look)
     preflight_settings.check_user(look)
     preflight_settings.check_environment_file(look)

@@ -13,10 +13,12 @@ import pwd
 from typing import Any, Dict, List, Optional, Set
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, parallel
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import messages
 
 # Time limit for a disk. A disk that has not answered by then is not read: a reader would wait until its server is back.
 _DISK_TIMEOUT = 3.0
-SILENT = f"must be on a disk that answers; this one has not within {_DISK_TIMEOUT:g} s"
+SILENT = message("reason.setting.silent", seconds=f"{_DISK_TIMEOUT:g}")
 _PATHS = ("app_dir", "environment_file", "db_path", "log_file", "state_dir", "pid_file")
 
 
@@ -47,6 +49,10 @@ def usable_command(command: Any) -> bool:
     return isinstance(command, list) and bool(command) and all(isinstance(word, str) and word for word in command)
 
 
+def _in_words(told: Message) -> Dict[str, Any]:
+    return {"message": messages.english(told), "messages": messages.plain(message=told)}
+
+
 class Findings:
     """One check of the host: collects problems, mismatches and resolved values."""
 
@@ -64,15 +70,14 @@ class Findings:
         self.run = run
         self.proc_root = proc_root
 
-    def problem(self, name: str, message: str) -> None:
-        value = getattr(self.config, name)
-        self.problems.append(
-            {"variable": f"nexus_{name}", "value": value, "message": f"nexus_{name} is {value!r}: {message}"}
-        )
+    def problem(self, name: str, why: Message) -> None:
+        value, variable = getattr(self.config, name), f"nexus_{name}"
+        told = message("reason.setting.is", variable=variable, value=repr(value), why=why)
+        self.problems.append({"variable": variable, "value": value, **_in_words(told)})
 
-    def mismatch(self, name: str, found: Any, message: str) -> None:
+    def mismatch(self, name: str, found: Any, why: Message) -> None:
         value = getattr(self.config, name)
-        self.mismatches.append({"variable": f"nexus_{name}", "value": value, "found": found, "message": message})
+        self.mismatches.append({"variable": f"nexus_{name}", "value": value, "found": found, **_in_words(why)})
 
     def ask_disks(self) -> None:
         """Record the paths on disks that do not answer. Call this before there are threads."""

@@ -14,6 +14,7 @@ import threading
 from typing import Dict, List, Mapping, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight_findings
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
@@ -29,7 +30,7 @@ class UnitQuestion(threading.Thread):
     def __init__(self, unit: str, *, run: commands.Runner) -> None:
         super().__init__(daemon=True)
         self.properties: Dict[str, str] = {}
-        self.error: Optional[str] = None
+        self.error: Optional[Message] = None
         self._unit = unit
         self._ask = run
 
@@ -37,17 +38,17 @@ class UnitQuestion(threading.Thread):
         try:
             self.properties = procfs.unit_properties(self._unit, _UNIT_PROPERTIES, run=self._ask)
         except procfs.ProcfsError as error:
-            self.error = str(error)
+            self.error = error.told
 
 
 def check_unit(look: Findings, asked: UnitQuestion) -> None:
     asked.join()
     if asked.error is not None:
-        look.problem("manager", f"systemd must answer on this host, or the manager be process: {asked.error}")
+        look.problem("manager", message("reason.setting.no_systemd", why=asked.error))
         return
     properties = asked.properties
     if properties.get("LoadState") != "loaded":
-        look.problem("unit", f"must be a loaded unit of this host; it is {properties.get('LoadState', 'unknown')}")
+        look.problem("unit", message("reason.setting.unit_state", state=properties.get("LoadState", "unknown")))
         return
     _compare_unit(look, properties)
     look.main_pid = service_process.main_pid(properties)
@@ -57,31 +58,31 @@ def check_unit(look: Findings, asked: UnitQuestion) -> None:
 def _compare_unit(look: Findings, properties: Mapping[str, str]) -> None:
     folder = properties.get("WorkingDirectory", "").lstrip("!-")
     if "app_dir" not in look.silent and os.path.realpath(folder) != os.path.realpath(look.config.app_dir):
-        look.mismatch("app_dir", folder, "the unit has another WorkingDirectory")
+        look.mismatch("app_dir", folder, message("reason.setting.other_folder"))
     user = properties.get("User", "") or "root"
     with contextlib.suppress(KeyError):
         look.unit_user = pwd.getpwnam(user).pw_name
     if user not in (look.config.user, str(look.account.pw_uid) if look.account else ""):
-        look.mismatch("user", user, "the unit runs as another User")
+        look.mismatch("user", user, message("reason.setting.other_account"))
     argv = _ARGV.search(properties.get("ExecStart", ""))
     if argv and preflight_findings.usable_command(look.config.command):
         words = argv.group(1).split(" ")
         wanted = list(look.config.command)
         same = os.path.basename(words[0]) == os.path.basename(wanted[0]) and " ".join(words[1:]) == " ".join(wanted[1:])
         if not same:
-            look.mismatch("command", words[0], "the unit's ExecStart is another command")
+            look.mismatch("command", words[0], message("reason.setting.other_command"))
     lines = properties.get("EnvironmentFiles", "").splitlines()
     files = [name for line in lines for name in env_file.files_of(line)]
     mine = look.config.environment_file
     if mine and files and mine not in files:
-        look.mismatch("environment_file", files, "the unit reads other environment files")
+        look.mismatch("environment_file", files, message("reason.setting.other_files"))
 
 
 def database_path(look: Findings) -> Optional[str]:
     """Return the database's absolute path: from the running process, else its configuration, else the inventory."""
     wanted = look.config.db_path
     if not wanted or "\0" in wanted:
-        look.problem("db_path", "must be the path of the database file")
+        look.problem("db_path", message("reason.setting.database"))
         return None
     if "db_path" in look.silent:
         look.problem("db_path", preflight_findings.SILENT)
@@ -91,22 +92,21 @@ def database_path(look: Findings) -> Optional[str]:
     used = wanted
     variable = look.config.db_path_variable
     if variable and not env_file.NAME.match(variable):
-        look.problem("db_path_variable", "must be the name of an environment variable, or empty")
+        look.problem("db_path_variable", message("reason.setting.variable"))
     elif environment.get(variable):
         used = preflight_findings.absolute(environment[variable], app_dir=look.config.app_dir)
     if os.path.realpath(used) != os.path.realpath(wanted):
-        look.mismatch("db_path", used, f"the service uses another database, by {variable} in its environment")
+        look.mismatch("db_path", used, message("reason.setting.other_database", name=variable))
     if "NODE_ENV" not in environment:
-        look.mismatch("environment_file", None, "NODE_ENV is not set for the service: knex takes it for development")
+        look.mismatch("environment_file", None, message("reason.setting.no_node_env"))
     for path in (wanted, used):
         if os.path.isdir(path):
-            look.problem("db_path", f"must be the path of a file; {path} is a folder")
+            look.problem("db_path", message("reason.setting.a_folder", path=path))
             break
     if os.path.realpath(used) != os.path.realpath(wanted) and not _may_be_theirs(look, used):
         look.problem(
             "db_path",
-            f"must be the database of the service; by {variable} that is {used}, where user {look.config.user} "
-            "may write neither to the file nor beside it",
+            message("reason.setting.not_theirs", name=variable, path=used, user=look.config.user),
         )
     return used
 

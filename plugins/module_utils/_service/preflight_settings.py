@@ -12,6 +12,7 @@ import re
 import stat
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import preflight_findings, process_start
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
@@ -33,21 +34,21 @@ def check_user(look: Findings) -> None:
     try:
         look.account = pwd.getpwnam(look.config.user)
     except (KeyError, ValueError):
-        look.problem("user", "must be a user of this host; there is none of that name")
+        look.problem("user", message("reason.setting.no_user"))
         return
     if os.geteuid() not in (0, look.account.pw_uid):
         me = service_process.user_name(os.geteuid())
-        look.problem("user", f"must be the user this runs as ({me}), or this must run as root (ansible_become)")
+        look.problem("user", message("reason.setting.other_user", user=me))
 
 
 def check_app_dir(look: Findings) -> bool:
     path = look.config.app_dir
     if not os.path.isabs(path):
-        look.problem("app_dir", "must be an absolute path")
+        look.problem("app_dir", message("reason.setting.absolute"))
     elif "app_dir" in look.silent:
         look.problem("app_dir", preflight_findings.SILENT)
     elif not os.path.isdir(path):
-        look.problem("app_dir", "must be a folder on this host; it does not exist or is not a folder")
+        look.problem("app_dir", message("reason.setting.no_folder"))
     else:
         return True
     return False
@@ -58,13 +59,13 @@ def check_ports(look: Findings) -> None:
     for name in ("https_port", "http_port"):
         text = str(getattr(look.config, name))
         if not _NUMBER.match(text) or int(text) > 65535:
-            look.problem(name, "must be a port, a whole number from 1 to 65535, or 0 for none")
+            look.problem(name, message("reason.setting.port"))
         else:
             good.append(int(text))
     if good == [0, 0]:
-        look.problem("https_port", "must be a port, since nexus_http_port is 0 as well")
+        look.problem("https_port", message("reason.setting.no_port"))
     elif len(good) == 2 and good[0] == good[1]:
-        look.problem("http_port", f"must not be the port of nexus_https_port ({good[0]})")
+        look.problem("http_port", message("reason.setting.same_port", port=good[0]))
 
 
 def check_files(look: Findings) -> None:
@@ -76,26 +77,26 @@ def check_files(look: Findings) -> None:
         if name in look.silent:
             look.problem(name, preflight_findings.SILENT)
         elif not os.path.isabs(path) or os.path.isdir(path):
-            look.problem(name, "must be the absolute path of a file")
+            look.problem(name, message("reason.setting.file"))
     folder = os.path.dirname(look.config.log_file)
     if "log_file" not in look.silent and os.path.isabs(folder) and not os.path.isdir(folder):
-        look.problem("log_file", f"must be in a folder that exists; {folder} does not")
+        look.problem("log_file", message("reason.setting.in_folder", folder=folder))
 
 
 def _compare_log_file(look: Findings) -> None:
     path = look.config.log_file
     if "log_file" in look.silent:
-        look.mismatch("log_file", None, "its disk does not answer")
+        look.mismatch("log_file", None, message("reason.setting.disk_silent"))
     elif path and (not os.path.isabs(path) or os.path.isdir(path)):
-        look.problem("log_file", "must be the absolute path of a file, or empty for none")
+        look.problem("log_file", message("reason.setting.file_or_none"))
     elif path and not os.path.exists(path):
-        look.mismatch("log_file", None, "there is no such file; the unit's output is in the journal alone, it seems")
+        look.mismatch("log_file", None, message("reason.setting.journal_alone"))
 
 
 def check_state_dir(look: Findings) -> None:
     path = look.config.state_dir
     if not os.path.isabs(path):
-        look.problem("state_dir", "must be an absolute path")
+        look.problem("state_dir", message("reason.setting.absolute"))
         return
     if "state_dir" in look.silent:
         look.problem("state_dir", preflight_findings.SILENT)
@@ -104,12 +105,12 @@ def check_state_dir(look: Findings) -> None:
     while not os.path.lexists(nearest):
         nearest = os.path.dirname(nearest)
     if not os.path.isdir(nearest):
-        look.problem("state_dir", f"must be a folder, or one that can be created; {nearest} is not a folder")
+        look.problem("state_dir", message("reason.setting.creatable", path=nearest))
     elif not os.access(nearest, os.W_OK | os.X_OK):
         # This is not a reason to leave a service down: the record is then kept in memory.
         look.state_dir_writable = False
     elif look.account is not None and look.account.pw_uid != 0 and _is_theirs(look, nearest):
-        look.problem("state_dir", f"must be nowhere that user {look.config.user} may put another folder in its place")
+        look.problem("state_dir", message("reason.setting.replaceable", user=look.config.user))
 
 
 def _is_theirs(look: Findings, folder: str) -> bool:
@@ -127,7 +128,7 @@ def check_environment_file(look: Findings) -> None:
     if not path:
         return
     if not os.path.isabs(path):
-        look.problem("environment_file", "must be an absolute path, or empty for none")
+        look.problem("environment_file", message("reason.setting.absolute_or_none"))
         return
     if "environment_file" in look.silent:
         look.problem("environment_file", preflight_findings.SILENT)
@@ -135,7 +136,7 @@ def check_environment_file(look: Findings) -> None:
     try:
         text = env_file.read_text(path)
     except env_file.EnvironmentFileError as error:
-        look.problem("environment_file", f"must be a readable file of KEY=VALUE lines: {error}")
+        look.problem("environment_file", message("reason.setting.environment_file", why=error.told))
         return
     look.environment = env_file.parse_environment(text)
     exported = _EXPORT.findall(text)
@@ -143,34 +144,34 @@ def check_environment_file(look: Findings) -> None:
     if mode & process_start.OPEN_TO_OTHERS and look.config.manager == "process":
         look.problem(
             "environment_file",
-            f"must not be readable or writable by group or others, since it holds secrets (0600); it is {mode:04o}",
+            message("reason.setting.environment_open", mode=f"{mode:04o}"),
         )
     lost = sorted(set(exported) - set(look.environment))
     if lost:
         look.mismatch(
             "environment_file",
             lost,
-            "lines that begin with \"export\" set nothing: this is systemd's format, not a shell's",
+            message("reason.setting.export"),
         )
 
 
 def check_command(look: Findings, *, app_dir: bool) -> None:
     command = look.config.command
     if not preflight_findings.usable_command(command):
-        look.problem("command", "must be a list of the program and its arguments, such as [node, backend/server.js]")
+        look.problem("command", message("reason.setting.command"))
         return
     is_node = os.path.basename(command[0]) in _NODE
     path = look.environment.get("PATH", procfs.STANDARD_PATH)
     program = procfs.find_program(command[0], app_dir=look.config.app_dir, path=path)
     if program is None:
-        look.problem("command", f"must begin with a program of this host; there is no {command[0]!r} in {path}")
+        look.problem("command", message("reason.setting.no_program", program=repr(command[0]), path=path))
     node = program if is_node else procfs.find_program("node", app_dir=look.config.app_dir, path=path)
     if node is not None:
         _ask_node(look, node, path=path)
     elif program is not None:
-        look.problem("command", f"needs Node.js; there is no 'node' in {path}")
+        look.problem("command", message("reason.setting.no_node", path=path))
     if app_dir and is_node and not any(_is_script(look, word) for word in command[1:]):
-        look.problem("command", f"must name a script that exists in {look.config.app_dir}")
+        look.problem("command", message("reason.setting.no_script", folder=look.config.app_dir))
 
 
 def _is_script(look: Findings, word: str) -> bool:
@@ -186,10 +187,10 @@ def _ask_node(look: Findings, node: str, *, path: str) -> None:
     try:
         done = look.run([node, "--version"], timeout=_NODE_TIMEOUT, env={"PATH": path}, user=user)
     except commands.CommandError as error:
-        look.problem("command", f"must begin with a Node.js that runs: {error}")
+        look.problem("command", message("reason.setting.node_not_run", why=error.told))
         return
     if not done.ok or not done.stdout.startswith("v"):
         said = (done.stderr.strip().splitlines() or ["no version"])[0]
-        look.problem("command", f"must begin with a Node.js that runs; {node} --version said: {said}")
+        look.problem("command", message("reason.setting.node_said", node=node, said=said))
         return
     look.node = {"path": node, "version": done.stdout.strip().lstrip("v")}

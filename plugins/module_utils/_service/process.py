@@ -152,7 +152,7 @@ def find(service: Service, *, proc_root: str = "/proc") -> List[procfs.Process]:
             listening = {pid for listener in sockets for pid in listener.pids}
             proved = [process for process in candidates if process.uid == uid or process.pid in listening]
     except procfs.ProcfsError as error:
-        raise NodeProcessError(str(error)) from error
+        raise NodeProcessError(error) from error
     found.update({process.pid: process for process in proved})
     return sorted(found.values(), key=lambda process: (process.start_ticks, process.pid))
 
@@ -163,7 +163,7 @@ def _foreign(service: Service, ours: Set[int], *, group: str, proc_root: str) ->
     try:
         listeners = procfs.listeners(service.ports, proc_root=proc_root)
     except procfs.ProcfsError as error:
-        raise NodeProcessError(str(error)) from error
+        raise NodeProcessError(error) from error
     for listener in listeners:
         if not listener.pids and listener.uid != account(service.user).pw_uid:
             entry = {"pid": None, "port": listener.port, "command": "unknown", "user": user_name(listener.uid)}
@@ -203,7 +203,7 @@ def unit_state(service: Service, *, run: commands.Runner) -> Dict[str, str]:
     try:
         properties = procfs.unit_properties(service.unit, UNIT_PROPERTIES, run=run)
     except procfs.ProcfsError as error:
-        raise NodeProcessError(str(error)) from error
+        raise NodeProcessError(error) from error
     require_loaded(service, properties)
     return properties
 

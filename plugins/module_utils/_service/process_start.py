@@ -15,7 +15,12 @@ import stat
 from typing import Callable, Dict, Mapping, NoReturn, Optional
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, commands, safe_open
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, quoted
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import (
+    Message,
+    labelled,
+    message,
+    quoted,
+)
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.process import NodeProcessError, Service
@@ -33,7 +38,7 @@ def read_environment(path: str) -> Dict[str, str]:
         values = env_file.read_environment_file(path)
         mode = stat.S_IMODE(os.stat(path).st_mode)
     except env_file.EnvironmentFileError as error:
-        raise NodeProcessError(f"environment_file: {error}") from error
+        raise NodeProcessError(labelled("environment_file", error.told)) from error
     except OSError as error:
         raise NodeProcessError(
             message("reason.process.environment_unread", path=path, why=str(error.strerror))
@@ -59,7 +64,7 @@ def prepare(service: Service) -> Launch:
         # As in a start without this collection: node may have a capability of its own, to listen on a low port.
         become = commands.drop_to(service.user, new_privileges=True)
     except commands.CommandError as error:
-        raise NodeProcessError(f"user: {error}") from error
+        raise NodeProcessError(labelled("user", error.told)) from error
     if not os.path.isdir(service.app_dir):
         raise NodeProcessError(message("reason.process.no_folder", path=repr(service.app_dir)))
     environment = {"PATH": procfs.STANDARD_PATH, "HOME": account.pw_dir, "LANG": "C.UTF-8"}

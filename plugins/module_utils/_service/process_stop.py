@@ -19,8 +19,9 @@ import time
 from typing import Any, Callable, Dict, List, Optional, Pattern, Sequence, Set, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, labelled, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex, process_signals
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex, messages, process_signals
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import files as sqlite_files
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import holders as sqlite_holders
@@ -28,7 +29,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import 
 # Roles of processes that prevent others from writing. Readers and processes that only have it open do not.
 
 
-class ProcessStopError(Exception):
+class ProcessStopError(messages.ServiceError):
     """A parameter is invalid, the host could not be checked, or a process could not be stopped."""
 
 
@@ -54,13 +55,12 @@ def _checked(policies: Sequence[Policy]) -> List[Tuple[Policy, int, Pattern[str]
     checked = []
     for policy in policies:
         if not policy.user or not policy.command:
-            raise ProcessStopError("policy: each row must name a user and a command, and neither may be empty")
+            raise ProcessStopError(message("reason.stop.empty_policy"))
         try:
             pattern = re.compile(policy.command, re.DOTALL)
         except re.error as error:
-            raise ProcessStopError(
-                f"policy: command {policy.command!r} is not a regular expression: {error}"
-            ) from error
+            told = message("reason.stop.no_pattern", command=repr(policy.command), why=str(error))
+            raise ProcessStopError(told) from error
         with contextlib.suppress(KeyError):  # a user that does not exist has no processes
             checked.append((policy, pwd.getpwnam(policy.user).pw_uid, pattern))
     return checked
@@ -98,13 +98,13 @@ class _Judge:
             try:
                 properties = procfs.unit_properties(service.unit, ["ControlGroup"], run=run)
             except procfs.ProcfsError as error:
-                raise ProcessStopError(str(error)) from error
+                raise ProcessStopError(error) from error
             self._group = properties.get("ControlGroup", "")
         try:
             self._ours = {process.pid for process in service_process.find(service, proc_root=proc_root)}
             self._uid = pwd.getpwnam(service.user).pw_uid if service.user else os.geteuid()
         except service_process.NodeProcessError as error:
-            raise ProcessStopError(str(error)) from error
+            raise ProcessStopError(error) from error
         self._blocking = _blocking(db_path, user=service.user, proc_root=proc_root) if db_path else None
 
     def _is_the_service(self, process: procfs.Process) -> bool:
@@ -130,33 +130,33 @@ class _Judge:
             for policy, uid, pattern in self._policies
         )
 
-    def why_not(self, process: procfs.Process, wanted: Wanted) -> Optional[str]:
+    def why_not(self, process: procfs.Process, wanted: Wanted) -> Optional[Message]:
         """Return why this process is left alone, or None if it may be stopped."""
         port = wanted.port
-        checks: Sequence[Tuple[Callable[[], bool], str]] = (
-            (lambda: process.start_ticks != wanted.start_ticks, "another process has its pid now"),
+        checks: Sequence[Tuple[Callable[[], bool], Message]] = (
+            (lambda: process.start_ticks != wanted.start_ticks, message("reason.stop.other_process")),
             (
                 lambda: process.pid in self._untouchable or not process.argv,  # kernel threads have none
-                "it is part of the system or of this connection",
+                message("reason.stop.of_system"),
             ),
-            (lambda: self._is_the_service(process), "it is the service itself: that is restarted, not stopped"),
+            (lambda: self._is_the_service(process), message("reason.stop.the_service")),
             (
                 lambda: port is not None and process.pid not in _listening(port, proc_root=self._proc_root),
-                f"it no longer listens on port {port}",
+                message("reason.stop.port_free", port=port or 0),
             ),
             (
                 lambda: self._blocking is not None and process.pid not in self._blocking,
-                "it no longer locks the database",
+                message("reason.stop.database_free"),
             ),
             (
                 lambda: (
                     self._blocking is not None and knex.may_migrate(process.argv) and not self._named(process, port)
                 ),
-                "it migrates the database, and would leave its lock behind if it were ended midway",
+                message("reason.stop.migrates"),
             ),
             (
                 lambda: not self._of_this_app(process) and not self._named(process, port),
-                "it does not belong to this application, and no policy names it",
+                message("reason.stop.not_named"),
             ),
         )
         return next((reason for speaks_against, reason in checks if speaks_against()), None)
@@ -166,7 +166,7 @@ def _listening(port: int, *, proc_root: str) -> Set[int]:
     try:
         return {pid for listener in procfs.listeners([port], proc_root=proc_root) for pid in listener.pids}
     except procfs.ProcfsError as error:
-        raise ProcessStopError(str(error)) from error
+        raise ProcessStopError(error) from error
 
 
 def _blocking(db_path: str, *, user: str, proc_root: str) -> Set[int]:
@@ -174,7 +174,7 @@ def _blocking(db_path: str, *, user: str, proc_root: str) -> Set[int]:
     try:
         _found, holders = sqlite_holders.survey(db_path, user=user, proc_root=proc_root)
     except sqlite_files.SqliteError as error:
-        raise ProcessStopError(f"db_path: {error}") from error
+        raise ProcessStopError(labelled("db_path", error.told)) from error
     return {holder.pid for holder in holders.found if holder.role in sqlite_holders.BLOCKING}
 
 
@@ -214,7 +214,7 @@ def stop(
     """
     begun = time.monotonic()
     if timeout <= 0:
-        raise ProcessStopError(f"timeout is {timeout:g}: must be more than 0 seconds")
+        raise ProcessStopError(message("reason.stop.timeout", seconds=f"{timeout:g}"))
     judge = _Judge(service, policies=policies, db_path=db_path, run=run, proc_root=proc_root)
     chosen: List[procfs.Process] = []
     left: List[Dict[str, Any]] = []
@@ -226,14 +226,15 @@ def stop(
             continue
         reason = judge.why_not(process, wanted)
         if reason is not None:
-            left.append({**_told(process), "port": wanted.port, "reason": reason})
+            why = {"reason": messages.english(reason), "messages": messages.plain(reason=reason)}
+            left.append({**_told(process), "port": wanted.port, **why})
         elif process not in chosen:
             chosen.append(process)
     told = {process.pid: _told(process) for process in chosen}
     try:
         ended = [] if check_mode else process_signals.stop_processes(chosen, timeout=timeout, proc_root=proc_root)
     except service_process.NodeProcessError as error:
-        raise ProcessStopError(str(error)) from error
+        raise ProcessStopError(error) from error
     how = {entry["pid"]: entry for entry in ended}
     unsent: Dict[str, Any] = {"signal": None, "seconds": 0.0}
     stopped = [{**told[process.pid], **unsent, **how.get(process.pid, {})} for process in chosen]

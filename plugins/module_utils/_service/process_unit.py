@@ -27,7 +27,7 @@ def _systemctl(verb: str, service: Service, *, run: commands.Runner, timeout: fl
     try:
         done = run(["systemctl", "--no-ask-password", verb, "--", service.unit], timeout=timeout)
     except commands.CommandError as error:
-        raise NodeProcessError(str(error)) from error
+        raise NodeProcessError(error) from error
     if not done.ok:
         said = done.stderr.strip().splitlines()
         if done.timed_out:

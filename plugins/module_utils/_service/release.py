@@ -24,6 +24,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import 
     safe_open,
     timestamps,
 )
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message, plain
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs, run_as
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex_tables, release_git, release_links
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.release_steps import (
@@ -79,7 +80,7 @@ def _checked(releases: Releases) -> None:
     if releases.releases_dir and not os.path.isabs(releases.releases_dir):
         raise ReleaseError(f"releases_dir is {releases.releases_dir!r}: must be an absolute path")
     if not os.path.isdir(releases.app_dir):
-        raise ReleaseError(f"app_dir: {releases.app_dir!r} is not a folder on this host")
+        raise ReleaseError(message("reason.release.no_folder", path=repr(releases.app_dir)))
     if not releases.migrations_dir or os.path.isabs(releases.migrations_dir):
         raise ReleaseError(
             f"migrations_dir is {releases.migrations_dir!r}: must be relative to the application's folder"
@@ -93,13 +94,13 @@ def _refuse_lost_migrations(releases: Releases, step: Step, there: Set[str]) -> 
     try:
         applied = knex_tables.read_tables(releases.db_path, user=releases.user).names
     except knex_tables.KnexError as error:
-        raise ReleaseError(str(error)) from error
+        raise ReleaseError(error) from error
     missing = [name for name in applied if name not in there]
     if missing:
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise Refused(
-            f"the schema has gone forward since {step.target}: it knows nothing of {', '.join(missing[:3])}{more}"
-        )
+        if len(missing) > 3:
+            names, number = missing[:3], len(missing) - 3
+            raise Refused(message("reason.release.schema_newer_more", release=step.target, names=names, number=number))
+        raise Refused(message("reason.release.schema_newer", release=step.target, names=missing))
 
 
 def _act(releases: Releases, way: Union[release_links.Symlink, release_git.Git], step: Step, record: _Record) -> None:
@@ -122,7 +123,7 @@ def roll_back(
     begun = time.monotonic()
     _checked(releases)
     record = _Record(releases.state_dir)
-    result: Dict[str, Any] = {"changed": False, "refused": "", "from": None, "to": None}
+    result: Dict[str, Any] = {"changed": False, "refused": "", "messages": {}, "from": None, "to": None}
     try:
         way: Union[release_links.Symlink, release_git.Git] = (
             release_links.Symlink(releases) if strategy == "symlink" else release_git.Git(releases, run=run)
@@ -137,10 +138,11 @@ def roll_back(
                 if not check_mode:
                     _act(releases, way, step, record)
     except Refused as refusal:
-        result["refused"] = str(refusal)
+        result.update(refused=str(refusal), messages=plain(refused=refusal.told))
     except (OSError, commands.CommandError, run_as.IdentityError, procfs.ProcfsError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ReleaseError(f"Cannot go to another release of {releases.app_dir}: {reason}") from error
+        raise ReleaseError(
+            message("reason.cannot.change_release", folder=releases.app_dir, why=run_as.why(error))
+        ) from error
     result["diff"] = {
         "before": {"release": result["from"]},
         "after": {"release": result["to"] if result["changed"] else result["from"]},

@@ -12,6 +12,7 @@ import pwd
 from typing import Mapping, Optional, Set
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import commands, safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import procfs, run_as
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import release_steps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.release_steps import (
@@ -31,10 +32,7 @@ class Git:
         self.rights = release_steps.rights(releases.app_dir, releases.user)
         other = release_steps.not_of_root(releases.app_dir) if self.rights is None and os.getuid() == 0 else None
         if other:
-            raise ReleaseError(
-                f"app_dir: git would run as root in {releases.app_dir}, and others can change {other}: go to another "
-                "release by hand, or give the repository to one account"
-            )
+            raise ReleaseError(message("reason.release.git_as_root", folder=releases.app_dir, path=other))
         uid = self.rights[0] if self.rights else os.getuid()
         self._account: pwd.struct_passwd = run_as.resolve(run_as.name_of(uid), folder=releases.app_dir)
 
@@ -57,7 +55,7 @@ class Git:
             user=self._account.pw_name,
         )
         if done.timed_out:
-            raise ReleaseError(f"git {arguments[0]} in {self._releases.app_dir} did not finish in time and was killed")
+            raise ReleaseError(message("reason.release.git_late", command=arguments[0], folder=self._releases.app_dir))
         return done
 
     def _said(self, *arguments: str) -> Optional[str]:
@@ -69,20 +67,21 @@ class Git:
         done = self._git(*arguments)
         if not done.ok:
             said = (done.stderr.strip().splitlines() or [f"code {done.rc}"])[0]
-            raise ReleaseError(f"git {arguments[0]} in {self._releases.app_dir} failed: {said}")
+            about = {"command": arguments[0], "folder": self._releases.app_dir}
+            raise ReleaseError(message("reason.release.git_failed", **about, why=said))
         return done.stdout.strip("\n")
 
     def _commit(self, name: str) -> str:
         found = self._said("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
         if not found:
-            raise Refused(f"{self._releases.app_dir} has no release {name!r}")
+            raise Refused(message("reason.release.unknown", folder=self._releases.app_dir, release=repr(name)))
         return found
 
     def step(self, record: Mapping[str, str]) -> Step:
         app_dir = self._releases.app_dir
         top = self._said("rev-parse", "--show-toplevel")
         if top is None or os.path.realpath(top) != os.path.realpath(app_dir):
-            raise Refused(f"{app_dir} is not the top folder of a git repository")
+            raise Refused(message("reason.release.no_repository", folder=app_dir))
         head = self._commit("HEAD")
         # Files that a killed checkout changed are not changes by hand, unless another commit was checked out since.
         begun = (record.get("state"), record.get("app_dir")) == ("begun", app_dir) and head in (
@@ -90,7 +89,7 @@ class Git:
             record.get("to_commit"),
         )
         if not begun and self._asked("status", "--porcelain", "--untracked-files=no"):
-            raise Refused(f"files of {app_dir} were changed by hand since they were checked out")
+            raise Refused(message("reason.release.changed_by_hand", folder=app_dir))
         name = self._releases.release
         if not name and begun:
             name = record.get("to_commit", "")
@@ -99,7 +98,7 @@ class Git:
                 raise Refused(release_steps.gone_back(record))
             name = self._said("describe", "--tags", "--abbrev=0", "HEAD^") or ""
             if not name:
-                raise Refused(f"no release before the current one has a tag in {app_dir}")
+                raise Refused(message("reason.release.no_tag", folder=app_dir))
         source = self._said("symbolic-ref", "--quiet", "--short", "HEAD") or self._named(head)
         target = record["to"] if begun and not self._releases.release else name
         return Step(source=source, target=target, source_commit=head, target_commit=self._commit(name), again=begun)
@@ -123,7 +122,7 @@ class Git:
             name = os.path.relpath(real, folder)
             for commit in ("HEAD", step.target_commit):
                 if self._asked("ls-tree", "--name-only", commit, "--", name):
-                    raise Refused(f"{path} is part of the release: going to another would write over it")
+                    raise Refused(message("reason.release.part_of_it", path=path))
 
     def act(self, step: Step) -> None:
         if step.again:
@@ -133,7 +132,8 @@ class Git:
         arguments = ["checkout", "--quiet", "--no-overwrite-ignore", *(["--force"] if step.again else [])]
         self._asked(*arguments, *([step.target] if branch else ["--detach", step.target_commit]), "--")
         if self._commit("HEAD") != step.target_commit or self._asked("status", "--porcelain", "--untracked-files=no"):
-            raise ReleaseError(f"{self._releases.app_dir} is not at {step.target} after git checkout")
+            told = message("reason.release.not_there", folder=self._releases.app_dir, release=step.target)
+            raise ReleaseError(told)
 
     def _clear_lock(self) -> None:
         """Remove the lock of a git that was killed, if no git works in the folder."""
@@ -143,6 +143,6 @@ class Git:
         for process in processes:
             is_git = os.path.basename(process.exe or "") == "git"
             if process.alive and is_git and (process.cwd is None or release_steps.inside(process.cwd, folder)):
-                raise ReleaseError(f"git is running in {folder}, as pid {process.pid}")
+                raise ReleaseError(message("reason.release.git_runs", folder=folder, pid=process.pid))
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(folder, ".git", "index.lock"))

@@ -12,6 +12,7 @@ import tempfile
 from typing import List, Mapping, Set
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import release_steps
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.release_steps import (
     Refused,
@@ -39,7 +40,9 @@ class Symlink:
                 if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
             ]
         except OSError as error:
-            raise ReleaseError(f"releases_dir: cannot list {self._folder}: {error.strerror}") from error
+            raise ReleaseError(
+                message("reason.release.not_listed", path=self._folder, why=str(error.strerror))
+            ) from error
         return sorted(
             (name for name in names if os.path.isfile(self.path(name, "package.json"))), key=release_steps.natural
         )
@@ -50,7 +53,7 @@ class Symlink:
     def step(self, record: Mapping[str, str]) -> Step:
         app_dir = self._releases.app_dir
         if not os.path.islink(app_dir):
-            raise Refused(f"{app_dir} is not a symbolic link to a release")
+            raise Refused(message("reason.release.no_link", path=app_dir))
         names = self._names()
         source = os.path.basename(self._current)
 
@@ -58,16 +61,18 @@ class Symlink:
             return Step(source=source, target=target, source_commit=source, target_commit=target)
 
         if self.path(source) != self._current or source not in names:
-            raise Refused(f"{app_dir} leads to {self._current}, which is not a release in {self._folder}")
+            where = {"target": self._current, "folder": self._folder}
+            raise Refused(message("reason.release.leads_elsewhere", path=app_dir, **where))
         if self._releases.release:
             if self._releases.release not in names:
-                raise Refused(f"there is no release {self._releases.release!r} in {self._folder}")
+                name = repr(self._releases.release)
+                raise Refused(message("reason.release.none_named", release=name, folder=self._folder))
             return to(self._releases.release)
         if record.get("to_commit") == source:
             raise Refused(release_steps.gone_back(record))
         earlier = names[: names.index(source)]
         if not earlier:
-            raise Refused(f"there is no release before {source} in {self._folder}")
+            raise Refused(message("reason.release.none_before", release=source, folder=self._folder))
         return to(earlier[-1])
 
     def migrations(self, step: Step) -> Set[str]:
@@ -76,7 +81,8 @@ class Symlink:
         except (FileNotFoundError, NotADirectoryError):
             return set()
         except OSError as error:
-            raise ReleaseError(f"migrations_dir: cannot list it in release {step.target}: {error.strerror}") from error
+            told = message("reason.release.migrations_unread", release=step.target, why=str(error.strerror))
+            raise ReleaseError(told) from error
 
     def check(self, step: Step) -> None:
         """Raise Refused if the service would no longer find its database or its environment."""
@@ -88,7 +94,7 @@ class Symlink:
             if release_steps.inside(os.path.realpath(path), self._current) or (
                 not through.startswith("..") and not same
             ):
-                raise Refused(f"{path} belongs to release {step.source} alone; keep it outside of the releases")
+                raise Refused(message("reason.release.belongs_to_it", path=path, release=step.source))
 
     def act(self, step: Step) -> None:
         link = self._releases.app_dir.rstrip("/")

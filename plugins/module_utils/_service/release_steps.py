@@ -13,15 +13,17 @@ import stat
 from typing import List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import safe_open
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.messages import ServiceError
 
 SIDE_FILES = ("", "-wal", "-shm", "-journal")
 
 
-class ReleaseError(Exception):
+class ReleaseError(ServiceError):
     """The releases could not be read, or the change failed. The message names an invalid parameter."""
 
 
-class Refused(Exception):
+class Refused(ServiceError):
     """The reason why the step is not made."""
 
 
@@ -84,8 +86,6 @@ def not_of_root(folder: str) -> Optional[str]:
     return None
 
 
-def gone_back(record: Mapping[str, str]) -> str:
-    return (
-        f"the release was already rolled back, from {record.get('from')} to {record.get('to')} at {record.get('at')}; "
-        "to go further, name the release"
-    )
+def gone_back(record: Mapping[str, str]) -> Message:
+    instant = str(record.get("at"))
+    return message("reason.release.gone_back", old=str(record.get("from")), new=str(record.get("to")), at=instant)

@@ -21,7 +21,9 @@ import time
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import atomic_files, commands, timestamps
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._host import env_file, procfs
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.messages import ServiceError
 
 FOLDER = "/etc/systemd/system"
 # The name of the drop-in that turns HTTPS off for a limited time.
@@ -38,7 +40,7 @@ _INSTANT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?Z")
 _HEADER = "# Written by itsm_nexus.runbook (unit_dropin), and removed by it.\n"
 
 
-class UnitDropinError(Exception):
+class UnitDropinError(ServiceError):
     """A parameter is invalid, systemd does not answer, or the drop-in has no effect."""
 
 
@@ -120,19 +122,20 @@ class _Systemd:
         try:
             found = procfs.unit_properties(dropin.service, _PROPERTIES, run=self._run)
         except procfs.ProcfsError as error:
-            raise UnitDropinError(str(error)) from error
+            raise UnitDropinError(error) from error
         if found.get("LoadState") != "loaded":
-            raise UnitDropinError(f"unit: {dropin.unit!r} must be a loaded unit; it is {found.get('LoadState')}")
+            about = {"unit": repr(dropin.unit), "state": str(found.get("LoadState"))}
+            raise UnitDropinError(message("reason.process.unit_not_loaded", **about))
         return found
 
     def tell(self, *words: str) -> None:
         try:
             done = self._run(["systemctl", "--no-ask-password", *words], timeout=_TIMEOUT)
         except commands.CommandError as error:
-            raise UnitDropinError(str(error)) from error
+            raise UnitDropinError(error) from error
         if not done.ok:
-            what = "no answer in time" if done.timed_out else (done.stderr.strip().splitlines() or [f"rc {done.rc}"])[0]
-            raise UnitDropinError(f"systemctl {' '.join(words)} failed: {what}")
+            command = " ".join(words)
+            raise UnitDropinError(message("reason.dropin.systemctl", command=command, why=procfs.why_failed(done)))
 
 
 def _with_sizes_given(dropin: Dropin, before: Mapping[str, str], paths: _Paths) -> Dropin:
@@ -160,10 +163,7 @@ def _variables(dropin: Dropin, properties: Mapping[str, str], paths: _Paths) -> 
     wanted = dict(dropin.environment)
     if dropin.max_old_space_size:
         if _HEAP.search(f" {properties.get('ExecStart', '')}"):
-            raise UnitDropinError(
-                f"max_old_space_size: the command of {dropin.service} sets --max-old-space-size itself, and wins over "
-                "NODE_OPTIONS; change it there"
-            )
+            raise UnitDropinError(message("reason.dropin.heap_in_command", unit=dropin.service))
         present = env_file.unit_environment(_without(properties, paths.variables)).get("NODE_OPTIONS", "")
         kept = _HEAP.sub("", present).strip()
         wanted["NODE_OPTIONS"] = f"{kept} --max-old-space-size={dropin.max_old_space_size}".strip()
@@ -221,7 +221,7 @@ def _present(paths: Sequence[str]) -> Dict[str, str]:
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise UnitDropinError(f"Cannot read {path}: {error.strerror}") from error
+            raise UnitDropinError(message("reason.cannot.read", path=path, why=str(error.strerror))) from error
     return found
 
 
@@ -238,7 +238,7 @@ def _write(before: Mapping[str, str], after: Mapping[str, str]) -> None:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path)
     except OSError as error:
-        raise UnitDropinError(f"Cannot write the drop-in: {error}") from error
+        raise UnitDropinError(message("reason.dropin.not_written", why=str(error))) from error
 
 
 def _apply(before: Mapping[str, str], after: Mapping[str, str], paths: _Paths, *, systemd: _Systemd) -> None:
@@ -274,23 +274,21 @@ def _take_back(before: Mapping[str, str], paths: _Paths, *, systemd: _Systemd) -
 
 def _prove(dropin: Dropin, variables: Mapping[str, str], properties: Mapping[str, str]) -> None:
     """Raise UnitDropinError unless the settings of the drop-in are effective in the unit."""
-    wrong: List[str] = []
+    wrong: List[Message] = []
     if dropin.memory_max and properties.get("MemoryMax") != str(dropin.memory_max):
         # The kernel counts in pages, and so does systemd once the unit runs.
         found = properties.get("MemoryMax", "")
         page = os.sysconf("SC_PAGE_SIZE")
         if not found.isdecimal() or int(found) // page != dropin.memory_max // page:
-            wrong.append(f"MemoryMax is {found}, not {dropin.memory_max}")
+            wrong.append(message("reason.dropin.is", name="MemoryMax", found=found, wanted=dropin.memory_max))
     present = env_file.unit_environment(properties)
     wrong += [
-        f"{name} is {present.get(name)!r}, not {value!r}"
+        message("reason.dropin.is", name=name, found=repr(present.get(name)), wanted=repr(value))
         for name, value in variables.items()
         if present.get(name) != value
     ]
     if wrong:
-        raise UnitDropinError(
-            f"The drop-in of {dropin.service} has no effect, another one comes after it: {'; '.join(wrong)}"
-        )
+        raise UnitDropinError(message("reason.dropin.no_effect", unit=dropin.service, why=wrong))
 
 
 def is_there(unit: str, name: str, *, folder: str = FOLDER) -> bool:

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from typing import Dict
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import message, messages
 
 ENGLISH: Dict[str, str] = {
-    **message.ENGLISH,
+    **messages.ENGLISH,
     # The files.
     "reason.sqlite.missing": "There is no database {path}",
     "reason.sqlite.missing_beside_wal": "There is no database {path}, but a WAL of {bytes} bytes is beside its place: keep it",

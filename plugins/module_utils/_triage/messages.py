@@ -13,9 +13,10 @@ from __future__ import annotations
 from typing import Dict
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import messages as service_messages
 
 ENGLISH: Dict[str, str] = {
-    **message.ENGLISH,
+    **service_messages.ENGLISH,
     # Disk.
     "finding.disk_full.now": "There is no room left on {mounts}",
     "finding.disk_full.past": "Writes failed because a disk was full; there is room again",
@@ -146,6 +147,7 @@ ENGLISH: Dict[str, str] = {
     "reason.mismatch.health_page": "nexus_health_path is {path}, which answers with status {status} but without its health, although the process, ports, log, database and dependencies are in order",
     "reason.mismatch.path": "{configured} is configured, but the service uses {effective} ({source})",
     "reason.mismatch.environment": "not set: {names}",
+    "reason.mismatch.setting": "is {value}: {why}",
     "and": "{names} and {last}",
     "finding.environment_missing": "The environment file {path} does not exist, and the service cannot start without it",
     "remedy.environment_missing": "Restore {path} from a backup or the configuration management, readable by root only (0600). Then start the service",

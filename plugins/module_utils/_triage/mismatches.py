@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Any, List, Sequence, Union
+from typing import Any, List, Mapping, Sequence, Union
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, quoted
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, of, quoted
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident.ladder import ABOVE_THE_FIRST, RUNGS
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import http_probe
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage.facts.facts import Facts
@@ -217,15 +217,23 @@ def _of_settings(facts: Facts) -> List[Mismatch]:
     """Return the invalid settings that the preflight found, with the rungs that need them."""
     found = []
     for item in facts.settings:
-        name, text = str(item["variable"]), str(item["message"])
+        name = str(item["variable"])
         if facts.unit.load_state in _REPORTED.get(name, ()) or _is_missing_environment(facts, name):
             continue
         useless = _rungs_that_need(facts, name) if facts.unwell else ()
         sure = 0.95 if useless == RUNGS else 0.6
-        text = text[len(name) :].strip() if text.startswith(f"{name} is ") else text
+        told = _without_name(item)
         reach = (DATABASE, START) if name == "nexus_db_path" else ()
-        found.append(Mismatch(name, quoted(text), sure, item.get("value"), None, useless=useless, explains=reach))
+        found.append(Mismatch(name, told, sure, item.get("value"), None, useless=useless, explains=reach))
     return found
+
+
+def _without_name(item: Mapping[str, Any]) -> Message:
+    """Return the problem of a setting without the name of the setting, which the finding has already."""
+    name, text, told = str(item["variable"]), str(item["message"]), of(item, "message")
+    if told.id == "reason.setting.is" and {"value", "why"} <= told.values.keys():
+        return message("reason.mismatch.setting", value=told.values["value"], why=told.values["why"])
+    return quoted(text[len(name) :].strip() if text.startswith(f"{name} is ") else text)
 
 
 def _is_missing_environment(facts: Facts, name: str) -> bool:

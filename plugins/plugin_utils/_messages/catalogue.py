@@ -20,6 +20,7 @@ from typing import List, Mapping, Optional, Sequence
 import zoneinfo
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import message
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Listed
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import en as messages_en
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import ja as messages_ja
 
@@ -84,13 +85,13 @@ class Words:
         except KeyError:
             return None
 
-    def _value(self, value: object, *, depth: int) -> message.Listed:
+    def _value(self, value: object, *, depth: int) -> Listed:
         values = value if isinstance(value, (list, tuple)) else [value]
         texts = [
             self._message(each, depth=depth) or self.say("unknown") if isinstance(each, Mapping) else str(each)
             for each in values
         ]
-        return message.Listed(texts, comma=self.sentences["list.comma"], clauses=self.sentences["list.clauses"])
+        return Listed(texts, comma=self.sentences["list.comma"], clauses=self.sentences["list.clauses"])
 
     def quoted(self, text: object) -> str:
         """Return a text that is not ours, or older than the ids of messages, as a quotation."""

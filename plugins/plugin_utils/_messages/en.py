@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import Dict
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import messages as service_messages
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import messages as sqlite_messages
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import messages as incident_messages
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._triage import messages as triage_messages
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import (
     en_decisions,
@@ -22,8 +21,7 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages impor
 
 SENTENCES: Dict[str, str] = {
     **triage_messages.ENGLISH,
-    **sqlite_messages.ENGLISH,
-    **service_messages.ENGLISH,
+    **incident_messages.ENGLISH,
     **en_decisions.SENTENCES,
     **en_documents.SENTENCES,
     **en_remedies.SENTENCES,

@@ -142,6 +142,7 @@ SENTENCES: Dict[str, str] = {
     "reason.mismatch.health_page": "nexus_health_path は {path} ですが、応答（ステータス {status}）に状態の情報がありません（プロセス、ポート、ログ、データベース、依存関係は正常）",
     "reason.mismatch.path": "設定は {configured} ですが、サービスは {effective} を使用しています（{source}）",
     "reason.mismatch.environment": "{names} が設定されていません",
+    "reason.mismatch.setting": "値が {value}（{why}）",
     "finding.environment_missing": "環境ファイル {path} が存在せず、これがないと起動できません",
     "remedy.environment_missing": "{path} をバックアップまたは構成管理から復元し（root のみ読み取り可、0600）、サービスを起動する",
     "prevention.environment_missing": "環境ファイルをバックアップに含め、管理するツールを一つに限る",

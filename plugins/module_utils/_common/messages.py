@@ -1,0 +1,32 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""English for the errors of programs, accounts and files of a host. See _service/messages.py for the format."""
+
+from __future__ import annotations
+
+from typing import Dict
+
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import message
+
+ENGLISH: Dict[str, str] = {
+    **message.ENGLISH,
+    "reason.host.no_user": "There is no user {user} on this host",
+    "reason.host.not_acting": "Cannot act as user {user}: only root may, and this runs with uid {uid}",
+    "reason.host.owner_unnamed": "The owner of {path} has no name on this host",
+    "reason.host.uid_unnamed": "Our own uid {uid} has no name on this host",
+    "reason.host.owner_unknown": "Cannot look up the owner of {path}: {why}",
+    "reason.host.not_run": "Cannot run {program}: {why}",
+    "reason.host.processes_unread": "Cannot list processes in {path}: {why}",
+    "reason.host.sockets_unread": "Cannot read the listening sockets below {path}: {why}",
+    "reason.host.systemd_silent": "Cannot ask systemd about unit {unit}: {why}",
+    "reason.host.late": "no answer in time",
+    "reason.host.rc": "rc {code}",
+    "reason.host.environment_unread": "Cannot read the environment file {path}: {why}",
+    "reason.host.not_utf8": "byte {byte} is not UTF-8",
+    "reason.host.nul_byte": "it contains a NUL byte",
+    "reason.host.not_x509": "not an X.509 certificate: {why}",
+    "reason.host.no_pem": "no certificate in PEM form in it",
+    "reason.host.not_pem": "not a certificate in PEM form: {why}",
+}
