@@ -411,9 +411,10 @@ login:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import failure, plain
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import detection, messages, probe_plan
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import detection, probe_plan
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 
 _PROOF = {"validate_certs": {"type": "bool", "default": False}, "ca_path": {"type": "path", "default": ""}}
@@ -472,9 +473,10 @@ def main() -> None:
         with host_lease.held(**detect.lease, warn=module.warn, fail=module.fail_json):
             detect.ask()
     except detection.SettingsError as error:
-        module.fail_json(msg=sanitize.text(error), preflight=error.preflight)
+        told = plain(msg=error.told)
+        module.fail_json(msg=sanitize.text(error), messages=told, preflight=error.preflight)
     except probe_plan.HealthError as error:
-        module.fail_json(msg=sanitize.text(error), messages=messages.plain(msg=error.told))
+        module.fail_json(**failure(error))
     module.exit_json(changed=False, **sanitize.data(detect.report()))
 
 

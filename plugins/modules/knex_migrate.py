@@ -116,9 +116,10 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import failure
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex, knex_tables, messages
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex, knex_tables
 
 
 def main() -> None:
@@ -148,12 +149,11 @@ def main() -> None:
             result = knex.migrate(migrator, state=parameters["state"], check_mode=module.check_mode)
     except knex_tables.KnexError as error:
         told = {
-            "messages": messages.plain(msg=error.told),
             "locked": error.locked,
             "applied": error.applied,
             "duration": duration(),
         }
-        module.fail_json(msg=sanitize.text(error), **told)
+        module.fail_json(**failure(error), **told)
     module.exit_json(**sanitize.data(result), duration=duration())
 
 

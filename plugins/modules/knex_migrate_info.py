@@ -78,9 +78,10 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import failure
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex, knex_tables, messages
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import knex, knex_tables
 
 
 def main() -> None:
@@ -104,8 +105,7 @@ def main() -> None:
             result = knex.look(knex.Migrator(**{name: parameters[name] for name in (*knex.ARGUMENTS, "timeout")}))
     except knex_tables.KnexError as error:
         spent = round(time.monotonic() - started, 3)
-        told = {"messages": messages.plain(msg=error.told), "locked": error.locked, "duration": spent}
-        module.fail_json(msg=sanitize.text(error), **told)
+        module.fail_json(**failure(error), locked=error.locked, duration=spent)
     module.exit_json(changed=False, **sanitize.data(result), duration=round(time.monotonic() - started, 3))
 
 

@@ -165,11 +165,12 @@ from typing import Any, Callable, Optional
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import failure
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import notes as incident_notes
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import starter as one_starter
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import desired_state, messages
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import desired_state
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
 
 
@@ -224,7 +225,7 @@ def main() -> None:
             if unit and params["state"] != "stopped":
                 record(one_starter.started, unit=unit)
     except service_process.NodeProcessError as error:
-        module.fail_json(msg=sanitize.text(error), messages=messages.plain(msg=error.told))
+        module.fail_json(**failure(error))
     module.exit_json(**sanitize.data(result))
 
 

@@ -169,7 +169,8 @@ messages:
   description:
     - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the catalogue of
       messages, and the C(values) in it.
-  returned: failure
+    - On success, C(reasons) and C(mended) are RV(reasons) and RV(mended) as messages.
+  returned: success, and failure
   type: dict
   version_added: 0.2.0
   sample: {"msg": {"id": "reason.npm.no_lock_file", "values": {"folder": "/mnt/LinuxHDD/ITSM-System"}}}
@@ -180,10 +181,10 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import failure
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import (
-    messages,
     npm,
     npm_application,
     npm_lock,
@@ -237,7 +238,7 @@ def main() -> None:
                 check_mode=module.check_mode,
             )
     except npm_lock.NpmError as error:
-        module.fail_json(msg=sanitize.text(error), messages=messages.plain(msg=error.told))
+        module.fail_json(**failure(error))
     module.exit_json(**sanitize.data(result), duration=round(time.monotonic() - started, 3))
 
 

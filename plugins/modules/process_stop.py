@@ -112,7 +112,9 @@ stopped:
   elements: dict
   sample: [{"pid": 4711, "user": "itsm", "command": "node backend/server.js", "signal": "TERM", "seconds": 0.04}]
 left:
-  description: The processes that were left alone, each with the reason.
+  description:
+    - The processes that were left alone, each with the reason. C(messages) has the C(reason) as a message for other
+      languages.
   returned: success
   type: list
   elements: dict
@@ -122,6 +124,7 @@ left:
       command: /usr/sbin/nginx
       port: 6443
       reason: it does not belong to this application, and no policy names it
+      messages: {reason: {id: reason.stop.not_named, values: {}}}
 gone:
   description: Pids of processes that had ended already.
   returned: success
@@ -139,11 +142,20 @@ duration:
   returned: success
   type: float
   sample: 0.09
+messages:
+  description:
+    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the catalogue of
+      messages, and the C(values) in it.
+  returned: failure
+  type: dict
+  version_added: 0.2.0
+  sample: {"msg": {"id": "reason.process.not_stopped", "values": {"pids": "812", "seconds": "5"}}}
 """
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import failure
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import process as service_process
@@ -189,7 +201,7 @@ def main() -> None:
                 check_mode=module.check_mode,
             )
     except process_stop.ProcessStopError as error:
-        module.fail_json(msg=sanitize.text(error))
+        module.fail_json(**failure(error))
     module.exit_json(**sanitize.data(result))
 
 

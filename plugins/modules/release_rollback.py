@@ -119,11 +119,21 @@ duration:
   returned: success
   type: float
   sample: 0.2
+messages:
+  description:
+    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the catalogue of
+      messages, and the C(values) in it.
+    - On success, C(refused) is RV(refused) as a message, unless it is empty.
+  returned: success, and failure
+  type: dict
+  version_added: 0.2.0
+  sample: {"msg": {"id": "reason.release.git_late", "values": {"command": "checkout", "folder": "/srv/itsm"}}}
 """
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import failure
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import release as service_release
@@ -165,7 +175,7 @@ def main() -> None:
         with host_lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
             result = service_release.roll_back(releases, strategy=params["strategy"], check_mode=module.check_mode)
     except release_steps.ReleaseError as error:
-        module.fail_json(msg=sanitize.text(error))
+        module.fail_json(**failure(error))
     module.exit_json(**sanitize.data(result))
 
 

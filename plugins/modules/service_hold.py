@@ -101,11 +101,20 @@ hold:
   returned: success
   type: dict
   sample: {"incident": "INC-20260302T010203Z-1f3a", "cause": "db_corrupt", "unit": "itsm-system", "enforced": true}
+messages:
+  description:
+    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the catalogue of
+      messages, and the C(values) in it.
+  returned: failure
+  type: dict
+  version_added: 0.2.0
+  sample: {"msg": {"id": "reason.holding.not_held", "values": {"unit": "itsm", "why": ["/etc: Read-only file system"]}}}
 """
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import failure
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import hold as unit_hold
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
@@ -158,7 +167,7 @@ def main() -> None:
                 _set(module, service)
             after = before if module.check_mode else one_starter.held(**service)
     except unit_hold.HoldError as error:
-        module.fail_json(msg=sanitize.text(error))
+        module.fail_json(**failure(error))
     result = {"changed": changed, "hold": after}
     if module._diff:
         result["diff"] = {"before": {"held": before is not None}, "after": {"held": wanted}}

@@ -109,14 +109,20 @@ ok:
   type: bool
   sample: false
 problems:
-  description: The invalid values, each with a line that names the allowed values.
+  description:
+    - The invalid values, each with a line that names the allowed values. C(messages) has that line, C(message), as a
+      message for other languages.
   returned: success
   type: list
   elements: dict
   sample:
     - variable: nexus_app_dir
       value: ITSM-System
-      message: must be an absolute path
+      message: "nexus_app_dir is 'ITSM-System': must be an absolute path"
+      messages:
+        message:
+          id: reason.setting.is
+          values: {variable: nexus_app_dir, value: "'ITSM-System'", why: {id: reason.setting.absolute, values: {}}}
 mismatches:
   description:
     - Settings for which the service itself uses another value (C(found)) than the inventory. An example is the database
@@ -129,6 +135,7 @@ mismatches:
       value: backend/itsm.db
       found: /srv/itsm/data/itsm.db
       message: the service uses another database, by DATABASE_PATH in its environment
+      messages: {message: {id: reason.setting.other_database, values: {name: DATABASE_PATH}}}
 silent:
   description: The variables whose path is on a disk that does not answer.
   returned: success

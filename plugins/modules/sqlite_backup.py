@@ -186,11 +186,20 @@ duration:
   returned: success
   type: float
   sample: 0.31
+messages:
+  description:
+    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the catalogue of
+      messages, and the C(values) in it.
+  returned: failure
+  type: dict
+  version_added: 0.2.0
+  sample: {"msg": {"id": "reason.sqlite.folder_locked", "values": {"path": "/srv/backups"}}}
 """
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import failure
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import backup as sqlite_backup
@@ -225,7 +234,7 @@ def main() -> None:
         with host_lease.held(**lease, warn=module.warn, fail=module.fail_json):
             result = sqlite_backup.backup(**parameters, check_mode=module.check_mode)
     except SqliteError as error:
-        module.fail_json(msg=sanitize.text(error), no_room=isinstance(error, NoRoomError))
+        module.fail_json(**failure(error), no_room=isinstance(error, NoRoomError))
     module.exit_json(**sanitize.data(result))
 
 

@@ -129,6 +129,10 @@ problems:
       description: The problem in a sentence.
       type: str
       sample: There is no database /mnt/LinuxHDD/ITSM-System/backend/itsm.db
+    messages:
+      description: C(message) as a message for other languages.
+      type: dict
+      sample: {message: {id: reason.sqlite.missing, values: {path: /mnt/LinuxHDD/ITSM-System/backend/itsm.db}}}
     level:
       description: V(error) or V(warning).
       type: str
@@ -357,11 +361,20 @@ duration:
   returned: always
   type: float
   sample: 0.041
+messages:
+  description:
+    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the catalogue of
+      messages, and the C(values) in it.
+  returned: failure
+  type: dict
+  version_added: 0.2.0
+  sample: {"msg": {"id": "reason.sqlite.cannot.work_on", "values": {"path": "/srv/a.db", "why": "Permission denied"}}}
 """
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import failure
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import last_good, repeated_call
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
@@ -408,7 +421,7 @@ def main() -> None:
         if params["remember"] and result["healthy"] and not result["data_loss_suspected"] and not module.check_mode:
             last_good.note_rows(params["state_dir"], path=result["database"]["path"], rows=result["row_counts"])
     except SqliteError as error:
-        module.fail_json(msg=sanitize.text(error))
+        module.fail_json(**failure(error))
     module.exit_json(changed=False, **sanitize.data(result))
 
 

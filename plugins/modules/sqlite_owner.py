@@ -59,11 +59,20 @@ owner:
   returned: success
   type: str
   sample: itsm
+messages:
+  description:
+    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the catalogue of
+      messages, and the C(values) in it.
+  returned: failure
+  type: dict
+  version_added: 0.2.0
+  sample: {"msg": {"id": "reason.owner.not_root", "values": {}}}
 """
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import failure
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import owner as sqlite_owner
@@ -85,7 +94,7 @@ def main() -> None:
         with host_lease.held(run=params["run"], state_dir=params["state_dir"], warn=module.warn, fail=module.fail_json):
             result = sqlite_owner.restore(path=params["path"], user=params["user"], check_mode=module.check_mode)
     except sqlite_owner.SqliteOwnerError as error:
-        module.fail_json(msg=sanitize.text(error))
+        module.fail_json(**failure(error))
     if not module._diff:
         del result["diff"]
     module.exit_json(**sanitize.data(result))

@@ -178,6 +178,10 @@ plan:
       description: The losses, in words.
       type: str
       sample: "9 rows: incidents 9 of 340; changes to rows since 2026-03-02T01:02:03.000Z"
+    messages:
+      description: C(reason) and C(statement) for other languages, each as a list of messages.
+      type: dict
+      sample: {reason: [{id: reason.restore.sound, values: {}}], statement: [{id: reason.loss.nothing, values: {}}]}
     source:
       description: The backup.
       type: str
@@ -282,6 +286,15 @@ duration:
   returned: success
   type: float
   sample: 0.42
+messages:
+  description:
+    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the catalogue of
+      messages, and the C(values) in it.
+    - On success, C(reason) and C(statement) are RV(reason) and RV(statement), each as a list of messages.
+  returned: success, and failure
+  type: dict
+  version_added: 0.2.0
+  sample: {"msg": {"id": "reason.sqlite.recovery_running", "values": {"path": "/srv/itsm.db"}}}
 """
 
 import os
@@ -289,6 +302,7 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import failure
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import check as sqlite_check
@@ -329,7 +343,7 @@ def main() -> None:
         with host_lease.held(**lease, warn=module.warn, fail=module.fail_json):
             result = sqlite_restore.restore(**parameters, act=act, check_mode=module.check_mode)
     except SqliteError as error:
-        module.fail_json(msg=sanitize.text(error))
+        module.fail_json(**failure(error))
     module.exit_json(**sanitize.data(result))
 
 

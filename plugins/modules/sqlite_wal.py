@@ -130,11 +130,20 @@ duration:
   returned: success
   type: float
   sample: 0.06
+messages:
+  description:
+    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the catalogue of
+      messages, and the C(values) in it.
+  returned: failure
+  type: dict
+  version_added: 0.2.0
+  sample: {"msg": {"id": "reason.sqlite.checkpoint_late", "values": {"path": "/srv/itsm.db"}}}
 """
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import failure
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._sqlite import checkpoint as sqlite_checkpoint
@@ -167,7 +176,7 @@ def main() -> None:
                 check_mode=module.check_mode,
             )
     except SqliteError as error:
-        module.fail_json(msg=sanitize.text(error), no_room=isinstance(error, NoRoomError))
+        module.fail_json(**failure(error), no_room=isinstance(error, NoRoomError))
     module.exit_json(**sanitize.data(result))
 
 

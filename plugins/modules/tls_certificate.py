@@ -129,11 +129,21 @@ duration:
   returned: success
   type: float
   sample: 4.2
+messages:
+  description:
+    - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the catalogue of
+      messages, and the C(values) in it.
+    - On success, C(problems) are RV(problems) as messages.
+  returned: success, and failure
+  type: dict
+  version_added: 0.2.0
+  sample: {"msg": {"id": "reason.certificate.no_owner", "values": {"user": "'itsm'"}}}
 """
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import numbers, sanitize
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import failure
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import lease as host_lease
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._incident import repeated_call
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service import certificate as service_certificate
@@ -170,7 +180,7 @@ def main() -> None:
                 check_mode=module.check_mode,
             )
     except service_certificate.CertificateError as error:
-        module.fail_json(msg=sanitize.text(error))
+        module.fail_json(**failure(error))
     module.exit_json(**sanitize.data(result))
 
 

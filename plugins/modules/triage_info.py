@@ -406,7 +406,7 @@ facts:
         (C(foreign)), other such entries of the folder (C(others)), and whether the file system is C(read_only).
       type: dict
     settings:
-      description: The variables of O(settings), each with C(variable), C(value), C(message).
+      description: The variables of O(settings), each with C(variable), C(value), C(message), C(messages).
       type: list
       elements: dict
     paths:

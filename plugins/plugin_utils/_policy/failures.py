@@ -84,7 +84,7 @@ def of_verification(seen: _Data) -> Dict[str, Any]:
         told_of += [message("reason.verification.login", why=why)] if hint else why
     for each in (seen.get("database") or {}).get("problems") or []:
         texts.append(str(each.get("message")))
-        told_of.append(quoted(each.get("message")))
+        told_of += messages_of(each, "message")
     return {"problems": texts, "messages": {"problems": [each.to_dict() for each in told_of]}}
 
 

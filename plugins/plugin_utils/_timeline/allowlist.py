@@ -35,18 +35,21 @@ def _message(depth: int) -> Mapping[str, Any]:
 
 _VALUES = 20
 MESSAGE = _message(3)
-# A text of several sentences has a message for each of them.
-_TOLD = (MESSAGE, Each(MESSAGE, limit=_VALUES))
+# A text of several sentences has a message for each of them. Its reason may be the error of a step: one level more.
+_DEEP = _message(4)
+_TOLD = (_DEEP, Each(_DEEP, limit=_VALUES))
 _REASON = {"reason": _TOLD}
 _ERROR = {"error": MESSAGE}
 # The result of a module may have these: why it failed, why its host is lost, and the summary of a health probe.
 _OF_RESULT = {"msg": _TOLD, "why": MESSAGE, "summary": _TOLD}
+_OF_RESTORE = {"reason": _TOLD, "statement": _TOLD}
 
 _ROWS = Named(NUMBER)
-_PROBLEMS = Each({"code": TEXT, "message": TEXT})
+_IN_WORDS = {"message": TEXT, "messages": {"message": MESSAGE}}
+_PROBLEMS = Each({"code": TEXT, **_IN_WORDS})
 _PREFLIGHT = {
     "ok": FLAG,
-    "problems": Each({"variable": TEXT, "message": TEXT}),
+    "problems": Each({"variable": TEXT, **_IN_WORDS}),
     "resolved": {"node": {"version": TEXT}, "database_path": TEXT},
 }
 _WOULD_TELL = Each({"name": TEXT, "channel": TEXT, "error": TEXT})
@@ -168,12 +171,22 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
         "needed": FLAG,
         "healthy_before": FLAG,
         "problems": _PROBLEMS,
-        "plan": Each({"method": TEXT, "possible": FLAG, "reason": TEXT, "lost": _ROWS, "statement": TEXT}),
+        "plan": Each(
+            {
+                "method": TEXT,
+                "possible": FLAG,
+                "reason": TEXT,
+                "lost": _ROWS,
+                "statement": TEXT,
+                "messages": _OF_RESTORE,
+            }
+        ),
         "rows_before": _ROWS,
         "rows_after": _ROWS,
         "rows_lost": _ROWS,
         "data_loss": TEXT,
         "statement": TEXT,
+        "messages": {**_OF_RESULT, **_OF_RESTORE},
         "source": TEXT,
         "evidence_dir": TEXT,
         "kept": TEXT,
@@ -197,6 +210,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
         "swapped": FLAG,
         "previous": TEXT,
         "mended": Each(TEXT),
+        "messages": {**_OF_RESULT, "reasons": _TOLD, "mended": _TOLD},
         "duration": NUMBER,
     },
     "knex_migrate": {
@@ -217,10 +231,25 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
     },
     "process_stop": {
         "stopped": Each({"pid": NUMBER, "user": TEXT, "command": PROGRAM, "signal": TEXT, "seconds": NUMBER}),
-        "left": Each({"pid": NUMBER, "user": TEXT, "command": PROGRAM, "port": NUMBER, "reason": TEXT}),
+        "left": Each(
+            {
+                "pid": NUMBER,
+                "user": TEXT,
+                "command": PROGRAM,
+                "port": NUMBER,
+                "reason": TEXT,
+                "messages": {"reason": MESSAGE},
+            }
+        ),
         "duration": NUMBER,
     },
-    "release_rollback": {"from": TEXT, "to": TEXT, "refused": TEXT, "duration": NUMBER},
+    "release_rollback": {
+        "from": TEXT,
+        "to": TEXT,
+        "refused": TEXT,
+        "messages": {**_OF_RESULT, "refused": MESSAGE},
+        "duration": NUMBER,
+    },
     "unit_dropin": {
         "files": Each(TEXT),
         "memory_max": NUMBER,
@@ -230,6 +259,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
     "tls_certificate": {
         "valid": FLAG,
         "problems": Each(TEXT),
+        "messages": {**_OF_RESULT, "problems": _TOLD},
         "not_before": TEXT,
         "not_after": TEXT,
         "mended": FLAG,
@@ -355,7 +385,7 @@ OF_INCIDENT = ("incident", "incident_info")
 def of_result(action: str, result: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the data of a result that may be recorded, or an empty mapping for other modules. action: full name."""
     table = RESULTS.get(own_module(action) or "")
-    return pick({**table, **_OF_ALL}, result) if table else {}
+    return pick({**_OF_ALL, **table}, result) if table else {}
 
 
 def own_module(action: str) -> Optional[str]:
