@@ -194,6 +194,8 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
         "put_back": FLAG,
         "duration": NUMBER,
     },
+    "sqlite_owner": {},
+    "service_hold": {},
     "node_process": {
         "state": TEXT,
         "pids_before": Each(NUMBER),
@@ -385,7 +387,7 @@ OF_INCIDENT = ("incident", "incident_info")
 def of_result(action: str, result: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the data of a result that may be recorded, or an empty mapping for other modules. action: full name."""
     table = RESULTS.get(own_module(action) or "")
-    return pick({**_OF_ALL, **table}, result) if table else {}
+    return pick({**_OF_ALL, **table}, result) if table is not None else {}
 
 
 def own_module(action: str) -> Optional[str]:

@@ -34,3 +34,33 @@ def test_an_id_without_a_template_is_an_error():
 @pytest.mark.parametrize("text", ["Stop.", "Stop", "Why?", "a: b"])
 def test_a_sentence_has_one_stop(text):
     assert message.with_stop(text) == (f"{text}." if text[-1].isalpha() else text)
+
+
+def test_a_list_of_clauses_has_semicolons():
+    templates = {"all": "{names} of {names:;}"}
+    assert message.english(message.message("all", names=["a", "b"]), templates) == "a, b of a; b"
+    assert message.english(message.message("all", names="a"), templates) == "a of a"
+
+
+class Failed(message.MessageError):
+    templates = TEMPLATES
+
+
+def test_an_error_has_the_text_of_its_message():
+    error = Failed(TOLD)
+    assert str(error) == message.english(TOLD, TEMPLATES)
+    assert (str(Failed(error)), Failed(error).told) == (str(error), TOLD)
+    assert Failed("a plain  text").told == message.quoted("a plain text")
+    assert str(Failed("a plain  text")) == "a plain  text"
+
+
+def test_a_failure_is_plain_text_in_both_forms():
+    told = message.failure(Failed(message.message("inner", path="/\x1b[31ma\x07")))
+    assert told == {"msg": "/a\\x07 is gone", "messages": {"msg": {"id": "inner", "values": {"path": "/a\\x07"}}}}
+    assert message.failure(ValueError("no")) == {"msg": "no"}
+
+
+def test_the_message_of_a_text_in_a_result():
+    told = message.message("inner", path="/a")
+    assert message.of({"message": "/a is gone", "messages": message.plain(message=told)}, "message") == told
+    assert message.of({"message": "/a is gone"}, "message") == message.quoted("/a is gone")

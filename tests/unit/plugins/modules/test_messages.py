@@ -1,0 +1,166 @@
+# Copyright: The itsm_nexus.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The reasons of the modules themselves, in English and in Japanese."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+from ansible.module_utils import basic
+from sqlite_samples import closed
+
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import failures
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import allowlist
+
+EN, JA = catalogue.of("en"), catalogue.of("ja")
+LATIN_WORDS = re.compile(r"[A-Za-z][a-z]+(?:[ ,;]+[A-Za-z][a-z]+)+")
+# Names of programs that stand in a Japanese sentence.
+NAMES = ("Node.js", "npm ci", "lock ファイル")
+
+SERVICE = {"app_dir": "/nonexistent", "command": ["no-such-program"], "manager": "process"}
+# For each module: arguments with which it fails, and the id of the reason. HERE is a folder of the test, DAMAGED a
+# database.
+FAILING = [
+    ("sqlite_backup", {"path": "HERE/none.db", "dest": "HERE/copy"}, "reason.sqlite.not_backed_up"),
+    ("sqlite_backup", {"path": "DAMAGED", "dest": "DAMAGED"}, "reason.sqlite.dest_there"),
+    ("sqlite_wal", {"path": "HERE/none.db"}, "reason.sqlite.not_sound"),
+    ("sqlite_wal", {"path": "DAMAGED"}, "reason.sqlite.not_sound"),
+    ("sqlite_restore", {"path": "/nonexistent/itsm.db", "evidence_dir": "HERE/kept"}, "reason.sqlite.no_folder"),
+    (
+        "sqlite_restore",
+        {"path": "HERE/none.db", "evidence_dir": "HERE/kept", "state": "recovered"},
+        "reason.sqlite.cannot.recover",
+    ),
+    ("sqlite_owner", {"path": "/nonexistent/itsm.db", "user": "no-such-user"}, "reason.owner.no_user"),
+    ("npm_ci", {"app_dir": "HERE", "node": "/bin/sh", "npm": "/bin/sh"}, "reason.npm.no_lock_file"),
+    ("knex_migrate", {"app_dir": "HERE", "db_path": "HERE/none.db"}, "reason.knex.not_installed"),
+    ("process_stop", {**SERVICE, "processes": [], "timeout": 0}, "reason.stop.timeout"),
+    (
+        "process_stop",
+        {**SERVICE, "processes": [], "policy": [{"user": "root", "command": "("}]},
+        "reason.stop.no_pattern",
+    ),
+    (
+        "node_process",
+        {**SERVICE, "state": "started", "log_file": "HERE/log", "pid_file": "HERE/pid"},
+        "reason.process.no_folder",
+    ),
+    (
+        "release_rollback",
+        {"strategy": "git", "app_dir": "/nonexistent", "db_path": "HERE/none.db"},
+        "reason.release.no_folder",
+    ),
+    ("tls_certificate", {"cert_path": "HERE/server.crt", "key_owner": "no-such-user"}, "reason.certificate.no_owner"),
+    ("tls_certificate", {"cert_path": "server.crt"}, "reason.certificate.not_absolute"),
+]
+
+
+@pytest.fixture
+def main(monkeypatch, capsys, tmp_path):
+    """Run a module in this process and return its result."""
+    damaged = tmp_path / "damaged.db"
+    closed(str(damaged))
+    damaged.write_bytes(b"x" * 100 + damaged.read_bytes()[100:])
+
+    def in_place(value):
+        if isinstance(value, str):
+            return value.replace("HERE", str(tmp_path)).replace("DAMAGED", str(damaged))
+        return value
+
+    def main(name, /, **parameters):
+        parameters = {key: in_place(value) for key, value in parameters.items()}
+        parameters["state_dir"] = str(tmp_path / "state")
+        monkeypatch.setattr(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": parameters}).encode())
+        monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)
+        with pytest.raises(SystemExit):
+            importlib.import_module(f"ansible_collections.itsm_nexus.runbook.plugins.modules.{name}").main()
+        return json.loads(capsys.readouterr().out)
+
+    return main
+
+
+def without_values(told):
+    """Return a message as plain data with 7 for each text: paths and texts of the system stay as they are."""
+    if isinstance(told, dict):
+        return {"id": told["id"], "values": {name: without_values(value) for name, value in told["values"].items()}}
+    return [without_values(each) for each in told] if isinstance(told, list) else "7"
+
+
+def require_japanese(told):
+    """Fail if the Japanese text of messages holds an English sentence."""
+    assert told
+    assert not any(each["id"] == "quoted" for each in told), told
+    text = JA.message([without_values(each) for each in told])
+    for name in NAMES:
+        text = text.replace(name, "")
+    assert text
+    assert not LATIN_WORDS.search(text), text
+
+
+@pytest.mark.parametrize(("name", "parameters", "identity"), FAILING)
+def test_the_reason_of_a_failed_module_is_told_in_japanese(main, name, parameters, identity):
+    result = main(name, **parameters)
+    assert result["failed"]
+    assert result["messages"]["msg"]["id"] == identity
+    assert EN.message(result["messages"]["msg"]) == result["msg"].rstrip(".")
+    # As the playbook hands it on, and as the timeline keeps it.
+    for more in ({}, {"task": "A task"}):
+        told = failures.messages(result, **more)
+        require_japanese(told)
+        kept = allowlist.pick(allowlist.OUTCOME["messages"], {"error": told})
+        assert kept == {"error": told}
+    recorded = allowlist.of_result(f"itsm_nexus.runbook.{name}", result)
+    assert recorded["messages"] == result["messages"]
+
+
+def test_a_plan_of_a_recovery_is_told_in_japanese(main):
+    result = main("sqlite_restore", path="DAMAGED", evidence_dir="HERE/kept", confirm_empty=True)
+    assert {each["method"] for each in result["plan"]} == {"checkpoint", "salvage", "backup", "empty"}
+    recorded = allowlist.of_result("itsm_nexus.runbook.sqlite_restore", result)
+    for each, kept in [(result, recorded), *zip(result["plan"], recorded["plan"])]:
+        for key in ("reason", "statement"):
+            told = each["messages"].get(key, [])
+            assert kept["messages"].get(key, []) == told
+            assert EN.message(told, "") == each[key].rstrip(" .;")
+            if told:
+                require_japanese(told)
+    for problem in recorded["problems"]:
+        assert EN.message(problem["messages"]["message"]) == problem["message"]
+        require_japanese([problem["messages"]["message"]])
+
+
+def test_a_refused_release_is_told_in_japanese(main, tmp_path):
+    result = main("release_rollback", strategy="symlink", app_dir="HERE", db_path="HERE/itsm.db")
+    assert result["refused"] == f"{tmp_path} is not a symbolic link to a release"
+    recorded = allowlist.of_result("itsm_nexus.runbook.release_rollback", result)
+    require_japanese([recorded["messages"]["refused"]])
+
+
+def test_the_problems_of_a_certificate_are_told_in_japanese(main):
+    result = main("tls_certificate", cert_path="HERE/server.crt")
+    recorded = allowlist.of_result("itsm_nexus.runbook.tls_certificate", result)
+    assert [EN.message(each) for each in recorded["messages"]["problems"]] == result["problems"]
+    require_japanese(recorded["messages"]["problems"])
+
+
+def test_invalid_settings_are_told_in_japanese(main):
+    of_service = {"user": "no-such-user", "db_path": "x", "log_file": "HERE/log", "https_port": 0, "http_port": 0}
+    result = main("service_preflight_info", **SERVICE, **of_service)
+    recorded = allowlist.of_result("itsm_nexus.runbook.service_preflight_info", result)
+    assert len(recorded["problems"]) > 3
+    for problem in recorded["problems"]:
+        assert EN.message(problem["messages"]["message"]) == problem["message"]
+        require_japanese([problem["messages"]["message"]])
+
+
+def test_every_module_that_fails_with_a_message_documents_it():
+    for path in (Path(__file__).parents[4] / "plugins" / "modules").glob("*.py"):
+        source = path.read_text(encoding="utf-8")
+        assert "failure(error)" not in source or "\nmessages:\n" in source, path.name
