@@ -225,6 +225,8 @@ ENGLISH: Dict[str, str] = {
     "reason.npm.not_swapped": "Cannot swap node_modules in {folder}: {older} cannot be removed",
     # The migrations.
     "reason.knex.no_database": "db_path: {why}; knex is not run, since it would open or create it",
+    "reason.knex.other_output": "the output of knex migrate:list is not of the form that knex 2 and 3 write",
+    "reason.knex.lacks": "The application lacks migrations that its database has: {names}",
     "reason.knex.not_opened": "{path} cannot be opened",
     "reason.knex.not_read": "Cannot read the migrations in {path}: {why}",
     "reason.knex.late": "it took too long",

@@ -12,6 +12,7 @@ import os
 import re
 from typing import Dict, List, Optional, Sequence, Tuple
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._service.knex_tables import KnexError
 
 # Where applications keep their migrations, and the extensions that knex loads by default (loadExtensions).
@@ -40,7 +41,7 @@ def parse_list(output: str) -> Tuple[List[str], List[str]]:
         elif line.strip() and current and len(names[current]) < announced[current]:
             names[current].append(line.strip())
     if set(names) != {"completed", "pending"} or any(len(names[kind]) != announced[kind] for kind in names):
-        raise KnexError("the output of knex migrate:list is not of the form that knex 2 and 3 write")
+        raise KnexError(message("reason.knex.other_output"))
     return names["completed"], names["pending"]
 
 
@@ -63,5 +64,5 @@ def pending(applied: Sequence[str], shipped: Sequence[str]) -> List[str]:
     """
     unknown = [name for name in applied if name not in set(shipped)]
     if unknown:
-        raise KnexError(f"The application lacks migrations that its database has: {', '.join(unknown)}")
+        raise KnexError(message("reason.knex.lacks", names=unknown))
     return [name for name in shipped if name not in set(applied)]

@@ -40,7 +40,7 @@ def find_user(name: Optional[str]) -> Optional[User]:
     try:
         entry = pwd.getpwnam(name)
     except KeyError:
-        raise SqliteError(f"owner must be a user of this host, not {name!r}") from None
+        raise SqliteError(message("reason.sqlite.no_owner", user=repr(name))) from None
     return User(name=name, uid=entry.pw_uid, groups=os.getgrouplist(name, entry.pw_gid))
 
 

@@ -18,7 +18,7 @@ ENGLISH: Dict[str, str] = {
     **messages.ENGLISH,
     # The files.
     "reason.sqlite.missing": "There is no database {path}",
-    "reason.sqlite.missing_beside_wal": "There is no database {path}, but a WAL of {bytes} bytes is beside its place: keep it",
+    "reason.sqlite.missing_beside_wal": "There is no database {path}, but a WAL of {bytes} bytes is next to its place: keep it",
     "reason.sqlite.not_a_file": "{path} is {kind}, not a database file",
     "reason.sqlite.side_not_a_file": "{path} is {kind}, not a file that SQLite made",
     "reason.sqlite.kind.folder": "a folder",
@@ -32,6 +32,7 @@ ENGLISH: Dict[str, str] = {
     "reason.sqlite.unsteady": "Cannot look at {path}: files next to it came and went during each of {times} looks",
     "reason.sqlite.changing": "{path} was written to, or its service came or went, while it was read",
     "reason.sqlite.ownership": "{path} belongs to {owner}, mode {mode}: user {user} cannot write to it",
+    "reason.sqlite.no_owner": "owner must be a user of this host, not {user}",
     "reason.sqlite.open_deleted": "{holders} still has a file of {path} open that was removed or replaced: what it writes there is gone when it ends",
     # The WAL and the journal.
     "reason.sqlite.wal_damaged": "The WAL of {path} is damaged at frame {frame} of {frames}: SQLite silently ignores the {lost} frames from there on, {commits} of which end a transaction",
@@ -78,7 +79,6 @@ ENGLISH: Dict[str, str] = {
     "reason.sqlite.cannot.flush_folder": "Cannot flush the folder of {path} to disk: {why}",
     "reason.sqlite.cannot.get_space": "Cannot get the free space of {path}: {why}",
     "reason.sqlite.cannot.get_space_beside": "Cannot get the free space next to {path}: {why}",
-    "reason.sqlite.cannot.tell_space": "Cannot tell the free space of {path}: {why}",
     "reason.sqlite.cannot.start_process": "Cannot start a process to read the database in: {why}",
     "reason.sqlite.time_over": "the time is over",
     "reason.sqlite.timeout_over": "timeout is over",

@@ -42,7 +42,7 @@ def owner_of(place: str, user: Optional[str], *, rights: safe_open.Rights) -> Ow
         try:
             entry = pwd.getpwnam(user)
         except KeyError:
-            raise SqliteError(f"owner must be a user of this host, not {user!r}") from None
+            raise SqliteError(message("reason.sqlite.no_owner", user=repr(user))) from None
         return Owner(entry.pw_uid, entry.pw_gid)
     folder = os.stat(os.path.dirname(place))
     return Owner(folder.st_uid, folder.st_gid)
@@ -165,7 +165,7 @@ def _room(case: restore_ways.Case, folder: str) -> None:
     wal = case.found.wal
     size = sum(facts.size for name, facts in case.found.files.items() if name != "shm")
     needed = 2 * max(size, wal.database_pages * wal.page_size) + restore_ways.MARGIN
-    with sqlite_files.clear_errors("tell_space", path=printable(folder)):
+    with sqlite_files.clear_errors("get_space", path=printable(folder)):
         free = sqlite_files.free_bytes(folder)
     if free < needed:
         why = message("reason.sqlite.no_room_in", needed=needed, folder=printable(folder), free=free)

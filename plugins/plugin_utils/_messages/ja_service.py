@@ -218,6 +218,8 @@ SENTENCES: Dict[str, str] = {
     "reason.npm.not_swapped": "{folder} の node_modules を入れ替えられない：{older} を削除できない",
     # マイグレーション
     "reason.knex.no_database": "db_path：{why}（knex を実行するとデータベースを開くか作成するため、実行しない）",
+    "reason.knex.other_output": "knex の migrate:list の出力が knex 2・3 の形式ではない",
+    "reason.knex.lacks": "データベースに適用済みのマイグレーションがアプリケーションにない：{names}",
     "reason.knex.not_opened": "{path} を開けない",
     "reason.knex.not_read": "{path} のマイグレーションを読み取れない：{why}",
     "reason.knex.late": "時間がかかりすぎる",

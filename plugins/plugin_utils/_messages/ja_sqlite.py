@@ -26,6 +26,7 @@ SENTENCES: Dict[str, str] = {
     "reason.sqlite.unsteady": "{path} を確認できない：{times}回の確認のたびに周辺のファイルが変化した",
     "reason.sqlite.changing": "{path} の読み取り中に、書き込みまたはサービスの起動・停止があった",
     "reason.sqlite.ownership": "{path} の所有者が {owner}、モードが {mode} のため、ユーザー {user} が書き込めない",
+    "reason.sqlite.no_owner": "owner：このホストにユーザー {user} が存在しない",
     "reason.sqlite.open_deleted": "{path} の削除または置き換え済みのファイルを {holders} が開いたまま（書き込んだ内容は終了時に失われる）",
     # WAL とジャーナル
     "reason.sqlite.wal_damaged": "{path} の WAL の破損（全{frames}フレーム中の{frame}番目）：SQLite は以降の{lost}フレーム（うち{commits}フレームがトランザクションの終端）を警告なく無視する",
@@ -72,7 +73,6 @@ SENTENCES: Dict[str, str] = {
     "reason.sqlite.cannot.flush_folder": "{path} のフォルダーをディスクに書き出せない：{why}",
     "reason.sqlite.cannot.get_space": "{path} の空き容量を確認できない：{why}",
     "reason.sqlite.cannot.get_space_beside": "{path} と同じ場所の空き容量を確認できない：{why}",
-    "reason.sqlite.cannot.tell_space": "{path} の空き容量を確認できない：{why}",
     "reason.sqlite.cannot.start_process": "データベースを読み取るプロセスを起動できない：{why}",
     "reason.sqlite.time_over": "時間切れ",
     "reason.sqlite.timeout_over": "制限時間（timeout）の超過",

@@ -16,13 +16,12 @@ from typing import Any, Dict, List, Mapping
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import (
     Message,
     message,
-    quoted,
     with_stop,
 )
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import unreachable, verdict
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.facts import UNKNOWN_CAUSE
-from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import Reason, messages_of
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline import statements
 
 
@@ -114,7 +113,7 @@ def _next_step(outcome: str, recovery: Mapping[str, Any], *, lost: str) -> Messa
     if outcome == "not_recovered":
         return message("next_step.database.not_recovered")
     if outcome == "recovered" and recovery.get("data_loss") != statements.NONE:
-        statement = quoted(str(recovery.get("statement") or "").rstrip("."))
+        statement = messages_of(recovery, "statement")
         kept = recovery.get("kept")
         if kept:
             return message("next_step.database.loss", statement=statement, kept=str(kept))

@@ -39,6 +39,7 @@ FAILING = [
         "reason.sqlite.cannot.recover",
     ),
     ("sqlite_owner", {"path": "/nonexistent/itsm.db", "user": "no-such-user"}, "reason.owner.no_user"),
+    ("sqlite_info", {"path": "HERE/none.db", "owner": "no-such-user"}, "reason.sqlite.no_owner"),
     ("npm_ci", {"app_dir": "HERE", "node": "/bin/sh", "npm": "/bin/sh"}, "reason.npm.no_lock_file"),
     ("knex_migrate", {"app_dir": "HERE", "db_path": "HERE/none.db"}, "reason.knex.not_installed"),
     ("process_stop", {**SERVICE, "processes": [], "timeout": 0}, "reason.stop.timeout"),

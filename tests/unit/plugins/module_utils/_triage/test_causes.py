@@ -1783,3 +1783,15 @@ def test_a_missing_environment_file_is_no_mismatch_of_its_own():
     assert found[0].cause == "environment_missing"
     assert "nexus_environment_file" in [item["source"] for item in found[0].evidence]
     assert [item.explained_by for item in found if item.cause == "config_mismatch"] in ([], ["environment_missing"])
+
+
+def test_an_invalid_setting_keeps_its_message_in_the_finding():
+    why = message("reason.setting.no_folder")
+    told = message("reason.setting.is", variable="nexus_app_dir", value="'x'", why=why)
+    item = {"variable": "nexus_app_dir", "value": "x", "message": service_messages.english(told)}
+    plain, with_message = (
+        next(found for found in evaluate(GONE, {"settings": [each]}) if found.cause == "config_mismatch").summary
+        for each in (item, {**item, "messages": {"message": told.to_dict()}})
+    )
+    assert messages.english(plain) == messages.english(with_message)
+    assert with_message.values["mismatch"] == message("reason.mismatch.setting", value="'x'", why=why)

@@ -1,6 +1,7 @@
 # Copyright: The itsm_nexus.runbook contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: RUF001 - full-width punctuation is how Japanese is written.
 
 """The decisions of a database recovery: tables of cases."""
 
@@ -13,6 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import message
+from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy import database_verdict
 
 ROOT = Path(__file__).resolve().parents[5]
@@ -71,6 +74,17 @@ def test_next_step(changes: dict[str, Any], words: str) -> None:
     judged = database_verdict.of_run(seen(**changes))
     assert words in judged["next_step"]
     assert judged["notified_next_step"] == judged["next_step"]
+
+
+def test_the_next_step_names_the_loss_in_each_language() -> None:
+    losses = [message("reason.loss.foreign_frames", frames=3), message("reason.loss.since", at="10:00")]
+    told = {"statement": [each.to_dict() for each in losses]}
+    text = "; ".join(map(catalogue.english, losses))
+    judged = database_verdict.of_run(seen(held=True, recovery={**LOST, "statement": text, "messages": told}))
+    assert judged["next_step"] == f"Report the lost data: {text}. The damaged files are in /kept."
+    assert "（別のデータベースの WAL の3フレーム、10:00 以降の変更）" in catalogue.of("ja").message(
+        judged["messages"]["next_step"]
+    )
 
 
 def test_a_recovery_that_did_not_run_leaves_the_data_unknown() -> None:

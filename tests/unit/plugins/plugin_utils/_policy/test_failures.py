@@ -91,6 +91,14 @@ def test_the_problems_of_a_verification(changes: dict[str, Any], expected: list[
     assert [english(each) for each in told["messages"]["problems"]] == expected
 
 
+def test_a_problem_of_the_database_keeps_its_message() -> None:
+    fewer = message("reason.sqlite.table_fewer", table="users", now=3, fewer=2, before=5)
+    told = message("reason.sqlite.row_loss", tables=[fewer]).to_dict()
+    rows = {"problems": [{"message": "users has fewer rows", "messages": {"message": told}}]}
+    found = failures.of_verification(seen(answer=GOOD, watch=GOOD, database=rows))
+    assert found == {"problems": ["users has fewer rows"], "messages": {"problems": [told]}}
+
+
 def test_an_unreachable_host_names_the_module_and_the_reason() -> None:
     told = unreachable.failure("web1", "npm_ci", message("reason.unreached", why="no route"))
     assert told["msg"] == "Cannot run npm_ci on web1: the host cannot be reached: no route"
