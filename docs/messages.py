@@ -16,6 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "collections")]
 
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import message
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._messages import catalogue
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._report import html_template
 
@@ -57,7 +58,7 @@ def sample(words: catalogue.Words, key: str) -> str:
     if key not in words.sentences:
         return key.partition(".")[2]
     names = [name for _text, name, _format, _conversion in string.Formatter().parse(words.sentences[key]) if name]
-    return words.sentences[key].format(**{name: SAMPLES.get(name, f"<{name}>") for name in names})
+    return words.sentences[key].format(**{name: message.Listed([SAMPLES.get(name, f"<{name}>")]) for name in names})
 
 
 def page() -> str:
