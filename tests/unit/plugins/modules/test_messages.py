@@ -42,15 +42,15 @@ FAILING = [
     ("sqlite_info", {"path": "HERE/none.db", "owner": "no-such-user"}, "reason.sqlite.no_owner"),
     ("npm_ci", {"app_dir": "HERE", "node": "/bin/sh", "npm": "/bin/sh"}, "reason.npm.no_lock_file"),
     ("knex_migrate", {"app_dir": "HERE", "db_path": "HERE/none.db"}, "reason.knex.not_installed"),
-    ("process_stop", {**SERVICE, "processes": [], "timeout": 0}, "reason.stop.timeout"),
+    ("process_stop", {"service": SERVICE, "processes": [], "timeout": 0}, "reason.stop.timeout"),
     (
         "process_stop",
-        {**SERVICE, "processes": [], "policy": [{"user": "root", "command": "("}]},
+        {"service": SERVICE, "processes": [], "policy": [{"user": "root", "command": "("}]},
         "reason.stop.no_pattern",
     ),
     (
         "node_process",
-        {**SERVICE, "state": "started", "log_file": "HERE/log", "pid_file": "HERE/pid"},
+        {"service": {**SERVICE, "log_file": "HERE/log", "pid_file": "HERE/pid"}, "state": "started"},
         "reason.process.no_folder",
     ),
     (
@@ -71,12 +71,14 @@ def main(monkeypatch, capsys, tmp_path):
     damaged.write_bytes(b"x" * 100 + damaged.read_bytes()[100:])
 
     def in_place(value):
+        if isinstance(value, dict):
+            return {key: in_place(each) for key, each in value.items()}
         if isinstance(value, str):
             return value.replace("HERE", str(tmp_path)).replace("DAMAGED", str(damaged))
         return value
 
     def main(name, /, **parameters):
-        parameters = {key: in_place(value) for key, value in parameters.items()}
+        parameters = in_place(parameters)
         parameters["state_dir"] = str(tmp_path / "state")
         monkeypatch.setattr(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": parameters}).encode())
         monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)
@@ -152,8 +154,8 @@ def test_the_problems_of_a_certificate_are_told_in_japanese(main):
 
 
 def test_invalid_settings_are_told_in_japanese(main):
-    of_service = {"user": "no-such-user", "db_path": "x", "log_file": "HERE/log", "https_port": 0, "http_port": 0}
-    result = main("service_preflight_info", **SERVICE, **of_service)
+    service = {**SERVICE, "user": "no-such-user", "log_file": "HERE/log"}
+    result = main("service_preflight_info", service=service, db_path="x", https_port=0, http_port=0)
     recorded = allowlist.of_result("itsm_nexus.runbook.service_preflight_info", result)
     assert len(recorded["problems"]) > 3
     for problem in recorded["problems"]:
