@@ -34,7 +34,7 @@ FIRST = (
     "escalation",
     "next",
     "next_step",
-    "told",
+    "notified",
 )
 SAMPLES = {
     "path": "/srv/itsm/backend/itsm.db",

@@ -228,7 +228,7 @@ class Drill:
         if self.cause is None or not told:
             return
         last = told[-1]
-        mended = [each for each in self.of_last_run(last, "remedies") if each["changed"] and not each["failed"]]
+        remediated = [each for each in self.of_last_run(last, "remedies") if each["changed"] and not each["failed"]]
         result = {
             "drill": self.name,
             "passed": passed,
@@ -236,7 +236,7 @@ class Drill:
             "found_first": told[0]["cause"] == self.cause,
             "left_alone": told[0]["outcome"] == "not_recovered",
             "recovered": last["outcome"] == "recovered",
-            "by": [*(f"remedy of {each['cause']}" for each in mended), *([last["rung"]] if last["rung"] else [])],
+            "by": [*(f"remedy of {each['cause']}" for each in remediated), *([last["rung"]] if last["rung"] else [])],
             "outage_seconds": last["durations"]["outage"],
         }
         (self.output / "result.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

@@ -141,7 +141,7 @@ def break_start(drill: Drill) -> None:
     drill.host.check_output(f"echo NEXUS_DEMO_FAULTS=start >>{ENVIRONMENT}")
 
 
-def mend_start(drill: Drill) -> None:
+def repair_start(drill: Drill) -> None:
     """Allow the service to start again."""
     drill.host.check_output(f"sed -i /NEXUS_DEMO_FAULTS/d {ENVIRONMENT}")
 

@@ -38,21 +38,21 @@ options:
     description:
       - V(open) opens an incident, or continues the open one, and takes the lease.
       - V(attempt) records attempts, findings and notifications, and renews the lease. If the incident is closed
-        already, only O(told) can still be recorded, by one of its runs.
+        already, only O(notified) can still be recorded, by one of its runs.
       - V(closed) records the rest and releases the lease. With O(outcome=not_recovered), O(outcome=data_in_doubt) or
         O(outcome=login_failed) the incident itself stays open, and the next run continues it.
       - V(closed) without O(run) is for a service that was found healthy. The open incident is closed with RV(outcome)
-        V(mended_by_hand) (resolved manually), unless a run is working on it. If a start by an earlier run or by systemd
-        ended the outage, RV(outcome) says so. See O(serving_since).
-      - V(mended) is V(closed) in two steps, if contacts have to be notified of the end. It returns a run, which has the
-        lease. The incident stays open until V(closed) with that O(run). If the run dies in between, the next one
+        V(resolved_manually), unless a run is working on it. If a start by an earlier run or by systemd ended the
+        outage, RV(outcome) says so. See O(serving_since).
+      - V(resolved) is V(closed) in two steps, if contacts have to be notified of the end. It returns a run, which has
+        the lease. The incident stays open until V(closed) with that O(run). If the run dies in between, the next one
         notifies the contacts.
       - V(renewed) renews the lease of O(run) for O(lease) seconds and records nothing. It does not fail if another run
         has the lease by then. See RV(locked_by).
       - V(maintenance_begun) and V(maintenance_ended) set and remove the maintenance of the host. They do not affect a
         run that is under way.
     type: str
-    choices: [open, attempt, closed, mended, renewed, maintenance_begun, maintenance_ended]
+    choices: [open, attempt, closed, resolved, renewed, maintenance_begun, maintenance_ended]
     required: true
   state_dir:
     description: The folder of the records. It is created with mode V(0700) if it does not exist.
@@ -205,7 +205,7 @@ options:
     version_added: 0.2.0
   serving_since:
     description:
-      - With O(state=mended), and with O(state=closed) without O(run), the start of the process that serves now.
+      - With O(state=resolved), and with O(state=closed) without O(run), the start of the process that serves now.
       - If it started right after a recorded start, that run ended the outage, RV(outcome) V(recovered). The outage
         ended with the first recorded healthy answer or, if there is none, at the start of the process,
         RV(mitigated_estimated).
@@ -235,7 +235,7 @@ options:
     type: str
     default: ""
     version_added: 0.2.0
-  told:
+  notified:
     description: The notifications, as role P(itsm_nexus.runbook.escalation#role) returns them.
     type: list
     elements: dict
@@ -393,7 +393,7 @@ cause:
   returned: always
   type: str
 outcome:
-  description: The outcome, or V(mended_by_hand) if the incident was resolved manually.
+  description: The outcome, or V(resolved_manually) if the incident was resolved manually.
   returned: always
   type: str
 last_exit:
@@ -437,7 +437,7 @@ starts:
   returned: always
   type: list
   elements: dict
-told:
+notified:
   description: All notifications about this incident.
   returned: always
   type: list
@@ -542,7 +542,7 @@ UPDATE = {
         "type": "str",
         "choices": ["recovered", "recovered_by_systemd", "not_recovered", "warning", "data_in_doubt", "login_failed"],
     },
-    "told": {
+    "notified": {
         "type": "list",
         "elements": "dict",
         "default": [],
@@ -556,7 +556,7 @@ UPDATE = {
         },
     },
 }
-STATES = ["open", "attempt", "closed", "mended", "renewed", "maintenance_begun", "maintenance_ended"]
+STATES = ["open", "attempt", "closed", "resolved", "renewed", "maintenance_begun", "maintenance_ended"]
 
 
 def main() -> None:

@@ -166,7 +166,7 @@ starts:
   returned: always
   type: list
   elements: dict
-told:
+notified:
   description: All notifications about this incident.
   returned: always
   type: list

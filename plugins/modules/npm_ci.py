@@ -148,7 +148,7 @@ previous:
   returned: success
   type: str
   sample: /mnt/LinuxHDD/ITSM-System/node_modules.previous
-mended:
+restored:
   description: Repairs after an earlier run that was killed. In check mode, the repairs that are due.
   returned: success
   type: list
@@ -169,7 +169,7 @@ messages:
   description:
     - Why the module failed, as a message for other languages. C(msg) has the C(id) of its text in the catalogue of
       messages, and the C(values) in it.
-    - On success, C(reasons) and C(mended) are RV(reasons) and RV(mended) as messages.
+    - On success, C(reasons) and C(restored) are RV(reasons) and RV(restored) as messages.
   returned: success, and failure
   type: dict
   version_added: 0.2.0

@@ -104,7 +104,7 @@ not_after:
   returned: success
   type: str
   sample: "2026-05-31T00:00:00.000Z"
-mended:
+repaired:
   description: True if the permissions of the key were changed, or would be.
   returned: success
   type: bool

@@ -232,7 +232,7 @@ findings:
           MiB), each V(null) if unknown or without a proposal.
         - >-
           V(modules_broken): C(packages), as far as they are named, and C(reason) (V(missing), V(unloadable),
-          V(invalid), V(not loaded), V(mended)).
+          V(invalid), V(not loaded), V(repaired)).
         - "V(migration_pending): the C(pending) migrations, and C(lock_held), whether a lock was left behind."
         - >-
           V(unhandled_exception), V(syntax_error), V(crash_loop): C(falls) since it last served, the text of the

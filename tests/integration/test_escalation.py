@@ -63,7 +63,7 @@ PLAYBOOK = """
         rolespec_validate: false
       vars:
         escalation_incident: "{{ incident.id | default('', true) }}"
-        escalation_told: "{{ incident.told }}"
+        escalation_notified: "{{ incident.told }}"
         escalation_cause: hung
         escalation_cause_summary: "{{ host.stdout }}"
         escalation_severity: critical
@@ -77,7 +77,7 @@ PLAYBOOK = """
         run: "{{ incident.run | default('', true) }}"
         outcome: "{{ 'recovered' if escalation_recovered else 'not_recovered' }}"
         mitigated_at: "{{ '2026-03-02T01:32:03.456Z' if escalation_recovered else omit }}"
-        told: "{{ escalation_result.told_now }}"
+        told: "{{ escalation_result.notified_now }}"
       vars: *here
     - ansible.builtin.set_stats:
         per_host: false
@@ -120,7 +120,7 @@ class Desk:
         context = authority(folder / "ca")
         self.https = {name: Receiver(context=context) for name in ("slack", "teams", "mattermost", "pager", "http")}
         self.smtp = MailServer(login=("runbook", SECRETS["smtp"]), context=context)
-        self.text, self.json = folder / "told.txt", folder / "told.json"
+        self.text, self.json = folder / "notified.txt", folder / "notified.json"
         self.seen: set[str] = set()
         self.screens: list[str] = []
 
@@ -223,7 +223,7 @@ class Desk:
         (record,) = [path for path in records if path.exists()]
         return [
             (each["level"], each["channel"], each["ok"])
-            for each in json.loads(record.read_text(encoding="utf-8"))["told"]
+            for each in json.loads(record.read_text(encoding="utf-8"))["notified"]
         ]
 
     def counts(self) -> dict[str, int]:
@@ -482,13 +482,13 @@ def test_a_run_killed_while_it_notifies_keeps_its_record(desk: Desk) -> None:
     screen = desk.play(**at_once(desk, "killed", slack, killer), escalation_retries=0, escalation_timeout=5).screen
     assert reached.exists() and "PLAY RECAP" not in screen
     assert desk.counts()["slack"] == before + 1
-    assert [(each["channel"], each["ok"]) for each in open_record(desk, "killed")["told"]] == [("chat", True)]
+    assert [(each["channel"], each["ok"]) for each in open_record(desk, "killed")["notified"]] == [("chat", True)]
 
     host_lease.Seat(state_dir=str(desk.folder / "killed")).release(run=open_record(desk, "killed")["runs"][0])
     ring = {"type": "command", "argv": ["true"], "name": "ring"}
     assert desk.play(**at_once(desk, "killed", slack, ring), watch=True).rc == 0
     assert desk.counts()["slack"] == before + 1
-    assert [(each["channel"], each["ok"]) for each in open_record(desk, "killed")["told"]] == [
+    assert [(each["channel"], each["ok"]) for each in open_record(desk, "killed")["notified"]] == [
         ("chat", True),
         ("ring", True),
     ]
@@ -509,7 +509,7 @@ host_lease.Seat(state_dir={str(state)!r}).take(run="run-other")
     assert run.rc != 0
     assert "Another run works on this host: run-other" in run.screen
     assert desk.counts()["slack"] == before
-    assert open_record(desk, "lost")["told"] == []
+    assert open_record(desk, "lost")["notified"] == []
 
 
 def test_a_shared_room_gets_one_message(desk: Desk) -> None:
@@ -520,7 +520,7 @@ def test_a_shared_room_gets_one_message(desk: Desk) -> None:
     run = desk.play(**variables, escalation_data_loss=True)
     assert run.rc == 0
     assert desk.counts()["slack"] == before + 1
-    assert [(each["contact"], each["channel"], each["ok"]) for each in open_record(desk, "shared")["told"]] == [
+    assert [(each["contact"], each["channel"], each["ok"]) for each in open_record(desk, "shared")["notified"]] == [
         ("project_leader", "chat", True),
         ("dba", "room", True),
     ]
@@ -546,13 +546,15 @@ def test_the_dba_is_notified_at_once_if_the_database_is_in_doubt(desk: Desk, lan
         escalation_statements={"still_down": {"value": "no"}},
         escalation_data_loss=True,
         escalation_cause="unknown",
-        escalation_later=True,
+        escalation_deferred=True,
         escalation_language=language,
     )
     assert run.rc == 0
     assert desk.counts()["slack"] == before + 1
     assert desk.last("slack")["text"] == subject
-    assert [(each["level"], each["contact"]) for each in open_record(desk, name)["told"]] == [("data_in_doubt", "dba")]
+    assert [(each["level"], each["contact"]) for each in open_record(desk, name)["notified"]] == [
+        ("data_in_doubt", "dba")
+    ]
 
 
 @pytest.mark.parametrize("contacts", ["right", "wrong"])
@@ -575,7 +577,7 @@ def test_without_rules_everybody_is_notified(desk: Desk, contacts: str) -> None:
     assert run.rc == 0
     assert "The escalation rules cannot be evaluated, so everyone is notified." in run.screen
     assert desk.counts()["slack"] == before + (contacts == "right")
-    assert [each["level"] for each in open_record(desk, name)["told"]] == ["rules_unusable"] * (contacts == "right")
+    assert [each["level"] for each in open_record(desk, name)["notified"]] == ["rules_unusable"] * (contacts == "right")
 
 
 def test_no_secret_is_visible(desk: Desk) -> None:

@@ -128,7 +128,7 @@ def opened(service: Service, **changes: Any) -> dict[str, Any]:
     entry = {"level": "not_recovered", "contact": "project_leader", "channel": "command tee", "ok": True, "error": ""}
     call = {"state_dir": str(service.state)}
     run = incident_record.call(**call, state="open", lease=60)["run"]
-    update = record_update.Update(outcome="not_recovered", told=[{**entry, "at": timestamps.now()}])
+    update = record_update.Update(outcome="not_recovered", notified=[{**entry, "at": timestamps.now()}])
     return incident_record.call(**call, state="closed", run=run, update=update)
 
 
@@ -143,14 +143,14 @@ def test_a_manual_resolution_is_notified_once_and_recorded(
         assert told.read_text(encoding="utf-8").count("RESOLVED: ") == 1
         assert ("RESOLVED, not by a run of the playbook" in run.screen) is (number == 0)
     document = verdict(run)
-    assert (document["outcome"], document["source"]) == ("mended_by_hand", "verdict")
-    assert [(each["level"], each["ok"]) for each in document["escalation"]["told"]] == [
+    assert (document["outcome"], document["source"]) == ("resolved_manually", "verdict")
+    assert [(each["level"], each["ok"]) for each in document["escalation"]["notified"]] == [
         ("not_recovered", True),
         ("resolved", True),
     ]
     (record,) = records(service)
-    assert (record["id"], record["outcome"]) == (incident["id"], "mended_by_hand")
-    assert [(each["level"], each["ok"]) for each in record["told"]] == [("not_recovered", True), ("resolved", True)]
+    assert (record["id"], record["outcome"]) == (incident["id"], "resolved_manually")
+    assert [(each["level"], each["ok"]) for each in record["notified"]] == [("not_recovered", True), ("resolved", True)]
 
 
 def test_an_incident_of_another_run_is_not_reported_as_resolved(service: Service, tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ OUTCOME = {
     "data_loss": "none",
     "rows_before": {"users": 3},
     "rows_after": {"users": 3},
-    "escalation": {"level": "log", "to": [], "told": [], "reason": "a restart was enough"},
+    "escalation": {"level": "log", "to": [], "notified": [], "reason": "a restart was enough"},
     "evidence": "/var/lib/itsm-runbook/evidence/INC-1",
 }
 
@@ -568,7 +568,7 @@ PLAIN_MODULE = """\
 from ansible.module_utils.basic import AnsibleModule
 module = AnsibleModule(argument_spec=dict.fromkeys(
     (
-        *("state", "state_dir", "run", "outcome", "told", "path", "user", "query", "access_log", "start", "end"),
+        *("state", "state_dir", "run", "outcome", "notified", "path", "user", "query", "access_log", "start", "end"),
         "time_budget",
     ),
     dict(type="raw")), supports_check_mode=True)
@@ -602,7 +602,7 @@ def publishing(controller, collection, tmp_path):
             "postmortem_github_api_url": api.url,
             "postmortem_github_patience": 0,
             "postmortem_run": "run-1",
-            "postmortem_outcome": {**OUTCOME, "escalation": {**OUTCOME["escalation"], "told_now": []}},
+            "postmortem_outcome": {**OUTCOME, "escalation": {**OUTCOME["escalation"], "notified_now": []}},
         }
         role = {"ansible.builtin.include_role": {"name": "itsm_nexus.runbook.postmortem"}}
         opening = {"name": "Open", "itsm_nexus.runbook.incident": {"state": "open"}}

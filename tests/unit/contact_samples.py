@@ -51,7 +51,7 @@ def told(level, contact, channel, ok=True):
 
 def plan(applies, before=(), *, recovered=False, acknowledged=False, contacts=CONTACTS):
     return notification_rules.plan(
-        rules(applies), contacts=contacts, told=list(before), recovered=recovered, acknowledged=acknowledged
+        rules(applies), contacts=contacts, notified=list(before), recovered=recovered, acknowledged=acknowledged
     )
 
 

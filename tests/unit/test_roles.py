@@ -76,7 +76,7 @@ def test_main_tasks_stay_short(role: str) -> None:
 # Only playbooks decide how a recovery goes on after a failure. A role file has a rescue for one of these reasons alone.
 RESCUES_IN_ROLES = {
     "roles/detection/tasks/probe_health.yml": "raises again: names the wrong setting, at no cost for a healthy service",
-    "roles/escalation/tasks/tell.yml": "records: a channel of the user's own may fail, the next one is tried",
+    "roles/escalation/tasks/notify.yml": "records: a channel of the user's own may fail, the next one is tried",
     "roles/remediation/tasks/release.yml": "raises again: a release without its modules must not stay in place",
     "roles/remediation/tasks/remedy.yml": "records: a remedy may fail, the next one and the ladder have their turn",
 }

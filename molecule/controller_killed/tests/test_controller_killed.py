@@ -108,7 +108,7 @@ def assert_continued(drill: Drill, run: str, left: dict[str, Any], record: dict[
     """The incident is the same, with the start time that the killed run recorded."""
     assert (record["id"], record["opened_at"]) == (left["id"], left["opened_at"])
     assert len(record["runs"]) == 2
-    assert record["outcome"] in ("recovered", "mended_by_hand")
+    assert record["outcome"] in ("recovered", "resolved_manually")
     for sign in left["signs"]:
         assert sign in record["signs"]
     if drill.documents(run):

@@ -137,7 +137,7 @@ def test_alarm_is_raised_once_if_the_service_stays_down(drill: Drill) -> None:
     for _ in range(3):
         await_look(drill, "DOWN: watched")
     assert alarms(drill) == ["100 % of it, $HOME too"]
-    runs.mend_start(drill)
+    runs.repair_start(drill)
     runs.wait_for(lambda: serves(drill) and is_quiet(drill), "the timer recovers the repaired service")
     assert "RECOVERED: itsm-system on watched" in journal(drill, f"{RECOVER}.service", since=since)
     assert alarms(drill) == ["100 % of it, $HOME too"]

@@ -96,7 +96,7 @@ def test_fourth_is_a_new_incident_notified_once(drill: Drill, story: Story) -> N
 
 
 def test_records_name_the_notified_contacts(drill: Drill, story: Story) -> None:
-    told = [record["told"] for record in runs.past_incidents(drill)]
+    told = [record["notified"] for record in runs.past_incidents(drill)]
     assert [len(each) for each in told] == [0, 0, 2, 2]
     assert [(each["contact"], each["channel"], each["ok"]) for each in told[2]] == [
         ("project_leader", "mail leader@example.com", True),

@@ -46,8 +46,8 @@ def story(drill: Drill) -> Story:
     drill.host.check_output("/opt/drill/bin/age-incident 31")
     run("later", nothing_is_tried, rc=2)
     run("again", nothing_is_tried, rc=2)
-    runs.mend_start(drill)
-    run("mended", rc=0)
+    runs.repair_start(drill)
+    run("resolved", rc=0)
     mail.close()
     chat.close()
     return Story(mails, posts)
@@ -67,7 +67,7 @@ def alerts(posts: list[Request]) -> list[dict[str, Any]]:
 
 
 def test_all_runs_are_one_incident(drill: Drill, story: Story) -> None:
-    told = drill.postmortem("mended")
+    told = drill.postmortem("resolved")
     assert {drill.postmortem(name)["incident"] for name in story.mails} == {told["incident"]}
     (record,) = runs.past_incidents(drill)
     assert (record["id"], len(record["runs"])) == (told["incident"], 4)
@@ -95,17 +95,17 @@ def test_no_level_is_notified_twice(story: Story) -> None:
 
 
 def test_all_notified_contacts_get_the_resolution(drill: Drill, story: Story) -> None:
-    assert sorted(addressees(story.mails["mended"])) == ["leader@example.com", "team@example.com"]
-    for mail in story.mails["mended"]:
+    assert sorted(addressees(story.mails["resolved"])) == ["leader@example.com", "team@example.com"]
+    for mail in story.mails["resolved"]:
         assert "resolved" in mail["Subject"].lower()
-    assert [alert["event_action"] for alert in alerts(story.posts["mended"])] == ["resolve"]
-    (facts,) = [json.loads(each.body) for each in story.posts["mended"] if each.path == "/monitoring"]
+    assert [alert["event_action"] for alert in alerts(story.posts["resolved"])] == ["resolve"]
+    (facts,) = [json.loads(each.body) for each in story.posts["resolved"] if each.path == "/monitoring"]
     assert (facts["event"], facts["recovered"]) == ("resolved", True)
 
 
 def test_pagerduty_alert_has_the_id_of_the_incident(drill: Drill, story: Story) -> None:
     known = {alert["dedup_key"] for posts in story.posts.values() for alert in alerts(posts)}
-    assert known == {drill.postmortem("mended")["incident"]}
+    assert known == {drill.postmortem("resolved")["incident"]}
 
 
 def test_mails_are_one_thread(story: Story) -> None:
@@ -123,8 +123,8 @@ def test_signature_is_verified(story: Story) -> None:
 
 def test_record_lists_each_notification(drill: Drill, story: Story) -> None:
     (record,) = runs.past_incidents(drill)
-    assert all(each["ok"] for each in record["told"])
-    assert [(each["level"], each["contact"]) for each in record["told"]] == [
+    assert all(each["ok"] for each in record["notified"])
+    assert [(each["level"], each["contact"]) for each in record["notified"]] == [
         *[("not_recovered", "project_leader")] * 2,
         *[("everyone", "everyone")] * 2,
         *[("resolved", "everyone")] * 2,

@@ -90,7 +90,7 @@ def test_rate_limited_login_is_not_checked(drill: Drill, password: str) -> None:
     fail(drill)
     limited = ("-e", "nexus_login_path=/api/v1/faults/limited", "-e", f"nexus_login_password={password}")
     told = recover(drill, "limited", *limited, rc=0)
-    runs.mend_start(drill)
+    runs.repair_start(drill)
     assert (told["outcome"], told["login"]) == ("recovered", "rate_limited")
     assert "not checked (rate limit)" in closing(drill, "limited")
 

@@ -19,7 +19,7 @@ class Story(NamedTuple):
     codes: dict[str, int]
     # The holder of the lease before, between and after the runs that began during the first run.
     leases: list[dict[str, Any]]
-    mended: dict[str, Any]
+    resolved: dict[str, Any]
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_third_run_waits_and_then_has_nothing_to_do(drill: Drill, story: Story) 
     assert "HEALTHY: second_run_refused" in drill.screen("waiting")
     assert drill.documents("waiting") == []
     # The process that the first run started is still running.
-    assert drill.now()["processes"] == story.mended["processes"]
+    assert drill.now()["processes"] == story.resolved["processes"]
     assert len(runs.past_incidents(drill)) == 1
     assert runs.open_incident(drill) is None
 
@@ -116,7 +116,7 @@ def test_incident_of_a_dead_run_is_closed_as_resolved_manually(drill: Drill, sto
     assert runs.open_incident(drill) is None
     closed = runs.past_incidents(drill)[-1]
     # The dead run had not started the service, and its timer had not fired yet.
-    assert (closed["id"], closed["outcome"], closed["cause"]) == (left["id"], "mended_by_hand", "killed")
+    assert (closed["id"], closed["outcome"], closed["cause"]) == (left["id"], "resolved_manually", "killed")
     assert closed["mitigated_at"]
     assert drill.recap("heir")["failed"] == 0
 

@@ -24,7 +24,7 @@ def test_screen_ends_with_cause_next_step_and_contacts(drill: Drill) -> None:
     told, closing = drill.postmortem(), drill.screen()[-4000:]
     assert told["escalation"]["to"]
     assert told["escalation"]["reason"]
-    for text in ("restart", "standard_recovery", "clean_start_recovery", "next step", *told["escalation"]["told"]):
+    for text in ("restart", "standard_recovery", "clean_start_recovery", "next step", *told["escalation"]["notified"]):
         assert text in closing, closing
 
 

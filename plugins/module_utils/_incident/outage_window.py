@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common import timestamps
 
-RECOVERED, BY_SYSTEMD, BY_HAND = "recovered", "recovered_by_systemd", "mended_by_hand"
+RECOVERED, BY_SYSTEMD, BY_HAND = "recovered", "recovered_by_systemd", "resolved_manually"
 
 # Source of a sign: a probe of this collection.
 PROBE = "health probe"

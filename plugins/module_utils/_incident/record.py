@@ -129,7 +129,7 @@ def _transact(call: Call, *, store: incident_store.Store, seat: host_lease.Seat)
 
     update = (
         record_update.with_its_end(record, update, seen_at=timestamps.iso(clock.wall()))
-        if call.state == "mended"
+        if call.state == "resolved"
         else update
     )
     record_update.apply(record, update, run=run)
@@ -176,12 +176,12 @@ def _absent(
     if not store.writing:
         return record_result.result(record, call, store=store, seat=seat), {}, {}
     mine = [item for item in store.past(since=0) if call.run in item["runs"]]
-    only_told = not any(
-        getattr(call.update, field.name) for field in dataclasses.fields(Update) if field.name != "told"
+    only_notified = not any(
+        getattr(call.update, field.name) for field in dataclasses.fields(Update) if field.name != "notified"
     )
-    if mine and (call.state == "closed" or (call.update.told and only_told)):
+    if mine and (call.state == "closed" or (call.update.notified and only_notified)):
         before = copy.deepcopy(_public(mine[0]))
-        record_update.apply(mine[0], Update(told=call.update.told), run=call.run)
+        record_update.apply(mine[0], Update(notified=call.update.notified), run=call.run)
         if _public(mine[0]) != before:
             store.rewrite(mine[0])
         return record_result.result(mine[0], call, store=store, seat=seat), before, _public(mine[0])
@@ -277,7 +277,7 @@ def call(
         plan.state, plan.run = "present", ""
     elif state == "open" and not run and not check_mode:
         plan.run = _new_run(clock)
-    act = _end_by_hand if plan.state in ("closed", "mended") and not run else _transact
+    act = _end_by_hand if plan.state in ("closed", "resolved") and not run else _transact
     current = None if kept else functools.partial(host_maintenance.current, state_dir=state_dir, **said)
     begun = clock.boot()
     while True:

@@ -28,7 +28,7 @@ class Update:
     mitigated_at: Optional[str] = None
     mitigated_from: Optional[str] = None
     outcome: Optional[str] = None
-    told: Sequence[Mapping[str, Any]] = ()
+    notified: Sequence[Mapping[str, Any]] = ()
     # Start of the process that serves now, and the number of restarts by systemd: compared with the record, not kept.
     serving_since: Optional[str] = None
     serving_restarts: Optional[int] = None
@@ -46,7 +46,7 @@ def apply(record: Dict[str, Any], update: Update, *, run: str) -> None:
     # Only the first detection counts.
     for name in ("detected_at", "detected_by"):
         record[name] = record[name] or getattr(update, name) or None
-    for name in ("signs", "told"):
+    for name in ("signs", "notified"):
         for item in getattr(update, name):
             if dict(item) not in record[name]:
                 record[name].append(dict(item))
@@ -127,7 +127,7 @@ def checked(update: Update) -> None:
     for kind, at, words in (
         ("signs", "at", ("kind", "source")),
         ("attempts", "started_at", ("rung",)),
-        ("told", "at", ("level", "contact", "channel")),
+        ("notified", "at", ("level", "contact", "channel")),
     ):
         for item in getattr(update, kind):
             instant(f"{kind}[].{at}", item.get(at))

@@ -49,7 +49,7 @@ EMPTY: Dict[str, Any] = {
     "mitigated_at": None,
     "mitigated_from": None,
     "outcome": None,
-    "told": [],
+    "notified": [],
     "runs": [],
     # Time of the opening on the clock since boot, which nobody can set, and the id of that boot.
     "opened_boot": None,
@@ -83,7 +83,7 @@ _KINDS_WITHIN: Dict[str, Dict[str, Tuple[type, ...]]] = {
         "run": (str, type(None)),
     },
     "starts": {"run": (str, type(None))},
-    "told": {
+    "notified": {
         "level": (str,),
         "contact": (str,),
         "channel": (str,),
@@ -132,7 +132,7 @@ def _decode(data: bytes) -> Dict[str, Any]:
             _check_kinds(item, kinds, where=f"of its {name}, one's")
     instants = [record.get("opened_at")]
     instants += [record[name] for name in _INSTANTS if record[name] is not None]
-    instants += [item.get("at") for item in (*record["signs"], *record["starts"], *record["told"])]
+    instants += [item.get("at") for item in (*record["signs"], *record["starts"], *record["notified"])]
     instants += [item.get("started_at") for item in record["attempts"]]
     for at in instants:
         timestamps.epoch(str(at))

@@ -155,7 +155,7 @@ def _mode(permissions: Permissions) -> Optional[int]:
     return mode
 
 
-def _mend(pair: Pair, permissions: Permissions, *, check_mode: bool) -> bool:
+def _repair(pair: Pair, permissions: Permissions, *, check_mode: bool) -> bool:
     """Set the key's owner, group and mode; return whether that changes them.
 
     Changes only a regular file with one name that holds a key: an account other than root may own the folder.
@@ -231,7 +231,7 @@ def ensure(
     if timeout <= 0:
         raise CertificateError(message("reason.certificate.timeout", seconds=f"{timeout:g}"))
     before = after = look(pair, run=run)
-    mended = renewed = False
+    repaired = renewed = False
     done: Dict[str, Any] = {"command_rc": None, "output": ""}
     if permissions is not None:
         _ids(permissions)
@@ -239,13 +239,13 @@ def ensure(
     wanted = permissions if permissions is not None and permissions.wanted else None
     if before["problems"] and wanted is not None:
         try:
-            mended = _mend(pair, wanted, check_mode=check_mode)
+            repaired = _repair(pair, wanted, check_mode=check_mode)
             after = look(pair, run=run)
         except CertificateError:
             # A renewal may replace a key that is missing or invalid.
             if not command:
                 raise
-    if after["problems"] and command and not (check_mode and mended):
+    if after["problems"] and command and not (check_mode and repaired):
         if check_mode:
             renewed = True
         else:
@@ -256,17 +256,17 @@ def ensure(
             # Files that were renewed as root belong to root.
             if after["problems"] and wanted is not None:
                 with contextlib.suppress(CertificateError):  # a problem of the key is listed in the problems
-                    mended = _mend(pair, wanted, check_mode=False) or mended
+                    repaired = _repair(pair, wanted, check_mode=False) or repaired
                     after = look(pair, run=run)
     return {
-        "changed": mended or renewed,
+        "changed": repaired or renewed,
         "valid": not after["problems"],
         "problems": after["problems"],
         "messages": messages.plain(problems=after["told"]),
         "subject": after["subject"],
         "not_before": after["not_before"],
         "not_after": after["not_after"],
-        "mended": mended,
+        "repaired": repaired,
         "renewed": renewed,
         **done,
         "diff": {"before": _lines(before), "after": _lines(after)},

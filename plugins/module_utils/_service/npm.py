@@ -68,10 +68,10 @@ def npm_ci(
     if reserve < 0:
         raise NpmError(f"reserve is {reserve}: must be 0 bytes or more")
     with safe_open.acting(application.rights), npm_lock.explained("install", folder=application.app_dir):
-        result: Dict[str, Any] = {"installed": 0, "swapped": False, "built": None, "mended": [], "leftovers": []}
+        result: Dict[str, Any] = {"installed": 0, "swapped": False, "built": None, "restored": [], "leftovers": []}
         if check_mode:
             moves = npm_swap.interrupted(application)
-            result["mended"] = [npm_swap.told(source, target) for source, target in moves]
+            result["restored"] = [npm_swap.told(source, target) for source, target in moves]
             litter = application.litter()
             found, _report = application.look()
             # If a tree must first be put back, it can be compared only after that.
@@ -95,8 +95,8 @@ def npm_ci(
         previous = application.path(npm_application.PREVIOUS)
         reasons = _reasons(found)
         result.update(
-            messages=messages.plain(reasons=reasons, mended=result["mended"]),
-            mended=[messages.english(told) for told in result["mended"]],
+            messages=messages.plain(reasons=reasons, restored=result["restored"]),
+            restored=[messages.english(told) for told in result["restored"]],
             needed=bool(found),
             reasons=[messages.english(told) for told in reasons],
             previous=previous if os.path.lexists(previous) else None,
@@ -116,7 +116,7 @@ def _install(
     build_only: bool,
     reserve: int,
 ) -> None:
-    result["mended"] = npm_swap.mend(application)
+    result["restored"] = npm_swap.restore(application)
     found, report = application.look()
     result["found"] = found
     fingerprint = application.fingerprint(report)
@@ -136,7 +136,7 @@ def _install(
             result["installed"] = application.count()
     result["leftovers"] = [path for path in application.litter() if not (build_only and path == build)]
     result["built"] = build if build_only else None
-    result["changed"] = bool(result["swapped"] or is_new or result["mended"] or removed)
+    result["changed"] = bool(result["swapped"] or is_new or result["restored"] or removed)
 
 
 def _put_in_place(application: Application, build: str) -> None:

@@ -34,7 +34,7 @@ def interrupted(application: Application) -> List[Tuple[str, str]]:
     return moves
 
 
-def mend(application: Application) -> List[Message]:
+def restore(application: Application) -> List[Message]:
     """Undo a swap that was killed midway; return the steps taken."""
     moves = interrupted(application)
     for source, target in moves:

@@ -115,7 +115,7 @@ ENGLISH: Dict[str, str] = {
     "remedy.tls_expired.renew": "Renew the certificate, check that the service's user can read the certificate and its key, and restart the service",
     "prevention.tls_expired": "Renew the certificate automatically, restart the service after that, and monitor the days left",
     # Application.
-    "finding.modules_broken.mended": "The service could not load a dependency; all of them are in order now",
+    "finding.modules_broken.repaired": "The service could not load a dependency; all of them are in order now",
     "finding.modules_broken.no_folder": "The service's dependencies are missing: there is no node_modules",
     "finding.modules_broken.missing": "Dependencies of the service are missing: {packages}",
     "finding.modules_broken.unloadable": "Dependencies of the service cannot be loaded: {packages}",

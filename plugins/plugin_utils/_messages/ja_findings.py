@@ -110,7 +110,7 @@ SENTENCES: Dict[str, str] = {
     "remedy.tls_expired.renew": "証明書を更新し、証明書と秘密鍵をサービスのユーザーが読めることを確認して再起動する",
     "prevention.tls_expired": "証明書の更新と更新後の再起動を自動化し、残り日数を監視する",
     # アプリケーション
-    "finding.modules_broken.mended": "依存関係を読み込めませんでした（現在は正常です）",
+    "finding.modules_broken.repaired": "依存関係を読み込めませんでした（現在は正常です）",
     "finding.modules_broken.no_folder": "依存関係がありません（node_modules が存在しません）",
     "finding.modules_broken.missing": "依存関係が不足しています：{packages}",
     "finding.modules_broken.unloadable": "依存関係を読み込めません：{packages}",

@@ -41,7 +41,7 @@ def plan(
     rules: Sequence[Mapping[str, Any]],
     *,
     contacts: Mapping[str, Any],
-    told: Sequence[Mapping[str, Any]],
+    notified: Sequence[Mapping[str, Any]],
     recovered: bool,
     acknowledged: bool,
     types: Sequence[str] = (),
@@ -58,7 +58,9 @@ def plan(
     rule = next(each for each in rules if applies(each["when"]))
     level = level_of(rule)
     taken = {
-        (str(each.get("level")), str(each.get("contact")), str(each.get("channel"))) for each in told if each.get("ok")
+        (str(each.get("level")), str(each.get("contact")), str(each.get("channel")))
+        for each in notified
+        if each.get("ok")
     }
     due = _due_by_rule(rules, rule, contacts=contacts, taken=taken)
     event = RESOLVED if recovered else ACKNOWLEDGED if acknowledged else None

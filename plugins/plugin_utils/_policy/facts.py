@@ -78,7 +78,7 @@ class Facts:
         return Reason.read({name: getattr(self, name), "messages": self.messages}, name)
 
     @property
-    def mended(self) -> List[str]:
+    def remediated(self) -> List[str]:
         """The causes for which a remedy of this run has changed something."""
         return [str(each["cause"]) for each in self.remedies if each.get("changed") and not each.get("failed")]
 

@@ -127,8 +127,8 @@ def of_closed_incident(seen: _Data) -> Dict[str, Any]:
     """
     record = seen["record"]
     # If nobody was notified of the incident, nobody is notified of its end.
-    escalation: _Data = {"to": [], "contacts": [], "told": record["told"]}
-    if record["told"] and seen.get("escalation"):
+    escalation: _Data = {"to": [], "contacts": [], "notified": record["notified"]}
+    if record["notified"] and seen.get("escalation"):
         escalation = {**seen["escalation"], "rule": None, "level": None, "reason": None}
     return {
         **_of_record(

@@ -112,13 +112,15 @@ def _summary(finding: Mapping[str, Any]) -> Reason:
 
 def useless(facts: Facts, rung: str) -> List[Reason]:
     """Return why a rung cannot help. A failure seen before the fix may be gone."""
-    mended = facts.mended
+    remediated = facts.remediated
     found = [
         _summary(each)
         for each in facts.standing
-        if rung in each.get("useless_rungs", ()) and each["cause"] not in mended and each["explained_by"] not in mended
+        if rung in each.get("useless_rungs", ())
+        and each["cause"] not in remediated
+        and each["explained_by"] not in remediated
     ]
-    if rung in ONLY_START and facts.crash_loop.get("looping") and not mended:
+    if rung in ONLY_START and facts.crash_loop.get("looping") and not remediated:
         found.append(_looping(facts.crash_loop))
     return found
 

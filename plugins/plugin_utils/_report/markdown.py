@@ -52,7 +52,7 @@ def markdown(words: Words, incident: incident_model.Incident) -> str:
         _section(words.say("doc.recovery"), _recovery(words, document)),
         _section(words.say("doc.prevention"), _prevention(words, document)),
         _section(words.say("doc.timeline"), _timeline(words, document)),
-        _section(words.say("doc.told"), _told(words, document)),
+        _section(words.say("doc.notified"), _told(words, document)),
         _section(words.say("doc.evidence"), _evidence(words, document)),
     ]
     return "\n\n".join(sections) + "\n"

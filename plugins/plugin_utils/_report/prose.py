@@ -86,7 +86,7 @@ def facts(words: Words, incident: incident_model.Incident) -> List[Tuple[str, st
         ("doc.cause_label", prose_causes.cause(words, incident)),
         ("doc.ladder", prose_ladder.ladder(words, incident)),
         ("doc.data_loss", prose_data.data_loss(words, incident)),
-        ("doc.told", prose_notifications.whom(words, incident)),
+        ("doc.notified", prose_notifications.whom(words, incident)),
         ("doc.ticket", incident.ticket or ""),
     ]
     since = words.when(incident.times.started_at) or words.say("unknown")

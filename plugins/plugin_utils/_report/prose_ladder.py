@@ -93,11 +93,11 @@ def climbs(words: Words, incident: incident_model.Incident, *, run: Optional[str
     tried = [
         Climb(rung, rung_name(words, incident, rung), []) for rung in incident.rungs_tried if run in (None, rung.run)
     ]
-    mended = Climb(None, words.name("part", "remediation"), remedies(words, incident, run=run))
+    remediated = Climb(None, words.name("part", "remediation"), remedies(words, incident, run=run))
     other = Climb(None, "", [])
     for step in incident.steps:
         # The remedies list their changes themselves, and notifications are listed elsewhere.
-        if step.role == "escalation" or (step.role == "remediation" and mended.facts):
+        if step.role == "escalation" or (step.role == "remediation" and remediated.facts):
             continue
         if step.weight != incident_model.CHANGE or run not in (None, step.run):
             continue
@@ -109,7 +109,7 @@ def climbs(words: Words, incident: incident_model.Incident, *, run: Optional[str
         ]
         begun = [each for each in of_role if each.rung and (each.rung.started_at or "") <= step.at]
         (begun or of_role[:1] or [other])[-1].facts.append(prose_steps.deed(words, step))
-    return [*([mended] if mended.facts else []), *tried, *([other] if other.facts else [])]
+    return [*([remediated] if remediated.facts else []), *tried, *([other] if other.facts else [])]
 
 
 def held(words: Words, rung: incident_model.Rung) -> str:

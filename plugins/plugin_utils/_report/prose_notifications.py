@@ -18,8 +18,11 @@ def whom(words: Words, incident: incident_model.Incident) -> str:
     """Return who has been or will be notified, and why."""
     escalation = incident.escalation
     if not escalation:
-        return words.say("told.undecided")
-    to, entries = escalation.get("to") or [], [each for each in escalation.get("told") or [] if isinstance(each, dict)]
+        return words.say("notified.undecided")
+    to, entries = (
+        escalation.get("to") or [],
+        [each for each in escalation.get("notified") or [] if isinstance(each, dict)],
+    )
     names = dict(zip(escalation.get("contacts") or [], to))
     reached: Dict[str, List[str]] = {}
     for each in entries:
@@ -29,9 +32,9 @@ def whom(words: Words, incident: incident_model.Incident) -> str:
                 ways.append(str(each.get("channel")))
     reason = escalation_reason(words, incident)
     if not to and not reached:
-        return words.say("told.nobody_why", reason=reason) if reason else words.say("told.nobody")
+        return words.say("notified.nobody_why", reason=reason) if reason else words.say("notified.nobody")
     done = [
-        words.say("told.by", name=words.name("contact", name), ways=words.listed(ways))
+        words.say("notified.by", name=words.name("contact", name), ways=words.listed(ways))
         for name, ways in reached.items()
     ]
     missing = [words.name("contact", name) for name in to if name not in reached]
@@ -40,20 +43,20 @@ def whom(words: Words, incident: incident_model.Incident) -> str:
         for each in entries
         if each.get("ok") is False
     ]
-    parts = [words.say("told.done", names=words.listed(done))] if done else []
-    parts += [words.say("told.missing", names=words.listed(missing))] if missing else []
-    parts += [words.say("told.failed", channels=words.listed(failed))] if failed else []
-    return words.say("told.why", told=words.joined(parts), reason=reason) if reason else words.joined(parts)
+    parts = [words.say("notified.done", names=words.listed(done))] if done else []
+    parts += [words.say("notified.missing", names=words.listed(missing))] if missing else []
+    parts += [words.say("notified.failed", channels=words.listed(failed))] if failed else []
+    return words.say("notified.why", told=words.joined(parts), reason=reason) if reason else words.joined(parts)
 
 
 def would_tell(words: Words, incident: incident_model.Incident) -> List[str]:
     """Return who would be notified, and who if the recovery fails: for a run in check mode."""
     escalation: Mapping[str, Any] = incident.escalation
     if not escalation:
-        return [words.say("told.undecided")]
+        return [words.say("notified.undecided")]
     told = [_would_tell(words, escalation)]
     if escalation.get("otherwise"):
-        told.append(words.say("told.otherwise", told=_would_tell(words, escalation["otherwise"])))
+        told.append(words.say("notified.otherwise", told=_would_tell(words, escalation["otherwise"])))
     return told
 
 
@@ -65,15 +68,15 @@ def _would_tell(words: Words, escalation: Mapping[str, Any]) -> str:
         ways.setdefault(str(each.get("name")), []).append(words.say("label", name=way, text=error) if error else way)
     reason = _escalation_reason(words, escalation)
     if not ways:
-        return words.say("told.nobody_why", reason=reason) if reason else words.say("told.nobody")
+        return words.say("notified.nobody_why", reason=reason) if reason else words.say("notified.nobody")
     names = [
-        words.say("told.by", name=words.name("contact", name), ways=words.listed(by))
+        words.say("notified.by", name=words.name("contact", name), ways=words.listed(by))
         if by
-        else words.say("told.by_no_way", name=words.name("contact", name))
+        else words.say("notified.by_no_way", name=words.name("contact", name))
         for name, by in ways.items()
     ]
     told = words.listed(names)
-    return words.say("told.why", told=told, reason=reason) if reason else told
+    return words.say("notified.why", told=told, reason=reason) if reason else told
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,12 +99,12 @@ def tellings(words: Words, incident: incident_model.Incident) -> List[Telling]:
             at=each.get("at") or None,
             who=words.name("contact", str(names.get(each.get("contact"), each.get("contact")))),
             by=str(each.get("channel") or ""),
-            came=words.say("doc.told.reached")
+            came=words.say("doc.notified.reached")
             if each.get("ok")
-            else words.say("doc.told.not", error=words.quoted(each.get("error")) or words.say("unknown")),
+            else words.say("doc.notified.not", error=words.quoted(each.get("error")) or words.say("unknown")),
             reached=bool(each.get("ok")),
         )
-        for each in escalation.get("told") or []
+        for each in escalation.get("notified") or []
         if isinstance(each, dict)
     ]
 

@@ -211,8 +211,8 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
         "installed": (FLAG, NUMBER),
         "swapped": FLAG,
         "previous": TEXT,
-        "mended": Each(TEXT),
-        "messages": {**_OF_RESULT, "reasons": _TOLD, "mended": _TOLD},
+        "restored": Each(TEXT),
+        "messages": {**_OF_RESULT, "reasons": _TOLD, "restored": _TOLD},
         "duration": NUMBER,
     },
     "knex_migrate": {
@@ -264,7 +264,7 @@ RESULTS: Mapping[str, Mapping[str, Any]] = {
         "messages": {**_OF_RESULT, "problems": _TOLD},
         "not_before": TEXT,
         "not_after": TEXT,
-        "mended": FLAG,
+        "repaired": FLAG,
         "renewed": FLAG,
         "command_rc": NUMBER,
         "duration": NUMBER,
@@ -355,7 +355,7 @@ OUTCOME: Mapping[str, Any] = {
         "level": TEXT,
         "to": Each(TEXT),
         "contacts": Each(TEXT),
-        "told": Each({"level": TEXT, "contact": TEXT, "channel": TEXT, "at": TEXT, "ok": FLAG, "error": TEXT}),
+        "notified": Each({"level": TEXT, "contact": TEXT, "channel": TEXT, "at": TEXT, "ok": FLAG, "error": TEXT}),
         "reason": TEXT,
         # In check mode: the contacts to notify, and the contacts to notify if the recovery fails.
         "would": _WOULD_TELL,

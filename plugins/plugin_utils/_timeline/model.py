@@ -26,7 +26,7 @@ RUNGS = (*recovery_ladder.RUNGS, "database_recovery")
 CHANGE, FAILURE, DECISION, DETAIL = "change", "failure", "decision", "detail"
 
 # The service is back: by a run, by systemd's automatic restart or our timer on the host, or by a person.
-BACK = ("recovered", "recovered_by_systemd", "mended_by_hand")
+BACK = ("recovered", "recovered_by_systemd", "resolved_manually")
 # The service answers, but its database is not known to be sound.
 IN_DOUBT = "data_in_doubt"
 OUTCOMES = (

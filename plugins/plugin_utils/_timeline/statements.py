@@ -39,7 +39,7 @@ NOT_COUNTED, NOT_BEFORE, NOT_AFTER, STARTED_SINCE, FEWER_SINCE, WRITTEN_SINCE = 
 
 # The source of the rows before the outage: the first triage of the incident, or the last verified run.
 FIRST_LOOK, LAST_GOOD = "first_look", "last_good"
-_BACK = ("recovered", "recovered_by_systemd", "mended_by_hand")
+_BACK = ("recovered", "recovered_by_systemd", "resolved_manually")
 _LOGIN = {"checked": YES, "failed": NO}
 
 Rows = Mapping[str, float]

@@ -37,16 +37,16 @@ def modules_broken(facts: Facts) -> Optional[Finding]:
     # The service may still run with another version than in the lock file.
     if not broken and not words and not packaged.invalid:
         return None
-    mended = packaged.ok is True and not broken
+    repaired = packaged.ok is True and not broken
     evidence = [says("node_modules", "is not there")] if nothing_there else []
     evidence += [says("node_modules", text) for text in (packaged.reasons or missing + unloadable)[:5]]
     # The facts are exact. The log may still have lines of an earlier start.
     packages = missing + unloadable or sorted(named)
     reason = "missing" if missing or nothing_there else "unloadable" if unloadable else "invalid"
     if not broken and words:
-        reason = "mended" if mended else "not loaded"
-    if mended:
-        summary = message("finding.modules_broken.mended")
+        reason = "repaired" if repaired else "not loaded"
+    if repaired:
+        summary = message("finding.modules_broken.repaired")
     elif nothing_there:
         summary = message("finding.modules_broken.no_folder")
     else:
@@ -55,19 +55,19 @@ def modules_broken(facts: Facts) -> Optional[Finding]:
             f"finding.modules_broken.{reason.replace(' ', '_')}", packages=shown or message("reason.see_log")
         )
     if words:
-        confidence = 0.97 if broken else 0.5 if mended else 0.9
+        confidence = 0.97 if broken else 0.5 if repaired else 0.9
     else:
         confidence = 0.45 if not broken else 0.9 if facts.unit.exited else 0.7
     return Finding(
         confidence=confidence,
         summary=summary,
         evidence=evidence + words,
-        remedy=message("remedy.start" if mended else "remedy.modules_broken"),
+        remedy=message("remedy.start" if repaired else "remedy.modules_broken"),
         prevention=message("prevention.modules_broken"),
-        useless_rungs=ONLY_START if broken or (words and not mended) else (),
+        useless_rungs=ONLY_START if broken or (words and not repaired) else (),
         details={"packages": packages, "reason": reason},
         explains=FALLS if words or facts.unit.exited else (),
-        past=mended,
+        past=repaired,
     )
 
 

@@ -163,7 +163,9 @@ def test_no_other_key_of_that_name_is_given_to_the_service(host):
     planted = link_of_user(host / "app" / "ssl", host / "private") / "server.key"
     pair = service_certificate.Pair(certificate=str(host / "app" / "none.crt"), key=str(planted), user="nobody")
     with pytest.raises(service_certificate.CertificateError, match="folder of somebody else"):
-        service_certificate._mend(pair, service_certificate.Permissions(owner="nobody", mode="0400"), check_mode=False)
+        service_certificate._repair(
+            pair, service_certificate.Permissions(owner="nobody", mode="0400"), check_mode=False
+        )
     assert (key.stat().st_uid, stat.S_IMODE(key.stat().st_mode)) == (0, 0o600)
 
 

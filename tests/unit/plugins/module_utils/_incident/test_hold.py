@@ -204,7 +204,7 @@ def test_an_incident_is_not_closed_while_its_data_are_in_doubt(incident):
 def test_a_manual_fix_does_not_close_an_incident_with_data_in_doubt(incident):
     one_starter.put_in_doubt(**incident, reasons=["pages are damaged"], warn=fail)
     close(incident, outcome="not_recovered")
-    looked = incident_record.call(state_dir=incident["state_dir"], state="mended")
+    looked = incident_record.call(state_dir=incident["state_dir"], state="resolved")
     assert (looked["run"], looked["closed_at"], looked["changed"]) == (None, None, False)
 
 

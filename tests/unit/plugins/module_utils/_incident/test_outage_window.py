@@ -153,14 +153,14 @@ def test_log_of_the_process_gives_the_first_answer(said, serving, signs, ended, 
         pytest.param({"mitigated": 5}, None, None, ("recovered", 5, PROBE), id="killed after verification"),
         pytest.param({"starts": [2, 20]}, 22, 0, ("recovered", 22, START), id="the second start"),
         pytest.param(
-            {"starts": [-200]}, 60, 0, ("mended_by_hand", 60, START), id="started long after the start on record"
+            {"starts": [-200]}, 60, 0, ("resolved_manually", 60, START), id="started long after the start on record"
         ),
         pytest.param(
-            {"starts": [2]}, -40, 0, ("mended_by_hand", 100, LOOK), id="a process from before the start on record"
+            {"starts": [2]}, -40, 0, ("resolved_manually", 100, LOOK), id="a process from before the start on record"
         ),
-        pytest.param({}, 30, 0, ("mended_by_hand", 30, START), id="started by a person"),
-        pytest.param({}, 30, None, ("mended_by_hand", 30, START), id="a person, without systemd"),
-        pytest.param({}, None, None, ("mended_by_hand", 100, LOOK), id="process not visible"),
+        pytest.param({}, 30, 0, ("resolved_manually", 30, START), id="started by a person"),
+        pytest.param({}, 30, None, ("resolved_manually", 30, START), id="a person, without systemd"),
+        pytest.param({}, None, None, ("resolved_manually", 100, LOOK), id="process not visible"),
         pytest.param({}, 12, 1, ("recovered_by_systemd", 12, START), id="systemd's automatic restart"),
         pytest.param(
             {"starts": [2]}, 12, 1, ("recovered_by_systemd", 12, START), id="failed after our start, and systemd's"
@@ -173,8 +173,8 @@ def test_log_of_the_process_gives_the_first_answer(said, serving, signs, ended, 
             id="recorded by a killed run",
         ),
         pytest.param({"takeover": 1}, 62, 0, ("recovered_by_systemd", 62, START), id="the timer of a takeover"),
-        pytest.param({"takeover": 1}, 30, 0, ("mended_by_hand", 30, START), id="a person, before the timer fires"),
-        pytest.param({"takeover": 1}, 0, 0, ("mended_by_hand", 0, START), id="a process from before the takeover"),
+        pytest.param({"takeover": 1}, 30, 0, ("resolved_manually", 30, START), id="a person, before the timer fires"),
+        pytest.param({"takeover": 1}, 0, 0, ("resolved_manually", 0, START), id="a process from before the takeover"),
         pytest.param({"takeover": 1, "starts": [5]}, 7, 0, ("recovered", 7, START), id="the run, after its takeover"),
         pytest.param(
             {"takeover": 1, "starts": [-200]}, 62, 0, ("recovered_by_systemd", 62, START), id="an earlier start"
@@ -183,7 +183,7 @@ def test_log_of_the_process_gives_the_first_answer(said, serving, signs, ended, 
             {"takeover": 1, "outcome": "not_recovered", "signs": [(10,)]},
             62,
             0,
-            ("mended_by_hand", 62, START),
+            ("resolved_manually", 62, START),
             id="the run that took over has ended",
         ),
         # The end of the outage.
@@ -195,13 +195,13 @@ def test_log_of_the_process_gives_the_first_answer(said, serving, signs, ended, 
             id="answered before it was opened",
         ),
         pytest.param(
-            {"signs": [(-4,), (-1, "good")]}, -900, 0, ("mended_by_hand", -1, PROBE), id="hung and answers again"
+            {"signs": [(-4,), (-1, "good")]}, -900, 0, ("resolved_manually", -1, PROBE), id="hung and answers again"
         ),
         pytest.param(
             {"signs": [(-4,), (50,)], "starts": [2]},
             4,
             0,
-            ("mended_by_hand", 100, LOOK),
+            ("resolved_manually", 100, LOOK),
             id="failed during the stability check",
         ),
         pytest.param(
@@ -211,7 +211,7 @@ def test_log_of_the_process_gives_the_first_answer(said, serving, signs, ended, 
             {"attempts": [(1, False, 60)], "starts": [2]},
             4,
             0,
-            ("mended_by_hand", 100, LOOK),
+            ("resolved_manually", 100, LOOK),
             id="the rung failed",
         ),
         pytest.param({"starts": [2]}, 140, 0, ("recovered", 100, LOOK), id="a process started after the check"),

@@ -298,15 +298,15 @@ def test_run_that_lost_its_lease_gets_the_new_holder(call, time):
     time.advance(61)
     second = call("open", step="triage")
     with pytest.raises(IncidentError) as lost:
-        call("attempt", run=first["run"], update={"told": [told(time)]})
+        call("attempt", run=first["run"], update={"notified": [told(time)]})
     assert lost.value.taken_by == lost.value.locked_by == second["locked_by"]
     # Also after the other run has ended.
     call("closed", run=second["run"], update={"outcome": "not_recovered"})
     with pytest.raises(IncidentError) as lost:
-        call("attempt", run=first["run"], update={"told": [told(time)]})
+        call("attempt", run=first["run"], update={"notified": [told(time)]})
     assert lost.value.locked_by is None
     assert (lost.value.taken_by["run"], lost.value.taken_by["step"]) == (second["run"], "triage")
-    assert call("present")["told"] == []
+    assert call("present")["notified"] == []
 
 
 def test_reading_takes_no_lease_and_changes_nothing(call, time, tmp_path):
@@ -361,7 +361,7 @@ def test_check_mode_touches_nothing(call, tmp_path):
 
 
 def test_a_continuing_outage_is_one_incident(call, time):
-    first = call("open", update={"signs": [sign(time, -100)], "told": [told(time)]})
+    first = call("open", update={"signs": [sign(time, -100)], "notified": [told(time)]})
     ended = call("closed", run=first["run"], update={"outcome": "not_recovered"})
     assert ended["closed_at"] is None and ended["locked_by"] is None
     time.advance(1800)
@@ -369,7 +369,7 @@ def test_a_continuing_outage_is_one_incident(call, time):
     second = call("open", update={"signs": [sign(time, 1700), sign(time, 1650, "good")]})
     assert second["continued"] and second["changed"]
     assert second["outage_started_at"] == time.at(-100)
-    assert second["told"] == [told(time)]
+    assert second["notified"] == [told(time)]
     assert second["detected_at"] == time.at(0)
 
 
@@ -549,13 +549,13 @@ def test_a_repeated_call_is_no_change(call, time):
     update = {
         "attempts": [attempt(time, 1, held=True)],
         "signs": [sign(time, -1)],
-        "told": [told(time)],
+        "notified": [told(time)],
         "cause": "killed",
     }
     assert call("attempt", run=run, update=update)["changed"]
     again = call("attempt", run=run, update=update)
     assert not again["changed"]
-    assert len(again["attempts"]) == len(again["signs"]) == len(again["told"]) == 1
+    assert len(again["attempts"]) == len(again["signs"]) == len(again["notified"]) == 1
 
 
 def test_a_truncated_record_is_set_aside_and_never_fatal(call, time, tmp_path, no_flush):
@@ -585,7 +585,7 @@ def test_a_truncated_record_is_set_aside_and_never_fatal(call, time, tmp_path, n
 
 def test_a_record_with_a_flipped_bit_is_used_or_set_aside(call, note_start, time, tmp_path, no_flush):
     path = tmp_path / "state" / "incident.json"
-    run = call("open", update={"signs": [sign(time, -1)], "told": [told(time)], "cause": "killed"})["run"]
+    run = call("open", update={"signs": [sign(time, -1)], "notified": [told(time)], "cause": "killed"})["run"]
     call("attempt", run=run, update={"attempts": [attempt(time, 0)]})
     note_start(run)
     whole = path.read_bytes()
@@ -658,8 +658,8 @@ def test_power_loss_during_a_write_leaves_the_old_or_the_new_record(call, time, 
         {"outcome": ["recovered"]},
         {"severity": {"a": 1}},
         {"cause": 5},
-        {"told": [{"level": "leader", "contact": "a"}]},
-        {"told": [{"level": "leader", "contact": "a", "channel": "mail", "at": "soon"}]},
+        {"notified": [{"level": "leader", "contact": "a"}]},
+        {"notified": [{"level": "leader", "contact": "a", "channel": "mail", "at": "soon"}]},
         {"attempts": [{"rung": "x", "started_at": "2026-03-02T01:02:03.000Z", "held": "yes"}]},
         {"attempts": [{"rung": "x", "started_at": "2026-03-02T01:02:03.000Z", "seconds": True}]},
         {"opened_boot": float("inf")},
@@ -868,61 +868,65 @@ def test_if_no_place_can_be_used_the_error_is_one_line(tmp_path):
 
 
 def test_notifications_can_be_recorded_after_the_incident_is_closed(call, time):
-    run = call("open", update={"told": [told(time)]})["run"]
+    run = call("open", update={"notified": [told(time)]})["run"]
     call("closed", run=run, update={"outcome": "recovered"})
-    late = call("attempt", run=run, update={"told": [told(time, "resolved", at=5)]})
+    late = call("attempt", run=run, update={"notified": [told(time, "resolved", at=5)]})
     assert late["changed"] and late["locked_by"] is None
-    assert [item["level"] for item in late["told"]] == ["leader", "resolved"]
-    assert not call("attempt", run=run, update={"told": [told(time, "resolved", at=5)]})["changed"]
+    assert [item["level"] for item in late["notified"]] == ["leader", "resolved"]
+    assert not call("attempt", run=run, update={"notified": [told(time, "resolved", at=5)]})["changed"]
     with pytest.raises(IncidentError, match="no incident is open"):
-        call("attempt", run=run, update={"told": [told(time)], "cause": "killed"})
+        call("attempt", run=run, update={"notified": [told(time)], "cause": "killed"})
 
 
 def test_a_healthy_run_closes_an_incident_resolved_manually(call, time):
     opened = call("open", update={"signs": [sign(time, -10)]})
-    call("closed", run=opened["run"], update={"outcome": "not_recovered", "told": [told(time)]})
+    call("closed", run=opened["run"], update={"outcome": "not_recovered", "notified": [told(time)]})
     time.advance(600)
     planned = call("closed", check_mode=True)
     assert planned["changed"] and call("present")["id"] == opened["id"]
     closed = call("closed", update={"mitigated_at": time.at(590)})
     assert closed["changed"] and closed["id"] == opened["id"]
-    assert (closed["outcome"], closed["outage_seconds"]) == ("mended_by_hand", 600.0)
-    assert closed["told"] == [told(time)] and closed["locked_by"] is None
+    assert (closed["outcome"], closed["outage_seconds"]) == ("resolved_manually", 600.0)
+    assert closed["notified"] == [told(time)] and closed["locked_by"] is None
     # The run named in it may record who was notified of the resolution.
-    assert call("attempt", run=closed["run"], update={"told": [told(time, "resolved")]})["changed"]
+    assert call("attempt", run=closed["run"], update={"notified": [told(time, "resolved")]})["changed"]
     again = call("closed")
     assert (again["changed"], again["id"]) == (False, None)
 
 
 def test_resolution_is_notified_before_the_incident_is_closed(call, time):
     opened = call("open")
-    call("closed", run=opened["run"], update={"outcome": "not_recovered", "told": [told(time)]})
+    call("closed", run=opened["run"], update={"outcome": "not_recovered", "notified": [told(time)]})
     time.advance(600)
-    planned = call("mended", check_mode=True)
+    planned = call("resolved", check_mode=True)
     assert planned["changed"] and call("present")["outcome"] == "not_recovered"
-    mended = call("mended", update={"mitigated_at": time.at(590)})
-    assert (mended["outcome"], mended["closed_at"], mended["told"]) == ("mended_by_hand", None, [told(time)])
-    assert mended["locked_by"]["run"] == mended["run"]
+    resolved = call("resolved", update={"mitigated_at": time.at(590)})
+    assert (resolved["outcome"], resolved["closed_at"], resolved["notified"]) == (
+        "resolved_manually",
+        None,
+        [told(time)],
+    )
+    assert resolved["locked_by"]["run"] == resolved["run"]
     # If two runs find it healthy at once, one notifies.
-    other = call("mended")
+    other = call("resolved")
     assert (other["run"], other["changed"]) == (None, False)
-    call("attempt", run=mended["run"], update={"told": [told(time, "resolved")]})
+    call("attempt", run=resolved["run"], update={"notified": [told(time, "resolved")]})
     # That run died: the next one sends the remaining notifications, with the same end time.
     time.advance(61)
-    heir = call("mended", update={"mitigated_at": time.at(9000)})
-    assert (heir["outcome"], heir["mitigated_at"]) == ("mended_by_hand", time.at(590))
-    assert [item["level"] for item in heir["told"]] == ["leader", "resolved"]
+    heir = call("resolved", update={"mitigated_at": time.at(9000)})
+    assert (heir["outcome"], heir["mitigated_at"]) == ("resolved_manually", time.at(590))
+    assert [item["level"] for item in heir["notified"]] == ["leader", "resolved"]
     closed = call("closed", run=heir["run"])
-    assert (closed["outcome"], closed["locked_by"]) == ("mended_by_hand", None)
+    assert (closed["outcome"], closed["locked_by"]) == ("resolved_manually", None)
     assert closed["closed_at"]
 
 
 def test_a_healthy_run_reports_nothing_about_an_incident_of_an_active_run(call, time):
-    opened = call("open", update={"told": [told(time)]})
-    left = call("mended")
+    opened = call("open", update={"notified": [told(time)]})
+    left = call("resolved")
     assert (left["changed"], left["run"], left["locked_by"]["run"]) == (False, None, opened["run"])
     # The active run reports the resolution itself.
-    mine = call("mended", run=opened["run"], update={"outcome": "recovered", "mitigated_at": time.at(0)})
+    mine = call("resolved", run=opened["run"], update={"outcome": "recovered", "mitigated_at": time.at(0)})
     assert (mine["outcome"], mine["closed_at"]) == ("recovered", None)
     assert call("closed", run=opened["run"])["outcome"] == "recovered"
 
@@ -939,11 +943,11 @@ def test_recovery_by_a_killed_run_is_closed_as_recovered(call, time):
     "case",
     [
         pytest.param((4, "recovered", 5), id="the process that answered then"),
-        pytest.param((30, "mended_by_hand", 30), id="a later one"),
-        pytest.param((None, "mended_by_hand", 3600), id="process not visible"),
+        pytest.param((30, "resolved_manually", 30), id="a later one"),
+        pytest.param((None, "resolved_manually", 3600), id="process not visible"),
     ],
 )
-@pytest.mark.parametrize("state", ["mended", "closed"])
+@pytest.mark.parametrize("state", ["resolved", "closed"])
 def test_first_good_answer_of_a_run_killed_in_its_stability_check_ends_the_outage(call, note_answer, time, state, case):
     serving_since, outcome, seconds = case
     run = call("open", update={"attempts": [attempt(time, 1)]})["run"]
@@ -985,7 +989,7 @@ def test_a_good_answer_before_a_failure_ends_no_outage(call, note_start, note_an
             True,
         )
     else:
-        assert (ended["outcome"], ended["mitigated_at"]) == ("mended_by_hand", time.at(3660))
+        assert (ended["outcome"], ended["mitigated_at"]) == ("resolved_manually", time.at(3660))
 
 
 def test_systemd_or_a_killed_run_ended_the_outage(call, note_start, time):
@@ -996,7 +1000,7 @@ def test_systemd_or_a_killed_run_ended_the_outage(call, note_start, time):
     look = {"mitigated_at": time.at(600), "serving_since": time.at(4)}
     planned = call("closed", update={**look, "serving_restarts": 1}, check_mode=True)
     assert planned["outcome"] == "recovered_by_systemd"
-    ended = call("mended", update={**look, "serving_restarts": 0})
+    ended = call("resolved", update={**look, "serving_restarts": 0})
     assert (ended["outcome"], ended["mitigated_at"]) == ("recovered", time.at(4))
     assert (ended["mitigated_estimated"], ended["mitigated_from"]) == (True, "start of the process that serves")
 
@@ -1011,7 +1015,7 @@ def test_a_run_that_waited_for_a_killed_run_knows_the_first_good_answer(call, no
     note_answer(call("open")["run"], 5)
     heir = call("open", wait=90)["run"]
     update = {"outcome": "recovered", "mitigated_at": time.at(61), "serving_since": time.at(4)}
-    assert call("mended", run=heir, update=update)["mitigated_at"] == time.at(5)
+    assert call("resolved", run=heir, update=update)["mitigated_at"] == time.at(5)
 
 
 def test_only_a_run_of_the_incident_records_an_answer(call, note_answer, tmp_path):
@@ -1119,7 +1123,10 @@ def test_a_maintenance_of_a_variable(call, time):
         ({"state": "closed", "run": "run-x"}, "no incident is open"),
         ({"state": "open", "restart_limit": -1}, "restart_limit is -1"),
         ({"state": "open", "maintenance_reason": "x"}, "a maintenance must have an end"),
-        ({"state": "open", "update": {"told": [{"at": "2026-03-02T01:02:03.000Z"}]}}, r"told\[\].level is None"),
+        (
+            {"state": "open", "update": {"notified": [{"at": "2026-03-02T01:02:03.000Z"}]}},
+            r"notified\[\].level is None",
+        ),
         ({"state": "open", "lease": 0}, "lease is 0"),
         ({"state": "open", "lease": 4000}, "at most 3600"),
         ({"state": "open", "wait": -1}, "wait is -1"),

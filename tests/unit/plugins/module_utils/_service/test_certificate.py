@@ -176,10 +176,10 @@ def test_permissions_of_an_unreadable_key_are_changed_only_if_asked(closed):
     assert (left["changed"], left["problems"]) == (False, [f"nobody may not read {closed.key}"])
     wanted = Permissions(owner="nobody", mode="0400")
     told = service_certificate.ensure(closed, permissions=wanted, command=["false"], check_mode=True)
-    assert (told["changed"], told["mended"], told["renewed"]) == (True, True, False)
+    assert (told["changed"], told["repaired"], told["renewed"]) == (True, True, False)
     assert os.stat(closed.key).st_uid == 0
     result = service_certificate.ensure(closed, permissions=wanted, command=["false"])
-    assert (result["mended"], result["valid"], result["command_rc"]) == (True, True, None)
+    assert (result["repaired"], result["valid"], result["command_rc"]) == (True, True, None)
     status = os.stat(closed.key)
     assert (status.st_uid, status.st_mode & 0o777) == (pwd.getpwnam("nobody").pw_uid, 0o400)
     assert service_certificate.ensure(closed, permissions=wanted)["changed"] is False
@@ -209,7 +209,7 @@ def test_a_renewed_key_gets_its_permissions(closed, made, spoil):
     told = service_certificate.ensure(closed, permissions=wanted, command=["false"], check_mode=True)
     assert (told["changed"], told["renewed"]) == (True, True)
     result = service_certificate.ensure(closed, permissions=wanted, command=renewing(closed, made["another"]))
-    assert (result["renewed"], result["mended"], result["valid"]) == (True, True, True)
+    assert (result["renewed"], result["repaired"], result["valid"]) == (True, True, True)
     assert key.stat().st_uid == pwd.getpwnam("nobody").pw_uid
 
 

@@ -642,7 +642,7 @@ def test_killed_at_any_step_the_next_run_recovers(site):
             gaps += 1
             assert site.version("node_modules.previous") == "4.0.0", step
             told = site.install(check_mode=True)
-            assert told["mended"][0] == "put node_modules.previous back as node_modules"
+            assert told["restored"][0] == "put node_modules.previous back as node_modules"
             assert told["reasons"] == ["node_modules is missing: an earlier swap was killed midway"]
         swapped = site.version() == "5.1.0"
         result = site.install()
@@ -661,7 +661,7 @@ def test_the_previous_tree_comes_back_after_a_kill_between_the_renames(site):
     agree(site)
     lay_tree(site.app / "node_modules.older", lock_of({"express": "3.0.0"}))
     result = site.install()
-    assert result["mended"] == ["put node_modules.older back as node_modules.previous"]
+    assert result["restored"] == ["put node_modules.older back as node_modules.previous"]
     assert (result["changed"], result["swapped"]) == (True, False)
     assert (site.version(), site.version("node_modules.previous")) == ("4.0.0", "3.0.0")
     assert site.names() == ["backend", "node_modules", "node_modules.previous"]

@@ -78,7 +78,7 @@ def test_japanese_has_words_for_every_rule_and_outcome():
     rules = yaml.safe_load((ROOT / "roles" / "escalation" / "defaults" / "main.yml").read_text(encoding="utf-8"))
     assert not {rule["name"] for rule in rules["escalation_rules"] if not JA.knows("escalation", rule["name"])}
     # A healthy service has no next step.
-    without = ("healthy", "mended_by_hand")
+    without = ("healthy", "resolved_manually")
     assert not {each for each in incident_model.OUTCOMES if each not in without and not JA.knows("next", each)}
     assert not {each for each in allowlist.SUMMARY if not JA.knows("ended", each)}
 

@@ -75,7 +75,7 @@ def test_the_first_rule_of_a_level_gives_its_severity():
         {"name": "unknown", "level": "everyone", "when": True, "to": ["team"], "reason": ""},
     ]
     verdict = notification_rules.plan(
-        rows, contacts=CONTACTS, told=[told("data", "dba", SLACK)], recovered=False, acknowledged=False
+        rows, contacts=CONTACTS, notified=[told("data", "dba", SLACK)], recovered=False, acknowledged=False
     )
     assert [each["channel"] for each in verdict["deliveries"]] == [ROOM]
 
@@ -121,7 +121,7 @@ def test_a_contact_without_channels_is_named_and_not_notified():
     verdict = notification_rules.plan(
         [{"name": "down", "when": "true", "to": ["spare"], "reason": ""}],
         contacts=CONTACTS,
-        told=[],
+        notified=[],
         recovered=False,
         acknowledged=False,
     )
@@ -178,7 +178,7 @@ def test_a_channel_of_an_unknown_type_is_not_tried():
     contacts = {"leader": {"channels": [{"type": "matrx", "room": "verysecret"}, *CONTACTS["leader"]["channels"]]}}
     types = ["webhook", "mail", "pagerduty"]
     found = notification_rules.plan(
-        rules("down"), contacts=contacts, told=[], recovered=False, acknowledged=False, types=types
+        rules("down"), contacts=contacts, notified=[], recovered=False, acknowledged=False, types=types
     )
     assert [(each["contact"], each["channel"], each["error"]) for each in found["deliveries"]] == [
         ("leader", "matrx", "its type is 'matrx', allowed are mail, pagerduty, webhook"),

@@ -19,13 +19,20 @@ from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._timeline impor
 
 ROOT = Path(__file__).resolve().parents[5]
 RECORD = {
-    **{"id": "INC-1", "lasted": 12.5, "outage_seconds": 11.5, "told": [], "severity": "emergency", "cause": "killed"},
-    **{"outcome": "mended_by_hand", "outage_started_at": "10:00", "detected_at": "10:01", "mitigated_at": "10:02"},
+    **{
+        "id": "INC-1",
+        "lasted": 12.5,
+        "outage_seconds": 11.5,
+        "notified": [],
+        "severity": "emergency",
+        "cause": "killed",
+    },
+    **{"outcome": "resolved_manually", "outage_started_at": "10:00", "detected_at": "10:01", "mitigated_at": "10:02"},
     **{"mitigated_from": "health probe", "mitigated_estimated": False},
 }
 NOTIFIED = {
     **{"rule": "down", "level": "down", "reason": "It is down"},
-    **{"to": ["leader"], "contacts": [], "told": [{"ok": True}]},
+    **{"to": ["leader"], "contacts": [], "notified": [{"ok": True}]},
 }
 WHERE = {
     **{"host": "app01", "service": "itsm", "language": "ja", "timezone": "Asia/Tokyo"},
@@ -90,12 +97,12 @@ def test_nothing_is_known_about_an_unreachable_host() -> None:
 def test_a_closed_incident_makes_no_statement_about_the_data() -> None:
     made = of_closed_incident()
     assert not {"data_loss", "rows_before", "rows_after", "statements", "next_step"} & set(made)
-    assert (made["outcome"], made["resolved_at"], made["outage_seconds"]) == ("mended_by_hand", "10:03", 11.5)
+    assert (made["outcome"], made["resolved_at"], made["outage_seconds"]) == ("resolved_manually", "10:03", 11.5)
 
 
 def test_the_resolution_is_announced_only_to_notified_people() -> None:
-    assert of_closed_incident()["escalation"] == {"to": [], "contacts": [], "told": []}
-    told = of_closed_incident(told=[{"ok": True}])["escalation"]
+    assert of_closed_incident()["escalation"] == {"to": [], "contacts": [], "notified": []}
+    told = of_closed_incident(notified=[{"ok": True}])["escalation"]
     assert (told["to"], told["rule"], told["reason"]) == (["leader"], None, None)
 
 

@@ -110,7 +110,7 @@ RUNGS = [
     ),
     ("another rung cannot help", {"findings": [finding(useless_rungs=["restart"])]}, "standard_recovery", True, ""),
     (
-        "the cause was mended",
+        "the cause was remediated",
         {
             "findings": [finding(useless_rungs=["restart"])],
             "remedies": [{"cause": "killed", "changed": True, "failed": False}],
@@ -120,7 +120,7 @@ RUNGS = [
         "",
     ),
     (
-        "what explains it was mended",
+        "what explains it was remediated",
         {
             "findings": [finding("hung", useless_rungs=["restart"], explained_by="db_locked")],
             "remedies": [{"cause": "db_locked", "changed": True, "failed": False}],
@@ -140,7 +140,7 @@ RUNGS = [
         "It is killed.",
     ),
     (
-        "check mode: the remedy would have mended it",
+        "check mode: the remedy would have remediated it",
         {
             "check_mode": True,
             "findings": [BLOCKS],

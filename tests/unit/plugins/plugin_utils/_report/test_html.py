@@ -115,7 +115,7 @@ def hostile():
     recording.task("npm_ci", {"swapped": True, "reasons": [HOSTILE]}, "changed", HOSTILE, task=HOSTILE)
     outcome = dict.fromkeys(("incident", "host", "service", "severity", "outcome", "cause", "cause_summary"), HOSTILE)
     outcome |= dict.fromkeys(("error", "next_step", "evidence", "backup_file"), HOSTILE)
-    outcome |= {"rows_before": {HOSTILE: 1}, "escalation": {"to": [HOSTILE], "told": [], "reason": HOSTILE}}
+    outcome |= {"rows_before": {HOSTILE: 1}, "escalation": {"to": [HOSTILE], "notified": [], "reason": HOSTILE}}
     outcome |= {"rungs_tried": [{"rung": HOSTILE, "held": False, "reason": HOSTILE}]}
     (incident,) = timeline_incidents.from_events(recording.add("outcome", host=HOSTILE, data=outcome).events)
     return incident

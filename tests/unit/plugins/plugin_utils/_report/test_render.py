@@ -174,7 +174,7 @@ def test_text_of_hosts_stays_inert_everywhere():
             steps=[failed, changed],
             rungs_tried=[rung(HOSTILE, reason=HOSTILE)],
             rows_before={HOSTILE: 1},
-            escalation={"to": [HOSTILE], "told": [], "reason": HOSTILE},
+            escalation={"to": [HOSTILE], "notified": [], "reason": HOSTILE},
         ),
     )
     outside_code = re.sub(r"(`+)(?!`).*?(?<!`)\1(?!`)", "", document.replace("\\`", ""))
@@ -369,7 +369,7 @@ def test_rows(before, after, words):
                 "backup_file": "/app/itsm.db.backup",
                 "database_kept": "/app/itsm.db.damaged",
                 "modules_kept": "/app/node_modules.previous",
-                "escalation": {"to": ["Lead"], "told": [], "reason": "It fell often."},
+                "escalation": {"to": ["Lead"], "notified": [], "reason": "It fell often."},
             },
             screen_report.GOOD,
             [
@@ -426,7 +426,7 @@ def test_rows(before, after, words):
                 "escalation": {
                     "to": ["Lead", "DBA"],
                     "contacts": ["lead", "dba"],
-                    "told": [
+                    "notified": [
                         {"contact": "lead", "channel": "mail lead@x", "ok": True, "error": ""},
                         {"contact": "dba", "channel": "slack chat.x", "ok": False, "error": "connection refused"},
                     ],
@@ -571,7 +571,7 @@ TOLD = {
     "to": ["project leader", "DBA"],
     "contacts": ["project_leader", "dba"],
     "rule": "not_recovered",
-    "told": [
+    "notified": [
         {"contact": "project_leader", "channel": "mail", "at": "2026-03-02T01:02:00.000Z", "ok": True},
         {
             "contact": "dba",
@@ -965,7 +965,7 @@ def test_a_service_on_a_database_in_doubt_is_bad_news_and_not_down(loss):
 
 
 def test_an_outage_that_ended_without_a_run_is_good_news_and_needs_no_step():
-    told = incident(outcome="mended_by_hand", cause="killed", next_step="x", runs=runs("r"))
+    told = incident(outcome="resolved_manually", cause="killed", next_step="x", runs=runs("r"))
     lines = screen_report.summary(EN, told, document="x")
     assert lines[0].startswith("RESOLVED, not by a run of the playbook: ")
     assert not [line for line in lines if line.startswith(("  why", "  next"))]

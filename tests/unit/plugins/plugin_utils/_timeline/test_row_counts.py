@@ -10,7 +10,7 @@ import pytest
 from timeline_samples import OUTCOME, Recording, only
 
 # The verdict on an incident that ended without a run makes no statement about the data.
-OVER = {"incident": "INC-1", "outcome": "mended_by_hand", "escalation": {"to": [], "told": []}}
+OVER = {"incident": "INC-1", "outcome": "resolved_manually", "escalation": {"to": [], "notified": []}}
 
 
 def then_over(first):
@@ -50,7 +50,7 @@ def test_statements_about_the_data_are_kept_after_the_close(loss):
         "next_step": "Start nothing.",
     }
     told = then_over(first)
-    assert (told.outcome, told.source, told.data_loss) == ("mended_by_hand", "verdict", loss)
+    assert (told.outcome, told.source, told.data_loss) == ("resolved_manually", "verdict", loss)
     assert (told.rows_before, told.rows_after) == ({"users": 3}, {"users": 3})
     assert told.next_step == ("Start nothing." if loss == "suspected" else None)
 

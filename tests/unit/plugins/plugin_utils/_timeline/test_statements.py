@@ -118,7 +118,7 @@ def test_data_loss(facts, verdict, why):
             {"healthy": "yes", "still_down": "no", "resolved": "no", "data_loss": "suspected"},
             id="recovered, rows are missing",
         ),
-        pytest.param({"outcome": "mended_by_hand"}, {"resolved": "unknown"}, id="resolved, without a check"),
+        pytest.param({"outcome": "resolved_manually"}, {"resolved": "unknown"}, id="resolved, without a check"),
         pytest.param(
             {"outcome": "login_failed", "answers": True, "login": "failed"},
             {"healthy": "no", "still_down": "no", "login_checked": "no"},
@@ -160,7 +160,7 @@ def test_statements(facts, expected):
     said = {name: each.value for name, each in statements.decide(Facts(**facts)).items()}
     assert list(said) == list(statements.VALUES)
     assert all(said[name] in values for name, values in statements.VALUES.items())
-    not_back = facts.get("outcome") not in ("recovered", "mended_by_hand")
+    not_back = facts.get("outcome") not in ("recovered", "resolved_manually")
     assert {name: value for name, value in said.items() if value != "unknown"} == {
         **({"resolved": "no"} if not_back else {}),
         **{name: value for name, value in expected.items() if value != "unknown"},
