@@ -63,7 +63,7 @@ PLAYBOOK = """
         rolespec_validate: false
       vars:
         escalation_incident: "{{ incident.id | default('', true) }}"
-        escalation_notified: "{{ incident.told }}"
+        escalation_notified: "{{ incident.notified }}"
         escalation_cause: hung
         escalation_cause_summary: "{{ host.stdout }}"
         escalation_severity: critical
@@ -77,7 +77,7 @@ PLAYBOOK = """
         run: "{{ incident.run | default('', true) }}"
         outcome: "{{ 'recovered' if escalation_recovered else 'not_recovered' }}"
         mitigated_at: "{{ '2026-03-02T01:32:03.456Z' if escalation_recovered else omit }}"
-        told: "{{ escalation_result.notified_now }}"
+        notified: "{{ escalation_result.notified_now }}"
       vars: *here
     - ansible.builtin.set_stats:
         per_host: false
