@@ -49,14 +49,14 @@ options:
             or saved.
           - With O(service.manager=process) the service is started with these variables. Neither group nor others may
             read the file then.
-        type: path
+        type: str
         default: ""
       log_file:
         description:
           - The service's log file.
           - With O(service.manager=process) the service's output is appended to it.
             M(itsm_nexus.runbook.node_process) requires it then.
-        type: path
+        type: str
       pid_file:
         description:
           - File with the pid (first line) and the start time in clock ticks since boot (second line) of the service.

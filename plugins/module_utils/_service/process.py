@@ -47,8 +47,8 @@ def arguments(*, starts: bool = False) -> Dict[str, Any]:
         "command": {"type": "list", "elements": "str", "required": True},
         "manager": {"type": "str", "default": "systemd", "choices": ["systemd", "process"]},
         "unit": {"type": "str"},
-        "environment_file": {"type": "path", "default": ""},
-        "log_file": {"type": "path"},
+        "environment_file": {"type": "str", "default": ""},
+        "log_file": {"type": "str"},
         "pid_file": {"type": "path"},
     }
     return {"service": {"type": "dict", "required": True, "options": options, "required_if": needed}}

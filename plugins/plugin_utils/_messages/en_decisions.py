@@ -22,7 +22,6 @@ SENTENCES: Dict[str, str] = {
     "reason.failure.hidden": "its output is hidden",
     "reason.failure.undefined": "the variable {name} is not defined",
     "reason.failure.task": "{task}: {why}",
-    "reason.failure.settings": "{settings}: {why}",
     "reason.failure.then": "then {why}",
     "reason.failure.restored": "started again in its previous state: {why}",
     "reason.failure.not_run": "Cannot run {module} on {host}: {why}",

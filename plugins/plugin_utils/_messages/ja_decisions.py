@@ -22,7 +22,6 @@ SENTENCES: Dict[str, str] = {
     "reason.failure.hidden": "出力は非表示",
     "reason.failure.undefined": "変数 {name} が未定義",
     "reason.failure.task": "「{task}」：{why}",
-    "reason.failure.settings": "設定値の誤り（{settings}）：{why}",
     "reason.failure.then": "その後：{why}",
     "reason.failure.restored": "元の状態で起動：{why}",
     "reason.failure.not_run": "{host} で {module} を実行できない：{why}",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Sequence
 
-from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message, quoted
+from ansible_collections.itsm_nexus.runbook.plugins.module_utils._common.message import Message, message
 from ansible_collections.itsm_nexus.runbook.plugins.plugin_utils._policy.reasons import messages_of
 
 _Data = Mapping[str, Any]
@@ -30,7 +30,7 @@ def messages(
 
     result: of the failed task. hidden: the task hides its output. undefined: the name of a variable that is not
     defined. verification: the result of that role; the task at its end fails with its problems, but has no messages.
-    invalid: the invalid settings of the step, as one text. task: the name of the task, if the reason names it.
+    task: the name of the task, if the reason names it.
     """
     if hidden:
         found: Sequence[Message] = [message("reason.failure.hidden")]
@@ -39,8 +39,6 @@ def messages(
     else:
         known = verification if isinstance(verification, Mapping) and _is_of(verification, result) else None
         found = messages_of(result, "msg") if known is None else messages_of(known, "problems")
-        if invalid:
-            found = [message("reason.failure.settings", why=list(found), settings=quoted(invalid))]
     if task:
         found = [message("reason.failure.task", task=task, why=list(found))]
     return [each.to_dict() for each in found]

@@ -50,8 +50,20 @@ def decode(data: bytes) -> List[Event]:
         except ValueError:
             continue
         if isinstance(event, dict) and event.get("v") == VERSION and event.get("run") and event.get("at"):
-            events.append(event)
+            events.append(_with_new_names(event))
     return events
+
+
+def _with_new_names(event: Event) -> Event:
+    """Rename data of an outcome that was written before version 0.2.0."""
+    data = event.get("data")
+    if event.get("kind") == "outcome" and isinstance(data, dict):
+        if data.get("outcome") == "mended_by_hand":
+            data["outcome"] = "resolved_manually"
+        escalation = data.get("escalation")
+        if isinstance(escalation, dict) and "told" in escalation:
+            escalation.setdefault("notified", escalation.pop("told"))
+    return event
 
 
 def opened(events: Iterable[Event]) -> Dict[str, str]:

@@ -199,7 +199,7 @@ class Incident:
     backup_file: Optional[str] = _says("Backup of the database on the host.")
     database_kept: Optional[str] = _says("The damaged database on the host.")
     modules_kept: Optional[str] = _says("The replaced node_modules on the host.")
-    escalation: Dict[str, Any] = _says("The contacts to notify: level, to, `told` (contacts notified), reason.")
+    escalation: Dict[str, Any] = _says("The contacts to notify: level, to, `notified` (contacts notified), reason.")
     evidence: Optional[str] = _says("Folder of the evidence on the host.")
     database_copied: Optional[str] = _says("Copy of the files of a database in doubt, on the host.")
     database_not_copied: Optional[str] = _says("Why there is no copy of the files of a database in doubt.")

@@ -601,6 +601,14 @@ def test_a_record_with_a_flipped_bit_is_used_or_set_aside(call, note_start, time
             shutil.rmtree(tmp_path / "state" / "incidents")
 
 
+def test_notifications_of_an_earlier_version_are_not_forgotten(call, time, tmp_path):
+    path = tmp_path / "state" / "incident.json"
+    run = call("open", update={"notified": [told(time)]})["run"]
+    call("closed", run=run, update={"outcome": "not_recovered"})
+    path.write_bytes(path.read_bytes().replace(b'"notified"', b'"told"'))
+    assert call("open")["notified"] == [told(time)]
+
+
 def test_a_damaged_record_in_the_history_is_set_aside(call, tmp_path):
     closed = call("closed", run=call("open")["run"], update={"outcome": "recovered"})
     path = tmp_path / "state" / "incidents" / f"{closed['id']}.json"

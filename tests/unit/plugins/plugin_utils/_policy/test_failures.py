@@ -32,7 +32,6 @@ def english(told: Any) -> str:
         ({"msg": "secret"}, {"hidden": True}, "its output is hidden"),
         ({"msg": "'a' is undefined"}, {"undefined": "a"}, "the variable a is not defined"),
         ({"msg": "no", "messages": {"msg": GONE}}, {"task": "Stop it"}, "Stop it: the process is gone"),
-        ({"msg": "no"}, {"invalid": "a is 'x', must be a number"}, "a is 'x', must be a number: no"),
         ({"msg": "https: silence; the process is gone"}, {"verification": FAILED}, "the process is gone"),
         # Another task failed after the verification of a rung.
         ({"msg": "no room"}, {"verification": FAILED}, "no room"),

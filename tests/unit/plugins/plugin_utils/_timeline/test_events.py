@@ -40,3 +40,11 @@ def test_a_timeline_is_readable_with_any_ending(cut):
     for end in range(0, len(data), cut):
         for incident in timeline_incidents.from_events(timeline_events.decode(data[:end])):
             json.loads(incident_model.to_json(incident))
+
+
+def test_an_older_timeline_is_read_with_the_new_names() -> None:
+    told = [{"contact": "leader", "channel": "mail", "ok": True}]
+    data = {"outcome": "mended_by_hand", "escalation": {"to": ["leader"], "told": told}}
+    event = {"v": 1, "at": "2026-03-02T01:02:03.000Z", "run": "r", "kind": "outcome", "host": "h", "data": data}
+    (read,) = timeline_events.decode(timeline_events.encode(event))
+    assert read["data"] == {"outcome": "resolved_manually", "escalation": {"to": ["leader"], "notified": told}}
