@@ -351,7 +351,7 @@ def holds_deleted(pid: int, path: str) -> bool:
 
 
 def why_failed(done: commands.Completed) -> Message:
-    """Return why a command of systemd failed: the first line of its errors, or what is known without one."""
+    """Return why a command of systemd failed: the time limit, its first error line, or its exit code."""
     if done.timed_out:
         return message("reason.host.late")
     said = done.stderr.strip().splitlines()

@@ -117,20 +117,16 @@ def encode(record: Mapping[str, Any]) -> bytes:
     return json.dumps(record, indent=1, sort_keys=True).encode() + b"\n"
 
 
-_RENAMED = {"told": "notified"}
-_RENAMED_OUTCOMES = {"mended_by_hand": "resolved_manually"}
-
-
 def _decode(data: bytes) -> Dict[str, Any]:
     """Return the record in data. Raises ValueError if data is not a record."""
     read = json.loads(data.decode("utf-8"))
     if not isinstance(read, dict) or not _ID.match(str(read.get("id"))):
         raise ValueError("it is not an incident")
     # Written before version 0.2.0.
-    for old, new in _RENAMED.items():
-        if old in read:
-            read.setdefault(new, read.pop(old))
-    read["outcome"] = _RENAMED_OUTCOMES.get(str(read.get("outcome")), read.get("outcome"))
+    if "told" in read:
+        read.setdefault("notified", read.pop("told"))
+    if read.get("outcome") == "mended_by_hand":
+        read["outcome"] = "resolved_manually"
     record = {**copy.deepcopy(EMPTY), **read}
     for name, kind in (*((name, dict) for name in _KINDS_WITHIN), ("runs", str)):
         if not isinstance(record[name], list) or not all(isinstance(item, kind) for item in record[name]):

@@ -37,7 +37,7 @@ def known(params: Params) -> Dict[str, Any]:
 
 
 def _place(params: Params) -> Dict[str, str]:
-    """Return where the hold of the service is kept."""
+    """Return the place of the hold of the service."""
     service = params["service"]
     return {"manager": service["manager"], "unit": service["unit"], "state_dir": params["state_dir"]}
 

@@ -93,7 +93,7 @@ def model(incident: str, host: str, runs: Sequence[Sequence[Event]]) -> Incident
 
 
 def _circumstances(outcomes: Sequence[Mapping[str, Any]]) -> Dict[str, Any]:
-    """Return the fields on the service, and on why and for whom the playbook was started."""
+    """Return the fields about the service, the language of the documents, and the reason for the run."""
     return {
         "service": last_value(outcomes, "service"),
         "language": last_value(outcomes, "language"),
